@@ -1,0 +1,26 @@
+//! What Tidewater's servers and clients must agree on: op ids, operations, checksums and the lines
+//! of the sync stream. No I/O, no clock, no environment.
+//!
+//! `PROTOCOL.md` beside this crate is the specification in prose.
+#![warn(missing_docs)]
+
+mod checksum;
+mod line;
+mod op_id;
+mod operation;
+mod request;
+mod write;
+
+pub use checksum::Checksum;
+pub use line::{
+    BucketDescription, Checkpoint, CheckpointComplete, CheckpointDiff, DataLine, LineError,
+    PartialCheckpointComplete, Priority, StreamDescription, StreamError, Subscription,
+    SubscriptionRef, SyncLine,
+};
+pub use op_id::{Epoch, EpochError, OpId};
+pub use operation::{Body, Operation, RowKey};
+pub use request::{BucketPosition, StreamRequest, StreamSubscription, Streams};
+pub use write::{DataLineWriter, RowData, write_line};
+
+/// Raised whenever a message changes its meaning; `PROTOCOL.md` lists what each version changed.
+pub const PROTOCOL_VERSION: u32 = 1;

@@ -1,0 +1,130 @@
+use super::*;
+use crate::{DataLineWriter, RowData, write_line};
+use proptest::prelude::*;
+
+fn written(line: &SyncLine<'_>) -> String {
+    let mut out = Vec::new();
+    write_line(&mut out, line);
+    assert_eq!(out.pop(), Some(b'\n'));
+    String::from_utf8(out).unwrap()
+}
+
+fn check(line: &SyncLine<'_>, text: &str) {
+    assert_eq!(written(line), text);
+    assert_eq!(&SyncLine::parse(text.as_bytes()).unwrap(), line);
+}
+
+fn op(id: i64) -> OpId {
+    OpId::from_i64(id).unwrap()
+}
+
+#[test]
+fn a_checkpoint_names_buckets_and_streams() {
+    check(
+        &SyncLine::Checkpoint(Checkpoint {
+            last_op_id: op(20),
+            write_checkpoint: Some(op(7)),
+            buckets: vec![BucketDescription {
+                bucket: "todos|0.k3[\"u1\"]".into(),
+                checksum: Checksum(4_000_000_000),
+                count: 8,
+                priority: Priority::new(1).unwrap(),
+                subscriptions: vec![Subscription::Default(0), Subscription::Sub(2)],
+            }],
+            streams: vec![StreamDescription {
+                name: "todos".into(),
+                is_default: true,
+                errors: vec![
+                    StreamError { subscription: SubscriptionRef::DEFAULT, message: "a".into() },
+                    StreamError { subscription: SubscriptionRef::Explicit(2), message: "b".into() },
+                ],
+            }],
+        }),
+        concat!(
+            r#"{"checkpoint":{"last_op_id":"20","write_checkpoint":"7","buckets":[{"bucket":"#,
+            r#""todos|0.k3[\"u1\"]","checksum":4000000000,"count":8,"priority":1,"#,
+            r#""subscriptions":[{"default":0},{"sub":2}]}],"streams":[{"name":"todos","#,
+            r#""is_default":true,"errors":[{"subscription":"default","message":"a"},"#,
+            r#"{"subscription":2,"message":"b"}]}]}}"#
+        ),
+    );
+}
+
+#[test]
+fn a_diff_always_has_both_lists() {
+    check(
+        &SyncLine::CheckpointDiff(CheckpointDiff {
+            last_op_id: op(30),
+            write_checkpoint: None,
+            updated_buckets: vec![],
+            removed_buckets: vec!["b[]".into()],
+        }),
+        r#"{"checkpoint_diff":{"last_op_id":"30","updated_buckets":[],"removed_buckets":["b[]"]}}"#,
+    );
+}
+
+#[test]
+fn completions_and_keepalives() {
+    check(
+        &SyncLine::CheckpointComplete(CheckpointComplete { last_op_id: op(3) }),
+        r#"{"checkpoint_complete":{"last_op_id":"3"}}"#,
+    );
+    check(
+        &SyncLine::PartialCheckpointComplete(PartialCheckpointComplete {
+            last_op_id: op(3),
+            priority: Priority::new(0).unwrap(),
+        }),
+        r#"{"partial_checkpoint_complete":{"last_op_id":"3","priority":0}}"#,
+    );
+    check(&SyncLine::TokenExpiresIn(3579), r#"{"token_expires_in":3579}"#);
+}
+
+#[test]
+fn unknown_lines_are_not_errors() {
+    assert_eq!(SyncLine::parse(br#"{"news":{"a":1}}"#).unwrap(), SyncLine::Unknown);
+    assert!(SyncLine::parse(b"[1]").is_err());
+    assert!(SyncLine::parse(br#"{"checkpoint":{"last_op_id":5,"buckets":[]}}"#).is_err());
+}
+
+#[test]
+fn an_operation_that_lacks_a_part_is_named() {
+    let line = br#"{"data":{"bucket":"b","data":[{"op_id":"9","op":"PUT","checksum":1}]}}"#;
+    let error = SyncLine::parse(line).unwrap_err().to_string();
+    assert_eq!(error, "malformed sync line: operation 9 (PUT) lacks object_type or object_id");
+}
+
+fn operations() -> impl Strategy<Value = Vec<Operation<'static>>> {
+    let row = (".{0,9}", ".{0,9}", ".{0,9}").prop_map(|(object_type, object_id, subkey)| RowKey {
+        object_type: object_type.into(),
+        object_id: object_id.into(),
+        subkey: subkey.into(),
+    });
+    let body = prop_oneof![
+        (row.clone(), ".{0,40}").prop_map(|(row, data)| Body::Put { row, data: data.into() }),
+        row.prop_map(|row| Body::Remove { row }),
+        Just(Body::Move),
+        Just(Body::Clear),
+    ];
+    let operation = (0..i64::MAX, any::<u32>(), body).prop_map(|(id, sum, body)| Operation {
+        op_id: op(id),
+        checksum: Checksum(sum),
+        body,
+    });
+    proptest::collection::vec(operation, 0..6)
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read(bucket in ".{0,12}", operations in operations()) {
+        let mut out = Vec::new();
+        let mut writer = DataLineWriter::begin(&mut out, &bucket, op(0), RowData::Text);
+        for operation in &operations {
+            writer.push(operation);
+        }
+        writer.finish(op(9), false);
+        prop_assert_eq!(out.pop(), Some(b'\n'));
+        prop_assert!(!out.contains(&b'\n'));
+        let line = SyncLine::Data(DataLine { bucket, operations });
+        prop_assert_eq!(SyncLine::parse(&out).unwrap(), line);
+    }
+}
