@@ -1,0 +1,145 @@
+//! What an author is told about a sync config.
+
+use std::fmt::Write as _;
+
+/// Whether a finding stops the compilation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// The config cannot be used.
+    Error,
+    /// It can, but may not do what was meant.
+    Warning,
+}
+
+/// Something about a sync config that its author should know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// Whether it stops the compilation.
+    pub severity: Severity,
+    /// From 1, in the YAML file.
+    pub line: usize,
+    /// From 1, in characters.
+    pub column: usize,
+    /// What is wrong, with the text that is.
+    pub message: String,
+    /// What to write instead.
+    pub hint: Option<String>,
+}
+
+/// Longest part of a source line that is shown, in characters.
+const EXCERPT_CHARS_MAX: usize = 160;
+
+impl Diagnostic {
+    pub(crate) fn error(position: Position, message: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Error,
+            line: position.line,
+            column: position.column,
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    pub(crate) fn warning(position: Position, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(position, message) }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Text for a terminal: where, what, the line of the file with a mark under the place, and the
+    /// hint. Ends with a line break.
+    #[must_use]
+    pub fn render(&self, file_name: &str, yaml: &str) -> String {
+        let severity = match self.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        let mut text =
+            format!("{file_name}:{}:{}: {severity}: {}\n", self.line, self.column, self.message);
+        if let Some(line) = lines(yaml).nth(self.line.saturating_sub(1)) {
+            self.render_excerpt(line, &mut text);
+        }
+        if let Some(hint) = &self.hint {
+            let _ = writeln!(text, "  hint: {hint}");
+        }
+        text
+    }
+
+    fn render_excerpt(&self, line: &str, text: &mut String) {
+        let before = self.column.saturating_sub(1);
+        let start = before.saturating_sub(EXCERPT_CHARS_MAX / 2);
+        let shown: String = line.chars().skip(start).take(EXCERPT_CHARS_MAX).collect();
+        // A tab stays one, so that the mark stands under its place whatever the terminal's stops.
+        let indent: String = line
+            .chars()
+            .skip(start)
+            .take(before - start)
+            .map(|c| if c == '\t' { '\t' } else { ' ' })
+            .collect();
+        let number = self.line.to_string();
+        let margin = " ".repeat(number.len());
+        let _ = writeln!(text, " {number} | {}", shown.trim_end());
+        let _ = writeln!(text, " {margin} | {indent}^");
+    }
+}
+
+/// The lines of a text as YAML counts them: a carriage return alone ends one too.
+pub(crate) fn lines(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let Some(end) = text.find(['\n', '\r']) else {
+            rest = None;
+            return Some(text);
+        };
+        let after = if text[end..].starts_with("\r\n") { end + 2 } else { end + 1 };
+        rest = Some(&text[after..]);
+        Some(&text[..end])
+    })
+}
+
+/// A place in the YAML file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Position {
+    /// From 1.
+    pub(crate) line: usize,
+    /// From 1, in characters.
+    pub(crate) column: usize,
+}
+
+/// The errors and warnings found so far.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    list: Vec<Diagnostic>,
+}
+
+impl Findings {
+    pub(crate) fn push(&mut self, diagnostic: Diagnostic) {
+        self.list.push(diagnostic);
+    }
+
+    /// Keeps the error of a result.
+    pub(crate) fn ok<T>(&mut self, result: Result<T, Diagnostic>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(diagnostic) => {
+                self.push(diagnostic);
+                None
+            }
+        }
+    }
+
+    pub(crate) fn has_errors(&self) -> bool {
+        self.list.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
+    }
+
+    /// In the order of the file, each once.
+    pub(crate) fn into_sorted(mut self) -> Vec<Diagnostic> {
+        self.list.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
+        self.list.dedup();
+        self.list
+    }
+}

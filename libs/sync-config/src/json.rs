@@ -1,0 +1,143 @@
+//! JSON text: written without a tree, read through serde_json.
+
+use serde_json::Value as Json;
+
+use crate::number;
+use crate::value::Value;
+
+/// For each ASCII byte what must follow a backslash: 0 nothing, `u` a code.
+const ESCAPES: [u8; 128] = {
+    let mut table = [0; 128];
+    let mut byte = 0;
+    while byte < 0x20 {
+        table[byte] = b'u';
+        byte += 1;
+    }
+    table[0x08] = b'b';
+    table[0x09] = b't';
+    table[0x0a] = b'n';
+    table[0x0c] = b'f';
+    table[0x0d] = b'r';
+    table[b'"' as usize] = b'"';
+    table[b'\\' as usize] = b'\\';
+    table
+};
+
+/// Writes a JSON string.
+pub(crate) fn push_string(text: &str, out: &mut String) {
+    out.push('"');
+    push_escaped(text, out);
+    out.push('"');
+}
+
+/// Writes the inside of a JSON string.
+pub(crate) fn push_escaped(text: &str, out: &mut String) {
+    let mut start = 0;
+    for (index, byte) in text.bytes().enumerate() {
+        let escape = ESCAPES.get(usize::from(byte)).copied().unwrap_or(0);
+        if escape == 0 {
+            continue;
+        }
+        out.push_str(&text[start..index]);
+        start = index + 1;
+        out.push('\\');
+        out.push(char::from(escape));
+        if escape == b'u' {
+            const HEX: &[u8; 16] = b"0123456789abcdef";
+            out.push_str("00");
+            out.push(char::from(HEX[usize::from(byte >> 4)]));
+            out.push(char::from(HEX[usize::from(byte & 15)]));
+        }
+    }
+    out.push_str(&text[start..]);
+}
+
+/// Writes a value of a row; `false`, and nothing written, for a blob, which rows cannot hold.
+pub(crate) fn push_value(value: &Value<'_>, out: &mut String) -> bool {
+    match value {
+        Value::Null => out.push_str("null"),
+        Value::Integer(integer) => number::push_integer(*integer, out),
+        Value::Real(real) => number::push_real_json(*real, out),
+        Value::Text(text) => push_string(text, out),
+        Value::Blob(_) => return false,
+    }
+    true
+}
+
+/// Writes a bucket's parameter or a part of a lookup's key, where `1.0` is `1`; `false`, and
+/// nothing written, for NULL and blobs, which match nothing.
+pub(crate) fn push_parameter(value: &Value<'_>, out: &mut String) -> bool {
+    match value {
+        Value::Null | Value::Blob(_) => return false,
+        Value::Real(real) => match number::exact_i64(*real) {
+            Some(integer) => number::push_integer(integer, out),
+            None => number::push_real_json(*real, out),
+        },
+        Value::Integer(integer) => number::push_integer(*integer, out),
+        Value::Text(text) => push_string(text, out),
+    }
+    true
+}
+
+/// Reads JSON text; nesting is limited by serde_json.
+pub(crate) fn parse(text: &str) -> Option<Json> {
+    serde_json::from_str(text).ok()
+}
+
+/// The SQL value of a JSON value: what is not a scalar is its text.
+pub(crate) fn to_value(json: &Json) -> Value<'_> {
+    match json {
+        Json::Null => Value::Null,
+        Json::Bool(boolean) => Value::boolean(Some(*boolean)),
+        Json::Number(number) => match number.as_i64() {
+            Some(integer) => Value::Integer(integer),
+            None => number.as_f64().map_or(Value::Null, Value::real),
+        },
+        Json::String(text) => Value::text(text.as_str()),
+        Json::Array(_) | Json::Object(_) => Value::text(to_text(json)),
+    }
+}
+
+/// The text of a JSON value, without spaces.
+pub(crate) fn to_text(json: &Json) -> String {
+    let mut text = String::new();
+    push_json(json, &mut text);
+    text
+}
+
+/// serde_json limits the depth of what it parses, so this ends.
+fn push_json(json: &Json, out: &mut String) {
+    match json {
+        Json::Null => out.push_str("null"),
+        Json::Bool(boolean) => out.push_str(if *boolean { "true" } else { "false" }),
+        Json::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
+            (Some(integer), _, _) => number::push_integer(integer, out),
+            (None, Some(integer), _) => out.push_str(&integer.to_string()),
+            (None, None, Some(real)) => number::push_real_json(real, out),
+            (None, None, None) => out.push_str("null"),
+        },
+        Json::String(text) => push_string(text, out),
+        Json::Array(items) => {
+            out.push('[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                push_json(item, out);
+            }
+            out.push(']');
+        }
+        Json::Object(entries) => {
+            out.push('{');
+            for (index, (key, item)) in entries.iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                push_string(key, out);
+                out.push(':');
+                push_json(item, out);
+            }
+            out.push('}');
+        }
+    }
+}

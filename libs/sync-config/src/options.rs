@@ -1,0 +1,210 @@
+//! The `config` section.
+
+use serde::Serialize;
+
+use crate::diagnostic::{Diagnostic, Findings, Position};
+use crate::yaml::{Node, NodeValue, Scalar};
+
+/// Which language the file is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Edition {
+    One,
+    Two,
+    Three,
+}
+
+/// How PostgreSQL's values become SQLite's. Part of every hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct ValueOptions {
+    /// ISO 8601 with a `T` and a fixed number of fractional digits, not as printed.
+    pub(crate) timestamps_iso8601: bool,
+    /// Digits after the second, when `timestamps_iso8601`.
+    pub(crate) fraction_digits: usize,
+    /// A path for `->` is split at dots only after `$.`.
+    pub(crate) fixed_json_extract: bool,
+    /// Ranges and the like are JSON, not as printed.
+    pub(crate) custom_types: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Options {
+    pub(crate) edition: Edition,
+    pub(crate) values: ValueOptions,
+}
+
+impl Options {
+    pub(crate) fn of_edition(edition: Edition) -> Self {
+        let fixed = edition >= Edition::Two;
+        let values = ValueOptions {
+            timestamps_iso8601: fixed,
+            fraction_digits: 6,
+            fixed_json_extract: fixed,
+            custom_types: fixed,
+        };
+        Self { edition, values }
+    }
+
+    /// Reads the section.
+    pub(crate) fn read(config: Option<&Node>, findings: &mut Findings) -> Self {
+        let default = Self::of_edition(Edition::One);
+        let Some(config) = config else { return default };
+        let NodeValue::Map(entries) = &config.value else {
+            let message = format!("`config` must be a map, not {}", config.kind());
+            findings.push(Diagnostic::error(config.position, message));
+            return default;
+        };
+        let edition = entries.iter().find(|(key, _)| key_text(key) == Some("edition"));
+        let edition = match edition {
+            Some((_, value)) => findings.ok(read_edition(value)).unwrap_or(Edition::Three),
+            None => Edition::One,
+        };
+        let mut options = Self::of_edition(edition);
+        let mut precision = None;
+        for (key, value) in entries {
+            let result = options.read_entry(key, value, &mut precision);
+            findings.ok(result);
+        }
+        if let Some(position) = precision
+            && !options.values.timestamps_iso8601
+        {
+            let error =
+                Diagnostic::error(position, "`timestamp_max_precision` needs `timestamps_iso8601`")
+                    .hint("set `timestamps_iso8601: true`, or leave the precision out");
+            findings.push(error);
+        }
+        options
+    }
+
+    fn read_entry(
+        &mut self,
+        key: &Node,
+        value: &Node,
+        precision: &mut Option<Position>,
+    ) -> Result<(), Diagnostic> {
+        match key_text(key).unwrap_or_default() {
+            "edition" => {}
+            "timestamps_iso8601" => self.values.timestamps_iso8601 = read_bool(key, value)?,
+            "fixed_json_extract" => self.values.fixed_json_extract = read_bool(key, value)?,
+            "custom_postgres_types" => self.values.custom_types = read_bool(key, value)?,
+            // Names of buckets always carry a tag of their definition, so nothing depends on it.
+            "versioned_bucket_ids" => {
+                read_bool(key, value)?;
+            }
+            "unstable_sqlite_expression_engine" => {
+                if read_bool(key, value)? {
+                    let message = "`unstable_sqlite_expression_engine` is not supported";
+                    return Err(Diagnostic::error(value.position, message).hint("remove it"));
+                }
+            }
+            "timestamp_max_precision" => {
+                self.values.fraction_digits = read_precision(value)?;
+                *precision = Some(value.position);
+            }
+            // It concerns how a PowerSync service stores operations, not what they are.
+            "storage_version" => read_storage_version(value)?,
+            _ => {
+                let known = "edition, timestamps_iso8601, timestamp_max_precision, \
+                             fixed_json_extract, custom_postgres_types, versioned_bucket_ids, \
+                             storage_version";
+                return Err(unknown_key(key, known));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn key_text(key: &Node) -> Option<&str> {
+    match &key.value {
+        NodeValue::Scalar(scalar) => Some(&scalar.text),
+        NodeValue::List(_) | NodeValue::Map(_) => None,
+    }
+}
+
+/// An error for a key that means nothing where it stands.
+pub(crate) fn unknown_key(key: &Node, known: &str) -> Diagnostic {
+    let message = match key_text(key) {
+        Some(text) => format!("unknown key `{text}`"),
+        None => "a key must be a scalar".to_owned(),
+    };
+    Diagnostic::error(key.position, message).hint(format!("the keys here are: {known}"))
+}
+
+/// The scalar that a key must have.
+pub(crate) fn read_scalar<'a>(
+    key: &Node,
+    value: &'a Node,
+    expected: &str,
+) -> Result<&'a Scalar, Diagnostic> {
+    match &value.value {
+        NodeValue::Scalar(scalar) if !scalar.is_null() => Ok(scalar),
+        NodeValue::Scalar(_) | NodeValue::List(_) | NodeValue::Map(_) => {
+            let key = key_text(key).unwrap_or_default();
+            let message = format!("`{key}` must be {expected}, not {}", value.kind());
+            Err(Diagnostic::error(value.position, message))
+        }
+    }
+}
+
+/// The boolean that a key must have.
+pub(crate) fn read_bool(key: &Node, value: &Node) -> Result<bool, Diagnostic> {
+    let scalar = read_scalar(key, value, "`true` or `false`")?;
+    scalar.as_bool().ok_or_else(|| {
+        let key = key_text(key).unwrap_or_default();
+        let message = format!("`{key}` must be `true` or `false`, not `{}`", shorten(&scalar.text));
+        Diagnostic::error(value.position, message)
+    })
+}
+
+fn read_edition(value: &Node) -> Result<Edition, Diagnostic> {
+    let edition = match &value.value {
+        NodeValue::Scalar(scalar) => scalar.as_integer(),
+        NodeValue::List(_) | NodeValue::Map(_) => None,
+    };
+    match edition {
+        Some(1) => Ok(Edition::One),
+        Some(2) => Ok(Edition::Two),
+        Some(3) => Ok(Edition::Three),
+        Some(_) | None => Err(Diagnostic::error(value.position, "`edition` must be 1, 2 or 3")),
+    }
+}
+
+fn read_precision(value: &Node) -> Result<usize, Diagnostic> {
+    let text = match &value.value {
+        NodeValue::Scalar(scalar) => scalar.text.as_str(),
+        NodeValue::List(_) | NodeValue::Map(_) => "",
+    };
+    match text {
+        "seconds" => Ok(0),
+        "milliseconds" => Ok(3),
+        "microseconds" => Ok(6),
+        "nanoseconds" => Ok(9),
+        _ => {
+            let message = "`timestamp_max_precision` must be `seconds`, `milliseconds`, \
+                           `microseconds` or `nanoseconds`";
+            Err(Diagnostic::error(value.position, message))
+        }
+    }
+}
+
+fn read_storage_version(value: &Node) -> Result<(), Diagnostic> {
+    let version = match &value.value {
+        NodeValue::Scalar(scalar) => scalar.as_integer(),
+        NodeValue::List(_) | NodeValue::Map(_) => None,
+    };
+    match version {
+        Some(2 | 3) => Ok(()),
+        Some(_) | None => {
+            Err(Diagnostic::error(value.position, "`storage_version` must be 2 or 3"))
+        }
+    }
+}
+
+/// The beginning of a text from outside, for a message.
+pub(crate) fn shorten(text: &str) -> String {
+    const CHARS_MAX: usize = 60;
+    let mut short: String = text.chars().take(CHARS_MAX).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short.replace(['\n', '\r', '\t'], " ")
+}

@@ -1,0 +1,203 @@
+//! Live tables, and what a config expects of them.
+
+use crate::TableName;
+use crate::diagnostic::{Diagnostic, Findings};
+use crate::pg_type::Converter;
+use crate::plan::{Kind, Plan, Reference, ReferenceKind};
+
+/// A table as PostgreSQL describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableSchema {
+    /// Its schema, `public` and the like.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+    /// In the table's order, without those that were dropped.
+    pub columns: Vec<Column>,
+}
+
+/// A column of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// OID in `pg_type`.
+    pub type_oid: u32,
+}
+
+impl TableSchema {
+    fn is(&self, name: &TableName) -> bool {
+        self.schema == name.schema && self.name == name.name
+    }
+
+    pub(crate) fn column(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|column| column.name == name)
+    }
+}
+
+impl Plan {
+    /// The index of a live table.
+    pub(crate) fn table_index(&self, table: &TableSchema) -> Option<usize> {
+        self.tables.iter().position(|name| table.is(name))
+    }
+
+    /// What the tables lack.
+    pub(crate) fn check(&self, tables: &[TableSchema]) -> Vec<Diagnostic> {
+        let mut findings = Findings::default();
+        for reference in &self.references {
+            let name = &self.tables[reference.table];
+            match tables.iter().find(|table| table.is(name)) {
+                Some(table) => findings.list_missing(reference, table),
+                None if reference.kind == ReferenceKind::Table => {
+                    let message = format!("there is no table `{name}`");
+                    let error = Diagnostic::error(reference.position, message);
+                    findings.push(match table_hint(name, tables) {
+                        Some(hint) => error.hint(hint),
+                        None => error,
+                    });
+                }
+                None => {}
+            }
+        }
+        findings.into_sorted()
+    }
+
+    /// What one table lacks.
+    pub(crate) fn check_table(&self, index: usize, table: &TableSchema) -> Vec<Diagnostic> {
+        let mut findings = Findings::default();
+        for reference in self.references.iter().filter(|reference| reference.table == index) {
+            findings.list_missing(reference, table);
+        }
+        findings.into_sorted()
+    }
+}
+
+impl Findings {
+    fn list_missing(&mut self, reference: &Reference, table: &TableSchema) {
+        match &reference.kind {
+            ReferenceKind::Table => {}
+            ReferenceKind::Column(name) => {
+                if table.column(name).is_none() {
+                    let message = format!("the table `{}` has no column `{name}`", table.name);
+                    let names = table.columns.iter().map(|column| column.name.as_str());
+                    let hint = match closest(name, names.clone()) {
+                        Some(name) => format!("did you mean {}?", quoted(name)),
+                        None => {
+                            let names: Vec<&str> = names.collect();
+                            format!("its columns are: {}", names.join(", "))
+                        }
+                    };
+                    self.push(Diagnostic::error(reference.position, message).hint(hint));
+                }
+            }
+            ReferenceKind::Compared { column, with } => {
+                if let Some(index) = table.column(column) {
+                    self.list_kinds(reference, &table.columns[index], *with);
+                }
+            }
+            ReferenceKind::IdOfAll => {
+                if table.column("id").is_none() {
+                    let message = format!("the table `{}` has no column `id`", table.name);
+                    let error = Diagnostic::error(reference.position, message);
+                    let first = table.columns.first().map_or("key", |column| &column.name);
+                    self.push(error.hint(format!(
+                        "every synced row needs one: name its key, as in `SELECT {first} AS id, ...`"
+                    )));
+                }
+            }
+        }
+    }
+}
+
+impl Findings {
+    /// Warns of a comparison that is never true, as SQLite's values have it.
+    fn list_kinds(&mut self, reference: &Reference, column: &Column, with: Kind) {
+        let name = &column.name;
+        // Options change how custom types look, which is text in any case.
+        let (message, hint) = match (Converter::of_type(column.type_oid, true).kind(), with) {
+            (Some(Kind::Number), Kind::Text) => (
+                format!("`{name}` is a number on devices and is never equal to a text"),
+                format!("write `{name}::text`, or compare with a number; booleans are 1 and 0"),
+            ),
+            (Some(Kind::Text), Kind::Number) => (
+                format!("`{name}` is a text on devices and is never equal to a number"),
+                format!("write `{name}::real` or `{name}::integer`, or compare with a text"),
+            ),
+            (Some(_), _) => return,
+            (None, _) => (
+                format!("`{name}` is a blob and is never equal to a text or number"),
+                format!("write `hex({name})` and compare with hexadecimal digits"),
+            ),
+        };
+        self.push(Diagnostic::warning(reference.position, message).hint(hint));
+    }
+}
+
+impl std::fmt::Display for TableName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.schema != "public" {
+            write!(f, "{}.", self.schema)?;
+        }
+        f.write_str(&self.name)
+    }
+}
+
+/// A name as it must be written in SQL.
+fn quoted(name: &str) -> String {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    if name.chars().all(plain) { format!("`{name}`") } else { format!("`\"{name}\"`") }
+}
+
+fn table_hint(name: &TableName, tables: &[TableSchema]) -> Option<String> {
+    const LISTED_MAX: usize = 20;
+    if let Some(table) = tables.iter().find(|table| table.name == name.name) {
+        return Some(format!(
+            "there is one in the schema `{}`: write `{}.{}`",
+            table.schema, table.schema, table.name
+        ));
+    }
+    let same_schema = tables.iter().filter(|table| table.schema == name.schema);
+    let names: Vec<&str> = same_schema.map(|table| table.name.as_str()).collect();
+    if let Some(known) = closest(&name.name, names.iter().copied()) {
+        return Some(format!("did you mean {}?", quoted(known)));
+    }
+    if names.is_empty() {
+        return None;
+    }
+    let listed = names.iter().take(LISTED_MAX).copied().collect::<Vec<_>>().join(", ");
+    let more = if names.len() > LISTED_MAX { ", ..." } else { "" };
+    Some(format!("the tables of the schema `{}` are: {listed}{more}", name.schema))
+}
+
+/// The name that is nearest to a misspelt one, if any is near.
+pub(crate) fn closest<'a>(
+    name: &str,
+    candidates: impl Iterator<Item = &'a str>,
+) -> Option<&'a str> {
+    const CHARS_MAX: usize = 64; // What PostgreSQL keeps of a name; it bounds the work.
+    let lower: Vec<char> = name.to_lowercase().chars().take(CHARS_MAX).collect();
+    let allowed = (lower.len() / 3).clamp(1, 3);
+    candidates
+        .map(|candidate| {
+            let other: Vec<char> = candidate.to_lowercase().chars().take(CHARS_MAX).collect();
+            (distance(&lower, &other), candidate)
+        })
+        .filter(|(distance, _)| *distance <= allowed)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Edits from one text to another, by Levenshtein.
+fn distance(a: &[char], b: &[char]) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}

@@ -1,0 +1,131 @@
+//! From a place in a scalar's text to the place in the file, whatever the scalar's style.
+
+use saphyr_parser::ScalarStyle;
+
+use crate::diagnostic::Position;
+use crate::yaml::{Scalar, Source};
+
+/// Where the characters of one scalar's text stand in the file.
+#[derive(Debug)]
+pub(crate) struct SourceMap<'a> {
+    source: &'a Source,
+    /// Of the text, in characters.
+    line_starts: Vec<usize>,
+    /// For each character of the text its index in the file, and one for the end.
+    indices: Vec<usize>,
+}
+
+impl<'a> SourceMap<'a> {
+    pub(crate) fn new(source: &'a Source, scalar: &Scalar) -> Self {
+        let mut walk = Walk { chars: &source.chars, at: scalar.start, end: scalar.end };
+        // The range of a quoted scalar has its quotes; that of a block does not have its header.
+        if matches!(scalar.style, ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted) {
+            walk.at += 1;
+        }
+        let indices = walk.align(&scalar.text, scalar.style);
+        let breaks = scalar.text.chars().enumerate().filter(|(_, c)| *c == '\n');
+        let line_starts = std::iter::once(0).chain(breaks.map(|(index, _)| index + 1)).collect();
+        Self { source, line_starts, indices }
+    }
+
+    /// The place of a character of the text, counted from 0.
+    pub(crate) fn position(&self, index: usize) -> Position {
+        let last = self.indices.len() - 1;
+        self.source.position(self.indices[index.min(last)])
+    }
+
+    /// The place of a character given by line and column of the text, both from 1.
+    pub(crate) fn position_at(&self, line: usize, column: usize) -> Position {
+        let start = line.checked_sub(1).and_then(|line| self.line_starts.get(line));
+        let index = start.map_or(usize::MAX, |start| start.saturating_add(column.max(1) - 1));
+        self.position(index)
+    }
+}
+
+/// Goes through the characters of a scalar in the file beside those of its text.
+struct Walk<'a> {
+    chars: &'a [char],
+    at: usize,
+    end: usize,
+}
+
+impl Walk<'_> {
+    fn peek(&self) -> Option<char> {
+        if self.at < self.end { self.chars.get(self.at).copied() } else { None }
+    }
+
+    fn skip_space(&mut self) {
+        while self.peek().is_some_and(is_space) {
+            self.at += 1;
+        }
+    }
+
+    /// Folding and indentation change white space only, so the other characters of the text and
+    /// of the file follow each other one to one, escapes aside. White space in the text is given the
+    /// place after the character before it.
+    fn align(&mut self, text: &str, style: ScalarStyle) -> Vec<usize> {
+        let mut indices = Vec::with_capacity(text.len() + 1);
+        let mut after = self.at;
+        for c in text.chars() {
+            if is_space(c) {
+                indices.push(self.take_space(c, style, &mut after));
+                continue;
+            }
+            self.skip_space();
+            self.skip_line_joins(style);
+            indices.push(self.at.min(self.end));
+            self.take(style);
+            after = self.at;
+        }
+        indices.push(after.min(self.end));
+        indices
+    }
+
+    /// White space that is itself in the file stays exact; what folding made of several is put at
+    /// the first.
+    fn take_space(&mut self, c: char, style: ScalarStyle, after: &mut usize) -> usize {
+        if self.peek() == Some(c) {
+            let index = self.at;
+            self.at += 1;
+            *after = self.at;
+            return index;
+        }
+        if style == ScalarStyle::DoubleQuoted && self.peek() == Some('\\') {
+            let index = self.at;
+            self.take(style);
+            *after = self.at;
+            return index;
+        }
+        *after
+    }
+
+    /// In double quotes a backslash before the line's end joins the lines.
+    fn skip_line_joins(&mut self, style: ScalarStyle) {
+        while style == ScalarStyle::DoubleQuoted
+            && self.peek() == Some('\\')
+            && matches!(self.chars.get(self.at + 1), Some('\n' | '\r'))
+        {
+            self.at += 1;
+            self.skip_space();
+        }
+    }
+
+    /// Past one character of the file, with its escape.
+    fn take(&mut self, style: ScalarStyle) {
+        let length = match (style, self.peek()) {
+            (ScalarStyle::SingleQuoted, Some('\'')) => 2,
+            (ScalarStyle::DoubleQuoted, Some('\\')) => match self.chars.get(self.at + 1) {
+                Some('x') => 4,
+                Some('u') => 6,
+                Some('U') => 10,
+                _ => 2,
+            },
+            _ => 1,
+        };
+        self.at += length;
+    }
+}
+
+fn is_space(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\n' | '\r')
+}

@@ -1,0 +1,130 @@
+//! SQL text to [`crate::syntax`]: `sqlparser` reads, this refuses what the language does not have.
+
+mod convert;
+mod dialect;
+mod expression;
+
+use sqlparser::parser::{Parser, ParserError};
+use sqlparser::tokenizer::{Span, Token, TokenWithSpan, Tokenizer};
+
+use crate::diagnostic::{Diagnostic, Position};
+use crate::source_map::SourceMap;
+use crate::syntax::Query;
+
+/// Longest query.
+const QUERY_CHARS_MAX: usize = 64 * 1024;
+/// Most tokens of a query besides literals and commas. Chains of operators nest as deeply as they are
+/// long, and trees are freed recursively.
+const TOKENS_MAX: usize = 4_000;
+/// Deepest nesting of parentheses, queries and operators in the parser.
+const PARSER_DEPTH_MAX: usize = 48;
+
+/// Reads one query.
+pub(crate) fn parse(map: &SourceMap<'_>, text: &str) -> Result<Query, Diagnostic> {
+    let start = map.position(0);
+    if text.chars().count() > QUERY_CHARS_MAX {
+        let message = format!("the query is longer than {QUERY_CHARS_MAX} characters");
+        return Err(Diagnostic::error(start, message));
+    }
+    let tokens = Tokenizer::new(&dialect::SyncConfigDialect, text)
+        .tokenize_with_location()
+        .map_err(|error| Diagnostic::error(at(map, error.location), error.message))?;
+    let input = Input { map, tokens: &tokens };
+    input.check_tokens()?;
+    let mut parser = Parser::new(&dialect::SyncConfigDialect)
+        .with_recursion_limit(PARSER_DEPTH_MAX)
+        .with_tokens_with_locations(tokens.clone());
+    let query = parser.parse_query().map_err(|error| input.parser_error(&error))?;
+    while parser.consume_token(&Token::SemiColon) {}
+    let rest = parser.peek_token();
+    if rest.token != Token::EOF {
+        let message = format!("unexpected `{}` after the query", rest.token);
+        return Err(Diagnostic::error(input.position(rest.span), message));
+    }
+    convert::Converter::new(&input).query(*query)
+}
+
+fn at(map: &SourceMap<'_>, location: sqlparser::tokenizer::Location) -> Position {
+    let line = usize::try_from(location.line).unwrap_or(usize::MAX);
+    let column = usize::try_from(location.column).unwrap_or(usize::MAX);
+    map.position_at(line, column)
+}
+
+/// A query's text as tokens with places.
+pub(crate) struct Input<'a> {
+    map: &'a SourceMap<'a>,
+    tokens: &'a [TokenWithSpan],
+}
+
+impl Input<'_> {
+    /// The place where something begins; of nothing, where the query begins.
+    pub(crate) fn position(&self, span: Span) -> Position {
+        if span.start.line == 0 { self.map.position(0) } else { at(self.map, span.start) }
+    }
+
+    pub(crate) fn start(&self) -> Position {
+        let first = self.tokens.iter().find(|token| !matches!(token.token, Token::Whitespace(_)));
+        first.map_or_else(|| self.map.position(0), |token| self.position(token.span))
+    }
+
+    /// The first of these words or operators from a place on, and where it stands; else that place.
+    pub(crate) fn find<'w>(&self, from: Span, words: &[&'w str]) -> (&'w str, Span) {
+        let at_or_after = self.tokens.iter().filter(|token| token.span.start >= from.start);
+        for token in at_or_after {
+            let text = token.token.to_string();
+            if let Some(word) = words.iter().find(|word| text.eq_ignore_ascii_case(word)) {
+                return (word, token.span);
+            }
+        }
+        (words.first().copied().unwrap_or_default(), from)
+    }
+
+    /// Whether the token before a place is an opening parenthesis.
+    pub(crate) fn is_parenthesized(&self, span: Span) -> bool {
+        let before = self.tokens.iter().rev().find(|token| {
+            token.span.start < span.start && !matches!(token.token, Token::Whitespace(_))
+        });
+        before.is_some_and(|token| token.token == Token::LParen)
+    }
+
+    fn check_tokens(&self) -> Result<(), Diagnostic> {
+        let counts = |token: &&TokenWithSpan| {
+            !matches!(
+                token.token,
+                Token::Whitespace(_)
+                    | Token::Comma
+                    | Token::Number(..)
+                    | Token::SingleQuotedString(_)
+            )
+        };
+        match self.tokens.iter().filter(counts).nth(TOKENS_MAX) {
+            Some(token) => {
+                Err(Diagnostic::error(self.position(token.span), "the query is too long"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Finds the place in the message, which is the only part of the error that has it.
+    fn parser_error(&self, error: &ParserError) -> Diagnostic {
+        let message = match error {
+            ParserError::TokenizerError(message) | ParserError::ParserError(message) => message,
+            ParserError::RecursionLimitExceeded => {
+                return Diagnostic::error(self.start(), "the query is nested too deeply");
+            }
+        };
+        let (text, place) = message.rsplit_once(" at Line: ").unwrap_or((message, ""));
+        let position = place.split_once(", Column: ").and_then(|(line, column)| {
+            Some(self.map.position_at(line.parse().ok()?, column.parse().ok()?))
+        });
+        // At the end of the text the message has no place.
+        let position = position.unwrap_or_else(|| self.map.position(usize::MAX));
+        if text.starts_with("No infix parser for token") {
+            return Diagnostic::error(position, "this operator is not supported");
+        }
+        let text = crate::options::shorten(text);
+        let rest = text.strip_prefix("Expected: ").map(|rest| format!("expected {rest}"));
+        let text = rest.unwrap_or(text);
+        Diagnostic::error(position, format!("not SQL: {text}"))
+    }
+}

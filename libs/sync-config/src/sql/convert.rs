@@ -1,0 +1,314 @@
+//! Queries: every part of the parser's tree is either converted or refused.
+
+use sqlparser::ast::{
+    GroupByExpr, Ident, ObjectName, Query as SqlQuery, Select, SelectFlavor, SelectItem as SqlItem,
+    SelectItemQualifiedWildcardKind, SetExpr, TableAlias, TableFactor, TableWithJoins,
+    WildcardAdditionalOptions,
+};
+use sqlparser::tokenizer::Span;
+
+use super::Input;
+use crate::diagnostic::Diagnostic;
+use crate::syntax::{Query, SelectItem, SelectItemKind, TableReference};
+
+pub(super) struct Converter<'a> {
+    pub(super) input: &'a Input<'a>,
+    /// Where the query at hand begins.
+    pub(super) start: Span,
+    pub(super) depth: usize,
+}
+
+impl<'a> Converter<'a> {
+    pub(super) fn new(input: &'a Input<'a>) -> Self {
+        Self { input, start: Span::empty(), depth: 0 }
+    }
+
+    pub(super) fn error(&self, span: Span, message: impl Into<String>) -> Diagnostic {
+        Diagnostic::error(self.input.position(span), message)
+    }
+
+    /// An error at a word of the query at hand.
+    pub(super) fn unsupported(&self, words: &[&str]) -> Diagnostic {
+        let (word, span) = self.input.find(self.start, words);
+        self.error(span, format!("`{word}` is not supported"))
+    }
+
+    pub(super) fn query(&mut self, query: SqlQuery) -> Result<Query, Diagnostic> {
+        let SqlQuery {
+            with,
+            body,
+            order_by,
+            limit_clause,
+            fetch,
+            locks,
+            for_clause,
+            settings,
+            format_clause,
+            pipe_operators,
+        } = query;
+        let outer = self.start;
+        if let SetExpr::Select(select) = body.as_ref() {
+            self.start = select.select_token.0.span;
+        }
+        if let Some(with) = with {
+            return Err(self.error(with.with_token.0.span, "`WITH` is not supported"));
+        }
+        let refused = [
+            (order_by.is_some(), &["ORDER"][..]),
+            (limit_clause.is_some(), &["LIMIT", "OFFSET"]),
+            (fetch.is_some(), &["FETCH"]),
+            (!locks.is_empty() || for_clause.is_some(), &["FOR"]),
+            (settings.is_some(), &["SETTINGS"]),
+            (format_clause.is_some(), &["FORMAT"]),
+            (!pipe_operators.is_empty(), &["|>"]),
+        ];
+        self.refuse(&refused)?;
+        let query = match *body {
+            SetExpr::Select(select) => self.select(*select),
+            SetExpr::SetOperation { .. } => Err(self
+                .unsupported(&["UNION", "EXCEPT", "INTERSECT", "MINUS"])
+                .hint("write several queries")),
+            SetExpr::Query(_)
+            | SetExpr::Values(_)
+            | SetExpr::Insert(_)
+            | SetExpr::Update(_)
+            | SetExpr::Delete(_)
+            | SetExpr::Merge(_)
+            | SetExpr::Table(_) => {
+                Err(self.error(self.start, "only a plain `SELECT` is supported"))
+            }
+        };
+        self.start = outer;
+        query
+    }
+
+    fn refuse(&self, refused: &[(bool, &[&str])]) -> Result<(), Diagnostic> {
+        match refused.iter().find(|(present, _)| *present) {
+            Some((_, words)) => Err(self.unsupported(words)),
+            None => Ok(()),
+        }
+    }
+
+    fn select(&mut self, select: Select) -> Result<Query, Diagnostic> {
+        let Select {
+            select_token,
+            optimizer_hints: _, // Comments.
+            distinct,
+            select_modifiers,
+            top,
+            top_before_distinct: _,
+            projection,
+            exclude,
+            into,
+            from,
+            lateral_views,
+            prewhere,
+            selection,
+            connect_by,
+            group_by,
+            cluster_by,
+            distribute_by,
+            sort_by,
+            having,
+            named_window,
+            qualify,
+            window_before_qualify: _,
+            value_table_mode,
+            flavor,
+        } = select;
+        let grouped = match group_by {
+            GroupByExpr::All(_) => true,
+            GroupByExpr::Expressions(list, modifiers) => !list.is_empty() || !modifiers.is_empty(),
+        };
+        let refused = [
+            (distinct.is_some(), &["DISTINCT", "ALL"][..]),
+            (select_modifiers.is_some(), &["SELECT"]),
+            (top.is_some(), &["TOP"]),
+            (exclude.is_some(), &["EXCLUDE"]),
+            (into.is_some(), &["INTO"]),
+            (!lateral_views.is_empty(), &["LATERAL"]),
+            (prewhere.is_some(), &["PREWHERE"]),
+            (!connect_by.is_empty(), &["CONNECT", "START"]),
+            (grouped, &["GROUP"]),
+            (!cluster_by.is_empty(), &["CLUSTER"]),
+            (!distribute_by.is_empty(), &["DISTRIBUTE"]),
+            (!sort_by.is_empty(), &["SORT"]),
+            (having.is_some(), &["HAVING"]),
+            (!named_window.is_empty(), &["WINDOW"]),
+            (qualify.is_some(), &["QUALIFY"]),
+            (value_table_mode.is_some(), &["AS"]),
+            (flavor != SelectFlavor::Standard, &["FROM"]),
+        ];
+        self.refuse(&refused)?;
+        let position = self.input.position(select_token.0.span);
+        if projection.is_empty() {
+            return Err(Diagnostic::error(position, "the query selects nothing"));
+        }
+        let columns =
+            projection.into_iter().map(|item| self.item(item)).collect::<Result<_, _>>()?;
+        let from = self.from(from)?;
+        let condition = selection.map(|condition| self.expression(condition)).transpose()?;
+        Ok(Query { position, columns, from, condition })
+    }
+
+    fn item(&mut self, item: SqlItem) -> Result<SelectItem, Diagnostic> {
+        match item {
+            SqlItem::UnnamedExpr(expression) => {
+                let span = super::expression::start(&expression);
+                let expression = self.expression(expression)?;
+                let kind = SelectItemKind::Expression { expression, alias: None };
+                Ok(SelectItem { position: self.input.position(span), kind })
+            }
+            SqlItem::ExprWithAlias { expr, alias } => {
+                let span = super::expression::start(&expr);
+                let expression = self.expression(expr)?;
+                let alias = Some(self.name(alias)?);
+                let kind = SelectItemKind::Expression { expression, alias };
+                Ok(SelectItem { position: self.input.position(span), kind })
+            }
+            SqlItem::ExprWithAliases { expr, .. } => {
+                let span = super::expression::start(&expr);
+                Err(self.error(span, "an expression can have one alias only"))
+            }
+            SqlItem::Wildcard(options) => {
+                let position = self.wildcard(options)?;
+                Ok(SelectItem { position, kind: SelectItemKind::All { table: None } })
+            }
+            SqlItem::QualifiedWildcard(
+                SelectItemQualifiedWildcardKind::ObjectName(ObjectName(parts)),
+                options,
+            ) => {
+                self.wildcard(options)?;
+                let mut parts = parts.into_iter().filter_map(|part| part.as_ident().cloned());
+                let (Some(table), None) = (parts.next(), parts.next()) else {
+                    return Err(self.error(self.start, "write `t.*` with the table's own name"));
+                };
+                let position = self.input.position(table.span);
+                let table = Some(self.name(table)?);
+                Ok(SelectItem { position, kind: SelectItemKind::All { table } })
+            }
+            SqlItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::Expr(expr), _) => {
+                let span = super::expression::start(&expr);
+                Err(self.error(span, "`.*` must follow the name of a table"))
+            }
+        }
+    }
+
+    fn wildcard(
+        &self,
+        options: WildcardAdditionalOptions,
+    ) -> Result<crate::diagnostic::Position, Diagnostic> {
+        let WildcardAdditionalOptions {
+            wildcard_token,
+            opt_ilike,
+            opt_exclude,
+            opt_except,
+            opt_replace,
+            opt_rename,
+            opt_alias,
+        } = options;
+        let plain = opt_ilike.is_none()
+            && opt_exclude.is_none()
+            && opt_except.is_none()
+            && opt_replace.is_none()
+            && opt_rename.is_none()
+            && opt_alias.is_none();
+        if plain {
+            return Ok(self.input.position(wildcard_token.0.span));
+        }
+        Err(self.error(wildcard_token.0.span, "nothing may follow `*` but a comma or `FROM`"))
+    }
+
+    fn from(&mut self, from: Vec<TableWithJoins>) -> Result<Option<TableReference>, Diagnostic> {
+        let mut tables = from.into_iter();
+        let Some(TableWithJoins { relation, joins }) = tables.next() else { return Ok(None) };
+        let hint = "select from one table, and refer to others by `x IN (SELECT ...)`";
+        if !joins.is_empty() {
+            return Err(self.unsupported(&["JOIN"]).hint(hint));
+        }
+        let table = self.table(relation)?;
+        if tables.next().is_some() {
+            let error = Diagnostic::error(table.position, "more than one table in `FROM`");
+            return Err(error.hint(hint));
+        }
+        Ok(Some(table))
+    }
+
+    fn table(&mut self, relation: TableFactor) -> Result<TableReference, Diagnostic> {
+        let TableFactor::Table {
+            name,
+            alias,
+            args,
+            with_hints,
+            version,
+            with_ordinality,
+            partitions,
+            json_path,
+            sample,
+            index_directives,
+            inheritance,
+        } = relation
+        else {
+            let (_, span) = self.input.find(self.start, &["FROM"]);
+            return Err(self.error(span, "`FROM` must name a table"));
+        };
+        let ObjectName(parts) = name;
+        let mut names = Vec::new();
+        let mut span = None;
+        for part in parts {
+            let Some(ident) = part.as_ident() else {
+                return Err(self.error(self.start, "`FROM` must name a table"));
+            };
+            span.get_or_insert(ident.span);
+            names.push(self.name(ident.clone())?);
+        }
+        let span = span.unwrap_or(self.start);
+        if let Some(args) = args {
+            drop(args);
+            let name = names.last().map_or("", String::as_str);
+            return Err(
+                self.error(span, format!("the function `{name}` is not supported in `FROM`"))
+            );
+        }
+        let plain = with_hints.is_empty()
+            && version.is_none()
+            && !with_ordinality
+            && partitions.is_empty()
+            && json_path.is_none()
+            && sample.is_none()
+            && index_directives.is_empty()
+            && inheritance.is_none();
+        if !plain {
+            return Err(self.error(span, "only a name and an alias are supported for a table"));
+        }
+        let alias = alias.map(|alias| self.alias(alias)).transpose()?;
+        let mut names = names.into_iter().rev();
+        let (Some(name), schema, None) = (names.next(), names.next(), names.next()) else {
+            return Err(self.error(span, "a table is named `table` or `schema.table`"));
+        };
+        if name.contains('%') || schema.as_ref().is_some_and(|schema| schema.contains('%')) {
+            return Err(self.error(span, "`%` in the name of a table is not supported"));
+        }
+        Ok(TableReference { position: self.input.position(span), schema, name, alias })
+    }
+
+    fn alias(&self, alias: TableAlias) -> Result<String, Diagnostic> {
+        let TableAlias { explicit: _, name, columns, at } = alias;
+        if columns.is_empty() && at.is_none() {
+            return self.name(name);
+        }
+        Err(self.error(name.span, "an alias of a table cannot name columns"))
+    }
+
+    /// A name as PostgreSQL folds it: ASCII letters to lower case unless quoted.
+    pub(super) fn name(&self, ident: Ident) -> Result<String, Diagnostic> {
+        let Ident { value, quote_style, span } = ident;
+        match quote_style {
+            None => Ok(value.to_ascii_lowercase()),
+            Some('"') => Ok(value),
+            Some(_) => Err(self
+                .error(span, format!("`{value}` is not a name"))
+                .hint("names are quoted by double quotes")),
+        }
+    }
+}

@@ -1,0 +1,461 @@
+//! Expressions.
+
+use sqlparser::ast::{
+    BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArgumentList, FunctionArguments, InTarget, ObjectName, SetExpr, UnaryOperator,
+    Value as SqlValue, ValueWithSpan,
+};
+use sqlparser::tokenizer::Span;
+
+use super::convert::Converter;
+use crate::diagnostic::Diagnostic;
+use crate::expression::{Arithmetic, CastType, Comparison};
+use crate::syntax::{Expression, ExpressionKind};
+
+/// Deepest nesting of an expression, chains of AND and OR aside.
+const DEPTH_MAX: usize = 100;
+
+impl Converter<'_> {
+    pub(super) fn expression(&mut self, expr: Expr) -> Result<Expression, Diagnostic> {
+        if self.depth == DEPTH_MAX {
+            return Err(self.error(self.start_of(&expr), "the expression is nested too deeply"));
+        }
+        self.depth += 1;
+        let result = self.convert(expr);
+        self.depth -= 1;
+        result
+    }
+
+    /// Where an expression begins, or where its query does if it does not know.
+    pub(super) fn start_of(&self, expr: &Expr) -> Span {
+        let span = start(expr);
+        if span == Span::empty() { self.start } else { span }
+    }
+
+    fn boxed(&mut self, expr: Expr) -> Result<Box<Expression>, Diagnostic> {
+        self.expression(expr).map(Box::new)
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "what is not listed is refused")]
+    fn convert(&mut self, expr: Expr) -> Result<Expression, Diagnostic> {
+        let span = self.start_of(&expr);
+        let kind = match expr {
+            Expr::Identifier(ident) => {
+                ExpressionKind::Name { qualifier: None, name: self.name(ident)? }
+            }
+            Expr::CompoundIdentifier(parts) => self.compound(parts, span)?,
+            Expr::Value(value) => self.literal(value)?,
+            Expr::Nested(inner) => return self.expression(*inner),
+            Expr::Function(function) => self.function(function, span)?,
+            Expr::UnaryOp { op, expr } => self.unary(op, *expr, span)?,
+            Expr::BinaryOp { left, op, right } => return self.binary(*left, op, *right),
+            Expr::IsNull(value) => {
+                ExpressionKind::IsNull { value: self.boxed(*value)?, negated: false }
+            }
+            Expr::IsNotNull(value) => {
+                ExpressionKind::IsNull { value: self.boxed(*value)?, negated: true }
+            }
+            Expr::Cast {
+                kind: CastKind::Cast | CastKind::DoubleColon,
+                expr,
+                data_type,
+                format: None,
+            } => {
+                let to = self.cast_type(&data_type, span)?;
+                ExpressionKind::Cast { value: self.boxed(*expr)?, to }
+            }
+            Expr::In { expr, target, negated, global: false } => {
+                self.is_in(*expr, target, negated)?
+            }
+            Expr::Substring { expr, substring_from: Some(from), substring_for, .. } => {
+                let mut arguments = vec![self.expression(*expr)?, self.expression(*from)?];
+                if let Some(length) = substring_for {
+                    arguments.push(self.expression(*length)?);
+                }
+                ExpressionKind::Call { namespace: None, name: "substring".to_owned(), arguments }
+            }
+            other => return Err(self.refuse_expression(&other, span)),
+        };
+        Ok(Expression { position: self.input.position(span), kind })
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "names for those that are often tried")]
+    fn refuse_expression(&self, expr: &Expr, span: Span) -> Diagnostic {
+        let (what, words): (&str, &[&str]) = match expr {
+            Expr::IsTrue(_) | Expr::IsNotTrue(_) => ("IS TRUE", &["IS"]),
+            Expr::IsFalse(_) | Expr::IsNotFalse(_) => ("IS FALSE", &["IS"]),
+            Expr::IsDistinctFrom(..) | Expr::IsNotDistinctFrom(..) => ("IS DISTINCT FROM", &["IS"]),
+            Expr::Tuple(_) => return self.error(span, "a list of values is not supported here"),
+            Expr::Subquery(_) => {
+                return self
+                    .error(span, "a query is not supported here")
+                    .hint("write `x IN (SELECT ...)` in the condition");
+            }
+            other => {
+                let words: &[&str] = match other {
+                    Expr::Between { .. } => &["BETWEEN"],
+                    Expr::Like { .. } => &["LIKE"],
+                    Expr::ILike { .. } => &["ILIKE"],
+                    Expr::Case { .. } => &["CASE"],
+                    Expr::Exists { .. } => &["EXISTS"],
+                    Expr::AnyOp { .. } => &["ANY", "SOME"],
+                    Expr::AllOp { .. } => &["ALL"],
+                    Expr::AtTimeZone { .. } => &["AT"],
+                    Expr::Extract { .. } => &["EXTRACT"],
+                    Expr::Collate { .. } => &["COLLATE"],
+                    Expr::Array(_) => &["ARRAY"],
+                    Expr::Interval(_) => &["INTERVAL"],
+                    Expr::Trim { .. } => &["TRIM"],
+                    Expr::Substring { .. } => &["SUBSTRING"],
+                    Expr::Ceil { .. } => &["CEIL"],
+                    Expr::Floor { .. } => &["FLOOR"],
+                    Expr::Position { .. } => &["POSITION"],
+                    Expr::SimilarTo { .. } => &["SIMILAR"],
+                    _ => return self.error(span, "this expression is not supported"),
+                };
+                let (word, span) = self.input.find(span, words);
+                return self.error(span, format!("`{word}` is not supported"));
+            }
+        };
+        self.error(self.input.find(span, words).1, format!("`{what}` is not supported"))
+    }
+
+    fn compound(
+        &self,
+        parts: Vec<sqlparser::ast::Ident>,
+        span: Span,
+    ) -> Result<ExpressionKind, Diagnostic> {
+        let mut parts = parts.into_iter();
+        match (parts.next(), parts.next(), parts.next()) {
+            (Some(qualifier), Some(name), None) => Ok(ExpressionKind::Name {
+                qualifier: Some(self.name(qualifier)?),
+                name: self.name(name)?,
+            }),
+            _ => Err(self
+                .error(span, "a column is named `column` or `table.column`")
+                .hint("give the table an alias and write `alias.column`")),
+        }
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "what is not listed is refused")]
+    fn literal(&self, value: ValueWithSpan) -> Result<ExpressionKind, Diagnostic> {
+        let ValueWithSpan { value, span } = value;
+        match value {
+            SqlValue::Null => Ok(ExpressionKind::Null),
+            SqlValue::Boolean(boolean) => Ok(ExpressionKind::Boolean(boolean)),
+            SqlValue::SingleQuotedString(text) => Ok(ExpressionKind::Text(text)),
+            SqlValue::Number(text, false) => self.number(&text, "", span),
+            SqlValue::Placeholder(text) => {
+                Err(self.error(span, format!("`{text}` is not supported")))
+            }
+            _ => Err(self
+                .error(span, "this kind of literal is not supported")
+                .hint("write a number, a text in single quotes, TRUE, FALSE or NULL")),
+        }
+    }
+
+    fn number(&self, text: &str, sign: &str, span: Span) -> Result<ExpressionKind, Diagnostic> {
+        let signed = format!("{sign}{text}");
+        let is_decimal = text.bytes().all(|b| b.is_ascii_digit() || b".eE+-".contains(&b));
+        if let Ok(integer) = signed.parse() {
+            return Ok(ExpressionKind::Integer(integer));
+        }
+        match signed.parse::<f64>() {
+            Ok(real) if is_decimal && real.is_finite() => Ok(ExpressionKind::Real(real)),
+            Ok(_) | Err(_) => Err(self.error(span, format!("`{text}` is not a number"))),
+        }
+    }
+
+    fn unary(
+        &mut self,
+        op: UnaryOperator,
+        expr: Expr,
+        span: Span,
+    ) -> Result<ExpressionKind, Diagnostic> {
+        match (op, expr) {
+            (UnaryOperator::Not, expr) => Ok(ExpressionKind::Not(self.boxed(expr)?)),
+            (
+                UnaryOperator::Minus,
+                Expr::Value(ValueWithSpan { value: SqlValue::Number(text, false), span }),
+            ) => self.number(&text, "-", span),
+            (op, _) => {
+                let operator = op.to_string();
+                let (_, span) = self.input.find(span, &[&operator]);
+                Err(self.error(span, format!("`{operator}` is not supported before an expression")))
+            }
+        }
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "what is not listed is refused")]
+    fn binary(
+        &mut self,
+        left: Expr,
+        op: BinaryOperator,
+        right: Expr,
+    ) -> Result<Expression, Diagnostic> {
+        let span = self.start_of(&left);
+        let position = self.input.position(span);
+        let compare = |comparison| Operator::Compare(comparison);
+        let operator = match &op {
+            BinaryOperator::And | BinaryOperator::Or => {
+                return self.chain(left, op, right);
+            }
+            BinaryOperator::Eq => compare(Comparison::Equal),
+            BinaryOperator::NotEq => compare(Comparison::NotEqual),
+            BinaryOperator::Lt => compare(Comparison::Less),
+            BinaryOperator::LtEq => compare(Comparison::LessOrEqual),
+            BinaryOperator::Gt => compare(Comparison::Greater),
+            BinaryOperator::GtEq => compare(Comparison::GreaterOrEqual),
+            BinaryOperator::Plus => Operator::Arithmetic(Arithmetic::Add),
+            BinaryOperator::Minus => Operator::Arithmetic(Arithmetic::Subtract),
+            BinaryOperator::Multiply => Operator::Arithmetic(Arithmetic::Multiply),
+            BinaryOperator::Divide => Operator::Arithmetic(Arithmetic::Divide),
+            BinaryOperator::StringConcat => Operator::Concat,
+            BinaryOperator::Arrow => Operator::Json { as_value: false },
+            BinaryOperator::LongArrow => Operator::Json { as_value: true },
+            other => {
+                let text = other.to_string();
+                let (_, span) = self.input.find(span, &[&text]);
+                return Err(self.error(span, format!("the operator `{text}` is not supported")));
+            }
+        };
+        let (left, right) = (self.boxed(left)?, self.boxed(right)?);
+        let kind = match operator {
+            Operator::Compare(comparison) => ExpressionKind::Compare { comparison, left, right },
+            Operator::Arithmetic(operator) => ExpressionKind::Arithmetic { operator, left, right },
+            Operator::Concat => ExpressionKind::Concat { left, right },
+            Operator::Json { as_value } => {
+                ExpressionKind::Json { value: left, path: right, as_value }
+            }
+        };
+        Ok(Expression { position, kind })
+    }
+
+    /// `a AND b AND c` leans to the left as deeply as it is long: taken apart by a loop.
+    fn chain(
+        &mut self,
+        left: Expr,
+        op: BinaryOperator,
+        right: Expr,
+    ) -> Result<Expression, Diagnostic> {
+        let mut operands = vec![right];
+        let mut rest = left;
+        while let Expr::BinaryOp { op: same, .. } = &rest
+            && *same == op
+        {
+            let Expr::BinaryOp { left, right, .. } = rest else { break };
+            operands.push(*right);
+            rest = *left;
+        }
+        operands.push(rest);
+        let operands: Vec<Expression> = operands
+            .into_iter()
+            .rev()
+            .map(|operand| self.expression(operand))
+            .collect::<Result<_, _>>()?;
+        let position = operands[0].position;
+        let kind = if op == BinaryOperator::And {
+            ExpressionKind::And(operands)
+        } else {
+            ExpressionKind::Or(operands)
+        };
+        Ok(Expression { position, kind })
+    }
+
+    fn is_in(
+        &mut self,
+        value: Expr,
+        target: InTarget,
+        negated: bool,
+    ) -> Result<ExpressionKind, Diagnostic> {
+        let span = self.start_of(&value);
+        let value = self.boxed(value)?;
+        match target {
+            InTarget::Subquery(query) => {
+                let query = Box::new(self.query(*query)?);
+                Ok(ExpressionKind::InQuery { value, query, negated })
+            }
+            InTarget::List(mut list) => {
+                if list.len() == 1 && !is_literal(&list[0]) {
+                    return self.in_array(value, list.remove(0), negated);
+                }
+                let list =
+                    list.into_iter().map(|item| self.expression(item)).collect::<Result<_, _>>()?;
+                Ok(ExpressionKind::InList { value, list, negated })
+            }
+            InTarget::Unnest(_) | InTarget::Table { .. } => {
+                let (_, span) = self.input.find(span, &["IN"]);
+                Err(self.error(span, "`IN` must be followed by values, a query or an array"))
+            }
+        }
+    }
+
+    /// The parser makes the same of `x IN a` and `x IN (a)`. In SQL the latter is `x = a`.
+    fn in_array(
+        &mut self,
+        value: Box<Expression>,
+        array: Expr,
+        negated: bool,
+    ) -> Result<ExpressionKind, Diagnostic> {
+        let span = start(&array);
+        if self.input.is_parenthesized(span) {
+            let error = self.error(span, "`IN` with one expression in parentheses is ambiguous");
+            return Err(error.hint("for an array leave out the parentheses; else write `=`"));
+        }
+        let array = self.boxed(array)?;
+        Ok(ExpressionKind::InArray { value, array, negated })
+    }
+
+    fn function(&mut self, function: Function, span: Span) -> Result<ExpressionKind, Diagnostic> {
+        let Function {
+            name: ObjectName(parts),
+            uses_odbc_syntax,
+            parameters,
+            args,
+            within_group,
+            filter,
+            null_treatment,
+            over,
+        } = function;
+        let mut names = Vec::new();
+        for part in &parts {
+            let Some(ident) = part.as_ident() else {
+                return Err(self.error(span, "this function is not supported"));
+            };
+            names.push(self.name(ident.clone())?);
+        }
+        let full_name = names.join(".");
+        let unsupported = || {
+            let message = format!("`{full_name}` is not supported with more than plain arguments");
+            self.error(span, message)
+        };
+        let plain = !uses_odbc_syntax
+            && parameters == FunctionArguments::None
+            && within_group.is_empty()
+            && filter.is_none()
+            && null_treatment.is_none()
+            && over.is_none();
+        if args == FunctionArguments::None {
+            return Err(self.error(span, format!("unknown function `{full_name}`")));
+        }
+        let FunctionArguments::List(FunctionArgumentList {
+            duplicate_treatment: None,
+            args,
+            clauses,
+        }) = args
+        else {
+            return Err(unsupported());
+        };
+        let mut names = names.into_iter().rev();
+        let (Some(name), namespace, None) = (names.next(), names.next(), names.next()) else {
+            return Err(unsupported());
+        };
+        if !plain || !clauses.is_empty() {
+            return Err(unsupported());
+        }
+        let mut arguments = Vec::new();
+        for argument in args {
+            let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = argument else {
+                let message = format!("the arguments of `{full_name}` must be expressions");
+                return Err(self.error(span, message));
+            };
+            arguments.push(self.expression(expr)?);
+        }
+        Ok(ExpressionKind::Call { namespace, name, arguments })
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "what is not listed is refused")]
+    fn cast_type(&self, data_type: &DataType, span: Span) -> Result<CastType, Diagnostic> {
+        match data_type {
+            DataType::Text => Ok(CastType::Text),
+            DataType::Int(None)
+            | DataType::Integer(None)
+            | DataType::BigInt(None)
+            | DataType::Int8(None) => Ok(CastType::Integer),
+            DataType::Real => Ok(CastType::Real),
+            DataType::Numeric(sqlparser::ast::ExactNumberInfo::None) => Ok(CastType::Numeric),
+            DataType::Blob(None) => Ok(CastType::Blob),
+            _ => Err(self
+                .error(
+                    self.input.find(span, &["AS", "::"]).1,
+                    "a cast to this type is not supported",
+                )
+                .hint("cast to text, integer, real, numeric or blob")),
+        }
+    }
+}
+
+enum Operator {
+    Compare(Comparison),
+    Arithmetic(Arithmetic),
+    Concat,
+    Json { as_value: bool },
+}
+
+/// Whether an item in parentheses after IN is a value and not an array.
+#[expect(clippy::wildcard_enum_match_arm, reason = "two kinds of many")]
+fn is_literal(expr: &Expr) -> bool {
+    match expr {
+        Expr::Value(_) => true,
+        Expr::UnaryOp { expr, .. } => matches!(expr.as_ref(), Expr::Value(_)),
+        _ => false,
+    }
+}
+
+/// Where an expression begins: only leaves have a place of their own.
+#[expect(clippy::wildcard_enum_match_arm, reason = "others are refused, at the query's place")]
+pub(super) fn start(expr: &Expr) -> Span {
+    let mut expr = expr;
+    loop {
+        expr = match expr {
+            Expr::Identifier(ident) => return ident.span,
+            Expr::CompoundIdentifier(parts) => {
+                return parts.first().map_or_else(Span::empty, |ident| ident.span);
+            }
+            Expr::Value(value) => return value.span,
+            Expr::Function(function) => {
+                let first = function.name.0.first().and_then(|part| part.as_ident());
+                return first.map_or_else(Span::empty, |ident| ident.span);
+            }
+            Expr::Case { case_token, .. } => return case_token.0.span,
+            Expr::Subquery(query) => {
+                return match query.body.as_ref() {
+                    SetExpr::Select(select) => select.select_token.0.span,
+                    _ => Span::empty(),
+                };
+            }
+            Expr::Tuple(list) => match list.first() {
+                Some(first) => first,
+                None => return Span::empty(),
+            },
+            Expr::BinaryOp { left, .. }
+            | Expr::AnyOp { left, .. }
+            | Expr::AllOp { left, .. }
+            | Expr::IsDistinctFrom(left, _)
+            | Expr::IsNotDistinctFrom(left, _) => left,
+            Expr::Nested(inner)
+            | Expr::IsNull(inner)
+            | Expr::IsNotNull(inner)
+            | Expr::IsUnknown(inner)
+            | Expr::IsNotUnknown(inner)
+            | Expr::IsJson { expr: inner, .. }
+            | Expr::IsNormalized { expr: inner, .. }
+            | Expr::CompoundFieldAccess { root: inner, .. }
+            | Expr::AtTimeZone { timestamp: inner, .. }
+            | Expr::IsTrue(inner)
+            | Expr::IsNotTrue(inner)
+            | Expr::IsFalse(inner)
+            | Expr::IsNotFalse(inner)
+            | Expr::UnaryOp { expr: inner, .. }
+            | Expr::In { expr: inner, .. }
+            | Expr::Between { expr: inner, .. }
+            | Expr::Like { expr: inner, .. }
+            | Expr::ILike { expr: inner, .. }
+            | Expr::SimilarTo { expr: inner, .. }
+            | Expr::Collate { expr: inner, .. }
+            | Expr::Substring { expr: inner, .. }
+            | Expr::Cast { expr: inner, .. } => inner,
+            _ => return Span::empty(),
+        };
+    }
+}

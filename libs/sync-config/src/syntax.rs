@@ -1,0 +1,118 @@
+//! The SQL of queries as a closed tree: what is not here cannot be written.
+
+use crate::diagnostic::Position;
+use crate::expression::{Arithmetic, CastType, Comparison};
+
+#[derive(Clone, Debug)]
+pub(crate) struct Query {
+    pub(crate) position: Position,
+    pub(crate) columns: Vec<SelectItem>,
+    pub(crate) from: Option<TableReference>,
+    pub(crate) condition: Option<Expression>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct SelectItem {
+    pub(crate) position: Position,
+    pub(crate) kind: SelectItemKind,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum SelectItemKind {
+    /// `*` or `t.*`
+    All {
+        table: Option<String>,
+    },
+    Expression {
+        expression: Expression,
+        alias: Option<String>,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct TableReference {
+    pub(crate) position: Position,
+    pub(crate) schema: Option<String>,
+    pub(crate) name: String,
+    pub(crate) alias: Option<String>,
+}
+
+impl TableReference {
+    /// What the query calls it.
+    pub(crate) fn visible_name(&self) -> &str {
+        self.alias.as_deref().unwrap_or(&self.name)
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Expression {
+    /// Where it begins, or of an operator where the operator stands.
+    pub(crate) position: Position,
+    pub(crate) kind: ExpressionKind,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum ExpressionKind {
+    Null,
+    Integer(i64),
+    Real(f64),
+    Text(String),
+    Boolean(bool),
+    /// `name` or `qualifier.name`, as PostgreSQL folds them.
+    Name {
+        qualifier: Option<String>,
+        name: String,
+    },
+    /// `name(..)` or `namespace.name(..)`.
+    Call {
+        namespace: Option<String>,
+        name: String,
+        arguments: Vec<Expression>,
+    },
+    And(Vec<Expression>),
+    Or(Vec<Expression>),
+    Not(Box<Expression>),
+    Compare {
+        comparison: Comparison,
+        left: Box<Expression>,
+        right: Box<Expression>,
+    },
+    Arithmetic {
+        operator: Arithmetic,
+        left: Box<Expression>,
+        right: Box<Expression>,
+    },
+    Concat {
+        left: Box<Expression>,
+        right: Box<Expression>,
+    },
+    /// `->`, or `->>` when `as_value`.
+    Json {
+        value: Box<Expression>,
+        path: Box<Expression>,
+        as_value: bool,
+    },
+    IsNull {
+        value: Box<Expression>,
+        negated: bool,
+    },
+    Cast {
+        value: Box<Expression>,
+        to: CastType,
+    },
+    InList {
+        value: Box<Expression>,
+        list: Vec<Expression>,
+        negated: bool,
+    },
+    InArray {
+        value: Box<Expression>,
+        array: Box<Expression>,
+        negated: bool,
+    },
+    InQuery {
+        value: Box<Expression>,
+        query: Box<Query>,
+        negated: bool,
+    },
+}

@@ -1,0 +1,300 @@
+//! Whatever the file holds, the compiler answers, soon.
+
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::{TestRequest, stream, table};
+use crate::{RowOutput, SyncConfig};
+
+/// Far more than any of these needs, and far less than what grows without bound.
+const LONGEST: Duration = Duration::from_secs(20);
+
+/// Compiles, and uses what compiles.
+#[expect(clippy::disallowed_methods, reason = "the time it takes is what is tested")]
+fn survive(yaml: &str) {
+    let start = Instant::now();
+    match SyncConfig::compile(yaml) {
+        Ok(config) => exercise(&config),
+        Err(findings) => {
+            assert!(!findings.is_empty());
+            for finding in &findings {
+                assert!(finding.line > 0 && finding.column > 0, "{finding:?}");
+                assert!(finding.render("f", yaml).contains(&finding.message));
+            }
+        }
+    }
+    assert!(start.elapsed() < LONGEST, "took {:?}", start.elapsed());
+}
+
+fn exercise(config: &SyncConfig) {
+    let tables: Vec<_> =
+        ["t(id text, a text, b int4)", "u(id text, a json, b text)"].map(table).into();
+    let _ = config.check(&tables);
+    let mut out = RowOutput::default();
+    for table in &tables {
+        if let Ok(Some(evaluator)) = config.bind(table) {
+            evaluator.evaluate(&[Some("1"), Some("[1]"), Some("2")], &mut out);
+            evaluator.evaluate(&[], &mut out);
+        }
+    }
+    let request = TestRequest::new(r#"{"claims": {"x": [1, 2]}, "parameters": {"x": 1}}"#);
+    let mut evaluation = config.request(&request.borrow());
+    if !evaluation.questions().is_empty() {
+        let answers = vec![vec!["[1]".to_owned()]; evaluation.questions().len()];
+        evaluation.answer(&answers);
+    }
+    let _ = evaluation.finish();
+}
+
+fn nested(open: &str, inner: &str, close: &str, depth: usize) -> String {
+    format!("{}{inner}{}", open.repeat(depth), close.repeat(depth))
+}
+
+#[test]
+fn deep_nesting_is_an_error() {
+    for depth in [30, 200, 2_000] {
+        for (open, inner, close) in [
+            ("(", "1", ")"),
+            ("NOT ", "a", ""),
+            ("- ", "1", ""),
+            ("(SELECT ", "1", ")"),
+            ("a IN (SELECT a FROM t WHERE ", "b", ")"),
+            ("upper(", "a", ")"),
+            ("CAST(", "a", " AS text)"),
+            ("CASE WHEN ", "a", " THEN 1 END"),
+            ("a + ", "1", ""),
+            ("", "a", " + 1"),
+            ("", "a", "::text"),
+            ("", "a", " -> 'x'"),
+            ("a = 1 AND ", "b", ""),
+            ("a = 1 OR (b AND ", "b", ")"),
+            ("a IN (", "1", ")"),
+            ("[", "1", "]"),
+            ("EXISTS (", "SELECT 1", ")"),
+            ("a BETWEEN ", "1 AND 2", ""),
+            ("a = ANY(", "1", ")"),
+            ("INTERVAL ", "'1'", ""),
+        ] {
+            survive(&stream(&format!(
+                "SELECT id FROM t WHERE {}",
+                nested(open, inner, close, depth)
+            )));
+        }
+        for (open, inner, close) in [
+            ("(", "t", ")"),
+            ("(SELECT * FROM ", "t", ") x"),
+            ("((SELECT * FROM ", "t", ") x)"),
+            ("t JOIN (", "t", ")"),
+            ("LATERAL (", "t", ")"),
+            ("(", "SELECT 1", ""),
+        ] {
+            survive(&stream(&format!("SELECT id FROM {}", nested(open, inner, close, depth))));
+        }
+        survive(&stream(&nested("(", "SELECT id FROM t", ")", depth)));
+        survive(&stream(&nested("", "SELECT id FROM t", " UNION SELECT id FROM t", depth)));
+        survive(&stream(&format!("SELECT CAST(a AS {}) FROM t", nested("", "int", "[]", depth))));
+        survive(&stream(&format!(
+            "SELECT CAST(a AS {}) FROM t",
+            nested("ARRAY<", "int", ">", depth)
+        )));
+        survive(&nested("[", "", "]", depth));
+        survive(&nested("{a: ", "b", "}", depth));
+        survive(&nested("- ", "b", "", depth));
+        survive(&nested("? ", "b", "", depth));
+        survive(&(0..depth).map(|n| format!("{}a:\n", " ".repeat(n.min(600)))).collect::<String>());
+    }
+}
+
+#[test]
+fn long_queries_are_bounded() {
+    for count in [10, 1_000, 8_000] {
+        let list = |item: &str, separator: &str| vec![item; count].join(separator);
+        survive(&stream(&format!("SELECT id, {} FROM t", list("a", ", "))));
+        survive(&stream(&format!("SELECT id FROM t WHERE b IN ({})", list("1", ", "))));
+        survive(&stream(&format!("SELECT id FROM t WHERE {}", list("b = 1", " AND "))));
+        survive(&stream(&format!("SELECT id FROM t WHERE {}", list("b = 1", " OR "))));
+        survive(&stream(&format!(
+            "SELECT id FROM t WHERE {}",
+            list("a = auth.user_id()", " AND ")
+        )));
+        survive(&stream(&format!("SELECT id FROM t WHERE {}", list("a = auth.user_id()", " OR "))));
+        survive(&stream(&format!("SELECT id FROM t WHERE a = {}", list("'x'", " || "))));
+        survive(&stream(&format!("SELECT id FROM {}", list("t", ", "))));
+        survive(&stream(&format!("SELECT id FROM t {}", list("JOIN t ON a", " "))));
+        survive(&stream(&list("'", "")));
+        survive(&stream(&list("/*", " ")));
+        survive(&stream(&list("$", "")));
+    }
+    let clause = |n: usize| format!("(a = auth.parameter('{n}') OR b = auth.parameter('{n}'))");
+    let clauses: Vec<String> = (0..300).map(clause).collect();
+    survive(&stream(&format!("SELECT id FROM t WHERE {}", clauses.join(" AND "))));
+    survive(&stream(&format!("SELECT id FROM t WHERE NOT ({})", clauses.join(" OR "))));
+}
+
+/// Words that parse more often than random text does.
+fn words() -> impl Strategy<Value = String> {
+    let word = prop::sample::select(vec![
+        "SELECT",
+        "id",
+        "*",
+        "FROM",
+        "t",
+        "u",
+        "WHERE",
+        "a",
+        "b",
+        "=",
+        "IN",
+        "(",
+        ")",
+        ",",
+        "AND",
+        "OR",
+        "NOT",
+        "NULL",
+        "IS",
+        "'x'",
+        "1",
+        "1.5",
+        "auth.user_id()",
+        "auth.parameter('x')",
+        "connection.parameter('x')",
+        "bucket.x",
+        "request.user_id()",
+        "(SELECT a FROM u WHERE b = 1)",
+        "->>",
+        "->",
+        "||",
+        "::text",
+        "AS",
+        "upper(",
+        "\"",
+        "'",
+        "--",
+        "/*",
+        ";",
+        ".",
+        "&&",
+        "JOIN",
+        "ON",
+        "CASE",
+        "WHEN",
+        "END",
+        "BETWEEN",
+        "LIKE",
+        "[",
+        "]",
+        "é",
+        "\n",
+        "DISTINCT",
+        "LIMIT",
+        "UNION",
+        "WITH",
+        "EXISTS",
+        "-",
+        "+",
+        "INTERVAL",
+        "CAST(",
+        "integer",
+        "$1",
+        "?",
+        "@",
+        "#",
+    ]);
+    prop::collection::vec(word, 0..40).prop_map(|words| words.join(" "))
+}
+
+fn yaml() -> impl Strategy<Value = String> {
+    let line = prop::sample::select(vec![
+        "config:",
+        "  edition: 3",
+        "  edition: 2",
+        "streams:",
+        "bucket_definitions:",
+        "  s:",
+        "    query: ",
+        "    queries:",
+        "      - ",
+        "    data:",
+        "    parameters: ",
+        "    priority: 1",
+        "|",
+        ">",
+        "'",
+        "\"",
+        "SELECT * FROM t",
+        "\n",
+        "  ",
+        "\t",
+        "# x",
+        "&a",
+        "*a",
+        "!!str",
+        "---",
+        "...",
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        "?",
+        "é",
+        "\r\n",
+        "%YAML 1.2",
+        "\u{feff}",
+        "\u{85}",
+        "\u{2028}",
+        "<<: *a",
+    ]);
+    prop::collection::vec((line, any::<bool>()), 0..30).prop_map(|lines| {
+        lines
+            .into_iter()
+            .map(|(line, ends)| format!("{line}{}", if ends { "\n" } else { "" }))
+            .collect()
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_survived(text in any::<String>()) {
+        survive(&text);
+        survive(&stream(&text));
+        survive(&format!("config: {{edition: 3}}\nstreams:\n  s:\n    query: {text:?}\n"));
+    }
+
+    #[test]
+    fn any_yaml_is_survived(text in yaml()) {
+        survive(&text);
+    }
+
+    #[test]
+    fn any_words_are_survived(words in words()) {
+        survive(&stream(&words));
+        survive(&stream(&format!("SELECT id FROM t WHERE {words}")));
+        survive(&stream(&format!("SELECT {words} AS id FROM t")));
+        let words = words.replace('\n', " ");
+        survive(&format!(
+            "bucket_definitions:\n  s:\n    parameters: |\n      {words}\n    data:\n    - |\n      {words}\n"
+        ));
+    }
+
+    #[test]
+    fn any_value_of_a_row_is_survived(text in any::<String>(), oid in 0..7000_u32) {
+        let config = super::compile(&stream("SELECT id, v, upper(v) AS u, v ->> '$.a.0' AS j FROM t WHERE auth.user_id() IN v OR v = 1"));
+        let mut table = table("t(id text, v text)");
+        let mut out = RowOutput::default();
+        for oid in [oid, 16, 17, 20, 114, 700, 1007, 1009, 1082, 1083, 1114, 1184, 1185, 3220, 3904, 3910, 4451, 3905] {
+            table.columns[1].type_oid = oid;
+            let evaluator = config.bind(&table).unwrap().unwrap();
+            for text in [&text, &format!("{{{text}}}"), &format!("[{text},)"), &format!("2024-01-01 {text}")] {
+                evaluator.evaluate(&[Some("1"), Some(text)], &mut out);
+                for bucket in out.buckets() {
+                    prop_assert!(serde_json::from_str::<serde_json::Value>(bucket.data).is_ok() || bucket.data.contains("9e999"));
+                    prop_assert!(serde_json::from_str::<serde_json::Value>(bucket.params).is_ok());
+                }
+            }
+        }
+    }
+}

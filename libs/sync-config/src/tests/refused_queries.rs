@@ -1,0 +1,464 @@
+//! Queries that are refused, where, and what is said to write instead.
+
+use expect_test::{Expect, expect};
+
+use super::{refused, stream};
+
+/// The findings of each query as the one of a stream; the query begins at 6:7.
+fn check(queries: &[&str], expected: Expect) {
+    let found: String =
+        queries.iter().map(|query| format!("{query}\n{}", refused(&stream(query)))).collect();
+    expected.assert_eq(&found);
+}
+
+#[test]
+fn clauses_that_the_language_does_not_have() {
+    check(
+        &[
+            "SELECT DISTINCT id FROM t",
+            "SELECT id FROM t GROUP BY id",
+            "SELECT id FROM t GROUP BY ALL",
+            "SELECT id FROM t WHERE a = 1 HAVING b = 1",
+            "SELECT id FROM t ORDER BY id",
+            "SELECT id FROM t LIMIT 1",
+            "SELECT id FROM t OFFSET 1",
+            "SELECT id FROM t FETCH FIRST 1 ROWS ONLY",
+            "SELECT id FROM t FOR UPDATE",
+            "SELECT id FROM t UNION SELECT id FROM u",
+            "WITH c AS (SELECT 1) SELECT id FROM c",
+            "SELECT id FROM t WINDOW w AS (ORDER BY a)",
+            "SELECT id INTO u FROM t",
+        ],
+        expect![[r#"
+            SELECT DISTINCT id FROM t
+            6:14 `DISTINCT` is not supported
+            SELECT id FROM t GROUP BY id
+            6:24 `GROUP` is not supported
+            SELECT id FROM t GROUP BY ALL
+            6:24 `GROUP` is not supported
+            SELECT id FROM t WHERE a = 1 HAVING b = 1
+            6:36 `HAVING` is not supported
+            SELECT id FROM t ORDER BY id
+            6:24 `ORDER` is not supported
+            SELECT id FROM t LIMIT 1
+            6:24 `LIMIT` is not supported
+            SELECT id FROM t OFFSET 1
+            6:24 `OFFSET` is not supported
+            SELECT id FROM t FETCH FIRST 1 ROWS ONLY
+            6:24 `FETCH` is not supported
+            SELECT id FROM t FOR UPDATE
+            6:24 `FOR` is not supported
+            SELECT id FROM t UNION SELECT id FROM u
+            6:24 `UNION` is not supported
+              write several queries
+            WITH c AS (SELECT 1) SELECT id FROM c
+            6:7 `WITH` is not supported
+            SELECT id FROM t WINDOW w AS (ORDER BY a)
+            6:24 `WINDOW` is not supported
+            SELECT id INTO u FROM t
+            6:17 `INTO` is not supported
+        "#]],
+    );
+}
+
+#[test]
+fn more_or_less_than_one_table() {
+    check(
+        &[
+            "SELECT t.id FROM t JOIN u ON t.a = u.a",
+            "SELECT t.id FROM t LEFT JOIN u USING (a)",
+            "SELECT t.id FROM t, u",
+            "SELECT id FROM (SELECT id FROM t) x",
+            "SELECT value AS id FROM json_each(auth.parameter('x'))",
+            "SELECT id FROM t AS x (a, b)",
+            "SELECT id FROM a.b.c",
+            "SELECT id FROM \"todos_%\"",
+            "SELECT id FROM t TABLESAMPLE BERNOULLI (10)",
+        ],
+        expect![[r#"
+            SELECT t.id FROM t JOIN u ON t.a = u.a
+            6:26 `JOIN` is not supported
+              select from one table, and refer to others by `x IN (SELECT ...)`
+            SELECT t.id FROM t LEFT JOIN u USING (a)
+            6:31 `JOIN` is not supported
+              select from one table, and refer to others by `x IN (SELECT ...)`
+            SELECT t.id FROM t, u
+            6:24 more than one table in `FROM`
+              select from one table, and refer to others by `x IN (SELECT ...)`
+            SELECT id FROM (SELECT id FROM t) x
+            6:17 `FROM` must name a table
+            SELECT value AS id FROM json_each(auth.parameter('x'))
+            6:31 the function `json_each` is not supported in `FROM`
+            SELECT id FROM t AS x (a, b)
+            6:27 an alias of a table cannot name columns
+            SELECT id FROM a.b.c
+            6:22 a table is named `table` or `schema.table`
+            SELECT id FROM "todos_%"
+            6:22 `%` in the name of a table is not supported
+            SELECT id FROM t TABLESAMPLE BERNOULLI (10)
+            6:22 only a name and an alias are supported for a table
+        "#]],
+    );
+}
+
+#[test]
+fn what_is_not_a_query() {
+    check(
+        &[
+            "VALUES (1)",
+            "TABLE t",
+            "(SELECT id FROM t)",
+            "DELETE FROM t",
+            "SELECT 1 AS id",
+            "SELECT FROM t",
+            "SELECT id FROM t; SELECT id FROM u",
+            "SELECT id FROM",
+            "SELECT id FROM t WHERE",
+            "SELECT id FROM t WHERE (a = 1",
+            "SELECT 'x FROM t",
+        ],
+        expect![[r#"
+            VALUES (1)
+            6:7 only a plain `SELECT` is supported
+            TABLE t
+            6:7 only a plain `SELECT` is supported
+            (SELECT id FROM t)
+            6:7 only a plain `SELECT` is supported
+            DELETE FROM t
+            6:7 only a plain `SELECT` is supported
+            SELECT 1 AS id
+            6:7 the query has no `FROM`
+              a stream selects rows of a table
+            SELECT FROM t
+            6:19 not SQL: Expected an expression, found: FROM
+            SELECT id FROM t; SELECT id FROM u
+            6:25 unexpected `SELECT` after the query
+            SELECT id FROM
+            7:1 not SQL: expected identifier, found: EOF
+            SELECT id FROM t WHERE
+            7:1 not SQL: expected an expression, found: EOF
+            SELECT id FROM t WHERE (a = 1
+            7:1 not SQL: expected ), found: EOF
+            SELECT 'x FROM t
+            6:14 Unterminated string literal
+        "#]],
+    );
+}
+
+#[test]
+fn operators_that_the_language_does_not_have() {
+    check(
+        &[
+            "SELECT id FROM t WHERE a BETWEEN 1 AND 2",
+            "SELECT id FROM t WHERE b = 1 AND a LIKE 'x%'",
+            "SELECT id FROM t WHERE a ILIKE 'x%'",
+            "SELECT id, CASE WHEN a THEN 1 END AS c FROM t",
+            "SELECT id FROM t WHERE EXISTS (SELECT 1 FROM u)",
+            "SELECT id FROM t WHERE a IS TRUE",
+            "SELECT id FROM t WHERE a IS DISTINCT FROM b",
+            "SELECT id FROM t WHERE a = ANY(b)",
+            "SELECT id FROM t WHERE a && b",
+            "SELECT id FROM t WHERE a % 2 = 0",
+            "SELECT id FROM t WHERE a & 1 = 1",
+            "SELECT id FROM t WHERE a IS JSON",
+            "SELECT id FROM t WHERE -a = 1",
+            "SELECT id FROM t WHERE a COLLATE \"C\" = 'x'",
+            "SELECT id FROM t WHERE a AT TIME ZONE 'UTC' = 1",
+        ],
+        expect![[r#"
+            SELECT id FROM t WHERE a BETWEEN 1 AND 2
+            6:32 `BETWEEN` is not supported
+            SELECT id FROM t WHERE b = 1 AND a LIKE 'x%'
+            6:42 `LIKE` is not supported
+            SELECT id FROM t WHERE a ILIKE 'x%'
+            6:32 `ILIKE` is not supported
+            SELECT id, CASE WHEN a THEN 1 END AS c FROM t
+            6:18 `CASE` is not supported
+            SELECT id FROM t WHERE EXISTS (SELECT 1 FROM u)
+            6:30 `EXISTS` is not supported
+            SELECT id FROM t WHERE a IS TRUE
+            6:32 `IS TRUE` is not supported
+            SELECT id FROM t WHERE a IS DISTINCT FROM b
+            6:32 `IS DISTINCT FROM` is not supported
+            SELECT id FROM t WHERE a = ANY(b)
+            6:34 `ANY` is not supported
+            SELECT id FROM t WHERE a && b
+            6:32 this operator is not supported
+            SELECT id FROM t WHERE a % 2 = 0
+            6:32 the operator `%` is not supported
+            SELECT id FROM t WHERE a & 1 = 1
+            6:32 the operator `&` is not supported
+            SELECT id FROM t WHERE a IS JSON
+            6:30 this expression is not supported
+            SELECT id FROM t WHERE -a = 1
+            6:31 `-` is not supported before an expression
+            SELECT id FROM t WHERE a COLLATE "C" = 'x'
+            6:32 `COLLATE` is not supported
+            SELECT id FROM t WHERE a AT TIME ZONE 'UTC' = 1
+            6:32 `AT` is not supported
+        "#]],
+    );
+}
+
+#[test]
+fn paths_that_would_find_nothing() {
+    check(
+        &[
+            "SELECT id, j ->> '$[0]' AS a FROM t",
+            "SELECT id, j -> '$.a[0]' AS a FROM t",
+            "SELECT id, json_extract(j, '$a') AS a FROM t",
+            "SELECT id FROM t WHERE a = auth.parameter('$[0]')",
+        ],
+        expect![[r#"
+            SELECT id, j ->> '$[0]' AS a FROM t
+            6:24 the path `$[0]` is not supported
+              names and indices are separated by dots, as in `$.list.0.name`
+            SELECT id, j -> '$.a[0]' AS a FROM t
+            6:23 the path `$.a[0]` is not supported
+              names and indices are separated by dots, as in `$.list.0.name`
+            SELECT id, json_extract(j, '$a') AS a FROM t
+            6:34 the path `$a` is not supported
+              names and indices are separated by dots, as in `$.list.0.name`
+            SELECT id FROM t WHERE a = auth.parameter('$[0]')
+            6:49 the path `$[0]` is not supported
+              names and indices are separated by dots, as in `$.list.0.name`
+        "#]],
+    );
+}
+
+#[test]
+fn functions_and_casts_that_the_language_does_not_have() {
+    check(
+        &[
+            "SELECT id, a::uuid AS a FROM t",
+            "SELECT id, a::varchar(3) AS a FROM t",
+            "SELECT id, trim(a) AS a FROM t",
+            "SELECT id, count(*) AS n FROM t",
+            "SELECT id, count(a) OVER () AS n FROM t",
+            "SELECT id, uper(a) AS a FROM t",
+            "SELECT id, random() AS a FROM t",
+            "SELECT id, upper(a => b) AS a FROM t",
+            "SELECT id, upper(DISTINCT a) AS a FROM t",
+            "SELECT id, a[1] AS a FROM t",
+        ],
+        expect![[r#"
+            SELECT id, a::uuid AS a FROM t
+            6:19 a cast to this type is not supported
+              cast to text, integer, real, numeric or blob
+            SELECT id, a::varchar(3) AS a FROM t
+            6:19 a cast to this type is not supported
+              cast to text, integer, real, numeric or blob
+            SELECT id, trim(a) AS a FROM t
+            6:18 `TRIM` is not supported
+            SELECT id, count(*) AS n FROM t
+            6:18 the arguments of `count` must be expressions
+            SELECT id, count(a) OVER () AS n FROM t
+            6:18 `count` is not supported with more than plain arguments
+            SELECT id, uper(a) AS a FROM t
+            6:18 unknown function `uper`
+              did you mean `upper`?
+            SELECT id, random() AS a FROM t
+            6:18 unknown function `random`
+              the functions are: upper, lower, length, hex, base64, typeof, ifnull, iif, instr, substring, substr, json_extract, json_array_length, json_keys
+            SELECT id, upper(a => b) AS a FROM t
+            6:18 the arguments of `upper` must be expressions
+            SELECT id, upper(DISTINCT a) AS a FROM t
+            6:18 `upper` is not supported with more than plain arguments
+            SELECT id, a[1] AS a FROM t
+            6:18 this expression is not supported
+        "#]],
+    );
+}
+
+#[test]
+fn other_expressions_that_the_language_does_not_have() {
+    check(
+        &[
+            "SELECT id FROM t WHERE a = $1",
+            "SELECT id FROM t WHERE a = ?",
+            "SELECT id FROM t WHERE a = x'00'",
+            "SELECT id FROM t WHERE a = 1e999",
+            "SELECT id FROM t WHERE a IN (1, (SELECT 2))",
+            "SELECT id FROM t WHERE a = (SELECT 1)",
+            "SELECT id FROM t WHERE (a, b) = (1, 2)",
+            "SELECT id FROM t WHERE a IN (b)",
+            "SELECT id FROM t WHERE a IN ARRAY['x']",
+            "SELECT id, upper(a, b) AS a FROM t",
+            "SELECT id, INTERVAL '1 day' AS a FROM t",
+            "SELECT id, current_date AS a FROM t",
+            "SELECT id, `a` FROM t",
+            "SELECT id, a.b.c FROM t",
+            "SELECT * EXCEPT (a) FROM t",
+            "SELECT u.* FROM t",
+            "SELECT id, u.a FROM t",
+            "SELECT id, upper(a) FROM t",
+        ],
+        expect![[r#"
+            SELECT id FROM t WHERE a = $1
+            6:34 `$1` is not supported
+            SELECT id FROM t WHERE a = ?
+            6:34 `?` is not supported
+            SELECT id FROM t WHERE a = x'00'
+            6:34 this kind of literal is not supported
+              write a number, a text in single quotes, TRUE, FALSE or NULL
+            SELECT id FROM t WHERE a = 1e999
+            6:34 `1e999` is not a number
+            SELECT id FROM t WHERE a IN (1, (SELECT 2))
+            6:40 a query is not supported here
+              write `x IN (SELECT ...)` in the condition
+            SELECT id FROM t WHERE a = (SELECT 1)
+            6:35 a query is not supported here
+              write `x IN (SELECT ...)` in the condition
+            SELECT id FROM t WHERE (a, b) = (1, 2)
+            6:31 a list of values is not supported here
+            SELECT id FROM t WHERE a IN (b)
+            6:36 `IN` with one expression in parentheses is ambiguous
+              for an array leave out the parentheses; else write `=`
+            SELECT id FROM t WHERE a IN ARRAY['x']
+            6:35 `ARRAY` is not supported
+            SELECT id, upper(a, b) AS a FROM t
+            6:18 `upper` takes 1 argument, not 2
+            SELECT id, INTERVAL '1 day' AS a FROM t
+            6:18 `INTERVAL` is not supported
+            SELECT id, current_date AS a FROM t
+            6:18 unknown function `current_date`
+            SELECT id, `a` FROM t
+            6:18 not SQL: expected an expression, found: `
+            SELECT id, a.b.c FROM t
+            6:18 a column is named `column` or `table.column`
+              give the table an alias and write `alias.column`
+            SELECT * EXCEPT (a) FROM t
+            6:24 not SQL: expected SELECT, VALUES, or a subquery in the query body, f…
+            SELECT u.* FROM t
+            6:14 `u` is not the table of this query
+              it is `t`
+            SELECT id, u.a FROM t
+            6:18 `u` in `u.a` is not a table of this query
+              the table is `t`
+            SELECT id, upper(a) FROM t
+            6:18 this expression has no name
+              add one, as in `upper(name) AS name`
+        "#]],
+    );
+}
+
+#[test]
+fn comparisons_by_which_no_bucket_can_be_found() {
+    check(
+        &[
+            "SELECT id FROM t WHERE a != auth.user_id()",
+            "SELECT id FROM t WHERE a < auth.user_id()",
+            "SELECT id FROM t WHERE NOT a = auth.user_id()",
+            "SELECT id FROM t WHERE NOT (b = 1 AND a IN auth.parameter('x'))",
+            "SELECT id FROM t WHERE a NOT IN auth.parameter('x')",
+            "SELECT id FROM t WHERE a NOT IN (SELECT b FROM u)",
+            "SELECT id FROM t WHERE NOT a IN (SELECT b FROM u)",
+        ],
+        expect![[r#"
+            SELECT id FROM t WHERE a != auth.user_id()
+            6:30 values of the row and of the request can be compared by `=` and `IN` only
+              write `column = <request value>` or `column IN <request array>`
+            SELECT id FROM t WHERE a < auth.user_id()
+            6:30 values of the row and of the request can be compared by `=` and `IN` only
+              write `column = <request value>` or `column IN <request array>`
+            SELECT id FROM t WHERE NOT a = auth.user_id()
+            6:34 values of the row and of the request can be compared by `=` and `IN` only
+              negation of such a comparison is not supported: buckets are found by equal values
+            SELECT id FROM t WHERE NOT (b = 1 AND a IN auth.parameter('x'))
+            6:45 values of the row and of the request can be compared by `=` and `IN` only
+              negation of such a comparison is not supported: buckets are found by equal values
+            SELECT id FROM t WHERE a NOT IN auth.parameter('x')
+            6:30 values of the row and of the request can be compared by `=` and `IN` only
+              negation of such a comparison is not supported: buckets are found by equal values
+            SELECT id FROM t WHERE a NOT IN (SELECT b FROM u)
+            6:30 `NOT` with `IN (SELECT ...)` is not supported
+              a bucket can be found by what is there, not by what is not
+            SELECT id FROM t WHERE NOT a IN (SELECT b FROM u)
+            6:34 `NOT` with `IN (SELECT ...)` is not supported
+              a bucket can be found by what is there, not by what is not
+        "#]],
+    );
+}
+
+#[test]
+fn inner_queries_that_are_no_lookup() {
+    check(
+        &[
+            "SELECT id FROM t WHERE (a IN (SELECT b FROM u)) = 1",
+            "SELECT id, a IN (SELECT b FROM u) AS x FROM t",
+            "SELECT id FROM t WHERE a IN (SELECT * FROM u)",
+            "SELECT id FROM t WHERE a IN (SELECT b, c FROM u)",
+            "SELECT id FROM t WHERE a IN (SELECT auth.user_id() FROM u)",
+            "SELECT id FROM t WHERE a IN (SELECT 1)",
+            "SELECT id FROM t WHERE a IN (SELECT b FROM u WHERE c = t.d)",
+            "SELECT id FROM t WHERE a IN (SELECT b FROM u WHERE c IN (SELECT d FROM v))",
+        ],
+        expect![[r#"
+            SELECT id FROM t WHERE (a IN (SELECT b FROM u)) = 1
+            6:31 `IN (SELECT ...)` is not supported here
+              it must be a condition of its own, joined by AND or OR to others
+            SELECT id, a IN (SELECT b FROM u) AS x FROM t
+            6:18 `IN (SELECT ...)` is not supported here
+              it must be a condition of its own, joined by AND or OR to others
+            SELECT id FROM t WHERE a IN (SELECT * FROM u)
+            6:43 the inner query must select one column, not `*`
+            SELECT id FROM t WHERE a IN (SELECT b, c FROM u)
+            6:36 the inner query must select one column
+            SELECT id FROM t WHERE a IN (SELECT auth.user_id() FROM u)
+            6:43 the inner query must select a column of its table
+            SELECT id FROM t WHERE a IN (SELECT 1)
+            6:36 the inner query has no table
+            SELECT id FROM t WHERE a IN (SELECT b FROM u WHERE c = t.d)
+            6:62 `t.d` belongs to the outer query
+              the inner query must stand for itself: `x IN (SELECT y FROM t ...)`
+            SELECT id FROM t WHERE a IN (SELECT b FROM u WHERE c IN (SELECT d FROM v))
+            6:64 `IN (SELECT ...)` is not supported here
+              one level of it can be written in the queries of streams
+        "#]],
+    );
+}
+
+#[test]
+fn values_that_cannot_be_where_they_are() {
+    check(
+        &[
+            "SELECT name FROM t",
+            "SELECT id, auth.user_id() AS u FROM t",
+            "SELECT id, a || auth.user_id() AS u FROM t",
+            "SELECT id FROM t WHERE a = b || auth.user_id()",
+            "SELECT id FROM t WHERE ifnull(a, auth.user_id()) IS NULL",
+            "SELECT id FROM t WHERE a = auth.users()",
+            "SELECT id FROM t WHERE a = auth.parameter()",
+            "SELECT id FROM t WHERE a = request.user_id()",
+            "SELECT id FROM t WHERE a = bucket.x",
+        ],
+        expect![[r#"
+            SELECT name FROM t
+            6:7 the query has no column `id`
+              every synced row needs one: name its key, as in `SELECT key AS id, ...`
+            SELECT id, auth.user_id() AS u FROM t
+            6:18 a column of a synced row cannot depend on the request
+              select columns of the table, and compare with the request in WHERE
+            SELECT id, a || auth.user_id() AS u FROM t
+            6:18 a column of a synced row cannot depend on the request
+              select columns of the table, and compare with the request in WHERE
+            SELECT id FROM t WHERE a = b || auth.user_id()
+            6:30 one side of this mixes values of the row and of the request
+              compare a value of the row on one side with a value of the request on the other
+            SELECT id FROM t WHERE ifnull(a, auth.user_id()) IS NULL
+            6:30 values of the row and of the request can be compared by `=` and `IN` only
+              write `column = <request value>` or `column IN <request array>`
+            SELECT id FROM t WHERE a = auth.users()
+            6:34 unknown function `auth.users`
+              of the request there are auth.user_id(), auth.parameter(name), connection.parameter(name) and subscription.parameter(name)
+            SELECT id FROM t WHERE a = auth.parameter()
+            6:34 `auth.parameter` takes one argument
+            SELECT id FROM t WHERE a = request.user_id()
+            6:34 `request.user_id` is not available in streams
+              use auth, connection or subscription
+            SELECT id FROM t WHERE a = bucket.x
+            6:34 `bucket` in `bucket.x` is not a table of this query
+              the table is `t`
+        "#]],
+    );
+}

@@ -1,0 +1,211 @@
+//! Expressions have the values that SQLite itself gives them.
+//!
+//! The language deviates where its users rely on it, and the text for SQLite says so: NULL counts as
+//! false in AND, OR and NOT, and a cast to integer rounds down.
+
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+use rusqlite::Connection;
+use rusqlite::types::ValueRef;
+use serde_json::value::RawValue;
+
+use super::{compile, stream, table};
+use crate::RowOutput;
+use crate::json;
+use crate::value::Value;
+
+/// An expression in both languages: ours and SQLite's.
+#[derive(Clone, Debug)]
+struct Both {
+    ours: String,
+    sqlite: String,
+}
+
+fn same(text: impl Into<String>) -> Both {
+    let ours = text.into();
+    Both { sqlite: ours.clone(), ours }
+}
+
+const TEXTS: [&str; 12] =
+    ["", "a", "A", "ab", "3", "3x", "-2.5", "1e2", " 7", ".5", "abc", "9223372036854775808"];
+const INTEGERS: [i64; 8] = [0, 1, -1, 3, 7, 100, i64::MAX, i64::MIN + 1];
+const REALS: [&str; 7] = ["0.5", "-2.5", "3.0", "100.0", "0.25", "-0.75", "9007199254740992.0"];
+
+fn leaf() -> impl Strategy<Value = Both> {
+    prop_oneof![
+        prop::sample::select(vec!["i", "r", "s", "f", "n"]).prop_map(same),
+        prop::sample::select(INTEGERS.to_vec()).prop_map(|integer| same(integer.to_string())),
+        prop::sample::select(REALS.to_vec()).prop_map(same),
+        prop::sample::select(TEXTS.to_vec()).prop_map(|text| same(format!("'{text}'"))),
+        Just(same("NULL")),
+        Just(same("TRUE")),
+    ]
+}
+
+/// The expression, and a constant in place of reals: their text is JavaScript's, with more digits
+/// than SQLite's.
+fn without_reals(a: &Both) -> Both {
+    let guard = |a: &str| format!("iif(typeof({a}) = 'real', 'r', {a})");
+    Both { ours: guard(&a.ours), sqlite: guard(&a.sqlite) }
+}
+
+fn expression() -> impl Strategy<Value = Both> {
+    leaf().prop_recursive(4, 24, 3, |inner| {
+        prop_oneof![9 => operators(inner.clone()), 5 => tests(inner.clone()), 5 => calls(inner)]
+    })
+}
+
+fn operators(inner: impl Strategy<Value = Both> + Clone) -> impl Strategy<Value = Both> {
+    let two = (inner.clone(), inner.clone());
+    let operators = vec!["=", "!=", "<>", "<", "<=", ">", ">=", "+", "-", "*", "/", "||"];
+    let binary = (two.clone(), prop::sample::select(operators)).prop_map(|((a, b), operator)| {
+        let (a, b) = if operator == "||" { (without_reals(&a), without_reals(&b)) } else { (a, b) };
+        Both {
+            ours: format!("({} {operator} {})", a.ours, b.ours),
+            sqlite: format!("(+{} {operator} +{})", a.sqlite, b.sqlite),
+        }
+    });
+    let logical =
+        (two, prop::sample::select(vec!["AND", "OR"])).prop_map(|((a, b), operator)| Both {
+            ours: format!("({} {operator} {})", a.ours, b.ours),
+            sqlite: format!("({} IS TRUE {operator} {} IS TRUE)", a.sqlite, b.sqlite),
+        });
+    prop_oneof![2 => binary, 1 => logical]
+}
+
+fn tests(inner: impl Strategy<Value = Both> + Clone) -> impl Strategy<Value = Both> {
+    let not = inner.clone().prop_map(|a| Both {
+        ours: format!("(NOT {})", a.ours),
+        sqlite: format!("({} IS NOT TRUE)", a.sqlite),
+    });
+    let is_null = (inner.clone(), prop::sample::select(vec!["IS NULL", "IS NOT NULL"])).prop_map(
+        |(a, test)| Both {
+            ours: format!("({} {test})", a.ours),
+            sqlite: format!("({} {test})", a.sqlite),
+        },
+    );
+    let in_list = (inner, prop::collection::vec(leaf(), 2..4), any::<bool>()).prop_map(
+        |(a, list, negated)| {
+            let ours: Vec<&str> = list.iter().map(|item| item.ours.as_str()).collect();
+            let ours = ours.join(", ");
+            let is_in = format!("+{} IN ({ours})", a.sqlite);
+            if negated {
+                let sqlite = format!("(({is_in}) IS NOT TRUE)");
+                Both { ours: format!("({} NOT IN ({ours}))", a.ours), sqlite }
+            } else {
+                Both { ours: format!("({} IN ({ours}))", a.ours), sqlite: format!("({is_in})") }
+            }
+        },
+    );
+    prop_oneof![2 => not, 1 => is_null, 2 => in_list]
+}
+
+fn calls(inner: impl Strategy<Value = Both> + Clone) -> impl Strategy<Value = Both> {
+    let two = (inner.clone(), inner.clone());
+    let cast = (inner.clone(), prop::sample::select(vec!["text", "real", "integer"])).prop_map(
+            |(a, to)| {
+                let a = if to == "text" { without_reals(&a) } else { a };
+                let sqlite = if to == "integer" {
+                    format!(
+                        "(+CAST({a} AS integer) - (typeof({a}) = 'real' AND CAST({a} AS integer) > {a}))",
+                        a = a.sqlite
+                    )
+                } else {
+                    format!("(+CAST({} AS {to}))", a.sqlite)
+                };
+                Both { ours: format!("CAST({} AS {to})", a.ours), sqlite }
+            },
+        );
+    let names = vec!["upper", "lower", "length", "typeof", "hex"];
+    let call = (inner.clone(), prop::sample::select(names)).prop_map(|(a, name)| {
+        let a = if name == "typeof" { a } else { without_reals(&a) };
+        Both { ours: format!("{name}({})", a.ours), sqlite: format!("{name}({})", a.sqlite) }
+    });
+    let call_two =
+        (two, prop::sample::select(vec!["ifnull", "instr"])).prop_map(|((a, b), name)| {
+            let (a, b) = (without_reals(&a), without_reals(&b));
+            Both {
+                ours: format!("{name}({}, {})", a.ours, b.ours),
+                sqlite: format!("{name}({}, {})", a.sqlite, b.sqlite),
+            }
+        });
+    let iif = (inner.clone(), inner.clone(), inner.clone()).prop_map(|(a, b, c)| Both {
+        ours: format!("iif({}, {}, {})", a.ours, b.ours, c.ours),
+        sqlite: format!("iif({}, {}, {})", a.sqlite, b.sqlite, c.sqlite),
+    });
+    let substring = (inner, -3..5_i8, prop::option::of(-3..5_i8)).prop_map(|(a, from, count)| {
+        let a = without_reals(&a);
+        let rest = count.map(|count| format!(", {count}")).unwrap_or_default();
+        Both {
+            ours: format!("substring({}, {from}{rest})", a.ours),
+            sqlite: format!("substr({}, {from}{rest})", a.sqlite),
+        }
+    });
+    prop_oneof![2 => cast, 1 => call, 1 => call_two, 1 => iif, 1 => substring]
+}
+
+/// A row, as PostgreSQL prints it and as SQLite holds it.
+fn row() -> impl Strategy<Value = Vec<Option<String>>> {
+    let integers = || prop::sample::select(INTEGERS.to_vec()).prop_map(|n| n.to_string());
+    (
+        integers(),
+        prop::sample::select(REALS.to_vec()).prop_map(str::to_owned),
+        prop::option::of(prop::sample::select(TEXTS.to_vec()).prop_map(str::to_owned)),
+        any::<bool>().prop_map(|f| if f { "t" } else { "f" }.to_owned()),
+        prop::option::of(integers()),
+    )
+        .prop_map(|(i, r, s, f, n)| vec![Some(i), Some(r), s, Some(f), n])
+}
+
+/// SQLite's value of an expression over the row, as JSON.
+fn evaluate_in_sqlite(expression: &str, row: &[Option<String>]) -> String {
+    let connection = Connection::open_in_memory().unwrap();
+    let text = |index: usize| row[index].clone();
+    let integer = |index: usize| text(index).map(|text| text.parse::<i64>().unwrap());
+    let real = text(1).map(|text| text.parse::<f64>().unwrap());
+    let f = text(3).map(|text| i64::from(text == "t"));
+    // Columns without types, so that comparisons convert nothing.
+    connection.execute_batch("CREATE TABLE t (i, r, s, f, n)").unwrap();
+    connection
+        .execute("INSERT INTO t VALUES (?, ?, ?, ?, ?)", (integer(0), real, text(2), f, integer(4)))
+        .unwrap();
+    let sql = format!("SELECT {expression} FROM t");
+    let to_json = |row: &rusqlite::Row<'_>| {
+        let value = match row.get_ref(0)? {
+            ValueRef::Null => Value::Null,
+            ValueRef::Integer(integer) => Value::Integer(integer),
+            ValueRef::Real(real) => Value::Real(real),
+            ValueRef::Text(text) => Value::text(String::from_utf8_lossy(text)),
+            ValueRef::Blob(_) => panic!("no expression here is a blob"),
+        };
+        let mut out = String::new();
+        json::push_value(&value, &mut out);
+        Ok(out)
+    };
+    connection.query_row(&sql, (), to_json).unwrap_or_else(|error| panic!("{sql}: {error}"))
+}
+
+proptest! {
+    #[test]
+    fn of_columns_and_filters(expression in expression(), row in row()) {
+        let expected = evaluate_in_sqlite(&expression.sqlite, &row);
+        let query = format!("SELECT '1' AS id, {0} AS v, ({0}) IS NULL AS z FROM t", expression.ours);
+        let config = compile(&stream(&query));
+        let table = table("t(i int8, r float8, s text, f bool, n int8)");
+        let evaluator = config.bind(&table).unwrap().unwrap();
+        let values: Vec<Option<&str>> = row.iter().map(Option::as_deref).collect();
+        let mut out = RowOutput::default();
+        evaluator.evaluate(&values, &mut out);
+        prop_assert!(out.errors().is_empty());
+        let data: HashMap<String, Box<RawValue>> =
+            serde_json::from_str(out.buckets().next().unwrap().data).unwrap();
+        prop_assert_eq!(data["v"].get(), expected, "{}", expression.ours);
+
+        let holds = evaluate_in_sqlite(&format!("({} IS TRUE)", expression.sqlite), &row) == "1";
+        let config = compile(&stream(&format!("SELECT '1' AS id FROM t WHERE {}", expression.ours)));
+        let evaluator = config.bind(&table).unwrap().unwrap();
+        evaluator.evaluate(&values, &mut out);
+        prop_assert_eq!(out.buckets().count() == 1, holds, "WHERE {}", expression.ours);
+    }
+}

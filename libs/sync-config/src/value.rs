@@ -1,0 +1,212 @@
+//! SQLite's values and how it compares and converts them.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+
+use crate::number;
+
+/// A value as SQLite has them.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Value<'v> {
+    Null,
+    Integer(i64),
+    Real(f64),
+    Text(Cow<'v, str>),
+    Blob(Cow<'v, [u8]>),
+}
+
+impl<'v> Value<'v> {
+    pub(crate) fn text(text: impl Into<Cow<'v, str>>) -> Self {
+        Self::Text(text.into())
+    }
+
+    /// A real as SQLite keeps it, which has no NaN.
+    pub(crate) fn real(real: f64) -> Self {
+        if real.is_nan() { Self::Null } else { Self::Real(real) }
+    }
+
+    /// SQLite's booleans are 1 and 0.
+    pub(crate) fn boolean(boolean: Option<bool>) -> Self {
+        boolean.map_or(Self::Null, |boolean| Self::Integer(i64::from(boolean)))
+    }
+
+    pub(crate) fn is_null(&self) -> bool {
+        matches!(self, Self::Null)
+    }
+
+    /// Borrows from this value.
+    pub(crate) fn reborrow(&self) -> Value<'_> {
+        match self {
+            Self::Null => Value::Null,
+            Self::Integer(integer) => Value::Integer(*integer),
+            Self::Real(real) => Value::Real(*real),
+            Self::Text(text) => Value::Text(Cow::Borrowed(text)),
+            Self::Blob(blob) => Value::Blob(Cow::Borrowed(blob)),
+        }
+    }
+
+    pub(crate) fn type_name(&self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Integer(_) => "integer",
+            Self::Real(_) => "real",
+            Self::Text(_) => "text",
+            Self::Blob(_) => "blob",
+        }
+    }
+
+    /// Whether a condition holds: NULL does not.
+    pub(crate) fn is_true(&self) -> bool {
+        match self.to_numeric() {
+            Number::Null => false,
+            Number::Integer(integer) => integer != 0,
+            Number::Real(real) => real != 0.0,
+        }
+    }
+
+    /// Order of values that are not NULL: numbers before text before blobs.
+    pub(crate) fn compare(&self, other: &Self) -> Option<Ordering> {
+        Some(match (self, other) {
+            (Self::Null, _) | (_, Self::Null) => return None,
+            (Self::Integer(a), Self::Integer(b)) => a.cmp(b),
+            (Self::Real(a), Self::Real(b)) => a.partial_cmp(b)?,
+            (Self::Integer(a), Self::Real(b)) => compare_integer_real(*a, *b),
+            (Self::Real(a), Self::Integer(b)) => compare_integer_real(*b, *a).reverse(),
+            (Self::Integer(_) | Self::Real(_), _) => Ordering::Less,
+            (_, Self::Integer(_) | Self::Real(_)) => Ordering::Greater,
+            (Self::Text(a), Self::Text(b)) => a.as_bytes().cmp(b.as_bytes()),
+            (Self::Text(_), Self::Blob(_)) => Ordering::Less,
+            (Self::Blob(_), Self::Text(_)) => Ordering::Greater,
+            (Self::Blob(a), Self::Blob(b)) => a.cmp(b),
+        })
+    }
+
+    /// The number that arithmetic and truth see: text by its numeric prefix.
+    pub(crate) fn to_numeric(&self) -> Number {
+        match self {
+            Self::Null => Number::Null,
+            Self::Integer(integer) => Number::Integer(*integer),
+            Self::Real(real) => Number::Real(*real),
+            Self::Text(text) => number::numeric_prefix(text),
+            Self::Blob(blob) => number::numeric_prefix(&String::from_utf8_lossy(blob)),
+        }
+    }
+
+    /// The text that `||` and `CAST(.. AS TEXT)` see.
+    pub(crate) fn into_text(self) -> Option<Cow<'v, str>> {
+        match self {
+            Self::Null => None,
+            Self::Integer(integer) => Some(Cow::Owned(integer.to_string())),
+            Self::Real(real) => {
+                let mut text = String::new();
+                number::push_real_text(real, &mut text);
+                Some(Cow::Owned(text))
+            }
+            Self::Text(text) => Some(text),
+            Self::Blob(Cow::Borrowed(blob)) => Some(String::from_utf8_lossy(blob)),
+            Self::Blob(Cow::Owned(blob)) => {
+                Some(Cow::Owned(String::from_utf8_lossy(&blob).into_owned()))
+            }
+        }
+    }
+
+    /// `CAST(.. AS INTEGER)`; a real is rounded down.
+    pub(crate) fn to_integer(&self) -> Self {
+        match self {
+            Self::Null => Self::Null,
+            Self::Integer(integer) => Self::Integer(*integer),
+            Self::Real(real) => Self::Integer(number::saturating_i64(real.floor())),
+            Self::Text(text) => Self::Integer(number::integer_prefix(text)),
+            Self::Blob(blob) => {
+                Self::Integer(number::integer_prefix(&String::from_utf8_lossy(blob)))
+            }
+        }
+    }
+
+    /// `CAST(.. AS REAL)`.
+    pub(crate) fn to_real(&self) -> Self {
+        match self {
+            Self::Null => Self::Null,
+            Self::Integer(integer) => Self::Real(number::to_f64(*integer)),
+            Self::Real(real) => Self::Real(*real),
+            Self::Text(text) => Self::Real(number::real_prefix(text)),
+            Self::Blob(blob) => Self::Real(number::real_prefix(&String::from_utf8_lossy(blob))),
+        }
+    }
+}
+
+/// What is left of a value when only numbers count.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Number {
+    Null,
+    Integer(i64),
+    Real(f64),
+}
+
+/// Exact, also where the integer has no equal real.
+fn compare_integer_real(integer: i64, real: f64) -> Ordering {
+    const LIMIT: f64 = 9_223_372_036_854_775_808.0; // 2^63, which a real holds exactly.
+    if real >= LIMIT {
+        return Ordering::Less;
+    }
+    if real < -LIMIT {
+        return Ordering::Greater;
+    }
+    let whole = real.trunc();
+    match integer.cmp(&number::saturating_i64(whole)) {
+        Ordering::Equal => whole.partial_cmp(&real).unwrap_or(Ordering::Equal),
+        unequal @ (Ordering::Less | Ordering::Greater) => unequal,
+    }
+}
+
+impl Number {
+    pub(crate) fn to_f64(self) -> Option<f64> {
+        match self {
+            Self::Null => None,
+            Self::Integer(integer) => Some(number::to_f64(integer)),
+            Self::Real(real) => Some(real),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every value is less than all that follow it.
+    #[test]
+    fn integers_and_reals_have_one_order_and_text_and_blobs_follow() {
+        let values = [
+            Value::Real(f64::NEG_INFINITY),
+            Value::Real(-9_223_372_036_854_777_856.0),
+            Value::Integer(i64::MIN),
+            Value::Real(-9_223_372_036_854_774_784.0),
+            Value::Real(-3.5),
+            Value::Integer(-3),
+            Value::Real(-2.5),
+            Value::Integer(0),
+            Value::Real(0.5),
+            Value::Integer(1),
+            Value::Real(9_007_199_254_740_992.0),
+            Value::Integer(9_007_199_254_740_993),
+            Value::Integer(i64::MAX),
+            Value::Real(9_223_372_036_854_775_808.0),
+            Value::Real(f64::INFINITY),
+            Value::text(""),
+            Value::text("9"),
+            Value::text("a"),
+            Value::text("é"),
+            Value::Blob(Cow::Borrowed(&[])),
+            Value::Blob(Cow::Borrowed(&[255])),
+        ];
+        for (i, a) in values.iter().enumerate() {
+            for (j, b) in values.iter().enumerate() {
+                assert_eq!(a.compare(b), Some(i.cmp(&j)), "{a:?} {b:?}");
+            }
+            assert_eq!(a.compare(&Value::Null), None);
+            assert_eq!(Value::Null.compare(a), None);
+        }
+        assert_eq!(Value::Integer(3).compare(&Value::Real(3.0)), Some(Ordering::Equal));
+        assert_eq!(Value::Null.compare(&Value::Null), None);
+    }
+}

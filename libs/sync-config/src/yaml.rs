@@ -1,0 +1,226 @@
+//! The YAML file as a tree whose nodes know their place.
+
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
+
+use crate::diagnostic::{Diagnostic, Position};
+use crate::source_map::SourceMap;
+
+/// Largest file. Streams are written by hand: a hundred of them take a tenth of it.
+pub(crate) const FILE_BYTES_MAX: usize = 1 << 20;
+/// Deepest nesting; the format itself needs five.
+const DEPTH_MAX: usize = 32;
+
+/// A node of the file.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) position: Position,
+    pub(crate) value: NodeValue,
+}
+
+#[derive(Debug)]
+pub(crate) enum NodeValue {
+    Scalar(Scalar),
+    List(Vec<Node>),
+    Map(Vec<(Node, Node)>),
+}
+
+#[derive(Debug)]
+pub(crate) struct Scalar {
+    pub(crate) text: String,
+    pub(crate) style: ScalarStyle,
+    /// In the file, in characters; `end` is exclusive.
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+}
+
+impl Node {
+    /// What it is, for messages.
+    pub(crate) fn kind(&self) -> &'static str {
+        match &self.value {
+            NodeValue::Scalar(scalar) if scalar.is_null() => "nothing",
+            NodeValue::Scalar(_) => "a scalar",
+            NodeValue::List(_) => "a list",
+            NodeValue::Map(_) => "a map",
+        }
+    }
+}
+
+impl Scalar {
+    fn is_plain(&self) -> bool {
+        self.style == ScalarStyle::Plain
+    }
+
+    /// The null of YAML's core schema.
+    pub(crate) fn is_null(&self) -> bool {
+        self.is_plain() && matches!(self.text.as_str(), "" | "~" | "null" | "Null" | "NULL")
+    }
+
+    pub(crate) fn as_bool(&self) -> Option<bool> {
+        match self.text.as_str() {
+            "true" | "True" | "TRUE" if self.is_plain() => Some(true),
+            "false" | "False" | "FALSE" if self.is_plain() => Some(false),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn as_integer(&self) -> Option<i64> {
+        if self.is_plain() { self.text.parse().ok() } else { None }
+    }
+
+    /// Whether it is text and not another scalar of the core schema.
+    pub(crate) fn is_text(&self) -> bool {
+        let number = || self.text.parse::<f64>().is_ok();
+        !self.is_plain() || !(self.is_null() || self.as_bool().is_some() || number())
+    }
+}
+
+/// The file's characters and where its lines begin.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) chars: Vec<char>,
+    line_starts: Vec<usize>,
+}
+
+impl Source {
+    pub(crate) fn new(text: &str) -> Self {
+        let chars: Vec<char> = text.chars().collect();
+        let mut line_starts = vec![0];
+        for (index, c) in chars.iter().enumerate() {
+            let ends_line = match c {
+                '\n' => true,
+                '\r' => chars.get(index + 1) != Some(&'\n'),
+                _ => false,
+            };
+            if ends_line {
+                line_starts.push(index + 1);
+            }
+        }
+        Self { chars, line_starts }
+    }
+
+    pub(crate) fn position(&self, index: usize) -> Position {
+        let line = self.line_starts.partition_point(|start| *start <= index);
+        Position { line, column: index - self.line_starts[line - 1] + 1 }
+    }
+
+    /// Where each character of a scalar's text stands in the file.
+    pub(crate) fn map(&self, scalar: &Scalar) -> SourceMap<'_> {
+        SourceMap::new(self, scalar)
+    }
+}
+
+/// Reads the one document of a file. `Ok(None)` when it is empty.
+pub(crate) fn parse(text: &str, source: &Source) -> Result<Option<Node>, Diagnostic> {
+    let mut reader = Reader { parser: Parser::new_from_str(text), source };
+    let mut root = None;
+    loop {
+        let (event, span) = reader.next()?;
+        match event {
+            Event::StreamEnd => return Ok(root),
+            Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd | Event::Nothing => {}
+            Event::Alias(_)
+            | Event::Scalar(..)
+            | Event::SequenceStart(..)
+            | Event::SequenceEnd
+            | Event::MappingStart(..)
+            | Event::MappingEnd => {
+                if root.is_some() {
+                    return Err(reader.error(span, "the file has more than one YAML document"));
+                }
+                root = Some(reader.node(event, span, 0)?);
+            }
+        }
+    }
+}
+
+struct Reader<'a> {
+    parser: Parser<'a, saphyr_parser::StrInput<'a>>,
+    source: &'a Source,
+}
+
+impl<'a> Reader<'a> {
+    fn next(&mut self) -> Result<(Event<'a>, Span), Diagnostic> {
+        match self.parser.next_event() {
+            Some(Ok(event)) => Ok(event),
+            Some(Err(error)) => Err(self.scan_error(&error)),
+            None => Ok((Event::StreamEnd, Span::default())),
+        }
+    }
+
+    fn scan_error(&self, error: &ScanError) -> Diagnostic {
+        let position = self.source.position(error.marker().index().min(self.source.chars.len()));
+        Diagnostic::error(position, format!("not YAML: {}", error.info()))
+    }
+
+    fn error(&self, span: Span, message: &str) -> Diagnostic {
+        Diagnostic::error(self.source.position(span.start.index()), message)
+    }
+
+    fn node(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Node, Diagnostic> {
+        if depth > DEPTH_MAX {
+            return Err(self.error(span, "the file is nested too deeply"));
+        }
+        let position = self.source.position(span.start.index());
+        let value = match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                self.refuse_properties(anchor, tag.is_some(), span)?;
+                NodeValue::Scalar(Scalar {
+                    text: text.into_owned(),
+                    style,
+                    start: span.start.index(),
+                    end: span.end.index(),
+                })
+            }
+            Event::SequenceStart(anchor, tag) => {
+                self.refuse_properties(anchor, tag.is_some(), span)?;
+                NodeValue::List(self.list(depth)?)
+            }
+            Event::MappingStart(anchor, tag) => {
+                self.refuse_properties(anchor, tag.is_some(), span)?;
+                NodeValue::Map(self.map(depth)?)
+            }
+            Event::Alias(_) => {
+                return Err(self.error(span, "YAML aliases are not supported"));
+            }
+            Event::Nothing
+            | Event::StreamStart
+            | Event::StreamEnd
+            | Event::DocumentStart(_)
+            | Event::DocumentEnd
+            | Event::SequenceEnd
+            | Event::MappingEnd => return Err(self.error(span, "not YAML: a value is missing")),
+        };
+        Ok(Node { position, value })
+    }
+
+    fn refuse_properties(&self, anchor: usize, tag: bool, span: Span) -> Result<(), Diagnostic> {
+        if anchor == 0 && !tag {
+            return Ok(());
+        }
+        Err(self.error(span, "YAML anchors and tags are not supported"))
+    }
+
+    fn list(&mut self, depth: usize) -> Result<Vec<Node>, Diagnostic> {
+        let mut items = Vec::new();
+        loop {
+            let (event, span) = self.next()?;
+            if event == Event::SequenceEnd {
+                return Ok(items);
+            }
+            items.push(self.node(event, span, depth + 1)?);
+        }
+    }
+
+    fn map(&mut self, depth: usize) -> Result<Vec<(Node, Node)>, Diagnostic> {
+        let mut entries = Vec::new();
+        loop {
+            let (event, span) = self.next()?;
+            if event == Event::MappingEnd {
+                return Ok(entries);
+            }
+            let key = self.node(event, span, depth + 1)?;
+            let (event, span) = self.next()?;
+            entries.push((key, self.node(event, span, depth + 1)?));
+        }
+    }
+}
