@@ -1,0 +1,271 @@
+use proptest::collection::vec;
+use proptest::prelude::*;
+use tidewater_protocol::Epoch;
+
+use super::*;
+use crate::limits::ClosedEpoch;
+
+/// How many different answers to recent checkpoints a cell keeps at least, beside those to the
+/// committed and the visible one.
+const RECENT_ANSWERS: usize = VERSIONS_FOR_RECENT - 2;
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// The unit at work gives the cell a value, or removes it.
+    Write { gone: bool },
+    /// The unit at work is committed; visible follows unless held.
+    Commit,
+    /// Visible stays where it is.
+    Hold,
+    /// Visible follows from the next commit on.
+    LetGo,
+    /// So many of the oldest recent checkpoints are forgotten.
+    Forget(usize),
+    /// The worker dies and another takes over.
+    Crash { forgets: bool },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => any::<bool>().prop_map(|gone| Step::Write { gone }),
+        6 => Just(Step::Commit),
+        1 => Just(Step::Hold),
+        2 => Just(Step::LetGo),
+        1 => (0_usize..6).prop_map(Step::Forget),
+        1 => any::<bool>().prop_map(|forgets| Step::Crash { forgets }),
+    ]
+}
+
+/// A cell, and beside it all that was ever written to it.
+#[derive(Debug)]
+struct Model {
+    cell: Option<Cell>,
+    history: Vec<Version>,
+    epoch: Epoch,
+    sequence: u64,
+    closed: Vec<ClosedEpoch>,
+    committed: OpId,
+    visible: Option<OpId>,
+    held: bool,
+    /// Newest first.
+    recent: Vec<OpId>,
+    ever_visible: Vec<OpId>,
+}
+
+impl Model {
+    fn new() -> Self {
+        Self {
+            cell: None,
+            history: Vec::new(),
+            epoch: Epoch::ZERO.next().unwrap(),
+            sequence: 0,
+            closed: Vec::new(),
+            committed: OpId::ZERO,
+            visible: None,
+            held: false,
+            recent: Vec::new(),
+            ever_visible: Vec::new(),
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        Limits::new(self.epoch, self.committed, self.closed.clone())
+    }
+
+    fn next_op(&mut self) -> OpId {
+        self.sequence += 1;
+        OpId::new(self.epoch, self.sequence)
+    }
+
+    fn take(&mut self, step: &Step) {
+        match step {
+            Step::Write { gone } => self.write(*gone),
+            Step::Commit => self.commit(),
+            Step::Hold => self.held = true,
+            Step::LetGo => self.held = false,
+            Step::Forget(count) => {
+                self.recent.truncate(self.recent.len().saturating_sub(*count).max(1));
+            }
+            Step::Crash { forgets } => {
+                if self.committed.epoch() == Some(self.epoch) {
+                    self.closed.push(ClosedEpoch { epoch: self.epoch, limit: self.committed });
+                }
+                self.epoch = self.epoch.next().unwrap();
+                self.sequence = 0;
+                if *forgets {
+                    self.recent.clear();
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, gone: bool) {
+        let op = self.next_op();
+        let value = (!gone).then(|| Bytes::from(op.to_string()));
+        let version = Version { op, value };
+        let limits = self.limits();
+        let context = WriteContext { limits: &limits, visible: self.visible, recent: &self.recent };
+        self.cell = Some(Cell::written(self.cell.as_ref(), version.clone(), &context));
+        self.history.push(version);
+    }
+
+    fn commit(&mut self) {
+        self.committed = self.next_op();
+        if !self.held {
+            self.visible = Some(self.committed);
+            self.recent.insert(0, self.committed);
+            self.ever_visible.push(self.committed);
+        }
+    }
+
+    /// What is to be seen at a checkpoint: the newest that counts, of all that was written.
+    fn naive(&self, checkpoint: OpId) -> At<'_> {
+        let limits = self.limits();
+        let seen = |v: &&Version| v.op <= checkpoint && limits.live(v.op);
+        match self.history.iter().rfind(seen) {
+            Some(Version { op, value: Some(value) }) => At::Value(*op, value),
+            _ => At::Nothing,
+        }
+    }
+
+    fn answer(&self, checkpoint: OpId) -> At<'_> {
+        self.cell.as_ref().map_or(At::Nothing, |cell| cell.at(checkpoint, &self.limits()))
+    }
+
+    fn check(&self) {
+        for checkpoint in [Some(self.committed), self.visible].into_iter().flatten() {
+            assert_eq!(self.answer(checkpoint), self.naive(checkpoint), "at {checkpoint}");
+        }
+        let mut answers: Vec<OpId> = Vec::new();
+        for &checkpoint in &self.recent {
+            let limits = self.limits();
+            let seen = |v: &&Version| v.op <= checkpoint && limits.live(v.op);
+            let Some(answer) = self.history.iter().rfind(seen) else { continue };
+            if !answers.contains(&answer.op) {
+                answers.push(answer.op);
+            }
+            if answers.len() > RECENT_ANSWERS {
+                break;
+            }
+            assert_eq!(self.answer(checkpoint), self.naive(checkpoint), "at recent {checkpoint}");
+        }
+        for &checkpoint in &self.ever_visible {
+            let answer = self.answer(checkpoint);
+            if answer != At::TooOld {
+                assert_eq!(answer, self.naive(checkpoint), "at former {checkpoint}");
+            }
+        }
+        let limits = self.limits();
+        let own = self.cell.as_ref().and_then(|cell| cell.own(&limits));
+        let expected = self.history.iter().rfind(|v| limits.is_current(v.op) || limits.live(v.op));
+        assert_eq!(own, expected, "what the worker itself sees");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn a_cell_answers_as_its_whole_history_would(steps in vec(step(), 0..80)) {
+        let mut model = Model::new();
+        for step in &steps {
+            model.take(step);
+            model.check();
+        }
+    }
+
+    #[test]
+    fn a_cell_stays_small(steps in vec(step(), 0..80)) {
+        let mut model = Model::new();
+        for step in &steps {
+            model.take(step);
+            let versions = model.cell.as_ref().map_or(0, |cell| cell.versions.len());
+            prop_assert!(versions <= 1 + VERSIONS_FOR_RECENT);
+        }
+    }
+
+    #[test]
+    fn the_stored_form_is_read_back(steps in vec(step(), 0..40)) {
+        let mut model = Model::new();
+        for step in &steps {
+            model.take(step);
+        }
+        if let Some(cell) = &model.cell {
+            let stored = Bytes::from(cell.encode());
+            prop_assert_eq!(&Cell::decode(&stored).unwrap(), cell);
+            // SQL looks for the top there.
+            prop_assert_eq!(&stored[8..16], &cell.top().get().to_le_bytes());
+        }
+    }
+
+    #[test]
+    fn damage_is_an_error_and_no_panic(bytes in vec(any::<u8>(), 0..60)) {
+        let _ = Cell::decode(&bytes.into());
+    }
+
+    #[test]
+    fn a_stored_form_that_was_cut_is_an_error(keep in 0_usize..20, length in 0_usize..40) {
+        let value = Some(vec![7; length].into());
+        let stored = Bytes::from(Cell { floor: op(1, 0), versions: vec![Version { op: op(1, 1), value }] }.encode());
+        let kept = stored.slice(..keep.min(stored.len() - 1));
+        prop_assert!(matches!(Cell::decode(&kept), Err(StorageError::Damaged("cell", _))));
+    }
+}
+
+fn op(epoch: u32, sequence: u64) -> OpId {
+    OpId::new(Epoch::new(epoch).unwrap(), sequence)
+}
+
+fn version(op: OpId) -> Version {
+    Version { op, value: Some(op.to_string().into()) }
+}
+
+fn ops(cell: &Cell) -> Vec<OpId> {
+    cell.versions.iter().map(|version| version.op).collect()
+}
+
+#[test]
+fn a_dead_version_is_dropped_by_the_next_write() {
+    let closed = vec![ClosedEpoch { epoch: op(1, 0).epoch().unwrap(), limit: op(1, 3) }];
+    let limits = Limits::new(op(2, 0).epoch().unwrap(), op(1, 3), closed);
+    let stored = Cell { floor: OpId::ZERO, versions: vec![version(op(1, 5)), version(op(1, 2))] };
+    assert_eq!(stored.at(op(1, 3), &limits), At::Value(op(1, 2), &op(1, 2).to_string().into()));
+    let context = WriteContext { limits: &limits, visible: None, recent: &[] };
+    let written = Cell::written(Some(&stored), version(op(2, 1)), &context);
+    assert_eq!(ops(&written), [op(2, 1), op(1, 2)]);
+    // What was dropped never counted, so no reader is turned away.
+    assert_eq!(written.floor, OpId::ZERO);
+}
+
+#[test]
+fn a_version_of_the_unit_at_work_replaces_the_one_before() {
+    let limits = Limits::new(op(1, 0).epoch().unwrap(), op(1, 1), Vec::new());
+    let context = WriteContext { limits: &limits, visible: Some(op(1, 1)), recent: &[] };
+    let cell = Cell::written(None, version(op(1, 1)), &context);
+    let cell = Cell::written(Some(&cell), version(op(1, 2)), &context);
+    let cell = Cell::written(Some(&cell), version(op(1, 3)), &context);
+    assert_eq!(ops(&cell), [op(1, 3), op(1, 1)]);
+}
+
+#[test]
+fn a_reader_below_what_was_dropped_is_turned_away() {
+    let mut limits = Limits::new(op(1, 0).epoch().unwrap(), op(1, 1), Vec::new());
+    let context = WriteContext { limits: &limits, visible: Some(op(1, 1)), recent: &[] };
+    let cell = Cell::written(None, version(op(1, 1)), &context);
+    let cell = Cell::written(Some(&cell), version(op(1, 2)), &context);
+    limits.advance(op(1, 2));
+    let context = WriteContext { limits: &limits, visible: Some(op(1, 2)), recent: &[] };
+    let cell = Cell::written(Some(&cell), version(op(1, 3)), &context);
+    assert_eq!(ops(&cell), [op(1, 3), op(1, 2)]);
+    assert_eq!(cell.at(op(1, 1), &limits), At::TooOld);
+    assert!(matches!(cell.at(op(1, 2), &limits), At::Value(..)));
+}
+
+#[test]
+fn a_writer_sees_that_a_newer_epoch_was_there() {
+    let limits = Limits::new(op(2, 0).epoch().unwrap(), op(1, 1), Vec::new());
+    let cell = |op| Cell { floor: OpId::ZERO, versions: vec![version(op)] };
+    assert!(cell(op(3, 1)).is_ahead_of(&limits));
+    assert!(!cell(op(2, 9)).is_ahead_of(&limits));
+    assert!(!cell(op(1, 9)).is_ahead_of(&limits));
+}

@@ -1,0 +1,144 @@
+//! [`crate::BucketStore`], [`crate::LookupStore`] and [`crate::Registry`].
+
+use bytes::Bytes;
+
+use super::{bucket, cell, lookup, op, row, tag};
+use crate::{
+    Batch, BucketItem, BucketKey, Cell, CellKey, CellWrite, LookupKey, LookupRow, Storage, Version,
+};
+
+async fn put(store: &impl Storage, key: CellKey, known: Option<u64>, cell: Cell) {
+    let write = CellWrite { key, known_top: known.map(op), cell };
+    let batch = Batch { cells: vec![write], ..Batch::default() };
+    assert_eq!(store.write(&batch).await.unwrap(), []);
+}
+
+async fn put_head(store: &impl Storage, key: &BucketKey, known: Option<u64>, sequence: u64) {
+    put(store, CellKey::Bucket(key.clone()), known, cell(sequence)).await;
+}
+
+async fn register(store: &impl Storage, buckets: &[BucketKey]) {
+    let batch = Batch { registry: buckets.to_vec(), ..Batch::default() };
+    assert_eq!(store.write(&batch).await.unwrap(), []);
+}
+
+async fn item(store: &impl Storage, key: &BucketKey) -> BucketItem {
+    store.buckets(std::slice::from_ref(key)).await.unwrap().remove(0).unwrap()
+}
+
+fn catalog(text: &'static str) -> Bytes {
+    Bytes::from_static(text.as_bytes())
+}
+
+pub(crate) async fn items_come_in_the_order_of_the_keys([a, b]: [impl Storage; 2]) {
+    let [first, second, absent] = ["[1]", "[2]", "[3]"].map(|params| bucket(1, params));
+    put_head(&a, &first, None, 1).await;
+    put_head(&a, &second, None, 2).await;
+    let item = |n| Some(BucketItem { head: cell(n), catalog: Bytes::new(), catalog_revision: 0 });
+    let found = b.buckets(&[second.clone(), absent, first, second]).await.unwrap();
+    assert_eq!(found, [item(2), None, item(1), item(2)]);
+    assert_eq!(b.buckets(&[]).await.unwrap(), []);
+}
+
+pub(crate) async fn a_catalog_is_swapped_by_its_revision([a, b]: [impl Storage; 2]) {
+    let key = bucket(1, "[]");
+    put_head(&a, &key, None, 1).await;
+    assert!(!a.swap_catalog(&key, 1, &catalog("early")).await.unwrap());
+    assert!(a.swap_catalog(&key, 0, &catalog("one")).await.unwrap());
+    assert!(b.swap_catalog(&key, 1, &catalog("two")).await.unwrap());
+    assert!(!a.swap_catalog(&key, 1, &catalog("rival")).await.unwrap());
+    assert!(!a.swap_catalog(&key, 0, &catalog("two")).await.unwrap());
+    let found = item(&a, &key).await;
+    assert_eq!((found.catalog, found.catalog_revision), (catalog("two"), 2));
+}
+
+pub(crate) async fn a_catalog_swap_whose_reply_was_lost_is_done_when_repeated(
+    [a, b]: [impl Storage; 2],
+) {
+    let key = bucket(1, "[]");
+    put_head(&a, &key, None, 1).await;
+    for store in [&a, &b] {
+        assert!(store.swap_catalog(&key, 0, &catalog("one")).await.unwrap());
+    }
+    assert_eq!(item(&b, &key).await.catalog_revision, 1);
+}
+
+pub(crate) async fn a_catalog_needs_its_bucket([a, b]: [impl Storage; 2]) {
+    let key = bucket(1, "[]");
+    assert!(!a.swap_catalog(&key, 0, &catalog("one")).await.unwrap());
+    assert_eq!(b.buckets(&[key]).await.unwrap(), [None]);
+}
+
+pub(crate) async fn head_and_catalog_do_not_disturb_each_other([a, b]: [impl Storage; 2]) {
+    let key = bucket(1, "[]");
+    put_head(&a, &key, None, 1).await;
+    assert!(b.swap_catalog(&key, 0, &catalog("one")).await.unwrap());
+    put_head(&a, &key, Some(1), 2).await;
+    let both = BucketItem { head: cell(2), catalog: catalog("one"), catalog_revision: 1 };
+    assert_eq!(item(&b, &key).await, both);
+    assert!(b.swap_catalog(&key, 1, &Bytes::new()).await.unwrap());
+    let both = BucketItem { head: cell(2), catalog: Bytes::new(), catalog_revision: 2 };
+    assert_eq!(item(&a, &key).await, both);
+}
+
+pub(crate) async fn a_lookup_finds_all_rows_that_ever_answered_it([a, b]: [impl Storage; 2]) {
+    let key = lookup("[\"u1\"]");
+    let gone = Cell { versions: vec![Version { op: op(9), value: None }], ..cell(9) };
+    put(&a, CellKey::Lookup(key.clone(), "[1,\"a\"]".into()), None, cell(1)).await;
+    put(&a, CellKey::Lookup(key.clone(), "[1,\"b\"]".into()), None, gone.clone()).await;
+    put(&a, CellKey::Lookup(lookup("[\"u1\",2]"), "[1,\"a\"]".into()), None, cell(2)).await;
+    put(&a, row("[1,\"a\"]"), None, cell(3)).await;
+    let mut found = b.lookup_rows(&[key]).await.unwrap().remove(0);
+    found.sort_by(|x, y| x.source.cmp(&y.source));
+    let row = |source: &str, cell| LookupRow { source: source.into(), cell };
+    assert_eq!(found, [row("[1,\"a\"]", cell(1)), row("[1,\"b\"]", gone)]);
+}
+
+pub(crate) async fn lookups_come_in_the_order_of_the_keys([a, b]: [impl Storage; 2]) {
+    let keys: Vec<LookupKey> = (1..=3).map(|n| lookup(&format!("[{n}]"))).collect();
+    put(&a, CellKey::Lookup(keys[0].clone(), "x".into()), None, cell(1)).await;
+    put(&a, CellKey::Lookup(keys[2].clone(), "x".into()), None, cell(3)).await;
+    let asked = [&keys[2], &keys[1], &keys[0], &keys[2]].map(Clone::clone);
+    let found = b.lookup_rows(&asked).await.unwrap();
+    let cells = |rows: &[LookupRow]| rows.iter().map(|row| row.cell.clone()).collect::<Vec<_>>();
+    let found: Vec<_> = found.iter().map(|rows| cells(rows)).collect();
+    assert_eq!(found, [vec![cell(3)], vec![], vec![cell(1)], vec![cell(3)]]);
+    assert_eq!(b.lookup_rows(&[]).await.unwrap(), Vec::<Vec<LookupRow>>::new());
+}
+
+pub(crate) async fn a_registered_bucket_is_listed_once([a, b]: [impl Storage; 2]) {
+    let keys = [bucket(1, "[1]"), bucket(1, "[2]")];
+    register(&a, &keys).await;
+    register(&b, &[keys[1].clone(), keys[1].clone()]).await;
+    assert_eq!(b.registered(&tag(1), None, 100).await.unwrap(), keys);
+}
+
+pub(crate) async fn a_listing_is_paged_in_order([a, b]: [impl Storage; 2]) {
+    let params = |n: u32| format!("[\"{}\"]", char::from_u32(n * 97).unwrap_or('x'));
+    let mut keys: Vec<_> = (1..=50).map(|n| bucket(1, &params(n))).collect();
+    register(&a, &keys).await;
+    keys.sort();
+    keys.dedup();
+    let (mut listed, mut after): (Vec<BucketKey>, Option<BucketKey>) = (Vec::new(), None);
+    while listed.len() < keys.len() {
+        let page = b.registered(&tag(1), after.as_ref(), 7).await.unwrap();
+        assert!((1..=7).contains(&page.len()), "{} after {after:?}", page.len());
+        after = page.last().cloned();
+        listed.extend(page);
+    }
+    assert_eq!(b.registered(&tag(1), after.as_ref(), 7).await.unwrap(), []);
+    assert_eq!(listed, keys);
+}
+
+pub(crate) async fn a_listing_keeps_to_its_tag([a, b]: [impl Storage; 2]) {
+    let keys: Vec<_> = (0..4).map(|bits| bucket(bits, "[\"\u{10FFFF}\"]")).collect();
+    register(&a, &keys).await;
+    for bits in 0..4 {
+        let listed = b.registered(&tag(bits), None, 100).await.unwrap();
+        assert_eq!(listed, [bucket(bits, "[\"\u{10FFFF}\"]")]);
+    }
+    assert_eq!(b.registered(&tag(4), None, 100).await.unwrap(), []);
+    // A position in another tag's buckets is before or behind all of this one's.
+    assert_eq!(b.registered(&tag(1), Some(&keys[0]), 100).await.unwrap().len(), 1);
+    assert_eq!(b.registered(&tag(1), Some(&keys[2]), 100).await.unwrap().len(), 0);
+}

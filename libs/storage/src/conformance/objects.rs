@@ -1,0 +1,70 @@
+//! [`crate::ObjectStore`].
+
+use bytes::Bytes;
+
+use crate::Storage;
+
+const ALL: std::ops::Range<u64> = 0..u64::MAX;
+
+fn text(text: &'static str) -> Bytes {
+    Bytes::from_static(text.as_bytes())
+}
+
+pub(crate) async fn an_object_is_read_as_it_was_written([a, b]: [impl Storage; 2]) {
+    let content: Bytes = (0..1_500_000_u32).flat_map(u32::to_le_bytes).collect();
+    a.put_object("abc/7/ff", content.clone()).await.unwrap();
+    assert_eq!(b.object_range("abc/7/ff", ALL).await.unwrap(), Some(content.clone()));
+    let part = b.object_range("abc/7/ff", 1_000_001..5_000_003).await.unwrap();
+    assert_eq!(part, Some(content.slice(1_000_001..5_000_003)));
+    a.put_object("empty", Bytes::new()).await.unwrap();
+    assert_eq!(b.object_range("empty", ALL).await.unwrap(), Some(Bytes::new()));
+}
+
+pub(crate) async fn a_range_ends_where_the_object_ends([a, b]: [impl Storage; 2]) {
+    a.put_object("o", text("0123456789")).await.unwrap();
+    for (range, expected) in [
+        (0..10, "0123456789"),
+        (3..5, "34"),
+        (9..10, "9"),
+        (8..100, "89"),
+        (10..20, ""),
+        (11..20, ""),
+        (5..5, ""),
+    ] {
+        let found = b.object_range("o", range.clone()).await.unwrap();
+        assert_eq!(found, Some(text(expected)), "{range:?}");
+    }
+}
+
+pub(crate) async fn there_is_no_object_before_it_is_stored([a, b]: [impl Storage; 2]) {
+    assert_eq!(a.object_range("none", ALL).await.unwrap(), None);
+    assert_eq!(b.object_range("some/where", 3..3).await.unwrap(), None);
+}
+
+pub(crate) async fn an_object_may_be_stored_again([a, b]: [impl Storage; 2]) {
+    for store in [&a, &b] {
+        store.put_object("x/o", text("same")).await.unwrap();
+    }
+    assert_eq!(a.object_range("x/o", ALL).await.unwrap(), Some(text("same")));
+}
+
+pub(crate) async fn a_deleted_object_is_gone([a, b]: [impl Storage; 2]) {
+    a.put_object("x/o", text("content")).await.unwrap();
+    for store in [&b, &a] {
+        store.delete_object("x/o").await.unwrap();
+        assert_eq!(store.object_range("x/o", ALL).await.unwrap(), None);
+    }
+    a.delete_object("never/there").await.unwrap();
+    a.put_object("x/p", text("next")).await.unwrap();
+    assert_eq!(b.object_range("x/p", ALL).await.unwrap(), Some(text("next")));
+}
+
+pub(crate) async fn one_object_does_not_touch_another([a, b]: [impl Storage; 2]) {
+    for (name, content) in [("x/a", "1"), ("x/b", "2"), ("y/a", "3"), ("x/ab", "4")] {
+        a.put_object(name, text(content)).await.unwrap();
+    }
+    b.delete_object("x/a").await.unwrap();
+    for (name, content) in [("x/b", "2"), ("y/a", "3"), ("x/ab", "4")] {
+        assert_eq!(a.object_range(name, ALL).await.unwrap(), Some(text(content)));
+    }
+}

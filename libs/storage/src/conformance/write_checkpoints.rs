@@ -1,0 +1,106 @@
+//! [`crate::WriteCheckpointStore`].
+
+use std::collections::BTreeSet;
+
+use super::{FOREVER, soon};
+use crate::{ClientKey, Storage, Ticket, WriteRequests};
+
+fn client(user_id: &str, client_id: &str) -> ClientKey {
+    ClientKey { user_id: user_id.into(), client_id: client_id.into() }
+}
+
+/// Requests with the numbers and tickets from 1 to `last`.
+fn requests(last: u64) -> WriteRequests {
+    (1..=last).fold(WriteRequests::default(), |requests, n| {
+        requests.with(n.cast_signed(), Ticket(n)).unwrap()
+    })
+}
+
+pub(crate) async fn tickets_start_at_one_and_rise([a, b]: [impl Storage; 2]) {
+    assert_eq!(a.last_ticket().await.unwrap(), Ticket(0));
+    assert_eq!(a.take_ticket().await.unwrap(), Ticket(1));
+    assert_eq!(b.last_ticket().await.unwrap(), Ticket(1));
+    assert_eq!(b.take_ticket().await.unwrap(), Ticket(2));
+    assert_eq!(a.take_ticket().await.unwrap(), Ticket(3));
+    assert_eq!(a.last_ticket().await.unwrap(), Ticket(3));
+}
+
+pub(crate) async fn no_ticket_is_given_twice([a, b]: [impl Storage; 2]) {
+    let takers = (0..40).map(|n| {
+        let store = if n % 2 == 0 { a.clone() } else { b.clone() };
+        tokio::spawn(async move { store.take_ticket().await.unwrap() })
+    });
+    let mut taken = BTreeSet::new();
+    for taker in takers.collect::<Vec<_>>() {
+        taken.insert(taker.await.unwrap());
+    }
+    assert_eq!(taken, (1..=40).map(Ticket).collect());
+}
+
+pub(crate) async fn a_waiter_learns_of_a_ticket([a, b]: [impl Storage; 2]) {
+    for seen in 0..3 {
+        let (waiting, taking) = (a.clone(), b.clone());
+        let waiter = tokio::spawn(async move {
+            while waiting.last_ticket().await.unwrap() == Ticket(seen) {
+                waiting.ticket_taken(Ticket(seen), FOREVER * 2).await.unwrap();
+            }
+        });
+        tokio::task::yield_now().await;
+        taking.take_ticket().await.unwrap();
+        soon(waiter).await.unwrap();
+    }
+}
+
+pub(crate) async fn a_waiter_is_not_kept_when_a_ticket_was_taken_already(
+    [a, b]: [impl Storage; 2],
+) {
+    a.take_ticket().await.unwrap();
+    a.take_ticket().await.unwrap();
+    soon(b.ticket_taken(Ticket(1), FOREVER * 2)).await.unwrap();
+    soon(a.ticket_taken(Ticket(0), FOREVER * 2)).await.unwrap();
+    // A store put back to an older state has given other tickets, too.
+    soon(b.ticket_taken(Ticket(3), FOREVER * 2)).await.unwrap();
+}
+
+pub(crate) async fn a_client_has_no_requests_at_first([a, _]: [impl Storage; 2]) {
+    let found = a.write_requests(&client("u1", "c1")).await.unwrap();
+    assert_eq!(found, WriteRequests::default());
+}
+
+pub(crate) async fn requests_are_swapped_by_their_revision([a, b]: [impl Storage; 2]) {
+    let client = client("u1", "c1");
+    assert!(!a.swap_write_requests(&client, &requests(2)).await.unwrap());
+    assert!(a.swap_write_requests(&client, &requests(1)).await.unwrap());
+    assert!(b.swap_write_requests(&client, &requests(2)).await.unwrap());
+    assert!(!a.swap_write_requests(&client, &requests(1)).await.unwrap());
+    let rival = requests(1).with(5, Ticket(9)).unwrap();
+    assert!(!a.swap_write_requests(&client, &rival).await.unwrap());
+    assert_eq!(a.write_requests(&client).await.unwrap(), requests(2));
+}
+
+pub(crate) async fn a_request_swap_whose_reply_was_lost_is_done_when_repeated(
+    [a, b]: [impl Storage; 2],
+) {
+    let client = client("u1", "");
+    for store in [&a, &b, &a] {
+        assert!(store.swap_write_requests(&client, &requests(1)).await.unwrap());
+    }
+    assert!(b.swap_write_requests(&client, &requests(2)).await.unwrap());
+}
+
+pub(crate) async fn clients_do_not_mix([a, b]: [impl Storage; 2]) {
+    let clients = [
+        client("ab", "c"),
+        client("a", "bc"),
+        client("", "abc"),
+        client("abc", ""),
+        client("a", "b"),
+    ];
+    for (n, client) in (1..).zip(&clients) {
+        let requests = WriteRequests::default().with(n, Ticket(1)).unwrap();
+        assert!(a.swap_write_requests(client, &requests).await.unwrap());
+    }
+    for (n, client) in (1..).zip(&clients) {
+        assert_eq!(b.write_requests(client).await.unwrap().last_number(), n, "{client:?}");
+    }
+}

@@ -1,0 +1,152 @@
+use super::*;
+
+fn epoch(number: u32) -> Epoch {
+    Epoch::new(number).unwrap()
+}
+
+fn op(number: u32, sequence: u64) -> OpId {
+    OpId::new(epoch(number), sequence)
+}
+
+fn nonce(text: &str) -> Nonce {
+    Nonce(text.into())
+}
+
+fn first() -> Control {
+    let source = SourceIdentity {
+        system_id: "1".into(),
+        database: "app".into(),
+        timeline: 1,
+        slot: "tidewater".into(),
+        slot_generation: 1,
+    };
+    Control::first(epoch(1), nonce("a"), source, Lsn(5))
+}
+
+fn committed(op: OpId, lsn: u64) -> Committed {
+    Committed { op, lsn: Lsn(lsn), ticket: Ticket(lsn) }
+}
+
+/// After a commit of `sequence` by the epoch at work.
+fn after(control: &Control, sequence: u64) -> Control {
+    let at = committed(OpId::new(control.epoch, sequence), control.committed.lsn.0 + 1);
+    control.advanced(at, Vec::new(), control.gate)
+}
+
+#[test]
+fn a_takeover_closes_the_epoch_at_what_it_committed() {
+    let control = after(&after(&first(), 7), 9);
+    let (next, archived) = control.taken_over(nonce("b")).unwrap();
+    assert_eq!(next.recent, [ClosedEpoch { epoch: epoch(1), limit: op(1, 9) }]);
+    assert_eq!((next.epoch, next.revision, archived), (epoch(2), control.revision + 1, vec![]));
+    assert_eq!((&next.owner, next.committed), (&nonce("b"), control.committed));
+    assert_eq!(next.visible, control.visible);
+    let limits = next.limits(&[]);
+    assert!(limits.live(op(1, 9)) && !limits.live(op(1, 10)) && !limits.live(op(2, 1)));
+}
+
+#[test]
+fn an_epoch_that_committed_nothing_gets_no_limit() {
+    let control = after(&first(), 7);
+    let (second, _) = control.taken_over(nonce("b")).unwrap();
+    let (third, _) = second.taken_over(nonce("c")).unwrap();
+    assert_eq!(third.recent, [ClosedEpoch { epoch: epoch(1), limit: op(1, 7) }]);
+    assert!(!third.limits(&[]).live(op(2, 0)) && !third.limits(&[]).live(op(2, 1)));
+    let (second, _) = first().taken_over(nonce("b")).unwrap();
+    assert_eq!(second.recent, []);
+}
+
+#[test]
+fn the_latest_sixteen_closed_epochs_are_kept_and_older_ones_archived() {
+    let mut control = after(&first(), 1);
+    let mut archived = Vec::new();
+    for run in 2..=40_u64 {
+        let (next, surplus) = control.taken_over(nonce("n")).unwrap();
+        archived.extend(surplus);
+        assert!(next.recent.len() <= RECENT_EPOCHS);
+        control = after(&next, run);
+    }
+    assert_eq!(control.recent.len(), RECENT_EPOCHS);
+    let expected: Vec<_> = (1..40 - 16)
+        .map(|run| ClosedEpoch { epoch: epoch(run), limit: op(run, u64::from(run)) })
+        .collect();
+    assert_eq!(archived, expected);
+    let limits = control.limits(&archived);
+    for run in 1..=40 {
+        assert!(limits.live(op(run, u64::from(run))), "of epoch {run}");
+        assert!(!limits.live(op(run, u64::from(run) + 1)), "of epoch {run}");
+    }
+}
+
+#[test]
+fn there_is_no_takeover_after_the_last_epoch() {
+    let control = Control { epoch: Epoch::MAX, ..first() };
+    assert_eq!(control.taken_over(nonce("b")), Err(EpochError));
+}
+
+#[test]
+fn visible_follows_the_commit_unless_it_is_held() {
+    let control = first();
+    let truncated = vec![Truncation { table: 2, op: op(1, 3) }];
+    let next = control.advanced(committed(op(1, 3), 8), truncated.clone(), None);
+    let visible = next.visible.clone().unwrap();
+    assert_eq!((visible.at, visible.truncated), (next.committed, truncated));
+    assert_eq!((visible.generation, next.revision), (control.generation, 2));
+}
+
+#[test]
+fn a_gate_holds_visible_until_the_commit_reaches_it() {
+    let gate = Some(Lsn(20));
+    let before = first().advanced(committed(op(1, 1), 19), Vec::new(), gate);
+    assert_eq!((&before.visible, before.gate), (&None, gate));
+    let at = before.advanced(committed(op(1, 2), 20), Vec::new(), before.gate);
+    assert_eq!((at.visible.clone().unwrap().at, at.gate), (at.committed, None));
+    // A later gate holds what is visible by then.
+    let held = at.advanced(committed(op(1, 3), 21), Vec::new(), Some(Lsn(30)));
+    assert_eq!(held.visible, at.visible);
+    assert_eq!(held.committed.op, op(1, 3));
+}
+
+#[test]
+fn a_stored_record_is_readable_by_the_versions_to_come() {
+    let control = after(&first(), 7).taken_over(nonce("b")).unwrap().0;
+    let record = serde_json::to_string_pretty(&control).unwrap();
+    expect_test::expect![[r#"
+        {
+          "revision": 3,
+          "epoch": 2,
+          "owner": "b",
+          "committed": {
+            "op": "1099511627783",
+            "lsn": "0/6",
+            "ticket": 6
+          },
+          "visible": {
+            "at": {
+              "op": "1099511627783",
+              "lsn": "0/6",
+              "ticket": 6
+            },
+            "generation": 1,
+            "truncated": []
+          },
+          "gate": null,
+          "generation": 1,
+          "truncated": [],
+          "recent": [
+            {
+              "epoch": 1,
+              "limit": "1099511627783"
+            }
+          ],
+          "source": {
+            "system_id": "1",
+            "database": "app",
+            "timeline": 1,
+            "slot": "tidewater",
+            "slot_generation": 1
+          }
+        }"#]]
+    .assert_eq(&record);
+    assert_eq!(serde_json::from_str::<Control>(&record).unwrap(), control);
+}

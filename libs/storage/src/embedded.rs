@@ -1,0 +1,139 @@
+//! The store on one machine: one SQLite file in WAL mode, and a directory of objects.
+
+mod buckets;
+mod cells;
+mod changes;
+mod control;
+mod failure;
+mod log_keeper;
+mod objects;
+mod op_log;
+mod schema;
+mod sessions;
+#[cfg(test)]
+mod tests;
+mod write_checkpoints;
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rusqlite::{Connection, Transaction};
+use tempfile::TempDir;
+
+use crate::Storage;
+use crate::error::StorageError;
+use changes::Changes;
+use objects::Objects;
+use sessions::{Durability, Sessions};
+
+/// A store in a directory: `tidewater.db` for records, `objects/` for objects.
+///
+/// Clones are the same store. Several processes may have one directory open at once; what one of
+/// them waits for, it notices within 20 ms when another did it.
+#[derive(Clone, Debug)]
+pub struct Embedded {
+    inner: Arc<Inner>,
+}
+
+// Fields are dropped in this order: the connections are closed before a temporary directory goes.
+#[derive(Debug)]
+struct Inner {
+    changes: Changes,
+    sessions: Sessions,
+    objects: Arc<Objects>,
+    path: PathBuf,
+    _temporary: Option<TempDir>,
+}
+
+/// What a store takes on disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskUsage {
+    /// Bytes of the SQLite file. It does not shrink: freed pages are used again.
+    pub database_bytes: u64,
+    /// Bytes of what is not yet moved into the SQLite file.
+    pub log_bytes: u64,
+    /// Bytes of the objects.
+    pub object_bytes: u64,
+}
+
+impl Storage for Embedded {}
+
+impl Embedded {
+    /// Opens the store in a directory, which is made if it does not exist.
+    ///
+    /// Blocks while another process opens or upgrades the same store.
+    ///
+    /// # Errors
+    /// `TooNew` for a store of a newer version, `Damaged` for a file that is no store of ours,
+    /// `Full` or `Unavailable` when the directory cannot be used.
+    pub fn open(dir: &Path) -> Result<Self, StorageError> {
+        Self::open_with(dir.to_path_buf(), None)
+    }
+
+    /// Opens an empty store in a directory of its own, which is removed with the last clone.
+    ///
+    /// # Errors
+    /// As [`Embedded::open`].
+    pub fn temporary() -> Result<Self, StorageError> {
+        let dir =
+            tempfile::Builder::new().prefix("tidewater-").tempdir().map_err(failure::of_file)?;
+        Self::open_with(dir.path().to_path_buf(), Some(dir))
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.inner.path
+    }
+
+    /// What the store takes on disk now.
+    ///
+    /// # Errors
+    /// `Unavailable` when the directory cannot be read.
+    pub async fn disk_usage(&self) -> Result<DiskUsage, StorageError> {
+        let database = self.inner.path.join(schema::FILE_NAME);
+        let log = self.inner.path.join(format!("{}-wal", schema::FILE_NAME));
+        let objects = Arc::clone(&self.inner.objects);
+        sessions::blocking(move || {
+            let size = |path: &Path| fs::metadata(path).map_or(0, |found| found.len());
+            let object_bytes = objects.size().map_err(failure::of_file)?;
+            Ok(DiskUsage { database_bytes: size(&database), log_bytes: size(&log), object_bytes })
+        })
+        .await
+    }
+
+    fn open_with(path: PathBuf, temporary: Option<TempDir>) -> Result<Self, StorageError> {
+        fs::create_dir_all(&path).map_err(failure::of_file)?;
+        let database = path.join(schema::FILE_NAME);
+        // SQLite gives up at once when two connections turn WAL mode on in the same moment.
+        let alone = File::create(path.join("opening.lock")).map_err(failure::of_file)?;
+        alone.lock().map_err(failure::of_file)?;
+        let writer = schema::open(&database)?;
+        let objects = Arc::new(Objects::open(&path).map_err(failure::of_file)?);
+        drop(alone);
+        let inner = Inner {
+            changes: Changes::new(database.clone()),
+            sessions: Sessions::new(database, writer),
+            objects,
+            path,
+            _temporary: temporary,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    async fn reading<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        self.inner.sessions.read(work).await
+    }
+
+    async fn writing<T: Send + 'static>(
+        &self,
+        durability: Durability,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        self.inner.sessions.write(durability, work).await
+    }
+}

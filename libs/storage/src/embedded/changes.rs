@@ -1,0 +1,194 @@
+//! How waiters learn of changes: at once of our own, by polling of other processes'.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension};
+use tokio::sync::watch;
+use tracing::warn;
+
+use super::schema;
+use crate::Ticket;
+
+/// How often the file is looked at while somebody waits.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+/// The newest that this process has seen; both only rise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// Revision of the control record; 0 is "none".
+    pub(super) control: u64,
+    pub(super) ticket: Ticket,
+}
+
+#[derive(Debug)]
+pub(super) struct Changes {
+    shared: Arc<Shared>,
+    file: PathBuf,
+    poller: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    newest: watch::Sender<Seen>,
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiters: usize,
+    closed: bool,
+}
+
+/// Somebody waits as long as it exists.
+struct Waiter<'a>(&'a Shared);
+
+impl Changes {
+    pub(super) fn new(file: PathBuf) -> Self {
+        let shared = Shared {
+            newest: watch::Sender::new(Seen::default()),
+            state: Mutex::default(),
+            wake: Condvar::new(),
+        };
+        Self { shared: Arc::new(shared), file, poller: Mutex::default() }
+    }
+
+    pub(super) fn control_is(&self, revision: u64) {
+        self.shared.raise(Seen { control: revision, ticket: Ticket::default() });
+    }
+
+    pub(super) fn ticket_is(&self, ticket: Ticket) {
+        self.shared.raise(Seen { control: 0, ticket });
+    }
+
+    /// The newest that this process has seen; the file may be ahead of it.
+    pub(super) fn newest(&self) -> Seen {
+        *self.shared.newest.borrow()
+    }
+
+    /// Returns once `changed` holds for the newest that was seen, or after `timeout`.
+    pub(super) async fn wait(&self, timeout: Duration, changed: impl Fn(&Seen) -> bool) {
+        let mut newest = self.shared.newest.subscribe();
+        self.start_polling();
+        let _waiter = Waiter::new(&self.shared);
+        // Neither way to end is an error: the sender lives as long as `self`.
+        let _ = tokio::time::timeout(timeout, newest.wait_for(|seen| changed(seen))).await;
+    }
+
+    fn start_polling(&self) {
+        let mut poller = self.poller.lock().unwrap_or_else(PoisonError::into_inner);
+        if poller.is_none() {
+            let (shared, file) = (Arc::clone(&self.shared), self.file.clone());
+            let spawned = std::thread::Builder::new()
+                .name("tidewater-poll".into())
+                .spawn(move || shared.poll(&file));
+            match spawned {
+                Ok(thread) => *poller = Some(thread),
+                // Waiters then see this process's writes at once and others' after their timeout.
+                Err(error) => warn!(%error, "cannot start the thread that polls the store"),
+            }
+        }
+    }
+}
+
+impl Drop for Changes {
+    fn drop(&mut self) {
+        self.shared.state().closed = true;
+        self.shared.wake.notify_all();
+        let poller = self.poller.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(poller) = poller {
+            // It ends at once; waited for so that its connection is closed before the files go.
+            let _ = poller.join();
+        }
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn raise(&self, to: Seen) {
+        self.newest.send_if_modified(|seen| {
+            let raised =
+                Seen { control: seen.control.max(to.control), ticket: seen.ticket.max(to.ticket) };
+            let changed = raised != *seen;
+            *seen = raised;
+            changed
+        });
+    }
+
+    fn poll(&self, file: &std::path::Path) {
+        let mut connection = None;
+        let mut version = None;
+        loop {
+            let mut state = self.state();
+            while state.waiters == 0 && !state.closed {
+                state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            if state.closed {
+                return;
+            }
+            drop(state);
+            match look(file, &mut connection, &mut version) {
+                Ok(Some(seen)) => self.raise(seen),
+                Ok(None) => {}
+                Err(error) => {
+                    warn!(%error, "cannot look for changes in the store");
+                    (connection, version) = (None, None);
+                }
+            }
+            let state = self.state();
+            let ended = |state: &mut State| !state.closed;
+            let paused = self.wake.wait_timeout_while(state, POLL_INTERVAL, ended);
+            drop(paused.unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+}
+
+impl<'a> Waiter<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        shared.state().waiters += 1;
+        shared.wake.notify_all();
+        Self(shared)
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.0.state().waiters -= 1;
+    }
+}
+
+/// What is stored now, unless nothing was committed since the last look.
+fn look(
+    file: &std::path::Path,
+    connection: &mut Option<Connection>,
+    version: &mut Option<i64>,
+) -> rusqlite::Result<Option<Seen>> {
+    let connection = match connection {
+        Some(connection) => connection,
+        None => {
+            let opened = schema::connect(file)?;
+            opened.pragma_update(None, "query_only", true)?;
+            connection.insert(opened)
+        }
+    };
+    let now = connection
+        .prepare_cached("PRAGMA data_version")?
+        .query_row((), |row| row.get::<_, i64>(0))?;
+    if *version == Some(now) {
+        return Ok(None);
+    }
+    let read = |sql| {
+        let found = connection.prepare_cached(sql)?.query_row((), |row| row.get(0)).optional()?;
+        Ok::<_, rusqlite::Error>(found.map_or(0, i64::cast_unsigned))
+    };
+    let control = read("SELECT revision FROM control")?;
+    let ticket = Ticket(read("SELECT ticket FROM bell")?);
+    *version = Some(now);
+    Ok(Some(Seen { control, ticket }))
+}

@@ -1,0 +1,156 @@
+//! The control record, closed epochs and generations.
+
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, params};
+use serde::{Serialize, de::DeserializeOwned};
+use tidewater_protocol::{Epoch, OpId};
+
+use super::sessions::Durability;
+use super::{Embedded, failure};
+use crate::control::{Control, Generation, GenerationId};
+use crate::error::{BoxError, StorageError};
+use crate::limits::ClosedEpoch;
+use crate::ports::{ControlStore, SwapOutcome};
+
+impl ControlStore for Embedded {
+    async fn control(&self) -> Result<Option<Control>, StorageError> {
+        self.reading(stored_control).await
+    }
+
+    async fn swap_control(
+        &self,
+        expected: Option<u64>,
+        new: &Control,
+    ) -> Result<SwapOutcome, StorageError> {
+        let (new, revision) = (new.clone(), new.revision);
+        let outcome = self
+            .writing(Durability::Machine, move |transaction| {
+                let stored = stored_control(transaction)?;
+                let found = stored.as_ref().map(|stored| stored.revision);
+                // The same record is written again after a lost reply: its commit is what makes
+                // batches durable that were stored in between.
+                if found != expected && stored.as_ref() != Some(&new) {
+                    return Ok(SwapOutcome::Refused(stored.map(Box::new)));
+                }
+                transaction
+                    .prepare_cached("INSERT OR REPLACE INTO control VALUES (1, ?1, ?2)")
+                    .and_then(|mut insert| {
+                        insert.execute(params![new.revision.cast_signed(), to_record(&new)])
+                    })
+                    .map_err(failure::of_sqlite)?;
+                Ok(SwapOutcome::Done)
+            })
+            .await?;
+        if outcome == SwapOutcome::Done {
+            self.inner.changes.control_is(revision);
+        }
+        Ok(outcome)
+    }
+
+    async fn control_changed(&self, seen: u64, timeout: Duration) -> Result<(), StorageError> {
+        let changes = &self.inner.changes;
+        if changes.newest().control < seen {
+            // Either the caller is ahead of us, or the store was put back to an older state.
+            let stored = self.control().await?.map_or(0, |control| control.revision);
+            changes.control_is(stored);
+            if stored != seen {
+                return Ok(());
+            }
+        }
+        changes.wait(timeout, |newest| newest.control > seen).await;
+        Ok(())
+    }
+
+    async fn archived_epochs(&self) -> Result<Vec<ClosedEpoch>, StorageError> {
+        self.reading(|connection| {
+            let read = || {
+                connection
+                    .prepare_cached("SELECT epoch, last FROM closed_epoch ORDER BY epoch")?
+                    .query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?
+                    .collect::<rusqlite::Result<Vec<(u32, i64)>>>()
+            };
+            let stored = read().map_err(failure::of_sqlite)?;
+            stored.into_iter().map(closed_epoch).collect()
+        })
+        .await
+    }
+
+    async fn archive_epochs(&self, epochs: &[ClosedEpoch]) -> Result<(), StorageError> {
+        if epochs.is_empty() {
+            return Ok(());
+        }
+        let epochs = epochs.to_vec();
+        // The control record is written after it, durably.
+        self.writing(Durability::Process, move |transaction| {
+            let insert = || {
+                let mut insert = transaction
+                    .prepare_cached("INSERT OR IGNORE INTO closed_epoch VALUES (?1, ?2)")?;
+                for closed in &epochs {
+                    insert.execute((closed.epoch.number(), closed.limit.get()))?;
+                }
+                Ok(())
+            };
+            insert().map_err(failure::of_sqlite)
+        })
+        .await
+    }
+
+    async fn generation(&self, id: GenerationId) -> Result<Option<Generation>, StorageError> {
+        self.reading(move |connection| {
+            let read = || {
+                connection
+                    .prepare_cached("SELECT record FROM generation WHERE id = ?1")?
+                    .query_row([id.0.number()], |row| row.get::<_, String>(0))
+                    .optional()
+            };
+            let stored = read().map_err(failure::of_sqlite)?;
+            stored.map(|record| from_record("generation", &record)).transpose()
+        })
+        .await
+    }
+
+    async fn put_generation(&self, generation: &Generation) -> Result<(), StorageError> {
+        let (id, record) = (generation.id, to_record(generation));
+        self.writing(Durability::Process, move |transaction| {
+            transaction
+                .prepare_cached("INSERT OR REPLACE INTO generation VALUES (?1, ?2)")
+                .and_then(|mut insert| insert.execute((id.0.number(), record)))
+                .map_err(failure::of_sqlite)?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn stored_control(connection: &Connection) -> Result<Option<Control>, StorageError> {
+    let read = || {
+        connection
+            .prepare_cached("SELECT record FROM control")?
+            .query_row((), |row| row.get::<_, String>(0))
+            .optional()
+    };
+    let stored = read().map_err(failure::of_sqlite)?;
+    stored.map(|record| from_record("control record", &record)).transpose()
+}
+
+fn closed_epoch((epoch, last): (u32, i64)) -> Result<ClosedEpoch, StorageError> {
+    let read = || Some(ClosedEpoch { epoch: Epoch::new(epoch)?, limit: OpId::from_i64(last)? });
+    read().ok_or_else(|| {
+        let cause: BoxError = format!("epoch {epoch}, last op id {last}").into();
+        StorageError::Damaged("closed epoch", cause)
+    })
+}
+
+/// The stored form of a record: JSON.
+pub(super) fn to_record(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("a record of texts, numbers and lists is valid JSON")
+}
+
+/// Reads the stored form of a record.
+pub(super) fn from_record<T: DeserializeOwned>(
+    what: &'static str,
+    record: &str,
+) -> Result<T, StorageError> {
+    serde_json::from_str(record).map_err(|error| StorageError::Damaged(what, error.into()))
+}

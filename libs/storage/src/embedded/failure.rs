@@ -1,0 +1,53 @@
+//! What SQLite's and the file system's errors mean for a caller of the ports.
+
+use std::io::{self, ErrorKind};
+
+use rusqlite::{Error, ErrorCode};
+
+use crate::error::StorageError;
+
+/// An error before the commit: nothing was written.
+pub(super) fn of_sqlite(error: Error) -> StorageError {
+    if is_about_a_value(&error) {
+        return StorageError::Damaged("row", error.into());
+    }
+    if matches!(error, Error::SqlInputError { .. }) {
+        return StorageError::Damaged("database", error.into());
+    }
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => StorageError::Full(error.into()),
+        // "Unknown" is SQLite's word for SQL that does not fit the tables.
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown) => {
+            StorageError::Damaged("database", error.into())
+        }
+        _ => StorageError::Unavailable(error.into()),
+    }
+}
+
+/// An error of the commit itself: only when SQLite did not begin with it, or had no room for it, is
+/// it certain that nothing was written.
+pub(super) fn of_commit(error: Error) -> StorageError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DiskFull) => of_sqlite(error),
+        _ => StorageError::Unknown(error.into()),
+    }
+}
+
+/// An error of the file system.
+pub(super) fn of_file(error: io::Error) -> StorageError {
+    if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
+        StorageError::Full(error.into())
+    } else {
+        StorageError::Unavailable(error.into())
+    }
+}
+
+fn is_about_a_value(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::FromSqlConversionFailure(..)
+            | Error::IntegralValueOutOfRange(..)
+            | Error::InvalidColumnType(..)
+            | Error::Utf8Error(..)
+    )
+}

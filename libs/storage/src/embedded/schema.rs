@@ -1,0 +1,142 @@
+//! The tables, and how a file gets them.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::failure;
+use crate::error::StorageError;
+
+/// Name of the SQLite file in the store's directory.
+pub(super) const FILE_NAME: &str = "tidewater.db";
+
+/// Marks the file as ours ("tdwt").
+const APPLICATION_ID: i64 = 0x7464_7774;
+
+/// How long a statement waits while another process writes.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// When the log has grown to so many pages of 4 KiB, the writer itself moves them into the file.
+pub(super) const LOG_PAGES_MAX: i64 = 16_384;
+
+/// How many different statements a connection keeps prepared; there are about forty.
+const STATEMENTS_KEPT: usize = 64;
+
+/// Each layout and what leads to it from the one before. Those that were released never change.
+const MIGRATIONS: &[(i64, &str)] = &[(
+    1,
+    "
+    CREATE TABLE control (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        revision INTEGER NOT NULL,
+        record TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE closed_epoch (
+        epoch INTEGER PRIMARY KEY,
+        last INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE generation (
+        id INTEGER PRIMARY KEY,
+        record TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE segment (
+        bucket TEXT NOT NULL,
+        last INTEGER NOT NULL,
+        prev INTEGER NOT NULL,
+        sum_before INTEGER NOT NULL,
+        sum INTEGER NOT NULL,
+        count INTEGER NOT NULL,
+        payload BLOB NOT NULL,
+        PRIMARY KEY (bucket, last)
+    ) STRICT;
+    CREATE TABLE bucket (
+        bucket TEXT PRIMARY KEY,
+        cell BLOB NOT NULL,
+        catalog BLOB NOT NULL DEFAULT x'',
+        catalog_revision INTEGER NOT NULL DEFAULT 0
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE lookup (
+        lookup TEXT NOT NULL,
+        source TEXT NOT NULL,
+        cell BLOB NOT NULL,
+        PRIMARY KEY (lookup, source)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE source_row (
+        generation INTEGER NOT NULL,
+        source_table INTEGER NOT NULL,
+        row_key TEXT NOT NULL,
+        cell BLOB NOT NULL,
+        PRIMARY KEY (generation, source_table, row_key)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE copy (
+        generation INTEGER PRIMARY KEY,
+        cell BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE registry (
+        bucket TEXT PRIMARY KEY
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE bell (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        ticket INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE write_request (
+        user_id TEXT NOT NULL,
+        client_id TEXT NOT NULL,
+        revision INTEGER NOT NULL,
+        record TEXT NOT NULL,
+        PRIMARY KEY (user_id, client_id)
+    ) STRICT, WITHOUT ROWID;
+    ",
+)];
+
+/// Opens the file for writing, makes it if needed, and brings it to the newest layout.
+pub(super) fn open(file: &Path) -> Result<Connection, StorageError> {
+    let mut connection = connect(file).map_err(failure::of_sqlite)?;
+    let mode: String = connection
+        .query_row("PRAGMA journal_mode = WAL", (), |row| row.get(0))
+        .map_err(failure::of_sqlite)?;
+    if mode != "wal" {
+        let cause = format!("its journal mode is '{mode}' and cannot be changed to 'wal'");
+        return Err(StorageError::Unavailable(cause.into()));
+    }
+    migrate(&mut connection, MIGRATIONS)?;
+    Ok(connection)
+}
+
+/// One more connection to a file that [`open`] has seen.
+pub(super) fn connect(file: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(file)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES_MAX)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    Ok(connection)
+}
+
+fn migrate(connection: &mut Connection, migrations: &[(i64, &str)]) -> Result<(), StorageError> {
+    let transaction = connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(failure::of_sqlite)?;
+    let read = |pragma| transaction.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+    let found = read("user_version").map_err(failure::of_sqlite)?;
+    let application = read("application_id").map_err(failure::of_sqlite)?;
+    if found > 0 && application != APPLICATION_ID {
+        let cause = format!("application id {application:#x} is not Tidewater's");
+        return Err(StorageError::Damaged("database", cause.into()));
+    }
+    let known = migrations.last().map_or(0, |&(version, _)| version);
+    if found > known {
+        return Err(StorageError::TooNew { found, known });
+    }
+    let steps = migrations.iter().filter(|&&(version, _)| version > found);
+    let apply = || {
+        for (version, sql) in steps {
+            transaction.execute_batch(sql)?;
+            transaction.pragma_update(None, "user_version", version)?;
+            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        }
+        Ok(())
+    };
+    apply().map_err(failure::of_sqlite)?;
+    transaction.commit().map_err(failure::of_commit)
+}

@@ -1,0 +1,156 @@
+//! The connections: one that writes, a few that read, all of them on blocking threads.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use tokio::sync::Semaphore;
+
+use super::log_keeper::LogKeeper;
+use super::{failure, schema};
+use crate::error::StorageError;
+
+/// How many reads run at once; more wait for their turn.
+const READERS_MAX: usize = 8;
+
+/// What a write is worth when its call returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Durability {
+    /// It outlives the process; the machine's sudden end may undo it, together with all after it.
+    Process,
+    /// It outlives the machine's sudden end, and so does all that was written before it.
+    Machine,
+}
+
+#[derive(Debug)]
+pub(super) struct Sessions {
+    writer: Arc<tokio::sync::Mutex<Writer>>,
+    readers: Arc<Readers>,
+    log_keeper: LogKeeper,
+}
+
+#[derive(Debug)]
+struct Writer {
+    connection: Connection,
+    durability: Option<Durability>,
+}
+
+#[derive(Debug)]
+struct Readers {
+    file: PathBuf,
+    turns: Arc<Semaphore>,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Sessions {
+    pub(super) fn new(file: PathBuf, writer: Connection) -> Self {
+        let writer = Writer { connection: writer, durability: None };
+        let turns = Arc::new(Semaphore::new(READERS_MAX));
+        let log_keeper = LogKeeper::new(file.clone());
+        let readers = Readers { file, turns, idle: Mutex::default() };
+        Self {
+            writer: Arc::new(tokio::sync::Mutex::new(writer)),
+            readers: Arc::new(readers),
+            log_keeper,
+        }
+    }
+
+    /// Runs `work` in a transaction of its own, which is committed unless it fails. It goes on to
+    /// its end even if the caller stops waiting.
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        durability: Durability,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        let mut writer = Arc::clone(&self.writer).lock_owned().await;
+        let result = blocking(move || writer.write(durability, work)).await;
+        self.log_keeper.committed();
+        result
+    }
+
+    /// Runs `work` on a connection that sees everything committed before.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        let readers = Arc::clone(&self.readers);
+        let turn = Arc::clone(&readers.turns).acquire_owned().await;
+        blocking(move || {
+            let _turn = turn.map_err(|closed| StorageError::Unavailable(closed.into()))?;
+            let connection = readers.take()?;
+            let result = work(&connection);
+            // After an error the connection's state is not worth a thought: the next is a new one.
+            if result.is_ok() {
+                readers.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            }
+            result
+        })
+        .await
+    }
+}
+
+impl Writer {
+    fn write<T>(
+        &mut self,
+        durability: Durability,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        if self.durability != Some(durability) {
+            let level = match durability {
+                Durability::Process => "NORMAL",
+                Durability::Machine => "FULL",
+            };
+            self.connection
+                .pragma_update(None, "synchronous", level)
+                .map_err(failure::of_sqlite)?;
+            self.durability = Some(durability);
+        }
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(failure::of_sqlite)?;
+        let result = work(&transaction)?;
+        transaction.commit().map_err(failure::of_commit)?;
+        Ok(result)
+    }
+}
+
+impl Readers {
+    fn take(&self) -> Result<Connection, StorageError> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        if let Some(connection) = idle {
+            return Ok(connection);
+        }
+        let open = || {
+            let connection = schema::connect(&self.file)?;
+            connection.pragma_update(None, "query_only", true)?;
+            Ok(connection)
+        };
+        open().map_err(failure::of_sqlite)
+    }
+}
+
+/// Runs several reads on what is committed at their start; also cheaper than one by one.
+pub(super) fn in_one_snapshot<T>(
+    connection: &Connection,
+    reads: impl FnOnce(&Connection) -> Result<T, StorageError>,
+) -> Result<T, StorageError> {
+    let transaction = connection.unchecked_transaction().map_err(failure::of_sqlite)?;
+    let result = reads(&transaction)?;
+    transaction.finish().map_err(failure::of_sqlite)?;
+    Ok(result)
+}
+
+/// Runs `work` on a thread that may block.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
+) -> Result<T, StorageError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is shutting down, and dropped the work before it began.
+            Err(cancelled) => Err(StorageError::Unavailable(cancelled.into())),
+        },
+    }
+}

@@ -1,0 +1,268 @@
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidewater_protocol::{Epoch, OpId};
+
+use super::*;
+use crate::conformance::storage_conformance;
+use crate::{
+    Batch, Cell, CellKey, CellStore, CellWrite, Control, ControlStore, GenerationId, Lsn, Nonce,
+    ObjectStore, SourceIdentity, Ticket, Version, WriteCheckpointStore,
+};
+
+mod two_clones {
+    use super::storage_conformance;
+    storage_conformance!(async {
+        let store = crate::Embedded::temporary().unwrap();
+        [store.clone(), store]
+    });
+}
+
+mod opened_twice {
+    use super::storage_conformance;
+    // What two processes would have: connections, caches and notifications of their own.
+    storage_conformance!(async {
+        let store = crate::Embedded::temporary().unwrap();
+        let other = crate::Embedded::open(store.path()).unwrap();
+        [store, other]
+    });
+}
+
+fn row(key: &str) -> CellKey {
+    CellKey::SourceRow(GenerationId(Epoch::ZERO), 0, key.into())
+}
+
+fn batch(key: CellKey, value: Bytes) -> Batch {
+    let versions = vec![Version { op: OpId::MAX, value: Some(value) }];
+    let cell = Cell { floor: OpId::ZERO, versions };
+    Batch { cells: vec![CellWrite { key, known_top: None, cell }], ..Batch::default() }
+}
+
+fn control() -> Control {
+    let source = SourceIdentity {
+        system_id: "1".into(),
+        database: "app".into(),
+        timeline: 1,
+        slot: "tidewater".into(),
+        slot_generation: 1,
+    };
+    Control::first(Epoch::ZERO.next().unwrap(), Nonce("a".into()), source, Lsn(1))
+}
+
+/// Changes the file behind the store's back.
+fn meddle(dir: &Path, sql: &str) {
+    Connection::open(dir.join(schema::FILE_NAME)).unwrap().execute_batch(sql).unwrap();
+}
+
+#[tokio::test]
+async fn what_was_stored_is_there_when_opened_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("not/yet/there");
+    let store = Embedded::open(&path).unwrap();
+    store.swap_control(None, &control()).await.unwrap();
+    store.write(&batch(row("a"), "value".into())).await.unwrap();
+    store.put_object("o", "content".into()).await.unwrap();
+    drop(store);
+    let store = Embedded::open(&path).unwrap();
+    assert_eq!(store.path(), path);
+    assert_eq!(store.control().await.unwrap(), Some(control()));
+    assert!(store.cells(&[row("a")]).await.unwrap()[0].is_some());
+    assert_eq!(store.object_range("o", 0..9).await.unwrap(), Some("content".into()));
+}
+
+#[tokio::test]
+async fn a_temporary_store_goes_with_its_last_clone() {
+    let store = Embedded::temporary().unwrap();
+    let (path, clone) = (store.path().to_path_buf(), store.clone());
+    store.take_ticket().await.unwrap();
+    store.ticket_taken(Ticket(1), Duration::from_millis(1)).await.unwrap();
+    drop(store);
+    assert_eq!(clone.last_ticket().await.unwrap(), Ticket(1));
+    drop(clone);
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_store_of_a_newer_version_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(Embedded::open(dir.path()).unwrap());
+    meddle(dir.path(), "PRAGMA user_version = 99");
+    let error = Embedded::open(dir.path()).unwrap_err();
+    assert!(matches!(error, StorageError::TooNew { found: 99, known: 1 }), "{error:?}");
+    meddle(dir.path(), "PRAGMA user_version = 1");
+    Embedded::open(dir.path()).unwrap();
+}
+
+#[test]
+fn a_file_that_is_no_store_of_ours_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    meddle(dir.path(), "CREATE TABLE t (x); PRAGMA user_version = 1");
+    let error = Embedded::open(dir.path()).unwrap_err();
+    assert!(matches!(error, StorageError::Damaged("database", _)), "{error:?}");
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join(schema::FILE_NAME), "no database at all, only text").unwrap();
+    let error = Embedded::open(dir.path()).unwrap_err();
+    assert!(matches!(error, StorageError::Damaged("database", _)), "{error:?}");
+}
+
+#[test]
+fn a_directory_that_cannot_be_made_is_unavailable() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    let error = Embedded::open(&file.join("below")).unwrap_err();
+    assert!(matches!(error, StorageError::Unavailable(_)), "{error:?}");
+}
+
+#[test]
+fn many_open_a_new_store_at_once() {
+    // Without the lock about one round in a hundred fails.
+    for _ in 0..200 {
+        let dir = tempfile::tempdir().unwrap();
+        let start = std::sync::Barrier::new(8);
+        let open = || {
+            start.wait();
+            Embedded::open(dir.path()).unwrap()
+        };
+        std::thread::scope(|scope| {
+            let opening: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
+            for store in opening {
+                store.join().unwrap();
+            }
+        });
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_named_and_changes_nothing() {
+    let store = Embedded::temporary().unwrap();
+    store.write(&batch(row("a"), "before".into())).await.unwrap();
+    let limit = |pages: u32| {
+        let pragma = move |transaction: &Transaction<'_>| {
+            transaction.pragma_update(None, "max_page_count", pages).map_err(failure::of_sqlite)
+        };
+        store.writing(Durability::Process, pragma)
+    };
+    limit(60).await.unwrap();
+    let large = Bytes::from(vec![7; 1_000_000]);
+    let error = store.write(&batch(row("b"), large.clone())).await.unwrap_err();
+    assert!(matches!(error, StorageError::Full(_)), "{error:?}");
+    assert_eq!(store.cells(&[row("b")]).await.unwrap(), [None]);
+    store.swap_control(None, &control()).await.unwrap();
+    limit(1_000_000).await.unwrap();
+    store.write(&batch(row("b"), large)).await.unwrap();
+    assert!(store.cells(&[row("b")]).await.unwrap()[0].is_some());
+}
+
+#[tokio::test]
+async fn a_store_that_somebody_keeps_locked_is_unavailable() {
+    let store = Embedded::temporary().unwrap();
+    let patience = |transaction: &Transaction<'_>| {
+        transaction.busy_timeout(Duration::from_millis(20)).map_err(failure::of_sqlite)
+    };
+    store.writing(Durability::Process, patience).await.unwrap();
+    let other = Connection::open(store.path().join(schema::FILE_NAME)).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let error = store.take_ticket().await.unwrap_err();
+    assert!(matches!(error, StorageError::Unavailable(_)), "{error:?}");
+    // Reading goes on.
+    assert_eq!(store.last_ticket().await.unwrap(), Ticket(0));
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(store.take_ticket().await.unwrap(), Ticket(1));
+}
+
+#[tokio::test]
+async fn a_damaged_record_is_named() {
+    let store = Embedded::temporary().unwrap();
+    store.swap_control(None, &control()).await.unwrap();
+    store.write(&batch(row("a"), "value".into())).await.unwrap();
+    meddle(store.path(), "UPDATE control SET record = '{}'; UPDATE source_row SET cell = x'00'");
+    let error = store.control().await.unwrap_err();
+    assert!(matches!(error, StorageError::Damaged("control record", _)), "{error:?}");
+    let error = store.cells(&[row("a")]).await.unwrap_err();
+    assert!(matches!(error, StorageError::Damaged("cell", _)), "{error:?}");
+    meddle(store.path(), "DROP TABLE source_row");
+    let error = store.cells(&[row("a")]).await.unwrap_err();
+    assert!(matches!(error, StorageError::Damaged("database", _)), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_name_that_leads_elsewhere_is_refused() {
+    let store = Embedded::temporary().unwrap();
+    // Were it not refused, it would be written where it does no harm.
+    let absolute = store.path().join("x");
+    for name in [
+        "",
+        "/",
+        absolute.to_str().unwrap(),
+        "..",
+        "../x",
+        "a/../../x",
+        "a/..",
+        "a//b",
+        "a/",
+        ".",
+        "a/./b",
+        "a\0b",
+    ] {
+        assert!(store.put_object(name, "x".into()).await.is_err(), "{name:?}");
+        assert!(store.object_range(name, 0..1).await.is_err(), "{name:?}");
+        assert!(store.delete_object(name).await.is_err(), "{name:?}");
+    }
+    for name in ["...", "a..b", "..a/b.", "a b", "\u{e9}"] {
+        store.put_object(name, "x".into()).await.unwrap();
+    }
+    assert!(!store.path().join("x").exists());
+}
+
+#[tokio::test]
+async fn an_unfinished_object_of_a_killed_process_is_removed() {
+    let store = Embedded::temporary().unwrap();
+    let unfinished = store.path().join("unfinished");
+    fs::write(unfinished.join("left"), "half").unwrap();
+    let at_work = File::create(unfinished.join("at work")).unwrap();
+    at_work.lock().unwrap();
+    Embedded::open(store.path()).unwrap();
+    assert!(!unfinished.join("left").exists());
+    assert!(unfinished.join("at work").exists(), "somebody is writing it");
+}
+
+#[tokio::test]
+async fn disk_usage_counts_records_and_objects() {
+    let store = Embedded::temporary().unwrap();
+    let before = store.disk_usage().await.unwrap();
+    assert_eq!(before.object_bytes, 0);
+    store.put_object("a/b", vec![1; 1_000].into()).await.unwrap();
+    store.put_object("c", vec![1; 500].into()).await.unwrap();
+    store.write(&batch(row("a"), vec![1; 100_000].into())).await.unwrap();
+    let after = store.disk_usage().await.unwrap();
+    assert_eq!(after.object_bytes, 1_500);
+    let records = |usage: DiskUsage| usage.database_bytes + usage.log_bytes;
+    assert!(records(after) >= records(before) + 100_000, "{before:?} {after:?}");
+}
+
+#[tokio::test]
+async fn the_log_does_not_grow_without_end() {
+    let store = Embedded::temporary().unwrap();
+    let value = Bytes::from(vec![7; 500_000]);
+    // 100 MB in all.
+    for n in 0..200 {
+        store.write(&batch(row(&n.to_string()), value.clone())).await.unwrap();
+    }
+    let usage = store.disk_usage().await.unwrap();
+    assert!(usage.log_bytes < 80 << 20, "{usage:?}");
+}
+
+#[tokio::test]
+async fn what_must_outlive_the_machine_is_synced_with_its_commit() {
+    let store = Embedded::temporary().unwrap();
+    for durability in [Durability::Process, Durability::Machine, Durability::Process] {
+        let level = |transaction: &Transaction<'_>| {
+            let read = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);
+            transaction.pragma_query_value(None, "synchronous", read).map_err(failure::of_sqlite)
+        };
+        let (normal, full) = (1, 2);
+        let expected = if durability == Durability::Machine { full } else { normal };
+        assert_eq!(store.writing(durability, level).await.unwrap(), expected);
+    }
+}

@@ -1,0 +1,200 @@
+//! Which call fails, and how.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+macro_rules! methods {
+    ($($method:ident $name:literal $writes:literal,)+) => {
+        /// A method of the ports.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[expect(missing_docs, reason = "each is the method of its name")]
+        pub enum Method {
+            $($method,)+
+        }
+
+        impl Method {
+            /// All of them.
+            pub const ALL: [Self; [$($name,)+].len()] = [$(Self::$method,)+];
+
+            /// Its name in the ports: `swap_control`.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$method => $name,)+
+                }
+            }
+
+            pub(super) const fn writes(self) -> bool {
+                match self {
+                    $(Self::$method => $writes,)+
+                }
+            }
+        }
+    };
+}
+
+methods! {
+    Control "control" false,
+    SwapControl "swap_control" true,
+    ControlChanged "control_changed" false,
+    ArchivedEpochs "archived_epochs" false,
+    ArchiveEpochs "archive_epochs" true,
+    Generation "generation" false,
+    PutGeneration "put_generation" true,
+    Cells "cells" false,
+    Write "write" true,
+    Segments "segments" false,
+    DeleteSegments "delete_segments" true,
+    Buckets "buckets" false,
+    SwapCatalog "swap_catalog" true,
+    LookupRows "lookup_rows" false,
+    Registered "registered" false,
+    LastTicket "last_ticket" false,
+    TakeTicket "take_ticket" true,
+    TicketTaken "ticket_taken" false,
+    WriteRequests "write_requests" false,
+    SwapWriteRequests "swap_write_requests" true,
+    PutObject "put_object" true,
+    ObjectRange "object_range" false,
+    DeleteObject "delete_object" true,
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What happens to a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It does nothing and fails with `Unavailable` (`fail`).
+    Fail,
+    /// It does nothing and fails with `Full` (`full`).
+    Full,
+    /// It is done, and fails: a write with `Unknown`, a read with `Unavailable` (`lose_reply`).
+    LoseReply,
+    /// It begins later (`delay_50ms`).
+    Delay(Duration),
+    /// The process ends before it, as if killed (`kill_before`).
+    KillBefore,
+    /// The process ends after it, as if killed (`kill_after`).
+    KillAfter,
+}
+
+/// One fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cue {
+    /// Calls of which method.
+    pub method: Method,
+    /// Which of them; the first is 1.
+    pub nth: u64,
+    /// What happens to it.
+    pub fault: Fault,
+}
+
+/// The faults to come: those on cue, and random ones.
+///
+/// As text: `write:1:lose_reply,swap_control:3:kill_before,random:SEED:PER_MILLE`. What is random
+/// depends on the seed, the method and the number of the call alone, so that a run whose calls
+/// overlap meets the same faults again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FaultPlan {
+    cues: Vec<Cue>,
+    random: Option<Random>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Random {
+    seed: u64,
+    per_mille: u64,
+}
+
+/// A text that is no plan.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "'{0}' is not a fault: expected METHOD:NTH:FAULT (fail, full, lose_reply, delay_<n>ms, \
+     kill_before, kill_after) or random:SEED:PER_MILLE"
+)]
+pub struct FaultPlanError(String);
+
+impl FaultPlan {
+    /// The plan with one more fault.
+    #[must_use]
+    pub fn with(mut self, method: Method, nth: u64, fault: Fault) -> Self {
+        self.cues.push(Cue { method, nth, fault });
+        self
+    }
+
+    /// The plan in which, besides, this many of a thousand calls fail, done or not.
+    #[must_use]
+    pub fn with_random(mut self, seed: u64, per_mille: u64) -> Self {
+        self.random = Some(Random { seed, per_mille });
+        self
+    }
+
+    pub(super) fn fault(&self, method: Method, nth: u64) -> Option<Fault> {
+        let cue = self.cues.iter().find(|cue| cue.method == method && cue.nth == nth);
+        cue.map(|cue| cue.fault).or_else(|| self.random?.fault(method, nth))
+    }
+}
+
+impl Random {
+    fn fault(self, method: Method, nth: u64) -> Option<Fault> {
+        let bits = mixed(mixed(self.seed ^ mixed(method as u64)) ^ nth);
+        if bits % 1_000 >= self.per_mille {
+            return None;
+        }
+        Some(if bits >> 63 == 0 { Fault::Fail } else { Fault::LoseReply })
+    }
+}
+
+/// The finaliser of SplitMix64: every bit of the result depends on every bit given.
+const fn mixed(bits: u64) -> u64 {
+    let bits = bits.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    bits ^ (bits >> 31)
+}
+
+impl FromStr for FaultPlan {
+    type Err = FaultPlanError;
+
+    fn from_str(text: &str) -> Result<Self, FaultPlanError> {
+        let mut plan = Self::default();
+        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            plan = plan.with_part(part).ok_or_else(|| FaultPlanError(part.to_owned()))?;
+        }
+        Ok(plan)
+    }
+}
+
+impl FaultPlan {
+    fn with_part(self, part: &str) -> Option<Self> {
+        let (name, rest) = part.split_once(':')?;
+        let (number, what) = rest.split_once(':')?;
+        let number = number.parse().ok()?;
+        if name == "random" {
+            return Some(self.with_random(number, what.parse().ok()?));
+        }
+        let method = Method::ALL.into_iter().find(|method| method.name() == name)?;
+        // Calls are counted from one: a fault at call 0 would never come.
+        (number > 0).then_some(())?;
+        Some(self.with(method, number, fault(what)?))
+    }
+}
+
+fn fault(name: &str) -> Option<Fault> {
+    Some(match name {
+        "fail" => Fault::Fail,
+        "full" => Fault::Full,
+        "lose_reply" => Fault::LoseReply,
+        "kill_before" => Fault::KillBefore,
+        "kill_after" => Fault::KillAfter,
+        _ => {
+            let milliseconds = name.strip_prefix("delay_")?.strip_suffix("ms")?;
+            Fault::Delay(Duration::from_millis(milliseconds.parse().ok()?))
+        }
+    })
+}

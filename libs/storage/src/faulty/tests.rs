@@ -1,0 +1,154 @@
+use std::time::Duration;
+
+use super::*;
+use crate::conformance::storage_conformance;
+use crate::{Control, ControlStore, Embedded, Ticket, WriteCheckpointStore};
+
+mod without_faults {
+    use super::storage_conformance;
+    storage_conformance!(async {
+        let store = crate::Embedded::temporary().unwrap();
+        let store = crate::Faulty::new(store, crate::FaultPlan::default());
+        [store.clone(), store]
+    });
+}
+
+fn store(plan: &str) -> Faulty<Embedded> {
+    Faulty::new(Embedded::temporary().unwrap(), plan.parse().unwrap())
+}
+
+#[tokio::test]
+async fn a_failed_call_does_nothing() {
+    let store = store("take_ticket:2:fail,take_ticket:3:full");
+    assert_eq!(store.take_ticket().await.unwrap(), Ticket(1));
+    assert!(matches!(store.take_ticket().await, Err(StorageError::Unavailable(_))));
+    assert!(matches!(store.take_ticket().await, Err(StorageError::Full(_))));
+    assert_eq!(store.last_ticket().await.unwrap(), Ticket(1));
+    assert_eq!(store.take_ticket().await.unwrap(), Ticket(2));
+    assert_eq!(store.calls(Method::TakeTicket), 4);
+}
+
+#[tokio::test]
+async fn a_call_whose_reply_is_lost_is_done() {
+    let store = store("take_ticket:1:lose_reply,last_ticket:1:lose_reply");
+    assert!(matches!(store.take_ticket().await, Err(StorageError::Unknown(_))));
+    assert!(matches!(store.last_ticket().await, Err(StorageError::Unavailable(_))));
+    assert_eq!(store.last_ticket().await.unwrap(), Ticket(1));
+}
+
+#[tokio::test]
+async fn clones_count_together_and_methods_apart() {
+    let store = store("take_ticket:2:fail");
+    let clone = store.clone();
+    store.last_ticket().await.unwrap();
+    store.take_ticket().await.unwrap();
+    assert!(clone.take_ticket().await.is_err());
+    assert_eq!((store.calls(Method::TakeTicket), store.calls(Method::Control)), (2, 0));
+}
+
+#[tokio::test]
+async fn a_late_call_is_made() {
+    let store = store("take_ticket:1:delay_30ms");
+    let begun = tokio::time::Instant::now();
+    assert_eq!(store.take_ticket().await.unwrap(), Ticket(1));
+    assert!(begun.elapsed() >= Duration::from_millis(30));
+}
+
+#[tokio::test]
+async fn random_faults_come_again_with_their_seed() {
+    let outcomes = async |seed| {
+        let plan = FaultPlan::default().with_random(seed, 300);
+        let store = Faulty::new(Embedded::temporary().unwrap(), plan);
+        let mut outcomes = Vec::new();
+        for _ in 0..100 {
+            outcomes.push(match store.control().await {
+                Ok(found) => found.as_ref().map_or(0, |control: &Control| control.revision),
+                Err(_) => 99,
+            });
+        }
+        outcomes
+    };
+    let first = outcomes(1).await;
+    let failed = first.iter().filter(|&&outcome| outcome == 99).count();
+    assert!((15..45).contains(&failed), "{failed} of 100 with a chance of 30 %");
+    assert_eq!(first, outcomes(1).await);
+    assert_ne!(first, outcomes(2).await);
+}
+
+#[test]
+fn a_plan_is_read_from_text() {
+    let plan: FaultPlan =
+        "swap_control:3:kill_before, write:1:lose_reply,write:2:delay_50ms,random:7:20"
+            .parse()
+            .unwrap();
+    let expected = FaultPlan::default()
+        .with(Method::SwapControl, 3, Fault::KillBefore)
+        .with(Method::Write, 1, Fault::LoseReply)
+        .with(Method::Write, 2, Fault::Delay(Duration::from_millis(50)))
+        .with_random(7, 20);
+    assert_eq!(plan, expected);
+    assert_eq!("".parse(), Ok(FaultPlan::default()));
+}
+
+#[test]
+fn what_is_no_plan_is_named() {
+    for bad in [
+        "write",
+        "write:1",
+        "write:x:fail",
+        "write:0:fail",
+        "write:1:explode",
+        "wrote:1:fail",
+        "write:1:delay_5",
+        "random:1",
+        "write:1:fail:2",
+        "control:-1:fail",
+    ] {
+        let error = format!("control:1:fail,{bad}").parse::<FaultPlan>().unwrap_err();
+        assert!(error.to_string().starts_with(&format!("'{bad}' is not a fault")), "{error}");
+    }
+}
+
+#[test]
+fn every_method_has_the_name_of_its_port() {
+    let ports = include_str!("../ports.rs");
+    for method in Method::ALL {
+        assert!(ports.contains(&format!("    fn {}(", method.name())), "{method}");
+    }
+    let declared = ports.matches("\n    fn ").count();
+    assert_eq!(declared, Method::ALL.len());
+}
+
+#[tokio::test]
+async fn a_call_waits_until_the_turnstile_lets_it_through() {
+    let turnstile = Arc::new(Turnstile::default());
+    let store = store("").with_turnstile(Arc::clone(&turnstile));
+    let call = |store: Faulty<Embedded>| async move { store.take_ticket().await.unwrap() };
+    let callers = [tokio::spawn(call(store.clone())), tokio::spawn(call(store.clone()))];
+    turnstile.at_rest().await;
+    assert_eq!(store.calls(Method::TakeTicket), 0);
+    turnstile.let_one_through();
+    turnstile.at_rest().await;
+    assert_eq!(store.calls(Method::TakeTicket), 1);
+    assert_eq!(store.inner().last_ticket().await.unwrap(), Ticket(1));
+    turnstile.open();
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    assert_eq!(store.take_ticket().await.unwrap(), Ticket(3));
+}
+
+#[tokio::test]
+async fn a_caller_that_gives_up_waits_no_longer() {
+    let turnstile = Arc::new(Turnstile::default());
+    let store = store("").with_turnstile(Arc::clone(&turnstile));
+    let caller = tokio::spawn({
+        let store = store.clone();
+        async move { store.take_ticket().await }
+    });
+    turnstile.at_rest().await;
+    caller.abort();
+    assert!(caller.await.unwrap_err().is_cancelled());
+    let nobody = tokio::time::timeout(Duration::from_millis(20), turnstile.at_rest()).await;
+    assert!(nobody.is_err(), "no call waits any more");
+}

@@ -1,0 +1,106 @@
+//! Lets calls through one at a time, when a test says so.
+
+use tokio::sync::{Semaphore, watch};
+
+/// Stops every call of a [`super::Faulty`] store before it is made, until it is let through: so a
+/// test can choose the order in which several users of one store get their turns.
+#[derive(Debug)]
+pub struct Turnstile {
+    turns: Semaphore,
+    calls: watch::Sender<Calls>,
+}
+
+/// Where the calls are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Calls {
+    /// Since the beginning.
+    came: u64,
+    waiting: usize,
+    /// Turns that were given and not taken yet.
+    given: usize,
+    under_way: usize,
+}
+
+/// A call that waits, until it is dropped: callers may give up.
+struct Waiting<'a>(&'a Turnstile);
+
+impl Calls {
+    fn are_at_rest(&self) -> bool {
+        self.waiting > 0 && self.given == 0 && self.under_way == 0
+    }
+}
+
+/// A call that is under way, until it is dropped.
+pub(super) struct Passed<'a>(&'a Turnstile);
+
+impl Default for Turnstile {
+    fn default() -> Self {
+        Self { turns: Semaphore::new(0), calls: watch::Sender::default() }
+    }
+}
+
+impl Turnstile {
+    /// Lets one call through: the one that has waited longest, or the next to come.
+    pub fn let_one_through(&self) {
+        self.calls.send_modify(|calls| calls.given += 1);
+        self.turns.add_permits(1);
+    }
+
+    /// Lets all calls through from now on.
+    pub fn open(&self) {
+        self.turns.add_permits(Semaphore::MAX_PERMITS / 2);
+    }
+
+    /// Waits until no call is under way and one waits: then nothing happens before the next turn.
+    pub async fn at_rest(&self) {
+        // It cannot close: the sender lives as long as `self`.
+        let _ = self.calls.subscribe().wait_for(Calls::are_at_rest).await;
+    }
+
+    /// Whether that is so now.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        self.calls.borrow().are_at_rest()
+    }
+
+    /// Waits until this many calls have come since the beginning.
+    pub async fn came(&self, calls: u64) {
+        // As above.
+        let _ = self.calls.subscribe().wait_for(|now| now.came >= calls).await;
+    }
+
+    pub(super) async fn pass(&self) -> Passed<'_> {
+        let waiting = Waiting::new(self);
+        if let Ok(turn) = self.turns.acquire().await {
+            turn.forget();
+        }
+        self.calls.send_modify(|calls| {
+            calls.given = calls.given.saturating_sub(1);
+            calls.under_way += 1;
+        });
+        drop(waiting);
+        Passed(self)
+    }
+}
+
+impl<'a> Waiting<'a> {
+    fn new(turnstile: &'a Turnstile) -> Self {
+        turnstile.calls.send_modify(|calls| {
+            calls.came += 1;
+            calls.waiting += 1;
+        });
+        Self(turnstile)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.calls.send_modify(|calls| calls.waiting -= 1);
+    }
+}
+
+impl Drop for Passed<'_> {
+    fn drop(&mut self) {
+        self.0.calls.send_modify(|calls| calls.under_way -= 1);
+    }
+}

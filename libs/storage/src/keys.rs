@@ -1,0 +1,143 @@
+//! Names of stored things.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::control::GenerationId;
+
+/// Identity of a stored definition or parameter lookup: six characters, 30 random bits, never given
+/// twice. It keeps a bucket of one deployment or config from passing for one of another.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Tag(String);
+
+impl Tag {
+    const ALPHABET: &'static [u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+
+    /// The tag of these random bits, of which 30 are used.
+    #[must_use]
+    pub fn from_bits(bits: u32) -> Self {
+        let digit = |place: u32| char::from(Self::ALPHABET[(bits >> (5 * place)) as usize & 31]);
+        Self((0..6).map(digit).collect())
+    }
+
+    /// Its text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A bucket: the tag of its definition, then its parameters as a canonical JSON array.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BucketKey(Arc<str>);
+
+impl BucketKey {
+    /// The bucket of a definition with these parameters (`[]`, `["u1",7]`).
+    #[must_use]
+    pub fn new(tag: &Tag, params: &str) -> Self {
+        Self(format!("{tag}{params}").into())
+    }
+
+    /// A key as [`BucketKey::as_str`] gave it.
+    #[must_use]
+    pub fn from_stored(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// `tag[params]`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for BucketKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a parameter lookup is asked: the lookup's tag, then the values as a canonical JSON array.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LookupKey(Arc<str>);
+
+impl LookupKey {
+    /// The question to a lookup with these values.
+    #[must_use]
+    pub fn new(tag: &Tag, values: &str) -> Self {
+        Self(format!("{tag}{values}").into())
+    }
+
+    /// `tag[values]`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Identity of a cell: something that changes in place.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CellKey {
+    /// The head of a bucket ([`crate::Head`]).
+    Bucket(BucketKey),
+    /// What one source row answers to a parameter lookup: the outputs as a canonical JSON array.
+    Lookup(LookupKey, Arc<str>),
+    /// What is known of a source row: generation, number of the table in it, key of the row.
+    SourceRow(GenerationId, u16, Arc<str>),
+    /// How far the copy of a generation has got.
+    Copy(GenerationId),
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_key_is_read_from_its_text(bits in any::<u32>(), params in "\\[\\PC{0,30}\\]") {
+            let key = BucketKey::new(&Tag::from_bits(bits), &params);
+            prop_assert_eq!(BucketKey::from_stored(key.as_str()), key.clone());
+            prop_assert_eq!(key.to_string(), key.as_str());
+        }
+
+        #[test]
+        fn other_bits_are_another_tag(one in 0_u32..1 << 30, other in 0_u32..1 << 30) {
+            prop_assert_eq!(Tag::from_bits(one) == Tag::from_bits(other), one == other);
+        }
+
+        #[test]
+        fn keys_are_ordered_as_their_texts(
+            one in (0_u32..3, "\\[[a\",\u{e9}]{0,4}\\]"),
+            other in (0_u32..3, "\\[[a\",\u{e9}]{0,4}\\]"),
+        ) {
+            let key = |(bits, params): (u32, String)| BucketKey::new(&Tag::from_bits(bits), &params);
+            let (one, other) = (key(one), key(other));
+            prop_assert_eq!(one.cmp(&other), one.as_str().as_bytes().cmp(other.as_str().as_bytes()));
+        }
+    }
+
+    #[test]
+    fn a_tag_is_six_characters_that_are_told_apart_by_eye() {
+        let digits: HashSet<char> = (0..32)
+            .flat_map(|bits| Tag::from_bits(bits).as_str().chars().collect::<Vec<_>>())
+            .collect();
+        assert_eq!(digits.len(), 32);
+        assert!(digits.is_disjoint(&HashSet::from(['l', 'o', '0', '1', '['])));
+        assert_eq!(Tag::from_bits(u32::MAX).as_str().len(), 6);
+        // Only 30 bits count.
+        assert_eq!(Tag::from_bits(1 << 30), Tag::from_bits(0));
+    }
+}

@@ -1,0 +1,204 @@
+//! Segments: immutable runs of operations of one bucket.
+
+use bytes::Bytes;
+use tidewater_protocol::{Body, Checksum, OpId, Operation, RowKey};
+
+use crate::BucketKey;
+
+/// A run of operations of one bucket, stored under its last op id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Whose.
+    pub bucket: BucketKey,
+    /// Its last operation.
+    pub last: OpId,
+    /// The last operation of the live segment before it; zero for the first.
+    pub prev: OpId,
+    /// Sum over all operations of the bucket before it.
+    pub sum_before: Checksum,
+    /// Sum over its own.
+    pub sum: Checksum,
+    /// How many operations it holds.
+    pub count: u64,
+    /// The operations, as [`SegmentWriter`] encodes them.
+    pub payload: Bytes,
+}
+
+/// A payload that cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a stored segment is damaged at byte {0}")]
+pub struct SegmentError(usize);
+
+const PUT: u8 = 1;
+const REMOVE: u8 = 2;
+const MOVE: u8 = 3;
+const CLEAR: u8 = 4;
+/// The operation's object type is that of the row operation before it.
+const SAME_TYPE: u8 = 0x80;
+
+/// Encodes operations. For each: its op id as the distance from the one before (LEB128), its kind,
+/// its checksum (4 bytes, little-endian); of a row the type (left out when it is that of the row
+/// before), id and subkey; of a PUT the data; texts are preceded by their length (LEB128).
+#[derive(Clone, Debug, Default)]
+pub struct SegmentWriter {
+    payload: Vec<u8>,
+    object_type: String,
+    last: OpId,
+    sum: Checksum,
+    count: u64,
+}
+
+impl SegmentWriter {
+    /// Appends an operation; ids must rise.
+    pub fn push(&mut self, operation: &Operation<'_>) {
+        debug_assert!(operation.op_id > self.last || self.count == 0, "op ids must rise");
+        let distance = operation.op_id.get().abs_diff(self.last.get());
+        self.varint(distance);
+        let (kind, row, data) = match &operation.body {
+            Body::Put { row, data } => (PUT, Some(row), Some(data)),
+            Body::Remove { row } => (REMOVE, Some(row), None),
+            Body::Move => (MOVE, None, None),
+            Body::Clear => (CLEAR, None, None),
+        };
+        let same = row.is_some_and(|row| self.count > 0 && row.object_type == *self.object_type);
+        self.payload.push(if same { kind | SAME_TYPE } else { kind });
+        self.payload.extend_from_slice(&operation.checksum.0.to_le_bytes());
+        if let Some(row) = row {
+            if !same {
+                self.text(&row.object_type);
+                self.object_type.clear();
+                self.object_type.push_str(&row.object_type);
+            }
+            self.text(&row.object_id);
+            self.text(&row.subkey);
+        }
+        if let Some(data) = data {
+            self.text(data);
+        }
+        self.last = operation.op_id;
+        self.sum += operation.checksum;
+        self.count += 1;
+    }
+
+    /// Bytes so far.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.payload.len()
+    }
+
+    /// Whether it holds no operation.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// How many operations it holds.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The segment that follows `prev`, before which the bucket's sum is `sum_before`.
+    #[must_use]
+    pub fn finish(self, bucket: BucketKey, prev: OpId, sum_before: Checksum) -> Segment {
+        let Self { payload, last, sum, count, .. } = self;
+        Segment { bucket, last, prev, sum_before, sum, count, payload: payload.into() }
+    }
+
+    fn varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.payload.push((value & 0x7F) as u8 | 0x80);
+            value >>= 7;
+        }
+        self.payload.push((value & 0x7F) as u8);
+    }
+
+    fn text(&mut self, text: &str) {
+        self.varint(text.len() as u64);
+        self.payload.extend_from_slice(text.as_bytes());
+    }
+}
+
+/// Reads what [`SegmentWriter`] encoded; yields an error once, then ends.
+#[derive(Clone, Debug)]
+pub struct SegmentReader<'a> {
+    payload: &'a [u8],
+    at: usize,
+    object_type: &'a str,
+    last: OpId,
+}
+
+impl<'a> SegmentReader<'a> {
+    /// Reads a payload from its start.
+    #[must_use]
+    pub const fn new(payload: &'a [u8]) -> Self {
+        Self { payload, at: 0, object_type: "", last: OpId::ZERO }
+    }
+
+    fn operation(&mut self) -> Option<Operation<'a>> {
+        let distance = i64::try_from(self.varint()?).ok().filter(|&distance| distance > 0)?;
+        let op_id = OpId::from_i64(self.last.get().checked_add(distance)?)?;
+        self.last = op_id;
+        let kind = self.bytes(1)?[0];
+        let checksum = Checksum(u32::from_le_bytes(self.bytes(4)?.try_into().ok()?));
+        let body = match kind & !SAME_TYPE {
+            PUT => {
+                let row = self.row(kind)?;
+                Body::Put { row, data: self.text()?.into() }
+            }
+            REMOVE => Body::Remove { row: self.row(kind)? },
+            MOVE => Body::Move,
+            CLEAR => Body::Clear,
+            _ => return None,
+        };
+        Some(Operation { op_id, checksum, body })
+    }
+
+    fn row(&mut self, kind: u8) -> Option<RowKey<'a>> {
+        if kind & SAME_TYPE == 0 {
+            self.object_type = self.text()?;
+        }
+        Some(RowKey::new(self.object_type, self.text()?, self.text()?))
+    }
+
+    fn text(&mut self) -> Option<&'a str> {
+        let length = usize::try_from(self.varint()?).ok()?;
+        std::str::from_utf8(self.bytes(length)?).ok()
+    }
+
+    fn varint(&mut self) -> Option<u64> {
+        let mut value = 0;
+        for place in 0..10 {
+            let byte = self.bytes(1)?[0];
+            value |= u64::from(byte & 0x7F) << (7 * place);
+            if byte < 0x80 {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
+        let bytes = self.payload.get(self.at..self.at.checked_add(count)?)?;
+        self.at += count;
+        Some(bytes)
+    }
+}
+
+impl<'a> Iterator for SegmentReader<'a> {
+    type Item = Result<Operation<'a>, SegmentError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.at >= self.payload.len() {
+            return None;
+        }
+        let read = self.operation();
+        Some(read.ok_or_else(|| {
+            let at = std::mem::replace(&mut self.at, self.payload.len());
+            SegmentError(at)
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests;
