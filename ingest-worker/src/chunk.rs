@@ -1,0 +1,162 @@
+//! Copies a table, chunk by chunk, between the stream's transactions.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use tidewater_storage::Storage;
+
+use crate::config::Progress;
+use crate::copy::TableCopy;
+use crate::error::RunError;
+use crate::session::Session;
+use crate::source::{CopyRow, rows_query, split_copy_row};
+
+/// Rows of a chunk: after each the cursor is committed.
+const CHUNK_ROWS: usize = 10_000;
+/// Rows, and bytes of them, that are held at a time.
+const HELD_ROWS: usize = 2_000;
+const HELD_BYTES: usize = 2 << 20;
+
+impl<S: Storage> Session<S> {
+    /// Copies the next chunk and commits it with the cursor. No transaction of the stream is
+    /// applied meanwhile, and everything applied before is in the chunk's snapshot.
+    pub(crate) async fn copy_chunk(
+        &mut self,
+        on_progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<(), RunError> {
+        let Some((table, after)) = self.next_chunk() else { return Ok(()) };
+        let snapshot_text;
+        let (count, last_key) = {
+            let snapshot = self.source.begin().await?;
+            snapshot_text = snapshot.to_string();
+            let synced = &self.applier.tables[table];
+            let query = rows_query(synced, after.as_deref(), CHUNK_ROWS);
+            let rows = self.source.copy_out(&query).await?;
+            let read = self.take_rows(table, rows, on_progress).await?;
+            self.source.end().await?;
+            read
+        };
+        let is_keyless = self.applier.tables[table].is_keyless();
+        let progress = match last_key {
+            _ if is_keyless => TableCopy::Whole(snapshot_text),
+            Some(key) if count == CHUNK_ROWS => TableCopy::After(key),
+            _ => TableCopy::Done,
+        };
+        let is_done = !matches!(progress, TableCopy::After(_));
+        if let Some(copy) = &mut self.copy {
+            copy.tables[table] = progress;
+            if copy.next().is_none() {
+                self.gate = Some(self.source.insert_lsn().await?);
+            }
+        }
+        self.commit().await?;
+        if is_done {
+            let name = self.applier.tables[table].table.display_name();
+            let rows = self.copied_rows.get(&table).copied().unwrap_or_default();
+            on_progress(Progress::Copied { table: name, rows });
+        }
+        if self.copy.as_ref().is_some_and(|copy| copy.next().is_none()) {
+            // The stream must come by a commit after the last chunk, also when nobody writes.
+            self.source.emit("gate").await?;
+        }
+        Ok(())
+    }
+
+    /// The table whose turn it is, and the key after which to go on.
+    fn next_chunk(&self) -> Option<(usize, Option<Vec<String>>)> {
+        let copy = self.copy.as_ref()?;
+        let table = copy.next()?;
+        let after = match &copy.tables[table] {
+            TableCopy::After(key) => Some(key.clone()),
+            TableCopy::Todo | TableCopy::Done | TableCopy::Whole(_) => None,
+        };
+        Some((table, after))
+    }
+
+    /// Applies the rows of a query; gives their number and the key of the last.
+    async fn take_rows(
+        &mut self,
+        table: usize,
+        rows: impl futures::Stream<Item = Result<Bytes, crate::source::SourceError>> + Send,
+        on_progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<(usize, Option<Vec<String>>), RunError> {
+        let mut rows = std::pin::pin!(rows);
+        let (mut count, mut last_key) = (0, None);
+        let mut held: Vec<Bytes> = Vec::new();
+        let mut held_bytes = 0;
+        loop {
+            let row = rows.next().await.transpose()?;
+            let is_last = row.is_none();
+            if let Some(row) = row {
+                held_bytes += row.len();
+                held.push(row);
+            }
+            if is_last || held.len() >= HELD_ROWS || held_bytes >= HELD_BYTES {
+                count += held.len();
+                if let Some(key) = self.take_held(table, &held).await? {
+                    last_key = Some(key);
+                }
+                self.report(table, held.len(), on_progress);
+                held.clear();
+                held_bytes = 0;
+            }
+            if is_last {
+                return Ok((count, last_key));
+            }
+        }
+    }
+
+    async fn take_held(
+        &mut self,
+        table: usize,
+        held: &[Bytes],
+    ) -> Result<Option<Vec<String>>, RunError> {
+        self.applier.writer.trim();
+        let mut copied = CopyRow::default();
+        let mut keys: Vec<Arc<str>> = Vec::with_capacity(held.len());
+        for row in held {
+            let mut values = Vec::new();
+            split_copy_row(row, &mut copied)?;
+            copied.values(&mut values)?;
+            keys.push(self.applier.tables[table].row_key(&values));
+        }
+        self.applier.load(keys.iter().map(|key| (table, key.clone()))).await?;
+        let mut last_key = None;
+        for (at, (row, key)) in held.iter().zip(&keys).enumerate() {
+            let mut values = Vec::new();
+            split_copy_row(row, &mut copied)?;
+            copied.values(&mut values)?;
+            self.applier.upsert(table, key, &values)?;
+            if at + 1 == held.len() {
+                let columns = self.applier.tables[table].table.key.iter();
+                let text = |&column: &usize| values[column].unwrap_or_default().to_owned();
+                last_key = Some(columns.map(text).collect());
+            }
+            if self.applier.writer.is_full() {
+                self.applier.writer.flush().await?;
+            }
+        }
+        Ok(last_key)
+    }
+
+    fn report(
+        &mut self,
+        table: usize,
+        rows: usize,
+        on_progress: &(dyn Fn(Progress) + Send + Sync),
+    ) {
+        let total = self.copied_rows.entry(table).or_default();
+        *total += rows as u64;
+        let synced = &self.applier.tables[table].table;
+        let estimated = synced.estimated_rows;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "an estimate for a progress bar"
+        )]
+        let estimated = (estimated >= 0.0).then_some(estimated as u64);
+        let table = synced.display_name();
+        on_progress(Progress::Copying { table, rows: *total, estimated });
+    }
+}

@@ -1,0 +1,86 @@
+//! Sessions on the source database.
+
+use tokio_postgres::{Client, NoTls};
+
+use crate::dsn::{Dsn, DsnError, SslMode};
+use crate::tls::{self, TlsError};
+
+/// Makes values print the same way in every session, whatever the server's or role's defaults.
+pub(crate) const SESSION_OPTIONS: &str = "-c datestyle=ISO -c intervalstyle=postgres \
+    -c extra_float_digits=3 -c bytea_output=hex -c timezone=UTC -c client_encoding=UTF8 \
+    -c standard_conforming_strings=on -c statement_timeout=0 \
+    -c idle_in_transaction_session_timeout=0";
+
+/// The source database cannot be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The connection string is wrong.
+    #[error(transparent)]
+    Dsn(#[from] DsnError),
+    /// TLS cannot be set up on our side.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The server offers no TLS.
+    #[error(
+        "the server at {0} offers no TLS. Switch it on there, or add ?sslmode=disable to the \
+         database URL: then the password, and all data, travel unencrypted"
+    )]
+    NoTls(String),
+    /// The server does not answer, or refuses.
+    #[error("cannot connect to PostgreSQL at {0} as user '{1}', database '{2}'")]
+    Refused(String, String, String, #[source] tokio_postgres::Error),
+}
+
+impl ConnectError {
+    /// Whether the same attempt may succeed later.
+    pub(crate) fn is_passing(&self) -> bool {
+        let Self::Refused(.., error) = self else { return false };
+        // Class 28 is about who we are, 3D and 42 about what we ask for; those stay wrong.
+        error.code().is_none_or(|code| !["28", "3D", "42"].contains(&&code.code()[..2]))
+    }
+}
+
+/// Opens a session. It ends when the client is dropped.
+pub(crate) async fn connect(dsn: &Dsn) -> Result<Client, ConnectError> {
+    let mut config = dsn.config.clone();
+    let given = config.get_options().map(|options| format!("{options} ")).unwrap_or_default();
+    config.options(format!("{given}{SESSION_OPTIONS}"));
+    config.application_name("tidewater");
+    let refused = |error: tokio_postgres::Error| {
+        let place = format!("{}:{}", dsn.host, dsn.port);
+        // The driver has no kind for it; this is how it says that the server answered 'N'.
+        if dsn.ssl_mode != SslMode::Disable && error_text(&error).contains("does not support TLS") {
+            return ConnectError::NoTls(place);
+        }
+        ConnectError::Refused(place, dsn.user.clone(), dsn.database.clone(), error)
+    };
+    match tls::connector(dsn)? {
+        Some(tls) => {
+            config.ssl_mode(tokio_postgres::config::SslMode::Require);
+            let (client, connection) = config.connect(tls).await.map_err(refused)?;
+            tokio::spawn(connection);
+            Ok(client)
+        }
+        None => {
+            config.ssl_mode(tokio_postgres::config::SslMode::Disable);
+            let (client, connection) = config.connect(NoTls).await.map_err(refused)?;
+            tokio::spawn(connection);
+            Ok(client)
+        }
+    }
+}
+
+fn error_text(error: &dyn std::error::Error) -> String {
+    let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+    format!("{error}{cause}")
+}
+
+/// Quotes an identifier for SQL.
+pub(crate) fn quote_identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Quotes a literal for SQL (`standard_conforming_strings` is on in our sessions).
+pub(crate) fn quote_literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}

@@ -1,0 +1,39 @@
+//! The ingest worker: PostgreSQL's write-ahead log in, bucket operations out.
+//!
+//! One run holds the replication slot, which makes it the only worker, and owns one epoch of the
+//! log. Transactions are applied in commit order; everything a commit needs is stored before the
+//! one write of the control record that makes it count. The first copy is read in chunks between
+//! the stream's transactions, behind a gate.
+
+mod apply;
+mod catalog;
+mod changes;
+mod chunk;
+mod config;
+mod connect;
+mod copy;
+mod dsn;
+mod error;
+mod log_writer;
+mod pgoutput;
+mod preflight;
+mod run;
+mod session;
+mod slot;
+mod source;
+mod source_row;
+mod start;
+mod tls;
+mod visibility;
+
+pub use apply::{Applier, SyncedTable};
+pub use catalog::Table;
+pub use config::{Config, Progress};
+pub use connect::ConnectError;
+pub use dsn::DsnError;
+pub use error::{RunError, SyncConfigErrors};
+pub use log_writer::{Hold, LogWriter, WriteError};
+pub use preflight::{Finding, NotReady};
+pub use run::{run, table_schemas};
+pub use source::SourceError;
+pub use tls::TlsError;

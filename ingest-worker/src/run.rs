@@ -1,0 +1,85 @@
+//! The worker's life: run after run, until it is told to end or someone must mend something.
+
+use std::time::Duration;
+
+use tidewater_storage::Storage;
+use tidewater_sync_config::TableSchema;
+use tokio_util::sync::CancellationToken;
+
+use crate::catalog;
+use crate::config::{Config, Progress};
+use crate::connect::{ConnectError, connect};
+use crate::dsn::Dsn;
+use crate::error::RunError;
+use crate::start::start;
+
+/// Between runs, doubled up to the maximum while nothing gets better.
+const PAUSE_MIN: Duration = Duration::from_millis(250);
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// Replicates until `shutdown`; then what was received whole is committed, and it returns.
+///
+/// A lost connection begins a new run, and with it a new epoch. The very first attempt must
+/// succeed: whoever starts a worker wants to hear of a wrong address at once.
+///
+/// # Errors
+/// Whatever does not mend itself; see [`RunError`].
+pub async fn run<S: Storage>(
+    config: &Config,
+    storage: S,
+    on_progress: &(dyn Fn(Progress) + Send + Sync),
+    shutdown: &CancellationToken,
+) -> Result<(), RunError> {
+    let mut has_run = false;
+    let mut pause = PAUSE_MIN;
+    loop {
+        let started = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return Ok(()),
+            started = start(config, storage.clone(), on_progress) => started,
+        };
+        let error = match started {
+            Ok(session) => {
+                has_run = true;
+                pause = PAUSE_MIN;
+                match session.run(on_progress, shutdown).await {
+                    Ok(()) => return Ok(()),
+                    Err(error) => error,
+                }
+            }
+            Err(error) => error,
+        };
+        if !has_run || !error.is_passing() {
+            return Err(error);
+        }
+        on_progress(Progress::Reconnecting(chain(&error)));
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            () = tokio::time::sleep(pause) => {}
+        }
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+/// The tables of a database, as sync configs see them.
+///
+/// # Errors
+/// When it cannot be reached.
+pub async fn table_schemas(database_url: &str) -> Result<Vec<TableSchema>, RunError> {
+    let dsn = Dsn::parse(database_url).map_err(ConnectError::from)?;
+    let client = connect(&dsn).await?;
+    // No publication has an empty name: then all columns count.
+    let tables = catalog::tables(&client, "").await?;
+    Ok(tables.into_iter().map(|table| table.schema).collect())
+}
+
+/// An error with its causes, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}

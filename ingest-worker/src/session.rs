@@ -1,0 +1,440 @@
+//! One run on the slot: gathers transactions from the stream, copies chunks between them, commits.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use pgwire_replication::{ReplicationClient, ReplicationEvent};
+use tidewater_storage::{Lsn, Storage, Ticket};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::apply::Applier;
+use crate::catalog;
+use crate::config::{Config, Progress};
+use crate::copy::CopyState;
+use crate::error::RunError;
+use crate::log_writer::Hold;
+use crate::pgoutput::{Message, Relation};
+use crate::source::Source;
+
+/// Changes, and bytes of them, that are applied in one go.
+const ITEMS_MAX: usize = 4_000;
+const BYTES_MAX: usize = 4 << 20;
+/// An idle source's position is stored this often.
+const IDLE_COMMIT: Duration = Duration::from_secs(10);
+/// The catalogue is compared this often: some alterations send no change.
+const CATALOG_CHECK: Duration = Duration::from_secs(10);
+/// How long one wait for a ticket lasts.
+const TICKET_WAIT: Duration = Duration::from_millis(500);
+/// Applied transactions remembered before the list is shortened.
+const UNSEEN_MAX: usize = 10_000;
+/// How long the server may take to take leave.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// A change that was received and waits to be applied.
+#[derive(Debug)]
+pub(crate) enum Item {
+    /// An Insert, Update or Delete message of a table, by its index.
+    Change(usize, Bytes),
+    /// These tables were emptied.
+    Truncate(Vec<usize>),
+}
+
+/// What the stream's table ids mean.
+#[derive(Clone, Copy, Debug)]
+enum Mapped {
+    Table(usize),
+    /// Not ours, or from before the table was altered and copied.
+    Ignored,
+}
+
+/// A transaction that is being received.
+#[derive(Clone, Copy, Debug)]
+struct OpenTransaction {
+    xid: u32,
+    commit_lsn: Lsn,
+    /// It was taken in by a former run.
+    is_known: bool,
+}
+
+/// One run on the slot.
+pub(crate) struct Session<S> {
+    pub(crate) applier: Applier<S>,
+    pub(crate) source: Source,
+    stream: ReplicationClient,
+    pub(crate) copy: Option<CopyState>,
+    /// See [`tidewater_storage::Control::gate`]; as it will be at the next commit.
+    pub(crate) gate: Option<Lsn>,
+    relations: HashMap<u32, Mapped>,
+    items: Vec<Item>,
+    item_bytes: usize,
+    /// How many of the items belong to transactions received whole.
+    whole: usize,
+    open: Option<OpenTransaction>,
+    /// End of the last transaction received whole, and the highest ticket up to there.
+    received: Lsn,
+    ticket: Ticket,
+    emitted: Ticket,
+    publication: String,
+    slot: String,
+    idle_since: Instant,
+    checked: Instant,
+    pub(crate) copied_rows: HashMap<usize, u64>,
+}
+
+impl<S: Storage> Session<S> {
+    pub(crate) fn new(
+        applier: Applier<S>,
+        source: Source,
+        stream: ReplicationClient,
+        copy: Option<CopyState>,
+        config: &Config,
+    ) -> Self {
+        let control = applier.writer.control();
+        let (gate, committed) = (control.gate, control.committed);
+        let now = Instant::now();
+        Self {
+            applier,
+            source,
+            stream,
+            copy,
+            gate,
+            relations: HashMap::new(),
+            items: Vec::new(),
+            item_bytes: 0,
+            whole: 0,
+            open: None,
+            received: committed.lsn,
+            ticket: committed.ticket,
+            emitted: committed.ticket,
+            publication: config.publication.clone(),
+            slot: config.slot.clone(),
+            idle_since: now,
+            checked: now,
+            copied_rows: HashMap::new(),
+        }
+    }
+
+    /// Runs until `shutdown`, or until something breaks.
+    pub(crate) async fn run(
+        mut self,
+        on_progress: &(dyn Fn(Progress) + Send + Sync),
+        shutdown: &CancellationToken,
+    ) -> Result<(), RunError> {
+        let mut was_visible = false;
+        loop {
+            if !was_visible && self.is_ready() {
+                was_visible = true;
+                on_progress(Progress::Ready);
+            }
+            if shutdown.is_cancelled() {
+                return self.leave().await;
+            }
+            let copies = self.copy.as_ref().is_some_and(|copy| copy.next().is_some());
+            if copies && self.open.is_none() && self.items.is_empty() {
+                self.copy_chunk(on_progress).await?;
+                self.take_ready_events(ITEMS_MAX).await?;
+                continue;
+            }
+            self.wait(shutdown).await?;
+        }
+    }
+
+    /// Whether readers see what this run maintains.
+    fn is_ready(&self) -> bool {
+        let control = self.applier.writer.control();
+        control.visible.as_ref().is_some_and(|v| v.generation == control.generation)
+    }
+
+    /// Waits for whatever comes first.
+    async fn wait(&mut self, shutdown: &CancellationToken) -> Result<(), RunError> {
+        let storage = self.applier.writer.storage().clone();
+        // No order among them: a busy stream must not keep tickets waiting.
+        tokio::select! {
+            () = shutdown.cancelled() => Ok(()),
+            event = self.stream.recv() => {
+                let event = event?;
+                self.take(event).await?;
+                self.take_ready_events(ITEMS_MAX).await
+            }
+            taken = storage.ticket_taken(self.emitted, TICKET_WAIT) => {
+                taken?;
+                self.emit_ticket().await?;
+                self.check_catalog().await
+            }
+        }
+    }
+
+    /// Takes the events that are there, without waiting, then commits what is whole.
+    async fn take_ready_events(&mut self, most: usize) -> Result<(), RunError> {
+        for _ in 0..most {
+            let Some(event) = self.stream.recv().now_or_never() else { break };
+            let event = event?;
+            self.take(event).await?;
+        }
+        // A lone commit is not kept waiting; what arrives meanwhile makes up the next unit.
+        self.apply_whole().await
+    }
+
+    /// Takes one event of the stream.
+    async fn take(&mut self, event: Option<ReplicationEvent>) -> Result<(), RunError> {
+        let Some(event) = event else {
+            return Err(RunError::Disconnected("the server ended the stream".into()));
+        };
+        match event {
+            ReplicationEvent::Begin { final_lsn, xid, .. } => {
+                let commit_lsn = Lsn(final_lsn.0);
+                // The commit record begins below a position that was stored only as the end of one.
+                let is_known = commit_lsn < self.applier.writer.control().committed.lsn;
+                self.open = Some(OpenTransaction { xid, commit_lsn, is_known });
+            }
+            ReplicationEvent::XLogData { data, .. } => self.take_change(data)?,
+            ReplicationEvent::Commit { end_lsn, .. } => {
+                let open = self.open.take();
+                if let Some(open) = open.filter(|open| !open.is_known) {
+                    self.source.applied(open.xid);
+                    self.received = Lsn(end_lsn.0);
+                }
+                self.whole = self.items.len();
+            }
+            ReplicationEvent::Message { prefix, content, transactional, .. } => {
+                if transactional && prefix == "tidewater" {
+                    self.take_message(&content);
+                }
+            }
+            ReplicationEvent::KeepAlive { wal_end, .. } => {
+                self.take_keepalive(Lsn(wal_end.0)).await?;
+            }
+            ReplicationEvent::StoppedAt { .. } => {}
+        }
+        if self.items.len() >= ITEMS_MAX || self.item_bytes >= BYTES_MAX {
+            self.apply_whole().await?;
+            if !self.items.is_empty() {
+                // One transaction larger than that: written, but not committed yet.
+                let items = std::mem::take(&mut self.items);
+                self.item_bytes = 0;
+                self.apply(items).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take_change(&mut self, data: Bytes) -> Result<(), RunError> {
+        let malformed = |_| RunError::Unexpected("the stream sent a malformed change".to_owned());
+        let open = self.open.as_ref();
+        let (known, xid) = open.map_or((true, 0), |open| (open.is_known, open.xid));
+        match Message::decode(&data).map_err(malformed)? {
+            Message::Relation(relation) => {
+                let mapped = self.map(&relation)?;
+                self.relations.insert(relation.oid, mapped);
+            }
+            Message::Insert { relation, .. }
+            | Message::Update { relation, .. }
+            | Message::Delete { relation, .. } => {
+                if let Some(table) = self.wanted(relation, xid).filter(|_| !known) {
+                    self.item_bytes += data.len();
+                    self.items.push(Item::Change(table, data));
+                }
+            }
+            Message::Truncate { relations } => {
+                let wanted = relations.into_iter().filter_map(|id| self.wanted(id, xid));
+                let tables: Vec<_> = wanted.collect();
+                if !tables.is_empty() && !known {
+                    self.items.push(Item::Truncate(tables));
+                }
+            }
+            Message::Other => {}
+        }
+        Ok(())
+    }
+
+    /// The table that a change concerns, unless it is not ours or in the copy already.
+    fn wanted(&self, relation: u32, xid: u32) -> Option<usize> {
+        let Some(Mapped::Table(table)) = self.relations.get(&relation) else { return None };
+        let is_keyless = self.applier.tables[*table].is_keyless();
+        let copied = |copy: &CopyState| copy.contains_keyless_change(*table, xid);
+        if is_keyless && self.copy.as_ref().is_some_and(copied) {
+            return None;
+        }
+        Some(*table)
+    }
+
+    /// Finds the table of a Relation message, which must be as the catalogue described it.
+    fn map(&self, relation: &Relation) -> Result<Mapped, RunError> {
+        let tables = &self.applier.tables;
+        let same_name = |name: &tidewater_sync_config::TableSchema| {
+            name.schema == relation.schema && name.name == relation.name
+        };
+        let found = tables.iter().position(|table| same_name(&table.table.schema));
+        let by_id = tables.iter().position(|table| table.table.oid == relation.oid);
+        let Some(index) = by_id.or(found) else { return Ok(Mapped::Ignored) };
+        let Some(difference) = difference(&tables[index].table, relation) else {
+            return Ok(Mapped::Table(index));
+        };
+        // Changes from before the copy describe the table as it was then, and are in the copy.
+        let old = self
+            .open
+            .as_ref()
+            .zip(self.copy.as_ref())
+            .is_some_and(|(open, copy)| open.is_known || open.commit_lsn <= copy.ignore_until);
+        if old || self.open.as_ref().is_some_and(|open| open.is_known) {
+            return Ok(Mapped::Ignored);
+        }
+        Err(RunError::SchemaChanged(tables[index].table.display_name(), difference))
+    }
+
+    /// A message of ours, in its place in the log: it covers all tickets taken before it was sent.
+    fn take_message(&mut self, content: &[u8]) {
+        let text = std::str::from_utf8(content).unwrap_or_default();
+        let ours = text.rsplit_once(':').filter(|(slot, _)| *slot == self.slot);
+        if let Some(ticket) = ours.and_then(|(_, ticket)| ticket.parse().ok()) {
+            self.ticket = self.ticket.max(Ticket(ticket));
+        }
+    }
+
+    /// Everything up to here has been sent.
+    async fn take_keepalive(&mut self, wal_end: Lsn) -> Result<(), RunError> {
+        let control = self.applier.writer.control();
+        let is_idle = self.open.is_none() && self.items.is_empty();
+        let is_due = self.gate.is_some() || self.idle_since.elapsed() >= IDLE_COMMIT;
+        if is_idle && is_due && wal_end > control.committed.lsn.max(self.received) {
+            self.received = wal_end;
+            self.commit().await?;
+        }
+        Ok(())
+    }
+
+    /// Applies and commits the transactions received whole, if there are any.
+    async fn apply_whole(&mut self) -> Result<(), RunError> {
+        if self.received <= self.applier.writer.control().committed.lsn {
+            return Ok(());
+        }
+        let rest = self.items.split_off(self.whole);
+        let items = std::mem::replace(&mut self.items, rest);
+        self.whole = 0;
+        self.item_bytes = 0;
+        if items.is_empty() && self.is_nothing_new() {
+            // A later commit, or the idle source's, takes this position along.
+            return Ok(());
+        }
+        self.apply(items).await?;
+        self.commit().await
+    }
+
+    /// Whether a commit would store nothing but a position that nobody waits for.
+    fn is_nothing_new(&self) -> bool {
+        let committed = self.applier.writer.control().committed;
+        !self.applier.writer.has_uncommitted()
+            && self.ticket <= committed.ticket
+            && self.gate.is_none()
+            && self.copy.is_none()
+            && self.idle_since.elapsed() < IDLE_COMMIT
+    }
+
+    /// Commits the unit, with the record of the copy while there is one, and confirms the slot.
+    pub(crate) async fn commit(&mut self) -> Result<(), RunError> {
+        if self.source.unseen().len() > UNSEEN_MAX {
+            self.source.prune().await?;
+        }
+        self.store_copy()?;
+        let hold = Hold { gate: self.gate, truncated: self.applier.truncated.clone() };
+        self.applier.writer.commit(self.received, self.ticket, hold).await?;
+        let control = self.applier.writer.control();
+        self.gate = control.gate;
+        if self.gate.is_none() {
+            self.copy = None;
+        }
+        self.stream.update_applied_lsn(pgwire_replication::Lsn(control.committed.lsn.0));
+        self.idle_since = Instant::now();
+        Ok(())
+    }
+
+    fn store_copy(&mut self) -> Result<(), RunError> {
+        let Some(copy) = &mut self.copy else { return Ok(()) };
+        copy.unseen = self.source.unseen().to_vec();
+        let record = serde_json::to_vec(copy)
+            .map_err(|error| RunError::Unexpected(format!("the copy's record: {error}")))?;
+        let key = tidewater_storage::CellKey::Copy(self.applier.generation.id);
+        self.applier.writer.set(&key, Some(record.into()));
+        Ok(())
+    }
+
+    /// Puts a message into the log for tickets that were taken since the last one.
+    async fn emit_ticket(&mut self) -> Result<(), RunError> {
+        let taken = self.applier.writer.storage().last_ticket().await?;
+        if taken > self.emitted {
+            self.source.emit(&format!("{}:{}", self.slot, taken.0)).await?;
+            self.emitted = taken;
+        }
+        Ok(())
+    }
+
+    /// Compares the catalogue with what the run was begun with.
+    async fn check_catalog(&mut self) -> Result<(), RunError> {
+        if self.checked.elapsed() < CATALOG_CHECK {
+            return Ok(());
+        }
+        self.checked = Instant::now();
+        let tables = catalog::tables(&self.source.client, &self.publication).await?;
+        for known in &self.applier.tables {
+            let found = tables.iter().find(|table| table.oid == known.table.oid);
+            let reason = match found {
+                None => "it was dropped",
+                Some(found) if found.fingerprint() != known.table.fingerprint() => {
+                    "its columns or its replica identity are others"
+                }
+                Some(found) if !found.is_published => "it is no longer published",
+                Some(_) => continue,
+            };
+            let name = known.table.display_name();
+            return Err(RunError::SchemaChanged(name, reason.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Ends the run in good order: what was received whole is committed already.
+    async fn leave(mut self) -> Result<(), RunError> {
+        self.apply_whole().await?;
+        if self.received > self.applier.writer.control().committed.lsn {
+            self.commit().await?;
+        }
+        if let Ok(Err(error)) = tokio::time::timeout(FAREWELL, self.stream.shutdown()).await {
+            tracing::debug!(%error, "the stream did not end in good order");
+        }
+        Ok(())
+    }
+}
+
+/// What differs between a table as it was when the run began and as the stream describes it.
+fn difference(table: &catalog::Table, relation: &Relation) -> Option<String> {
+    if table.oid != relation.oid {
+        return Some("it was made anew".to_owned());
+    }
+    let columns = &table.schema.columns;
+    for (column, now) in columns.iter().zip(&relation.columns) {
+        if column.name != now.name {
+            return Some(format!("where column {} was, there is {}", column.name, now.name));
+        }
+        if column.type_oid != now.type_oid {
+            return Some(format!("column {} has another type", column.name));
+        }
+    }
+    if let Some(added) = relation.columns.get(columns.len()) {
+        return Some(format!("column {} is new", added.name));
+    }
+    if let Some(dropped) = columns.get(relation.columns.len()) {
+        return Some(format!("column {} is gone", dropped.name));
+    }
+    if table.replica_identity != char::from(relation.replica_identity) {
+        return Some("its replica identity is another".to_owned());
+    }
+    let identifies = |(at, column): (usize, &crate::pgoutput::RelationColumn)| {
+        column.in_identity != (table.replica_identity == 'f' || table.key.contains(&at))
+    };
+    if relation.columns.iter().enumerate().any(identifies) {
+        return Some("its replica identity is another".to_owned());
+    }
+    None
+}
