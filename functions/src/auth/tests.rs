@@ -1,0 +1,508 @@
+use aws_lc_rs::hmac;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair,
+    EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384,
+    RSA_PKCS1_SHA512, RSA_PSS_SHA256, RsaEncoding, RsaKeyPair, RsaPublicKeyComponents,
+};
+use serde_json::json;
+
+use super::*;
+
+const NOW: i64 = 1_800_000_000;
+
+fn base64(bytes: impl AsRef<[u8]>) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+type Sign = Box<dyn Fn(&[u8]) -> Vec<u8>>;
+
+/// A private key of the issuer, and the JWK that the server is given.
+struct Issuer {
+    jwk: Value,
+    alg: &'static str,
+    sign: Sign,
+}
+
+impl Issuer {
+    fn oct(kid: Option<&str>, alg: &'static str, secret: &'static [u8]) -> Self {
+        let algorithm = match alg {
+            "HS384" => hmac::HMAC_SHA384,
+            "HS512" => hmac::HMAC_SHA512,
+            _ => hmac::HMAC_SHA256,
+        };
+        let key = hmac::Key::new(algorithm, secret);
+        let jwk = with_kid(json!({ "kty": "oct", "k": base64(secret) }), kid);
+        Self {
+            jwk,
+            alg,
+            sign: Box::new(move |message| hmac::sign(&key, message).as_ref().to_vec()),
+        }
+    }
+
+    fn rsa(kid: &str, alg: &'static str, size: KeySize) -> Self {
+        let pair = RsaKeyPair::generate(size).unwrap();
+        let public = RsaPublicKeyComponents::<Vec<u8>>::from(pair.public_key());
+        let jwk = json!({ "kty": "RSA", "kid": kid, "n": base64(public.n), "e": base64(public.e) });
+        let encoding: &'static dyn RsaEncoding = match alg {
+            "RS384" => &RSA_PKCS1_SHA384,
+            "RS512" => &RSA_PKCS1_SHA512,
+            "PS256" => &RSA_PSS_SHA256,
+            _ => &RSA_PKCS1_SHA256,
+        };
+        let sign = move |message: &[u8]| {
+            let mut signature = vec![0; pair.public_modulus_len()];
+            pair.sign(encoding, &SystemRandom::new(), message, &mut signature).unwrap();
+            signature
+        };
+        Self { jwk, alg, sign: Box::new(sign) }
+    }
+
+    fn ec(kid: &str, alg: &'static str) -> Self {
+        let (curve, algorithm): (_, &'static EcdsaSigningAlgorithm) = match alg {
+            "ES384" => ("P-384", &ECDSA_P384_SHA384_FIXED_SIGNING),
+            _ => ("P-256", &ECDSA_P256_SHA256_FIXED_SIGNING),
+        };
+        let pair = EcdsaKeyPair::generate(algorithm).unwrap();
+        let point = pair.public_key().as_ref()[1..].to_vec();
+        let (x, y) = point.split_at(point.len() / 2);
+        let jwk = json!({ "kty": "EC", "crv": curve, "kid": kid, "x": base64(x), "y": base64(y) });
+        let sign = move |message: &[u8]| {
+            pair.sign(&SystemRandom::new(), message).unwrap().as_ref().to_vec()
+        };
+        Self { jwk, alg, sign: Box::new(sign) }
+    }
+
+    fn ed25519(kid: &str) -> Self {
+        let pair = Ed25519KeyPair::generate().unwrap();
+        let jwk = json!({
+            "kty": "OKP", "crv": "Ed25519", "kid": kid, "x": base64(pair.public_key()),
+        });
+        let sign = move |message: &[u8]| pair.sign(message).as_ref().to_vec();
+        Self { jwk, alg: "EdDSA", sign: Box::new(sign) }
+    }
+
+    fn header(&self) -> Value {
+        json!({ "alg": self.alg, "typ": "JWT", "kid": self.jwk.get("kid") })
+    }
+
+    fn token(&self, claims: &Value) -> String {
+        self.token_with(&self.header(), &claims.to_string())
+    }
+
+    fn token_with(&self, header: &Value, payload: &str) -> String {
+        let mut header = header.clone();
+        if header.get("kid").is_some_and(Value::is_null) {
+            header.as_object_mut().unwrap().remove("kid");
+        }
+        let message = format!("{}.{}", base64(header.to_string()), base64(payload));
+        let signature = base64((self.sign)(message.as_bytes()));
+        format!("{message}.{signature}")
+    }
+}
+
+fn with_kid(mut jwk: Value, kid: Option<&str>) -> Value {
+    if let Some(kid) = kid {
+        jwk["kid"] = kid.into();
+    }
+    jwk
+}
+
+fn secret(kid: Option<&str>) -> Issuer {
+    Issuer::oct(kid, "HS256", b"a secret that is long enough to be one")
+}
+
+fn authenticator(issuers: &[&Issuer]) -> Authenticator {
+    let keys: Vec<_> = issuers.iter().map(|issuer| issuer.jwk.clone()).collect();
+    let set = json!({ "keys": keys }).to_string();
+    Authenticator::new(&[set], vec!["app".to_owned(), "other-app".to_owned()]).unwrap()
+}
+
+fn claims() -> Value {
+    json!({ "sub": "u1", "iat": NOW - 10, "exp": NOW + 3_600, "aud": "app" })
+}
+
+fn changed(change: impl FnOnce(&mut Map<String, Value>)) -> Value {
+    let mut claims = claims();
+    change(claims.as_object_mut().unwrap());
+    claims
+}
+
+fn check(auth: &Authenticator, token: &str) -> Result<Verified, AuthError> {
+    auth.check(Some(format!("Bearer {token}").as_bytes()), NOW)
+}
+
+/// The verdict on a token with these claims and a right signature.
+fn verdict(claims: &Value) -> Result<String, AuthError> {
+    let issuer = secret(Some("k1"));
+    check(&authenticator(&[&issuer]), &issuer.token(claims)).map(|verified| verified.user_id)
+}
+
+#[test]
+fn a_token_of_each_algorithm_is_accepted() {
+    let issuers = [
+        Issuer::oct(Some("k256"), "HS256", b"a secret that is long enough to be one"),
+        Issuer::oct(Some("k384"), "HS384", b"another that is long enough to be one too, it is"),
+        Issuer::oct(Some("k512"), "HS512", b"a third that is long enough to be one too, it is."),
+        Issuer::rsa("r256", "RS256", KeySize::Rsa2048),
+        Issuer::rsa("r384", "RS384", KeySize::Rsa3072),
+        Issuer::rsa("r512", "RS512", KeySize::Rsa2048),
+        Issuer::ec("e256", "ES256"),
+        Issuer::ec("e384", "ES384"),
+        Issuer::ed25519("ed"),
+    ];
+    let auth = authenticator(&issuers.iter().collect::<Vec<_>>());
+    for issuer in &issuers {
+        let token = issuer.token(&claims());
+        let verified = check(&auth, &token).unwrap();
+        assert_eq!((&*verified.user_id, verified.expires_at), ("u1", NOW + 3_600));
+        assert_eq!(Value::Object(verified.claims), claims());
+        // One changed character of the signature.
+        let (head, last) = token.split_at(token.len() - 3);
+        let forged = format!("{head}{}", if last.starts_with('A') { "BAA" } else { "AAA" });
+        assert_eq!(check(&auth, &forged).unwrap_err(), AuthError::Invalid, "{}", issuer.alg);
+    }
+}
+
+#[test]
+fn both_schemes_and_nothing_else_carry_a_token() {
+    let issuer = secret(Some("k1"));
+    let (auth, token) = (authenticator(&[&issuer]), issuer.token(&claims()));
+    let verdict = |header: &str| auth.check(Some(header.as_bytes()), NOW).map(|_| ()).err();
+    assert_eq!(verdict(&format!("Token {token}")), None);
+    assert_eq!(verdict(&format!("Bearer {token}")), None);
+    assert_eq!(auth.check(None, NOW).unwrap_err(), AuthError::Missing);
+    assert_eq!(verdict(&format!("Basic {token}")), Some(AuthError::Missing));
+    assert_eq!(verdict(&token), Some(AuthError::Missing));
+    for header in [format!("Token  {token}"), format!("Token {token} x"), "Token ".to_owned()] {
+        assert_eq!(verdict(&header), Some(AuthError::Invalid), "{header}");
+    }
+    assert_eq!(auth.check(Some(b"Token \xFF\xFE"), NOW).unwrap_err(), AuthError::Invalid);
+    let huge = format!("Token {}", "a".repeat(1 << 20));
+    assert_eq!(verdict(&huge), Some(AuthError::Invalid));
+}
+
+#[test]
+fn the_algorithm_is_never_taken_from_the_token_alone() {
+    let (hs, rs, es) = (
+        secret(Some("hs")),
+        Issuer::rsa("rs", "RS256", KeySize::Rsa2048),
+        Issuer::ec("es", "ES256"),
+    );
+    let auth = authenticator(&[&hs, &rs, &es]);
+    let payload = claims().to_string();
+    for alg in ["none", "None", "NONE", "nOnE", "", "hs256", "HS256 ", "PS256", "ES512", "RS1"] {
+        let header = json!({ "alg": alg, "kid": "hs" });
+        let token = hs.token_with(&header, &payload);
+        assert_eq!(check(&auth, &token).unwrap_err(), AuthError::Invalid, "{alg}");
+        let unsigned = format!("{}.{}.", base64(header.to_string()), base64(&payload));
+        assert_eq!(check(&auth, &unsigned).unwrap_err(), AuthError::Invalid, "{alg}");
+    }
+    for header in [json!({ "kid": "hs" }), json!({ "alg": 5, "kid": "hs" }), json!([])] {
+        let token = hs.token_with(&header, &payload);
+        assert_eq!(check(&auth, &token).unwrap_err(), AuthError::Invalid, "{header}");
+    }
+}
+
+#[test]
+fn a_public_key_is_no_hmac_secret() {
+    let rs = Issuer::rsa("rs", "RS256", KeySize::Rsa2048);
+    let es = Issuer::ec("es", "ES256");
+    let auth = authenticator(&[&rs, &es]);
+    let decoded = |name: &Issuer, member: &str| {
+        URL_SAFE_NO_PAD.decode(name.jwk[member].as_str().unwrap()).unwrap()
+    };
+    let mut point = vec![4];
+    point.extend(decoded(&es, "x"));
+    point.extend(decoded(&es, "y"));
+    let secrets = [
+        decoded(&rs, "n"),
+        rs.jwk["n"].as_str().unwrap().into(),
+        point,
+        rs.jwk.to_string().into(),
+        es.jwk.to_string().into(),
+    ];
+    for secret in secrets {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &secret);
+        for kid in [json!("rs"), json!("es"), Value::Null] {
+            let header = base64(json!({ "alg": "HS256", "kid": kid }).to_string());
+            let message = format!("{header}.{}", base64(claims().to_string()));
+            let signature = base64(hmac::sign(&key, message.as_bytes()));
+            let token = format!("{message}.{signature}");
+            assert_eq!(check(&auth, &token).unwrap_err(), AuthError::Invalid);
+        }
+    }
+}
+
+#[test]
+fn a_key_is_used_with_its_own_algorithm_and_curve() {
+    let mut only = Issuer::rsa("only", "RS512", KeySize::Rsa2048);
+    only.jwk["alg"] = "RS256".into();
+    let p256 = Issuer::ec("p256", "ES256");
+    let p384 = Issuer::ec("p384", "ES384");
+    let auth = authenticator(&[&only, &p256, &p384]);
+    assert_eq!(check(&auth, &only.token(&claims())).unwrap_err(), AuthError::Invalid);
+    let crossed = p384.token_with(&json!({ "alg": "ES384", "kid": "p256" }), &claims().to_string());
+    assert_eq!(check(&auth, &crossed).unwrap_err(), AuthError::Invalid);
+    let renamed = p384.token_with(&json!({ "alg": "ES256", "kid": "p384" }), &claims().to_string());
+    assert_eq!(check(&auth, &renamed).unwrap_err(), AuthError::Invalid);
+    // A PSS signature by the right key, whatever the header calls it.
+    let pss = Issuer::rsa("pss", "PS256", KeySize::Rsa2048);
+    let auth = authenticator(&[&pss]);
+    for alg in ["PS256", "RS256"] {
+        let token = pss.token_with(&json!({ "alg": alg, "kid": "pss" }), &claims().to_string());
+        assert_eq!(check(&auth, &token).unwrap_err(), AuthError::Invalid, "{alg}");
+    }
+}
+
+#[test]
+fn what_changes_the_meaning_of_a_signature_is_refused() {
+    let issuer = secret(Some("k1"));
+    let auth = authenticator(&[&issuer]);
+    for (name, value) in [
+        ("crit", json!(["exp"])),
+        ("crit", json!([])),
+        ("crit", Value::Null),
+        ("b64", json!(false)),
+        ("enc", json!("A128GCM")),
+    ] {
+        let mut header = issuer.header();
+        header[name] = value;
+        let token = issuer.token_with(&header, &claims().to_string());
+        assert_eq!(check(&auth, &token).unwrap_err(), AuthError::Invalid, "{name}");
+    }
+    let token = issuer.token(&claims());
+    let parts: Vec<_> = token.split('.').collect();
+    for malformed in [
+        format!("{}.{}", parts[0], parts[1]),
+        format!("{}.{}.{}.{}.{}", parts[0], parts[1], parts[1], parts[1], parts[2]),
+        format!("{}.{}=.{}", parts[0], parts[1], parts[2]),
+        ".".to_owned(),
+        "..".to_owned(),
+        "garbage".to_owned(),
+    ] {
+        assert_eq!(check(&auth, &malformed).unwrap_err(), AuthError::Invalid, "{malformed}");
+    }
+}
+
+#[test]
+fn keys_that_a_token_brings_along_are_ignored() {
+    let (ours, theirs) = (secret(Some("k1")), Issuer::rsa("evil", "RS256", KeySize::Rsa2048));
+    let auth = authenticator(&[&ours]);
+    for name in ["jwk", "jku", "x5u", "x5c"] {
+        let mut header = theirs.header();
+        header[name] = if name == "jwk" { theirs.jwk.clone() } else { "http://evil/".into() };
+        for kid in ["evil", "k1"] {
+            header["kid"] = kid.into();
+            let token = theirs.token_with(&header, &claims().to_string());
+            assert_eq!(check(&auth, &token).unwrap_err(), AuthError::Invalid, "{name}");
+        }
+        // They do not hurt a token that is right without them.
+        let mut header = ours.header();
+        header[name] = json!({ "kty": "nonsense" });
+        let token = ours.token_with(&header, &claims().to_string());
+        assert!(check(&auth, &token).is_ok(), "{name}");
+    }
+}
+
+#[test]
+fn a_kid_chooses_the_key_and_is_nothing_more() {
+    let named = secret(Some("k1"));
+    let wild = Issuer::oct(None, "HS256", b"a wildcard secret of a sufficient length");
+    let auth = authenticator(&[&named, &wild]);
+    let verdict = |issuer: &Issuer, kid: Value| {
+        let header = json!({ "alg": "HS256", "kid": kid });
+        check(&auth, &issuer.token_with(&header, &claims().to_string())).is_ok()
+    };
+    assert!(verdict(&named, "k1".into()));
+    assert!(!verdict(&named, Value::Null), "without a kid only wildcard keys count");
+    assert!(!verdict(&wild, "k1".into()), "the named key is the key");
+    assert!(verdict(&wild, Value::Null));
+    for odd in ["unknown", "../../etc/passwd", "' OR 1=1 --", "", "ключ\u{202e}"] {
+        assert!(verdict(&wild, odd.into()), "an unknown kid may match a wildcard key: {odd}");
+        assert!(!verdict(&named, odd.into()), "{odd}");
+    }
+    assert!(!verdict(&wild, 5.into()));
+    let long = "k".repeat(1 << 20);
+    assert!(!verdict(&wild, long.into()), "a token of a megabyte is refused unread");
+}
+
+#[test]
+fn a_claim_of_the_wrong_type_is_refused() {
+    let wrong = [
+        ("exp", json!("1800003600")),
+        ("exp", json!(1_800_003_600.5)),
+        ("exp", json!([NOW + 3_600])),
+        ("exp", json!(1e30)),
+        ("exp", json!(u64::MAX)),
+        ("exp", json!(true)),
+        ("exp", Value::Null),
+        ("iat", json!("1800000000")),
+        ("iat", json!({})),
+        ("nbf", json!("0")),
+        ("nbf", json!(1.5)),
+        ("sub", json!(["u1"])),
+        ("sub", json!(true)),
+        ("sub", json!(1.5)),
+        ("sub", json!("")),
+        ("sub", json!("u".repeat(10_000))),
+        ("aud", json!(5)),
+        ("aud", json!([5, "app"])),
+        ("aud", json!({ "app": true })),
+        ("parameters", json!("x")),
+        ("parameters", json!([])),
+        ("parameters", Value::Null),
+        ("iss", json!(5)),
+    ];
+    for (name, value) in wrong {
+        let claims = changed(|claims| drop(claims.insert(name.to_owned(), value.clone())));
+        assert_eq!(verdict(&claims), Err(AuthError::Invalid), "{name}: {value}");
+    }
+}
+
+#[test]
+fn each_required_claim_is_required() {
+    for name in ["sub", "iat", "exp", "aud"] {
+        let claims = changed(|claims| drop(claims.remove(name)));
+        assert_eq!(verdict(&claims), Err(AuthError::Invalid), "{name}");
+    }
+    for payload in ["", "[]", "\"u1\"", "{", "null"] {
+        let issuer = secret(Some("k1"));
+        let token = issuer.token_with(&issuer.header(), payload);
+        assert_eq!(check(&authenticator(&[&issuer]), &token).unwrap_err(), AuthError::Invalid);
+    }
+}
+
+#[test]
+fn a_claim_given_twice_is_refused() {
+    let issuer = secret(Some("k1"));
+    for twice in ["\"sub\":\"u2\"", "\"exp\":1900000000", "\"aud\":\"other\""] {
+        let mut payload = claims().to_string();
+        payload.insert_str(1, &format!("{twice},"));
+        let token = issuer.token_with(&issuer.header(), &payload);
+        assert_eq!(check(&authenticator(&[&issuer]), &token).unwrap_err(), AuthError::Invalid);
+    }
+}
+
+fn times(iat: i64, exp: i64) -> Result<String, AuthError> {
+    verdict(&changed(|claims| {
+        claims.insert("iat".to_owned(), iat.into());
+        claims.insert("exp".to_owned(), exp.into());
+    }))
+}
+
+#[test]
+fn times_are_checked_with_a_minute_of_skew() {
+    assert!(times(NOW - 100, NOW - 59).is_ok());
+    assert_eq!(times(NOW - 100, NOW - 60), Err(AuthError::Expired));
+    assert_eq!(times(0, 1), Err(AuthError::Expired));
+    assert_eq!(times(i64::MIN, i64::MIN), Err(AuthError::Expired));
+    assert!(times(NOW + 60, NOW + 100).is_ok());
+    assert_eq!(times(NOW + 61, NOW + 100), Err(AuthError::Invalid));
+    let nbf =
+        |nbf: i64| verdict(&changed(|claims| drop(claims.insert("nbf".to_owned(), nbf.into()))));
+    assert!(nbf(NOW + 60).is_ok());
+    assert_eq!(nbf(NOW + 61), Err(AuthError::Invalid));
+}
+
+#[test]
+fn a_token_lives_a_day_at_most() {
+    assert!(times(NOW, NOW + 86_400).is_ok());
+    assert_eq!(times(NOW, NOW + 86_401), Err(AuthError::Lifetime));
+    assert_eq!(times(NOW - 90_000, NOW + 10), Err(AuthError::Lifetime));
+    assert_eq!(times(i64::MIN, i64::MAX), Err(AuthError::Lifetime));
+    assert_eq!(times(NOW, i64::MAX), Err(AuthError::Lifetime));
+}
+
+#[test]
+fn the_audience_must_be_one_of_ours() {
+    let aud = |aud: Value| verdict(&changed(|claims| drop(claims.insert("aud".to_owned(), aud))));
+    assert!(aud(json!("other-app")).is_ok());
+    assert!(aud(json!(["foreign", "app"])).is_ok());
+    for wrong in [json!("foreign"), json!(["foreign"]), json!([]), json!("APP"), json!("")] {
+        assert_eq!(aud(wrong), Err(AuthError::Audience));
+    }
+}
+
+#[test]
+fn the_issuer_must_be_ours_where_one_is_configured() {
+    let issuer = secret(Some("k1"));
+    let auth = authenticator(&[&issuer]).with_issuer("https://id.example");
+    let verdict = |iss: Value| {
+        let claims = changed(|claims| drop(claims.insert("iss".to_owned(), iss)));
+        check(&auth, &issuer.token(&claims)).is_ok()
+    };
+    assert!(verdict("https://id.example".into()));
+    assert!(!verdict("https://id.example/".into()));
+    assert!(!verdict(Value::Null));
+    assert!(check(&auth, &issuer.token(&claims())).is_err());
+}
+
+#[test]
+fn a_number_may_be_the_subject() {
+    let sub = |sub: Value| verdict(&changed(|claims| drop(claims.insert("sub".to_owned(), sub))));
+    assert_eq!(sub(json!(17)), Ok("17".to_owned()));
+    assert_eq!(sub(json!(-17)), Ok("-17".to_owned()));
+    assert_eq!(sub(json!(u64::MAX)), Ok("18446744073709551615".to_owned()));
+    assert!(verdict(&changed(|c| drop(c.insert("parameters".to_owned(), json!({}))))).is_ok());
+}
+
+fn refused(keys: &Value) -> String {
+    let set = json!({ "keys": keys }).to_string();
+    let error = Authenticator::new(&[set], vec!["app".to_owned()]).map(|_| ());
+    error.expect_err("it must be refused").to_string()
+}
+
+#[test]
+fn a_key_that_cannot_be_used_is_named() {
+    let weak = base64([0xFF_u8; 128]);
+    let short = base64([1_u8; 31]);
+    let refusals = [
+        (json!([{ "kty": "oct", "kid": "a" }]), "key \"a\": \"k\" is missing"),
+        (json!([{ "kty": "oct", "kid": "a", "k": "" }]), "key \"a\": the secret \"k\" is empty"),
+        (json!([{ "kty": "oct", "k": "a+b/" }]), "key 1: \"k\" is not base64url"),
+        (
+            json!([{ "kty": "oct", "kid": "a", "k": "aaaa", "alg": "RS256" }]),
+            "key \"a\": alg \"RS256\" does not fit the key: use HS256 or HS384 or HS512",
+        ),
+        (
+            json!([{ "kty": "RSA", "kid": "r", "n": weak, "e": "AQAB" }]),
+            "key \"r\": an RSA modulus needs at least 2048 bits",
+        ),
+        (
+            json!([{ "kty": "EC", "kid": "e", "crv": "P-256", "x": short, "y": short }]),
+            "key \"e\": \"x\" must have 32 bytes for P-256",
+        ),
+        (
+            json!([{ "kty": "EC", "kid": "e", "crv": "P-521", "x": short, "y": short }]),
+            "key \"e\": \"crv\" must be P-256 or P-384",
+        ),
+        (
+            json!([{ "kty": "OKP", "kid": "o", "crv": "Ed448", "x": short }]),
+            "key \"o\": \"crv\" must be Ed25519",
+        ),
+        (json!([{ "kty": "DH" }]), "key 1: kty \"DH\" is not one of oct, RSA, EC and OKP"),
+        (json!([{ "k": "aaaa" }]), "key 1: a member is missing or has the wrong type"),
+        (
+            json!([{ "kty": "oct", "kid": "a", "k": "aaaa" }, { "kty": "oct", "kid": "a", "k": "bbbb" }]),
+            "key \"a\": another key has the same kid",
+        ),
+        (json!([]), "no key that can verify a token is configured"),
+        (
+            json!([{ "kty": "oct", "k": "aaaa", "use": "enc" }]),
+            "no key that can verify a token is configured",
+        ),
+        (
+            json!([{ "kty": "oct", "k": "aaaa", "key_ops": ["sign"] }]),
+            "no key that can verify a token is configured",
+        ),
+    ];
+    for (keys, expected) in refusals {
+        assert_eq!(refused(&keys), expected);
+    }
+    let no_audience = Authenticator::new(&[r#"{"keys":[{"kty":"oct","k":"aaaa"}]}"#], vec![]);
+    assert!(matches!(no_audience.map(|_| ()), Err(AuthConfigError::NoAudience)));
+    let no_set = Authenticator::new(&["[]"], vec!["app".to_owned()]);
+    assert!(matches!(no_set.map(|_| ()), Err(AuthConfigError::NotAJwkSet(_))));
+}

@@ -1,0 +1,85 @@
+//! Sync configs as they are stored, compiled once.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tidewater_storage::{BucketKey, Generation, GenerationId, LookupKey, Storage};
+use tidewater_sync_config::{Question, SyncConfig};
+use tracing::error;
+
+use crate::error::ApiError;
+
+/// Compiled configs kept: the current one, and those of streams that are about to end.
+const KEPT_MAX: usize = 4;
+
+/// A generation whose sync config is compiled.
+pub(crate) struct Compiled {
+    pub(crate) stored: Generation,
+    pub(crate) config: SyncConfig,
+}
+
+impl Compiled {
+    fn new(stored: Generation) -> Result<Self, ApiError> {
+        let config = SyncConfig::compile(&stored.sync_config).map_err(|diagnostics| {
+            let first = diagnostics.first().map(|d| d.message.clone()).unwrap_or_default();
+            error!(generation = %stored.id.0, first, "the stored sync config does not compile");
+            ApiError::Internal("the stored sync config does not compile")
+        })?;
+        let same = config.definitions().len() == stored.definitions.len()
+            && config.lookups().len() == stored.lookups.len()
+            && config.lookups().len() == stored.lookup_tables.len();
+        if !same {
+            return Err(ApiError::Internal("the stored sync config compiles to other definitions"));
+        }
+        Ok(Self { stored, config })
+    }
+
+    /// The stored key of a bucket, and its name on the wire.
+    pub(crate) fn bucket(&self, definition: usize, params: &str) -> (BucketKey, String) {
+        let key = BucketKey::new(&self.stored.definitions[definition], params);
+        let name = format!("{}.{key}", self.config.definitions()[definition].name);
+        (key, name)
+    }
+
+    /// The stored key of a question.
+    pub(crate) fn lookup(&self, question: &Question) -> LookupKey {
+        LookupKey::new(&self.stored.lookups[question.lookup], &question.key)
+    }
+
+    /// The number of the table that a lookup reads.
+    pub(crate) fn lookup_table(&self, lookup: usize) -> u16 {
+        self.stored.lookup_tables[lookup]
+    }
+}
+
+/// The generations in use.
+#[derive(Default)]
+pub(crate) struct Generations {
+    compiled: Mutex<Vec<(GenerationId, Arc<Compiled>)>>,
+}
+
+impl Generations {
+    /// A generation, read and compiled at most once while it is in use.
+    pub(crate) async fn get<S: Storage>(
+        &self,
+        storage: &S,
+        id: GenerationId,
+    ) -> Result<Arc<Compiled>, ApiError> {
+        if let Some(compiled) = self.find(id) {
+            return Ok(compiled);
+        }
+        let stored = storage.generation(id).await?;
+        let stored = stored.ok_or(ApiError::Internal("the visible generation is not stored"))?;
+        let compiled = Arc::new(Compiled::new(stored)?);
+        let mut all = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= KEPT_MAX {
+            all.remove(0);
+        }
+        all.push((id, Arc::clone(&compiled)));
+        Ok(compiled)
+    }
+
+    fn find(&self, id: GenerationId) -> Option<Arc<Compiled>> {
+        let all = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().find(|(other, _)| *other == id).map(|(_, compiled)| Arc::clone(compiled))
+    }
+}

@@ -1,0 +1,28 @@
+//! The sync API: checks tokens, and serves checkpoints and operations.
+//!
+//! [`router`] is the whole of it, over any store. It needs no task besides the requests it
+//! serves.
+#![warn(missing_docs)]
+
+mod access;
+mod app;
+mod auth;
+mod chain;
+mod clock;
+mod coalesced;
+mod data_line;
+mod deadlines;
+mod error;
+mod generation;
+mod position;
+mod router;
+mod sending;
+mod served;
+mod settings;
+mod stream;
+mod view;
+mod write_checkpoint;
+
+pub use auth::{AuthConfigError, Authenticator};
+pub use router::router;
+pub use settings::{Limits, Settings};

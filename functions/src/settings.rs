@@ -1,0 +1,52 @@
+//! What whoever runs the router decides.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::Authenticator;
+
+/// How the router behaves.
+pub struct Settings {
+    /// Checks tokens.
+    pub auth: Authenticator,
+    /// How long a stream stays open once its client is up to date; `None` is for ever (until the
+    /// token expires). A client whose write checkpoint is outstanding is given ten seconds.
+    pub hold: Option<Duration>,
+    /// Bounds.
+    pub limits: Limits,
+    /// When cancelled, streams end cleanly and new ones are refused.
+    pub shutdown: CancellationToken,
+}
+
+/// Bounds, each on what one client or one process may use.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Buckets of one client, each counted once.
+    pub buckets_max: usize,
+    /// Rows that the parameter lookups of one client yield, each counted once.
+    pub lookup_rows_max: usize,
+    /// Streams open at a time.
+    pub connections_max: usize,
+    /// Bytes of a request's body.
+    pub body_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            buckets_max: 1_000,
+            lookup_rows_max: 1_000,
+            connections_max: 10_000,
+            body_bytes_max: 2 << 20,
+        }
+    }
+}
+
+impl Settings {
+    /// Connections are held for ever, within the default limits.
+    #[must_use]
+    pub fn new(auth: Authenticator) -> Self {
+        Self { auth, hold: None, limits: Limits::default(), shutdown: CancellationToken::new() }
+    }
+}

@@ -1,0 +1,122 @@
+use serde_json::Value;
+use tidewater_protocol::Epoch;
+use tidewater_storage::{
+    Committed, Control, ControlStore, Embedded, Generation, Lsn, Nonce, SourceIdentity, Tag,
+    Visible,
+};
+
+use super::*;
+use crate::auth::Authenticator;
+use crate::settings::Settings;
+
+const CONFIG: &str = "
+config:
+  edition: 3
+streams:
+  everyone:
+    auto_subscribe: true
+    query: SELECT * FROM notices
+";
+
+/// A store whose first checkpoint is visible and empty.
+async fn store() -> Embedded {
+    let storage = Embedded::temporary().unwrap();
+    let epoch = Epoch::new(1).unwrap();
+    let id = GenerationId(epoch);
+    let generation = Generation {
+        id,
+        identity: String::new(),
+        sync_config: CONFIG.to_owned(),
+        definitions: vec![Tag::from_bits(1)],
+        lookups: Vec::new(),
+        lookup_tables: Vec::new(),
+    };
+    storage.put_generation(&generation).await.unwrap();
+    let source = SourceIdentity {
+        system_id: "1".to_owned(),
+        database: "app".to_owned(),
+        timeline: 1,
+        slot: "tidewater".to_owned(),
+        slot_generation: 1,
+    };
+    let mut control = Control::first(epoch, Nonce("n".to_owned()), source, Lsn(1));
+    let at = Committed { op: OpId::ZERO, lsn: Lsn(1), ticket: Ticket::default() };
+    control.visible = Some(Visible { at, generation: id, truncated: Vec::new() });
+    storage.swap_control(None, &control).await.unwrap();
+    storage
+}
+
+async fn open(valid_seconds: u64, hold: Option<Duration>) -> Connection<Embedded> {
+    let keys = r#"{"keys":[{"kty":"oct","k":"c2VjcmV0"}]}"#;
+    let auth = Authenticator::new(&[keys], vec!["app".to_owned()]).unwrap();
+    let app = Arc::new(App::new(store().await, Settings { hold, ..Settings::new(auth) }));
+    let permit = Arc::clone(&app.connections).try_acquire_owned().unwrap();
+    let client = Client {
+        user_id: "u1".to_owned(),
+        claims: serde_json::Map::new(),
+        parameters: None,
+        include_defaults: true,
+        subscriptions: Vec::new(),
+    };
+    let opening = Opening {
+        client,
+        client_key: ClientKey { user_id: "u1".to_owned(), client_id: "c1".to_owned() },
+        positions: HashMap::new(),
+        row_data: RowData::Text,
+        valid: Duration::from_secs(valid_seconds),
+        permit,
+    };
+    Connection::open(app, opening).await.unwrap()
+}
+
+/// All lines up to the end, each with the seconds since the beginning.
+async fn all_lines(mut connection: Connection<Embedded>) -> (Vec<(f64, Value)>, f64) {
+    let start = Instant::now();
+    let mut lines = Vec::new();
+    while let Some(chunk) = connection.next().await.unwrap() {
+        let at = start.elapsed().as_secs_f64();
+        let whole = chunk.strip_suffix(b"\n").unwrap().split(|&byte| byte == b'\n');
+        lines.extend(whole.map(|line| (at, serde_json::from_slice(line).unwrap())));
+    }
+    (lines, start.elapsed().as_secs_f64())
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_stream_keeps_saying_how_long_its_token_lives() {
+    let (lines, end) = all_lines(open(100, None).await).await;
+    assert!(lines[0].1.get("checkpoint").is_some());
+    assert!(lines[1].1.get("checkpoint_complete").is_some());
+    let said: Vec<_> = lines[2..]
+        .iter()
+        .map(|(at, line)| (*at, line["token_expires_in"].as_i64().unwrap()))
+        .collect();
+    let mut before = 0.0;
+    for &(at, left) in &said {
+        assert!(at - before < 22.1, "silence from {before} to {at}");
+        assert!((100.0 - at - f64::from(i32::try_from(left).unwrap())).abs() <= 0.6, "{said:?}");
+        before = at;
+    }
+    assert!(said.iter().any(|&(at, left)| left == 20 && (79.9..80.1).contains(&at)), "{said:?}");
+    assert_eq!(said.last().unwrap().1, 0);
+    assert!((99.9..100.1).contains(&end), "{end}");
+    assert_eq!(said.iter().filter(|(_, left)| *left == 0).count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_up_to_date_stream_is_held_for_the_time_set() {
+    let (lines, end) = all_lines(open(3_600, Some(Duration::from_secs(50))).await).await;
+    assert!((49.9..50.1).contains(&end), "{end}");
+    assert!(lines.len() > 3, "it is kept alive meanwhile");
+    let (lines, end) = all_lines(open(3_600, Some(Duration::ZERO)).await).await;
+    assert_eq!((lines.len(), end < 0.1), (2, true));
+}
+
+/// Ten thousand of them are to fit into a small machine.
+#[tokio::test]
+async fn an_idle_connection_is_small() {
+    let mut connection = open(3_600, None).await;
+    assert!(connection.next().await.unwrap().is_some());
+    assert!(connection.plan.is_none() && connection.out.capacity() == 0);
+    let waiting = size_of_val(&connection.next());
+    assert!(size_of::<Connection<Embedded>>() + waiting < 4_096, "{waiting}");
+}

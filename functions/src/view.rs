@@ -1,0 +1,192 @@
+//! The store as it is at one visible checkpoint.
+//!
+//! What is true at a checkpoint never changes, so all streams of a process share what one of them
+//! has read there.
+
+use std::sync::Arc;
+
+use tidewater_protocol::Epoch;
+use tidewater_storage::{
+    At, BucketKey, ClosedEpoch, Control, Head, Limits, LookupKey, LookupRow, Storage, StorageError,
+    Visible,
+};
+use tidewater_sync_config::Question;
+use tokio::sync::Mutex;
+
+use crate::coalesced::Coalesced;
+use crate::error::ApiError;
+use crate::generation::{Compiled, Generations};
+
+/// Outputs of one question; `None` when the checkpoint is too old to know.
+type Answer = Option<Arc<[String]>>;
+
+/// The store at one visible checkpoint.
+pub(crate) struct View {
+    /// Revision of the control record that it was taken from.
+    pub(crate) revision: u64,
+    pub(crate) visible: Visible,
+    /// Which op ids count.
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) generation: Arc<Compiled>,
+    answers: Coalesced<LookupKey, Answer>,
+    heads: Coalesced<BucketKey, Option<Head>>,
+}
+
+/// Why the store at a checkpoint cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ViewError {
+    /// What readers at this checkpoint would see is gone: take a newer one.
+    #[error("the checkpoint is too old")]
+    TooOld,
+    /// A storage call failed.
+    #[error("storage failed")]
+    Storage(#[from] StorageError),
+}
+
+impl View {
+    /// Heads of buckets, in the order of the keys; of one that is not stored, the empty head.
+    pub(crate) async fn heads<S: Storage>(
+        &self,
+        storage: &S,
+        keys: &[BucketKey],
+    ) -> Result<Vec<Head>, ViewError> {
+        let read = |keys: Vec<BucketKey>| async move {
+            let items = storage.buckets(&keys).await?;
+            items.iter().map(|item| self.head(item.as_ref().map(|item| &item.head))).collect()
+        };
+        let heads: Vec<_> = self.heads.get(keys, read).await.map_err(ViewError::Storage)?;
+        heads.into_iter().collect::<Option<_>>().ok_or(ViewError::TooOld)
+    }
+
+    fn head(&self, cell: Option<&tidewater_storage::Cell>) -> Result<Option<Head>, StorageError> {
+        let Some(cell) = cell else { return Ok(Some(Head::default())) };
+        match cell.at(self.visible.at.op, &self.limits) {
+            At::Value(_, value) => Head::decode(value).map(Some),
+            At::Nothing => Ok(Some(Head::default())),
+            At::TooOld => Ok(None),
+        }
+    }
+
+    /// The outputs that answer each question.
+    pub(crate) async fn answers<S: Storage>(
+        &self,
+        storage: &S,
+        questions: &[Question],
+    ) -> Result<Vec<Arc<[String]>>, ViewError> {
+        let keys: Vec<_> = questions.iter().map(|q| self.generation.lookup(q)).collect();
+        let read = |keys: Vec<LookupKey>| async move {
+            let rows = storage.lookup_rows(&keys).await?;
+            keys.iter().zip(&rows).map(|(key, rows)| self.outputs(key, rows)).collect()
+        };
+        let answers: Vec<Answer> =
+            self.answers.get(&keys, read).await.map_err(ViewError::Storage)?;
+        answers.into_iter().collect::<Option<_>>().ok_or(ViewError::TooOld)
+    }
+
+    fn outputs(&self, key: &LookupKey, rows: &[LookupRow]) -> Result<Answer, StorageError> {
+        let truncated = self.truncated(key);
+        let mut outputs = Vec::new();
+        for row in rows {
+            match row.cell.at(self.visible.at.op, &self.limits) {
+                At::Value(op, _) if truncated.is_some_and(|truncation| op < truncation) => {}
+                At::Value(_, value) => outputs.push(text(value)?),
+                At::Nothing => {}
+                At::TooOld => return Ok(None),
+            }
+        }
+        outputs.sort_unstable();
+        outputs.dedup();
+        Ok(Some(outputs.into()))
+    }
+
+    /// The op id below which the answers of a lookup are gone, since its table was truncated.
+    fn truncated(&self, key: &LookupKey) -> Option<tidewater_protocol::OpId> {
+        let tags = &self.generation.stored.lookups;
+        let lookup = tags.iter().position(|tag| key.as_str().starts_with(tag.as_str()))?;
+        let table = self.generation.lookup_table(lookup);
+        let of_table = self.visible.truncated.iter().filter(|one| one.table == table);
+        of_table.map(|one| one.op).max()
+    }
+}
+
+/// The value of a lookup cell: one output.
+fn text(value: &[u8]) -> Result<String, StorageError> {
+    String::from_utf8(value.to_vec()).map_err(|error| StorageError::Damaged("lookup", error.into()))
+}
+
+/// The views of one process.
+pub(crate) struct Views<S> {
+    storage: S,
+    generations: Generations,
+    current: Mutex<Current>,
+}
+
+#[derive(Default)]
+struct Current {
+    view: Option<Arc<View>>,
+    /// The archive as it was when this epoch was at work.
+    archived: Option<(Epoch, Vec<ClosedEpoch>)>,
+}
+
+impl<S: Storage> Views<S> {
+    pub(crate) fn new(storage: S) -> Self {
+        Self { storage, generations: Generations::default(), current: Mutex::default() }
+    }
+
+    /// The newest view there is.
+    ///
+    /// # Errors
+    /// `NotReady` while nothing is visible.
+    pub(crate) async fn latest(&self) -> Result<Arc<View>, ApiError> {
+        let control = self.storage.control().await?;
+        self.shared(control).await
+    }
+
+    /// A view of a later revision than `seen` if there is one; not always the newest.
+    pub(crate) async fn after(&self, seen: u64) -> Result<Arc<View>, ApiError> {
+        let mut current = self.current.lock().await;
+        if let Some(view) = &current.view
+            && view.revision > seen
+        {
+            return Ok(Arc::clone(view));
+        }
+        // Read under the lock: those who were woken together wait for one read.
+        let control = self.storage.control().await?;
+        self.replace(&mut current, control).await
+    }
+
+    async fn shared(&self, control: Option<Control>) -> Result<Arc<View>, ApiError> {
+        let mut current = self.current.lock().await;
+        self.replace(&mut current, control).await
+    }
+
+    async fn replace(
+        &self,
+        current: &mut Current,
+        control: Option<Control>,
+    ) -> Result<Arc<View>, ApiError> {
+        let control = control.ok_or(ApiError::NotReady)?;
+        if let Some(view) = &current.view
+            && view.revision >= control.revision
+        {
+            return Ok(Arc::clone(view));
+        }
+        let visible = control.visible.clone().ok_or(ApiError::NotReady)?;
+        let generation = self.generations.get(&self.storage, visible.generation).await?;
+        // Epochs are archived before the record drops them, and the record was read first.
+        if current.archived.as_ref().is_none_or(|(epoch, _)| *epoch != control.epoch) {
+            current.archived = Some((control.epoch, self.storage.archived_epochs().await?));
+        }
+        let archived = current.archived.as_ref().map_or(&[][..], |(_, archived)| archived);
+        let view = Arc::new(View {
+            revision: control.revision,
+            limits: Arc::new(control.limits(archived)),
+            visible,
+            generation,
+            answers: Coalesced::new(),
+            heads: Coalesced::new(),
+        });
+        current.view = Some(Arc::clone(&view));
+        Ok(view)
+    }
+}

@@ -1,0 +1,150 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use tidewater_storage::{
+    Committed, Control, ControlStore, Embedded, FaultPlan, Faulty, Generation, GenerationId, Lsn,
+    Nonce, SourceIdentity, SwapOutcome, Turnstile, Visible, WriteCheckpointStore,
+};
+
+use super::*;
+use tidewater_protocol::{Epoch, OpId};
+
+fn client(user_id: &str) -> ClientKey {
+    ClientKey { user_id: user_id.to_owned(), client_id: "c".to_owned() }
+}
+
+/// A store whose visible checkpoint covers the tickets up to one.
+async fn store_covering(ticket: Ticket) -> Embedded {
+    let storage = Embedded::temporary().unwrap();
+    let epoch = Epoch::new(1).unwrap();
+    let source = SourceIdentity {
+        system_id: "1".to_owned(),
+        database: "db".to_owned(),
+        timeline: 1,
+        slot: "s".to_owned(),
+        slot_generation: 1,
+    };
+    let mut control = Control::first(epoch, Nonce("n".to_owned()), source, Lsn(1));
+    let at = Committed { op: OpId::ZERO, lsn: Lsn(1), ticket };
+    let generation = GenerationId(epoch);
+    control.visible = Some(Visible { at, generation, truncated: Vec::new() });
+    let stored = Generation {
+        id: generation,
+        identity: String::new(),
+        sync_config: String::new(),
+        definitions: Vec::new(),
+        lookups: Vec::new(),
+        lookup_tables: Vec::new(),
+    };
+    storage.put_generation(&stored).await.unwrap();
+    assert_eq!(storage.swap_control(None, &control).await.unwrap(), SwapOutcome::Done);
+    storage
+}
+
+#[tokio::test]
+async fn numbers_of_a_client_count_up_and_are_its_own() {
+    let storage = Embedded::temporary().unwrap();
+    for number in 1..=10 {
+        assert_eq!(next_number(&storage, &client("u1")).await.unwrap(), number);
+    }
+    assert_eq!(next_number(&storage, &client("u2")).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_chosen_number_is_kept_unless_a_greater_one_is_known() {
+    let storage = Embedded::temporary().unwrap();
+    let registered = async |number| register(&storage, &client("u"), number).await.unwrap();
+    assert_eq!(registered(41).await, 41);
+    let ticket = storage.last_ticket().await.unwrap();
+    assert_eq!(registered(3).await, 41);
+    assert_eq!(registered(41).await, 41);
+    assert_eq!(storage.last_ticket().await.unwrap(), ticket, "nothing was requested anew");
+    assert_eq!(registered(42).await, 42);
+    assert_eq!(next_number(&storage, &client("u")).await.unwrap(), 43);
+    assert_eq!(registered(i64::MAX).await, i64::MAX);
+    assert!(next_number(&storage, &client("u")).await.is_err(), "no number is left");
+}
+
+/// Numbers and tickets must rise together, whatever overtakes what: otherwise a number would be
+/// acknowledged for a write that a checkpoint does not contain.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn requests_at_the_same_time_keep_numbers_and_tickets_in_one_order() {
+    let storage = Embedded::temporary().unwrap();
+    let mut seen = BTreeMap::new();
+    for _ in 0..20 {
+        let one = || async {
+            let before = storage.last_ticket().await.unwrap();
+            let number = next_number(&storage, &client("u")).await.unwrap();
+            (number, before)
+        };
+        for (number, before) in futures::future::join_all((0..3).map(|_| one())).await {
+            assert!(seen.insert(number, before).is_none(), "{number} was handed out twice");
+        }
+        let stored = storage.write_requests(&client("u")).await.unwrap().entries;
+        for pair in stored.windows(2) {
+            assert!(pair[0].number < pair[1].number && pair[0].ticket < pair[1].ticket);
+        }
+        for entry in stored {
+            // Taken after the request had begun: a checkpoint that covers it contains the write.
+            assert!(seen.get(&entry.number).is_none_or(|before| entry.ticket > *before));
+        }
+    }
+    assert_eq!(seen.len(), 60);
+}
+
+/// Three requests of one client, whose storage calls take place in the order of `turns`.
+async fn interleaved(turns: Vec<usize>) {
+    let storage = store_covering(Ticket(0)).await;
+    let client = client("u");
+    let turnstiles: Vec<_> = (0..3).map(|_| Arc::new(Turnstile::default())).collect();
+    let request = |turnstile: &Arc<Turnstile>| {
+        let store = Faulty::new(storage.clone(), FaultPlan::default());
+        let store = store.with_turnstile(Arc::clone(turnstile));
+        let client = client.clone();
+        async move { next_number(&store, &client).await.unwrap() }
+    };
+    let requests: Vec<_> = turnstiles.iter().map(request).map(tokio::spawn).collect();
+    for turn in turns {
+        turnstiles[turn].let_one_through();
+        // Its call is done when it waits with the next one, or has ended.
+        while !requests[turn].is_finished() && !turnstiles[turn].is_at_rest() {
+            tokio::task::yield_now().await;
+        }
+    }
+    turnstiles.iter().for_each(|turnstile| turnstile.open());
+    let mut numbers = Vec::new();
+    for request in requests {
+        numbers.push(request.await.unwrap());
+    }
+    numbers.sort_unstable();
+    assert_eq!(numbers, [1, 2, 3]);
+    let stored = storage.write_requests(&client).await.unwrap().entries;
+    assert_eq!(stored.iter().map(|entry| entry.number).collect::<Vec<_>>(), numbers);
+    assert!(stored.is_sorted_by(|a, b| a.ticket < b.ticket), "{stored:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 30, ..ProptestConfig::default() })]
+    #[test]
+    fn numbers_and_tickets_rise_together_in_every_order_of_calls(
+        turns in prop::collection::vec(0..3_usize, 0..16)
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(interleaved(turns));
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_a_checkpoint_overtook_is_announced_once_more() {
+    let storage = store_covering(Ticket(1)).await;
+    // The checkpoint covers ticket 1 before the request is stored: an open stream that looked
+    // then found nothing, and looks again only when the ticket moves.
+    assert_eq!(next_number(&storage, &client("u")).await.unwrap(), 1);
+    let stored = storage.write_requests(&client("u")).await.unwrap().entries;
+    assert_eq!(stored[0].ticket, Ticket(1));
+    assert_eq!(storage.last_ticket().await.unwrap(), Ticket(2));
+    // The next one is not covered yet: nothing more to do.
+    assert_eq!(next_number(&storage, &client("u")).await.unwrap(), 2);
+    assert_eq!(storage.last_ticket().await.unwrap(), Ticket(3));
+}

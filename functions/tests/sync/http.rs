@@ -1,0 +1,140 @@
+//! Replies that are no streams.
+
+use serde_json::{Value, json};
+use tidewater_storage::{Embedded, Fault, FaultPlan, Faulty, Method};
+
+use crate::server::{Server, settings, token, token_with, unix_now};
+use crate::worker::{Worker, put};
+use crate::{CONFIG, deployment};
+
+fn error(body: &Value) -> (String, u64) {
+    let error = &body["error"];
+    let members: Vec<_> = error.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(members, ["name", "code", "status", "description"]);
+    (error["code"].as_str().unwrap().to_owned(), error["status"].as_u64().unwrap())
+}
+
+#[tokio::test]
+async fn every_path_that_needs_a_token_refuses_alike() {
+    let (_worker, server) = deployment().await;
+    let now = unix_now();
+    let claims = |change: Value| {
+        let mut claims = json!({ "sub": "u1", "iat": now, "exp": now + 60, "aud": "app" });
+        claims.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        token_with(&claims)
+    };
+    let cases = [
+        ("garbage".to_owned(), "PSYNC_S2101"),
+        (claims(json!({ "exp": (now + 60).to_string() })), "PSYNC_S2101"),
+        (claims(json!({ "iat": now - 600, "exp": now - 500 })), "PSYNC_S2103"),
+        (claims(json!({ "exp": now + 90_000 })), "PSYNC_S2104"),
+        (claims(json!({ "aud": "other" })), "PSYNC_S2105"),
+    ];
+    for (token, code) in cases {
+        let (status, body) = server.refusal(&token, "{}").await;
+        assert_eq!((status.as_u16(), error(&body)), (401, (code.to_owned(), 401)));
+        let (status, body) = server.get("/write-checkpoint2.json", Some(&token)).await;
+        assert_eq!((status.as_u16(), error(&body)), (401, (code.to_owned(), 401)));
+        let reply = server.post("/sync/checkpoint-request", &token, "{").await;
+        assert_eq!(reply.status().as_u16(), 401, "the token is checked before the body is read");
+        let text = body.to_string();
+        assert!(
+            !text.contains("k1") && !text.contains(&now.to_string()) && !text.contains(&token),
+            "{text}"
+        );
+    }
+    let (status, body) = server.get("/write-checkpoint2.json", None).await;
+    assert_eq!((status.as_u16(), error(&body)), (401, ("PSYNC_S2106".to_owned(), 401)));
+}
+
+#[tokio::test]
+async fn a_wrong_body_is_answered_with_the_field() {
+    let (mut worker, server) = deployment().await;
+    worker.publish().await;
+    let token = token("u1");
+    let cases = [
+        ("{bad", "not valid JSON"),
+        ("", "not valid JSON"),
+        ("{} x", "not valid JSON"),
+        ("[]", "must be an object"),
+        ("  5", "must be an object"),
+        (r#"{"buckets":"x"}"#, "\"buckets\""),
+        (r#"{"buckets":[{"name":"a","after":"1"},{"name":"a","after":5}]}"#, "buckets[1].after"),
+        (r#"{"buckets":[{"name":"a","after":"-1"}]}"#, "buckets[0].after"),
+        (r#"{"buckets":[{"name":"a"}]}"#, "buckets[0]"),
+        (r#"{"parameters":"secret"}"#, "parameters"),
+        (
+            r#"{"streams":{"subscriptions":[{"stream":"own","override_priority":4}]}}"#,
+            "streams.subscriptions[0].override_priority",
+        ),
+    ];
+    for (body, field) in cases {
+        let (status, reply) = server.refusal(&token, body).await;
+        assert_eq!((status.as_u16(), error(&reply)), (400, ("PSYNC_S2001".to_owned(), 400)));
+        let text = reply["error"]["description"].as_str().unwrap();
+        assert!(text.contains(field), "{body}: {text}");
+        assert!(!text.contains("secret"), "{text}");
+    }
+    let deep = format!("{{\"parameters\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+    assert_eq!(server.refusal(&token, deep).await.0.as_u16(), 400);
+    let large = format!("{{\"parameters\":{{\"a\":\"{}\"}}}}", "x".repeat(3 << 20));
+    let (status, reply) = server.refusal(&token, large).await;
+    assert_eq!((status.as_u16(), error(&reply)), (413, ("PSYNC_S2001".to_owned(), 413)));
+    let long_id = json!({ "client_id": "c".repeat(300) }).to_string();
+    assert_eq!(server.refusal(&token, long_id).await.0.as_u16(), 400);
+}
+
+#[tokio::test]
+async fn an_unknown_path_or_method_is_a_404() {
+    let (_worker, server) = deployment().await;
+    for path in ["/", "/nothing", "/sync/stream", "/sync", "/write-checkpoint.json?client_id=c"] {
+        let (status, body) = server.get(path, Some(&token("u1"))).await;
+        assert_eq!((status.as_u16(), error(&body)), (404, ("PSYNC_S2002".to_owned(), 404)));
+    }
+}
+
+#[tokio::test]
+async fn probes_tell_whether_a_checkpoint_is_visible() {
+    let (mut worker, server) = deployment().await;
+    for path in ["/probes/startup", "/probes/liveness"] {
+        assert_eq!(server.get(path, None).await.0.as_u16(), 200);
+    }
+    let (status, body) = server.get("/probes/readiness", None).await;
+    assert_eq!((status.as_u16(), body), (400, json!({ "started": true, "ready": false })));
+    worker.publish().await;
+    let (status, body) = server.get("/probes/readiness", None).await;
+    assert_eq!((status.as_u16(), body), (200, json!({ "started": true, "ready": true })));
+}
+
+#[tokio::test]
+async fn browsers_of_any_origin_may_call() {
+    let (_worker, server) = deployment().await;
+    let reply = server.options("/sync/stream", "https://app.example").await;
+    assert_eq!(reply.status().as_u16(), 200);
+    let header = |name: &str| reply.headers()[name].to_str().unwrap().to_ascii_lowercase();
+    assert_eq!(header("access-control-allow-origin"), "*");
+    assert_eq!(header("access-control-max-age"), "3600");
+    assert!(header("access-control-allow-methods").contains("post"));
+    for name in ["content-type", "authorization", "user-agent", "x-user-agent"] {
+        assert!(header("access-control-allow-headers").contains(name), "{name}");
+    }
+    let reply = server.post("/nothing", "x", "").await;
+    assert_eq!(reply.headers()["access-control-allow-origin"], "*", "errors are readable too");
+    assert_eq!(reply.headers()["access-control-expose-headers"], "content-type");
+}
+
+#[tokio::test]
+async fn a_failing_store_is_a_500_that_tells_nothing() {
+    let mut worker = Worker::start(Embedded::temporary().unwrap(), CONFIG).await;
+    worker.commit(&[put("everyone", "[]", "n1", "one")]).await;
+    for method in [Method::Control, Method::Generation, Method::Buckets, Method::LookupRows] {
+        let plan = FaultPlan::default().with(method, 1, Fault::Fail);
+        let server = Server::start(Faulty::new(worker.storage.clone(), plan), settings()).await;
+        let (status, body) = server.refusal(&token("u1"), "{}").await;
+        assert_eq!((status.as_u16(), error(&body)), (500, ("PSYNC_S2001".to_owned(), 500)));
+        let text = body["error"]["description"].as_str().unwrap();
+        assert_eq!(text, "Something went wrong on the server");
+        // It was that one call: the next request is served.
+        crate::client::Device::default().sync(&server, &token("u1")).await;
+    }
+}

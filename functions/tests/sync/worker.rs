@@ -1,0 +1,235 @@
+//! Plays the ingest worker: writes through the ports what a real one would.
+
+use std::collections::BTreeMap;
+
+use tidewater_protocol::{Body, OpId, Operation, RowKey};
+use tidewater_storage::{
+    Batch, BucketKey, Cell, CellKey, CellStore, CellWrite, Committed, Control, ControlStore,
+    Embedded, Generation, GenerationId, Head, LookupKey, Lsn, Nonce, SegmentWriter, SourceIdentity,
+    SwapOutcome, Tag, Ticket, Truncation, Version, WriteContext,
+};
+use tidewater_sync_config::SyncConfig;
+
+/// One change of what is stored.
+#[derive(Clone, Debug)]
+pub(crate) enum Change {
+    /// Bucket (readable name, parameters), row id, data.
+    Put(&'static str, String, String, String),
+    Remove(&'static str, String, String),
+    /// Lookup, question, source row, answer.
+    Answer(usize, String, String, Option<String>),
+}
+
+pub(crate) fn put(bucket: &'static str, params: &str, id: &str, text: &str) -> Change {
+    let data = serde_json::json!({ "id": id, "text": text }).to_string();
+    Change::Put(bucket, params.to_owned(), id.to_owned(), data)
+}
+
+pub(crate) fn remove(bucket: &'static str, params: &str, id: &str) -> Change {
+    Change::Remove(bucket, params.to_owned(), id.to_owned())
+}
+
+pub(crate) fn answer(question: &str, source: &str, answer: Option<&str>) -> Change {
+    Change::Answer(0, question.to_owned(), source.to_owned(), answer.map(str::to_owned))
+}
+
+pub(crate) struct Worker {
+    pub(crate) storage: Embedded,
+    pub(crate) control: Control,
+    pub(crate) config: SyncConfig,
+    pub(crate) generation: Generation,
+    sequence: u64,
+}
+
+impl Worker {
+    /// Begins a deployment with a sync config. Nothing is visible yet.
+    pub(crate) async fn start(storage: Embedded, yaml: &str) -> Self {
+        let epoch = tidewater_protocol::Epoch::new(1).unwrap();
+        let source = SourceIdentity {
+            system_id: "1".to_owned(),
+            database: "app".to_owned(),
+            timeline: 1,
+            slot: "tidewater".to_owned(),
+            slot_generation: 1,
+        };
+        let control = Control::first(epoch, Nonce("1".to_owned()), source, Lsn(1));
+        let (config, generation) = compiled(yaml, GenerationId(epoch));
+        storage.put_generation(&generation).await.unwrap();
+        assert_eq!(storage.swap_control(None, &control).await.unwrap(), SwapOutcome::Done);
+        Self { storage, control, config, generation, sequence: 0 }
+    }
+
+    /// Ends this run without a commit of what it flushed, and begins another.
+    pub(crate) async fn crash(&mut self) {
+        let (next, archived) = self.control.taken_over(Nonce("next".to_owned())).unwrap();
+        self.storage.archive_epochs(&archived).await.unwrap();
+        self.swap(next).await;
+        self.sequence = 0;
+    }
+
+    /// Serves another config from now on.
+    pub(crate) async fn deploy(&mut self, yaml: &str) {
+        let (next, _) = self.control.taken_over(Nonce("deploy".to_owned())).unwrap();
+        let id = GenerationId(next.epoch);
+        (self.config, self.generation) = compiled(yaml, id);
+        self.storage.put_generation(&self.generation).await.unwrap();
+        self.swap(Control { generation: id, ..next }).await;
+        self.sequence = 0;
+    }
+
+    pub(crate) fn next_op(&mut self) -> OpId {
+        self.sequence += 1;
+        OpId::new(self.control.epoch, self.sequence)
+    }
+
+    pub(crate) fn key(&self, bucket: &str, params: &str) -> BucketKey {
+        BucketKey::new(&self.generation.definitions[self.definition(bucket)], params)
+    }
+
+    /// A bucket's name on the wire.
+    pub(crate) fn name(&self, bucket: &str, params: &str) -> String {
+        let name = &self.config.definitions()[self.definition(bucket)].name;
+        format!("{name}.{}", self.key(bucket, params))
+    }
+
+    fn definition(&self, bucket: &str) -> usize {
+        let mut all = self.config.definitions().iter();
+        let found = all.position(|d| d.name == bucket || d.name.starts_with(&format!("{bucket}|")));
+        found.unwrap_or_else(|| panic!("no definition {bucket}"))
+    }
+
+    /// Stores changes above the committed op id, as one segment for each bucket.
+    pub(crate) async fn flush(&mut self, changes: &[Change]) {
+        let mut runs: BTreeMap<BucketKey, SegmentWriter> = BTreeMap::new();
+        let mut batch = Batch::default();
+        for change in changes {
+            let op_id = self.next_op();
+            let (bucket, body) = match change {
+                Change::Put(bucket, params, id, data) => {
+                    let row = RowKey::new("rows", id, id);
+                    (self.key(bucket, params), Body::Put { row, data: data.into() })
+                }
+                Change::Remove(bucket, params, id) => {
+                    (self.key(bucket, params), Body::Remove { row: RowKey::new("rows", id, id) })
+                }
+                Change::Answer(lookup, question, source, output) => {
+                    let tag = &self.generation.lookups[*lookup];
+                    let key =
+                        CellKey::Lookup(LookupKey::new(tag, question), source.as_str().into());
+                    let value = output.clone().map(bytes::Bytes::from);
+                    batch.cells.push(self.cell(key, Version { op: op_id, value }).await);
+                    continue;
+                }
+            };
+            let checksum = body.checksum().unwrap();
+            runs.entry(bucket).or_default().push(&Operation { op_id, checksum, body });
+        }
+        for (bucket, run) in runs {
+            let key = CellKey::Bucket(bucket.clone());
+            let mut head = self.head(&key).await;
+            let segment = run.finish(bucket.clone(), head.last, head.sum);
+            head.last = segment.last;
+            head.sum += segment.sum;
+            head.count += segment.count;
+            let version = Version { op: head.last, value: Some(head.encode()) };
+            batch.cells.push(self.cell(key, version).await);
+            batch.registry.push(bucket);
+            batch.segments.push(segment);
+        }
+        assert_eq!(self.storage.write(&batch).await.unwrap(), []);
+    }
+
+    /// Commits what was flushed; readers follow.
+    pub(crate) async fn publish(&mut self) {
+        let ticket = self.control.committed.ticket;
+        self.advance(ticket, self.control.truncated.clone(), None).await;
+    }
+
+    /// Commits what was flushed; readers stay where they are.
+    pub(crate) async fn commit_held(&mut self) {
+        let gate = Some(Lsn(u64::MAX));
+        let ticket = self.control.committed.ticket;
+        self.advance(ticket, self.control.truncated.clone(), gate).await;
+    }
+
+    /// Stores changes and publishes them as one checkpoint.
+    pub(crate) async fn commit(&mut self, changes: &[Change]) -> OpId {
+        self.flush(changes).await;
+        self.publish().await;
+        self.control.committed.op
+    }
+
+    /// Publishes a checkpoint that covers the write-checkpoint tickets up to one.
+    pub(crate) async fn cover(&mut self, ticket: Ticket) {
+        self.advance(ticket, self.control.truncated.clone(), None).await;
+    }
+
+    /// Empties a table, as far as lookups go.
+    pub(crate) async fn truncate(&mut self, table: u16) {
+        let op = self.next_op();
+        let ticket = self.control.committed.ticket;
+        self.advance(ticket, vec![Truncation { table, op }], None).await;
+    }
+
+    async fn advance(&mut self, ticket: Ticket, truncated: Vec<Truncation>, gate: Option<Lsn>) {
+        let former = self.control.committed;
+        let last = OpId::new(self.control.epoch, self.sequence);
+        let op = if self.sequence > 0 { last.max(former.op) } else { former.op };
+        let lsn = Lsn(former.lsn.0 + 1);
+        let committed = Committed { op, lsn, ticket };
+        self.swap(self.control.advanced(committed, truncated, gate)).await;
+    }
+
+    async fn swap(&mut self, next: Control) {
+        let expected = Some(self.control.revision);
+        let outcome = self.storage.swap_control(expected, &next).await.unwrap();
+        assert_eq!(outcome, SwapOutcome::Done);
+        self.control = next;
+    }
+
+    async fn stored(&self, key: &CellKey) -> Option<Cell> {
+        let mut cells = self.storage.cells(std::slice::from_ref(key)).await.unwrap();
+        cells.remove(0)
+    }
+
+    async fn limits(&self) -> tidewater_storage::Limits {
+        self.control.limits(&self.storage.archived_epochs().await.unwrap())
+    }
+
+    async fn head(&self, key: &CellKey) -> Head {
+        let (cell, limits) = (self.stored(key).await, self.limits().await);
+        let own = cell.as_ref().and_then(|cell| cell.own(&limits));
+        let value = own.and_then(|version| version.value.as_ref());
+        value.map_or(Head::default(), |value| Head::decode(value).unwrap())
+    }
+
+    async fn cell(&self, key: CellKey, version: Version) -> CellWrite {
+        let (stored, limits) = (self.stored(&key).await, self.limits().await);
+        let visible = self.control.visible.as_ref().map(|visible| visible.at.op);
+        let context = WriteContext { limits: &limits, visible, recent: &[] };
+        let cell = Cell::written(stored.as_ref(), version, &context);
+        CellWrite { known_top: stored.as_ref().map(Cell::top), key, cell }
+    }
+}
+
+fn compiled(yaml: &str, id: GenerationId) -> (SyncConfig, Generation) {
+    let config = SyncConfig::compile(yaml).unwrap_or_else(|errors| panic!("{errors:?}"));
+    // Another tag for each definition and lookup of each generation.
+    let mut bits = id.0.number() * 1_000;
+    let mut tags = |count: usize| {
+        let mut tag = || {
+            bits += 1;
+            Tag::from_bits(bits)
+        };
+        (0..count).map(|_| tag()).collect::<Vec<_>>()
+    };
+    let generation = Generation {
+        id,
+        identity: String::new(),
+        sync_config: yaml.to_owned(),
+        definitions: tags(config.definitions().len()),
+        lookups: tags(config.lookups().len()),
+        lookup_tables: config.lookups().iter().map(|l| u16::try_from(l.table).unwrap()).collect(),
+    };
+    (config, generation)
+}
