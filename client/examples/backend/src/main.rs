@@ -1,0 +1,108 @@
+//! An example of the part of the system that is yours: the backend which takes your users' writes.
+//!
+//! Tidewater never writes to your database. A client sends each local transaction to a backend like
+//! this one, which decides about it: copy it, and put your own rules where it says so.
+//!
+//! `POST /upload` with `Authorization: Bearer <JWT>` and one local transaction as JSON:
+//! `{"client_id", "transaction_id", "operations": [{"op", "table", "id", "data"}]}`. The answer is
+//! 200 `{"outcome": "applied"}`, or 4xx `{"outcome": "rejected", "reason"}` for what will never be
+//! applied. 401, 429 and 5xx are no verdict: the client sends the transaction again.
+
+mod auth;
+mod tables;
+mod upload;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::post;
+use axum::{Json, Router};
+use clap::Parser;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use auth::Keys;
+use upload::{Transaction, Uploads, Verdict};
+
+/// Larger transactions are rejected with 413.
+const BODY_BYTES_MAX: usize = 10 << 20;
+
+/// Example backend: applies uploads to PostgreSQL, each once
+#[derive(Debug, Parser)]
+struct Args {
+    /// PostgreSQL; without TLS, so for a local database or a private network
+    #[arg(long, env = "TIDEWATER_DATABASE_URL", hide_env_values = true)]
+    database_url: String,
+    /// Address to listen on; port 0 takes a free one
+    #[arg(long, env = "TIDEWATER_LISTEN", default_value = "127.0.0.1:3000")]
+    listen: String,
+    /// JWK Set file with the keys of your users' tokens: the same as the sync API's
+    #[arg(long, env = "TIDEWATER_JWKS")]
+    jwks: PathBuf,
+    /// Accepted `aud` of a token; may be repeated
+    #[arg(long, env = "TIDEWATER_AUDIENCE", value_delimiter = ',', required = true)]
+    audience: Vec<String>,
+    /// Table that users may write to; may be repeated
+    #[arg(long, env = "TIDEWATER_TABLE", value_delimiter = ',', required = true)]
+    table: Vec<String>,
+}
+
+struct App {
+    keys: Keys,
+    uploads: Uploads,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    let args = Args::parse();
+    let keys = Keys::read(&args.jwks, &args.audience)?;
+    let uploads = Uploads::connect(&args.database_url, &args.table).await?;
+    let app = Router::new()
+        .route("/upload", post(upload))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(Arc::new(App { keys, uploads }));
+    let listener = TcpListener::bind(&args.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", args.listen))?;
+    writeln!(std::io::stdout(), "listening on http://{}", listener.local_addr()?)?;
+    axum::serve(listener, app).await.context("the server stopped")
+}
+
+async fn upload(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Result<Json<Transaction>, JsonRejection>,
+) -> (StatusCode, Json<Value>) {
+    // The token comes first: who has none learns nothing about the body.
+    let Some(user_id) = app.keys.user_of(&headers) else {
+        return (StatusCode::UNAUTHORIZED, Json(json!({ "reason": "no valid token" })));
+    };
+    let verdict = match body {
+        Ok(Json(transaction)) => app.uploads.apply(&user_id, &transaction).await,
+        Err(rejection) => {
+            let reason = rejection.body_text();
+            return (rejection.status(), Json(json!({ "outcome": "rejected", "reason": reason })));
+        }
+    };
+    match verdict {
+        Ok(Verdict::Applied) => (StatusCode::OK, Json(json!({ "outcome": "applied" }))),
+        Ok(Verdict::Rejected(reason)) => {
+            let body = json!({ "outcome": "rejected", "reason": reason });
+            (StatusCode::UNPROCESSABLE_ENTITY, Json(body))
+        }
+        Ok(Verdict::Reused) => {
+            let reason = "another transaction was sent under this number before";
+            (StatusCode::CONFLICT, Json(json!({ "outcome": "rejected", "reason": reason })))
+        }
+        Err(error) => {
+            tracing::error!(error = %format!("{error:#}"), "upload failed");
+            (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "reason": "try again" })))
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Applies one transaction, once.
+
+use anyhow::{Context, anyhow};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use tokio::sync::Mutex;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, NoTls};
+
+use crate::tables::{Statement, Tables};
+
+const OPERATIONS_MAX: usize = 10_000;
+
+/// One row for each transaction ever sent, so that sending it again has no second effect. Rows may
+/// be deleted once no device can still hold the transaction in its queue.
+const TABLE: &str = "CREATE TABLE IF NOT EXISTS tidewater_uploads (
+    user_id text NOT NULL,
+    client_id text NOT NULL,
+    tx_id bigint NOT NULL,
+    operations_hash text NOT NULL,
+    rejected text,
+    received_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (user_id, client_id, tx_id)
+)";
+
+/// A local transaction of a client. The user is part of its key, so that nobody can take another
+/// user's numbers.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Transaction {
+    client_id: String,
+    transaction_id: i64,
+    operations: Vec<Operation>,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+struct Operation {
+    op: Op,
+    table: String,
+    id: String,
+    #[serde(default)]
+    data: Map<String, Value>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+enum Op {
+    Put,
+    Patch,
+    Delete,
+}
+
+/// What became of a transaction, now or when it was first sent.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Applied,
+    Rejected(String),
+    /// Its number was used for other operations before.
+    Reused,
+}
+
+/// One connection: enough for an example. Put a pool here.
+pub(crate) struct Uploads {
+    database_url: String,
+    client: Mutex<Client>,
+    tables: Tables,
+}
+
+/// Why an operation did not work.
+enum Refusal {
+    /// It never will.
+    Final(String),
+    /// The database is not able to, now.
+    Temporary(anyhow::Error),
+}
+
+impl Uploads {
+    pub(crate) async fn connect(database_url: &str, tables: &[String]) -> anyhow::Result<Self> {
+        let client = connect(database_url).await?;
+        client.batch_execute(TABLE).await.context("cannot make tidewater_uploads")?;
+        let tables = Tables::read(&client, tables).await?;
+        Ok(Self { database_url: database_url.to_owned(), client: Mutex::new(client), tables })
+    }
+
+    pub(crate) async fn apply(
+        &self,
+        user_id: &str,
+        upload: &Transaction,
+    ) -> anyhow::Result<Verdict> {
+        let operations = serde_json::to_string(&upload.operations)?;
+        let mut client = self.client.lock().await;
+        if client.is_closed() {
+            *client = connect(&self.database_url).await?;
+        }
+        let tx = client.transaction().await?;
+        // Row-level security policies and triggers can ask for it: that is the place for your
+        // rules about who may write which row.
+        tx.execute("SELECT set_config('app.user_id', $1, true)", &[&user_id]).await?;
+        // Takes the number, and waits here while another request with the same one is at work.
+        let taken = "INSERT INTO tidewater_uploads (user_id, client_id, tx_id, operations_hash) \
+                     VALUES ($1, $2, $3, md5($4)) ON CONFLICT DO NOTHING";
+        let key: [&(dyn ToSql + Sync); 4] =
+            [&user_id, &upload.client_id, &upload.transaction_id, &operations];
+        if tx.execute(taken, &key).await? == 0 {
+            let known = "SELECT operations_hash = md5($4), rejected FROM tidewater_uploads \
+                         WHERE user_id = $1 AND client_id = $2 AND tx_id = $3";
+            let row = tx.query_one(known, &key).await?;
+            return Ok(match (row.get(0), row.get::<_, Option<String>>(1)) {
+                (false, _) => Verdict::Reused,
+                (true, None) => Verdict::Applied,
+                (true, Some(reason)) => Verdict::Rejected(reason),
+            });
+        }
+        tx.batch_execute("SAVEPOINT operations").await?;
+        let verdict = match self.carry_out(&tx, upload).await {
+            Ok(()) => Verdict::Applied,
+            Err(Refusal::Temporary(error)) => return Err(error),
+            Err(Refusal::Final(reason)) => {
+                tx.batch_execute("ROLLBACK TO SAVEPOINT operations").await?;
+                let note = "UPDATE tidewater_uploads SET rejected = $4 \
+                            WHERE user_id = $1 AND client_id = $2 AND tx_id = $3";
+                tx.execute(note, &[key[0], key[1], key[2], &reason]).await?;
+                Verdict::Rejected(reason)
+            }
+        };
+        tx.commit().await?;
+        Ok(verdict)
+    }
+
+    async fn carry_out(
+        &self,
+        tx: &tokio_postgres::Transaction<'_>,
+        upload: &Transaction,
+    ) -> Result<(), Refusal> {
+        if upload.operations.len() > OPERATIONS_MAX {
+            return Err(Refusal::Final(format!("more than {OPERATIONS_MAX} operations")));
+        }
+        for operation in &upload.operations {
+            let Operation { op, table, id, data } = operation;
+            let statement = match op {
+                Op::Put => self.tables.put(table, id, data).map(Some),
+                Op::Patch => self.tables.patch(table, id, data),
+                Op::Delete => self.tables.delete(table, id).map(Some),
+            };
+            let Some(statement) = statement.map_err(Refusal::Final)? else { continue };
+            let rows = execute(tx, &statement).await?;
+            if rows == 0 && matches!(op, Op::Patch) {
+                // Somebody deleted it meanwhile. Your app may prefer to ignore that.
+                return Err(Refusal::Final(format!("there is no row '{id}' in '{table}'")));
+            }
+        }
+        // Deferred constraints are part of the verdict, too.
+        tx.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await.map_err(refusal)
+    }
+}
+
+async fn execute(
+    tx: &tokio_postgres::Transaction<'_>,
+    (sql, texts): &Statement,
+) -> Result<u64, Refusal> {
+    let parameters: Vec<_> = texts.iter().map(|text| text as &(dyn ToSql + Sync)).collect();
+    tx.execute(sql, &parameters).await.map_err(refusal)
+}
+
+/// What the data or a rule of the database forbids is final; anything else may pass.
+fn refusal(error: tokio_postgres::Error) -> Refusal {
+    let Some(cause) = error.as_db_error() else { return Refusal::Temporary(error.into()) };
+    let code = cause.code();
+    let is_final = code.code().starts_with("22") // Malformed value.
+        || code.code().starts_with("23") // Constraint.
+        || code.code().starts_with("44") // Check option of a view.
+        || *code == SqlState::INSUFFICIENT_PRIVILEGE // Row-level security.
+        || *code == SqlState::RAISE_EXCEPTION;
+    if is_final {
+        Refusal::Final(cause.message().to_owned())
+    } else {
+        Refusal::Temporary(anyhow!(error))
+    }
+}
+
+async fn connect(database_url: &str) -> anyhow::Result<Client> {
+    let (client, connection) = tokio_postgres::connect(database_url, NoTls)
+        .await
+        .context("cannot connect to PostgreSQL")?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::warn!(%error, "lost PostgreSQL");
+        }
+    });
+    Ok(client)
+}

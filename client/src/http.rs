@@ -1,0 +1,240 @@
+//! Requests to the sync API.
+
+use std::io::BufRead;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures::StreamExt;
+use reqwest::header::{ACCEPT, AUTHORIZATION, RETRY_AFTER};
+use reqwest::{Response, StatusCode, Url};
+use serde::Deserialize;
+use tidewater_protocol::{OpId, StreamRequest};
+
+use crate::core::{Closed, RequestFailed};
+use crate::error::ClientError;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// For requests that are answered at once.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// The server says something every 20 s; a stream silent for longer than this is dead.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// Longest line taken. A server sends a few MB in one; a single row may have 15 MB.
+const LINE_BYTES_MAX: usize = 128 << 20;
+/// As much of an error's body as is read and kept.
+const ERROR_BYTES_MAX: usize = 16 << 10;
+
+pub(crate) fn client() -> Result<reqwest::Client, ClientError> {
+    reqwest::Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .user_agent(concat!("tidewater-client/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(ClientError::Http)
+}
+
+/// Where the sync API is.
+#[derive(Clone, Debug)]
+pub(crate) struct Endpoint {
+    stream: Url,
+    write_checkpoint: Url,
+}
+
+impl Endpoint {
+    pub(crate) fn new(endpoint: &str) -> Result<Self, ClientError> {
+        let base = endpoint.trim_end_matches('/');
+        let url = |path: &str| {
+            Url::parse(&format!("{base}/{path}"))
+                .map_err(|error| ClientError::Endpoint(format!("{endpoint} ({error})")))
+        };
+        Ok(Self { stream: url("sync/stream")?, write_checkpoint: url("write-checkpoint2.json")? })
+    }
+}
+
+/// An open stream, taken apart into lines.
+pub(crate) struct Lines {
+    response: futures::stream::BoxStream<'static, reqwest::Result<Bytes>>,
+    buffer: BytesMut,
+    /// How much of the buffer is known to hold no line end.
+    searched: usize,
+}
+
+pub(crate) async fn open(
+    client: &reqwest::Client,
+    endpoint: &Endpoint,
+    token: &str,
+    request: &StreamRequest,
+) -> Result<Lines, RequestFailed> {
+    let sent = client
+        .post(endpoint.stream.clone())
+        .header(AUTHORIZATION, format!("Token {token}"))
+        .header(ACCEPT, "application/x-ndjson")
+        .json(request)
+        .send();
+    let response = tokio::time::timeout(SILENCE_MAX, sent)
+        .await
+        .map_err(|_| unanswered("the server does not answer".to_owned()))?
+        .map_err(|error| unanswered(chain(&error)))?;
+    if response.status() != StatusCode::OK {
+        return Err(refusal(response).await);
+    }
+    let response = response.bytes_stream().boxed();
+    Ok(Lines { response, buffer: BytesMut::new(), searched: 0 })
+}
+
+impl Lines {
+    /// The next line, without its end.
+    pub(crate) async fn next(&mut self) -> Result<Bytes, Closed> {
+        loop {
+            if let Some(end) = line_end(&self.buffer[self.searched..]) {
+                let line = self.buffer.split_to(self.searched + end);
+                self.buffer.advance(1);
+                self.searched = 0;
+                return Ok(line.freeze());
+            }
+            self.searched = self.buffer.len();
+            if self.searched > LINE_BYTES_MAX {
+                return Err(Closed::Broken(format!("a line of more than {LINE_BYTES_MAX} bytes")));
+            }
+            let chunk = tokio::time::timeout(SILENCE_MAX, self.response.next())
+                .await
+                .map_err(|_| Closed::Broken("the server has fallen silent".to_owned()))?;
+            match chunk {
+                Some(Ok(chunk)) => self.buffer.extend_from_slice(&chunk),
+                Some(Err(error)) => return Err(Closed::Broken(chain(&error))),
+                // A line that was cut off was never sent: its operations come again.
+                None => return Err(Closed::Ended),
+            }
+        }
+    }
+}
+
+/// Where the first newline is. The standard library's search is many times faster than a loop.
+fn line_end(mut bytes: &[u8]) -> Option<usize> {
+    let all = bytes;
+    let read = bytes.skip_until(b'\n').ok()?;
+    all[..read].ends_with(b"\n").then(|| read - 1)
+}
+
+#[derive(Deserialize)]
+struct WriteCheckpointReply {
+    data: WriteCheckpoint,
+}
+
+#[derive(Deserialize)]
+struct WriteCheckpoint {
+    write_checkpoint: OpId,
+}
+
+/// Asks for a number which a checkpoint will carry that contains all acknowledged uploads.
+pub(crate) async fn write_checkpoint(
+    client: &reqwest::Client,
+    endpoint: &Endpoint,
+    token: &str,
+    client_id: &str,
+) -> Result<OpId, RequestFailed> {
+    let response = client
+        .get(endpoint.write_checkpoint.clone())
+        .query(&[("client_id", client_id)])
+        .header(AUTHORIZATION, format!("Token {token}"))
+        .timeout(REQUEST_TIMEOUT)
+        .send()
+        .await
+        .map_err(|error| unanswered(chain(&error)))?;
+    if response.status() != StatusCode::OK {
+        return Err(refusal(response).await);
+    }
+    let reply: WriteCheckpointReply =
+        response.json().await.map_err(|error| unanswered(chain(&error)))?;
+    Ok(reply.data.write_checkpoint)
+}
+
+fn unanswered(message: String) -> RequestFailed {
+    RequestFailed { status: None, retry_after: None, message }
+}
+
+async fn refusal(response: Response) -> RequestFailed {
+    let status = response.status();
+    let retry_after = retry_after(&response);
+    let body = error_body(response).await;
+    let message = format!("the server answered {status}: {}", described(&body));
+    RequestFailed { status: Some(status.as_u16()), retry_after, message }
+}
+
+/// The wait that a reply asks for, if it names seconds.
+pub(crate) fn retry_after(response: &Response) -> Option<Duration> {
+    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// The beginning of a reply's body.
+pub(crate) async fn error_body(response: Response) -> String {
+    let mut body = Vec::new();
+    let mut chunks = response.bytes_stream();
+    while body.len() < ERROR_BYTES_MAX
+        && let Ok(Some(Ok(chunk))) = tokio::time::timeout(REQUEST_TIMEOUT, chunks.next()).await
+    {
+        body.extend_from_slice(&chunk[..chunk.len().min(ERROR_BYTES_MAX - body.len())]);
+    }
+    String::from_utf8_lossy(&body).into_owned()
+}
+
+/// What an error's body says: `{"error":{"code","description"}}`, or the text itself.
+fn described(body: &str) -> String {
+    #[derive(Deserialize)]
+    struct Reply {
+        error: Description,
+    }
+    #[derive(Deserialize)]
+    struct Description {
+        code: String,
+        #[serde(default)]
+        description: String,
+    }
+    match serde_json::from_str::<Reply>(body) {
+        Ok(Reply { error }) => format!("{} {}", error.code, error.description),
+        Err(_) => body.chars().take(200).collect(),
+    }
+}
+
+/// An error with its causes, which reqwest keeps apart; without the URL, which may hold secrets.
+pub(crate) fn chain(error: &reqwest::Error) -> String {
+    let mut text = match (error.is_timeout(), error.is_connect()) {
+        (true, _) => "timed out".to_owned(),
+        (false, true) => "cannot connect".to_owned(),
+        (false, false) => "the connection failed".to_owned(),
+    };
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_end_at_newlines() {
+        assert_eq!(line_end(b"ab\ncd\n"), Some(2));
+        assert_eq!(line_end(b"\n"), Some(0));
+        assert_eq!((line_end(b""), line_end(b"ab")), (None, None));
+    }
+
+    #[test]
+    fn an_error_is_named_by_its_code() {
+        let body = r#"{"error":{"code":"PSYNC_S2103","description":"expired","more":1}}"#;
+        assert_eq!(described(body), "PSYNC_S2103 expired");
+        assert_eq!(described("<html>").as_str(), "<html>");
+        assert_eq!(described(&"é".repeat(300)).chars().count(), 200);
+    }
+
+    #[test]
+    fn an_endpoint_may_end_with_a_slash() {
+        for endpoint in ["http://h:1/base", "http://h:1/base/"] {
+            let endpoint = Endpoint::new(endpoint).unwrap();
+            assert_eq!(endpoint.stream.as_str(), "http://h:1/base/sync/stream");
+        }
+        assert!(Endpoint::new("nonsense").is_err());
+    }
+}

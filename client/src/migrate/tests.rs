@@ -1,0 +1,126 @@
+use tempfile::TempDir;
+
+use super::*;
+
+const FIRST: &str = "CREATE TABLE a (id TEXT PRIMARY KEY, n INTEGER, CHECK (n > 0));
+    CREATE INDEX a_n ON a (n);";
+
+/// Takes a fresh file through two schemas.
+fn change(from: &str, to: &str) -> Result<Connection, ClientError> {
+    let mut connection = Connection::open_in_memory().unwrap();
+    assert_eq!(migrate(&mut connection, &Schema::parse(from).unwrap()).unwrap(), 1);
+    migrate(&mut connection, &Schema::parse(to).unwrap()).map(|_| connection)
+}
+
+fn error(to: &str) -> String {
+    change(FIRST, to).unwrap_err().to_string()
+}
+
+fn generation(connection: &Connection) -> i64 {
+    connection.query_row("SELECT schema_generation FROM _tw_state", [], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn the_same_schema_in_other_words_is_no_change() {
+    let same = "-- as before\ncreate table if not exists A_ (id TEXT PRIMARY KEY);";
+    assert!(error(same).contains("table 'a' is no longer in it"));
+    let same = "CREATE  TABLE a (\n id TEXT primary key /* key */, n integer, check(n>0) );
+        CREATE INDEX a_n ON a(n)";
+    assert_eq!(generation(&change(FIRST, same).unwrap()), 1);
+}
+
+#[test]
+fn tables_columns_and_indexes_can_be_added() {
+    let more = "CREATE TABLE a (
+            id TEXT PRIMARY KEY, added TEXT NOT NULL DEFAULT 'x' COLLATE NOCASE, n INTEGER,
+            CHECK (n > 0));
+        CREATE INDEX a_added ON a (added);
+        CREATE TABLE b (id TEXT PRIMARY KEY, a_id TEXT REFERENCES a (id));";
+    let connection = change(FIRST, more).unwrap();
+    assert_eq!(generation(&connection), 2);
+    connection.execute_batch("INSERT INTO a (id, n) VALUES ('1', 2)").unwrap();
+    let captured: String =
+        connection.query_row("SELECT data FROM _tw_queue", [], |row| row.get(0)).unwrap();
+    assert_eq!(captured, r#"{"added":"x","n":2}"#, "the triggers know the new column");
+    let indexes = "SELECT group_concat(name) FROM sqlite_schema \
+                   WHERE type = 'index' AND name LIKE 'a%'";
+    let indexes: String = connection.query_row(indexes, [], |row| row.get(0)).unwrap();
+    assert_eq!(indexes, "a_added", "and the one that the schema dropped is gone");
+}
+
+#[test]
+fn other_changes_are_refused_by_name() {
+    let table = |rest: &str| format!("CREATE TABLE a (id TEXT PRIMARY KEY, {rest}");
+    for (to, expected) in [
+        (String::new(), "table 'a' is no longer in it"),
+        (table("n TEXT, CHECK (n > 0))"), "in table 'a', 'n INTEGER' was changed or taken out"),
+        (table("n INTEGER)"), "in table 'a', 'CHECK (n > 0)' was changed or taken out"),
+        (
+            table("n INTEGER, CHECK (n > 0), UNIQUE (n))"),
+            "in table 'a', the constraint 'UNIQUE (n)' is new: that cannot be added",
+        ),
+        (
+            table("n INTEGER, CHECK (n > 0)) WITHOUT ROWID"),
+            "in table 'a', 'without rowid' stands at the end instead of ''",
+        ),
+        (
+            table("n INTEGER, u TEXT UNIQUE, CHECK (n > 0))"),
+            "in table 'a', the column 'u TEXT UNIQUE' cannot be added",
+        ),
+    ] {
+        let error = error(&to);
+        let expected = format!("the schema cannot be changed: {expected}");
+        assert!(error.starts_with(&expected), "{to}: {error}");
+    }
+}
+
+#[test]
+fn tables_of_the_apps_own_are_not_taken_over() {
+    let dir = TempDir::new().unwrap();
+    let mut connection = Connection::open(dir.path().join("app.db")).unwrap();
+    connection.execute_batch("CREATE TABLE A (x)").unwrap();
+    let error = migrate(&mut connection, &Schema::parse(FIRST).unwrap()).unwrap_err();
+    let expected = "the schema cannot be changed: 'a' exists already and is not a synced table";
+    assert_eq!(error.to_string(), expected);
+    let tables = "SELECT count(*) FROM sqlite_schema WHERE name LIKE '\\_tw%' ESCAPE '\\'";
+    let left: i64 = connection.query_row(tables, [], |row| row.get(0)).unwrap();
+    assert_eq!(left, 0, "a refused schema leaves the file as it was");
+}
+
+#[test]
+fn a_file_of_a_newer_version_is_left_alone() {
+    let dir = TempDir::new().unwrap();
+    let mut connection = Connection::open(dir.path().join("app.db")).unwrap();
+    let schema = Schema::parse(FIRST).unwrap();
+    migrate(&mut connection, &schema).unwrap();
+    connection.execute("UPDATE _tw_state SET format = 2", []).unwrap();
+    let error = migrate(&mut connection, &schema).unwrap_err();
+    assert!(matches!(error, ClientError::NewerFormat(2)), "{error}");
+}
+
+#[test]
+fn a_new_column_has_its_buckets_downloaded_again() {
+    let dir = TempDir::new().unwrap();
+    let mut connection = Connection::open(dir.path().join("app.db")).unwrap();
+    migrate(&mut connection, &Schema::parse(FIRST).unwrap()).unwrap();
+    connection
+        .execute_batch(
+            "INSERT INTO _tw_buckets (id, name, position, sum, has_rows) VALUES
+                 (1, 'with', 9, 9, 1), (2, 'without', 9, 9, 1);
+             INSERT INTO _tw_rows VALUES (1, 'r', 1, '', 5, NULL);",
+        )
+        .unwrap();
+    let more = FIRST.replace("n INTEGER,", "n INTEGER, added TEXT,");
+    migrate(&mut connection, &Schema::parse(&more).unwrap()).unwrap();
+    let positions = "SELECT group_concat(name || position || sum || is_cleared) FROM _tw_buckets";
+    let positions: String = connection.query_row(positions, [], |row| row.get(0)).unwrap();
+    assert_eq!(positions, "with001,without990");
+}
+
+#[test]
+fn client_ids_are_random_uuids() {
+    let (first, second) = (new_client_id(), new_client_id());
+    assert_ne!(first, second);
+    let shape: Vec<_> = first.split('-').map(str::len).collect();
+    assert_eq!((shape, &first[14..15]), (vec![8, 4, 4, 4, 12], "4"));
+}

@@ -1,0 +1,251 @@
+//! The thread that owns a session: events go into the core, its actions into the database and to
+//! the asynchronous half.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidewater_protocol::{Checkpoint, DataLine, OpId, SyncLine};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use crate::apply::{self, Applied, ApplyError};
+use crate::client::{Change, ChangeOrigin, Shared};
+use crate::core::{Action, Apply, Core, Event, LocalBucket};
+use crate::io::{Command, Received};
+use crate::{queue, staging};
+
+/// How often the queue is looked at for writes of other processes, which cannot tell us.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+
+pub(crate) struct Worker {
+    pub(crate) core: Core,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) commands: mpsc::UnboundedSender<Command>,
+    pub(crate) meter: Meter,
+    /// Held as long as this thread lives.
+    pub(crate) _lock: File,
+}
+
+/// What a session has cost so far.
+#[derive(Clone, Debug)]
+pub(crate) struct Meter {
+    started: Instant,
+    pub(crate) connect: Option<Duration>,
+    pub(crate) apply: Duration,
+    pub(crate) bytes: u64,
+    pub(crate) operations: u64,
+    pub(crate) rows: u64,
+    pub(crate) buckets: Vec<String>,
+    pub(crate) checkpoint: OpId,
+}
+
+impl Meter {
+    pub(crate) fn start() -> Self {
+        Self {
+            started: Instant::now(),
+            connect: None,
+            apply: Duration::ZERO,
+            bytes: 0,
+            operations: 0,
+            rows: 0,
+            buckets: Vec::new(),
+            checkpoint: OpId::ZERO,
+        }
+    }
+
+    pub(crate) fn total(&self) -> Duration {
+        self.started.elapsed()
+    }
+}
+
+impl Worker {
+    /// Works until nobody sends events any more.
+    pub(crate) async fn run(
+        mut self,
+        mut events: mpsc::UnboundedReceiver<Event<'static>>,
+        mut received: mpsc::Receiver<Received>,
+    ) -> Meter {
+        let mut look = tokio::time::interval(LOOK_INTERVAL);
+        loop {
+            tokio::select! {
+                biased;
+                event = events.recv() => match event {
+                    Some(event) => self.handle(event),
+                    None => return self.meter,
+                },
+                _ = look.tick() => self.look_at_queue(),
+                Some(received) = received.recv() => self.receive(received),
+            }
+        }
+    }
+
+    fn look_at_queue(&mut self) {
+        self.shared.refresh();
+        if self.shared.status.borrow().queue_length > 0 {
+            self.handle(Event::LocalWrite);
+        }
+    }
+
+    fn receive(&mut self, received: Received) {
+        match received {
+            Received::Opened { connection } => {
+                self.meter.connect.get_or_insert_with(|| self.meter.started.elapsed());
+                self.handle(Event::Opened { connection });
+            }
+            Received::Line { connection, line } if connection == self.core.connection() => {
+                self.meter.bytes += line.len() as u64 + 1;
+                if !line.is_empty() {
+                    self.handle(Event::Line { connection, line: SyncLine::parse(&line) });
+                }
+            }
+            Received::Line { .. } => {}
+            Received::Closed { connection, reason } => {
+                debug!(connection, ?reason, "stream closed");
+                self.handle(Event::Closed { connection, reason });
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event<'_>) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            for action in self.core.on_event(event) {
+                events.extend(self.act(action));
+            }
+        }
+        self.publish_status();
+    }
+
+    /// Carries an action out. What it answers at once is returned, the rest comes as an event.
+    fn act(&mut self, action: Action<'_>) -> Option<Event<'static>> {
+        let command = match action {
+            Action::FetchToken => Command::FetchToken,
+            Action::Open { connection, token, request } => {
+                Command::Open { connection, token, request }
+            }
+            Action::Close => Command::Close,
+            Action::RequestWriteCheckpoint { token, mark } => {
+                Command::WriteCheckpoint { token, mark }
+            }
+            Action::SetTimer { timer, after } => Command::Timer { timer, after },
+            Action::LoadBuckets => return Some(stored(self.load())),
+            Action::Stage { line, bucket } => return failed(self.stage(&line, bucket)),
+            Action::Reset { buckets } => return failed(self.reset(&buckets)),
+            Action::Apply(checkpoint) => return Some(self.apply(&checkpoint)),
+            Action::UploadNext => match self.upload_next() {
+                Ok(command) => command,
+                Err(event) => return Some(event),
+            },
+            Action::FinishUpload { transaction_id, rejected } => {
+                if let Some(rejection) = &rejected {
+                    warn!(transaction_id, reason = rejection.reason, "upload rejected");
+                }
+                let mut writers = self.shared.database.writers();
+                let finished = queue::finish(&mut writers.sync, transaction_id, rejected.as_ref());
+                drop(writers);
+                self.shared.refresh();
+                return finished.err().map(|error| Event::QueueFailed(error.to_string()));
+            }
+            Action::SetGate { mark, write_checkpoint } => {
+                let writers = self.shared.database.writers();
+                let is_set = queue::set_gate(&writers.sync, mark, write_checkpoint);
+                let failed = |error: rusqlite::Error| Event::QueueFailed(error.to_string());
+                return Some(is_set.map_or_else(failed, Event::GateSet));
+            }
+        };
+        // The other half ends with this one.
+        let _ = self.commands.send(command);
+        None
+    }
+
+    fn load(&mut self) -> rusqlite::Result<Event<'static>> {
+        let writers = self.shared.database.writers();
+        staging::load(&writers.sync).map(Event::Loaded)
+    }
+
+    fn stage(&mut self, line: &DataLine<'_>, bucket: LocalBucket) -> rusqlite::Result<()> {
+        let mut writers = self.shared.database.writers();
+        let writers = &mut *writers;
+        let tx = writers.sync.transaction()?;
+        staging::stage(&tx, &mut writers.staging, line, bucket)?;
+        tx.commit()?;
+        self.meter.operations += line.operations.len() as u64;
+        Ok(())
+    }
+
+    fn reset(&mut self, buckets: &[String]) -> rusqlite::Result<()> {
+        let mut writers = self.shared.database.writers();
+        let tx = writers.sync.transaction()?;
+        buckets.iter().try_for_each(|name| staging::reset_named(&tx, name))?;
+        tx.commit()
+    }
+
+    fn apply(&mut self, checkpoint: &Checkpoint) -> Event<'static> {
+        let started = Instant::now();
+        let mut writers = self.shared.database.writers();
+        let writers = &mut *writers;
+        let applied =
+            apply::apply(&mut writers.sync, &writers.plans, writers.generation, checkpoint);
+        self.meter.apply += started.elapsed();
+        match applied {
+            Ok(Applied::Published { tables, rows }) => {
+                self.meter.rows += rows;
+                self.meter.checkpoint = checkpoint.last_op_id;
+                self.meter.buckets =
+                    checkpoint.buckets.iter().map(|bucket| bucket.bucket.clone()).collect();
+                info!(checkpoint = checkpoint.last_op_id.get(), rows, "checkpoint published");
+                self.shared.published();
+                let origin = ChangeOrigin::Checkpoint(checkpoint.last_op_id);
+                self.shared.notify(Change { tables, origin });
+                Event::Applied(Apply::Published(checkpoint.last_op_id))
+            }
+            Ok(Applied::Held) => {
+                let compacted = staging::compact(&writers.sync, &mut writers.staging);
+                stored(compacted.map(|()| Event::Applied(Apply::Held)))
+            }
+            Err(ApplyError::Sqlite(error)) => Event::StoreFailed(error.to_string()),
+            Err(error) => {
+                warn!(%error, "checkpoint refused");
+                Event::Applied(Apply::Refused(error.to_string()))
+            }
+        }
+    }
+
+    fn upload_next(&mut self) -> Result<Command, Event<'static>> {
+        let mut writers = self.shared.database.writers();
+        let failed = |error: rusqlite::Error| Event::QueueFailed(error.to_string());
+        match queue::head(&mut writers.sync).map_err(failed)? {
+            Some(transaction) => Ok(Command::Upload(transaction)),
+            None => {
+                let (gate, mark) = queue::gate(&writers.sync).map_err(failed)?;
+                Err(Event::QueueEmpty { gate, mark })
+            }
+        }
+    }
+
+    fn publish_status(&self) {
+        self.shared.status.send_if_modified(|status| {
+            let before = status.clone();
+            let core = self.core.status();
+            status.connection = core.connection;
+            status.downloading = core.progress;
+            status.uploading = core.uploading;
+            status.checksum_mismatches = core.checksum_mismatches;
+            status.failures_in_a_row = core.failures_in_a_row;
+            status.download_problem = core.download_problem;
+            status.upload_problem = core.upload_problem;
+            *status != before
+        });
+    }
+}
+
+fn stored(result: rusqlite::Result<Event<'static>>) -> Event<'static> {
+    result.unwrap_or_else(|error| Event::StoreFailed(error.to_string()))
+}
+
+fn failed(result: rusqlite::Result<()>) -> Option<Event<'static>> {
+    result.err().map(|error| Event::StoreFailed(error.to_string()))
+}

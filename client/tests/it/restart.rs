@@ -1,0 +1,166 @@
+//! The process is killed (SIGKILL, a real one) at any point and started again.
+//!
+//! The child is this very test program: `child` below does nothing unless it is told to.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use serde_json::json;
+use tempfile::TempDir;
+use tidewater_client::{FixedToken, HttpConnector};
+
+use crate::app::{connect, open, read_rows, rows, until, until_equal, visible};
+use crate::server::{Rows, Server};
+
+const TASK: &str = "TIDEWATER_TEST_TASK";
+
+/// What a child is to do: `sync URL FILE` or `write FILE`.
+#[expect(clippy::disallowed_methods, reason = "how the parent tells the child its task")]
+fn task() -> Option<Vec<String>> {
+    let task = std::env::var(TASK).ok()?;
+    Some(task.split('\n').map(str::to_owned).collect())
+}
+
+/// Not a test by itself: the body of the processes that the other tests kill.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn child() {
+    let Some(task) = task() else { return };
+    let client = open(Path::new(&task[1]));
+    if task[0] == "sync" {
+        let token = Arc::new(FixedToken("t".into()));
+        let backend = HttpConnector::new(&format!("{}/upload", task[2]), token.clone()).unwrap();
+        client.connect(&task[2], token, Some(Arc::new(backend))).unwrap();
+        println!("\nconnected");
+        std::future::pending::<()>().await;
+    }
+    for n in 0_u64.. {
+        client
+            .write(|tx| {
+                let sql = "INSERT INTO todos (id, title) VALUES (?1, 'a'), (?1 || 'b', 'b')";
+                tx.execute(sql, [format!("{}-{n}", task[2])])
+            })
+            .unwrap();
+        println!("\ncommitted {}-{n}", task[2]);
+    }
+}
+
+fn spawn(task: &[&str]) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "restart::child", "--nocapture"])
+        .env(TASK, task.join("\n"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+fn seed() -> SmallRng {
+    let seed = rand::rng().random();
+    println!("seed {seed}");
+    SmallRng::seed_from_u64(seed)
+}
+
+fn kill(mut child: Child) {
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+fn check_file(path: &Path) -> Rows {
+    let db = rusqlite::Connection::open(path).unwrap();
+    let check: String = db.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(check, "ok");
+    read_rows(&db).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_download_shows_the_old_state_or_the_new_and_goes_on() {
+    let (dir, server) = (TempDir::new().unwrap(), Server::start().await);
+    let (path, mut random) = (dir.path().join("app.db"), seed());
+    drop(open(&path));
+    let mut states = vec![Rows::new()];
+    let change = |round: i64| {
+        server.change(|source| {
+            for n in 0..2_000 {
+                let (bucket, id) = (format!("b{}", n % 3), format!("t{}", n % 1_500));
+                let row = json!({"title": format!("{round}"), "done": n, "list_id": null});
+                source.put(&bucket, "todos", &id, &row);
+            }
+            for n in 0..300 {
+                source.remove("b0", "todos", &format!("t{}", 3 * n + 3 * round));
+            }
+        });
+    };
+    let mut kills = 0;
+    for round in 0..3 {
+        change(round);
+        states.push(visible(server.rows()));
+        let mut shown = check_file(&path);
+        let mut patience = 0;
+        while Some(&shown) != states.last() {
+            let mut child = spawn(&["sync", path.to_str().unwrap(), &server.url]);
+            let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+            assert!(output.any(|line| line.unwrap() == "connected"));
+            // Somewhere in the download or the apply; later each time, so that it ends.
+            patience += 80;
+            tokio::time::sleep(Duration::from_millis(random.random_range(0..patience))).await;
+            kill(child);
+            kills += 1;
+            shown = check_file(&path);
+            let is_whole = states[states.len() - 2..].contains(&shown);
+            assert!(is_whole, "mixed state after kill {kills} in round {round}");
+        }
+    }
+    println!("{kills} kills");
+    // And the positions were exact: nothing had to be downloaded twice for a wrong sum.
+    let client = open(&path);
+    connect(&client, &server);
+    until(&client, |status| status.published == 1).await;
+    until_equal(&client, &server).await;
+    assert_eq!(client.status().borrow().checksum_mismatches, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn local_transactions_survive_a_kill_whole_and_take_effect_once() {
+    let (dir, server) = (TempDir::new().unwrap(), Server::start().await);
+    let (path, mut random) = (dir.path().join("app.db"), seed());
+    drop(open(&path));
+    let mut committed = Vec::new();
+    for round in 0..5 {
+        let mut child = spawn(&["write", path.to_str().unwrap(), &round.to_string()]);
+        let output = BufReader::new(child.stdout.take().unwrap()).lines();
+        let wanted = random.random_range(1..40);
+        let mut lines = output.map_while(Result::ok);
+        let told = lines.by_ref().filter(|line| line.starts_with("committed")).take(wanted);
+        committed.extend(told.map(|line| line["committed ".len()..].to_owned()));
+        kill(child);
+        let rest = lines.filter(|line| line.starts_with("committed"));
+        committed.extend(rest.map(|line| line["committed ".len()..].to_owned()));
+        // An uploader is killed at work, too.
+        let uploader = spawn(&["sync", path.to_str().unwrap(), &server.url]);
+        tokio::time::sleep(Duration::from_millis(random.random_range(20..200))).await;
+        kill(uploader);
+    }
+    let client = open(&path);
+    let local = rows(&client)["todos"].clone();
+    for id in &committed {
+        assert!(local.contains_key(id), "{id} was committed and is lost");
+        assert!(local.contains_key(&format!("{id}b")), "half of {id} is lost");
+    }
+    assert_eq!(local.len() % 2, 0);
+    connect(&client, &server);
+    until(&client, |status| status.queue_length == 0 && status.published > 0).await;
+    until_equal(&client, &server).await;
+    assert_eq!(rows(&client)["todos"].len(), local.len());
+    let seen = server.seen();
+    let mut units: Vec<_> = seen.applied.iter().map(|(_, id)| *id).collect();
+    let in_order = units.clone();
+    units.sort_unstable();
+    units.dedup();
+    assert_eq!(units, in_order, "each once and in the order of the commits");
+    assert_eq!(units.len() * 2, local.len());
+}

@@ -1,0 +1,288 @@
+//! Local writes on their way to the backend and back, over real HTTP.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tempfile::TempDir;
+use tidewater_client::rusqlite::params;
+use tidewater_client::{Client, FixedToken, LocalOp, ProblemKind};
+
+use crate::app::{connect, open, rows, until, until_equal};
+use crate::server::Server;
+
+fn insert(client: &Client, id: &str, title: &str) {
+    let sql = "INSERT INTO todos (id, title, done) VALUES (?1, ?2, 0)";
+    client.write(|tx| tx.execute(sql, params![id, title])).unwrap();
+}
+
+fn title(client: &Client, id: &str) -> Option<String> {
+    let rows = rows(client);
+    let title = rows.get("todos")?.get(id)?.get("title")?;
+    Some(title.as_str().unwrap().to_owned())
+}
+
+/// Waits until all is sent, acknowledged and shown.
+async fn until_settled(client: &Client, server: &Server) {
+    until(client, |status| status.queue_length == 0).await;
+    until_equal(client, server).await;
+}
+
+#[tokio::test]
+async fn a_local_transaction_is_one_unit_with_what_changed() {
+    let (dir, server) = (TempDir::new().unwrap(), Server::start().await);
+    server.change(|source| {
+        source.put("mine", "todos", "t1", &json!({"title": "old", "done": 0, "list_id": null}));
+        source.put("mine", "todos", "t2", &json!({"title": "gone", "done": 0, "list_id": null}));
+    });
+    let client = open(&dir.path().join("app.db"));
+    connect(&client, &server);
+    until_equal(&client, &server).await;
+    client
+        .write(|tx| {
+            tx.execute("INSERT INTO lists VALUES ('l1', 'it''s \"new\"')", [])?;
+            tx.execute("UPDATE todos SET done = 1, title = title WHERE id = 't1'", [])?;
+            tx.execute("UPDATE todos SET title = title", [])?;
+            tx.execute("DELETE FROM todos WHERE id = 't2'", [])
+        })
+        .unwrap();
+    client.write(|tx| tx.execute("UPDATE lists SET name = NULL", [])).unwrap();
+    until_settled(&client, &server).await;
+    let seen = server.seen();
+    let sent: Vec<_> = seen
+        .uploads
+        .iter()
+        .map(|unit| {
+            let operations = unit.operations.iter();
+            let operations = operations.map(|o| (o.op, o.id.as_str(), json!(o.data)));
+            (unit.transaction_id, operations.collect::<Vec<_>>())
+        })
+        .collect();
+    let first = vec![
+        (LocalOp::Put, "l1", json!({"name": "it's \"new\""})),
+        (LocalOp::Patch, "t1", json!({"done": 1})),
+        (LocalOp::Delete, "t2", json!({})),
+    ];
+    assert_eq!(sent, [(1, first), (2, vec![(LocalOp::Patch, "l1", json!({"name": null}))])]);
+    assert_eq!(seen.uploads[0].client_id, client.client_id());
+}
+
+#[test]
+fn a_transaction_that_fails_leaves_nothing_behind() {
+    let dir = TempDir::new().unwrap();
+    let client = open(&dir.path().join("app.db"));
+    let failed = client.write(|tx| {
+        tx.execute("INSERT INTO lists VALUES ('l1', 'x')", [])?;
+        tx.execute("INSERT INTO lists VALUES ('l1', 'again')", [])
+    });
+    assert!(failed.is_err());
+    for (sql, message) in [
+        ("UPDATE lists SET id = 'l3' WHERE id = 'l2'", "the id of a synced row cannot change"),
+        ("INSERT INTO lists VALUES (NULL, 'x')", "the id of a synced row must be a text"),
+        ("INSERT INTO lists VALUES (x'00', 'x')", "the id of a synced row must be a text"),
+        ("INSERT INTO lists VALUES ('l4', x'00')", "a synced row cannot hold a blob"),
+        ("UPDATE lists SET name = x'00'", "a synced row cannot hold a blob"),
+    ] {
+        let failed = client.write(|tx| {
+            tx.execute("INSERT INTO lists VALUES ('l2', 'x')", [])?;
+            tx.execute(sql, [])
+        });
+        let error = failed.unwrap_err();
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert_eq!(cause, message, "{sql}");
+    }
+    assert_eq!(client.status().borrow().queue_length, 0);
+    assert!(rows(&client).is_empty());
+    client.write(|tx| tx.execute("INSERT INTO lists VALUES (5, 'x')", [])).unwrap();
+    assert!(rows(&client)["lists"].contains_key("5"), "a number becomes the column's text");
+}
+
+#[tokio::test]
+async fn replacing_a_row_that_stands_in_the_way_is_captured_whole() {
+    let dir = TempDir::new().unwrap();
+    let schema = "CREATE TABLE lists (id TEXT PRIMARY KEY, name TEXT UNIQUE)";
+    let client = crate::app::open_with(&dir.path().join("app.db"), schema);
+    let server = Server::start().await;
+    connect(&client, &server);
+    client.write(|tx| tx.execute("INSERT INTO lists VALUES ('l1', 'x')", [])).unwrap();
+    client.write(|tx| tx.execute("REPLACE INTO lists VALUES ('l2', 'x')", [])).unwrap();
+    until_settled(&client, &server).await;
+    let seen = server.seen();
+    let ops: Vec<_> = seen.uploads[1].operations.iter().map(|o| (o.op, o.id.as_str())).collect();
+    assert_eq!(ops, [(LocalOp::Delete, "l1"), (LocalOp::Put, "l2")]);
+}
+
+#[tokio::test]
+async fn a_rejected_transaction_is_parked_and_the_queue_goes_on() {
+    let (dir, server) = (TempDir::new().unwrap(), Server::start().await);
+    server.change(|source| {
+        source.put("mine", "todos", "t1", &json!({"title": "the server's", "done": 0}));
+    });
+    let client = open(&dir.path().join("app.db"));
+    connect(&client, &server);
+    until_equal(&client, &server).await;
+    server.faults().uploads.push_back(Some((400, r#"{"reason":"not today","more":1}"#)));
+    let edit = "UPDATE todos SET title = 'mine' WHERE id = 't1'";
+    client.write(|tx| tx.execute(edit, [])).unwrap();
+    insert(&client, "t2", "fine");
+    let status = until(&client, |status| status.rejected == 1).await;
+    assert_eq!(status.upload_problem, None);
+    until_settled(&client, &server).await;
+    assert_eq!(title(&client, "t1").unwrap(), "the server's", "rolled back by itself");
+    assert_eq!(title(&client, "t2").unwrap(), "fine");
+    let rejected = client.rejected().unwrap();
+    assert_eq!(rejected.len(), 1);
+    assert_eq!(rejected[0].reason, "not today");
+    assert_eq!(rejected[0].body.as_deref(), Some(r#"{"reason":"not today","more":1}"#));
+    assert_eq!(rejected[0].transaction.operations[0].data["title"], "mine");
+    assert!(client.discard_rejected(rejected[0].transaction.transaction_id).unwrap());
+    assert!(!client.discard_rejected(rejected[0].transaction.transaction_id).unwrap());
+    assert_eq!(client.status().borrow().rejected, 0);
+}
+
+#[tokio::test]
+async fn whatever_is_no_verdict_is_sent_again_and_takes_effect_once() {
+    for fault in [
+        Some((408, "")),
+        Some((425, "")),
+        Some((429, "")),
+        Some((500, "")),
+        Some((503, "")),
+        Some((302, "")),
+        None,
+    ] {
+        let (dir, server) = (TempDir::new().unwrap(), Server::start().await);
+        let client = open(&dir.path().join("app.db"));
+        connect(&client, &server);
+        server.faults().uploads.push_back(fault);
+        insert(&client, "t1", "first");
+        insert(&client, "t2", "second");
+        let status = until(&client, |status| status.upload_problem.is_some()).await;
+        assert_eq!(status.upload_problem.unwrap().kind, ProblemKind::Upload, "{fault:?}");
+        assert_eq!(status.queue_length, 2, "the head blocks");
+        until_settled(&client, &server).await;
+        let seen = server.seen();
+        let ids: Vec<_> = seen.uploads.iter().map(|unit| unit.transaction_id).collect();
+        assert_eq!(ids, [1, 1, 2], "{fault:?}");
+        assert_eq!(seen.uploads[0], seen.uploads[1]);
+        assert_eq!(seen.applied.len(), 2);
+        assert_eq!(client.status().borrow().rejected, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_refused_token_is_replaced_and_the_unit_sent_once_more() {
+    let (dir, server) = (TempDir::new().unwrap(), Server::start().await);
+    let client = open(&dir.path().join("app.db"));
+    connect(&client, &server);
+    server.faults().uploads.push_back(Some((401, "")));
+    insert(&client, "t1", "x");
+    until_settled(&client, &server).await;
+    assert_eq!(server.seen().upload_tokens, ["Bearer t1", "Bearer t2"]);
+    // A second refusal is no verdict on the data either.
+    server.faults().uploads.extend([Some((401, "")), Some((401, ""))]);
+    insert(&client, "t2", "y");
+    until(&client, |status| status.upload_problem.is_some()).await;
+    until_settled(&client, &server).await;
+    assert_eq!(server.seen().applied.len(), 2);
+}
+
+#[tokio::test]
+async fn nothing_is_shown_that_lacks_an_unacknowledged_write() {
+    let (dir, server) = (TempDir::new().unwrap(), Server::start().await);
+    server.change(|source| {
+        source.put("mine", "todos", "t1", &json!({"title": "first", "done": 0}));
+    });
+    let client = open(&dir.path().join("app.db"));
+    connect(&client, &server);
+    until_equal(&client, &server).await;
+    server.change(|source| source.withhold_write_checkpoints = true);
+    let edit = "UPDATE todos SET title = 'mine' WHERE id = 't1'";
+    client.write(|tx| tx.execute(edit, [])).unwrap();
+    until(&client, |status| status.queue_length == 0).await;
+    let published = client.status().borrow().published;
+    // The source moves on, but its checkpoints are not known to contain the write.
+    server.change(|source| {
+        source.put("mine", "todos", "t2", &json!({"title": "news", "done": 0}));
+    });
+    let lines = server.seen().lines;
+    until_lines(&server, lines + 3).await;
+    assert_eq!(client.status().borrow().published, published);
+    assert_eq!(title(&client, "t1").unwrap(), "mine");
+    assert_eq!(title(&client, "t2"), None);
+    // A restart changes nothing about it.
+    client.disconnect().await;
+    drop(client);
+    let client = open(&dir.path().join("app.db"));
+    let lines = server.seen().lines;
+    connect(&client, &server);
+    until_lines(&server, lines + 2).await;
+    assert_eq!(title(&client, "t2"), None);
+    server.release_write_checkpoints();
+    until_equal(&client, &server).await;
+    assert_eq!(title(&client, "t2").unwrap(), "news");
+}
+
+async fn until_lines(server: &Server, lines: usize) {
+    let enough = async {
+        while server.seen().lines < lines {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), enough).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_written_offline_is_sent_in_order_later() {
+    let (dir, server) = (TempDir::new().unwrap(), Server::start().await);
+    let path = dir.path().join("app.db");
+    for n in 0..20 {
+        // Each time the app is started anew.
+        insert(&open(&path), &format!("t{n:02}"), "offline");
+    }
+    let client = open(&path);
+    assert_eq!(client.status().borrow().queue_length, 20);
+    connect(&client, &server);
+    until(&client, |status| status.published == 1).await;
+    until_equal(&client, &server).await;
+    let seen = server.seen();
+    let ids: Vec<_> = seen.uploads.iter().map(|unit| unit.operations[0].id.clone()).collect();
+    assert_eq!(ids, (0..20).map(|n| format!("t{n:02}")).collect::<Vec<_>>());
+    assert_eq!(seen.write_checkpoints, 1, "asked for when the queue is empty");
+}
+
+#[tokio::test]
+async fn writes_of_other_programs_are_sent_too() {
+    let (dir, server) = (TempDir::new().unwrap(), Server::start().await);
+    let path = dir.path().join("app.db");
+    let client = open(&path);
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other.execute("INSERT INTO lists VALUES ('l1', 'theirs')", []).unwrap();
+    insert(&client, "t1", "ours");
+    connect(&client, &server);
+    until(&client, |status| status.published == 1).await;
+    assert_eq!(server.seen().uploads.len(), 2);
+    // Nobody tells a connected client of these.
+    other.execute("INSERT INTO lists VALUES ('l2', 'later')", []).unwrap();
+    until(&client, |status| status.published == 2).await;
+    assert_eq!(server.seen().uploads.len(), 3);
+}
+
+#[tokio::test]
+async fn sync_once_sends_first_and_takes_no_longer_than_it_may() {
+    let (dir, server) = (TempDir::new().unwrap(), Server::start().await);
+    let client = open(&dir.path().join("app.db"));
+    insert(&client, "t1", "x");
+    let token = Arc::new(FixedToken("t".into()));
+    let connector = tidewater_client::HttpConnector::new(&server.upload_url(), token.clone());
+    let connector = Arc::new(connector.unwrap());
+    server.change(|source| source.withhold_write_checkpoints = true);
+    let deadline = Some(Duration::from_millis(200));
+    let url = &server.url;
+    let late = client.sync_once(url, token.clone(), Some(connector.clone()), deadline).await;
+    assert!(matches!(late, Err(tidewater_client::ClientError::Deadline)));
+    server.release_write_checkpoints();
+    client.sync_once(url, token, Some(connector), None).await.unwrap();
+    assert_eq!(server.seen().applied.len(), 1);
+    until_equal(&client, &server).await;
+}
