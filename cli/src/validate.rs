@@ -1,0 +1,140 @@
+//! `tidewater validate`: is this sync config right?
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+use serde_json::{Value, json};
+use tidewater_sync_config::{Diagnostic, Severity, SyncConfig};
+
+use crate::failure::Failure;
+use crate::worker;
+
+const EXAMPLES: &str = "\
+Examples:
+  Check a file by itself:
+    tidewater validate sync-config.yaml
+
+  Check also that its tables and columns exist (reads the catalog, changes nothing):
+    tidewater validate sync-config.yaml --database-url postgres://user@host/db
+
+  For a program: one JSON object with \"valid\", \"errors\" and \"warnings\":
+    tidewater validate sync-config.yaml --json
+
+Exit codes: 0 valid (there may be warnings), 1 the database cannot be asked, 2 not valid.";
+
+/// Check a sync config: all errors at once, each with its place
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct ValidateArgs {
+    /// The sync config (YAML)
+    file: PathBuf,
+    /// Compare with the tables of this database
+    #[arg(long, env = "TIDEWATER_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    database_url: Option<String>,
+    /// Print one JSON object
+    #[arg(long, env = "TIDEWATER_JSON")]
+    json: bool,
+}
+
+/// Prints what it found on stdout.
+pub(crate) async fn run(args: &ValidateArgs) -> Result<(), Failure> {
+    let file = args.file.display().to_string();
+    let text = std::fs::read_to_string(&args.file)
+        .with_context(|| format!("cannot read the sync config '{file}'"))
+        .map_err(Failure::wrong)?;
+    let (config, mut findings) = match SyncConfig::compile(&text) {
+        Ok(config) => {
+            let warnings = config.warnings().to_vec();
+            (Some(config), warnings)
+        }
+        Err(findings) => (None, findings),
+    };
+    if let (Some(config), Some(url)) = (&config, &args.database_url) {
+        findings.extend(check_schema(config, url).await?);
+    }
+    let report = Report { file, text, config, findings };
+    let output = if args.json { format!("{}\n", report.json()) } else { report.text() };
+    std::io::stdout().write_all(output.as_bytes()).context("cannot write to stdout")?;
+    if report.is_valid() { Ok(()) } else { Err(Failure::Told) }
+}
+
+async fn check_schema(config: &SyncConfig, url: &str) -> Result<Vec<Diagnostic>, Failure> {
+    match tidewater_ingest_worker::table_schemas(url).await {
+        Ok(tables) => Ok(config.check(&tables)),
+        Err(error) => Err(worker::sort(error, "cannot compare with the database")),
+    }
+}
+
+/// What is said about a file.
+struct Report {
+    file: String,
+    text: String,
+    config: Option<SyncConfig>,
+    findings: Vec<Diagnostic>,
+}
+
+impl Report {
+    fn of(&self, severity: Severity) -> impl Iterator<Item = &Diagnostic> {
+        self.findings.iter().filter(move |finding| finding.severity == severity)
+    }
+
+    fn is_valid(&self) -> bool {
+        self.of(Severity::Error).next().is_none()
+    }
+
+    fn text(&self) -> String {
+        let mut out = String::new();
+        for finding in &self.findings {
+            out.push_str(&finding.render(&self.file, &self.text));
+            out.push('\n');
+        }
+        let (errors, warnings) =
+            (self.of(Severity::Error).count(), self.of(Severity::Warning).count());
+        let counted = |count: usize, what: &str| match count {
+            1 => format!("1 {what}"),
+            _ => format!("{count} {what}s"),
+        };
+        let verdict = match &self.config {
+            Some(config) if errors == 0 => format!(
+                "is valid: {} over {}",
+                counted(config.definitions().len(), "definition"),
+                counted(config.tables().len(), "table"),
+            ),
+            _ => format!("is not valid: {}", counted(errors, "error")),
+        };
+        out.push_str(&format!("{} {verdict}", self.file));
+        if warnings > 0 {
+            out.push_str(&format!(", {}", counted(warnings, "warning")));
+        }
+        out.push('\n');
+        out
+    }
+
+    fn json(&self) -> Value {
+        let list = |severity| self.of(severity).map(finding_json).collect::<Vec<_>>();
+        let mut object = json!({
+            "file": self.file,
+            "valid": self.is_valid(),
+            "errors": list(Severity::Error),
+            "warnings": list(Severity::Warning),
+        });
+        if let Some(config) = &self.config {
+            let names = config.definitions().iter().map(|one| one.name.as_str());
+            let tables = config.tables().iter().map(|one| format!("{}.{}", one.schema, one.name));
+            object["definitions"] = names.collect();
+            object["tables"] = tables.collect();
+        }
+        object
+    }
+}
+
+fn finding_json(finding: &Diagnostic) -> Value {
+    let mut object =
+        json!({"line": finding.line, "column": finding.column, "message": finding.message});
+    if let Some(hint) = &finding.hint {
+        object["hint"] = json!(hint);
+    }
+    object
+}
