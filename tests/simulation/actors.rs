@@ -1,0 +1,98 @@
+//! Tasks that take one turn at a time.
+
+use std::sync::Arc;
+
+use tidewater_storage::{Embedded, FaultPlan, Faulty, Turnstile};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::Shared;
+use crate::reader::Reader;
+use crate::worker;
+
+/// A task whose storage calls wait for turns.
+pub(crate) struct Actor<T> {
+    turnstile: Arc<Turnstile>,
+    task: Option<JoinHandle<anyhow::Result<T>>>,
+    ended: Option<anyhow::Result<T>>,
+    recall: watch::Sender<bool>,
+}
+
+impl Actor<()> {
+    pub(crate) fn worker(seed: u64, faults: FaultPlan, store: &Embedded, world: &Shared) -> Self {
+        let world = world.clone();
+        Self::spawn(store, faults, |store, _| worker::run(store, world, seed))
+    }
+}
+
+impl Actor<Reader> {
+    pub(crate) fn reader(reader: Reader, store: &Embedded, world: &Shared) -> Self {
+        let world = world.clone();
+        Self::spawn(store, FaultPlan::default(), |store, recalled| {
+            reader.come_and_go(store, world, recalled)
+        })
+    }
+
+    /// Lets the reader end what it is at, and gives it back.
+    pub(crate) async fn recall(&mut self) -> Reader {
+        self.recall.send_replace(true);
+        self.turnstile.open();
+        self.outcome().await.unwrap()
+    }
+}
+
+impl<T: Send + 'static> Actor<T> {
+    fn spawn<F>(
+        store: &Embedded,
+        faults: FaultPlan,
+        act: impl FnOnce(Faulty<Embedded>, watch::Receiver<bool>) -> F,
+    ) -> Self
+    where
+        F: Future<Output = anyhow::Result<T>> + Send + 'static,
+    {
+        let turnstile = Arc::new(Turnstile::default());
+        let (recall, recalled) = watch::channel(false);
+        let store = Faulty::new(store.clone(), faults).with_turnstile(turnstile.clone());
+        let task = Some(tokio::spawn(act(store, recalled)));
+        Self { turnstile, task, ended: None, recall }
+    }
+
+    /// Lets one storage call be made, and waits until the next one is to be. False when the task
+    /// has ended instead.
+    pub(crate) async fn turn(&mut self) -> bool {
+        // The first call must have come before it can be let through.
+        if !self.at_rest().await {
+            return false;
+        }
+        self.turnstile.let_one_through();
+        self.at_rest().await
+    }
+
+    async fn at_rest(&mut self) -> bool {
+        let Some(task) = &mut self.task else { return false };
+        tokio::select! {
+            () = self.turnstile.at_rest() => true,
+            ended = task => {
+                self.task = None;
+                self.ended = Some(ended.unwrap());
+                false
+            }
+        }
+    }
+
+    /// Ends the task between two calls, as SIGKILL would.
+    pub(crate) fn kill(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.abort();
+        }
+    }
+
+    /// What the task ended with.
+    pub(crate) async fn outcome(&mut self) -> anyhow::Result<T> {
+        match (self.ended.take(), self.task.take()) {
+            (Some(ended), _) => ended,
+            (None, Some(task)) => task.await.unwrap(),
+            (None, None) => anyhow::bail!("it was killed"),
+        }
+    }
+}

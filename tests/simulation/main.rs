@@ -1,0 +1,166 @@
+//! The protocol's own code under chosen interleavings.
+//!
+//! The real worker core and the real sync API share one store, and each of their storage calls
+//! waits for its turn at a turnstile. A seeded scheduler gives the turns, commits transactions to
+//! a model of the source, kills workers, starts second ones beside them, changes the sync config
+//! and loses replies. Nothing keeps two workers apart here but the store, which is worse than
+//! reality, where the replication slot does. Every completed checkpoint of every client must equal
+//! the source at exactly one commit, and must contain the writes that it acknowledges.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may")]
+
+mod actors;
+mod reader;
+mod source;
+mod worker;
+
+use std::sync::{Arc, Mutex};
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tidewater_storage::{ControlStore, Embedded, FaultPlan, WriteCheckpointStore};
+use tidewater_tests::Settings;
+
+use actors::Actor;
+use reader::Reader;
+use source::{Source, USERS};
+
+/// Turns given in one run.
+const TURNS: usize = 4_000;
+/// Seeds run for each one of the settings: a run takes a fraction of a second.
+const SEEDS_FACTOR: u64 = 5;
+
+/// What all actors share.
+#[derive(Default)]
+pub(crate) struct World {
+    pub(crate) source: Source,
+    /// Each checkpoint that was visible: its op id and the position in the source.
+    pub(crate) visible: Vec<(i64, u64)>,
+    pub(crate) completed: usize,
+    pub(crate) acknowledged: usize,
+}
+
+pub(crate) type Shared = Arc<Mutex<World>>;
+
+#[test]
+fn every_completed_checkpoint_is_the_source_at_one_commit() {
+    let settings = Settings::from_env().unwrap();
+    let seeds = match settings.seed {
+        Some(seed) => vec![seed],
+        None => (1..=settings.seeds * SEEDS_FACTOR).collect(),
+    };
+    let (mut completed, mut acknowledged, mut runs) = (0, 0, 0);
+    for seed in seeds {
+        println!("seed {seed}");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        let world = runtime.block_on(simulate(seed));
+        let world = world.lock().unwrap();
+        completed += world.completed;
+        acknowledged += world.acknowledged;
+        runs += 1;
+    }
+    println!("{runs} runs, {completed} completed checkpoints, {acknowledged} acknowledged writes");
+    // A simulation in which nothing happens would prove nothing.
+    assert!(completed >= 10 * runs, "only {completed} checkpoints in {runs} runs");
+    assert!(acknowledged >= runs / 2, "only {acknowledged} acknowledged writes in {runs} runs");
+}
+
+async fn simulate(seed: u64) -> Shared {
+    let mut rng = StdRng::seed_from_u64(seed);
+    // In memory where that can be had: what a disk keeps is not the question here.
+    let memory = std::path::Path::new("/dev/shm");
+    let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+    let folder = tempfile::tempdir_in(parent).unwrap();
+    let store = Embedded::open(folder.path()).unwrap();
+    let world = Shared::default();
+    for _ in 0..rng.random_range(0..15) {
+        world.lock().unwrap().source.commit_random(&mut rng);
+    }
+    let mut workers = vec![new_worker(&mut rng, &store, &world)];
+    let mut readers: Vec<_> = USERS.iter().map(|user| Reader::new(user, rng.random())).collect();
+    let mut reading: Vec<_> =
+        readers.drain(..).map(|reader| Actor::reader(reader, &store, &world)).collect();
+    for _ in 0..TURNS {
+        match rng.random_range(0..100) {
+            0..4 => world.lock().unwrap().source.commit_random(&mut rng),
+            4 if rng.random_range(0..5) == 0 => {
+                let victim = rng.random_range(0..workers.len());
+                workers[victim].kill();
+                workers[victim] = new_worker(&mut rng, &store, &world);
+            }
+            5 if workers.len() < 3 && rng.random_range(0..5) == 0 => {
+                workers.push(new_worker(&mut rng, &store, &world));
+            }
+            5..60 => {
+                let at = rng.random_range(0..workers.len());
+                if !workers[at].turn().await {
+                    // Mostly it was fenced by another: were it replaced, that would go on for ever.
+                    drop(workers.swap_remove(at));
+                    if workers.is_empty() {
+                        workers.push(new_worker(&mut rng, &store, &world));
+                    }
+                }
+            }
+            _ => {
+                let at = rng.random_range(0..reading.len());
+                if !reading[at].turn().await {
+                    panic!("a reader ended: {:?}", reading[at].outcome().await.err());
+                }
+            }
+        }
+        note_visible(&store, &world).await;
+    }
+    for worker in &mut workers {
+        worker.kill();
+    }
+    settle(&store, &world, reading).await;
+    world
+}
+
+fn new_worker(rng: &mut StdRng, store: &Embedded, world: &Shared) -> Actor<()> {
+    let faults = FaultPlan::default().with_random(rng.random(), 15);
+    Actor::worker(rng.random(), faults, store, world)
+}
+
+async fn note_visible(store: &Embedded, world: &Shared) {
+    let Some(visible) = store.control().await.unwrap().and_then(|control| control.visible) else {
+        return;
+    };
+    let seen = (visible.at.op.get(), visible.at.lsn.0);
+    let mut world = world.lock().unwrap();
+    if world.visible.last() != Some(&seen) {
+        world.visible.push(seen);
+    }
+}
+
+/// Once nothing fails and nobody writes any more, all clients come to equal the source.
+async fn settle(store: &Embedded, world: &Shared, reading: Vec<Actor<Reader>>) {
+    let mut readers = Vec::new();
+    for mut actor in reading {
+        readers.push(actor.recall().await);
+    }
+    let tickets = store.last_ticket().await.unwrap();
+    let mut worker = Actor::worker(0, FaultPlan::default(), store, world);
+    let mut is_caught_up = false;
+    for _ in 0..20_000 {
+        assert!(worker.turn().await, "the last worker ended: {:?}", worker.outcome().await);
+        note_visible(store, world).await;
+        let control = store.control().await.unwrap().unwrap();
+        let visible = control.visible.as_ref();
+        let end = world.lock().unwrap().source.position();
+        is_caught_up = visible.is_some_and(|v| {
+            v.generation == control.generation && v.at.lsn.0 >= end && v.at.ticket >= tickets
+        });
+        if is_caught_up {
+            break;
+        }
+    }
+    assert!(is_caught_up, "the last worker does not catch up");
+    worker.kill();
+    for mut reader in readers {
+        reader.read_to_the_end(store, world).await;
+    }
+}

@@ -1,0 +1,302 @@
+//! What people get wrong: each case ends with an exit code, and an error that says what to do.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tidewater_tests::{
+    Auth, DevOptions, Output, Postgres, PostgresOptions, SigningKey, SyncReader, Tidewater,
+};
+
+/// Long enough for a debug build on a busy machine to find out.
+const SOON: Duration = Duration::from_secs(30);
+
+const TABLES: &str = "
+    CREATE TABLE lists (id text PRIMARY KEY, name text, owner_id text);
+    CREATE PUBLICATION powersync FOR TABLE lists;
+";
+
+/// A stream with one query.
+fn config(query: &str) -> String {
+    format!("config:\n  edition: 3\nstreams:\n  s:\n    auto_subscribe: true\n    query: {query}\n")
+}
+
+/// Runs `tidewater dev` to its end and checks its exit code and what it says. Secrets stay out.
+async fn refused(options: DevOptions, code: i32, says: &[&str]) -> Result<Output> {
+    let output = Tidewater::prepare(options)?.run_to_end(SOON).await?;
+    assert_eq!(output.code, Some(code), "{}", output.stderr);
+    for words in says {
+        assert!(output.stderr.contains(words), "'{words}' is not in:\n{}", output.stderr);
+    }
+    assert!(!output.stderr.contains("panicked"), "{}", output.stderr);
+    for secret in ["correct-horse", "s3cret"] {
+        assert!(!output.stderr.contains(secret), "a password is in:\n{}", output.stderr);
+    }
+    Ok(output)
+}
+
+/// With the table `lists` and a sync config of one query.
+async fn refused_config(query: &str, code: i32, says: &[&str]) -> Result<()> {
+    let postgres = Postgres::start().await?;
+    postgres.execute(TABLES).await?;
+    let options = DevOptions::new(&postgres.url("postgres"), &config(query));
+    refused(options, code, says).await?;
+    let slots = postgres.value("SELECT count(*) FROM pg_replication_slots").await?;
+    assert_eq!(slots, "0", "a slot was left behind, which would fill the disk");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_connection_string_that_is_none_is_wrong_input() -> Result<()> {
+    let lists = config("SELECT * FROM lists");
+    refused(DevOptions::new("postgres//u:s3cret@host", &lists), 2, &["--database-url"]).await?;
+    let unknown = "postgres://u:s3cret@127.0.0.1/d?sslmode=perhaps";
+    refused(DevOptions::new(unknown, &lists), 2, &["sslmode"]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_wrong_password_database_or_role_is_named() -> Result<()> {
+    let options = PostgresOptions { auth: Auth::Scram, ..PostgresOptions::default() };
+    let postgres = Postgres::with(options).await?;
+    let lists = config("SELECT * FROM lists");
+    let wrong = postgres.url_of("postgres", "s3cret", "postgres");
+    refused(DevOptions::new(&wrong, &lists), 1, &["password authentication failed"]).await?;
+    let nobody = postgres.url_of("nobody_here", "s3cret", "postgres");
+    refused(DevOptions::new(&nobody, &lists), 1, &["nobody_here"]).await?;
+    refused(DevOptions::new(&postgres.url("absent"), &lists), 1, &["absent"]).await?;
+    Ok(())
+}
+
+/// Whoever starts a worker hears of a wrong address at once; only a connection that was there
+/// before is waited for.
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_named() -> Result<()> {
+    let mut postgres = Postgres::start().await?;
+    postgres.execute(TABLES).await?;
+    let options = DevOptions::new(&postgres.url("postgres"), &config("SELECT * FROM lists"));
+    let port = postgres.port().to_string();
+    postgres.stop().await?;
+    refused(options, 1, &["cannot connect to PostgreSQL", &port]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn tls_is_asked_for_unless_it_is_switched_off() -> Result<()> {
+    let postgres = Postgres::start().await?;
+    let url = postgres.url("postgres").replace("?sslmode=disable", "");
+    let options = DevOptions::new(&url, &config("SELECT * FROM lists"));
+    refused(options, 1, &["no TLS", "sslmode=disable", "unencrypted"]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_wal_level_below_logical_is_refused_with_the_sql_that_mends_it() -> Result<()> {
+    let postgres = Postgres::with(PostgresOptions::default().set("wal_level", "replica")).await?;
+    postgres.execute(TABLES).await?;
+    let options = DevOptions::new(&postgres.url("postgres"), &config("SELECT * FROM lists"));
+    refused(options, 1, &["wal_level", "ALTER SYSTEM SET wal_level = logical"]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_missing_publication_is_refused_with_the_sql_that_makes_it() -> Result<()> {
+    let postgres = Postgres::start().await?;
+    postgres.execute("CREATE TABLE lists (id text PRIMARY KEY)").await?;
+    let lists = config("SELECT * FROM lists");
+    let url = postgres.url("postgres");
+    refused(DevOptions::new(&url, &lists), 1, &["CREATE PUBLICATION", "powersync"]).await?;
+    // Of another name, the one that was asked for.
+    postgres.execute("CREATE PUBLICATION powersync FOR TABLE lists").await?;
+    let options = DevOptions::new(&url, &lists).with(&["--publication", "other"]);
+    refused(options, 1, &["CREATE PUBLICATION", "other"]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_table_outside_the_publication_is_refused_with_the_sql_that_adds_it() -> Result<()> {
+    let postgres = Postgres::start().await?;
+    postgres.execute(TABLES).await?;
+    postgres.execute("CREATE TABLE todos (id text PRIMARY KEY)").await?;
+    let options = DevOptions::new(&postgres.url("postgres"), &config("SELECT * FROM todos"));
+    refused(options, 1, &["todos", "ALTER PUBLICATION", "ADD TABLE"]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn missing_privileges_are_refused_with_the_sql_that_grants_them() -> Result<()> {
+    let postgres = Postgres::start().await?;
+    postgres.execute(TABLES).await?;
+    postgres.execute("CREATE ROLE app LOGIN PASSWORD 'password'").await?;
+    let url = postgres.url_of("app", "password", "postgres");
+    let options = DevOptions::new(&url, &config("SELECT * FROM lists"));
+    refused(options.clone(), 1, &["ALTER ROLE \"app\" REPLICATION", "GRANT SELECT ON"]).await?;
+    postgres.execute("ALTER ROLE app REPLICATION").await?;
+    refused(options.clone(), 1, &["GRANT SELECT ON", "lists"]).await?;
+    postgres.execute("GRANT SELECT ON lists TO app").await?;
+    // With what was asked for, and nothing more, it works.
+    Tidewater::dev_ready(options).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn no_free_replication_slot_is_refused() -> Result<()> {
+    let options = PostgresOptions::default().set("max_replication_slots", "1");
+    let postgres = Postgres::with(options).await?;
+    postgres.execute(TABLES).await?;
+    let taken = "SELECT pg_create_logical_replication_slot('taken', 'pgoutput')";
+    postgres.execute(taken).await?;
+    let options = DevOptions::new(&postgres.url("postgres"), &config("SELECT * FROM lists"));
+    refused(options, 1, &["max_replication_slots"]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_unknown_table_is_wrong_input_with_its_place() -> Result<()> {
+    refused_config("SELECT * FROM list", 2, &[":6:", "list", "lists"]).await
+}
+
+#[tokio::test]
+async fn an_unknown_column_is_wrong_input_with_its_place() -> Result<()> {
+    refused_config("SELECT id, nam FROM lists", 2, &[":6:", "nam", "name"]).await
+}
+
+#[tokio::test]
+async fn a_query_without_an_id_is_wrong_input_that_says_how_to_name_one() -> Result<()> {
+    refused_config("SELECT name FROM lists", 2, &[":6:", "AS id"]).await
+}
+
+#[tokio::test]
+async fn sql_that_is_not_supported_is_wrong_input_with_its_place() -> Result<()> {
+    refused_config("SELECT id FROM lists ORDER BY id", 2, &[":6:"]).await?;
+    refused_config("SELECT id FROM lists LIMIT 3", 2, &[":6:"]).await
+}
+
+#[tokio::test]
+async fn a_sync_config_that_cannot_be_read_is_wrong_input() -> Result<()> {
+    let url = "postgres://u:s3cret@127.0.0.1:1/d?sslmode=disable";
+    refused(DevOptions::new(url, "streams: ["), 2, &["sync-config.yaml"]).await?;
+    refused(DevOptions::new(url, ""), 2, &["sync-config.yaml"]).await?;
+    refused(DevOptions::new(url, "no_such_key: 1"), 2, &["no_such_key"]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_table_that_cannot_be_identified_is_refused_only_if_the_config_reads_it() -> Result<()> {
+    let postgres = Postgres::start().await?;
+    postgres.execute(TABLES).await?;
+    postgres
+        .execute(
+            "CREATE TABLE log (id text, line text); ALTER PUBLICATION powersync ADD TABLE log;
+             INSERT INTO log VALUES ('a', 'b')",
+        )
+        .await?;
+    let url = postgres.url("postgres");
+    let read = DevOptions::new(&url, &config("SELECT * FROM log"));
+    let ways = ["log", "PRIMARY KEY", "REPLICA IDENTITY FULL"];
+    refused(read.clone(), 1, &ways).await?;
+    // Unused, it is no obstacle, and its changes are none either.
+    let mut unused =
+        Tidewater::dev_ready(DevOptions::new(&url, &config("SELECT * FROM lists"))).await?;
+    let changes = "INSERT INTO log VALUES ('c', 'd'); INSERT INTO lists VALUES ('l', 'x', 'u1')";
+    postgres.execute(changes).await?;
+    let token = unused.token("u1")?;
+    let mut reader = SyncReader::new();
+    let mut connection = reader.connect(unused.url(), &token).await?;
+    connection.completed_with(|done| done.rows.len() == 1).await?;
+    unused.must_run()?;
+    // What mends it, does.
+    postgres.execute("ALTER TABLE log REPLICA IDENTITY FULL").await?;
+    Tidewater::dev_ready(read).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn keys_without_an_audience_are_wrong_usage() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let keys = SigningKey::random("k").write_jwk_set(folder.path())?;
+    let config_file = folder.path().join("config.yaml");
+    std::fs::write(&config_file, config("SELECT * FROM lists"))?;
+    let output = Tidewater::command()?
+        .args(["dev", "--database-url", "postgres://u@127.0.0.1:1/d?sslmode=disable"])
+        .arg("--sync-config")
+        .arg(config_file)
+        .arg("--data-dir")
+        .arg(folder.path().join("data"))
+        .arg("--jwks")
+        .arg(keys)
+        .output()?;
+    let said = String::from_utf8(output.stderr)?;
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("--audience"), "{said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_data_directory_in_use_is_refused() -> Result<()> {
+    let postgres = Postgres::start().await?;
+    postgres.execute(TABLES).await?;
+    let options = DevOptions::new(&postgres.url("postgres"), &config("SELECT * FROM lists"));
+    let first = Tidewater::dev_ready(options.clone()).await?;
+    let mut second = Tidewater::prepare(options)?;
+    let output = second.run_on_data_dir_of(&first, SOON).await?;
+    assert_ne!(output.code, Some(0), "{}", output.stderr);
+    assert!(output.stderr.contains("in use"), "{}", output.stderr);
+    Ok(())
+}
+
+/// The status and the error code of an attempt to open the stream.
+async fn attempt(tidewater: &Tidewater, authorization: Option<&str>) -> Result<(u16, String)> {
+    let url = format!("{}/sync/stream", tidewater.url());
+    let mut request = reqwest::Client::new().post(url).json(&serde_json::json!({}));
+    if let Some(authorization) = authorization {
+        request = request.header("authorization", authorization);
+    }
+    let response = request.send().await?;
+    let status = response.status().as_u16();
+    let body: serde_json::Value = response.json().await?;
+    let code = body["error"]["code"].as_str().context("an error code")?;
+    Ok((status, code.to_owned()))
+}
+
+#[tokio::test]
+async fn a_token_that_is_expired_foreign_or_missing_is_refused() -> Result<()> {
+    let postgres = Postgres::start().await?;
+    postgres.execute(TABLES).await?;
+    let options = DevOptions::new(&postgres.url("postgres"), &config("SELECT * FROM lists"));
+    let tidewater = Tidewater::dev_ready(options).await?;
+    let key = tidewater.key();
+    // Beyond the minute by which clocks may differ.
+    let expired = key.token("u1").valid_seconds(-120).sign()?;
+    let foreign = SigningKey::random("other").token("u1").sign()?;
+    let same_name = SigningKey::random("test").token("u1").sign()?;
+    let audience = key.token("u1").claim("aud", "somebody-else").sign()?;
+    let too_long = key.token("u1").valid_seconds(7 * 86_400).sign()?;
+    let good = key.token("u1").sign()?;
+    let mut forged = good.clone();
+    forged.replace_range(good.len() - 8.., "AAAAAAAA");
+    let cases = [
+        (Some(format!("Token {expired}")), "PSYNC_S2103"),
+        (Some(format!("Token {foreign}")), "PSYNC_S2101"),
+        (Some(format!("Token {same_name}")), "PSYNC_S210"),
+        (Some(format!("Token {forged}")), "PSYNC_S210"),
+        (Some(format!("Token {audience}")), "PSYNC_S2105"),
+        (Some(format!("Token {too_long}")), "PSYNC_S2104"),
+        (Some("Token nonsense".to_owned()), "PSYNC_S2101"),
+        (Some(format!("Basic {good}")), "PSYNC_S210"),
+        (None, "PSYNC_S2106"),
+    ];
+    for (authorization, expected) in cases {
+        let (status, code) = attempt(&tidewater, authorization.as_deref()).await?;
+        assert_eq!(status, 401, "{authorization:?}");
+        assert!(code.starts_with(expected), "{authorization:?}: {code}, not {expected}");
+    }
+    for scheme in ["Token", "Bearer"] {
+        let url = format!("{}/write-checkpoint2.json?client_id=c", tidewater.url());
+        let request =
+            reqwest::Client::new().get(url).header("authorization", format!("{scheme} {good}"));
+        assert_eq!(request.send().await?.status(), 200);
+    }
+    let log = tidewater.log()?;
+    assert!(!log.contains(&good[..40]), "a token is in the log");
+    Ok(())
+}
