@@ -7,7 +7,7 @@ use indicatif::MultiProgress;
 use tracing_subscriber::EnvFilter;
 
 /// What is logged where neither `TIDEWATER_LOG` nor `RUST_LOG` says.
-pub(crate) const USUAL: &str = "warn,tidewater=info,tidewater_ingest_worker=info,\
+pub(crate) const USUAL: &str = "warn,pgwire_replication=off,tidewater=info,tidewater_ingest_worker=info,\
     tidewater_functions=info,tidewater_client=info,tidewater_storage=info";
 
 /// The same, for a command that tells its own story.

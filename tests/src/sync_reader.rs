@@ -127,7 +127,7 @@ impl Connection<'_> {
     /// Cancelling it loses nothing.
     ///
     /// # Errors
-    /// When the connection breaks, or a rule of the protocol is broken: see [`is_violation`].
+    /// When the connection breaks, or a rule of the protocol is broken.
     pub async fn next(&mut self) -> Result<Option<LineEffect>> {
         loop {
             if let Some(end) = self.received.iter().position(|byte| *byte == b'\n') {

@@ -89,7 +89,8 @@ impl LookupKey {
 pub enum CellKey {
     /// The head of a bucket ([`crate::Head`]).
     Bucket(BucketKey),
-    /// What one source row answers to a parameter lookup: the outputs as a canonical JSON array.
+    /// One answer of a source row to a parameter lookup, a canonical JSON array; the text names the
+    /// source row and the answer, since one row may give several.
     Lookup(LookupKey, Arc<str>),
     /// What is known of a source row: generation, number of the table in it, key of the row.
     SourceRow(GenerationId, u16, Arc<str>),
