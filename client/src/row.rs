@@ -206,7 +206,8 @@ fn value(raw: &str) -> Result<Value<'_>, serde_json::Error> {
         Some(b'{' | b'[') => Value::Text(raw.into()),
         _ => match raw.parse() {
             Ok(number) => Value::Integer(number),
-            Err(_) => Value::Real(serde_json::from_str(raw)?),
+            // Not read as JSON, which has no infinities: they come as `9e999`.
+            Err(_) => Value::Real(raw.parse().map_err(serde_json::Error::custom)?),
         },
     })
 }
@@ -226,6 +227,14 @@ mod tests {
         connection.execute_batch(&sql).unwrap();
         plan.upsert(&connection, "1", &plan.read(data).unwrap()).unwrap();
         plan.image(&connection, "1").unwrap().unwrap()
+    }
+
+    #[test]
+    fn infinities_are_read() {
+        let plan = plan("CREATE TABLE t (id TEXT PRIMARY KEY, a REAL, b REAL)");
+        let slots = plan.read(r#"{"a":9e999,"b":-9e999}"#).unwrap();
+        let infinite = [f64::INFINITY, f64::NEG_INFINITY].map(|x| Some(Value::Real(x)));
+        assert_eq!(slots, infinite);
     }
 
     #[test]
