@@ -268,7 +268,7 @@ impl Core {
             download_problem: self.download.problem.clone(),
             upload_problem: self.upload.problem.clone(),
             checksum_mismatches: self.download.mismatches,
-            failures_in_a_row: self.download.backoff.failures(),
+            failures_in_a_row: self.download.backoff.failures().max(self.upload.failures()),
         }
     }
 

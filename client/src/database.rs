@@ -21,12 +21,17 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Connections kept open for reading.
 const IDLE_READERS_MAX: usize = 4;
 const STATEMENTS_MAX: usize = 128;
+/// Fewer free pages than this (8 MiB) are kept for the next checkpoint.
+const FREE_PAGES_MIN: i64 = 2_048;
+/// A big checkpoint makes a big WAL; what it leaves behind is cut to this.
+const WAL_BYTES_KEPT: i64 = 8 << 20;
 
 pub(crate) struct Database {
     pub(crate) path: PathBuf,
     pub(crate) client_id: String,
-    writers: Mutex<Writers>,
+    // Dropped before the writers: only a writer that is closed last can tidy the WAL away.
     readers: Mutex<Vec<Connection>>,
+    writers: Mutex<Writers>,
 }
 
 /// SQLite has one writer at a time; in one process this lock queues them.
@@ -123,6 +128,22 @@ impl Writers {
         Ok((result, tables))
     }
 
+    /// Gives the space that staged operations took back to the system, if it is much.
+    pub(crate) fn shrink(&self) -> rusqlite::Result<()> {
+        let (free, all): (i64, i64) = self.sync.query_row(
+            "SELECT freelist_count, page_count FROM pragma_freelist_count, pragma_page_count",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
+        if free >= FREE_PAGES_MIN && free >= all / 4 {
+            // One page a step.
+            let mut vacuum = self.sync.prepare("PRAGMA incremental_vacuum")?;
+            let mut steps = vacuum.query([])?;
+            while steps.next()?.is_some() {}
+        }
+        Ok(())
+    }
+
     /// Deletes all that was synced and all that waits to be; the client's identity stays.
     pub(crate) fn clear(&mut self) -> rusqlite::Result<BTreeSet<String>> {
         let tx = self.sync.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -144,7 +165,10 @@ fn open_writer(path: &Path) -> Result<Connection, ClientError> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    // Has to come first: it counts only for a file without content.
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
     Ok(connection)
 }
 

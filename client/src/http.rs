@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use futures::StreamExt;
 use reqwest::header::{ACCEPT, AUTHORIZATION, RETRY_AFTER};
+use reqwest::redirect::Policy;
 use reqwest::{Response, StatusCode, Url};
 use serde::Deserialize;
 use tidewater_protocol::{OpId, StreamRequest};
@@ -18,6 +19,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// The server says something every 20 s; a stream silent for longer than this is dead.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// A server that asks for more is asked again after this.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
 /// Longest line taken. A server sends a few MB in one; a single row may have 15 MB.
 const LINE_BYTES_MAX: usize = 128 << 20;
 /// As much of an error's body as is read and kept.
@@ -26,6 +29,9 @@ const ERROR_BYTES_MAX: usize = 16 << 10;
 pub(crate) fn client() -> Result<reqwest::Client, ClientError> {
     reqwest::Client::builder()
         .connect_timeout(CONNECT_TIMEOUT)
+        // A redirected POST becomes a GET, whose 200 (a sign-in page's, say) would be taken for
+        // the answer.
+        .redirect(Policy::none())
         .user_agent(concat!("tidewater-client/", env!("CARGO_PKG_VERSION")))
         .build()
         .map_err(ClientError::Http)
@@ -162,7 +168,7 @@ async fn refusal(response: Response) -> RequestFailed {
 /// The wait that a reply asks for, if it names seconds.
 pub(crate) fn retry_after(response: &Response) -> Option<Duration> {
     let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
+    Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
 }
 
 /// The beginning of a reply's body.

@@ -27,16 +27,27 @@ pub(crate) fn migrate(connection: &mut Connection, schema: &Schema) -> Result<i6
     }
     let stored = stored_schema(&tx)?;
     let is_changed = change_tables(&tx, &stored, schema)? | change_indexes(&tx, &stored, schema)?;
+    for table in &schema.tables {
+        capture(&tx, table)?;
+    }
     if is_changed {
-        for table in &schema.tables {
-            let plan = TablePlan::new(table);
-            tx.execute_batch(&triggers::create(&plan, type_id(&tx, &table.name)?))?;
-        }
         tx.execute("UPDATE _tw_state SET schema_generation = schema_generation + 1", [])?;
     }
     let generation = tx.query_row("SELECT schema_generation FROM _tw_state", [], |r| r.get(0))?;
     tx.commit()?;
     Ok(generation)
+}
+
+/// Makes a table's triggers, unless they are there as this version makes them.
+fn capture(tx: &Transaction<'_>, table: &Table) -> Result<(), ClientError> {
+    let sql = triggers::create(&TablePlan::new(table), type_id(tx, &table.name)?);
+    let name = format!("triggers of {}", table.name);
+    let stored = "SELECT 1 FROM _tw_schema WHERE name = ?1 AND sql = ?2";
+    if !tx.prepare_cached(stored)?.exists([&name, &sql])? {
+        tx.execute_batch(&sql)?;
+        remember(tx, &name, "triggers", &sql)?;
+    }
+    Ok(())
 }
 
 /// A random (version 4) UUID.
@@ -61,7 +72,9 @@ pub(crate) fn type_id(connection: &Connection, name: &str) -> rusqlite::Result<i
 
 fn stored_schema(tx: &Transaction<'_>) -> Result<Schema, ClientError> {
     // Tables before indexes.
-    let mut select = tx.prepare("SELECT sql FROM _tw_schema ORDER BY kind DESC, name")?;
+    let mut select = tx.prepare(
+        "SELECT sql FROM _tw_schema WHERE kind IN ('table', 'index') ORDER BY kind DESC, name",
+    )?;
     let statements: Vec<String> =
         select.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
     Ok(Schema::parse(&statements.join(";\n"))?)

@@ -230,6 +230,27 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_sent_exactly_and_infinite_ones_by_name() {
+        let (_dir, database) = database();
+        let sent = |sql: &str| {
+            database.writers().write(|tx| tx.execute(sql, [])).unwrap();
+            let writers = &mut *database.writers();
+            let unit = head(&mut writers.sync).unwrap().unwrap();
+            finish(&mut writers.sync, unit.transaction_id, None).unwrap();
+            serde_json::to_string(&unit.operations[0].data).unwrap()
+        };
+        assert_eq!(sent("INSERT INTO t VALUES ('r', 9e999)"), r#"{"a":"Infinity"}"#);
+        assert_eq!(sent("UPDATE t SET a = -9e999"), r#"{"a":"-Infinity"}"#);
+        for exact in ["2.0", "122.416294033786585", "9007199254740993", "5e-324"] {
+            let value: f64 = exact.parse().unwrap();
+            let update = format!("UPDATE t SET a = {exact}");
+            let expected =
+                if exact.contains(['.', 'e']) { format!("{value:?}") } else { exact.into() };
+            assert_eq!(sent(&update), format!(r#"{{"a":{expected}}}"#));
+        }
+    }
+
+    #[test]
     fn units_never_grow_once_read_and_numbers_are_never_used_again() {
         let (dir, database) = database();
         let other = Connection::open(dir.path().join("app.db")).unwrap();

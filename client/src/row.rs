@@ -131,17 +131,35 @@ impl TablePlan {
         if types.is_empty() { "0".to_owned() } else { format!("'blob' IN ({})", types.join(", ")) }
     }
 
-    /// SQL expression, within an update trigger, for the columns that changed as a JSON object.
+    /// SQL expression, within an insert trigger, for the whole row as it is sent.
+    pub(crate) fn upload_sql(&self) -> String {
+        let members = self.columns.iter().map(|column| {
+            format!("',' || {} || {}", key_sql(column), upload_value_sql(&quote(&column.name)))
+        });
+        object_sql(members)
+    }
+
+    /// SQL expression, within an update trigger, for the columns that changed as they are sent.
     pub(crate) fn changes_sql(&self) -> String {
         let members = self.columns.iter().map(|column| {
             let (key, name) = (key_sql(column), quote(&column.name));
+            let value = upload_value_sql(&name);
             format!(
                 "CASE WHEN NEW.{name} IS NOT OLD.{name} COLLATE BINARY \
-                 THEN ',' || {key} || json_quote(NEW.{name}) ELSE '' END"
+                 THEN ',' || {key} || {value} ELSE '' END"
             )
         });
         object_sql(members)
     }
+}
+
+/// SQL expression for a new value as JSON. JSON has no infinite numbers; PostgreSQL has them by
+/// these names.
+fn upload_value_sql(name: &str) -> String {
+    format!(
+        "CASE NEW.{name} WHEN 9e999 THEN '\"Infinity\"' WHEN -9e999 THEN '\"-Infinity\"' \
+         ELSE json_quote(NEW.{name}) END"
+    )
 }
 
 /// `'{' || ... || '}'` of members that each bring a leading comma or nothing.
@@ -249,12 +267,19 @@ mod tests {
             "1e300",
             "5e-324",
             "2.2250738585072014e-308",
+            "1.7976931348623157e308",
             r#""a\"\n\u00e9""#,
             r#""""#,
         ] {
             let back: serde_json::Value = serde_json::from_str(&any(same)).unwrap();
             let value: serde_json::Value = serde_json::from_str(same).unwrap();
             assert_eq!(back["v"], value, "{same}");
+        }
+        for infinite in ["9e999", "-9e999"] {
+            let image = any(infinite);
+            let plan = plan("CREATE TABLE t (id TEXT PRIMARY KEY, v)");
+            let read = plan.read(&image).unwrap();
+            assert_eq!(read, [Some(Value::Real(infinite.parse().unwrap()))], "{image}");
         }
         assert_eq!(any("true"), r#"{"v":1}"#);
         assert_eq!(any(r#"{"a":[1, 2]}"#), r#"{"v":"{\"a\":[1, 2]}"}"#);

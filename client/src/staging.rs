@@ -6,6 +6,7 @@
 //! every changed page out of the reach of a WAL checkpoint. The table costs one sequential write of
 //! each operation; in return each line is durable, together with the position that says so.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use rusqlite::{Connection, params};
@@ -67,6 +68,7 @@ pub(crate) fn stage(
             }
         };
         let op_id = operation.op_id.get();
+        let data = data.map(|data| strict(connection, data)).transpose()?;
         insert.execute(params![kind, type_id, row.object_id, bucket, row.subkey, op_id, data])?;
     }
     connection
@@ -81,6 +83,16 @@ pub(crate) fn stage(
             after.count_since.cast_signed()
         ])?;
     Ok(())
+}
+
+/// The text as strict JSON. SQLite reads more, and the official clients do so with its help: a
+/// PowerSync service sends infinite numbers by name.
+fn strict<'d>(connection: &Connection, data: &'d str) -> rusqlite::Result<Cow<'d, str>> {
+    if serde_json::from_str::<serde::de::IgnoredAny>(data).is_ok() {
+        return Ok(data.into());
+    }
+    let mut normalise = connection.prepare_cached("SELECT json(?1)")?;
+    normalise.query_row([data], |row| row.get(0)).map(Cow::Owned)
 }
 
 fn bucket_id(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
@@ -172,6 +184,16 @@ pub(crate) fn load(connection: &Connection) -> rusqlite::Result<BTreeMap<String,
 mod tests {
     use super::*;
     use tidewater_protocol::{Operation, RowKey};
+
+    #[test]
+    fn what_only_sqlite_reads_as_json_is_made_strict() {
+        let connection = Connection::open_in_memory().unwrap();
+        let strict = |data| strict(&connection, data).ok();
+        assert_eq!(strict(r#"{"a": 1}"#).as_deref(), Some(r#"{"a": 1}"#));
+        let infinite = r#"{"a":Infinity,"b":-Infinity}"#;
+        assert_eq!(strict(infinite).as_deref(), Some(r#"{"a":9e999,"b":-9e999}"#));
+        assert_eq!(strict("nonsense"), None);
+    }
 
     #[test]
     fn only_the_last_operation_of_a_row_is_needed() {

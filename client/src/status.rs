@@ -23,7 +23,7 @@ pub struct Status {
     pub rejected: u64,
     /// Buckets that had to be downloaded again since their sums were wrong.
     pub checksum_mismatches: u64,
-    /// Attempts to download that failed since the last that did not.
+    /// Attempts that failed since the last that did not, of downloads or of uploads: the greater.
     pub failures_in_a_row: u32,
     /// Why downloading does not get on; none when the last attempt did.
     pub download_problem: Option<Problem>,

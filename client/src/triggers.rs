@@ -35,7 +35,7 @@ pub(crate) fn create(plan: &TablePlan, type_id: i64) -> String {
              UPDATE _tw_state SET gate = {GATE_UNKNOWN} WHERE {condition};"
         )
     };
-    let (new_image, old_image) = (plan.image_sql("NEW."), plan.image_sql("OLD."));
+    let (inserted, old_image) = (plan.upload_sql(), plan.image_sql("OLD."));
     let there = format!("(SELECT {} FROM {table} WHERE id = NEW.id)", plan.image_sql(""));
     let changes = plan.changes_sql();
     let has_changes = format!("({changes}) <> '{{}}'");
@@ -59,7 +59,7 @@ pub(crate) fn create(plan: &TablePlan, type_id: i64) -> String {
             "BEFORE INSERT",
             &format!("{checked}{no_blob}{}", touch(&there, "NEW.id")),
         ),
-        trigger("insert", "AFTER INSERT", &queue("PUT", "NEW.id", &new_image, "1")),
+        trigger("insert", "AFTER INSERT", &queue("PUT", "NEW.id", &inserted, "1")),
         trigger(
             "before_update",
             "BEFORE UPDATE",

@@ -198,6 +198,10 @@ impl Worker {
                     checkpoint.buckets.iter().map(|bucket| bucket.bucket.clone()).collect();
                 info!(checkpoint = checkpoint.last_op_id.get(), rows, "checkpoint published");
                 self.shared.published();
+                if let Err(error) = writers.shrink() {
+                    // Only space is lost, until the next time.
+                    warn!(%error, "cannot give free pages back");
+                }
                 let origin = ChangeOrigin::Checkpoint(checkpoint.last_op_id);
                 self.shared.notify(Change { tables, origin });
                 Event::Applied(Apply::Published(checkpoint.last_op_id))

@@ -162,3 +162,38 @@ fn a_schema_changed_by_another_process_stops_the_apply() {
     publish(&other, &[]).unwrap();
     assert_eq!(numbers(&other), [row("r1", 1)]);
 }
+
+#[test]
+fn the_space_of_staged_operations_is_given_back() {
+    let dir = TempDir::new().unwrap();
+    let database = open(&dir, SCHEMA);
+    let long = "x".repeat(4_000);
+    let operations: Vec<_> = (0..5_000_i64)
+        .map(|id| operation(id + 1, ("t", "r1", ""), Some(&(Some(id), Some(long.clone())))))
+        .collect();
+    publish(&database, &operations).unwrap();
+    let free = || {
+        let sql = "SELECT freelist_count FROM pragma_freelist_count";
+        database.read(|db| db.query_row(sql, [], |row| row.get::<_, i64>(0))).unwrap()
+    };
+    assert!(free() > 4_000);
+    database.writers().shrink().unwrap();
+    assert_eq!(free(), 0);
+    publish(&database, &[put(9_000, "r2", 2)]).unwrap();
+    let kept = free();
+    database.writers().shrink().unwrap();
+    assert_eq!(free(), kept, "a few pages are not worth the work");
+}
+
+#[test]
+fn a_bucket_that_the_checkpoint_does_not_name_is_gone_with_its_rows() {
+    let dir = TempDir::new().unwrap();
+    let database = open(&dir, SCHEMA);
+    publish(&database, &[put(1, "r1", 1)]).unwrap();
+    let writers = &mut *database.writers();
+    let empty =
+        Checkpoint { last_op_id: op(2), write_checkpoint: None, buckets: vec![], streams: vec![] };
+    apply(&mut writers.sync, &writers.plans, writers.generation, &empty).unwrap();
+    assert!(numbers(&database).is_empty());
+    assert!(staging::load(&writers.sync).unwrap().is_empty());
+}

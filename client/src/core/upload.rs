@@ -52,6 +52,10 @@ impl Upload {
         }
     }
 
+    pub(super) fn failures(&self) -> u32 {
+        self.backoff.failures()
+    }
+
     pub(super) fn is_busy(&self) -> bool {
         matches!(self.state, State::Sending | State::Requesting | State::Token { .. })
     }

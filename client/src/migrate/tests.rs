@@ -118,6 +118,24 @@ fn a_new_column_has_its_buckets_downloaded_again() {
 }
 
 #[test]
+fn triggers_of_an_older_version_are_replaced() {
+    let mut connection = Connection::open_in_memory().unwrap();
+    let schema = Schema::parse(FIRST).unwrap();
+    migrate(&mut connection, &schema).unwrap();
+    connection
+        .execute_batch(
+            "DROP TRIGGER _tw_insert_a;
+             UPDATE _tw_schema SET sql = 'older' WHERE kind = 'triggers';",
+        )
+        .unwrap();
+    assert_eq!(migrate(&mut connection, &schema).unwrap(), 1);
+    connection.execute_batch("INSERT INTO a (id, n) VALUES ('1', 2)").unwrap();
+    let captured: i64 =
+        connection.query_row("SELECT count(*) FROM _tw_queue", [], |row| row.get(0)).unwrap();
+    assert_eq!(captured, 1);
+}
+
+#[test]
 fn client_ids_are_random_uuids() {
     let (first, second) = (new_client_id(), new_client_id());
     assert_ne!(first, second);

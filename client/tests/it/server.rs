@@ -168,6 +168,7 @@ impl Server {
             .route("/sync/stream", post(stream))
             .route("/write-checkpoint2.json", get(write_checkpoint))
             .route("/upload", post(upload))
+            .route("/fine", get(async || "a page"))
             .with_state(Arc::clone(&shared));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -391,8 +392,10 @@ async fn upload(
     };
     if let Some(Some((status, body))) = script {
         let mut headers = HeaderMap::new();
-        if status == 429 {
-            headers.insert("retry-after", "1".parse().unwrap());
+        match status {
+            429 => drop(headers.insert("retry-after", "1".parse().unwrap())),
+            302 => drop(headers.insert("location", "/fine".parse().unwrap())),
+            _ => {}
         }
         return (StatusCode::from_u16(status).unwrap(), headers, body).into_response();
     }

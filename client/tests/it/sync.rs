@@ -42,6 +42,8 @@ async fn changes_arrive_and_go() {
     assert_eq!(server.seen().streams.len(), 1);
     client.disconnect().await;
     assert_eq!(client.status().borrow().connection, Connection::Disconnected);
+    drop(client);
+    assert!(!dir.path().join("app.db-wal").exists(), "all is in the file itself");
 }
 
 #[tokio::test]

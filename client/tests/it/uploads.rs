@@ -282,7 +282,15 @@ async fn sync_once_sends_first_and_takes_no_longer_than_it_may() {
     let late = client.sync_once(url, token.clone(), Some(connector.clone()), deadline).await;
     assert!(matches!(late, Err(tidewater_client::ClientError::Deadline)));
     server.release_write_checkpoints();
-    client.sync_once(url, token, Some(connector), None).await.unwrap();
+    client.sync_once(url, token.clone(), Some(connector), None).await.unwrap();
     assert_eq!(server.seen().applied.len(), 1);
     until_equal(&client, &server).await;
+    insert(&client, "t2", "x");
+    let nobody = tidewater_client::HttpConnector::new("http://127.0.0.1:1/", token.clone());
+    let schema = tidewater_client::Schema::parse(crate::app::SCHEMA).unwrap();
+    let options = tidewater_client::Options { failures_max: 2, ..Default::default() };
+    let hasty = Client::open(dir.path().join("app.db"), &schema, options).unwrap();
+    let hopeless = hasty.sync_once(url, token, Some(Arc::new(nobody.unwrap())), None).await;
+    let message = hopeless.unwrap_err().to_string();
+    assert!(message.starts_with("cannot sync: cannot connect"), "{message}");
 }
