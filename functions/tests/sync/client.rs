@@ -71,7 +71,9 @@ impl Device {
                 self.completed = Some(self.checkpoint);
             }
             SyncLine::TokenExpiresIn(_) => {}
-            SyncLine::Unknown => panic!("{}", String::from_utf8_lossy(line)),
+            SyncLine::Snapshot(_) | SyncLine::Unknown => {
+                panic!("{}", String::from_utf8_lossy(line))
+            }
         }
     }
 

@@ -14,13 +14,13 @@ mod write;
 pub use checksum::Checksum;
 pub use line::{
     BucketDescription, Checkpoint, CheckpointComplete, CheckpointDiff, DataLine, LineError,
-    PartialCheckpointComplete, Priority, StreamDescription, StreamError, Subscription,
-    SubscriptionRef, SyncLine,
+    PartialCheckpointComplete, Priority, SnapshotFile, SnapshotFrame, SnapshotLine,
+    StreamDescription, StreamError, Subscription, SubscriptionRef, SyncLine,
 };
 pub use op_id::{Epoch, EpochError, OpId};
 pub use operation::{Body, Operation, RowKey};
-pub use request::{BucketPosition, StreamRequest, StreamSubscription, Streams};
+pub use request::{BucketPosition, Extensions, StreamRequest, StreamSubscription, Streams};
 pub use write::{DataLineWriter, RowData, write_line};
 
 /// Raised whenever a message changes its meaning; `PROTOCOL.md` lists what each version changed.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;

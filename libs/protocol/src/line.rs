@@ -15,6 +15,8 @@ pub enum SyncLine<'a> {
     CheckpointDiff(CheckpointDiff),
     /// Operations of one bucket.
     Data(DataLine<'a>),
+    /// A bucket's rows as files, in place of `data` lines. Only for clients that asked for it.
+    Snapshot(SnapshotLine),
     /// Everything of the checkpoint has been sent.
     CheckpointComplete(CheckpointComplete),
     /// Everything of the buckets up to a priority has been sent.
@@ -188,6 +190,50 @@ pub struct DataLine<'a> {
     pub operations: Vec<Operation<'a>>,
 }
 
+/// See [`SyncLine::Snapshot`]. What the client holds of the bucket is void; after this line it holds
+/// the snapshot's rows, and stands at `to`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotLine {
+    /// The bucket.
+    pub bucket: String,
+    /// Identity of the snapshot within its deployment: an equal one has equal files.
+    pub id: String,
+    /// The bucket's operations up to this one are in it.
+    pub to: OpId,
+    /// Sum over all of the bucket's operations up to `to`.
+    pub checksum: Checksum,
+    /// Rows in all files together.
+    pub rows: u64,
+    /// How many operations it stands for in the bucket's `count`.
+    pub count: u64,
+    /// One or more; each row is in one of them.
+    pub files: Vec<SnapshotFile>,
+}
+
+/// One file of a [`SnapshotLine`]: a SQLite database, compressed as zstd frames one after the
+/// other. Each frame can be fetched, checked and unpacked by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotFile {
+    /// Where to GET it (ranges too): absolute, or relative to the request's address. It expires;
+    /// then the client asks again by a new stream.
+    pub url: String,
+    /// Bytes of the database once unpacked.
+    pub raw_bytes: u64,
+    /// The frames, in order; the first begins at byte 0 of the file.
+    pub frames: Vec<SnapshotFrame>,
+}
+
+/// A part of a [`SnapshotFile`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotFrame {
+    /// Compressed.
+    pub bytes: u64,
+    /// Unpacked.
+    pub raw_bytes: u64,
+    /// SHA-256 of the unpacked bytes, in hexadecimal.
+    pub sha256: String,
+}
+
 /// A line that cannot be read.
 #[derive(Debug)]
 pub struct LineError(String);
@@ -216,6 +262,7 @@ impl<'a> SyncLine<'a> {
             .checkpoint
             .map(Self::Checkpoint)
             .or(raw.checkpoint_diff.map(Self::CheckpointDiff))
+            .or(raw.snapshot.map(Self::Snapshot))
             .or(raw.checkpoint_complete.map(Self::CheckpointComplete))
             .or(raw.partial_checkpoint_complete.map(Self::PartialCheckpointComplete))
             .or(raw.token_expires_in.map(Self::TokenExpiresIn));
@@ -229,6 +276,7 @@ struct RawLine<'a> {
     checkpoint_diff: Option<CheckpointDiff>,
     #[serde(borrow)]
     data: Option<RawData<'a>>,
+    snapshot: Option<SnapshotLine>,
     checkpoint_complete: Option<CheckpointComplete>,
     partial_checkpoint_complete: Option<PartialCheckpointComplete>,
     token_expires_in: Option<i64>,

@@ -7,6 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Bits of an op id that count within an epoch.
 const SEQUENCE_BITS: u32 = 40;
+/// Bits of a marker that tell its snapshot.
+const MARKER_BITS: u32 = 30;
 
 /// Position of an operation; strictly increasing over the whole deployment, never reused.
 ///
@@ -98,6 +100,27 @@ impl OpId {
         self.0
     }
 
+    /// The marker for a place inside a snapshot: `rows` of its rows are there. `snapshot` is any
+    /// number that tells it apart from the bucket's other snapshots; 30 bits of it count.
+    #[must_use]
+    pub const fn marker(snapshot: u32, rows: u32) -> Self {
+        let [a, b, c, d] = rows.to_le_bytes();
+        let [e, f, g, h] = (snapshot & ((1 << MARKER_BITS) - 1)).to_le_bytes();
+        Self(1 << 62 | i64::from_le_bytes([a, b, c, d, e, f, g, h]))
+    }
+
+    /// The snapshot (30 bits) and the number of rows that a marker stands for; `None` when it is
+    /// an operation's id.
+    #[must_use]
+    pub const fn as_marker(self) -> Option<(u32, u32)> {
+        if self.0 <= Self::MAX.0 {
+            return None;
+        }
+        let [a, b, c, d, e, f, g, h] = self.0.to_le_bytes();
+        let snapshot = u32::from_le_bytes([e, f, g, h]) & ((1 << MARKER_BITS) - 1);
+        Some((snapshot, u32::from_le_bytes([a, b, c, d])))
+    }
+
     /// The epoch it was given in; `None` for a marker (2^62 and above).
     #[must_use]
     pub fn epoch(self) -> Option<Epoch> {
@@ -152,6 +175,20 @@ impl<'de> Deserialize<'de> for OpId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_marker_is_no_op_id_and_says_what_it_marks() {
+        for (snapshot, rows) in [(0, 0), (7, 600), ((1 << 30) - 1, u32::MAX), (1, u32::MAX)] {
+            let marker = OpId::marker(snapshot, rows);
+            assert!(marker > OpId::MAX && marker.epoch().is_none());
+            assert_eq!(marker.as_marker(), Some((snapshot, rows)));
+        }
+        assert_eq!(OpId::marker(1 << 30 | 5, 1), OpId::marker(5, 1));
+        assert_eq!(OpId::from_i64(i64::MAX).unwrap().as_marker(), Some(((1 << 30) - 1, u32::MAX)));
+        for id in [OpId::ZERO, OpId::MAX] {
+            assert_eq!(id.as_marker(), None);
+        }
+    }
 
     #[test]
     fn an_op_id_is_epoch_and_sequence() {

@@ -29,6 +29,18 @@ pub struct StreamRequest {
     /// For the server's logs only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub app_metadata: Option<BTreeMap<String, String>>,
+    /// What the client understands beyond PowerSync's protocol.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tidewater: Option<Extensions>,
+}
+
+/// Extensions that a client asks for. Others' clients send none, and are sent none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Extensions {
+    /// 1: `snapshot` lines are understood. 0: they are not. A greater number is one of a later
+    /// version, which understands 1 as well.
+    pub snapshots: u32,
 }
 
 /// How far a client has got in a bucket.

@@ -28,6 +28,7 @@ pub fn write_line(out: &mut Vec<u8>, line: &SyncLine<'_>) {
             operations.iter().for_each(|operation| writer.push(operation));
             writer.finish(next, false);
         }
+        SyncLine::Snapshot(snapshot) => write_one(out, "snapshot", snapshot),
         SyncLine::CheckpointComplete(done) => write_one(out, "checkpoint_complete", done),
         SyncLine::PartialCheckpointComplete(done) => {
             write_one(out, "partial_checkpoint_complete", done);
