@@ -1,17 +1,22 @@
 //! One suite over every implementation of the ports: each guarantee of theirs is a test.
 //!
 //! ```ignore
-//! storage_conformance!(async { [store.clone(), store] });
+//! tidewater_storage::storage_conformance!(async { [store.clone(), store] });
 //! ```
 //!
-//! The block yields two handles of one empty store: clones, or what two processes would have.
+//! The block yields two handles of one empty store: clones, or what two processes would have. Other
+//! crates' implementations run it by way of the feature `conformance`.
+#![allow(missing_docs, reason = "the name of a test is the claim it proves")]
+#![allow(clippy::missing_panics_doc, clippy::unwrap_used, reason = "these are tests")]
 
-pub(crate) mod buckets;
-pub(crate) mod cells;
-pub(crate) mod control;
-pub(crate) mod objects;
-pub(crate) mod op_log;
-pub(crate) mod write_checkpoints;
+pub mod buckets;
+pub mod cells;
+pub mod control;
+pub mod objects;
+pub mod op_log;
+pub mod sweep;
+pub mod work_list;
+pub mod write_checkpoints;
 
 use std::future::Future;
 use std::time::Duration;
@@ -24,9 +29,10 @@ use crate::{
     SourceIdentity, Tag, Version,
 };
 
+#[macro_export]
 macro_rules! storage_conformance {
     ($handles:expr) => {
-        crate::conformance::storage_conformance! { @tests $handles;
+        $crate::storage_conformance! { @tests $handles;
             control: [
                 nothing_is_there_before_the_first_record,
                 a_swap_needs_the_revision_that_is_stored,
@@ -93,6 +99,20 @@ macro_rules! storage_conformance {
                 an_object_may_be_stored_again,
                 a_deleted_object_is_gone,
                 one_object_does_not_touch_another,
+                a_file_is_stored_as_an_object,
+            ]
+            work_list: [
+                a_bucket_that_was_written_is_due,
+                a_settled_entry_is_off_the_list,
+                what_happened_since_is_not_settled,
+                an_entry_may_be_put_off,
+                a_list_is_read_up_to_its_limit,
+            ]
+            sweep: [
+                generations_are_listed,
+                a_deleted_bucket_leaves_nothing,
+                a_deleted_lookup_leaves_others,
+                a_deleted_generation_leaves_others,
             ]
         }
     };
@@ -100,12 +120,11 @@ macro_rules! storage_conformance {
         $(mod $module {
             $(#[tokio::test]
             async fn $claim() {
-                crate::conformance::$module::$claim($handles.await).await;
+                $crate::conformance::$module::$claim($handles.await).await;
             })+
         })+
     };
 }
-pub(crate) use storage_conformance;
 
 /// Longer than anything takes that works.
 const FOREVER: Duration = Duration::from_secs(60);

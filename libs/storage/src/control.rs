@@ -92,7 +92,7 @@ pub struct SourceIdentity {
 }
 
 /// A sync config as the worker maintains it: its text, and the tags under which its buckets and
-/// lookups are stored. Written once, before the control record names it, and never changed.
+/// lookups are stored. Written before the control record names it; only `retired_at` changes later.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Generation {
     /// Its name.
@@ -108,6 +108,10 @@ pub struct Generation {
     pub lookups: Vec<Tag>,
     /// The table (its number in the generation) that each lookup reads, in the same order.
     pub lookup_tables: Vec<u16>,
+    /// When the builder found that neither worker nor readers need it any more, in seconds since
+    /// 1970; it is deleted after a grace period.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retired_at: Option<u64>,
 }
 
 impl Control {

@@ -10,8 +10,10 @@ mod objects;
 mod op_log;
 mod schema;
 mod sessions;
+mod sweep;
 #[cfg(test)]
 mod tests;
+mod work_list;
 mod write_checkpoints;
 
 use std::fs::{self, File};

@@ -6,10 +6,14 @@
 //! never look above `visible`. `LAYOUT.md` beside this crate is the specification of what is stored.
 #![warn(missing_docs)]
 
+mod base_rows;
 mod bucket;
+mod catalog;
 mod cell;
-#[cfg(test)]
-mod conformance;
+mod chain;
+#[cfg(any(test, feature = "conformance"))]
+#[doc(hidden)]
+pub mod conformance;
 mod control;
 mod embedded;
 mod error;
@@ -18,11 +22,15 @@ mod keys;
 mod limits;
 mod lsn;
 mod ports;
+mod replay;
 mod segment;
 mod write_checkpoint;
 
+pub use base_rows::{BaseRowsWriter, FramePlace, OpenBase};
 pub use bucket::{BucketItem, Head};
+pub use catalog::{Base, Catalog, Manifest, Mark, Retired, RowsFrame, TypedFile};
 pub use cell::{At, Cell, Version, WriteContext};
+pub use chain::{Broken, Chain};
 pub use control::{
     Committed, Control, Generation, GenerationId, Nonce, SourceIdentity, Truncation, Visible,
 };
@@ -33,8 +41,10 @@ pub use keys::{BucketKey, CellKey, LookupKey, Tag};
 pub use limits::{ClosedEpoch, Limits};
 pub use lsn::Lsn;
 pub use ports::{
-    Batch, BucketStore, CellStore, CellWrite, ControlStore, LookupRow, LookupStore, ObjectStore,
-    OpLog, Refused, Registry, SegmentPage, Storage, SwapOutcome, WriteCheckpointStore,
+    Batch, BucketStore, CellStore, CellWrite, ControlStore, Due, LookupRow, LookupStore,
+    ObjectStore, OpLog, Refused, Registry, SegmentPage, Storage, SwapOutcome, Sweep, WorkList,
+    WriteCheckpointStore,
 };
+pub use replay::{Replay, ReplayError};
 pub use segment::{Segment, SegmentError, SegmentReader, SegmentWriter};
 pub use write_checkpoint::{ClientKey, Ticket, WriteRequest, WriteRequests};

@@ -1,6 +1,7 @@
 //! The ports: small traits, each with what it guarantees.
 
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub trait Storage:
     + Registry
     + WriteCheckpointStore
     + ObjectStore
+    + WorkList
+    + Sweep
     + Clone
     + 'static
 {
@@ -115,6 +118,18 @@ pub struct Batch {
     pub cells: Vec<CellWrite>,
     /// Buckets that may be new.
     pub registry: Vec<BucketKey>,
+    /// Buckets that the builder is to look at, and the operations that made it so; blind. They
+    /// replace what the work list says of these buckets.
+    pub due: Vec<(BucketKey, OpId)>,
+}
+
+impl Batch {
+    /// Whether there is nothing to store.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let Self { segments, cells, registry, due } = self;
+        segments.is_empty() && cells.is_empty() && registry.is_empty() && due.is_empty()
+    }
 }
 
 /// What changes in place, for its one writer: the worker.
@@ -259,6 +274,24 @@ pub trait ObjectStore: Send + Sync {
         content: Bytes,
     ) -> impl Future<Output = Result<(), StorageError>> + Send;
 
+    /// Stores the content of a file, as [`ObjectStore::put_object`] does.
+    ///
+    /// # Errors
+    /// Besides those of storage: when the file cannot be read.
+    fn put_object_file(
+        &self,
+        name: &str,
+        file: &Path,
+    ) -> impl Future<Output = Result<(), StorageError>> + Send;
+
+    /// An address under which anybody can GET the object, ranges too, until `lifetime` has passed.
+    /// `None` if this store has no address of its own: then whoever serves it must.
+    fn object_url(
+        &self,
+        name: &str,
+        lifetime: Duration,
+    ) -> impl Future<Output = Result<Option<String>, StorageError>> + Send;
+
     /// A range of an object's bytes, as far as the object goes; `None` if there is no such object.
     fn object_range(
         &self,
@@ -268,4 +301,55 @@ pub trait ObjectStore: Send + Sync {
 
     /// Deletes an object; one that is not there is deleted.
     fn delete_object(&self, name: &str) -> impl Future<Output = Result<(), StorageError>> + Send;
+}
+
+/// A bucket that the builder is to look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// Which.
+    pub bucket: BucketKey,
+    /// The operation whose write made it due.
+    pub at: OpId,
+    /// Not before this time, in seconds since 1970; 0 is "at once".
+    pub not_before: u64,
+}
+
+/// The builder's work: buckets whose history has grown, or that something is to be deleted of.
+pub trait WorkList: Send + Sync {
+    /// Buckets whose time has come at `now` (seconds since 1970), at most `limit`, in any order.
+    fn due(
+        &self,
+        now: u64,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Due>, StorageError>> + Send;
+
+    /// Takes an entry off the list, or puts it off until `not_before`; but only if its `at` is
+    /// still the one given: else something has happened since. Returns whether it was.
+    fn settle(
+        &self,
+        due: &Due,
+        not_before: Option<u64>,
+    ) -> impl Future<Output = Result<bool, StorageError>> + Send;
+}
+
+/// Removal of what belongs to generations that nobody needs any more. Every call may be repeated,
+/// and goes on where an earlier one was cut off.
+pub trait Sweep: Send + Sync {
+    /// All generations that are stored, ascending.
+    fn generations(&self) -> impl Future<Output = Result<Vec<GenerationId>, StorageError>> + Send;
+
+    /// Deletes all that is stored of a bucket but its objects; its registration at last.
+    fn delete_bucket(
+        &self,
+        bucket: &BucketKey,
+    ) -> impl Future<Output = Result<(), StorageError>> + Send;
+
+    /// Deletes all answers to a lookup.
+    fn delete_lookup(&self, tag: &Tag) -> impl Future<Output = Result<(), StorageError>> + Send;
+
+    /// Deletes a generation's source rows and its copy's progress; its record at last.
+    fn delete_generation(
+        &self,
+        id: GenerationId,
+    ) -> impl Future<Output = Result<(), StorageError>> + Send;
 }

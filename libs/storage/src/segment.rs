@@ -98,6 +98,12 @@ impl SegmentWriter {
         self.count
     }
 
+    /// The operations as encoded.
+    #[must_use]
+    pub fn into_payload(self) -> Vec<u8> {
+        self.payload
+    }
+
     /// The segment that follows `prev`, before which the bucket's sum is `sum_before`.
     #[must_use]
     pub fn finish(self, bucket: BucketKey, prev: OpId, sum_before: Checksum) -> Segment {

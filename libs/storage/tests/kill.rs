@@ -195,7 +195,12 @@ async fn batch(store: &impl Storage, control: &Control, op: OpId) -> Batch {
     let body = Body::Put { row: RowKey::new("todos", "t1", "s"), data: op.to_string().into() };
     writer.push(&Operation { op_id: op, checksum: Checksum(1), body });
     let segment = writer.finish(bucket(), control.committed.op, Checksum(0));
-    Batch { cells: cells.collect(), segments: vec![segment], registry: vec![bucket()] }
+    Batch {
+        cells: cells.collect(),
+        segments: vec![segment],
+        registry: vec![bucket()],
+        due: vec![(bucket(), op)],
+    }
 }
 
 /// The store has a revision in this range, and everything that it counts, whole.

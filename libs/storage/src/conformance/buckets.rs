@@ -30,7 +30,7 @@ fn catalog(text: &'static str) -> Bytes {
     Bytes::from_static(text.as_bytes())
 }
 
-pub(crate) async fn items_come_in_the_order_of_the_keys([a, b]: [impl Storage; 2]) {
+pub async fn items_come_in_the_order_of_the_keys([a, b]: [impl Storage; 2]) {
     let [first, second, absent] = ["[1]", "[2]", "[3]"].map(|params| bucket(1, params));
     put_head(&a, &first, None, 1).await;
     put_head(&a, &second, None, 2).await;
@@ -40,7 +40,7 @@ pub(crate) async fn items_come_in_the_order_of_the_keys([a, b]: [impl Storage; 2
     assert_eq!(b.buckets(&[]).await.unwrap(), []);
 }
 
-pub(crate) async fn a_catalog_is_swapped_by_its_revision([a, b]: [impl Storage; 2]) {
+pub async fn a_catalog_is_swapped_by_its_revision([a, b]: [impl Storage; 2]) {
     let key = bucket(1, "[]");
     put_head(&a, &key, None, 1).await;
     assert!(!a.swap_catalog(&key, 1, &catalog("early")).await.unwrap());
@@ -52,9 +52,7 @@ pub(crate) async fn a_catalog_is_swapped_by_its_revision([a, b]: [impl Storage; 
     assert_eq!((found.catalog, found.catalog_revision), (catalog("two"), 2));
 }
 
-pub(crate) async fn a_catalog_swap_whose_reply_was_lost_is_done_when_repeated(
-    [a, b]: [impl Storage; 2],
-) {
+pub async fn a_catalog_swap_whose_reply_was_lost_is_done_when_repeated([a, b]: [impl Storage; 2]) {
     let key = bucket(1, "[]");
     put_head(&a, &key, None, 1).await;
     for store in [&a, &b] {
@@ -63,13 +61,13 @@ pub(crate) async fn a_catalog_swap_whose_reply_was_lost_is_done_when_repeated(
     assert_eq!(item(&b, &key).await.catalog_revision, 1);
 }
 
-pub(crate) async fn a_catalog_needs_its_bucket([a, b]: [impl Storage; 2]) {
+pub async fn a_catalog_needs_its_bucket([a, b]: [impl Storage; 2]) {
     let key = bucket(1, "[]");
     assert!(!a.swap_catalog(&key, 0, &catalog("one")).await.unwrap());
     assert_eq!(b.buckets(&[key]).await.unwrap(), [None]);
 }
 
-pub(crate) async fn head_and_catalog_do_not_disturb_each_other([a, b]: [impl Storage; 2]) {
+pub async fn head_and_catalog_do_not_disturb_each_other([a, b]: [impl Storage; 2]) {
     let key = bucket(1, "[]");
     put_head(&a, &key, None, 1).await;
     assert!(b.swap_catalog(&key, 0, &catalog("one")).await.unwrap());
@@ -81,7 +79,7 @@ pub(crate) async fn head_and_catalog_do_not_disturb_each_other([a, b]: [impl Sto
     assert_eq!(item(&a, &key).await, both);
 }
 
-pub(crate) async fn a_lookup_finds_all_rows_that_ever_answered_it([a, b]: [impl Storage; 2]) {
+pub async fn a_lookup_finds_all_rows_that_ever_answered_it([a, b]: [impl Storage; 2]) {
     let key = lookup("[\"u1\"]");
     let gone = Cell { versions: vec![Version { op: op(9), value: None }], ..cell(9) };
     put(&a, CellKey::Lookup(key.clone(), "[1,\"a\"]".into()), None, cell(1)).await;
@@ -94,7 +92,7 @@ pub(crate) async fn a_lookup_finds_all_rows_that_ever_answered_it([a, b]: [impl 
     assert_eq!(found, [row("[1,\"a\"]", cell(1)), row("[1,\"b\"]", gone)]);
 }
 
-pub(crate) async fn lookups_come_in_the_order_of_the_keys([a, b]: [impl Storage; 2]) {
+pub async fn lookups_come_in_the_order_of_the_keys([a, b]: [impl Storage; 2]) {
     let keys: Vec<LookupKey> = (1..=3).map(|n| lookup(&format!("[{n}]"))).collect();
     put(&a, CellKey::Lookup(keys[0].clone(), "x".into()), None, cell(1)).await;
     put(&a, CellKey::Lookup(keys[2].clone(), "x".into()), None, cell(3)).await;
@@ -106,14 +104,14 @@ pub(crate) async fn lookups_come_in_the_order_of_the_keys([a, b]: [impl Storage;
     assert_eq!(b.lookup_rows(&[]).await.unwrap(), Vec::<Vec<LookupRow>>::new());
 }
 
-pub(crate) async fn a_registered_bucket_is_listed_once([a, b]: [impl Storage; 2]) {
+pub async fn a_registered_bucket_is_listed_once([a, b]: [impl Storage; 2]) {
     let keys = [bucket(1, "[1]"), bucket(1, "[2]")];
     register(&a, &keys).await;
     register(&b, &[keys[1].clone(), keys[1].clone()]).await;
     assert_eq!(b.registered(&tag(1), None, 100).await.unwrap(), keys);
 }
 
-pub(crate) async fn a_listing_is_paged_in_order([a, b]: [impl Storage; 2]) {
+pub async fn a_listing_is_paged_in_order([a, b]: [impl Storage; 2]) {
     let params = |n: u32| format!("[\"{}\"]", char::from_u32(n * 97).unwrap_or('x'));
     let mut keys: Vec<_> = (1..=50).map(|n| bucket(1, &params(n))).collect();
     register(&a, &keys).await;
@@ -130,7 +128,7 @@ pub(crate) async fn a_listing_is_paged_in_order([a, b]: [impl Storage; 2]) {
     assert_eq!(listed, keys);
 }
 
-pub(crate) async fn a_listing_keeps_to_its_tag([a, b]: [impl Storage; 2]) {
+pub async fn a_listing_keeps_to_its_tag([a, b]: [impl Storage; 2]) {
     let keys: Vec<_> = (0..4).map(|bits| bucket(bits, "[\"\u{10FFFF}\"]")).collect();
     register(&a, &keys).await;
     for bits in 0..4 {

@@ -32,7 +32,7 @@ async fn put(store: &impl Storage, writes: Vec<CellWrite>) -> Result<Vec<Refused
     store.write(&Batch { cells: writes, ..Batch::default() }).await
 }
 
-pub(crate) async fn cells_come_in_the_order_of_the_keys([a, b]: [impl Storage; 2]) {
+pub async fn cells_come_in_the_order_of_the_keys([a, b]: [impl Storage; 2]) {
     let writes = (1..=3).map(|n| write(&row(&n.to_string()), None, cell(n))).collect();
     assert_eq!(put(&a, writes).await.unwrap(), []);
     let found = b.cells(&[row("3"), row("none"), row("1"), row("3")]).await.unwrap();
@@ -40,7 +40,7 @@ pub(crate) async fn cells_come_in_the_order_of_the_keys([a, b]: [impl Storage; 2
     assert_eq!(b.cells(&[]).await.unwrap(), []);
 }
 
-pub(crate) async fn kinds_of_cells_do_not_mix([a, b]: [impl Storage; 2]) {
+pub async fn kinds_of_cells_do_not_mix([a, b]: [impl Storage; 2]) {
     for (n, key) in (1..).zip(keys()) {
         assert_eq!(put(&a, vec![write(&key, None, cell(n))]).await.unwrap(), [], "{key:?}");
     }
@@ -49,7 +49,7 @@ pub(crate) async fn kinds_of_cells_do_not_mix([a, b]: [impl Storage; 2]) {
     assert_eq!(found, expected);
 }
 
-pub(crate) async fn an_absent_cell_is_written_when_none_is_known([a, b]: [impl Storage; 2]) {
+pub async fn an_absent_cell_is_written_when_none_is_known([a, b]: [impl Storage; 2]) {
     let versions = vec![
         Version { op: op(9), value: None },
         Version { op: op(3), value: Some(Bytes::new()) },
@@ -62,7 +62,7 @@ pub(crate) async fn an_absent_cell_is_written_when_none_is_known([a, b]: [impl S
     }
 }
 
-pub(crate) async fn a_stored_cell_is_not_written_when_none_is_known([a, b]: [impl Storage; 2]) {
+pub async fn a_stored_cell_is_not_written_when_none_is_known([a, b]: [impl Storage; 2]) {
     for key in keys() {
         put(&a, vec![write(&key, None, cell(5))]).await.unwrap();
         let refused = Refused { key: key.clone(), stored: Some(cell(5)) };
@@ -71,7 +71,7 @@ pub(crate) async fn a_stored_cell_is_not_written_when_none_is_known([a, b]: [imp
     }
 }
 
-pub(crate) async fn a_cell_is_written_over_the_known_top([a, b]: [impl Storage; 2]) {
+pub async fn a_cell_is_written_over_the_known_top([a, b]: [impl Storage; 2]) {
     for key in keys() {
         put(&a, vec![write(&key, None, cell(5))]).await.unwrap();
         assert_eq!(put(&b, vec![write(&key, Some(5), cell(6))]).await.unwrap(), []);
@@ -79,7 +79,7 @@ pub(crate) async fn a_cell_is_written_over_the_known_top([a, b]: [impl Storage; 
     }
 }
 
-pub(crate) async fn a_cell_is_not_written_over_another_top([a, b]: [impl Storage; 2]) {
+pub async fn a_cell_is_not_written_over_another_top([a, b]: [impl Storage; 2]) {
     for key in keys() {
         put(&a, vec![write(&key, None, cell(5))]).await.unwrap();
         // Neither a lower nor a higher top will do.
@@ -91,7 +91,7 @@ pub(crate) async fn a_cell_is_not_written_over_another_top([a, b]: [impl Storage
     }
 }
 
-pub(crate) async fn an_absent_cell_is_not_written_when_one_is_known([a, b]: [impl Storage; 2]) {
+pub async fn an_absent_cell_is_not_written_when_one_is_known([a, b]: [impl Storage; 2]) {
     for key in keys() {
         let refused = Refused { key: key.clone(), stored: None };
         assert_eq!(put(&a, vec![write(&key, Some(5), cell(6))]).await.unwrap(), [refused]);
@@ -99,7 +99,7 @@ pub(crate) async fn an_absent_cell_is_not_written_when_one_is_known([a, b]: [imp
     }
 }
 
-pub(crate) async fn a_refusal_leaves_the_rest_of_the_batch([a, b]: [impl Storage; 2]) {
+pub async fn a_refusal_leaves_the_rest_of_the_batch([a, b]: [impl Storage; 2]) {
     put(&a, vec![write(&row("2"), None, cell(5))]).await.unwrap();
     let keys = ["1", "2", "3"].map(row);
     let writes = keys.iter().map(|key| write(key, None, cell(6))).collect();
@@ -108,7 +108,7 @@ pub(crate) async fn a_refusal_leaves_the_rest_of_the_batch([a, b]: [impl Storage
     assert_eq!(b.cells(&keys).await.unwrap(), [Some(cell(6)), Some(cell(5)), Some(cell(6))]);
 }
 
-pub(crate) async fn a_batch_may_be_repeated([a, b]: [impl Storage; 2]) {
+pub async fn a_batch_may_be_repeated([a, b]: [impl Storage; 2]) {
     for key in keys() {
         for _ in 0..2 {
             assert_eq!(put(&a, vec![write(&key, None, cell(5))]).await.unwrap(), []);
@@ -120,7 +120,7 @@ pub(crate) async fn a_batch_may_be_repeated([a, b]: [impl Storage; 2]) {
     }
 }
 
-pub(crate) async fn of_rival_writes_one_wins([a, b]: [impl Storage; 2]) {
+pub async fn of_rival_writes_one_wins([a, b]: [impl Storage; 2]) {
     put(&a, vec![write(&row("1"), None, cell(1))]).await.unwrap();
     let rivals = (2..10).map(|n| {
         let store = if n % 2 == 0 { a.clone() } else { b.clone() };
@@ -135,7 +135,7 @@ pub(crate) async fn of_rival_writes_one_wins([a, b]: [impl Storage; 2]) {
     assert_eq!(winners, 1);
 }
 
-pub(crate) async fn a_large_batch_is_stored([a, b]: [impl Storage; 2]) {
+pub async fn a_large_batch_is_stored([a, b]: [impl Storage; 2]) {
     let keys: Vec<_> = (1..=3_000).map(|n| row(&format!("[{n}]"))).collect();
     let writes = (1..).zip(&keys).map(|(n, key)| write(key, None, cell(n))).collect();
     assert_eq!(put(&a, writes).await.unwrap(), []);
@@ -143,6 +143,6 @@ pub(crate) async fn a_large_batch_is_stored([a, b]: [impl Storage; 2]) {
     assert_eq!(b.cells(&keys).await.unwrap(), expected);
 }
 
-pub(crate) async fn an_empty_batch_is_nothing([a, _]: [impl Storage; 2]) {
+pub async fn an_empty_batch_is_nothing([a, _]: [impl Storage; 2]) {
     assert_eq!(a.write(&Batch::default()).await.unwrap(), []);
 }

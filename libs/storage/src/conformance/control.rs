@@ -23,14 +23,14 @@ fn closed(epoch: u32, sequence: u64) -> ClosedEpoch {
     ClosedEpoch { epoch, limit: OpId::new(epoch, sequence) }
 }
 
-pub(crate) async fn nothing_is_there_before_the_first_record([a, b]: [impl Storage; 2]) {
+pub async fn nothing_is_there_before_the_first_record([a, b]: [impl Storage; 2]) {
     assert_eq!(a.control().await.unwrap(), None);
     assert_eq!(b.archived_epochs().await.unwrap(), []);
     assert_eq!(a.swap_control(Some(0), &record(1)).await.unwrap(), SwapOutcome::Refused(None));
     assert_eq!(b.control().await.unwrap(), None);
 }
 
-pub(crate) async fn a_swap_needs_the_revision_that_is_stored([a, b]: [impl Storage; 2]) {
+pub async fn a_swap_needs_the_revision_that_is_stored([a, b]: [impl Storage; 2]) {
     assert_eq!(a.swap_control(None, &record(1)).await.unwrap(), SwapOutcome::Done);
     assert_eq!(b.swap_control(Some(1), &record(2)).await.unwrap(), SwapOutcome::Done);
     for stale in [Some(0), Some(1), Some(3)] {
@@ -40,13 +40,13 @@ pub(crate) async fn a_swap_needs_the_revision_that_is_stored([a, b]: [impl Stora
     assert_eq!(b.control().await.unwrap(), Some(record(2)));
 }
 
-pub(crate) async fn the_first_record_is_written_once([a, b]: [impl Storage; 2]) {
+pub async fn the_first_record_is_written_once([a, b]: [impl Storage; 2]) {
     assert_eq!(a.swap_control(None, &owned_by(1, "a")).await.unwrap(), SwapOutcome::Done);
     let second = b.swap_control(None, &owned_by(1, "b")).await.unwrap();
     assert_eq!(second, refused(&owned_by(1, "a")));
 }
 
-pub(crate) async fn a_swap_whose_reply_was_lost_is_done_when_repeated([a, b]: [impl Storage; 2]) {
+pub async fn a_swap_whose_reply_was_lost_is_done_when_repeated([a, b]: [impl Storage; 2]) {
     for _ in 0..2 {
         assert_eq!(a.swap_control(None, &owned_by(1, "a")).await.unwrap(), SwapOutcome::Done);
     }
@@ -58,7 +58,7 @@ pub(crate) async fn a_swap_whose_reply_was_lost_is_done_when_repeated([a, b]: [i
     assert_eq!(rival, refused(&owned_by(2, "a")));
 }
 
-pub(crate) async fn of_rival_swaps_one_wins([a, b]: [impl Storage; 2]) {
+pub async fn of_rival_swaps_one_wins([a, b]: [impl Storage; 2]) {
     a.swap_control(None, &record(1)).await.unwrap();
     let rivals = (0..8).map(|n| {
         let store = if n % 2 == 0 { a.clone() } else { b.clone() };
@@ -76,7 +76,7 @@ pub(crate) async fn of_rival_swaps_one_wins([a, b]: [impl Storage; 2]) {
     assert_eq!(a.control().await.unwrap(), b.control().await.unwrap());
 }
 
-pub(crate) async fn a_record_is_read_as_it_was_written([a, b]: [impl Storage; 2]) {
+pub async fn a_record_is_read_as_it_was_written([a, b]: [impl Storage; 2]) {
     let at = Committed { op: OpId::MAX, lsn: Lsn(u64::MAX), ticket: Ticket(u64::MAX) };
     let truncated = vec![Truncation { table: u16::MAX, op: op(7) }];
     let full = Control {
@@ -92,7 +92,7 @@ pub(crate) async fn a_record_is_read_as_it_was_written([a, b]: [impl Storage; 2]
     assert_eq!(b.control().await.unwrap(), Some(full));
 }
 
-pub(crate) async fn a_waiter_learns_of_a_swap([a, b]: [impl Storage; 2]) {
+pub async fn a_waiter_learns_of_a_swap([a, b]: [impl Storage; 2]) {
     a.swap_control(None, &record(1)).await.unwrap();
     for revision in 1..4 {
         let (waiting, writing) = (a.clone(), b.clone());
@@ -107,9 +107,7 @@ pub(crate) async fn a_waiter_learns_of_a_swap([a, b]: [impl Storage; 2]) {
     }
 }
 
-pub(crate) async fn a_waiter_is_not_kept_when_the_record_is_another_already(
-    [a, b]: [impl Storage; 2],
-) {
+pub async fn a_waiter_is_not_kept_when_the_record_is_another_already([a, b]: [impl Storage; 2]) {
     a.swap_control(None, &record(1)).await.unwrap();
     a.swap_control(Some(1), &record(2)).await.unwrap();
     soon(b.control_changed(1, FOREVER * 2)).await.unwrap();
@@ -118,14 +116,14 @@ pub(crate) async fn a_waiter_is_not_kept_when_the_record_is_another_already(
     soon(b.control_changed(3, FOREVER * 2)).await.unwrap();
 }
 
-pub(crate) async fn a_wait_for_a_swap_ends([a, b]: [impl Storage; 2]) {
+pub async fn a_wait_for_a_swap_ends([a, b]: [impl Storage; 2]) {
     soon(a.control_changed(0, Duration::from_millis(20))).await.unwrap();
     a.swap_control(None, &record(1)).await.unwrap();
     soon(b.control_changed(1, Duration::from_millis(20))).await.unwrap();
     soon(a.control_changed(1, Duration::ZERO)).await.unwrap();
 }
 
-pub(crate) async fn closed_epochs_are_archived_once([a, b]: [impl Storage; 2]) {
+pub async fn closed_epochs_are_archived_once([a, b]: [impl Storage; 2]) {
     a.archive_epochs(&[closed(1, 5), closed(3, 7)]).await.unwrap();
     b.archive_epochs(&[closed(3, 7), closed(2, 1)]).await.unwrap();
     b.archive_epochs(&[]).await.unwrap();
@@ -134,7 +132,7 @@ pub(crate) async fn closed_epochs_are_archived_once([a, b]: [impl Storage; 2]) {
     assert_eq!(archived, [closed(1, 5), closed(2, 1), closed(3, 7)]);
 }
 
-pub(crate) async fn a_generation_is_found_by_its_name([a, b]: [impl Storage; 2]) {
+pub async fn a_generation_is_found_by_its_name([a, b]: [impl Storage; 2]) {
     let stored = Generation {
         id: generation(),
         identity: "hash".into(),
@@ -142,6 +140,7 @@ pub(crate) async fn a_generation_is_found_by_its_name([a, b]: [impl Storage; 2])
         definitions: vec![tag(1), tag(2)],
         lookups: vec![tag(3)],
         lookup_tables: vec![0],
+        retired_at: None,
     };
     assert_eq!(a.generation(stored.id).await.unwrap(), None);
     for _ in 0..2 {

@@ -10,7 +10,7 @@ fn text(text: &'static str) -> Bytes {
     Bytes::from_static(text.as_bytes())
 }
 
-pub(crate) async fn an_object_is_read_as_it_was_written([a, b]: [impl Storage; 2]) {
+pub async fn an_object_is_read_as_it_was_written([a, b]: [impl Storage; 2]) {
     let content: Bytes = (0..1_500_000_u32).flat_map(u32::to_le_bytes).collect();
     a.put_object("abc/7/ff", content.clone()).await.unwrap();
     assert_eq!(b.object_range("abc/7/ff", ALL).await.unwrap(), Some(content.clone()));
@@ -20,7 +20,7 @@ pub(crate) async fn an_object_is_read_as_it_was_written([a, b]: [impl Storage; 2
     assert_eq!(b.object_range("empty", ALL).await.unwrap(), Some(Bytes::new()));
 }
 
-pub(crate) async fn a_range_ends_where_the_object_ends([a, b]: [impl Storage; 2]) {
+pub async fn a_range_ends_where_the_object_ends([a, b]: [impl Storage; 2]) {
     a.put_object("o", text("0123456789")).await.unwrap();
     for (range, expected) in [
         (0..10, "0123456789"),
@@ -36,19 +36,19 @@ pub(crate) async fn a_range_ends_where_the_object_ends([a, b]: [impl Storage; 2]
     }
 }
 
-pub(crate) async fn there_is_no_object_before_it_is_stored([a, b]: [impl Storage; 2]) {
+pub async fn there_is_no_object_before_it_is_stored([a, b]: [impl Storage; 2]) {
     assert_eq!(a.object_range("none", ALL).await.unwrap(), None);
     assert_eq!(b.object_range("some/where", 3..3).await.unwrap(), None);
 }
 
-pub(crate) async fn an_object_may_be_stored_again([a, b]: [impl Storage; 2]) {
+pub async fn an_object_may_be_stored_again([a, b]: [impl Storage; 2]) {
     for store in [&a, &b] {
         store.put_object("x/o", text("same")).await.unwrap();
     }
     assert_eq!(a.object_range("x/o", ALL).await.unwrap(), Some(text("same")));
 }
 
-pub(crate) async fn a_deleted_object_is_gone([a, b]: [impl Storage; 2]) {
+pub async fn a_deleted_object_is_gone([a, b]: [impl Storage; 2]) {
     a.put_object("x/o", text("content")).await.unwrap();
     for store in [&b, &a] {
         store.delete_object("x/o").await.unwrap();
@@ -59,7 +59,7 @@ pub(crate) async fn a_deleted_object_is_gone([a, b]: [impl Storage; 2]) {
     assert_eq!(b.object_range("x/p", ALL).await.unwrap(), Some(text("next")));
 }
 
-pub(crate) async fn one_object_does_not_touch_another([a, b]: [impl Storage; 2]) {
+pub async fn one_object_does_not_touch_another([a, b]: [impl Storage; 2]) {
     for (name, content) in [("x/a", "1"), ("x/b", "2"), ("y/a", "3"), ("x/ab", "4")] {
         a.put_object(name, text(content)).await.unwrap();
     }
@@ -67,4 +67,14 @@ pub(crate) async fn one_object_does_not_touch_another([a, b]: [impl Storage; 2])
     for (name, content) in [("x/b", "2"), ("y/a", "3"), ("x/ab", "4")] {
         assert_eq!(a.object_range(name, ALL).await.unwrap(), Some(text(content)));
     }
+}
+
+pub async fn a_file_is_stored_as_an_object([a, b]: [impl Storage; 2]) {
+    use std::io::Write as _;
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let content: Vec<u8> = (0..800_000_u32).flat_map(u32::to_le_bytes).collect();
+    file.write_all(&content).unwrap();
+    a.put_object_file("x/file", file.path()).await.unwrap();
+    assert_eq!(b.object_range("x/file", ALL).await.unwrap(), Some(content.into()));
+    assert!(file.path().exists());
 }

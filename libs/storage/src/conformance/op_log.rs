@@ -48,7 +48,7 @@ async fn all(store: &impl Storage, bucket: &BucketKey, count: usize) -> SegmentP
     until(read, |page| page.segments.len() == count).await
 }
 
-pub(crate) async fn a_segment_is_read_as_it_was_written([a, b]: [impl Storage; 2]) {
+pub async fn a_segment_is_read_as_it_was_written([a, b]: [impl Storage; 2]) {
     let key = bucket(1, "[\"u1\",7]");
     let written = Segment {
         prev: OpId::MAX,
@@ -63,7 +63,7 @@ pub(crate) async fn a_segment_is_read_as_it_was_written([a, b]: [impl Storage; 2
     assert_eq!(page, SegmentPage { segments: vec![written], has_more: false });
 }
 
-pub(crate) async fn a_range_is_after_one_end_and_upto_the_other([a, b]: [impl Storage; 2]) {
+pub async fn a_range_is_after_one_end_and_upto_the_other([a, b]: [impl Storage; 2]) {
     let key = bucket(1, "[]");
     put(&a, tens(&key, 5)).await;
     all(&b, &key, 5).await;
@@ -80,7 +80,7 @@ pub(crate) async fn a_range_is_after_one_end_and_upto_the_other([a, b]: [impl St
     }
 }
 
-pub(crate) async fn segments_come_in_order_from_their_own_bucket([a, b]: [impl Storage; 2]) {
+pub async fn segments_come_in_order_from_their_own_bucket([a, b]: [impl Storage; 2]) {
     let keys = ["[]", "[\"a\"]", "[\"a\",\"b\"]", "[\"A\"]"].map(|params| bucket(1, params));
     let mut segments: Vec<_> = keys.iter().flat_map(|key| tens(key, 3)).collect();
     segments.reverse();
@@ -92,7 +92,7 @@ pub(crate) async fn segments_come_in_order_from_their_own_bucket([a, b]: [impl S
     assert_eq!(all(&b, &bucket(2, "[]"), 0).await, SegmentPage::default());
 }
 
-pub(crate) async fn a_page_ends_once_it_exceeds_its_size([a, b]: [impl Storage; 2]) {
+pub async fn a_page_ends_once_it_exceeds_its_size([a, b]: [impl Storage; 2]) {
     let key = bucket(1, "[]");
     put(&a, tens(&key, 5)).await;
     let whole = all(&b, &key, 5).await;
@@ -112,7 +112,7 @@ pub(crate) async fn a_page_ends_once_it_exceeds_its_size([a, b]: [impl Storage; 
     assert_eq!((lasts(&page), page.has_more), (vec![10, 20], false));
 }
 
-pub(crate) async fn a_page_holds_at_least_one_segment([a, b]: [impl Storage; 2]) {
+pub async fn a_page_holds_at_least_one_segment([a, b]: [impl Storage; 2]) {
     let key = bucket(1, "[]");
     put(&a, tens(&key, 3)).await;
     all(&b, &key, 3).await;
@@ -126,7 +126,7 @@ pub(crate) async fn a_page_holds_at_least_one_segment([a, b]: [impl Storage; 2])
     assert_eq!(seen, [10, 20, 30]);
 }
 
-pub(crate) async fn storing_a_segment_twice_is_storing_it_once([a, b]: [impl Storage; 2]) {
+pub async fn storing_a_segment_twice_is_storing_it_once([a, b]: [impl Storage; 2]) {
     let key = bucket(1, "[]");
     for store in [&a, &b, &a] {
         put(store, tens(&key, 2)).await;
@@ -134,7 +134,7 @@ pub(crate) async fn storing_a_segment_twice_is_storing_it_once([a, b]: [impl Sto
     assert_eq!(all(&b, &key, 2).await.segments, tens(&key, 2));
 }
 
-pub(crate) async fn deletion_ends_at_its_bound([a, b]: [impl Storage; 2]) {
+pub async fn deletion_ends_at_its_bound([a, b]: [impl Storage; 2]) {
     let (key, other) = (bucket(1, "[\"a\"]"), bucket(1, "[\"a\",1]"));
     put(&a, [tens(&key, 4), tens(&other, 4)].concat()).await;
     for (upto, left) in [(op(9), 4), (op(20), 2), (op(20), 2), (op(35), 1), (OpId::MAX, 0)] {
@@ -145,7 +145,7 @@ pub(crate) async fn deletion_ends_at_its_bound([a, b]: [impl Storage; 2]) {
     assert_eq!(all(&b, &other, 4).await.segments, tens(&other, 4));
 }
 
-pub(crate) async fn a_long_log_is_deleted_whole([a, b]: [impl Storage; 2]) {
+pub async fn a_long_log_is_deleted_whole([a, b]: [impl Storage; 2]) {
     let key = bucket(1, "[]");
     put(&a, tens(&key, 1_000)).await;
     tokio::time::timeout(FOREVER, a.delete_segments(&key, op(9_990))).await.unwrap().unwrap();

@@ -16,7 +16,7 @@ fn requests(last: u64) -> WriteRequests {
     })
 }
 
-pub(crate) async fn tickets_start_at_one_and_rise([a, b]: [impl Storage; 2]) {
+pub async fn tickets_start_at_one_and_rise([a, b]: [impl Storage; 2]) {
     assert_eq!(a.last_ticket().await.unwrap(), Ticket(0));
     assert_eq!(a.take_ticket().await.unwrap(), Ticket(1));
     assert_eq!(b.last_ticket().await.unwrap(), Ticket(1));
@@ -25,7 +25,7 @@ pub(crate) async fn tickets_start_at_one_and_rise([a, b]: [impl Storage; 2]) {
     assert_eq!(a.last_ticket().await.unwrap(), Ticket(3));
 }
 
-pub(crate) async fn no_ticket_is_given_twice([a, b]: [impl Storage; 2]) {
+pub async fn no_ticket_is_given_twice([a, b]: [impl Storage; 2]) {
     let takers = (0..40).map(|n| {
         let store = if n % 2 == 0 { a.clone() } else { b.clone() };
         tokio::spawn(async move { store.take_ticket().await.unwrap() })
@@ -37,7 +37,7 @@ pub(crate) async fn no_ticket_is_given_twice([a, b]: [impl Storage; 2]) {
     assert_eq!(taken, (1..=40).map(Ticket).collect());
 }
 
-pub(crate) async fn a_waiter_learns_of_a_ticket([a, b]: [impl Storage; 2]) {
+pub async fn a_waiter_learns_of_a_ticket([a, b]: [impl Storage; 2]) {
     for seen in 0..3 {
         let (waiting, taking) = (a.clone(), b.clone());
         let waiter = tokio::spawn(async move {
@@ -51,9 +51,7 @@ pub(crate) async fn a_waiter_learns_of_a_ticket([a, b]: [impl Storage; 2]) {
     }
 }
 
-pub(crate) async fn a_waiter_is_not_kept_when_a_ticket_was_taken_already(
-    [a, b]: [impl Storage; 2],
-) {
+pub async fn a_waiter_is_not_kept_when_a_ticket_was_taken_already([a, b]: [impl Storage; 2]) {
     a.take_ticket().await.unwrap();
     a.take_ticket().await.unwrap();
     soon(b.ticket_taken(Ticket(1), FOREVER * 2)).await.unwrap();
@@ -62,12 +60,12 @@ pub(crate) async fn a_waiter_is_not_kept_when_a_ticket_was_taken_already(
     soon(b.ticket_taken(Ticket(3), FOREVER * 2)).await.unwrap();
 }
 
-pub(crate) async fn a_client_has_no_requests_at_first([a, _]: [impl Storage; 2]) {
+pub async fn a_client_has_no_requests_at_first([a, _]: [impl Storage; 2]) {
     let found = a.write_requests(&client("u1", "c1")).await.unwrap();
     assert_eq!(found, WriteRequests::default());
 }
 
-pub(crate) async fn requests_are_swapped_by_their_revision([a, b]: [impl Storage; 2]) {
+pub async fn requests_are_swapped_by_their_revision([a, b]: [impl Storage; 2]) {
     let client = client("u1", "c1");
     assert!(!a.swap_write_requests(&client, &requests(2)).await.unwrap());
     assert!(a.swap_write_requests(&client, &requests(1)).await.unwrap());
@@ -78,9 +76,7 @@ pub(crate) async fn requests_are_swapped_by_their_revision([a, b]: [impl Storage
     assert_eq!(a.write_requests(&client).await.unwrap(), requests(2));
 }
 
-pub(crate) async fn a_request_swap_whose_reply_was_lost_is_done_when_repeated(
-    [a, b]: [impl Storage; 2],
-) {
+pub async fn a_request_swap_whose_reply_was_lost_is_done_when_repeated([a, b]: [impl Storage; 2]) {
     let client = client("u1", "");
     for store in [&a, &b, &a] {
         assert!(store.swap_write_requests(&client, &requests(1)).await.unwrap());
@@ -88,7 +84,7 @@ pub(crate) async fn a_request_swap_whose_reply_was_lost_is_done_when_repeated(
     assert!(b.swap_write_requests(&client, &requests(2)).await.unwrap());
 }
 
-pub(crate) async fn clients_do_not_mix([a, b]: [impl Storage; 2]) {
+pub async fn clients_do_not_mix([a, b]: [impl Storage; 2]) {
     let clients = [
         client("ab", "c"),
         client("a", "bc"),

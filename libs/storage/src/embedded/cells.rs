@@ -5,7 +5,7 @@ use rusqlite::{CachedStatement, Connection, Row, Statement, Transaction};
 use tidewater_protocol::OpId;
 
 use super::sessions::{Durability, in_one_snapshot};
-use super::{Embedded, failure, op_log};
+use super::{Embedded, failure, op_log, work_list};
 use crate::cell::Cell;
 use crate::error::StorageError;
 use crate::keys::{BucketKey, CellKey};
@@ -68,7 +68,7 @@ impl CellStore for Embedded {
     }
 
     async fn write(&self, batch: &Batch) -> Result<Vec<Refused>, StorageError> {
-        if batch.segments.is_empty() && batch.cells.is_empty() && batch.registry.is_empty() {
+        if batch.is_empty() {
             return Ok(Vec::new());
         }
         let batch = batch.clone();
@@ -76,6 +76,7 @@ impl CellStore for Embedded {
         self.writing(Durability::Process, move |transaction| {
             register(transaction, &batch.registry).map_err(failure::of_sqlite)?;
             op_log::put(transaction, &batch.segments).map_err(failure::of_sqlite)?;
+            work_list::put(transaction, &batch.due).map_err(failure::of_sqlite)?;
             let refused = write_cells(transaction, &batch.cells).map_err(failure::of_sqlite)?;
             let mut selects = Selects::new(transaction);
             let refused = refused.into_iter().map(|key| {

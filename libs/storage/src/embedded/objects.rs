@@ -1,10 +1,11 @@
 //! Objects as files.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -25,6 +26,20 @@ impl ObjectStore for Embedded {
         let objects = Arc::clone(&self.inner.objects);
         let path = objects.path(name)?;
         blocking(move || objects.put(&path, &content).map_err(failure::of_file)).await
+    }
+
+    async fn put_object_file(&self, name: &str, file: &Path) -> Result<(), StorageError> {
+        let objects = Arc::clone(&self.inner.objects);
+        let (path, file) = (objects.path(name)?, file.to_path_buf());
+        let put = move || {
+            let mut content = File::open(file)?;
+            objects.put_from(&path, &mut content)
+        };
+        blocking(move || put().map_err(failure::of_file)).await
+    }
+
+    async fn object_url(&self, _: &str, _: Duration) -> Result<Option<String>, StorageError> {
+        Ok(None)
     }
 
     async fn object_range(
@@ -91,10 +106,14 @@ impl Objects {
         Ok(self.finished.join(name))
     }
 
-    fn put(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+    fn put(&self, path: &Path, mut content: &[u8]) -> io::Result<()> {
+        self.put_from(path, &mut content)
+    }
+
+    fn put_from(&self, path: &Path, content: &mut impl Read) -> io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(&self.unfinished)?;
         file.as_file().lock()?;
-        file.write_all(content)?;
+        io::copy(content, file.as_file_mut())?;
         file.as_file().sync_all()?;
         let dir = path.parent().unwrap_or(&self.finished);
         fs::create_dir_all(dir)?;

@@ -24,9 +24,9 @@ pub(super) const LOG_PAGES_MAX: i64 = 16_384;
 const STATEMENTS_KEPT: usize = 64;
 
 /// Each layout and what leads to it from the one before. Those that were released never change.
-const MIGRATIONS: &[(i64, &str)] = &[(
-    1,
-    "
+const MIGRATIONS: &[(i64, &str)] = &[(1, FIRST), (2, WORK_LIST)];
+
+const FIRST: &str = "
     CREATE TABLE control (
         id INTEGER PRIMARY KEY CHECK (id = 1),
         revision INTEGER NOT NULL,
@@ -87,8 +87,16 @@ const MIGRATIONS: &[(i64, &str)] = &[(
         record TEXT NOT NULL,
         PRIMARY KEY (user_id, client_id)
     ) STRICT, WITHOUT ROWID;
-    ",
-)];
+";
+
+const WORK_LIST: &str = "
+    CREATE TABLE due (
+        bucket TEXT PRIMARY KEY,
+        at INTEGER NOT NULL,
+        not_before INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO due SELECT bucket, 0, 0 FROM registry;
+";
 
 /// Opens the file for writing, makes it if needed, and brings it to the newest layout.
 pub(super) fn open(file: &Path) -> Result<Connection, StorageError> {

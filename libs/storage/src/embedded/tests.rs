@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tidewater_protocol::{Epoch, OpId};
 
 use super::*;
-use crate::conformance::storage_conformance;
+use crate::storage_conformance;
 use crate::{
     Batch, Cell, CellKey, CellStore, CellWrite, Control, ControlStore, GenerationId, Lsn, Nonce,
     ObjectStore, SourceIdentity, Ticket, Version, WriteCheckpointStore,
@@ -88,8 +88,8 @@ fn a_store_of_a_newer_version_is_refused_and_left_alone() {
     drop(Embedded::open(dir.path()).unwrap());
     meddle(dir.path(), "PRAGMA user_version = 99");
     let error = Embedded::open(dir.path()).unwrap_err();
-    assert!(matches!(error, StorageError::TooNew { found: 99, known: 1 }), "{error:?}");
-    meddle(dir.path(), "PRAGMA user_version = 1");
+    assert!(matches!(error, StorageError::TooNew { found: 99, known: 2 }), "{error:?}");
+    meddle(dir.path(), "PRAGMA user_version = 2");
     Embedded::open(dir.path()).unwrap();
 }
 

@@ -58,6 +58,14 @@ methods! {
     PutObject "put_object" true,
     ObjectRange "object_range" false,
     DeleteObject "delete_object" true,
+    PutObjectFile "put_object_file" true,
+    ObjectUrl "object_url" false,
+    Due "due" false,
+    Settle "settle" true,
+    Generations "generations" false,
+    DeleteBucket "delete_bucket" true,
+    DeleteLookup "delete_lookup" true,
+    DeleteGeneration "delete_generation" true,
 }
 
 impl fmt::Display for Method {

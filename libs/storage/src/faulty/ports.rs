@@ -1,6 +1,7 @@
 //! Every method of the ports, by way of the plan.
 
 use std::ops::Range;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,8 +15,8 @@ use crate::error::StorageError;
 use crate::keys::{BucketKey, CellKey, LookupKey, Tag};
 use crate::limits::ClosedEpoch;
 use crate::ports::{
-    Batch, BucketStore, CellStore, ControlStore, LookupRow, LookupStore, ObjectStore, OpLog,
-    Refused, Registry, SegmentPage, SwapOutcome, WriteCheckpointStore,
+    Batch, BucketStore, CellStore, ControlStore, Due, LookupRow, LookupStore, ObjectStore, OpLog,
+    Refused, Registry, SegmentPage, SwapOutcome, Sweep, WorkList, WriteCheckpointStore,
 };
 use crate::write_checkpoint::{ClientKey, Ticket, WriteRequests};
 
@@ -142,6 +143,18 @@ impl<S: ObjectStore> ObjectStore for Faulty<S> {
         self.call(Method::PutObject, self.store.put_object(name, content)).await
     }
 
+    async fn put_object_file(&self, name: &str, file: &Path) -> Result<(), StorageError> {
+        self.call(Method::PutObjectFile, self.store.put_object_file(name, file)).await
+    }
+
+    async fn object_url(
+        &self,
+        name: &str,
+        lifetime: Duration,
+    ) -> Result<Option<String>, StorageError> {
+        self.call(Method::ObjectUrl, self.store.object_url(name, lifetime)).await
+    }
+
     async fn object_range(
         &self,
         name: &str,
@@ -152,5 +165,33 @@ impl<S: ObjectStore> ObjectStore for Faulty<S> {
 
     async fn delete_object(&self, name: &str) -> Result<(), StorageError> {
         self.call(Method::DeleteObject, self.store.delete_object(name)).await
+    }
+}
+
+impl<S: WorkList> WorkList for Faulty<S> {
+    async fn due(&self, now: u64, limit: usize) -> Result<Vec<Due>, StorageError> {
+        self.call(Method::Due, self.store.due(now, limit)).await
+    }
+
+    async fn settle(&self, due: &Due, not_before: Option<u64>) -> Result<bool, StorageError> {
+        self.call(Method::Settle, self.store.settle(due, not_before)).await
+    }
+}
+
+impl<S: Sweep> Sweep for Faulty<S> {
+    async fn generations(&self) -> Result<Vec<GenerationId>, StorageError> {
+        self.call(Method::Generations, self.store.generations()).await
+    }
+
+    async fn delete_bucket(&self, bucket: &BucketKey) -> Result<(), StorageError> {
+        self.call(Method::DeleteBucket, self.store.delete_bucket(bucket)).await
+    }
+
+    async fn delete_lookup(&self, tag: &Tag) -> Result<(), StorageError> {
+        self.call(Method::DeleteLookup, self.store.delete_lookup(tag)).await
+    }
+
+    async fn delete_generation(&self, id: GenerationId) -> Result<(), StorageError> {
+        self.call(Method::DeleteGeneration, self.store.delete_generation(id)).await
     }
 }

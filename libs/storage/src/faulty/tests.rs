@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::conformance::storage_conformance;
+use crate::storage_conformance;
 use crate::{Control, ControlStore, Embedded, Ticket, WriteCheckpointStore};
 
 mod without_faults {

@@ -1,0 +1,275 @@
+//! The rows of a base: PUTs in the order of their op ids, in frames that are compressed and read
+//! one by one.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+
+use bytes::Bytes;
+use tidewater_protocol::{Checksum, OpId, Operation};
+
+use crate::catalog::{Base, Manifest, RowsFrame};
+use crate::error::{BoxError, StorageError};
+use crate::ports::ObjectStore;
+use crate::segment::SegmentWriter;
+
+/// A frame ends here, whatever its rows: it is one line on the wire, and kept for a client that
+/// reads slowly.
+const FRAME_BYTES_MAX: usize = 4 << 20;
+/// Unpacking a frame that claims to be larger is refused: a row of PostgreSQL stays below 1 GiB.
+const FRAME_RAW_BYTES_MAX: u64 = 2 << 30;
+/// Above it, time rises faster than size falls.
+const LEVEL: i32 = 3;
+
+/// Writes the rows of a base to a file.
+#[derive(Debug)]
+pub struct BaseRowsWriter {
+    file: File,
+    frame: SegmentWriter,
+    frame_sum: Checksum,
+    frames: Vec<RowsFrame>,
+    frame_rows: u64,
+}
+
+impl BaseRowsWriter {
+    /// Begins a file whose frames hold at most `frame_rows` rows. A frame is one line on the wire,
+    /// hence one transaction on a device that takes rows as lines.
+    ///
+    /// # Errors
+    /// When the file cannot be made.
+    pub fn create(path: &Path, frame_rows: u64) -> std::io::Result<Self> {
+        let file = File::create(path)?;
+        let (frame, frame_sum) = (SegmentWriter::default(), Checksum::ZERO);
+        Ok(Self { file, frame, frame_sum, frames: Vec::new(), frame_rows })
+    }
+
+    /// Appends a row: a PUT of a greater op id than the one before.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn push(&mut self, put: &Operation<'_>) -> std::io::Result<()> {
+        self.frame.push(put);
+        self.frame_sum += put.checksum;
+        if self.frame.count() >= self.frame_rows || self.frame.len() >= FRAME_BYTES_MAX {
+            self.end_frame()?;
+        }
+        Ok(())
+    }
+
+    /// Ends the file.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn finish(mut self) -> std::io::Result<Vec<RowsFrame>> {
+        if !self.frame.is_empty() {
+            self.end_frame()?;
+        }
+        Ok(self.frames)
+    }
+
+    fn end_frame(&mut self) -> std::io::Result<()> {
+        let frame = std::mem::take(&mut self.frame);
+        let (rows, raw) = (frame.count(), frame.into_payload());
+        let packed = zstd::bulk::compress(&raw, LEVEL)?;
+        self.file.write_all(&packed)?;
+        let sum = std::mem::take(&mut self.frame_sum);
+        let (bytes, raw_bytes) = (packed.len() as u64, raw.len() as u64);
+        self.frames.push(RowsFrame { bytes, raw_bytes, rows, sum });
+        Ok(())
+    }
+}
+
+/// A base whose manifest has been read, so that its frames can be.
+#[derive(Clone, Debug)]
+pub struct OpenBase {
+    /// It.
+    pub base: Base,
+    /// What it consists of.
+    pub manifest: Manifest,
+}
+
+/// A place between two frames of a base.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FramePlace {
+    number: usize,
+    at: u64,
+    /// Rows before it.
+    pub rows: u64,
+}
+
+impl OpenBase {
+    /// Reads the manifest of a base. `None` if the base has been deleted.
+    ///
+    /// # Errors
+    /// As the ports; `Damaged` when the manifest is none, or not of this base.
+    pub async fn open(
+        storage: &impl ObjectStore,
+        base: &Base,
+    ) -> Result<Option<Self>, StorageError> {
+        let Some(stored) = storage.object_range(&base.manifest(), 0..u64::MAX).await? else {
+            return Ok(None);
+        };
+        let manifest = Manifest::decode(&stored)?;
+        let rows: u64 = manifest.rows.iter().map(|frame| frame.rows).sum();
+        let sum = manifest.rows.iter().fold(Checksum::ZERO, |sum, frame| sum + frame.sum);
+        let files = u64::from(base.files) == manifest.files.len() as u64;
+        if rows != base.rows || sum + base.remainder != base.checksum || !files {
+            return Err(StorageError::Damaged("manifest", "it is not of its base".into()));
+        }
+        Ok(Some(Self { base: base.clone(), manifest }))
+    }
+
+    /// The place after so many rows, if a frame ends there.
+    #[must_use]
+    pub fn after(&self, rows: u64) -> Option<FramePlace> {
+        let (number, at) = self.manifest.frame_after(rows)?;
+        Some(FramePlace { number, at, rows })
+    }
+
+    /// Whether there is no frame behind a place.
+    #[must_use]
+    pub fn ends_at(&self, place: FramePlace) -> bool {
+        place.number >= self.manifest.rows.len()
+    }
+
+    /// The marker for a place: the position of a client that has got as far.
+    ///
+    /// # Panics
+    /// When there are 2^32 rows; the builder makes no such base.
+    #[must_use]
+    pub fn marker(&self, place: FramePlace) -> OpId {
+        let rows = u32::try_from(place.rows).expect("a base has fewer than 2^32 rows");
+        OpId::marker(self.base.marker, rows)
+    }
+
+    /// The rows behind a place, as `SegmentWriter` wrote them, and the place behind them. `None` if
+    /// the base has been deleted.
+    ///
+    /// # Errors
+    /// As the ports; `Damaged` when the rows are not those that the manifest names.
+    ///
+    /// # Panics
+    /// When there is no frame behind the place.
+    pub async fn frame(
+        &self,
+        storage: &impl ObjectStore,
+        place: FramePlace,
+    ) -> Result<Option<(Bytes, FramePlace)>, StorageError> {
+        let frame = self.manifest.rows[place.number];
+        let end = place.at + frame.bytes;
+        let Some(packed) = storage.object_range(&self.base.rows_object(), place.at..end).await?
+        else {
+            return Ok(None);
+        };
+        let raw = unpacked(&packed, &frame)?;
+        let next = FramePlace { number: place.number + 1, at: end, rows: place.rows + frame.rows };
+        Ok(Some((raw, next)))
+    }
+}
+
+fn unpacked(packed: &[u8], frame: &RowsFrame) -> Result<Bytes, StorageError> {
+    let damaged = |cause: BoxError| StorageError::Damaged("base", cause);
+    if frame.raw_bytes > FRAME_RAW_BYTES_MAX {
+        return Err(damaged("a frame claims to be too large".into()));
+    }
+    let size = usize::try_from(frame.raw_bytes).map_err(|error| damaged(error.into()))?;
+    let raw = zstd::bulk::decompress(packed, size).map_err(|error| damaged(error.into()))?;
+    if raw.len() != size {
+        return Err(damaged("a frame is shorter than it claims to be".into()));
+    }
+    Ok(raw.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Embedded, SegmentReader};
+    use tidewater_protocol::{Body, Epoch, RowKey};
+
+    /// Stores a base of so many rows.
+    async fn stored(store: &Embedded, rows: u64) -> Base {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rows");
+        let mut writer = BaseRowsWriter::create(&path, 10_000).unwrap();
+        let mut sum = Checksum::ZERO;
+        for number in 1..=rows {
+            let id = number.to_string();
+            let body = Body::Put { row: RowKey::new("t", &id, "k"), data: "{}".into() };
+            let op_id = OpId::new(Epoch::new(1).unwrap(), number * 2);
+            let checksum = body.checksum().unwrap();
+            sum += checksum;
+            writer.push(&Operation { op_id, checksum, body }).unwrap();
+        }
+        let frames = writer.finish().unwrap();
+        let base = Base {
+            to: OpId::new(Epoch::new(1).unwrap(), rows * 2 + 1),
+            checksum: sum + Checksum(5),
+            remainder: Checksum(5),
+            rows,
+            count: rows,
+            name: "b".into(),
+            marker: 77,
+            files: 0,
+        };
+        store.put_object_file(&base.rows_object(), &path).await.unwrap();
+        let manifest = Manifest { rows: frames, files: Vec::new() };
+        store.put_object(&base.manifest(), manifest.encode()).await.unwrap();
+        base
+    }
+
+    #[tokio::test]
+    async fn rows_are_read_back_frame_by_frame() {
+        let store = Embedded::temporary().unwrap();
+        for rows in [0, 1, 9_999, 10_000, 10_001, 25_000] {
+            let base = stored(&store, rows).await;
+            let open = OpenBase::open(&store, &base).await.unwrap().unwrap();
+            let mut place = open.after(0).unwrap();
+            let mut seen = 0;
+            while !open.ends_at(place) {
+                let (payload, next) = open.frame(&store, place).await.unwrap().unwrap();
+                for operation in SegmentReader::new(&payload) {
+                    seen += 1;
+                    assert_eq!(operation.unwrap().op_id.sequence(), seen * 2);
+                }
+                assert_eq!((next.rows, open.after(seen)), (seen, Some(next)));
+                assert_eq!(open.marker(next), OpId::marker(77, u32::try_from(seen).unwrap()));
+                place = next;
+            }
+            assert_eq!(seen, rows);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_deleted_base_is_not_an_error() {
+        let store = Embedded::temporary().unwrap();
+        let base = stored(&store, 3).await;
+        let open = OpenBase::open(&store, &base).await.unwrap().unwrap();
+        for object in base.objects() {
+            store.delete_object(&object).await.unwrap();
+        }
+        assert!(OpenBase::open(&store, &base).await.unwrap().is_none());
+        assert!(open.frame(&store, open.after(0).unwrap()).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_is_not_what_the_base_claims_is_damage() {
+        let store = Embedded::temporary().unwrap();
+        let base = stored(&store, 3).await;
+        for other in [
+            Base { rows: 4, ..base.clone() },
+            Base { checksum: Checksum(1), ..base.clone() },
+            Base { files: 1, ..base.clone() },
+        ] {
+            let opened = OpenBase::open(&store, &other).await;
+            assert!(matches!(opened, Err(StorageError::Damaged("manifest", _))));
+        }
+        let open = OpenBase::open(&store, &base).await.unwrap().unwrap();
+        let place = open.after(0).unwrap();
+        let whole = store.object_range(&base.rows_object(), 0..u64::MAX).await.unwrap().unwrap();
+        for bad in [whole.slice(..whole.len() - 1), whole.slice(1..), Bytes::new()] {
+            store.put_object(&base.rows_object(), bad).await.unwrap();
+            let read = open.frame(&store, place).await;
+            assert!(matches!(read, Err(StorageError::Damaged("base", _))), "{read:?}");
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! The catalog of a bucket: what the builder has published of it, and what it is about to delete.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tidewater_protocol::{Checksum, OpId, SnapshotFrame};
+
+use crate::error::StorageError;
+
+/// What the builder has made of a bucket. It is stored beside the bucket's head, so that a reader
+/// never sees one of them newer than the other.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Catalog {
+    /// The log goes back to here: a client that stands below it starts anew.
+    pub floor: OpId,
+    /// The live rows at one op id, for clients that start anew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<Base>,
+    /// Former bases whose objects are still there, for clients in the middle of one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub retired: Vec<Retired>,
+    /// When bases were published, oldest first: where the floor may rise to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<Mark>,
+    /// Segments up to there are deleted at that time.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub covered: Vec<Mark>,
+}
+
+/// The live rows of a bucket at one op id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Base {
+    /// The bucket's last operation that is in it, where a segment ends.
+    pub to: OpId,
+    /// Sum over all of the bucket's operations up to `to`.
+    pub checksum: Checksum,
+    /// `checksum` less the sum over the rows: what a CLEAR before them carries.
+    pub remainder: Checksum,
+    /// Live rows.
+    pub rows: u64,
+    /// Operations of the bucket up to `to`, ever.
+    pub count: u64,
+    /// Under which its objects are stored; never used before.
+    pub name: String,
+    /// Tells its markers from those of other bases of the bucket.
+    pub marker: u32,
+    /// How many typed SQLite files it has; none when it is small.
+    pub files: u32,
+}
+
+/// A base that another has replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retired {
+    /// It.
+    #[serde(flatten)]
+    pub base: Base,
+    /// When its objects are deleted, in seconds since 1970.
+    pub delete_at: u64,
+}
+
+/// An op id and a time, in seconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// The op id.
+    pub op: OpId,
+    /// The time.
+    pub time: u64,
+}
+
+/// What a base consists of: the object `<name>/manifest`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Frames of the object `<name>/rows`, in order.
+    pub rows: Vec<RowsFrame>,
+    /// The objects `<name>/file-<n>`, in order.
+    pub files: Vec<TypedFile>,
+}
+
+/// A part of the rows: what `SegmentWriter` wrote, compressed by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowsFrame {
+    /// Compressed.
+    pub bytes: u64,
+    /// Unpacked.
+    pub raw_bytes: u64,
+    /// Rows in it.
+    pub rows: u64,
+    /// Sum over them.
+    pub sum: Checksum,
+}
+
+/// A typed SQLite file with some of the rows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TypedFile {
+    /// Compressed.
+    pub bytes: u64,
+    /// Unpacked.
+    pub raw_bytes: u64,
+    /// Rows in it.
+    pub rows: u64,
+    /// Its frames, in order.
+    pub frames: Vec<SnapshotFrame>,
+}
+
+impl Catalog {
+    /// Reads a stored catalog; nothing stored is the empty one.
+    ///
+    /// # Errors
+    /// `Damaged` when it is none.
+    pub fn decode(stored: &[u8]) -> Result<Self, StorageError> {
+        if stored.is_empty() {
+            return Ok(Self::default());
+        }
+        serde_json::from_slice(stored)
+            .map_err(|error| StorageError::Damaged("catalog", error.into()))
+    }
+
+    /// Its stored form: JSON.
+    ///
+    /// # Panics
+    /// Never: numbers, texts and lists are valid JSON.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        serde_json::to_vec(self).expect("numbers, texts and lists are valid JSON").into()
+    }
+
+    /// The base that a marker belongs to, if a client may go on from it: its objects are there,
+    /// and so is the log behind it.
+    #[must_use]
+    pub fn base_of_marker(&self, marker: u32) -> Option<&Base> {
+        let retired = self.retired.iter().map(|retired| &retired.base);
+        let mut bases = self.base.iter().chain(retired);
+        bases.find(|base| base.marker == marker && base.to >= self.floor)
+    }
+}
+
+impl Base {
+    /// Name of the object that holds its [`Manifest`].
+    #[must_use]
+    pub fn manifest(&self) -> String {
+        format!("{}/manifest", self.name)
+    }
+
+    /// Name of the object that holds its rows.
+    #[must_use]
+    pub fn rows_object(&self) -> String {
+        format!("{}/rows", self.name)
+    }
+
+    /// Name of one of its typed files.
+    #[must_use]
+    pub fn file(&self, number: usize) -> String {
+        format!("{}/file-{number}", self.name)
+    }
+
+    /// Names of all of its objects.
+    pub fn objects(&self) -> impl Iterator<Item = String> + '_ {
+        let files = (0..self.files as usize).map(|number| self.file(number));
+        [self.manifest(), self.rows_object()].into_iter().chain(files)
+    }
+}
+
+impl Manifest {
+    /// Reads a stored manifest.
+    ///
+    /// # Errors
+    /// `Damaged` when it is none.
+    pub fn decode(stored: &[u8]) -> Result<Self, StorageError> {
+        serde_json::from_slice(stored)
+            .map_err(|error| StorageError::Damaged("manifest", error.into()))
+    }
+
+    /// Its stored form: JSON.
+    ///
+    /// # Panics
+    /// Never: numbers, texts and lists are valid JSON.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        serde_json::to_vec(self).expect("numbers, texts and lists are valid JSON").into()
+    }
+
+    /// Number of the frame that begins after `rows` rows, and the byte at which it begins. `None`
+    /// if none does, nor do they end there.
+    #[must_use]
+    pub fn frame_after(&self, rows: u64) -> Option<(usize, u64)> {
+        let (mut seen, mut at) = (0, 0);
+        for (number, frame) in self.rows.iter().enumerate() {
+            if seen >= rows {
+                return (seen == rows).then_some((number, at));
+            }
+            seen += frame.rows;
+            at += frame.bytes;
+        }
+        (seen == rows).then_some((self.rows.len(), at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidewater_protocol::Epoch;
+
+    use super::*;
+
+    fn op(sequence: u64) -> OpId {
+        OpId::new(Epoch::new(1).unwrap(), sequence)
+    }
+
+    fn base(to: u64, marker: u32) -> Base {
+        Base {
+            to: op(to),
+            checksum: Checksum(7),
+            remainder: Checksum(2),
+            rows: 10,
+            count: 20,
+            name: "snapshots/x/1".into(),
+            marker,
+            files: 2,
+        }
+    }
+
+    #[test]
+    fn a_catalog_is_read_back() {
+        let mark = Mark { op: op(4), time: 1_800_000_000 };
+        let catalog = Catalog {
+            floor: op(3),
+            base: Some(base(9, 1)),
+            retired: vec![Retired { base: base(5, 2), delete_at: 1_800_000_001 }],
+            marks: vec![mark],
+            covered: vec![mark],
+        };
+        assert_eq!(Catalog::decode(&catalog.encode()).unwrap(), catalog);
+        assert_eq!(Catalog::decode(&Catalog::default().encode()).unwrap(), Catalog::default());
+        assert_eq!(Catalog::decode(b"").unwrap(), Catalog::default());
+        assert!(matches!(Catalog::decode(b"{"), Err(StorageError::Damaged("catalog", _))));
+    }
+
+    #[test]
+    fn a_marker_is_good_while_the_log_behind_its_base_is_there() {
+        let retired = vec![
+            Retired { base: base(5, 2), delete_at: 0 },
+            Retired { base: base(6, 3), delete_at: 0 },
+        ];
+        let catalog =
+            Catalog { floor: op(6), base: Some(base(9, 1)), retired, ..Catalog::default() };
+        let found = |marker| catalog.base_of_marker(marker).map(|base| base.to);
+        assert_eq!(
+            [found(1), found(2), found(3), found(4)],
+            [Some(op(9)), None, Some(op(6)), None]
+        );
+    }
+
+    #[test]
+    fn rows_are_counted_by_frames() {
+        let frame = |bytes, rows| RowsFrame { bytes, raw_bytes: 0, rows, sum: Checksum::ZERO };
+        let manifest = Manifest { rows: vec![frame(100, 3), frame(50, 2)], files: Vec::new() };
+        let found = |rows| manifest.frame_after(rows);
+        assert_eq!([found(0), found(3), found(5)], [Some((0, 0)), Some((1, 100)), Some((2, 150))]);
+        assert_eq!([found(1), found(4), found(6)], [None, None, None]);
+        assert_eq!(Manifest::default().frame_after(0), Some((0, 0)));
+    }
+
+    #[test]
+    fn the_names_of_a_base_are_all_of_its_objects() {
+        let names: Vec<_> = base(9, 1).objects().collect();
+        assert_eq!(
+            names,
+            ["manifest", "rows", "file-0", "file-1"].map(|n| { format!("snapshots/x/1/{n}") })
+        );
+    }
+}

@@ -1,0 +1,119 @@
+//! Reading all of a bucket: the rows of its base, then its log.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use tidewater_protocol::OpId;
+
+use crate::base_rows::{FramePlace, OpenBase};
+use crate::bucket::Head;
+use crate::catalog::Base;
+use crate::chain::{Broken, Chain};
+use crate::error::StorageError;
+use crate::keys::BucketKey;
+use crate::ports::{ObjectStore, OpLog};
+use crate::segment::Segment;
+
+/// Payload of the segments read at a time.
+const PAGE_BYTES_MAX: usize = 4 << 20;
+
+/// Why a bucket cannot be read to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// Something is missing: it was not there yet, or has been compacted away since the catalog
+    /// was read. Read the bucket's item again and begin anew.
+    #[error("the history of a bucket is incomplete")]
+    Broken(#[from] Broken),
+    /// A storage call failed.
+    #[error("storage failed")]
+    Storage(#[from] StorageError),
+}
+
+/// All operations of a bucket up to a head, in payloads as `SegmentWriter` wrote them. Nothing is
+/// left out unnoticed: the end is reached only if links and sums hold.
+///
+/// The rows of a base come in the order of their op ids, and what comes after the base follows.
+pub struct Replay<'a, S, L> {
+    storage: &'a S,
+    bucket: &'a BucketKey,
+    head: Head,
+    live: L,
+    base: Option<Rows>,
+    chain: Chain,
+    page: VecDeque<Segment>,
+    read_upto: OpId,
+}
+
+enum Rows {
+    /// Not opened yet.
+    Closed(Base),
+    Open(Box<OpenBase>, FramePlace),
+}
+
+impl<'a, S: OpLog + ObjectStore, L: Fn(OpId) -> bool> Replay<'a, S, L> {
+    /// Reads a bucket from its base, if it has one, up to `head`. `live` tells which operations
+    /// count.
+    pub fn new(
+        storage: &'a S,
+        bucket: &'a BucketKey,
+        base: Option<&Base>,
+        head: Head,
+        live: L,
+    ) -> Self {
+        let chain = base.map_or(Chain::from(OpId::ZERO), |base| Chain::at(base.to, base.checksum));
+        let (page, base) = (VecDeque::new(), base.cloned().map(Rows::Closed));
+        Self { storage, bucket, head, live, base, chain, page, read_upto: chain.last }
+    }
+
+    /// The next payload; `None` once everything has been read and proved complete.
+    ///
+    /// # Errors
+    /// `Broken` when something is missing.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ReplayError> {
+        if let Some(rows) = self.base.take()
+            && let Some(payload) = self.rows(rows).await?
+        {
+            return Ok(Some(payload));
+        }
+        if self.chain.has_reached(&self.head) {
+            self.chain.ends_at(&self.head)?;
+            return Ok(None);
+        }
+        while self.page.is_empty() {
+            self.read_page().await?;
+        }
+        let segment = self.page.pop_front().ok_or(Broken(self.chain.last))?;
+        self.chain = self.chain.followed_by(&segment)?;
+        Ok(Some(segment.payload))
+    }
+
+    async fn rows(&mut self, rows: Rows) -> Result<Option<Bytes>, ReplayError> {
+        let (open, place) = match rows {
+            Rows::Open(open, place) => (open, place),
+            Rows::Closed(base) => {
+                let gone = Broken(base.to);
+                let open = OpenBase::open(self.storage, &base).await?.ok_or(gone)?;
+                let place = open.after(0).ok_or(gone)?;
+                (Box::new(open), place)
+            }
+        };
+        if open.ends_at(place) {
+            return Ok(None);
+        }
+        let gone = Broken(open.base.to);
+        let (payload, next) = open.frame(self.storage, place).await?.ok_or(gone)?;
+        self.base = Some(Rows::Open(open, next));
+        Ok(Some(payload))
+    }
+
+    async fn read_page(&mut self) -> Result<(), ReplayError> {
+        let (after, upto) = (self.read_upto, self.head.last);
+        let page = self.storage.segments(self.bucket, after, upto, PAGE_BYTES_MAX).await?;
+        self.read_upto = page.segments.last().map_or(after, |segment| segment.last);
+        self.page.extend(page.segments.into_iter().filter(|segment| (self.live)(segment.last)));
+        if self.page.is_empty() && !page.has_more {
+            return Err(Broken(self.chain.last).into());
+        }
+        Ok(())
+    }
+}
