@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use tidewater_protocol::{Priority, StreamDescription, StreamSubscription, Subscription};
-use tidewater_storage::{BucketKey, Head, Storage, StorageError};
+use tidewater_storage::{BucketKey, Catalog, Head, Storage, StorageError};
 use tidewater_sync_config::{Granted, Question, Request};
 
 use crate::error::ApiError;
 use crate::settings::Limits;
-use crate::view::{View, ViewError};
+use crate::view::{Content, View, ViewError};
 
 /// A lookup's answer may lead to further questions this often.
 const STAGES_MAX: usize = 32;
@@ -41,6 +41,7 @@ pub(crate) struct BucketAt {
     pub(crate) priority: Priority,
     pub(crate) subscriptions: Vec<Subscription>,
     pub(crate) head: Head,
+    pub(crate) catalog: Arc<Catalog>,
 }
 
 /// Why access could not be determined.
@@ -94,14 +95,15 @@ pub(crate) async fn access<S: Storage>(
     let generation = &view.generation;
     let (keys, names): (Vec<_>, Vec<_>) =
         granted.buckets.iter().map(|b| generation.bucket(b.definition, &b.params)).unzip();
-    let heads = view.heads(storage, &keys).await?;
-    let parts = granted.buckets.into_iter().zip(keys).zip(names).zip(heads);
-    let buckets = parts.map(|(((bucket, key), name), head)| BucketAt {
+    let contents = view.contents(storage, &keys).await?;
+    let parts = granted.buckets.into_iter().zip(keys).zip(names).zip(contents);
+    let buckets = parts.map(|(((bucket, key), name), Content { head, catalog })| BucketAt {
         name,
         key,
         priority: bucket.priority,
         subscriptions: bucket.subscriptions,
         head,
+        catalog,
     });
     Ok(Access { buckets: buckets.collect(), streams: granted.streams })
 }

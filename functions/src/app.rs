@@ -7,12 +7,14 @@ use tidewater_storage::Storage;
 use tokio::sync::Semaphore;
 
 use crate::settings::Settings;
+use crate::snapshot_url::SnapshotUrls;
 use crate::view::Views;
 
 pub(crate) struct App<S: Storage> {
     pub(crate) storage: S,
     pub(crate) settings: Settings,
     pub(crate) views: Views<S>,
+    pub(crate) snapshot_urls: SnapshotUrls,
     /// A permit for each stream.
     pub(crate) connections: Arc<Semaphore>,
     streams: AtomicU64,
@@ -20,9 +22,12 @@ pub(crate) struct App<S: Storage> {
 
 impl<S: Storage> App<S> {
     pub(crate) fn new(storage: S, settings: Settings) -> Self {
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret).expect("the operating system gives random bytes");
         let permits = settings.limits.connections_max.min(Semaphore::MAX_PERMITS);
         Self {
             views: Views::new(storage.clone()),
+            snapshot_urls: SnapshotUrls::new(&secret),
             storage,
             settings,
             connections: Arc::new(Semaphore::new(permits)),

@@ -3,14 +3,26 @@
 //! The algorithm comes from our key's configuration, never from the token alone; the signature is
 //! checked before a claim is looked at; every claim we use is typed and required.
 
+mod address;
+mod fetch;
+mod key;
 mod keys;
+mod pace;
+mod published;
+mod token;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use tokio::time::Instant;
 
-use keys::Key;
+use crate::clock::unix_now;
+use key::Key;
+use published::Published;
+use token::Token;
 
 pub use keys::AuthConfigError;
 
@@ -18,14 +30,19 @@ pub use keys::AuthConfigError;
 const SKEW_SECONDS: i64 = 60;
 /// The longest life of a token, from `iat` to `exp`.
 const LIFETIME_SECONDS_MAX: i64 = 86_400;
-/// Longer tokens are refused unread.
-const TOKEN_BYTES_MAX: usize = 16 * 1024;
 /// Longer subjects are refused: they are part of stored keys.
 const SUBJECT_BYTES_MAX: usize = 512;
+/// A request waits no longer for keys to be fetched.
+const FETCH_WAIT: Duration = Duration::from_secs(3);
 
-/// Checks tokens with keys that are known from the start.
+/// Checks tokens with keys that are known from the start, and with those that URLs publish.
+///
+/// Published keys are fetched by the requests that need them. They serve for an hour, and are
+/// fetched again once they are five minutes old, or when a token names a key that is not among them
+/// (five times at once, then once a minute).
 pub struct Authenticator {
     keys: Vec<Key>,
+    published: Vec<Published>,
     audiences: Vec<String>,
     issuer: Option<String>,
 }
@@ -59,6 +76,9 @@ pub(crate) enum AuthError {
     /// It is meant for others.
     #[error("the token is for another audience")]
     Audience,
+    /// No key verifies it, but there are keys that cannot be had.
+    #[error("the keys to check the token with cannot be fetched")]
+    NoKeys,
 }
 
 impl Authenticator {
@@ -72,6 +92,19 @@ impl Authenticator {
         jwk_sets: &[T],
         audiences: Vec<String>,
     ) -> Result<Self, AuthConfigError> {
+        Self::with_urls(jwk_sets, &[] as &[&str], audiences)
+    }
+
+    /// The same, with URLs at which further JWK Sets are published. Of keys with one `kid` that of
+    /// a set counts, then that of the first URL. A set may be missing as long as there is a URL.
+    ///
+    /// # Errors
+    /// As `new`, and when a URL cannot be used: it must be `https`, or lead to this machine.
+    pub fn with_urls<T: AsRef<str>, U: AsRef<str>>(
+        jwk_sets: &[T],
+        urls: &[U],
+        audiences: Vec<String>,
+    ) -> Result<Self, AuthConfigError> {
         let mut keys: Vec<Key> = Vec::new();
         for text in jwk_sets {
             for key in keys::read(text.as_ref())? {
@@ -83,13 +116,15 @@ impl Authenticator {
                 keys.push(key);
             }
         }
-        if keys.is_empty() {
+        let published: Vec<_> =
+            urls.iter().map(|url| Published::new(url.as_ref())).collect::<Result<_, _>>()?;
+        if keys.is_empty() && published.is_empty() {
             return Err(AuthConfigError::NoKey);
         }
         if audiences.is_empty() {
             return Err(AuthConfigError::NoAudience);
         }
-        Ok(Self { keys, audiences, issuer: None })
+        Ok(Self { keys, published, audiences, issuer: None })
     }
 
     /// The same, but tokens must also have been issued (`iss`) by this issuer.
@@ -98,39 +133,68 @@ impl Authenticator {
         Self { issuer: Some(issuer.into()), ..self }
     }
 
-    /// Checks the value of an `Authorization` header at `now` (seconds since 1970).
-    pub(crate) fn check(&self, header: Option<&[u8]>, now: i64) -> Result<Verified, AuthError> {
-        let header = header.ok_or(AuthError::Missing)?;
-        let token = token(header)?;
-        let payload = self.verified_payload(token)?;
-        self.claims(&payload, now)
+    /// Fetches published keys ahead of the first request. What goes wrong is logged, and tried
+    /// again by requests.
+    pub async fn prefetch(&self) {
+        self.freshen(false, unix_now(), Instant::now() + FETCH_WAIT).await;
     }
 
-    /// The payload of a token whose signature is right.
-    fn verified_payload(&self, token: &str) -> Result<Vec<u8>, AuthError> {
-        let (message, signature) = token.rsplit_once('.').ok_or(AuthError::Invalid)?;
-        let (header, payload) = message.split_once('.').ok_or(AuthError::Invalid)?;
-        if payload.contains('.') {
-            return Err(AuthError::Invalid); // Five parts: encrypted.
-        }
-        let header: Header =
-            serde_json::from_slice(&decoded(header)?).map_err(|_| AuthError::Invalid)?;
-        if header.crit.is_some() || header.b64.is_some() || header.enc.is_some() {
+    /// Checks the value of an `Authorization` header at `now` (seconds since 1970).
+    pub(crate) async fn check(
+        &self,
+        header: Option<&[u8]>,
+        now: i64,
+    ) -> Result<Verified, AuthError> {
+        let token = Token::read(header.ok_or(AuthError::Missing)?)?;
+        let verdict = match verdict(&token, &[&self.keys]) {
+            Some(verdict) => verdict,
+            // Nothing else is worth a request to somebody else's server.
+            None if keys::is_public(&token.alg) => self.published_verdict(&token, now).await?,
+            None => false,
+        };
+        if !verdict {
             return Err(AuthError::Invalid);
         }
-        let named = header
-            .kid
-            .as_ref()
-            .and_then(|kid| self.keys.iter().find(|key| key.kid.as_ref() == Some(kid)));
-        let valid = match named {
-            Some(key) => is_signed(key, &header.alg, message, signature),
-            None => self
-                .keys
-                .iter()
-                .filter(|key| key.kid.is_none())
-                .any(|key| is_signed(key, &header.alg, message, signature)),
-        };
-        if valid { decoded(payload) } else { Err(AuthError::Invalid) }
+        self.claims(&token.payload()?, now)
+    }
+
+    /// What the published keys say; they are fetched if need be.
+    async fn published_verdict(&self, token: &Token<'_>, now: i64) -> Result<bool, AuthError> {
+        let deadline = Instant::now() + FETCH_WAIT;
+        let is_known = verdict_of(token, &self.published_keys(now)).is_some();
+        let asked = self.freshen(is_known, now, deadline).await;
+        let sets = self.published_keys(now);
+        if let Some(verdict) = verdict_of(token, &sets) {
+            return Ok(verdict);
+        }
+        let again = self.published.iter().zip(&sets).zip(asked);
+        let again = again.filter_map(|((one, seen), asked)| match seen {
+            Some(seen) if !asked => Some(one.look_again(seen, now, deadline)),
+            _ => None,
+        });
+        if join_all(again).await.contains(&true)
+            && let Some(verdict) = verdict_of(token, &self.published_keys(now))
+        {
+            return Ok(verdict);
+        }
+        if self.published_keys(now).iter().any(Option::is_none) {
+            return Err(AuthError::NoKeys);
+        }
+        Ok(false)
+    }
+
+    /// Which sets were asked for. Those that are missing can wait when another decides: a server
+    /// that is gone must not slow down tokens that are not its own.
+    async fn freshen(&self, is_known: bool, now: i64, deadline: Instant) -> Vec<bool> {
+        let each = self.published.iter().map(async |one| {
+            let can_wait = is_known && one.keys(now).is_none();
+            !can_wait && one.freshen(now, deadline).await
+        });
+        join_all(each).await
+    }
+
+    fn published_keys(&self, now: i64) -> Vec<Option<Arc<[Key]>>> {
+        self.published.iter().map(|one| one.keys(now)).collect()
     }
 
     fn claims(&self, payload: &[u8], now: i64) -> Result<Verified, AuthError> {
@@ -168,20 +232,6 @@ impl Authenticator {
     }
 }
 
-/// What we read of a token's header. Whatever else it names (`jku`, `x5u`, `jwk`) has no effect.
-#[derive(Deserialize)]
-struct Header {
-    alg: String,
-    kid: Option<String>,
-    // Extensions that change what the signature means: we know none of them.
-    #[serde(default, deserialize_with = "present")]
-    crit: Option<()>,
-    #[serde(default, deserialize_with = "present")]
-    b64: Option<()>,
-    #[serde(default, deserialize_with = "present")]
-    enc: Option<()>,
-}
-
 #[derive(Deserialize)]
 struct Claims {
     sub: Subject,
@@ -210,34 +260,26 @@ enum Audience {
     Many(Vec<String>),
 }
 
-fn present<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<()>, D::Error> {
-    serde::de::IgnoredAny::deserialize(value).map(|_| Some(()))
-}
-
 fn object<'de, D: serde::Deserializer<'de>>(value: D) -> Result<(), D::Error> {
     Map::<String, Value>::deserialize(value).map(|_| ())
 }
 
-/// The token of `Token <token>` or `Bearer <token>`.
-fn token(header: &[u8]) -> Result<&str, AuthError> {
-    let text = std::str::from_utf8(header).map_err(|_| AuthError::Invalid)?;
-    let token = text.strip_prefix("Token ").or_else(|| text.strip_prefix("Bearer "));
-    let token = token.ok_or(AuthError::Missing)?;
-    let fits = !token.is_empty() && token.len() <= TOKEN_BYTES_MAX;
-    if fits && !token.contains(char::is_whitespace) { Ok(token) } else { Err(AuthError::Invalid) }
+/// Whether the signature is right: a key that the token names decides alone, else any key without a
+/// name that fits. `None` if no key says anything.
+fn verdict(token: &Token<'_>, sets: &[&[Key]]) -> Option<bool> {
+    let signed = |key: &Key| key.has_signed(&token.alg, token.message, token.signature);
+    let all = || sets.iter().copied().flatten();
+    if let Some(kid) = &token.kid
+        && let Some(named) = all().find(|key| key.kid.as_ref() == Some(kid))
+    {
+        return Some(signed(named));
+    }
+    all().filter(|key| key.kid.is_none()).any(signed).then_some(true)
 }
 
-fn decoded(part: &str) -> Result<Vec<u8>, AuthError> {
-    URL_SAFE_NO_PAD.decode(part).map_err(|_| AuthError::Invalid)
-}
-
-fn is_signed(key: &Key, alg: &str, message: &str, signature: &str) -> bool {
-    let algorithm = key.algorithms.iter().find(|(name, _)| *name == alg);
-    algorithm.is_some_and(|&(_, algorithm)| {
-        let verdict =
-            jsonwebtoken::crypto::verify(signature, message.as_bytes(), &key.decoding, algorithm);
-        matches!(verdict, Ok(true))
-    })
+fn verdict_of(token: &Token<'_>, sets: &[Option<Arc<[Key]>>]) -> Option<bool> {
+    let sets: Vec<&[Key]> = sets.iter().flatten().map(|keys| &**keys).collect();
+    verdict(token, &sets)
 }
 
 #[cfg(test)]

@@ -40,8 +40,8 @@ pub(crate) struct Line<'a> {
     pub(crate) bucket: &'a str,
     /// Where the client stands.
     pub(crate) after: OpId,
-    /// Whether what it holds is void.
-    pub(crate) clear: bool,
+    /// Set if what it holds is void: the sum of what the line leaves out.
+    pub(crate) clear: Option<Checksum>,
     /// Whether more lines of the bucket follow.
     pub(crate) has_more: bool,
     pub(crate) row_data: RowData,
@@ -59,8 +59,8 @@ pub(crate) fn write(
     out.reserve(payload + payload / 4 + ops.sum::<usize>() * 128 + 256);
     let mut writer = DataLineWriter::begin(out, line.bucket, line.after, line.row_data);
     let mut last = line.after;
-    if line.clear {
-        writer.push(&Operation { op_id: CLEAR, checksum: Checksum::ZERO, body: Body::Clear });
+    if let Some(checksum) = line.clear {
+        writer.push(&Operation { op_id: CLEAR, checksum, body: Body::Clear });
         last = CLEAR;
     }
     for segment in segments {
@@ -79,6 +79,28 @@ pub(crate) fn write(
         }
     }
     writer.finish(last, line.has_more);
+    Ok(())
+}
+
+/// Appends one line with rows of a base, as their frame holds them. It ends with a MOVE whose op
+/// id is the marker: what clients remember as their position is the last op id of a line, and that
+/// of a row would not tell which of the rows they have.
+pub(crate) fn write_rows(
+    out: &mut Vec<u8>,
+    line: &Line<'_>,
+    rows: &[u8],
+    marker: OpId,
+) -> Result<(), Damaged> {
+    out.reserve(rows.len() * 2 + 256);
+    let mut writer = DataLineWriter::begin(out, line.bucket, line.after, line.row_data);
+    if let Some(checksum) = line.clear {
+        writer.push(&Operation { op_id: CLEAR, checksum, body: Body::Clear });
+    }
+    for operation in SegmentReader::new(rows) {
+        writer.push(&operation?);
+    }
+    writer.push(&Operation { op_id: marker, checksum: Checksum::ZERO, body: Body::Move });
+    writer.finish(marker, line.has_more);
     Ok(())
 }
 
@@ -139,7 +161,7 @@ mod tests {
     fn a_segment_that_holds_something_else_is_refused() {
         let sent = |segment: Segment| {
             let (bucket, after, row_data) = ("b[]", OpId::ZERO, RowData::Text);
-            let line = Line { bucket, after, clear: false, has_more: false, row_data };
+            let line = Line { bucket, after, clear: None, has_more: false, row_data };
             write(&mut Vec::new(), &line, &[segment]).is_ok()
         };
         assert!(sent(written()));

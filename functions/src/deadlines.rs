@@ -10,6 +10,11 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 const JITTER_MS: u64 = 2_000;
 /// Clients are told once when this much is left of their token; they then fetch another.
 const WARNING: Duration = Duration::from_secs(20);
+/// A stream that has to end is handed over this long before: clients need the time to fetch a token.
+const HAND_OVER: Duration = Duration::from_secs(25);
+/// What a client is told at the hand-over. With 1 to 30 seconds left, SDKs fetch a token and connect
+/// anew at once, which their users do not see; after a plain end they wait, and show it.
+const HAND_OVER_SAYS: i64 = 20;
 
 /// The deadlines of one stream.
 #[derive(Debug)]
@@ -18,7 +23,16 @@ pub(crate) struct Deadlines {
     warning: Option<Instant>,
     keep_alive: Instant,
     hold: Option<Instant>,
+    end: Option<End>,
     seed: u64,
+}
+
+/// When whoever runs the router wants the stream to end.
+#[derive(Debug)]
+struct End {
+    hand_over: Instant,
+    at: Instant,
+    said: bool,
 }
 
 /// What is due.
@@ -26,7 +40,7 @@ pub(crate) struct Deadlines {
 pub(crate) enum Due {
     /// The token has expired: say so and end.
     Expired,
-    /// It has been held long enough: end.
+    /// It has been held long enough, or has no time left: end.
     HeldEnough,
     /// Say how many seconds are left.
     Say(i64),
@@ -43,10 +57,17 @@ impl Deadlines {
             warning: warning.map(|wait| now + wait),
             keep_alive: now,
             hold: None,
+            end: None,
             seed,
         };
         new.keep_alive = now + new.interval();
         new
+    }
+
+    /// The stream, which begins now, ends by then at the latest.
+    pub(crate) fn end_by(&mut self, now: Instant, at: Instant) {
+        let lead = HAND_OVER.min(at.saturating_duration_since(now) / 2);
+        self.end = Some(End { hand_over: at - lead, at, said: false });
     }
 
     /// From now on the stream is held until `until` at most.
@@ -56,21 +77,35 @@ impl Deadlines {
 
     /// When to look again.
     pub(crate) fn next(&self) -> Instant {
-        let others = self.warning.into_iter().chain(self.hold);
+        let end = self.end.as_ref().map(|end| end.hand_over);
+        let others = self.warning.into_iter().chain(self.hold).chain(end);
         others.fold(self.expires.min(self.keep_alive), Instant::min)
     }
 
-    /// Whether the token has expired.
-    pub(crate) fn expired(&self, now: Instant) -> bool {
-        now >= self.expires
-    }
-
-    /// What is due now; each thing is due once.
-    pub(crate) fn due(&mut self, now: Instant) -> Due {
-        if self.expired(now) {
+    /// What is due now while there is something to send; each thing is due once. Lines that are
+    /// sent say that the connection lives: no other is needed for that.
+    pub(crate) fn due_while_sending(&mut self, now: Instant) -> Due {
+        if now >= self.expires {
             return Due::Expired;
         }
-        if self.hold.is_some_and(|hold| now >= hold) {
+        match &mut self.end {
+            Some(end) if now >= end.at => Due::HeldEnough,
+            Some(end) if now >= end.hand_over && !end.said => {
+                end.said = true;
+                Due::Say(HAND_OVER_SAYS)
+            }
+            _ => Due::Nothing,
+        }
+    }
+
+    /// What is due now while there is nothing to send; each thing is due once.
+    pub(crate) fn due(&mut self, now: Instant) -> Due {
+        if now >= self.expires {
+            return Due::Expired;
+        }
+        // Nothing is lost with a stream that is up to date: it is not handed over, only ended.
+        let end = self.end.as_ref().map(|end| end.hand_over);
+        if self.hold.into_iter().chain(end).any(|end| now >= end) {
             return Due::HeldEnough;
         }
         let warned = self.warning.is_some_and(|warning| now >= warning);
@@ -157,5 +192,44 @@ mod tests {
         deadlines.hold_until(start + seconds(2));
         assert_eq!(deadlines.next(), start + seconds(2));
         assert_eq!(deadlines.due(start + seconds(2)), Due::HeldEnough);
+    }
+
+    #[test]
+    fn a_stream_that_must_end_is_handed_over_once_while_it_sends() {
+        let start = Instant::now();
+        let mut deadlines = Deadlines::new(start, seconds(3_600), 7);
+        deadlines.end_by(start, start + seconds(100));
+        let mut due = |after| deadlines.due_while_sending(start + Duration::from_millis(after));
+        assert_eq!(due(74_999), Due::Nothing);
+        assert_eq!(due(75_000), Due::Say(20));
+        assert_eq!(due(99_999), Due::Nothing);
+        assert_eq!(due(100_000), Due::HeldEnough);
+    }
+
+    #[test]
+    fn a_stream_with_little_time_has_half_of_it_before_the_hand_over() {
+        let start = Instant::now();
+        let mut deadlines = Deadlines::new(start, seconds(3_600), 7);
+        deadlines.end_by(start, start + seconds(6));
+        assert_eq!(deadlines.due_while_sending(start), Due::Nothing);
+        assert_eq!(deadlines.due_while_sending(start + seconds(3)), Due::Say(20));
+        assert_eq!(deadlines.due_while_sending(start + seconds(6)), Due::HeldEnough);
+    }
+
+    #[test]
+    fn a_stream_that_must_end_and_is_up_to_date_just_ends() {
+        let start = Instant::now();
+        let mut deadlines = Deadlines::new(start, seconds(3_600), 7);
+        deadlines.end_by(start, start + seconds(30));
+        assert_eq!(deadlines.next(), start + seconds(15));
+        assert_eq!(deadlines.due(start + seconds(15)), Due::HeldEnough);
+    }
+
+    #[test]
+    fn a_token_that_expires_before_the_stream_must_end_goes_first() {
+        let start = Instant::now();
+        let mut deadlines = Deadlines::new(start, seconds(30), 7);
+        deadlines.end_by(start, start + seconds(100));
+        assert_eq!(deadlines.due_while_sending(start + seconds(30)), Due::Expired);
     }
 }

@@ -24,6 +24,9 @@ pub(crate) enum ApiError {
     /// There is no such path.
     #[error("no such path")]
     NotFound,
+    /// The address of a snapshot is not ours, has expired, or what it named has been deleted.
+    #[error("the address of a snapshot is no longer good")]
+    AddressRefused,
     /// Nothing is visible yet.
     #[error("no checkpoint is visible yet")]
     NotReady,
@@ -68,6 +71,7 @@ impl ApiError {
             | Self::Invalid(_)
             | Self::BodyTooLarge(_)
             | Self::NotFound
+            | Self::AddressRefused
             | Self::NotReady
             | Self::TooManyConnections
             | Self::ShuttingDown => {}
@@ -90,6 +94,10 @@ impl ApiError {
             Self::NotFound => {
                 let text = "There is nothing at this path".to_owned();
                 (StatusCode::NOT_FOUND, "RouteNotFound", "PSYNC_S2002", text)
+            }
+            Self::AddressRefused => {
+                let text = "This address has expired: start a new stream for another".to_owned();
+                (StatusCode::FORBIDDEN, "AuthorizationError", "PSYNC_S2101", text)
             }
             Self::NotReady => {
                 let text = "The first copy of the source database is not complete".to_owned();
@@ -122,6 +130,9 @@ fn unauthorized(error: AuthError) -> (&'static str, &'static str) {
         AuthError::Expired => ("PSYNC_S2103", "The token has expired"),
         AuthError::Lifetime => ("PSYNC_S2104", "The token must expire within a day of its issue"),
         AuthError::Audience => ("PSYNC_S2105", "The token is for another audience"),
+        AuthError::NoKeys => {
+            ("PSYNC_S2204", "The keys to check the token with cannot be fetched at the moment")
+        }
     }
 }
 

@@ -7,7 +7,6 @@
 mod access;
 mod app;
 mod auth;
-mod chain;
 mod clock;
 mod coalesced;
 mod data_line;
@@ -19,10 +18,12 @@ mod router;
 mod sending;
 mod served;
 mod settings;
+mod snapshot_line;
+mod snapshot_url;
 mod stream;
 mod view;
 mod write_checkpoint;
 
 pub use auth::{AuthConfigError, Authenticator};
 pub use router::router;
-pub use settings::{Limits, Settings};
+pub use settings::{EndsBy, Limits, Settings};

@@ -1,43 +1,77 @@
 //! Where a client starts in a bucket.
 
 use tidewater_protocol::OpId;
-use tidewater_storage::Limits;
+use tidewater_storage::{Base, Catalog, Limits};
 
 /// What a client must be sent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Start {
+pub(crate) enum Start<'a> {
     /// The log after this position.
     Log(OpId),
-    /// A CLEAR that voids whatever it holds, then the log from the beginning: its position is of
-    /// another history.
-    Clear,
+    /// The rest of a base, of which it has so many rows.
+    Rest(&'a Base, u64),
+    /// The base, or the log from its beginning where there is none. Whatever the client holds is
+    /// void: its position is of another history, or of one that is no longer kept.
+    Anew,
 }
 
 /// Where a client that has everything up to `after` starts, if it is to reach `checkpoint`.
 ///
 /// A position is ours if an operation with that id counts and is not ahead of the checkpoint. What
 /// a crashed run wrote, or what a lost future of a restored store held, was never part of the
-/// log that we serve: such a client may hold rows that we cannot take back one by one.
-pub(crate) fn start(after: OpId, checkpoint: OpId, limits: &Limits) -> Start {
-    let ours = after == OpId::ZERO || (after <= checkpoint && limits.live(after));
-    if ours { Start::Log(after) } else { Start::Clear }
+/// log that we serve: such a client may hold rows that we cannot take back one by one. Below the
+/// catalog's floor the REMOVEs are gone that it may need.
+pub(crate) fn start<'a>(
+    after: OpId,
+    checkpoint: OpId,
+    limits: &Limits,
+    catalog: &'a Catalog,
+) -> Start<'a> {
+    if let Some((marker, rows)) = after.as_marker() {
+        let base = catalog.base_of_marker(marker).filter(|base| u64::from(rows) <= base.rows);
+        return base.map_or(Start::Anew, |base| Start::Rest(base, rows.into()));
+    }
+    if after == OpId::ZERO {
+        // With a base, or without the beginning of the log, there is nothing to begin it with.
+        let whole = catalog.base.is_none() && catalog.floor == OpId::ZERO;
+        return if whole { Start::Log(after) } else { Start::Anew };
+    }
+    let ours = after <= checkpoint && limits.live(after) && after >= catalog.floor;
+    if ours { Start::Log(after) } else { Start::Anew }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidewater_protocol::Epoch;
-    use tidewater_storage::ClosedEpoch;
+    use tidewater_protocol::{Checksum, Epoch};
+    use tidewater_storage::{ClosedEpoch, Retired};
 
     fn op(epoch: u32, sequence: u64) -> OpId {
         OpId::new(Epoch::new(epoch).unwrap(), sequence)
     }
 
-    fn check(after: OpId, expected: Start) {
+    fn base(to: OpId, marker: u32) -> Base {
+        Base {
+            to,
+            checksum: Checksum::ZERO,
+            remainder: Checksum::ZERO,
+            rows: 100,
+            count: 100,
+            name: String::new(),
+            marker,
+            files: 0,
+        }
+    }
+
+    fn check_in(catalog: &Catalog, after: OpId, expected: Start<'_>) {
         // Epoch 1 counts up to 10, epoch 2 never committed anything, epoch 3 is at work.
         let closed = vec![ClosedEpoch { epoch: Epoch::new(1).unwrap(), limit: op(1, 10) }];
         let limits = Limits::new(Epoch::new(3).unwrap(), op(3, 9), closed);
-        assert_eq!(start(after, op(3, 5), &limits), expected, "{after}");
+        assert_eq!(start(after, op(3, 5), &limits, catalog), expected, "{after}");
+    }
+
+    fn check(after: OpId, expected: Start<'_>) {
+        check_in(&Catalog::default(), after, expected);
     }
 
     #[test]
@@ -55,7 +89,7 @@ mod tests {
     #[test]
     fn a_position_of_a_crashed_run_is_foreign() {
         for dead in [op(1, 11), op(2, 1), op(2, 5)] {
-            check(dead, Start::Clear);
+            check(dead, Start::Anew);
         }
     }
 
@@ -63,14 +97,45 @@ mod tests {
     fn a_position_ahead_of_the_checkpoint_is_foreign() {
         // Committed but held, not committed, and of an epoch to come.
         for ahead in [op(3, 6), op(3, 9), op(3, 10), op(4, 1), op(4_000_000, 1)] {
-            check(ahead, Start::Clear);
+            check(ahead, Start::Anew);
         }
     }
 
     #[test]
     fn what_is_no_op_id_is_foreign() {
         for id in [1, 5, 1 << 62, 4_808_963_628_793_332_012, i64::MAX] {
-            check(OpId::from_i64(id).unwrap(), Start::Clear);
+            check(OpId::from_i64(id).unwrap(), Start::Anew);
+        }
+    }
+
+    #[test]
+    fn a_fresh_client_and_one_below_the_floor_get_the_base() {
+        let catalog =
+            Catalog { floor: op(1, 8), base: Some(base(op(1, 9), 7)), ..Catalog::default() };
+        for anew in [OpId::ZERO, op(1, 1), op(1, 7)] {
+            check_in(&catalog, anew, Start::Anew);
+        }
+        for log in [op(1, 8), op(1, 9), op(3, 1)] {
+            check_in(&catalog, log, Start::Log(log));
+        }
+    }
+
+    #[test]
+    fn a_client_in_the_middle_of_a_base_gets_the_rest_of_it() {
+        let (new, old, oldest) = (base(op(3, 2), 7), base(op(1, 8), 6), base(op(1, 3), 5));
+        let retired = [&oldest, &old].map(|base| Retired { base: base.clone(), delete_at: 0 });
+        let catalog = Catalog {
+            floor: op(1, 8),
+            base: Some(new.clone()),
+            retired: retired.into(),
+            ..Catalog::default()
+        };
+        check_in(&catalog, OpId::marker(7, 30), Start::Rest(&new, 30));
+        check_in(&catalog, OpId::marker(7, 100), Start::Rest(&new, 100));
+        check_in(&catalog, OpId::marker(6, 0), Start::Rest(&old, 0));
+        // More rows than there are; the log behind it is gone; no such base.
+        for unknown in [OpId::marker(7, 101), OpId::marker(5, 30), OpId::marker(4, 30)] {
+            check_in(&catalog, unknown, Start::Anew);
         }
     }
 }

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
-use axum::extract::{Query, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, USER_AGENT};
+use axum::extract::{Extension, Path, Query, State};
+use axum::http::header::{
+    AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, HeaderName, RANGE, USER_AGENT,
+};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -24,9 +26,9 @@ use crate::app::App;
 use crate::auth::Verified;
 use crate::clock::unix_now;
 use crate::error::{ApiError, chain};
-use crate::settings::Settings;
+use crate::settings::{EndsBy, Settings};
 use crate::stream::{Connection, Opening};
-use crate::write_checkpoint;
+use crate::{snapshot_url, write_checkpoint};
 
 /// A body that has not arrived by then is given up.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -48,13 +50,15 @@ pub fn router<S: Storage>(storage: S, settings: Settings) -> Router {
             AUTHORIZATION,
             USER_AGENT,
             HeaderName::from_static("x-user-agent"),
+            RANGE,
         ])
-        .expose_headers([CONTENT_TYPE])
+        .expose_headers([CONTENT_TYPE, CONTENT_RANGE])
         .max_age(Duration::from_secs(3_600));
     Router::new()
         .route("/sync/stream", post(sync_stream::<S>))
         .route("/sync/checkpoint-request", post(checkpoint_request::<S>))
         .route("/write-checkpoint2.json", get(next_write_checkpoint::<S>))
+        .route(snapshot_url::PATH, get(snapshot::<S>))
         .route("/probes/startup", get(alive))
         .route("/probes/liveness", get(alive))
         .route("/probes/readiness", get(readiness::<S>))
@@ -66,17 +70,19 @@ pub fn router<S: Storage>(storage: S, settings: Settings) -> Router {
 
 async fn sync_stream<S: Storage>(
     State(app): Shared<S>,
+    ends_by: Option<Extension<EndsBy>>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
     let now = unix_now();
-    let verified = authorised(&app, &headers, now)?;
+    let verified = authorised(&app, &headers, now).await?;
     if app.settings.shutdown.is_cancelled() {
         return Err(ApiError::ShuttingDown);
     }
     let permit = Arc::clone(&app.connections).try_acquire_owned();
     let permit = permit.map_err(|_| ApiError::TooManyConnections)?;
     let request: StreamRequest = read_json(body, app.settings.limits.body_bytes_max).await?;
+    let snapshots = request.tidewater.unwrap_or_default().snapshots > 0;
     let valid = u64::try_from(verified.expires_at.saturating_sub(now)).unwrap_or(0);
     let client_key = client_key(&verified.user_id, request.client_id.as_deref())?;
     let row_data = if request.raw_data { RowData::Text } else { RowData::Nested };
@@ -86,7 +92,9 @@ async fn sync_stream<S: Storage>(
         client_key,
         positions,
         row_data,
+        snapshots,
         valid: Duration::from_secs(valid),
+        ends_by: ends_by.map(|Extension(EndsBy(at))| at),
         permit,
     };
     let span = info_span!("stream");
@@ -132,7 +140,7 @@ async fn next_write_checkpoint<S: Storage>(
     headers: HeaderMap,
     query: Result<Query<ClientId>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, ApiError> {
-    let verified = authorised(&app, &headers, unix_now())?;
+    let verified = authorised(&app, &headers, unix_now()).await?;
     let Query(query) =
         query.map_err(|_| ApiError::Invalid("The query cannot be read".to_owned()))?;
     let client = client_key(&verified.user_id, query.client_id.as_deref())?;
@@ -158,7 +166,7 @@ async fn checkpoint_request<S: Storage>(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let verified = authorised(&app, &headers, unix_now())?;
+    let verified = authorised(&app, &headers, unix_now()).await?;
     let request: CheckpointRequest = read_json(body, app.settings.limits.body_bytes_max).await?;
     let number = match request.checkpoint_request_id {
         Number::Number(number) => Some(number),
@@ -171,6 +179,16 @@ async fn checkpoint_request<S: Storage>(
     let client = client_key(&verified.user_id, Some(&request.client_id))?;
     let number = write_checkpoint::register(&app.storage, &client, number).await?;
     Ok(Json(json!({ "data": { "checkpoint_request_id": number.to_string() } })).into_response())
+}
+
+/// A file of a snapshot; whoever was told its address may have it.
+async fn snapshot<S: Storage>(
+    State(app): Shared<S>,
+    Path(address): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let address = app.snapshot_urls.check(&address)?;
+    snapshot_url::serve(app.storage.clone(), address, &headers).await
 }
 
 async fn alive() -> Response {
@@ -193,13 +211,13 @@ async fn not_found() -> ApiError {
     ApiError::NotFound
 }
 
-fn authorised<S: Storage>(
+async fn authorised<S: Storage>(
     app: &App<S>,
     headers: &HeaderMap,
     now: i64,
 ) -> Result<Verified, ApiError> {
     let header = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
-    Ok(app.settings.auth.check(header, now)?)
+    Ok(app.settings.auth.check(header, now).await?)
 }
 
 fn client_key(user_id: &str, client_id: Option<&str>) -> Result<ClientKey, ApiError> {

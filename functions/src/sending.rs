@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use tidewater_protocol::{OpId, RowData};
-use tidewater_storage::{Limits, Segment, Storage, StorageError};
+use tidewater_protocol::{OpId, RowData, SyncLine, write_line};
+use tidewater_storage::{Broken, Chain, Limits, OpenBase, Segment, Storage, StorageError};
 
-use crate::chain::Broken;
 use crate::data_line::{self, Damaged};
-use crate::served::Served;
+use crate::served::{BaseWay, LogWay, Served, Way};
+use crate::snapshot_line::snapshot_line;
+use crate::snapshot_url::SnapshotUrls;
 
 /// Payload of the segments read at a time.
 const PAGE_BYTES_MAX: usize = 4 << 20;
@@ -29,6 +30,8 @@ pub(crate) struct Plan {
 pub(crate) struct Output<'a> {
     pub(crate) checkpoint: OpId,
     pub(crate) row_data: RowData,
+    /// Set if the client takes snapshots as files.
+    pub(crate) snapshots: Option<&'a SnapshotUrls>,
     pub(crate) out: &'a mut Vec<u8>,
 }
 
@@ -39,6 +42,18 @@ pub(crate) enum SendError {
     Damaged(Damaged),
 }
 
+impl From<StorageError> for SendError {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error)
+    }
+}
+
+impl From<Broken> for SendError {
+    fn from(broken: Broken) -> Self {
+        Self::Broken(broken)
+    }
+}
+
 /// Sends one line of a bucket, and proves the whole of it when that was the last. Returns whether
 /// it was.
 pub(crate) async fn send_line<S: Storage>(
@@ -47,19 +62,96 @@ pub(crate) async fn send_line<S: Storage>(
     bucket: &mut Served,
     output: Output<'_>,
 ) -> Result<bool, SendError> {
+    match bucket.way {
+        Way::Base(_) => send_base(storage, bucket, output).await,
+        Way::Log(way) => send_log(storage, plan, (bucket, way), output).await,
+    }
+}
+
+/// Sends the next frame of a base, or all of it as files.
+async fn send_base<S: Storage>(
+    storage: &S,
+    bucket: &mut Served,
+    output: Output<'_>,
+) -> Result<bool, SendError> {
+    let Way::Base(way) = &mut bucket.way else { return Ok(false) };
+    let gone = Broken(way.base.to);
+    let (open, place) = match way.open.take() {
+        Some(open) => open,
+        None => {
+            let open = OpenBase::open(storage, &way.base).await?.ok_or(gone)?;
+            let Some(place) = open.after(way.rows) else {
+                // No line of ours ends there: whatever the client holds, it is not a part of it.
+                bucket.restart();
+                return Ok(false);
+            };
+            (open, place)
+        }
+    };
+    let behind = Chain::at(way.base.to, way.base.checksum);
+    let done = behind.has_reached(&bucket.head);
+    if done {
+        behind.ends_at(&bucket.head)?;
+    }
+    if let Some(urls) = output.snapshots
+        && way.is_untouched()
+        && way.base.files > 0
+    {
+        let line = snapshot_line(storage, urls, &bucket.name, &open).await?;
+        write_line(output.out, &SyncLine::Snapshot(line));
+        bucket.way = Way::Log(LogWay { chain: behind, clear: false });
+        return Ok(done);
+    }
+    let (rows, next) = if open.ends_at(place) {
+        (bytes::Bytes::new(), place)
+    } else {
+        open.frame(storage, place).await?.ok_or(gone)?
+    };
+    let is_last = open.ends_at(next);
+    let line = data_line::Line {
+        bucket: &bucket.name,
+        after: if way.clear { OpId::ZERO } else { open.marker(place) },
+        clear: way.clear.then_some(way.base.remainder),
+        has_more: !(is_last && done),
+        row_data: output.row_data,
+    };
+    if way.clear || place != next {
+        let before = output.out.len();
+        let written = data_line::write_rows(output.out, &line, &rows, open.marker(next));
+        if let Err(damaged) = written {
+            output.out.truncate(before);
+            return Err(SendError::Damaged(damaged));
+        }
+    }
+    if is_last {
+        bucket.way = Way::Log(LogWay { chain: behind, clear: false });
+        return Ok(done);
+    }
+    (way.rows, way.clear) = (next.rows, false);
+    way.open = Some((open, next));
+    Ok(false)
+}
+
+async fn send_log<S: Storage>(
+    storage: &S,
+    plan: &mut Plan,
+    (bucket, way): (&mut Served, LogWay),
+    output: Output<'_>,
+) -> Result<bool, SendError> {
     let head = bucket.head;
-    while plan.page.is_empty() && !bucket.chain.has_reached(&head) {
+    // What comes before a base is not worth reading.
+    plan.read_upto = plan.read_upto.max(way.chain.last);
+    while plan.page.is_empty() && !way.chain.has_reached(&head) {
         let (after, upto) = (plan.read_upto, output.checkpoint);
-        let page = storage.segments(&bucket.key, after, upto, PAGE_BYTES_MAX).await;
-        let page = page.map_err(SendError::Storage)?;
+        let page = storage.segments(&bucket.key, after, upto, PAGE_BYTES_MAX).await?;
         plan.read_upto = page.segments.last().map_or(after, |segment| segment.last);
         let live = page.segments.into_iter().filter(|segment| plan.limits.live(segment.last));
         plan.page.extend(live);
         if plan.page.is_empty() && !page.has_more {
-            return Err(SendError::Broken(Broken(bucket.chain.last)));
+            return Err(SendError::Broken(Broken(way.chain.last)));
         }
     }
-    let mut chain = bucket.chain;
+    let mut chain = way.chain;
     let segments = plan.page.make_contiguous();
     let segments = &segments[..data_line::fitting(segments)];
     if let Some(first) = segments.first()
@@ -73,17 +165,17 @@ pub(crate) async fn send_line<S: Storage>(
         return Ok(false);
     }
     for segment in segments {
-        chain = chain.followed_by(segment).map_err(SendError::Broken)?;
+        chain = chain.followed_by(segment)?;
     }
     let done = chain.has_reached(&head);
     if done {
-        chain.ends_at(&head).map_err(SendError::Broken)?;
+        chain.ends_at(&head)?;
     }
-    if bucket.clear || !segments.is_empty() {
+    if way.clear || !segments.is_empty() {
         let line = data_line::Line {
             bucket: &bucket.name,
-            after: bucket.chain.last,
-            clear: bucket.clear,
+            after: way.chain.last,
+            clear: way.clear.then_some(tidewater_protocol::Checksum::ZERO),
             has_more: !done,
             row_data: output.row_data,
         };
@@ -95,7 +187,13 @@ pub(crate) async fn send_line<S: Storage>(
     }
     let count = segments.len();
     plan.page.drain(..count);
-    bucket.chain = chain;
-    bucket.clear = false;
+    bucket.way = Way::Log(LogWay { chain, clear: false });
     Ok(done)
+}
+
+impl BaseWay {
+    /// Whether the client has nothing of it yet.
+    fn is_untouched(&self) -> bool {
+        self.clear && self.rows == 0
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Authenticator;
@@ -18,6 +19,13 @@ pub struct Settings {
     /// When cancelled, streams end cleanly and new ones are refused.
     pub shutdown: CancellationToken,
 }
+
+/// When a stream has to end at the latest, as an extension of its request: a function is cut off at
+/// its time limit, in the middle of a line.
+///
+/// A client that is still behind is told somewhat before, so that it connects anew by itself.
+#[derive(Clone, Copy, Debug)]
+pub struct EndsBy(pub Instant);
 
 /// Bounds, each on what one client or one process may use.
 #[derive(Clone, Debug)]

@@ -13,13 +13,14 @@ use tidewater_protocol::{
     Checkpoint, CheckpointComplete, CheckpointDiff, OpId, PartialCheckpointComplete, Priority,
     RowData, SyncLine, write_line,
 };
-use tidewater_storage::{ClientKey, GenerationId, Storage, StorageError, Ticket, WriteRequests};
+use tidewater_storage::{
+    Broken, ClientKey, GenerationId, Storage, StorageError, Ticket, WriteRequests,
+};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::access::{Access, AccessError, Client, access};
 use crate::app::App;
-use crate::chain::Broken;
 use crate::data_line::Damaged;
 use crate::deadlines::{Deadlines, Due};
 use crate::error::ApiError;
@@ -55,8 +56,12 @@ pub(crate) struct Opening {
     /// Where the client says it is, by the name of the bucket.
     pub(crate) positions: HashMap<String, OpId>,
     pub(crate) row_data: RowData,
+    /// Whether the client takes snapshots as files.
+    pub(crate) snapshots: bool,
     /// How long the token is valid; nothing when it is not.
     pub(crate) valid: Duration,
+    /// When the stream has to end at the latest.
+    pub(crate) ends_by: Option<Instant>,
     pub(crate) permit: OwnedSemaphorePermit,
 }
 
@@ -66,6 +71,7 @@ pub(crate) struct Connection<S: Storage> {
     client: Client,
     client_key: ClientKey,
     row_data: RowData,
+    snapshots: bool,
     deadlines: Deadlines,
     announced: Announced,
     write_checkpoint: WriteCheckpoint,
@@ -98,7 +104,8 @@ struct WriteCheckpoint {
 impl<S: Storage> Connection<S> {
     /// Begins a stream: computes its first checkpoint.
     pub(crate) async fn open(app: Arc<App<S>>, opening: Opening) -> Result<Self, ApiError> {
-        let Opening { client, client_key, mut positions, row_data, valid, permit } = opening;
+        let Opening { client, client_key, mut positions, row_data, snapshots, .. } = opening;
+        let Opening { valid, ends_by, permit, .. } = opening;
         let Fresh { view, access, requests } = fresh(&app, &client, &client_key).await?;
         let Access { buckets, streams } = access;
         let checkpoint = view.visible.at;
@@ -110,11 +117,17 @@ impl<S: Storage> Connection<S> {
             })
             .collect();
         buckets.sort_by(|a, b| a.name.cmp(&b.name));
+        let now = Instant::now();
+        let mut deadlines = Deadlines::new(now, valid, app.next_seed());
+        if let Some(at) = ends_by {
+            deadlines.end_by(now, at);
+        }
         let mut connection = Self {
             client,
             client_key,
             row_data,
-            deadlines: Deadlines::new(Instant::now(), valid, app.next_seed()),
+            snapshots,
+            deadlines,
             announced: announced(&view),
             write_checkpoint: WriteCheckpoint::default(),
             buckets,
@@ -215,28 +228,42 @@ impl<S: Storage> Connection<S> {
 
     /// Tells the client what is different at the view's checkpoint, if anything is.
     async fn announce_diff(&mut self, view: &Arc<View>) -> Result<(), StreamError> {
-        let mut newer = Arc::clone(view);
-        let mut diff = Diff::default();
-        if newer.visible.at.op != self.announced.op {
-            let found = access(&self.app.storage, &newer, &self.client, &self.app.settings.limits);
-            let found = match found.await {
-                Err(AccessError::TooOld) => {
-                    let again = fresh(&self.app, &self.client, &self.client_key).await;
-                    let again = again.map_err(StreamError::Checkpoint)?;
-                    newer = again.view;
-                    again.access
-                }
-                found => found.map_err(|error| StreamError::Checkpoint(error.into()))?,
-            };
-            if newer.visible.generation != self.announced.generation {
-                self.ended = true;
-                return Ok(());
-            }
-            diff = self.apply(found, &newer);
+        if view.visible.at.op == self.announced.op {
+            return self.announce(view, Diff::default()).await;
         }
+        match self.moved_to(Arc::clone(view)).await? {
+            Some((view, diff)) => self.announce(&view, diff).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Takes over the buckets as they are at a view, or at a newer one if that is too old. `None`
+    /// when the client has to come again.
+    async fn moved_to(
+        &mut self,
+        view: Arc<View>,
+    ) -> Result<Option<(Arc<View>, Diff)>, StreamError> {
+        let found = access(&self.app.storage, &view, &self.client, &self.app.settings.limits);
+        let (view, found) = match found.await {
+            Err(AccessError::TooOld) => {
+                let again = fresh(&self.app, &self.client, &self.client_key).await;
+                let again = again.map_err(StreamError::Checkpoint)?;
+                (again.view, again.access)
+            }
+            found => (view, found.map_err(|error| StreamError::Checkpoint(error.into()))?),
+        };
+        if view.visible.generation != self.announced.generation {
+            self.ended = true;
+            return Ok(None);
+        }
+        let diff = self.apply(found, &view);
+        Ok(Some((view, diff)))
+    }
+
+    async fn announce(&mut self, newer: &Arc<View>, diff: Diff) -> Result<(), StreamError> {
         let acknowledged = self.write_checkpoint.acknowledged;
         let ticket = self.announced.ticket;
-        self.announced = announced(&newer);
+        self.announced = announced(newer);
         if self.announced.ticket != ticket {
             self.read_write_checkpoint().await?;
         }
@@ -254,7 +281,7 @@ impl<S: Storage> Connection<S> {
             removed_buckets: diff.removed,
         });
         write_line(&mut self.out, &line);
-        self.plan_way(&newer);
+        self.plan_way(newer);
         Ok(())
     }
 
@@ -296,7 +323,9 @@ impl<S: Storage> Connection<S> {
         behind.sort_by_key(|&index| self.buckets[index].priority); // Stable: then by name.
         self.plan = Some(Box::new(Plan {
             limits: Arc::clone(&view.limits),
-            read_upto: behind.first().map_or(OpId::ZERO, |&index| self.buckets[index].chain.last),
+            read_upto: behind
+                .first()
+                .map_or(OpId::ZERO, |&index| self.buckets[index].log_position()),
             queue: behind.into(),
             page: VecDeque::new(),
             attempts: self.plan.as_ref().map_or(0, |plan| plan.attempts),
@@ -305,8 +334,13 @@ impl<S: Storage> Connection<S> {
 
     /// Sends one line's worth on the way to the announced checkpoint.
     async fn send(&mut self) -> Result<(), StreamError> {
-        if self.deadlines.expired(Instant::now()) {
-            self.expire();
+        match self.deadlines.due_while_sending(Instant::now()) {
+            Due::Expired => self.expire(),
+            Due::HeldEnough => self.ended = true,
+            Due::Say(left) => write_line(&mut self.out, &SyncLine::TokenExpiresIn(left)),
+            Due::Nothing => {}
+        }
+        if self.ended {
             return Ok(());
         }
         if self.app.settings.shutdown.is_cancelled() {
@@ -322,7 +356,12 @@ impl<S: Storage> Connection<S> {
             &self.app.storage,
             plan,
             &mut self.buckets[index],
-            Output { checkpoint: self.announced.op, row_data: self.row_data, out: &mut self.out },
+            Output {
+                checkpoint: self.announced.op,
+                row_data: self.row_data,
+                snapshots: self.snapshots.then_some(&self.app.snapshot_urls),
+                out: &mut self.out,
+            },
         );
         match sent.await {
             Ok(true) => self.next_bucket(index),
@@ -340,7 +379,7 @@ impl<S: Storage> Connection<S> {
         plan.queue.pop_front();
         plan.page.clear();
         let Some(&next) = plan.queue.front() else { return };
-        plan.read_upto = self.buckets[next].chain.last;
+        plan.read_upto = self.buckets[next].log_position();
         let priority: Priority = self.buckets[done].priority;
         if self.buckets[next].priority != priority {
             let last_op_id = self.announced.op;
@@ -349,8 +388,8 @@ impl<S: Storage> Connection<S> {
         }
     }
 
-    /// A read missed something: reads again, at a newer checkpoint if there is one. What was sent
-    /// is right and stays.
+    /// A read missed something, or the builder has replaced it: reads again, at a newer checkpoint
+    /// if there is one. What was sent is right and stays.
     async fn recover(&mut self, broken: Broken) -> Result<(), StreamError> {
         let Some(plan) = &mut self.plan else { return Ok(()) };
         plan.attempts += 1;
@@ -358,16 +397,25 @@ impl<S: Storage> Connection<S> {
             return Err(StreamError::Broken(broken));
         }
         tokio::time::sleep(ATTEMPT_PAUSE * plan.attempts).await;
-        plan.page.clear();
-        if let Some(&index) = plan.queue.front() {
-            plan.read_upto = self.buckets[index].chain.last;
-        }
-        let view = self.app.views.latest().await.map_err(StreamError::Checkpoint)?;
-        if view.visible.generation != self.announced.generation {
+        let behind = plan.queue.front().copied();
+        let view = self.app.views.renewed().await.map_err(StreamError::Checkpoint)?;
+        if view.visible.generation != self.announced.generation
+            || view.visible.at.op < self.announced.op
+        {
             self.ended = true;
-        } else if view.visible.at.op > self.announced.op {
-            self.announce_diff(&view).await?;
+            return Ok(());
         }
+        let name = behind.map(|index| self.buckets[index].name.clone());
+        let Some((view, diff)) = self.moved_to(view).await? else { return Ok(()) };
+        if let Some(bucket) =
+            name.and_then(|name| self.buckets.iter_mut().find(|bucket| bucket.name == name))
+        {
+            bucket.reconsider();
+        }
+        if view.visible.at.op > self.announced.op {
+            return self.announce(&view, diff).await;
+        }
+        self.plan_way(&view);
         Ok(())
     }
 

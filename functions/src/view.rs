@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use tidewater_protocol::Epoch;
 use tidewater_storage::{
-    At, BucketKey, ClosedEpoch, Control, Head, Limits, LookupKey, LookupRow, Storage, StorageError,
-    Visible,
+    At, BucketItem, BucketKey, Catalog, ClosedEpoch, Control, Head, Limits, LookupKey, LookupRow,
+    Storage, StorageError, Visible,
 };
 use tidewater_sync_config::Question;
 use tokio::sync::Mutex;
@@ -20,6 +20,13 @@ use crate::generation::{Compiled, Generations};
 /// Outputs of one question; `None` when the checkpoint is too old to know.
 type Answer = Option<Arc<[String]>>;
 
+/// A bucket at a checkpoint.
+#[derive(Clone)]
+pub(crate) struct Content {
+    pub(crate) head: Head,
+    pub(crate) catalog: Arc<Catalog>,
+}
+
 /// The store at one visible checkpoint.
 pub(crate) struct View {
     /// Revision of the control record that it was taken from.
@@ -29,7 +36,10 @@ pub(crate) struct View {
     pub(crate) limits: Arc<Limits>,
     pub(crate) generation: Arc<Compiled>,
     answers: Coalesced<LookupKey, Answer>,
-    heads: Coalesced<BucketKey, Option<Head>>,
+    /// `None` when the checkpoint is too old to know.
+    contents: Coalesced<BucketKey, Option<Content>>,
+    /// Most buckets have an empty one.
+    no_catalog: Arc<Catalog>,
 }
 
 /// Why the store at a checkpoint cannot be read.
@@ -44,27 +54,43 @@ pub(crate) enum ViewError {
 }
 
 impl View {
-    /// Heads of buckets, in the order of the keys; of one that is not stored, the empty head.
-    pub(crate) async fn heads<S: Storage>(
+    /// Heads and catalogs of buckets, in the order of the keys; of one that is not stored, the
+    /// empty ones.
+    pub(crate) async fn contents<S: Storage>(
         &self,
         storage: &S,
         keys: &[BucketKey],
-    ) -> Result<Vec<Head>, ViewError> {
+    ) -> Result<Vec<Content>, ViewError> {
         let read = |keys: Vec<BucketKey>| async move {
             let items = storage.buckets(&keys).await?;
-            items.iter().map(|item| self.head(item.as_ref().map(|item| &item.head))).collect()
+            items.iter().map(|item| self.content(item.as_ref())).collect()
         };
-        let heads: Vec<_> = self.heads.get(keys, read).await.map_err(ViewError::Storage)?;
-        heads.into_iter().collect::<Option<_>>().ok_or(ViewError::TooOld)
+        let contents: Vec<_> = self.contents.get(keys, read).await.map_err(ViewError::Storage)?;
+        contents.into_iter().collect::<Option<_>>().ok_or(ViewError::TooOld)
     }
 
-    fn head(&self, cell: Option<&tidewater_storage::Cell>) -> Result<Option<Head>, StorageError> {
-        let Some(cell) = cell else { return Ok(Some(Head::default())) };
-        match cell.at(self.visible.at.op, &self.limits) {
-            At::Value(_, value) => Head::decode(value).map(Some),
-            At::Nothing => Ok(Some(Head::default())),
-            At::TooOld => Ok(None),
-        }
+    fn content(&self, item: Option<&BucketItem>) -> Result<Option<Content>, StorageError> {
+        let Some(item) = item else {
+            return Ok(Some(self.with_catalog(Head::default(), &[])?));
+        };
+        let head = match item.head.at(self.visible.at.op, &self.limits) {
+            At::Value(_, value) => Head::decode(value)?,
+            At::Nothing => Head::default(),
+            At::TooOld => return Ok(None),
+        };
+        let content = self.with_catalog(head, &item.catalog)?;
+        // The builder was at a later checkpoint: what it published cannot be served at this one.
+        let ahead = content.catalog.base.as_ref().is_some_and(|base| base.to > head.last);
+        Ok((!ahead).then_some(content))
+    }
+
+    fn with_catalog(&self, head: Head, stored: &[u8]) -> Result<Content, StorageError> {
+        let catalog = if stored.is_empty() {
+            Arc::clone(&self.no_catalog)
+        } else {
+            Arc::new(Catalog::decode(stored)?)
+        };
+        Ok(Content { head, catalog })
     }
 
     /// The outputs that answer each question.
@@ -142,6 +168,18 @@ impl<S: Storage> Views<S> {
         self.shared(control).await
     }
 
+    /// The newest view there is, read anew: what was read at this checkpoint before is forgotten.
+    /// Catalogs change while checkpoints stay.
+    ///
+    /// # Errors
+    /// `NotReady` while nothing is visible.
+    pub(crate) async fn renewed(&self) -> Result<Arc<View>, ApiError> {
+        let control = self.storage.control().await?;
+        let mut current = self.current.lock().await;
+        current.view = None;
+        self.replace(&mut current, control).await
+    }
+
     /// A view of a later revision than `seen` if there is one; not always the newest.
     pub(crate) async fn after(&self, seen: u64) -> Result<Arc<View>, ApiError> {
         let mut current = self.current.lock().await;
@@ -184,7 +222,8 @@ impl<S: Storage> Views<S> {
             visible,
             generation,
             answers: Coalesced::new(),
-            heads: Coalesced::new(),
+            contents: Coalesced::new(),
+            no_catalog: Arc::default(),
         });
         current.view = Some(Arc::clone(&view));
         Ok(view)

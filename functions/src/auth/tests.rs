@@ -1,113 +1,18 @@
 use aws_lc_rs::hmac;
-use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
-use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair,
-    EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384,
-    RSA_PKCS1_SHA512, RSA_PSS_SHA256, RsaEncoding, RsaKeyPair, RsaPublicKeyComponents,
-};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures::FutureExt;
 use serde_json::json;
 
 use super::*;
+use issuer::{Issuer, base64};
+
+mod issuer;
+mod published;
+mod publisher;
 
 const NOW: i64 = 1_800_000_000;
-
-fn base64(bytes: impl AsRef<[u8]>) -> String {
-    URL_SAFE_NO_PAD.encode(bytes)
-}
-
-type Sign = Box<dyn Fn(&[u8]) -> Vec<u8>>;
-
-/// A private key of the issuer, and the JWK that the server is given.
-struct Issuer {
-    jwk: Value,
-    alg: &'static str,
-    sign: Sign,
-}
-
-impl Issuer {
-    fn oct(kid: Option<&str>, alg: &'static str, secret: &'static [u8]) -> Self {
-        let algorithm = match alg {
-            "HS384" => hmac::HMAC_SHA384,
-            "HS512" => hmac::HMAC_SHA512,
-            _ => hmac::HMAC_SHA256,
-        };
-        let key = hmac::Key::new(algorithm, secret);
-        let jwk = with_kid(json!({ "kty": "oct", "k": base64(secret) }), kid);
-        Self {
-            jwk,
-            alg,
-            sign: Box::new(move |message| hmac::sign(&key, message).as_ref().to_vec()),
-        }
-    }
-
-    fn rsa(kid: &str, alg: &'static str, size: KeySize) -> Self {
-        let pair = RsaKeyPair::generate(size).unwrap();
-        let public = RsaPublicKeyComponents::<Vec<u8>>::from(pair.public_key());
-        let jwk = json!({ "kty": "RSA", "kid": kid, "n": base64(public.n), "e": base64(public.e) });
-        let encoding: &'static dyn RsaEncoding = match alg {
-            "RS384" => &RSA_PKCS1_SHA384,
-            "RS512" => &RSA_PKCS1_SHA512,
-            "PS256" => &RSA_PSS_SHA256,
-            _ => &RSA_PKCS1_SHA256,
-        };
-        let sign = move |message: &[u8]| {
-            let mut signature = vec![0; pair.public_modulus_len()];
-            pair.sign(encoding, &SystemRandom::new(), message, &mut signature).unwrap();
-            signature
-        };
-        Self { jwk, alg, sign: Box::new(sign) }
-    }
-
-    fn ec(kid: &str, alg: &'static str) -> Self {
-        let (curve, algorithm): (_, &'static EcdsaSigningAlgorithm) = match alg {
-            "ES384" => ("P-384", &ECDSA_P384_SHA384_FIXED_SIGNING),
-            _ => ("P-256", &ECDSA_P256_SHA256_FIXED_SIGNING),
-        };
-        let pair = EcdsaKeyPair::generate(algorithm).unwrap();
-        let point = pair.public_key().as_ref()[1..].to_vec();
-        let (x, y) = point.split_at(point.len() / 2);
-        let jwk = json!({ "kty": "EC", "crv": curve, "kid": kid, "x": base64(x), "y": base64(y) });
-        let sign = move |message: &[u8]| {
-            pair.sign(&SystemRandom::new(), message).unwrap().as_ref().to_vec()
-        };
-        Self { jwk, alg, sign: Box::new(sign) }
-    }
-
-    fn ed25519(kid: &str) -> Self {
-        let pair = Ed25519KeyPair::generate().unwrap();
-        let jwk = json!({
-            "kty": "OKP", "crv": "Ed25519", "kid": kid, "x": base64(pair.public_key()),
-        });
-        let sign = move |message: &[u8]| pair.sign(message).as_ref().to_vec();
-        Self { jwk, alg: "EdDSA", sign: Box::new(sign) }
-    }
-
-    fn header(&self) -> Value {
-        json!({ "alg": self.alg, "typ": "JWT", "kid": self.jwk.get("kid") })
-    }
-
-    fn token(&self, claims: &Value) -> String {
-        self.token_with(&self.header(), &claims.to_string())
-    }
-
-    fn token_with(&self, header: &Value, payload: &str) -> String {
-        let mut header = header.clone();
-        if header.get("kid").is_some_and(Value::is_null) {
-            header.as_object_mut().unwrap().remove("kid");
-        }
-        let message = format!("{}.{}", base64(header.to_string()), base64(payload));
-        let signature = base64((self.sign)(message.as_bytes()));
-        format!("{message}.{signature}")
-    }
-}
-
-fn with_kid(mut jwk: Value, kid: Option<&str>) -> Value {
-    if let Some(kid) = kid {
-        jwk["kid"] = kid.into();
-    }
-    jwk
-}
 
 fn secret(kid: Option<&str>) -> Issuer {
     Issuer::oct(kid, "HS256", b"a secret that is long enough to be one")
@@ -130,7 +35,11 @@ fn changed(change: impl FnOnce(&mut Map<String, Value>)) -> Value {
 }
 
 fn check(auth: &Authenticator, token: &str) -> Result<Verified, AuthError> {
-    auth.check(Some(format!("Bearer {token}").as_bytes()), NOW)
+    check_header(auth, Some(format!("Bearer {token}").as_bytes()))
+}
+
+fn check_header(auth: &Authenticator, header: Option<&[u8]>) -> Result<Verified, AuthError> {
+    auth.check(header, NOW).now_or_never().expect("known keys need no waiting")
 }
 
 /// The verdict on a token with these claims and a right signature.
@@ -150,6 +59,7 @@ fn a_token_of_each_algorithm_is_accepted() {
         Issuer::rsa("r512", "RS512", KeySize::Rsa2048),
         Issuer::ec("e256", "ES256"),
         Issuer::ec("e384", "ES384"),
+        Issuer::ec("e512", "ES512"),
         Issuer::ed25519("ed"),
     ];
     let auth = authenticator(&issuers.iter().collect::<Vec<_>>());
@@ -169,16 +79,16 @@ fn a_token_of_each_algorithm_is_accepted() {
 fn both_schemes_and_nothing_else_carry_a_token() {
     let issuer = secret(Some("k1"));
     let (auth, token) = (authenticator(&[&issuer]), issuer.token(&claims()));
-    let verdict = |header: &str| auth.check(Some(header.as_bytes()), NOW).map(|_| ()).err();
+    let verdict = |header: &str| check_header(&auth, Some(header.as_bytes())).map(|_| ()).err();
     assert_eq!(verdict(&format!("Token {token}")), None);
     assert_eq!(verdict(&format!("Bearer {token}")), None);
-    assert_eq!(auth.check(None, NOW).unwrap_err(), AuthError::Missing);
+    assert_eq!(check_header(&auth, None).unwrap_err(), AuthError::Missing);
     assert_eq!(verdict(&format!("Basic {token}")), Some(AuthError::Missing));
     assert_eq!(verdict(&token), Some(AuthError::Missing));
     for header in [format!("Token  {token}"), format!("Token {token} x"), "Token ".to_owned()] {
         assert_eq!(verdict(&header), Some(AuthError::Invalid), "{header}");
     }
-    assert_eq!(auth.check(Some(b"Token \xFF\xFE"), NOW).unwrap_err(), AuthError::Invalid);
+    assert_eq!(check_header(&auth, Some(b"Token \xFF\xFE")).unwrap_err(), AuthError::Invalid);
     let huge = format!("Token {}", "a".repeat(1 << 20));
     assert_eq!(verdict(&huge), Some(AuthError::Invalid));
 }
@@ -457,6 +367,7 @@ fn refused(keys: &Value) -> String {
 #[test]
 fn a_key_that_cannot_be_used_is_named() {
     let weak = base64([0xFF_u8; 128]);
+    let a_bit_short = base64([&[0x7F_u8], &[0xFF; 255][..]].concat());
     let short = base64([1_u8; 31]);
     let refusals = [
         (json!([{ "kty": "oct", "kid": "a" }]), "key \"a\": \"k\" is missing"),
@@ -471,15 +382,27 @@ fn a_key_that_cannot_be_used_is_named() {
             "key \"r\": an RSA modulus needs at least 2048 bits",
         ),
         (
+            json!([{ "kty": "RSA", "kid": "r", "n": a_bit_short, "e": "AQAB" }]),
+            "key \"r\": an RSA modulus needs at least 2048 bits",
+        ),
+        (
             json!([{ "kty": "EC", "kid": "e", "crv": "P-256", "x": short, "y": short }]),
             "key \"e\": \"x\" must have 32 bytes for P-256",
         ),
         (
             json!([{ "kty": "EC", "kid": "e", "crv": "P-521", "x": short, "y": short }]),
-            "key \"e\": \"crv\" must be P-256 or P-384",
+            "key \"e\": \"x\" must have 66 bytes for P-521",
+        ),
+        (
+            json!([{ "kty": "EC", "kid": "e", "crv": "secp256k1", "x": short, "y": short }]),
+            "key \"e\": \"crv\" must be P-256, P-384 or P-521",
         ),
         (
             json!([{ "kty": "OKP", "kid": "o", "crv": "Ed448", "x": short }]),
+            "key \"o\": Ed448 is not supported: of EdDSA, use a key of Ed25519",
+        ),
+        (
+            json!([{ "kty": "OKP", "kid": "o", "crv": "X25519", "x": short }]),
             "key \"o\": \"crv\" must be Ed25519",
         ),
         (json!([{ "kty": "DH" }]), "key 1: kty \"DH\" is not one of oct, RSA, EC and OKP"),

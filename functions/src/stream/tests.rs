@@ -30,6 +30,7 @@ async fn store() -> Embedded {
         definitions: vec![Tag::from_bits(1)],
         lookups: Vec::new(),
         lookup_tables: Vec::new(),
+        retired_at: None,
     };
     storage.put_generation(&generation).await.unwrap();
     let source = SourceIdentity {
@@ -47,6 +48,14 @@ async fn store() -> Embedded {
 }
 
 async fn open(valid_seconds: u64, hold: Option<Duration>) -> Connection<Embedded> {
+    open_until(valid_seconds, hold, None).await
+}
+
+async fn open_until(
+    valid_seconds: u64,
+    hold: Option<Duration>,
+    ends_by: Option<Instant>,
+) -> Connection<Embedded> {
     let keys = r#"{"keys":[{"kty":"oct","k":"c2VjcmV0"}]}"#;
     let auth = Authenticator::new(&[keys], vec!["app".to_owned()]).unwrap();
     let app = Arc::new(App::new(store().await, Settings { hold, ..Settings::new(auth) }));
@@ -63,7 +72,9 @@ async fn open(valid_seconds: u64, hold: Option<Duration>) -> Connection<Embedded
         client_key: ClientKey { user_id: "u1".to_owned(), client_id: "c1".to_owned() },
         positions: HashMap::new(),
         row_data: RowData::Text,
+        snapshots: false,
         valid: Duration::from_secs(valid_seconds),
+        ends_by,
         permit,
     };
     Connection::open(app, opening).await.unwrap()
@@ -109,6 +120,16 @@ async fn an_up_to_date_stream_is_held_for_the_time_set() {
     assert!(lines.len() > 3, "it is kept alive meanwhile");
     let (lines, end) = all_lines(open(3_600, Some(Duration::ZERO)).await).await;
     assert_eq!((lines.len(), end < 0.1), (2, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_held_stream_ends_in_time_for_whoever_runs_it_and_without_a_word() {
+    let ends_by = Instant::now() + Duration::from_secs(60);
+    let (lines, end) = all_lines(open_until(3_600, None, Some(ends_by)).await).await;
+    assert!((34.9..35.1).contains(&end), "{end}");
+    let left = lines.iter().filter_map(|(_, line)| line["token_expires_in"].as_i64());
+    assert!(left.clone().count() > 0, "it is kept alive meanwhile");
+    assert!(left.min() > Some(3_500), "{lines:?}");
 }
 
 /// Ten thousand of them are to fit into a small machine.

@@ -36,6 +36,7 @@ async fn store_covering(ticket: Ticket) -> Embedded {
         definitions: Vec::new(),
         lookups: Vec::new(),
         lookup_tables: Vec::new(),
+        retired_at: None,
     };
     storage.put_generation(&stored).await.unwrap();
     assert_eq!(storage.swap_control(None, &control).await.unwrap(), SwapOutcome::Done);

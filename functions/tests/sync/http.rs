@@ -120,7 +120,7 @@ async fn browsers_of_any_origin_may_call() {
     }
     let reply = server.post("/nothing", "x", "").await;
     assert_eq!(reply.headers()["access-control-allow-origin"], "*", "errors are readable too");
-    assert_eq!(reply.headers()["access-control-expose-headers"], "content-type");
+    assert_eq!(reply.headers()["access-control-expose-headers"], "content-type,content-range");
 }
 
 #[tokio::test]

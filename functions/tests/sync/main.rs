@@ -1,12 +1,19 @@
 //! The router over a real store, spoken to over HTTP. The tests play the ingest worker.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
+#[path = "../../src/auth/tests/issuer.rs"]
+mod issuer;
+#[path = "../../src/auth/tests/publisher.rs"]
+mod publisher;
+
 mod access;
 mod client;
+mod ending;
 mod following;
 mod http;
 mod lifecycle;
 mod positions;
+mod published_keys;
 mod server;
 mod worker;
 mod write_checkpoints;

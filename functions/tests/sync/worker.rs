@@ -230,6 +230,7 @@ fn compiled(yaml: &str, id: GenerationId) -> (SyncConfig, Generation) {
         definitions: tags(config.definitions().len()),
         lookups: tags(config.lookups().len()),
         lookup_tables: config.lookups().iter().map(|l| u16::try_from(l.table).unwrap()).collect(),
+        retired_at: None,
     };
     (config, generation)
 }

@@ -1,0 +1,131 @@
+//! Keys that somebody publishes, kept for a while.
+//!
+//! All fetching is done by requests that wait for it, none in the background: between requests a
+//! function's process is frozen. Ages are told by the wall clock, which goes on meanwhile.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::time::{Instant, timeout_at};
+use tracing::{info, warn};
+
+use super::fetch::Source;
+use super::key::Key;
+use super::keys::AuthConfigError;
+use super::pace::Pace;
+use crate::error::chain;
+
+/// Keys of this age are fetched again; they serve in the meantime, and while that fails.
+const OLD_SECONDS: u64 = 5 * 60;
+/// Keys of this age serve no longer: one may have been withdrawn.
+const DEAD_SECONDS: u64 = 60 * 60;
+
+/// The keys of one URL.
+pub(super) struct Published {
+    source: Source,
+    state: Mutex<State>,
+    /// Held while fetching: one fetch at a time.
+    turn: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct State {
+    kept: Option<Kept>,
+    pace: Pace,
+}
+
+#[derive(Clone)]
+struct Kept {
+    keys: Arc<[Key]>,
+    fetched_at: i64,
+}
+
+impl Kept {
+    fn is_younger(&self, seconds: u64, now: i64) -> bool {
+        now.abs_diff(self.fetched_at) < seconds
+    }
+}
+
+impl Published {
+    /// Nothing is fetched yet.
+    pub(super) fn new(url: &str) -> Result<Self, AuthConfigError> {
+        Ok(Self {
+            source: Source::new(url)?,
+            state: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// The keys that may be used; `None` if there is no set that is recent enough.
+    pub(super) fn keys(&self, now: i64) -> Option<Arc<[Key]>> {
+        let kept = self.state().kept.clone();
+        kept.filter(|kept| kept.is_younger(DEAD_SECONDS, now)).map(|kept| kept.keys)
+    }
+
+    /// Fetches the keys if they are old or missing. Whoever finds them old while another fetches
+    /// them goes on at once; whoever has none waits, but not beyond the deadline. Whether it asked.
+    pub(super) async fn freshen(&self, now: i64, deadline: Instant) -> bool {
+        let is_old = |kept: &Kept| !kept.is_younger(OLD_SECONDS, now);
+        if self.state().kept.as_ref().is_some_and(|kept| !is_old(kept)) {
+            return false;
+        }
+        let turn = match self.keys(now) {
+            Some(_) => self.turn.try_lock().ok(),
+            None => timeout_at(deadline, self.turn.lock()).await.ok(),
+        };
+        let Some(_turn) = turn else { return false };
+        let is_due = {
+            let state = &mut *self.state();
+            match &state.kept {
+                Some(kept) if !is_old(kept) => false,
+                Some(kept) if kept.is_younger(DEAD_SECONDS, now) => state.pace.attempt_old(now),
+                _ => state.pace.attempt_missing(now),
+            }
+        };
+        if is_due {
+            self.fetch(now, deadline).await;
+        }
+        is_due
+    }
+
+    /// Fetches the keys because a token names none of `seen`, unless that has been done too often
+    /// of late, or by another meanwhile. Whether there are others now.
+    pub(super) async fn look_again(&self, seen: &Arc<[Key]>, now: i64, deadline: Instant) -> bool {
+        let Ok(_turn) = timeout_at(deadline, self.turn.lock()).await else { return false };
+        let is_due = {
+            let state = &mut *self.state();
+            let is_known = |kept: &Kept| Arc::ptr_eq(&kept.keys, seen);
+            state.kept.as_ref().is_some_and(is_known) && state.pace.attempt_unknown(now)
+        };
+        if is_due {
+            self.fetch(now, deadline).await;
+        }
+        self.keys(now).is_some_and(|keys| !Arc::ptr_eq(&keys, seen))
+    }
+
+    /// The caller has its turn.
+    async fn fetch(&self, now: i64, deadline: Instant) {
+        let url = self.source.shown();
+        match self.source.fetch(deadline).await {
+            Ok(keys) if keys.is_empty() => {
+                warn!(url, "the JWK Set holds no key that tokens could be checked with");
+                self.keep(keys, now);
+            }
+            Ok(keys) => {
+                info!(url, keys = keys.len(), "fetched the JWK Set");
+                self.keep(keys, now);
+            }
+            Err(error) => {
+                let still_served = self.keys(now).is_some();
+                warn!(url, error = chain(&error), still_served, "cannot fetch the JWK Set");
+            }
+        }
+    }
+
+    fn keep(&self, keys: Vec<Key>, now: i64) {
+        self.state().kept = Some(Kept { keys: keys.into(), fetched_at: now });
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,39 @@
+//! A base as a `snapshot` line: addresses of its files in place of its rows.
+
+use std::time::Duration;
+
+use tidewater_protocol::{SnapshotFile, SnapshotLine};
+use tidewater_storage::{OpenBase, Storage, StorageError};
+
+use crate::snapshot_url::SnapshotUrls;
+
+/// How long an address works. A client that needs longer asks again, and goes on where it was.
+const URL_LIFETIME: Duration = Duration::from_secs(3_600);
+
+/// The line that stands for all rows of a base.
+pub(crate) async fn snapshot_line<S: Storage>(
+    storage: &S,
+    urls: &SnapshotUrls,
+    bucket: &str,
+    open: &OpenBase,
+) -> Result<SnapshotLine, StorageError> {
+    let base = &open.base;
+    let mut files = Vec::with_capacity(open.manifest.files.len());
+    for (number, file) in open.manifest.files.iter().enumerate() {
+        let object = base.file(number);
+        let url = match storage.object_url(&object, URL_LIFETIME).await? {
+            Some(url) => url,
+            None => urls.sign(&object, file.bytes, URL_LIFETIME),
+        };
+        files.push(SnapshotFile { url, raw_bytes: file.raw_bytes, frames: file.frames.clone() });
+    }
+    Ok(SnapshotLine {
+        bucket: bucket.to_owned(),
+        id: base.name.clone(),
+        to: base.to,
+        checksum: base.checksum,
+        rows: base.rows,
+        count: base.rows,
+        files,
+    })
+}

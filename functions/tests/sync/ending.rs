@@ -1,0 +1,87 @@
+//! Streams that have to end at a time, as those of a function with a time limit.
+
+use std::time::Duration;
+
+use axum::body::{Body, BodyDataStream};
+use axum::extract::Extension;
+use axum::http::Request;
+use futures::StreamExt;
+use serde_json::{Value, json};
+use tidewater_functions::{EndsBy, router};
+use tidewater_storage::Embedded;
+use tokio::time::{Instant, advance};
+use tower::ServiceExt;
+
+use crate::CONFIG;
+use crate::client::{Device, kinds};
+use crate::server::{settings, token};
+use crate::worker::{Worker, put};
+
+/// So much that it goes out as several lines.
+async fn much_to_send() -> Worker {
+    let mut worker = Worker::start(Embedded::temporary().unwrap(), CONFIG).await;
+    let megabyte = "x".repeat(1 << 20);
+    for number in 0..6 {
+        worker.commit(&[put("everyone", "[]", &format!("n{number}"), &megabyte)]).await;
+    }
+    worker
+}
+
+/// The answer to a device, from a router whose streams end after that time.
+async fn stream(worker: &Worker, device: &Device, ends_after: Duration) -> BodyDataStream {
+    let ends_by = EndsBy(Instant::now() + ends_after);
+    let router = router(worker.storage.clone(), settings()).layer(Extension(ends_by));
+    let request = Request::post("/sync/stream")
+        .header("authorization", format!("Bearer {}", token("u1")))
+        .header("content-type", "application/json")
+        .body(Body::from(device.request().to_string()))
+        .unwrap();
+    router.oneshot(request).await.unwrap().into_body().into_data_stream()
+}
+
+/// The lines of the next chunk, which holds whole ones; none at the end.
+async fn next_lines(chunks: &mut BodyDataStream, device: &mut Device) -> Vec<Value> {
+    let Some(chunk) = chunks.next().await else { return Vec::new() };
+    let chunk = chunk.unwrap();
+    let lines = chunk.strip_suffix(b"\n").unwrap().split(|&byte| byte == b'\n');
+    let take = |line| {
+        device.take(line);
+        serde_json::from_slice(line).unwrap()
+    };
+    lines.map(take).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_behind_is_handed_over_and_served_meanwhile() {
+    let (worker, mut device) = (much_to_send().await, Device::default());
+    let mut chunks = stream(&worker, &device, Duration::from_secs(100)).await;
+    let lines = next_lines(&mut chunks, &mut device).await;
+    assert_eq!(kinds(&lines), ["checkpoint", "data"]);
+    advance(Duration::from_secs(80)).await;
+    let lines = next_lines(&mut chunks, &mut device).await;
+    assert_eq!(lines[0], json!({ "token_expires_in": 20 }));
+    assert_eq!(kinds(&lines[1..]), ["data"]);
+    while device.completed.is_none() {
+        let lines = next_lines(&mut chunks, &mut device).await;
+        assert!(matches!(kinds(&lines)[..], ["data"] | ["checkpoint_complete"]), "{lines:?}");
+    }
+    // Up to date by now: there is nothing to wait for.
+    assert!(next_lines(&mut chunks, &mut device).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_has_no_time_left_ends_at_the_end_of_a_line_and_can_be_resumed() {
+    let (worker, mut device) = (much_to_send().await, Device::default());
+    let mut chunks = stream(&worker, &device, Duration::from_secs(100)).await;
+    next_lines(&mut chunks, &mut device).await;
+    advance(Duration::from_secs(100)).await;
+    assert!(next_lines(&mut chunks, &mut device).await.is_empty());
+    assert!(device.completed.is_none());
+
+    let mut chunks = stream(&worker, &device, Duration::from_secs(100)).await;
+    let lines = next_lines(&mut chunks, &mut device).await;
+    assert_eq!(kinds(&lines), ["checkpoint", "data"], "the first line is not sent again");
+    while !next_lines(&mut chunks, &mut device).await.is_empty() {}
+    assert!(device.completed.is_some());
+    assert_eq!(device.rows(&worker.name("everyone", "[]")).len(), 6);
+}
