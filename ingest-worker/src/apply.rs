@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use tidewater_protocol::{Body, OpId, RowKey};
 use tidewater_storage::{
-    BucketKey, CellKey, Generation, LookupKey, SegmentReader, Storage, StorageError, Truncation,
+    BucketKey, Catalog, CellKey, Generation, Head, LookupKey, Replay, ReplayError, SegmentReader,
+    Storage, StorageError, Truncation,
 };
 use tidewater_sync_config::{BucketRow, LookupRow, RowOutput, TableEvaluator};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
@@ -21,9 +22,10 @@ const TOAST_ROW_BYTES: usize = 1_900;
 const TOAST_VALUE_BYTES: usize = 18;
 /// Records stay small: longer values are read again when they are missing.
 const TOAST_KEPT_BYTES_MAX: usize = 64 << 10;
-/// Buckets read at a time, and bytes of segments, when a table is truncated.
+/// Buckets listed at a time when a table is truncated.
 const BUCKETS_PAGE: usize = 1_000;
-const SEGMENTS_PAGE_BYTES: usize = 4 << 20;
+/// A bucket is read again this often when the builder changes it meanwhile.
+const REPLAY_ATTEMPTS: u32 = 5;
 
 /// A table that the sync config reads.
 #[derive(Debug)]
@@ -266,41 +268,25 @@ impl<S: Storage> Applier<S> {
         Ok(())
     }
 
+    /// Emits a REMOVE for each of the bucket's rows whose subkey begins with `prefix`.
     async fn remove_live_rows(
         &mut self,
         bucket: &BucketKey,
         prefix: &str,
     ) -> Result<(), WriteError> {
-        let mut live = BTreeSet::new();
-        let mut after = OpId::ZERO;
-        loop {
-            let storage = self.writer.storage();
-            let page = storage.segments(bucket, after, OpId::MAX, SEGMENTS_PAGE_BYTES).await?;
-            let limits = self.writer.limits();
-            for segment in &page.segments {
-                after = segment.last;
-                if !(limits.live(segment.last) || limits.is_current(segment.last)) {
-                    continue;
+        let mut attempt = 1;
+        let live = loop {
+            match self.live_rows(bucket, prefix).await {
+                Ok(live) => break live,
+                // The builder has replaced what was being read.
+                Err(ReplayError::Broken(_)) if attempt < REPLAY_ATTEMPTS => attempt += 1,
+                Err(ReplayError::Broken(broken)) => {
+                    let error = StorageError::Damaged("log", broken.into());
+                    return Err(WriteError::Storage(error));
                 }
-                for operation in SegmentReader::new(&segment.payload) {
-                    let operation = operation.map_err(|error| {
-                        WriteError::Storage(StorageError::Damaged("segment", error.into()))
-                    })?;
-                    match operation.body {
-                        Body::Put { row, .. } if row.subkey.starts_with(prefix) => {
-                            live.insert(row.into_owned());
-                        }
-                        Body::Remove { row } => {
-                            live.remove(&row.into_owned());
-                        }
-                        Body::Put { .. } | Body::Move | Body::Clear => {}
-                    }
-                }
+                Err(ReplayError::Storage(error)) => return Err(WriteError::Storage(error)),
             }
-            if !page.has_more {
-                break;
-            }
-        }
+        };
         for row in live {
             self.writer.append(bucket, Body::Remove { row });
             if self.writer.is_full() {
@@ -308,6 +294,42 @@ impl<S: Storage> Applier<S> {
             }
         }
         Ok(())
+    }
+
+    /// The rows of a bucket whose subkey begins with `prefix`, as this run sees them.
+    async fn live_rows(
+        &mut self,
+        bucket: &BucketKey,
+        prefix: &str,
+    ) -> Result<BTreeSet<RowKey<'static>>, ReplayError> {
+        let storage = self.writer.storage();
+        let limits = self.writer.limits();
+        let item = storage.buckets(std::slice::from_ref(bucket)).await?.pop().flatten();
+        let Some(item) = item else { return Ok(BTreeSet::new()) };
+        let Some(head) = item.head.own(limits).and_then(|version| version.value.as_ref()) else {
+            return Ok(BTreeSet::new());
+        };
+        let head = Head::decode(head)?;
+        let catalog = Catalog::decode(&item.catalog)?;
+        let counts = |op: OpId| limits.live(op) || limits.is_current(op);
+        let mut replay = Replay::new(storage, bucket, catalog.base.as_ref(), head, counts);
+        let mut live = BTreeSet::new();
+        while let Some(payload) = replay.next().await? {
+            for operation in SegmentReader::new(&payload) {
+                let operation =
+                    operation.map_err(|error| StorageError::Damaged("segment", error.into()))?;
+                match operation.body {
+                    Body::Put { row, .. } if row.subkey.starts_with(prefix) => {
+                        live.insert(row.into_owned());
+                    }
+                    Body::Remove { row } => {
+                        live.remove(&row.into_owned());
+                    }
+                    Body::Put { .. } | Body::Move | Body::Clear => {}
+                }
+            }
+        }
+        Ok(live)
     }
 }
 

@@ -11,6 +11,8 @@ pub struct Config {
     pub publication: String,
     /// The replication slot, which the worker makes.
     pub slot: String,
+    /// A bucket is handed to the snapshot builder each time it has had so many more operations.
+    pub snapshot_threshold: u64,
 }
 
 /// Where a worker stands, for people.

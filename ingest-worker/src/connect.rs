@@ -27,7 +27,7 @@ pub enum ConnectError {
     )]
     NoTls(String),
     /// The server does not answer, or refuses.
-    #[error("cannot connect to PostgreSQL at {0} as user '{1}', database '{2}'")]
+    #[error("cannot connect to PostgreSQL at {0} as user '{1}', database '{2}': {advice}", advice = advice(.3))]
     Refused(String, String, String, #[source] tokio_postgres::Error),
 }
 
@@ -67,6 +67,33 @@ pub(crate) async fn connect(dsn: &Dsn) -> Result<Client, ConnectError> {
             tokio::spawn(connection);
             Ok(client)
         }
+    }
+}
+
+/// What to do about a refusal; why it came is the error itself.
+fn advice(error: &tokio_postgres::Error) -> &'static str {
+    match error.code().map(tokio_postgres::error::SqlState::code) {
+        None => {
+            "check host and port in the database URL, and that the server runs, listens there and \
+             can be reached from here"
+        }
+        Some("28P01") => {
+            "check user and password in the database URL (in it, @ : / % of a password are written \
+             as %40 %3A %2F %25), or set another: ALTER ROLE ... PASSWORD '...'"
+        }
+        Some("28000") => {
+            "check the user in the database URL, that the role may log in (ALTER ROLE ... LOGIN), \
+             and that pg_hba.conf lets it in from here"
+        }
+        Some("3D000") => {
+            "check the database's name at the end of the database URL, or make it: CREATE DATABASE"
+        }
+        Some("42501") => "the role may not connect: GRANT CONNECT ON DATABASE ... TO ...",
+        Some("53300") => {
+            "all its connections are in use: end some, or raise max_connections and restart it"
+        }
+        Some("57P03") => "it is starting up or shutting down: try again in a moment",
+        Some(_) => "it says why",
     }
 }
 

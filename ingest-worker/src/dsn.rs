@@ -2,11 +2,15 @@
 
 use std::path::PathBuf;
 
+/// What a connection string looks like.
+const FORM: &str = "It has the form postgres://user:password@host:5432/database, with any of @ : / % \
+    in the password written as %40 %3A %2F %25";
+
 /// A connection string that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DsnError {
     /// It is not one.
-    #[error("the database URL cannot be read: {0}")]
+    #[error("the database URL cannot be read: {0}. {FORM}")]
     Syntax(String),
     /// `sslmode` has a value that we do not offer.
     #[error(
@@ -14,7 +18,7 @@ pub enum DsnError {
     )]
     SslMode(String),
     /// Something is missing that both drivers need.
-    #[error("the database URL names no {0}")]
+    #[error("the database URL names no {0}. {FORM}")]
     Missing(&'static str),
 }
 
@@ -167,8 +171,9 @@ mod tests {
     fn what_is_wrong_is_named() {
         let error = |text| Dsn::parse(text).unwrap_err().to_string();
         assert!(error("postgres://u@h/app?sslmode=prefer").contains("sslmode=prefer"));
-        assert_eq!(error("dbname=app user=u"), "the database URL names no host");
-        assert_eq!(error("host=h"), "the database URL names no user");
+        assert!(error("dbname=app user=u").starts_with("the database URL names no host. It has"));
+        assert!(error("host=h").starts_with("the database URL names no user. It has the form"));
         assert!(error("nonsense").starts_with("the database URL cannot be read"));
+        assert!(error("nonsense").contains("postgres://user:password@host"));
     }
 }

@@ -29,6 +29,9 @@ const STORAGE_ATTEMPTS: u32 = 6;
 /// Readers may still be working at a checkpoint that was visible this long ago.
 const READER_LIFETIME: Duration = Duration::from_secs(10);
 
+/// The builder looks at a bucket each time so many operations have come.
+const DUE_EVERY: u64 = 1_000;
+
 /// Why the log can no longer be written.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
@@ -67,6 +70,7 @@ pub struct LogWriter<S> {
     registered: HashSet<BucketKey>,
     unit_bytes: usize,
     recent: VecDeque<(Instant, OpId)>,
+    due_every: u64,
 }
 
 impl<S: Storage> LogWriter<S> {
@@ -106,7 +110,14 @@ impl<S: Storage> LogWriter<S> {
             registered: HashSet::new(),
             unit_bytes: 0,
             recent: VecDeque::new(),
+            due_every: DUE_EVERY,
         })
+    }
+
+    /// Makes a bucket due for the builder after so many operations, instead of a thousand.
+    #[must_use]
+    pub fn with_due_every(self, operations: u64) -> Self {
+        Self { due_every: operations.max(1), ..self }
     }
 
     /// The control record as this run last wrote it.
@@ -294,6 +305,7 @@ impl<S: Storage> LogWriter<S> {
         let key = CellKey::Bucket(bucket.clone());
         let head = self.get(&key).map(|(_, value)| Head::decode(value)).transpose()?;
         let mut head = head.unwrap_or_default();
+        let before = head.count / self.due_every;
         for run in runs {
             let segment = run.finish(bucket.clone(), head.last, head.sum);
             head.last = segment.last;
@@ -302,6 +314,9 @@ impl<S: Storage> LogWriter<S> {
             batch.segments.push(segment);
         }
         self.set_version(&key, Version { op: head.last, value: Some(head.encode()) });
+        if head.count / self.due_every > before {
+            batch.due.push((bucket.clone(), head.last));
+        }
         if self.registered.insert(bucket.clone()) {
             batch.registry.push(bucket);
         }

@@ -202,6 +202,7 @@ async fn take_over<S: Storage>(
     };
     let to_store = (!is_kept).then_some(&generation);
     let writer = LogWriter::take_over(storage, former, next, archived, to_store).await?;
+    let writer = writer.with_due_every(config.snapshot_threshold);
     Ok(Applier::new(writer, generation, tables))
 }
 
@@ -219,6 +220,7 @@ fn new_generation(
         sync_config: text.to_owned(),
         definitions: tags(sync_config.definitions().len())?,
         lookups: tags(sync_config.lookups().len())?,
+        retired_at: None,
         lookup_tables: sync_config.lookups().iter().map(table).collect::<Result<_, _>>().map_err(
             |_| RunError::Unexpected("the sync config reads too many tables".to_owned()),
         )?,
