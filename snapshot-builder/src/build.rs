@@ -67,8 +67,7 @@ pub(crate) async fn build<S: Storage>(
         rows: totals.rows,
         count: job.head.count,
         name: new_name(job.bucket, job.head.last)?,
-        // Clients give back 30 bits of it.
-        marker: u32::from_le_bytes(random()?) >> 2,
+        marker: u32::from_le_bytes(random()?),
         files: 0,
     };
     let (bucket, is_typed) = (job.bucket.clone(), totals.rows >= options.threshold);

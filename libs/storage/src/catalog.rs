@@ -42,7 +42,7 @@ pub struct Base {
     pub count: u64,
     /// Under which its objects are stored; never used before.
     pub name: String,
-    /// Tells its markers from those of other bases of the bucket.
+    /// A random number that tells its markers from those of the bucket's other bases.
     pub marker: u32,
     /// How many typed SQLite files it has; none when it is small.
     pub files: u32,
@@ -125,12 +125,13 @@ impl Catalog {
     }
 
     /// The base that a marker belongs to, if a client may go on from it: its objects are there,
-    /// and so is the log behind it.
+    /// and so is the log behind it. Of `marker`, and of a base's, only the bits count that travel.
     #[must_use]
     pub fn base_of_marker(&self, marker: u32) -> Option<&Base> {
         let retired = self.retired.iter().map(|retired| &retired.base);
         let mut bases = self.base.iter().chain(retired);
-        bases.find(|base| base.marker == marker && base.to >= self.floor)
+        let travels = |marker| OpId::marker(marker, 0);
+        bases.find(|base| travels(base.marker) == travels(marker) && base.to >= self.floor)
     }
 }
 
@@ -247,6 +248,15 @@ mod tests {
             [found(1), found(2), found(3), found(4)],
             [Some(op(9)), None, Some(op(6)), None]
         );
+    }
+
+    #[test]
+    fn a_base_is_found_by_what_a_client_gives_back_of_its_marker() {
+        for number in [0, 5, 1 << 30, u32::MAX] {
+            let (marker, _) = OpId::marker(number, 7).as_marker().unwrap();
+            let catalog = Catalog { base: Some(base(9, number)), ..Catalog::default() };
+            assert!(catalog.base_of_marker(marker).is_some(), "{number}");
+        }
     }
 
     #[test]
