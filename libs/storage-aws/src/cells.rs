@@ -1,0 +1,147 @@
+//! Cells, and what one flush stores.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
+use bytes::Bytes;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use sha2::{Digest, Sha256};
+use tidewater_storage::{
+    Batch, Cell, CellKey, CellStore, CellWrite, ObjectStore, Refused, StorageError,
+};
+
+use crate::Aws;
+use crate::dynamo::{Outcome, Read, What, Write};
+use crate::items::{self, Stored, binary, number};
+use crate::keys::{self, Item, ItemKey};
+
+/// A longer cell is an object: an item holds 400 KB, and its key takes 3.
+const INLINE_BYTES_MAX: usize = 300_000;
+
+/// Conditional writes under way for one batch: each is a call of its own.
+const WRITES_AT_ONCE: usize = 64;
+
+/// Objects being read for one call.
+const OBJECTS_AT_ONCE: usize = 16;
+
+/// How often an item is read again whose object has gone: then the item is another by now.
+const REREADS_MAX: usize = 5;
+
+/// The top is the one known, or this write's own: its reply was lost.
+const KNOWN: &str = "t = :k OR t = :t";
+const ABSENT: &str = "attribute_not_exists(t) OR t = :t";
+
+impl<O: ObjectStore + 'static> CellStore for Aws<O> {
+    async fn cells(&self, keys: &[CellKey]) -> Result<Vec<Option<Cell>>, StorageError> {
+        let keys: Vec<_> = keys.iter().map(ItemKey::cell).collect();
+        let mut items = self.dynamo().get_batch(keys.clone()).await?;
+        let cells: HashMap<ItemKey, Option<Cell>> = stream::iter(items.drain())
+            .map(|(key, item)| async {
+                let cell = self.cell(&key, item).await?;
+                Ok::<_, StorageError>((key, cell))
+            })
+            .buffer_unordered(OBJECTS_AT_ONCE)
+            .try_collect()
+            .await?;
+        Ok(keys.iter().map(|key| cells.get(key).cloned().flatten()).collect())
+    }
+
+    async fn write(&self, batch: &Batch) -> Result<Vec<Refused>, StorageError> {
+        let blind = async {
+            let mut writes = self.segment_writes(&batch.segments).await?;
+            writes.extend(batch.registry.iter().map(crate::registry::registration));
+            writes
+                .extend(batch.due.iter().map(|(bucket, at)| crate::work_list::entry(bucket, *at)));
+            self.dynamo().write_batch(writes).await
+        };
+        let cells = stream::iter(0..batch.cells.len())
+            .map(|at| self.write_cell(&batch.cells[at]))
+            .buffered(WRITES_AT_ONCE)
+            .try_filter_map(async |refused| Ok(refused))
+            .try_collect();
+        let ((), refused) = futures::try_join!(blind, cells)?;
+        Ok(refused)
+    }
+}
+
+impl<O: ObjectStore + 'static> Aws<O> {
+    /// Writes a cell on its condition; returns what is stored if it does not hold.
+    async fn write_cell(&self, write: &CellWrite) -> Result<Option<Refused>, StorageError> {
+        let key = ItemKey::cell(&write.key);
+        let top = write.cell.top().get();
+        let encoded = write.cell.encode();
+        let mut values = vec![(":t", number(top))];
+        let mut object = None;
+        if encoded.len() <= INLINE_BYTES_MAX {
+            values.push((":v", binary(encoded)));
+        } else {
+            // A cell may be built anew for the same operation: the name tells them apart.
+            let hash = keys::hex(&Sha256::digest(&encoded)[..8]);
+            let name = format!("{}/{top}-{hash}", key.object_folder());
+            self.objects().put_object(&name, encoded.into()).await?;
+            values.push((":o", AttributeValue::S(name.clone())));
+            object = Some(name);
+        }
+        let mut condition = ABSENT;
+        if let Some(known) = write.known_top {
+            values.push((":k", number(known.get())));
+            condition = KNOWN;
+        }
+        // An answer to a lookup is listed with the source row's name.
+        let source = match &write.key {
+            CellKey::Lookup(_, source) => keys::source_if_cut(source),
+            CellKey::Bucket(_) | CellKey::SourceRow(..) | CellKey::Copy(_) => None,
+        };
+        if let Some(source) = source {
+            values.push((":n", AttributeValue::S(source.to_owned())));
+        }
+        let expression = match (&object, source) {
+            (None, None) => "SET t = :t, v = :v REMOVE o",
+            (None, Some(_)) => "SET t = :t, v = :v, k = :n REMOVE o",
+            (Some(_), None) => "SET t = :t, o = :o REMOVE v",
+            (Some(_), Some(_)) => "SET t = :t, o = :o, k = :n REMOVE v",
+        };
+        let what = What::Update(expression, ReturnValue::UpdatedOld);
+        let call = Write { key: key.clone(), what, condition: Some(condition), values };
+        match self.dynamo().write(call).await? {
+            Outcome::Done(before) => {
+                // Readers of the former item find its object gone, and read the item again.
+                match items::text(&before, items::OBJECT) {
+                    Some(former) if Some(&former) != object.as_ref() => {
+                        self.objects().delete_object(&former).await?;
+                    }
+                    _ => {}
+                }
+                Ok(None)
+            }
+            Outcome::Refused(stored) => {
+                let stored = self.cell(&key, stored.unwrap_or_default()).await?;
+                Ok(Some(Refused { key: write.key.clone(), stored }))
+            }
+        }
+    }
+
+    /// The cell in an item, wherever its bytes are.
+    pub(crate) async fn cell(
+        &self,
+        key: &ItemKey,
+        item: Item,
+    ) -> Result<Option<Cell>, StorageError> {
+        let mut item = item;
+        for _ in 0..REREADS_MAX {
+            let name = match items::take_cell(key.table, &mut item)? {
+                None => return Ok(None),
+                Some(Stored::Inline(cell)) => return Cell::decode(&cell).map(Some),
+                Some(Stored::Object(name, _)) => name,
+            };
+            let found: Option<Bytes> = self.whole_object(&name).await?;
+            if let Some(cell) = found {
+                return Cell::decode(&cell).map(Some);
+            }
+            let again = self.dynamo().get(key, Read::Strong, None).await?;
+            let Some(again) = again else { return Ok(None) };
+            item = again;
+        }
+        Err(StorageError::Damaged(key.table.holds(), "its object is not there".into()))
+    }
+}

@@ -1,0 +1,389 @@
+//! Calls of DynamoDB: each counts what it cost, and fails as the ports fail.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::retry::{RetryConfig, RetryPartition, TokenBucket};
+use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
+use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::types::error::ConditionalCheckFailedException;
+use aws_sdk_dynamodb::types::{
+    AttributeValue, ReturnConsumedCapacity, ReturnValue, ReturnValuesOnConditionCheckFailure,
+};
+use tidewater_storage::StorageError;
+
+use crate::consumed::Meter;
+use crate::failure::{self, ITEM_BYTES_MAX};
+use crate::items;
+use crate::keys::{Item, ItemKey, Part};
+use crate::tables::{PARTITION, SORT, Table};
+
+/// Attempts that the SDK makes of one call, with pauses from 50 ms on: 5 seconds' worth at most.
+const ATTEMPTS_MAX: u32 = 8;
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// An attempt moves 16 MB at most; DynamoDB answers in milliseconds.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(20);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Every reply says what its call cost.
+pub(crate) const COUNTED: ReturnConsumedCapacity = ReturnConsumedCapacity::Total;
+
+/// The tables of a deployment.
+#[derive(Debug)]
+pub(crate) struct Dynamo {
+    pub(crate) client: Client,
+    pub(crate) meter: Meter,
+    pub(crate) prefix: String,
+    names: [String; Table::ALL.len()],
+}
+
+/// Values that an expression names: `:t`.
+pub(crate) type Values = Vec<(&'static str, AttributeValue)>;
+
+/// How a read sees writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Read {
+    /// All that were done before it.
+    Strong,
+    /// It may miss the latest, at half the price.
+    Eventual,
+}
+
+/// A write of one item.
+#[derive(Debug)]
+pub(crate) struct Write {
+    pub(crate) key: ItemKey,
+    pub(crate) what: What,
+    /// The item is written only if this holds.
+    pub(crate) condition: Option<&'static str>,
+    /// Values that expression and condition name.
+    pub(crate) values: Values,
+}
+
+#[derive(Debug)]
+pub(crate) enum What {
+    /// The whole item.
+    Put(Item),
+    /// Some of its attributes, by an update expression; what they were before, or are now, is
+    /// returned.
+    Update(&'static str, ReturnValue),
+    Delete,
+}
+
+/// How a conditional write ended.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Outcome {
+    /// Done; with the attributes that were asked for.
+    Done(Item),
+    /// The condition does not hold for this item.
+    Refused(Option<Item>),
+}
+
+/// Some items of a partition, ascending.
+#[derive(Clone, Debug)]
+pub(crate) struct Query {
+    pub(crate) table: Table,
+    pub(crate) partition: Part,
+    pub(crate) sort: Range,
+    pub(crate) read: Read,
+    /// Which attributes; all if none are named.
+    pub(crate) attributes: Option<&'static str>,
+    /// Only items for which this holds, with its values.
+    pub(crate) filter: Option<(&'static str, Values)>,
+    /// How many items are looked at for a page, beside DynamoDB's 1 MB.
+    pub(crate) limit: Option<i32>,
+}
+
+/// Which sort keys.
+#[derive(Clone, Debug)]
+pub(crate) enum Range {
+    All,
+    From(Part),
+    UpTo(Part),
+    Between(Part, Part),
+    StartingWith(String),
+}
+
+/// A part of a query's items.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) items: Vec<Item>,
+    /// Where the next page begins, if there may be more.
+    pub(crate) next: Option<Item>,
+}
+
+impl Query {
+    /// All items of a partition, read strongly.
+    pub(crate) fn all(table: Table, partition: Part) -> Self {
+        let (sort, read) = (Range::All, Read::Strong);
+        Self { table, partition, sort, read, attributes: None, filter: None, limit: None }
+    }
+}
+
+impl Dynamo {
+    pub(crate) fn new(config: &SdkConfig, prefix: &str) -> Self {
+        let retries = RetryConfig::standard()
+            .with_max_attempts(ATTEMPTS_MAX)
+            .with_initial_backoff(FIRST_PAUSE)
+            .with_max_backoff(LONGEST_PAUSE);
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+            .operation_timeout(OPERATION_TIMEOUT)
+            .build();
+        let config = aws_sdk_dynamodb::config::Builder::from(config)
+            .retry_config(retries)
+            // By default all calls share a budget of 100 repetitions. A copy into new tables is
+            // throttled for minutes; how many calls are under way is bounded here in other ways.
+            .retry_partition(
+                RetryPartition::custom("tidewater").token_bucket(TokenBucket::unlimited()).build(),
+            )
+            .timeout_config(timeouts)
+            .build();
+        let names = Table::ALL.map(|table| table.name(prefix));
+        let (client, meter) = (Client::from_conf(config), Meter::default());
+        Self { client, meter, prefix: prefix.to_owned(), names }
+    }
+
+    pub(crate) fn name(&self, table: Table) -> &str {
+        &self.names[table as usize]
+    }
+
+    /// The table of a name that a reply gives.
+    pub(crate) fn table(&self, name: &str) -> Option<Table> {
+        Table::ALL.into_iter().find(|&table| self.name(table) == name)
+    }
+
+    pub(crate) async fn get(
+        &self,
+        key: &ItemKey,
+        read: Read,
+        attributes: Option<&str>,
+    ) -> Result<Option<Item>, StorageError> {
+        let name = self.name(key.table);
+        let call = self
+            .client
+            .get_item()
+            .table_name(name)
+            .set_key(Some(key.attributes()))
+            .consistent_read(read == Read::Strong)
+            .set_projection_expression(attributes.map(str::to_owned))
+            .return_consumed_capacity(COUNTED);
+        let reply = boxed(call.send()).await;
+        let reply = reply.map_err(|error| failure::of_read("GetItem", name, error))?;
+        self.meter.read(key.table, reply.consumed_capacity());
+        Ok(reply.item)
+    }
+
+    pub(crate) async fn query(
+        &self,
+        query: &Query,
+        from: Option<Item>,
+    ) -> Result<Page, StorageError> {
+        let name = self.name(query.table);
+        let mut call = self
+            .client
+            .query()
+            .table_name(name)
+            .key_condition_expression(query.sort.expression())
+            .expression_attribute_values(":p", query.partition.attribute())
+            .consistent_read(query.read == Read::Strong)
+            .set_projection_expression(query.attributes.map(str::to_owned))
+            .set_limit(query.limit)
+            .set_exclusive_start_key(from)
+            .return_consumed_capacity(COUNTED);
+        for (name, value) in query.sort.values() {
+            call = call.expression_attribute_values(name, value);
+        }
+        if let Some((filter, values)) = &query.filter {
+            call = call.filter_expression(*filter);
+            for (name, value) in values {
+                call = call.expression_attribute_values(*name, value.clone());
+            }
+        }
+        let reply =
+            boxed(call.send()).await.map_err(|error| failure::of_read("Query", name, error))?;
+        self.meter.read(query.table, reply.consumed_capacity());
+        Ok(Page { items: reply.items.unwrap_or_default(), next: reply.last_evaluated_key })
+    }
+
+    /// All of a query's items.
+    pub(crate) async fn query_all(&self, query: &Query) -> Result<Vec<Item>, StorageError> {
+        let (mut items, mut from) = (Vec::new(), None);
+        loop {
+            let page = self.query(query, from).await?;
+            items.extend(page.items);
+            match page.next {
+                Some(next) => from = Some(next),
+                None => return Ok(items),
+            }
+        }
+    }
+
+    pub(crate) async fn write(&self, write: Write) -> Result<Outcome, StorageError> {
+        let Write { key, what, condition, values } = write;
+        let given: usize = values.iter().map(|(_, value)| items::size_of_value(value)).sum();
+        match what {
+            What::Put(item) => {
+                check_size(&key, items::size(&item))?;
+                self.put(key.table, item, condition, values).await
+            }
+            What::Update(expression, returned) => {
+                check_size(&key, key.len() + given)?;
+                self.update(&key, (expression, returned), condition, values).await
+            }
+            What::Delete => self.delete(&key, condition, values).await,
+        }
+    }
+
+    async fn put(
+        &self,
+        table: Table,
+        item: Item,
+        condition: Option<&'static str>,
+        values: Values,
+    ) -> Result<Outcome, StorageError> {
+        let name = self.name(table);
+        let call = self
+            .client
+            .put_item()
+            .table_name(name)
+            .set_item(Some(item))
+            .set_condition_expression(condition.map(str::to_owned))
+            .set_expression_attribute_values(by_name(values))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .return_consumed_capacity(COUNTED);
+        match boxed(call.send()).await {
+            Ok(reply) => {
+                self.meter.wrote(table, reply.consumed_capacity());
+                Ok(Outcome::Done(Item::new()))
+            }
+            Err(error) => match error.as_service_error() {
+                Some(PutItemError::ConditionalCheckFailedException(refusal)) => {
+                    Ok(self.refused(table, refusal))
+                }
+                _ => Err(failure::of_write("PutItem", name, error)),
+            },
+        }
+    }
+
+    async fn update(
+        &self,
+        key: &ItemKey,
+        (expression, returned): (&'static str, ReturnValue),
+        condition: Option<&'static str>,
+        values: Values,
+    ) -> Result<Outcome, StorageError> {
+        let name = self.name(key.table);
+        let call = self
+            .client
+            .update_item()
+            .table_name(name)
+            .set_key(Some(key.attributes()))
+            .update_expression(expression)
+            .set_condition_expression(condition.map(str::to_owned))
+            .set_expression_attribute_values(by_name(values))
+            .return_values(returned)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .return_consumed_capacity(COUNTED);
+        match boxed(call.send()).await {
+            Ok(reply) => {
+                self.meter.wrote(key.table, reply.consumed_capacity());
+                Ok(Outcome::Done(reply.attributes.unwrap_or_default()))
+            }
+            Err(error) => match error.as_service_error() {
+                Some(UpdateItemError::ConditionalCheckFailedException(refusal)) => {
+                    Ok(self.refused(key.table, refusal))
+                }
+                _ => Err(failure::of_write("UpdateItem", name, error)),
+            },
+        }
+    }
+
+    async fn delete(
+        &self,
+        key: &ItemKey,
+        condition: Option<&'static str>,
+        values: Values,
+    ) -> Result<Outcome, StorageError> {
+        let name = self.name(key.table);
+        let call = self
+            .client
+            .delete_item()
+            .table_name(name)
+            .set_key(Some(key.attributes()))
+            .set_condition_expression(condition.map(str::to_owned))
+            .set_expression_attribute_values(by_name(values))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .return_consumed_capacity(COUNTED);
+        match boxed(call.send()).await {
+            Ok(reply) => {
+                self.meter.wrote(key.table, reply.consumed_capacity());
+                Ok(Outcome::Done(Item::new()))
+            }
+            Err(error) => match error.as_service_error() {
+                Some(DeleteItemError::ConditionalCheckFailedException(refusal)) => {
+                    Ok(self.refused(key.table, refusal))
+                }
+                _ => Err(failure::of_write("DeleteItem", name, error)),
+            },
+        }
+    }
+
+    fn refused(&self, table: Table, refusal: &ConditionalCheckFailedException) -> Outcome {
+        let stored = refusal.item().filter(|item| !item.is_empty()).cloned();
+        self.meter.refused(table, stored.as_ref().map_or(0, items::size));
+        Outcome::Refused(stored)
+    }
+}
+
+impl Range {
+    fn expression(&self) -> String {
+        let sort = match self {
+            Self::All => return format!("{PARTITION} = :p"),
+            Self::From(_) => format!("{SORT} >= :a"),
+            Self::UpTo(_) => format!("{SORT} <= :b"),
+            Self::Between(..) => format!("{SORT} BETWEEN :a AND :b"),
+            Self::StartingWith(_) => format!("begins_with({SORT}, :a)"),
+        };
+        format!("{PARTITION} = :p AND {sort}")
+    }
+
+    fn values(&self) -> Values {
+        match self {
+            Self::All => vec![],
+            Self::From(first) => vec![(":a", first.attribute())],
+            Self::UpTo(last) => vec![(":b", last.attribute())],
+            Self::Between(first, last) => {
+                vec![(":a", first.attribute()), (":b", last.attribute())]
+            }
+            Self::StartingWith(beginning) => vec![(":a", AttributeValue::S(beginning.clone()))],
+        }
+    }
+}
+
+/// A call of the SDK is a future of many KB, and there are many of them inside each other and side
+/// by side.
+pub(crate) fn boxed<F: Future>(call: F) -> Pin<Box<F>> {
+    Box::pin(call)
+}
+
+/// Refuses what DynamoDB would, with a name for it.
+pub(crate) fn check_size(key: &ItemKey, bytes: usize) -> Result<(), StorageError> {
+    if bytes > ITEM_BYTES_MAX {
+        return Err(failure::too_large(key.holds(), bytes));
+    }
+    Ok(())
+}
+
+fn by_name(values: Values) -> Option<Item> {
+    let values: Item = values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    (!values.is_empty()).then_some(values)
+}

@@ -1,0 +1,98 @@
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::*;
+
+fn bucket() -> BucketKey {
+    BucketKey::from_stored("haaaaa[1]")
+}
+
+prop_compose! {
+    fn any_segment()(
+        last in 1..=i64::MAX,
+        prev in 0..=i64::MAX,
+        sums in any::<(u32, u32)>(),
+        count in any::<u64>(),
+    ) -> Segment {
+        Segment {
+            bucket: bucket(),
+            last: OpId::from_i64(last).unwrap(),
+            prev: OpId::from_i64(prev).unwrap(),
+            sum_before: Checksum(sums.0),
+            sum: Checksum(sums.1),
+            count,
+            payload: Bytes::new(),
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_segment_is_read_back(
+        written in any_segment(),
+        payload in prop_oneof![
+            any::<Vec<u8>>().prop_map(|payload| Stored::Inline(payload.into())),
+            ("[a-z/]{1,9}", any::<u32>())
+                .prop_map(|(name, length)| Stored::Object(name, length as usize)),
+        ],
+    ) {
+        let read = read_segment(&bucket(), segment(&written, &payload)).unwrap();
+        prop_assert_eq!(read, StoredSegment { segment: written, payload });
+    }
+
+    #[test]
+    fn a_record_is_read_back_whatever_its_length(text in "\\PC{0,200}", times in 0_usize..40) {
+        let written = Value::from(text.repeat(times));
+        let (name, value) = record(&written);
+        let item = Item::from([(name.to_owned(), value)]);
+        prop_assert_eq!(read_record::<Value>("record", &item).unwrap(), written);
+    }
+
+    #[test]
+    fn a_closed_epoch_is_read_back(epoch in 0_u32..1 << 20, limit in 0..=i64::MAX) {
+        let epoch = Epoch::new(epoch).unwrap();
+        let closed = ClosedEpoch { epoch, limit: OpId::from_i64(limit).unwrap() };
+        prop_assert_eq!(read_closed_epoch(&closed_epoch(&closed)).unwrap(), closed);
+    }
+}
+
+#[test]
+fn a_cell_without_bytes_is_damaged_and_an_item_without_a_cell_has_none() {
+    let top = |name: &str| Item::from([(name.to_owned(), number(5))]);
+    let damaged = take_cell(Table::Lookups, &mut top(TOP)).unwrap_err();
+    assert!(matches!(damaged, StorageError::Damaged("lookup", _)));
+    assert_eq!(take_cell(Table::Lookups, &mut top(CATALOG_REVISION)).unwrap(), None);
+}
+
+#[test]
+fn an_item_that_lacks_something_is_damaged() {
+    let segment = Segment {
+        bucket: bucket(),
+        last: OpId::from_i64(9).unwrap(),
+        prev: OpId::ZERO,
+        sum_before: Checksum(1),
+        sum: Checksum(2),
+        count: 3,
+        payload: Bytes::new(),
+    };
+    let whole = super::segment(&segment, &Stored::Inline(Bytes::from_static(b"x")));
+    for name in [SORT, PREV, SUM_BEFORE, SUM, COUNT, PAYLOAD] {
+        let mut item = whole.clone();
+        item.remove(name);
+        let error = read_segment(&bucket(), item).unwrap_err();
+        assert!(matches!(error, StorageError::Damaged("segment", _)), "without {name}");
+    }
+    let error = read_record::<Value>("record", &whole).unwrap_err();
+    assert!(matches!(error, StorageError::Damaged("record", _)));
+    assert!(matches!(read_due(&whole).unwrap_err(), StorageError::Damaged("work list entry", _)));
+}
+
+#[test]
+fn a_size_is_names_and_values() {
+    let item = Item::from([
+        ("p".to_owned(), AttributeValue::S("\u{e9}a".into())),
+        ("bb".to_owned(), binary(vec![0; 10])),
+        ("n".to_owned(), number(12_345)),
+    ]);
+    assert_eq!(size(&item), (1 + 3) + (2 + 10) + (1 + 4));
+}

@@ -1,0 +1,32 @@
+//! The ports to Tidewater's stored state on DynamoDB and S3.
+//!
+//! Section 6 of `LAYOUT.md` beside `tidewater-storage` is the specification of what is stored.
+//! [`Table`] has the tables as data.
+#![warn(missing_docs)]
+
+mod aws;
+mod backoff;
+mod batch;
+mod buckets;
+mod cells;
+mod changes;
+mod consumed;
+mod control;
+mod create;
+mod dynamo;
+mod failure;
+mod items;
+mod keys;
+mod lookups;
+mod objects;
+mod op_log;
+mod registry;
+mod sweep;
+mod tables;
+mod work_list;
+mod write_checkpoints;
+
+pub use aws::{Aws, AwsConfig};
+pub use consumed::{Consumed, Units};
+pub use objects::S3Objects;
+pub use tables::{KeyType, PARTITION, SORT, Table, TableSchema};

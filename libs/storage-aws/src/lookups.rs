@@ -1,0 +1,52 @@
+//! Answers to parameter lookups.
+
+use futures::stream::{self, StreamExt, TryStreamExt};
+use tidewater_storage::{LookupKey, LookupRow, LookupStore, ObjectStore, StorageError};
+
+use crate::Aws;
+use crate::dynamo::{Query, Range};
+use crate::items;
+use crate::keys::{self, Item};
+use crate::tables::Table;
+
+/// Queries under way for one call: there is no other way to ask for several lookups.
+const QUERIES_AT_ONCE: usize = 32;
+
+impl<O: ObjectStore + 'static> LookupStore for Aws<O> {
+    async fn lookup_rows(&self, keys: &[LookupKey]) -> Result<Vec<Vec<LookupRow>>, StorageError> {
+        stream::iter(keys.to_vec())
+            .map(|key| self.rows_of(key))
+            .buffered(QUERIES_AT_ONCE)
+            .try_collect()
+            .await
+    }
+}
+
+impl<O: ObjectStore + 'static> Aws<O> {
+    async fn rows_of(&self, key: LookupKey) -> Result<Vec<LookupRow>, StorageError> {
+        let (partition, beginning) = keys::lookup_range(&key);
+        let query = Query {
+            sort: Range::StartingWith(beginning.clone()),
+            ..Query::all(Table::Lookups, partition)
+        };
+        let mut rows = Vec::new();
+        for item in self.dynamo().query_all(&query).await? {
+            let row = self.lookup_row(&beginning, item).await?;
+            rows.extend(row);
+        }
+        Ok(rows)
+    }
+
+    async fn lookup_row(
+        &self,
+        beginning: &str,
+        item: Item,
+    ) -> Result<Option<LookupRow>, StorageError> {
+        let key = items::read_key(Table::Lookups, &item)?;
+        let source = items::whole_text(&item)
+            .or_else(|| Some(items::sort_text(&key)?.strip_prefix(beginning)?.to_owned()));
+        let source = source.ok_or_else(|| items::damaged("lookup", &item))?;
+        let cell = self.cell(&key, item).await?;
+        Ok(cell.map(|cell| LookupRow { source: source.into(), cell }))
+    }
+}

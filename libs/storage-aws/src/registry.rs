@@ -1,0 +1,97 @@
+//! Which buckets exist.
+
+use tidewater_storage::{BucketKey, ObjectStore, Registry, StorageError, Tag};
+
+use crate::Aws;
+use crate::batch::BatchWrite;
+use crate::dynamo::{Query, Range};
+use crate::items;
+use crate::keys::{self, Item, ItemKey, LIST_SHARDS, Part};
+use crate::tables::Table;
+
+/// Buckets read of a shard beside its share of those wanted: shards are not equally full.
+const SPARE: usize = 8;
+
+impl<O: ObjectStore + 'static> Registry for Aws<O> {
+    async fn registered(
+        &self,
+        tag: &Tag,
+        after: Option<&BucketKey>,
+        limit: usize,
+    ) -> Result<Vec<BucketKey>, StorageError> {
+        let share = i32::try_from(limit / usize::from(LIST_SHARDS) + SPARE).ok();
+        let mut shards: Vec<Shard> =
+            (0..LIST_SHARDS).map(|shard| Shard::new(tag, shard, after, share)).collect();
+        loop {
+            let mut found = certain(&shards, after);
+            if found.len() >= limit || shards.iter().all(|shard| shard.is_read) {
+                found.truncate(limit);
+                return Ok(found);
+            }
+            let behind = shards.iter_mut().filter(|shard| !shard.is_read);
+            let least = behind.map(|shard| shard.read_upto.clone()).min().unwrap_or_default();
+            let next = shards.iter_mut().filter(|shard| !shard.is_read && shard.read_upto == least);
+            futures::future::try_join_all(next.map(|shard| self.read_on(shard))).await?;
+        }
+    }
+}
+
+/// The buckets of one partition, as far as they have been read.
+struct Shard {
+    query: Query,
+    next: Option<Item>,
+    /// Whether there are no more.
+    is_read: bool,
+    /// The group of the last sort key that was read; there may be more of this group.
+    read_upto: String,
+    /// Groups of sort keys, and the buckets.
+    found: Vec<(String, BucketKey)>,
+}
+
+impl Shard {
+    fn new(tag: &Tag, shard: u8, after: Option<&BucketKey>, limit: Option<i32>) -> Self {
+        let partition = keys::registry_partition(keys::tag_text(tag), shard);
+        let sort = after
+            .map_or(Range::All, |after| Range::From(Part::Text(keys::first_after(after.as_str()))));
+        let query = Query { sort, limit, ..Query::all(Table::Registry, partition) };
+        let read_upto = String::new();
+        Self { query, next: None, is_read: false, read_upto, found: Vec::new() }
+    }
+}
+
+impl<O: ObjectStore + 'static> Aws<O> {
+    async fn read_on(&self, shard: &mut Shard) -> Result<(), StorageError> {
+        let page = self.dynamo().query(&shard.query, shard.next.take()).await?;
+        for item in &page.items {
+            let key = items::read_key(Table::Registry, item)?;
+            let group = items::sort_text(&key).map(keys::group).unwrap_or_default();
+            let bucket = BucketKey::from_stored(&items::read_listed("registry entry", item)?);
+            group.clone_into(&mut shard.read_upto);
+            shard.found.push((group.to_owned(), bucket));
+        }
+        shard.is_read = page.next.is_none();
+        shard.next = page.next;
+        Ok(())
+    }
+}
+
+/// The buckets before all those that have not been read yet, ascending.
+fn certain(shards: &[Shard], after: Option<&BucketKey>) -> Vec<BucketKey> {
+    let unread = shards.iter().filter(|shard| !shard.is_read);
+    let bound = unread.map(|shard| shard.read_upto.as_str()).min();
+    let before = |group: &str| bound.is_none_or(|bound| group < bound);
+    let found = shards.iter().flat_map(|shard| &shard.found);
+    let mut certain: Vec<BucketKey> = found
+        .filter(|(group, bucket)| before(group) && after.is_none_or(|after| bucket > after))
+        .map(|(_, bucket)| bucket.clone())
+        .collect();
+    certain.sort_unstable();
+    certain
+}
+
+/// Stores that a bucket may exist.
+pub(crate) fn registration(bucket: &BucketKey) -> BatchWrite {
+    let whole = keys::whole_if_cut(bucket.as_str());
+    let item = items::listed(&ItemKey::registered(bucket), whole, []);
+    BatchWrite::Put(Table::Registry, item)
+}

@@ -1,0 +1,79 @@
+//! Removal of generations that nobody needs any more.
+
+use futures::stream::{self, StreamExt, TryStreamExt};
+use tidewater_protocol::{Epoch, OpId};
+use tidewater_storage::{BucketKey, GenerationId, ObjectStore, OpLog, StorageError, Sweep, Tag};
+
+use crate::Aws;
+use crate::batch::BatchWrite;
+use crate::dynamo::Query;
+use crate::items;
+use crate::keys::{self, Item, ItemKey, Part, SHARDS};
+use crate::tables::{SORT, Table};
+
+/// Partitions being emptied for one call: the worker's writes come first.
+const PARTITIONS_AT_ONCE: usize = 4;
+
+/// What is deleted is read no further than to its keys and the names of its objects.
+const KEYS: &str = "p, s, o";
+
+impl<O: ObjectStore + 'static> Sweep for Aws<O> {
+    async fn generations(&self) -> Result<Vec<GenerationId>, StorageError> {
+        let partition = keys::generations_partition();
+        let query = Query { attributes: Some(SORT), ..Query::all(Table::Control, partition) };
+        self.dynamo().query_all(&query).await?.iter().map(generation_id).collect()
+    }
+
+    async fn delete_bucket(&self, bucket: &BucketKey) -> Result<(), StorageError> {
+        self.delete_segments(bucket, OpId::MAX).await?;
+        let rest = vec![
+            BatchWrite::Delete(ItemKey::bucket(bucket)),
+            BatchWrite::Delete(ItemKey::due(bucket)),
+        ];
+        self.dynamo().write_batch(rest).await?;
+        let registration = BatchWrite::Delete(ItemKey::registered(bucket));
+        self.dynamo().write_batch(vec![registration]).await
+    }
+
+    async fn delete_lookup(&self, tag: &Tag) -> Result<(), StorageError> {
+        let partitions =
+            (0..SHARDS).map(|shard| keys::lookups_partition(keys::tag_text(tag), shard));
+        self.delete_partitions(Table::Lookups, partitions).await
+    }
+
+    async fn delete_generation(&self, id: GenerationId) -> Result<(), StorageError> {
+        let partitions = (0..SHARDS).map(|shard| keys::source_rows_partition(id, shard));
+        self.delete_partitions(Table::SourceRows, partitions).await?;
+        self.delete_copy(id).await?;
+        let record = BatchWrite::Delete(ItemKey::generation(id));
+        self.dynamo().write_batch(vec![record]).await
+    }
+}
+
+impl<O: ObjectStore + 'static> Aws<O> {
+    async fn delete_partitions(
+        &self,
+        table: Table,
+        partitions: impl Iterator<Item = Part>,
+    ) -> Result<(), StorageError> {
+        let queries: Vec<Query> = partitions
+            .map(|partition| Query { attributes: Some(KEYS), ..Query::all(table, partition) })
+            .collect();
+        stream::iter(queries)
+            .map(|query| async move { self.delete_queried(&query).await })
+            .buffer_unordered(PARTITIONS_AT_ONCE)
+            .try_collect()
+            .await
+    }
+
+    async fn delete_copy(&self, id: GenerationId) -> Result<(), StorageError> {
+        let key = ItemKey::copy(id);
+        let query = Query { attributes: Some("p, o"), ..Query::all(key.table, key.partition) };
+        self.delete_queried(&query).await
+    }
+}
+
+fn generation_id(item: &Item) -> Result<GenerationId, StorageError> {
+    let epoch = items::natural(item, SORT).and_then(Epoch::new);
+    epoch.map(GenerationId).ok_or_else(|| items::damaged("generation", item))
+}

@@ -1,0 +1,150 @@
+//! The tables: their names, keys and key types, as data that the deployment is checked against.
+
+/// A table, by its concern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Table {
+    /// The control record, the archive of closed epochs, the generations.
+    Control,
+    /// Segments of operations.
+    Segments,
+    /// Heads and catalogs of buckets.
+    Buckets,
+    /// Answers to parameter lookups.
+    Lookups,
+    /// What is known of source rows.
+    SourceRows,
+    /// How far copies have got.
+    Copies,
+    /// Which buckets exist.
+    Registry,
+    /// Which buckets the builder is to look at.
+    WorkList,
+    /// Tickets and requests of write checkpoints: all that the functions write.
+    WriteCheckpoints,
+}
+
+/// What an attribute of a key holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyType {
+    /// UTF-8, ordered by its bytes.
+    Text,
+    /// A whole number.
+    Number,
+}
+
+impl KeyType {
+    /// DynamoDB's letter for it.
+    #[must_use]
+    pub const fn letter(self) -> &'static str {
+        match self {
+            Self::Text => "S",
+            Self::Number => "N",
+        }
+    }
+}
+
+/// What has to be deployed for a table, beside on-demand capacity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableSchema {
+    /// The table's name is the deployment's prefix, `-` and this.
+    pub suffix: &'static str,
+    /// Type of the partition key, which is the attribute [`PARTITION`].
+    pub partition: KeyType,
+    /// Type of the sort key, which is the attribute [`SORT`], if there is one.
+    pub sort: Option<KeyType>,
+    /// The attribute that tells when an item expires, if any do.
+    pub expires_by: Option<&'static str>,
+}
+
+/// Name of every partition key.
+pub const PARTITION: &str = "p";
+
+/// Name of every sort key.
+pub const SORT: &str = "s";
+
+impl Table {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Control,
+        Self::Segments,
+        Self::Buckets,
+        Self::Lookups,
+        Self::SourceRows,
+        Self::Copies,
+        Self::Registry,
+        Self::WorkList,
+        Self::WriteCheckpoints,
+    ];
+
+    /// Its schema.
+    #[must_use]
+    pub const fn schema(self) -> TableSchema {
+        use KeyType::{Number, Text};
+        let (suffix, partition, sort) = match self {
+            Self::Control => ("control", Text, Some(Number)),
+            Self::Segments => ("segments", Text, Some(Number)),
+            Self::Buckets => ("buckets", Text, None),
+            Self::Lookups => ("lookups", Text, Some(Text)),
+            Self::SourceRows => ("source-rows", Text, Some(Text)),
+            Self::Copies => ("copies", Number, None),
+            Self::Registry => ("registry", Text, Some(Text)),
+            Self::WorkList => ("work-list", Number, Some(Text)),
+            Self::WriteCheckpoints => ("write-checkpoints", Text, None),
+        };
+        let expires_by = match self {
+            Self::WriteCheckpoints => Some("x"),
+            Self::Control
+            | Self::Segments
+            | Self::Buckets
+            | Self::Lookups
+            | Self::SourceRows
+            | Self::Copies
+            | Self::Registry
+            | Self::WorkList => None,
+        };
+        TableSchema { suffix, partition, sort, expires_by }
+    }
+
+    /// Its name in a deployment.
+    #[must_use]
+    pub fn name(self, prefix: &str) -> String {
+        format!("{prefix}-{}", self.schema().suffix)
+    }
+
+    /// What its items are, for errors.
+    pub(crate) const fn holds(self) -> &'static str {
+        match self {
+            Self::Control => "control record",
+            Self::Segments => "segment",
+            Self::Buckets => "bucket",
+            Self::Lookups => "lookup",
+            Self::SourceRows => "source row",
+            Self::Copies => "copy",
+            Self::Registry => "registry entry",
+            Self::WorkList => "work list entry",
+            Self::WriteCheckpoints => "write-checkpoint requests",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_table_has_a_name_that_dynamodb_takes() {
+        let names: HashSet<_> = Table::ALL.iter().map(|table| table.name("tidewater")).collect();
+        assert_eq!(names.len(), Table::ALL.len());
+        for name in names {
+            assert!((3..=255).contains(&name.len()), "{name}");
+            assert!(name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'), "{name}");
+        }
+    }
+
+    #[test]
+    fn tables_are_listed_in_the_order_of_their_declaration() {
+        assert!(Table::ALL.iter().enumerate().all(|(at, &table)| table as usize == at));
+    }
+}

@@ -1,0 +1,137 @@
+//! What calls cost: the emulator's count by DynamoDB's rules, as the store adds it up.
+
+use tidewater_protocol::{Epoch, OpId};
+use tidewater_storage::{
+    Batch, BucketStore, CellKey, CellStore, ClosedEpoch, Control, ControlStore, Embedded, OpLog,
+    WriteCheckpointStore,
+};
+use tidewater_storage_aws::{Aws, Table, Units};
+
+use crate::emulator;
+use crate::given::{bucket, cell, cells, lookup, op, put, record, row, segment, write};
+
+/// What it costs in all.
+async fn cost_of(store: &Aws<Embedded>, call: impl Future<Output = ()>) -> Units {
+    let before = store.consumed().total();
+    call.await;
+    let after = store.consumed().total();
+    Units { write: after.write - before.write, read: after.read - before.read }
+}
+
+fn written(units: f64) -> Units {
+    Units { write: units, read: 0.0 }
+}
+
+fn read(units: f64) -> Units {
+    Units { write: 0.0, read: units }
+}
+
+/// A record with all the closed epochs that it ever names itself.
+fn long_record() -> Control {
+    let closed = |n| {
+        let epoch = Epoch::new(n).unwrap();
+        ClosedEpoch { epoch, limit: OpId::new(epoch, 9_876_543_210 + u64::from(n) * 7_919) }
+    };
+    Control { recent: (4_000..4_016).map(closed).collect(), ..record() }
+}
+
+#[tokio::test]
+async fn a_lone_transaction_costs_four_units() {
+    let store = emulator::empty_store().await;
+    let key = bucket("[\"0190a4e6-7d1e-7a3e-8f43-b1d4c1b0a001\"]");
+    store.swap_control(None, &long_record()).await.unwrap();
+    let head = CellKey::Bucket(key.clone());
+    let writes = vec![write(&head, None, cell(1, 20)), write(&row("[1]"), None, cell(1, 200))];
+    put(&store, cells(writes)).await;
+    let transaction = async {
+        let batch = Batch {
+            segments: vec![segment(&key, 2, 400)],
+            cells: vec![
+                write(&head, Some(1), cell(2, 20)),
+                write(&row("[1]"), Some(1), cell(2, 200)),
+            ],
+            ..Batch::default()
+        };
+        put(&store, batch).await;
+        store.swap_control(Some(1), &Control { revision: 2, ..long_record() }).await.unwrap();
+    };
+    assert_eq!(cost_of(&store, transaction).await, written(4.0));
+    let consumed = store.consumed();
+    assert_eq!(consumed.of(Table::Segments), written(1.0));
+    assert_eq!(consumed.of(Table::Control), written(2.0));
+    assert_eq!(consumed.of(Table::Buckets), written(2.0));
+}
+
+#[tokio::test]
+async fn a_write_costs_a_unit_for_each_begun_kilobyte() {
+    let store = emulator::empty_store().await;
+    for (n, bytes, units) in [(1, 10, 1.0), (2, 900, 1.0), (3, 1_024, 2.0), (4, 10_200, 10.0)] {
+        let known = (n > 1).then_some(n - 1);
+        let put =
+            async { put(&store, cells(vec![write(&row("[1]"), known, cell(n, bytes))])).await };
+        assert_eq!(cost_of(&store, put).await, written(units), "{bytes} bytes");
+    }
+    // A smaller cell over a larger one costs what the larger one did, and so does a refusal.
+    let smaller = write(&row("[1]"), Some(1), cell(5, 10));
+    let refused = async { drop(store.write(&cells(vec![smaller.clone()])).await.unwrap()) };
+    assert_eq!(cost_of(&store, refused).await, written(10.0));
+    let done = put(&store, cells(vec![write(&row("[1]"), Some(4), cell(5, 10))]));
+    assert_eq!(cost_of(&store, done).await, written(10.0));
+}
+
+#[tokio::test]
+async fn registrations_and_work_cost_a_unit_each() {
+    let store = emulator::empty_store().await;
+    let buckets: Vec<_> = (0..60).map(|n| bucket(&format!("[{n}]"))).collect();
+    let due = buckets.iter().take(10).map(|bucket| (bucket.clone(), op(1))).collect();
+    let batch = Batch { registry: buckets, due, ..Batch::default() };
+    assert_eq!(cost_of(&store, put(&store, batch)).await, written(70.0));
+}
+
+#[tokio::test]
+async fn an_acknowledged_upload_costs_two_units() {
+    let store = emulator::empty_store().await;
+    let client = tidewater_storage::ClientKey { user_id: "u1".into(), client_id: "c1".into() };
+    let upload = async {
+        let requests = store.write_requests(&client).await.unwrap();
+        let ticket = store.take_ticket().await.unwrap();
+        let requests = requests.with(1, ticket).unwrap();
+        assert!(store.swap_write_requests(&client, &requests).await.unwrap());
+    };
+    let cost = cost_of(&store, upload).await;
+    assert_eq!((cost.write, cost.read), (2.0, 1.0));
+}
+
+#[tokio::test]
+async fn a_poll_costs_a_unit_for_control_and_one_for_each_bucket() {
+    let store = emulator::empty_store().await;
+    store.swap_control(None, &long_record()).await.unwrap();
+    let buckets: Vec<_> = (0..150).map(|n| bucket(&format!("[{n}]"))).collect();
+    let heads = buckets.iter().map(|key| write(&CellKey::Bucket(key.clone()), None, cell(1, 20)));
+    put(&store, cells(heads.collect())).await;
+    let poll = async {
+        store.control().await.unwrap();
+        assert_eq!(store.buckets(&buckets).await.unwrap().len(), 150);
+    };
+    assert_eq!(cost_of(&store, poll).await, read(151.0));
+}
+
+#[tokio::test]
+async fn segments_are_read_at_half_the_price() {
+    let store = emulator::empty_store().await;
+    let key = bucket("[]");
+    let segments = (1..=4).map(|n| segment(&key, n, 4_090)).collect();
+    put(&store, Batch { segments, ..Batch::default() }).await;
+    let all = async {
+        store.segments(&key, OpId::ZERO, OpId::MAX, usize::MAX).await.unwrap();
+    };
+    // A little more than 16 KB are five times 4 KB.
+    assert_eq!(cost_of(&store, all).await, read(2.5));
+}
+
+#[tokio::test]
+async fn a_lookup_row_costs_a_unit() {
+    let store = emulator::empty_store().await;
+    let call = put(&store, cells(vec![write(&lookup("[\"u1\"]", "[1]"), None, cell(1, 40))]));
+    assert_eq!(cost_of(&store, call).await, written(1.0));
+}

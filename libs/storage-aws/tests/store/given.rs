@@ -1,0 +1,82 @@
+//! Things to store.
+
+use bytes::Bytes;
+use tidewater_protocol::{Checksum, Epoch, OpId};
+use tidewater_storage::{
+    Batch, BucketKey, Cell, CellKey, CellStore, CellWrite, Control, GenerationId, LookupKey, Lsn,
+    Nonce, Segment, SourceIdentity, Tag, Version,
+};
+
+pub(crate) fn tag() -> Tag {
+    Tag::from_bits(1)
+}
+
+pub(crate) fn generation() -> GenerationId {
+    GenerationId(Epoch::ZERO.next().unwrap())
+}
+
+pub(crate) fn op(sequence: u64) -> OpId {
+    OpId::new(Epoch::ZERO.next().unwrap(), sequence)
+}
+
+pub(crate) fn bucket(params: &str) -> BucketKey {
+    BucketKey::new(&tag(), params)
+}
+
+pub(crate) fn lookup(values: &str, source: &str) -> CellKey {
+    CellKey::Lookup(LookupKey::new(&tag(), values), source.into())
+}
+
+pub(crate) fn row(key: &str) -> CellKey {
+    CellKey::SourceRow(generation(), 1, key.into())
+}
+
+/// A cell of one version with so many bytes that no compression makes fewer.
+pub(crate) fn cell(sequence: u64, bytes: usize) -> Cell {
+    let versions = vec![Version { op: op(sequence), value: Some(noise(sequence, bytes)) }];
+    Cell { floor: OpId::ZERO, versions }
+}
+
+pub(crate) fn noise(seed: u64, bytes: usize) -> Bytes {
+    use rand::{RngCore, SeedableRng};
+    let mut noise = vec![0; bytes];
+    rand::rngs::StdRng::seed_from_u64(seed).fill_bytes(&mut noise);
+    noise.into()
+}
+
+pub(crate) fn write(key: &CellKey, known: Option<u64>, cell: Cell) -> CellWrite {
+    CellWrite { key: key.clone(), known_top: known.map(op), cell }
+}
+
+/// A segment whose payload is so long.
+pub(crate) fn segment(bucket: &BucketKey, sequence: u64, bytes: usize) -> Segment {
+    Segment {
+        bucket: bucket.clone(),
+        last: op(sequence),
+        prev: op(sequence - 1),
+        sum_before: Checksum(7),
+        sum: Checksum(u32::MAX),
+        count: 3,
+        payload: noise(sequence, bytes),
+    }
+}
+
+pub(crate) fn record() -> Control {
+    let source = SourceIdentity {
+        system_id: "7301234567890123456".into(),
+        database: "app".into(),
+        timeline: 1,
+        slot: "tidewater".into(),
+        slot_generation: 1,
+    };
+    let nonce = Nonce("0123456789abcdef0123456789abcdef".into());
+    Control::first(Epoch::ZERO.next().unwrap(), nonce, source, Lsn(1 << 40))
+}
+
+pub(crate) async fn put(store: &impl CellStore, batch: Batch) {
+    assert_eq!(store.write(&batch).await.unwrap(), []);
+}
+
+pub(crate) fn cells(writes: Vec<CellWrite>) -> Batch {
+    Batch { cells: writes, ..Batch::default() }
+}

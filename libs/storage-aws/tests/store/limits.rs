@@ -1,0 +1,270 @@
+//! What DynamoDB's limits make of long keys, long values and whatever is too long.
+
+use std::error::Error as _;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use bytes::Bytes;
+use tidewater_protocol::OpId;
+use tidewater_storage::{
+    Batch, BucketStore, CellKey, CellStore, ClientKey, ControlStore, Embedded, Generation,
+    LookupKey, LookupStore, ObjectStore, OpLog, Registry, StorageError, Sweep, Ticket, WorkList,
+    WriteCheckpointStore, WriteRequests,
+};
+use tidewater_storage_aws::{Aws, Table};
+
+use crate::given::{
+    bucket, cell, cells, generation, lookup, op, put, record, row, segment, tag, write,
+};
+use crate::{emulator, sdk};
+
+const EVERYTHING: usize = usize::MAX;
+
+/// Texts around the limits of keys, some of which differ only behind them.
+fn long_texts() -> Vec<String> {
+    let mut texts = Vec::new();
+    for length in [0, 1, 330, 340, 420, 530, 540, 950, 953, 956, 957, 1_024, 1_980, 2_048, 5_000] {
+        for end in ["", "a", "b", "\u{e9}", "\u{10FFFF}"] {
+            texts.push(format!("{}{end}", "x".repeat(length)));
+            texts.push(format!("{}{end}", "\u{20AC}".repeat(length / 3)));
+        }
+    }
+    texts.sort();
+    texts.dedup();
+    texts
+}
+
+#[tokio::test]
+async fn long_keys_are_told_apart() {
+    let store = emulator::empty_store().await;
+    let kinds: [fn(&str) -> CellKey; 4] = [
+        |text| CellKey::Bucket(bucket(&format!("[{text}]"))),
+        |text| lookup(&format!("[{text}]"), "s"),
+        |text| lookup("[1]", text),
+        row,
+    ];
+    let keys: Vec<_> =
+        kinds.iter().flat_map(|key| long_texts().into_iter().map(|t| key(&t))).collect();
+    let writes = (1..).zip(&keys).map(|(n, key)| write(key, None, cell(n, 9))).collect();
+    put(&store, cells(writes)).await;
+    let expected: Vec<_> = (1..).zip(&keys).map(|(n, _)| Some(cell(n, 9))).collect();
+    assert_eq!(store.cells(&keys).await.unwrap(), expected);
+}
+
+#[tokio::test]
+async fn long_names_of_source_rows_are_read_back() {
+    let store = emulator::empty_store().await;
+    let texts = long_texts();
+    for values in ["[1]", &format!("[{}]", "v".repeat(3_000))] {
+        let writes = texts.iter().map(|text| write(&lookup(values, text), None, cell(1, 9)));
+        put(&store, cells(writes.collect())).await;
+        let found = store.lookup_rows(&[LookupKey::new(&tag(), values)]).await.unwrap().remove(0);
+        let mut found: Vec<_> = found.iter().map(|row| row.source.to_string()).collect();
+        found.sort();
+        assert_eq!(found, texts);
+    }
+}
+
+#[tokio::test]
+async fn long_buckets_are_listed_in_order() {
+    let store = emulator::empty_store().await;
+    let mut keys: Vec<_> = long_texts().iter().map(|text| bucket(text)).collect();
+    keys.sort();
+    let due = keys.iter().map(|key| (key.clone(), op(1))).collect();
+    put(&store, Batch { registry: keys.clone(), due, ..Batch::default() }).await;
+    for limit in [1, 7, 1_000] {
+        let (mut listed, mut after) = (Vec::new(), None);
+        while listed.len() < keys.len() {
+            let page = store.registered(&tag(), after.as_ref(), limit).await.unwrap();
+            assert_eq!(page.len(), limit.min(keys.len() - listed.len()));
+            after = page.last().cloned();
+            listed.extend(page);
+        }
+        assert_eq!(listed, keys, "{limit} at once");
+    }
+    let mut due: Vec<_> =
+        store.due(0, 1_000).await.unwrap().into_iter().map(|due| due.bucket).collect();
+    due.sort();
+    assert_eq!(due, keys);
+}
+
+#[tokio::test]
+async fn long_buckets_have_segments_of_their_own() {
+    let store = emulator::empty_store().await;
+    let keys: Vec<_> = long_texts().iter().map(|text| bucket(text)).collect();
+    let segments = keys.iter().map(|key| segment(key, 5, 10)).collect();
+    put(&store, Batch { segments, ..Batch::default() }).await;
+    for key in &keys {
+        let page = store.segments(key, OpId::ZERO, OpId::MAX, EVERYTHING).await.unwrap();
+        assert_eq!(page.segments, [segment(key, 5, 10)]);
+    }
+}
+
+#[tokio::test]
+async fn clients_with_long_names_do_not_mix() {
+    let store = emulator::empty_store().await;
+    let texts = ["", "\"", "\",\"", &"u".repeat(2_000), &"u".repeat(2_001)];
+    let clients = texts.iter().flat_map(|user_id| {
+        texts.map(|client_id| ClientKey { user_id: (*user_id).into(), client_id: client_id.into() })
+    });
+    let clients: Vec<_> = clients.collect();
+    for (n, client) in (1..).zip(&clients) {
+        let requests = WriteRequests::default().with(n, Ticket(1)).unwrap();
+        assert!(store.swap_write_requests(client, &requests).await.unwrap());
+    }
+    for (n, client) in (1..).zip(&clients) {
+        assert_eq!(store.write_requests(client).await.unwrap().last_number(), n);
+    }
+}
+
+async fn object_bytes(store: &Aws<Embedded>) -> u64 {
+    store.objects().disk_usage().await.unwrap().object_bytes
+}
+
+#[tokio::test]
+async fn a_cell_that_no_item_holds_is_an_object_until_it_is_replaced() {
+    let store = emulator::empty_store().await;
+    for key in [row("[1]"), lookup("[1]", "s"), CellKey::Copy(generation())] {
+        for (n, bytes) in [(1, 1_000_000), (2, 500_000), (3, 299_000), (4, 400_000), (5, 10)] {
+            let known = (n > 1).then_some(n - 1);
+            for _ in 0..2 {
+                put(&store, cells(vec![write(&key, known, cell(n, bytes))])).await;
+            }
+            let found = store.cells(std::slice::from_ref(&key)).await.unwrap();
+            assert_eq!(found, [Some(cell(n, bytes))]);
+            let refused =
+                store.write(&cells(vec![write(&key, Some(9), cell(10, 1))])).await.unwrap();
+            assert_eq!(refused[0].stored, Some(cell(n, bytes)));
+            let is_object = object_bytes(&store).await > 0;
+            assert_eq!(is_object, bytes > 300_000, "{bytes} bytes");
+        }
+    }
+}
+
+#[tokio::test]
+async fn long_payloads_are_objects_that_go_with_their_items() {
+    let store = emulator::empty_store().await;
+    let key = bucket("[]");
+    let lengths = [10, 4_096, 4_097, 3_000_000];
+    let segments: Vec<_> = (1..).zip(lengths).map(|(n, bytes)| segment(&key, n, bytes)).collect();
+    put(&store, Batch { segments: segments.clone(), ..Batch::default() }).await;
+    let page = store.segments(&key, OpId::ZERO, OpId::MAX, EVERYTHING).await.unwrap();
+    assert_eq!(page.segments, segments);
+    assert_eq!(object_bytes(&store).await, 4_097 + 3_000_000);
+    // Their bytes count, though they are elsewhere.
+    let page = store.segments(&key, op(2), OpId::MAX, 4_000).await.unwrap();
+    assert_eq!((page.segments.len(), page.has_more), (1, true));
+    store.delete_segments(&key, op(3)).await.unwrap();
+    assert_eq!(object_bytes(&store).await, 3_000_000);
+    store.delete_bucket(&key).await.unwrap();
+    assert_eq!(object_bytes(&store).await, 0);
+}
+
+#[tokio::test]
+async fn large_cells_go_with_their_generation_and_lookup() {
+    let store = emulator::empty_store().await;
+    let keys = [row("[1]"), lookup("[1]", "s"), CellKey::Copy(generation())];
+    let writes = keys.iter().map(|key| write(key, None, cell(1, 400_000))).collect();
+    put(&store, cells(writes)).await;
+    store.delete_generation(generation()).await.unwrap();
+    assert!((400_000..500_000).contains(&object_bytes(&store).await));
+    store.delete_lookup(&tag()).await.unwrap();
+    assert_eq!(object_bytes(&store).await, 0);
+    assert_eq!(store.cells(&keys).await.unwrap(), [None, None, None]);
+}
+
+#[tokio::test]
+async fn a_segment_whose_object_was_deleted_is_left_out() {
+    let store = emulator::empty_store().await;
+    let key = bucket("[]");
+    let segments = (1..=3).map(|n| segment(&key, n, 5_000)).collect();
+    put(&store, Batch { segments, ..Batch::default() }).await;
+    let name = raw(&store, Table::Segments).await.iter().find_map(|item| {
+        (item["s"] == AttributeValue::N(op(2).get().to_string()))
+            .then(|| item["o"].as_s().unwrap().clone())
+    });
+    store.delete_object(&name.unwrap()).await.unwrap();
+    let page = store.segments(&key, OpId::ZERO, OpId::MAX, EVERYTHING).await.unwrap();
+    assert_eq!(page.segments, [segment(&key, 1, 5_000), segment(&key, 3, 5_000)]);
+}
+
+#[tokio::test]
+async fn a_cell_whose_object_is_not_there_is_damaged() {
+    let store = emulator::empty_store().await;
+    put(&store, cells(vec![write(&row("[1]"), None, cell(1, 400_000))])).await;
+    let name = raw(&store, Table::SourceRows).await[0]["o"].as_s().unwrap().clone();
+    store.delete_object(&name).await.unwrap();
+    let error = store.cells(&[row("[1]")]).await.unwrap_err();
+    assert!(matches!(error, StorageError::Damaged("source row", _)), "{error:?}");
+}
+
+#[tokio::test]
+async fn what_no_item_holds_is_named() {
+    let store = emulator::empty_store().await;
+    let key = bucket("[]");
+    put(&store, cells(vec![write(&CellKey::Bucket(key.clone()), None, cell(1, 20))])).await;
+    let catalog = Bytes::from(vec![0; 420_000]);
+    let of_bucket = store.swap_catalog(&key, 0, &catalog).await.unwrap_err();
+    assert!(of_bucket.source().unwrap().to_string().starts_with("the bucket takes 420"));
+    let noise: String =
+        crate::given::noise(1, 900_000).iter().map(|b| char::from(b % 90 + 33)).collect();
+    let too_long = Generation {
+        id: generation(),
+        identity: "hash".into(),
+        sync_config: noise,
+        definitions: vec![],
+        lookups: vec![],
+        lookup_tables: vec![],
+        retired_at: None,
+    };
+    let of_config = store.put_generation(&too_long).await.unwrap_err();
+    assert!(of_config.source().unwrap().to_string().starts_with("the generation takes "));
+    // One of a million characters fits, as long as it is not noise.
+    let long = Generation { sync_config: "streams: {}\n".repeat(90_000), ..too_long };
+    store.put_generation(&long).await.unwrap();
+    assert_eq!(store.generation(long.id).await.unwrap(), Some(long));
+}
+
+#[tokio::test]
+async fn a_store_of_a_newer_layout_is_refused() {
+    let store = emulator::empty_store().await;
+    store.swap_control(None, &record()).await.unwrap();
+    let mut item = raw(&store, Table::Control).await.remove(0);
+    item.insert("y".into(), AttributeValue::N("2".into()));
+    let put = client().put_item().table_name(name(&store, Table::Control)).set_item(Some(item));
+    put.send().await.unwrap();
+    let error = store.control().await.unwrap_err();
+    assert!(matches!(error, StorageError::TooNew { found: 2, known: 1 }), "{error:?}");
+}
+
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "it expires by the wall clock")]
+async fn requests_expire_after_three_months_and_the_bell_never() {
+    let store = emulator::empty_store().await;
+    let client = ClientKey { user_id: "u".into(), client_id: "c".into() };
+    let requests = WriteRequests::default().with(1, store.take_ticket().await.unwrap()).unwrap();
+    assert!(store.swap_write_requests(&client, &requests).await.unwrap());
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    for item in raw(&store, Table::WriteCheckpoints).await {
+        let expires = item.get("x").map(|at| at.as_n().unwrap().parse::<u64>().unwrap());
+        let is_bell = item["p"] == AttributeValue::S("bell".into());
+        assert_eq!(expires.is_none(), is_bell);
+        assert!(expires.is_none_or(|at| at.abs_diff(now + 90 * 86_400) < 60), "{expires:?}");
+    }
+}
+
+fn client() -> aws_sdk_dynamodb::Client {
+    aws_sdk_dynamodb::Client::new(&sdk::for_endpoint(emulator::endpoint()))
+}
+
+fn name(store: &Aws<Embedded>, table: Table) -> String {
+    table.name(store.prefix())
+}
+
+/// All items of a table.
+async fn raw(
+    store: &Aws<Embedded>,
+    table: Table,
+) -> Vec<std::collections::HashMap<String, AttributeValue>> {
+    let scan = client().scan().table_name(name(store, table)).send().await.unwrap();
+    scan.items.unwrap()
+}

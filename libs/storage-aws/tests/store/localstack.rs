@@ -1,0 +1,81 @@
+//! Every guarantee of the ports on LocalStack, whose S3 is the only one that can be had here.
+//!
+//! `TIDEWATER_TEST_LOCALSTACK` is its address, which `./test` gives. Without it these tests say that
+//! they were left out, or fail if `TIDEWATER_TEST_REQUIRE_LOCALSTACK` is 1.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidewater_storage::{ObjectStore, storage_conformance};
+use tidewater_storage_aws::{Aws, AwsConfig};
+
+use crate::sdk;
+
+/// One S3 bucket for all: each test has its own prefix in it.
+const BUCKET: &str = "tidewater-tests";
+
+mod conformance {
+    use super::storage_conformance;
+    storage_conformance!(match crate::localstack::handles().await {
+        Some(handles) => std::future::ready(handles),
+        None => return,
+    });
+}
+
+/// Two handles of an empty store, if there is a LocalStack.
+#[expect(clippy::disallowed_methods, reason = "tests are told where it is by the environment")]
+async fn handles() -> Option<[Aws; 2]> {
+    let Ok(endpoint) = std::env::var("TIDEWATER_TEST_LOCALSTACK") else {
+        let required = std::env::var("TIDEWATER_TEST_REQUIRE_LOCALSTACK").is_ok_and(|it| it == "1");
+        assert!(!required, "TIDEWATER_TEST_LOCALSTACK does not say where LocalStack is");
+        println!("left out: TIDEWATER_TEST_LOCALSTACK does not say where LocalStack is");
+        return None;
+    };
+    let config = AwsConfig { prefix: sdk::random_prefix(), ..AwsConfig::new(BUCKET) };
+    let stores = [(), ()].map(|()| Aws::with_sdk(&sdk::for_endpoint(&endpoint), &config));
+    stores[0].create_tables().await.unwrap();
+    stores[0].objects().create_bucket().await.unwrap();
+    Some(stores)
+}
+
+#[tokio::test]
+async fn anybody_may_get_an_object_at_its_address_until_it_expires() {
+    let Some([store, _]) = handles().await else { return };
+    store.put_object("a/b c+d%", Bytes::from_static(b"0123456789")).await.unwrap();
+    let url = store.object_url("a/b c+d%", Duration::from_secs(60)).await.unwrap().unwrap();
+    let client = reqwest::Client::new();
+    let all = client.get(&url).send().await.unwrap();
+    assert_eq!((all.status().as_u16(), all.text().await.unwrap().as_str()), (200, "0123456789"));
+    let part = client.get(&url).header("range", "bytes=3-5").send().await.unwrap();
+    assert_eq!((part.status().as_u16(), part.text().await.unwrap().as_str()), (206, "345"));
+    // Longer than S3 signs for is cut, not refused.
+    let year = store.object_url("a/b c+d%", Duration::from_secs(365 * 86_400)).await.unwrap();
+    assert!(year.unwrap().contains("X-Amz-Expires=604800"));
+    let forged = client.get(url.replace("X-Amz-Expires=60", "X-Amz-Expires=600"));
+    assert_eq!(forged.send().await.unwrap().status().as_u16(), 403);
+}
+
+#[tokio::test]
+async fn a_large_object_is_sent_in_parts() {
+    let Some([store, _]) = handles().await else { return };
+    let content = crate::given::noise(1, 40 << 20);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &content).unwrap();
+    store.put_object_file("file", file.path()).await.unwrap();
+    store.put_object("bytes", content.clone()).await.unwrap();
+    for name in ["file", "bytes"] {
+        let found = store.object_range(name, 0..u64::MAX).await.unwrap().unwrap();
+        assert!(found == content, "{name}: {} bytes", found.len());
+    }
+    let missing = store.put_object_file("none", std::path::Path::new("/no/such/file")).await;
+    assert!(missing.is_err());
+}
+
+#[tokio::test]
+async fn names_that_are_no_paths_are_refused() {
+    let Some([store, _]) = handles().await else { return };
+    for name in ["", "/a", "a//b", "a/..", "./a", "a/"] {
+        assert!(store.put_object(name, Bytes::new()).await.is_err(), "'{name}'");
+        assert!(store.object_range(name, 0..1).await.is_err(), "'{name}'");
+    }
+}

@@ -1,0 +1,18 @@
+//! The tables themselves.
+
+use tidewater_storage::Embedded;
+use tidewater_storage_aws::Aws;
+
+use crate::{emulator, sdk};
+
+#[tokio::test]
+async fn tables_are_made_once() {
+    let objects = Embedded::temporary().unwrap();
+    let sdk = sdk::for_endpoint(emulator::endpoint());
+    let store = Aws::with_objects(&sdk, &sdk::random_prefix(), objects);
+    for _ in 0..2 {
+        store.create_tables().await.unwrap();
+    }
+    let both = tokio::join!(store.create_tables(), store.create_tables());
+    assert!(both.0.is_ok() && both.1.is_ok());
+}

@@ -1,0 +1,174 @@
+//! The store when DynamoDB throttles, fails, leaves parts of batches undone, and loses replies.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use tidewater_storage::{
+    Batch, BucketKey, BucketStore, CellKey, CellStore, Control, ControlStore, Embedded, FaultPlan,
+    Faulty, Lsn, Method, Registry, StorageError, SwapOutcome, Tag, storage_conformance,
+};
+use tidewater_storage_aws::Aws;
+
+use crate::faults::{Fault, Proxy};
+use crate::given::{self, cell, write};
+use crate::{emulator, sdk};
+
+/// Of a thousand requests, how many meet each kind of fault.
+const PER_MILLE: u32 = 150;
+
+mod conformance {
+    use super::storage_conformance;
+    // Every guarantee of the ports holds all the same.
+    storage_conformance!(async {
+        let proxy = crate::unreliable::proxy().await;
+        crate::emulator::two_handles(&proxy.endpoint).await
+    });
+}
+
+async fn proxy() -> Proxy {
+    let seed = rand::random();
+    eprintln!("seed {seed}");
+    Proxy::start(emulator::endpoint(), PER_MILLE, seed).await
+}
+
+fn row(n: u64) -> CellKey {
+    given::row(&format!("[{n}]"))
+}
+
+#[tokio::test]
+async fn the_proxy_does_what_it_is_there_for_and_nothing_is_lost() {
+    let proxy = proxy().await;
+    let [store, _] = emulator::two_handles(&proxy.endpoint).await;
+    let tag = Tag::from_bits(1);
+    let buckets: Vec<_> = (0..500).map(|n| BucketKey::new(&tag, &format!("[{n}]"))).collect();
+    let batch = Batch {
+        cells: (1..=500).map(|n| write(&row(n), None, cell(n, 9))).collect(),
+        registry: buckets.clone(),
+        ..Batch::default()
+    };
+    assert_eq!(store.write(&batch).await.unwrap(), []);
+    let keys: Vec<_> = (1..=500).map(row).collect();
+    let cells = store.cells(&keys).await.unwrap();
+    assert_eq!(cells, (1..=500).map(|n| Some(cell(n, 9))).collect::<Vec<_>>());
+    let listed = store.registered(&tag, None, 1_000).await.unwrap();
+    assert_eq!(listed.into_iter().collect::<HashSet<_>>(), buckets.into_iter().collect());
+    for fault in [Fault::Throttled, Fault::Failed, Fault::Unprocessed, Fault::ReplyLost] {
+        assert!(proxy.done(fault) > 0, "{fault:?} did not happen");
+    }
+}
+
+/// An endpoint at which every call gets the same answer.
+async fn always(status: u16, body: &'static str) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let status = axum::http::StatusCode::from_u16(status).unwrap();
+    let app = axum::Router::new().fallback(async move || (status, body));
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    endpoint
+}
+
+fn store_at(endpoint: &str) -> Aws<Embedded> {
+    Aws::with_objects(&sdk::for_endpoint(endpoint), "test", Embedded::temporary().unwrap())
+}
+
+async fn outcomes(endpoint: &str) -> (StorageError, StorageError) {
+    let store = store_at(endpoint);
+    let key = BucketKey::new(&Tag::from_bits(1), "[]");
+    let read = store.buckets(std::slice::from_ref(&key)).await.unwrap_err();
+    let batch = Batch { cells: vec![write(&row(1), None, cell(1, 9))], ..Batch::default() };
+    (read, store.write(&batch).await.unwrap_err())
+}
+
+fn all_causes(error: &StorageError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(next) = cause {
+        text.push_str(&format!(": {next}"));
+        cause = next.source();
+    }
+    text
+}
+
+#[tokio::test]
+async fn what_stays_throttled_or_broken_is_unavailable_to_reads_and_unknown_to_writes() {
+    let throttled = r#"{"__type": "x#ProvisionedThroughputExceededException"}"#;
+    let broken = r#"{"__type": "x#InternalServerError"}"#;
+    for (status, body) in [(400, throttled), (500, broken), (503, "")] {
+        let (read, write) = outcomes(&always(status, body).await).await;
+        assert!(matches!(read, StorageError::Unavailable(_)), "{}", all_causes(&read));
+        assert!(matches!(write, StorageError::Unknown(_)), "{}", all_causes(&write));
+    }
+}
+
+#[tokio::test]
+async fn what_is_refused_for_what_it_is_was_not_written_and_says_why() {
+    let refused = r#"{"__type": "x#ResourceNotFoundException", "message": "no table"}"#;
+    let (read, write) = outcomes(&always(400, refused).await).await;
+    for error in [read, write] {
+        assert!(matches!(error, StorageError::Unavailable(_)), "{error:?}");
+        let text = all_causes(&error);
+        assert!(text.contains("ResourceNotFoundException") && text.contains("test-"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_listening_is_an_error_soon() {
+    let (read, _) = tokio::time::timeout(Duration::from_secs(30), outcomes("http://127.0.0.1:1"))
+        .await
+        .unwrap();
+    assert!(matches!(read, StorageError::Unavailable(_)), "{read:?}");
+}
+
+#[tokio::test]
+async fn a_batch_that_is_never_processed_is_given_up() {
+    let endpoint = always(
+        200,
+        r#"{"UnprocessedItems": {"test-registry": [
+            {"DeleteRequest": {"Key": {"p": {"S": "a"}, "s": {"S": "b"}}}}]}}"#,
+    )
+    .await;
+    let registry = vec![BucketKey::new(&Tag::from_bits(1), "[]")];
+    let batch = Batch { registry, ..Batch::default() };
+    let error = store_at(&endpoint).write(&batch).await.unwrap_err();
+    assert!(matches!(error, StorageError::Unknown(_)), "{error:?}");
+    assert!(all_causes(&error).contains("1 writes were left unprocessed"), "{error:?}");
+}
+
+/// A store that never learns how its writes of the control record ended, and one that does.
+async fn deaf_and_hearing() -> [Aws<Embedded>; 2] {
+    let proxy = Proxy::start_mute(emulator::endpoint(), "PutItem").await;
+    let prefix = sdk::random_prefix();
+    let stores = [proxy.endpoint.as_str(), emulator::endpoint()].map(|endpoint| {
+        let objects = Embedded::temporary().unwrap();
+        Aws::with_objects(&sdk::for_endpoint(endpoint), &prefix, objects)
+    });
+    stores[1].create_tables().await.unwrap();
+    stores
+}
+
+#[tokio::test]
+async fn a_swap_whose_every_reply_is_lost_is_read_back() {
+    let [deaf, hearing] = deaf_and_hearing().await;
+    let first = given::record();
+    assert_eq!(deaf.swap_control(None, &first).await.unwrap(), SwapOutcome::Done);
+    assert_eq!(hearing.control().await.unwrap(), Some(first.clone()));
+    let second = Control { revision: 2, ..first.clone() };
+    assert_eq!(hearing.swap_control(Some(1), &second).await.unwrap(), SwapOutcome::Done);
+    let rival = Control { revision: 2, gate: Some(Lsn(9)), ..first };
+    let refused = SwapOutcome::Refused(Some(Box::new(second)));
+    assert_eq!(deaf.swap_control(Some(1), &rival).await.unwrap(), refused);
+}
+
+#[tokio::test]
+async fn a_flush_is_repeated_whose_outcome_is_unknown() {
+    let plan = FaultPlan::default()
+        .with(Method::Write, 1, tidewater_storage::Fault::LoseReply)
+        .with(Method::SwapControl, 1, tidewater_storage::Fault::LoseReply);
+    let store = Faulty::new(emulator::empty_store().await, plan);
+    let batch = given::cells(vec![write(&row(1), None, cell(1, 9))]);
+    assert!(matches!(store.write(&batch).await, Err(StorageError::Unknown(_))));
+    assert_eq!(store.write(&batch).await.unwrap(), []);
+    let record = given::record();
+    assert!(matches!(store.swap_control(None, &record).await, Err(StorageError::Unknown(_))));
+    assert_eq!(store.swap_control(None, &record).await.unwrap(), SwapOutcome::Done);
+}
