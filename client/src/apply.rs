@@ -10,11 +10,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, params};
 use tidewater_protocol::Checkpoint;
 
+use crate::merge::{Merging, Pending};
 use crate::row::{Slots, TablePlan};
 use crate::staging::{self, kind};
 
 /// Tables by the number of their row type. A type that is not here has no table.
 pub(crate) type Plans = BTreeMap<i64, TablePlan>;
+
+/// The app's tables.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tables<'a> {
+    pub(crate) plans: &'a Plans,
+    /// Of the schema that the plans were made from.
+    pub(crate) generation: i64,
+}
 
 /// What an apply did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +31,8 @@ pub(crate) enum Applied {
     Published {
         tables: BTreeSet<String>,
         rows: u64,
+        /// Buckets that came as snapshots.
+        snapshots: BTreeSet<String>,
     },
     /// Local writes are not in this checkpoint yet.
     Held,
@@ -36,16 +47,34 @@ pub(crate) enum ApplyError {
     /// Another process has opened the file with a changed schema.
     #[error("the schema was changed by another process: open the database again")]
     SchemaChanged,
+    /// The files of a bucket's snapshot cannot be used: the bucket has to be downloaded again.
+    #[error("the snapshot of bucket {bucket} cannot be used: {reason}")]
+    Snapshot { bucket: String, reason: String },
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
 }
 
 /// Publishes what is staged as `checkpoint`, unless the gate is shut: then only the positions are
-/// noted. `generation` is that of the schema which `plans` was made from.
+/// noted.
 pub(crate) fn apply(
     connection: &mut Connection,
-    plans: &Plans,
-    generation: i64,
+    tables: Tables<'_>,
+    merging: &mut Merging,
+    checkpoint: &Checkpoint,
+) -> Result<Applied, ApplyError> {
+    // Files can be attached outside of a transaction only.
+    let pending = merging.open(connection)?;
+    let applied = apply_with(connection, tables, &pending, checkpoint);
+    let detached = pending.detach(connection);
+    let applied = applied?;
+    detached?;
+    Ok(applied)
+}
+
+fn apply_with(
+    connection: &mut Connection,
+    Tables { plans, generation }: Tables<'_>,
+    pending: &Pending,
     checkpoint: &Checkpoint,
 ) -> Result<Applied, ApplyError> {
     let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -65,15 +94,22 @@ pub(crate) fn apply(
     }
     tx.execute("UPDATE _tw_state SET applying = 1", [])?;
     let lost = lose_buckets(&tx, checkpoint)?;
+    // What a snapshot brings comes before what was staged of its bucket since.
+    let merged = pending.merge(&tx, plans)?;
     stage_drops_and_touches(&tx)?;
     let mut pass = Pass::new(&tx, plans);
     pass.run()?;
     for bucket in lost {
         tx.prepare_cached("DELETE FROM _tw_buckets WHERE id = ?1")?.execute([bucket])?;
     }
-    let applied = Applied::Published { tables: pass.tables, rows: pass.rows };
+    let applied = Applied::Published {
+        tables: pass.tables.into_iter().chain(merged.tables).collect(),
+        rows: pass.rows + merged.rows,
+        snapshots: merged.buckets,
+    };
     tx.execute_batch(
         "DELETE FROM _tw_staged;
+         DELETE FROM _tw_snapshots;
          DELETE FROM _tw_touched;
          UPDATE _tw_buckets SET has_rows = 1 WHERE has_staged;
          UPDATE _tw_buckets SET has_staged = 0 WHERE has_staged;
@@ -140,7 +176,7 @@ fn stage_drops_and_touches(tx: &Transaction<'_>) -> rusqlite::Result<()> {
 }
 
 /// SQL for a number that is not above any that is used, and not above zero.
-const BEFORE_ALL: &str = "min(0, (SELECT coalesce(min(seq), 0) FROM _tw_staged))";
+pub(crate) const BEFORE_ALL: &str = "min(0, (SELECT coalesce(min(seq), 0) FROM _tw_staged))";
 
 /// A bucket's copy of a row.
 #[derive(Debug)]
@@ -416,7 +452,7 @@ impl Copy {
     }
 }
 
-fn is_constraint(error: &rusqlite::Error) -> bool {
+pub(crate) fn is_constraint(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
 }
 

@@ -7,15 +7,17 @@
 //! write can slip in between.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use tidewater_protocol::{
-    Checkpoint, Checksum, DataLine, LineError, OpId, StreamRequest, SyncLine,
+    Checkpoint, Checksum, DataLine, LineError, OpId, SnapshotLine, StreamRequest, SyncLine,
 };
 
 use crate::connector::UploadOutcome;
+use crate::fetch::FetchFailed;
 use crate::status::{Connection, Problem, ProblemKind, Progress};
 use backoff::Backoff;
 use download::Download;
@@ -23,6 +25,7 @@ use upload::Upload;
 
 mod backoff;
 mod download;
+mod snapshot;
 mod upload;
 
 /// What the store holds of a bucket, downloads not yet published included.
@@ -55,6 +58,17 @@ pub(crate) enum Event<'a> {
     Closed {
         connection: u64,
         reason: Closed,
+    },
+    /// A frame of the snapshot is there, newly or from before; its compressed size.
+    FrameFetched {
+        connection: u64,
+        bytes: u64,
+        is_new: bool,
+    },
+    /// Answer to [`Action::FetchSnapshot`].
+    SnapshotFetched {
+        connection: u64,
+        outcome: Result<(), FetchFailed>,
     },
     /// Answer to [`Action::Apply`].
     Applied(Apply),
@@ -114,6 +128,8 @@ pub(crate) enum Apply {
     Held,
     /// The app's tables refuse a row of it.
     Refused(String),
+    /// A bucket's snapshot cannot be used.
+    Damaged { bucket: String, message: String },
 }
 
 /// Whether a complete checkpoint may be published.
@@ -151,6 +167,16 @@ pub(crate) enum Action<'a> {
     /// Store these operations and the bucket's new state, in one transaction.
     Stage {
         line: DataLine<'a>,
+        bucket: LocalBucket,
+    },
+    /// Fetch a snapshot's files. No line of the stream is wanted until it has ended.
+    FetchSnapshot {
+        connection: u64,
+        line: Arc<SnapshotLine>,
+    },
+    /// Make a snapshot the bucket's content, in one transaction.
+    StageSnapshot {
+        line: Arc<SnapshotLine>,
         bucket: LocalBucket,
     },
     /// Forget what was downloaded of these buckets; their rows stay visible until the next
@@ -211,6 +237,8 @@ pub(crate) struct CoreStatus {
     pub(crate) failures_in_a_row: u32,
 }
 
+pub(crate) use snapshot::damaged;
+
 pub(crate) struct Core {
     settings: Settings,
     random: SmallRng,
@@ -260,6 +288,11 @@ impl Core {
         self.download.connection
     }
 
+    /// Whether the lines that follow have to wait.
+    pub(crate) fn is_fetching(&self) -> bool {
+        self.download.is_fetching()
+    }
+
     pub(crate) fn status(&self) -> CoreStatus {
         CoreStatus {
             connection: self.download.status(),
@@ -285,6 +318,12 @@ impl Core {
             Event::Line { connection, line } => self.on_line(connection, line, &mut actions),
             Event::Closed { connection, reason } => {
                 self.on_closed(connection, reason, &mut actions);
+            }
+            Event::FrameFetched { connection, bytes, is_new } => {
+                self.on_frame_fetched(connection, bytes, is_new);
+            }
+            Event::SnapshotFetched { connection, outcome } => {
+                self.on_snapshot_fetched(connection, outcome, &mut actions);
             }
             Event::Applied(outcome) => self.on_applied(outcome, &mut actions),
             Event::StoreFailed(message) => self.on_store_failed(message, &mut actions),

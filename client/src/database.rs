@@ -8,11 +8,14 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::hooks::Action as RowAction;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use tidewater_protocol::Checkpoint;
 
-use crate::apply::Plans;
+use crate::apply::{self, Applied, ApplyError, Plans, Tables};
 use crate::error::ClientError;
+use crate::merge::Merging;
 use crate::row::{TablePlan, quote};
 use crate::schema::{INTERNAL_PREFIX, Schema};
+use crate::snapshot_files::SnapshotFiles;
 use crate::staging::Staging;
 use crate::{migrate, queue};
 
@@ -44,6 +47,7 @@ pub(crate) struct Writers {
     pub(crate) plans: Plans,
     pub(crate) staging: Staging,
     pub(crate) generation: i64,
+    pub(crate) merging: Merging,
     changed: Arc<Mutex<BTreeSet<String>>>,
 }
 
@@ -67,8 +71,9 @@ impl Database {
             .map(|table| Ok((migrate::type_id(&sync, &table.name)?, TablePlan::new(table))))
             .collect::<rusqlite::Result<_>>()?;
         let client_id = queue::client_id(&sync)?;
-        let writers =
-            Writers { app, sync, plans, staging: Staging::default(), generation, changed };
+        let staging = Staging::default();
+        let merging = Merging::new(SnapshotFiles::beside(path));
+        let writers = Writers { app, sync, plans, staging, generation, merging, changed };
         Ok(Self {
             path: path.to_owned(),
             client_id,
@@ -128,6 +133,12 @@ impl Writers {
         Ok((result, tables))
     }
 
+    /// Publishes what is staged; see [`apply::apply`].
+    pub(crate) fn apply(&mut self, checkpoint: &Checkpoint) -> Result<Applied, ApplyError> {
+        let tables = Tables { plans: &self.plans, generation: self.generation };
+        apply::apply(&mut self.sync, tables, &mut self.merging, checkpoint)
+    }
+
     /// Gives the space that staged operations took back to the system, if it is much.
     pub(crate) fn shrink(&self) -> rusqlite::Result<()> {
         let (free, all): (i64, i64) = self.sync.query_row(
@@ -153,7 +164,7 @@ impl Writers {
         }
         tx.execute_batch(
             "DELETE FROM _tw_buckets; DELETE FROM _tw_rows; DELETE FROM _tw_staged;
-             DELETE FROM _tw_touched; DELETE FROM _tw_queue; DELETE FROM _tw_rejected;
+             DELETE FROM _tw_snapshots; DELETE FROM _tw_touched; DELETE FROM _tw_queue; DELETE FROM _tw_rejected;
              UPDATE _tw_state SET applying = 0, gate = 0, checkpoint = NULL, synced_at_ms = NULL;",
         )?;
         tx.commit()?;

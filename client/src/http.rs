@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures::StreamExt;
-use reqwest::header::{ACCEPT, AUTHORIZATION, RETRY_AFTER};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_RANGE, RANGE, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Response, StatusCode, Url};
 use serde::Deserialize;
@@ -45,6 +45,11 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
+    /// What relative addresses in a stream are relative to.
+    pub(crate) fn stream(&self) -> &Url {
+        &self.stream
+    }
+
     pub(crate) fn new(endpoint: &str) -> Result<Self, ClientError> {
         let base = endpoint.trim_end_matches('/');
         let url = |path: &str| {
@@ -151,6 +156,63 @@ pub(crate) async fn write_checkpoint(
     let reply: WriteCheckpointReply =
         response.json().await.map_err(|error| unanswered(chain(&error)))?;
     Ok(reply.data.write_checkpoint)
+}
+
+/// Why a part of a file was not had.
+#[derive(Debug)]
+pub(crate) enum RangeError {
+    Failed(RequestFailed),
+    /// The file is too short for it.
+    Short,
+}
+
+/// Part of a file. Without a token: the address is enough.
+pub(crate) async fn range(
+    client: &reqwest::Client,
+    url: Url,
+    offset: u64,
+    bytes: u64,
+) -> Result<Vec<u8>, RangeError> {
+    let failed = |message: String| RangeError::Failed(unanswered(message));
+    let wanted = format!("bytes={offset}-{}", offset + bytes - 1);
+    let sent = client.get(url).header(RANGE, wanted).send();
+    let response = tokio::time::timeout(REQUEST_TIMEOUT, sent)
+        .await
+        .map_err(|_| failed("the snapshot's server does not answer".to_owned()))?
+        .map_err(|error| failed(chain(&error)))?;
+    let is_range = response.status() == StatusCode::PARTIAL_CONTENT
+        && response
+            .headers()
+            .get(CONTENT_RANGE)
+            .and_then(|range| range.to_str().ok())
+            .is_some_and(|range| range.strip_prefix(&format!("bytes {offset}-")).is_some());
+    match response.status() {
+        _ if is_range => {}
+        // All of it begins with this part.
+        StatusCode::OK if offset == 0 => {}
+        StatusCode::RANGE_NOT_SATISFIABLE => return Err(RangeError::Short),
+        StatusCode::OK | StatusCode::PARTIAL_CONTENT => {
+            return Err(failed("the snapshot's server does not serve ranges".to_owned()));
+        }
+        _ => return Err(RangeError::Failed(refusal(response).await)),
+    }
+    let is_short = response.content_length().is_some_and(|length| length < bytes);
+    let bytes = usize::try_from(bytes).map_err(|_| failed("a frame is too large".to_owned()))?;
+    let mut chunks = response.bytes_stream();
+    let mut body = Vec::with_capacity(bytes);
+    while !is_short && body.len() < bytes {
+        let chunk = tokio::time::timeout(SILENCE_MAX, chunks.next())
+            .await
+            .map_err(|_| failed("the snapshot's server has fallen silent".to_owned()))?;
+        match chunk {
+            Some(chunk) => {
+                let chunk = chunk.map_err(|error| failed(chain(&error)))?;
+                body.extend_from_slice(&chunk[..chunk.len().min(bytes - body.len())]);
+            }
+            None => break,
+        }
+    }
+    if body.len() == bytes { Ok(body) } else { Err(RangeError::Short) }
 }
 
 fn unanswered(message: String) -> RequestFailed {

@@ -49,6 +49,10 @@ CREATE TABLE IF NOT EXISTS _tw_staged (
     op_id INTEGER NOT NULL,
     data TEXT
 );
+CREATE TABLE IF NOT EXISTS _tw_snapshots (
+    bucket INTEGER PRIMARY KEY,
+    line TEXT NOT NULL
+);
 CREATE TABLE IF NOT EXISTS _tw_touched (
     type INTEGER NOT NULL,
     id TEXT NOT NULL,

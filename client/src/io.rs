@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidewater_protocol::StreamRequest;
+use tidewater_protocol::{SnapshotLine, StreamRequest};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::connector::{Connector, Credentials, LocalTransaction};
 use crate::core::{Closed, Event, Timer};
+use crate::fetch;
 use crate::http::{self, Endpoint};
+use crate::snapshot_files::SnapshotFiles;
 
 /// An app that waits for its user to sign in says so by an error, not by waiting.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(60);
@@ -21,11 +23,26 @@ const TOKEN_TIMEOUT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) enum Command {
     FetchToken,
-    Open { connection: u64, token: String, request: Box<StreamRequest> },
+    Open {
+        connection: u64,
+        token: String,
+        request: Box<StreamRequest>,
+    },
     Close,
+    /// Until the next `Open` or `Close`.
+    FetchSnapshot {
+        connection: u64,
+        line: Arc<SnapshotLine>,
+    },
     Upload(LocalTransaction),
-    WriteCheckpoint { token: String, mark: i64 },
-    Timer { timer: Timer, after: Duration },
+    WriteCheckpoint {
+        token: String,
+        mark: i64,
+    },
+    Timer {
+        timer: Timer,
+        after: Duration,
+    },
 }
 
 /// What a stream brings, in its order.
@@ -39,6 +56,7 @@ pub(crate) enum Received {
 pub(crate) struct Io {
     pub(crate) http: reqwest::Client,
     pub(crate) endpoint: Endpoint,
+    pub(crate) snapshots: SnapshotFiles,
     pub(crate) client_id: String,
     pub(crate) credentials: Arc<dyn Credentials>,
     pub(crate) connector: Option<Arc<dyn Connector>>,
@@ -54,10 +72,16 @@ impl Io {
         let io = Arc::new(self);
         let mut tasks = JoinSet::new();
         let mut stream: Option<AbortHandle> = None;
+        let mut snapshot: Option<AbortHandle> = None;
         let mut timers = BTreeMap::<Timer, AbortHandle>::new();
         while let Some(command) = commands.recv().await {
             while tasks.try_join_next().is_some() {}
             let io = Arc::clone(&io);
+            if matches!(command, Command::Open { .. } | Command::Close)
+                && let Some(snapshot) = snapshot.take()
+            {
+                snapshot.abort();
+            }
             match command {
                 Command::FetchToken => {
                     tasks.spawn(async move { io.fetch_token().await });
@@ -72,6 +96,10 @@ impl Io {
                     if let Some(stream) = stream.take() {
                         stream.abort();
                     }
+                }
+                Command::FetchSnapshot { connection, line } => {
+                    let task = async move { io.fetch_snapshot(connection, &line).await };
+                    snapshot = Some(tasks.spawn(task));
                 }
                 Command::Upload(transaction) => {
                     tasks.spawn(async move { io.upload(transaction).await });
@@ -115,6 +143,15 @@ impl Io {
         let answer =
             http::write_checkpoint(&self.http, &self.endpoint, &token, &self.client_id).await;
         self.tell(Event::WriteCheckpoint { mark, answer });
+    }
+
+    async fn fetch_snapshot(&self, connection: u64, line: &Arc<SnapshotLine>) {
+        let on_frame = |bytes, is_new| {
+            self.tell(Event::FrameFetched { connection, bytes, is_new });
+        };
+        let base = self.endpoint.stream();
+        let outcome = fetch::fetch(&self.http, base, &self.snapshots, line, on_frame).await;
+        self.tell(Event::SnapshotFetched { connection, outcome });
     }
 
     async fn stream(&self, connection: u64, token: String, request: StreamRequest) {

@@ -30,6 +30,10 @@
 //! is parked where the app can see it, and its rows go back to the server's state at the next
 //! checkpoint. The process may end at any point: what a call has returned for is not lost.
 //!
+//! A bucket may come as a snapshot: files of its rows, fetched in parallel and taken up where a cut
+//! or a restart left off ([`Options::snapshots`]). It changes how rows travel, never which. Until
+//! the next visible checkpoint the files lie in `<database>-snapshots/`.
+//!
 //! Priorities: all buckets of a checkpoint become visible together. The server's announcements
 //! that the more urgent ones are complete are read as progress only.
 #![warn(missing_docs)]
@@ -40,13 +44,16 @@ mod connector;
 mod core;
 mod database;
 mod error;
+mod fetch;
 mod http;
 mod http_connector;
 mod io;
+mod merge;
 mod migrate;
 mod queue;
 mod row;
 mod schema;
+mod snapshot_files;
 mod staging;
 mod status;
 mod sync_once;
@@ -64,5 +71,5 @@ pub use queue::RejectedUpload;
 pub use rusqlite;
 pub use schema::{Schema, SchemaError};
 pub use status::{Connection, Problem, ProblemKind, Progress, Status};
-pub use sync_once::SyncReport;
+pub use sync_once::{Method, SyncReport};
 pub use tidewater_protocol::{OpId, StreamSubscription, Streams};

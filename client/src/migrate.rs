@@ -7,8 +7,9 @@ use crate::row::{TablePlan, quote};
 use crate::schema::{Index, Schema, Table};
 use crate::triggers;
 
-/// Format of our own tables.
-const FORMAT: i64 = 1;
+/// Format of our own tables. 2 added `_tw_snapshots`, which a version that does not know it would
+/// leave out of the next checkpoint.
+const FORMAT: i64 = 2;
 
 /// Makes our tables and the app's, in one transaction. Returns the generation of the schema, which
 /// grows with each change.
@@ -19,6 +20,7 @@ pub(crate) fn migrate(connection: &mut Connection, schema: &Schema) -> Result<i6
         tx.query_row("SELECT format FROM _tw_state", [], |row| row.get(0)).optional()?;
     match format {
         Some(FORMAT) => {}
+        Some(1) => drop(tx.execute("UPDATE _tw_state SET format = ?1", [FORMAT])?),
         Some(other) => return Err(ClientError::NewerFormat(other)),
         None => {
             let sql = "INSERT INTO _tw_state (one, format, client_id) VALUES (1, ?1, ?2)";

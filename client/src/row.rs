@@ -15,7 +15,7 @@ use crate::schema::{Column, Table};
 #[derive(Debug)]
 pub(crate) struct TablePlan {
     pub(crate) name: String,
-    columns: Vec<Column>,
+    pub(crate) columns: Vec<Column>,
     places: HashMap<String, usize>,
 }
 

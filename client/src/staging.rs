@@ -71,28 +71,45 @@ pub(crate) fn stage(
         let data = data.map(|data| strict(connection, data)).transpose()?;
         insert.execute(params![kind, type_id, row.object_id, bucket, row.subkey, op_id, data])?;
     }
-    connection
-        .prepare_cached(
-            "UPDATE _tw_buckets SET position = ?2, sum = ?3, count_since = ?4, has_staged = 1 \
-             WHERE id = ?1",
-        )?
-        .execute(params![
-            bucket,
-            after.position.get(),
-            after.sum.0,
-            after.count_since.cast_signed()
-        ])?;
-    Ok(())
+    note_state(connection, bucket, after)
 }
 
 /// The text as strict JSON. SQLite reads more, and the official clients do so with its help: a
 /// PowerSync service sends infinite numbers by name.
-fn strict<'d>(connection: &Connection, data: &'d str) -> rusqlite::Result<Cow<'d, str>> {
+pub(crate) fn strict<'d>(connection: &Connection, data: &'d str) -> rusqlite::Result<Cow<'d, str>> {
     if serde_json::from_str::<serde::de::IgnoredAny>(data).is_ok() {
         return Ok(data.into());
     }
     let mut normalise = connection.prepare_cached("SELECT json(?1)")?;
     normalise.query_row([data], |row| row.get(0)).map(Cow::Owned)
+}
+
+/// Makes a snapshot, whose files are there, the bucket's content. To be called within a
+/// transaction. `line` is the snapshot's line as JSON.
+pub(crate) fn stage_snapshot(
+    connection: &Connection,
+    name: &str,
+    line: &str,
+    after: LocalBucket,
+) -> rusqlite::Result<()> {
+    let bucket = bucket_id(connection, name)?;
+    clear(connection, bucket)?;
+    connection
+        .prepare_cached("INSERT INTO _tw_snapshots (bucket, line) VALUES (?1, ?2)")?
+        .execute(params![bucket, line])?;
+    note_state(connection, bucket, after)
+}
+
+/// The state that a bucket is in once something of it was staged.
+fn note_state(connection: &Connection, bucket: i64, after: LocalBucket) -> rusqlite::Result<()> {
+    let (position, count) = (after.position.get(), after.count_since.cast_signed());
+    connection
+        .prepare_cached(
+            "UPDATE _tw_buckets SET position = ?2, sum = ?3, count_since = ?4, has_staged = 1 \
+             WHERE id = ?1",
+        )?
+        .execute(params![bucket, position, after.sum.0, count])
+        .map(|_| ())
 }
 
 fn bucket_id(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
@@ -112,6 +129,8 @@ fn clear(connection: &Connection, bucket: i64) -> rusqlite::Result<()> {
         .query_row([bucket], |row| row.get(0))?;
     if has_staged {
         connection.prepare_cached("DELETE FROM _tw_staged WHERE bucket = ?1")?.execute([bucket])?;
+        let delete = "DELETE FROM _tw_snapshots WHERE bucket = ?1";
+        connection.prepare_cached(delete)?.execute([bucket])?;
     }
     connection
         .prepare_cached("UPDATE _tw_buckets SET is_cleared = 1, has_staged = 0 WHERE id = ?1")?

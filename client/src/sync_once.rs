@@ -1,5 +1,7 @@
 //! Syncing once, for background tasks and tools.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +15,24 @@ use crate::queue;
 use crate::status::{ProblemKind, Status};
 use crate::worker::Meter;
 
+/// How a bucket's rows came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// As operations in lines of the stream, or not at all: it was there already.
+    Lines,
+    /// As a snapshot's files, whose rows were copied into the app's tables.
+    SnapshotMerged,
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lines => "lines",
+            Self::SnapshotMerged => "snapshot merged",
+        })
+    }
+}
+
 /// What [`Client::sync_once`] did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SyncReport {
@@ -20,15 +40,15 @@ pub struct SyncReport {
     pub checkpoint: OpId,
     /// Rows that were looked at when it was made visible.
     pub rows: u64,
-    /// Operations received.
+    /// Operations received, rows of snapshots included.
     pub operations: u64,
-    /// Bytes of the stream, uncompressed.
+    /// Bytes of the stream, uncompressed, and of snapshots, compressed.
     pub bytes: u64,
-    /// Names of the buckets.
-    pub buckets: Vec<String>,
+    /// The buckets, and how each came.
+    pub buckets: BTreeMap<String, Method>,
     /// From the call to the server's first answer.
     pub connect: Duration,
-    /// Receiving and storing lines.
+    /// Receiving and storing lines and snapshots.
     pub download: Duration,
     /// Making the checkpoint visible.
     pub apply: Duration,

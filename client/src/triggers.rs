@@ -13,13 +13,22 @@ pub(crate) const GATE_UNKNOWN: i64 = i64::MAX;
 const NAMES: [&str; 6] =
     ["before_insert", "insert", "before_update", "update", "before_delete", "delete"];
 
+/// SQL that drops a table's triggers.
+pub(crate) fn drop(plan: &TablePlan) -> String {
+    let drop = |event: &&str| format!("DROP TRIGGER IF EXISTS {};\n", trigger_name(plan, event));
+    NAMES.iter().map(drop).collect()
+}
+
+fn trigger_name(plan: &TablePlan, event: &str) -> String {
+    quote(&format!("_tw_{event}_{}", plan.name))
+}
+
 /// SQL that makes a table's triggers anew.
 pub(crate) fn create(plan: &TablePlan, type_id: i64) -> String {
     let table = quote(&plan.name);
-    let name = |event: &str| quote(&format!("_tw_{event}_{}", plan.name));
+    let name = |event: &str| trigger_name(plan, event);
     let unless_applying = "WHEN (SELECT applying FROM _tw_state) = 0";
-    let drops: String =
-        NAMES.iter().map(|event| format!("DROP TRIGGER IF EXISTS {};\n", name(event))).collect();
+    let drops = drop(plan);
     // Not INSERT OR IGNORE: within a trigger the conflict clause of the app's statement rules, and
     // REPLACE would put a later state over the one noted first.
     let touch = |base: &str, id: &str| {

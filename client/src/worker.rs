@@ -1,20 +1,21 @@
 //! The thread that owns a session: events go into the core, its actions into the database and to
 //! the asynchronous half.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidewater_protocol::{Checkpoint, DataLine, OpId, SyncLine};
+use tidewater_protocol::{Checkpoint, DataLine, OpId, SnapshotLine, SyncLine};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use crate::apply::{self, Applied, ApplyError};
+use crate::apply::{Applied, ApplyError};
 use crate::client::{Change, ChangeOrigin, Shared};
-use crate::core::{Action, Apply, Core, Event, LocalBucket};
+use crate::core::{Action, Apply, Core, Event, LocalBucket, damaged};
 use crate::io::{Command, Received};
+use crate::sync_once::Method;
 use crate::{queue, staging};
 
 /// How often the queue is looked at for writes of other processes, which cannot tell us.
@@ -38,7 +39,7 @@ pub(crate) struct Meter {
     pub(crate) bytes: u64,
     pub(crate) operations: u64,
     pub(crate) rows: u64,
-    pub(crate) buckets: Vec<String>,
+    pub(crate) buckets: BTreeMap<String, Method>,
     pub(crate) checkpoint: OpId,
 }
 
@@ -51,7 +52,7 @@ impl Meter {
             bytes: 0,
             operations: 0,
             rows: 0,
-            buckets: Vec::new(),
+            buckets: BTreeMap::new(),
             checkpoint: OpId::ZERO,
         }
     }
@@ -77,7 +78,11 @@ impl Worker {
                     None => return self.meter,
                 },
                 _ = look.tick() => self.look_at_queue(),
-                Some(received) = received.recv() => self.receive(received),
+                // While a snapshot is fetched the stream waits: the channel is bounded, so the
+                // server feels it.
+                Some(received) = received.recv(), if !self.core.is_fetching() => {
+                    self.receive(received);
+                }
             }
         }
     }
@@ -110,6 +115,9 @@ impl Worker {
     }
 
     fn handle(&mut self, event: Event<'_>) {
+        if let Event::FrameFetched { bytes, is_new: true, .. } = &event {
+            self.meter.bytes += bytes;
+        }
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             for action in self.core.on_event(event) {
@@ -131,6 +139,12 @@ impl Worker {
                 Command::WriteCheckpoint { token, mark }
             }
             Action::SetTimer { timer, after } => Command::Timer { timer, after },
+            Action::FetchSnapshot { connection, line } => {
+                Command::FetchSnapshot { connection, line }
+            }
+            Action::StageSnapshot { line, bucket } => {
+                return failed(self.stage_snapshot(&line, bucket));
+            }
             Action::LoadBuckets => return Some(stored(self.load())),
             Action::Stage { line, bucket } => return failed(self.stage(&line, bucket)),
             Action::Reset { buckets } => return failed(self.reset(&buckets)),
@@ -176,6 +190,18 @@ impl Worker {
         Ok(())
     }
 
+    fn stage_snapshot(&mut self, line: &SnapshotLine, bucket: LocalBucket) -> rusqlite::Result<()> {
+        let text = serde_json::to_string(line).expect("a line that was read can be written");
+        let mut writers = self.shared.database.writers();
+        let writers = &mut *writers;
+        let tx = writers.sync.transaction()?;
+        staging::stage_snapshot(&tx, &line.bucket, &text, bucket)?;
+        tx.commit()?;
+        writers.merging.note_proven(text);
+        self.meter.operations += line.rows;
+        Ok(())
+    }
+
     fn reset(&mut self, buckets: &[String]) -> rusqlite::Result<()> {
         let mut writers = self.shared.database.writers();
         let tx = writers.sync.transaction()?;
@@ -187,16 +213,21 @@ impl Worker {
         let started = Instant::now();
         let mut writers = self.shared.database.writers();
         let writers = &mut *writers;
-        let applied =
-            apply::apply(&mut writers.sync, &writers.plans, writers.generation, checkpoint);
+        let applied = writers.apply(checkpoint);
         self.meter.apply += started.elapsed();
         match applied {
-            Ok(Applied::Published { tables, rows }) => {
+            Ok(Applied::Published { tables, rows, snapshots }) => {
                 self.meter.rows += rows;
                 self.meter.checkpoint = checkpoint.last_op_id;
+                let buckets = checkpoint.buckets.iter().map(|bucket| &bucket.bucket);
                 self.meter.buckets =
-                    checkpoint.buckets.iter().map(|bucket| bucket.bucket.clone()).collect();
+                    buckets.map(|name| (name.clone(), method(name, &snapshots))).collect();
                 info!(checkpoint = checkpoint.last_op_id.get(), rows, "checkpoint published");
+                if !self.core.is_fetching()
+                    && let Err(error) = writers.merging.clear()
+                {
+                    warn!(%error, "cannot remove the files of snapshots");
+                }
                 self.shared.published();
                 if let Err(error) = writers.shrink() {
                     // Only space is lost, until the next time.
@@ -209,6 +240,10 @@ impl Worker {
             Ok(Applied::Held) => {
                 let compacted = staging::compact(&writers.sync, &mut writers.staging);
                 stored(compacted.map(|()| Event::Applied(Apply::Held)))
+            }
+            Err(ApplyError::Snapshot { bucket, reason }) => {
+                let message = damaged(&bucket, &reason);
+                Event::Applied(Apply::Damaged { bucket, message })
             }
             Err(ApplyError::Sqlite(error)) => Event::StoreFailed(error.to_string()),
             Err(error) => {
@@ -244,6 +279,10 @@ impl Worker {
             *status != before
         });
     }
+}
+
+fn method(bucket: &str, snapshots: &BTreeSet<String>) -> Method {
+    if snapshots.contains(bucket) { Method::SnapshotMerged } else { Method::Lines }
 }
 
 fn stored(result: rusqlite::Result<Event<'static>>) -> Event<'static> {

@@ -33,7 +33,7 @@ fn publish(database: &Database, operations: &[Operation<'static>]) -> Result<App
         buckets: vec![bucket],
         streams: vec![],
     };
-    apply(&mut writers.sync, &writers.plans, writers.generation, &checkpoint)
+    writers.apply(&checkpoint)
 }
 
 fn put(id: i64, row: &'static str, a: i64) -> Operation<'static> {
@@ -193,7 +193,7 @@ fn a_bucket_that_the_checkpoint_does_not_name_is_gone_with_its_rows() {
     let writers = &mut *database.writers();
     let empty =
         Checkpoint { last_op_id: op(2), write_checkpoint: None, buckets: vec![], streams: vec![] };
-    apply(&mut writers.sync, &writers.plans, writers.generation, &empty).unwrap();
+    writers.apply(&empty).unwrap();
     assert!(numbers(&database).is_empty());
     assert!(staging::load(&writers.sync).unwrap().is_empty());
 }

@@ -12,6 +12,7 @@ use super::*;
 use crate::connector::LocalOp;
 use crate::core::{LocalBucket, Rejection};
 use crate::database::Database;
+use crate::merge::tests::{TestRow, stage_snapshot};
 use crate::schema::Schema;
 use crate::{queue, staging};
 
@@ -64,13 +65,22 @@ impl Server {
     }
 
     fn sum(&self, bucket: &str) -> Checksum {
-        let log = self.logs.get(bucket).into_iter().flatten();
+        self.sum_at(bucket, i64::MAX)
+    }
+
+    fn sum_at(&self, bucket: &str, to: i64) -> Checksum {
+        let log = self.logs.get(bucket).into_iter().flatten().filter(|(id, ..)| *id <= to);
         log.map(|(id, key, content)| operation(*id, *key, content.as_ref()).checksum).sum()
     }
 
     fn live(&self, bucket: &str) -> BTreeMap<Key, (i64, Content)> {
+        self.live_at(bucket, i64::MAX)
+    }
+
+    fn live_at(&self, bucket: &str, to: i64) -> BTreeMap<Key, (i64, Content)> {
         let mut live = BTreeMap::new();
-        for (id, key, content) in self.logs.get(bucket).into_iter().flatten() {
+        let log = self.logs.get(bucket).into_iter().flatten();
+        for (id, key, content) in log.filter(|(id, ..)| *id <= to) {
             match content {
                 Some(content) => live.insert(*key, (*id, content.clone())),
                 None => live.remove(key),
@@ -118,6 +128,20 @@ impl Server {
         operations.chunks(2).map(line).collect()
     }
 
+    /// A snapshot of a bucket, `back` changes of it ago, if there is anything to take one of.
+    fn snapshot(&self, bucket: &'static str, back: usize) -> Option<(LocalBucket, Vec<TestRow>)> {
+        let log = self.logs.get(bucket)?;
+        let to = log.get(log.len().checked_sub(1 + back)?)?.0;
+        let rows = self.live_at(bucket, to).into_iter().map(|(key, (id, content))| {
+            let operation = operation(id, key, Some(&content));
+            let Body::Put { data, .. } = &operation.body else { panic!("a live row is put") };
+            let key = [key.0, key.1, key.2].map(str::to_owned);
+            TestRow { key, op_id: operation.op_id, data: data.to_string() }
+        });
+        let (position, sum) = (op(to), self.sum_at(bucket, to));
+        Some((LocalBucket { position, sum, ..LocalBucket::default() }, rows.collect()))
+    }
+
     /// The live rows, greatest key first, behind a CLEAR with the rest of the sum.
     fn base(&self, bucket: &'static str) -> Vec<Operation<'static>> {
         let live = self.live(bucket);
@@ -141,6 +165,11 @@ enum Style {
     Raw,
     Moves,
     Base,
+    /// Files of the state some changes ago, then what came since.
+    Snapshot {
+        back: usize,
+        is_proven: bool,
+    },
 }
 
 /// The device's side.
@@ -200,6 +229,12 @@ impl<'d> Device<'d> {
         for &bucket in &named {
             let mut state =
                 staging::load(&writers.sync).unwrap().remove(bucket).unwrap_or_default();
+            if let Style::Snapshot { back, is_proven } = round.style
+                && let Some((taken, rows)) = server.snapshot(bucket, back)
+            {
+                state = taken;
+                stage_snapshot(writers, bucket, &rows, state, is_proven);
+            }
             for line in server.lines(bucket, state.position.get(), round.style) {
                 if lines_left == 0 {
                     return false;
@@ -227,8 +262,7 @@ impl<'d> Device<'d> {
             buckets: named.iter().map(described).collect(),
             streams: vec![],
         };
-        let applied =
-            apply(&mut writers.sync, &writers.plans, writers.generation, &checkpoint).unwrap();
+        let applied = writers.apply(&checkpoint).unwrap();
         let must_hold = self.awaits.is_some_and(|number_awaited| number < number_awaited);
         assert_eq!(applied == Applied::Held, must_hold, "awaits {:?}, has {number}", self.awaits);
         if !must_hold {
@@ -382,7 +416,13 @@ fn rounds() -> impl Strategy<Value = Vec<Round>> {
         prop_oneof![2 => Just(vec![]), 1 => proptest::collection::vec(write, 1..3)],
         (any::<bool>(), any::<bool>(), proptest::bool::weighted(0.2)),
         (proptest::bool::weighted(0.8), proptest::bool::weighted(0.8)),
-        prop_oneof![Just(Style::Raw), Just(Style::Moves), Just(Style::Base)],
+        prop_oneof![
+            Just(Style::Raw),
+            Just(Style::Moves),
+            Just(Style::Base),
+            (0..3_usize, any::<bool>())
+                .prop_map(|(back, is_proven)| Style::Snapshot { back, is_proven }),
+        ],
         prop_oneof![3 => Just(usize::MAX), 1 => 0..5_usize],
         (proptest::bool::weighted(0.7), proptest::option::weighted(0.2, 0..3_usize)),
     );
@@ -450,7 +490,7 @@ fn run(rounds: &[Round]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(ProptestConfig::with_cases(150))]
 
     #[test]
     fn what_is_visible_is_one_checkpoint_and_the_local_writes(rounds in rounds()) {

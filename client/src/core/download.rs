@@ -9,6 +9,7 @@ use tidewater_protocol::{
 };
 
 use super::backoff::Backoff;
+use super::snapshot::Fetching;
 use super::{Action, Apply, Closed, Core, LocalBucket, RequestFailed, Timer};
 use crate::status::{Connection, Problem, ProblemKind, Progress};
 
@@ -17,10 +18,10 @@ const PREFETCH_SECONDS: i64 = 30;
 
 #[derive(Debug, Default)]
 pub(super) struct Download {
-    link: Link,
+    pub(super) link: Link,
     /// Number of the stream opened last.
     pub(super) connection: u64,
-    buckets: BTreeMap<String, LocalBucket>,
+    pub(super) buckets: BTreeMap<String, LocalBucket>,
     /// The checkpoint last announced on this stream.
     tracked: Option<Checkpoint>,
     /// The last complete checkpoint, until it is published or a newer one is announced: the gate
@@ -31,11 +32,12 @@ pub(super) struct Download {
     unauthorized: bool,
     pub(super) problem: Option<Problem>,
     pub(super) mismatches: u64,
+    pub(super) fetching: Option<Fetching>,
 }
 
 /// Where the machine stands.
 #[derive(Debug, Default, PartialEq, Eq)]
-enum Link {
+pub(super) enum Link {
     #[default]
     Stopped,
     /// Until the timer; `polling` after a clean end of an up-to-date stream.
@@ -49,13 +51,13 @@ enum Link {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Stream {
+pub(super) struct Stream {
     /// The checkpoint last announced has been completed.
-    is_complete: bool,
+    pub(super) is_complete: bool,
     /// Operations were stored.
-    has_progressed: bool,
+    pub(super) has_progressed: bool,
     /// A new token was asked for, with which the stream is to be opened afresh.
-    is_renewing: bool,
+    pub(super) is_renewing: bool,
 }
 
 impl Stream {
@@ -84,6 +86,7 @@ impl Download {
             total += bucket.count.saturating_sub(local.count_at_checkpoint);
             downloaded += local.count_since;
         }
+        downloaded += self.fetching.as_ref().map_or(0, Fetching::count);
         Some(Progress { downloaded: downloaded.min(total), total })
     }
 }
@@ -109,8 +112,9 @@ impl Core {
         }
     }
 
-    fn connect(&mut self, actions: &mut Vec<Action<'_>>) {
+    pub(super) fn connect(&mut self, actions: &mut Vec<Action<'_>>) {
         self.download.tracked = None;
+        self.download.fetching = None;
         if self.token.get(actions).is_some() {
             self.download.link = Link::Loading;
             actions.push(Action::LoadBuckets);
@@ -122,6 +126,8 @@ impl Core {
     pub(super) fn download_on_token(&mut self, actions: &mut Vec<Action<'_>>) {
         match self.download.link {
             Link::Token => self.connect(actions),
+            // The old stream has to last: what is being fetched would be taken up again, but later.
+            Link::Streaming(_) if self.is_fetching() => {}
             Link::Streaming(stream) if stream.is_renewing && stream.is_useful() => {
                 actions.push(Action::Close);
                 self.connect(actions);
@@ -228,7 +234,12 @@ impl Core {
         self.fail(problem, refusal.retry_after, actions);
     }
 
-    fn fail(&mut self, problem: Problem, asked: Option<Duration>, actions: &mut Vec<Action<'_>>) {
+    pub(super) fn fail(
+        &mut self,
+        problem: Problem,
+        asked: Option<Duration>,
+        actions: &mut Vec<Action<'_>>,
+    ) {
         self.download.problem = Some(problem);
         let after = Self::delay(&mut self.random, &mut self.download.backoff, asked);
         self.wait(false, after, actions);
@@ -236,12 +247,13 @@ impl Core {
 
     fn wait(&mut self, polling: bool, after: Duration, actions: &mut Vec<Action<'_>>) {
         self.download.tracked = None;
+        self.download.fetching = None;
         self.download.link = Link::Waiting { polling };
         actions.push(Action::SetTimer { timer: Timer::Reconnect, after });
     }
 
     /// Gives the stream up.
-    fn abandon(&mut self, problem: Problem, actions: &mut Vec<Action<'_>>) {
+    pub(super) fn abandon(&mut self, problem: Problem, actions: &mut Vec<Action<'_>>) {
         actions.push(Action::Close);
         self.fail(problem, None, actions);
     }
@@ -270,6 +282,7 @@ impl Core {
             Ok(SyncLine::Checkpoint(checkpoint)) => self.on_checkpoint(checkpoint, actions),
             Ok(SyncLine::CheckpointDiff(diff)) => self.on_diff(diff, actions),
             Ok(SyncLine::Data(line)) => self.on_data(line, stream, actions),
+            Ok(SyncLine::Snapshot(line)) => self.on_snapshot(line, actions),
             Ok(SyncLine::CheckpointComplete(_)) => self.on_complete(stream, actions),
             Ok(SyncLine::TokenExpiresIn(seconds)) => {
                 self.on_token_expires(seconds, stream, actions);
@@ -327,7 +340,7 @@ impl Core {
     }
 
     /// The server has forgotten what we hold of these: so do we.
-    fn reset(&mut self, buckets: Vec<String>, actions: &mut Vec<Action<'_>>) {
+    pub(super) fn reset(&mut self, buckets: Vec<String>, actions: &mut Vec<Action<'_>>) {
         if buckets.is_empty() {
             return;
         }
@@ -338,10 +351,7 @@ impl Core {
     }
 
     fn on_data<'a>(&mut self, line: DataLine<'a>, stream: Stream, actions: &mut Vec<Action<'a>>) {
-        let is_known = self.download.tracked.as_ref().is_some_and(|checkpoint| {
-            checkpoint.buckets.iter().any(|bucket| bucket.bucket == line.bucket)
-        });
-        let refused = if is_known {
+        let refused = if self.is_announced(&line.bucket) {
             self.settings.verify_operations.then(|| first_altered(&line)).flatten()
         } else {
             Some(format!("data of bucket {}, which the checkpoint does not name", line.bucket))
@@ -354,6 +364,12 @@ impl Core {
         let bucket = *bucket;
         self.download.link = Link::Streaming(Stream { has_progressed: true, ..stream });
         actions.push(Action::Stage { line, bucket });
+    }
+
+    /// Whether the checkpoint under way names the bucket.
+    pub(super) fn is_announced(&self, name: &str) -> bool {
+        let tracked = self.download.tracked.as_ref();
+        tracked.is_some_and(|checkpoint| checkpoint.buckets.iter().any(|b| b.bucket == name))
     }
 
     fn on_complete(&mut self, stream: Stream, actions: &mut Vec<Action<'_>>) {
@@ -398,6 +414,11 @@ impl Core {
             Apply::Refused(message) => {
                 self.download.held = None;
                 self.abandon(Problem::new(ProblemKind::Schema, message), actions);
+            }
+            Apply::Damaged { bucket, message } => {
+                self.download.held = None;
+                self.reset(vec![bucket], actions);
+                self.abandon(Problem::new(ProblemKind::Checksum, message), actions);
             }
         }
     }

@@ -4,6 +4,8 @@ use tidewater_protocol::{
 
 use super::*;
 
+mod snapshots;
+
 /// Feeds events to a core and compares the actions, in short form.
 struct Script(Core);
 
@@ -67,6 +69,12 @@ fn short(action: &Action<'_>) -> String {
         Action::Close => "close".into(),
         Action::Stage { line, bucket } => {
             format!("stage {} {}@{}", line.operations.len(), line.bucket, bucket.position)
+        }
+        Action::FetchSnapshot { connection, line } => {
+            format!("fetch {connection} {} {}", line.bucket, line.id)
+        }
+        Action::StageSnapshot { line, bucket } => {
+            format!("snapshot {}@{}", line.bucket, bucket.position)
         }
         Action::Reset { buckets } => format!("reset {}", buckets.join(" ")),
         Action::Apply(checkpoint) => {

@@ -93,9 +93,17 @@ fn a_file_of_a_newer_version_is_left_alone() {
     let mut connection = Connection::open(dir.path().join("app.db")).unwrap();
     let schema = Schema::parse(FIRST).unwrap();
     migrate(&mut connection, &schema).unwrap();
-    connection.execute("UPDATE _tw_state SET format = 2", []).unwrap();
+    let set = "UPDATE _tw_state SET format = ?1";
+    connection.execute(set, [FORMAT + 1]).unwrap();
     let error = migrate(&mut connection, &schema).unwrap_err();
-    assert!(matches!(error, ClientError::NewerFormat(2)), "{error}");
+    assert!(matches!(error, ClientError::NewerFormat(3)), "{error}");
+    // One of an older version is taken along.
+    connection.execute("DROP TABLE _tw_snapshots", []).unwrap();
+    connection.execute(set, [1]).unwrap();
+    migrate(&mut connection, &schema).unwrap();
+    connection.execute("INSERT INTO _tw_snapshots VALUES (1, '')", []).unwrap();
+    let format = "SELECT format FROM _tw_state";
+    assert_eq!(connection.query_row(format, [], |row| row.get::<_, i64>(0)).unwrap(), FORMAT);
 }
 
 #[test]

@@ -38,7 +38,11 @@ pub(crate) fn open(path: &Path) -> Client {
 }
 
 pub(crate) fn open_with(path: &Path, schema: &str) -> Client {
-    let options = Options { poll_interval: Duration::from_millis(20), ..Options::default() };
+    open_with_options(path, schema, Options::default())
+}
+
+pub(crate) fn open_with_options(path: &Path, schema: &str, options: Options) -> Client {
+    let options = Options { poll_interval: Duration::from_millis(20), ..options };
     Client::open(path, &Schema::parse(schema).unwrap(), options).unwrap()
 }
 

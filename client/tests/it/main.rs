@@ -9,5 +9,6 @@
 mod app;
 mod restart;
 mod server;
+mod snapshots;
 mod sync;
 mod uploads;

@@ -164,3 +164,41 @@ async fn local_transactions_survive_a_kill_whole_and_take_effect_once() {
     assert_eq!(units, in_order, "each once and in the order of the commits");
     assert_eq!(units.len() * 2, local.len());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_bootstrap_from_a_snapshot_shows_nothing_or_all_and_goes_on() {
+    let (dir, server) = (TempDir::new().unwrap(), Server::start().await);
+    let mut random = seed();
+    server.change(|source| {
+        for n in 0..20_000 {
+            let row = json!({"id": format!("t{n:05}"), "title": "x", "done": n, "list_id": null});
+            source.put("a", "todos", &format!("t{n:05}"), &row);
+        }
+        source.publish("a");
+    });
+    let all = visible(server.rows());
+    for run in 0..3 {
+        let path = dir.path().join(format!("{run}.db"));
+        drop(open(&path));
+        let (mut patience, mut kills) = (0, 0);
+        loop {
+            let mut child = spawn(&["sync", path.to_str().unwrap(), &server.url]);
+            let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+            assert!(output.any(|line| line.unwrap() == "connected"));
+            patience += 100;
+            tokio::time::sleep(Duration::from_millis(random.random_range(0..patience))).await;
+            kill(child);
+            kills += 1;
+            let shown = check_file(&path);
+            if shown == all {
+                break;
+            }
+            assert!(shown.is_empty(), "mixed state after kill {kills} of run {run}");
+        }
+        let client = open(&path);
+        connect(&client, &server);
+        until(&client, |status| status.published == 1).await;
+        assert_eq!(rows(&client), all);
+        assert_eq!(client.status().borrow().checksum_mismatches, 0);
+    }
+}

@@ -20,6 +20,8 @@ use tidewater_protocol::{
 };
 use tokio::sync::watch;
 
+use crate::snapshots::{self, Published, SnapshotFault};
+
 /// Operations in one data line.
 const LINE_OPERATIONS: usize = 10;
 
@@ -34,6 +36,8 @@ pub(crate) struct Source {
     /// Write checkpoints are noted here until the source has "replicated" past them.
     pub(crate) withhold_write_checkpoints: bool,
     shown_write_checkpoint: Option<i64>,
+    /// By bucket.
+    snapshots: BTreeMap<String, Published>,
 }
 
 pub(crate) fn op(id: i64) -> OpId {
@@ -56,6 +60,22 @@ impl Source {
     pub(crate) fn remove(&mut self, bucket: &str, table: &str, id: &str) {
         let row = RowKey::new(table, id, "k").into_owned();
         self.push(bucket, OpBody::Remove { row });
+    }
+
+    /// Publishes a snapshot of what the bucket holds now.
+    pub(crate) fn publish(&mut self, bucket: &str) {
+        self.snapshots.insert(bucket.to_owned(), Published::of(bucket, &self.logs[bucket]));
+    }
+
+    /// The bytes of a bucket's published file, to be spoilt.
+    pub(crate) fn published(&mut self, bucket: &str) -> &mut Vec<u8> {
+        &mut self.snapshots.get_mut(bucket).unwrap().content
+    }
+
+    /// The file of a published snapshot by its id.
+    pub(crate) fn content(&self, id: &str) -> Option<Vec<u8>> {
+        let published = self.snapshots.values().find(|published| published.line.id == id)?;
+        Some(published.content.clone())
     }
 
     pub(crate) fn lose(&mut self, bucket: &str) {
@@ -127,6 +147,8 @@ pub(crate) struct Faults {
     pub(crate) end_when_complete: bool,
     /// How the backend answers the next uploads; `None` is a lost reply after the effect.
     pub(crate) uploads: VecDeque<Option<(u16, &'static str)>>,
+    /// What becomes of the next requests for parts of snapshots.
+    pub(crate) snapshots: VecDeque<SnapshotFault>,
     /// Statuses with which the next requests for write checkpoints are refused.
     pub(crate) refuse_write_checkpoints: VecDeque<u16>,
 }
@@ -142,6 +164,9 @@ pub(crate) struct Seen {
     pub(crate) applied: Vec<(String, i64)>,
     pub(crate) lines: usize,
     pub(crate) write_checkpoints: usize,
+    /// Beginnings of the ranges asked for, all and those that were sent to their end.
+    pub(crate) ranges: Vec<u64>,
+    pub(crate) ranges_sent: Vec<u64>,
 }
 
 pub(crate) struct Server {
@@ -149,10 +174,10 @@ pub(crate) struct Server {
     shared: Arc<Shared>,
 }
 
-struct Shared {
-    source: Mutex<Source>,
-    faults: Mutex<Faults>,
-    seen: Mutex<Seen>,
+pub(crate) struct Shared {
+    pub(crate) source: Mutex<Source>,
+    pub(crate) faults: Mutex<Faults>,
+    pub(crate) seen: Mutex<Seen>,
     changed: watch::Sender<u64>,
 }
 
@@ -168,6 +193,7 @@ impl Server {
             .route("/sync/stream", post(stream))
             .route("/write-checkpoint2.json", get(write_checkpoint))
             .route("/upload", post(upload))
+            .route("/snapshot/{id}", get(snapshots::serve))
             .route("/fine", get(async || "a page"))
             .with_state(Arc::clone(&shared));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -232,6 +258,7 @@ async fn stream(
     let mut connection = Connection {
         positions: request.buckets.into_iter().map(|b| (b.name, b.after.get())).collect(),
         known: None,
+        takes_snapshots: request.tidewater.is_some_and(|known| known.snapshots > 0),
         lines_left,
         sender,
         shared,
@@ -248,6 +275,7 @@ struct Connection {
     sender: mpsc::Sender<Result<Bytes, std::io::Error>>,
     positions: HashMap<String, i64>,
     known: Option<(BTreeMap<String, BucketDescription>, Option<i64>)>,
+    takes_snapshots: bool,
     lines_left: Option<usize>,
 }
 
@@ -335,7 +363,14 @@ impl Connection {
             }
         }
         for (bucket, log) in &source.logs {
-            let after = self.positions.get(bucket).copied().unwrap_or_default();
+            let mut after = self.positions.get(bucket).copied().unwrap_or_default();
+            if let Some(published) = source.snapshots.get(bucket)
+                && self.takes_snapshots
+                && after < published.line.to.get()
+            {
+                write(&SyncLine::Snapshot(published.line.clone()));
+                after = published.line.to.get();
+            }
             let news: Vec<_> =
                 log.iter().filter(|operation| operation.op_id.get() > after).cloned().collect();
             for chunk in news.chunks(LINE_OPERATIONS) {

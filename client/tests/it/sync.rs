@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tidewater_client::{ChangeOrigin, ClientError, Connection, FixedToken, ProblemKind};
+use tidewater_client::{ChangeOrigin, ClientError, Connection, FixedToken, Method, ProblemKind};
 
 use crate::app::{connect, open, rows, until, until_equal};
 use crate::server::Server;
@@ -140,7 +140,7 @@ async fn sync_once_reports_and_gives_up_when_it_is_hopeless() {
     let token = std::sync::Arc::new(FixedToken("t".into()));
     let report = client.sync_once(&server.url, token.clone(), None, None).await.unwrap();
     assert_eq!((report.rows, report.operations, report.checkpoint.get()), (1, 1, 1));
-    assert_eq!(report.buckets, ["a"]);
+    assert_eq!(report.buckets, [("a".to_owned(), Method::Lines)].into());
     assert!(report.bytes > 100 && report.total >= report.connect + report.apply);
     assert_eq!(rows(&client)["todos"]["t1"]["title"], "a");
     server.faults().refuse_streams.extend([401, 401]);

@@ -1,0 +1,139 @@
+//! Snapshots within the download machine.
+
+use tidewater_protocol::{SnapshotFile, SnapshotFrame, SnapshotLine};
+
+use super::*;
+use crate::fetch::FetchFailed;
+
+fn snapshot(bucket: &str, to: i64) -> SyncLine<'static> {
+    let frame = |bytes| SnapshotFrame { bytes, raw_bytes: 4_096, sha256: String::new() };
+    let frames = vec![frame(300), frame(100)];
+    SyncLine::Snapshot(SnapshotLine {
+        bucket: bucket.into(),
+        id: "k7".into(),
+        to: op(to),
+        checksum: Checksum(5),
+        rows: 8,
+        count: 8,
+        files: vec![SnapshotFile { url: "/s".into(), raw_bytes: 8_192, frames }],
+    })
+}
+
+/// A core that fetches a snapshot of 8 of a bucket's 10 operations.
+fn fetching() -> Script {
+    let mut script = Script::connected();
+    let bucket = BucketDescription { count: 10, ..described("a", Checksum(5) + later_sum()) };
+    script.line(checkpoint(9, vec![bucket]), &[]);
+    script.line(snapshot("a", 4), &["fetch 1 a k7"]);
+    assert!(script.0.is_fetching());
+    script
+}
+
+fn later() -> [Operation<'static>; 2] {
+    [put(5, "r"), put(6, "s")]
+}
+
+fn later_sum() -> Checksum {
+    sum(&later())
+}
+
+fn frame(connection: u64, bytes: u64, is_new: bool) -> Event<'static> {
+    Event::FrameFetched { connection, bytes, is_new }
+}
+
+fn fetched(outcome: Result<(), FetchFailed>) -> Event<'static> {
+    Event::SnapshotFetched { connection: 1, outcome }
+}
+
+#[test]
+fn a_snapshot_takes_the_place_of_lines_and_later_ones_follow() {
+    let mut script = fetching();
+    let progress = |script: &Script| script.0.status().progress.unwrap().downloaded;
+    script.event(frame(1, 100, false), &[]);
+    assert_eq!(progress(&script), 2);
+    script.event(frame(7, 300, true), &[]);
+    assert_eq!(progress(&script), 2, "of another stream");
+    script.event(frame(1, 300, true), &[]);
+    assert_eq!(progress(&script), 8);
+    script.event(fetched(Ok(())), &["snapshot a@4"]);
+    assert_eq!(progress(&script), 8);
+    assert!(!script.0.is_fetching());
+    script.line(data("a", &later()), &["stage 2 a@6"]);
+    script.line(complete(9), &["apply 9 [a]"]);
+}
+
+#[test]
+fn snapshots_out_of_place_or_of_no_sense_close_the_stream() {
+    let mut script = Script::connected();
+    script.line(snapshot("a", 4), &["close", "Reconnect 1s"]);
+    assert_eq!(script.problem(), Some(ProblemKind::Protocol));
+    let mut script = Script::connected();
+    script.line(checkpoint(9, vec![described("a", Checksum(5))]), &[]);
+    let SyncLine::Snapshot(mut line) = snapshot("a", 4) else { panic!("it is one") };
+    line.files[0].raw_bytes = 1 << 60;
+    script.line(SyncLine::Snapshot(line), &["close", "Reconnect 1s"]);
+    assert!(!script.0.is_fetching());
+}
+
+#[test]
+fn a_failed_fetch_is_taken_up_by_the_next_stream() {
+    let network = || FetchFailed::Request(failed(500));
+    let mut script = fetching();
+    script.event(fetched(Err(network())), &["close", "Reconnect 1s"]);
+    assert_eq!(script.problem(), Some(ProblemKind::Network));
+    script.event(Event::Timer(Timer::Reconnect), &["load"]);
+    script.event(Event::Loaded(BTreeMap::new()), &["open 2 t1 []"]);
+    script.event(Event::Opened { connection: 2 }, &[]);
+    script.line(checkpoint(9, vec![described("a", Checksum(5))]), &[]);
+    script.line(snapshot("a", 4), &["fetch 2 a k7"]);
+    // What is told of the former fetch does not count.
+    script.event(fetched(Ok(())), &[]);
+    let second = |outcome| Event::SnapshotFetched { connection: 2, outcome };
+    script.event(second(Err(network())), &["close", "Reconnect 2s"]);
+    script.event(Event::NetworkUp, &["load", "upload"]);
+}
+
+#[test]
+fn an_address_that_expires_on_the_way_is_renewed_at_once_but_never_in_a_loop() {
+    let expired = || FetchFailed::Request(failed(403));
+    let mut script = fetching();
+    script.event(frame(1, 100, true), &[]);
+    script.event(fetched(Err(expired())), &["close", "load"]);
+    let mut script = fetching();
+    script.event(frame(1, 100, false), &[]);
+    script.event(fetched(Err(expired())), &["close", "Reconnect 1s"]);
+    assert_eq!(script.problem(), Some(ProblemKind::Network));
+}
+
+#[test]
+fn what_is_wrong_with_a_snapshot_is_told() {
+    for (failure, kind) in [
+        (FetchFailed::Damaged("short".into()), ProblemKind::Checksum),
+        (FetchFailed::Newer("format 2".into()), ProblemKind::Protocol),
+        (FetchFailed::Storage("full".into()), ProblemKind::Storage),
+    ] {
+        let mut script = fetching();
+        script.event(fetched(Err(failure)), &["close", "Reconnect 1s"]);
+        assert_eq!(script.problem(), Some(kind));
+    }
+    let mut script = fetching();
+    script.event(fetched(Ok(())), &["snapshot a@4"]);
+    script.line(data("a", &later()), &["stage 2 a@6"]);
+    script.line(complete(9), &["apply 9 [a]"]);
+    let damaged = Apply::Damaged { bucket: "a".into(), message: "spoilt".into() };
+    script.event(Event::Applied(damaged), &["reset a", "close", "Reconnect 1s"]);
+    assert_eq!(script.problem(), Some(ProblemKind::Checksum));
+}
+
+#[test]
+fn a_token_that_comes_during_a_fetch_waits_for_its_end() {
+    let mut script = Script::connected();
+    script.line(checkpoint(9, vec![described("a", Checksum(5))]), &[]);
+    script.line(SyncLine::TokenExpiresIn(20), &["token"]);
+    script.line(snapshot("a", 4), &["fetch 1 a k7"]);
+    script.event(Event::Token(Ok("t2".into())), &[]);
+    script.event(fetched(Ok(())), &["snapshot a@4", "close", "load"]);
+    let at = LocalBucket { position: op(4), ..LocalBucket::default() };
+    let local = BTreeMap::from([("a".into(), at)]);
+    script.event(Event::Loaded(local), &["open 2 t2 [a@4]"]);
+}
