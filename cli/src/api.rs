@@ -22,51 +22,75 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// Whose tokens are taken.
 #[derive(Args, Debug)]
 pub(crate) struct AuthArgs {
-    /// JWK Set file with the keys that tokens are signed with; may be repeated
-    #[arg(long, env = "TIDEWATER_JWKS", value_name = "FILE", value_delimiter = ',',
+    /// JWK Set with the keys that tokens are signed with: a file, or the https URL at which your
+    /// identity provider publishes it; may be repeated
+    #[arg(long, env = "TIDEWATER_JWKS", value_name = "FILE|URL", value_delimiter = ',',
           value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub(crate) jwks: Vec<String>,
     /// A value that a token's `aud` must contain; may be repeated, any of them will do
     #[arg(long, env = "TIDEWATER_AUDIENCE", value_name = "AUD", value_delimiter = ',',
           value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub(crate) audience: Vec<String>,
+    /// What a token's `iss` must be; without it `iss` is not looked at
+    #[arg(long, env = "TIDEWATER_ISSUER", value_name = "ISS",
+          value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub(crate) issuer: Option<String>,
 }
 
 impl AuthArgs {
-    /// Refuses keys without an audience.
+    /// Refuses keys without an audience, and an issuer without its keys.
     pub(crate) fn check_usage(&self) -> Result<(), Failure> {
-        if self.jwks.is_empty() || !self.audience.is_empty() {
-            return Ok(());
+        if !self.jwks.is_empty() && self.audience.is_empty() {
+            return Err(Failure::Wrong(anyhow!(
+                "--jwks needs --audience: name the value that your tokens carry in `aud`, so that \
+                 tokens made for other services are refused"
+            )));
         }
-        Err(Failure::Wrong(anyhow!(
-            "--jwks needs --audience: name the value that your tokens carry in `aud`, so that \
-             tokens made for other services are refused"
-        )))
+        if self.jwks.is_empty() && self.issuer.is_some() {
+            return Err(Failure::Wrong(anyhow!(
+                "--issuer needs --jwks: name the keys with which this issuer signs (the \
+                 development key signs for no issuer)"
+            )));
+        }
+        Ok(())
     }
 
-    /// Checks tokens with the keys of the files.
-    pub(crate) fn authenticator(&self) -> Result<Authenticator, Failure> {
+    /// Checks tokens with the keys of the files and URLs. Those of URLs are fetched, but a server
+    /// that does not answer is no obstacle: it may answer when the first request comes.
+    pub(crate) async fn authenticator(&self) -> Result<Authenticator, Failure> {
         self.check_usage()?;
         if self.jwks.is_empty() {
             return Err(Failure::Wrong(anyhow!(
-                "--jwks is missing: name a JWK Set file with the keys that tokens are signed with \
+                "--jwks is missing: name a JWK Set, a file or a URL, with the keys that tokens are signed with \
                  (`tidewater dev` makes a development key, `tidewater serve` does not)"
             )));
         }
+        let (urls, files): (Vec<_>, Vec<_>) = self.jwks.iter().partition(|one| is_url(one));
         let mut sets = Vec::new();
-        for file in &self.jwks {
-            sets.push(read_set(file).map_err(Failure::Wrong)?);
+        for file in files {
+            let set = std::fs::read_to_string(file)
+                .with_context(|| format!("cannot read the JWK Set '{file}' of --jwks"));
+            sets.push(set.map_err(Failure::Wrong)?);
         }
-        Authenticator::new(&sets, self.audience.clone())
+        let auth = Authenticator::with_urls(&sets, &urls, self.audience.clone())
             .context("the keys of --jwks cannot be used")
-            .map_err(Failure::Wrong)
+            .map_err(Failure::Wrong)?;
+        let auth = match &self.issuer {
+            Some(issuer) => auth.with_issuer(issuer),
+            None => auth,
+        };
+        auth.prefetch().await;
+        Ok(auth)
     }
 
     /// Checks tokens with the keys of the files or, where none is given, with the development key
     /// of the data directory, which is made if need be.
-    pub(crate) fn authenticator_or_dev(&self, data_dir: &Path) -> Result<Authenticator, Failure> {
+    pub(crate) async fn authenticator_or_dev(
+        &self,
+        data_dir: &Path,
+    ) -> Result<Authenticator, Failure> {
         if !self.jwks.is_empty() {
-            return self.authenticator();
+            return self.authenticator().await;
         }
         let is_new = dev_key::ensure(data_dir)?;
         let file = dev_key::path(data_dir);
@@ -88,13 +112,9 @@ impl AuthArgs {
     }
 }
 
-fn read_set(file: &str) -> anyhow::Result<String> {
-    if file.starts_with("http://") || file.starts_with("https://") {
-        return Err(anyhow!(
-            "--jwks takes files, not yet URLs: save the set of '{file}' to a file"
-        ));
-    }
-    std::fs::read_to_string(file).with_context(|| format!("cannot read the JWK Set '{file}'"))
+/// Anything with a scheme: one that cannot be used is then named as the URL it is.
+fn is_url(jwks: &str) -> bool {
+    jwks.contains("://")
 }
 
 /// What to type to get a token.

@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::compact::CompactArgs;
 use crate::demo::DemoArgs;
 use crate::dev::DevArgs;
 use crate::ingest::IngestArgs;
@@ -38,6 +39,7 @@ pub(crate) enum Command {
     Validate(ValidateArgs),
     Token(TokenArgs),
     Ingest(IngestArgs),
+    Compact(CompactArgs),
     Serve(ServeArgs),
     Sync(SyncArgs),
 }

@@ -20,6 +20,7 @@ use tidewater_functions::Authenticator;
 use tokio::time::Instant;
 use tokio_postgres::Client;
 
+use crate::builder::ThresholdArgs;
 use crate::dev_key::{self, DEV_AUDIENCE, SigningKey};
 use crate::failure::Failure;
 use crate::signals;
@@ -116,6 +117,11 @@ async fn show(args: &DemoArgs) -> anyhow::Result<Running> {
     let copy = stage.done(|time| per_second(rows, time));
     report.add("copy into the store", seconds(copy));
 
+    let stage = Stage::begin("build snapshots of it");
+    let built = pipeline.build_snapshots().await?;
+    let building = stage.done(|time| per_second(built.rows, time));
+    report.add("snapshots", seconds(building));
+
     let jwks = dev_key::path(dir.path());
     let backend = Backend::start(&postgres.url(), &jwks, DEV_AUDIENCE, &source::WRITABLE).await?;
     let mut devices = Vec::new();
@@ -165,6 +171,7 @@ async fn start_pipeline(postgres: &Postgres, keys: &Keys, dir: &Path) -> anyhow:
         sync_config: "sync-config.yaml".into(),
         publication: "powersync".to_owned(),
         slot: None,
+        threshold: ThresholdArgs { snapshot_threshold: 1_000 },
         fault: None,
     };
     Pipeline::start(source, file, keys.authenticator()?, dir).await

@@ -1,15 +1,21 @@
 //! `tidewater dev`: everything in one process, for a database of your own.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use anyhow::Context;
 use clap::Args;
 
 use crate::api::{Api, AuthArgs};
+use crate::builder::{self, RetentionArgs};
 use crate::data_dir::{self, DataDir};
 use crate::failure::Failure;
 use crate::signals;
 use crate::store;
 use crate::worker::{ConfigFile, SourceArgs};
+
+/// Between two looks of the builder at its work list.
+const BUILDER_PAUSE: Duration = Duration::from_secs(1);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -24,13 +30,17 @@ Examples:
   With tokens of your own backend instead of the development key:
     tidewater dev ... --jwks jwks.json --audience my-app
 
+  With the keys that an identity provider publishes, Supabase for example:
+    tidewater dev ... --audience authenticated \\
+      --jwks https://REF.supabase.co/auth/v1/.well-known/jwks.json
+
   The URL holds a password; out of sight it is safer:
     export TIDEWATER_DATABASE_URL=postgres://...
 
 It prints \"listening on http://...\" at once; GET /probes/readiness answers 200 when the first copy
 is done. Ctrl-C ends it in order; the next start goes on where this one ended.";
 
-/// Run the ingest worker and the sync API in one process, on a store in a directory
+/// Run the ingest worker, the snapshot builder and the sync API in one process, on a store in a directory
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct DevArgs {
@@ -49,6 +59,8 @@ pub(crate) struct DevArgs {
     data_dir: PathBuf,
     #[command(flatten)]
     auth: AuthArgs,
+    #[command(flatten)]
+    retention: RetentionArgs,
 }
 
 /// Runs until a signal, or until a part of it fails.
@@ -57,17 +69,25 @@ pub(crate) async fn run(args: &DevArgs) -> Result<(), Failure> {
     let file = ConfigFile::read(&args.source.sync_config)?;
     args.auth.check_usage()?;
     let _ours = DataDir::open(&args.data_dir)?;
-    let auth = args.auth.authenticator_or_dev(&args.data_dir)?;
+    let auth = args.auth.authenticator_or_dev(&args.data_dir).await?;
     let storage = store::open(&args.data_dir)?;
     let api = Api::bind(&args.listen).await?;
     api.announce()?;
 
     let serving = tokio::spawn(api.serve(storage.clone(), auth, shutdown.clone()));
-    let worker = args.source.run_worker(&file, storage, &args.data_dir, &shutdown).await;
+    let options = args.retention.options(&args.source.threshold);
+    let (building, stop) = (storage.clone(), shutdown.clone());
+    let building = tokio::spawn(async move {
+        builder::run(&building, &options, BUILDER_PAUSE, &stop).await;
+    });
+    let worker =
+        args.source.run_worker(&file, storage, &args.data_dir.to_string_lossy(), &shutdown).await;
     // Without the worker the API would serve what grows old; it ends too, and in order.
     shutdown.cancel();
     let served = serving.await.unwrap_or_else(|panic| Err(anyhow::anyhow!(panic)));
+    let built = building.await;
     worker?;
     served?;
+    built.context("the snapshot builder broke off")?;
     Ok(())
 }

@@ -2,10 +2,13 @@
 
 mod api;
 mod args;
+mod builder;
+mod compact;
 mod data_dir;
 mod demo;
 mod dev;
 mod dev_key;
+mod duration;
 mod failure;
 mod ingest;
 mod logging;
@@ -42,6 +45,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Validate(args) => block_on(validate::run(&args)),
         Command::Token(args) => token::run(&args),
         Command::Ingest(args) => block_on(ingest::run(&args)),
+        Command::Compact(args) => block_on(compact::run(&args)),
         Command::Serve(args) => block_on(serve::run(&args)),
         Command::Sync(args) => block_on(sync::run(&args)),
         Command::Demo(args) => block_on(demo::run(&args)),

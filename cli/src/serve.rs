@@ -5,7 +5,7 @@ use clap::Args;
 use crate::api::{Api, AuthArgs};
 use crate::failure::Failure;
 use crate::signals;
-use crate::store::{self, StoreArg};
+use crate::store::{StoreArgs, with_store};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -13,15 +13,18 @@ Examples:
     tidewater serve --store embedded:/var/lib/tidewater --listen 0.0.0.0:8080 \\
       --jwks jwks.json --audience my-app
 
+  With the keys that an identity provider publishes, Supabase for example:
+    tidewater serve --store embedded:/var/lib/tidewater --audience authenticated \\
+      --jwks https://REF.supabase.co/auth/v1/.well-known/jwks.json
+
 It needs no access to PostgreSQL. GET /probes/readiness answers 200 once there is something to serve.";
 
 /// Run the sync API on a store that `tidewater ingest` fills
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ServeArgs {
-    /// Where synced data is kept: embedded:DIR
-    #[arg(long, env = "TIDEWATER_STORE", value_name = "STORE", default_value = store::DEFAULT)]
-    store: StoreArg,
+    #[command(flatten)]
+    store: StoreArgs,
     /// Address of the sync API; port 0 takes a free one
     #[arg(
         long,
@@ -37,10 +40,10 @@ pub(crate) struct ServeArgs {
 /// Serves until a signal.
 pub(crate) async fn run(args: &ServeArgs) -> Result<(), Failure> {
     let shutdown = signals::shutdown_on_signal()?;
-    let auth = args.auth.authenticator()?;
-    let StoreArg::Embedded(dir) = &args.store;
-    let storage = store::open(dir)?;
+    let auth = args.auth.authenticator().await?;
     let api = Api::bind(&args.listen).await?;
-    api.announce()?;
-    Ok(api.serve(storage, auth, shutdown).await?)
+    with_store!(&args.store, storage => {
+        api.announce()?;
+        Ok(api.serve(storage, auth, shutdown).await?)
+    })
 }

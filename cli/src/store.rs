@@ -3,18 +3,79 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
+use clap::Args;
 use tidewater_storage::Embedded;
+use tidewater_storage_aws::{Aws, AwsConfig};
+
+use crate::failure::Failure;
 
 /// The store where none is named.
-pub(crate) const DEFAULT: &str = "embedded:.tidewater";
+const DEFAULT: &str = "embedded:.tidewater";
+
+/// Which store.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct StoreArgs {
+    /// Where synced data is kept: embedded:DIR, or aws (DynamoDB and S3; account, region and
+    /// credentials come from the usual AWS environment)
+    #[arg(long, env = "TIDEWATER_STORE", value_name = "STORE", default_value = DEFAULT)]
+    pub(crate) store: StoreArg,
+    /// What the names of the DynamoDB tables begin with, for --store aws
+    #[arg(long, env = "TIDEWATER_TABLE_PREFIX", value_name = "PREFIX",
+          default_value = AwsConfig::PREFIX)]
+    table_prefix: String,
+    /// The S3 bucket, for --store aws
+    #[arg(long, env = "TIDEWATER_BUCKET", value_name = "NAME")]
+    bucket: Option<String>,
+}
 
 /// A store, as it is named on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum StoreArg {
     /// SQLite and files in a directory.
     Embedded(PathBuf),
+    /// DynamoDB and S3.
+    Aws,
 }
+
+impl StoreArgs {
+    /// Connects to the store on AWS.
+    pub(crate) async fn aws(&self) -> Result<Aws, Failure> {
+        let bucket = self.bucket.clone().ok_or_else(|| {
+            Failure::Wrong(anyhow!(
+                "--store aws needs --bucket: the S3 bucket of the deployment (an output of its \
+                 stack)"
+            ))
+        })?;
+        let config = AwsConfig { prefix: self.table_prefix.clone(), bucket_name: bucket };
+        Ok(Aws::connect(&config).await.context("cannot use the store on AWS")?)
+    }
+
+    /// What tells this deployment apart on this machine.
+    pub(crate) fn place(&self) -> String {
+        match &self.store {
+            StoreArg::Embedded(dir) => dir.display().to_string(),
+            StoreArg::Aws => format!("aws {}", self.table_prefix),
+        }
+    }
+}
+
+/// Runs an expression with the store that was named, whatever its type.
+macro_rules! with_store {
+    ($args:expr, $storage:ident => $body:expr) => {
+        match &$args.store {
+            $crate::store::StoreArg::Embedded(dir) => {
+                let $storage = $crate::store::open(dir)?;
+                $body
+            }
+            $crate::store::StoreArg::Aws => {
+                let $storage = $args.aws().await?;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use with_store;
 
 impl FromStr for StoreArg {
     type Err = String;
@@ -22,10 +83,8 @@ impl FromStr for StoreArg {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
             Some(("embedded", dir)) if !dir.is_empty() => Ok(Self::Embedded(dir.into())),
-            _ if text == "aws" => {
-                Err("the store 'aws' is not in this version yet; use embedded:DIR".to_owned())
-            }
-            _ => Err("expected embedded:DIR, for example embedded:.tidewater".to_owned()),
+            None if text == "aws" => Ok(Self::Aws),
+            _ => Err("expected embedded:DIR (embedded:.tidewater), or aws".to_owned()),
         }
     }
 }
@@ -43,8 +102,8 @@ mod tests {
     fn a_store_is_named_with_its_place() {
         let check = |text: &str| text.parse::<StoreArg>();
         assert_eq!(check("embedded:a/b"), Ok(StoreArg::Embedded("a/b".into())));
-        assert!(check("aws").unwrap_err().contains("not in this version yet"));
-        for bad in ["embedded", "embedded:", "sqlite:x", ""] {
+        assert_eq!(check("aws"), Ok(StoreArg::Aws));
+        for bad in ["embedded", "embedded:", "sqlite:x", "aws:x", ""] {
             assert!(check(bad).unwrap_err().starts_with("expected embedded:DIR"), "{bad}");
         }
     }

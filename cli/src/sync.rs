@@ -9,8 +9,8 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use tidewater_client::{
-    Client, ClientError, Connector, Credentials, FixedToken, HttpConnector, Options, Schema,
-    Status, SyncReport,
+    Client, ClientError, Connector, Credentials, FixedToken, HttpConnector, Options, ProblemKind,
+    Schema, Status, SyncReport,
 };
 use tokio::sync::watch;
 
@@ -47,7 +47,7 @@ pub(crate) struct SyncArgs {
     /// End after the first checkpoint that was complete at the start
     #[arg(long, env = "TIDEWATER_ONCE")]
     once: bool,
-    /// Take rows as data lines only; this version always does
+    /// Take rows as data lines only, not as snapshots
     #[arg(long, env = "TIDEWATER_NO_SNAPSHOTS")]
     no_snapshots: bool,
     /// Print the result as one JSON object (with --once)
@@ -72,19 +72,31 @@ pub(crate) async fn run(args: &SyncArgs) -> Result<(), Failure> {
         .map_err(Failure::wrong)?
         .map(|connector| Arc::new(connector) as Arc<dyn Connector>);
     let schema = read_schema(&args.schema).map_err(Failure::wrong)?;
-    let client = Client::open(&args.database, &schema, Options::default()).map_err(failure)?;
+    let options = Options { snapshots: !args.no_snapshots, ..Options::default() };
+    let client = Client::open(&args.database, &schema, options).map_err(failure)?;
     let shown = tokio::spawn(show(client.status()));
     let done = if args.once {
         let shutdown = signals::shutdown_on_signal()?;
         let synced = client.sync_once(&args.endpoint, credentials, connector, None);
         tokio::select! {
-            report = synced => report.map_err(failure).and_then(|report| print(&report, args.json)),
+            report = synced => report
+                .map_err(|error| advised(error, &client.status().borrow()))
+                .and_then(|report| print(&report, args.json)),
             () = shutdown.cancelled() => Err(Failure::from(anyhow!("stopped by a signal"))),
         }
     } else {
         follow(&client, &args.endpoint, credentials, connector).await
     };
     shown.abort();
+    let rejected = client.status().borrow().rejected;
+    if rejected > 0 {
+        tracing::warn!(
+            rejected,
+            "the backend has rejected local transactions, and their rows went back to the server's \
+             state; what was written, and why it was rejected: \
+             SELECT reason, operations FROM _tw_rejected"
+        );
+    }
     done
 }
 
@@ -112,9 +124,50 @@ fn failure(error: ClientError) -> Failure {
         | ClientError::Connected
         | ClientError::Deadline
         | ClientError::Sync(_)
-        | ClientError::Sqlite(_)
         | ClientError::File { .. }
         | ClientError::Http(_) => Failure::from(anyhow::Error::from(error)),
+        ClientError::Sqlite(_) => {
+            let what = format!("cannot sync. {}", advice(ProblemKind::Storage));
+            Failure::from(anyhow::Error::from(error).context(what))
+        }
+    }
+}
+
+/// An error with what to do about it.
+fn advised(error: ClientError, status: &Status) -> Failure {
+    let problem = status.download_problem.as_ref().or(status.upload_problem.as_ref());
+    match (&error, problem) {
+        (ClientError::Sync(_), Some(problem)) => {
+            Failure::from(anyhow!("{error}. {}", advice(problem.kind)))
+        }
+        (ClientError::Sync(_), None) if status.queue_length > 0 => {
+            Failure::from(anyhow!("{error}. Name where they go with --upload-url"))
+        }
+        _ => failure(error),
+    }
+}
+
+/// What the user of the command can do. Whatever it is, the file holds all that it held.
+fn advice(kind: ProblemKind) -> &'static str {
+    match kind {
+        ProblemKind::Network => {
+            "Check --endpoint, and that the sync API runs there; what was received is kept, and the \
+             next run goes on from there"
+        }
+        ProblemKind::Credentials => {
+            "Get a new token from the app's backend, or for development from `tidewater token`, and \
+             check that its key and its `aud` are those of the API's --jwks and --audience"
+        }
+        ProblemKind::Checksum => "What differed is downloaded again by the next run",
+        ProblemKind::Protocol => "Check that --endpoint is a sync API, of a version that fits",
+        ProblemKind::Schema => "Mend --schema, so that its tables can hold the server's rows",
+        ProblemKind::Storage => {
+            "Nothing is lost: make room for the database file, or let it be written, and run again"
+        }
+        ProblemKind::Upload => {
+            "Nothing is lost: local writes wait in the file, in order, and the next run sends them. \
+             Check --upload-url, and what the backend logs"
+        }
     }
 }
 
@@ -173,7 +226,7 @@ async fn show(mut status: watch::Receiver<Status>) {
         let problem = now.download_problem.or(now.upload_problem);
         if problem != told {
             if let Some(problem) = &problem {
-                tracing::warn!("{}", problem.message);
+                tracing::warn!("{}. {}", problem.message, advice(problem.kind));
             }
             told = problem;
         }
@@ -190,8 +243,9 @@ fn new_bar() -> ProgressBar {
 
 fn print(report: &SyncReport, as_json: bool) -> Result<(), Failure> {
     let text = if as_json {
+        let buckets = report.buckets.iter();
         let buckets: serde_json::Map<_, _> =
-            report.buckets.iter().map(|bucket| (bucket.clone(), json!("lines"))).collect();
+            buckets.map(|(bucket, method)| (bucket.clone(), json!(method.to_string()))).collect();
         let object = json!({
             "checkpoint": report.checkpoint.to_string(),
             "rows": report.rows,

@@ -10,6 +10,7 @@ use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Map, Value, json};
 
 use crate::dev_key::{self, DEV_AUDIENCE, SigningKey};
+use crate::duration;
 use crate::failure::Failure;
 
 /// The sync API refuses tokens that live longer.
@@ -131,16 +132,7 @@ fn parse_claims(text: &str) -> Result<Map<String, Value>, String> {
 }
 
 fn parse_lifetime(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let count: u64 = digits.parse().map_err(|_| "expected a time such as 90s, 15m or 1h")?;
-    let unit = match &text[digits.len()..] {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        _ => return Err("expected a time such as 90s, 15m or 1h".to_owned()),
-    };
-    let lifetime = Duration::from_secs(count.saturating_mul(unit));
+    let lifetime = duration::parse(text)?;
     if lifetime.is_zero() || lifetime > LIFETIME_MAX {
         return Err("a token lives at least a second and at most a day (24h)".to_owned());
     }

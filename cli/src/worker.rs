@@ -10,6 +10,7 @@ use tidewater_storage::{FaultPlan, Faulty, Storage};
 use tidewater_sync_config::{Diagnostic, SyncConfig};
 use tokio_util::sync::CancellationToken;
 
+use crate::builder::ThresholdArgs;
 use crate::failure::Failure;
 use crate::progress::Reporter;
 
@@ -29,6 +30,8 @@ pub(crate) struct SourceArgs {
     /// The replication slot, which Tidewater makes [default: one for this data directory]
     #[arg(long, env = "TIDEWATER_SLOT", value_name = "NAME")]
     pub(crate) slot: Option<String>,
+    #[command(flatten)]
+    pub(crate) threshold: ThresholdArgs,
     /// Calls of the store by the worker that go wrong, for tests: see `FaultPlan`
     #[arg(long, env = "TIDEWATER_FAULT", value_name = "PLAN", hide = true)]
     pub(crate) fault: Option<FaultPlan>,
@@ -82,16 +85,17 @@ impl SourceArgs {
         &self,
         file: &ConfigFile,
         storage: S,
-        data_dir: &Path,
+        place: &str,
         shutdown: &CancellationToken,
     ) -> Result<(), Failure> {
-        let slot = self.slot(&storage, data_dir).await?;
+        let slot = self.slot(&storage, place).await?;
         tracing::info!(slot, publication = self.publication, "starting the ingest worker");
         let config = Config {
             database_url: self.database_url.clone(),
             sync_config: file.text.clone(),
             publication: self.publication.clone(),
             slot,
+            snapshot_threshold: self.threshold.snapshot_threshold,
         };
         let reporter = Reporter::new();
         let progress = |report| reporter.report(&report);
@@ -106,17 +110,20 @@ impl SourceArgs {
     }
 
     /// The slot that was asked for, else the one the store was filled from, else one that only
-    /// this directory on this machine has: starting afresh after deleting it finds the slot again.
-    async fn slot<S: Storage>(&self, storage: &S, data_dir: &Path) -> anyhow::Result<String> {
+    /// this deployment has: for a directory that is its path and this machine's name. Starting
+    /// afresh after deleting it finds the slot again.
+    async fn slot<S: Storage>(&self, storage: &S, place: &str) -> anyhow::Result<String> {
         if let Some(slot) = &self.slot {
             return Ok(slot.clone());
         }
         if let Some(control) = storage.control().await.context("cannot read the store")? {
             return Ok(control.source.slot);
         }
+        // A deployment on AWS is the same one from whatever machine it is fed.
+        let Ok(path) = std::fs::canonicalize(place) else {
+            return Ok(slot_name("", Path::new(place)));
+        };
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let path = std::fs::canonicalize(data_dir)
-            .with_context(|| format!("cannot find the data directory '{}'", data_dir.display()))?;
         Ok(slot_name(host.trim(), &path))
     }
 }

@@ -59,7 +59,9 @@ fn keys_that_cannot_be_used_are_refused() {
     };
     serve("none.json", "cannot read the JWK Set 'none.json'");
     serve("broken.json", "--jwks cannot be used");
-    serve("https://example.com/jwks.json", "not yet URLs");
+    serve("http://example.com/jwks.json", "use https");
+    serve("ftp://example.com/jwks.json", "must begin with https://");
+    check(dir.path(), &["serve", "--issuer=a"], 2, "--issuer needs --jwks");
 }
 
 #[test]
@@ -69,7 +71,14 @@ fn what_is_missing_is_named() {
     check(dir.path(), &["dev", "--database-url", NO_DATABASE], 2, "--sync-config");
     let args = ["dev", "--sync-config=none.yaml", "--database-url", NO_DATABASE];
     check(dir.path(), &args, 2, "cannot read the sync config 'none.yaml'");
-    check(dir.path(), &["serve", "--store=aws"], 2, "not in this version yet");
+    let aws = ["serve", "--store=aws", "--jwks", "jwks.json", "--audience", "app"];
+    std::fs::write(
+        dir.path().join("jwks.json"),
+        r#"{"keys":[{"kty":"oct","alg":"HS256","kid":"k1","k":"c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0"}]}"#,
+    )
+    .unwrap();
+    check(dir.path(), &aws, 2, "--store aws needs --bucket");
+    check(dir.path(), &["compact", "--store=aws:x"], 2, "expected embedded:DIR");
     check(dir.path(), &["serve", "--store=tape:x"], 2, "expected embedded:DIR");
 }
 
@@ -119,7 +128,7 @@ fn commands_that_do_not_exist_are_not_offered() {
     for exists in ["demo", "dev", "validate", "token", "ingest", "serve"] {
         assert!(help.contains(&format!("  {exists}")), "{exists}: {help}");
     }
-    for planned in ["compact", "explain", "doctor", "deploy"] {
+    for planned in ["explain", "doctor", "deploy"] {
         assert!(!help.contains(planned), "{planned}: {help}");
         check(dir.path(), &[planned], 2, "unrecognized subcommand");
     }

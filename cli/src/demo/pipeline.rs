@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use tidewater_functions::Authenticator;
+use tidewater_snapshot_builder::{Options, Report};
+use tidewater_storage::Embedded;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -15,10 +17,11 @@ use crate::worker::{ConfigFile, SourceArgs};
 
 const READY_POLL: Duration = Duration::from_millis(20);
 
-/// A worker and a sync API on one store.
+/// A worker and a sync API on one store; snapshots are built when asked for.
 pub(crate) struct Pipeline {
     pub(crate) endpoint: String,
     shutdown: CancellationToken,
+    store: Embedded,
     worker: JoinHandle<Result<(), Failure>>,
     api: JoinHandle<anyhow::Result<()>>,
 }
@@ -36,10 +39,11 @@ impl Pipeline {
         let api = Api::bind("127.0.0.1:0").await?;
         let endpoint = format!("http://{}", api.address());
         let api = tokio::spawn(api.serve(storage.clone(), auth, shutdown.clone()));
-        let (stop, dir) = (shutdown.clone(), dir.to_owned());
+        let (stop, place) = (shutdown.clone(), dir.display().to_string());
+        let store = storage.clone();
         let worker =
-            tokio::spawn(async move { source.run_worker(&file, storage, &dir, &stop).await });
-        Ok(Self { endpoint, shutdown, worker, api })
+            tokio::spawn(async move { source.run_worker(&file, storage, &place, &stop).await });
+        Ok(Self { endpoint, shutdown, store, worker, api })
     }
 
     /// Returns when the first checkpoint is visible.
@@ -56,6 +60,17 @@ impl Pipeline {
                 () = tokio::time::sleep(READY_POLL) => {}
             }
         }
+    }
+
+    /// Builds the snapshots that are due.
+    pub(crate) async fn build_snapshots(&self) -> anyhow::Result<Report> {
+        let (options, now) = (Options::default(), crate::builder::now());
+        let pass = tidewater_snapshot_builder::run_pass(&self.store, &options, now);
+        let report = pass.await.context("the snapshot builder failed")?;
+        if report.failed > 0 {
+            return Err(anyhow!("{} snapshots could not be built", report.failed));
+        }
+        Ok(report)
     }
 
     /// Ends both in order.
