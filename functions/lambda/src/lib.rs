@@ -1,0 +1,10 @@
+//! What the Lambda functions share: their settings, their logs, and their time limit.
+#![warn(missing_docs)]
+
+mod config;
+mod logging;
+mod time_limit;
+
+pub use config::{ApiConfig, BuilderConfig};
+pub use logging::log_json;
+pub use time_limit::{ends_by, time_left};
