@@ -1,8 +1,9 @@
 // Drives one database of the official Node SDK for a test: a command per line of standard input,
-// an answer per line of standard output, in the same order.
+// an answer per line of standard output, in the same order. The argument is the SDK's package.
 
 import { createInterface } from 'node:readline';
-import { column, PowerSyncDatabase, Schema, Table } from '@powersync/node';
+
+const { column, PowerSyncDatabase, Schema, Table } = await import(process.argv[2]);
 
 // The shape of the to-do app that the tests sync.
 const schema = new Schema({
@@ -65,7 +66,8 @@ const commands = {
     await db.init();
   },
   async connect() {
-    await db.connect(connector);
+    // 0.15 would use a WebSocket, which is not part of the protocol that we speak.
+    await db.connect(connector, { connectionMethod: 'http' });
   },
   async disconnect() {
     await db.disconnect();

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use tidewater_snapshot_builder::Options;
 use tidewater_storage::{Embedded, FaultPlan, Faulty, Turnstile};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::Shared;
+use crate::builder;
 use crate::reader::Reader;
 use crate::worker;
 
@@ -22,6 +24,16 @@ impl Actor<()> {
     pub(crate) fn worker(seed: u64, faults: FaultPlan, store: &Embedded, world: &Shared) -> Self {
         let world = world.clone();
         Self::spawn(store, faults, |store, _| worker::run(store, world, seed))
+    }
+
+    pub(crate) fn builder(
+        options: Options,
+        faults: FaultPlan,
+        store: &Embedded,
+        world: &Shared,
+    ) -> Self {
+        let world = world.clone();
+        Self::spawn(store, faults, |store, _| builder::run(store, world, options))
     }
 }
 

@@ -9,6 +9,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
 mod actors;
+mod builder;
 mod reader;
 mod source;
 mod worker;
@@ -17,6 +18,7 @@ use std::sync::{Arc, Mutex};
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use tidewater_snapshot_builder::Options;
 use tidewater_storage::{ControlStore, Embedded, FaultPlan, WriteCheckpointStore};
 use tidewater_tests::Settings;
 
@@ -37,6 +39,13 @@ pub(crate) struct World {
     pub(crate) visible: Vec<(i64, u64)>,
     pub(crate) completed: usize,
     pub(crate) acknowledged: usize,
+    /// The builders' clock.
+    pub(crate) turns: u64,
+    pub(crate) bases: usize,
+    /// Answers that began with a base.
+    pub(crate) from_base: usize,
+    /// What is replaced is deleted under the readers' hands: they may fail, but not be wrong.
+    pub(crate) is_harsh: bool,
 }
 
 pub(crate) type Shared = Arc<Mutex<World>>;
@@ -49,6 +58,7 @@ fn every_completed_checkpoint_is_the_source_at_one_commit() {
         None => (1..=settings.seeds * SEEDS_FACTOR).collect(),
     };
     let (mut completed, mut acknowledged, mut runs) = (0, 0, 0);
+    let (mut bases, mut from_base) = (0, 0);
     for seed in seeds {
         println!("seed {seed}");
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -60,11 +70,15 @@ fn every_completed_checkpoint_is_the_source_at_one_commit() {
         let world = world.lock().unwrap();
         completed += world.completed;
         acknowledged += world.acknowledged;
+        bases += world.bases;
+        from_base += world.from_base;
         runs += 1;
     }
     println!("{runs} runs, {completed} completed checkpoints, {acknowledged} acknowledged writes");
+    println!("{bases} bases, {from_base} answers with rows of one");
     // A simulation in which nothing happens would prove nothing.
     assert!(completed >= 10 * runs, "only {completed} checkpoints in {runs} runs");
+    assert!(bases >= runs && from_base >= runs, "{bases} bases, {from_base} sent, {runs} runs");
     assert!(acknowledged >= runs / 2, "only {acknowledged} acknowledged writes in {runs} runs");
 }
 
@@ -79,6 +93,11 @@ async fn simulate(seed: u64) -> Shared {
     for _ in 0..rng.random_range(0..15) {
         world.lock().unwrap().source.commit_random(&mut rng);
     }
+    let is_harsh = rng.random_range(0..4) == 0;
+    world.lock().unwrap().is_harsh = is_harsh;
+    let options = builder::options(rng.random(), is_harsh);
+    let mut builders: Vec<_> =
+        (0..2).map(|_| new_builder(&mut rng, &options, &store, &world)).collect();
     let mut workers = vec![new_worker(&mut rng, &store, &world)];
     let mut readers: Vec<_> = USERS.iter().map(|user| Reader::new(user, rng.random())).collect();
     let mut reading: Vec<_> =
@@ -94,7 +113,16 @@ async fn simulate(seed: u64) -> Shared {
             5 if workers.len() < 3 && rng.random_range(0..5) == 0 => {
                 workers.push(new_worker(&mut rng, &store, &world));
             }
-            5..60 => {
+            6 if rng.random_range(0..5) == 0 => {
+                let victim = rng.random_range(0..builders.len());
+                builders[victim].kill();
+                builders[victim] = new_builder(&mut rng, &options, &store, &world);
+            }
+            6..20 => {
+                let at = rng.random_range(0..builders.len());
+                assert!(builders[at].turn().await, "a builder ended");
+            }
+            5 | 20..65 => {
                 let at = rng.random_range(0..workers.len());
                 if !workers[at].turn().await {
                     // Mostly it was fenced by another: were it replaced, that would go on for ever.
@@ -112,9 +140,10 @@ async fn simulate(seed: u64) -> Shared {
             }
         }
         note_visible(&store, &world).await;
+        world.lock().unwrap().turns += 1;
     }
-    for worker in &mut workers {
-        worker.kill();
+    for ended in workers.iter_mut().chain(&mut builders) {
+        ended.kill();
     }
     settle(&store, &world, reading).await;
     world
@@ -123,6 +152,11 @@ async fn simulate(seed: u64) -> Shared {
 fn new_worker(rng: &mut StdRng, store: &Embedded, world: &Shared) -> Actor<()> {
     let faults = FaultPlan::default().with_random(rng.random(), 15);
     Actor::worker(rng.random(), faults, store, world)
+}
+
+fn new_builder(rng: &mut StdRng, options: &Options, store: &Embedded, world: &Shared) -> Actor<()> {
+    let faults = FaultPlan::default().with_random(rng.random(), 15);
+    Actor::builder(options.clone(), faults, store, world)
 }
 
 async fn note_visible(store: &Embedded, world: &Shared) {

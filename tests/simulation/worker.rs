@@ -69,6 +69,7 @@ async fn take_over(store: &Store, rng: &mut StdRng) -> Result<Applier<Store>> {
     }
     let generation = kept.or(new.clone()).context("one of them")?;
     let writer = LogWriter::take_over(store.clone(), former, next, archived, new.as_ref()).await?;
+    let writer = writer.with_due_every(rng.random_range(1..4));
     let tables = tables(&SyncConfig::compile(&generation.sync_config).unwrap());
     Ok(Applier::new(writer, generation, tables))
 }
@@ -84,6 +85,7 @@ fn new_generation(id: GenerationId, rng: &mut StdRng) -> Generation {
         definitions: tags(config.definitions().len()),
         lookups: tags(config.lookups().len()),
         lookup_tables: config.lookups().iter().map(|l| u16::try_from(l.table).unwrap()).collect(),
+        retired_at: None,
     }
 }
 

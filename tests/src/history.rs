@@ -3,7 +3,8 @@
 //! Writers say what each of their transactions did, in absolute terms (this row now has these
 //! values, that row is gone), *before* they commit. Which of them committed, and in which order,
 //! PostgreSQL itself says: through a replication slot that only this reads. So concurrent writers,
-//! rollbacks and commits whose outcome a crash hid are all told apart by the one who knows.
+//! rollbacks and commits whose outcome a crash hid are all told apart by the one who knows. For what
+//! comes through the backend a trigger says it, within the transaction.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -84,6 +85,8 @@ pub struct History {
     /// What led to each version but the first, and by which transaction.
     commits: Vec<(u32, Vec<Effect>)>,
     pending: Pending,
+    /// The announcements of the database up to this number are pending, or were.
+    announced: i64,
 }
 
 const SLOT: &str = "reference_model";
@@ -94,6 +97,7 @@ impl Default for History {
             versions: vec![Version::default()],
             commits: Vec::new(),
             pending: Pending::default(),
+            announced: 0,
         }
     }
 }
@@ -128,13 +132,35 @@ impl History {
                  'proto_version', '1', 'publication_names', 'powersync')
              WHERE get_byte(data, 0) = ascii('B')"
         );
-        for row in client.query(&sql, &[]).await? {
+        let begun = client.query(&sql, &[]).await?;
+        // Later, so that it holds what these transactions announced.
+        self.read_announced(client).await?;
+        for row in begun {
             let id: [u8; 4] = row.get::<_, &[u8]>(0).try_into().context("a transaction's id")?;
             let id = u32::from_be_bytes(id);
             if let Some(effects) = self.pending.take(id) {
                 self.commit(id, effects);
             }
         }
+        Ok(())
+    }
+
+    async fn read_announced(&mut self, client: &Client) -> Result<()> {
+        let sql = "SELECT number, transaction_id, gone, id, owner_id, body FROM announced
+                   WHERE number > $1 ORDER BY number";
+        let mut by_transaction: BTreeMap<u32, Vec<Effect>> = BTreeMap::new();
+        for row in client.query(sql, &[&self.announced]).await? {
+            self.announced = row.get(0);
+            let id = row.get::<_, String>(1).parse::<u64>()? & u64::from(u32::MAX);
+            let values: Row = (3..6).map(|column| row.get(column)).collect();
+            let effect = if row.get(2) {
+                Effect::Delete(Table::Drafts, values[..1].to_vec())
+            } else {
+                Effect::Put(Table::Drafts, values)
+            };
+            by_transaction.entry(u32::try_from(id)?).or_default().push(effect);
+        }
+        by_transaction.into_iter().for_each(|(id, effects)| self.pending.announce(id, effects));
         Ok(())
     }
 

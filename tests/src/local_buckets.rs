@@ -132,6 +132,7 @@ impl LocalBuckets {
                 }))
             }
             SyncLine::TokenExpiresIn(seconds) => Ok(LineEffect::TokenExpiresIn(seconds)),
+            SyncLine::Snapshot(_) => bail!("a snapshot line that was not asked for"),
             SyncLine::Unknown => Ok(LineEffect::Ignored),
         }
     }

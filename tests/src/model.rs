@@ -111,6 +111,11 @@ impl View<'_> {
                 add(out, Table::Memberships, row);
             }
         }
+        for row in self.version.rows(Table::Drafts) {
+            if self.is_user(&row[1]) {
+                add(out, Table::Drafts, row);
+            }
+        }
     }
 
     fn is_user(&self, value: &Option<String>) -> bool {

@@ -29,6 +29,28 @@ pub struct Endpoints {
     pub token: String,
 }
 
+/// A generation of the SDK.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SdkVersion {
+    /// The newest.
+    Current,
+    /// 0.15.2, of 2025: devices keep what apps once shipped.
+    Old,
+}
+
+impl SdkVersion {
+    /// All that are tested.
+    pub const ALL: [Self; 2] = [Self::Current, Self::Old];
+
+    /// Its name among the installed packages.
+    const fn package(self) -> &'static str {
+        match self {
+            Self::Current => "@powersync/node",
+            Self::Old => "powersync-node-0.15",
+        }
+    }
+}
+
 /// A Node process with one database of the SDK.
 pub struct OfficialSdk {
     stdin: ChildStdin,
@@ -38,11 +60,19 @@ pub struct OfficialSdk {
 }
 
 impl OfficialSdk {
-    /// Starts Node and opens an empty database.
+    /// Starts Node with the newest SDK and opens an empty database.
     ///
     /// # Errors
     /// When the SDK is not installed.
     pub async fn open(endpoints: &Endpoints) -> Result<Self> {
+        Self::open_version(SdkVersion::Current, endpoints).await
+    }
+
+    /// The same with a given version.
+    ///
+    /// # Errors
+    /// As [`OfficialSdk::open`].
+    pub async fn open_version(version: SdkVersion, endpoints: &Endpoints) -> Result<Self> {
         let folder = Scratch::new()?;
         let source = Path::new(SOURCE).join("driver.mjs");
         // Node looks for packages beside the program's file, and upwards.
@@ -52,7 +82,11 @@ impl OfficialSdk {
         std::os::unix::fs::symlink(modules, folder.path().join("node_modules"))?;
         let lodging = Lodging { name: "official-sdk", logs: folder.path(), end: Signal::Kill };
         let mut command = Command::new("node");
-        command.arg(&driver).current_dir(folder.path()).stdin(Stdio::piped());
+        command
+            .arg(&driver)
+            .arg(version.package())
+            .current_dir(folder.path())
+            .stdin(Stdio::piped());
         let mut process = Process::spawn(&mut command, lodging)?;
         let stdin = process.take_stdin().context("a pipe")?;
         let mut sdk = Self { stdin, process, commands: 0, folder };

@@ -218,6 +218,12 @@ impl Process {
         Ok(Self { name, child, guard, end: lodging.end, stdout, stderr })
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Its standard input, once, if the command asked for a pipe.
     pub fn take_stdin(&mut self) -> Option<ChildStdin> {
         self.child.stdin.take()

@@ -179,7 +179,7 @@ struct Observation {
 }
 
 impl Observations {
-    fn add(&self, user: &User, completed: Completed) {
+    pub(crate) fn add(&self, user: &User, completed: Completed) {
         let (at, rows) = (completed.last_op_id, completed.rows);
         let observation = Observation { at, user: user.clone(), rows };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(observation);
@@ -264,7 +264,7 @@ fn differing<'a>(expected: &'a Rows, seen: &'a Rows) -> Vec<&'a (String, String)
 }
 
 /// Where two sets of rows differ, in some lines. The rows are the tests' own.
-fn difference(expected: &Rows, seen: &Rows) -> String {
+pub(crate) fn difference(expected: &Rows, seen: &Rows) -> String {
     let show = |row: Option<&Map<String, Value>>| match row {
         None => "nothing".to_owned(),
         Some(row) => {

@@ -1,5 +1,5 @@
 //! A TCP proxy in front of the API: one address that stays while the server comes and goes, a
-//! record of the requests, and a way to cut connections.
+//! record of what was asked and answered, and a way to cut connections anywhere.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,6 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+
+use crate::http_answers::HttpAnswers;
 
 /// The proxy; it ends when this is dropped.
 pub struct RecordingProxy {
@@ -21,6 +23,18 @@ struct Shared {
     target: Mutex<String>,
     /// What clients sent, by connection.
     received: Mutex<Vec<Vec<u8>>>,
+    /// What they were sent of sync streams, by connection.
+    streamed: Mutex<Vec<Vec<u8>>>,
+    hold: Mutex<Option<Hold>>,
+}
+
+/// Where a connection's stream stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// So many whole lines pass.
+    pub lines: usize,
+    /// And so many bytes of the next one.
+    pub bytes: usize,
 }
 
 impl RecordingProxy {
@@ -31,8 +45,12 @@ impl RecordingProxy {
     pub async fn start(url: &str) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let shared =
-            Arc::new(Shared { target: Mutex::default(), received: Mutex::new(Vec::new()) });
+        let shared = Arc::new(Shared {
+            target: Mutex::default(),
+            received: Mutex::default(),
+            streamed: Mutex::default(),
+            hold: Mutex::default(),
+        });
         let (cut, cuts) = watch::channel(0);
         let proxy = Self { url: format!("http://{address}"), shared: shared.clone(), cut };
         proxy.forward_to(url);
@@ -55,6 +73,21 @@ impl RecordingProxy {
     /// Cuts every open connection.
     pub fn cut_connections(&self) {
         self.cut.send_modify(|count| *count += 1);
+    }
+
+    /// Makes the stream of each further connection stop there, until it is cut: so a client can be
+    /// cut off when it has taken in all that it was sent. `None` ends that.
+    pub fn hold_streams(&self, hold: Option<Hold>) {
+        *self.shared.hold.lock().unwrap_or_else(PoisonError::into_inner) = hold;
+    }
+
+    /// What has passed of the sync streams, one text for each connection that had any. The last
+    /// line of each may be a part of one.
+    #[must_use]
+    pub fn streams(&self) -> Vec<String> {
+        let streamed = self.shared.streamed.lock().unwrap_or_else(PoisonError::into_inner);
+        let some = streamed.iter().filter(|bytes| !bytes.is_empty());
+        some.map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect()
     }
 
     /// The bodies of all requests for the sync stream, in the order of their connections.
@@ -116,23 +149,43 @@ async fn connect(client: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let number = {
         let mut received = shared.received.lock().unwrap_or_else(PoisonError::into_inner);
         received.push(Vec::new());
+        shared.streamed.lock().unwrap_or_else(PoisonError::into_inner).push(Vec::new());
         received.len() - 1
     };
+    let hold = *shared.hold.lock().unwrap_or_else(PoisonError::into_inner);
     let (client_read, client_write) = client.into_split();
     let (server_read, server_write) = server.into_split();
     let up = copy(client_read, server_write, |bytes| {
         let mut received = shared.received.lock().unwrap_or_else(PoisonError::into_inner);
         received[number].extend_from_slice(bytes);
+        bytes.len()
     });
-    let down = copy(server_read, client_write, |_| {});
+    let (mut answers, mut lines, mut bytes_of_line) = (HttpAnswers::default(), 0, 0);
+    let down = copy(server_read, client_write, |bytes| {
+        let mut streamed = shared.streamed.lock().unwrap_or_else(PoisonError::into_inner);
+        for (index, byte) in bytes.iter().enumerate() {
+            if hold.is_some_and(|hold| (lines, bytes_of_line) >= (hold.lines, hold.bytes)) {
+                return index;
+            }
+            if answers.push(*byte) {
+                streamed[number].push(*byte);
+                bytes_of_line += 1;
+                if *byte == b'\n' {
+                    (lines, bytes_of_line) = (lines + 1, 0);
+                }
+            }
+        }
+        bytes.len()
+    });
     // An end in one direction is the end: neither side uses half-open connections.
     tokio::select! { up = up => up, down = down => down }
 }
 
+/// `pass` says how many bytes go on; when it is not all of them, these were the last.
 async fn copy(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    mut see: impl FnMut(&[u8]),
+    mut pass: impl FnMut(&[u8]) -> usize,
 ) -> std::io::Result<()> {
     let mut buffer = vec![0; 16 * 1024];
     loop {
@@ -140,7 +193,10 @@ async fn copy(
         if length == 0 {
             return Ok(());
         }
-        see(&buffer[..length]);
-        to.write_all(&buffer[..length]).await?;
+        let passed = pass(&buffer[..length]);
+        to.write_all(&buffer[..passed]).await?;
+        if passed < length {
+            return std::future::pending().await;
+        }
     }
 }

@@ -8,7 +8,8 @@ use serde_json::Value;
 /// The tables, and a publication of all of them.
 ///
 /// `body` columns are stored out of line and uncompressed once they are long, so that an UPDATE
-/// which leaves them alone does not send them.
+/// which leaves them alone does not send them. What apps write comes through a backend that knows
+/// nothing of these tests, so PostgreSQL itself announces it, in a table of its own.
 pub const CREATE_SQL: &str = "
     CREATE TABLE settings (key text PRIMARY KEY, visibility text, value text);
     CREATE TABLE lists (id text PRIMARY KEY, owner_id text, name text, archived boolean);
@@ -30,9 +31,23 @@ pub const CREATE_SQL: &str = "
     ALTER TABLE events REPLICA IDENTITY FULL;
     CREATE TABLE audit (id int PRIMARY KEY, actor text, action text);
     CREATE TABLE comments (id bigint PRIMARY KEY, list_id text, details jsonb);
+    CREATE TABLE drafts (id text PRIMARY KEY, owner_id text, body text);
     CREATE TABLE unused (n int);
     CREATE PUBLICATION powersync FOR TABLE
-        settings, lists, memberships, todos, stock, notes, documents, events, audit, comments;
+        settings, lists, memberships, todos, stock, notes, documents, events, audit, comments,
+        drafts;
+    CREATE TABLE announced (
+        number bigint GENERATED ALWAYS AS IDENTITY, transaction_id text,
+        gone boolean, id text, owner_id text, body text);
+    CREATE FUNCTION announce() RETURNS trigger LANGUAGE plpgsql AS $$
+        DECLARE draft drafts := CASE WHEN TG_OP = 'DELETE' THEN OLD ELSE NEW END;
+        BEGIN
+            INSERT INTO announced (transaction_id, gone, id, owner_id, body)
+                VALUES (pg_current_xact_id()::text, TG_OP = 'DELETE', draft.*);
+            RETURN NULL;
+        END $$;
+    CREATE TRIGGER announce AFTER INSERT OR UPDATE OR DELETE ON drafts
+        FOR EACH ROW EXECUTE FUNCTION announce();
 ";
 
 /// Its sync config, the hand-written counterpart of `model.rs`.
@@ -55,6 +70,7 @@ streams:
       - SELECT code AS id, body FROM notes WHERE owner_id = auth.user_id()
       - SELECT * FROM documents WHERE owner_id = auth.user_id() AND deleted_at IS NULL
       - SELECT * FROM memberships WHERE user_id = auth.user_id()
+      - SELECT * FROM drafts WHERE owner_id = auth.user_id()
   lists:
     auto_subscribe: true
     query: >
@@ -97,6 +113,8 @@ pub enum Table {
     Audit,
     /// Of an explicit subscription.
     Comments,
+    /// What apps write.
+    Drafts,
 }
 
 /// How a column's text becomes a value of SQLite.
@@ -112,7 +130,7 @@ pub(crate) enum Kind {
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Settings,
         Self::Lists,
         Self::Memberships,
@@ -123,6 +141,7 @@ impl Table {
         Self::Events,
         Self::Audit,
         Self::Comments,
+        Self::Drafts,
     ];
 
     /// Its name.
@@ -139,6 +158,7 @@ impl Table {
             Self::Events => "events",
             Self::Audit => "audit",
             Self::Comments => "comments",
+            Self::Drafts => "drafts",
         }
     }
 
@@ -170,7 +190,26 @@ impl Table {
             Self::Events => &[("code", Text), ("level", Integer), ("message", Text)],
             Self::Audit => &[("id", Integer), ("actor", Text), ("action", Text)],
             Self::Comments => &[("id", Integer), ("list_id", Text), ("details", Text)],
+            Self::Drafts => &[("id", Text), ("owner_id", Text), ("body", Text)],
         }
+    }
+
+    /// Those that devices see, `id` apart where another column gives it.
+    pub(crate) fn synced_columns(self) -> Vec<(&'static str, Kind)> {
+        let hidden: &[&str] = match self {
+            Self::Settings => &["key", "visibility"],
+            Self::Stock | Self::Events => &["code"],
+            Self::Notes => &["code", "owner_id"],
+            Self::Lists
+            | Self::Memberships
+            | Self::Todos
+            | Self::Documents
+            | Self::Audit
+            | Self::Comments
+            | Self::Drafts => &[],
+        };
+        let columns = self.columns().iter().copied();
+        columns.filter(|(name, _)| !hidden.contains(name)).collect()
     }
 
     /// How many columns, the first ones, identify a row. The test keeps `code` of the keyless

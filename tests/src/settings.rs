@@ -17,6 +17,8 @@ pub struct Settings {
     pub rounds: usize,
     /// `TIDEWATER_TEST_PG_BIN`: the folder with `initdb` and `postgres`.
     pub postgres_bin: Option<PathBuf>,
+    /// `TIDEWATER_TEST_LOCALSTACK`: the endpoint of a LocalStack that runs.
+    pub localstack: Option<String>,
     /// Where `./test` puts what it installs: `$XDG_CACHE_HOME/tidewater`.
     pub cache: PathBuf,
 }
@@ -43,6 +45,7 @@ impl Settings {
             seeds: number("TIDEWATER_TEST_SEEDS")?.unwrap_or(2),
             rounds: usize::try_from(rounds).context("TIDEWATER_TEST_ROUNDS")?,
             postgres_bin: text("TIDEWATER_TEST_PG_BIN").map(PathBuf::from),
+            localstack: text("TIDEWATER_TEST_LOCALSTACK"),
             cache: cache.join("tidewater"),
         })
     }

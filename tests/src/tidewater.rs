@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::postgres::profile_folder;
 use crate::process::{Lodging, Output, Process, Scratch, Signal};
+use crate::small_disk::SmallDisk;
 use crate::token::{AUDIENCE, SigningKey};
 use crate::wait::eventually;
 
@@ -52,6 +53,7 @@ pub struct Tidewater {
     key: SigningKey,
     options: DevOptions,
     folder: Scratch,
+    disk: Option<SmallDisk>,
 }
 
 impl Tidewater {
@@ -64,7 +66,20 @@ impl Tidewater {
         let key = SigningKey::random("test");
         key.write_jwk_set(folder.path())?;
         std::fs::write(folder.path().join("sync-config.yaml"), &options.sync_config)?;
-        Ok(Self { process: None, url: String::new(), starts: 0, key, options, folder })
+        let url = String::new();
+        Ok(Self { process: None, url, starts: 0, key, options, folder, disk: None })
+    }
+
+    /// The same, with its data directory on a disk of its own.
+    #[must_use]
+    pub fn on(self, disk: SmallDisk) -> Self {
+        Self { disk: Some(disk), ..self }
+    }
+
+    /// The disk that it was given.
+    #[must_use]
+    pub fn disk(&self) -> Option<&SmallDisk> {
+        self.disk.as_ref()
     }
 
     /// Starts it and waits until its API listens.
@@ -121,9 +136,13 @@ impl Tidewater {
         command.arg("dev").args(["--database-url", &self.options.database_url]);
         command.arg("--sync-config").arg(self.folder.path().join("sync-config.yaml"));
         command.args(["--listen", "127.0.0.1:0"]);
-        command.arg("--data-dir").arg(self.folder.path().join("data"));
+        command.arg("--data-dir").arg(self.data_dir());
         command.arg("--jwks").arg(self.folder.path().join("test.jwks.json"));
         command.args(["--audience", AUDIENCE]).args(&self.options.arguments);
+        let mut command = match &self.disk {
+            Some(disk) => disk.inside(&command),
+            None => command,
+        };
         let lodging = Lodging {
             name: &format!("tidewater-{}", self.starts),
             logs: self.folder.path(),
@@ -193,7 +212,7 @@ impl Tidewater {
     /// Its data directory.
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.disk.as_ref().map_or(self.folder.path().to_owned(), SmallDisk::path).join("data")
     }
 
     /// A folder for files of the test.

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tidewater_tests::{
-    Auth, DevOptions, Output, Postgres, PostgresOptions, SigningKey, SyncReader, Tidewater,
+    Auth, DevOptions, Device, Output, Postgres, PostgresOptions, SigningKey, SyncReader, Tidewater,
 };
 
 /// Long enough for a debug build on a busy machine to find out.
@@ -48,9 +50,12 @@ async fn refused_config(query: &str, code: i32, says: &[&str]) -> Result<()> {
 #[tokio::test]
 async fn a_connection_string_that_is_none_is_wrong_input() -> Result<()> {
     let lists = config("SELECT * FROM lists");
-    refused(DevOptions::new("postgres//u:s3cret@host", &lists), 2, &["--database-url"]).await?;
+    let form = "postgres://user:password@host:5432/database";
+    let says = ["--database-url", form];
+    refused(DevOptions::new("postgres//u:s3cret@host", &lists), 2, &says).await?;
+    refused(DevOptions::new("dbname=d user=u", &lists), 2, &["names no host", form]).await?;
     let unknown = "postgres://u:s3cret@127.0.0.1/d?sslmode=perhaps";
-    refused(DevOptions::new(unknown, &lists), 2, &["sslmode"]).await?;
+    refused(DevOptions::new(unknown, &lists), 2, &["sslmode=perhaps", "verify-full"]).await?;
     Ok(())
 }
 
@@ -60,10 +65,23 @@ async fn a_wrong_password_database_or_role_is_named() -> Result<()> {
     let postgres = Postgres::with(options).await?;
     let lists = config("SELECT * FROM lists");
     let wrong = postgres.url_of("postgres", "s3cret", "postgres");
-    refused(DevOptions::new(&wrong, &lists), 1, &["password authentication failed"]).await?;
+    refused(
+        DevOptions::new(&wrong, &lists),
+        1,
+        &[
+            "password authentication failed for user \"postgres\"",
+            "check user and password in the database URL",
+        ],
+    )
+    .await?;
     let nobody = postgres.url_of("nobody_here", "s3cret", "postgres");
     refused(DevOptions::new(&nobody, &lists), 1, &["nobody_here"]).await?;
-    refused(DevOptions::new(&postgres.url("absent"), &lists), 1, &["absent"]).await?;
+    refused(
+        DevOptions::new(&postgres.url("absent"), &lists),
+        1,
+        &["\"absent\" does not exist", "CREATE DATABASE"],
+    )
+    .await?;
     Ok(())
 }
 
@@ -76,7 +94,11 @@ async fn a_server_that_does_not_answer_is_named() -> Result<()> {
     let options = DevOptions::new(&postgres.url("postgres"), &config("SELECT * FROM lists"));
     let port = postgres.port().to_string();
     postgres.stop().await?;
-    refused(options, 1, &["cannot connect to PostgreSQL", &port]).await?;
+    let advice = "check host and port in the database URL";
+    refused(options, 1, &["cannot connect to PostgreSQL", &port, advice]).await?;
+    let unknown = "postgres://u:s3cret@no-such-host.invalid/d?sslmode=disable";
+    let options = DevOptions::new(unknown, &config("SELECT * FROM lists"));
+    refused(options, 1, &["no-such-host.invalid", advice]).await?;
     Ok(())
 }
 
@@ -152,17 +174,17 @@ async fn no_free_replication_slot_is_refused() -> Result<()> {
 
 #[tokio::test]
 async fn an_unknown_table_is_wrong_input_with_its_place() -> Result<()> {
-    refused_config("SELECT * FROM list", 2, &[":6:", "list", "lists"]).await
+    refused_config("SELECT * FROM list", 2, &[":6:26:", "list", "lists"]).await
 }
 
 #[tokio::test]
 async fn an_unknown_column_is_wrong_input_with_its_place() -> Result<()> {
-    refused_config("SELECT id, nam FROM lists", 2, &[":6:", "nam", "name"]).await
+    refused_config("SELECT id, nam FROM lists", 2, &[":6:23:", "nam", "name"]).await
 }
 
 #[tokio::test]
 async fn a_query_without_an_id_is_wrong_input_that_says_how_to_name_one() -> Result<()> {
-    refused_config("SELECT name FROM lists", 2, &[":6:", "AS id"]).await
+    refused_config("SELECT name FROM lists", 2, &[":6:12:", "AS id"]).await
 }
 
 #[tokio::test]
@@ -228,6 +250,41 @@ async fn keys_without_an_audience_are_wrong_usage() -> Result<()> {
     let said = String::from_utf8(output.stderr)?;
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("--audience"), "{said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn keys_that_cannot_be_used_are_wrong_input() -> Result<()> {
+    let url = "postgres://u@127.0.0.1:1/d?sslmode=disable";
+    for (arguments, says) in [
+        (&["--jwks", "http://id.example.com/keys"], ["http://id.example.com/keys", "use https"]),
+        (&["--jwks", "https://u:s3cret@id.example.com/"], ["--jwks", "a JWK Set is public"]),
+        (&["--jwks", "/nowhere/keys.json"], ["/nowhere/keys.json", "No such file"]),
+        (&["--jwks", "/proc/version"], ["--jwks", "a JSON object with a list \"keys\""]),
+    ] {
+        let options = DevOptions::new(url, &config("SELECT * FROM lists")).with(arguments);
+        refused(options, 2, &says).await?;
+    }
+    Ok(())
+}
+
+/// It may answer when the first token comes, and its absence must not keep the API down.
+#[tokio::test]
+async fn a_url_of_keys_that_does_not_answer_is_told_and_no_obstacle() -> Result<()> {
+    let postgres = Postgres::start().await?;
+    postgres.execute(TABLES).await?;
+    let options = DevOptions::new(&postgres.url("postgres"), &config("SELECT * FROM lists"));
+    let keys = "http://127.0.0.1:1/keys?secret=s3cret";
+    let tidewater = Tidewater::dev_ready(options.with(&["--jwks", keys])).await?;
+    SyncReader::new().sync_once(tidewater.url(), &tidewater.token("u1")?).await?;
+    let log = tidewater.log()?;
+    assert!(log.contains("cannot fetch the JWK Set") && log.contains("127.0.0.1:1/keys"), "{log}");
+    assert!(!log.contains("s3cret"), "{log}");
+    // A token for a key that could be among them.
+    let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"ES256","kid":"theirs"}"#);
+    let token = format!("Token {header}.e30.AAAA");
+    let refusal = attempt(&tidewater, Some(&token)).await?;
+    assert_eq!(refusal, (401, "PSYNC_S2204".to_owned()));
     Ok(())
 }
 
@@ -298,5 +355,37 @@ async fn a_token_that_is_expired_foreign_or_missing_is_refused() -> Result<()> {
     }
     let log = tidewater.log()?;
     assert!(!log.contains(&good[..40]), "a token is in the log");
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_syncs_with_a_token_that_is_refused_is_told_what_to_do() -> Result<()> {
+    let postgres = Postgres::start().await?;
+    postgres.execute(TABLES).await?;
+    postgres.execute("INSERT INTO lists VALUES ('l1', 'mine', 'u1')").await?;
+    let options = DevOptions::new(&postgres.url("postgres"), &config("SELECT * FROM lists"));
+    let tidewater = Tidewater::dev_ready(options).await?;
+    let mut device =
+        Device::new("CREATE TABLE lists (id TEXT PRIMARY KEY, name TEXT, owner_id TEXT)")?;
+    let key = tidewater.key();
+    let good = key.token("u1").sign()?;
+    let output = device.sync_once(tidewater.url(), &good, &[], SOON).await?;
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    let expired = key.token("u1").valid_seconds(-120).sign()?;
+    let foreign = SigningKey::random("other").token("u1").sign()?;
+    let audience = key.token("u1").claim("aud", "somebody-else").sign()?;
+    for (token, says) in [
+        (expired, ["PSYNC_S2103", "expired", "new token"]),
+        (foreign, ["PSYNC_S2101", "not valid", "--jwks"]),
+        (audience, ["PSYNC_S2105", "another audience", "--audience"]),
+    ] {
+        let output = device.sync_once(tidewater.url(), &token, &[], SOON).await?;
+        assert_eq!(output.code, Some(1), "{}", output.stderr);
+        for words in says {
+            assert!(output.stderr.contains(words), "'{words}' is not in:\n{}", output.stderr);
+        }
+        assert!(!output.stderr.contains(&token), "a token is in:\n{}", output.stderr);
+        assert_eq!(device.column("SELECT name FROM lists")?, ["mine"], "what is there stays");
+    }
     Ok(())
 }

@@ -1,7 +1,11 @@
 //! End-to-end tests: a real PostgreSQL, the `tidewater` binary, and clients.
 
+mod backend_trouble;
 mod bad_input;
 mod end_to_end;
 mod fixtures;
+mod full_disk;
+mod localstack;
 mod official_sdk;
+mod official_sdk_bases;
 mod random_system;

@@ -1,4 +1,5 @@
-//! Random transactions, readers that come and go, and a worker that is killed again and again.
+//! Random transactions, devices that come and go, snapshots that are published and history that is
+//! deleted under them, and a worker that is killed again and again.
 
 use std::time::Duration;
 
@@ -6,8 +7,9 @@ use anyhow::{Context, Result, ensure};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tidewater_tests::{
-    CREATE_SQL, DevOptions, Differs, History, Observations, Postgres, Reader, ReaderOptions,
-    SYNC_CONFIG, Settings, Table, Tidewater, User, Writer, WriterOptions, expected_rows,
+    App, AppOptions, Backend, CREATE_SQL, DevOptions, Differs, History, Observations, Postgres,
+    Reader, ReaderOptions, RecordingProxy, SYNC_CONFIG, Settings, Table, Tidewater, User, Writer,
+    WriterOptions, expected_rows,
 };
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -27,7 +29,7 @@ const WRITERS: usize = 3;
 /// What happens beside the load.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Faults {
-    /// The worker's process is killed, with the API in it.
+    /// The worker's process is killed, with the API and the builder in it.
     Worker,
     /// PostgreSQL breaks off and recovers, which makes it send again what it had sent.
     Postgres,
@@ -55,24 +57,34 @@ async fn run_seeds(faults: Faults) -> Result<()> {
     Ok(())
 }
 
-/// Rounds of load. In each, writers commit, readers come and go and something is killed. At its
-/// end each reader must see what the model says, and each checkpoint that any of them ever
-/// completed must be the source at one commit, the same for all and never an earlier one.
+/// Rounds of load. In each, writers commit, readers and apps come and go, apps write, and something
+/// is killed. At its end each of them must see what the model says, and each checkpoint that any of
+/// them ever showed must be the source at one commit, the same for all and never an earlier one.
 async fn run(seed: u64, rounds: usize, faults: Faults) -> Result<()> {
     let mut system = System::start(seed).await?;
     for round in 0..rounds {
         system.load(round == 0, faults).await?;
         system.compare(faults).await.with_context(|| format!("round {round}"))?;
     }
+    // Without any the run would have proven less than it says.
+    let streams = system.proxy.streams();
+    let lines = streams.iter().flat_map(|stream| stream.lines());
+    let snapshots = lines.filter(|line| line.starts_with("{\"snapshot\"")).count();
+    eprintln!("apps were sent {snapshots} snapshots");
+    ensure!(snapshots > 0, "no app was sent a snapshot");
     Ok(())
 }
 
 struct System {
     rng: StdRng,
     readers: Vec<Reader>,
+    apps: Vec<App>,
     writers: Vec<Writer>,
     tidewater: Tidewater,
     url: watch::Sender<String>,
+    /// What apps connect to.
+    proxy: RecordingProxy,
+    _backend: Backend,
     history: History,
     observations: Observations,
     /// The commit at which the last comparison ended.
@@ -99,6 +111,9 @@ impl System {
             writers.push(writer);
         }
         let options = DevOptions::new(&postgres.url("postgres"), SYNC_CONFIG);
+        let builder = builder_arguments(&mut rng);
+        eprintln!("{}", builder.join(" "));
+        let options = options.with(&builder.each_ref().map(String::as_str));
         let tidewater = Tidewater::prepare(options)?;
         let (url, _) = watch::channel(String::new());
         let observations = Observations::default();
@@ -112,8 +127,34 @@ impl System {
             })
         });
         let readers = readers.collect();
-        let commit = 0;
-        Ok(Self { rng, readers, writers, tidewater, url, history, observations, commit, postgres })
+        let proxy = RecordingProxy::start("").await?;
+        let backend =
+            Backend::start(&postgres.url("postgres"), tidewater.key(), &["drafts"]).await?;
+        let apps = users().into_iter().map(|user| {
+            App::new(AppOptions {
+                user,
+                key: tidewater.key().clone(),
+                sync: proxy.url().to_owned(),
+                backend: backend.upload_url(),
+                seed: rng.random(),
+                observations: observations.clone(),
+            })
+        });
+        let apps = apps.collect::<Result<_>>()?;
+        Ok(Self {
+            rng,
+            readers,
+            apps,
+            writers,
+            tidewater,
+            url,
+            proxy,
+            _backend: backend,
+            history,
+            observations,
+            commit: 0,
+            postgres,
+        })
     }
 
     /// One burst. The first one begins with the copy.
@@ -123,6 +164,11 @@ impl System {
         for mut reader in self.readers.drain(..) {
             let stopped = stopped.clone();
             reading.spawn(async move { reader.come_and_go(stopped).await.map(|()| reader) });
+        }
+        let mut using = JoinSet::new();
+        for mut app in self.apps.drain(..) {
+            let stopped = stopped.clone();
+            using.spawn(async move { app.come_and_go(stopped).await.map(|()| app) });
         }
         let mut writing = JoinSet::new();
         for mut writer in self.writers.drain(..) {
@@ -147,6 +193,9 @@ impl System {
         while let Some(reader) = reading.join_next().await {
             self.readers.push(reader??);
         }
+        while let Some(app) = using.join_next().await {
+            self.apps.push(app??);
+        }
         Ok(())
     }
 
@@ -163,6 +212,7 @@ impl System {
 
     async fn start_worker(&mut self) -> Result<()> {
         self.tidewater.start().await?;
+        self.proxy.forward_to(self.tidewater.url());
         self.url.send_replace(self.tidewater.url().to_owned());
         Ok(())
     }
@@ -174,6 +224,26 @@ impl System {
         let expected = faults == Faults::Postgres && output.code == Some(1);
         ensure!(expected, "the worker has ended ({:?}):\n{}", output.code, output.stderr);
         self.start_worker().await
+    }
+
+    /// What these tasks end in, while the worker is looked after.
+    async fn supervised<T: 'static>(
+        &mut self,
+        mut tasks: JoinSet<Result<T>>,
+        faults: Faults,
+    ) -> Result<Vec<T>> {
+        let mut done = Vec::new();
+        while !tasks.is_empty() {
+            tokio::select! {
+                ended = tasks.join_next() => {
+                    if let Some(ended) = ended {
+                        done.push(ended?.map_err(|error| self.explained(error))?);
+                    }
+                }
+                () = sleep(SUPERVISION) => self.supervise(faults).await?,
+            }
+        }
+        Ok(done)
     }
 
     /// With what was done to the rows that differ.
@@ -189,6 +259,11 @@ impl System {
     }
 
     async fn compare(&mut self, faults: Faults) -> Result<()> {
+        let mut uploading = JoinSet::new();
+        for mut app in self.apps.drain(..) {
+            uploading.spawn(async move { app.upload_all(SETTLE).await.map(|()| app) });
+        }
+        self.apps = self.supervised(uploading, faults).await?;
         let model = self.postgres.connect().await?;
         self.history.catch_up(&model).await?;
         self.history.verify(&model).await?;
@@ -198,17 +273,13 @@ impl System {
             let target = expected_rows(&self.history, last, reader.user());
             settling.spawn(async move { reader.settle(&target, SETTLE).await.map(|()| reader) });
         }
-        while !settling.is_empty() {
-            tokio::select! {
-                reader = settling.join_next() => {
-                    if let Some(reader) = reader {
-                        let reader = reader?.map_err(|error| self.explained(error))?;
-                        self.readers.push(reader);
-                    }
-                }
-                () = sleep(SUPERVISION) => self.supervise(faults).await?,
-            }
+        self.readers = self.supervised(settling, faults).await?;
+        let mut settling = JoinSet::new();
+        for mut app in self.apps.drain(..) {
+            let target = expected_rows(&self.history, last, app.user());
+            settling.spawn(async move { app.settle(&target, SETTLE).await.map(|()| app) });
         }
+        self.apps = self.supervised(settling, faults).await?;
         self.tidewater.must_run()?;
         let (commit, checkpoints) = self.observations.check(&self.history, self.commit)?;
         let commits = self.history.len();
@@ -216,6 +287,16 @@ impl System {
         self.commit = commit;
         Ok(())
     }
+}
+
+/// Small thresholds, so that there are bases; and short times, so that they replace history.
+fn builder_arguments(rng: &mut StdRng) -> [String; 6] {
+    let threshold = rng.random_range(3..=20).to_string();
+    let mut seconds = || format!("{}s", rng.random_range(0..=2));
+    let (horizon, grace) = (seconds(), seconds());
+    let [threshold_name, horizon_name, grace_name] =
+        ["--snapshot-threshold", "--log-horizon", "--delete-grace"].map(str::to_owned);
+    [threshold_name, threshold, horizon_name, horizon, grace_name, grace]
 }
 
 fn users() -> Vec<User> {
