@@ -14,7 +14,8 @@ use aws_sdk_s3::operation::create_bucket::CreateBucketError;
 use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::primitives::{ByteStream, Length};
 use aws_sdk_s3::types::{
-    BucketLocationConstraint, CompletedMultipartUpload, CompletedPart, CreateBucketConfiguration,
+    BucketLocationConstraint, ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart,
+    CreateBucketConfiguration,
 };
 use aws_types::service_config::ServiceConfigKey;
 use bytes::Bytes;
@@ -133,6 +134,8 @@ impl S3Objects {
         length: u64,
     ) -> Result<(), StorageError> {
         let upload = self.client.create_multipart_upload().bucket(&self.bucket).key(key);
+        // The parts are then proven to be those that were sent.
+        let upload = upload.checksum_algorithm(ChecksumAlgorithm::Crc32);
         let upload = boxed(upload.send())
             .await
             .map_err(|error| failure::of_write("CreateMultipartUpload", &self.bucket, error))?;
@@ -179,6 +182,7 @@ impl S3Objects {
         body: impl Future<Output = Result<ByteStream, StorageError>>,
     ) -> Result<CompletedPart, StorageError> {
         let call = self.client.upload_part().bucket(&self.bucket).key(key).upload_id(id);
+        let call = call.checksum_algorithm(ChecksumAlgorithm::Crc32);
         let call = call.part_number(number).body(body.await?);
         let reply = boxed(call.send())
             .await
@@ -187,7 +191,6 @@ impl S3Objects {
             .part_number(number)
             .set_e_tag(reply.e_tag)
             .set_checksum_crc32(reply.checksum_crc32)
-            .set_checksum_crc64_nvme(reply.checksum_crc64_nvme)
             .build())
     }
 

@@ -2,8 +2,8 @@
 
 use tidewater_protocol::{Epoch, OpId};
 use tidewater_storage::{
-    Batch, BucketStore, CellKey, CellStore, ClosedEpoch, Control, ControlStore, Embedded, OpLog,
-    WriteCheckpointStore,
+    Batch, BucketStore, CellKey, CellStore, ClosedEpoch, Committed, Control, ControlStore,
+    Embedded, GenerationId, Lsn, OpLog, Ticket, Truncation, Visible, WriteCheckpointStore,
 };
 use tidewater_storage_aws::{Aws, Table, Units};
 
@@ -32,7 +32,16 @@ fn long_record() -> Control {
         let epoch = Epoch::new(n).unwrap();
         ClosedEpoch { epoch, limit: OpId::new(epoch, 9_876_543_210 + u64::from(n) * 7_919) }
     };
-    Control { recent: (4_000..4_016).map(closed).collect(), ..record() }
+    let at = Committed { op: closed(4_016).limit, lsn: Lsn(1 << 42), ticket: Ticket(1 << 30) };
+    let truncated = vec![Truncation { table: 12, op: at.op }];
+    let generation = GenerationId(Epoch::new(3_000).unwrap());
+    Control {
+        recent: (4_000..4_016).map(closed).collect(),
+        visible: Some(Visible { at, generation, truncated: truncated.clone() }),
+        committed: at,
+        truncated,
+        ..record()
+    }
 }
 
 #[tokio::test]

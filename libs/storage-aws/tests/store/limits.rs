@@ -71,7 +71,7 @@ async fn long_buckets_are_listed_in_order() {
     keys.sort();
     let due = keys.iter().map(|key| (key.clone(), op(1))).collect();
     put(&store, Batch { registry: keys.clone(), due, ..Batch::default() }).await;
-    for limit in [1, 7, 1_000] {
+    for limit in [9, 50, 1_000] {
         let (mut listed, mut after) = (Vec::new(), None);
         while listed.len() < keys.len() {
             let page = store.registered(&tag(), after.as_ref(), limit).await.unwrap();
@@ -85,6 +85,18 @@ async fn long_buckets_are_listed_in_order() {
         store.due(0, 1_000).await.unwrap().into_iter().map(|due| due.bucket).collect();
     due.sort();
     assert_eq!(due, keys);
+}
+
+#[tokio::test]
+async fn buckets_that_differ_only_behind_the_limit_are_listed_in_order() {
+    let store = emulator::empty_store().await;
+    let keys: Vec<_> =
+        (100..500).map(|n| bucket(&format!("[\"{}{n}\"]", "x".repeat(1_000)))).collect();
+    put(&store, Batch { registry: keys.clone(), ..Batch::default() }).await;
+    let first = store.registered(&tag(), None, 100).await.unwrap();
+    assert_eq!(first, keys[..100]);
+    let second = store.registered(&tag(), first.last(), 100).await.unwrap();
+    assert_eq!(second, keys[100..200]);
 }
 
 #[tokio::test]
