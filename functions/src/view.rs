@@ -4,6 +4,7 @@
 //! has read there.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidewater_protocol::Epoch;
 use tidewater_storage::{
@@ -12,10 +13,15 @@ use tidewater_storage::{
 };
 use tidewater_sync_config::Question;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::coalesced::Coalesced;
 use crate::error::ApiError;
 use crate::generation::{Compiled, Generations};
+
+/// A view is taken anew after this, though its checkpoint still be the newest: while no checkpoint
+/// comes, the builder may publish what new clients are better served from.
+const AGE_MAX: Duration = Duration::from_secs(5);
 
 /// Outputs of one question; `None` when the checkpoint is too old to know.
 type Answer = Option<Arc<[String]>>;
@@ -38,6 +44,7 @@ pub(crate) struct View {
     answers: Coalesced<LookupKey, Answer>,
     /// `None` when the checkpoint is too old to know.
     contents: Coalesced<BucketKey, Option<Content>>,
+    taken_at: Instant,
     /// Most buckets have an empty one.
     no_catalog: Arc<Catalog>,
 }
@@ -206,6 +213,7 @@ impl<S: Storage> Views<S> {
         let control = control.ok_or(ApiError::NotReady)?;
         if let Some(view) = &current.view
             && view.revision >= control.revision
+            && view.taken_at.elapsed() < AGE_MAX
         {
             return Ok(Arc::clone(view));
         }
@@ -223,6 +231,7 @@ impl<S: Storage> Views<S> {
             generation,
             answers: Coalesced::new(),
             contents: Coalesced::new(),
+            taken_at: Instant::now(),
             no_catalog: Arc::default(),
         });
         current.view = Some(Arc::clone(&view));
