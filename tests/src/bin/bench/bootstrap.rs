@@ -25,9 +25,12 @@ const SCHEMA: &str = "
 pub(crate) async fn measure(options: &Options) -> Result<()> {
     let source = Source::with_rows(options.rows).await?;
     let mut site = Site::new(Layout::Global, true)?;
-    let (_serve, url) = site.filled(&source).await?;
+    let (serve, url) = site.filled(&source).await?;
     let raw = sync(&site, &url, options.rows, &[]).await?;
     site.compact().await?;
+    // One that has not looked at the bucket yet.
+    drop(serve);
+    let (_serve, url) = site.serve().await?;
     let floor = floor(&site.data_dir().join("objects")).await?;
     let adopted = sync(&site, &url, options.rows, &[]).await?;
     let lines = sync(&site, &url, options.rows, &["--no-snapshots"]).await?;

@@ -16,6 +16,9 @@ pub(crate) async fn measure(options: &Options) -> Result<()> {
     let (serve, url) = site.filled(&source).await?;
     download(&site, serve.id(), &url, options.rows, "raw history").await?;
     site.compact().await?;
+    // One that has not looked at the bucket yet.
+    drop(serve);
+    let (serve, url) = site.serve().await?;
     download(&site, serve.id(), &url, options.rows, "from a base").await
 }
 
