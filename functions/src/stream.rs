@@ -500,4 +500,4 @@ fn announced(view: &View) -> Announced {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -19,7 +19,7 @@ streams:
 ";
 
 /// A store whose first checkpoint is visible and empty.
-async fn store() -> Embedded {
+pub(crate) async fn store() -> Embedded {
     let storage = Embedded::temporary().unwrap();
     let epoch = Epoch::new(1).unwrap();
     let id = GenerationId(epoch);
