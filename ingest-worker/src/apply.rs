@@ -1,8 +1,10 @@
 //! From changed rows to operations: what a row is in now, against what it was in before.
 
 use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tidewater_protocol::{Body, OpId, RowKey};
 use tidewater_storage::{
     BucketKey, Catalog, CellKey, Generation, Head, LookupKey, Replay, ReplayError, SegmentReader,
@@ -12,6 +14,7 @@ use tidewater_sync_config::{BucketRow, LookupRow, RowOutput, TableEvaluator};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use crate::catalog::Table;
+use crate::cells::CellRef;
 use crate::log_writer::{LogWriter, WriteError};
 use crate::source_row::{Answer, Membership, SourceRow};
 
@@ -64,8 +67,25 @@ impl SyncedTable {
     }
 
     /// Tells rows of this table apart from those of others with the same type and id.
-    fn subkey(&self, row_key: &str) -> String {
-        format!("{}.{:016x}", self.number, xxh3_64(row_key.as_bytes()))
+    fn subkey(&self, row_key: &str, out: &mut String) {
+        out.clear();
+        write!(out, "{}.{:016x}", self.number, xxh3_64(row_key.as_bytes()))
+            .expect("a String takes every write");
+    }
+}
+
+/// A row whose record is at hand, until the writer's cells are trimmed.
+#[derive(Clone, Debug)]
+pub struct RowRef {
+    table: usize,
+    key: Arc<str>,
+    cell: CellRef,
+}
+
+impl RowRef {
+    /// The number of its table.
+    pub fn table(&self) -> usize {
+        self.table
     }
 }
 
@@ -82,160 +102,193 @@ pub struct Applier<S> {
     /// The last truncation of each table; part of the next commit.
     pub truncated: Vec<Truncation>,
     output: RowOutput,
+    /// Name of the bucket, and subkey of the row, that are being written to.
+    bucket: String,
+    subkey: String,
+    encoded: Vec<u8>,
 }
 
 impl<S: Storage> Applier<S> {
     /// An applier that goes on from what the writer's control record says.
     pub fn new(writer: LogWriter<S>, generation: Generation, tables: Vec<SyncedTable>) -> Self {
         let truncated = writer.control().truncated.clone();
-        Self { writer, generation, tables, truncated, output: RowOutput::default() }
+        Self {
+            writer,
+            generation,
+            tables,
+            truncated,
+            output: RowOutput::default(),
+            bucket: String::new(),
+            subkey: String::new(),
+            encoded: Vec::new(),
+        }
     }
 
-    /// Reads the records of rows. Must precede [`Applier::upsert`] and [`Applier::delete`].
+    /// Reads the records of rows, each a table's number and a row's key; gives them in this order.
     ///
     /// # Errors
     /// As [`LogWriter::load`].
-    pub async fn load(
+    pub async fn load(&mut self, rows: Vec<(usize, Arc<str>)>) -> Result<Vec<RowRef>, WriteError> {
+        let (generation, tables) = (self.generation.id, &self.tables);
+        let record_key = |(table, key): &(usize, Arc<str>)| {
+            CellKey::SourceRow(generation, tables[*table].number, key.clone())
+        };
+        let cells = self.writer.load(rows.iter().map(record_key)).await?;
+        let row = |((table, key), cell)| RowRef { table, key, cell };
+        Ok(rows.into_iter().zip(cells).map(row).collect())
+    }
+
+    /// The same for rows of one table that the copy has read, each of them once.
+    ///
+    /// # Errors
+    /// As [`LogWriter::load`].
+    pub async fn load_copied(
         &mut self,
-        rows: impl IntoIterator<Item = (usize, Arc<str>)>,
-    ) -> Result<(), WriteError> {
-        let keys: Vec<_> =
-            rows.into_iter().map(|(table, row_key)| self.record_key(table, &row_key)).collect();
-        self.writer.load(keys).await
-    }
-
-    /// Identity of a row's record.
-    pub(crate) fn record_key(&self, table: usize, row_key: &Arc<str>) -> CellKey {
-        CellKey::SourceRow(self.generation.id, self.tables[table].number, row_key.clone())
-    }
-
-    /// The record of a row; it must be loaded.
-    pub(crate) fn record(&self, key: &CellKey) -> Result<Option<SourceRow>, WriteError> {
-        let Some((op, value)) = self.writer.get(key) else { return Ok(None) };
-        if let CellKey::SourceRow(_, number, _) = key
-            && self.truncated.iter().any(|t| t.table == *number && op < t.op)
-        {
-            return Ok(None);
+        table: usize,
+        keys: Vec<Arc<str>>,
+    ) -> Result<Vec<RowRef>, WriteError> {
+        if self.tables[table].is_keyless() {
+            // Equal rows share a record.
+            return self.load(keys.into_iter().map(|key| (table, key)).collect()).await;
         }
-        let record = SourceRow::decode(value).ok_or_else(|| {
-            WriteError::Storage(StorageError::Damaged("source row", "not a record".into()))
-        })?;
-        Ok(Some(record))
+        let (generation, number) = (self.generation.id, self.tables[table].number);
+        let record_key = |key: &Arc<str>| CellKey::SourceRow(generation, number, key.clone());
+        let cells = self.writer.load_copied(keys.iter().map(record_key)).await?;
+        let row = |(key, cell)| RowRef { table, key, cell };
+        Ok(keys.into_iter().zip(cells).map(row).collect())
     }
 
-    /// A row has this content now. Its record must be loaded.
+    /// The stored form of a row's record.
+    fn stored_record(&self, row: &RowRef) -> Option<Bytes> {
+        let (op, value) = self.writer.get(row.cell)?;
+        let number = self.tables[row.table].number;
+        let is_truncated = self.truncated.iter().any(|t| t.table == number && op < t.op);
+        (!is_truncated).then(|| value.clone())
+    }
+
+    fn set_record(&mut self, row: &RowRef, record: &SourceRow<'_>) {
+        record.encode(&row.key, &mut self.encoded);
+        self.writer.set(row.cell, Some(Bytes::copy_from_slice(&self.encoded)));
+    }
+
+    /// The values that an UPDATE of the row may leave out, as far as they are known.
+    pub(crate) fn out_of_line(&self, row: &RowRef) -> Result<Vec<(u16, String)>, WriteError> {
+        let Some(stored) = self.stored_record(row) else { return Ok(Vec::new()) };
+        let record = decode(&stored, row)?;
+        Ok(record.toast.into_iter().map(|(column, text)| (column, text.to_owned())).collect())
+    }
+
+    /// A row has this content now.
     ///
     /// # Errors
     /// When its record is damaged.
-    pub fn upsert(
-        &mut self,
-        table: usize,
-        row_key: &Arc<str>,
-        row: &[Option<&str>],
-    ) -> Result<(), WriteError> {
-        let key = self.record_key(table, row_key);
-        let old = self.record(&key)?;
-        if self.tables[table].is_keyless()
+    pub fn upsert(&mut self, row: &RowRef, values: &[Option<&str>]) -> Result<(), WriteError> {
+        let stored = self.stored_record(row);
+        let old = stored.as_ref().map(|stored| decode(stored, row)).transpose()?;
+        if self.tables[row.table].is_keyless()
             && let Some(mut record) = old
         {
             // The same content once more: the buckets hold it already.
             record.copies += 1;
-            self.writer.set(&key, Some(record.encode()));
+            self.set_record(row, &record);
             return Ok(());
         }
         let mut output = std::mem::take(&mut self.output);
-        self.tables[table].evaluator.evaluate(row, &mut output);
+        self.tables[row.table].evaluator.evaluate(values, &mut output);
         for error in output.errors() {
-            tracing::warn!(table = %self.tables[table].table.display_name(), error, "row skipped");
+            let table = self.tables[row.table].table.display_name();
+            tracing::warn!(table = %table, error, "row skipped");
         }
         let old = old.unwrap_or_default();
-        let subkey = self.tables[table].subkey(row_key);
+        self.tables[row.table].subkey(&row.key, &mut self.subkey);
         let record = SourceRow {
             copies: 1,
-            memberships: self.diff_buckets(&old.memberships, output.buckets(), &subkey),
-            answers: self.diff_lookups(&old.answers, output.lookups(), table, row_key),
-            toast: out_of_line(row, self.tables[table].evaluator.columns_read()),
+            memberships: self.diff_buckets(&old.memberships, &output),
+            answers: self.diff_lookups(&old.answers, output.lookups(), row),
+            toast: out_of_line(values, self.tables[row.table].evaluator.columns_read()),
         };
-        self.output = output;
         if record != old {
-            self.writer.set(&key, Some(record.encode()));
+            self.set_record(row, &record);
         }
+        self.output = output;
         Ok(())
     }
 
-    /// A row is gone. Its record must be loaded.
+    /// A row is gone.
     ///
     /// # Errors
     /// When its record is damaged.
-    pub fn delete(&mut self, table: usize, row_key: &Arc<str>) -> Result<(), WriteError> {
-        let key = self.record_key(table, row_key);
-        let Some(mut old) = self.record(&key)? else { return Ok(()) };
+    pub fn delete(&mut self, row: &RowRef) -> Result<(), WriteError> {
+        let Some(stored) = self.stored_record(row) else { return Ok(()) };
+        let mut old = decode(&stored, row)?;
         if old.copies > 1 {
             old.copies -= 1;
-            self.writer.set(&key, Some(old.encode()));
+            self.set_record(row, &old);
             return Ok(());
         }
-        let subkey = self.tables[table].subkey(row_key);
-        self.diff_buckets(&old.memberships, std::iter::empty(), &subkey);
-        self.diff_lookups(&old.answers, std::iter::empty(), table, row_key);
-        self.writer.set(&key, None);
+        self.tables[row.table].subkey(&row.key, &mut self.subkey);
+        self.diff_buckets(&old.memberships, &RowOutput::default());
+        self.diff_lookups(&old.answers, std::iter::empty(), row);
+        self.writer.set(row.cell, None);
         Ok(())
     }
 
-    /// Emits what changed between the row's former and present buckets; gives the present ones.
+    /// Emits what changed between the former and the present buckets of the row with the current
+    /// subkey; gives the present ones.
     fn diff_buckets<'a>(
         &mut self,
-        old: &[Membership],
-        new: impl Iterator<Item = BucketRow<'a>>,
-        subkey: &str,
-    ) -> Vec<Membership> {
-        let new: Vec<_> = new.map(|row| (membership(&row), row)).collect();
+        old: &[Membership<'_>],
+        new: &'a RowOutput,
+    ) -> Vec<Membership<'a>> {
+        let memberships: Vec<_> = new.buckets().map(|row| membership(&row)).collect();
         // REMOVEs first: a row that moves within a bucket under another id is gone, then there.
-        for gone in old.iter().filter(|old| !new.iter().any(|(new, _)| new.is_same_place(old))) {
-            let bucket = self.bucket(gone);
-            let row = RowKey::new(&gone.object_type, &gone.object_id, subkey);
-            self.writer.append(&bucket, Body::Remove { row });
+        for gone in old.iter().filter(|old| !memberships.iter().any(|m| m.is_same_place(old))) {
+            self.name_bucket(gone);
+            let row = RowKey::new(gone.object_type, gone.object_id, &self.subkey);
+            self.writer.append(&self.bucket, Body::Remove { row });
         }
-        for (present, row) in &new {
+        for (present, row) in memberships.iter().zip(new.buckets()) {
             if old.contains(present) {
                 continue;
             }
-            let bucket = self.bucket(present);
-            let key = RowKey::new(row.object_type, row.object_id, subkey);
-            self.writer.append(&bucket, Body::Put { row: key, data: row.data.into() });
+            self.name_bucket(present);
+            let key = RowKey::new(row.object_type, row.object_id, &self.subkey);
+            self.writer.append(&self.bucket, Body::Put { row: key, data: row.data.into() });
         }
-        new.into_iter().map(|(membership, _)| membership).collect()
+        memberships
     }
 
     /// The same for the lookups that the row answers.
     fn diff_lookups<'a>(
         &mut self,
-        old: &[Answer],
+        old: &[Answer<'_>],
         new: impl Iterator<Item = LookupRow<'a>>,
-        table: usize,
-        row_key: &Arc<str>,
-    ) -> Vec<Answer> {
+        row: &RowRef,
+    ) -> Vec<Answer<'a>> {
         let new: Vec<_> = new.map(|row| (answer(&row), row.output)).collect();
-        let source: Arc<str> = format!("{}.{row_key}", self.tables[table].number).into();
-        let place = |generation: &Generation, a: &Answer, output_hash: u64| {
+        if old.is_empty() && new.is_empty() {
+            return Vec::new();
+        }
+        let source = format!("{}.{}", self.tables[row.table].number, row.key);
+        let place = |generation: &Generation, a: &Answer<'_>, output_hash: u64| {
             let tag = &generation.lookups[usize::from(a.lookup)];
             // One row may answer one question with several outputs: the output is part of the name.
-            CellKey::Lookup(LookupKey::new(tag, &a.key), format!("{source}.{output_hash:x}").into())
+            CellKey::Lookup(LookupKey::new(tag, a.key), format!("{source}.{output_hash:x}").into())
         };
         for gone in old.iter().filter(|old| !new.iter().any(|(new, _)| new == *old)) {
             let key = place(&self.generation, gone, gone.output_hash);
-            self.writer.set(&key, None);
+            self.writer.set_at(key, None);
         }
         for (present, output) in new.iter().filter(|(new, _)| !old.contains(new)) {
             let key = place(&self.generation, present, present.output_hash);
-            self.writer.set(&key, Some(output.as_bytes().to_vec().into()));
+            self.writer.set_at(key, Some(output.as_bytes().to_vec().into()));
         }
         new.into_iter().map(|(answer, _)| answer).collect()
     }
 
-    fn bucket(&self, membership: &Membership) -> BucketKey {
+    fn name_bucket(&mut self, membership: &Membership<'_>) {
         let tag = &self.generation.definitions[usize::from(membership.definition)];
-        BucketKey::new(tag, &membership.params)
+        BucketKey::write_name(tag, membership.params, &mut self.bucket);
     }
 
     /// All rows of a table are gone: REMOVE each live one from each bucket; its records and its
@@ -246,6 +299,7 @@ impl<S: Storage> Applier<S> {
     pub async fn truncate(&mut self, table: usize) -> Result<(), WriteError> {
         // What the unit holds so far must be found among the segments.
         self.writer.flush().await?;
+        self.writer.finish().await?;
         let prefix = format!("{}.", self.tables[table].number);
         for tag in self.generation.definitions.clone() {
             let mut after = None;
@@ -288,7 +342,7 @@ impl<S: Storage> Applier<S> {
             }
         };
         for row in live {
-            self.writer.append(bucket, Body::Remove { row });
+            self.writer.append(bucket.as_str(), Body::Remove { row });
             if self.writer.is_full() {
                 self.writer.flush().await?;
             }
@@ -333,29 +387,31 @@ impl<S: Storage> Applier<S> {
     }
 }
 
-impl Membership {
-    fn is_same_place(&self, other: &Self) -> bool {
-        (self.definition, &self.params, &self.object_type, &self.object_id)
-            == (other.definition, &other.params, &other.object_type, &other.object_id)
+impl Membership<'_> {
+    fn is_same_place(&self, other: &Membership<'_>) -> bool {
+        (self.definition, self.params, self.object_type, self.object_id)
+            == (other.definition, other.params, other.object_type, other.object_id)
     }
 }
 
-fn membership(row: &BucketRow<'_>) -> Membership {
+fn decode<'a>(stored: &'a [u8], row: &'a RowRef) -> Result<SourceRow<'a>, WriteError> {
+    SourceRow::decode(stored, &row.key).ok_or_else(|| {
+        WriteError::Storage(StorageError::Damaged("source row", "not a record".into()))
+    })
+}
+
+fn membership<'a>(row: &BucketRow<'a>) -> Membership<'a> {
     Membership {
         definition: number(row.definition),
-        params: row.params.to_owned(),
-        object_type: row.object_type.to_owned(),
-        object_id: row.object_id.to_owned(),
+        params: row.params,
+        object_type: row.object_type,
+        object_id: row.object_id,
         data_hash: xxh3_64(row.data.as_bytes()),
     }
 }
 
-fn answer(row: &LookupRow<'_>) -> Answer {
-    Answer {
-        lookup: number(row.lookup),
-        key: row.key.to_owned(),
-        output_hash: xxh3_64(row.output.as_bytes()),
-    }
+fn answer<'a>(row: &LookupRow<'a>) -> Answer<'a> {
+    Answer { lookup: number(row.lookup), key: row.key, output_hash: xxh3_64(row.output.as_bytes()) }
 }
 
 fn number(index: usize) -> u16 {
@@ -363,14 +419,14 @@ fn number(index: usize) -> u16 {
 }
 
 /// The values that a later UPDATE may leave out, of the columns that are read.
-fn out_of_line(row: &[Option<&str>], columns_read: &[bool]) -> Vec<(u16, String)> {
+fn out_of_line<'a>(row: &[Option<&'a str>], columns_read: &[bool]) -> Vec<(u16, &'a str)> {
     let row_bytes: usize = row.iter().flatten().map(|value| value.len()).sum();
     if row_bytes < TOAST_ROW_BYTES {
         return Vec::new();
     }
     let long = row.iter().enumerate().filter_map(|(column, value)| {
         let value = value.filter(|v| columns_read[column] && v.len() >= TOAST_VALUE_BYTES)?;
-        Some((number(column), value.to_owned()))
+        Some((number(column), value))
     });
     let mut kept: Vec<_> = long.collect();
     // The longest go first when there is not room for all of them.

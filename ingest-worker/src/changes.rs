@@ -6,41 +6,45 @@ use bytes::Bytes;
 use futures::StreamExt;
 use tidewater_storage::Storage;
 
+use crate::apply::RowRef;
 use crate::error::RunError;
+use crate::log_writer::CELLS_KEPT_MAX;
 use crate::pgoutput::{Datum, Malformed, Message, Tuple};
 use crate::session::{Item, Session};
-use crate::source::{CopyRow, row_query, split_copy_row};
+use crate::source::{CopyRows, row_query};
 
 /// A change, with its rows' values.
 struct Change<'a> {
-    table: usize,
     old_key: Option<Arc<str>>,
     new: Option<(Arc<str>, Vec<Datum<'a>>)>,
-    /// The whole old row, where the replica identity is FULL.
-    old_row: Vec<Datum<'a>>,
+}
+
+/// A row that is there now, with its records at hand.
+struct Upsert<'a> {
+    /// The row under its former key, where the change names one.
+    old: Option<RowRef>,
+    is_moved: bool,
+    new: RowRef,
+    values: Vec<Datum<'a>>,
+}
+
+/// Something to apply.
+enum Ready<'a> {
+    Upsert(Upsert<'a>),
+    Delete(RowRef),
+    Truncate(&'a [usize]),
 }
 
 impl<S: Storage> Session<S> {
     /// Applies changes to the unit, in order.
     pub(crate) async fn apply(&mut self, items: Vec<Item>) -> Result<(), RunError> {
-        self.applier.writer.trim();
-        let mut keys = Vec::new();
-        for item in &items {
-            if let Item::Change(table, message) = item {
-                let change = self.decode(*table, message)?;
-                let rows = change.old_key.into_iter().chain(change.new.map(|(key, _)| key));
-                keys.extend(rows.map(|row| (*table, row)));
-            }
-        }
-        self.applier.load(keys).await?;
-        for item in items {
-            match item {
-                Item::Change(table, message) => {
-                    let change = self.decode(table, &message)?;
-                    self.apply_change(change).await?;
-                }
-                Item::Truncate(tables) => {
-                    for table in tables {
+        self.applier.writer.trim(CELLS_KEPT_MAX);
+        for ready in self.prepare(&items).await? {
+            match ready {
+                Ready::Upsert(row) => self.upsert(&row).await?,
+                Ready::Delete(row) => self.applier.delete(&row)?,
+                Ready::Truncate(tables) => {
+                    for &table in tables {
                         self.applier.truncate(table).await?;
                     }
                 }
@@ -52,6 +56,39 @@ impl<S: Storage> Session<S> {
         Ok(())
     }
 
+    /// Reads changes and the records of their rows.
+    async fn prepare<'a>(&mut self, items: &'a [Item]) -> Result<Vec<Ready<'a>>, RunError> {
+        let mut changes = Vec::with_capacity(items.len());
+        let mut rows = Vec::with_capacity(items.len());
+        for item in items {
+            let Item::Change(table, message) = item else { continue };
+            let change = self.decode(*table, message)?;
+            let keys = change.old_key.iter().chain(change.new.as_ref().map(|(key, _)| key));
+            rows.extend(keys.map(|key| (*table, key.clone())));
+            changes.push(change);
+        }
+        let rows = self.applier.load(rows).await?;
+        let (mut rows, mut changes) = (rows.into_iter(), changes.into_iter());
+        let mut ready = Vec::with_capacity(items.len());
+        for item in items {
+            if let Item::Truncate(tables) = item {
+                ready.push(Ready::Truncate(tables));
+                continue;
+            }
+            let missing = || RunError::Unexpected("a row was not loaded".to_owned());
+            let Change { old_key, new } = changes.next().ok_or_else(missing)?;
+            let old = old_key.as_ref().map(|_| rows.next().ok_or_else(missing)).transpose()?;
+            let Some((key, values)) = new else {
+                ready.extend(old.map(Ready::Delete));
+                continue;
+            };
+            let new = rows.next().ok_or_else(missing)?;
+            let is_moved = old_key.is_some_and(|old_key| old_key != key);
+            ready.push(Ready::Upsert(Upsert { old, is_moved, new, values }));
+        }
+        Ok(ready)
+    }
+
     fn decode<'a>(&self, table: usize, message: &'a Bytes) -> Result<Change<'a>, RunError> {
         let malformed =
             |_: Malformed| RunError::Unexpected("the stream sent a malformed change".to_owned());
@@ -61,7 +98,7 @@ impl<S: Storage> Session<S> {
         };
         let synced = &self.applier.tables[table];
         let is_full = synced.table.replica_identity == 'f';
-        let mut change = Change { table, old_key: None, new: None, old_row: Vec::new() };
+        let mut change = Change { old_key: None, new: None };
         let (old, new) = match Message::decode(message).map_err(malformed)? {
             Message::Insert { new, .. } => (None, Some(new)),
             Message::Update { old, new, .. } => (old, Some(new)),
@@ -70,17 +107,18 @@ impl<S: Storage> Session<S> {
                 return Err(RunError::Unexpected("a change that is none was gathered".to_owned()));
             }
         };
+        let mut old_row = Vec::new();
         if let Some(old) = old {
             let old = values(old)?;
             change.old_key = Some(synced.row_key(&texts(&old)));
             if is_full {
-                change.old_row = old;
+                old_row = old;
             }
         }
         if let Some(new) = new {
             let mut new = values(new)?;
             // Key values are never left out, but a row without a key is its whole content.
-            for (value, old) in new.iter_mut().zip(&change.old_row) {
+            for (value, old) in new.iter_mut().zip(&old_row) {
                 if *value == Datum::Unchanged {
                     *value = *old;
                 }
@@ -90,58 +128,51 @@ impl<S: Storage> Session<S> {
         Ok(change)
     }
 
-    async fn apply_change(&mut self, change: Change<'_>) -> Result<(), RunError> {
-        let Change { table, old_key, new, .. } = change;
-        let Some((new_key, new)) = new else {
-            if let Some(old_key) = old_key {
-                self.applier.delete(table, &old_key)?;
-            }
-            return Ok(());
-        };
-        let is_moved = old_key.as_ref().is_some_and(|old_key| *old_key != new_key);
-        if old_key.is_some() && !is_moved && self.applier.tables[table].is_keyless() {
+    async fn upsert(&mut self, row: &Upsert<'_>) -> Result<(), RunError> {
+        let Upsert { old, is_moved, new, values } = row;
+        let (old, synced) = (old.as_ref(), &self.applier.tables[new.table()]);
+        if old.is_some() && !is_moved && synced.is_keyless() {
             // Such a row is its content, which is the same: to take it in would count it twice.
             return Ok(());
         }
-        let former = old_key.as_ref().unwrap_or(&new_key);
-        let record = self.applier.record(&self.applier.record_key(table, former))?;
-        let kept = record.map(|record| record.toast).unwrap_or_default();
-        let read = self.applier.tables[table].evaluator.columns_read();
+        let moved_from = old.filter(|_| *is_moved);
+        let read = synced.evaluator.columns_read();
         let left_out = |(column, value): (usize, &Datum<'_>)| {
             *value == Datum::Unchanged && read.get(column).copied().unwrap_or(false)
         };
         let missing: Vec<_> =
-            new.iter().enumerate().filter(|&value| left_out(value)).map(|(at, _)| at).collect();
-        // While a copy is ahead of the stream, the record of the old key may be another row's.
-        let trusted = !(is_moved && self.gate.is_some());
-        let found = |column: &usize| kept.iter().any(|(at, _)| usize::from(*at) == *column);
-        let is_known = trusted && missing.iter().all(found);
-        if !missing.is_empty() && !is_known {
-            self.read_again(table, old_key.filter(|_| is_moved), &new_key, &new).await?;
-            return Ok(());
+            values.iter().enumerate().filter(|&value| left_out(value)).map(|(at, _)| at).collect();
+        let mut kept = Vec::new();
+        if !missing.is_empty() {
+            kept = self.applier.out_of_line(old.unwrap_or(new))?;
+            // While a copy is ahead of the stream, the record of the old key may be another row's.
+            let trusted = !(*is_moved && self.gate.is_some());
+            let found = |column: &usize| kept.iter().any(|(at, _)| usize::from(*at) == *column);
+            if !(trusted && missing.iter().all(found)) {
+                return self.read_again(moved_from, new, values).await;
+            }
         }
-        let mut row = texts(&new);
+        let mut row = texts(values);
         for column in missing {
             row[column] =
                 kept.iter().find(|(at, _)| usize::from(*at) == column).map(|(_, text)| &**text);
         }
-        if is_moved && let Some(old_key) = &old_key {
-            self.applier.delete(table, old_key)?;
+        if let Some(old) = moved_from {
+            self.applier.delete(old)?;
         }
-        Ok(self.applier.upsert(table, &new_key, &row)?)
+        Ok(self.applier.upsert(new, &row)?)
     }
 
     /// Reads a row from the table, since the stream left out a value that is not stored. The row
     /// is then ahead of the stream: readers wait until the stream has come as far.
     async fn read_again(
         &mut self,
-        table: usize,
-        moved_from: Option<Arc<str>>,
-        row_key: &Arc<str>,
-        new: &[Datum<'_>],
+        moved_from: Option<&RowRef>,
+        new: &RowRef,
+        values: &[Datum<'_>],
     ) -> Result<(), RunError> {
-        let values = texts(new);
-        let synced = &self.applier.tables[table];
+        let values = texts(values);
+        let synced = &self.applier.tables[new.table()];
         let key = synced.table.key.iter().map(|&column| values[column].unwrap_or_default());
         let query = row_query(synced, &key.map(str::to_owned).collect::<Vec<_>>());
         self.source.begin().await?;
@@ -150,19 +181,17 @@ impl<S: Storage> Session<S> {
         self.source.end().await?;
         let ahead = self.source.insert_lsn().await?;
         self.gate = Some(self.gate.map_or(ahead, |gate| gate.max(ahead)));
-        if let Some(old_key) = moved_from {
-            self.applier.delete(table, &old_key)?;
+        if let Some(old) = moved_from {
+            self.applier.delete(old)?;
         }
         match rows.into_iter().next().transpose()? {
             Some(row) => {
-                let mut copied = CopyRow::default();
-                split_copy_row(&row, &mut copied)?;
-                let mut row = Vec::new();
-                copied.values(&mut row)?;
-                self.applier.upsert(table, row_key, &row)?;
+                let mut copied = CopyRows::default();
+                copied.push(&row);
+                self.applier.upsert(new, &copied.values()?)?;
             }
             // It is gone by now, and the stream will say so before the gate opens.
-            None => self.applier.delete(table, row_key)?,
+            None => self.applier.delete(new)?,
         }
         // The stream must come by a commit after the read, also when nobody writes.
         Ok(self.source.emit("gate").await?)

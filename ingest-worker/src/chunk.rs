@@ -1,7 +1,5 @@
 //! Copies a table, chunk by chunk, between the stream's transactions.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use futures::StreamExt;
 use tidewater_storage::Storage;
@@ -9,11 +7,12 @@ use tidewater_storage::Storage;
 use crate::config::Progress;
 use crate::copy::TableCopy;
 use crate::error::RunError;
+use crate::log_writer::CELLS_KEPT_MAX;
 use crate::session::Session;
-use crate::source::{CopyRow, rows_query, split_copy_row};
+use crate::source::{CopyRows, rows_query};
 
 /// Rows of a chunk: after each the cursor is committed.
-const CHUNK_ROWS: usize = 10_000;
+const CHUNK_ROWS: usize = 20_000;
 /// Rows, and bytes of them, that are held at a time.
 const HELD_ROWS: usize = 2_000;
 const HELD_BYTES: usize = 2 << 20;
@@ -83,23 +82,23 @@ impl<S: Storage> Session<S> {
     ) -> Result<(usize, Option<Vec<String>>), RunError> {
         let mut rows = std::pin::pin!(rows);
         let (mut count, mut last_key) = (0, None);
-        let mut held: Vec<Bytes> = Vec::new();
-        let mut held_bytes = 0;
+        let mut held = CopyRows::default();
+        let mut held_rows = 0;
         loop {
             let row = rows.next().await.transpose()?;
             let is_last = row.is_none();
             if let Some(row) = row {
-                held_bytes += row.len();
-                held.push(row);
+                held.push(&row);
+                held_rows += 1;
             }
-            if is_last || held.len() >= HELD_ROWS || held_bytes >= HELD_BYTES {
-                count += held.len();
+            if is_last || held_rows >= HELD_ROWS || held.len() >= HELD_BYTES {
+                count += held_rows;
                 if let Some(key) = self.take_held(table, &held).await? {
                     last_key = Some(key);
                 }
-                self.report(table, held.len(), on_progress);
+                self.report(table, held_rows, on_progress);
                 held.clear();
-                held_bytes = 0;
+                held_rows = 0;
             }
             if is_last {
                 return Ok((count, last_key));
@@ -110,34 +109,25 @@ impl<S: Storage> Session<S> {
     async fn take_held(
         &mut self,
         table: usize,
-        held: &[Bytes],
+        held: &CopyRows,
     ) -> Result<Option<Vec<String>>, RunError> {
-        self.applier.writer.trim();
-        let mut copied = CopyRow::default();
-        let mut keys: Vec<Arc<str>> = Vec::with_capacity(held.len());
-        for row in held {
-            let mut values = Vec::new();
-            split_copy_row(row, &mut copied)?;
-            copied.values(&mut values)?;
-            keys.push(self.applier.tables[table].row_key(&values));
-        }
-        self.applier.load(keys.iter().map(|key| (table, key.clone()))).await?;
-        let mut last_key = None;
-        for (at, (row, key)) in held.iter().zip(&keys).enumerate() {
-            let mut values = Vec::new();
-            split_copy_row(row, &mut copied)?;
-            copied.values(&mut values)?;
-            self.applier.upsert(table, key, &values)?;
-            if at + 1 == held.len() {
-                let columns = self.applier.tables[table].table.key.iter();
-                let text = |&column: &usize| values[column].unwrap_or_default().to_owned();
-                last_key = Some(columns.map(text).collect());
-            }
+        self.applier.writer.trim(CELLS_KEPT_MAX);
+        let synced = &self.applier.tables[table];
+        let columns = synced.table.schema.columns.len();
+        let values = held.values()?;
+        let values: Vec<_> = values.chunks_exact(columns.max(1)).collect();
+        let keys = values.iter().map(|row| synced.row_key(row)).collect();
+        let rows = self.applier.load_copied(table, keys).await?;
+        for (row, values) in rows.iter().zip(&values) {
+            self.applier.upsert(row, values)?;
             if self.applier.writer.is_full() {
                 self.applier.writer.flush().await?;
             }
         }
-        Ok(last_key)
+        let key = &self.applier.tables[table].table.key;
+        let text =
+            |row: &&[Option<&str>], column: usize| row[column].unwrap_or_default().to_owned();
+        Ok(values.last().map(|row| key.iter().map(|&column| text(row, column)).collect()))
     }
 
     fn report(

@@ -7,6 +7,7 @@
 
 mod apply;
 mod catalog;
+mod cells;
 mod changes;
 mod chunk;
 mod config;
@@ -14,6 +15,7 @@ mod connect;
 mod copy;
 mod dsn;
 mod error;
+mod first_copy;
 mod log_writer;
 mod pgoutput;
 mod preflight;
@@ -24,10 +26,12 @@ mod source;
 mod source_row;
 mod start;
 mod tls;
+mod under_way;
 mod visibility;
 
-pub use apply::{Applier, SyncedTable};
+pub use apply::{Applier, RowRef, SyncedTable};
 pub use catalog::Table;
+pub use cells::CellRef;
 pub use config::{Config, Progress};
 pub use connect::ConnectError;
 pub use dsn::DsnError;

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 use tidewater_protocol::{Body, OpId, Operation};
 use tidewater_storage::{
     Batch, BucketKey, Cell, CellKey, CellWrite, ClosedEpoch, Committed, Control, Generation, Head,
@@ -13,19 +14,21 @@ use tidewater_storage::{
 };
 use tokio::time::Instant;
 
+use crate::cells::{CellRef, Cells};
+use crate::first_copy::FirstCopy;
+use crate::under_way::{Commit, Landed, UnderWay, retried};
+
 /// A segment is cut here, so that a reader's page and a stored object stay small.
 const SEGMENT_OPS_MAX: u64 = 10_000;
 const SEGMENT_BYTES_MAX: usize = 4 << 20;
 /// A unit is written out (not committed) beyond this many bytes, whatever the transaction's size.
-const UNIT_BYTES_MAX: usize = 8 << 20;
+const UNIT_BYTES_MAX: usize = 4 << 20;
 /// Cells kept in memory between units.
-const CACHED_CELLS_MAX: usize = 20_000;
+pub(crate) const CELLS_KEPT_MAX: usize = 10_000;
 /// Buckets whose registration is remembered between units; registering twice does no harm.
 const REMEMBERED_BUCKETS_MAX: usize = 100_000;
 /// Cell writes may be refused this often in a row: by a cell that expired, or a dead one.
 const CELL_ATTEMPTS: usize = 3;
-/// Storage calls are repeated this often before the run ends.
-const STORAGE_ATTEMPTS: u32 = 6;
 /// Readers may still be working at a checkpoint that was visible this long ago.
 const READER_LIFETIME: Duration = Duration::from_secs(10);
 
@@ -49,28 +52,25 @@ pub enum WriteError {
     Contended,
 }
 
-/// What a cell holds, as the worker sees it.
-#[derive(Debug, Default)]
-struct Known {
-    /// The stored cell, if there is one; `None` while it was not read.
-    stored: Option<Option<Cell>>,
-    pending: Option<Version>,
-}
-
 /// One run of the worker: owns an epoch, assembles units, stores and commits them.
+///
+/// While one batch is being stored, the next part of the log may be assembled: [`LogWriter::flush`]
+/// and [`LogWriter::start_commit`] do not wait for the store, and there is never more than one
+/// batch under way.
 #[derive(Debug)]
 pub struct LogWriter<S> {
     storage: S,
     control: Control,
     limits: Limits,
     sequence: u64,
-    cells: HashMap<CellKey, Known>,
-    dirty: Vec<CellKey>,
-    open: HashMap<BucketKey, Vec<SegmentWriter>>,
-    registered: HashSet<BucketKey>,
+    cells: Cells,
+    open: HashMap<BucketKey, Vec<SegmentWriter>, RandomState>,
+    registered: HashSet<BucketKey, RandomState>,
     unit_bytes: usize,
     recent: VecDeque<(Instant, OpId)>,
     due_every: u64,
+    under_way: Option<UnderWay>,
+    first_copy: Option<FirstCopy>,
 }
 
 impl<S: Storage> LogWriter<S> {
@@ -104,13 +104,14 @@ impl<S: Storage> LogWriter<S> {
             limits,
             control: next,
             sequence: 1,
-            cells: HashMap::new(),
-            dirty: Vec::new(),
-            open: HashMap::new(),
-            registered: HashSet::new(),
+            cells: Cells::default(),
+            open: HashMap::default(),
+            registered: HashSet::default(),
             unit_bytes: 0,
             recent: VecDeque::new(),
             due_every: DUE_EVERY,
+            under_way: None,
+            first_copy: generation.map(|_| FirstCopy::default()),
         })
     }
 
@@ -125,6 +126,11 @@ impl<S: Storage> LogWriter<S> {
         &self.control
     }
 
+    /// The same, or as it will be once a commit that is under way has happened.
+    pub fn latest_control(&self) -> &Control {
+        self.under_way.as_ref().and_then(UnderWay::commit).unwrap_or(&self.control)
+    }
+
     /// The store.
     pub fn storage(&self) -> &S {
         &self.storage
@@ -135,32 +141,63 @@ impl<S: Storage> LogWriter<S> {
         &self.limits
     }
 
-    /// Forgets cells that are not part of the unit, if there are many. What was loaded before may
-    /// have to be loaded again.
-    pub fn trim(&mut self) {
-        if self.cells.len() > CACHED_CELLS_MAX {
-            self.cells.retain(|_, known| known.pending.is_some());
-        }
+    /// Forgets cells that need not be at hand, if there are more than so many of them: what was
+    /// loaded before has to be loaded again.
+    pub fn trim(&mut self, kept_max: usize) {
+        self.cells.trim(kept_max);
     }
 
-    /// Reads those of the cells that are not at hand. Must precede [`LogWriter::get`].
+    /// Finds cells, in the order of the keys, and reads those that are not at hand.
     ///
     /// # Errors
     /// `Fenced` when a later run has written one of them.
     pub async fn load(
         &mut self,
         keys: impl IntoIterator<Item = CellKey>,
-    ) -> Result<(), WriteError> {
-        let unread = |key: &CellKey| self.cells.get(key).is_none_or(|known| known.stored.is_none());
-        let mut missing: Vec<_> = keys.into_iter().filter(unread).collect();
-        missing.sort_unstable();
-        missing.dedup();
-        if missing.is_empty() {
+    ) -> Result<Vec<CellRef>, WriteError> {
+        let mut cells = Vec::new();
+        for key in keys {
+            if let Some(first_copy) = &mut self.first_copy {
+                first_copy.note(&key);
+            }
+            cells.push(self.cells.at(key));
+        }
+        self.read(&cells).await?;
+        Ok(cells)
+    }
+
+    /// The same for the records of rows that a copy has read, each of them once. While the copy is
+    /// the first of its generation, and no run but this has been at it, nothing can be stored of a
+    /// row that the stream did not bring: that is not looked up.
+    ///
+    /// # Errors
+    /// As [`LogWriter::load`].
+    pub async fn load_copied(
+        &mut self,
+        keys: impl IntoIterator<Item = CellKey>,
+    ) -> Result<Vec<CellRef>, WriteError> {
+        let mut cells = Vec::new();
+        for key in keys {
+            let is_new = self.first_copy.as_ref().is_some_and(|copy| copy.is_new(&key));
+            let cell = self.cells.at(key);
+            if is_new && self.cells.is_unread(cell) {
+                self.cells.note_stored(cell, None);
+            }
+            cells.push(cell);
+        }
+        self.read(&cells).await?;
+        Ok(cells)
+    }
+
+    async fn read(&mut self, cells: &[CellRef]) -> Result<(), WriteError> {
+        let unread = self.cells.unread(cells.iter().copied());
+        if unread.is_empty() {
             return Ok(());
         }
-        let stored = retried(|| self.storage.cells(&missing)).await?;
-        for (key, stored) in missing.into_iter().zip(stored) {
-            self.note_stored(key, stored)?;
+        let keys: Vec<_> = unread.iter().map(|&cell| self.cells.key(cell).clone()).collect();
+        let stored = retried(|| self.storage.cells(&keys)).await?;
+        for (cell, stored) in unread.into_iter().zip(stored) {
+            self.note_stored(cell, stored)?;
         }
         Ok(())
     }
@@ -169,32 +206,36 @@ impl<S: Storage> LogWriter<S> {
     ///
     /// # Panics
     /// When the cell was not loaded.
-    pub fn get(&self, key: &CellKey) -> Option<(OpId, &Bytes)> {
-        let known = self.cells.get(key).expect("cells are loaded before they are read");
-        let version = known.pending.as_ref();
-        let stored = known.stored.as_ref().expect("cells are loaded before they are read");
-        let version = version.or_else(|| stored.as_ref().and_then(|cell| cell.own(&self.limits)));
+    pub fn get(&self, cell: CellRef) -> Option<(OpId, &Bytes)> {
+        let (stored, pending) = self.cells.get(cell);
+        let version = pending.or_else(|| stored.and_then(|cell| cell.own(&self.limits)));
         version.and_then(|version| Some((version.op, version.value.as_ref()?)))
     }
 
     /// Gives a cell a value in the current unit; `None` is "gone".
-    pub fn set(&mut self, key: &CellKey, value: Option<Bytes>) {
+    pub fn set(&mut self, cell: CellRef, value: Option<Bytes>) {
         let op = self.next_op();
         self.unit_bytes += 64 + value.as_ref().map_or(0, Bytes::len);
-        self.set_version(key, Version { op, value });
+        self.cells.set(cell, Version { op, value });
     }
 
-    /// Appends an operation to a bucket in the current unit. MOVE and CLEAR are the builder's.
+    /// The same for a cell that need not be loaded.
+    pub fn set_at(&mut self, key: CellKey, value: Option<Bytes>) {
+        let cell = self.cells.at(key);
+        self.set(cell, value);
+    }
+
+    /// Appends an operation to the bucket of this name ([`BucketKey::as_str`]) in the current unit.
+    /// MOVE and CLEAR are the builder's.
     ///
     /// # Panics
     /// When the body is a MOVE or CLEAR.
-    pub fn append(&mut self, bucket: &BucketKey, body: Body<'_>) {
-        let checksum = body.checksum().expect("the worker writes PUT and REMOVE only");
+    pub fn append(&mut self, bucket: &str, body: Body<'_>) {
         let op_id = self.next_op();
-        if !self.open.contains_key(bucket) {
-            self.open.insert(bucket.clone(), vec![SegmentWriter::default()]);
-        }
-        let runs = self.open.get_mut(bucket).expect("it was just inserted");
+        let runs = match self.open.get_mut(bucket) {
+            Some(runs) => runs,
+            None => self.open.entry(BucketKey::from_stored(bucket)).or_default(),
+        };
         let full =
             |run: &SegmentWriter| run.count() >= SEGMENT_OPS_MAX || run.len() >= SEGMENT_BYTES_MAX;
         if runs.last().is_none_or(full) {
@@ -202,6 +243,7 @@ impl<S: Storage> LogWriter<S> {
         }
         let run = runs.last_mut().expect("there is at least one run");
         let before = run.len();
+        let checksum = body.checksum().expect("the worker writes PUT and REMOVE only");
         run.push(&Operation { op_id, checksum, body });
         self.unit_bytes += run.len() - before;
     }
@@ -216,7 +258,7 @@ impl<S: Storage> LogWriter<S> {
     /// Whether there is anything to commit beside a position.
     pub fn has_uncommitted(&self) -> bool {
         self.sequence > 1
-            && OpId::new(self.control.epoch, self.sequence - 1) > self.control.committed.op
+            && OpId::new(self.control.epoch, self.sequence - 1) > self.latest_control().committed.op
     }
 
     /// Whether the unit should be written out although it is not complete.
@@ -224,37 +266,35 @@ impl<S: Storage> LogWriter<S> {
         self.unit_bytes >= UNIT_BYTES_MAX
     }
 
-    /// Stores what the unit holds so far, above the committed op id: nobody sees it.
+    /// Begins to store what the unit holds so far, above the committed op id: nobody sees it.
     ///
     /// # Errors
     /// Any: the run must end, and what it wrote above the committed op id is dead.
     pub async fn flush(&mut self) -> Result<(), WriteError> {
-        let heads = self.open.keys().cloned().map(CellKey::Bucket);
-        let conditions: Vec<_> = heads.chain(self.dirty.iter().cloned()).collect();
-        self.load(conditions).await?;
-        let mut batch = Batch::default();
-        for (bucket, runs) in std::mem::take(&mut self.open) {
-            self.close_runs(&mut batch, bucket, runs)?;
-        }
-        let dirty = std::mem::take(&mut self.dirty);
-        batch.cells = dirty.into_iter().map(|key| self.cell_write(key)).collect();
-        if !(batch.segments.is_empty() && batch.cells.is_empty()) {
-            self.store(batch).await?;
-        }
-        self.unit_bytes = 0;
-        if self.registered.len() > REMEMBERED_BUCKETS_MAX {
-            self.registered.clear();
+        self.finish().await?;
+        let batch = self.assemble().await?;
+        if !batch.is_empty() {
+            self.under_way = Some(UnderWay::start(&self.storage, batch, None));
+        } else {
+            self.cells.landed();
         }
         Ok(())
     }
 
-    /// Stores the rest of the unit, then commits it: everything up to `lsn` and `ticket` is taken
-    /// in. Readers follow unless the gate is ahead of `lsn`.
+    /// Begins to store the rest of the unit and to commit it: everything up to `lsn` and `ticket`
+    /// is taken in. Readers follow unless the gate is ahead of `lsn`. Whatever is written from
+    /// here on belongs to the next unit.
     ///
     /// # Errors
     /// Any: the run must end; whether the commit happened is for the next run to find.
-    pub async fn commit(&mut self, lsn: Lsn, ticket: Ticket, hold: Hold) -> Result<(), WriteError> {
-        self.flush().await?;
+    pub async fn start_commit(
+        &mut self,
+        lsn: Lsn,
+        ticket: Ticket,
+        hold: Hold,
+    ) -> Result<(), WriteError> {
+        self.finish().await?;
+        let batch = self.assemble().await?;
         let op = if self.has_uncommitted() {
             OpId::new(self.control.epoch, self.sequence - 1)
         } else {
@@ -263,11 +303,63 @@ impl<S: Storage> LogWriter<S> {
         let ticket = ticket.max(self.control.committed.ticket);
         let committed = Committed { op, lsn: lsn.max(self.control.committed.lsn), ticket };
         let next = self.control.advanced(committed, hold.truncated, hold.gate);
-        let expected = Some(self.control.revision);
-        match retried(|| self.storage.swap_control(expected, &next)).await? {
-            SwapOutcome::Done => {}
-            SwapOutcome::Refused(_) => return Err(WriteError::Fenced),
+        let commit = Commit { expected: self.control.revision, next };
+        self.under_way = Some(UnderWay::start(&self.storage, batch, Some(commit)));
+        Ok(())
+    }
+
+    /// Commits the unit and waits until that has happened: see [`LogWriter::start_commit`].
+    ///
+    /// # Errors
+    /// As [`LogWriter::start_commit`].
+    pub async fn commit(&mut self, lsn: Lsn, ticket: Ticket, hold: Hold) -> Result<(), WriteError> {
+        self.start_commit(lsn, ticket, hold).await?;
+        self.finish().await
+    }
+
+    /// Whether something is being stored or committed.
+    pub fn is_busy(&self) -> bool {
+        self.under_way.is_some()
+    }
+
+    /// Returns once [`LogWriter::finish`] need not wait for the store. May be broken off.
+    pub async fn landed(&mut self) {
+        if let Some(under_way) = &mut self.under_way {
+            under_way.landed().await;
         }
+    }
+
+    /// Waits until what is under way is stored, and committed if it was to be.
+    ///
+    /// # Errors
+    /// Any: the run must end.
+    pub async fn finish(&mut self) -> Result<(), WriteError> {
+        self.landed().await;
+        let Some(under_way) = self.under_way.take() else { return Ok(()) };
+        let Landed { batch, commit, refused, mut swap } = under_way.result()?;
+        if !refused.is_empty() {
+            self.store_again(&batch.cells, refused).await?;
+            if let Some(commit) = &commit {
+                swap = Some(retried(|| commit.swap(&self.storage)).await?);
+            }
+        }
+        self.cells.landed();
+        match (commit, swap) {
+            (None, _) => Ok(()),
+            (Some(commit), Some(SwapOutcome::Done)) => {
+                self.note_committed(commit.next);
+                Ok(())
+            }
+            (Some(_), _) => Err(WriteError::Fenced),
+        }
+    }
+
+    /// Checkpoints that readers may still be working at.
+    fn recent(&self) -> Vec<OpId> {
+        self.recent.iter().map(|(_, op)| *op).collect()
+    }
+
+    fn note_committed(&mut self, next: Control) {
         let now = Instant::now();
         if let Some(visible) = &self.control.visible {
             self.recent.push_back((now, visible.at.op));
@@ -275,24 +367,42 @@ impl<S: Storage> LogWriter<S> {
         while self.recent.front().is_some_and(|(at, _)| now - *at > READER_LIFETIME) {
             self.recent.pop_front();
         }
-        self.limits.advance(op);
-        self.control = next;
-        Ok(())
-    }
-
-    fn set_version(&mut self, key: &CellKey, version: Version) {
-        let known = self.cells.entry(key.clone()).or_default();
-        if known.pending.replace(version).is_none() {
-            self.dirty.push(key.clone());
+        self.limits.advance(next.committed.op);
+        if next.gate.is_none() || self.first_copy.as_ref().is_some_and(FirstCopy::is_too_large) {
+            self.first_copy = None;
         }
+        self.control = next;
     }
 
-    fn note_stored(&mut self, key: CellKey, stored: Option<Cell>) -> Result<(), WriteError> {
+    fn note_stored(&mut self, cell: CellRef, stored: Option<Cell>) -> Result<(), WriteError> {
         if stored.as_ref().is_some_and(|cell| cell.is_ahead_of(&self.limits)) {
             return Err(WriteError::Fenced);
         }
-        self.cells.entry(key).or_default().stored = Some(stored);
+        self.cells.note_stored(cell, stored);
         Ok(())
+    }
+
+    /// What the unit holds, as it is to be stored.
+    async fn assemble(&mut self) -> Result<Batch, WriteError> {
+        let open = std::mem::take(&mut self.open);
+        let heads: Vec<_> =
+            open.keys().map(|bucket| self.cells.at(CellKey::Bucket(bucket.clone()))).collect();
+        let changed = self.cells.changed().to_vec();
+        self.read(&heads).await?;
+        self.read(&changed).await?;
+        let mut batch = Batch::default();
+        for ((bucket, runs), head) in open.into_iter().zip(heads) {
+            self.close_runs(&mut batch, bucket, runs, head)?;
+        }
+        let recent = self.recent();
+        let context = context(&self.limits, &self.control, &recent);
+        let written = |stored: Option<&Cell>, version| Cell::written(stored, version, &context);
+        batch.cells = self.cells.take_changed(written);
+        self.unit_bytes = 0;
+        if self.registered.len() > REMEMBERED_BUCKETS_MAX {
+            self.registered.clear();
+        }
+        Ok(batch)
     }
 
     /// Turns a bucket's runs into segments that continue its chain, and moves its head.
@@ -301,9 +411,9 @@ impl<S: Storage> LogWriter<S> {
         batch: &mut Batch,
         bucket: BucketKey,
         runs: Vec<SegmentWriter>,
+        cell: CellRef,
     ) -> Result<(), WriteError> {
-        let key = CellKey::Bucket(bucket.clone());
-        let head = self.get(&key).map(|(_, value)| Head::decode(value)).transpose()?;
+        let head = self.get(cell).map(|(_, value)| Head::decode(value)).transpose()?;
         let mut head = head.unwrap_or_default();
         let before = head.count / self.due_every;
         for run in runs {
@@ -313,7 +423,7 @@ impl<S: Storage> LogWriter<S> {
             head.count += segment.count;
             batch.segments.push(segment);
         }
-        self.set_version(&key, Version { op: head.last, value: Some(head.encode()) });
+        self.cells.set(cell, Version { op: head.last, value: Some(head.encode()) });
         if head.count / self.due_every > before {
             batch.due.push((bucket.clone(), head.last));
         }
@@ -323,46 +433,46 @@ impl<S: Storage> LogWriter<S> {
         Ok(())
     }
 
-    /// The conditional write of a dirty cell, over what is known to be stored.
-    fn cell_write(&self, key: CellKey) -> CellWrite {
-        let known = self.cells.get(&key).expect("only cells at hand are written");
-        let version = known.pending.clone().expect("only dirty cells are written");
-        let recent: Vec<_> = self.recent.iter().map(|(_, op)| *op).collect();
-        let context = WriteContext {
-            limits: &self.limits,
-            visible: self.control.visible.as_ref().map(|visible| visible.at.op),
-            recent: &recent,
-        };
-        let stored = known.stored.as_ref().and_then(Option::as_ref);
-        let cell = Cell::written(stored, version, &context);
-        CellWrite { known_top: stored.map(Cell::top), key, cell }
-    }
-
-    /// Stores a batch; cells that were refused are built again over what is stored.
-    async fn store(&mut self, mut batch: Batch) -> Result<(), WriteError> {
-        for _ in 0..CELL_ATTEMPTS {
-            let refused = retried(|| self.storage.write(&batch)).await?;
-            let mut again = Vec::new();
-            let refused_keys: HashSet<_> = refused.iter().map(|r| r.key.clone()).collect();
-            for write in std::mem::take(&mut batch.cells) {
-                if !refused_keys.contains(&write.key)
-                    && let Some(known) = self.cells.get_mut(&write.key)
-                {
-                    known.stored = Some(Some(write.cell));
-                    known.pending = None;
+    /// Builds the writes that were refused again, over what is stored, until they are taken.
+    async fn store_again(
+        &mut self,
+        writes: &[CellWrite],
+        mut refused: Vec<Refused>,
+    ) -> Result<(), WriteError> {
+        let recent = self.recent();
+        for _ in 1..CELL_ATTEMPTS {
+            let mut batch = Batch::default();
+            for Refused { key, stored } in std::mem::take(&mut refused) {
+                let write = writes.iter().find(|write| write.key == key);
+                let version = write.and_then(|write| write.cell.versions.first()).cloned();
+                let version = version.ok_or(WriteError::Contended)?;
+                let is_own = |top: OpId| self.limits.is_current(top) && top != version.op;
+                if stored.as_ref().is_some_and(|cell| is_own(cell.top())) {
+                    // Everything that this run has written it knows.
+                    return Err(WriteError::Contended);
                 }
+                let cell = self.cells.at(key.clone());
+                self.note_stored(cell, stored)?;
+                let context = context(&self.limits, &self.control, &recent);
+                let (stored, _) = self.cells.get(cell);
+                let (known_top, new) =
+                    (stored.map(Cell::top), Cell::written(stored, version, &context));
+                self.cells.note_stored(cell, Some(new.clone()));
+                batch.cells.push(CellWrite { key, known_top, cell: new });
             }
-            for Refused { key, stored } in refused {
-                self.note_stored(key.clone(), stored)?;
-                again.push(self.cell_write(key));
-            }
-            if again.is_empty() {
+            refused = retried(|| self.storage.write(&batch)).await?;
+            if refused.is_empty() {
                 return Ok(());
             }
-            batch = Batch { cells: again, ..Batch::default() };
         }
         Err(WriteError::Contended)
     }
+}
+
+/// What decides which versions of a cell are still needed.
+fn context<'a>(limits: &'a Limits, control: &Control, recent: &'a [OpId]) -> WriteContext<'a> {
+    let visible = control.visible.as_ref().map(|visible| visible.at.op);
+    WriteContext { limits, visible, recent }
 }
 
 /// What a commit does to visibility.
@@ -381,24 +491,5 @@ pub(crate) fn nonce() -> Result<Nonce, getrandom::Error> {
     Ok(Nonce(format!("{:032x}", u128::from_le_bytes(bits))))
 }
 
-/// Repeats a storage call while storage is unavailable. Every call of the ports may be repeated.
-async fn retried<T, F, Fut>(call: F) -> Result<T, StorageError>
-where
-    F: Fn() -> Fut,
-    Fut: Future<Output = Result<T, StorageError>>,
-{
-    let mut pause = Duration::from_millis(20);
-    let mut attempt = 1;
-    loop {
-        match call().await {
-            Err(StorageError::Unavailable(_) | StorageError::Unknown(_))
-                if attempt < STORAGE_ATTEMPTS =>
-            {
-                attempt += 1;
-                tokio::time::sleep(pause).await;
-                pause *= 3;
-            }
-            result => return result,
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -42,7 +42,8 @@ pub async fn run<S: Storage>(
             Ok(session) => {
                 has_run = true;
                 pause = PAUSE_MIN;
-                match session.run(on_progress, shutdown).await {
+                // It is large, and lives long.
+                match Box::pin(session.run(on_progress, shutdown)).await {
                     Ok(()) => return Ok(()),
                     Err(error) => error,
                 }

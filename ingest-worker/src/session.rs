@@ -20,7 +20,7 @@ use crate::pgoutput::{Message, Relation};
 use crate::source::Source;
 
 /// Changes, and bytes of them, that are applied in one go.
-const ITEMS_MAX: usize = 4_000;
+const ITEMS_MAX: usize = 5_000;
 const BYTES_MAX: usize = 4 << 20;
 /// An idle source's position is stored this often.
 const IDLE_COMMIT: Duration = Duration::from_secs(10);
@@ -42,6 +42,16 @@ pub(crate) enum Item {
     Truncate(Vec<usize>),
 }
 
+impl Item {
+    /// Bytes that it holds on to.
+    fn len(&self) -> usize {
+        match self {
+            Self::Change(_, message) => message.len(),
+            Self::Truncate(_) => 0,
+        }
+    }
+}
+
 /// What the stream's table ids mean.
 #[derive(Clone, Copy, Debug)]
 enum Mapped {
@@ -57,6 +67,8 @@ struct OpenTransaction {
     commit_lsn: Lsn,
     /// It was taken in by a former run.
     is_known: bool,
+    /// The unit holds changes of it already, although its end has not come.
+    is_begun: bool,
 }
 
 /// One run on the slot.
@@ -132,6 +144,7 @@ impl<S: Storage> Session<S> {
             if shutdown.is_cancelled() {
                 return self.leave().await;
             }
+            self.advance().await?;
             let copies = self.copy.as_ref().is_some_and(|copy| copy.next().is_some());
             if copies && self.open.is_none() && self.items.is_empty() {
                 self.copy_chunk(on_progress).await?;
@@ -151,9 +164,11 @@ impl<S: Storage> Session<S> {
     /// Waits for whatever comes first.
     async fn wait(&mut self, shutdown: &CancellationToken) -> Result<(), RunError> {
         let storage = self.applier.writer.storage().clone();
+        let is_busy = self.applier.writer.is_busy();
         // No order among them: a busy stream must not keep tickets waiting.
         tokio::select! {
             () = shutdown.cancelled() => Ok(()),
+            () = self.applier.writer.landed(), if is_busy => Ok(()),
             event = self.stream.recv() => {
                 let event = event?;
                 self.take(event).await?;
@@ -167,15 +182,14 @@ impl<S: Storage> Session<S> {
         }
     }
 
-    /// Takes the events that are there, without waiting, then commits what is whole.
+    /// Takes the events that are there, without waiting.
     async fn take_ready_events(&mut self, most: usize) -> Result<(), RunError> {
         for _ in 0..most {
             let Some(event) = self.stream.recv().now_or_never() else { break };
             let event = event?;
             self.take(event).await?;
         }
-        // A lone commit is not kept waiting; what arrives meanwhile makes up the next unit.
-        self.apply_whole().await
+        Ok(())
     }
 
     /// Takes one event of the stream.
@@ -188,7 +202,7 @@ impl<S: Storage> Session<S> {
                 let commit_lsn = Lsn(final_lsn.0);
                 // The commit record begins below a position that was stored only as the end of one.
                 let is_known = commit_lsn < self.applier.writer.control().committed.lsn;
-                self.open = Some(OpenTransaction { xid, commit_lsn, is_known });
+                self.open = Some(OpenTransaction { xid, commit_lsn, is_known, is_begun: false });
             }
             ReplicationEvent::XLogData { data, .. } => self.take_change(data)?,
             ReplicationEvent::Commit { end_lsn, .. } => {
@@ -210,13 +224,7 @@ impl<S: Storage> Session<S> {
             ReplicationEvent::StoppedAt { .. } => {}
         }
         if self.items.len() >= ITEMS_MAX || self.item_bytes >= BYTES_MAX {
-            self.apply_whole().await?;
-            if !self.items.is_empty() {
-                // One transaction larger than that: written, but not committed yet.
-                let items = std::mem::take(&mut self.items);
-                self.item_bytes = 0;
-                self.apply(items).await?;
-            }
+            self.apply_part().await?;
         }
         Ok(())
     }
@@ -296,58 +304,95 @@ impl<S: Storage> Session<S> {
 
     /// Everything up to here has been sent.
     async fn take_keepalive(&mut self, wal_end: Lsn) -> Result<(), RunError> {
-        let control = self.applier.writer.control();
         let is_idle = self.open.is_none() && self.items.is_empty();
         let is_due = self.gate.is_some() || self.idle_since.elapsed() >= IDLE_COMMIT;
-        if is_idle && is_due && wal_end > control.committed.lsn.max(self.received) {
+        let known = self.applier.writer.latest_control().committed.lsn.max(self.received);
+        if is_idle && is_due && wal_end > known {
             self.received = wal_end;
             self.commit().await?;
         }
         Ok(())
     }
 
-    /// Applies and commits the transactions received whole, if there are any.
+    /// Applies the transactions received whole, and commits them unless a commit is under way: a
+    /// lone one is not kept waiting, and what arrives meanwhile makes up the next unit.
+    async fn advance(&mut self) -> Result<(), RunError> {
+        self.apply_whole().await?;
+        if self.applier.writer.landed().now_or_never().is_some() {
+            self.finish().await?;
+            if self.is_due() {
+                self.commit().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies the transactions received whole, if there are any.
     async fn apply_whole(&mut self) -> Result<(), RunError> {
-        if self.received <= self.applier.writer.control().committed.lsn {
+        if self.whole == 0 {
             return Ok(());
         }
         let rest = self.items.split_off(self.whole);
         let items = std::mem::replace(&mut self.items, rest);
         self.whole = 0;
-        self.item_bytes = 0;
-        if items.is_empty() && self.is_nothing_new() {
-            // A later commit, or the idle source's, takes this position along.
-            return Ok(());
-        }
-        self.apply(items).await?;
-        self.commit().await
+        self.item_bytes = self.items.iter().map(Item::len).sum();
+        self.apply(items).await
     }
 
-    /// Whether a commit would store nothing but a position that nobody waits for.
+    /// Applies what there is of a transaction that is larger than what is held.
+    async fn apply_part(&mut self) -> Result<(), RunError> {
+        self.apply_whole().await?;
+        if self.is_due() {
+            // Those before it must not have to wait for its end.
+            self.commit().await?;
+        }
+        if let Some(open) = &mut self.open {
+            open.is_begun = true;
+            let items = std::mem::take(&mut self.items);
+            self.item_bytes = 0;
+            self.apply(items).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether there is something to commit: never a part of a transaction.
+    fn is_due(&self) -> bool {
+        let is_begun = self.open.as_ref().is_some_and(|open| open.is_begun);
+        let committed = self.applier.writer.latest_control().committed.lsn;
+        self.whole == 0 && !is_begun && self.received > committed && !self.is_nothing_new()
+    }
+
+    /// Whether a commit would store nothing but a position that nobody waits for: a later one, or
+    /// the idle source's, takes it along.
     fn is_nothing_new(&self) -> bool {
-        let committed = self.applier.writer.control().committed;
         !self.applier.writer.has_uncommitted()
-            && self.ticket <= committed.ticket
+            && self.ticket <= self.applier.writer.latest_control().committed.ticket
             && self.gate.is_none()
             && self.copy.is_none()
             && self.idle_since.elapsed() < IDLE_COMMIT
     }
 
-    /// Commits the unit, with the record of the copy while there is one, and confirms the slot.
+    /// Begins to commit the unit, with the record of the copy while there is one.
     pub(crate) async fn commit(&mut self) -> Result<(), RunError> {
         if self.source.unseen().len() > UNSEEN_MAX {
             self.source.prune().await?;
         }
         self.store_copy()?;
         let hold = Hold { gate: self.gate, truncated: self.applier.truncated.clone() };
-        self.applier.writer.commit(self.received, self.ticket, hold).await?;
-        let control = self.applier.writer.control();
-        self.gate = control.gate;
+        self.applier.writer.start_commit(self.received, self.ticket, hold).await?;
+        self.gate = self.applier.writer.latest_control().gate;
         if self.gate.is_none() {
             self.copy = None;
         }
-        self.stream.update_applied_lsn(pgwire_replication::Lsn(control.committed.lsn.0));
         self.idle_since = Instant::now();
+        Ok(())
+    }
+
+    /// Waits for the commit that is under way, and confirms the slot.
+    async fn finish(&mut self) -> Result<(), RunError> {
+        self.applier.writer.finish().await?;
+        let committed = self.applier.writer.control().committed.lsn;
+        self.stream.update_applied_lsn(pgwire_replication::Lsn(committed.0));
         Ok(())
     }
 
@@ -357,7 +402,7 @@ impl<S: Storage> Session<S> {
         let record = serde_json::to_vec(copy)
             .map_err(|error| RunError::Unexpected(format!("the copy's record: {error}")))?;
         let key = tidewater_storage::CellKey::Copy(self.applier.generation.id);
-        self.applier.writer.set(&key, Some(record.into()));
+        self.applier.writer.set_at(key, Some(record.into()));
         Ok(())
     }
 
@@ -397,9 +442,11 @@ impl<S: Storage> Session<S> {
     /// Ends the run in good order: what was received whole is committed already.
     async fn leave(mut self) -> Result<(), RunError> {
         self.apply_whole().await?;
-        if self.received > self.applier.writer.control().committed.lsn {
+        let is_begun = self.open.as_ref().is_some_and(|open| open.is_begun);
+        if !is_begun && self.received > self.applier.writer.latest_control().committed.lsn {
             self.commit().await?;
         }
+        self.finish().await?;
         if let Ok(Err(error)) = tokio::time::timeout(FAREWELL, self.stream.shutdown()).await {
             tracing::debug!(%error, "the stream did not end in good order");
         }

@@ -164,47 +164,55 @@ fn key_literals(table: &SyncedTable, key: &[String]) -> String {
     key.iter().zip(&table.table.key).map(literal).collect::<Vec<_>>().join(", ")
 }
 
-/// Splits a row in the text form of COPY into its values, without the escapes.
-///
-/// Values without an escape borrow from the row, the others from `unescaped`.
-pub(crate) fn split_copy_row(row: &[u8], out: &mut CopyRow) -> Result<(), SourceError> {
-    out.text.clear();
-    out.ends.clear();
-    let row = row.strip_suffix(b"\n").unwrap_or(row);
-    for field in row.split(|&byte| byte == b'\t') {
-        if field == b"\\N" {
-            out.ends.push(None);
-            continue;
-        }
-        unescape(field, &mut out.text);
-        out.ends.push(Some(out.text.len()));
-    }
-    std::str::from_utf8(&out.text).map_err(|_| SourceError::Unexpected("COPY: not UTF-8"))?;
-    Ok(())
-}
-
-/// One row of COPY.
+/// Rows of COPY, in buffers that are used again.
 #[derive(Debug, Default)]
-pub(crate) struct CopyRow {
+pub(crate) struct CopyRows {
+    /// The values one after another, without their escapes, and where each ends.
     text: Vec<u8>,
     ends: Vec<Option<usize>>,
 }
 
-impl CopyRow {
-    /// The values; `None` is NULL.
-    pub(crate) fn values<'a>(&'a self, out: &mut Vec<Option<&'a str>>) -> Result<(), SourceError> {
-        out.clear();
+impl CopyRows {
+    /// Takes in a row in the text form of COPY.
+    pub(crate) fn push(&mut self, row: &[u8]) {
+        let row = row.strip_suffix(b"\n").unwrap_or(row);
+        // An escape is a backslash and a letter, never a tab.
+        for field in row.split(|&byte| byte == b'\t') {
+            if field == b"\\N" {
+                self.ends.push(None);
+                continue;
+            }
+            unescape(field, &mut self.text);
+            self.ends.push(Some(self.text.len()));
+        }
+    }
+
+    /// The values of all rows, one after another; `None` is NULL.
+    pub(crate) fn values(&self) -> Result<Vec<Option<&str>>, SourceError> {
+        let not_text = SourceError::Unexpected("COPY: not UTF-8");
+        let Ok(text) = std::str::from_utf8(&self.text) else { return Err(not_text) };
+        let mut values = Vec::with_capacity(self.ends.len());
         let mut start = 0;
         for end in &self.ends {
             let Some(end) = *end else {
-                out.push(None);
+                values.push(None);
                 continue;
             };
-            let text = std::str::from_utf8(&self.text[start..end]);
-            out.push(Some(text.map_err(|_| SourceError::Unexpected("COPY: not UTF-8"))?));
+            let Some(value) = text.get(start..end) else { return Err(not_text) };
+            values.push(Some(value));
             start = end;
         }
-        Ok(())
+        Ok(values)
+    }
+
+    /// Bytes of the values.
+    pub(crate) fn len(&self) -> usize {
+        self.text.len()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.text.clear();
+        self.ends.clear();
     }
 }
 
@@ -233,11 +241,9 @@ mod tests {
     use super::*;
 
     fn split(row: &[u8]) -> Vec<Option<String>> {
-        let mut copied = CopyRow::default();
-        split_copy_row(row, &mut copied).unwrap();
-        let mut values = Vec::new();
-        copied.values(&mut values).unwrap();
-        values.into_iter().map(|value| value.map(str::to_owned)).collect()
+        let mut copied = CopyRows::default();
+        copied.push(row);
+        copied.values().unwrap().into_iter().map(|value| value.map(str::to_owned)).collect()
     }
 
     #[test]
@@ -250,6 +256,12 @@ mod tests {
 
     #[test]
     fn what_is_not_utf8_is_an_error() {
-        assert!(split_copy_row(b"\xff\n", &mut CopyRow::default()).is_err());
+        let mut copied = CopyRows::default();
+        copied.push(b"\xff\n");
+        assert!(copied.values().is_err());
+        copied.clear();
+        // Two halves of a letter make a text, but not in two columns.
+        copied.push(b"\xc3\t\xa9\n");
+        assert!(copied.values().is_err());
     }
 }

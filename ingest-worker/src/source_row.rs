@@ -1,58 +1,58 @@
 //! What is remembered of a source row, to know what it took part in when it changes.
 
-use bytes::Bytes;
-
 /// The record of a source row.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct SourceRow {
+pub(crate) struct SourceRow<'a> {
     /// How many equal rows stand behind it: more than one only in tables without a key.
     pub(crate) copies: u64,
     /// The buckets that hold it.
-    pub(crate) memberships: Vec<Membership>,
+    pub(crate) memberships: Vec<Membership<'a>>,
     /// The lookups that it answers.
-    pub(crate) answers: Vec<Answer>,
+    pub(crate) answers: Vec<Answer<'a>>,
     /// Values that an UPDATE may leave out since they are stored out of line: column and text.
-    pub(crate) toast: Vec<(u16, String)>,
+    pub(crate) toast: Vec<(u16, &'a str)>,
 }
 
 /// A row in a bucket.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Membership {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Membership<'a> {
     /// Definition and parameters.
     pub(crate) definition: u16,
-    pub(crate) params: String,
+    pub(crate) params: &'a str,
     /// The row's identity on the client.
-    pub(crate) object_type: String,
-    pub(crate) object_id: String,
+    pub(crate) object_type: &'a str,
+    pub(crate) object_id: &'a str,
     /// XXH3-64 of the data: equal output needs no operation.
     pub(crate) data_hash: u64,
 }
 
 /// A row's answer to a lookup; the answer itself is in the lookup's cell.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Answer {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Answer<'a> {
     pub(crate) lookup: u16,
-    pub(crate) key: String,
+    pub(crate) key: &'a str,
     pub(crate) output_hash: u64,
 }
 
-impl SourceRow {
-    /// Stored form: counts, numbers and lengths as LEB128, hashes as 8 bytes little-endian.
-    pub(crate) fn encode(&self) -> Bytes {
-        let mut out = Writer(Vec::with_capacity(96));
+impl<'a> SourceRow<'a> {
+    /// Writes the stored form to `out`, in place of what is there: counts, numbers and lengths as LEB128, hashes as 8 bytes little-endian. An
+    /// object id that is the row's own key, which names the record, is left out.
+    pub(crate) fn encode(&self, row_key: &str, out: &mut Vec<u8>) {
+        out.clear();
+        let mut out = Writer(out);
         out.number(self.copies);
         out.number(self.memberships.len() as u64);
         for m in &self.memberships {
             out.number(u64::from(m.definition));
-            out.text(&m.params);
-            out.text(&m.object_type);
-            out.text(&m.object_id);
+            out.text(m.params);
+            out.text(m.object_type);
+            out.text_or(m.object_id, row_key);
             out.0.extend_from_slice(&m.data_hash.to_le_bytes());
         }
         out.number(self.answers.len() as u64);
         for answer in &self.answers {
             out.number(u64::from(answer.lookup));
-            out.text(&answer.key);
+            out.text(answer.key);
             out.0.extend_from_slice(&answer.output_hash.to_le_bytes());
         }
         out.number(self.toast.len() as u64);
@@ -60,11 +60,10 @@ impl SourceRow {
             out.number(u64::from(*column));
             out.text(value);
         }
-        out.0.into()
     }
 
     /// Reads the stored form; `None` when it is none.
-    pub(crate) fn decode(stored: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(stored: &'a [u8], row_key: &'a str) -> Option<Self> {
         let mut stored = Reader(stored);
         let copies = stored.number()?;
         let memberships = stored.list(|stored| {
@@ -72,7 +71,7 @@ impl SourceRow {
                 definition: stored.small()?,
                 params: stored.text()?,
                 object_type: stored.text()?,
-                object_id: stored.text()?,
+                object_id: stored.text_or(row_key)?,
                 data_hash: stored.hash()?,
             })
         })?;
@@ -85,9 +84,9 @@ impl SourceRow {
     }
 }
 
-struct Writer(Vec<u8>);
+struct Writer<'a>(&'a mut Vec<u8>);
 
-impl Writer {
+impl Writer<'_> {
     fn number(&mut self, mut number: u64) {
         while number >= 0x80 {
             self.0.push((number & 0x7F) as u8 | 0x80);
@@ -98,6 +97,15 @@ impl Writer {
 
     fn text(&mut self, text: &str) {
         self.number(text.len() as u64);
+        self.0.extend_from_slice(text.as_bytes());
+    }
+
+    /// The length counts from 1: 0 says "the usual".
+    fn text_or(&mut self, text: &str, usual: &str) {
+        if text == usual {
+            return self.number(0);
+        }
+        self.number(text.len() as u64 + 1);
         self.0.extend_from_slice(text.as_bytes());
     }
 }
@@ -126,9 +134,16 @@ impl<'a> Reader<'a> {
         u16::try_from(self.number()?).ok()
     }
 
-    fn text(&mut self) -> Option<String> {
+    fn text(&mut self) -> Option<&'a str> {
         let length = usize::try_from(self.number()?).ok()?;
-        String::from_utf8(self.bytes(length)?.to_vec()).ok()
+        std::str::from_utf8(self.bytes(length)?).ok()
+    }
+
+    fn text_or(&mut self, usual: &'a str) -> Option<&'a str> {
+        match self.number()?.checked_sub(1) {
+            None => Some(usual),
+            Some(length) => std::str::from_utf8(self.bytes(usize::try_from(length).ok()?)?).ok(),
+        }
     }
 
     fn hash(&mut self) -> Option<u64> {
@@ -147,49 +162,87 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn rows() -> impl Strategy<Value = SourceRow> {
-        let membership = (any::<u16>(), ".{0,9}", ".{0,9}", ".{0,9}", any::<u64>()).prop_map(
-            |(definition, params, object_type, object_id, data_hash)| Membership {
-                definition,
-                params,
-                object_type,
-                object_id,
-                data_hash,
-            },
-        );
-        let answer = (any::<u16>(), ".{0,9}", any::<u64>())
-            .prop_map(|(lookup, key, output_hash)| Answer { lookup, key, output_hash });
+    /// A record's parts, with texts of its own.
+    type Parts = (u64, Vec<(u16, [String; 3], u64)>, Vec<(u16, String, u64)>, Vec<(u16, String)>);
+
+    fn parts() -> impl Strategy<Value = Parts> {
+        let texts = [".{0,9}", ".{0,9}", "(key|.{0,9})"];
         let list = 0..4_usize;
         (
             any::<u64>(),
-            proptest::collection::vec(membership, list.clone()),
-            proptest::collection::vec(answer, list.clone()),
+            proptest::collection::vec((any::<u16>(), texts, any::<u64>()), list.clone()),
+            proptest::collection::vec((any::<u16>(), ".{0,9}", any::<u64>()), list.clone()),
             proptest::collection::vec((any::<u16>(), ".{0,40}"), list),
         )
-            .prop_map(|(copies, memberships, answers, toast)| SourceRow {
-                copies,
-                memberships,
-                answers,
-                toast,
-            })
+    }
+
+    fn row((copies, memberships, answers, toast): &Parts) -> SourceRow<'_> {
+        SourceRow {
+            copies: *copies,
+            memberships: memberships
+                .iter()
+                .map(|(definition, [params, object_type, object_id], data_hash)| Membership {
+                    definition: *definition,
+                    params,
+                    object_type,
+                    object_id,
+                    data_hash: *data_hash,
+                })
+                .collect(),
+            answers: answers
+                .iter()
+                .map(|(lookup, key, output_hash)| Answer {
+                    lookup: *lookup,
+                    key,
+                    output_hash: *output_hash,
+                })
+                .collect(),
+            toast: toast.iter().map(|(column, text)| (*column, text.as_str())).collect(),
+        }
+    }
+
+    fn encoded(row: &SourceRow<'_>, key: &str) -> Vec<u8> {
+        let mut out = vec![0];
+        row.encode(key, &mut out);
+        out
     }
 
     proptest! {
         #[test]
-        fn what_is_stored_is_read(row in rows()) {
-            prop_assert_eq!(SourceRow::decode(&row.encode()), Some(row));
+        fn what_is_stored_is_read(parts in parts()) {
+            let row = row(&parts);
+            let stored = encoded(&row, "key");
+            prop_assert_eq!(SourceRow::decode(&stored, "key"), Some(row));
         }
 
         #[test]
         fn damage_is_noticed_or_harmless(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
-            let _ = SourceRow::decode(&bytes);
+            let _ = SourceRow::decode(&bytes, "key");
         }
 
         #[test]
-        fn a_cut_record_is_no_record(row in rows(), cut in 1_usize..20) {
-            let stored = row.encode();
+        fn a_cut_record_is_no_record(parts in parts(), cut in 1_usize..20) {
+            let stored = encoded(&row(&parts), "key");
             let kept = stored.len().saturating_sub(cut);
-            prop_assert_eq!(SourceRow::decode(&stored[..kept]), None);
+            prop_assert_eq!(SourceRow::decode(&stored[..kept], "key"), None);
         }
+    }
+
+    #[test]
+    fn an_id_that_is_the_key_takes_one_byte() {
+        let record = |object_id| SourceRow {
+            copies: 1,
+            memberships: vec![Membership {
+                definition: 0,
+                params: "[]",
+                object_type: "t",
+                object_id,
+                data_hash: 0,
+            }],
+            ..SourceRow::default()
+        };
+        let key = "0123456789";
+        let length = |object_id| encoded(&record(object_id), key).len();
+        assert_eq!(length("012345678") - length(key), 9);
     }
 }

@@ -23,7 +23,7 @@ use crate::slot::{self, Held};
 use crate::source::{self, Source};
 
 /// Raised when what the worker stores means something else than before.
-const STORED_FORMAT: u32 = 1;
+const STORED_FORMAT: u32 = 2;
 /// "Not before I say so": the gate while a copy is under way.
 pub(crate) const GATE_CLOSED: Lsn = Lsn(u64::MAX);
 
@@ -268,9 +268,10 @@ async fn session<S: Storage>(
     ignore_until: Lsn,
 ) -> Result<Session<S>, RunError> {
     let key = CellKey::Copy(applier.generation.id);
-    applier.writer.load([key.clone()]).await?;
+    let cells = applier.writer.load([key]).await?;
     let is_copying = applier.writer.control().gate.is_some();
-    let stored = applier.writer.get(&key).map(|(_, value)| value.clone());
+    let stored = cells.first().and_then(|&cell| applier.writer.get(cell));
+    let stored = stored.map(|(_, value)| value.clone());
     let copy = match stored {
         _ if !is_copying => None,
         Some(value) => Some(serde_json::from_slice::<CopyState>(&value).map_err(|_| {

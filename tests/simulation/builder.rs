@@ -13,7 +13,7 @@ use crate::Shared;
 pub(crate) async fn run(store: Faulty<Embedded>, world: Shared, options: Options) -> Result<()> {
     loop {
         let now = world.lock().unwrap().turns;
-        if let Ok(report) = run_pass(&store, &options, now).await {
+        if let Ok(report) = run_pass(&store, &options, now, None).await {
             world.lock().unwrap().bases += report.published;
         }
     }

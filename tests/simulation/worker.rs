@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use tidewater_ingest_worker::{Applier, Hold, LogWriter, SyncedTable, Table};
+use tidewater_ingest_worker::{Applier, Hold, LogWriter, RowRef, SyncedTable, Table};
 use tidewater_protocol::Epoch;
 use tidewater_storage::{
     CellKey, Control, ControlStore, Embedded, Faulty, Generation, GenerationId, Lsn, Nonce,
@@ -141,8 +141,8 @@ impl Worker {
         let control = applier.writer.control();
         let (gate, ticket) = (control.gate, control.committed.ticket.0);
         let key = CellKey::Copy(applier.generation.id);
-        applier.writer.load([key.clone()]).await?;
-        let stored = applier.writer.get(&key).map(|(_, value)| {
+        let cells = applier.writer.load([key]).await?;
+        let stored = applier.writer.get(cells[0]).map(|(_, value)| {
             let number = |at: usize| u64::from_le_bytes(value[at..at + 8].try_into().unwrap());
             Copied { chunks: usize::try_from(number(0)).unwrap(), notes_at: number(8) }
         });
@@ -159,7 +159,9 @@ impl Worker {
                 self.emitted = taken;
             }
         }
-        let after = self.applier.writer.control().committed.lsn.0;
+        // As if there were many: all but what is on its way is read again.
+        self.applier.writer.trim(self.rng.random_range(0..20));
+        let after = self.applier.writer.latest_control().committed.lsn.0;
         let next = self.world.lock().unwrap().source.next(after);
         let copies = self.copied.filter(|copied| copied.chunks < CHUNKS.len());
         match (copies, next) {
@@ -180,7 +182,9 @@ impl Worker {
             (world.source.now().tables[table].clone(), world.source.position())
         };
         for row in rows.iter().filter(|row| is_in(row)) {
-            self.upsert(table, row).await?;
+            let (table, key, values) = self.keyed(table, row);
+            let loaded = self.applier.load_copied(table, vec![key]).await?.pop();
+            self.applier.upsert(&loaded.context("one row was asked for")?, &values)?;
         }
         if table == NOTES {
             copied.notes_at = now;
@@ -193,8 +197,8 @@ impl Worker {
         let mut record = (copied.chunks as u64).to_le_bytes().to_vec();
         record.extend_from_slice(&copied.notes_at.to_le_bytes());
         let key = CellKey::Copy(self.applier.generation.id);
-        self.applier.writer.set(&key, Some(record.into()));
-        let at = self.applier.writer.control().committed.lsn;
+        self.applier.writer.set_at(key, Some(record.into()));
+        let at = self.applier.writer.latest_control().committed.lsn;
         self.commit(at).await
     }
 
@@ -270,31 +274,39 @@ impl Worker {
     }
 
     async fn upsert(&mut self, table: usize, row: &Row) -> Result<()> {
-        let (table, key, values) = self.loaded(table, row).await?;
-        Ok(self.applier.upsert(table, &key, &values)?)
+        let (row, values) = self.loaded(table, row).await?;
+        Ok(self.applier.upsert(&row, &values)?)
     }
 
     async fn delete(&mut self, table: usize, row: &Row) -> Result<()> {
-        let (table, key, _) = self.loaded(table, row).await?;
-        Ok(self.applier.delete(table, &key)?)
+        let (row, _) = self.loaded(table, row).await?;
+        Ok(self.applier.delete(&row)?)
     }
 
     async fn loaded<'a>(
         &mut self,
         table: usize,
         row: &'a Row,
-    ) -> Result<(usize, Arc<str>, Vec<Option<&'a str>>)> {
-        let table = self.number(table);
-        let values: Vec<_> = row.iter().map(|value| Some(&**value)).collect();
-        let key = self.applier.tables[table].row_key(&values);
-        self.applier.load([(table, key.clone())]).await?;
-        Ok((table, key, values))
+    ) -> Result<(RowRef, Vec<Option<&'a str>>)> {
+        let (table, key, values) = self.keyed(table, row);
+        let loaded = self.applier.load(vec![(table, key)]).await?.pop();
+        Ok((loaded.context("one row was asked for")?, values))
     }
 
+    fn keyed<'a>(&self, table: usize, row: &'a Row) -> (usize, Arc<str>, Vec<Option<&'a str>>) {
+        let table = self.number(table);
+        let values: Vec<_> = row.iter().map(|value| Some(&**value)).collect();
+        (table, self.applier.tables[table].row_key(&values), values)
+    }
+
+    /// Mostly the next unit is begun while this one is still on its way.
     async fn commit(&mut self, lsn: Lsn) -> Result<()> {
         let hold = Hold { gate: self.gate, truncated: self.applier.truncated.clone() };
-        self.applier.writer.commit(lsn, Ticket(self.ticket), hold).await?;
-        self.gate = self.applier.writer.control().gate;
+        self.applier.writer.start_commit(lsn, Ticket(self.ticket), hold).await?;
+        if self.rng.random_range(0..3) == 0 {
+            self.applier.writer.finish().await?;
+        }
+        self.gate = self.applier.writer.latest_control().gate;
         if self.gate.is_none() {
             self.copied = None;
         }

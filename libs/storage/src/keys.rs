@@ -1,5 +1,6 @@
 //! Names of stored things.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -44,7 +45,16 @@ impl BucketKey {
     /// The bucket of a definition with these parameters (`[]`, `["u1",7]`).
     #[must_use]
     pub fn new(tag: &Tag, params: &str) -> Self {
-        Self(format!("{tag}{params}").into())
+        let mut name = String::new();
+        Self::write_name(tag, params, &mut name);
+        Self(name.into())
+    }
+
+    /// Writes the text that such a key has to `out`, in place of what is there.
+    pub fn write_name(tag: &Tag, params: &str, out: &mut String) {
+        out.clear();
+        out.push_str(tag.as_str());
+        out.push_str(params);
     }
 
     /// A key as [`BucketKey::as_str`] gave it.
@@ -56,6 +66,13 @@ impl BucketKey {
     /// `tag[params]`.
     #[must_use]
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A key is found by its text.
+impl Borrow<str> for BucketKey {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

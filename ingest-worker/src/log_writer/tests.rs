@@ -1,0 +1,124 @@
+use tidewater_protocol::{Epoch, RowKey};
+use tidewater_storage::{
+    CellStore, ControlStore, Embedded, GenerationId, OpLog, SegmentReader, SourceIdentity,
+};
+
+use super::*;
+
+fn generation_id() -> GenerationId {
+    GenerationId(Epoch::ZERO.next().unwrap())
+}
+
+fn row(key: &str) -> CellKey {
+    CellKey::SourceRow(generation_id(), 0, key.into())
+}
+
+/// A run that has just begun, with a generation of its own.
+async fn begun(storage: &Embedded) -> LogWriter<Embedded> {
+    let source = SourceIdentity {
+        system_id: "1".into(),
+        database: "d".into(),
+        timeline: 1,
+        slot: "s".into(),
+        slot_generation: 1,
+    };
+    let mut control = Control::first(generation_id().0, nonce().unwrap(), source, Lsn(0));
+    control.generation = generation_id();
+    control.gate = Some(Lsn(u64::MAX));
+    let generation = Generation {
+        id: generation_id(),
+        identity: String::new(),
+        sync_config: String::new(),
+        definitions: Vec::new(),
+        lookups: Vec::new(),
+        lookup_tables: Vec::new(),
+        retired_at: None,
+    };
+    LogWriter::take_over(storage.clone(), None, control, Vec::new(), Some(&generation))
+        .await
+        .unwrap()
+}
+
+fn put(writer: &mut LogWriter<Embedded>, id: &str) {
+    let row = RowKey::new("t", id, "0");
+    writer.append("aaaaaa[]", Body::Put { row, data: "{}".into() });
+}
+
+fn hold(gate: u64) -> Hold {
+    Hold { gate: Some(Lsn(gate)), truncated: Vec::new() }
+}
+
+#[tokio::test]
+async fn a_copied_row_that_the_stream_brought_before_is_looked_up() {
+    let storage = Embedded::temporary().unwrap();
+    let mut writer = begun(&storage).await;
+    let cells = writer.load([row("a")]).await.unwrap();
+    writer.set(cells[0], Some("streamed".into()));
+    writer.commit(Lsn(1), Ticket(0), hold(u64::MAX)).await.unwrap();
+    writer.trim(0);
+
+    let cells = writer.load_copied([row("a"), row("b")]).await.unwrap();
+    assert_eq!(writer.get(cells[0]).map(|(_, value)| value), Some(&"streamed".into()));
+    assert_eq!(writer.get(cells[1]), None);
+}
+
+#[tokio::test]
+async fn a_row_that_only_the_copy_can_have_brought_is_not_looked_up_until_the_copy_is_done() {
+    let storage = Embedded::temporary().unwrap();
+    let mut writer = begun(&storage).await;
+    writer.set_at(row("a"), Some("another's".into()));
+    writer.commit(Lsn(1), Ticket(0), hold(u64::MAX)).await.unwrap();
+    writer.trim(0);
+    let cells = writer.load_copied([row("a")]).await.unwrap();
+    assert_eq!(writer.get(cells[0]), None, "it was looked up");
+
+    writer.trim(0);
+    // The gate opens: the copy is done.
+    writer.commit(Lsn(2), Ticket(0), hold(2)).await.unwrap();
+    let cells = writer.load_copied([row("a")]).await.unwrap();
+    assert_eq!(writer.get(cells[0]).map(|(_, value)| value), Some(&"another's".into()));
+}
+
+#[tokio::test]
+async fn a_cell_that_is_not_as_this_run_left_it_is_not_written_over() {
+    let storage = Embedded::temporary().unwrap();
+    let mut writer = begun(&storage).await;
+    writer.set_at(row("a"), Some("first".into()));
+    writer.commit(Lsn(1), Ticket(0), hold(u64::MAX)).await.unwrap();
+    writer.trim(0);
+    let cells = writer.load_copied([row("a")]).await.unwrap();
+    writer.set(cells[0], Some("second".into()));
+    let error = writer.commit(Lsn(2), Ticket(0), hold(u64::MAX)).await.unwrap_err();
+    assert!(matches!(error, WriteError::Contended), "{error:?}");
+    let stored = storage.cells(&[row("a")]).await.unwrap();
+    let values = &stored[0].as_ref().unwrap().versions;
+    assert_eq!(values[0].value, Some("first".into()));
+}
+
+#[tokio::test]
+async fn the_next_unit_is_written_while_a_commit_is_on_its_way() {
+    let storage = Embedded::temporary().unwrap();
+    let mut writer = begun(&storage).await;
+    put(&mut writer, "1");
+    writer.start_commit(Lsn(1), Ticket(0), hold(1)).await.unwrap();
+    let first = writer.latest_control().committed;
+    put(&mut writer, "2");
+    put(&mut writer, "3");
+    assert!(writer.has_uncommitted());
+    writer.start_commit(Lsn(2), Ticket(0), hold(2)).await.unwrap();
+    // The second has begun only after the first was done.
+    let stored = storage.control().await.unwrap().unwrap();
+    assert!(stored.committed == first || stored.committed == writer.latest_control().committed);
+    writer.finish().await.unwrap();
+    assert!(!writer.has_uncommitted() && !writer.is_busy());
+
+    let committed = storage.control().await.unwrap().unwrap().committed;
+    assert_eq!((committed, committed.lsn), (writer.control().committed, Lsn(2)));
+    let bucket = BucketKey::from_stored("aaaaaa[]");
+    let page = storage.segments(&bucket, OpId::ZERO, committed.op, usize::MAX).await.unwrap();
+    let lasts: Vec<_> = page.segments.iter().map(|segment| segment.last).collect();
+    assert_eq!(lasts[0], first.op);
+    assert_eq!(page.segments[1].prev, first.op);
+    let count = |at: usize| SegmentReader::new(&page.segments[at].payload).count();
+    assert_eq!((lasts.len(), count(0), count(1)), (2, 1, 2));
+}

@@ -1,0 +1,113 @@
+//! A batch on its way into the store, and the commit that may follow it.
+
+use std::time::Duration;
+
+use tidewater_storage::{Batch, Control, Refused, Storage, StorageError, SwapOutcome};
+use tokio::task::JoinError;
+use tokio_util::task::AbortOnDropHandle;
+
+/// Storage calls are repeated this often before the run ends.
+const STORAGE_ATTEMPTS: u32 = 6;
+
+/// The write of the control record that makes a unit count.
+#[derive(Debug)]
+pub(crate) struct Commit {
+    /// Revision of the record that it replaces.
+    pub(crate) expected: u64,
+    pub(crate) next: Control,
+}
+
+/// How a batch ended.
+#[derive(Debug)]
+pub(crate) struct Landed {
+    pub(crate) batch: Batch,
+    pub(crate) commit: Option<Commit>,
+    /// Cell writes that did not happen. The commit was not tried then.
+    pub(crate) refused: Vec<Refused>,
+    pub(crate) swap: Option<SwapOutcome>,
+}
+
+/// A batch that is being stored by a task of its own, which ends with this.
+#[derive(Debug)]
+pub(crate) struct UnderWay {
+    commit: Option<Control>,
+    task: AbortOnDropHandle<Result<Landed, StorageError>>,
+    result: Option<Result<Landed, StorageError>>,
+}
+
+impl Commit {
+    pub(crate) async fn swap<S: Storage>(&self, storage: &S) -> Result<SwapOutcome, StorageError> {
+        storage.swap_control(Some(self.expected), &self.next).await
+    }
+}
+
+impl UnderWay {
+    /// Everything of the batch first, then the commit: nothing may count before it is stored.
+    pub(crate) fn start<S: Storage>(storage: &S, batch: Batch, commit: Option<Commit>) -> Self {
+        let next = commit.as_ref().map(|commit| commit.next.clone());
+        let storage = storage.clone();
+        let task = tokio::spawn(async move {
+            let mut landed = Landed { batch, commit, refused: Vec::new(), swap: None };
+            if !landed.batch.is_empty() {
+                landed.refused = retried(|| storage.write(&landed.batch)).await?;
+            }
+            if let Some(commit) = &landed.commit
+                && landed.refused.is_empty()
+            {
+                landed.swap = Some(retried(|| commit.swap(&storage)).await?);
+            }
+            Ok(landed)
+        });
+        Self { commit: next, task: AbortOnDropHandle::new(task), result: None }
+    }
+
+    /// The control record as it will be.
+    pub(crate) fn commit(&self) -> Option<&Control> {
+        self.commit.as_ref()
+    }
+
+    /// Waits for the task. May be broken off.
+    pub(crate) async fn landed(&mut self) {
+        if self.result.is_none() {
+            self.result = Some((&mut self.task).await.unwrap_or_else(broken));
+        }
+    }
+
+    /// How it ended.
+    ///
+    /// # Panics
+    /// When it was not waited for.
+    pub(crate) fn result(self) -> Result<Landed, StorageError> {
+        self.result.expect("it has landed")
+    }
+}
+
+fn broken<T>(error: JoinError) -> Result<T, StorageError> {
+    match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        // The runtime is shutting down.
+        Err(cancelled) => Err(StorageError::Unavailable(cancelled.into())),
+    }
+}
+
+/// Repeats a storage call while storage is unavailable. Every call of the ports may be repeated.
+pub(crate) async fn retried<T, F, Fut>(call: F) -> Result<T, StorageError>
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Result<T, StorageError>>,
+{
+    let mut pause = Duration::from_millis(20);
+    let mut attempt = 1;
+    loop {
+        match call().await {
+            Err(StorageError::Unavailable(_) | StorageError::Unknown(_))
+                if attempt < STORAGE_ATTEMPTS =>
+            {
+                attempt += 1;
+                tokio::time::sleep(pause).await;
+                pause *= 3;
+            }
+            result => return result,
+        }
+    }
+}
