@@ -52,7 +52,7 @@ async fn compact<S: Storage>(args: &CompactArgs, storage: S) -> Result<(), Failu
         builder::run(&storage, &options, PAUSE, &shutdown).await;
         return Ok(());
     }
-    let report = tidewater_snapshot_builder::run_pass(&storage, &options, builder::now())
+    let report = tidewater_snapshot_builder::run_pass(&storage, &options, builder::now(), None)
         .await
         .context("the pass over the store failed")?;
     tracing::info!(

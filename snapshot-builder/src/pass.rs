@@ -5,6 +5,7 @@ use std::time::Duration;
 use tidewater_storage::{
     At, Base, BucketItem, BucketKey, Catalog, Control, Due, Head, Limits, Storage,
 };
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -17,6 +18,8 @@ use crate::{policy, sweep};
 const BUCKETS_MAX: usize = 1_000;
 /// A bucket that failed is looked at again after this.
 const PAUSE_AFTER_FAILURE_SECONDS: u64 = 60;
+/// One that took longer than a whole pass may: after this, so that the others have their turn.
+const PAUSE_AFTER_TIMEOUT_SECONDS: u64 = 3_600;
 
 /// What a pass did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +32,8 @@ pub struct Report {
     pub rows: u64,
     /// Buckets that it will have to look at again, since something failed.
     pub failed: usize,
+    /// Buckets that were due, and are left to the next pass for want of time.
+    pub left: usize,
 }
 
 /// The store as a pass sees it.
@@ -50,7 +55,7 @@ pub async fn run<S: Storage>(
         let pass = tokio::select! {
             biased;
             () = shutdown.cancelled() => return,
-            pass = run_pass(storage, options, clock()) => pass,
+            pass = run_pass(storage, options, clock(), None) => pass,
         };
         match pass {
             Ok(report) if report.published > 0 => {
@@ -68,6 +73,9 @@ pub async fn run<S: Storage>(
 
 /// Looks once at everything that is due. `now` is in seconds since 1970.
 ///
+/// Nothing is begun after `end`, and what is under way then is given up. A bucket that the whole
+/// time was not enough for waits for an hour, since the others would never have their turn.
+///
 /// # Errors
 /// When the work list cannot be read. What fails for one bucket does not stop the others; it is
 /// counted and logged.
@@ -75,15 +83,28 @@ pub async fn run_pass<S: Storage>(
     storage: &S,
     options: &Options,
     now: u64,
+    end: Option<Instant>,
 ) -> Result<Report, BuildError> {
+    let began = Instant::now();
     let mut report = Report::default();
     let due = storage.due(now, BUCKETS_MAX).await?;
     let Some(control) = storage.control().await? else { return Ok(report) };
     let limits = control.limits(&storage.archived_epochs().await?);
     let scene = Scene { control, limits };
-    for entry in due {
+    for entry in &due {
+        let work = tend(storage, options, &scene, entry, now);
+        let Some(done) = until(end, work).await else {
+            report.left = due.len() - report.looked_at;
+            if report.looked_at == 0 && end.is_some_and(|end| end > began) {
+                warn!(bucket = %entry.bucket, "a bucket takes longer than this builder may run: \
+                     give it more time, or run `tidewater compact`");
+                let later = now.saturating_add(PAUSE_AFTER_TIMEOUT_SECONDS);
+                let _ = storage.settle(entry, Some(later)).await;
+            }
+            return Ok(report);
+        };
         report.looked_at += 1;
-        match tend(storage, options, &scene, &entry, now).await {
+        match done {
             Ok(Some(base)) => {
                 report.published += 1;
                 report.rows += base.rows;
@@ -94,12 +115,21 @@ pub async fn run_pass<S: Storage>(
                 warn!(bucket = %entry.bucket, error = chain(&error), "a bucket was left as it is");
                 let later = now.saturating_add(PAUSE_AFTER_FAILURE_SECONDS);
                 // If that fails too, the bucket is merely looked at sooner.
-                let _ = storage.settle(&entry, Some(later)).await;
+                let _ = storage.settle(entry, Some(later)).await;
             }
         }
     }
     sweep::sweep(storage, &scene.control, options, now).await?;
     Ok(report)
+}
+
+/// Does the work, unless it is not done at `end`.
+async fn until<T>(end: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
+    match end {
+        Some(end) if end <= Instant::now() => None,
+        Some(end) => tokio::time::timeout_at(end, work).await.ok(),
+        None => Some(work.await),
+    }
 }
 
 /// Does what is to be done for a bucket, and settles its entry.

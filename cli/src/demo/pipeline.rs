@@ -65,7 +65,7 @@ impl Pipeline {
     /// Builds the snapshots that are due.
     pub(crate) async fn build_snapshots(&self) -> anyhow::Result<Report> {
         let (options, now) = (Options::default(), crate::builder::now());
-        let pass = tidewater_snapshot_builder::run_pass(&self.store, &options, now);
+        let pass = tidewater_snapshot_builder::run_pass(&self.store, &options, now, None);
         let report = pass.await.context("the snapshot builder failed")?;
         if report.failed > 0 {
             return Err(anyhow!("{} snapshots could not be built", report.failed));
