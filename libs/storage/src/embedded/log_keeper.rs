@@ -9,9 +9,12 @@ use tracing::warn;
 
 use super::schema;
 
-/// So many pages of 4 KiB may wait in the log. If the writer is faster than this thread it stops
-/// at [`schema::LOG_PAGES_MAX`] to do the work itself.
-const LOG_PAGES_KEPT: i64 = 1_000;
+/// So many pages of 4 KiB may wait in the log.
+const PAGES_KEPT: i64 = 1_000;
+/// When the log has grown to so many pages, the writer stops until they are moved: the log begins
+/// anew only when a write finds all of them moved, which a thread beside a busy writer never
+/// achieves.
+const PAGES_MAX: i64 = 16_384;
 
 /// A thread that is told of commits. The writer would otherwise stop for this work after some of
 /// them, for as long as the disk takes.
@@ -26,6 +29,8 @@ pub(super) struct LogKeeper {
 struct Shared {
     state: Mutex<State>,
     wake: Condvar,
+    /// Whose turn it is to move pages: SQLite turns a second one away.
+    turn: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -37,6 +42,22 @@ struct State {
 impl LogKeeper {
     pub(super) fn new(file: PathBuf) -> Self {
         Self { shared: Arc::default(), file, thread: Mutex::default() }
+    }
+
+    /// Moves the pages of a log that has grown too long, on the writer's connection and between its
+    /// transactions.
+    pub(super) fn shorten(&self, writer: &Connection) {
+        let shorten = || {
+            if Log::of(writer)?.pages >= PAGES_MAX {
+                let _turn = self.shared.turn();
+                move_pages(writer)?;
+            }
+            Ok::<_, rusqlite::Error>(())
+        };
+        if let Err(error) = shorten() {
+            // What was committed is safe in the log; the next commit tries again.
+            warn!(%error, "cannot move committed pages from the log into the file");
+        }
     }
 
     /// Something was committed.
@@ -74,6 +95,22 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn shorten(&self, file: &Path, connection: &mut Option<Connection>) -> rusqlite::Result<()> {
+        let connection = match connection {
+            Some(connection) => connection,
+            None => connection.insert(schema::connect(file)?),
+        };
+        if Log::of(connection)?.waiting >= PAGES_KEPT {
+            let _turn = self.turn();
+            move_pages(connection)?;
+        }
+        Ok(())
+    }
+
     fn run(&self, file: &Path) {
         let mut connection = None;
         loop {
@@ -86,7 +123,7 @@ impl Shared {
             }
             state.committed = false;
             drop(state);
-            if let Err(error) = shorten(file, &mut connection) {
+            if let Err(error) = self.shorten(file, &mut connection) {
                 warn!(%error, "cannot move committed pages from the log into the file");
                 connection = None;
             }
@@ -94,16 +131,23 @@ impl Shared {
     }
 }
 
-fn shorten(file: &Path, connection: &mut Option<Connection>) -> rusqlite::Result<()> {
-    let connection = match connection {
-        Some(connection) => connection,
-        None => connection.insert(schema::connect(file)?),
-    };
-    let waiting: i64 = connection
-        .prepare_cached("PRAGMA wal_checkpoint(NOOP)")?
-        .query_row((), |row| Ok(row.get::<_, i64>(1)? - row.get::<_, i64>(2)?))?;
-    if waiting >= LOG_PAGES_KEPT {
-        connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?.query_row((), |_| Ok(()))?;
+/// SQLite's log.
+struct Log {
+    pages: i64,
+    /// Of these not in the file yet.
+    waiting: i64,
+}
+
+impl Log {
+    fn of(connection: &Connection) -> rusqlite::Result<Self> {
+        connection.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?.query_row((), |row| {
+            let pages = row.get(1)?;
+            Ok(Self { pages, waiting: pages - row.get::<_, i64>(2)? })
+        })
     }
-    Ok(())
+}
+
+/// Moves as many pages as readers allow.
+fn move_pages(connection: &Connection) -> rusqlite::Result<()> {
+    connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?.query_row((), |_| Ok(()))
 }

@@ -17,8 +17,9 @@ const APPLICATION_ID: i64 = 0x7464_7774;
 /// How long a statement waits while another process writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// When the log has grown to so many pages of 4 KiB, the writer itself moves them into the file.
-pub(super) const LOG_PAGES_MAX: i64 = 16_384;
+/// What the writing connection keeps of the file in memory: a page that a large write comes back to
+/// should not have been written to the log meanwhile.
+const WRITER_CACHE_KIB: i64 = 8 * 1024;
 
 /// How many different statements a connection keeps prepared; there are about forty.
 const STATEMENTS_KEPT: usize = 64;
@@ -108,6 +109,7 @@ pub(super) fn open(file: &Path) -> Result<Connection, StorageError> {
         let cause = format!("its journal mode is '{mode}' and cannot be changed to 'wal'");
         return Err(StorageError::Unavailable(cause.into()));
     }
+    connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB).map_err(failure::of_sqlite)?;
     migrate(&mut connection, MIGRATIONS)?;
     Ok(connection)
 }
@@ -116,7 +118,8 @@ pub(super) fn open(file: &Path) -> Result<Connection, StorageError> {
 pub(super) fn connect(file: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(file)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES_MAX)?;
+    // See `LogKeeper`.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
     Ok(connection)
 }

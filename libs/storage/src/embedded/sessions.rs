@@ -26,7 +26,7 @@ pub(super) enum Durability {
 pub(super) struct Sessions {
     writer: Arc<tokio::sync::Mutex<Writer>>,
     readers: Arc<Readers>,
-    log_keeper: LogKeeper,
+    log_keeper: Arc<LogKeeper>,
 }
 
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl Sessions {
     pub(super) fn new(file: PathBuf, writer: Connection) -> Self {
         let writer = Writer { connection: writer, durability: None };
         let turns = Arc::new(Semaphore::new(READERS_MAX));
-        let log_keeper = LogKeeper::new(file.clone());
+        let log_keeper = Arc::new(LogKeeper::new(file.clone()));
         let readers = Readers { file, turns, idle: Mutex::default() };
         Self {
             writer: Arc::new(tokio::sync::Mutex::new(writer)),
@@ -63,9 +63,14 @@ impl Sessions {
         work: impl FnOnce(&Transaction<'_>) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, StorageError> {
         let mut writer = Arc::clone(&self.writer).lock_owned().await;
-        let result = blocking(move || writer.write(durability, work)).await;
-        self.log_keeper.committed();
-        result
+        let log_keeper = Arc::clone(&self.log_keeper);
+        blocking(move || {
+            let result = writer.write(durability, work);
+            log_keeper.committed();
+            log_keeper.shorten(&writer.connection);
+            result
+        })
+        .await
     }
 
     /// Runs `work` on a connection that sees everything committed before.
