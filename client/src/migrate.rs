@@ -7,9 +7,9 @@ use crate::row::{TablePlan, quote};
 use crate::schema::{Index, Schema, Table};
 use crate::triggers;
 
-/// Format of our own tables. 2 added `_tw_snapshots`, which a version that does not know it would
-/// leave out of the next checkpoint.
-const FORMAT: i64 = 2;
+/// Format of our own tables. 2 added `_tw_snapshots` and 3 `_tw_packs`: a version that does not know
+/// them would leave what they hold out of the next checkpoint.
+const FORMAT: i64 = 3;
 
 /// Makes our tables and the app's, in one transaction. Returns the generation of the schema, which
 /// grows with each change.
@@ -20,7 +20,7 @@ pub(crate) fn migrate(connection: &mut Connection, schema: &Schema) -> Result<i6
         tx.query_row("SELECT format FROM _tw_state", [], |row| row.get(0)).optional()?;
     match format {
         Some(FORMAT) => {}
-        Some(1) => drop(tx.execute("UPDATE _tw_state SET format = ?1", [FORMAT])?),
+        Some(1 | 2) => drop(tx.execute("UPDATE _tw_state SET format = ?1", [FORMAT])?),
         Some(other) => return Err(ClientError::NewerFormat(other)),
         None => {
             let sql = "INSERT INTO _tw_state (one, format, client_id) VALUES (1, ?1, ?2)";
@@ -178,6 +178,7 @@ fn extend_table(tx: &Transaction<'_>, old: &Table, new: &Table) -> Result<bool, 
 /// of the table are downloaded again. Until then their rows stay as they are.
 fn download_again(tx: &Transaction<'_>, table: &str) -> Result<(), ClientError> {
     let buckets = "SELECT DISTINCT bucket FROM _tw_rows WHERE type = ?1 \
+                   UNION SELECT bucket FROM _tw_packs WHERE type = ?1 \
                    UNION SELECT DISTINCT bucket FROM _tw_staged WHERE type = ?1";
     let type_id = type_id(tx, table)?;
     let mut select = tx.prepare(buckets)?;
