@@ -90,16 +90,18 @@ fn apply_with(
     if stored_generation != generation {
         return Err(ApplyError::SchemaChanged);
     }
-    note_positions(&tx, checkpoint)?;
     let acknowledged = checkpoint.write_checkpoint.map_or(0, |number| number.get());
     if !queue_is_empty || gate > acknowledged {
+        note_positions(&tx, checkpoint)?;
         tx.commit()?;
         return Ok(Applied::Held);
     }
-    tx.execute("UPDATE _tw_state SET applying = 1", [])?;
     let lost = lose_buckets(&tx, checkpoint)?;
-    // What a snapshot brings comes before what was staged of its bucket since.
+    // What a snapshot brings comes before what was staged of its bucket since, and before all
+    // that changes little: see `merge/bulk.rs`.
     let merged = pending.merge(&tx, plans)?;
+    note_positions(&tx, checkpoint)?;
+    tx.execute("UPDATE _tw_state SET applying = 1", [])?;
     stage_drops_and_touches(&tx)?;
     let mut pass = Pass::new(&tx, plans)?;
     pass.run()?;

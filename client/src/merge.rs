@@ -28,8 +28,8 @@ mod short_way;
 const ATTACHED_MAX: usize = 8;
 /// Ids of a type that are taken out of the short way; of more, the whole type goes the long way.
 const APART_MAX: usize = 10_000;
-/// From this many rows on, an empty table is filled without its triggers of ours and its indexes,
-/// which are made again in the same transaction, and the copies are packed.
+/// From this many rows on, an empty table is filled without its indexes, which are made again in
+/// the same transaction, and the copies are packed.
 const BULK_ROWS: u64 = 5_000;
 
 /// What is known about the files of snapshots.

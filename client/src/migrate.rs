@@ -65,11 +65,13 @@ fn new_client_id() -> String {
 
 /// Number of a row type, given when it is first seen.
 pub(crate) fn type_id(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
-    let mut insert = connection.prepare_cached(
-        "INSERT INTO _tw_types (name) VALUES (?1) ON CONFLICT (name) DO UPDATE SET name = name \
-         RETURNING id",
-    )?;
-    insert.query_row([name], |row| row.get(0))
+    let select = "SELECT id FROM _tw_types WHERE name = ?1";
+    let known =
+        connection.prepare_cached(select)?.query_row([name], |row| row.get(0)).optional()?;
+    if let Some(id) = known {
+        return Ok(id);
+    }
+    connection.prepare_cached("INSERT INTO _tw_types (name) VALUES (?1)")?.insert([name])
 }
 
 fn stored_schema(tx: &Transaction<'_>) -> Result<Schema, ClientError> {

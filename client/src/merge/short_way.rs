@@ -82,7 +82,7 @@ impl FileMerge<'_> {
         apart: &HashSet<String>,
     ) -> Result<(), MergeError> {
         let rows = tables.iter().map(|table| table.rows).sum::<u64>();
-        let bulk = if rows >= self.bulk_rows { Some(Bulk::begin(self.tx, plan)?) } else { None };
+        let bulk = Bulk::begin(self.tx, plan, rows >= self.bulk_rows)?;
         for table in tables {
             let (id, source) = (quote(table.id_name()), quote(&table.name));
             let shared: String = plan
@@ -106,10 +106,7 @@ impl FileMerge<'_> {
                 self.note_copies(type_id, table, apart)?;
             }
         }
-        if let Some(bulk) = bulk {
-            bulk.end(self.tx, plan, type_id)?;
-        }
-        Ok(())
+        Ok(bulk.end(self.tx, plan, type_id)?)
     }
 
     /// Two threads: one copies the rows, the other goes through the keys and packs them. False,

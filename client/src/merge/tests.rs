@@ -299,6 +299,50 @@ fn a_large_table_has_its_indexes_and_triggers_afterwards() {
 }
 
 #[test]
+fn the_apps_own_triggers_see_the_rows_and_ours_capture_none() {
+    for count in [20, 6_000] {
+        let dir = TempDir::new().unwrap();
+        let database = open(&dir, TABLES);
+        let log = "CREATE TABLE log (id);
+            CREATE TRIGGER mine AFTER INSERT ON t BEGIN INSERT INTO log VALUES (NEW.id); END";
+        database.writers().write(|tx| tx.execute_batch(log)).unwrap();
+        stage_snapshot(&mut database.writers(), "x", &many("x", count), AT, true);
+        database.writers().apply(&checkpoint(&["x"])).unwrap();
+        let read = |sql: &str| {
+            database.read(|db| db.query_row(sql, [], |row| row.get::<_, i64>(0))).unwrap()
+        };
+        assert_eq!(read("SELECT count(*) FROM log"), count);
+        assert_eq!(read("SELECT count(*) FROM _tw_queue"), 0);
+        assert_eq!(read("SELECT applying FROM _tw_state"), 0);
+    }
+}
+
+#[test]
+fn triggers_fire_again_after_a_snapshot_that_was_refused_or_taken_in() {
+    let dir = TempDir::new().unwrap();
+    let schema = "CREATE TABLE t (id TEXT PRIMARY KEY, a INTEGER CHECK (a < 9), b TEXT)";
+    let database = open(&dir, schema);
+    stage_snapshot(&mut database.writers(), "x", &many("x", 6_000), AT, true);
+    database.writers().apply(&checkpoint(&["x"])).unwrap_err();
+    let fires = || {
+        let writers = database.writers();
+        let sync = &writers.sync;
+        // Not within an apply, a write of ours is captured as any other.
+        sync.execute_batch("BEGIN; INSERT INTO t (id) VALUES ('mine')").unwrap();
+        let queued = "SELECT count(*) FROM _tw_queue";
+        let queued = sync.query_row(queued, [], |row| row.get::<_, i64>(0)).unwrap();
+        sync.execute_batch("ROLLBACK").unwrap();
+        queued == 1
+    };
+    assert!(fires());
+    let good: Vec<_> =
+        many("x", 6_000).into_iter().filter(|row| !row.data.contains(":9,")).collect();
+    stage_snapshot(&mut database.writers(), "x", &good, AT, true);
+    database.writers().apply(&checkpoint(&["x"])).unwrap();
+    assert!(fires());
+}
+
+#[test]
 fn more_snapshots_than_can_be_attached_come_as_well() {
     let dir = TempDir::new().unwrap();
     let database = open(&dir, TABLES);
