@@ -11,6 +11,7 @@ use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, params};
 use tidewater_protocol::Checkpoint;
 
 use crate::merge::{Merging, Pending};
+use crate::packs;
 use crate::row::{Slots, TablePlan};
 use crate::staging::{self, kind};
 
@@ -52,6 +53,9 @@ pub(crate) enum ApplyError {
     Snapshot { bucket: String, reason: String },
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
+    /// The device's disk.
+    #[error("cannot use a file of a snapshot: {0}")]
+    File(std::io::Error),
 }
 
 /// Publishes what is staged as `checkpoint`, unless the gate is shut: then only the positions are
@@ -86,18 +90,20 @@ fn apply_with(
     if stored_generation != generation {
         return Err(ApplyError::SchemaChanged);
     }
-    note_positions(&tx, checkpoint)?;
     let acknowledged = checkpoint.write_checkpoint.map_or(0, |number| number.get());
     if !queue_is_empty || gate > acknowledged {
+        note_positions(&tx, checkpoint)?;
         tx.commit()?;
         return Ok(Applied::Held);
     }
-    tx.execute("UPDATE _tw_state SET applying = 1", [])?;
     let lost = lose_buckets(&tx, checkpoint)?;
-    // What a snapshot brings comes before what was staged of its bucket since.
+    // What a snapshot brings comes before what was staged of its bucket since, and before all
+    // that changes little: see `merge/bulk.rs`.
     let merged = pending.merge(&tx, plans)?;
+    note_positions(&tx, checkpoint)?;
+    tx.execute("UPDATE _tw_state SET applying = 1", [])?;
     stage_drops_and_touches(&tx)?;
-    let mut pass = Pass::new(&tx, plans);
+    let mut pass = Pass::new(&tx, plans)?;
     pass.run()?;
     for bucket in lost {
         tx.prepare_cached("DELETE FROM _tw_buckets WHERE id = ?1")?.execute([bucket])?;
@@ -158,6 +164,7 @@ fn lose_buckets(tx: &Transaction<'_>, checkpoint: &Checkpoint) -> rusqlite::Resu
 fn stage_drops_and_touches(tx: &Transaction<'_>) -> rusqlite::Result<()> {
     let cleared = "SELECT EXISTS (SELECT 1 FROM _tw_buckets WHERE is_cleared AND has_rows)";
     if tx.query_row(cleared, [], |row| row.get(0))? {
+        packs::open_cleared(tx)?;
         let drops = format!(
             "INSERT INTO _tw_staged (seq, kind, type, id, bucket, subkey, op_id, data) \
              SELECT {BEFORE_ALL} - row_number() OVER (), {}, type, id, bucket, subkey, op_id, NULL \
@@ -214,11 +221,13 @@ struct Pass<'a> {
     tables: BTreeSet<String>,
     rows: u64,
     has_deferred: bool,
+    has_packs: bool,
 }
 
 impl<'a> Pass<'a> {
-    fn new(tx: &'a Transaction<'a>, plans: &'a Plans) -> Self {
-        Self { tx, plans, tables: BTreeSet::new(), rows: 0, has_deferred: false }
+    fn new(tx: &'a Transaction<'a>, plans: &'a Plans) -> rusqlite::Result<Self> {
+        let has_packs = packs::any(tx)?;
+        Ok(Self { tx, plans, tables: BTreeSet::new(), rows: 0, has_deferred: false, has_packs })
     }
 
     fn run(&mut self) -> Result<(), ApplyError> {
@@ -252,6 +261,9 @@ impl<'a> Pass<'a> {
     }
 
     fn load(&self, type_id: i64, id: &str) -> rusqlite::Result<Row> {
+        if self.has_packs {
+            packs::open_holding(self.tx, type_id, id)?;
+        }
         let mut select = self.tx.prepare_cached(
             "SELECT bucket, subkey, op_id, payload FROM _tw_rows WHERE type = ?1 AND id = ?2",
         )?;

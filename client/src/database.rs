@@ -17,6 +17,7 @@ use crate::row::{TablePlan, quote};
 use crate::schema::{INTERNAL_PREFIX, Schema};
 use crate::snapshot_files::SnapshotFiles;
 use crate::staging::Staging;
+use crate::wal::WriteBack;
 use crate::{migrate, queue};
 
 /// How long a write waits for another process.
@@ -30,6 +31,8 @@ const FREE_PAGES_MIN: i64 = 2_048;
 const WAL_BYTES_KEPT: i64 = 8 << 20;
 
 pub(crate) struct Database {
+    // Dropped first: it has to end before the last connection does.
+    write_back: WriteBack,
     pub(crate) path: PathBuf,
     pub(crate) client_id: String,
     // Dropped before the writers: only a writer that is closed last can tidy the WAL away.
@@ -75,6 +78,7 @@ impl Database {
         let merging = Merging::new(SnapshotFiles::beside(path));
         let writers = Writers { app, sync, plans, staging, generation, merging, changed };
         Ok(Self {
+            write_back: WriteBack::default(),
             path: path.to_owned(),
             client_id,
             writers: Mutex::new(writers),
@@ -85,6 +89,11 @@ impl Database {
     /// Waits for the right to write.
     pub(crate) fn writers(&self) -> MutexGuard<'_, Writers> {
         lock(&self.writers)
+    }
+
+    /// Has what a large checkpoint left in the WAL written into the file, in the background.
+    pub(crate) fn write_back(&self) {
+        self.write_back.begin(self.path.clone());
     }
 
     pub(crate) fn read<T>(
@@ -163,8 +172,9 @@ impl Writers {
             tx.execute_batch(&format!("DELETE FROM {}", quote(&plan.name)))?;
         }
         tx.execute_batch(
-            "DELETE FROM _tw_buckets; DELETE FROM _tw_rows; DELETE FROM _tw_staged;
-             DELETE FROM _tw_snapshots; DELETE FROM _tw_touched; DELETE FROM _tw_queue; DELETE FROM _tw_rejected;
+            "DELETE FROM _tw_buckets; DELETE FROM _tw_rows; DELETE FROM _tw_packs;
+             DELETE FROM _tw_staged; DELETE FROM _tw_snapshots; DELETE FROM _tw_touched;
+             DELETE FROM _tw_queue; DELETE FROM _tw_rejected;
              UPDATE _tw_state SET applying = 0, gate = 0, checkpoint = NULL, synced_at_ms = NULL;",
         )?;
         tx.commit()?;

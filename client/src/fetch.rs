@@ -51,7 +51,7 @@ struct Place {
     may_be_there: bool,
 }
 
-/// Fetches what is missing, then looks at all of it. `base` is the stream's address; `on_frame` is
+/// Fetches what is missing, then looks at what the files say of themselves. `base` is the stream's address; `on_frame` is
 /// told each frame's compressed bytes and whether it had to be fetched.
 pub(crate) async fn fetch(
     client: &reqwest::Client,
@@ -75,7 +75,7 @@ pub(crate) async fn fetch(
         .try_for_each(|()| std::future::ready(Ok(())))
         .await?;
     let (files, line) = (files.clone(), Arc::clone(line));
-    blocking(move || verify(&files, &line)).await
+    blocking(move || look(&files, &line)).await
 }
 
 fn places(
@@ -127,12 +127,12 @@ async fn fetch_frame(client: &reqwest::Client, place: Place) -> Result<bool, Fet
     Ok(true)
 }
 
-/// Looks at all files of a snapshot whose frames were proven.
-fn verify(files: &SnapshotFiles, line: &SnapshotLine) -> Result<(), FetchFailed> {
+/// Looks at all files of a snapshot whose frames were proven. Rows are looked at when they are taken
+/// in, before anything of them is visible.
+fn look(files: &SnapshotFiles, line: &SnapshotLine) -> Result<(), FetchFailed> {
     let mut rows = 0;
     for (number, file) in line.files.iter().enumerate() {
-        let snapshot =
-            Snapshot::verify(&files.path(line, number), &expected(line, file.raw_bytes))?;
+        let snapshot = Snapshot::open(&files.path(line, number), &expected(line, file.raw_bytes))?;
         rows += snapshot.rows();
     }
     if rows == line.rows {

@@ -39,6 +39,15 @@ CREATE TABLE IF NOT EXISTS _tw_rows (
     payload TEXT,
     PRIMARY KEY (type, id, bucket, subkey)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS _tw_packs (
+    id INTEGER PRIMARY KEY,
+    type INTEGER NOT NULL,
+    first TEXT NOT NULL,
+    last TEXT NOT NULL,
+    bucket INTEGER NOT NULL,
+    copies BLOB NOT NULL,
+    UNIQUE (type, first)
+);
 CREATE TABLE IF NOT EXISTS _tw_staged (
     seq INTEGER PRIMARY KEY,
     kind INTEGER NOT NULL,

@@ -50,6 +50,7 @@ mod http_connector;
 mod io;
 mod merge;
 mod migrate;
+mod packs;
 mod queue;
 mod row;
 mod schema;
@@ -58,6 +59,7 @@ mod staging;
 mod status;
 mod sync_once;
 mod triggers;
+mod wal;
 mod worker;
 
 pub use client::{Change, ChangeOrigin, Client, Options};

@@ -7,25 +7,29 @@
 //! and take the way of `apply.rs`. Either way leads to the same state.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::PathBuf;
 
 use rusqlite::{Connection, ErrorCode, Transaction, params};
 use tidewater_protocol::SnapshotLine;
-use tidewater_snapshot::{IdColumn, Snapshot, SnapshotError, SnapshotRow, TypedTable};
+use tidewater_snapshot::{Snapshot, SnapshotError, SnapshotRow, TypedTable};
 
 use crate::apply::{ApplyError, BEFORE_ALL, Plans, is_constraint};
 use crate::fetch::expected;
 use crate::migrate::type_id;
-use crate::row::{TablePlan, quote};
+use crate::packs;
 use crate::snapshot_files::{self, SnapshotFiles};
 use crate::staging::{self, kind};
-use crate::triggers;
+use crate::wal::AUTOCHECKPOINT_PAGES;
+
+mod bulk;
+mod short_way;
 
 /// SQLite attaches 10 at most.
 const ATTACHED_MAX: usize = 8;
 /// Ids of a type that are taken out of the short way; of more, the whole type goes the long way.
 const APART_MAX: usize = 10_000;
-/// From this many rows on, an empty table is filled without its triggers of ours and its indexes,
-/// which are made again in the same transaction.
+/// From this many rows on, an empty table is filled without its indexes, which are made again in
+/// the same transaction, and the copies are packed.
 const BULK_ROWS: u64 = 5_000;
 
 /// What is known about the files of snapshots.
@@ -35,6 +39,8 @@ pub(crate) struct Merging {
     /// Lines whose files this process has fetched and looked at. Any other's are hashed again: a
     /// loss of power may have taken what was never synced to the disk.
     proven: HashSet<String>,
+    /// [`BULK_ROWS`], but in tests.
+    pub(crate) bulk_rows: u64,
 }
 
 /// Snapshots to be published, open for reading.
@@ -42,6 +48,7 @@ pub(crate) struct Merging {
 pub(crate) struct Pending {
     files: Vec<OpenFile>,
     attached: Vec<String>,
+    bulk_rows: u64,
 }
 
 #[derive(Debug)]
@@ -50,6 +57,7 @@ struct OpenFile {
     bucket_name: String,
     /// The line as stored, which tells whether it is still pending.
     line: String,
+    path: PathBuf,
     snapshot: Snapshot,
     /// The name it is attached under.
     schema: Option<String>,
@@ -65,7 +73,7 @@ pub(crate) struct Merged {
 
 impl Merging {
     pub(crate) fn new(files: SnapshotFiles) -> Self {
-        Self { files, proven: HashSet::new() }
+        Self { files, proven: HashSet::new(), bulk_rows: BULK_ROWS }
     }
 
     /// The files of this line are as they should be.
@@ -81,7 +89,8 @@ impl Merging {
 
     /// Opens and attaches the files of all snapshots that wait.
     pub(crate) fn open(&mut self, connection: &Connection) -> Result<Pending, ApplyError> {
-        let mut pending = Pending { files: Vec::new(), attached: Vec::new() };
+        let bulk_rows = self.bulk_rows;
+        let mut pending = Pending { files: Vec::new(), attached: Vec::new(), bulk_rows };
         let opened = self.open_into(connection, &mut pending);
         match opened {
             Ok(()) => Ok(pending),
@@ -112,12 +121,8 @@ impl Merging {
                     return Err(refused("a file is damaged".to_owned()));
                 }
                 let expected = expected(&line, file.raw_bytes);
-                let snapshot = if is_proven {
-                    Snapshot::open(&path, &expected)
-                } else {
-                    Snapshot::verify(&path, &expected)
-                }
-                .map_err(|error| refused(error.to_string()))?;
+                let snapshot =
+                    Snapshot::open(&path, &expected).map_err(|error| refused(error.to_string()))?;
                 let schema = match path.to_str() {
                     Some(path) if pending.attached.len() < ATTACHED_MAX => {
                         let schema = format!("_tw_snapshot_{}", pending.attached.len());
@@ -128,12 +133,14 @@ impl Merging {
                     _ => None,
                 };
                 let (bucket_name, line) = (bucket_name.clone(), text.clone());
-                pending.files.push(OpenFile { bucket, bucket_name, line, snapshot, schema });
+                let file = OpenFile { bucket, bucket_name, line, path, snapshot, schema };
+                pending.files.push(file);
             }
             self.proven.insert(text);
         }
         if !pending.attached.is_empty() {
-            connection.execute_batch("PRAGMA cell_size_check = ON")?;
+            connection
+                .execute_batch("PRAGMA cell_size_check = ON; PRAGMA wal_autocheckpoint = 0")?;
         }
         Ok(())
     }
@@ -151,7 +158,9 @@ fn stored(connection: &Connection) -> rusqlite::Result<Vec<(i64, String, String)
 impl Pending {
     pub(crate) fn detach(self, connection: &Connection) -> rusqlite::Result<()> {
         if !self.attached.is_empty() {
-            connection.execute_batch("PRAGMA cell_size_check = OFF")?;
+            connection.execute_batch(&format!(
+                "PRAGMA cell_size_check = OFF; PRAGMA wal_autocheckpoint = {AUTOCHECKPOINT_PAGES}"
+            ))?;
         }
         self.attached
             .iter()
@@ -165,7 +174,7 @@ impl Pending {
             stored(tx)?.into_iter().map(|(bucket, _, line)| (bucket, line)).collect();
         for file in &self.files {
             if waiting.get(&file.bucket) == Some(&file.line) {
-                FileMerge::new(tx, plans, file)?.run(&mut merged)?;
+                FileMerge::new(tx, plans, file, self.bulk_rows)?.run(&mut merged)?;
                 merged.buckets.insert(file.bucket_name.clone());
             }
         }
@@ -182,6 +191,7 @@ struct FileMerge<'a> {
     has_rows: bool,
     /// Number of the next staged operation: all lie before those already staged.
     next_seq: i64,
+    bulk_rows: u64,
 }
 
 impl<'a> FileMerge<'a> {
@@ -189,12 +199,13 @@ impl<'a> FileMerge<'a> {
         tx: &'a Transaction<'a>,
         plans: &'a Plans,
         file: &'a OpenFile,
+        bulk_rows: u64,
     ) -> rusqlite::Result<Self> {
         let sql = format!("SELECT {BEFORE_ALL}, has_rows FROM _tw_buckets WHERE id = ?1");
         let (before_all, has_rows): (i64, bool) =
             tx.query_row(&sql, [file.bucket], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let next_seq = before_all - file.snapshot.rows().cast_signed();
-        Ok(Self { tx, plans, file, has_rows, next_seq })
+        Ok(Self { tx, plans, file, has_rows, next_seq, bulk_rows })
     }
 
     fn run(&mut self, merged: &mut Merged) -> Result<(), ApplyError> {
@@ -210,7 +221,9 @@ impl<'a> FileMerge<'a> {
                     merged.rows -= apart.len() as u64;
                     let plan = self.plans.get(&type_id);
                     merged.tables.extend(plan.map(|plan| plan.name.clone()));
-                    self.stage_tables(type_id, &tables, |id| apart.contains(id))?;
+                    if !apart.is_empty() {
+                        self.stage_tables(type_id, &tables, |id| apart.contains(id))?;
+                    }
                 }
                 None => self.stage_tables(type_id, &tables, |_| true)?,
             }
@@ -239,7 +252,7 @@ impl<'a> FileMerge<'a> {
         let Some(apart) = self.set_apart(type_id, schema, tables)? else { return Ok(None) };
         self.tx.execute_batch("SAVEPOINT _tw_merge")?;
         let merged = match self.plans.get(&type_id) {
-            Some(plan) => self.copy(type_id, schema, plan, tables),
+            Some(plan) => self.copy((type_id, plan), schema, tables, &apart),
             None => self.keep(type_id, tables, &apart),
         };
         match merged {
@@ -255,100 +268,6 @@ impl<'a> FileMerge<'a> {
             }
             Err(error) => Err(self.named(error)),
         }
-    }
-
-    /// Finds the ids that others hold or the app wrote to, and notes them in `_tw_apart`. One that
-    /// were missed would meet the key of the row that is there, and send its type the long way.
-    fn set_apart(
-        &self,
-        type_id: i64,
-        schema: &str,
-        tables: &[&TypedTable],
-    ) -> Result<Option<HashSet<String>>, ApplyError> {
-        let tx = self.tx;
-        tx.execute_batch(
-            "CREATE TEMP TABLE IF NOT EXISTS _tw_apart (id TEXT PRIMARY KEY) WITHOUT ROWID;
-             DELETE FROM _tw_apart;",
-        )?;
-        let mut apart = HashSet::new();
-        for others in ["_tw_rows", "_tw_touched"] {
-            let any = format!("SELECT 1 FROM {others} WHERE type = ?1");
-            if !tx.prepare_cached(&any)?.exists([type_id])? {
-                continue;
-            }
-            for table in tables {
-                let (id, name) = (quote(id_name(table)), quote(&table.name));
-                let sql = format!(
-                    "INSERT OR IGNORE INTO _tw_apart SELECT new.{id} FROM {schema}.{name} AS new \
-                     WHERE EXISTS (SELECT 1 FROM main.{others} AS old \
-                     WHERE old.type = {type_id} AND old.id = new.{id}) LIMIT {APART_MAX}"
-                );
-                tx.prepare(&sql)
-                    .and_then(|mut statement| statement.execute([]))
-                    .map_err(|error| self.named(error.into()))?;
-            }
-        }
-        let mut select = tx.prepare("SELECT id FROM _tw_apart")?;
-        for id in select.query_map([], |row| row.get(0))? {
-            apart.insert(id?);
-        }
-        Ok((apart.len() < APART_MAX).then_some(apart))
-    }
-
-    fn copy(
-        &self,
-        type_id: i64,
-        schema: &str,
-        plan: &TablePlan,
-        tables: &[&TypedTable],
-    ) -> Result<(), MergeError> {
-        let rows = tables.iter().map(|table| table.rows).sum::<u64>();
-        let bulk = if rows >= BULK_ROWS { Some(Bulk::begin(self.tx, plan)?) } else { None };
-        let apart = "SELECT id FROM temp._tw_apart";
-        for table in tables {
-            let (id, source) = (quote(id_name(table)), quote(&table.name));
-            let shared: String = plan
-                .columns
-                .iter()
-                .filter(|column| table.columns.contains(&column.name))
-                .map(|column| format!(", {}", quote(&column.name)))
-                .collect();
-            let target = quote(&plan.name);
-            self.tx.execute_batch(&format!(
-                "INSERT OR ABORT INTO main.{target} (id{shared}) SELECT {id}{shared} \
-                 FROM {schema}.{source} WHERE {id} NOT IN ({apart});
-                 INSERT OR ABORT INTO main._tw_rows (type, id, bucket, subkey, op_id) \
-                 SELECT {type_id}, {id}, {}, \"_tw_subkey\", \"_tw_op\" \
-                 FROM {schema}.{source} WHERE {id} NOT IN ({apart})",
-                self.file.bucket
-            ))?;
-        }
-        bulk.map_or(Ok(()), |bulk| bulk.end(self.tx, plan, type_id))
-    }
-
-    /// Rows of a type without a table are kept as they are.
-    fn keep(
-        &self,
-        type_id: i64,
-        tables: &[&TypedTable],
-        apart: &HashSet<String>,
-    ) -> Result<(), MergeError> {
-        let mut insert = self.tx.prepare_cached(
-            "INSERT OR ABORT INTO _tw_rows (type, id, bucket, subkey, op_id, payload) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        )?;
-        let mut data = String::new();
-        for table in tables {
-            self.file.snapshot.for_each_typed(table, |row| {
-                if !apart.contains(row.id) {
-                    row.text(table, &mut data)?;
-                    let (bucket, op_id) = (self.file.bucket, row.op_id.get());
-                    insert.execute(params![type_id, row.id, bucket, row.subkey, op_id, data])?;
-                }
-                Ok::<_, MergeError>(())
-            })?;
-        }
-        Ok(())
     }
 
     fn stage_tables(
@@ -387,6 +306,7 @@ impl<'a> FileMerge<'a> {
                 ApplyError::Snapshot { bucket, reason: error.to_string() }
             }
             MergeError::Sqlite(error) => ApplyError::Sqlite(error),
+            MergeError::File(error) => ApplyError::File(error),
         }
     }
 }
@@ -398,12 +318,16 @@ enum MergeError {
     Snapshot(#[from] SnapshotError),
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
+    #[error(transparent)]
+    File(#[from] std::io::Error),
 }
 
-fn id_name(table: &TypedTable) -> &'static str {
-    match table.id_column {
-        IdColumn::Data(_) => "id",
-        IdColumn::Own => "_tw_id",
+impl From<packs::InsertError> for MergeError {
+    fn from(error: packs::InsertError) -> Self {
+        match error {
+            packs::InsertError::File(error) => Self::File(error),
+            packs::InsertError::Sqlite(error) => Self::Sqlite(error),
+        }
     }
 }
 
@@ -422,43 +346,6 @@ fn stage(
     insert.execute(params![seq, kind::PUT, type_id, key.0, bucket, key.1, op_id, data])?;
     *next_seq += 1;
     Ok(())
-}
-
-/// A table without what makes filling it slow.
-struct Bulk {
-    indexes: Vec<(String, String)>,
-}
-
-impl Bulk {
-    fn begin(tx: &Transaction<'_>, plan: &TablePlan) -> rusqlite::Result<Self> {
-        tx.execute_batch(&triggers::drop(plan))?;
-        let table = quote(&plan.name);
-        let has_rows = tx.prepare(&format!("SELECT 1 FROM {table}"))?.exists([])?;
-        let mut indexes = Vec::new();
-        if !has_rows {
-            // Those of constraints have no SQL, and stay.
-            let mut select = tx.prepare(
-                "SELECT name, sql FROM main.sqlite_schema WHERE type = 'index' \
-                 AND tbl_name = ?1 COLLATE NOCASE AND sql IS NOT NULL",
-            )?;
-            for index in select.query_map([&plan.name], |row| Ok((row.get(0)?, row.get(1)?)))? {
-                indexes.push(index?);
-            }
-        }
-        let drop = |(name, _): &(String, String)| {
-            tx.execute_batch(&format!("DROP INDEX main.{}", quote(name)))
-        };
-        indexes.iter().try_for_each(drop)?;
-        Ok(Self { indexes })
-    }
-
-    fn end(&self, tx: &Transaction<'_>, plan: &TablePlan, type_id: i64) -> Result<(), MergeError> {
-        for (_, sql) in &self.indexes {
-            tx.execute_batch(sql)?;
-        }
-        tx.execute_batch(&triggers::create(plan, type_id))?;
-        Ok(())
-    }
 }
 
 #[cfg(test)]

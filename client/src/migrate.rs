@@ -7,9 +7,9 @@ use crate::row::{TablePlan, quote};
 use crate::schema::{Index, Schema, Table};
 use crate::triggers;
 
-/// Format of our own tables. 2 added `_tw_snapshots`, which a version that does not know it would
-/// leave out of the next checkpoint.
-const FORMAT: i64 = 2;
+/// Format of our own tables. 2 added `_tw_snapshots` and 3 `_tw_packs`: a version that does not know
+/// them would leave what they hold out of the next checkpoint.
+const FORMAT: i64 = 3;
 
 /// Makes our tables and the app's, in one transaction. Returns the generation of the schema, which
 /// grows with each change.
@@ -20,7 +20,7 @@ pub(crate) fn migrate(connection: &mut Connection, schema: &Schema) -> Result<i6
         tx.query_row("SELECT format FROM _tw_state", [], |row| row.get(0)).optional()?;
     match format {
         Some(FORMAT) => {}
-        Some(1) => drop(tx.execute("UPDATE _tw_state SET format = ?1", [FORMAT])?),
+        Some(1 | 2) => drop(tx.execute("UPDATE _tw_state SET format = ?1", [FORMAT])?),
         Some(other) => return Err(ClientError::NewerFormat(other)),
         None => {
             let sql = "INSERT INTO _tw_state (one, format, client_id) VALUES (1, ?1, ?2)";
@@ -65,11 +65,13 @@ fn new_client_id() -> String {
 
 /// Number of a row type, given when it is first seen.
 pub(crate) fn type_id(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
-    let mut insert = connection.prepare_cached(
-        "INSERT INTO _tw_types (name) VALUES (?1) ON CONFLICT (name) DO UPDATE SET name = name \
-         RETURNING id",
-    )?;
-    insert.query_row([name], |row| row.get(0))
+    let select = "SELECT id FROM _tw_types WHERE name = ?1";
+    let known =
+        connection.prepare_cached(select)?.query_row([name], |row| row.get(0)).optional()?;
+    if let Some(id) = known {
+        return Ok(id);
+    }
+    connection.prepare_cached("INSERT INTO _tw_types (name) VALUES (?1)")?.insert([name])
 }
 
 fn stored_schema(tx: &Transaction<'_>) -> Result<Schema, ClientError> {
@@ -178,6 +180,7 @@ fn extend_table(tx: &Transaction<'_>, old: &Table, new: &Table) -> Result<bool, 
 /// of the table are downloaded again. Until then their rows stay as they are.
 fn download_again(tx: &Transaction<'_>, table: &str) -> Result<(), ClientError> {
     let buckets = "SELECT DISTINCT bucket FROM _tw_rows WHERE type = ?1 \
+                   UNION SELECT bucket FROM _tw_packs WHERE type = ?1 \
                    UNION SELECT DISTINCT bucket FROM _tw_staged WHERE type = ?1";
     let type_id = type_id(tx, table)?;
     let mut select = tx.prepare(buckets)?;

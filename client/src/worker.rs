@@ -235,6 +235,9 @@ impl Worker {
                 }
                 let origin = ChangeOrigin::Checkpoint(checkpoint.last_op_id);
                 self.shared.notify(Change { tables, origin });
+                if !snapshots.is_empty() {
+                    self.shared.database.write_back();
+                }
                 Event::Applied(Apply::Published(checkpoint.last_op_id))
             }
             Ok(Applied::Held) => {
@@ -245,7 +248,9 @@ impl Worker {
                 let message = damaged(&bucket, &reason);
                 Event::Applied(Apply::Damaged { bucket, message })
             }
-            Err(ApplyError::Sqlite(error)) => Event::StoreFailed(error.to_string()),
+            Err(error @ (ApplyError::Sqlite(_) | ApplyError::File(_))) => {
+                Event::StoreFailed(error.to_string())
+            }
             Err(error) => {
                 warn!(%error, "checkpoint refused");
                 Event::Applied(Apply::Refused(error.to_string()))

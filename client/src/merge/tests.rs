@@ -152,21 +152,21 @@ fn dump(database: &Database, tables: &[&str]) -> String {
          FROM _tw_rows AS rows JOIN _tw_types AS types ON types.id = rows.type \
          JOIN _tw_buckets AS buckets ON buckets.id = rows.bucket ORDER BY 1, 2, 3, 4";
     let all = tables.iter().map(|name| format!("SELECT * FROM {name} ORDER BY id"));
+    let mut writers = database.writers();
+    // Rolled back: packs are opened only to be looked at.
+    let tx = writers.sync.transaction().unwrap();
+    tx.execute("UPDATE _tw_buckets SET is_cleared = 1", []).unwrap();
+    packs::open_cleared(&tx).unwrap();
     for sql in all.chain([copies.to_owned()]) {
-        database
-            .read(|db| {
-                let mut select = db.prepare(&sql)?;
-                let columns = select.column_count();
-                let mut rows = select.query([])?;
-                while let Some(row) = rows.next()? {
-                    for at in 0..columns {
-                        write!(out, "{:?} ", row.get_ref(at)?).unwrap();
-                    }
-                    out.push('\n');
-                }
-                Ok(())
-            })
-            .unwrap();
+        let mut select = tx.prepare(&sql).unwrap();
+        let columns = select.column_count();
+        let mut rows = select.query([]).unwrap();
+        while let Some(row) = rows.next().unwrap() {
+            for at in 0..columns {
+                write!(out, "{:?} ", row.get_ref(at).unwrap()).unwrap();
+            }
+            out.push('\n');
+        }
     }
     out
 }
@@ -219,7 +219,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
 
     #[test]
-    fn the_state_is_that_of_data_lines(rows in some_rows(), later in some_rows(), local: bool) {
+    fn the_state_is_that_of_data_lines(
+        rows in some_rows(), later in some_rows(), local: bool, bulk_rows in 0..5_u64,
+    ) {
         let dumps = [false, true].map(|by_snapshot| {
             let dir = TempDir::new().unwrap();
             let database = open(&dir, TABLES);
@@ -230,6 +232,7 @@ proptest! {
                 sync.execute_batch("DELETE FROM _tw_queue; UPDATE _tw_state SET gate = 0").unwrap();
             }
             let mut writers = database.writers();
+            writers.merging.bulk_rows = bulk_rows;
             for (bucket, rows) in ["x", "y"].iter().zip(&rows) {
                 if by_snapshot {
                     stage_snapshot(&mut writers, bucket, rows, AT, false);
@@ -287,11 +290,56 @@ fn a_large_table_has_its_indexes_and_triggers_afterwards() {
         |sql: &str| database.read(|db| db.query_row(sql, [], |row| row.get::<_, i64>(0))).unwrap();
     assert_eq!(count("SELECT count(*) FROM t INDEXED BY t_a WHERE a = 1"), 1_200);
     assert_eq!(count("SELECT count(*) FROM _tw_queue"), 600);
-    assert_eq!(count("SELECT count(*) FROM _tw_rows WHERE payload IS NULL"), 6_000);
+    assert_eq!(count("SELECT count(*) FROM _tw_rows"), 0);
+    assert_eq!(dump(&database, &[]).lines().count(), 6_000);
     assert_eq!(count("SELECT count(*) FROM _tw_snapshots"), 0);
     let check = "PRAGMA integrity_check";
     let check = database.read(|db| db.query_row(check, [], |row| row.get::<_, String>(0))).unwrap();
     assert_eq!(check, "ok");
+}
+
+#[test]
+fn the_apps_own_triggers_see_the_rows_and_ours_capture_none() {
+    for count in [20, 6_000] {
+        let dir = TempDir::new().unwrap();
+        let database = open(&dir, TABLES);
+        let log = "CREATE TABLE log (id);
+            CREATE TRIGGER mine AFTER INSERT ON t BEGIN INSERT INTO log VALUES (NEW.id); END";
+        database.writers().write(|tx| tx.execute_batch(log)).unwrap();
+        stage_snapshot(&mut database.writers(), "x", &many("x", count), AT, true);
+        database.writers().apply(&checkpoint(&["x"])).unwrap();
+        let read = |sql: &str| {
+            database.read(|db| db.query_row(sql, [], |row| row.get::<_, i64>(0))).unwrap()
+        };
+        assert_eq!(read("SELECT count(*) FROM log"), count);
+        assert_eq!(read("SELECT count(*) FROM _tw_queue"), 0);
+        assert_eq!(read("SELECT applying FROM _tw_state"), 0);
+    }
+}
+
+#[test]
+fn triggers_fire_again_after_a_snapshot_that_was_refused_or_taken_in() {
+    let dir = TempDir::new().unwrap();
+    let schema = "CREATE TABLE t (id TEXT PRIMARY KEY, a INTEGER CHECK (a < 9), b TEXT)";
+    let database = open(&dir, schema);
+    stage_snapshot(&mut database.writers(), "x", &many("x", 6_000), AT, true);
+    database.writers().apply(&checkpoint(&["x"])).unwrap_err();
+    let fires = || {
+        let writers = database.writers();
+        let sync = &writers.sync;
+        // Not within an apply, a write of ours is captured as any other.
+        sync.execute_batch("BEGIN; INSERT INTO t (id) VALUES ('mine')").unwrap();
+        let queued = "SELECT count(*) FROM _tw_queue";
+        let queued = sync.query_row(queued, [], |row| row.get::<_, i64>(0)).unwrap();
+        sync.execute_batch("ROLLBACK").unwrap();
+        queued == 1
+    };
+    assert!(fires());
+    let good: Vec<_> =
+        many("x", 6_000).into_iter().filter(|row| !row.data.contains(":9,")).collect();
+    stage_snapshot(&mut database.writers(), "x", &good, AT, true);
+    database.writers().apply(&checkpoint(&["x"])).unwrap();
+    assert!(fires());
 }
 
 #[test]
@@ -387,4 +435,119 @@ fn a_snapshot_that_waits_survives_a_new_column_and_a_new_table() {
     let shown = "SELECT t.z || u.v FROM t JOIN u USING (id)";
     let shown = database.read(|db| db.query_row(shown, [], |row| row.get::<_, String>(0))).unwrap();
     assert_eq!(shown, "late3");
+}
+
+#[test]
+fn later_operations_find_the_copies_in_packs() {
+    let dir = TempDir::new().unwrap();
+    let database = open(&dir, TABLES);
+    let count =
+        |sql: &str| database.read(|db| db.query_row(sql, [], |row| row.get::<_, i64>(0))).unwrap();
+    let packs = || count("SELECT count(*) FROM _tw_packs");
+    let mut writers = database.writers();
+    stage_snapshot(&mut writers, "x", &many("x", 6_000), AT, true);
+    writers.apply(&checkpoint(&["x"])).unwrap();
+    let all = packs();
+    assert!(all > 5, "{all}");
+    // Another bucket's copy of a row that is in a pack: the greater op id wins, whichever it is.
+    let twice = [
+        row("t", "x000010", 7_000, r#"{"id":"x000010","b":"newer"}"#),
+        row("t", "x005000", 1, r#"{"id":"x005000","b":"older"}"#),
+        row("t", "y", 2, r#"{"id":"y","b":"alone"}"#),
+    ];
+    stage_lines(&mut writers, "y", &twice);
+    let remove = Body::Remove { row: RowKey::new("t", "x003000", "") };
+    let operations = vec![Operation { op_id: op(7_001), checksum: Checksum::ZERO, body: remove }];
+    let line = DataLine { bucket: "x".into(), operations };
+    let parts = &mut *writers;
+    staging::stage(&parts.sync, &mut parts.staging, &line, AT).unwrap();
+    writers.apply(&checkpoint(&["x", "y"])).unwrap();
+    drop(writers);
+    assert_eq!(packs(), all - 3);
+    let text = |id: &str| {
+        let sql = "SELECT max(b) FROM t WHERE id = ?1";
+        database.read(|db| db.query_row(sql, [id], |row| row.get::<_, Option<String>>(0))).unwrap()
+    };
+    assert_eq!(text("x000010").as_deref(), Some("newer"));
+    assert_eq!(text("x005000").as_deref(), Some("text 5000"));
+    assert_eq!(text("x003000"), None);
+    // Without the other bucket the packed copy's value is there again.
+    database.writers().apply(&checkpoint(&["x"])).unwrap();
+    assert_eq!(text("x000010").as_deref(), Some("text 10"));
+    assert_eq!(text("y"), None);
+    // And without the bucket nothing is left.
+    database.writers().apply(&checkpoint(&[])).unwrap();
+    assert_eq!(
+        (count("SELECT count(*) FROM t"), packs(), dump(&database, &[])),
+        (0, 0, String::new())
+    );
+}
+
+#[test]
+fn a_second_snapshot_of_a_type_is_packed_only_behind_the_first() {
+    for (second, is_packed) in [("y", true), ("w", false)] {
+        let dir = TempDir::new().unwrap();
+        let database = open(&dir, TABLES);
+        let mut writers = database.writers();
+        stage_snapshot(&mut writers, "x", &many("x", 6_000), AT, true);
+        writers.apply(&checkpoint(&["x"])).unwrap();
+        let mut rows = many(second, 5_500);
+        // Some of the first bucket's rows, too.
+        let common = if is_packed { 0 } else { 30 };
+        rows.extend(many("x", common).into_iter().map(|row| TestRow { op_id: op(9_000), ..row }));
+        stage_snapshot(&mut writers, "z", &rows, AT, true);
+        writers.apply(&checkpoint(&["x", "z"])).unwrap();
+        drop(writers);
+        let count = |sql: &str| {
+            database.read(|db| db.query_row(sql, [], |row| row.get::<_, i64>(0))).unwrap()
+        };
+        assert_eq!(count("SELECT count(*) FROM t"), 11_500);
+        let buckets = count("SELECT count(DISTINCT bucket) FROM _tw_packs");
+        assert_eq!(buckets == 2, is_packed, "{second}");
+        let copies = dump(&database, &[]).lines().count();
+        assert_eq!(copies, 11_500 + usize::try_from(common).unwrap());
+        database.writers().apply(&checkpoint(&["x"])).unwrap();
+        assert_eq!(count("SELECT count(*) FROM t"), 6_000);
+    }
+}
+
+#[test]
+fn a_bucket_in_packs_is_replaced_by_its_next_snapshot() {
+    let dir = TempDir::new().unwrap();
+    let database = open(&dir, TABLES);
+    for count in [6_000, 5_200] {
+        stage_snapshot(&mut database.writers(), "x", &many("x", count), AT, true);
+        database.writers().apply(&checkpoint(&["x"])).unwrap();
+        assert_eq!(dump(&database, &["t"]).lines().count(), 2 * usize::try_from(count).unwrap());
+    }
+}
+
+#[test]
+fn the_wal_is_written_back_after_a_snapshot_is_visible_and_before_the_file_is_closed() {
+    let dir = TempDir::new().unwrap();
+    let database = open(&dir, TABLES);
+    let size = |end: &str| {
+        let path = dir.path().join(format!("app.db{end}"));
+        fs::metadata(path).map_or(0, |meta| meta.len())
+    };
+    let before = size("");
+    stage_snapshot(&mut database.writers(), "x", &many("x", 90_000), AT, true);
+    let mut writers = database.writers();
+    writers.apply(&checkpoint(&["x"])).unwrap();
+    let pages = "PRAGMA wal_autocheckpoint";
+    let pages: i64 = writers.sync.query_row(pages, [], |row| row.get(0)).unwrap();
+    drop(writers);
+    assert_eq!(pages, AUTOCHECKPOINT_PAGES);
+    // More than a commit leaves in the WAL by itself.
+    assert!(size("-wal") > 4_096 * 1_000, "{}", size("-wal"));
+    assert_eq!(size(""), before);
+    let count = "SELECT count(*) FROM t";
+    let count = |db: &Connection| db.query_row(count, [], |row| row.get::<_, i64>(0));
+    assert_eq!(database.read(count).unwrap(), 90_000);
+    database.write_back();
+    drop(database);
+    assert_eq!(size("-wal"), 0);
+    let copy = dir.path().join("copy.db");
+    fs::copy(dir.path().join("app.db"), &copy).unwrap();
+    assert_eq!(count(&Connection::open(copy).unwrap()).unwrap(), 90_000);
 }

@@ -96,14 +96,17 @@ fn a_file_of_a_newer_version_is_left_alone() {
     let set = "UPDATE _tw_state SET format = ?1";
     connection.execute(set, [FORMAT + 1]).unwrap();
     let error = migrate(&mut connection, &schema).unwrap_err();
-    assert!(matches!(error, ClientError::NewerFormat(3)), "{error}");
+    assert!(matches!(error, ClientError::NewerFormat(4)), "{error}");
     // One of an older version is taken along.
-    connection.execute("DROP TABLE _tw_snapshots", []).unwrap();
-    connection.execute(set, [1]).unwrap();
-    migrate(&mut connection, &schema).unwrap();
-    connection.execute("INSERT INTO _tw_snapshots VALUES (1, '')", []).unwrap();
-    let format = "SELECT format FROM _tw_state";
-    assert_eq!(connection.query_row(format, [], |row| row.get::<_, i64>(0)).unwrap(), FORMAT);
+    for (older, added) in [(1, "_tw_snapshots"), (2, "_tw_packs")] {
+        connection.execute(&format!("DROP TABLE {added}"), []).unwrap();
+        connection.execute(set, [older]).unwrap();
+        migrate(&mut connection, &schema).unwrap();
+        let count = format!("SELECT count(*) FROM {added}");
+        assert_eq!(connection.query_row(&count, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
+        let format = "SELECT format FROM _tw_state";
+        assert_eq!(connection.query_row(format, [], |row| row.get::<_, i64>(0)).unwrap(), FORMAT);
+    }
 }
 
 #[test]
@@ -114,15 +117,16 @@ fn a_new_column_has_its_buckets_downloaded_again() {
     connection
         .execute_batch(
             "INSERT INTO _tw_buckets (id, name, position, sum, has_rows) VALUES
-                 (1, 'with', 9, 9, 1), (2, 'without', 9, 9, 1);
-             INSERT INTO _tw_rows VALUES (1, 'r', 1, '', 5, NULL);",
+                 (1, 'with', 9, 9, 1), (2, 'without', 9, 9, 1), (3, 'packed', 9, 9, 1);
+             INSERT INTO _tw_rows VALUES (1, 'r', 1, '', 5, NULL);
+             INSERT INTO _tw_packs VALUES (1, 1, 's', 't', 3, x'');",
         )
         .unwrap();
     let more = FIRST.replace("n INTEGER,", "n INTEGER, added TEXT,");
     migrate(&mut connection, &Schema::parse(&more).unwrap()).unwrap();
     let positions = "SELECT group_concat(name || position || sum || is_cleared) FROM _tw_buckets";
     let positions: String = connection.query_row(positions, [], |row| row.get(0)).unwrap();
-    assert_eq!(positions, "with001,without990");
+    assert_eq!(positions, "with001,without990,packed001");
 }
 
 #[test]

@@ -36,6 +36,8 @@ async fn child() {
         let backend = HttpConnector::new(&format!("{}/upload", task[2]), token.clone()).unwrap();
         client.connect(&task[2], token, Some(Arc::new(backend))).unwrap();
         println!("\nconnected");
+        client.status().wait_for(|status| status.published > 0).await.unwrap();
+        println!("\npublished");
         std::future::pending::<()>().await;
     }
     for n in 0_u64.. {
@@ -199,6 +201,36 @@ async fn a_killed_bootstrap_from_a_snapshot_shows_nothing_or_all_and_goes_on() {
         connect(&client, &server);
         until(&client, |status| status.published == 1).await;
         assert_eq!(rows(&client), all);
+        assert_eq!(client.status().borrow().checksum_mismatches, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_while_the_wal_is_written_back_loses_no_row_and_no_copy() {
+    let (dir, server) = (TempDir::new().unwrap(), Server::start().await);
+    server.change(|source| {
+        for n in 0..40_000 {
+            let row = json!({"id": format!("t{n:05}"), "title": "x", "done": n, "list_id": null});
+            source.put("a", "todos", &format!("t{n:05}"), &row);
+        }
+        source.publish("a");
+    });
+    for run in 0..3 {
+        let path = dir.path().join(format!("{run}.db"));
+        let mut child = spawn(&["sync", path.to_str().unwrap(), &server.url]);
+        let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(output.any(|line| line.unwrap() == "published"));
+        kill(child);
+        assert_eq!(check_file(&path), visible(server.rows()));
+        // What the bucket holds is known as well: rows change and go.
+        server.change(|source| {
+            source.remove("a", "todos", &format!("t{:05}", 7 * run));
+            let row = json!({"id": "t30000", "title": format!("run {run}")});
+            source.put("a", "todos", "t30000", &row);
+        });
+        let client = open(&path);
+        connect(&client, &server);
+        until_equal(&client, &server).await;
         assert_eq!(client.status().borrow().checksum_mismatches, 0);
     }
 }

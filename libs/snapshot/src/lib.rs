@@ -7,6 +7,7 @@
 
 mod error;
 mod frame;
+mod keys;
 mod reader;
 mod row_text;
 mod schema;
@@ -15,6 +16,7 @@ mod writer;
 
 pub use error::SnapshotError;
 pub use frame::{FRAME_RAW_BYTES_MAX, check_line, frame_matches, unpack_frame};
+pub use keys::{Key, Keys};
 pub use reader::{Expected, Snapshot, TypedRow};
 pub use schema::{IdColumn, TypedTable};
 pub use value::Value;

@@ -5,9 +5,10 @@
 //! in it that SQLite would run: no view, trigger, index, virtual table, default, check or generated
 //! column.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::config::DbConfig;
 use rusqlite::types::ValueRef;
@@ -15,6 +16,7 @@ use rusqlite::{Connection, OpenFlags, Row};
 use tidewater_protocol::{Checksum, OpId};
 
 use crate::error::SnapshotError;
+use crate::keys::Keys;
 use crate::row_text::push_member;
 use crate::schema::{
     APPLICATION_ID, FORMAT, IdColumn, META_SQL, PAGE_BYTES, TypedTable, are_usable,
@@ -42,6 +44,7 @@ pub struct Expected<'a> {
 /// A file of a snapshot that was looked at.
 #[derive(Debug)]
 pub struct Snapshot {
+    path: PathBuf,
     connection: Connection,
     rows: u64,
     types: Vec<TypeEntry>,
@@ -71,22 +74,14 @@ pub struct TypedRow<'r> {
 }
 
 impl Snapshot {
-    /// Opens a file whose frames were proven by their hashes, or any other file, and looks at all
-    /// of it: header, schema, structure and rows.
+    /// Opens a file whose frames were proven by their hashes, or any other file, and looks at its
+    /// header, its schema and what it says about itself. Its rows are looked at as they are read,
+    /// each once: whoever has gone through all tables and the texts without an error has seen
+    /// exactly the rows that the file announces.
     ///
     /// # Errors
     /// [`SnapshotError::Damaged`] when it is not exactly what it should be,
     /// [`SnapshotError::NewerFormat`], [`SnapshotError::File`] or [`SnapshotError::Sqlite`].
-    pub fn verify(path: &Path, expected: &Expected<'_>) -> Result<Self, SnapshotError> {
-        let snapshot = Self::open(path, expected)?;
-        snapshot.check_rows()?;
-        Ok(snapshot)
-    }
-
-    /// The same for a file that was verified before: rows are not looked at again.
-    ///
-    /// # Errors
-    /// As [`Snapshot::verify`].
     pub fn open(path: &Path, expected: &Expected<'_>) -> Result<Self, SnapshotError> {
         check_header(path, expected.raw_bytes)?;
         let connection = connect(path).map_err(SnapshotError::reading)?;
@@ -94,9 +89,18 @@ impl Snapshot {
         let types = read_types(&connection).map_err(SnapshotError::reading)?;
         let tables = read_tables(&connection)?;
         check_schema(&connection, &tables)?;
-        let snapshot = Self { connection, rows, types, tables };
+        let snapshot = Self { path: path.to_owned(), connection, rows, types, tables };
         snapshot.check_counts()?;
         Ok(snapshot)
+    }
+
+    /// A reader of its own of a table's keys, for another thread.
+    ///
+    /// # Errors
+    /// As [`Snapshot::open`].
+    pub fn keys(&self, table: &TypedTable) -> Result<Keys, SnapshotError> {
+        let connection = connect(&self.path).map_err(SnapshotError::reading)?;
+        Ok(Keys::new(connection, table))
     }
 
     /// How many rows are in the file.
@@ -135,10 +139,12 @@ impl Snapshot {
         let reading = |error| E::from(SnapshotError::reading(error));
         let mut select = self.connection.prepare(&table.select_sql()).map_err(reading)?;
         let mut rows = select.query([]).map_err(reading)?;
+        let mut count = 0;
         while let Some(row) = rows.next().map_err(reading)? {
             visit(&TypedRow::new(table, row)?)?;
+            count += 1;
         }
-        Ok(())
+        check_count(count, table.rows, &table.name).map_err(E::from)
     }
 
     /// Goes through the texts: the rows of all types that are in none of the tables.
@@ -152,7 +158,9 @@ impl Snapshot {
         let reading = |error| E::from(SnapshotError::reading(error));
         let mut select = self.connection.prepare("SELECT * FROM _tw_texts").map_err(reading)?;
         let mut rows = select.query([]).map_err(reading)?;
+        let mut count = 0;
         while let Some(row) = rows.next().map_err(reading)? {
+            count += 1;
             visit(&SnapshotRow {
                 object_type: text(row, 0)?,
                 object_id: text(row, 1)?,
@@ -162,7 +170,8 @@ impl Snapshot {
                 data: text(row, 5)?,
             })?;
         }
-        Ok(())
+        let of_tables: u64 = self.tables.iter().map(|table| table.rows).sum();
+        check_count(count, self.rows - of_tables, "_tw_texts").map_err(E::from)
     }
 
     /// Goes through all rows as they were pushed, but table by table.
@@ -184,46 +193,23 @@ impl Snapshot {
     }
 
     fn check_counts(&self) -> Result<(), SnapshotError> {
-        let sum = |counts: &mut dyn Iterator<Item = u64>| counts.fold(0_u64, u64::saturating_add);
-        let of_types = sum(&mut self.types.iter().map(|entry| entry.rows));
-        let of_tables = sum(&mut self.tables.iter().map(|table| table.rows));
-        if of_types == self.rows && of_tables <= self.rows {
+        let mut of_types = 0_u64;
+        let mut of_tables: HashMap<&str, u64> = HashMap::new();
+        for table in &self.tables {
+            let of_type = of_tables.entry(&table.object_type).or_default();
+            *of_type = of_type.saturating_add(table.rows);
+        }
+        for entry in &self.types {
+            of_types = of_types.saturating_add(entry.rows);
+            if of_tables.remove(entry.name.as_str()).is_some_and(|rows| rows > entry.rows) {
+                return Err(damaged("its counts contradict each other"));
+            }
+        }
+        if of_types == self.rows && of_tables.is_empty() {
             Ok(())
         } else {
             Err(damaged("its counts contradict each other"))
         }
-    }
-
-    /// Counts the rows of every table by going through its whole tree. Cheaper than `PRAGMA
-    /// quick_check`, and enough: a page that no table refers to can do no harm, and the parts of
-    /// long rows that are not read here are found damaged, if they are, by who reads them.
-    fn check_rows(&self) -> Result<(), SnapshotError> {
-        let mut rows = 0_u64;
-        for table in &self.tables {
-            let id = match table.id_column {
-                IdColumn::Data(_) => "id",
-                IdColumn::Own => "_tw_id",
-            };
-            let sql = format!(
-                "SELECT count(*), coalesce(sum(typeof({id}) = 'text' AND \
-                 typeof(_tw_subkey) = 'text' AND typeof(_tw_op) = 'integer' AND \
-                 typeof(_tw_checksum) = 'integer'), 0) FROM {}",
-                crate::schema::quote(&table.name)
-            );
-            let (count, good): (i64, i64) = self
-                .connection
-                .query_row(&sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
-                .map_err(SnapshotError::reading)?;
-            if count.cast_unsigned() != table.rows || good != count {
-                return Err(damaged(&format!("table {} is not as announced", table.name)));
-            }
-            rows += table.rows;
-        }
-        self.for_each_text::<SnapshotError>(|_| {
-            rows += 1;
-            Ok(())
-        })?;
-        if rows == self.rows { Ok(()) } else { Err(damaged("rows are missing")) }
     }
 }
 
@@ -290,7 +276,14 @@ impl<'r> TypedRow<'r> {
     }
 }
 
-fn damaged(what: &str) -> SnapshotError {
+pub(crate) fn check_count(found: u64, announced: u64, table: &str) -> Result<(), SnapshotError> {
+    if found == announced {
+        return Ok(());
+    }
+    Err(SnapshotError::Damaged(format!("table {table} has {found} rows instead of {announced}")))
+}
+
+pub(crate) fn damaged(what: &str) -> SnapshotError {
     SnapshotError::Damaged(what.to_owned())
 }
 
@@ -423,7 +416,7 @@ fn check_schema(connection: &Connection, tables: &[TypedTable]) -> Result<(), Sn
     }
 }
 
-fn text<'r>(row: &'r Row<'_>, column: usize) -> Result<&'r str, SnapshotError> {
+pub(crate) fn text<'r>(row: &'r Row<'_>, column: usize) -> Result<&'r str, SnapshotError> {
     if let ValueRef::Text(text) = row.get_ref(column).map_err(SnapshotError::reading)? {
         return utf8(text);
     }
@@ -434,12 +427,12 @@ fn utf8(text: &[u8]) -> Result<&str, SnapshotError> {
     std::str::from_utf8(text).map_err(|_| damaged("a text is not UTF-8"))
 }
 
-fn op_id(row: &Row<'_>, column: usize) -> Result<OpId, SnapshotError> {
+pub(crate) fn op_id(row: &Row<'_>, column: usize) -> Result<OpId, SnapshotError> {
     let number = row.get(column).map_err(SnapshotError::reading)?;
     OpId::from_i64(number).ok_or_else(|| damaged("an op id is negative"))
 }
 
-fn checksum(row: &Row<'_>, column: usize) -> Result<Checksum, SnapshotError> {
+pub(crate) fn checksum(row: &Row<'_>, column: usize) -> Result<Checksum, SnapshotError> {
     row.get(column).map(Checksum).map_err(SnapshotError::reading)
 }
 

@@ -103,6 +103,21 @@ impl TypedTable {
         format!("INSERT INTO {} VALUES (?{places})", quote(&self.name))
     }
 
+    /// Id, subkey, op id and checksum of all rows in their order.
+    pub(crate) fn select_keys_sql(&self) -> String {
+        let (id, name) = (quote(self.id_name()), quote(&self.name));
+        format!("SELECT {id}, \"_tw_subkey\", \"_tw_op\", \"_tw_checksum\" FROM {name}")
+    }
+
+    /// Name of the column that holds the ids.
+    #[must_use]
+    pub const fn id_name(&self) -> &'static str {
+        match self.id_column {
+            IdColumn::Data(_) => "id",
+            IdColumn::Own => "_tw_id",
+        }
+    }
+
     /// All rows in their order, with all columns.
     pub(crate) fn select_sql(&self) -> String {
         format!("SELECT * FROM {}", quote(&self.name))

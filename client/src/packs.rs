@@ -1,0 +1,288 @@
+//! Copies of rows, many to a record.
+//!
+//! Each copy of a row that a bucket holds is noted in `_tw_rows`, which for the rows of a large
+//! snapshot takes as long as the rows themselves. Most of them never change again. So the copies of
+//! a large table come as packs: a run of copies in the order of their ids, each written as what
+//! differs from the one before. A pack is opened, its copies put into `_tw_rows`, before anything
+//! happens to one of its rows.
+//!
+//! The packs of a type do not overlap, so that one look tells which of them may hold a row. A table
+//! whose ids do not all lie behind them is not packed.
+
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension, Rows, params};
+
+/// Together with ids of usual length a record fits into one page of the database.
+const PACK_BYTES: usize = 3_800;
+/// Longer texts are none of ours.
+const TEXT_BYTES_MAX: u64 = 1 << 30;
+
+/// A copy whose value is the visible row.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Copy {
+    id: String,
+    subkey: String,
+    op_id: i64,
+}
+
+/// Writes packs to a file, from where they go into the database once the rows are there. Memory
+/// stays bounded, whatever the number of rows.
+#[derive(Debug)]
+pub(crate) struct Packer {
+    out: BufWriter<File>,
+    /// Where the pack begins that is being filled.
+    first: String,
+    last: Copy,
+    copies: Vec<u8>,
+}
+
+impl Packer {
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+        let out = BufWriter::new(File::create(path)?);
+        Ok(Self { out, first: String::new(), last: Copy::default(), copies: Vec::new() })
+    }
+
+    /// Adds a copy. They come in ascending order of their ids.
+    pub(crate) fn push(&mut self, id: &str, subkey: &str, op_id: i64) -> io::Result<()> {
+        if self.copies.is_empty() {
+            self.first = id.to_owned();
+            self.last = Copy::default();
+        }
+        push_text(&mut self.copies, &mut self.last.id, id);
+        push_text(&mut self.copies, &mut self.last.subkey, subkey);
+        // Op ids are not negative, so this does not overflow.
+        push_number(&mut self.copies, zigzag(op_id - self.last.op_id));
+        self.last.op_id = op_id;
+        if self.copies.len() >= PACK_BYTES { self.end_pack() } else { Ok(()) }
+    }
+
+    fn end_pack(&mut self) -> io::Result<()> {
+        for part in [self.first.as_bytes(), self.last.id.as_bytes(), &self.copies] {
+            self.out.write_all(&(part.len() as u64).to_le_bytes())?;
+            self.out.write_all(part)?;
+        }
+        self.copies.clear();
+        Ok(())
+    }
+
+    pub(crate) fn finish(mut self) -> io::Result<()> {
+        if !self.copies.is_empty() {
+            self.end_pack()?;
+        }
+        self.out.flush()
+    }
+}
+
+/// Puts the packs of a file into the database.
+pub(crate) fn insert(
+    connection: &Connection,
+    type_id: i64,
+    bucket: i64,
+    path: &Path,
+) -> Result<(), InsertError> {
+    let mut input = BufReader::new(File::open(path)?);
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO _tw_packs (type, first, last, bucket, copies) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?;
+    while let Some(first) = read_part(&mut input)? {
+        let (first, last) = (text(first)?, text(read_part(&mut input)?.unwrap_or_default())?);
+        let copies = read_part(&mut input)?.unwrap_or_default();
+        insert.execute(params![type_id, first, last, bucket, copies])?;
+    }
+    Ok(())
+}
+
+/// Why packs did not get into the database.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InsertError {
+    #[error(transparent)]
+    File(#[from] io::Error),
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+fn read_part(input: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
+    let mut length = [0; 8];
+    match input.read_exact(&mut length) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        read => read?,
+    }
+    let length = u64::from_le_bytes(length);
+    let mut part = Vec::new();
+    let count = input.take(length).read_to_end(&mut part)?;
+    if count as u64 == length { Ok(Some(part)) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
+fn text(bytes: Vec<u8>) -> io::Result<String> {
+    String::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+/// Whether there are packs at all; if not, none needs to be looked for.
+pub(crate) fn any(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.prepare_cached("SELECT 1 FROM _tw_packs")?.exists([])
+}
+
+/// The greatest id in the packs of a type: further ones begin behind it.
+pub(crate) fn end(connection: &Connection, type_id: i64) -> rusqlite::Result<Option<String>> {
+    let sql = "SELECT last FROM _tw_packs WHERE type = ?1 ORDER BY first DESC LIMIT 1";
+    connection.prepare_cached(sql)?.query_row([type_id], |row| row.get(0)).optional()
+}
+
+/// Opens the pack that holds the row, if one does.
+pub(crate) fn open_holding(
+    connection: &Connection,
+    type_id: i64,
+    id: &str,
+) -> rusqlite::Result<()> {
+    let mut select = connection.prepare_cached(
+        "SELECT id, last, bucket, copies FROM _tw_packs WHERE type = ?1 AND first <= ?2 \
+         ORDER BY first DESC LIMIT 1",
+    )?;
+    let mut found = select.query(params![type_id, id])?;
+    let Some(row) = found.next()? else { return Ok(()) };
+    if row.get_ref(1)?.as_str()? < id {
+        return Ok(());
+    }
+    let copies = copies(row.get_ref(3)?.as_blob()?)?;
+    if copies.binary_search_by(|copy| copy.id.as_str().cmp(id)).is_err() {
+        return Ok(());
+    }
+    let (pack, bucket) = (row.get(0)?, row.get(2)?);
+    open(connection, pack, (type_id, bucket), &copies)
+}
+
+/// Opens all packs of the buckets that were cleared.
+pub(crate) fn open_cleared(connection: &Connection) -> rusqlite::Result<()> {
+    let mut select = connection.prepare(
+        "SELECT id FROM _tw_packs WHERE bucket IN (SELECT id FROM _tw_buckets WHERE is_cleared)",
+    )?;
+    let packs: Vec<i64> =
+        select.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    let mut select =
+        connection.prepare("SELECT type, bucket, copies FROM _tw_packs WHERE id = ?1")?;
+    for pack in packs {
+        let (holder, copies) = select.query_row([pack], |row| {
+            Ok(((row.get(0)?, row.get(1)?), copies(row.get_ref(2)?.as_blob()?)?))
+        })?;
+        open(connection, pack, holder, &copies)?;
+    }
+    Ok(())
+}
+
+fn open(
+    connection: &Connection,
+    pack: i64,
+    (type_id, bucket): (i64, i64),
+    copies: &[Copy],
+) -> rusqlite::Result<()> {
+    let mut insert = connection.prepare_cached(
+        "INSERT OR ABORT INTO _tw_rows (type, id, bucket, subkey, op_id) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?;
+    for Copy { id, subkey, op_id } in copies {
+        insert.execute(params![type_id, id, bucket, subkey, op_id])?;
+    }
+    connection.prepare_cached("DELETE FROM _tw_packs WHERE id = ?1")?.execute([pack]).map(drop)
+}
+
+/// Tells which ids are in the packs of a type, asked in ascending order.
+pub(crate) struct Held<'s> {
+    packs: Rows<'s>,
+    current: Vec<Copy>,
+}
+
+impl<'s> Held<'s> {
+    pub(crate) const SQL: &'static str =
+        "SELECT copies FROM _tw_packs WHERE type = ?1 ORDER BY first";
+
+    /// Of the rows that [`Held::SQL`] finds.
+    pub(crate) fn new(packs: Rows<'s>) -> Self {
+        Self { packs, current: Vec::new() }
+    }
+
+    pub(crate) fn has(&mut self, id: &str) -> rusqlite::Result<bool> {
+        while self.current.last().is_none_or(|last| last.id.as_str() < id) {
+            let Some(pack) = self.packs.next()? else { return Ok(false) };
+            self.current = copies(pack.get_ref(0)?.as_blob()?)?;
+        }
+        Ok(self.current.binary_search_by(|copy| copy.id.as_str().cmp(id)).is_ok())
+    }
+}
+
+fn copies(mut packed: &[u8]) -> rusqlite::Result<Vec<Copy>> {
+    let mut copies = Vec::new();
+    let mut last = Copy::default();
+    while !packed.is_empty() {
+        let next = next_copy(&mut packed, &last).ok_or_else(|| {
+            let what = "a pack of copies is damaged".into();
+            rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Blob, what)
+        })?;
+        last.clone_from(&next);
+        copies.push(next);
+    }
+    Ok(copies)
+}
+
+fn next_copy(packed: &mut &[u8], last: &Copy) -> Option<Copy> {
+    let id = next_text(packed, &last.id)?;
+    let subkey = next_text(packed, &last.subkey)?;
+    let op_id = last.op_id.checked_add(unzigzag(next_number(packed)?))?;
+    Some(Copy { id, subkey, op_id })
+}
+
+/// What `new` shares with `last`, then the rest of it.
+fn push_text(out: &mut Vec<u8>, last: &mut String, new: &str) {
+    let shared = last.bytes().zip(new.bytes()).take_while(|(a, b)| a == b).count();
+    // Both ends of what is shared are whole characters.
+    let shared = (0..=shared).rev().find(|&end| new.is_char_boundary(end)).unwrap_or(0);
+    push_number(out, shared as u64);
+    push_number(out, (new.len() - shared) as u64);
+    out.extend_from_slice(&new.as_bytes()[shared..]);
+    last.truncate(shared);
+    last.push_str(&new[shared..]);
+}
+
+fn next_text(packed: &mut &[u8], last: &str) -> Option<String> {
+    let mut length = || next_number(packed).filter(|length| *length <= TEXT_BYTES_MAX);
+    let (shared, rest) = (usize::try_from(length()?).ok()?, usize::try_from(length()?).ok()?);
+    let (rest, after) = packed.split_at_checked(rest)?;
+    *packed = after;
+    let rest = std::str::from_utf8(rest).ok()?;
+    Some([last.get(..shared)?, rest].concat())
+}
+
+/// Seven bits a byte, the lowest first; all but the last have the highest bit set.
+fn push_number(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(number.to_le_bytes()[0] | 0x80);
+        number >>= 7;
+    }
+    out.push(number.to_le_bytes()[0]);
+}
+
+fn next_number(packed: &mut &[u8]) -> Option<u64> {
+    let mut number = 0;
+    for shift in (0..64).step_by(7) {
+        let (&byte, after) = packed.split_first()?;
+        *packed = after;
+        number |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some(number);
+        }
+    }
+    None
+}
+
+/// Small numbers of either sign become small ones without.
+const fn zigzag(number: i64) -> u64 {
+    ((number << 1) ^ (number >> 63)).cast_unsigned()
+}
+
+const fn unzigzag(number: u64) -> i64 {
+    (number >> 1).cast_signed() ^ -((number & 1).cast_signed())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+//! Copies go into packs and come out of them as they were.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
+use tempfile::TempDir;
+
+use super::*;
+
+/// Subkey and op id, by id.
+type Copies = BTreeMap<String, (String, i64)>;
+
+const TYPE: i64 = 7;
+const BUCKET: i64 = 3;
+
+fn database() -> Connection {
+    let connection = Connection::open_in_memory().unwrap();
+    connection.execute_batch(include_str!("../internal.sql")).unwrap();
+    connection.execute("INSERT INTO _tw_buckets (id, name) VALUES (3, 'b')", []).unwrap();
+    connection
+}
+
+fn pack(connection: &Connection, copies: &Copies) {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("packs");
+    let mut packer = Packer::create(&path).unwrap();
+    for (id, (subkey, op_id)) in copies {
+        packer.push(id, subkey, *op_id).unwrap();
+    }
+    packer.finish().unwrap();
+    insert(connection, TYPE, BUCKET, &path).unwrap();
+}
+
+fn unpacked(connection: &Connection) -> Copies {
+    let select = "SELECT id, subkey, op_id, bucket, type, payload FROM _tw_rows";
+    let mut select = connection.prepare(select).unwrap();
+    let copies = select.query_map([], |row| {
+        assert_eq!((row.get(3)?, row.get(4)?, row.get(5)?), (BUCKET, TYPE, None::<String>));
+        Ok((row.get(0)?, (row.get(1)?, row.get(2)?)))
+    });
+    copies.unwrap().collect::<rusqlite::Result<_>>().unwrap()
+}
+
+fn many(count: i64) -> Copies {
+    let copy = |n: i64| (format!("{n:06}"), (String::new(), n * 31 % 1_000));
+    (0..count).map(copy).collect()
+}
+
+proptest! {
+    #[test]
+    fn copies_come_out_as_they_were(
+        copies in proptest::collection::btree_map("[a-cé\u{1F600}]{0,6}", ("[kéê]{0,2}", 0..=i64::MAX), 0..200)
+    ) {
+        let connection = database();
+        pack(&connection, &copies);
+        let mut select = connection.prepare(Held::SQL).unwrap();
+        let mut held = Held::new(select.query([TYPE]).unwrap());
+        let asked = ["", "a", "b", "c", "é", "é\u{1F600}", "\u{1F600}"];
+        let asked: BTreeSet<&str> = copies.keys().map(String::as_str).chain(asked).collect();
+        for id in asked {
+            prop_assert_eq!(held.has(id).unwrap(), copies.contains_key(id));
+        }
+        let end = end(&connection, TYPE).unwrap();
+        prop_assert_eq!(end.as_ref(), copies.keys().next_back());
+        connection.execute("UPDATE _tw_buckets SET is_cleared = 1", []).unwrap();
+        open_cleared(&connection).unwrap();
+        prop_assert_eq!(unpacked(&connection), copies);
+        prop_assert!(!any(&connection).unwrap());
+    }
+
+    #[test]
+    fn a_pack_of_any_content_is_an_error_or_some_copies(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..60)) {
+        let _ = copies(&bytes);
+    }
+}
+
+#[test]
+fn a_row_opens_its_own_pack_and_no_other() {
+    let connection = database();
+    let all = many(5_000);
+    pack(&connection, &all);
+    let packs = || -> i64 {
+        connection.query_row("SELECT count(*) FROM _tw_packs", [], |row| row.get(0)).unwrap()
+    };
+    let before = packs();
+    assert!(before > 3, "{before}");
+    // Not there: before, between and behind the ids of the packs, and of another type.
+    for id in ["", "0", "000010x", "x"] {
+        open_holding(&connection, TYPE, id).unwrap();
+    }
+    open_holding(&connection, TYPE + 1, "000010").unwrap();
+    assert_eq!((packs(), unpacked(&connection)), (before, Copies::new()));
+    open_holding(&connection, TYPE, "002500").unwrap();
+    open_holding(&connection, TYPE, "002500").unwrap();
+    assert_eq!(packs(), before - 1);
+    let opened = unpacked(&connection);
+    assert_eq!(opened["002500"], all["002500"]);
+    assert!(opened.len() < 2_000 && opened.iter().all(|(id, copy)| all[id] == *copy));
+    assert_eq!(end(&connection, TYPE).unwrap().unwrap(), "004999");
+}
+
+#[test]
+fn a_pack_fills_a_page_and_not_much_more() {
+    let connection = database();
+    pack(&connection, &many(20_000));
+    let sql = "SELECT max(length(copies)) FROM _tw_packs";
+    let longest: i64 = connection.query_row(sql, [], |row| row.get(0)).unwrap();
+    assert!((3_800..3_900).contains(&longest), "{longest}");
+}
