@@ -308,7 +308,9 @@ impl<S: Storage> Session<S> {
 
     /// Applies and commits the transactions received whole, if there are any.
     async fn apply_whole(&mut self) -> Result<(), RunError> {
-        if self.received <= self.applier.writer.control().committed.lsn {
+        if self.received <= self.applier.writer.control().committed.lsn
+            || self.is_amid_transaction()
+        {
             return Ok(());
         }
         let rest = self.items.split_off(self.whole);
@@ -321,6 +323,12 @@ impl<S: Storage> Session<S> {
         }
         self.apply(items).await?;
         self.commit().await
+    }
+
+    /// Whether a part of the transaction that is being received has been applied: a commit, though
+    /// of an earlier position, would show that part.
+    fn is_amid_transaction(&self) -> bool {
+        self.open.is_some() && self.applier.writer.has_uncommitted()
     }
 
     /// Whether a commit would store nothing but a position that nobody waits for.
@@ -397,7 +405,8 @@ impl<S: Storage> Session<S> {
     /// Ends the run in good order: what was received whole is committed already.
     async fn leave(mut self) -> Result<(), RunError> {
         self.apply_whole().await?;
-        if self.received > self.applier.writer.control().committed.lsn {
+        let committed = self.applier.writer.control().committed.lsn;
+        if self.received > committed && !self.is_amid_transaction() {
             self.commit().await?;
         }
         if let Ok(Err(error)) = tokio::time::timeout(FAREWELL, self.stream.shutdown()).await {

@@ -186,6 +186,29 @@ async fn a_large_value_that_an_update_leaves_alone_is_kept() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn a_large_transaction_is_seen_whole_behind_one_that_concerns_nobody() -> Result<()> {
+    let unsynced = "CREATE TABLE audit (id int PRIMARY KEY);
+                    ALTER PUBLICATION powersync ADD TABLE audit";
+    let setup = Setup::new(GLOBAL, unsynced).await?;
+    let token = setup.tidewater.token("u1")?;
+    let mut reader = SyncReader::new();
+    let mut connection = reader.connect(setup.tidewater.url(), &token).await?;
+    assert!(connection.completed().await?.rows.is_empty());
+    // The position of the first waits for a commit that has something to store; the second is
+    // written in parts.
+    let insert = "BEGIN; INSERT INTO audit VALUES (1); COMMIT;
+                  BEGIN; INSERT INTO todos
+                  SELECT n::text, 'u1', 'x', 'y' FROM generate_series(1, 20000) n; COMMIT";
+    setup.postgres.execute(insert).await?;
+    let whole = |done: &Completed| {
+        assert!([0, 20_000].contains(&done.rows.len()), "{} rows", done.rows.len());
+        done.rows.len() == 20_000
+    };
+    connection.completed_with(whole).await?;
+    Ok(())
+}
+
 /// Fault F17.
 #[tokio::test]
 async fn a_truncated_table_is_empty_at_once_also_for_who_is_downloading() -> Result<()> {
