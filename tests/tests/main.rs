@@ -2,6 +2,7 @@
 
 mod backend_trouble;
 mod bad_input;
+mod copy;
 mod end_to_end;
 mod fixtures;
 mod full_disk;

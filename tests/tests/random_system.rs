@@ -26,10 +26,10 @@ const TRANSACTIONS: usize = 50;
 
 const WRITERS: usize = 3;
 
-/// What happens beside the load.
 /// Among so many seeds there is one whose apps are sent a snapshot.
 const SEEDS_WITH_A_SNAPSHOT: usize = 5;
 
+/// What happens beside the load.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Faults {
     /// The worker's process is killed, with the API and the builder in it.

@@ -1,0 +1,108 @@
+use bytes::Bytes;
+use tidewater_protocol::{Checksum, OpId};
+use tidewater_storage::{
+    Base, Batch, BucketStore, Cell, CellKey, CellStore, CellWrite, Committed, ControlStore,
+    Embedded, Nonce, SwapOutcome, Version,
+};
+
+use super::*;
+use crate::stream::tests::store;
+
+fn op(epoch: u32, sequence: u64) -> OpId {
+    OpId::new(Epoch::new(epoch).unwrap(), sequence)
+}
+
+/// A bucket that was written after the visible checkpoint.
+async fn bucket(storage: &Embedded) -> BucketKey {
+    let bucket = BucketKey::from_stored("aaaaaa[]");
+    let head = Head { last: op(1, 1), ..Head::default() };
+    let version = Version { op: head.last, value: Some(head.encode()) };
+    let cell = Cell { floor: OpId::ZERO, versions: vec![version] };
+    let write = CellWrite { key: CellKey::Bucket(bucket.clone()), known_top: None, cell };
+    let batch = Batch { cells: vec![write], ..Batch::default() };
+    assert_eq!(storage.write(&batch).await.unwrap(), []);
+    bucket
+}
+
+/// Commits up to an op id of the epoch at work.
+async fn commit(storage: &Embedded, op: OpId) {
+    let control = storage.control().await.unwrap().unwrap();
+    let next = control.advanced(Committed { op, ..control.committed }, Vec::new(), None);
+    let swapped = storage.swap_control(Some(control.revision), &next).await.unwrap();
+    assert_eq!(swapped, SwapOutcome::Done);
+}
+
+/// Another run of the worker begins.
+async fn take_over(storage: &Embedded) -> Epoch {
+    let control = storage.control().await.unwrap().unwrap();
+    let (next, archived) = control.taken_over(Nonce("next".to_owned())).unwrap();
+    storage.archive_epochs(&archived).await.unwrap();
+    let swapped = storage.swap_control(Some(control.revision), &next).await.unwrap();
+    assert_eq!(swapped, SwapOutcome::Done);
+    next.epoch
+}
+
+async fn content(
+    storage: &Embedded,
+    views: &Views<Embedded>,
+    bucket: &BucketKey,
+) -> Result<Content, ViewError> {
+    let view = views.latest().await.unwrap();
+    Ok(view.contents(storage, std::slice::from_ref(bucket)).await?.remove(0))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_catalog_that_is_published_between_checkpoints_is_seen() {
+    let storage = store().await;
+    let bucket = bucket(&storage).await;
+    let views = Views::new(storage.clone());
+    let floor = async || content(&storage, &views, &bucket).await.unwrap().catalog.floor;
+    assert_eq!(floor().await, OpId::ZERO);
+    let published = op(1, 1);
+    let catalog: Bytes = Catalog { floor: published, ..Catalog::default() }.encode();
+    assert!(storage.swap_catalog(&bucket, 0, &catalog).await.unwrap());
+    // What was read at a checkpoint is shared for a while,
+    assert_eq!(floor().await, OpId::ZERO);
+    // but not for as long as no checkpoint comes.
+    tokio::time::advance(AGE_MAX).await;
+    assert_eq!(floor().await, published);
+}
+
+#[tokio::test]
+async fn what_an_epoch_committed_counts_also_when_the_control_record_drops_it() {
+    let storage = store().await;
+    let bucket = bucket(&storage).await;
+    commit(&storage, op(1, 1)).await;
+    let views = Views::new(storage.clone());
+    for _ in 0..20 {
+        let head = content(&storage, &views, &bucket).await.unwrap().head;
+        assert_eq!(head.last, op(1, 1));
+        let epoch = take_over(&storage).await;
+        commit(&storage, OpId::new(epoch, 1)).await;
+    }
+    assert!(!storage.archived_epochs().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_base_that_is_ahead_of_the_checkpoint_makes_it_too_old() {
+    let storage = store().await;
+    let bucket = bucket(&storage).await;
+    commit(&storage, op(1, 1)).await;
+    let base = |to| Base {
+        to,
+        checksum: Checksum::ZERO,
+        remainder: Checksum::ZERO,
+        rows: 0,
+        count: 0,
+        name: "base".to_owned(),
+        marker: 0,
+        files: 0,
+    };
+    for (revision, to, is_served) in [(0, op(1, 1), true), (1, op(1, 2), false)] {
+        let catalog = Catalog { base: Some(base(to)), ..Catalog::default() };
+        assert!(storage.swap_catalog(&bucket, revision, &catalog.encode()).await.unwrap());
+        let content = content(&storage, &Views::new(storage.clone()), &bucket).await;
+        assert_eq!(content.is_ok(), is_served, "{to}");
+        assert!(is_served || matches!(content, Err(ViewError::TooOld)));
+    }
+}
