@@ -129,6 +129,19 @@ fn token_command(data_dir: &Path, audience: &str) -> String {
     command
 }
 
+/// Where it listens.
+#[derive(Args, Debug)]
+pub(crate) struct ListenArgs {
+    /// Address of the sync API; port 0 takes a free one
+    #[arg(
+        long,
+        env = "TIDEWATER_LISTEN",
+        value_name = "ADDR:PORT",
+        default_value = "127.0.0.1:8080"
+    )]
+    pub(crate) listen: String,
+}
+
 /// A server that listens, and answers once it is served.
 pub(crate) struct Api {
     listener: TcpListener,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 
-use crate::api::{Api, AuthArgs};
+use crate::api::{Api, AuthArgs, ListenArgs};
 use crate::builder::{self, RetentionArgs};
 use crate::data_dir::{self, DataDir};
 use crate::failure::Failure;
@@ -46,14 +46,8 @@ is done. Ctrl-C ends it in order; the next start goes on where this one ended.";
 pub(crate) struct DevArgs {
     #[command(flatten)]
     source: SourceArgs,
-    /// Address of the sync API; port 0 takes a free one
-    #[arg(
-        long,
-        env = "TIDEWATER_LISTEN",
-        value_name = "ADDR:PORT",
-        default_value = "127.0.0.1:8080"
-    )]
-    listen: String,
+    #[command(flatten)]
+    listen: ListenArgs,
     /// Where synced data and the development key are kept
     #[arg(long, env = "TIDEWATER_DATA_DIR", value_name = "DIR", default_value = data_dir::DEFAULT)]
     data_dir: PathBuf,
@@ -71,7 +65,7 @@ pub(crate) async fn run(args: &DevArgs) -> Result<(), Failure> {
     let _ours = DataDir::open(&args.data_dir)?;
     let auth = args.auth.authenticator_or_dev(&args.data_dir).await?;
     let storage = store::open(&args.data_dir)?;
-    let api = Api::bind(&args.listen).await?;
+    let api = Api::bind(&args.listen.listen).await?;
     api.announce()?;
 
     let serving = tokio::spawn(api.serve(storage.clone(), auth, shutdown.clone()));

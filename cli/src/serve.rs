@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::api::{Api, AuthArgs};
+use crate::api::{Api, AuthArgs, ListenArgs};
 use crate::failure::Failure;
 use crate::signals;
 use crate::store::{StoreArgs, with_store};
@@ -25,14 +25,8 @@ It needs no access to PostgreSQL. GET /probes/readiness answers 200 once there i
 pub(crate) struct ServeArgs {
     #[command(flatten)]
     store: StoreArgs,
-    /// Address of the sync API; port 0 takes a free one
-    #[arg(
-        long,
-        env = "TIDEWATER_LISTEN",
-        value_name = "ADDR:PORT",
-        default_value = "127.0.0.1:8080"
-    )]
-    listen: String,
+    #[command(flatten)]
+    listen: ListenArgs,
     #[command(flatten)]
     auth: AuthArgs,
 }
@@ -41,7 +35,7 @@ pub(crate) struct ServeArgs {
 pub(crate) async fn run(args: &ServeArgs) -> Result<(), Failure> {
     let shutdown = signals::shutdown_on_signal()?;
     let auth = args.auth.authenticator().await?;
-    let api = Api::bind(&args.listen).await?;
+    let api = Api::bind(&args.listen.listen).await?;
     with_store!(&args.store, storage => {
         api.announce()?;
         Ok(api.serve(storage, auth, shutdown).await?)

@@ -13,7 +13,7 @@ pub enum Value<'a> {
     Integer(i64),
     /// Any other number, infinities among them.
     Real(f64),
-    /// Text, never with a NUL character.
+    /// Text.
     Text(Cow<'a, str>),
 }
 
