@@ -20,7 +20,7 @@ use crate::under_way::{Commit, Landed, UnderWay, retried};
 
 /// A segment is cut here, so that a reader's page and a stored object stay small.
 const SEGMENT_OPS_MAX: u64 = 10_000;
-const SEGMENT_BYTES_MAX: usize = 4 << 20;
+const SEGMENT_BYTES_MAX: usize = 1 << 20;
 /// A unit is written out (not committed) beyond this many bytes, whatever the transaction's size.
 const UNIT_BYTES_MAX: usize = 4 << 20;
 /// Cells kept in memory between units.
