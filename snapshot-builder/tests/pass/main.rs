@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod epochs;
 mod publishing;
+mod sweeping;
 mod time_limit;
 mod worker;
 
