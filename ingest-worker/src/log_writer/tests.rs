@@ -122,3 +122,30 @@ async fn the_next_unit_is_written_while_a_commit_is_on_its_way() {
     let count = |at: usize| SegmentReader::new(&page.segments[at].payload).count();
     assert_eq!((lasts.len(), count(0), count(1)), (2, 1, 2));
 }
+
+#[tokio::test]
+async fn a_bucket_goes_on_from_an_epoch_that_is_archived() {
+    let storage = Embedded::temporary().unwrap();
+    let mut writer = begun(&storage).await;
+    put(&mut writer, "1");
+    writer.commit(Lsn(1), Ticket(0), hold(1)).await.unwrap();
+    let first = writer.control().committed.op;
+    // Seventeen epochs are closed then, and the control record names sixteen of them.
+    for _ in 0..17 {
+        let former = writer.control().clone();
+        let (next, archived) = former.taken_over(nonce().unwrap()).unwrap();
+        let taken_over =
+            LogWriter::take_over(storage.clone(), Some(former), next, archived, None).await;
+        writer = taken_over.unwrap();
+        writer.set_at(row("a"), None);
+        writer.commit(Lsn(1), Ticket(0), Hold::default()).await.unwrap();
+    }
+    assert!(writer.control().recent.iter().all(|closed| Some(closed.epoch) != first.epoch()));
+
+    put(&mut writer, "2");
+    writer.commit(Lsn(1), Ticket(0), Hold::default()).await.unwrap();
+    let bucket = BucketKey::from_stored("aaaaaa[]");
+    let page = storage.segments(&bucket, OpId::ZERO, OpId::MAX, usize::MAX).await.unwrap();
+    let links: Vec<_> = page.segments.iter().map(|segment| (segment.prev, segment.last)).collect();
+    assert_eq!(links, [(OpId::ZERO, first), (first, writer.control().committed.op)]);
+}
