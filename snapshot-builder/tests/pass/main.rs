@@ -6,6 +6,7 @@ mod epochs;
 mod publishing;
 mod sweeping;
 mod time_limit;
+mod truncation;
 mod worker;
 
 /// Where the clock of a test begins, in seconds since 1970.
