@@ -48,9 +48,9 @@ async fn publish(store: &Embedded, now: u64) -> Base {
     catalog(store).await.base.unwrap()
 }
 
-/// A pass whose first write of a catalog fails.
-async fn fail_to_swap(store: &Embedded, now: u64) {
-    let failing = Faulty::new(store.clone(), "swap_catalog:1:fail".parse().unwrap());
+/// A pass over a store with this fault, which hits the bucket.
+async fn fail(store: &Embedded, fault: &str, now: u64) {
+    let failing = Faulty::new(store.clone(), fault.parse().unwrap());
     let report = run_pass(&failing, &options(), now, None).await.unwrap();
     assert_eq!((report.failed, report.published), (1, 0));
 }
@@ -81,7 +81,7 @@ async fn segments_are_there_for_the_grace_period_after_the_floor_above_them_is_s
     let base = publish(&store, NOW).await;
 
     let mut now = NOW + HORIZON;
-    fail_to_swap(&store, now).await;
+    fail(&store, "swap_catalog:1:fail", now).await;
     assert_eq!((catalog(&store).await.floor, segments(&store).await), (OpId::ZERO, 1));
 
     now += PAUSE;
@@ -100,7 +100,7 @@ async fn a_base_is_there_for_the_grace_period_after_the_next_is_published() {
     put(&mut writer, &bucket(), ROWS);
     commit(&mut writer).await;
 
-    fail_to_swap(&store, NOW).await;
+    fail(&store, "swap_catalog:1:fail", NOW).await;
     assert_eq!(catalog(&store).await.base.as_ref(), Some(&former));
     assert!(!objects(&store, &former).await.contains(&None));
 
@@ -112,6 +112,34 @@ async fn a_base_is_there_for_the_grace_period_after_the_next_is_published() {
     run_pass(&store, &options(), now + GRACE, None).await.unwrap();
     assert!(objects(&store, &former).await.iter().all(Option::is_none));
     assert!(!objects(&store, &next).await.contains(&None));
+}
+
+#[tokio::test]
+async fn a_base_stays_whose_publication_got_no_reply() {
+    let (store, _writer) = store().await;
+    fail(&store, "swap_catalog:1:lose_reply", NOW).await;
+    let base = catalog(&store).await.base.unwrap();
+    assert!(!objects(&store, &base).await.contains(&None));
+
+    let report = run_pass(&store, &options(), NOW + PAUSE, None).await.unwrap();
+    assert_eq!((report.looked_at, report.published, report.failed), (1, 0, 0));
+    assert_eq!(catalog(&store).await.base.as_ref(), Some(&base));
+}
+
+#[tokio::test]
+async fn what_could_not_be_deleted_is_deleted_later() {
+    let (store, mut writer) = store().await;
+    let former = publish(&store, NOW).await;
+    put(&mut writer, &bucket(), ROWS);
+    commit(&mut writer).await;
+    publish(&store, NOW).await;
+
+    let now = NOW + GRACE;
+    fail(&store, "delete_object:2:fail", now).await;
+    assert_eq!(catalog(&store).await.retired[0].base, former);
+    run_pass(&store, &options(), now + PAUSE, None).await.unwrap();
+    assert!(catalog(&store).await.retired.is_empty());
+    assert!(objects(&store, &former).await.iter().all(Option::is_none));
 }
 
 #[tokio::test]
