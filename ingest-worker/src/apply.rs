@@ -439,3 +439,6 @@ fn out_of_line<'a>(row: &[Option<&'a str>], columns_read: &[bool]) -> Vec<(u16, 
     kept.sort_unstable_by_key(|(column, _)| *column);
     kept
 }
+
+#[cfg(test)]
+mod tests;

@@ -143,3 +143,18 @@ async fn blocking<T: Send + 'static>(
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tidewater_protocol::Epoch;
+
+    use super::*;
+
+    #[test]
+    fn two_bases_of_a_bucket_at_one_op_have_different_names() {
+        let bucket = BucketKey::from_stored("aaaaaa[]");
+        let to = OpId::new(Epoch::ZERO, 7);
+        let names = [new_name(&bucket, to).unwrap(), new_name(&bucket, to).unwrap()];
+        assert_ne!(names[0], names[1]);
+    }
+}

@@ -1,6 +1,6 @@
 use tidewater_protocol::{Epoch, RowKey};
 use tidewater_storage::{
-    CellStore, ControlStore, Embedded, GenerationId, OpLog, SegmentReader, SourceIdentity,
+    CellStore, ControlStore, Embedded, Faulty, GenerationId, OpLog, SegmentReader, SourceIdentity,
 };
 
 use super::*;
@@ -121,4 +121,58 @@ async fn the_next_unit_is_written_while_a_commit_is_on_its_way() {
     assert_eq!(page.segments[1].prev, first.op);
     let count = |at: usize| SegmentReader::new(&page.segments[at].payload).count();
     assert_eq!((lasts.len(), count(0), count(1)), (2, 1, 2));
+}
+
+/// How a run takes over from the one that wrote this record.
+fn taken_over(former: &Control) -> (Control, Vec<ClosedEpoch>) {
+    former.taken_over(nonce().unwrap()).unwrap()
+}
+
+/// The run that is at work after so many have ended, each of which committed something.
+async fn followed(mut writer: LogWriter<Embedded>, runs: u32) -> LogWriter<Embedded> {
+    for _ in 0..runs {
+        writer.set_at(row("a"), None);
+        writer.commit(Lsn(1), Ticket(0), Hold::default()).await.unwrap();
+        let former = writer.control().clone();
+        let (next, archived) = taken_over(&former);
+        let storage = writer.storage().clone();
+        let begun = LogWriter::take_over(storage, Some(former), next, archived, None).await;
+        writer = begun.unwrap();
+    }
+    writer
+}
+
+#[tokio::test]
+async fn a_bucket_goes_on_from_an_epoch_that_is_archived() {
+    let storage = Embedded::temporary().unwrap();
+    let mut writer = begun(&storage).await;
+    put(&mut writer, "1");
+    writer.commit(Lsn(1), Ticket(0), hold(1)).await.unwrap();
+    let first = writer.control().committed.op;
+    // The control record names sixteen closed epochs.
+    let mut writer = followed(writer, 17).await;
+    assert!(writer.control().recent.iter().all(|closed| Some(closed.epoch) != first.epoch()));
+
+    put(&mut writer, "2");
+    writer.commit(Lsn(1), Ticket(0), Hold::default()).await.unwrap();
+    let bucket = BucketKey::from_stored("aaaaaa[]");
+    let page = storage.segments(&bucket, OpId::ZERO, OpId::MAX, usize::MAX).await.unwrap();
+    let links: Vec<_> = page.segments.iter().map(|segment| (segment.prev, segment.last)).collect();
+    assert_eq!(links, [(OpId::ZERO, first), (first, writer.control().committed.op)]);
+}
+
+#[tokio::test]
+async fn the_control_record_drops_no_epoch_that_could_not_be_archived() {
+    let storage = Embedded::temporary().unwrap();
+    let mut writer = followed(begun(&storage).await, 16).await;
+    put(&mut writer, "1");
+    writer.commit(Lsn(1), Ticket(0), Hold::default()).await.unwrap();
+    let former = writer.control().clone();
+    let (next, archived) = taken_over(&former);
+    assert_eq!(archived, former.recent[..1]);
+
+    let full = Faulty::new(storage.clone(), "archive_epochs:1:full".parse().unwrap());
+    let result = LogWriter::take_over(full, Some(former.clone()), next, archived, None).await;
+    assert!(matches!(result, Err(WriteError::Storage(StorageError::Full(_)))));
+    assert_eq!(storage.control().await.unwrap(), Some(former));
 }

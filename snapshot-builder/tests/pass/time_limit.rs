@@ -1,20 +1,15 @@
 //! A builder that may run only for so long, as a Lambda function.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use std::time::Duration;
 
-use tidewater_ingest_worker::{Hold, LogWriter};
-use tidewater_protocol::{Body, Epoch, RowKey};
 use tidewater_snapshot_builder::{Options, Report, run_pass};
-use tidewater_storage::{
-    Control, Embedded, Faulty, Generation, GenerationId, Lsn, Nonce, SourceIdentity, Ticket,
-    WorkList,
-};
+use tidewater_storage::{BucketKey, Embedded, Faulty, WorkList};
 use tokio::time::Instant;
 
+use crate::NOW;
+use crate::worker::{begun, commit, put};
+
 const ROWS: u64 = 20;
-const NOW: u64 = 1_000;
 
 fn options() -> Options {
     Options { threshold: ROWS, ..Options::default() }
@@ -23,36 +18,11 @@ fn options() -> Options {
 /// A store with two buckets that are due.
 async fn store() -> Embedded {
     let store = Embedded::temporary().unwrap();
-    let epoch = Epoch::ZERO.next().unwrap();
-    let source = SourceIdentity {
-        system_id: "1".into(),
-        database: "d".into(),
-        timeline: 1,
-        slot: "s".into(),
-        slot_generation: 1,
-    };
-    let mut control = Control::first(epoch, Nonce("n".into()), source, Lsn(0));
-    control.generation = GenerationId(epoch);
-    let generation = Generation {
-        id: control.generation,
-        identity: String::new(),
-        sync_config: String::new(),
-        definitions: Vec::new(),
-        lookups: Vec::new(),
-        lookup_tables: Vec::new(),
-        retired_at: None,
-    };
-    let writer =
-        LogWriter::take_over(store.clone(), None, control, Vec::new(), Some(&generation)).await;
-    let mut writer = writer.unwrap().with_due_every(ROWS);
+    let mut writer = begun(&store, Some(&[])).await;
     for bucket in ["aaaaaa[]", "bbbbbb[]"] {
-        for id in 0..ROWS {
-            let id = id.to_string();
-            let row = RowKey::new("t", &id, "0");
-            writer.append(bucket, Body::Put { row, data: "{}".into() });
-        }
+        put(&mut writer, &BucketKey::from_stored(bucket), ROWS);
     }
-    writer.commit(Lsn(1), Ticket(0), Hold::default()).await.unwrap();
+    commit(&mut writer).await;
     assert_eq!(store.due(NOW, 10).await.unwrap().len(), 2);
     store
 }

@@ -1,0 +1,32 @@
+//! A bucket that only a run of long ago has written to.
+
+use tidewater_snapshot_builder::{Options, run_pass};
+use tidewater_storage::{BucketKey, BucketStore, Catalog, Embedded};
+
+use crate::NOW;
+use crate::worker::{begun, commit, put};
+
+const ROWS: u64 = 20;
+
+#[tokio::test]
+async fn a_base_holds_what_an_epoch_wrote_that_is_archived() {
+    let store = Embedded::temporary().unwrap();
+    let (old, busy) = (BucketKey::from_stored("aaaaaa[]"), BucketKey::from_stored("bbbbbb[]"));
+    let mut writer = begun(&store, Some(&[])).await;
+    put(&mut writer, &old, ROWS);
+    commit(&mut writer).await;
+    let (epoch, last) = (writer.control().epoch, writer.control().committed.op);
+    // Seventeen epochs are closed then, and the control record names sixteen of them.
+    for _ in 0..17 {
+        writer = begun(&store, None).await;
+        put(&mut writer, &busy, 1);
+        commit(&mut writer).await;
+    }
+    assert!(writer.control().recent.iter().all(|closed| closed.epoch != epoch));
+
+    let options = Options { threshold: ROWS, ..Options::default() };
+    run_pass(&store, &options, NOW, None).await.unwrap();
+    let item = store.buckets(&[old]).await.unwrap().pop().unwrap().unwrap();
+    let base = Catalog::decode(&item.catalog).unwrap().base.unwrap();
+    assert_eq!((base.rows, base.to), (ROWS, last));
+}

@@ -1,0 +1,97 @@
+//! Generations are removed once neither the worker nor readers have needed them for the grace
+//! period.
+
+use std::time::Duration;
+
+use tidewater_protocol::OpId;
+use tidewater_snapshot_builder::{Options, run_pass};
+use tidewater_storage::{
+    Base, BucketKey, BucketStore, Catalog, ControlStore, Embedded, GenerationId, ObjectStore,
+    OpLog, Sweep, Tag,
+};
+
+use crate::NOW;
+use crate::worker::{Writer, begun, commit, put};
+
+const ROWS: u64 = 20;
+const GRACE: u64 = 10_000;
+
+/// A generation with one bucket.
+struct Filled {
+    id: GenerationId,
+    bucket: BucketKey,
+    base: Base,
+}
+
+async fn pass(store: &Embedded, now: u64) {
+    let grace = Duration::from_secs(GRACE);
+    let options = Options { threshold: ROWS, grace, ..Options::default() };
+    let report = run_pass(store, &options, now, None).await.unwrap();
+    assert_eq!((report.failed, report.left), (0, 0));
+}
+
+/// Commits rows in the generation's one bucket.
+async fn fill(writer: &mut Writer, tag: &Tag) -> BucketKey {
+    let bucket = BucketKey::new(tag, "[]");
+    put(writer, &bucket, ROWS);
+    commit(writer).await;
+    bucket
+}
+
+/// A store whose first generation, with a base, is visible, and the run that begins the second.
+async fn store() -> (Embedded, Filled, Writer) {
+    let store = Embedded::temporary().unwrap();
+    let tags = [Tag::from_bits(1), Tag::from_bits(2)];
+    let mut writer = begun(&store, Some(&tags[..1])).await;
+    let bucket = fill(&mut writer, &tags[0]).await;
+    pass(&store, NOW).await;
+    let item = store.buckets(std::slice::from_ref(&bucket)).await.unwrap().pop().unwrap();
+    let base = Catalog::decode(&item.unwrap().catalog).unwrap().base.unwrap();
+    let first = Filled { id: writer.control().generation, bucket, base };
+    let writer = begun(&store, Some(&tags[1..])).await;
+    assert_ne!(writer.control().generation, first.id);
+    (store, first, writer)
+}
+
+impl Filled {
+    /// How many are there of its record, its bucket, its base's objects, and its segments.
+    async fn count(&self, store: &Embedded) -> [usize; 4] {
+        let record = store.generation(self.id).await.unwrap();
+        let items = store.buckets(std::slice::from_ref(&self.bucket)).await.unwrap();
+        let mut objects = 0;
+        for object in self.base.objects() {
+            objects += usize::from(store.object_range(&object, 0..1).await.unwrap().is_some());
+        }
+        let log = store.segments(&self.bucket, OpId::ZERO, OpId::MAX, usize::MAX).await.unwrap();
+        let there = |is_there| usize::from(is_there);
+        [there(record.is_some()), there(items[0].is_some()), objects, log.segments.len()]
+    }
+}
+
+/// A base of so many rows has a manifest, its rows, and a typed file.
+const ALL: [usize; 4] = [1, 1, 3, 1];
+
+#[tokio::test]
+async fn a_visible_generation_is_kept_however_long_the_next_is_being_copied() {
+    let (store, first, _writer) = store().await;
+    for now in [NOW, NOW + 2 * GRACE, NOW + 4 * GRACE] {
+        pass(&store, now).await;
+        assert_eq!(first.count(&store).await, ALL);
+        assert_eq!(store.generation(first.id).await.unwrap().unwrap().retired_at, None);
+    }
+}
+
+#[tokio::test]
+async fn a_generation_is_removed_when_the_grace_period_after_it_was_left_is_over() {
+    let (store, first, mut writer) = store().await;
+    let second = fill(&mut writer, &Tag::from_bits(2)).await;
+    for now in [NOW, NOW + 1, NOW + GRACE - 1] {
+        pass(&store, now).await;
+        assert_eq!(first.count(&store).await, ALL);
+    }
+    pass(&store, NOW + GRACE).await;
+    assert_eq!(first.count(&store).await, [0; 4]);
+
+    assert_eq!(store.generations().await.unwrap(), [writer.control().generation]);
+    assert!(store.buckets(&[second]).await.unwrap()[0].is_some());
+}

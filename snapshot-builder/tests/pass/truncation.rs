@@ -1,0 +1,87 @@
+//! A table is truncated by the worker after the builder has moved its rows into a base.
+
+use std::time::Duration;
+
+use tidewater_ingest_worker::{Applier, SyncedTable, Table};
+use tidewater_protocol::{Body, OpId};
+use tidewater_snapshot_builder::{Options, run_pass};
+use tidewater_storage::{BucketKey, ControlStore, Embedded, OpLog, SegmentReader, Tag};
+use tidewater_sync_config::{Column, SyncConfig, TableSchema};
+
+use crate::NOW;
+use crate::worker::{begun, commit};
+
+const CONFIG: &str = "
+config: {edition: 3}
+streams:
+  todos: {auto_subscribe: true, query: SELECT * FROM todos}
+";
+
+fn todos() -> SyncedTable {
+    let config = SyncConfig::compile(CONFIG).unwrap();
+    let name = &config.tables()[0];
+    let schema = TableSchema {
+        schema: name.schema.clone(),
+        name: name.name.clone(),
+        columns: vec![Column { name: "id".into(), type_oid: 25 }],
+    };
+    let evaluator = config.bind(&schema).unwrap().unwrap();
+    let table = Table {
+        oid: 1,
+        schema,
+        column_types: vec!["text".into()],
+        kind: 'r',
+        replica_identity: 'd',
+        key: vec![0],
+        may_select: true,
+        row_security: false,
+        is_published: true,
+        has_row_filter: false,
+        estimated_rows: 0.0,
+    };
+    SyncedTable { number: 0, table, evaluator }
+}
+
+async fn insert(applier: &mut Applier<Embedded>, id: &str) {
+    let row = applier.load(vec![(0, id.into())]).await.unwrap().remove(0);
+    applier.upsert(&row, &[Some(id)]).unwrap();
+}
+
+/// What the log of the bucket holds: the sign of each operation, and whose row it is.
+async fn log(store: &Embedded, bucket: &BucketKey) -> Vec<String> {
+    let page = store.segments(bucket, OpId::ZERO, OpId::MAX, usize::MAX).await.unwrap();
+    let text = |body: &Body<'_>| match body {
+        Body::Put { row, .. } => format!("+{}", row.object_id),
+        Body::Remove { row } => format!("-{}", row.object_id),
+        Body::Move | Body::Clear => "?".to_owned(),
+    };
+    let operations = page.segments.iter().flat_map(|segment| SegmentReader::new(&segment.payload));
+    operations.map(|operation| text(&operation.unwrap().body)).collect()
+}
+
+#[tokio::test]
+async fn rows_that_only_a_base_holds_are_removed_by_a_truncation() {
+    let store = Embedded::temporary().unwrap();
+    let tag = Tag::from_bits(1);
+    let bucket = BucketKey::new(&tag, "[]");
+    let writer = begun(&store, Some(std::slice::from_ref(&tag))).await;
+    let generation = store.generation(writer.control().generation).await.unwrap().unwrap();
+    let mut applier = Applier::new(writer, generation, vec![todos()]);
+    insert(&mut applier, "a").await;
+    insert(&mut applier, "b").await;
+    commit(&mut applier.writer).await;
+
+    // Neither a horizon nor a grace period: the first pass makes the base, the second deletes.
+    let (horizon, grace) = (Duration::ZERO, Duration::ZERO);
+    let options = Options { threshold: 1, horizon, grace, ..Options::default() };
+    for published in [1, 0] {
+        let report = run_pass(&store, &options, NOW, None).await.unwrap();
+        assert_eq!(report.published, published);
+    }
+    assert!(log(&store, &bucket).await.is_empty());
+
+    insert(&mut applier, "c").await;
+    applier.truncate(0).await.unwrap();
+    commit(&mut applier.writer).await;
+    assert_eq!(log(&store, &bucket).await, ["+c", "-a", "-b", "-c"]);
+}

@@ -1,0 +1,60 @@
+//! Runs of the worker, as far as the builder notices them.
+
+use tidewater_ingest_worker::{Hold, LogWriter};
+use tidewater_protocol::{Body, Epoch, RowKey};
+use tidewater_storage::{
+    BucketKey, Control, ControlStore, Embedded, Generation, GenerationId, Lsn, Nonce,
+    SourceIdentity, Tag, Ticket,
+};
+
+pub(crate) type Writer = LogWriter<Embedded>;
+
+/// Begins the first run, or the next: with a generation of its own that has these definitions, or
+/// with the one before it. Each operation makes its bucket due.
+pub(crate) async fn begun(store: &Embedded, definitions: Option<&[Tag]>) -> Writer {
+    let former = store.control().await.unwrap();
+    let nonce = Nonce("n".into());
+    let (mut next, archived) = match &former {
+        Some(former) => former.taken_over(nonce).unwrap(),
+        None => {
+            let source = SourceIdentity {
+                system_id: "1".into(),
+                database: "d".into(),
+                timeline: 1,
+                slot: "s".into(),
+                slot_generation: 1,
+            };
+            let epoch = Epoch::ZERO.next().unwrap();
+            (Control::first(epoch, nonce, source, Lsn(0)), Vec::new())
+        }
+    };
+    let generation = definitions.map(|definitions| Generation {
+        id: GenerationId(next.epoch),
+        identity: String::new(),
+        sync_config: String::new(),
+        definitions: definitions.to_vec(),
+        lookups: Vec::new(),
+        lookup_tables: Vec::new(),
+        retired_at: None,
+    });
+    if let Some(generation) = &generation {
+        next.generation = generation.id;
+    }
+    let writer =
+        LogWriter::take_over(store.clone(), former, next, archived, generation.as_ref()).await;
+    writer.unwrap().with_due_every(1)
+}
+
+/// Puts so many rows into a bucket.
+pub(crate) fn put(writer: &mut Writer, bucket: &BucketKey, rows: u64) {
+    for id in 0..rows {
+        let id = id.to_string();
+        let row = RowKey::new("t", &id, "0");
+        writer.append(bucket.as_str(), Body::Put { row, data: "{}".into() });
+    }
+}
+
+/// Commits what the writer holds, visible at once.
+pub(crate) async fn commit(writer: &mut Writer) {
+    writer.commit(Lsn(1), Ticket(0), Hold::default()).await.unwrap();
+}
