@@ -51,8 +51,8 @@ struct Place {
     may_be_there: bool,
 }
 
-/// Fetches what is missing, then looks at what the files say of themselves. `base` is the stream's address; `on_frame` is
-/// told each frame's compressed bytes and whether it had to be fetched.
+/// Fetches what is missing, then looks at what the files say of themselves. `base` is the stream's
+/// address; `on_frame` is told each frame's compressed bytes and whether it had to be fetched.
 pub(crate) async fn fetch(
     client: &reqwest::Client,
     base: &Url,

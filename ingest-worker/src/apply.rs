@@ -129,11 +129,8 @@ impl<S: Storage> Applier<S> {
     /// # Errors
     /// As [`LogWriter::load`].
     pub async fn load(&mut self, rows: Vec<(usize, Arc<str>)>) -> Result<Vec<RowRef>, WriteError> {
-        let (generation, tables) = (self.generation.id, &self.tables);
-        let record_key = |(table, key): &(usize, Arc<str>)| {
-            CellKey::SourceRow(generation, tables[*table].number, key.clone())
-        };
-        let cells = self.writer.load(rows.iter().map(record_key)).await?;
+        let records: Vec<_> = rows.iter().map(|(table, key)| self.record(*table, key)).collect();
+        let cells = self.writer.load(records).await?;
         let row = |((table, key), cell)| RowRef { table, key, cell };
         Ok(rows.into_iter().zip(cells).map(row).collect())
     }
@@ -151,11 +148,14 @@ impl<S: Storage> Applier<S> {
             // Equal rows share a record.
             return self.load(keys.into_iter().map(|key| (table, key)).collect()).await;
         }
-        let (generation, number) = (self.generation.id, self.tables[table].number);
-        let record_key = |key: &Arc<str>| CellKey::SourceRow(generation, number, key.clone());
-        let cells = self.writer.load_copied(keys.iter().map(record_key)).await?;
+        let records: Vec<_> = keys.iter().map(|key| self.record(table, key)).collect();
+        let cells = self.writer.load_copied(records).await?;
         let row = |(key, cell)| RowRef { table, key, cell };
         Ok(keys.into_iter().zip(cells).map(row).collect())
+    }
+
+    fn record(&self, table: usize, row_key: &Arc<str>) -> CellKey {
+        CellKey::SourceRow(self.generation.id, self.tables[table].number, row_key.clone())
     }
 
     /// The stored form of a row's record.

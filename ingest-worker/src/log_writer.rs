@@ -75,8 +75,8 @@ pub struct LogWriter<S> {
 
 impl<S: Storage> LogWriter<S> {
     /// Begins a new epoch by the one conditional write that also closes the former epoch at what
-    /// it committed. `change` may replace what a new generation or a new slot needs; its
-    /// generation must be stored already.
+    /// it committed. Before it, the epochs that the record no longer names are archived, and a new
+    /// generation is stored.
     ///
     /// # Errors
     /// `Fenced` when another worker did so at the same moment.

@@ -355,11 +355,16 @@ impl<S: Storage> Session<S> {
         Ok(())
     }
 
-    /// Whether there is something to commit: never a part of a transaction.
+    /// Whether there is something to commit that somebody waits for.
     fn is_due(&self) -> bool {
+        self.can_commit() && !self.is_nothing_new()
+    }
+
+    /// Whether a commit would take a position along, and never a part of a transaction.
+    fn can_commit(&self) -> bool {
         let is_begun = self.open.as_ref().is_some_and(|open| open.is_begun);
         let committed = self.applier.writer.latest_control().committed.lsn;
-        self.whole == 0 && !is_begun && self.received > committed && !self.is_nothing_new()
+        self.whole == 0 && !is_begun && self.received > committed
     }
 
     /// Whether a commit would store nothing but a position that nobody waits for: a later one, or
@@ -442,8 +447,7 @@ impl<S: Storage> Session<S> {
     /// Ends the run in good order: what was received whole is committed already.
     async fn leave(mut self) -> Result<(), RunError> {
         self.apply_whole().await?;
-        let is_begun = self.open.as_ref().is_some_and(|open| open.is_begun);
-        if !is_begun && self.received > self.applier.writer.latest_control().committed.lsn {
+        if self.can_commit() {
             self.commit().await?;
         }
         self.finish().await?;

@@ -6,10 +6,10 @@ use anyhow::{Context, Result};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tidewater_ingest_worker::{Applier, Hold, LogWriter, RowRef, SyncedTable, Table};
-use tidewater_protocol::Epoch;
+use tidewater_storage::conformance::first_control;
 use tidewater_storage::{
-    CellKey, Control, ControlStore, Embedded, Faulty, Generation, GenerationId, Lsn, Nonce,
-    SourceIdentity, Tag, Ticket, WriteCheckpointStore,
+    CellKey, Control, ControlStore, Embedded, Faulty, Generation, GenerationId, Lsn, Nonce, Tag,
+    Ticket, WriteCheckpointStore,
 };
 use tidewater_sync_config::{Column, SyncConfig, TableSchema};
 
@@ -45,16 +45,7 @@ async fn take_over(store: &Store, rng: &mut StdRng) -> Result<Applier<Store>> {
     let nonce = Nonce(format!("{:x}", rng.random::<u128>()));
     let (mut next, archived) = match &former {
         Some(former) => former.taken_over(nonce)?,
-        None => {
-            let source = SourceIdentity {
-                system_id: "1".into(),
-                database: "model".into(),
-                timeline: 1,
-                slot: "model".into(),
-                slot_generation: 1,
-            };
-            (Control::first(Epoch::ZERO.next()?, nonce, source, Lsn(0)), Vec::new())
-        }
+        None => (Control { owner: nonce, ..first_control() }, Vec::new()),
     };
     let stored = match &former {
         Some(former) => store.generation(former.generation).await?,

@@ -1,9 +1,6 @@
 use serde_json::Value;
-use tidewater_protocol::Epoch;
-use tidewater_storage::{
-    Committed, Control, ControlStore, Embedded, Generation, Lsn, Nonce, SourceIdentity, Tag,
-    Visible,
-};
+use tidewater_storage::conformance::{empty_generation, first_control};
+use tidewater_storage::{Committed, ControlStore, Embedded, Generation, Lsn, Tag, Visible};
 
 use super::*;
 use crate::auth::Authenticator;
@@ -21,26 +18,14 @@ streams:
 /// A store whose first checkpoint is visible and empty.
 pub(crate) async fn store() -> Embedded {
     let storage = Embedded::temporary().unwrap();
-    let epoch = Epoch::new(1).unwrap();
-    let id = GenerationId(epoch);
+    let mut control = first_control();
+    let id = control.generation;
     let generation = Generation {
-        id,
-        identity: String::new(),
         sync_config: CONFIG.to_owned(),
         definitions: vec![Tag::from_bits(1)],
-        lookups: Vec::new(),
-        lookup_tables: Vec::new(),
-        retired_at: None,
+        ..empty_generation(id)
     };
     storage.put_generation(&generation).await.unwrap();
-    let source = SourceIdentity {
-        system_id: "1".to_owned(),
-        database: "app".to_owned(),
-        timeline: 1,
-        slot: "tidewater".to_owned(),
-        slot_generation: 1,
-    };
-    let mut control = Control::first(epoch, Nonce("n".to_owned()), source, Lsn(1));
     let at = Committed { op: OpId::ZERO, lsn: Lsn(1), ticket: Ticket::default() };
     control.visible = Some(Visible { at, generation: id, truncated: Vec::new() });
     storage.swap_control(None, &control).await.unwrap();

@@ -2,13 +2,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use tidewater_storage::conformance::{empty_generation, first_control};
 use tidewater_storage::{
-    Committed, Control, ControlStore, Embedded, FaultPlan, Faulty, Generation, GenerationId, Lsn,
-    Nonce, SourceIdentity, SwapOutcome, Turnstile, Visible, WriteCheckpointStore,
+    Committed, ControlStore, Embedded, FaultPlan, Faulty, Lsn, SwapOutcome, Turnstile, Visible,
+    WriteCheckpointStore,
 };
 
 use super::*;
-use tidewater_protocol::{Epoch, OpId};
+use tidewater_protocol::OpId;
 
 fn client(user_id: &str) -> ClientKey {
     ClientKey { user_id: user_id.to_owned(), client_id: "c".to_owned() }
@@ -17,28 +18,11 @@ fn client(user_id: &str) -> ClientKey {
 /// A store whose visible checkpoint covers the tickets up to one.
 async fn store_covering(ticket: Ticket) -> Embedded {
     let storage = Embedded::temporary().unwrap();
-    let epoch = Epoch::new(1).unwrap();
-    let source = SourceIdentity {
-        system_id: "1".to_owned(),
-        database: "db".to_owned(),
-        timeline: 1,
-        slot: "s".to_owned(),
-        slot_generation: 1,
-    };
-    let mut control = Control::first(epoch, Nonce("n".to_owned()), source, Lsn(1));
+    let mut control = first_control();
     let at = Committed { op: OpId::ZERO, lsn: Lsn(1), ticket };
-    let generation = GenerationId(epoch);
+    let generation = control.generation;
     control.visible = Some(Visible { at, generation, truncated: Vec::new() });
-    let stored = Generation {
-        id: generation,
-        identity: String::new(),
-        sync_config: String::new(),
-        definitions: Vec::new(),
-        lookups: Vec::new(),
-        lookup_tables: Vec::new(),
-        retired_at: None,
-    };
-    storage.put_generation(&stored).await.unwrap();
+    storage.put_generation(&empty_generation(generation)).await.unwrap();
     assert_eq!(storage.swap_control(None, &control).await.unwrap(), SwapOutcome::Done);
     storage
 }

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use tidewater_protocol::{Body, OpId, Operation, RowKey};
+use tidewater_storage::conformance::first_control;
 use tidewater_storage::{
     Batch, BucketKey, Cell, CellKey, CellStore, CellWrite, Committed, Control, ControlStore,
-    Embedded, Generation, GenerationId, Head, LookupKey, Lsn, Nonce, SegmentWriter, SourceIdentity,
-    SwapOutcome, Tag, Ticket, Truncation, Version, WriteContext,
+    Embedded, Generation, GenerationId, Head, LookupKey, Lsn, Nonce, SegmentWriter, SwapOutcome,
+    Tag, Ticket, Truncation, Version, WriteContext,
 };
 use tidewater_sync_config::SyncConfig;
 
@@ -44,16 +45,8 @@ pub(crate) struct Worker {
 impl Worker {
     /// Begins a deployment with a sync config. Nothing is visible yet.
     pub(crate) async fn start(storage: Embedded, yaml: &str) -> Self {
-        let epoch = tidewater_protocol::Epoch::new(1).unwrap();
-        let source = SourceIdentity {
-            system_id: "1".to_owned(),
-            database: "app".to_owned(),
-            timeline: 1,
-            slot: "tidewater".to_owned(),
-            slot_generation: 1,
-        };
-        let control = Control::first(epoch, Nonce("1".to_owned()), source, Lsn(1));
-        let (config, generation) = compiled(yaml, GenerationId(epoch));
+        let control = first_control();
+        let (config, generation) = compiled(yaml, control.generation);
         storage.put_generation(&generation).await.unwrap();
         assert_eq!(storage.swap_control(None, &control).await.unwrap(), SwapOutcome::Done);
         Self { storage, control, config, generation, sequence: 0 }

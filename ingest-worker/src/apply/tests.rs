@@ -1,7 +1,5 @@
-use tidewater_protocol::Epoch;
-use tidewater_storage::{
-    Control, ControlStore, Embedded, GenerationId, Lsn, OpLog, SourceIdentity, Tag, Ticket,
-};
+use tidewater_storage::conformance::{empty_generation, first_control};
+use tidewater_storage::{ControlStore, Embedded, Lsn, OpLog, Tag, Ticket};
 use tidewater_sync_config::{Column, SyncConfig, TableSchema};
 
 use super::*;
@@ -50,26 +48,12 @@ async fn begun(storage: &Embedded) -> Applier<Embedded> {
     let former = storage.control().await.unwrap();
     let (next, archived) = match &former {
         Some(former) => former.taken_over(nonce().unwrap()).unwrap(),
-        None => {
-            let source = SourceIdentity {
-                system_id: "1".into(),
-                database: "d".into(),
-                timeline: 1,
-                slot: "s".into(),
-                slot_generation: 1,
-            };
-            let epoch = Epoch::ZERO.next().unwrap();
-            (Control::first(epoch, nonce().unwrap(), source, Lsn(0)), Vec::new())
-        }
+        None => (first_control(), Vec::new()),
     };
     let generation = Generation {
-        id: GenerationId(Epoch::ZERO.next().unwrap()),
-        identity: String::new(),
         sync_config: CONFIG.into(),
         definitions: vec![Tag::from_bits(0), Tag::from_bits(1)],
-        lookups: Vec::new(),
-        lookup_tables: Vec::new(),
-        retired_at: None,
+        ..empty_generation(first_control().generation)
     };
     let new = former.is_none().then_some(&generation);
     let writer = LogWriter::take_over(storage.clone(), former, next, archived, new).await.unwrap();

@@ -1,39 +1,17 @@
-use tidewater_protocol::{Epoch, RowKey};
-use tidewater_storage::{
-    CellStore, ControlStore, Embedded, Faulty, GenerationId, OpLog, SegmentReader, SourceIdentity,
-};
+use tidewater_protocol::RowKey;
+use tidewater_storage::conformance::{empty_generation, first_control};
+use tidewater_storage::{CellStore, ControlStore, Embedded, Faulty, OpLog, SegmentReader};
 
 use super::*;
 
-fn generation_id() -> GenerationId {
-    GenerationId(Epoch::ZERO.next().unwrap())
-}
-
 fn row(key: &str) -> CellKey {
-    CellKey::SourceRow(generation_id(), 0, key.into())
+    CellKey::SourceRow(first_control().generation, 0, key.into())
 }
 
 /// A run that has just begun, with a generation of its own.
 async fn begun(storage: &Embedded) -> LogWriter<Embedded> {
-    let source = SourceIdentity {
-        system_id: "1".into(),
-        database: "d".into(),
-        timeline: 1,
-        slot: "s".into(),
-        slot_generation: 1,
-    };
-    let mut control = Control::first(generation_id().0, nonce().unwrap(), source, Lsn(0));
-    control.generation = generation_id();
-    control.gate = Some(Lsn(u64::MAX));
-    let generation = Generation {
-        id: generation_id(),
-        identity: String::new(),
-        sync_config: String::new(),
-        definitions: Vec::new(),
-        lookups: Vec::new(),
-        lookup_tables: Vec::new(),
-        retired_at: None,
-    };
+    let control = Control { gate: Some(Lsn(u64::MAX)), ..first_control() };
+    let generation = empty_generation(control.generation);
     LogWriter::take_over(storage.clone(), None, control, Vec::new(), Some(&generation))
         .await
         .unwrap()

@@ -25,8 +25,8 @@ use bytes::Bytes;
 use tidewater_protocol::{Body, Checksum, Epoch, OpId, Operation, RowKey};
 
 use crate::{
-    BucketKey, Cell, CellKey, Control, GenerationId, LookupKey, Lsn, Nonce, Segment, SegmentWriter,
-    SourceIdentity, Tag, Version,
+    BucketKey, Cell, CellKey, Control, Generation, GenerationId, LookupKey, Lsn, Nonce, Segment,
+    SegmentWriter, SourceIdentity, Tag, Version,
 };
 
 #[macro_export]
@@ -160,7 +160,8 @@ fn cell(sequence: u64) -> Cell {
     Cell { floor: OpId::ZERO, versions: vec![Version { op: op(sequence), value }] }
 }
 
-fn record(revision: u64) -> Control {
+/// The control record that the first run on a store writes.
+pub fn first_control() -> Control {
     let source = SourceIdentity {
         system_id: "7301".into(),
         database: "app".into(),
@@ -168,9 +169,24 @@ fn record(revision: u64) -> Control {
         slot: "tidewater".into(),
         slot_generation: 1,
     };
-    let nonce = Nonce("00".into());
-    let first = Control::first(Epoch::ZERO.next().unwrap(), nonce, source, Lsn(16));
-    Control { revision, ..first }
+    Control::first(Epoch::ZERO.next().unwrap(), Nonce("00".into()), source, Lsn(0))
+}
+
+/// A generation of a sync config that says nothing.
+pub fn empty_generation(id: GenerationId) -> Generation {
+    Generation {
+        id,
+        identity: String::new(),
+        sync_config: String::new(),
+        definitions: Vec::new(),
+        lookups: Vec::new(),
+        lookup_tables: Vec::new(),
+        retired_at: None,
+    }
+}
+
+fn record(revision: u64) -> Control {
+    Control { revision, ..first_control() }
 }
 
 /// A segment of one operation.

@@ -1,10 +1,10 @@
 //! Runs of the worker, as far as the builder notices them.
 
 use tidewater_ingest_worker::{Hold, LogWriter};
-use tidewater_protocol::{Body, Epoch, RowKey};
+use tidewater_protocol::{Body, RowKey};
+use tidewater_storage::conformance::{empty_generation, first_control};
 use tidewater_storage::{
-    BucketKey, Control, ControlStore, Embedded, Generation, GenerationId, Lsn, Nonce,
-    SourceIdentity, Tag, Ticket,
+    BucketKey, ControlStore, Embedded, Generation, GenerationId, Lsn, Nonce, Tag, Ticket,
 };
 
 pub(crate) type Writer = LogWriter<Embedded>;
@@ -16,26 +16,11 @@ pub(crate) async fn begun(store: &Embedded, definitions: Option<&[Tag]>) -> Writ
     let nonce = Nonce("n".into());
     let (mut next, archived) = match &former {
         Some(former) => former.taken_over(nonce).unwrap(),
-        None => {
-            let source = SourceIdentity {
-                system_id: "1".into(),
-                database: "d".into(),
-                timeline: 1,
-                slot: "s".into(),
-                slot_generation: 1,
-            };
-            let epoch = Epoch::ZERO.next().unwrap();
-            (Control::first(epoch, nonce, source, Lsn(0)), Vec::new())
-        }
+        None => (first_control(), Vec::new()),
     };
     let generation = definitions.map(|definitions| Generation {
-        id: GenerationId(next.epoch),
-        identity: String::new(),
-        sync_config: String::new(),
         definitions: definitions.to_vec(),
-        lookups: Vec::new(),
-        lookup_tables: Vec::new(),
-        retired_at: None,
+        ..empty_generation(GenerationId(next.epoch))
     });
     if let Some(generation) = &generation {
         next.generation = generation.id;

@@ -1,0 +1,108 @@
+//! Bucket definitions, where they are not as streams.
+
+use super::*;
+
+#[test]
+fn bucket_definitions_without_parameters_are_one_bucket() {
+    check_definition(
+        &[],
+        &["SELECT * FROM todos"],
+        "t1|u1|7|t|~",
+        expect![[r#"
+        b[] todos/t1 {"id":"t1","owner_id":"u1","n":7,"done":1,"meta":null}
+    "#]],
+    );
+}
+
+#[test]
+fn keywords_are_names_where_they_can_be_nothing_else() {
+    let yaml = stream(
+        "SELECT id, interval, trim, t.date, \"order\", user FROM t \
+         WHERE exists = 1 AND interval = 2 AND timestamp IS NOT NULL",
+    );
+    let spec = "t(id text, interval int4, trim text, date text, order text, user text, exists int4, \
+                timestamp text)";
+    expect![[r#"
+        s|0[] t/1 {"id":"1","interval":2,"trim":"a","date":"b","order":"c","user":"d"}
+    "#]]
+    .assert_eq(&row(&yaml, spec, "1|2|a|b|c|d|1|x"));
+}
+
+#[test]
+fn an_empty_list_of_parameters_is_as_none() {
+    let yaml = "bucket_definitions: {b: {parameters: [], data: [SELECT id FROM todos]}}";
+    expect![[r#"
+        b[] todos/t1 {"id":"t1"}
+    "#]]
+    .assert_eq(&row(yaml, TODOS, "t1|u1|7|t|~"));
+}
+
+#[test]
+fn bucket_parameters_are_matched_by_data_queries() {
+    check_definition(
+        &["SELECT request.user_id() AS u, request.jwt() ->> 'org' AS o"],
+        &["SELECT id FROM todos WHERE n = bucket.o AND bucket.u = owner_id AND done"],
+        "t1|u1|7|t|~",
+        expect![[r#"
+            b["u1",7] todos/t1 {"id":"t1"}
+        "#]],
+    );
+    check_definition(
+        &["SELECT request.user_id() AS u"],
+        &["SELECT id FROM todos WHERE bucket.u IN meta"],
+        r#"t1|u1|7|t|["a","b"]"#,
+        expect![[r#"
+            b["a"] todos/t1 {"id":"t1"}
+            b["b"] todos/t1 {"id":"t1"}
+        "#]],
+    );
+    check_definition(
+        &["SELECT request.user_id() AS u"],
+        &["SELECT id FROM todos WHERE owner_id = bucket.u OR id = bucket.u"],
+        "t1|u1|7|t|~",
+        expect![[r#"
+            b["u1"] todos/t1 {"id":"t1"}
+            b["t1"] todos/t1 {"id":"t1"}
+        "#]],
+    );
+}
+
+#[test]
+fn a_parameter_query_of_a_table_is_a_lookup() {
+    let yaml = definition(
+        &["SELECT id AS list_id, request.user_id() AS u, kind FROM lists \
+           WHERE owner = request.user_id() AND NOT hidden"],
+        &["SELECT id FROM todos \
+           WHERE list_id = bucket.list_id AND u = bucket.u AND kind = bucket.kind"],
+    );
+    let config = compile(&yaml);
+    let lists = table("lists(id text, owner text, kind int4, hidden bool)");
+    expect![[r#"
+        lookup 0 ["u1"] -> ["l1",3]
+    "#]]
+    .assert_eq(&rows(&config, &lists, &["l1|u1|3|f", "l2|u1|3|t", "l3|u1|~|f"]));
+    let todos = table("todos(id text, list_id text, u text, kind int4)");
+    expect![[r#"
+        b["l1","u1",3] todos/t1 {"id":"t1"}
+    "#]]
+    .assert_eq(&rows(&config, &todos, &["t1|l1|u1|3"]));
+}
+
+#[test]
+fn the_star_of_bucket_definitions_skips_underscores() {
+    let yaml = definition(&[], &["SELECT * FROM t"]);
+    expect![[r#"
+        b[] t/1 {"id":"1","a_b":"y"}
+    "#]]
+    .assert_eq(&row(&yaml, "t(id text, _hidden text, a_b text)", "1|x|y"));
+    let yaml = definition(&[], &["SELECT *, _hidden FROM t"]);
+    expect![[r#"
+        b[] t/1 {"id":"1","a_b":"y","_hidden":"x"}
+    "#]]
+    .assert_eq(&row(&yaml, "t(id text, _hidden text, a_b text)", "1|x|y"));
+    let yaml = stream("SELECT * FROM t");
+    expect![[r#"
+        s|0[] t/1 {"id":"1","_hidden":"x","a_b":"y"}
+    "#]]
+    .assert_eq(&row(&yaml, "t(id text, _hidden text, a_b text)", "1|x|y"));
+}
