@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use foldhash::fast::RandomState;
 use tidewater_storage::{Cell, CellKey, CellWrite, Version};
 
-/// A cell at hand, found without its key. Good until cells are let go of ([`Cells::trim`]).
+/// A cell at hand, found without its key. Good until the worker next lets go of cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CellRef {
     place: u32,
