@@ -22,7 +22,7 @@ use crate::under_way::{Commit, Landed, UnderWay, retried};
 const SEGMENT_OPS_MAX: u64 = 10_000;
 const SEGMENT_BYTES_MAX: usize = 1 << 20;
 /// A unit is written out (not committed) beyond this many bytes, whatever the transaction's size.
-const UNIT_BYTES_MAX: usize = 4 << 20;
+const UNIT_BYTES_MAX: usize = 3 << 20;
 /// Cells kept in memory between units.
 pub(crate) const CELLS_KEPT_MAX: usize = 10_000;
 /// Buckets whose registration is remembered between units; registering twice does no harm.

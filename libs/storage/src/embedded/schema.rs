@@ -19,7 +19,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the writing connection keeps of the file in memory: a page that a large write comes back to
 /// should not have been written to the log meanwhile.
-const WRITER_CACHE_KIB: i64 = 8 * 1024;
+const WRITER_CACHE_KIB: i64 = 4 * 1024;
 
 /// How many different statements a connection keeps prepared; there are about forty.
 const STATEMENTS_KEPT: usize = 64;
