@@ -1,8 +1,7 @@
 //! The client as an app sees it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{File, TryLockError};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -18,6 +17,7 @@ use crate::connector::{Connector, Credentials};
 use crate::core::{Core, Event, Settings};
 use crate::database::{Database, lock};
 use crate::error::ClientError;
+use crate::file_lock::FileLock;
 use crate::http::{self, Endpoint};
 use crate::io::Io;
 use crate::queue::{self, RejectedUpload};
@@ -203,7 +203,7 @@ impl Client {
         let shared = Arc::clone(&self.inner.shared);
         let endpoint = Endpoint::new(endpoint)?;
         let http = http::client()?;
-        let lock_file = lock_file(&shared.database.path)?;
+        let lock = FileLock::take(&shared.database.path)?;
         let (events, event_receiver) = mpsc::unbounded_channel();
         let (received, received_receiver) = mpsc::channel(LINES_WAITING);
         let (commands, command_receiver) = mpsc::unbounded_channel();
@@ -225,7 +225,7 @@ impl Client {
             shared,
             commands,
             meter: Meter::start(),
-            _lock: lock_file,
+            _lock: lock,
         };
         let runtime = Handle::current();
         runtime.spawn(io.run(command_receiver));
@@ -385,21 +385,5 @@ impl Shared {
             // Nobody may be listening.
             let _ = self.changes.send(change);
         }
-    }
-}
-
-/// One process at a time syncs a file. The lock goes with the file's handle, so a process that was
-/// killed leaves none behind.
-fn lock_file(database: &Path) -> Result<File, ClientError> {
-    let mut path = database.as_os_str().to_owned();
-    path.push("-tw-lock");
-    let path = PathBuf::from(path);
-    let named = |source| ClientError::File { path: path.display().to_string(), source };
-    let file =
-        File::options().create(true).truncate(false).write(true).open(&path).map_err(named)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(ClientError::Locked),
-        Err(TryLockError::Error(source)) => Err(named(source)),
     }
 }

@@ -45,6 +45,7 @@ mod core;
 mod database;
 mod error;
 mod fetch;
+mod file_lock;
 mod http;
 mod http_connector;
 mod io;

@@ -2,7 +2,6 @@
 //! the asynchronous half.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use tracing::{debug, info, warn};
 use crate::apply::{Applied, ApplyError};
 use crate::client::{Change, ChangeOrigin, Shared};
 use crate::core::{Action, Apply, Core, Event, LocalBucket, damaged};
+use crate::file_lock::FileLock;
 use crate::io::{Command, Received};
 use crate::sync_once::Method;
 use crate::{queue, staging};
@@ -27,7 +27,7 @@ pub(crate) struct Worker {
     pub(crate) commands: mpsc::UnboundedSender<Command>,
     pub(crate) meter: Meter,
     /// Held as long as this thread lives.
-    pub(crate) _lock: File,
+    pub(crate) _lock: FileLock,
 }
 
 /// What a session has cost so far.

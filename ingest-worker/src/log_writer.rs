@@ -75,8 +75,10 @@ pub struct LogWriter<S> {
 
 impl<S: Storage> LogWriter<S> {
     /// Begins a new epoch by the one conditional write that also closes the former epoch at what
-    /// it committed. Before it, the epochs that the record no longer names are archived, and a new
-    /// generation is stored.
+    /// it committed. Before it, the epochs that the record no longer names are archived. After it a
+    /// new generation is stored: before, two runs that begin at once would store theirs under the same
+    /// id, and readers could find the loser's. Until the first commit that shows it nobody reads it, and
+    /// a run that finds none where the record names one makes its own.
     ///
     /// # Errors
     /// `Fenced` when another worker did so at the same moment.
@@ -90,13 +92,13 @@ impl<S: Storage> LogWriter<S> {
         if !archived.is_empty() {
             retried(|| storage.archive_epochs(&archived)).await?;
         }
-        if let Some(generation) = generation {
-            retried(|| storage.put_generation(generation)).await?;
-        }
         let expected = former.map(|former| former.revision);
         match retried(|| storage.swap_control(expected, &next)).await? {
             SwapOutcome::Done => {}
             SwapOutcome::Refused(_) => return Err(WriteError::Fenced),
+        }
+        if let Some(generation) = generation {
+            retried(|| storage.put_generation(generation)).await?;
         }
         let limits = next.limits(&retried(|| storage.archived_epochs()).await?);
         Ok(Self {

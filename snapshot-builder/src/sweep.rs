@@ -19,7 +19,7 @@ pub(crate) async fn sweep<S: Storage>(
     now: u64,
 ) -> Result<(), BuildError> {
     let Some(visible) = &control.visible else { return Ok(()) };
-    // A generation that a worker has stored and not begun yet has a greater name than both.
+    // One that a later run begins while this goes on has a greater name than both.
     let oldest_needed = visible.generation.min(control.generation);
     for id in storage.generations().await? {
         if id >= oldest_needed {

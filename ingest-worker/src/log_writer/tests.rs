@@ -1,6 +1,6 @@
 use tidewater_protocol::RowKey;
 use tidewater_storage::conformance::{empty_generation, first_control};
-use tidewater_storage::{CellStore, ControlStore, Embedded, Faulty, OpLog, SegmentReader};
+use tidewater_storage::{CellStore, ControlStore, Embedded, Faulty, OpLog, SegmentReader, Tag};
 
 use super::*;
 
@@ -153,4 +153,25 @@ async fn the_control_record_drops_no_epoch_that_could_not_be_archived() {
     let result = LogWriter::take_over(full, Some(former.clone()), next, archived, None).await;
     assert!(matches!(result, Err(WriteError::Storage(StorageError::Full(_)))));
     assert_eq!(storage.control().await.unwrap(), Some(former));
+}
+
+#[tokio::test]
+async fn of_two_runs_that_begin_at_once_the_generation_of_the_one_that_works_is_stored() {
+    let storage = Embedded::temporary().unwrap();
+    let next = first_control();
+    let generation = |tag| Generation {
+        definitions: vec![Tag::from_bits(tag)],
+        ..empty_generation(first_control().generation)
+    };
+    // Neither has found a record.
+    let begin = async |nonce: &str, tag| {
+        let next = Control { owner: Nonce(nonce.to_owned()), ..next.clone() };
+        let generation = generation(tag);
+        LogWriter::take_over(storage.clone(), None, next, Vec::new(), Some(&generation)).await
+    };
+    begin("first", 1).await.unwrap();
+    let error = begin("second", 2).await.unwrap_err();
+    assert!(matches!(error, WriteError::Fenced), "{error:?}");
+    let stored = storage.generation(next.generation).await.unwrap();
+    assert_eq!(stored, Some(generation(1)));
 }
