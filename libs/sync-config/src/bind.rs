@@ -1,12 +1,12 @@
 //! A plan tied to a live table: names become indices, types become converters.
 
 use crate::evaluate::{
-    BoundExpression, BoundItem, BoundKey, BoundLookup, BoundProjection, BoundQuery, ItemSource,
-    TableEvaluator,
+    BoundExpression, BoundItem, BoundLeaf, BoundLookup, BoundProjection, BoundQuery, BoundRows,
+    ItemSource, TableEvaluator,
 };
 use crate::json;
 use crate::pg_type::{Converter, Scalar};
-use crate::plan::{DataQuery, LookupPlan, Plan, ProjectionItem, RowExpression, RowKey};
+use crate::plan::{DataQuery, LookupPlan, Plan, ProjectionItem, RowExpression, RowLeaf, RowQuery};
 use crate::schema::TableSchema;
 
 /// Binds the queries and lookups of a table. The table was checked.
@@ -23,13 +23,13 @@ pub(crate) fn bind(plan: &Plan, index: usize, table: &TableSchema) -> Option<Tab
     };
     let mut queries = Vec::new();
     for (definition, definition_plan) in plan.definitions.iter().enumerate() {
-        for query in definition_plan.queries.iter().filter(|query| query.table == index) {
+        for query in definition_plan.queries.iter().filter(|query| query.rows.table == index) {
             queries.push(binder.query(definition, &definition_plan.name, query)?);
         }
     }
     let mut lookups = Vec::new();
     for (lookup, lookup_plan) in plan.lookups.iter().enumerate() {
-        if lookup_plan.table == index {
+        if lookup_plan.rows.table == index {
             lookups.push(binder.lookup(lookup, lookup_plan)?);
         }
     }
@@ -62,40 +62,45 @@ impl<'a> Binder<'a> {
             definition,
             name: name.to_owned(),
             projection,
-            filter: self.filter(query.filter.as_ref())?,
-            keys: self.keys(&query.keys)?,
+            rows: self.rows(&query.rows)?,
         })
     }
 
     fn lookup(&mut self, lookup: usize, plan: &LookupPlan) -> Option<BoundLookup> {
         Some(BoundLookup {
             lookup,
-            filter: self.filter(plan.filter.as_ref())?,
-            keys: self.keys(&plan.keys)?,
-            outputs: plan
-                .outputs
-                .iter()
-                .map(|output| self.expression(output).map(BoundKey::Value))
-                .collect::<Option<_>>()?,
+            rows: self.rows(&plan.rows)?,
+            outputs: self.expressions(&plan.outputs)?,
         })
     }
 
-    #[expect(clippy::option_option, reason = "the outer one is of a column that is missing")]
-    fn filter(&mut self, filter: Option<&RowExpression>) -> Option<Option<BoundExpression>> {
-        filter.map_or(Some(None), |filter| self.expression(filter).map(Some))
+    /// What the filter says of the row alone is asked before the arrays are looked at.
+    fn rows(&mut self, rows: &RowQuery) -> Option<BoundRows> {
+        let filters = match &rows.filter {
+            None => &[][..],
+            Some(RowExpression::And(list)) => list,
+            Some(filter) => std::slice::from_ref(filter),
+        };
+        let (of_elements, of_row): (Vec<_>, Vec<_>) =
+            filters.iter().cloned().partition(is_of_element);
+        Some(BoundRows {
+            filters: self.expressions(&of_row)?,
+            arrays: self.expressions(&rows.arrays)?,
+            element_filters: self.expressions(&of_elements)?,
+            keys: self.expressions(&rows.keys)?,
+        })
     }
 
-    fn keys(&mut self, keys: &[RowKey]) -> Option<Vec<BoundKey>> {
-        keys.iter()
-            .map(|key| match key {
-                RowKey::Value(expression) => self.expression(expression).map(BoundKey::Value),
-                RowKey::Each(expression) => self.expression(expression).map(BoundKey::Each),
-            })
-            .collect()
+    fn expressions(&mut self, expressions: &[RowExpression]) -> Option<Vec<BoundExpression>> {
+        expressions.iter().map(|expression| self.expression(expression)).collect()
     }
 
     fn expression(&mut self, expression: &RowExpression) -> Option<BoundExpression> {
-        expression.try_map(&mut |name| self.column(name).ok_or(())).ok()
+        let leaf = &mut |leaf: &RowLeaf| match leaf {
+            RowLeaf::Column(name) => self.column(name).map(BoundLeaf::Column).ok_or(()),
+            RowLeaf::Element(index) => Ok(BoundLeaf::Element(*index)),
+        };
+        expression.try_map(leaf).ok()
     }
 
     fn column(&mut self, name: &str) -> Option<usize> {
@@ -121,7 +126,7 @@ impl<'a> Binder<'a> {
                     }
                 }
                 ProjectionItem::Expression { name, expression } => {
-                    let source = if let RowExpression::Leaf(column) = expression {
+                    let source = if let RowExpression::Leaf(RowLeaf::Column(column)) = expression {
                         ItemSource::Column(self.column(column)?)
                     } else {
                         ItemSource::Expression(self.expression(expression)?)
@@ -155,6 +160,12 @@ impl<'a> Binder<'a> {
         self.projections.push((object_type, items, bound));
         Some(self.projections.len() - 1)
     }
+}
+
+fn is_of_element(filter: &RowExpression) -> bool {
+    let mut found = false;
+    filter.for_each_leaf(&mut |leaf| found |= matches!(leaf, RowLeaf::Element(_)));
+    found
 }
 
 /// Later columns take the place of former ones of their name.

@@ -3,23 +3,30 @@
 mod branch;
 mod condition;
 mod definition;
+mod from;
+mod projection;
 mod scope;
+mod solve;
+mod sources;
 mod stream;
+
+use std::collections::BTreeSet;
 
 use crate::TableName;
 use crate::diagnostic::{Diagnostic, Findings, Position};
 use crate::expression::PathSplit;
-use crate::file;
+use crate::file::{self, CteEntry};
 use crate::options::ValueOptions;
 use crate::plan::{
-    Instantiation, LookupPlan, Plan, ProjectionItem, Reference, ReferenceKind, RequestExpression,
-    RequestKey,
+    Instantiation, LookupPlan, Plan, Reference, ReferenceKind, RequestExpression, RequestLeaf,
+    RowExpression, Step,
 };
-use crate::plan::{ParameterSource, RowExpression};
 use crate::sql;
-use crate::syntax::{Query, SelectItem, SelectItemKind, TableReference};
+use crate::syntax::{Cte, Query};
 use crate::yaml::{self, FILE_BYTES_MAX, Scalar, Source};
-use scope::{Leaf, Scope};
+use branch::LeftJoin;
+use condition::Membership;
+use sources::Sources;
 
 /// Compiles a file.
 ///
@@ -40,12 +47,14 @@ pub(crate) fn compile(text: &str) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnos
     let mut findings = Findings::default();
     let file = file::read(&root, &mut findings);
     let mut compiler = Compiler::new(&source, file.options.values, findings);
+    let ctes = compiler.ctes(&file.ctes);
     for entry in &file.streams {
-        compiler.stream(entry);
+        compiler.stream(entry, &ctes);
     }
     for entry in &file.definitions {
         compiler.definition(entry);
     }
+    compiler.check_unused(&ctes);
     let Compiler { mut plan, findings, .. } = compiler;
     plan.references.sort();
     plan.references.dedup();
@@ -59,6 +68,14 @@ pub(crate) struct Compiler<'a> {
     path_split: PathSplit,
     plan: Plan,
     findings: Findings,
+    /// What the query at hand is about.
+    sources: Sources,
+    /// Of the query at hand.
+    left_joins: Vec<LeftJoin>,
+    /// Of the query at hand.
+    memberships: Vec<Membership>,
+    /// By their places.
+    ctes_used: BTreeSet<Position>,
 }
 
 impl<'a> Compiler<'a> {
@@ -73,7 +90,16 @@ impl<'a> Compiler<'a> {
             streams: Vec::new(),
             references: Vec::new(),
         };
-        Self { source, path_split, plan, findings }
+        Self {
+            source,
+            path_split,
+            plan,
+            findings,
+            sources: Sources::default(),
+            left_joins: Vec::new(),
+            memberships: Vec::new(),
+            ctes_used: BTreeSet::new(),
+        }
     }
 
     fn parse(&mut self, scalar: &Scalar) -> Option<Query> {
@@ -81,14 +107,38 @@ impl<'a> Compiler<'a> {
         self.findings.ok(sql::parse(&map, &scalar.text))
     }
 
+    /// Parses a query, and forgets the former one.
+    fn begin(&mut self, scalar: &Scalar) -> Option<Query> {
+        self.sources = Sources::default();
+        self.left_joins.clear();
+        self.memberships.clear();
+        self.parse(scalar)
+    }
+
+    /// Parses queries with names.
+    fn ctes(&mut self, entries: &[CteEntry<'_>]) -> Vec<Cte> {
+        let mut ctes = Vec::with_capacity(entries.len());
+        for CteEntry { name, position, query } in entries {
+            if let Some(query) = self.parse(query) {
+                ctes.push(Cte { position: *position, name: (*name).to_owned(), query });
+            }
+        }
+        ctes
+    }
+
+    fn check_unused(&mut self, ctes: &[Cte]) {
+        for cte in ctes.iter().filter(|cte| !self.ctes_used.contains(&cte.position)) {
+            let message = format!("`{}` is not used", cte.name);
+            self.findings.push(Diagnostic::warning(cte.position, message));
+        }
+    }
+
     /// The table's index; names without a schema are in `public`.
-    fn table(&mut self, reference: &TableReference) -> usize {
-        let name = TableName {
-            schema: reference.schema.clone().unwrap_or_else(|| "public".to_owned()),
-            name: reference.name.clone(),
-        };
+    fn table(&mut self, schema: Option<&str>, name: &str, position: Position) -> usize {
+        let name =
+            TableName { schema: schema.unwrap_or("public").to_owned(), name: name.to_owned() };
         let index = intern(&mut self.plan.tables, name);
-        self.refer(index, ReferenceKind::Table, reference.position);
+        self.refer(index, ReferenceKind::Table, position);
         index
     }
 
@@ -104,90 +154,29 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// What a data query selects. Each item's error is found.
-    fn projection(
-        &mut self,
-        scope: &Scope,
-        query: &Query,
-        skip_underscore: bool,
-    ) -> Vec<ProjectionItem> {
-        let mut items = Vec::new();
-        let mut has_id = false;
-        let mut all = None;
-        for item in &query.columns {
-            let result = self.projection_item(scope, item, skip_underscore);
-            let Some(item) = self.findings.ok(result) else {
-                has_id = true; // Unknown: one error is enough.
-                continue;
-            };
-            match &item {
-                ProjectionItem::All { .. } => all = Some(query.columns[items.len()].position),
-                ProjectionItem::Expression { name, .. } => has_id |= name == "id",
-            }
-            items.push(item);
-        }
-        match (has_id, all) {
-            (true, _) => {}
-            (false, Some(position)) => {
-                self.refer(scope.table_index(), ReferenceKind::IdOfAll, position);
-            }
-            (false, None) => {
-                let error = Diagnostic::error(query.position, "the query has no column `id`");
-                let hint = "every synced row needs one: name its key, as in \
-                            `SELECT key AS id, ...`";
-                self.findings.push(error.hint(hint));
-            }
-        }
-        items
-    }
-
-    fn projection_item(
-        &mut self,
-        scope: &Scope,
-        item: &SelectItem,
-        skip_underscore: bool,
-    ) -> Result<ProjectionItem, Diagnostic> {
-        match &item.kind {
-            SelectItemKind::All { table } => {
-                scope.check_table(table.as_deref(), item.position)?;
-                Ok(ProjectionItem::All { skip_underscore })
-            }
-            SelectItemKind::Expression { expression, alias } => {
-                let name = output_name(item.position, expression, alias.as_deref())?;
-                let lowered = self.lower(scope, expression)?;
-                let expression = scope::row_expression(&lowered).ok_or_else(|| {
-                    let message = "a column of a synced row cannot depend on the request";
-                    Diagnostic::error(item.position, message)
-                        .hint("select columns of the table, and compare with the request in WHERE")
-                })?;
-                Ok(ProjectionItem::Expression { name, expression })
-            }
-        }
-    }
-
     /// Warns of what anybody may ask for.
     fn check_danger(&mut self, instantiation: &Instantiation, position: Position) {
         let (mut authenticated, mut unauthenticated) = (false, false);
         let mut see = |expression: &RequestExpression| {
-            expression.for_each_leaf(&mut |leaf| {
-                if leaf.source.is_authenticated() {
+            expression.for_each_leaf(&mut |leaf| match leaf {
+                RequestLeaf::Given { source, .. } if source.is_authenticated() => {
                     authenticated = true;
-                } else {
-                    unauthenticated = true;
                 }
+                RequestLeaf::Given { .. } => unauthenticated = true,
+                RequestLeaf::Element => {}
             });
         };
-        let mut see_key = |key: &RequestKey| match key {
-            RequestKey::Value(expression) | RequestKey::Each(expression) => see(expression),
-        };
-        for source in instantiation.parameters.iter().flat_map(|parameter| &parameter.all_of) {
-            match source {
-                ParameterSource::Request(key) => see_key(key),
-                ParameterSource::Output { .. } => {}
+        instantiation.filters.iter().for_each(&mut see);
+        for step in &instantiation.steps {
+            match step {
+                Step::Value(expression) => see(expression),
+                Step::Elements { array, filters, outputs } => {
+                    see(array);
+                    filters.iter().chain(outputs).for_each(&mut see);
+                }
+                Step::Lookup { .. } | Step::Equal(..) => {}
             }
         }
-        instantiation.uses.iter().flat_map(|lookup| &lookup.key).for_each(&mut see_key);
-        instantiation.filters.iter().for_each(&mut see);
         if unauthenticated && !authenticated {
             let message = "any client can read this: it depends on parameters that clients choose \
                            and on nothing in the token";
@@ -221,31 +210,26 @@ fn output_name(
     }
 }
 
+/// The filter of branches that differ in nothing else: any of them must hold.
+fn any_of(filters: Vec<Option<RowExpression>>) -> Option<RowExpression> {
+    let mut alternatives = Vec::with_capacity(filters.len());
+    for filter in filters {
+        let filter = filter?;
+        if !alternatives.contains(&filter) {
+            alternatives.push(filter);
+        }
+    }
+    match alternatives.len() {
+        1 => alternatives.pop(),
+        _ => Some(RowExpression::Or(alternatives)),
+    }
+}
+
 /// All of these conditions; `None` when there is none.
 fn all_of(mut conditions: Vec<RowExpression>) -> Option<RowExpression> {
     match conditions.len() {
         0 => None,
         1 => conditions.pop(),
         _ => Some(RowExpression::And(conditions)),
-    }
-}
-
-/// Whether an expression depends on columns, on the request, on bucket parameters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Sources {
-    row: bool,
-    request: bool,
-    bucket: bool,
-}
-
-impl Sources {
-    fn of(expression: &crate::expression::Expression<Leaf>) -> Self {
-        let mut sources = Self::default();
-        expression.for_each_leaf(&mut |leaf| match leaf {
-            Leaf::Column(_) => sources.row = true,
-            Leaf::Request(_) => sources.request = true,
-            Leaf::Bucket(_) => sources.bucket = true,
-        });
-        sources
     }
 }

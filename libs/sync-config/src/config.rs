@@ -59,7 +59,7 @@ impl SyncConfig {
         let lookups = plan
             .lookups
             .iter()
-            .map(|lookup| Lookup { hash: plan.lookup_hash(lookup), table: lookup.table });
+            .map(|lookup| Lookup { hash: plan.lookup_hash(lookup), table: lookup.rows.table });
         let (definitions, lookups) = (definitions.collect(), lookups.collect());
         Ok(Self { plan, warnings, definitions, lookups })
     }

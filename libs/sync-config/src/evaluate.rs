@@ -1,5 +1,9 @@
 //! Rows of one table to buckets and answers.
 
+use std::ops::Range;
+
+use serde_json::Value as Json;
+
 use crate::expression::{EvaluationError, Expression, Leaves, array_items};
 use crate::json;
 use crate::options::ValueOptions;
@@ -11,8 +15,16 @@ use crate::value::Value;
 /// Most buckets, or answers, that one query may make of one row.
 const COMBINATIONS_MAX: usize = 10_000;
 
-/// Over the columns of the table it is bound to, by index.
-pub(crate) type BoundExpression = Expression<usize>;
+/// Over a row of the table it is bound to.
+pub(crate) type BoundExpression = Expression<BoundLeaf>;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum BoundLeaf {
+    /// A column, by index.
+    Column(usize),
+    /// The element at hand of an array, by index.
+    Element(usize),
+}
 
 /// Evaluates rows of one table, whose columns are as they were when it was bound.
 #[derive(Clone, Debug)]
@@ -53,22 +65,25 @@ pub(crate) struct BoundQuery {
     /// Of its definition.
     pub(crate) name: String,
     pub(crate) projection: usize,
-    pub(crate) filter: Option<BoundExpression>,
-    pub(crate) keys: Vec<BoundKey>,
+    pub(crate) rows: BoundRows,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct BoundLookup {
     pub(crate) lookup: usize,
-    pub(crate) filter: Option<BoundExpression>,
-    pub(crate) keys: Vec<BoundKey>,
-    pub(crate) outputs: Vec<BoundKey>,
+    pub(crate) rows: BoundRows,
+    pub(crate) outputs: Vec<BoundExpression>,
 }
 
+/// See [`RowQuery`](crate::plan::RowQuery).
 #[derive(Clone, Debug)]
-pub(crate) enum BoundKey {
-    Value(BoundExpression),
-    Each(BoundExpression),
+pub(crate) struct BoundRows {
+    /// On the row alone.
+    pub(crate) filters: Vec<BoundExpression>,
+    pub(crate) arrays: Vec<BoundExpression>,
+    /// On elements too.
+    pub(crate) element_filters: Vec<BoundExpression>,
+    pub(crate) keys: Vec<BoundExpression>,
 }
 
 impl TableEvaluator {
@@ -117,15 +132,36 @@ struct Row<'r> {
     row: &'r [Option<&'r str>],
 }
 
-impl<'r> Leaves<'r, usize> for Row<'r> {
-    fn value(&self, column: &usize) -> Result<Value<'r>, EvaluationError> {
-        match self.text(*column) {
-            Some(text) => {
-                pg_text::to_value(self.evaluator.converters[*column], &self.evaluator.options, text)
+/// A row with one element of each array.
+struct Combination<'c> {
+    row: &'c Row<'c>,
+    elements: &'c [&'c Json],
+}
+
+impl<'c> Leaves<'c, BoundLeaf> for Combination<'c> {
+    fn value(&self, leaf: &BoundLeaf) -> Result<Value<'c>, EvaluationError> {
+        match leaf {
+            BoundLeaf::Column(column) => self.row.column(*column),
+            BoundLeaf::Element(index) => {
+                Ok(self.elements.get(*index).map_or(Value::Null, |element| json::to_value(element)))
             }
-            None => Ok(Value::Null),
         }
     }
+}
+
+impl<'r> Leaves<'r, BoundLeaf> for Row<'r> {
+    fn value(&self, leaf: &BoundLeaf) -> Result<Value<'r>, EvaluationError> {
+        match leaf {
+            BoundLeaf::Column(column) => self.column(*column),
+            BoundLeaf::Element(_) => Ok(Value::Null),
+        }
+    }
+}
+
+/// Where a row's key, and what it answers, were written.
+struct Match {
+    key: Range<usize>,
+    output: Range<usize>,
 }
 
 impl<'r> Row<'r> {
@@ -133,19 +169,22 @@ impl<'r> Row<'r> {
         self.row.get(column).copied().flatten()
     }
 
-    fn holds(&self, filter: Option<&'r BoundExpression>) -> Result<bool, EvaluationError> {
-        filter.map_or(Ok(true), |filter| filter.is_true(self))
+    fn column(&self, column: usize) -> Result<Value<'r>, EvaluationError> {
+        match self.text(column) {
+            Some(text) => {
+                pg_text::to_value(self.evaluator.converters[column], &self.evaluator.options, text)
+            }
+            None => Ok(Value::Null),
+        }
     }
 
     fn query(&self, query: &'r BoundQuery, out: &mut RowOutput) -> Result<(), EvaluationError> {
-        if !self.holds(query.filter.as_ref())? {
-            return Ok(());
-        }
         let start = out.buckets.len();
         let empty = Projected { object_type: 0..0, object_id: 0..0, data: 0..0 };
-        self.arrays(&query.keys, &mut out.text, &mut |params| {
+        let buckets = &mut out.buckets;
+        self.matches(&query.rows, None, &mut out.text, &mut |Match { key, .. }| {
             let projected = empty.clone();
-            out.buckets.push(BucketEntry { definition: query.definition, params, projected });
+            buckets.push(BucketEntry { definition: query.definition, params: key, projected });
         })?;
         if out.buckets.len() == start {
             return Ok(());
@@ -166,81 +205,58 @@ impl<'r> Row<'r> {
     }
 
     fn lookup(&self, lookup: &'r BoundLookup, out: &mut RowOutput) -> Result<(), EvaluationError> {
-        if !self.holds(lookup.filter.as_ref())? {
-            return Ok(());
-        }
-        let mut output = None;
-        self.arrays(&lookup.outputs, &mut out.text, &mut |range| output = Some(range))?;
-        let Some(output) = output else { return Ok(()) };
         let lookups = &mut out.lookups;
-        self.arrays(&lookup.keys, &mut out.text, &mut |key| {
-            lookups.push(LookupEntry { lookup: lookup.lookup, key, output: output.clone() });
+        let outputs = Some(lookup.outputs.as_slice());
+        self.matches(&lookup.rows, outputs, &mut out.text, &mut |Match { key, output }| {
+            lookups.push(LookupEntry { lookup: lookup.lookup, key, output });
         })
     }
 
-    /// Writes the arrays of parameters that a row has: none when one of them is NULL, several when
-    /// elements of arrays are asked for.
-    fn arrays(
+    /// The keys under which the row is found, and what it answers.
+    fn matches(
         &self,
-        keys: &'r [BoundKey],
+        rows: &'r BoundRows,
+        outputs: Option<&'r [BoundExpression]>,
         text: &mut String,
-        found: &mut impl FnMut(std::ops::Range<usize>),
+        found: &mut impl FnMut(Match),
     ) -> Result<(), EvaluationError> {
-        let start = text.len();
-        text.push('[');
-        for (index, key) in keys.iter().enumerate() {
-            let BoundKey::Value(expression) = key else {
-                text.truncate(start);
-                return self.combinations(keys, text, found);
-            };
-            if index > 0 {
-                text.push(',');
-            }
-            if !json::push_parameter(&expression.evaluate(self)?, text) {
-                text.truncate(start);
-                return Ok(());
-            }
+        if !all_hold(&rows.filters, self)? {
+            return Ok(());
         }
-        text.push(']');
-        found(start..text.len());
-        Ok(())
-    }
-
-    fn combinations(
-        &self,
-        keys: &'r [BoundKey],
-        text: &mut String,
-        found: &mut impl FnMut(std::ops::Range<usize>),
-    ) -> Result<(), EvaluationError> {
-        let mut choices = Vec::with_capacity(keys.len());
+        if rows.arrays.is_empty() {
+            if let Some(one) = push_match(rows, outputs, self, text)? {
+                found(one);
+            }
+            return Ok(());
+        }
+        let mut arrays = Vec::with_capacity(rows.arrays.len());
         let mut count: usize = 1;
-        for key in keys {
-            let choice = match key {
-                BoundKey::Value(expression) => parameters([expression.evaluate(self)?].into_iter()),
-                BoundKey::Each(expression) => {
-                    let items = array_items(&expression.evaluate(self)?)?;
-                    parameters(items.iter().map(json::to_value))
-                }
-            };
-            count = count.saturating_mul(choice.len());
-            choices.push(choice);
+        for array in &rows.arrays {
+            let items = array_items(&array.evaluate(self)?)?;
+            count = count.saturating_mul(items.len());
+            arrays.push(items);
         }
         if count > COMBINATIONS_MAX {
             return Err(EvaluationError::TooMany);
         }
+        let mut elements = Vec::with_capacity(arrays.len());
         for combination in 0..count {
-            let start = text.len();
-            text.push('[');
             let mut rest = combination;
-            for (index, choice) in choices.iter().enumerate() {
-                if index > 0 {
-                    text.push(',');
-                }
-                text.push_str(&choice[rest % choice.len()]);
-                rest /= choice.len();
+            elements.clear();
+            for items in &arrays {
+                elements.push(&items[rest % items.len()]);
+                rest /= items.len();
             }
-            text.push(']');
-            found(start..text.len());
+            let combination = Combination { row: self, elements: &elements };
+            if all_hold(&rows.element_filters, &combination)?
+                && let Some(one) = push_match(rows, outputs, &combination, text)?
+            {
+                found(one);
+                // Any further one is the same.
+                if rows.keys.is_empty() && outputs.is_none_or(<[_]>::is_empty) {
+                    break;
+                }
+            }
         }
         Ok(())
     }
@@ -296,7 +312,7 @@ impl<'r> Row<'r> {
 
     fn push_id(&self, source: &'r ItemSource, text: &mut String) -> Result<(), EvaluationError> {
         let value = match source {
-            ItemSource::Column(column) => self.value(column)?,
+            ItemSource::Column(column) => self.column(*column)?,
             ItemSource::Expression(expression) => expression.evaluate(self)?,
         };
         if matches!(value, Value::Blob(_)) {
@@ -307,15 +323,56 @@ impl<'r> Row<'r> {
     }
 }
 
-/// The JSON of each value that can be a parameter, each once.
-pub(crate) fn parameters<'v>(values: impl Iterator<Item = Value<'v>>) -> Vec<String> {
-    let mut seen = std::collections::HashSet::new();
-    let mut list = Vec::new();
-    for value in values {
-        let mut text = String::new();
-        if json::push_parameter(&value, &mut text) && seen.insert(text.clone()) {
-            list.push(text);
+fn all_hold<'v, S: Leaves<'v, BoundLeaf>>(
+    filters: &'v [BoundExpression],
+    leaves: &S,
+) -> Result<bool, EvaluationError> {
+    for filter in filters {
+        if !filter.is_true(leaves)? {
+            return Ok(false);
         }
     }
-    list
+    Ok(true)
+}
+
+/// Writes key and output; `None`, and nothing written, when a part of them cannot be equal to anything.
+fn push_match<'v, S: Leaves<'v, BoundLeaf>>(
+    rows: &'v BoundRows,
+    outputs: Option<&'v [BoundExpression]>,
+    leaves: &S,
+    text: &mut String,
+) -> Result<Option<Match>, EvaluationError> {
+    let start = text.len();
+    if !push_array(&rows.keys, leaves, text)? {
+        return Ok(None);
+    }
+    let middle = text.len();
+    if let Some(outputs) = outputs
+        && !push_array(outputs, leaves, text)?
+    {
+        text.truncate(start);
+        return Ok(None);
+    }
+    Ok(Some(Match { key: start..middle, output: middle..text.len() }))
+}
+
+/// `false`, and nothing written, when one of the values is NULL or a blob.
+fn push_array<'v, S: Leaves<'v, BoundLeaf>>(
+    expressions: &'v [BoundExpression],
+    leaves: &S,
+    text: &mut String,
+) -> Result<bool, EvaluationError> {
+    let start = text.len();
+    text.push('[');
+    for (index, expression) in expressions.iter().enumerate() {
+        if index > 0 {
+            text.push(',');
+        }
+        if !json::push_parameter(&expression.evaluate(leaves)?, text) {
+            text.truncate(start);
+            return Ok(false);
+        }
+    }
+    text.push(']');
+    Ok(true)
 }

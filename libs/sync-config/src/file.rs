@@ -2,20 +2,30 @@
 
 use tidewater_protocol::Priority;
 
-use crate::diagnostic::{Diagnostic, Findings};
+use crate::diagnostic::{Diagnostic, Findings, Position};
 use crate::options::{Edition, Options, read_bool, read_scalar, shorten, unknown_key};
 use crate::yaml::{Node, NodeValue, Scalar};
 
-const ROOT_KEYS: &str = "config, streams, bucket_definitions";
+const ROOT_KEYS: &str = "config, with, streams, bucket_definitions";
 const STREAM_KEYS: &str =
-    "auto_subscribe, priority, accept_potentially_dangerous_queries, query, queries";
+    "auto_subscribe, priority, accept_potentially_dangerous_queries, with, query, queries";
 const DEFINITION_KEYS: &str = "priority, accept_potentially_dangerous_queries, parameters, data";
 
 #[derive(Debug)]
 pub(crate) struct File<'a> {
     pub(crate) options: Options,
+    /// For all streams.
+    pub(crate) ctes: Vec<CteEntry<'a>>,
     pub(crate) streams: Vec<StreamEntry<'a>>,
     pub(crate) definitions: Vec<DefinitionEntry<'a>>,
+}
+
+/// A query with a name, for other queries to select from.
+#[derive(Debug)]
+pub(crate) struct CteEntry<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) position: Position,
+    pub(crate) query: &'a Scalar,
 }
 
 #[derive(Debug)]
@@ -24,6 +34,7 @@ pub(crate) struct StreamEntry<'a> {
     pub(crate) auto_subscribe: bool,
     pub(crate) priority: Priority,
     pub(crate) accepts_danger: bool,
+    pub(crate) ctes: Vec<CteEntry<'a>>,
     pub(crate) queries: Vec<&'a Scalar>,
 }
 
@@ -45,7 +56,8 @@ pub(crate) fn read<'a>(root: &'a Node, findings: &mut Findings) -> File<'a> {
                 "config" => sections.config = Some(value),
                 "streams" => sections.streams = Some((key, value)),
                 "bucket_definitions" => sections.definitions = Some((key, value)),
-                "with" | "event_definitions" => {
+                "with" => sections.ctes = Some((key, value)),
+                "event_definitions" => {
                     let message = format!("`{name}` is not supported");
                     findings.push(Diagnostic::error(key.position, message).hint("remove it"));
                 }
@@ -60,7 +72,8 @@ pub(crate) fn read<'a>(root: &'a Node, findings: &mut Findings) -> File<'a> {
     }
     let options = Options::read(sections.config, findings);
     sections.check_edition(options.edition, findings);
-    let mut file = File { options, streams: Vec::new(), definitions: Vec::new() };
+    let ctes = sections.ctes.map_or_else(Vec::new, |(_, node)| read_ctes(node, findings));
+    let mut file = File { options, ctes, streams: Vec::new(), definitions: Vec::new() };
     for (key, name, value) in section_entries(sections.streams, "`streams`", findings) {
         file.streams.extend(read_stream(key, name, value, findings));
     }
@@ -83,12 +96,19 @@ pub(crate) fn read<'a>(root: &'a Node, findings: &mut Findings) -> File<'a> {
 #[derive(Default)]
 struct Sections<'a> {
     config: Option<&'a Node>,
+    ctes: Option<(&'a Node, &'a Node)>,
     streams: Option<(&'a Node, &'a Node)>,
     definitions: Option<(&'a Node, &'a Node)>,
 }
 
 impl Sections<'_> {
     fn check_edition(&self, edition: Edition, findings: &mut Findings) {
+        if let Some((key, _)) = self.ctes
+            && edition < Edition::Three
+        {
+            let error = Diagnostic::error(key.position, "`with` does not exist before edition 3");
+            findings.push(error.hint("set `edition: 3` in `config`"));
+        }
         if let Some((key, _)) = self.definitions
             && edition == Edition::Three
         {
@@ -179,6 +199,7 @@ fn read_stream<'a>(
         auto_subscribe: false,
         priority: Priority::default(),
         accepts_danger: false,
+        ctes: Vec::new(),
         queries: Vec::new(),
     };
     let mut query_keys = 0;
@@ -201,10 +222,7 @@ fn read_stream<'a>(
                 query_keys += 1;
                 stream.queries.extend(read_sql_list(key, value, findings));
             }
-            "with" => {
-                let message = "`with` is not supported";
-                findings.push(Diagnostic::error(key.position, message).hint("remove it"));
-            }
+            "with" => stream.ctes = read_ctes(value, findings),
             _ => findings.push(unknown_key(key, STREAM_KEYS)),
         }
     }
@@ -213,6 +231,17 @@ fn read_stream<'a>(
         findings.push(Diagnostic::error(key.position, message));
     }
     Some(stream)
+}
+
+fn read_ctes<'a>(node: &'a Node, findings: &mut Findings) -> Vec<CteEntry<'a>> {
+    let Some(entries) = findings.ok(entries(node, "`with`")) else { return Vec::new() };
+    let mut ctes = Vec::new();
+    for (key, name, value) in unique(entries, findings) {
+        if let Some(query) = findings.ok(read_sql(key, value)) {
+            ctes.push(CteEntry { name, position: key.position, query });
+        }
+    }
+    ctes
 }
 
 fn read_definition<'a>(

@@ -3,7 +3,9 @@
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::plan::{DefinitionPlan, LookupPlan, Plan, ProjectionItem, RowExpression, RowKey};
+use crate::plan::{
+    DataQuery, DefinitionPlan, LookupPlan, Plan, ProjectionItem, RowExpression, RowQuery,
+};
 use crate::{EVALUATOR_VERSION, TableName};
 
 /// What is hashed, as JSON. Requests are not in it: they decide who reads, not what there is.
@@ -22,19 +24,23 @@ struct CanonicalDefinition<'a> {
 
 #[derive(Serialize)]
 struct CanonicalQuery<'a> {
-    table: CanonicalTable<'a>,
+    rows: CanonicalRows<'a>,
     object_type: &'a str,
     projection: &'a [ProjectionItem],
-    filter: &'a Option<RowExpression>,
-    keys: &'a [RowKey],
 }
 
 #[derive(Serialize)]
 struct CanonicalLookup<'a> {
-    table: CanonicalTable<'a>,
-    filter: &'a Option<RowExpression>,
-    keys: &'a [RowKey],
+    rows: CanonicalRows<'a>,
     outputs: &'a [RowExpression],
+}
+
+#[derive(Serialize)]
+struct CanonicalRows<'a> {
+    table: CanonicalTable<'a>,
+    arrays: &'a [RowExpression],
+    filter: &'a Option<RowExpression>,
+    keys: &'a [RowExpression],
 }
 
 #[derive(Serialize)]
@@ -50,33 +56,58 @@ impl<'a> CanonicalTable<'a> {
 }
 
 impl Plan {
-    /// Of a definition: its name too, as it is part of its buckets' names.
+    /// Of a definition: the name of its stream too, as each stream has its own buckets, but not its
+    /// place in the stream.
     pub(crate) fn definition_hash(&self, definition: &DefinitionPlan) -> String {
-        let queries = definition.queries.iter().map(|query| CanonicalQuery {
-            table: CanonicalTable::new(&self.tables[query.table]),
+        let mut queries: Vec<_> = definition.queries.iter().collect();
+        self.sort(&mut queries);
+        let queries = queries.into_iter().map(|query| CanonicalQuery {
+            rows: self.canonical_rows(&query.rows),
             object_type: &query.object_type,
             projection: &query.projection,
-            filter: &query.filter,
-            keys: &query.keys,
         });
-        let content = CanonicalDefinition { name: &definition.name, queries: queries.collect() };
-        self.hash(content)
+        let name = definition.name.split('|').next().unwrap_or_default();
+        self.hash(&CanonicalDefinition { name, queries: queries.collect() })
     }
 
     pub(crate) fn lookup_hash(&self, lookup: &LookupPlan) -> String {
-        self.hash(CanonicalLookup {
-            table: CanonicalTable::new(&self.tables[lookup.table]),
-            filter: &lookup.filter,
-            keys: &lookup.keys,
+        self.hash(&CanonicalLookup {
+            rows: self.canonical_rows(&lookup.rows),
             outputs: &lookup.outputs,
         })
     }
 
-    fn hash(&self, content: impl Serialize) -> String {
+    /// Brings queries into an order that does not depend on the file's, as far as theirs means nothing:
+    /// what different queries make of one row is only told apart by their order.
+    fn sort(&self, queries: &mut [&DataQuery]) {
+        let group = |query: &DataQuery| {
+            let TableName { schema, name } = &self.tables[query.rows.table];
+            (schema.clone(), name.clone(), query.object_type.clone())
+        };
+        queries.sort_by_cached_key(|query| group(query));
+        for alike in queries.chunk_by_mut(|a, b| group(a) == group(b)) {
+            if alike.iter().all(|query| query.projection == alike[0].projection) {
+                alike.sort_by_cached_key(|query| to_json(&self.canonical_rows(&query.rows)));
+            }
+        }
+    }
+
+    fn canonical_rows<'a>(&'a self, rows: &'a RowQuery) -> CanonicalRows<'a> {
+        CanonicalRows {
+            table: CanonicalTable::new(&self.tables[rows.table]),
+            arrays: &rows.arrays,
+            filter: &rows.filter,
+            keys: &rows.keys,
+        }
+    }
+
+    fn hash(&self, content: &impl Serialize) -> String {
         let canonical =
             Canonical { evaluator_version: EVALUATOR_VERSION, values: self.values, content };
-        let json = serde_json::to_vec(&canonical)
-            .expect("strings, numbers and lists of them always serialise");
-        format!("{:x}", Sha256::digest(json))
+        format!("{:x}", Sha256::digest(to_json(&canonical)))
     }
+}
+
+fn to_json(content: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(content).expect("strings, numbers and lists of them always serialise")
 }

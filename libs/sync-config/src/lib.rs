@@ -10,7 +10,7 @@ mod evaluate;
 mod expression;
 mod file;
 mod functions;
-mod grant;
+
 mod hash;
 mod json;
 mod number;
@@ -28,6 +28,7 @@ mod sql;
 mod syntax;
 mod timestamp;
 mod value;
+mod ways;
 mod yaml;
 
 pub use config::{Definition, Lookup, SyncConfig, TableName};

@@ -11,10 +11,18 @@ use crate::diagnostic::Position;
 use crate::expression::Expression;
 use crate::options::ValueOptions;
 
-/// An expression over the columns of one table, by their names.
-pub(crate) type RowExpression = Expression<String>;
+/// An expression over a row of one table.
+pub(crate) type RowExpression = Expression<RowLeaf>;
 /// An expression over what is known of a request.
 pub(crate) type RequestExpression = Expression<RequestLeaf>;
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) enum RowLeaf {
+    /// A column of the table, by its name.
+    Column(String),
+    /// The element at hand of one of the row's arrays, by the array's index.
+    Element(usize),
+}
 
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -36,11 +44,21 @@ pub(crate) struct DefinitionPlan {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct DataQuery {
-    pub(crate) table: usize,
+    pub(crate) rows: RowQuery,
     pub(crate) object_type: String,
     pub(crate) projection: Vec<ProjectionItem>,
+}
+
+/// Which rows of a table, each under which keys: with every combination of its arrays' elements for
+/// which the filter holds, and with none when a key is NULL.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct RowQuery {
+    pub(crate) table: usize,
+    /// JSON arrays of the row.
+    pub(crate) arrays: Vec<RowExpression>,
     pub(crate) filter: Option<RowExpression>,
-    pub(crate) keys: Vec<RowKey>,
+    /// The bucket's parameters, or what a lookup is asked.
+    pub(crate) keys: Vec<RowExpression>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -55,19 +73,9 @@ pub(crate) enum ProjectionItem {
     },
 }
 
-/// A bucket's parameter or a part of a lookup's key, as the row gives it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) enum RowKey {
-    Value(RowExpression),
-    /// Each element of a JSON array.
-    Each(RowExpression),
-}
-
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct LookupPlan {
-    pub(crate) table: usize,
-    pub(crate) filter: Option<RowExpression>,
-    pub(crate) keys: Vec<RowKey>,
+    pub(crate) rows: RowQuery,
     pub(crate) outputs: Vec<RowExpression>,
 }
 
@@ -88,50 +96,46 @@ pub(crate) struct Variant {
 }
 
 /// From a request to the parameters of buckets.
+///
+/// Values are found step by step. Each step gives values to the next slots, in all the ways there
+/// are: a table of ways, which later steps extend and thin out. Every way that is left when all steps
+/// are done is a bucket.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Instantiation {
     /// All must hold, else there is no bucket.
     pub(crate) filters: Vec<RequestExpression>,
-    /// Each must have an answer, else there is no bucket.
-    pub(crate) uses: Vec<LookupUse>,
-    pub(crate) parameters: Vec<Parameter>,
-}
-
-/// A question to a lookup.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct LookupUse {
-    pub(crate) lookup: usize,
-    pub(crate) key: Vec<RequestKey>,
+    pub(crate) steps: Vec<Step>,
+    /// The slot of each of the bucket's parameters.
+    pub(crate) parameters: Vec<usize>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum RequestKey {
+pub(crate) enum Step {
+    /// One slot: a value, in one way.
     Value(RequestExpression),
-    /// Each element of a JSON array.
-    Each(RequestExpression),
-}
-
-/// A bucket's parameter: the values that all of its sources have.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Parameter {
-    pub(crate) all_of: Vec<ParameterSource>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum ParameterSource {
-    Request(RequestKey),
-    /// A value of each answer. Parameters from the same use are from the same row.
-    Output {
-        lookup_use: usize,
-        column: usize,
+    /// A way for each element of a JSON array for which all filters hold, and a slot for each output.
+    Elements {
+        array: RequestExpression,
+        filters: Vec<RequestExpression>,
+        outputs: Vec<RequestExpression>,
     },
+    /// A way for each answer to the question that the slots of `key` ask, and a slot for each of the
+    /// lookup's outputs.
+    Lookup { lookup: usize, key: Vec<usize> },
+    /// No slot: only the ways in which two slots have the same value are left.
+    Equal(usize, usize),
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct RequestLeaf {
-    pub(crate) source: RequestSource,
-    /// A member of it; else the whole.
-    pub(crate) member: Option<Member>,
+pub(crate) enum RequestLeaf {
+    /// What the request says.
+    Given {
+        source: RequestSource,
+        /// A member of it; else the whole.
+        member: Option<Member>,
+    },
+    /// The element at hand of the step's array.
+    Element,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Requests to buckets, in stages: what tables must be asked, then what the answers grant.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
@@ -8,19 +8,14 @@ use tidewater_protocol::{
     Priority, StreamDescription, StreamError, StreamSubscription, Subscription, SubscriptionRef,
 };
 
-use crate::evaluate::parameters;
 use crate::expression::{EvaluationError, Leaves, array_items};
 use crate::functions;
-use crate::grant::{Choices, Constraint};
 use crate::json;
 use crate::plan::{
-    Instantiation, LookupUse, Member, ParameterSource, Plan, RequestKey, RequestLeaf,
-    RequestSource, StreamPlan,
+    Instantiation, Member, Plan, RequestExpression, RequestLeaf, RequestSource, Step, StreamPlan,
 };
 use crate::value::Value;
-
-/// Most questions that one use of a lookup may ask for one subscription.
-const QUESTIONS_MAX: usize = 10_000;
+use crate::ways::{EXTENDED_MAX, Table, ValueId, Values, Ways, slots_used};
 
 /// What is known of a request.
 #[derive(Clone, Debug)]
@@ -58,10 +53,11 @@ pub struct Request<'a> {
 #[derive(Clone, Debug)]
 pub struct RequestEvaluation<'a> {
     plan: &'a Plan,
-    tasks: Vec<Task>,
+    tasks: Vec<Task<'a>>,
     streams: Vec<StreamDescription>,
     questions: Vec<Question>,
-    answers: HashMap<Question, Vec<Vec<String>>>,
+    answers: HashMap<Question, Vec<Vec<ValueId>>>,
+    values: Values,
 }
 
 /// A question to a lookup.
@@ -97,15 +93,23 @@ pub struct GrantedBucket {
 
 /// One variant of a stream for one subscription: all that is left is to look up.
 #[derive(Clone, Debug)]
-struct Task {
+struct Task<'a> {
     definition: usize,
     priority: Priority,
     /// Index into the answer's streams.
     stream: usize,
     reason: Subscription,
-    uses: Vec<Vec<Question>>,
-    /// By parameter of the bucket: what its value must be among.
-    parameters: Vec<Vec<Constraint>>,
+    /// Steps that wait for values or answers.
+    pending: Vec<Pending<'a>>,
+    ways: Ways,
+    parameters: &'a [usize],
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pending<'a> {
+    step: &'a Step,
+    /// The first of the slots that it gives values to.
+    first_slot: usize,
 }
 
 /// Begins the evaluation of a request.
@@ -116,20 +120,16 @@ pub(crate) fn begin<'a>(plan: &'a Plan, request: &Request<'_>) -> RequestEvaluat
         streams: Vec::new(),
         questions: Vec::new(),
         answers: HashMap::new(),
+        values: Values::default(),
     };
     for stream in &plan.streams {
         evaluation.subscribe(stream, request);
     }
-    let mut seen = HashSet::new();
-    for question in evaluation.tasks.iter().flat_map(|task| task.uses.iter().flatten()) {
-        if seen.insert(question) {
-            evaluation.questions.push(question.clone());
-        }
-    }
+    evaluation.advance();
     evaluation
 }
 
-impl RequestEvaluation<'_> {
+impl<'a> RequestEvaluation<'a> {
     /// What must be looked up next, each question once; none when it is done.
     #[must_use]
     pub fn questions(&self) -> &[Question] {
@@ -142,13 +142,34 @@ impl RequestEvaluation<'_> {
     /// When there is not one list of outputs for each question.
     pub fn answer(&mut self, answers: &[Vec<String>]) {
         assert_eq!(answers.len(), self.questions.len(), "one list of outputs for each question");
-        for (question, outputs) in self.questions.drain(..).zip(answers) {
+        for (question, outputs) in std::mem::take(&mut self.questions).into_iter().zip(answers) {
             let columns = self.plan.lookups[question.lookup].outputs.len();
-            let mut seen = HashSet::new();
-            let rows = outputs.iter().filter(|output| seen.insert(output.as_str()));
-            let rows = rows.filter_map(|output| split(output, columns)).collect();
+            let rows = outputs.iter().filter_map(|output| split(output, columns, &mut self.values));
+            let rows = rows.collect();
             self.answers.insert(question, rows);
         }
+        self.advance();
+    }
+
+    /// Does all steps that can be done, and asks what the next ones need.
+    fn advance(&mut self) {
+        let mut asked = HashSet::new();
+        let mut questions = Vec::new();
+        let mut ask = |question: Question| {
+            if asked.insert(question.clone()) {
+                questions.push(question);
+            }
+        };
+        let mut kept = Vec::with_capacity(self.tasks.len());
+        for mut task in std::mem::take(&mut self.tasks) {
+            match task.advance(&self.answers, &self.values, &mut ask) {
+                Ok(true) => kept.push(task),
+                Ok(false) => {}
+                Err(error) => push_error(&mut self.streams[task.stream], task.reason, error),
+            }
+        }
+        self.tasks = kept;
+        self.questions = questions;
     }
 
     /// The buckets that the request may read.
@@ -156,13 +177,16 @@ impl RequestEvaluation<'_> {
     pub fn finish(mut self) -> Granted {
         let mut buckets: Vec<GrantedBucket> = Vec::new();
         let mut index_of: HashMap<(usize, String), usize> = HashMap::new();
-        for task in std::mem::take(&mut self.tasks) {
-            let Ok(params) = self.resolve(&task) else {
-                push_error(&mut self.streams[task.stream], task.reason, EvaluationError::TooMany);
-                continue;
+        for mut task in std::mem::take(&mut self.tasks) {
+            let ways = match task.ways.all(task.parameters) {
+                Ok(ways) => ways,
+                Err(error) => {
+                    push_error(&mut self.streams[task.stream], task.reason, error);
+                    continue;
+                }
             };
-            for params in params {
-                let key = (task.definition, params);
+            for way in ways {
+                let key = (task.definition, self.values.array(way.into_iter()));
                 if let Some(index) = index_of.get(&key) {
                     let bucket = &mut buckets[*index];
                     bucket.priority = bucket.priority.min(task.priority);
@@ -183,22 +207,7 @@ impl RequestEvaluation<'_> {
         Granted { buckets, streams: self.streams }
     }
 
-    fn resolve(&self, task: &Task) -> Result<Vec<String>, EvaluationError> {
-        let mut rows = Vec::with_capacity(task.uses.len());
-        for questions in &task.uses {
-            let mut seen = HashSet::new();
-            let answers = questions.iter().filter_map(|question| self.answers.get(question));
-            let found: Vec<&Vec<String>> =
-                answers.flatten().filter(|row| seen.insert(*row)).collect();
-            if found.is_empty() {
-                return Ok(Vec::new());
-            }
-            rows.push(found);
-        }
-        Choices { rows: &rows, parameters: &task.parameters }.arrays()
-    }
-
-    fn subscribe(&mut self, stream: &StreamPlan, request: &Request<'_>) {
+    fn subscribe(&mut self, stream: &'a StreamPlan, request: &Request<'_>) {
         let explicit = || {
             let all = request.subscriptions.iter().enumerate();
             all.filter(|(_, subscription)| subscription.stream == stream.name)
@@ -238,18 +247,20 @@ impl RequestEvaluation<'_> {
         }
     }
 
-    fn evaluate(&mut self, stream: &StreamPlan, index: usize, subscriber: &Subscriber<'_>) {
+    fn evaluate(&mut self, stream: &'a StreamPlan, index: usize, subscriber: &Subscriber<'_>) {
         let Subscriber { reason, priority, .. } = *subscriber;
         for variant in &stream.variants {
-            match subscriber.instantiate(&variant.instantiation) {
+            let instantiation = &variant.instantiation;
+            match subscriber.instantiate(self.plan, instantiation, &mut self.values) {
                 Ok(None) => {}
-                Ok(Some((uses, parameters))) => self.tasks.push(Task {
+                Ok(Some((pending, ways))) => self.tasks.push(Task {
                     definition: variant.definition,
                     priority: priority.or(variant.priority).unwrap_or(stream.priority),
                     stream: index,
                     reason,
-                    uses,
-                    parameters,
+                    pending,
+                    ways,
+                    parameters: &instantiation.parameters,
                 }),
                 Err(error) => push_error(&mut self.streams[index], reason, error),
             }
@@ -257,10 +268,100 @@ impl RequestEvaluation<'_> {
     }
 }
 
-/// The elements of an output as JSON text. What was not written by this crate is no answer.
-fn split(output: &str, columns: usize) -> Option<Vec<String>> {
+impl Task<'_> {
+    /// `false` when there is no way, and so no bucket.
+    fn advance(
+        &mut self,
+        answers: &HashMap<Question, Vec<Vec<ValueId>>>,
+        values: &Values,
+        ask: &mut impl FnMut(Question),
+    ) -> Result<bool, EvaluationError> {
+        let mut place = 0;
+        while let Some(Pending { step, first_slot }) = self.pending.get(place).copied() {
+            let used = slots_used(step);
+            if !self.ways.have(&used) {
+                place += 1;
+                continue;
+            }
+            let mut table = self.ways.take(&used)?;
+            let mut is_done = true;
+            match step {
+                Step::Equal(left, right) => {
+                    if let (Some(left), Some(right)) = (table.place(*left), table.place(*right)) {
+                        table.ways.retain(|way| way[left] == way[right]);
+                    }
+                }
+                Step::Lookup { lookup, key } => {
+                    let questions = questions(*lookup, key, &table, values);
+                    let is_unknown = |question: &&Question| !answers.contains_key(*question);
+                    if questions.iter().any(|question| is_unknown(&question)) {
+                        let unknown = questions.into_iter().filter(|one| is_unknown(&one));
+                        unknown.for_each(&mut *ask);
+                        is_done = false;
+                    } else {
+                        extend(&mut table, first_slot, &questions, answers)?;
+                    }
+                }
+                Step::Value(_) | Step::Elements { .. } => {}
+            }
+            if is_done {
+                self.pending.remove(place);
+                // What it found may be what a former one waits for.
+                place = 0;
+            } else {
+                place += 1;
+            }
+            let needed = needed(&self.pending, self.parameters);
+            if !self.ways.put(table, &needed)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// The question of each way.
+fn questions(lookup: usize, key: &[usize], table: &Table, values: &Values) -> Vec<Question> {
+    let places: Vec<usize> = key.iter().filter_map(|slot| table.place(*slot)).collect();
+    let question = |way: &Vec<ValueId>| {
+        let key = values.array(places.iter().map(|place| way[*place]));
+        Question { lookup, key }
+    };
+    table.ways.iter().map(question).collect()
+}
+
+/// Each way with each answer to its question.
+fn extend(
+    table: &mut Table,
+    first_slot: usize,
+    questions: &[Question],
+    answers: &HashMap<Question, Vec<Vec<ValueId>>>,
+) -> Result<(), EvaluationError> {
+    let mut ways = Vec::with_capacity(table.ways.len());
+    let mut columns = 0;
+    for (way, question) in table.ways.iter().zip(questions) {
+        for row in answers.get(question).into_iter().flatten() {
+            columns = row.len();
+            ways.push(way.iter().chain(row).copied().collect());
+            if ways.len() > EXTENDED_MAX {
+                return Err(EvaluationError::TooMany);
+            }
+        }
+    }
+    table.slots.extend(first_slot..first_slot + columns);
+    table.ways = ways;
+    Ok(())
+}
+
+fn needed(pending: &[Pending<'_>], parameters: &[usize]) -> BTreeSet<usize> {
+    let used = pending.iter().flat_map(|pending| slots_used(pending.step));
+    used.chain(parameters.iter().copied()).collect()
+}
+
+/// The elements of an output. What was not written by this crate is no answer.
+fn split(output: &str, columns: usize, values: &mut Values) -> Option<Vec<ValueId>> {
     let elements: Vec<&RawValue> = serde_json::from_str(output).ok()?;
-    let row: Vec<String> = elements.iter().map(|element| element.get().to_owned()).collect();
+    let row: Vec<ValueId> = elements.iter().map(|element| values.id(element.get())).collect();
     (row.len() == columns).then_some(row)
 }
 
@@ -289,69 +390,76 @@ struct Subscriber<'r> {
     priority: Option<Priority>,
 }
 
-type Evaluated = (Vec<Vec<Question>>, Vec<Vec<Constraint>>);
+type Evaluated<'a> = (Vec<Pending<'a>>, Ways);
 
 impl Subscriber<'_> {
-    /// `None` when a filter does not hold.
-    fn instantiate(
+    /// Does the steps that need nothing but the request. `None` when there is no bucket.
+    fn instantiate<'a>(
         &self,
-        instantiation: &Instantiation,
-    ) -> Result<Option<Evaluated>, EvaluationError> {
+        plan: &Plan,
+        instantiation: &'a Instantiation,
+        values: &mut Values,
+    ) -> Result<Option<Evaluated<'a>>, EvaluationError> {
         for filter in &instantiation.filters {
             if !filter.is_true(self)? {
                 return Ok(None);
             }
         }
-        let uses = instantiation
-            .uses
-            .iter()
-            .map(|lookup| self.questions(lookup))
-            .collect::<Result<_, _>>()?;
-        let mut parameters = Vec::with_capacity(instantiation.parameters.len());
-        for parameter in &instantiation.parameters {
-            let mut constraints = Vec::with_capacity(parameter.all_of.len());
-            for source in &parameter.all_of {
-                constraints.push(match source {
-                    ParameterSource::Request(key) => Constraint::Among(self.choices(key)?),
-                    ParameterSource::Output { lookup_use, column } => {
-                        Constraint::Output { lookup_use: *lookup_use, column: *column }
-                    }
-                });
-            }
-            parameters.push(constraints);
+        let mut pending = Vec::new();
+        let mut tables = Vec::new();
+        let mut slot = 0;
+        for step in &instantiation.steps {
+            let first_slot = slot;
+            let ways = match step {
+                Step::Value(expression) => {
+                    slot += 1;
+                    row(std::slice::from_ref(expression), self, values)?.into_iter().collect()
+                }
+                Step::Elements { array, filters, outputs } => {
+                    slot += outputs.len();
+                    self.elements(array, filters, outputs, values)?
+                }
+                Step::Lookup { lookup, .. } => {
+                    slot += plan.lookups[*lookup].outputs.len();
+                    pending.push(Pending { step, first_slot });
+                    continue;
+                }
+                Step::Equal(..) => {
+                    pending.push(Pending { step, first_slot });
+                    continue;
+                }
+            };
+            tables.push(Table { slots: (first_slot..slot).collect(), ways });
         }
-        Ok(Some((uses, parameters)))
+        let needed = needed(&pending, &instantiation.parameters);
+        let mut ways = Ways::default();
+        for table in tables {
+            if !ways.put(table, &needed)? {
+                return Ok(None);
+            }
+        }
+        Ok(Some((pending, ways)))
     }
 
-    fn questions(&self, lookup_use: &LookupUse) -> Result<Vec<Question>, EvaluationError> {
-        let mut keys = vec!["[".to_owned()];
-        for (index, key) in lookup_use.key.iter().enumerate() {
-            let choices = self.choices(key)?;
-            if keys.len().saturating_mul(choices.len()) > QUESTIONS_MAX {
-                return Err(EvaluationError::TooMany);
+    fn elements(
+        &self,
+        array: &RequestExpression,
+        filters: &[RequestExpression],
+        outputs: &[RequestExpression],
+        values: &mut Values,
+    ) -> Result<Vec<Vec<ValueId>>, EvaluationError> {
+        let items = array_items(&array.evaluate(self)?)?;
+        let mut ways = Vec::with_capacity(items.len());
+        'items: for item in &items {
+            let leaves = AtElement { subscriber: self, item };
+            for filter in filters {
+                if !filter.is_true(&leaves)? {
+                    continue 'items;
+                }
             }
-            let separator = if index > 0 { "," } else { "" };
-            keys = keys
-                .iter()
-                .flat_map(|key| {
-                    choices.iter().map(move |choice| format!("{key}{separator}{choice}"))
-                })
-                .collect();
+            ways.extend(row(outputs, &leaves, values)?);
         }
-        let question = |key| Question { lookup: lookup_use.lookup, key: format!("{key}]") };
-        Ok(keys.into_iter().map(question).collect())
-    }
-
-    fn choices(&self, key: &RequestKey) -> Result<Vec<String>, EvaluationError> {
-        match key {
-            RequestKey::Value(expression) => {
-                Ok(parameters([expression.evaluate(self)?].into_iter()))
-            }
-            RequestKey::Each(expression) => {
-                let items = array_items(&expression.evaluate(self)?)?;
-                Ok(parameters(items.iter().map(json::to_value)))
-            }
-        }
+        Ok(ways)
     }
 
     fn member(&self, source: RequestSource, names: &[String]) -> Option<&Json> {
@@ -387,18 +495,50 @@ impl Subscriber<'_> {
     }
 }
 
+/// A request with an element of one of its arrays.
+struct AtElement<'e> {
+    subscriber: &'e Subscriber<'e>,
+    item: &'e Json,
+}
+
+impl<'e> Leaves<'e, RequestLeaf> for AtElement<'e> {
+    fn value(&self, leaf: &RequestLeaf) -> Result<Value<'e>, EvaluationError> {
+        match leaf {
+            RequestLeaf::Element => Ok(json::to_value(self.item)),
+            RequestLeaf::Given { .. } => self.subscriber.value(leaf),
+        }
+    }
+}
+
 impl<'v> Leaves<'v, RequestLeaf> for Subscriber<'_> {
     fn value(&self, leaf: &RequestLeaf) -> Result<Value<'v>, EvaluationError> {
-        let Some(Member { names, as_value }) = &leaf.member else {
-            return Ok(Value::text(self.text(leaf.source)));
+        let RequestLeaf::Given { source, member } = leaf else { return Ok(Value::Null) };
+        let (names, as_value) = match member {
+            Some(Member { names, as_value }) if !names.is_empty() => (names, *as_value),
+            Some(_) | None => return Ok(Value::text(self.text(*source))),
         };
-        if names.is_empty() {
-            return Ok(Value::text(self.text(leaf.source)));
-        }
-        if leaf.source == RequestSource::TokenParameters && names.as_slice() == ["user_id"] {
+        if *source == RequestSource::TokenParameters && names.as_slice() == ["user_id"] {
             return Ok(Value::text(self.request.user_id.to_owned()));
         }
-        let member = self.member(leaf.source, names);
-        Ok(member.map_or(Value::Null, |member| functions::output(member, *as_value)))
+        let member = self.member(*source, names);
+        Ok(member.map_or(Value::Null, |member| functions::output(member, as_value)))
     }
+}
+
+/// Some values of a request; `None` when one of them is NULL or a blob, which equal nothing.
+fn row<'v, S: Leaves<'v, RequestLeaf>>(
+    expressions: &'v [RequestExpression],
+    leaves: &S,
+    values: &mut Values,
+) -> Result<Option<Vec<ValueId>>, EvaluationError> {
+    let mut row = Vec::with_capacity(expressions.len());
+    let mut text = String::new();
+    for expression in expressions {
+        text.clear();
+        if !json::push_parameter(&expression.evaluate(leaves)?, &mut text) {
+            return Ok(None);
+        }
+        row.push(values.id(&text));
+    }
+    Ok(Some(row))
 }

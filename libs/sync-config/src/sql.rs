@@ -3,6 +3,7 @@
 mod convert;
 mod dialect;
 mod expression;
+mod from;
 
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Span, Token, TokenWithSpan, Tokenizer};

@@ -6,9 +6,18 @@ use crate::expression::{Arithmetic, CastType, Comparison};
 #[derive(Clone, Debug)]
 pub(crate) struct Query {
     pub(crate) position: Position,
+    pub(crate) ctes: Vec<Cte>,
     pub(crate) columns: Vec<SelectItem>,
-    pub(crate) from: Option<TableReference>,
+    pub(crate) from: Vec<FromItem>,
     pub(crate) condition: Option<Expression>,
+}
+
+/// A query with a name, for other queries to select from.
+#[derive(Clone, Debug)]
+pub(crate) struct Cte {
+    pub(crate) position: Position,
+    pub(crate) name: String,
+    pub(crate) query: Query,
 }
 
 #[derive(Clone, Debug)]
@@ -29,18 +38,44 @@ pub(crate) enum SelectItemKind {
     },
 }
 
+/// What a query selects from: an item of `FROM`, joined to those before it.
 #[derive(Clone, Debug)]
-pub(crate) struct TableReference {
+pub(crate) struct FromItem {
     pub(crate) position: Position,
-    pub(crate) schema: Option<String>,
-    pub(crate) name: String,
+    pub(crate) source: FromSource,
     pub(crate) alias: Option<String>,
+    pub(crate) join: Join,
 }
 
-impl TableReference {
+#[derive(Clone, Debug)]
+pub(crate) enum FromSource {
+    /// A table or a CTE.
+    Table {
+        schema: Option<String>,
+        name: String,
+    },
+    Function {
+        name: String,
+        arguments: Vec<Expression>,
+    },
+    Query(Box<Query>),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Join {
+    /// Also for a comma, and for the first item.
+    Inner(Option<Expression>),
+    Left(Expression),
+}
+
+impl FromItem {
     /// What the query calls it.
     pub(crate) fn visible_name(&self) -> &str {
-        self.alias.as_deref().unwrap_or(&self.name)
+        match (&self.alias, &self.source) {
+            (Some(alias), _) => alias,
+            (None, FromSource::Table { name, .. } | FromSource::Function { name, .. }) => name,
+            (None, FromSource::Query(_)) => "",
+        }
     }
 }
 
@@ -115,4 +150,38 @@ pub(crate) enum ExpressionKind {
         query: Box<Query>,
         negated: bool,
     },
+}
+
+impl Expression {
+    /// Shows the expressions that this one is made of, not what is within those. An inner query is
+    /// none.
+    pub(crate) fn for_each_child<'e>(&'e self, see: &mut impl FnMut(&'e Self)) {
+        match &self.kind {
+            ExpressionKind::Null
+            | ExpressionKind::Integer(_)
+            | ExpressionKind::Real(_)
+            | ExpressionKind::Text(_)
+            | ExpressionKind::Boolean(_)
+            | ExpressionKind::Name { .. } => {}
+            ExpressionKind::And(list)
+            | ExpressionKind::Or(list)
+            | ExpressionKind::Call { arguments: list, .. } => list.iter().for_each(see),
+            ExpressionKind::Not(value)
+            | ExpressionKind::IsNull { value, .. }
+            | ExpressionKind::Cast { value, .. }
+            | ExpressionKind::InQuery { value, .. } => see(value),
+            ExpressionKind::Compare { left, right, .. }
+            | ExpressionKind::Arithmetic { left, right, .. }
+            | ExpressionKind::Concat { left, right }
+            | ExpressionKind::Json { value: left, path: right, .. }
+            | ExpressionKind::InArray { value: left, array: right, .. } => {
+                see(left);
+                see(right);
+            }
+            ExpressionKind::InList { value, list, .. } => {
+                see(value);
+                list.iter().for_each(see);
+            }
+        }
+    }
 }

@@ -1,59 +1,44 @@
 //! The disjunctive normal form of a condition, each branch of which is a family of buckets.
 
-use crate::plan::{
-    Instantiation, LookupUse, Parameter, ParameterSource, RequestExpression, RequestKey,
-    RowExpression, RowKey,
+use super::sources::{
+    Leaf, Owner, QueryExpression, SourceId, Sources, is_false_on_null, is_null_on_null,
 };
+use crate::diagnostic::{Diagnostic, Position};
 
 /// Most branches of a condition.
 pub(super) const BRANCHES_MAX: usize = 100;
 
 /// A condition as AND and OR over terms; NOT is within terms.
+#[derive(Clone, Debug)]
 pub(super) enum Tree {
     And(Vec<Tree>),
     Or(Vec<Tree>),
     Term(Term),
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Term {
-    Filter(RowExpression),
-    Request(RequestExpression),
-    /// The row's key must be among the values of the source.
-    Key {
-        row: RowKey,
-        source: Source,
-    },
-    /// The lookup must have an answer.
-    Exists(LookupUse),
+    /// There is a row, or an element.
+    Source(SourceId),
+    /// A condition on one thing.
+    Filter { owner: Owner, condition: QueryExpression },
+    /// Two different things have the same value.
+    Equal { left: Side, right: Side },
 }
 
-#[derive(Clone, PartialEq)]
-pub(super) enum Source {
-    Request(RequestKey),
-    /// The first output of a lookup.
-    Lookup(LookupUse),
-    /// A parameter of a bucket definition.
-    Bucket(usize),
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Side {
+    pub(super) owner: Owner,
+    pub(super) value: QueryExpression,
 }
 
-/// One branch of a condition.
-#[derive(Debug, Default)]
-pub(super) struct Branch {
-    pub(super) filter: Vec<RowExpression>,
-    pub(super) requests: Vec<RequestExpression>,
-    pub(super) exists: Vec<LookupUse>,
-    pub(super) keys: Vec<(RowKey, Vec<Source>)>,
-}
-
-impl std::fmt::Debug for Source {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Request(key) => key.fmt(f),
-            Self::Lookup(lookup) => lookup.fmt(f),
-            Self::Bucket(index) => write!(f, "bucket {index}"),
-        }
-    }
+/// Sources that may be missing: all of a row's columns are NULL then.
+#[derive(Debug)]
+pub(super) struct LeftJoin {
+    pub(super) position: Position,
+    pub(super) sources: Vec<SourceId>,
+    /// What they must be when they are there.
+    pub(super) condition: Tree,
 }
 
 /// OR of ANDs; `None` when there are too many.
@@ -73,96 +58,111 @@ pub(super) fn disjunction(tree: &Tree) -> Option<Vec<Vec<Term>>> {
         Tree::And(list) => {
             let mut branches = vec![Vec::new()];
             for operand in list {
-                let alternatives = disjunction(operand)?;
-                if branches.len() * alternatives.len() > BRANCHES_MAX {
-                    return None;
-                }
-                let mut product = Vec::with_capacity(branches.len() * alternatives.len());
-                for branch in &branches {
-                    for alternative in &alternatives {
-                        let mut terms: Vec<Term> = branch.clone();
-                        terms.extend(alternative.iter().cloned());
-                        product.push(terms);
-                    }
-                }
-                branches = product;
+                branches = product(&branches, &disjunction(operand)?)?;
             }
             Some(branches)
         }
     }
 }
 
-impl Branch {
-    pub(super) fn new(terms: Vec<Term>) -> Self {
-        let mut branch = Self::default();
-        for term in terms {
-            match term {
-                Term::Filter(filter) => push_new(&mut branch.filter, filter),
-                Term::Request(request) => push_new(&mut branch.requests, request),
-                Term::Exists(lookup) => push_new(&mut branch.exists, lookup),
-                Term::Key { row, source } => branch.push_key(row, source),
+fn product(branches: &[Vec<Term>], alternatives: &[Vec<Term>]) -> Option<Vec<Vec<Term>>> {
+    if branches.len() * alternatives.len() > BRANCHES_MAX {
+        return None;
+    }
+    let mut product = Vec::with_capacity(branches.len() * alternatives.len());
+    for branch in branches {
+        for alternative in alternatives {
+            let mut terms = branch.clone();
+            for term in alternative {
+                if !terms.contains(term) {
+                    terms.push(term.clone());
+                }
             }
-        }
-        branch
-    }
-
-    /// Two sources for one value mean that both must have it. Not so for elements of an array: two
-    /// different ones may be in it.
-    fn push_key(&mut self, row: RowKey, source: Source) {
-        let is_each = matches!(row, RowKey::Each(_));
-        let known = self
-            .keys
-            .iter_mut()
-            .find(|(known, sources)| *known == row && (!is_each || *sources == [source.clone()]));
-        match known {
-            Some((_, sources)) => push_new(sources, source),
-            None => self.keys.push((row, vec![source])),
+            product.push(terms);
         }
     }
+    Some(product)
+}
 
-    /// The request's side, and the row's key for each parameter.
-    pub(super) fn instantiate(&self) -> (Instantiation, Vec<RowKey>) {
-        let mut instantiation = Instantiation {
-            filters: self.requests.clone(),
-            uses: self.exists.clone(),
-            parameters: Vec::new(),
+/// Makes inner joins of the left joins that a branch depends on, and leaves the others out, which
+/// change nothing. `None` when there are too many branches.
+///
+/// # Errors
+/// A condition that also holds where nothing was joined: buckets are found by what is there.
+pub(super) fn with_left_joins(
+    sources: &Sources,
+    branch: Vec<Term>,
+    joins: &[LeftJoin],
+) -> Result<Option<Vec<Vec<Term>>>, Diagnostic> {
+    let mut done = Vec::new();
+    let mut pending = vec![(branch, joins.len())];
+    while let Some((terms, count)) = pending.pop() {
+        let Some(join) = joins[..count].last() else {
+            done.push(terms);
+            continue;
         };
-        let mut rows = Vec::new();
-        for (row, sources) in &self.keys {
-            let mut all_of = Vec::new();
-            for source in sources {
-                all_of.push(match source {
-                    Source::Request(key) => ParameterSource::Request(key.clone()),
-                    Source::Lookup(lookup) => {
-                        instantiation.uses.push(lookup.clone());
-                        let lookup_use = instantiation.uses.len() - 1;
-                        ParameterSource::Output { lookup_use, column: 0 }
-                    }
-                    // Only in data queries, which are not instantiated.
-                    Source::Bucket(_) => continue,
-                });
-            }
-            instantiation.parameters.push(Parameter { all_of });
-            rows.push(row.clone());
+        let about = |term: &&Term| join.sources.iter().any(|id| term.mentions(sources, *id));
+        if terms.iter().find(about).is_none() {
+            pending.push((terms, count - 1));
+            continue;
         }
-        (instantiation, rows)
+        if !terms.iter().filter(about).any(|term| term.is_false_on_null(sources, &join.sources)) {
+            let message = "a condition on the table of this `LEFT JOIN` also holds where no row is \
+                           joined";
+            return Err(Diagnostic::error(join.position, message)
+                .hint("a bucket can be found by what is there, not by what is not"));
+        }
+        let Some(alternatives) = disjunction(&join.condition) else { return Ok(None) };
+        let Some(product) = product(&[terms], &alternatives) else { return Ok(None) };
+        // In reverse, as they are taken from the end.
+        pending.extend(product.into_iter().rev().map(|terms| (terms, count - 1)));
+        if done.len() + pending.len() > BRANCHES_MAX {
+            return Ok(None);
+        }
+    }
+    Ok(Some(done))
+}
+
+impl Term {
+    fn mentions(&self, sources: &Sources, source: SourceId) -> bool {
+        match self {
+            Self::Source(id) => sources.reaches(*id, source),
+            Self::Filter { condition, .. } => sources.mentions(condition, source),
+            Self::Equal { left, right } => {
+                [left, right].iter().any(|side| sources.mentions(&side.value, source))
+            }
+        }
+    }
+
+    /// Whether it cannot hold when some sources, on which it depends, are missing.
+    fn is_false_on_null(&self, sources: &Sources, missing: &[SourceId]) -> bool {
+        match self {
+            Self::Source(_) => true,
+            Self::Filter { condition, .. } => is_false_on_null(condition),
+            Self::Equal { left, right } => [left, right].iter().any(|side| {
+                missing.iter().any(|source| sources.mentions(&side.value, *source))
+                    && is_null_on_null(&side.value)
+            }),
+        }
     }
 }
 
-fn push_new<T: PartialEq>(list: &mut Vec<T>, item: T) {
-    if !list.contains(&item) {
-        list.push(item);
+/// Shows each source that a term names.
+pub(super) fn sources_of(term: &Term, see: &mut impl FnMut(SourceId)) {
+    match term {
+        Term::Source(id) => see(*id),
+        Term::Filter { condition, .. } => sources_in(condition, see),
+        Term::Equal { left, right } => {
+            sources_in(&left.value, see);
+            sources_in(&right.value, see);
+        }
     }
 }
 
-/// The filter of branches that differ in nothing else: any of them must hold.
-pub(super) fn any_of(filters: Vec<Option<RowExpression>>) -> Option<RowExpression> {
-    let mut alternatives = Vec::with_capacity(filters.len());
-    for filter in filters {
-        push_new(&mut alternatives, filter?);
-    }
-    match alternatives.len() {
-        1 => alternatives.pop(),
-        _ => Some(RowExpression::Or(alternatives)),
-    }
+/// Shows each source that an expression names.
+pub(super) fn sources_in(expression: &QueryExpression, see: &mut impl FnMut(SourceId)) {
+    expression.for_each_leaf(&mut |leaf| match leaf {
+        Leaf::Column { source, .. } | Leaf::Element(source) => see(*source),
+        Leaf::Request(_) | Leaf::Bucket(_) => {}
+    });
 }

@@ -1,40 +1,57 @@
-//! WHERE: which terms filter rows, which filter requests, which tie a row to a request.
+//! WHERE and ON: which terms are about one thing, and which tie one thing to another.
 
-use super::branch::{BRANCHES_MAX, Branch, Source, Term, Tree, disjunction};
-use super::scope::{Leaf, Scope, ScopeKind, request_expression, row_expression};
-use super::{Compiler, Sources, all_of};
+use super::Compiler;
+use super::branch::{BRANCHES_MAX, Side, Term, Tree, disjunction, with_left_joins};
+use super::from::Inner;
+use super::scope::{Scope, ScopeKind};
+use super::sources::{Leaf, Owner, QueryExpression, SourceId};
 use crate::diagnostic::{Diagnostic, Position};
 use crate::expression::{Comparison, Expression};
-use crate::plan::{LookupPlan, LookupUse, RequestExpression, RequestKey, RowExpression, RowKey};
-use crate::syntax::{self, ExpressionKind, Query, SelectItemKind};
+use crate::syntax::{self, ExpressionKind, Query};
+
+/// That a value is among the elements of an array.
+pub(super) struct Membership {
+    value: QueryExpression,
+    array: QueryExpression,
+    element: SourceId,
+}
 
 impl Compiler<'_> {
-    /// The branches of a condition; without one there is one branch, which always holds.
+    /// The branches of what must hold for a query.
     pub(super) fn branches(
         &mut self,
-        scope: &Scope,
-        query: &Query,
-    ) -> Result<Vec<Branch>, Diagnostic> {
-        let Some(condition) = &query.condition else { return Ok(vec![Branch::default()]) };
-        let tree = self.tree(scope, condition, false)?;
-        let branches = disjunction(&tree).ok_or_else(|| {
+        conditions: Vec<Tree>,
+        position: Position,
+    ) -> Result<Vec<Vec<Term>>, Diagnostic> {
+        let too_many = || {
             let message = format!("the condition has more than {BRANCHES_MAX} alternatives");
-            Diagnostic::error(condition.position, message)
+            Diagnostic::error(position, message)
                 .hint("each way of OR with values of the request is a family of buckets: use fewer")
-        })?;
-        Ok(branches.into_iter().map(Branch::new).collect())
+        };
+        let mut branches = Vec::new();
+        for branch in disjunction(&Tree::And(conditions)).ok_or_else(too_many)? {
+            let joined = with_left_joins(&self.sources, branch, &self.left_joins)?;
+            branches.extend(joined.ok_or_else(too_many)?);
+            if branches.len() > BRANCHES_MAX {
+                return Err(too_many());
+            }
+        }
+        Ok(branches)
     }
 
-    fn tree(
+    pub(super) fn tree(
         &mut self,
-        scope: &Scope,
+        scope: &Scope<'_>,
         condition: &syntax::Expression,
         negated: bool,
     ) -> Result<Tree, Diagnostic> {
-        if !contains_query(condition) {
+        if !contains_query(scope, condition) {
             let lowered = self.lower(scope, condition)?;
-            if let Some(term) = pure(scope, &lowered, negated) {
-                return Ok(Tree::Term(term));
+            if let Some(owner) = self.sources.owner_of(&lowered)
+                && owner != Owner::Bucket
+            {
+                let condition = not_if(negated, lowered);
+                return Ok(Tree::Term(Term::Filter { owner, condition }));
             }
         }
         let position = condition.position;
@@ -50,24 +67,24 @@ impl Compiler<'_> {
             ExpressionKind::Not(inner) => self.tree(scope, inner, !negated),
             ExpressionKind::Compare { comparison: Comparison::Equal, left, right } if !negated => {
                 let (left, right) = (self.lower(scope, left)?, self.lower(scope, right)?);
-                equality(&left, &right, position).map(Tree::Term)
+                self.equality(left, right, position).map(Tree::Term)
             }
             ExpressionKind::InArray { value, array, negated: false } if !negated => {
-                let (value, array) = (self.lower(scope, value)?, self.lower(scope, array)?);
-                in_array(&value, &array, position).map(Tree::Term)
+                let value = self.lower(scope, value)?;
+                self.in_array(scope, value, array, position)
             }
             ExpressionKind::InList { value, list, negated: false } if !negated => {
                 let value = self.lower(scope, value)?;
                 let mut terms = Vec::new();
                 for item in list {
                     let item = self.lower(scope, item)?;
-                    terms.push(Tree::Term(equality(&value, &item, position)?));
+                    terms.push(Tree::Term(self.equality(value.clone(), item, position)?));
                 }
                 Ok(Tree::Or(terms))
             }
             ExpressionKind::InQuery { value, query, negated: false } if !negated => {
                 let value = self.lower(scope, value)?;
-                self.in_query(scope, &value, query, position)
+                self.in_query(scope, value, query, position)
             }
             ExpressionKind::Null
             | ExpressionKind::Integer(_)
@@ -86,209 +103,137 @@ impl Compiler<'_> {
             | ExpressionKind::InArray { .. }
             | ExpressionKind::InQuery { .. } => match scope.kind {
                 ScopeKind::DataQuery { .. } => Err(bucket_alone(position)),
-                ScopeKind::Stream
-                | ScopeKind::StreamSubquery { .. }
-                | ScopeKind::ParameterQuery => Err(mixed(condition, negated)),
+                ScopeKind::Stream | ScopeKind::ParameterQuery => {
+                    Err(mixed(scope, condition, negated))
+                }
             },
         }
     }
 
-    /// `x IN (SELECT y FROM t WHERE ...)`: an alternative for each branch of the inner condition.
-    fn in_query(
-        &mut self,
-        outer: &Scope,
-        value: &Expression<Leaf>,
-        query: &Query,
+    /// That two expressions have the same value: a condition on one thing, or a tie of two.
+    fn equality(
+        &self,
+        left: QueryExpression,
+        right: QueryExpression,
         position: Position,
-    ) -> Result<Tree, Diagnostic> {
-        let ScopeKind::Stream = outer.kind else {
-            let message = "`IN (SELECT ...)` is not supported here";
-            return Err(Diagnostic::error(query.position, message)
-                .hint("one level of it can be written in the queries of streams"));
+    ) -> Result<Term, Diagnostic> {
+        let owners = (self.sources.owner_of(&left), self.sources.owner_of(&right));
+        let is_alone = |value: &QueryExpression| matches!(value, Expression::Leaf(Leaf::Bucket(_)));
+        let (left_owner, right_owner) = match owners {
+            (Some(Owner::Bucket), Some(Owner::Table(_))) if is_alone(&left) => {
+                (Owner::Bucket, self.side(&right, position)?)
+            }
+            (Some(Owner::Table(_)), Some(Owner::Bucket)) if is_alone(&right) => {
+                (self.side(&left, position)?, Owner::Bucket)
+            }
+            (Some(Owner::Bucket), _) | (_, Some(Owner::Bucket)) => {
+                return Err(bucket_alone(position));
+            }
+            _ => (self.side(&left, position)?, self.side(&right, position)?),
         };
-        let Some(from) = &query.from else {
-            return Err(Diagnostic::error(query.position, "the inner query has no table"));
-        };
-        let table = self.table(from);
-        let outer = outer.table.as_ref().map(|(_, name)| name.clone()).unwrap_or_default();
-        let visible = from.visible_name().to_owned();
-        let outer = if outer == visible { String::new() } else { outer };
-        let scope =
-            Scope { kind: ScopeKind::StreamSubquery { outer }, table: Some((table, visible)) };
-        let output = self.subquery_output(&scope, query)?;
-        let side = Side::of(value, position)?;
-        let mut alternatives = Vec::new();
-        for branch in self.branches(&scope, query)? {
-            alternatives.push(self.membership((table, &output), &side, branch, position)?);
-        }
-        Ok(Tree::Or(alternatives))
-    }
-
-    fn subquery_output(
-        &mut self,
-        scope: &Scope,
-        query: &Query,
-    ) -> Result<RowExpression, Diagnostic> {
-        let [item] = query.columns.as_slice() else {
-            let message = "the inner query must select one column";
-            return Err(Diagnostic::error(query.position, message));
-        };
-        let SelectItemKind::Expression { expression, alias: _ } = &item.kind else {
-            let message = "the inner query must select one column, not `*`";
-            return Err(Diagnostic::error(item.position, message));
-        };
-        let lowered = self.lower(scope, expression)?;
-        row_expression(&lowered).filter(|_| Sources::of(&lowered).row).ok_or_else(|| {
-            Diagnostic::error(item.position, "the inner query must select a column of its table")
+        Ok(match left_owner.and(right_owner) {
+            Some(owner) => Term::Filter {
+                owner,
+                condition: Expression::Compare {
+                    comparison: Comparison::Equal,
+                    left: Box::new(left),
+                    right: Box::new(right),
+                },
+            },
+            None => Term::Equal {
+                left: Side { owner: left_owner, value: left },
+                right: Side { owner: right_owner, value: right },
+            },
         })
     }
 
-    /// That the value is among the outputs of a lookup, whose key are the inner query's equalities.
-    fn membership(
+    fn side(&self, value: &QueryExpression, position: Position) -> Result<Owner, Diagnostic> {
+        self.sources.owner_of(value).ok_or_else(|| {
+            let mut of_bucket = false;
+            value.for_each_leaf(&mut |leaf| of_bucket |= matches!(leaf, Leaf::Bucket(_)));
+            if of_bucket { bucket_alone(position) } else { both_sides(position) }
+        })
+    }
+
+    /// `x IN <array>` or `x IN <cte>`.
+    fn in_array(
         &mut self,
-        (table, output): (usize, &RowExpression),
-        side: &Side,
-        branch: Branch,
+        scope: &Scope<'_>,
+        value: QueryExpression,
+        array: &syntax::Expression,
         position: Position,
     ) -> Result<Tree, Diagnostic> {
-        let Branch { filter, requests, exists: _, keys } = branch;
-        let mut rows = Vec::new();
-        let mut asks = Vec::new();
-        for (row, sources) in keys {
-            for source in sources {
-                let Source::Request(key) = source else {
-                    let message = "the inner query can be compared with the request only";
-                    return Err(Diagnostic::error(position, message));
-                };
-                rows.push(row.clone());
-                asks.push(key);
+        if let Some((cte, ctes)) = scope.cte_of_array(array) {
+            let inner = self.cte(scope, cte, ctes)?;
+            return self.among(value, inner, array.position);
+        }
+        let array_position = array.position;
+        let array = self.lower(scope, array)?;
+        let is_bucket = self.sources.owner_of(&array) == Some(Owner::Bucket);
+        if is_bucket || matches!(scope.kind, ScopeKind::DataQuery { .. }) {
+            let is_row = matches!(self.sources.owner_of(&array), Some(Owner::Table(_)));
+            if !is_row {
+                return Err(bucket_alone(position));
             }
         }
-        let mut terms: Vec<Tree> =
-            requests.into_iter().map(|request| Tree::Term(Term::Request(request))).collect();
-        let filter = all_of(filter);
-        terms.push(Tree::Term(match side {
-            Side::Row(row) => {
-                let outputs = vec![output.clone()];
-                let lookup = self.lookup(LookupPlan { table, filter, keys: rows, outputs });
-                let source = Source::Lookup(LookupUse { lookup, key: asks });
-                Term::Key { row: RowKey::Value(row.clone()), source }
-            }
-            Side::Request(request) => {
-                rows.push(RowKey::Value(output.clone()));
-                asks.push(RequestKey::Value(request.clone()));
-                let plan = LookupPlan { table, filter, keys: rows, outputs: Vec::new() };
-                Term::Exists(LookupUse { lookup: self.lookup(plan), key: asks })
-            }
-        }));
-        Ok(Tree::And(terms))
+        let id = self.membership(&value, array, array_position)?;
+        let element = Expression::Leaf(Leaf::Element(id));
+        let equal = self.equality(value, element, position)?;
+        Ok(Tree::And(vec![Tree::Term(Term::Source(id)), Tree::Term(equal)]))
     }
-}
 
-/// An expression that depends on one side only.
-enum Side {
-    Row(RowExpression),
-    Request(RequestExpression),
-}
+    /// The element that a value is. That it is in the array is one thing, however often it is said.
+    fn membership(
+        &mut self,
+        value: &QueryExpression,
+        array: QueryExpression,
+        position: Position,
+    ) -> Result<SourceId, Diagnostic> {
+        let same = |known: &&Membership| known.value == *value && known.array == array;
+        if let Some(known) = self.memberships.iter().find(same) {
+            return Ok(known.element);
+        }
+        let element = self.elements(array.clone(), position)?;
+        self.memberships.push(Membership { value: value.clone(), array, element });
+        Ok(element)
+    }
 
-impl Side {
-    fn of(value: &Expression<Leaf>, position: Position) -> Result<Self, Diagnostic> {
-        let sources = Sources::of(value);
-        let side = if sources.row {
-            row_expression(value).map(Self::Row)
-        } else {
-            request_expression(value).map(Self::Request)
+    /// `x IN (SELECT y FROM ...)`.
+    fn in_query(
+        &mut self,
+        scope: &Scope<'_>,
+        value: QueryExpression,
+        query: &Query,
+        position: Position,
+    ) -> Result<Tree, Diagnostic> {
+        let ScopeKind::Stream = scope.kind else {
+            let message = "`IN (SELECT ...)` is not supported here";
+            return Err(Diagnostic::error(query.position, message)
+                .hint("it can be written in the queries of streams"));
         };
-        side.ok_or_else(|| both_sides(position))
+        let mut inner_scope = scope.inner(query);
+        let inner = self.inner(&mut inner_scope, query)?;
+        self.among(value, inner, position)
+    }
+
+    fn among(
+        &self,
+        value: QueryExpression,
+        inner: Inner,
+        position: Position,
+    ) -> Result<Tree, Diagnostic> {
+        let Inner { mut columns, mut conditions } = inner;
+        let (Some((_, column)), None) = (columns.pop(), columns.pop()) else {
+            let message = "the inner query must select one column";
+            return Err(Diagnostic::error(position, message));
+        };
+        conditions.push(Tree::Term(self.equality(value, column, position)?));
+        Ok(Tree::And(conditions))
     }
 }
 
-/// A term that needs no key; `None` when the expression depends on both sides.
-fn pure(scope: &Scope, lowered: &Expression<Leaf>, negated: bool) -> Option<Term> {
-    let sources = Sources::of(lowered);
-    if sources.bucket {
-        return None;
-    }
-    // What depends on nothing filters rows, or requests where there are none.
-    if !sources.request && scope.table.is_some() {
-        return row_expression(lowered).map(|row| Term::Filter(not_if(negated, row)));
-    }
-    request_expression(lowered).map(|request| Term::Request(not_if(negated, request)))
-}
-
-fn not_if<L>(negated: bool, expression: Expression<L>) -> Expression<L> {
+fn not_if(negated: bool, expression: QueryExpression) -> QueryExpression {
     if negated { Expression::Not(Box::new(expression)) } else { expression }
-}
-
-fn bucket(expression: &Expression<Leaf>) -> Option<usize> {
-    if let Expression::Leaf(Leaf::Bucket(index)) = expression { Some(*index) } else { None }
-}
-
-fn equality(
-    left: &Expression<Leaf>,
-    right: &Expression<Leaf>,
-    position: Position,
-) -> Result<Term, Diagnostic> {
-    for (row, other) in [(left, right), (right, left)] {
-        let Some(row) = row_expression(row).filter(|_| Sources::of(row).row) else { continue };
-        let row = RowKey::Value(row);
-        if let Some(index) = bucket(other) {
-            return Ok(Term::Key { row, source: Source::Bucket(index) });
-        }
-        if let Some(request) = request_expression(other) {
-            let source = Source::Request(RequestKey::Value(request));
-            return Ok(Term::Key { row, source });
-        }
-    }
-    if let (Some(left), Some(right)) = (row_expression(left), row_expression(right)) {
-        return Ok(Term::Filter(equal(left, right)));
-    }
-    if let (Some(left), Some(right)) = (request_expression(left), request_expression(right)) {
-        return Ok(Term::Request(equal(left, right)));
-    }
-    Err(not_comparable(&[left, right], position))
-}
-
-fn equal<L>(left: Expression<L>, right: Expression<L>) -> Expression<L> {
-    Expression::Compare {
-        comparison: Comparison::Equal,
-        left: Box::new(left),
-        right: Box::new(right),
-    }
-}
-
-fn in_array(
-    value: &Expression<Leaf>,
-    array: &Expression<Leaf>,
-    position: Position,
-) -> Result<Term, Diagnostic> {
-    let is_row = |expression| Sources::of(expression).row;
-    if is_row(value)
-        && let (Some(row), Some(request)) = (row_expression(value), request_expression(array))
-    {
-        let source = Source::Request(RequestKey::Each(request));
-        return Ok(Term::Key { row: RowKey::Value(row), source });
-    }
-    if is_row(array)
-        && let Some(row) = row_expression(array).map(RowKey::Each)
-    {
-        if let Some(index) = bucket(value) {
-            return Ok(Term::Key { row, source: Source::Bucket(index) });
-        }
-        if let Some(request) = request_expression(value) {
-            let source = Source::Request(RequestKey::Value(request));
-            return Ok(Term::Key { row, source });
-        }
-    }
-    Err(not_comparable(&[value, array], position))
-}
-
-fn not_comparable(sides: &[&Expression<Leaf>], position: Position) -> Diagnostic {
-    if sides.iter().any(|side| Sources::of(side).bucket) {
-        bucket_alone(position)
-    } else {
-        both_sides(position)
-    }
 }
 
 fn bucket_alone(position: Position) -> Diagnostic {
@@ -305,19 +250,19 @@ fn both_sides(position: Position) -> Diagnostic {
 }
 
 /// Why a term that depends on both sides is not supported.
-fn mixed(condition: &syntax::Expression, negated: bool) -> Diagnostic {
+fn mixed(scope: &Scope<'_>, condition: &syntax::Expression, negated: bool) -> Diagnostic {
     let inner_negated = matches!(
         condition.kind,
         ExpressionKind::InList { negated: true, .. }
             | ExpressionKind::InArray { negated: true, .. }
             | ExpressionKind::InQuery { negated: true, .. }
     );
-    if contains_query(condition) && (negated || inner_negated) {
+    if contains_query(scope, condition) && (negated || inner_negated) {
         let message = "`NOT` with `IN (SELECT ...)` is not supported";
         return Diagnostic::error(condition.position, message)
             .hint("a bucket can be found by what is there, not by what is not");
     }
-    if contains_query(condition) {
+    if contains_query(scope, condition) {
         let message = "`IN (SELECT ...)` is not supported within this expression";
         return Diagnostic::error(condition.position, message)
             .hint("it must be a condition of its own, joined by AND or OR to others");
@@ -331,30 +276,12 @@ fn mixed(condition: &syntax::Expression, negated: bool) -> Diagnostic {
     Diagnostic::error(condition.position, message).hint(hint)
 }
 
-fn contains_query(expression: &syntax::Expression) -> bool {
-    match &expression.kind {
-        ExpressionKind::InQuery { .. } => true,
-        ExpressionKind::Null
-        | ExpressionKind::Integer(_)
-        | ExpressionKind::Real(_)
-        | ExpressionKind::Text(_)
-        | ExpressionKind::Boolean(_)
-        | ExpressionKind::Name { .. } => false,
-        ExpressionKind::And(list)
-        | ExpressionKind::Or(list)
-        | ExpressionKind::Call { arguments: list, .. } => list.iter().any(contains_query),
-        ExpressionKind::Not(inner)
-        | ExpressionKind::IsNull { value: inner, .. }
-        | ExpressionKind::Cast { value: inner, .. } => contains_query(inner),
-        ExpressionKind::Compare { left, right, .. }
-        | ExpressionKind::Arithmetic { left, right, .. }
-        | ExpressionKind::Concat { left, right }
-        | ExpressionKind::Json { value: left, path: right, .. }
-        | ExpressionKind::InArray { value: left, array: right, .. } => {
-            contains_query(left) || contains_query(right)
-        }
-        ExpressionKind::InList { value, list, .. } => {
-            contains_query(value) || list.iter().any(contains_query)
-        }
+/// Whether there is a query in it, be it by the name of a CTE.
+fn contains_query(scope: &Scope<'_>, expression: &syntax::Expression) -> bool {
+    let mut found = matches!(expression.kind, ExpressionKind::InQuery { .. });
+    if let ExpressionKind::InArray { array, .. } = &expression.kind {
+        found = scope.cte_of_array(array).is_some();
     }
+    expression.for_each_child(&mut |child| found = found || contains_query(scope, child));
+    found
 }

@@ -2,16 +2,17 @@
 
 use tidewater_protocol::Priority;
 
-use super::branch::{Branch, Source};
-use super::scope::{Scope, ScopeKind, request_expression, row_expression};
-use super::{Compiler, all_of, output_name};
+use super::branch::Term;
+use super::projection::Selected;
+use super::scope::{Ctes, Scope, ScopeKind};
+use super::solve::{Solved, Target};
+use super::sources::{Leaf, QueryExpression};
+use super::{Compiler, output_name};
 use crate::diagnostic::{Diagnostic, Position};
+use crate::expression::Expression;
 use crate::file::DefinitionEntry;
-use crate::plan::{
-    DataQuery, DefinitionPlan, Instantiation, LookupPlan, LookupUse, Parameter, ParameterSource,
-    RequestExpression, RequestKey, RowExpression, RowKey, StreamPlan, Variant,
-};
-use crate::syntax::{ExpressionKind, Query, SelectItem, SelectItemKind};
+use crate::plan::{DataQuery, DefinitionPlan, Instantiation, StreamPlan, Variant};
+use crate::syntax::{ExpressionKind, FromItem, FromSource, Query, SelectItem, SelectItemKind};
 use crate::yaml::Scalar;
 
 /// The column that gives a parameter query's priority.
@@ -20,13 +21,8 @@ const PRIORITY_COLUMN: &str = "_priority";
 /// What a parameter query selects.
 #[derive(Default)]
 struct Outputs {
-    columns: Vec<(String, Output)>,
+    columns: Vec<(String, QueryExpression)>,
     priority: Option<(Priority, Position)>,
-}
-
-enum Output {
-    Row(RowExpression),
-    Request(RequestExpression),
 }
 
 impl Compiler<'_> {
@@ -35,7 +31,7 @@ impl Compiler<'_> {
         let mut names: Option<Vec<String>> = None;
         let mut failed = false;
         for scalar in &entry.parameters {
-            let Some(query) = self.parse(scalar) else {
+            let Some(query) = self.begin(scalar) else {
                 failed = true;
                 continue;
             };
@@ -76,17 +72,15 @@ impl Compiler<'_> {
         query: &Query,
         names: &mut Option<Vec<String>>,
     ) -> Result<Vec<(Option<Priority>, Instantiation)>, Diagnostic> {
-        let table = match &query.from {
-            None => None,
-            Some(from) => {
-                if let Some(alias) = &from.alias {
-                    let message = format!("the alias `{alias}` is not supported here");
-                    return Err(Diagnostic::error(from.position, message));
-                }
-                Some((self.table(from), from.visible_name().to_owned()))
-            }
-        };
-        let scope = Scope { kind: ScopeKind::ParameterQuery, table };
+        check_plain(query)?;
+        if let Some(FromItem { alias: Some(alias), source: FromSource::Table { .. }, .. }) =
+            query.from.first()
+        {
+            let message = format!("the alias `{alias}` is not supported here");
+            return Err(Diagnostic::error(query.from[0].position, message));
+        }
+        let mut scope = Scope::new(&ScopeKind::ParameterQuery, Ctes::default());
+        let mut conditions = self.from(&mut scope, query)?;
         let mut outputs = Outputs::default();
         for item in &query.columns {
             self.parameter_output(&scope, item, &mut outputs)?;
@@ -98,10 +92,19 @@ impl Compiler<'_> {
             return Err(Diagnostic::error(position, message));
         }
         let order = parameter_order(names, &outputs, query.position)?;
+        let values: Vec<QueryExpression> =
+            order.into_iter().map(|index| outputs.columns[index].1.clone()).collect();
+        if let Some(condition) = &query.condition {
+            conditions.push(self.tree(&scope, condition, false)?);
+        }
         let priority = outputs.priority.map(|(priority, _)| priority);
         let mut list = Vec::new();
-        for branch in self.branches(&scope, query)? {
-            let instantiation = self.parameter_branch(&scope, &order, &outputs, branch);
+        for branch in self.branches(conditions, query.position)? {
+            let solved = self.solve(&branch, &Target::Values(&values));
+            let Some(Solved { instantiation, .. }) = solved else {
+                let message = "this combination of tables and arrays is not supported";
+                return Err(Diagnostic::error(query.position, message));
+            };
             if !entry.accepts_danger {
                 self.check_danger(&instantiation, query.position);
             }
@@ -112,7 +115,7 @@ impl Compiler<'_> {
 
     fn parameter_output(
         &mut self,
-        scope: &Scope,
+        scope: &Scope<'_>,
         item: &SelectItem,
         outputs: &mut Outputs,
     ) -> Result<(), Diagnostic> {
@@ -137,90 +140,71 @@ impl Compiler<'_> {
             let message = format!("the parameter `{name}` is selected twice");
             return Err(Diagnostic::error(item.position, message));
         }
-        let lowered = self.lower(scope, expression)?;
-        let output = match (request_expression(&lowered), row_expression(&lowered)) {
-            (Some(request), _) => Output::Request(request),
-            (None, Some(row)) => Output::Row(row),
-            (None, None) => {
-                let message = "a parameter cannot mix values of the row and of the request";
-                return Err(Diagnostic::error(item.position, message));
-            }
-        };
-        outputs.columns.push((name, output));
+        let value = self.lower(scope, expression)?;
+        if self.sources.owner_of(&value).is_none() {
+            let message = "a parameter cannot mix values of the row and of the request";
+            return Err(Diagnostic::error(item.position, message));
+        }
+        outputs.columns.push((name, value));
         Ok(())
     }
 
-    /// One lookup answers what the rows give; the rest is of the request.
-    fn parameter_branch(
-        &mut self,
-        scope: &Scope,
-        order: &[usize],
-        outputs: &Outputs,
-        branch: Branch,
-    ) -> Instantiation {
-        let Branch { filter, requests, exists, keys } = branch;
-        let mut instantiation =
-            Instantiation { filters: requests, uses: exists, parameters: Vec::new() };
-        let lookup_use = instantiation.uses.len();
-        let mut row_outputs = Vec::new();
-        for index in order {
-            let source = match &outputs.columns[*index].1 {
-                Output::Request(request) => {
-                    ParameterSource::Request(RequestKey::Value(request.clone()))
-                }
-                Output::Row(row) => {
-                    row_outputs.push(row.clone());
-                    ParameterSource::Output { lookup_use, column: row_outputs.len() - 1 }
-                }
-            };
-            instantiation.parameters.push(Parameter { all_of: vec![source] });
-        }
-        if let Some((table, _)) = scope.table {
-            let mut rows = Vec::new();
-            let mut asks = Vec::new();
-            for (row, sources) in keys {
-                for source in sources {
-                    // Parameter queries know neither inner queries nor buckets.
-                    if let Source::Request(key) = source {
-                        rows.push(row.clone());
-                        asks.push(key);
-                    }
-                }
-            }
-            let plan =
-                LookupPlan { table, filter: all_of(filter), keys: rows, outputs: row_outputs };
-            let lookup = self.lookup(plan);
-            instantiation.uses.push(LookupUse { lookup, key: asks });
-        }
-        instantiation
+    fn data_query(&mut self, scalar: &Scalar, parameters: &[String]) -> Vec<DataQuery> {
+        let Some(query) = self.begin(scalar) else { return Vec::new() };
+        let result = self.plain_data_query(&query, parameters);
+        self.findings.ok(result).unwrap_or_default()
     }
 
-    fn data_query(&mut self, scalar: &Scalar, parameters: &[String]) -> Vec<DataQuery> {
-        let Some(query) = self.parse(scalar) else { return Vec::new() };
-        let Some(from) = &query.from else {
-            self.findings.push(Diagnostic::error(query.position, "the query has no `FROM`"));
-            return Vec::new();
-        };
-        let table = self.table(from);
-        let visible = from.visible_name().to_owned();
-        let kind = ScopeKind::DataQuery { parameters: parameters.to_vec() };
-        let scope = Scope { kind, table: Some((table, visible.clone())) };
-        let projection = self.projection(&scope, &query, true);
-        let branches = self.branches(&scope, &query);
-        let Some(branches) = self.findings.ok(branches) else { return Vec::new() };
-        let mut queries = Vec::new();
-        for branch in branches {
-            let keys = data_keys(&branch, parameters, query.position);
-            let Some(keys) = self.findings.ok(keys) else { return Vec::new() };
-            queries.push(DataQuery {
-                table,
-                object_type: visible.clone(),
-                projection: projection.clone(),
-                filter: all_of(branch.filter),
-                keys,
-            });
+    fn plain_data_query(
+        &mut self,
+        query: &Query,
+        parameters: &[String],
+    ) -> Result<Vec<DataQuery>, Diagnostic> {
+        check_plain(query)?;
+        match query.from.as_slice() {
+            [] => return Err(Diagnostic::error(query.position, "the query has no `FROM`")),
+            [FromItem { source: FromSource::Function { .. }, position, .. }, ..] => {
+                return Err(Diagnostic::error(*position, "a data query must select from a table"));
+            }
+            [_, ..] => {}
         }
-        queries
+        let kind = ScopeKind::DataQuery { parameters: parameters.to_vec() };
+        let mut scope = Scope::new(&kind, Ctes::default());
+        let mut conditions = self.from(&mut scope, query)?;
+        let selected = self.selected(&scope, query, true);
+        if let Some(condition) = &query.condition {
+            conditions.push(self.tree(&scope, condition, false)?);
+        }
+        let Some(Selected { table, projection }) = selected else { return Ok(Vec::new()) };
+        let mut queries = Vec::new();
+        for branch in self.branches(conditions, query.position)? {
+            let keys = data_keys(&branch, parameters, query.position)?;
+            let rows = self.bucket_rows(&branch, table, &keys).ok_or_else(|| {
+                Diagnostic::error(query.position, "a data query can be about one table only")
+            })?;
+            let object_type = query.from[0].visible_name().to_owned();
+            queries.push(DataQuery { rows, object_type, projection: projection.clone() });
+        }
+        Ok(queries)
+    }
+}
+
+/// Bucket definitions know one table at a time.
+fn check_plain(query: &Query) -> Result<(), Diagnostic> {
+    let hint = "streams of edition 3 can do it";
+    if let Some(cte) = query.ctes.first() {
+        return Err(Diagnostic::error(cte.position, "`WITH` is not supported here").hint(hint));
+    }
+    if let Some(FromItem { source: FromSource::Query(_), position, .. }) = query.from.first() {
+        let message = "a query in `FROM` is not supported here";
+        return Err(Diagnostic::error(*position, message).hint(hint));
+    }
+    match query.from.get(1) {
+        Some(item) => {
+            let message = "more than one table in `FROM` is not supported here";
+            Err(Diagnostic::error(item.position, message).hint(hint))
+        }
+        None => Ok(()),
     }
 }
 
@@ -247,19 +231,22 @@ fn parameter_order(
 
 /// The row's key for each parameter of the bucket.
 fn data_keys(
-    branch: &Branch,
+    branch: &[Term],
     parameters: &[String],
     position: Position,
-) -> Result<Vec<RowKey>, Diagnostic> {
-    let mut keys: Vec<Option<RowKey>> = vec![None; parameters.len()];
-    for (row, sources) in &branch.keys {
-        for source in sources {
-            let Source::Bucket(index) = source else { continue };
-            if keys[*index].replace(row.clone()).is_some() {
-                let message = format!("`bucket.{}` is compared more than once", parameters[*index]);
-                return Err(Diagnostic::error(position, message)
-                    .hint("compare each parameter with one value of the row"));
-            }
+) -> Result<Vec<QueryExpression>, Diagnostic> {
+    let mut keys: Vec<Option<QueryExpression>> = vec![None; parameters.len()];
+    for term in branch {
+        let Term::Equal { left, right } = term else { continue };
+        let (value, index) = match (&left.value, &right.value) {
+            (Expression::Leaf(Leaf::Bucket(index)), value)
+            | (value, Expression::Leaf(Leaf::Bucket(index))) => (value, *index),
+            _ => continue,
+        };
+        if keys[index].replace(value.clone()).is_some() {
+            let message = format!("`bucket.{}` is compared more than once", parameters[index]);
+            return Err(Diagnostic::error(position, message)
+                .hint("compare each parameter with one value of the row"));
         }
     }
     let mut list = Vec::with_capacity(keys.len());

@@ -1,40 +1,43 @@
 //! What names mean where a query uses them.
 
 use super::Compiler;
+use super::sources::{Leaf, QueryExpression, SourceId};
 use crate::diagnostic::{Diagnostic, Position};
 use crate::expression::{CastType, Expression, Literal};
 use crate::functions::{Function, path_names};
 use crate::options::shorten;
-use crate::plan::{
-    Kind, Member, ReferenceKind, RequestExpression, RequestLeaf, RequestSource, RowExpression,
-};
+use crate::plan::{Kind, Member, ReferenceKind, RequestLeaf, RequestSource};
 use crate::schema::closest;
-use crate::syntax::{self, ExpressionKind};
-
-/// What an expression can depend on.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Leaf {
-    Column(String),
-    Request(RequestLeaf),
-    /// A parameter of a bucket definition, by index.
-    Bucket(usize),
-}
+use crate::syntax::{self, Cte, ExpressionKind};
 
 /// Where an expression stands.
 #[derive(Debug)]
-pub(crate) struct Scope {
-    pub(crate) kind: ScopeKind,
-    /// The table selected from: its index and what the query calls it.
-    pub(crate) table: Option<(usize, String)>,
+pub(crate) struct Scope<'s> {
+    pub(crate) kind: &'s ScopeKind,
+    /// What the query selects from.
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) outer: Option<&'s Self>,
+    pub(crate) ctes: Ctes<'s>,
+}
+
+/// What can be said before a dot.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    pub(crate) kind: EntryKind,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum EntryKind {
+    Table(SourceId),
+    Elements(SourceId),
+    /// What an inner query selects.
+    Columns(Vec<(String, QueryExpression)>),
 }
 
 #[derive(Debug)]
 pub(crate) enum ScopeKind {
     Stream,
-    /// The inner query of `x IN (SELECT ...)`, and what the outer query calls its table.
-    StreamSubquery {
-        outer: String,
-    },
     /// Of a bucket definition.
     ParameterQuery,
     /// Of a bucket definition with these parameters.
@@ -43,33 +46,64 @@ pub(crate) enum ScopeKind {
     },
 }
 
-impl Scope {
-    /// The table's index. There is one in every query of rows.
-    pub(crate) fn table_index(&self) -> usize {
-        self.table.as_ref().map_or(0, |(index, _)| *index)
+/// The CTEs that a query can select from: the first `count` of a list, and those around them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ctes<'s> {
+    pub(crate) list: &'s [Cte],
+    pub(crate) count: usize,
+    pub(crate) outer: Option<&'s Self>,
+}
+
+impl<'s> Ctes<'s> {
+    pub(crate) fn new(list: &'s [Cte], outer: &'s Self) -> Self {
+        Self { list, count: list.len(), outer: Some(outer) }
     }
 
-    /// That `t.*` names the table.
-    pub(crate) fn check_table(
-        &self,
-        name: Option<&str>,
-        position: Position,
-    ) -> Result<(), Diagnostic> {
-        match (name, &self.table) {
-            (Some(name), Some((_, visible))) if name != visible => {
-                Err(Diagnostic::error(position, format!("`{name}` is not the table of this query"))
-                    .hint(format!("it is `{visible}`")))
-            }
-            (_, Some(_)) => Ok(()),
-            (_, None) => Err(Diagnostic::error(position, "there is no table to select `*` from")),
+    /// The CTE of a name, and those that it can select from in turn: the ones before it. A name that
+    /// is not quoted comes in lower case, however the file spells it.
+    pub(crate) fn find(&self, name: &str) -> Option<(&'s Cte, Self)> {
+        let is = |cte: &Cte| cte.name == name || cte.name.to_ascii_lowercase() == name;
+        let place = self.list[..self.count].iter().rposition(is);
+        match place {
+            Some(place) => Some((&self.list[place], Self { count: place, ..*self })),
+            None => self.outer.and_then(|outer| outer.find(name)),
         }
+    }
+}
+
+impl<'s> Scope<'s> {
+    pub(crate) fn new(kind: &'s ScopeKind, ctes: Ctes<'s>) -> Self {
+        Self { kind, entries: Vec::new(), outer: None, ctes }
+    }
+
+    /// Of a query within this one.
+    pub(crate) fn inner(&'s self, query: &'s syntax::Query) -> Self {
+        let ctes = Ctes::new(&query.ctes, &self.ctes);
+        Self { kind: self.kind, entries: Vec::new(), outer: Some(self), ctes }
+    }
+
+    /// The name of a CTE rather than of a column, where an array may stand.
+    pub(crate) fn cte_of_array(&self, array: &syntax::Expression) -> Option<(&'s Cte, Ctes<'s>)> {
+        let ExpressionKind::Name { qualifier: None, name } = &array.kind else { return None };
+        self.ctes.find(name)
+    }
+
+    /// What goes by a name before a dot, here or around.
+    fn entry(&self, name: &str) -> Option<&Entry> {
+        let own = self.entries.iter().find(|entry| entry.name == name);
+        own.or_else(|| self.outer.and_then(|outer| outer.entry(name)))
+    }
+
+    /// The tables' names, for people.
+    pub(crate) fn names(&self) -> String {
+        let names: Vec<String> =
+            self.entries.iter().map(|entry| format!("`{}`", entry.name)).collect();
+        names.join(", ")
     }
 
     fn namespaces(&self) -> &'static [&'static str] {
         match self.kind {
-            ScopeKind::Stream | ScopeKind::StreamSubquery { .. } => {
-                &["auth", "connection", "subscription"]
-            }
+            ScopeKind::Stream => &["auth", "connection", "subscription"],
             ScopeKind::ParameterQuery => &["request"],
             ScopeKind::DataQuery { .. } => &[],
         }
@@ -80,9 +114,9 @@ impl Compiler<'_> {
     /// Resolves the names of an expression and checks its calls.
     pub(super) fn lower(
         &mut self,
-        scope: &Scope,
+        scope: &Scope<'_>,
         expression: &syntax::Expression,
-    ) -> Result<Expression<Leaf>, Diagnostic> {
+    ) -> Result<QueryExpression, Diagnostic> {
         let position = expression.position;
         Ok(match &expression.kind {
             ExpressionKind::Null => Expression::Literal(Literal::Null),
@@ -93,7 +127,7 @@ impl Compiler<'_> {
                 Expression::Literal(Literal::Integer(i64::from(*boolean)))
             }
             ExpressionKind::Name { qualifier, name } => {
-                Expression::Leaf(self.name(scope, qualifier.as_deref(), name, position)?)
+                self.name(scope, qualifier.as_deref(), name, position)?
             }
             ExpressionKind::Call { namespace, name, arguments } => {
                 self.call(scope, (namespace.as_deref(), name), arguments, position)?
@@ -103,7 +137,7 @@ impl Compiler<'_> {
             ExpressionKind::Not(inner) => Expression::Not(self.lower_box(scope, inner)?),
             ExpressionKind::Compare { comparison, left, right } => {
                 let (left, right) = (self.lower_box(scope, left)?, self.lower_box(scope, right)?);
-                self.note_kinds(scope, &left, &right, position);
+                self.note_kinds(&left, &right, position);
                 Expression::Compare { comparison: *comparison, left, right }
             }
             ExpressionKind::Arithmetic { operator, left, right } => Expression::Arithmetic {
@@ -131,7 +165,7 @@ impl Compiler<'_> {
             ExpressionKind::InList { value, list, negated } => {
                 let (value, list) = (self.lower_box(scope, value)?, self.lower_all(scope, list)?);
                 for item in &list {
-                    self.note_kinds(scope, &value, item, position);
+                    self.note_kinds(&value, item, position);
                 }
                 negate_if(*negated, Expression::InList { value, list })
             }
@@ -149,92 +183,132 @@ impl Compiler<'_> {
 
     fn lower_box(
         &mut self,
-        scope: &Scope,
+        scope: &Scope<'_>,
         expression: &syntax::Expression,
-    ) -> Result<Box<Expression<Leaf>>, Diagnostic> {
+    ) -> Result<Box<QueryExpression>, Diagnostic> {
         self.lower(scope, expression).map(Box::new)
     }
 
     fn lower_all(
         &mut self,
-        scope: &Scope,
+        scope: &Scope<'_>,
         list: &[syntax::Expression],
-    ) -> Result<Vec<Expression<Leaf>>, Diagnostic> {
+    ) -> Result<Vec<QueryExpression>, Diagnostic> {
         list.iter().map(|expression| self.lower(scope, expression)).collect()
     }
 
     /// Notes that a column is compared with what is always text, or always a number.
-    fn note_kinds(
-        &mut self,
-        scope: &Scope,
-        left: &Expression<Leaf>,
-        right: &Expression<Leaf>,
-        position: Position,
-    ) {
+    fn note_kinds(&mut self, left: &QueryExpression, right: &QueryExpression, position: Position) {
         for (column, other) in [(left, right), (right, left)] {
-            if let (Expression::Leaf(Leaf::Column(column)), Some(with)) = (column, kind(other)) {
-                let kind = ReferenceKind::Compared { column: column.clone(), with };
-                self.refer(scope.table_index(), kind, position);
+            if let (Expression::Leaf(Leaf::Column { source, name }), Some(with)) =
+                (column, kind(other))
+                && let Some(table) = self.sources.table(*source)
+            {
+                let kind = ReferenceKind::Compared { column: name.clone(), with };
+                self.refer(table, kind, position);
             }
         }
     }
 
     fn name(
         &mut self,
-        scope: &Scope,
+        scope: &Scope<'_>,
         qualifier: Option<&str>,
         name: &str,
         position: Position,
-    ) -> Result<Leaf, Diagnostic> {
-        if let Some((table, visible)) = &scope.table
-            && qualifier.is_none_or(|qualifier| qualifier == visible)
-        {
-            self.refer(*table, ReferenceKind::Column(name.to_owned()), position);
-            return Ok(Leaf::Column(name.to_owned()));
-        }
+    ) -> Result<QueryExpression, Diagnostic> {
         let Some(qualifier) = qualifier else {
-            let message = format!("`{name}` is a column, but the query has no table");
-            return Err(Diagnostic::error(position, message));
+            return self.bare_name(scope, name, position);
         };
-        let source = match (&scope.kind, qualifier) {
+        if let Some(entry) = scope.entry(qualifier) {
+            return self.member_of(entry, name, position);
+        }
+        let source = match (scope.kind, qualifier) {
             (ScopeKind::DataQuery { parameters }, "bucket") => {
-                return bucket_parameter(parameters, name, position);
-            }
-            (ScopeKind::StreamSubquery { outer }, _) if qualifier == outer => {
-                let message = format!("`{qualifier}.{name}` belongs to the outer query");
-                return Err(Diagnostic::error(position, message)
-                    .hint("the inner query must stand for itself: `x IN (SELECT y FROM t ...)`"));
+                return bucket_parameter(parameters, name, position).map(Expression::Leaf);
             }
             (ScopeKind::ParameterQuery, "token_parameters") => RequestSource::TokenParameters,
             (ScopeKind::ParameterQuery, "user_parameters") => RequestSource::ConnectionParameters,
-            (
-                ScopeKind::Stream
-                | ScopeKind::StreamSubquery { .. }
-                | ScopeKind::ParameterQuery
-                | ScopeKind::DataQuery { .. },
-                _,
-            ) => {
+            (ScopeKind::Stream | ScopeKind::ParameterQuery | ScopeKind::DataQuery { .. }, _) => {
                 let error = Diagnostic::error(
                     position,
                     format!("`{qualifier}` in `{qualifier}.{name}` is not a table of this query"),
                 );
-                return Err(match &scope.table {
-                    Some((_, visible)) => error.hint(format!("the table is `{visible}`")),
-                    None => error,
+                return Err(match scope.entries.as_slice() {
+                    [] => error,
+                    [entry] => error.hint(format!("the table is `{}`", entry.name)),
+                    [_, _, ..] => error.hint(format!("the tables are {}", scope.names())),
                 });
             }
         };
-        let member = Member { names: vec![name.to_owned()], as_value: true };
-        Ok(Leaf::Request(RequestLeaf { source, member: Some(member) }))
+        let member = Some(Member { names: vec![name.to_owned()], as_value: true });
+        Ok(Expression::Leaf(Leaf::Request(RequestLeaf::Given { source, member })))
+    }
+
+    /// A name without a table's: which table has it is not known here, so there must be one only.
+    fn bare_name(
+        &mut self,
+        scope: &Scope<'_>,
+        name: &str,
+        position: Position,
+    ) -> Result<QueryExpression, Diagnostic> {
+        match (scope.entries.as_slice(), scope.outer) {
+            ([entry], _) => self.member_of(entry, name, position),
+            ([], Some(outer)) => self.bare_name(outer, name, position),
+            ([], None) => {
+                let message = format!("`{name}` is a column, but the query has no table");
+                Err(Diagnostic::error(position, message))
+            }
+            ([first, _, ..], _) => {
+                let message = format!("`{name}` may be of any of the tables {}", scope.names());
+                Err(Diagnostic::error(position, message)
+                    .hint(format!("say of which, as in `{}.{name}`", first.name)))
+            }
+        }
+    }
+
+    fn member_of(
+        &mut self,
+        entry: &Entry,
+        name: &str,
+        position: Position,
+    ) -> Result<QueryExpression, Diagnostic> {
+        match &entry.kind {
+            EntryKind::Table(source) => {
+                if let Some(table) = self.sources.table(*source) {
+                    self.refer(table, ReferenceKind::Column(name.to_owned()), position);
+                }
+                Ok(Expression::Leaf(Leaf::Column { source: *source, name: name.to_owned() }))
+            }
+            EntryKind::Elements(source) if name == "value" => {
+                Ok(Expression::Leaf(Leaf::Element(*source)))
+            }
+            EntryKind::Elements(_) => {
+                let message = format!("`json_each` has no column `{name}`");
+                Err(Diagnostic::error(position, message).hint("it has `value`"))
+            }
+            EntryKind::Columns(columns) => {
+                let found = columns.iter().find(|(known, _)| known == name);
+                found.map(|(_, expression)| expression.clone()).ok_or_else(|| {
+                    let names: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
+                    let message = format!("`{}` has no column `{name}`", entry.name);
+                    let error = Diagnostic::error(position, message);
+                    match names.as_slice() {
+                        [""] => error.hint("name what it selects: `SELECT ... AS name`"),
+                        names => error.hint(format!("it selects: {}", names.join(", "))),
+                    }
+                })
+            }
+        }
     }
 
     fn call(
         &mut self,
-        scope: &Scope,
+        scope: &Scope<'_>,
         (namespace, name): (Option<&str>, &str),
         arguments: &[syntax::Expression],
         position: Position,
-    ) -> Result<Expression<Leaf>, Diagnostic> {
+    ) -> Result<QueryExpression, Diagnostic> {
         if let Some(namespace) = namespace {
             return self.request_call(scope, (namespace, name), arguments, position);
         }
@@ -268,11 +342,11 @@ impl Compiler<'_> {
     /// `auth.parameter('x')` and its kind.
     fn request_call(
         &mut self,
-        scope: &Scope,
+        scope: &Scope<'_>,
         (namespace, name): (&str, &str),
         arguments: &[syntax::Expression],
         position: Position,
-    ) -> Result<Expression<Leaf>, Diagnostic> {
+    ) -> Result<QueryExpression, Diagnostic> {
         let (source, arity) = match (namespace, name) {
             ("auth" | "request", "user_id") => (RequestSource::UserId, 0),
             ("auth", "parameters") | ("request", "jwt") => (RequestSource::Claims, 0),
@@ -291,7 +365,7 @@ impl Compiler<'_> {
             let message = format!("`{namespace}.{name}` takes {takes}");
             return Err(Diagnostic::error(position, message));
         }
-        let whole = Expression::Leaf(Leaf::Request(RequestLeaf { source, member: None }));
+        let whole = Expression::Leaf(Leaf::Request(RequestLeaf::Given { source, member: None }));
         let Some(argument) = arguments.first() else { return Ok(whole) };
         let path = self.lower(scope, argument)?;
         check_path(&path, argument.position)?;
@@ -301,30 +375,33 @@ impl Compiler<'_> {
     /// `->` and `->>`; of the request by a constant path it is a leaf, which needs no JSON text.
     fn member(
         &self,
-        value: Box<Expression<Leaf>>,
-        path: Box<Expression<Leaf>>,
+        value: Box<QueryExpression>,
+        path: Box<QueryExpression>,
         as_value: bool,
-    ) -> Expression<Leaf> {
-        if let Expression::Leaf(Leaf::Request(RequestLeaf { source, member: None })) = *value
+    ) -> QueryExpression {
+        if let Expression::Leaf(Leaf::Request(RequestLeaf::Given { source, member: None })) = *value
             && source != RequestSource::UserId
             && let Expression::Literal(Literal::Text(path)) = path.as_ref()
         {
             let names = path_names(path, self.path_split).into_iter().map(str::to_owned).collect();
             let member = Some(Member { names, as_value });
-            return Expression::Leaf(Leaf::Request(RequestLeaf { source, member }));
+            return Expression::Leaf(Leaf::Request(RequestLeaf::Given { source, member }));
         }
         Expression::Json { value, path, as_value, split: self.path_split }
     }
 }
 
 /// The kind of value that an expression has whenever it is not NULL, where that is plain.
-fn kind(expression: &Expression<Leaf>) -> Option<Kind> {
+fn kind(expression: &QueryExpression) -> Option<Kind> {
     match expression {
         Expression::Literal(Literal::Integer(_) | Literal::Real(_))
         | Expression::Cast { to: CastType::Integer | CastType::Real | CastType::Numeric, .. } => {
             Some(Kind::Number)
         }
-        Expression::Leaf(Leaf::Request(RequestLeaf { source: RequestSource::UserId, .. }))
+        Expression::Leaf(Leaf::Request(RequestLeaf::Given {
+            source: RequestSource::UserId,
+            ..
+        }))
         | Expression::Literal(Literal::Text(_))
         | Expression::Concat { .. }
         | Expression::Cast { to: CastType::Text, .. } => Some(Kind::Text),
@@ -345,7 +422,7 @@ fn kind(expression: &Expression<Leaf>) -> Option<Kind> {
 }
 
 /// Refuses paths that other databases know and that would find nothing here.
-fn check_path(path: &Expression<Leaf>, position: Position) -> Result<(), Diagnostic> {
+fn check_path(path: &QueryExpression, position: Position) -> Result<(), Diagnostic> {
     let Expression::Literal(Literal::Text(path)) = path else { return Ok(()) };
     let is_simple = path == "$" || path.starts_with("$.");
     if path.starts_with('$') && (!is_simple || path.contains('[')) {
@@ -356,7 +433,7 @@ fn check_path(path: &Expression<Leaf>, position: Position) -> Result<(), Diagnos
     Ok(())
 }
 
-fn negate_if(negated: bool, expression: Expression<Leaf>) -> Expression<Leaf> {
+fn negate_if(negated: bool, expression: QueryExpression) -> QueryExpression {
     if negated { Expression::Not(Box::new(expression)) } else { expression }
 }
 
@@ -376,10 +453,10 @@ fn bucket_parameter(
     })
 }
 
-fn unknown_call(scope: &Scope, namespace: &str, name: &str, position: Position) -> Diagnostic {
+fn unknown_call(scope: &Scope<'_>, namespace: &str, name: &str, position: Position) -> Diagnostic {
     let error = Diagnostic::error(position, format!("unknown function `{namespace}.{name}`"));
     match scope.kind {
-        ScopeKind::Stream | ScopeKind::StreamSubquery { .. } => error.hint(
+        ScopeKind::Stream => error.hint(
             "of the request there are auth.user_id(), auth.parameter(name), \
              connection.parameter(name) and subscription.parameter(name)",
         ),
@@ -391,36 +468,19 @@ fn unknown_call(scope: &Scope, namespace: &str, name: &str, position: Position) 
     }
 }
 
-fn misplaced_call(scope: &Scope, namespace: &str, name: &str, position: Position) -> Diagnostic {
+fn misplaced_call(
+    scope: &Scope<'_>,
+    namespace: &str,
+    name: &str,
+    position: Position,
+) -> Diagnostic {
     let error = |message: &str| {
         Diagnostic::error(position, format!("`{namespace}.{name}` is not available {message}"))
     };
     match scope.kind {
-        ScopeKind::Stream | ScopeKind::StreamSubquery { .. } => {
-            error("in streams").hint("use auth, connection or subscription")
-        }
+        ScopeKind::Stream => error("in streams").hint("use auth, connection or subscription"),
         ScopeKind::ParameterQuery => error("in bucket definitions").hint("use request"),
         ScopeKind::DataQuery { .. } => error("in data queries")
             .hint("select it in `parameters`, and compare with `bucket.<name>` here"),
     }
-}
-
-/// The expression when it depends on columns only.
-pub(crate) fn row_expression(expression: &Expression<Leaf>) -> Option<RowExpression> {
-    expression
-        .try_map(&mut |leaf| match leaf {
-            Leaf::Column(name) => Ok(name.clone()),
-            Leaf::Request(_) | Leaf::Bucket(_) => Err(()),
-        })
-        .ok()
-}
-
-/// The expression when it depends on the request only.
-pub(crate) fn request_expression(expression: &Expression<Leaf>) -> Option<RequestExpression> {
-    expression
-        .try_map(&mut |leaf| match leaf {
-            Leaf::Request(leaf) => Ok(leaf.clone()),
-            Leaf::Column(_) | Leaf::Bucket(_) => Err(()),
-        })
-        .ok()
 }

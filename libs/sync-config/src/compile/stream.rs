@@ -1,72 +1,96 @@
 //! Streams of edition 3.
 
-use super::branch::{BRANCHES_MAX, Branch, any_of};
-use super::scope::{Scope, ScopeKind};
-use super::{Compiler, all_of};
-use crate::diagnostic::Diagnostic;
+use super::branch::{BRANCHES_MAX, Term};
+use super::projection::Selected;
+use super::scope::{Ctes, Scope, ScopeKind};
+use super::solve::{Solved, Target};
+use super::sources::{Source, SourceId};
+use super::{Compiler, any_of};
+use crate::diagnostic::{Diagnostic, Position};
 use crate::file::StreamEntry;
 use crate::plan::{
-    DataQuery, DefinitionPlan, Instantiation, RowExpression, RowKey, StreamPlan, Variant,
+    DataQuery, DefinitionPlan, Instantiation, RowExpression, RowQuery, StreamPlan, Variant,
 };
-use crate::syntax::Query;
+use crate::syntax::{Cte, Query};
 use crate::yaml::Scalar;
 
-/// Branches of one query that differ in their filters only.
+/// Branches of one query that differ in the filter of the selected rows only.
 struct Merged {
     instantiation: Instantiation,
-    keys: Vec<RowKey>,
+    /// Without its filter.
+    rows: RowQuery,
     filters: Vec<Option<RowExpression>>,
 }
 
 impl Compiler<'_> {
-    pub(super) fn stream(&mut self, entry: &StreamEntry<'_>) {
+    pub(super) fn stream(&mut self, entry: &StreamEntry<'_>, global: &[Cte]) {
         let mut stream = StreamPlan {
             name: entry.name.to_owned(),
             auto_subscribe: entry.auto_subscribe,
             priority: entry.priority,
             variants: Vec::new(),
         };
+        let own = self.ctes(&entry.ctes);
+        let nothing = Ctes::default();
+        let global = Ctes::new(global, &nothing);
+        let ctes = Ctes::new(&own, &global);
+        let first = self.plan.definitions.len();
         for scalar in &entry.queries {
-            self.stream_query(entry, scalar, &mut stream);
+            self.stream_query(entry, scalar, &ctes, &mut stream);
         }
+        self.share(first, &mut stream);
+        self.check_unused(&own);
         self.plan.streams.push(stream);
     }
 
-    fn stream_query(&mut self, entry: &StreamEntry<'_>, scalar: &Scalar, stream: &mut StreamPlan) {
-        let Some(query) = self.parse(scalar) else { return };
-        let Some(from) = &query.from else {
+    fn stream_query(
+        &mut self,
+        entry: &StreamEntry<'_>,
+        scalar: &Scalar,
+        ctes: &Ctes<'_>,
+        stream: &mut StreamPlan,
+    ) {
+        let Some(query) = self.begin(scalar) else { return };
+        if query.from.is_empty() {
             let error = Diagnostic::error(query.position, "the query has no `FROM`");
             self.findings.push(error.hint("a stream selects rows of a table"));
             return;
-        };
-        let table = self.table(from);
-        let visible = from.visible_name().to_owned();
-        let scope = Scope { kind: ScopeKind::Stream, table: Some((table, visible.clone())) };
-        let projection = self.projection(&scope, &query, false);
-        let branches = self.branches(&scope, &query);
-        let Some(branches) = self.findings.ok(branches) else { return };
-        let merged = merge(&branches);
-        if !entry.accepts_danger {
-            for Merged { instantiation, .. } in &merged {
-                self.check_danger(instantiation, query.position);
-            }
         }
-        for Merged { instantiation, keys, filters } in merged {
-            let data = DataQuery {
-                table,
-                object_type: visible.clone(),
-                projection: projection.clone(),
-                filter: any_of(filters),
-                keys,
+        let mut scope = Scope::new(&ScopeKind::Stream, Ctes::new(&query.ctes, ctes));
+        let conditions = self.from(&mut scope, &query);
+        let Some(mut conditions) = self.findings.ok(conditions) else { return };
+        let selected = self.selected(&scope, &query, false);
+        if let Some(condition) = &query.condition {
+            let tree = self.tree(&scope, condition, false);
+            conditions.extend(self.findings.ok(tree));
+        }
+        self.check_unused(&query.ctes);
+        let Some(Selected { table, projection }) = selected else { return };
+        let position = query.condition.as_ref().map_or(query.position, |found| found.position);
+        let branches = self.branches(conditions, position);
+        let Some(branches) = self.findings.ok(branches) else { return };
+        let Some(merged) = self.merge(&branches, table) else {
+            self.findings.push(mixed(&query));
+            return;
+        };
+        for Merged { instantiation, mut rows, filters } in merged {
+            if !entry.accepts_danger {
+                self.check_danger(&instantiation, query.position);
+            }
+            rows.filter = any_of(filters);
+            let object_type = match self.sources.get(table) {
+                Source::Table { name, .. } => name.clone(),
+                Source::Elements { .. } => String::new(),
             };
-            self.add_variant(&query, stream, instantiation, data);
+            let data = DataQuery { rows, object_type, projection: projection.clone() };
+            self.add_variant(query.position, stream, instantiation, data);
         }
     }
 
     /// Adds a query to the family of buckets that is instantiated like it.
     fn add_variant(
         &mut self,
-        query: &Query,
+        position: Position,
         stream: &mut StreamPlan,
         instantiation: Instantiation,
         data: DataQuery,
@@ -81,28 +105,54 @@ impl Compiler<'_> {
                 "the stream `{}` has more than {BRANCHES_MAX} families of buckets",
                 stream.name
             );
-            self.findings.push(Diagnostic::error(query.position, message));
+            self.findings.push(Diagnostic::error(position, message));
             return;
         }
-        let name = format!("{}|{}", stream.name, stream.variants.len());
-        self.plan.definitions.push(DefinitionPlan { name, queries: vec![data] });
+        let queries = vec![data];
+        self.plan.definitions.push(DefinitionPlan { name: String::new(), queries });
         let definition = self.plan.definitions.len() - 1;
         stream.variants.push(Variant { definition, priority: None, instantiation });
     }
-}
 
-fn merge(branches: &[Branch]) -> Vec<Merged> {
-    let mut merged: Vec<Merged> = Vec::new();
-    for branch in branches {
-        let (instantiation, keys) = branch.instantiate();
-        let filter = all_of(branch.filter.clone());
-        let same = merged
-            .iter_mut()
-            .find(|known| known.instantiation == instantiation && known.keys == keys);
-        match same {
-            Some(known) => known.filters.push(filter),
-            None => merged.push(Merged { instantiation, keys, filters: vec![filter] }),
+    /// Families of a stream that hold the same rows become one, which is then found in several ways.
+    fn share(&mut self, first: usize, stream: &mut StreamPlan) {
+        let mut hashes: Vec<String> = Vec::new();
+        let mut places = Vec::new();
+        for definition in self.plan.definitions.split_off(first) {
+            let hash = self.plan.definition_hash(&definition);
+            let same = hashes.iter().position(|known| *known == hash);
+            places.push(first + same.unwrap_or(hashes.len()));
+            if same.is_none() {
+                let name = format!("{}|{}", stream.name, hashes.len());
+                self.plan.definitions.push(DefinitionPlan { name, ..definition });
+                hashes.push(hash);
+            }
+        }
+        for variant in &mut stream.variants {
+            variant.definition = places[variant.definition - first];
         }
     }
-    merged
+
+    fn merge(&mut self, branches: &[Vec<Term>], table: SourceId) -> Option<Vec<Merged>> {
+        let mut merged: Vec<Merged> = Vec::new();
+        for branch in branches {
+            let Solved { instantiation, rows } = self.solve(branch, &Target::Rows(table))?;
+            let mut rows = rows?;
+            let filter = rows.filter.take();
+            let same = merged
+                .iter_mut()
+                .find(|known| known.instantiation == instantiation && known.rows == rows);
+            match same {
+                Some(known) => known.filters.push(filter),
+                None => merged.push(Merged { instantiation, rows, filters: vec![filter] }),
+            }
+        }
+        Some(merged)
+    }
+}
+
+/// For what [`Compiler::solve`] does not know.
+fn mixed(query: &Query) -> Diagnostic {
+    Diagnostic::error(query.position, "this combination of tables and arrays is not supported")
+        .hint("compare a value of one table on one side with a value of another on the other")
 }

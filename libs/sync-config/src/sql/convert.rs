@@ -2,14 +2,13 @@
 
 use sqlparser::ast::{
     GroupByExpr, Ident, ObjectName, Query as SqlQuery, Select, SelectFlavor, SelectItem as SqlItem,
-    SelectItemQualifiedWildcardKind, SetExpr, TableAlias, TableFactor, TableWithJoins,
-    WildcardAdditionalOptions,
+    SelectItemQualifiedWildcardKind, SetExpr, WildcardAdditionalOptions,
 };
 use sqlparser::tokenizer::Span;
 
 use super::Input;
 use crate::diagnostic::Diagnostic;
-use crate::syntax::{Query, SelectItem, SelectItemKind, TableReference};
+use crate::syntax::{Cte, Query, SelectItem, SelectItemKind};
 
 pub(super) struct Converter<'a> {
     pub(super) input: &'a Input<'a>,
@@ -47,12 +46,7 @@ impl<'a> Converter<'a> {
             pipe_operators,
         } = query;
         let outer = self.start;
-        if let SetExpr::Select(select) = body.as_ref() {
-            self.start = select.select_token.0.span;
-        }
-        if let Some(with) = with {
-            return Err(self.error(with.with_token.0.span, "`WITH` is not supported"));
-        }
+        self.start = start_of_body(&body).unwrap_or(self.start);
         let refused = [
             (order_by.is_some(), &["ORDER"][..]),
             (limit_clause.is_some(), &["LIMIT", "OFFSET"]),
@@ -63,8 +57,12 @@ impl<'a> Converter<'a> {
             (!pipe_operators.is_empty(), &["|>"]),
         ];
         self.refuse(&refused)?;
+        let ctes = match with {
+            Some(with) => self.ctes(with)?,
+            None => Vec::new(),
+        };
         let query = match *body {
-            SetExpr::Select(select) => self.select(*select),
+            SetExpr::Select(select) => self.select(*select, ctes),
             SetExpr::SetOperation { .. } => Err(self
                 .unsupported(&["UNION", "EXCEPT", "INTERSECT", "MINUS"])
                 .hint("write several queries")),
@@ -82,6 +80,11 @@ impl<'a> Converter<'a> {
         query
     }
 
+    /// Where a query begins, or the one around it if it does not know.
+    pub(super) fn start_of_query(&self, query: &SqlQuery) -> Span {
+        start_of_body(&query.body).unwrap_or(self.start)
+    }
+
     fn refuse(&self, refused: &[(bool, &[&str])]) -> Result<(), Diagnostic> {
         match refused.iter().find(|(present, _)| *present) {
             Some((_, words)) => Err(self.unsupported(words)),
@@ -89,7 +92,7 @@ impl<'a> Converter<'a> {
         }
     }
 
-    fn select(&mut self, select: Select) -> Result<Query, Diagnostic> {
+    fn select(&mut self, select: Select, ctes: Vec<Cte>) -> Result<Query, Diagnostic> {
         let Select {
             select_token,
             optimizer_hints: _, // Comments.
@@ -148,7 +151,7 @@ impl<'a> Converter<'a> {
             projection.into_iter().map(|item| self.item(item)).collect::<Result<_, _>>()?;
         let from = self.from(from)?;
         let condition = selection.map(|condition| self.expression(condition)).transpose()?;
-        Ok(Query { position, columns, from, condition })
+        Ok(Query { position, ctes, columns, from, condition })
     }
 
     fn item(&mut self, item: SqlItem) -> Result<SelectItem, Diagnostic> {
@@ -219,87 +222,6 @@ impl<'a> Converter<'a> {
         Err(self.error(wildcard_token.0.span, "nothing may follow `*` but a comma or `FROM`"))
     }
 
-    fn from(&mut self, from: Vec<TableWithJoins>) -> Result<Option<TableReference>, Diagnostic> {
-        let mut tables = from.into_iter();
-        let Some(TableWithJoins { relation, joins }) = tables.next() else { return Ok(None) };
-        let hint = "select from one table, and refer to others by `x IN (SELECT ...)`";
-        if !joins.is_empty() {
-            return Err(self.unsupported(&["JOIN"]).hint(hint));
-        }
-        let table = self.table(relation)?;
-        if tables.next().is_some() {
-            let error = Diagnostic::error(table.position, "more than one table in `FROM`");
-            return Err(error.hint(hint));
-        }
-        Ok(Some(table))
-    }
-
-    fn table(&mut self, relation: TableFactor) -> Result<TableReference, Diagnostic> {
-        let TableFactor::Table {
-            name,
-            alias,
-            args,
-            with_hints,
-            version,
-            with_ordinality,
-            partitions,
-            json_path,
-            sample,
-            index_directives,
-            inheritance,
-        } = relation
-        else {
-            let (_, span) = self.input.find(self.start, &["FROM"]);
-            return Err(self.error(span, "`FROM` must name a table"));
-        };
-        let ObjectName(parts) = name;
-        let mut names = Vec::new();
-        let mut span = None;
-        for part in parts {
-            let Some(ident) = part.as_ident() else {
-                return Err(self.error(self.start, "`FROM` must name a table"));
-            };
-            span.get_or_insert(ident.span);
-            names.push(self.name(ident.clone())?);
-        }
-        let span = span.unwrap_or(self.start);
-        if let Some(args) = args {
-            drop(args);
-            let name = names.last().map_or("", String::as_str);
-            return Err(
-                self.error(span, format!("the function `{name}` is not supported in `FROM`"))
-            );
-        }
-        let plain = with_hints.is_empty()
-            && version.is_none()
-            && !with_ordinality
-            && partitions.is_empty()
-            && json_path.is_none()
-            && sample.is_none()
-            && index_directives.is_empty()
-            && inheritance.is_none();
-        if !plain {
-            return Err(self.error(span, "only a name and an alias are supported for a table"));
-        }
-        let alias = alias.map(|alias| self.alias(alias)).transpose()?;
-        let mut names = names.into_iter().rev();
-        let (Some(name), schema, None) = (names.next(), names.next(), names.next()) else {
-            return Err(self.error(span, "a table is named `table` or `schema.table`"));
-        };
-        if name.contains('%') || schema.as_ref().is_some_and(|schema| schema.contains('%')) {
-            return Err(self.error(span, "`%` in the name of a table is not supported"));
-        }
-        Ok(TableReference { position: self.input.position(span), schema, name, alias })
-    }
-
-    fn alias(&self, alias: TableAlias) -> Result<String, Diagnostic> {
-        let TableAlias { explicit: _, name, columns, at } = alias;
-        if columns.is_empty() && at.is_none() {
-            return self.name(name);
-        }
-        Err(self.error(name.span, "an alias of a table cannot name columns"))
-    }
-
     /// A name as PostgreSQL folds it: ASCII letters to lower case unless quoted.
     pub(super) fn name(&self, ident: Ident) -> Result<String, Diagnostic> {
         let Ident { value, quote_style, span } = ident;
@@ -310,5 +232,16 @@ impl<'a> Converter<'a> {
                 .error(span, format!("`{value}` is not a name"))
                 .hint("names are quoted by double quotes")),
         }
+    }
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "others are refused, at the outer query's place"
+)]
+fn start_of_body(body: &SetExpr) -> Option<Span> {
+    match body {
+        SetExpr::Select(select) => Some(select.select_token.0.span),
+        _ => None,
     }
 }

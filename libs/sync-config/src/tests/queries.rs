@@ -1,6 +1,7 @@
 //! Each sentence of the language that is accepted, and what it makes of rows.
 
 mod bucket_definitions;
+mod joins;
 mod parameters;
 mod rows;
 

@@ -73,11 +73,11 @@ fn keys_that_are_unknown_wrong_or_doubled() {
               the keys here are: edition, timestamps_iso8601, timestamp_max_precision, fixed_json_extract, custom_postgres_types, versioned_bucket_ids, storage_version
             5:3 the stream `s` must have either `query` or `queries`
             6:5 unknown key `qery`
-              the keys here are: auto_subscribe, priority, accept_potentially_dangerous_queries, query, queries
+              the keys here are: auto_subscribe, priority, accept_potentially_dangerous_queries, with, query, queries
             7:15 `priority` must be 0, 1, 2 or 3, not `4`
             8:21 `auto_subscribe` must be `true` or `false`, not `yes`
             9:1 unknown key `stream`
-              the keys here are: config, streams, bucket_definitions
+              the keys here are: config, with, streams, bucket_definitions
         "#]],
     );
     check(
@@ -114,17 +114,17 @@ fn keys_that_are_unknown_wrong_or_doubled() {
     check(
         "with: {a: SELECT 1}\nevent_definitions: {}\nbucket_definitions: {}\n",
         expect![[r#"
-        1:1 `with` is not supported
-          remove it
-        2:1 `event_definitions` is not supported
-          remove it
-    "#]],
+            1:1 `with` does not exist before edition 3
+              set `edition: 3` in `config`
+            1:8 warning: `a` is not used
+            2:1 `event_definitions` is not supported
+              remove it
+        "#]],
     );
     check(
         "config: {edition: 3}\nstreams: {s: {with: {}, query: SELECT * FROM a}}\n",
         expect![[r#"
-            2:15 `with` is not supported
-              remove it
+            accepted
         "#]],
     );
 }
@@ -231,7 +231,8 @@ fn conditions_with_too_many_alternatives() {
 
 #[test]
 fn streams_with_too_many_families() {
-    let query = |index| format!("      - SELECT id FROM t WHERE a = auth.parameter('a{index}')\n");
+    let query =
+        |index| format!("      - SELECT id FROM t WHERE a{index} = auth.user_id() || {index}\n");
     let queries = |count| (0..count).map(query).collect::<String>();
     let yaml =
         |count| format!("config: {{edition: 3}}\nstreams:\n  s:\n    queries:\n{}", queries(count));
@@ -334,7 +335,7 @@ fn data_queries_that_are_refused() {
               every synced row needs one: name its key, as in `SELECT key AS id, ...`
             ["SELECT request.user_id() AS u"] ["SELECT id FROM t WHERE a = bucket.u AND b IN (SELECT c FROM v)"]
             10:55 `IN (SELECT ...)` is not supported here
-              one level of it can be written in the queries of streams
+              it can be written in the queries of streams
         "#]],
     );
 }
@@ -382,7 +383,8 @@ fn parameter_queries_that_are_refused() {
             ["SELECT a || request.user_id() AS u FROM t"] ["SELECT id FROM t WHERE a = bucket.u"]
             7:16 a parameter cannot mix values of the row and of the request
             ["SELECT value AS u FROM json_each(request.jwt() -> 'x')"] ["SELECT id FROM t"]
-            7:32 the function `json_each` is not supported in `FROM`
+            10:9 the query does not use the parameter `bucket.u`
+              add `AND column = bucket.u` to each alternative of WHERE
         "#]],
     );
 }

@@ -235,7 +235,6 @@ fn alternatives_of_an_inner_query_are_variants() {
     let config = compile(&yaml);
     expect![[r#"
         s|0["o1"] lists/l1 {"id":"l1"}
-        s|1["o1"] lists/l1 {"id":"l1"}
     "#]]
     .assert_eq(&rows(&config, &table("lists(id text, org_id text)"), &["l1|o1"]));
     let members = table("members(org text, usr text, public bool)");

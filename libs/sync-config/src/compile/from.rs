@@ -1,0 +1,168 @@
+//! `FROM`: tables, arrays, CTEs and inner queries, all of which become sources of the one query.
+
+use super::branch::{LeftJoin, Term, Tree};
+use super::scope::{Ctes, Entry, EntryKind, Scope};
+use super::sources::{Leaf, Owner, QueryExpression, Source, SourceId};
+use super::{Compiler, output_name};
+use crate::diagnostic::{Diagnostic, Position};
+use crate::syntax::{self, Cte, FromItem, FromSource, Join, Query, SelectItemKind};
+
+/// What an inner query selects, and what must hold for it.
+pub(super) struct Inner {
+    pub(super) columns: Vec<(String, QueryExpression)>,
+    pub(super) conditions: Vec<Tree>,
+}
+
+impl Compiler<'_> {
+    /// Adds what a query selects from to its scope. Returns what must hold.
+    pub(super) fn from(
+        &mut self,
+        scope: &mut Scope<'_>,
+        query: &Query,
+    ) -> Result<Vec<Tree>, Diagnostic> {
+        let mut conditions = Vec::new();
+        for item in &query.from {
+            let first = self.sources.ids().end;
+            let (kind, mut found) = self.source(scope, item)?;
+            let sources: Vec<SourceId> = (first..self.sources.ids().end).collect();
+            let name = item.visible_name().to_owned();
+            if scope.entries.iter().any(|entry| entry.name == name) {
+                let message = format!("`{name}` is named twice in `FROM`");
+                return Err(Diagnostic::error(item.position, message)
+                    .hint("give one of them another name: `... AS name`"));
+            }
+            scope.entries.push(Entry { name, kind });
+            match &item.join {
+                Join::Inner(on) => {
+                    conditions.append(&mut found);
+                    if let Some(on) = on {
+                        conditions.push(self.tree(scope, on, false)?);
+                    }
+                }
+                Join::Left(on) => {
+                    if sources.is_empty() {
+                        let message = "`LEFT JOIN` of a query without a table is not supported";
+                        return Err(Diagnostic::error(item.position, message));
+                    }
+                    found.push(self.tree(scope, on, false)?);
+                    let condition = Tree::And(found);
+                    self.left_joins.push(LeftJoin { position: item.position, sources, condition });
+                }
+            }
+        }
+        Ok(conditions)
+    }
+
+    fn source(
+        &mut self,
+        scope: &Scope<'_>,
+        item: &FromItem,
+    ) -> Result<(EntryKind, Vec<Tree>), Diagnostic> {
+        match &item.source {
+            FromSource::Table { schema, name } => {
+                if schema.is_none()
+                    && let Some((cte, ctes)) = scope.ctes.find(name)
+                {
+                    let Inner { columns, conditions } = self.cte(scope, cte, ctes)?;
+                    return Ok((EntryKind::Columns(columns), conditions));
+                }
+                let table = self.table(schema.as_deref(), name, item.position);
+                let source = Source::Table { table, name: item.visible_name().to_owned() };
+                let id = self.sources.add(source, item.position)?;
+                Ok((EntryKind::Table(id), vec![Tree::Term(Term::Source(id))]))
+            }
+            FromSource::Function { arguments, .. } => {
+                let mut found = Vec::new();
+                let mut kind = None;
+                for argument in arguments {
+                    let array = self.lower(scope, argument)?;
+                    let id = self.elements(array, argument.position)?;
+                    found.push(Tree::Term(Term::Source(id)));
+                    kind = Some(EntryKind::Elements(id));
+                }
+                let kind = kind.ok_or_else(|| {
+                    Diagnostic::error(item.position, "`json_each` takes 1 argument, not 0")
+                })?;
+                Ok((kind, found))
+            }
+            FromSource::Query(query) => {
+                let mut inner = scope.inner(query);
+                // What stands beside it is not known in it.
+                inner.outer = scope.outer;
+                let Inner { columns, conditions } = self.inner(&mut inner, query)?;
+                Ok((EntryKind::Columns(columns), conditions))
+            }
+        }
+    }
+
+    /// The elements of an array, as a source.
+    pub(super) fn elements(
+        &mut self,
+        array: QueryExpression,
+        position: Position,
+    ) -> Result<SourceId, Diagnostic> {
+        let mut is_nested = false;
+        array.for_each_leaf(&mut |leaf| is_nested |= matches!(leaf, Leaf::Element(_)));
+        if is_nested {
+            let message = "an array within an element of another array is not supported";
+            return Err(Diagnostic::error(position, message)
+                .hint("the array must be of a table's row or of the request"));
+        }
+        let owner = match self.sources.owner_of(&array) {
+            Some(Owner::Table(table)) => Owner::Table(table),
+            Some(Owner::Request | Owner::Nothing) => Owner::Request,
+            Some(Owner::Element(_) | Owner::Bucket) | None => {
+                let message = "an array must be of one table's row or of the request";
+                return Err(Diagnostic::error(position, message));
+            }
+        };
+        self.sources.add(Source::Elements { array, owner }, position)
+    }
+
+    /// A CTE is put in wherever it is used. It knows nothing of what stands around its use.
+    pub(super) fn cte(
+        &mut self,
+        scope: &Scope<'_>,
+        cte: &Cte,
+        ctes: Ctes<'_>,
+    ) -> Result<Inner, Diagnostic> {
+        self.ctes_used.insert(cte.position);
+        let around = Scope::new(scope.kind, ctes);
+        let mut inner = around.inner(&cte.query);
+        inner.outer = None;
+        self.inner(&mut inner, &cte.query)
+    }
+
+    pub(super) fn inner(
+        &mut self,
+        scope: &mut Scope<'_>,
+        query: &Query,
+    ) -> Result<Inner, Diagnostic> {
+        let mut conditions = self.from(scope, query)?;
+        if let Some(condition) = &query.condition {
+            conditions.push(self.tree(scope, condition, false)?);
+        }
+        let mut columns: Vec<(String, QueryExpression)> = Vec::new();
+        for item in &query.columns {
+            let SelectItemKind::Expression { expression, alias } = &item.kind else {
+                let message = "`*` is not supported in an inner query";
+                return Err(Diagnostic::error(item.position, message).hint("name its columns"));
+            };
+            let name = match (alias, &expression.kind) {
+                // Of one column nobody asks the name.
+                (None, kind) if query.columns.len() == 1 && !is_name(kind) => String::new(),
+                (alias, _) => output_name(item.position, expression, alias.as_deref())?,
+            };
+            if columns.iter().any(|(known, _)| *known == name) {
+                let message = format!("the inner query selects `{name}` twice");
+                return Err(Diagnostic::error(item.position, message));
+            }
+            columns.push((name, self.lower(scope, expression)?));
+        }
+        Ok(Inner { columns, conditions })
+    }
+}
+
+fn is_name(kind: &syntax::ExpressionKind) -> bool {
+    matches!(kind, syntax::ExpressionKind::Name { .. })
+}

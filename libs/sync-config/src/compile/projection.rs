@@ -1,0 +1,212 @@
+//! SELECT of data queries: what is synced of a row.
+
+use super::scope::{Entry, EntryKind, Scope};
+use super::sources::{Leaf, QueryExpression, SourceId, row_expression};
+use super::{Compiler, output_name};
+use crate::diagnostic::{Diagnostic, Position};
+use crate::plan::{ProjectionItem, ReferenceKind, RowExpression};
+use crate::syntax::{Query, SelectItem, SelectItemKind};
+
+/// The table whose rows a query selects, and what of them.
+pub(super) struct Selected {
+    pub(super) table: SourceId,
+    pub(super) projection: Vec<ProjectionItem>,
+}
+
+enum Item {
+    /// `*`, or `t.*`.
+    All(SourceId),
+    Expression {
+        name: String,
+        expression: QueryExpression,
+    },
+}
+
+impl Compiler<'_> {
+    /// What a data query selects. Each item's error is found.
+    pub(super) fn selected(
+        &mut self,
+        scope: &Scope<'_>,
+        query: &Query,
+        skip_underscore: bool,
+    ) -> Option<Selected> {
+        let mut items = Vec::new();
+        let mut failed = false;
+        for item in &query.columns {
+            let result = self.projection_items(scope, item);
+            match self.findings.ok(result) {
+                Some(found) => items.extend(found.into_iter().map(|found| (item.position, found))),
+                None => failed = true,
+            }
+        }
+        if failed {
+            return None;
+        }
+        let table = self.selected_table(scope, query, &items);
+        let table = self.findings.ok(table)?;
+        let mut projection = Vec::with_capacity(items.len());
+        let mut all = None;
+        for (position, item) in items {
+            match item {
+                Item::All(_) => {
+                    all = Some(position);
+                    projection.push(ProjectionItem::All { skip_underscore });
+                }
+                Item::Expression { name, expression } => {
+                    let result = self.row_item(table, &expression, position);
+                    match self.findings.ok(result) {
+                        Some(expression) => {
+                            projection.push(ProjectionItem::Expression { name, expression });
+                        }
+                        None => failed = true,
+                    }
+                }
+            }
+        }
+        if failed {
+            return None;
+        }
+        self.check_id(table, &projection, all, query.position);
+        Some(Selected { table, projection })
+    }
+
+    fn check_id(
+        &mut self,
+        table: SourceId,
+        projection: &[ProjectionItem],
+        all: Option<Position>,
+        query: Position,
+    ) {
+        let is_id = |item: &ProjectionItem| match item {
+            ProjectionItem::Expression { name, .. } => name == "id",
+            ProjectionItem::All { .. } => false,
+        };
+        match (projection.iter().any(is_id), all, self.sources.table(table)) {
+            (true, ..) => {}
+            (false, Some(position), Some(table)) => {
+                self.refer(table, ReferenceKind::IdOfAll, position);
+            }
+            (false, ..) => {
+                let error = Diagnostic::error(query, "the query has no column `id`");
+                let hint = "every synced row needs one: name its key, as in \
+                            `SELECT key AS id, ...`";
+                self.findings.push(error.hint(hint));
+            }
+        }
+    }
+
+    fn projection_items(
+        &mut self,
+        scope: &Scope<'_>,
+        item: &SelectItem,
+    ) -> Result<Vec<Item>, Diagnostic> {
+        match &item.kind {
+            SelectItemKind::All { table } => {
+                let entry = all_of_entry(scope, table.as_deref(), item.position)?;
+                match &entry.kind {
+                    EntryKind::Table(source) => Ok(vec![Item::All(*source)]),
+                    EntryKind::Columns(columns) => {
+                        let column = |(name, expression): &(String, QueryExpression)| {
+                            Item::Expression { name: name.clone(), expression: expression.clone() }
+                        };
+                        Ok(columns.iter().map(column).collect())
+                    }
+                    EntryKind::Elements(_) => Err(of_elements(item.position)),
+                }
+            }
+            SelectItemKind::Expression { expression, alias } => {
+                let name = output_name(item.position, expression, alias.as_deref())?;
+                let expression = self.lower(scope, expression)?;
+                Ok(vec![Item::Expression { name, expression }])
+            }
+        }
+    }
+
+    /// The one table that all items are about.
+    fn selected_table(
+        &self,
+        scope: &Scope<'_>,
+        query: &Query,
+        items: &[(Position, Item)],
+    ) -> Result<SourceId, Diagnostic> {
+        let mut table: Option<SourceId> = None;
+        for (position, item) in items {
+            let mut other = None;
+            let mut see = |source: SourceId| {
+                if *table.get_or_insert(source) != source {
+                    other = Some(source);
+                }
+            };
+            match item {
+                Item::All(source) => see(*source),
+                Item::Expression { expression, .. } => {
+                    expression.for_each_leaf(&mut |leaf| match leaf {
+                        Leaf::Column { source, .. } => see(*source),
+                        Leaf::Element(_) | Leaf::Request(_) | Leaf::Bucket(_) => {}
+                    });
+                }
+            }
+            if other.is_some() {
+                let message = "the columns of a synced row must be of one table";
+                return Err(Diagnostic::error(*position, message)
+                    .hint("sync the other table by a query of its own"));
+            }
+        }
+        if let Some(table) = table {
+            return Ok(table);
+        }
+        match scope.entries.as_slice() {
+            [Entry { kind: EntryKind::Table(source), .. }] => Ok(*source),
+            _ => Err(Diagnostic::error(query.position, "the query selects nothing of a table")),
+        }
+    }
+
+    fn row_item(
+        &self,
+        table: SourceId,
+        expression: &QueryExpression,
+        position: Position,
+    ) -> Result<RowExpression, Diagnostic> {
+        if let Some(expression) = row_expression(expression, table, &[]) {
+            return Ok(expression);
+        }
+        let mut of_array = false;
+        expression.for_each_leaf(&mut |leaf| of_array |= matches!(leaf, Leaf::Element(_)));
+        if of_array {
+            return Err(of_elements(position));
+        }
+        let message = "a column of a synced row cannot depend on the request";
+        Err(Diagnostic::error(position, message)
+            .hint("select columns of the table, and compare with the request in WHERE"))
+    }
+}
+
+/// What `*`, or `t.*`, is all of.
+fn all_of_entry<'s>(
+    scope: &'s Scope<'_>,
+    table: Option<&str>,
+    position: Position,
+) -> Result<&'s Entry, Diagnostic> {
+    let entries = scope.entries.as_slice();
+    if let Some(name) = table {
+        return entries.iter().find(|entry| entry.name == name).ok_or_else(|| {
+            let error = format!("`{name}` is not a table of this query");
+            let error = Diagnostic::error(position, error);
+            match entries {
+                [entry] => error.hint(format!("it is `{}`", entry.name)),
+                _ => error.hint(format!("the tables are {}", scope.names())),
+            }
+        });
+    }
+    match entries {
+        [] => Err(Diagnostic::error(position, "there is no table to select `*` from")),
+        [entry] => Ok(entry),
+        [first, ..] => Err(Diagnostic::error(position, "`*` would be of more than one table")
+            .hint(format!("say of which, as in `{}.*`", first.name))),
+    }
+}
+
+fn of_elements(position: Position) -> Diagnostic {
+    Diagnostic::error(position, "elements of an array cannot be synced as columns")
+        .hint("select columns of the table")
+}
