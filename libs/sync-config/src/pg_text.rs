@@ -130,7 +130,7 @@ fn push_rewritten(scalar: Scalar, options: &ValueOptions, text: &str, out: &mut 
     match scalar {
         Scalar::Date => timestamp::push_date(text, out),
         Scalar::Time => timestamp::push_time(text, options, out),
-        Scalar::Timestamp => timestamp::push_timestamp(text, options, out),
+        Scalar::Timestamp => return timestamp::push_timestamp(text, options, out),
         Scalar::TimestampTz => return timestamp::push_timestamptz(text, options, out),
         Scalar::Lsn => push_lsn(text, out),
         Scalar::Boolean
