@@ -1,7 +1,7 @@
 //! What PostgreSQL's catalog says of the tables that the sync config reads.
 
 use sha2::{Digest, Sha256};
-use tidewater_sync_config::{Column, TableName, TableSchema};
+use tidewater_sync_config::{Column, PgTypes, TableName, TableSchema};
 use tokio_postgres::Client;
 
 /// A table of the source.
@@ -87,6 +87,7 @@ pub(crate) async fn tables(
                     .iter()
                     .map(|column| Column { name: column.get(2), type_oid: column.get(3) })
                     .collect(),
+                types: PgTypes::default(),
             },
             column_types: columns.iter().map(|column| column.get(4)).collect(),
             kind: letter(3),

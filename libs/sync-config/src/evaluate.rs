@@ -1,10 +1,8 @@
 //! Rows of one table to buckets and answers.
 
+use crate::converter::Converters;
 use crate::expression::{EvaluationError, Expression, Leaves, array_items};
 use crate::json;
-use crate::options::ValueOptions;
-use crate::pg_text;
-use crate::pg_type::Converter;
 use crate::row_output::{BucketEntry, LookupEntry, Projected, RowOutput};
 use crate::value::Value;
 
@@ -18,8 +16,7 @@ pub(crate) type BoundExpression = Expression<usize>;
 #[derive(Clone, Debug)]
 pub struct TableEvaluator {
     pub(crate) table: usize,
-    pub(crate) options: ValueOptions,
-    pub(crate) converters: Vec<Converter>,
+    pub(crate) converters: Converters,
     pub(crate) columns_read: Vec<bool>,
     pub(crate) projections: Vec<BoundProjection>,
     pub(crate) queries: Vec<BoundQuery>,
@@ -120,9 +117,7 @@ struct Row<'r> {
 impl<'r> Leaves<'r, usize> for Row<'r> {
     fn value(&self, column: &usize) -> Result<Value<'r>, EvaluationError> {
         match self.text(*column) {
-            Some(text) => {
-                pg_text::to_value(self.evaluator.converters[*column], &self.evaluator.options, text)
-            }
+            Some(text) => self.evaluator.converters.to_value(*column, text),
             None => Ok(Value::Null),
         }
     }
@@ -279,10 +274,7 @@ impl<'r> Row<'r> {
     ) -> Result<bool, EvaluationError> {
         match source {
             ItemSource::Column(column) => match self.text(*column) {
-                Some(value) => {
-                    let converter = self.evaluator.converters[*column];
-                    pg_text::push_json(converter, &self.evaluator.options, value, text)
-                }
+                Some(value) => self.evaluator.converters.push_json(*column, value, text),
                 None => {
                     text.push_str("null");
                     Ok(true)
