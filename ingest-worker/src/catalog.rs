@@ -4,6 +4,8 @@ use sha2::{Digest, Sha256};
 use tidewater_sync_config::{Column, TableName, TableSchema};
 use tokio_postgres::Client;
 
+use crate::column_types;
+
 /// A table of the source.
 #[derive(Clone, Debug)]
 pub struct Table {
@@ -64,6 +66,7 @@ pub(crate) async fn tables(
     let rows = client.query(TABLES, &[&publication]).await?;
     let oids: Vec<u32> = rows.iter().map(|row| row.get(0)).collect();
     let columns = client.query(COLUMNS, &[&oids]).await?;
+    let types = column_types::read(client, columns.iter().map(|column| column.get(3))).await?;
     let table = |row: &tokio_postgres::Row| {
         let oid: u32 = row.get(0);
         // PostgreSQL 15 lists the published columns of each table, 14 has no such thing.
@@ -87,6 +90,7 @@ pub(crate) async fn tables(
                     .iter()
                     .map(|column| Column { name: column.get(2), type_oid: column.get(3) })
                     .collect(),
+                types: types.used_by(columns.iter().map(|column| column.get(3))),
             },
             column_types: columns.iter().map(|column| column.get(4)).collect(),
             kind: letter(3),
@@ -120,6 +124,57 @@ impl Table {
         for (column, kind) in self.schema.columns.iter().zip(&self.column_types) {
             hash.update(format!("{}|{}|{kind}|", column.name, column.type_oid));
         }
+        // A composite keeps its OID when it gets or loses an attribute.
+        for (oid, kind) in self.schema.types.iter() {
+            hash.update(format!("{oid}|{kind:?}|"));
+        }
         hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidewater_sync_config::{Attribute, PgType};
+
+    fn table(attributes: &[(&str, u32)], domain: u32) -> Table {
+        let attribute =
+            |&(name, type_oid): &(&str, u32)| Attribute { name: name.to_owned(), type_oid };
+        let composite = PgType::Composite(attributes.iter().map(attribute).collect());
+        Table {
+            oid: 1,
+            schema: TableSchema {
+                schema: "public".to_owned(),
+                name: "t".to_owned(),
+                columns: vec![Column { name: "c".to_owned(), type_oid: 100_000 }],
+                types: [(100_000, composite), (100_001, PgType::Domain(domain))]
+                    .into_iter()
+                    .collect(),
+            },
+            column_types: vec!["composite".to_owned()],
+            kind: 'r',
+            replica_identity: 'd',
+            key: vec![],
+            may_select: true,
+            row_security: false,
+            is_published: true,
+            has_row_filter: false,
+            estimated_rows: 0.0,
+        }
+    }
+
+    #[test]
+    fn a_table_is_another_when_a_type_in_it_is() {
+        let before = table(&[("a", 23), ("d", 100_001)], 25);
+        assert_eq!(before.fingerprint(), before.clone().fingerprint());
+        for after in [
+            table(&[("a", 23), ("d", 100_001), ("e", 25)], 25),
+            table(&[("d", 100_001)], 25),
+            table(&[("b", 23), ("d", 100_001)], 25),
+            table(&[("a", 20), ("d", 100_001)], 25),
+            table(&[("a", 23), ("d", 100_001)], 23),
+        ] {
+            assert_ne!(after.fingerprint(), before.fingerprint(), "{:?}", after.schema.types);
+        }
     }
 }

@@ -10,6 +10,7 @@ mod catalog;
 mod cells;
 mod changes;
 mod chunk;
+mod column_types;
 mod config;
 mod connect;
 mod copy;

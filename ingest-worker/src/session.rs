@@ -433,7 +433,7 @@ impl<S: Storage> Session<S> {
             let reason = match found {
                 None => "it was dropped",
                 Some(found) if found.fingerprint() != known.table.fingerprint() => {
-                    "its columns or its replica identity are others"
+                    "its columns, their types or its replica identity are others"
                 }
                 Some(found) if !found.is_published => "it is no longer published",
                 Some(_) => continue,

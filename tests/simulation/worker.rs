@@ -11,7 +11,7 @@ use tidewater_storage::{
     CellKey, Control, ControlStore, Embedded, Faulty, Generation, GenerationId, Lsn, Nonce, Tag,
     Ticket, WriteCheckpointStore,
 };
-use tidewater_sync_config::{Column, SyncConfig, TableSchema};
+use tidewater_sync_config::{Column, PgTypes, SyncConfig, TableSchema};
 
 use crate::Shared;
 use crate::source::{CONFIGS, Change, MEMBERS, NOTES, Row, TABLES, TODOS, Transaction};
@@ -89,6 +89,7 @@ fn tables(config: &SyncConfig) -> Vec<SyncedTable> {
             schema: name.schema.clone(),
             name: name.name.clone(),
             columns: columns.iter().map(column).collect(),
+            types: PgTypes::default(),
         };
         let is_keyless = name.name == TABLES[NOTES].0;
         let evaluator = config.bind(&schema).unwrap().unwrap();

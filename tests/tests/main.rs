@@ -10,3 +10,4 @@ mod localstack;
 mod official_sdk;
 mod official_sdk_bases;
 mod random_system;
+mod value_types;

@@ -1,6 +1,6 @@
 use tidewater_storage::conformance::{empty_generation, first_control};
 use tidewater_storage::{ControlStore, Embedded, Lsn, OpLog, Tag, Ticket};
-use tidewater_sync_config::{Column, SyncConfig, TableSchema};
+use tidewater_sync_config::{Column, PgTypes, SyncConfig, TableSchema};
 
 use super::*;
 use crate::log_writer::{Hold, nonce};
@@ -23,6 +23,7 @@ fn tables() -> Vec<SyncedTable> {
             schema: name.schema.clone(),
             name: name.name.clone(),
             columns: vec![column("id"), column("body")],
+            types: PgTypes::default(),
         };
         let evaluator = config.bind(&schema).unwrap().unwrap();
         let table = Table {

@@ -1,11 +1,12 @@
 //! A plan tied to a live table: names become indices, types become converters.
 
+use crate::converter::{Converter, Converters};
 use crate::evaluate::{
     BoundExpression, BoundItem, BoundLeaf, BoundLookup, BoundProjection, BoundQuery, BoundRows,
     ItemSource, TableEvaluator,
 };
 use crate::json;
-use crate::pg_type::{Converter, Scalar};
+use crate::pg_type::Scalar;
 use crate::plan::{DataQuery, LookupPlan, Plan, ProjectionItem, RowExpression, RowLeaf, RowQuery};
 use crate::schema::TableSchema;
 
@@ -13,11 +14,7 @@ use crate::schema::TableSchema;
 pub(crate) fn bind(plan: &Plan, index: usize, table: &TableSchema) -> Option<TableEvaluator> {
     let mut binder = Binder {
         table,
-        converters: table
-            .columns
-            .iter()
-            .map(|column| Converter::of_type(column.type_oid, plan.values.custom_types))
-            .collect(),
+        converters: Converters::of_table(table, plan.values),
         columns_read: vec![false; table.columns.len()],
         projections: Vec::new(),
     };
@@ -35,21 +32,12 @@ pub(crate) fn bind(plan: &Plan, index: usize, table: &TableSchema) -> Option<Tab
     }
     let Binder { converters, columns_read, projections, .. } = binder;
     let projections = projections.into_iter().map(|(_, _, bound)| bound).collect();
-    let options = plan.values;
-    Some(TableEvaluator {
-        table: index,
-        options,
-        converters,
-        columns_read,
-        projections,
-        queries,
-        lookups,
-    })
+    Some(TableEvaluator { table: index, converters, columns_read, projections, queries, lookups })
 }
 
 struct Binder<'a> {
     table: &'a TableSchema,
-    converters: Vec<Converter>,
+    converters: Converters,
     columns_read: Vec<bool>,
     /// What queries select alike is written once per row.
     projections: Vec<(&'a str, &'a [ProjectionItem], BoundProjection)>,
@@ -138,7 +126,7 @@ impl<'a> Binder<'a> {
         // Rows cannot hold bytes, so they are not even read.
         let is_bytes = |source: &ItemSource| match source {
             ItemSource::Column(index) => {
-                self.converters[*index] == Converter::Scalar(Scalar::Bytes)
+                self.converters.columns[*index] == Converter::Scalar(Scalar::Bytes)
             }
             ItemSource::Expression(_) => false,
         };
@@ -153,7 +141,7 @@ impl<'a> Binder<'a> {
             object_type: object_type.to_owned(),
             items: columns
                 .into_iter()
-                .map(|(name, source)| BoundItem { key: key(&name), source })
+                .map(|(name, source)| BoundItem { key: json::key(&name), source })
                 .collect(),
             id,
         };
@@ -174,12 +162,4 @@ fn set(columns: &mut Vec<(String, ItemSource)>, name: &str, source: ItemSource) 
         Some((_, known)) => *known = source,
         None => columns.push((name.to_owned(), source)),
     }
-}
-
-/// The member's name and colon in JSON.
-fn key(name: &str) -> String {
-    let mut key = String::new();
-    json::push_string(name, &mut key);
-    key.push(':');
-    key
 }

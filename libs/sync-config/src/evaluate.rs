@@ -4,11 +4,9 @@ use std::ops::Range;
 
 use serde_json::Value as Json;
 
+use crate::converter::Converters;
 use crate::expression::{EvaluationError, Expression, Leaves, array_items};
 use crate::json;
-use crate::options::ValueOptions;
-use crate::pg_text;
-use crate::pg_type::Converter;
 use crate::row_output::{BucketEntry, LookupEntry, Projected, RowOutput};
 use crate::value::Value;
 
@@ -30,8 +28,7 @@ pub(crate) enum BoundLeaf {
 #[derive(Clone, Debug)]
 pub struct TableEvaluator {
     pub(crate) table: usize,
-    pub(crate) options: ValueOptions,
-    pub(crate) converters: Vec<Converter>,
+    pub(crate) converters: Converters,
     pub(crate) columns_read: Vec<bool>,
     pub(crate) projections: Vec<BoundProjection>,
     pub(crate) queries: Vec<BoundQuery>,
@@ -171,9 +168,7 @@ impl<'r> Row<'r> {
 
     fn column(&self, column: usize) -> Result<Value<'r>, EvaluationError> {
         match self.text(column) {
-            Some(text) => {
-                pg_text::to_value(self.evaluator.converters[column], &self.evaluator.options, text)
-            }
+            Some(text) => self.evaluator.converters.to_value(column, text),
             None => Ok(Value::Null),
         }
     }
@@ -295,10 +290,7 @@ impl<'r> Row<'r> {
     ) -> Result<bool, EvaluationError> {
         match source {
             ItemSource::Column(column) => match self.text(*column) {
-                Some(value) => {
-                    let converter = self.evaluator.converters[*column];
-                    pg_text::push_json(converter, &self.evaluator.options, value, text)
-                }
+                Some(value) => self.evaluator.converters.push_json(*column, value, text),
                 None => {
                     text.push_str("null");
                     Ok(true)

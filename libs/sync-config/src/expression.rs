@@ -83,6 +83,8 @@ pub(crate) enum EvaluationError {
     BadPath,
     /// PostgreSQL's text of a value that is not what its type prints.
     BadText,
+    /// Arrays and the like within each other, too many.
+    TooDeep,
     /// More buckets or keys than may come of one row or request.
     TooMany,
     NullId,
@@ -96,6 +98,7 @@ impl EvaluationError {
             Self::NotAnArray => "a value is not a JSON array",
             Self::BadPath => "a JSON path does not begin with `$`",
             Self::BadText => "a value is not as PostgreSQL prints its type",
+            Self::TooDeep => "a value is nested more than 10 levels deep",
             Self::TooMany => "too many combinations of array elements",
             Self::NullId => "the column `id` is NULL",
             Self::BlobId => "the column `id` is a blob",

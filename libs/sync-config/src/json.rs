@@ -52,6 +52,14 @@ pub(crate) fn push_escaped(text: &str, out: &mut String) {
     out.push_str(&text[start..]);
 }
 
+/// A member's name and the colon after it.
+pub(crate) fn key(name: &str) -> String {
+    let mut key = String::new();
+    push_string(name, &mut key);
+    key.push(':');
+    key
+}
+
 /// Writes a value of a row; `false`, and nothing written, for a blob, which rows cannot hold.
 pub(crate) fn push_value(value: &Value<'_>, out: &mut String) -> bool {
     match value {

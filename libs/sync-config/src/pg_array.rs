@@ -2,17 +2,24 @@
 
 use crate::expression::EvaluationError;
 
-/// Deepest nesting; PostgreSQL's own limit is 6 dimensions.
-const DEPTH_MAX: usize = 10;
+/// Writes an element that lies in so many structures; `None` is NULL.
+pub(crate) type PushElement<'a> =
+    dyn FnMut(Option<&str>, usize, &mut String) -> Result<(), EvaluationError> + 'a;
 
-/// Writes an element that is not NULL.
-pub(crate) type PushElement<'a> = dyn FnMut(&str, &mut String) -> Result<(), EvaluationError> + 'a;
+/// Most structures that a value may lie in: ten below the outermost.
+const DEPTH_MAX: usize = 11;
 
-/// Writes the array as JSON. Arrays with other lower bounds than 1 begin with `[..]=`, which is
-/// left out.
+/// A value that lies in so many structures must not lie in too many.
+pub(crate) fn check_depth(depth: usize) -> Result<(), EvaluationError> {
+    if depth > DEPTH_MAX { Err(EvaluationError::TooDeep) } else { Ok(()) }
+}
+
+/// Writes an array, which itself lies in `depth` structures, as JSON. Arrays with other lower bounds
+/// than 1 begin with `[..]=`, which is left out.
 pub(crate) fn push_json(
     text: &str,
     delimiter: u8,
+    depth: usize,
     out: &mut String,
     push_element: &mut PushElement<'_>,
 ) -> Result<(), EvaluationError> {
@@ -21,7 +28,7 @@ pub(crate) fn push_json(
         _ => text,
     };
     let mut reader = Reader { text, at: 0, delimiter, scratch: String::new() };
-    reader.array(out, push_element, 0)?;
+    reader.array(depth, out, push_element)?;
     if reader.at == text.len() { Ok(()) } else { Err(EvaluationError::BadText) }
 }
 
@@ -33,7 +40,7 @@ struct Reader<'t> {
     scratch: String,
 }
 
-impl Reader<'_> {
+impl<'t> Reader<'t> {
     fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
@@ -48,13 +55,11 @@ impl Reader<'_> {
 
     fn array(
         &mut self,
+        depth: usize,
         out: &mut String,
         push_element: &mut PushElement<'_>,
-        depth: usize,
     ) -> Result<(), EvaluationError> {
-        if depth == DEPTH_MAX {
-            return Err(EvaluationError::BadText);
-        }
+        check_depth(depth)?;
         self.take(b'{')?;
         out.push('[');
         if self.peek() == Some(b'}') {
@@ -64,12 +69,15 @@ impl Reader<'_> {
         }
         loop {
             match self.peek() {
-                Some(b'{') => self.array(out, push_element, depth + 1)?,
+                Some(b'{') => self.array(depth + 1, out, push_element)?,
                 Some(b'"') => {
-                    self.quoted()?;
-                    push_element(&self.scratch, out)?;
+                    let plain = self.quoted()?;
+                    push_element(Some(plain.unwrap_or(&self.scratch)), depth + 1, out)?;
                 }
-                Some(_) => self.unquoted(out, push_element)?,
+                Some(_) => {
+                    let element = self.unquoted()?;
+                    push_element((element != "NULL").then_some(element), depth + 1, out)?;
+                }
                 None => return Err(EvaluationError::BadText),
             }
             if self.peek() == Some(b'}') {
@@ -82,41 +90,36 @@ impl Reader<'_> {
         }
     }
 
-    fn unquoted(
-        &mut self,
-        out: &mut String,
-        push_element: &mut PushElement<'_>,
-    ) -> Result<(), EvaluationError> {
+    fn unquoted(&mut self) -> Result<&'t str, EvaluationError> {
         let rest = &self.text[self.at..];
         let ends = |byte: u8| byte == self.delimiter || byte == b'}';
         let length = rest.bytes().position(ends).ok_or(EvaluationError::BadText)?;
-        let element = &rest[..length];
         self.at += length;
-        if element == "NULL" {
-            out.push_str("null");
-            return Ok(());
-        }
-        push_element(element, out)
+        Ok(&rest[..length])
     }
 
-    fn quoted(&mut self) -> Result<(), EvaluationError> {
+    /// An element in quotes; `None` if it is in `scratch`, for it has backslashes.
+    fn quoted(&mut self) -> Result<Option<&'t str>, EvaluationError> {
+        let start = self.at + 1;
+        let mut from = start;
         self.scratch.clear();
-        let mut escaped = false;
-        for (index, c) in self.text[self.at + 1..].char_indices() {
-            match c {
-                _ if escaped => escaped = false,
-                '\\' => {
-                    escaped = true;
-                    continue;
+        loop {
+            let rest = self.text.get(from..).ok_or(EvaluationError::BadText)?;
+            let is_special = |byte: u8| matches!(byte, b'"' | b'\\');
+            let length = rest.bytes().position(is_special).ok_or(EvaluationError::BadText)?;
+            let end = from + length;
+            if rest.as_bytes()[length] == b'"' {
+                self.at = end + 1;
+                if from == start {
+                    return Ok(Some(&self.text[start..end]));
                 }
-                '"' => {
-                    self.at += 1 + index + 1;
-                    return Ok(());
-                }
-                _ => {}
+                self.scratch.push_str(&rest[..length]);
+                return Ok(None);
             }
-            self.scratch.push(c);
+            self.scratch.push_str(&rest[..length]);
+            let taken = rest[length + 1..].chars().next().ok_or(EvaluationError::BadText)?;
+            self.scratch.push(taken);
+            from = end + 1 + taken.len_utf8();
         }
-        Err(EvaluationError::BadText)
     }
 }

@@ -2,31 +2,127 @@
 
 use std::borrow::Cow;
 
+use crate::converter::{Converter, Converters, Structure};
 use crate::expression::EvaluationError;
 use crate::json;
 use crate::number;
 use crate::options::ValueOptions;
 use crate::pg_array;
+use crate::pg_composite;
 use crate::pg_range;
-use crate::pg_type::{Converter, Element, Scalar};
+use crate::pg_type::Scalar;
 use crate::timestamp;
 use crate::value::Value;
 
-/// The value of a column.
-pub(crate) fn to_value<'t>(
-    converter: Converter,
+impl Converters {
+    /// The value of a column.
+    pub(crate) fn to_value<'t>(
+        &self,
+        column: usize,
+        text: &'t str,
+    ) -> Result<Value<'t>, EvaluationError> {
+        match self.columns[column] {
+            Converter::Scalar(scalar) => to_value(scalar, &self.options, text),
+            Converter::Structure(structure) if self.is_empty_range(structure, text) => {
+                Ok(Value::text(text))
+            }
+            Converter::Structure(structure) => {
+                let mut json = String::new();
+                self.push_structure(structure, text, 0, &mut json)?;
+                Ok(Value::text(json))
+            }
+        }
+    }
+
+    /// Writes the JSON of a column; `Ok(false)`, and nothing written, for bytes, which rows cannot
+    /// hold.
+    pub(crate) fn push_json(
+        &self,
+        column: usize,
+        text: &str,
+        out: &mut String,
+    ) -> Result<bool, EvaluationError> {
+        match self.columns[column] {
+            Converter::Scalar(Scalar::Json) => json::push_string(text, out),
+            Converter::Scalar(scalar) => return push_scalar(scalar, &self.options, text, out),
+            Converter::Structure(structure) if self.is_empty_range(structure, text) => {
+                json::push_string(text, out);
+            }
+            Converter::Structure(structure) => {
+                let mut inner = String::new();
+                self.push_structure(structure, text, 0, &mut inner)?;
+                json::push_string(&inner, out);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The one structure that is a text, unless it is within another.
+    fn is_empty_range(&self, structure: usize, text: &str) -> bool {
+        text == pg_range::EMPTY && matches!(self.structures[structure], Structure::Range(_))
+    }
+
+    /// Writes the JSON of an array or the like that lies in `depth` others, not yet as a string.
+    fn push_structure(
+        &self,
+        structure: usize,
+        text: &str,
+        depth: usize,
+        out: &mut String,
+    ) -> Result<(), EvaluationError> {
+        match &self.structures[structure] {
+            Structure::Array { element, delimiter } => {
+                pg_array::push_json(text, *delimiter, depth, out, &mut |text, depth, out| {
+                    if !self.push_part(*element, text, depth, out)? {
+                        out.push_str("null");
+                    }
+                    Ok(())
+                })
+            }
+            Structure::Composite(members) => {
+                pg_composite::push_json(text, members, out, &mut |converter, text, out| {
+                    self.push_part(converter, text, depth + 1, out)
+                })
+            }
+            Structure::Range(bound) => pg_range::push_range(text, out, &mut |text, out| {
+                self.push_part(*bound, text, depth + 1, out)
+            }),
+            Structure::Multirange(bound) => {
+                pg_range::push_multirange(text, out, &mut |text, out| {
+                    self.push_part(*bound, text, depth + 2, out)
+                })
+            }
+        }
+    }
+
+    /// Writes the JSON of a value that lies in `depth` structures; `None` is NULL. `Ok(false)`, and
+    /// nothing written, for bytes, which JSON cannot hold.
+    fn push_part(
+        &self,
+        converter: Converter,
+        text: Option<&str>,
+        depth: usize,
+        out: &mut String,
+    ) -> Result<bool, EvaluationError> {
+        pg_array::check_depth(depth)?;
+        match (text, converter) {
+            (None, _) => out.push_str("null"),
+            (Some(text), Converter::Scalar(scalar)) => {
+                return push_scalar(scalar, &self.options, text, out);
+            }
+            (Some(text), Converter::Structure(structure)) => {
+                self.push_structure(structure, text, depth, out)?;
+            }
+        }
+        Ok(true)
+    }
+}
+
+fn to_value<'t>(
+    scalar: Scalar,
     options: &ValueOptions,
     text: &'t str,
 ) -> Result<Value<'t>, EvaluationError> {
-    let scalar = match converter {
-        Converter::Scalar(scalar) => scalar,
-        Converter::Array { .. } | Converter::Range(_) | Converter::Multirange(_) => {
-            let mut json = String::new();
-            push_structure(converter, options, text, &mut json)?;
-            return Ok(Value::text(json));
-        }
-    };
-    let mut buffer = String::new();
     match scalar {
         Scalar::Boolean => Ok(Value::Integer(i64::from(boolean(text)?))),
         Scalar::Integer => Ok(Value::Integer(integer(text)?)),
@@ -34,79 +130,28 @@ pub(crate) fn to_value<'t>(
         Scalar::Text | Scalar::Json => Ok(Value::text(text)),
         Scalar::Bytes => bytes(text).map(|bytes| Value::Blob(Cow::Owned(bytes))),
         Scalar::Date | Scalar::Time | Scalar::Timestamp | Scalar::TimestampTz | Scalar::Lsn => {
+            let mut buffer = String::new();
             let is_some = push_rewritten(scalar, options, text, &mut buffer);
             Ok(if is_some { Value::text(buffer) } else { Value::Null })
         }
     }
 }
 
-/// Writes the JSON of a column; `Ok(false)`, and nothing written, for bytes, which rows cannot hold.
-pub(crate) fn push_json(
-    converter: Converter,
+/// Writes the JSON of a value; JSON is embedded as it is. `Ok(false)`, and nothing written, for
+/// bytes.
+fn push_scalar(
+    scalar: Scalar,
     options: &ValueOptions,
     text: &str,
     out: &mut String,
 ) -> Result<bool, EvaluationError> {
-    match converter {
-        Converter::Scalar(Scalar::Bytes) => return Ok(false),
-        Converter::Scalar(Scalar::Json) => json::push_string(text, out),
-        Converter::Scalar(scalar) => push_element(Element::Scalar(scalar), options, text, out)?,
-        Converter::Array { .. } | Converter::Range(_) | Converter::Multirange(_) => {
-            let mut inner = String::new();
-            push_structure(converter, options, text, &mut inner)?;
-            json::push_string(&inner, out);
-        }
-    }
-    Ok(true)
-}
-
-/// Writes the JSON of an array or range, not yet as a string.
-fn push_structure(
-    converter: Converter,
-    options: &ValueOptions,
-    text: &str,
-    out: &mut String,
-) -> Result<(), EvaluationError> {
-    match converter {
-        Converter::Array { element, delimiter } => {
-            pg_array::push_json(text, delimiter, out, &mut |text, out| {
-                push_element(element, options, text, out)
-            })
-        }
-        Converter::Range(bound) => push_element(Element::Range(bound), options, text, out),
-        Converter::Multirange(bound) => {
-            push_element(Element::Multirange(bound), options, text, out)
-        }
-        Converter::Scalar(scalar) => push_element(Element::Scalar(scalar), options, text, out),
-    }
-}
-
-/// Writes the JSON of an array's element or a range's bound.
-pub(crate) fn push_element(
-    element: Element,
-    options: &ValueOptions,
-    text: &str,
-    out: &mut String,
-) -> Result<(), EvaluationError> {
-    let scalar = match element {
-        Element::Scalar(scalar) => scalar,
-        Element::Range(bound) => {
-            return pg_range::push_range(text, out, &mut |text, out| {
-                push_element(Element::Scalar(bound), options, text, out)
-            });
-        }
-        Element::Multirange(bound) => {
-            return pg_range::push_multirange(text, out, &mut |text, out| {
-                push_element(Element::Scalar(bound), options, text, out)
-            });
-        }
-    };
     match scalar {
         Scalar::Boolean => out.push_str(if boolean(text)? { "1" } else { "0" }),
         Scalar::Integer => number::push_integer(integer(text)?, out),
         Scalar::Real => number::push_real_json(real(text)?, out),
-        Scalar::Text | Scalar::Bytes => json::push_string(text, out),
+        Scalar::Text => json::push_string(text, out),
         Scalar::Json => out.push_str(text),
+        Scalar::Bytes => return Ok(false),
         Scalar::Date | Scalar::Time | Scalar::Timestamp | Scalar::TimestampTz | Scalar::Lsn => {
             let start = out.len();
             out.push('"');
@@ -118,7 +163,7 @@ pub(crate) fn push_element(
             }
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Writes what is text, but not as printed. Nothing in it needs an escape in JSON unless the input
@@ -130,7 +175,7 @@ fn push_rewritten(scalar: Scalar, options: &ValueOptions, text: &str, out: &mut 
     match scalar {
         Scalar::Date => timestamp::push_date(text, out),
         Scalar::Time => timestamp::push_time(text, options, out),
-        Scalar::Timestamp => timestamp::push_timestamp(text, options, out),
+        Scalar::Timestamp => return timestamp::push_timestamp(text, options, out),
         Scalar::TimestampTz => return timestamp::push_timestamptz(text, options, out),
         Scalar::Lsn => push_lsn(text, out),
         Scalar::Boolean

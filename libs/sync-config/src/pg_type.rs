@@ -1,23 +1,17 @@
-//! PostgreSQL's built-in types, by the OIDs that never change, and what becomes of each.
+//! PostgreSQL's built-in types, by the OIDs that never change.
 
-use crate::plan::Kind;
+use crate::pg_catalog::Attribute;
 
-/// What becomes of a type's printed text.
+/// How a value is made of others; their types are named by OID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Converter {
-    Scalar(Scalar),
-    Array { element: Element, delimiter: u8 },
-    Range(Scalar),
-    Multirange(Scalar),
+pub(crate) enum Shape<'a> {
+    Array { element: u32, delimiter: u8 },
+    Composite(&'a [Attribute]),
+    Range(u32),
+    Multirange(u32),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Element {
-    Scalar(Scalar),
-    Range(Scalar),
-    Multirange(Scalar),
-}
-
+/// What becomes of a value that is not made of others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scalar {
     Boolean,
@@ -25,7 +19,7 @@ pub(crate) enum Scalar {
     Real,
     /// As printed.
     Text,
-    /// As printed; within arrays embedded as it is.
+    /// As printed; within arrays and the like embedded as it is.
     Json,
     Bytes,
     Date,
@@ -35,118 +29,128 @@ pub(crate) enum Scalar {
     Lsn,
 }
 
-/// Types, with their arrays, whose values are not as printed: OID, OID of the array, what it is.
-const SCALARS: [(u32, u32, Scalar); 19] = [
-    (16, 1000, Scalar::Boolean),
-    (17, 1001, Scalar::Bytes),
-    (20, 1016, Scalar::Integer),
-    (21, 1005, Scalar::Integer),
-    (23, 1007, Scalar::Integer),
-    (26, 1028, Scalar::Integer),
-    (700, 1021, Scalar::Real),
-    (701, 1022, Scalar::Real),
-    (114, 199, Scalar::Json),
-    (3802, 3807, Scalar::Json),
-    (1082, 1182, Scalar::Date),
-    (1083, 1183, Scalar::Time),
-    (1114, 1115, Scalar::Timestamp),
-    (1184, 1185, Scalar::TimestampTz),
-    (3220, 3221, Scalar::Lsn),
-    (25, 1009, Scalar::Text),
-    (1043, 1015, Scalar::Text),
-    (1700, 1231, Scalar::Text),
-    (2950, 2951, Scalar::Text),
+/// Types whose values are not text as printed.
+const SCALARS: [(u32, Scalar); 15] = [
+    (16, Scalar::Boolean),
+    (17, Scalar::Bytes),
+    (20, Scalar::Integer),
+    (21, Scalar::Integer),
+    (23, Scalar::Integer),
+    (26, Scalar::Integer),
+    (700, Scalar::Real),
+    (701, Scalar::Real),
+    (114, Scalar::Json),
+    (3802, Scalar::Json),
+    (1082, Scalar::Date),
+    (1083, Scalar::Time),
+    (1114, Scalar::Timestamp),
+    (1184, Scalar::TimestampTz),
+    (3220, Scalar::Lsn),
 ];
 
-/// Arrays of other types that are as printed.
-const TEXT_ARRAYS: [u32; 32] = [
-    143,  // xml
-    271,  // xid8
-    629,  // line
-    651,  // cidr
-    719,  // circle
-    775,  // macaddr8
-    791,  // money
-    1002, // char
-    1003, // name
-    1006, // int2vector
-    1008, // regproc
-    1010, // tid
-    1011, // xid
-    1012, // cid
-    1013, // oidvector
-    1014, // bpchar
-    1017, // point
-    1018, // lseg
-    1019, // path
-    1027, // polygon
-    1034, // aclitem
-    1040, // macaddr
-    1041, // inet
-    1187, // interval
-    1263, // cstring
-    1270, // timetz
-    1561, // bit
-    1563, // varbit
-    2211, // regtype
-    3643, // tsvector
-    3645, // tsquery
-    4073, // jsonpath
+/// Arrays that are JSON in every edition, with what they are arrays of.
+const ARRAYS: [(u32, u32); 60] = [
+    (143, 142),   // xml
+    (199, 114),   // json
+    (271, 5069),  // xid8
+    (629, 628),   // line
+    (651, 650),   // cidr
+    (719, 718),   // circle
+    (775, 774),   // macaddr8
+    (791, 790),   // money
+    (1000, 16),   // bool
+    (1001, 17),   // bytea
+    (1002, 18),   // "char"
+    (1003, 19),   // name
+    (1005, 21),   // int2
+    (1006, 22),   // int2vector
+    (1007, 23),   // int4
+    (1008, 24),   // regproc
+    (1009, 25),   // text
+    (1010, 27),   // tid
+    (1011, 28),   // xid
+    (1012, 29),   // cid
+    (1013, 30),   // oidvector
+    (1014, 1042), // bpchar
+    (1015, 1043), // varchar
+    (1016, 20),   // int8
+    (1017, 600),  // point
+    (1018, 601),  // lseg
+    (1019, 602),  // path
+    (1021, 700),  // float4
+    (1022, 701),  // float8
+    (1027, 604),  // polygon
+    (1028, 26),   // oid
+    (1034, 1033), // aclitem
+    (1040, 829),  // macaddr
+    (1041, 869),  // inet
+    (1115, 1114), // timestamp
+    (1182, 1082), // date
+    (1183, 1083), // time
+    (1185, 1184), // timestamptz
+    (1187, 1186), // interval
+    (1231, 1700), // numeric
+    (1270, 1266), // timetz
+    (1561, 1560), // bit
+    (1563, 1562), // varbit
+    (2201, 1790), // refcursor
+    (2207, 2202), // regprocedure
+    (2208, 2203), // regoper
+    (2209, 2204), // regoperator
+    (2210, 2205), // regclass
+    (2211, 2206), // regtype
+    (2951, 2950), // uuid
+    (3221, 3220), // pg_lsn
+    (3643, 3614), // tsvector
+    (3645, 3615), // tsquery
+    (3735, 3734), // regconfig
+    (3770, 3769), // regdictionary
+    (3807, 3802), // jsonb
+    (4073, 4072), // jsonpath
+    (4090, 4089), // regnamespace
+    (4097, 4096), // regrole
+    (4192, 4191), // regcollation
 ];
 
-/// The array of boxes, the one whose elements are not separated by commas.
+/// The one built-in type whose arrays have no commas between their elements, and its array.
+const BOX: u32 = 603;
 const BOX_ARRAY: u32 = 1020;
 
 /// Range, array of it, multirange, array of that, and what it is a range of.
-const RANGES: [(u32, u32, u32, u32, Scalar); 6] = [
-    (3904, 3905, 4451, 6150, Scalar::Integer),
-    (3926, 3927, 4536, 6157, Scalar::Integer),
-    (3906, 3907, 4532, 6151, Scalar::Text),
-    (3908, 3909, 4533, 6152, Scalar::Timestamp),
-    (3910, 3911, 4534, 6153, Scalar::TimestampTz),
-    (3912, 3913, 4535, 6155, Scalar::Date),
+const RANGES: [(u32, u32, u32, u32, u32); 6] = [
+    (3904, 3905, 4451, 6150, 23),
+    (3926, 3927, 4536, 6157, 20),
+    (3906, 3907, 4532, 6151, 1700),
+    (3908, 3909, 4533, 6152, 1114),
+    (3910, 3911, 4534, 6153, 1184),
+    (3912, 3913, 4535, 6155, 1082),
 ];
 
-impl Converter {
-    /// Enums, domains, composites and what extensions bring are text as printed.
-    pub(crate) fn of_type(oid: u32, custom_types: bool) -> Self {
-        for (scalar, array, kind) in SCALARS {
-            if oid == scalar {
-                return Self::Scalar(kind);
-            }
-            if oid == array {
-                return Self::Array { element: Element::Scalar(kind), delimiter: b',' };
-            }
-        }
-        if TEXT_ARRAYS.contains(&oid) {
-            return Self::Array { element: Element::Scalar(Scalar::Text), delimiter: b',' };
-        }
-        if oid == BOX_ARRAY && custom_types {
-            return Self::Array { element: Element::Scalar(Scalar::Text), delimiter: b';' };
-        }
-        if custom_types {
-            for (range, ranges, multirange, multiranges, bound) in RANGES {
-                let array = |element| Self::Array { element, delimiter: b',' };
-                match oid {
-                    _ if oid == range => return Self::Range(bound),
-                    _ if oid == multirange => return Self::Multirange(bound),
-                    _ if oid == ranges => return array(Element::Range(bound)),
-                    _ if oid == multiranges => return array(Element::Multirange(bound)),
-                    _ => {}
-                }
-            }
-        }
-        Self::Scalar(Scalar::Text)
-    }
+/// What a value is that is not made of others, as far as its type's OID tells.
+pub(crate) fn scalar(oid: u32) -> Scalar {
+    let found = SCALARS.iter().find(|(known, _)| *known == oid);
+    found.map_or(Scalar::Text, |(_, scalar)| *scalar)
+}
 
-    /// What its values are compared as; `None` for bytes.
-    pub(crate) fn kind(self) -> Option<Kind> {
-        match self {
-            Self::Scalar(Scalar::Bytes) => None,
-            Self::Scalar(Scalar::Boolean | Scalar::Integer | Scalar::Real) => Some(Kind::Number),
-            Self::Scalar(_) | Self::Array { .. } | Self::Range(_) | Self::Multirange(_) => {
-                Some(Kind::Text)
-            }
-        }
+/// An array that is JSON in every edition. Without custom types, boxes too are taken to have commas
+/// between them, so that they fall apart: devices under such a config know them so.
+pub(crate) fn array(oid: u32, custom_types: bool) -> Option<Shape<'static>> {
+    if oid == BOX_ARRAY {
+        let delimiter = if custom_types { b';' } else { b',' };
+        return Some(Shape::Array { element: BOX, delimiter });
     }
+    let found = ARRAYS.iter().find(|(known, _)| *known == oid);
+    found.map(|(_, element)| Shape::Array { element: *element, delimiter: b',' })
+}
+
+/// A built-in type of ranges.
+pub(crate) fn ranges(oid: u32) -> Option<Shape<'static>> {
+    let array = |element| Shape::Array { element, delimiter: b',' };
+    RANGES.iter().find_map(|&(range, ranges, multirange, multiranges, bound)| match oid {
+        _ if oid == range => Some(Shape::Range(bound)),
+        _ if oid == multirange => Some(Shape::Multirange(bound)),
+        _ if oid == ranges => Some(array(range)),
+        _ if oid == multiranges => Some(array(multirange)),
+        _ => None,
+    })
 }

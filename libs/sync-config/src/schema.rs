@@ -1,8 +1,10 @@
 //! Live tables, and what a config expects of them.
 
 use crate::TableName;
+use crate::converter::Converters;
 use crate::diagnostic::{Diagnostic, Findings};
-use crate::pg_type::Converter;
+use crate::options::ValueOptions;
+use crate::pg_catalog::PgTypes;
 use crate::plan::{Kind, Plan, Reference, ReferenceKind};
 
 /// A table as PostgreSQL describes it.
@@ -14,6 +16,8 @@ pub struct TableSchema {
     pub name: String,
     /// In the table's order, without those that were dropped.
     pub columns: Vec<Column>,
+    /// What is known of its columns' types beyond their OIDs.
+    pub types: PgTypes,
 }
 
 /// A column of a table.
@@ -47,7 +51,7 @@ impl Plan {
         for reference in &self.references {
             let name = &self.tables[reference.table];
             match tables.iter().find(|table| table.is(name)) {
-                Some(table) => findings.list_missing(reference, table),
+                Some(table) => findings.list_missing(reference, table, self.values),
                 None if reference.kind == ReferenceKind::Table => {
                     let message = format!("there is no table `{name}`");
                     let error = Diagnostic::error(reference.position, message);
@@ -66,14 +70,14 @@ impl Plan {
     pub(crate) fn check_table(&self, index: usize, table: &TableSchema) -> Vec<Diagnostic> {
         let mut findings = Findings::default();
         for reference in self.references.iter().filter(|reference| reference.table == index) {
-            findings.list_missing(reference, table);
+            findings.list_missing(reference, table, self.values);
         }
         findings.into_sorted()
     }
 }
 
 impl Findings {
-    fn list_missing(&mut self, reference: &Reference, table: &TableSchema) {
+    fn list_missing(&mut self, reference: &Reference, table: &TableSchema, values: ValueOptions) {
         match &reference.kind {
             ReferenceKind::Table => {}
             ReferenceKind::Column(name) => {
@@ -92,7 +96,8 @@ impl Findings {
             }
             ReferenceKind::Compared { column, with } => {
                 if let Some(index) = table.column(column) {
-                    self.list_kinds(reference, &table.columns[index], *with);
+                    let kind = Converters::of_table(table, values).kind(index);
+                    self.list_kinds(reference, column, (kind, *with));
                 }
             }
             ReferenceKind::IdOfAll => {
@@ -111,10 +116,8 @@ impl Findings {
 
 impl Findings {
     /// Warns of a comparison that is never true, as SQLite's values have it.
-    fn list_kinds(&mut self, reference: &Reference, column: &Column, with: Kind) {
-        let name = &column.name;
-        // Options change how custom types look, which is text in any case.
-        let (message, hint) = match (Converter::of_type(column.type_oid, true).kind(), with) {
+    fn list_kinds(&mut self, reference: &Reference, name: &str, kinds: (Option<Kind>, Kind)) {
+        let (message, hint) = match kinds {
             (Some(Kind::Number), Kind::Text) => (
                 format!("`{name}` is a number on devices and is never equal to a text"),
                 format!("write `{name}::text`, or compare with a number; booleans are 1 and 0"),

@@ -1,9 +1,11 @@
 //! What the language accepts and refuses, and what it makes of rows and requests.
 
+mod custom_types;
 mod hashes;
 mod hostile;
 mod membership;
 mod positions;
+mod printed_values;
 mod queries;
 mod refusals;
 mod refused_queries;
@@ -15,7 +17,7 @@ mod values;
 use serde_json::{Map, Value as Json};
 use tidewater_protocol::StreamSubscription;
 
-use crate::{Column, Diagnostic, Request, RowOutput, Severity, SyncConfig, TableSchema};
+use crate::{Column, Diagnostic, PgTypes, Request, RowOutput, Severity, SyncConfig, TableSchema};
 
 /// A config of edition 3 with one stream `s` of one query.
 fn stream(query: &str) -> String {
@@ -74,7 +76,8 @@ fn table(spec: &str) -> TableSchema {
             Column { name: name.trim_matches('"').to_owned(), type_oid: oid(type_name) }
         })
         .collect();
-    TableSchema { schema: schema.to_owned(), name: name.to_owned(), columns }
+    let types = PgTypes::default();
+    TableSchema { schema: schema.to_owned(), name: name.to_owned(), columns, types }
 }
 
 fn oid(type_name: &str) -> u32 {

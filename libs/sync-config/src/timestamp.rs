@@ -2,8 +2,12 @@
 
 use crate::options::ValueOptions;
 
-/// Digits after the second that PostgreSQL prints at most; what is beyond is always zero.
-const ZEROS: &str = "000000000";
+/// Digits after the second that PostgreSQL has at most: of a finer precision there is nothing more.
+const DIGITS_MAX: usize = 6;
+const ZEROS: &str = "000000";
+/// What becomes of the infinities, in the form that PostgreSQL prints.
+const FIRST: &str = "0000-01-01 00:00:00";
+const LAST: &str = "9999-12-31 23:59:59";
 
 /// Writes a `date`.
 pub(crate) fn push_date(text: &str, out: &mut String) {
@@ -23,30 +27,30 @@ pub(crate) fn push_time(text: &str, options: &ValueOptions, out: &mut String) {
     }
 }
 
-/// Writes a `timestamp`.
-pub(crate) fn push_timestamp(text: &str, options: &ValueOptions, out: &mut String) {
+/// Writes a `timestamp`; `false`, and nothing written, when it is of before Christ, which is NULL.
+pub(crate) fn push_timestamp(text: &str, options: &ValueOptions, out: &mut String) -> bool {
     let text = match text {
-        "infinity" => "9999-12-31T23:59:59",
-        "-infinity" => "0000-01-01T00:00:00",
+        "infinity" => LAST,
+        "-infinity" => FIRST,
         other => other,
     };
-    // Of the era before Christ there is no ISO 8601 text that sorts.
-    if !options.timestamps_iso8601 || text.ends_with(" BC") {
-        out.push_str(text);
-        return;
+    if text.ends_with(" BC") {
+        return false;
     }
     match text.split_once(' ') {
-        Some((date, time)) => {
+        Some((date, time)) if options.timestamps_iso8601 => {
             out.push_str(date);
             out.push('T');
             push_with_fraction(time, options.fraction_digits, out);
         }
-        None => push_with_fraction(text, options.fraction_digits, out),
+        Some(_) | None => out.push_str(text),
     }
+    true
 }
 
 /// Truncates or pads the digits after the second.
 fn push_with_fraction(text: &str, digits: usize, out: &mut String) {
+    let digits = digits.min(DIGITS_MAX);
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     out.push_str(whole);
     if digits > 0 {
@@ -60,17 +64,8 @@ fn push_with_fraction(text: &str, digits: usize, out: &mut String) {
 /// Writes a `timestamptz` in UTC; `false`, and nothing written, when it is not within the years 0 to
 /// 9999, which is NULL.
 pub(crate) fn push_timestamptz(text: &str, options: &ValueOptions, out: &mut String) -> bool {
-    let infinite = match text {
-        "infinity" => Some("9999-12-31T23:59:59"),
-        "-infinity" => Some("0000-01-01T00:00:00"),
-        _ => None,
-    };
-    if let Some(text) = infinite {
-        if options.timestamps_iso8601 {
-            push_with_fraction(text, options.fraction_digits, out);
-        } else {
-            out.push_str(text);
-        }
+    if matches!(text, "infinity" | "-infinity") {
+        push_timestamp(text, options, out);
         out.push('Z');
         return true;
     }

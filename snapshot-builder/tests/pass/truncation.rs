@@ -6,7 +6,7 @@ use tidewater_ingest_worker::{Applier, SyncedTable, Table};
 use tidewater_protocol::{Body, OpId};
 use tidewater_snapshot_builder::{Options, run_pass};
 use tidewater_storage::{BucketKey, ControlStore, Embedded, OpLog, SegmentReader, Tag};
-use tidewater_sync_config::{Column, SyncConfig, TableSchema};
+use tidewater_sync_config::{Column, PgTypes, SyncConfig, TableSchema};
 
 use crate::NOW;
 use crate::worker::{begun, commit};
@@ -24,6 +24,7 @@ fn todos() -> SyncedTable {
         schema: name.schema.clone(),
         name: name.name.clone(),
         columns: vec![Column { name: "id".into(), type_oid: 25 }],
+        types: PgTypes::default(),
     };
     let evaluator = config.bind(&schema).unwrap().unwrap();
     let table = Table {

@@ -284,11 +284,12 @@ proptest! {
     fn any_value_of_a_row_is_survived(text in any::<String>(), oid in 0..7000_u32) {
         let config = super::compile(&stream("SELECT id, v, upper(v) AS u, v ->> '$.a.0' AS j FROM t WHERE auth.user_id() IN v OR v = 1"));
         let mut table = table("t(id text, v text)");
+        table.types = super::custom_types::types();
         let mut out = RowOutput::default();
-        for oid in [oid, 16, 17, 20, 114, 700, 1007, 1009, 1082, 1083, 1114, 1184, 1185, 3220, 3904, 3910, 4451, 3905] {
+        for oid in [oid, 16, 17, 20, 114, 700, 1007, 1009, 1082, 1083, 1114, 1184, 1185, 3220, 3904, 3910, 4451, 3905, 100_008, 100_010, 100_013, 100_017, 100_018, 200_000] {
             table.columns[1].type_oid = oid;
             let evaluator = config.bind(&table).unwrap().unwrap();
-            for text in [&text, &format!("{{{text}}}"), &format!("[{text},)"), &format!("2024-01-01 {text}")] {
+            for text in [&text, &format!("{{{text}}}"), &format!("[{text},)"), &format!("({text},)"), &format!("2024-01-01 {text}")] {
                 evaluator.evaluate(&[Some("1"), Some(text)], &mut out);
                 for bucket in out.buckets() {
                     prop_assert!(serde_json::from_str::<serde_json::Value>(bucket.data).is_ok() || bucket.data.contains("9e999"));

@@ -3,7 +3,7 @@
 use expect_test::{Expect, expect};
 
 use super::{compile, definition, stream};
-use crate::{Column, RowOutput, SyncConfig, TableSchema};
+use crate::{Column, PgTypes, RowOutput, SyncConfig, TableSchema};
 
 const BOOL: u32 = 16;
 const DATE: u32 = 1082;
@@ -12,12 +12,13 @@ const TIMESTAMP: u32 = 1114;
 const TIMESTAMPTZ: u32 = 1184;
 
 /// What becomes of a column's text: as a column of the row, and as the value of an expression.
-fn convert(config: &SyncConfig, type_oid: u32, text: &str) -> String {
+pub(super) fn convert(config: &SyncConfig, types: &PgTypes, type_oid: u32, text: &str) -> String {
     let column = |name: &str, type_oid| Column { name: name.to_owned(), type_oid };
     let table = TableSchema {
         schema: "public".to_owned(),
         name: "t".to_owned(),
         columns: vec![column("id", 25), column("v", type_oid)],
+        types: types.clone(),
     };
     let evaluator = config.bind(&table).unwrap().unwrap();
     let mut out = RowOutput::default();
@@ -34,16 +35,17 @@ fn convert(config: &SyncConfig, type_oid: u32, text: &str) -> String {
     as_column.to_owned()
 }
 
-const QUERY: &str = "SELECT id, v, ifnull(v, NULL) AS e FROM t";
+pub(super) const QUERY: &str = "SELECT id, v, ifnull(v, NULL) AS e FROM t";
 
 fn check(values: &[(u32, &str)], expected: Expect) {
     check_with(&compile(&stream(QUERY)), values, expected);
 }
 
 fn check_with(config: &SyncConfig, values: &[(u32, &str)], expected: Expect) {
+    let types = PgTypes::default();
     let text: String = values
         .iter()
-        .map(|(oid, text)| format!("{oid} {text} => {}\n", convert(config, *oid, text)))
+        .map(|(oid, text)| format!("{oid} {text} => {}\n", convert(config, &types, *oid, text)))
         .collect();
     expected.assert_eq(&text);
 }
@@ -174,7 +176,7 @@ fn text_is_escaped_as_json_has_to_be() {
     let text = "a\"b\\c/\n\t\r\u{8}\u{c}\u{1}\u{1f}\u{7f} é\u{2028}😀";
     let escaped = r#""a\"b\\c/\n\t\r\b\f\u0001\u001f"#;
     let expected = format!("{escaped}\u{7f} é\u{2028}😀\"");
-    assert_eq!(convert(&config, 25, text), expected);
+    assert_eq!(convert(&config, &PgTypes::default(), 25, text), expected);
     assert_eq!(serde_json::from_str::<String>(&expected).unwrap(), text);
 }
 
@@ -250,7 +252,7 @@ fn dates_and_times_of_later_editions_are_iso_8601() {
         1114 infinity => "9999-12-31T23:59:59.000000"
         1114 -infinity => "0000-01-01T00:00:00.000000"
         1114 12345-01-02 03:04:05 => "12345-01-02T03:04:05.000000"
-        1114 0001-01-01 00:00:00 BC => "0001-01-01 00:00:00 BC"
+        1114 0001-01-01 00:00:00 BC => null
         1184 1999-12-31 23:59:59.987654+00 => "1999-12-31T23:59:59.987654Z"
         1184 infinity => "9999-12-31T23:59:59.000000Z"
         1184 -infinity => "0000-01-01T00:00:00.000000Z"
@@ -273,13 +275,13 @@ fn dates_and_times_of_the_first_edition_are_as_printed() {
         1083 24:00:00 => "24:00:00"
         1114 1999-12-31 23:59:59 => "1999-12-31 23:59:59"
         1114 1999-12-31 23:59:59.5 => "1999-12-31 23:59:59.5"
-        1114 infinity => "9999-12-31T23:59:59"
-        1114 -infinity => "0000-01-01T00:00:00"
+        1114 infinity => "9999-12-31 23:59:59"
+        1114 -infinity => "0000-01-01 00:00:00"
         1114 12345-01-02 03:04:05 => "12345-01-02 03:04:05"
-        1114 0001-01-01 00:00:00 BC => "0001-01-01 00:00:00 BC"
+        1114 0001-01-01 00:00:00 BC => null
         1184 1999-12-31 23:59:59.987654+00 => "1999-12-31 23:59:59.987654Z"
-        1184 infinity => "9999-12-31T23:59:59Z"
-        1184 -infinity => "0000-01-01T00:00:00Z"
+        1184 infinity => "9999-12-31 23:59:59Z"
+        1184 -infinity => "0000-01-01 00:00:00Z"
         1184 12345-01-02 03:04:05+00 => null
     "#]],
     );
@@ -375,9 +377,9 @@ fn the_precision_of_times_is_an_option() {
         (
             "nanoseconds",
             expect![[r#"
-            1083 01:02:03.987654 => "01:02:03.987654000"
-            1114 1999-12-31 23:59:59.987654 => "1999-12-31T23:59:59.987654000"
-            1184 1999-12-31 23:59:59.9+00 => "1999-12-31T23:59:59.900000000Z"
+            1083 01:02:03.987654 => "01:02:03.987654"
+            1114 1999-12-31 23:59:59.987654 => "1999-12-31T23:59:59.987654"
+            1184 1999-12-31 23:59:59.9+00 => "1999-12-31T23:59:59.900000Z"
         "#]],
         ),
     ] {
@@ -420,7 +422,7 @@ fn arrays_are_json() {
             (1115, r#"{"1999-12-31 23:59:59"}"#),
             (1185, r#"{"2024-03-01 01:30:00+02","12345-01-02 03:04:05+00"}"#),
             (3221, "{0/A}"),
-            (1001, r#"{"\\x00ff"}"#),
+            (1001, r#"{"\\x00ff",NULL}"#),
             (1020, "{(1,1),(0,0);(2,2),(1,1)}"),
             (1017, r#"{"(1,2)","(3,4)"}"#),
         ],
@@ -442,7 +444,7 @@ fn arrays_are_json() {
             1115 {"1999-12-31 23:59:59"} => "[\"1999-12-31T23:59:59.000000\"]"
             1185 {"2024-03-01 01:30:00+02","12345-01-02 03:04:05+00"} => "[\"2024-02-29T23:30:00.000000Z\",null]"
             3221 {0/A} => "[\"00000000/0000000A\"]"
-            1001 {"\\x00ff"} => "[\"\\\\x00ff\"]"
+            1001 {"\\x00ff",NULL} => "[null,null]"
             1020 {(1,1),(0,0);(2,2),(1,1)} => "[\"(1,1),(0,0)\",\"(2,2),(1,1)\"]"
             1017 {"(1,2)","(3,4)"} => "[\"(1,2)\",\"(3,4)\"]"
         "#]],
@@ -460,6 +462,7 @@ fn arrays_that_are_none_are_errors() {
             (1007, "{x}"),
             (1009, r#"{"a}"#),
             (1009, "{{{{{{{{{{{x}}}}}}}}}}}"),
+            (1009, "{{{{{{{{{{{{}}}}}}}}}}}}"),
         ],
         expect![[r#"
             1007  => s|0: a value is not as PostgreSQL prints its type
@@ -468,7 +471,8 @@ fn arrays_that_are_none_are_errors() {
             1007 {1,,2} => s|0: a value is not as PostgreSQL prints its type
             1007 {x} => s|0: a value is not as PostgreSQL prints its type
             1009 {"a} => s|0: a value is not as PostgreSQL prints its type
-            1009 {{{{{{{{{{{x}}}}}}}}}}} => s|0: a value is not as PostgreSQL prints its type
+            1009 {{{{{{{{{{{x}}}}}}}}}}} => "[[[[[[[[[[[\"x\"]]]]]]]]]]]"
+            1009 {{{{{{{{{{{{}}}}}}}}}}}} => "[[[[[[[[[[[[]]]]]]]]]]]]"
         "#]],
     );
 }
@@ -487,13 +491,13 @@ fn ranges_are_json_where_custom_types_are_on() {
         (4451, "{}"),
         (3905, r#"{"[1,3)",empty}"#),
         (6150, r#"{"{[1,3),[5,7)}","{}"}"#),
-        (1020, "{(1,1),(0,0)}"),
+        (1020, "{(1,1),(0,0);(2,2),(1,1)}"),
     ];
     check(
         &values,
         expect![[r#"
         3904 [1,5) => "{\"lower\":1,\"upper\":5,\"lower_exclusive\":0,\"upper_exclusive\":1}"
-        3904 empty => "\"empty\""
+        3904 empty => "empty"
         3904 (,) => "{\"lower\":null,\"upper\":null,\"lower_exclusive\":1,\"upper_exclusive\":1}"
         3906 (1.50,) => "{\"lower\":\"1.50\",\"upper\":null,\"lower_exclusive\":1,\"upper_exclusive\":1}"
         3908 ["2024-01-01 00:00:00","2024-01-02 00:00:00.5"] => "{\"lower\":\"2024-01-01T00:00:00.000000\",\"upper\":\"2024-01-02T00:00:00.500000\",\"lower_exclusive\":0,\"upper_exclusive\":0}"
@@ -503,7 +507,7 @@ fn ranges_are_json_where_custom_types_are_on() {
         4451 {} => "[]"
         3905 {"[1,3)",empty} => "[{\"lower\":1,\"upper\":3,\"lower_exclusive\":0,\"upper_exclusive\":1},\"empty\"]"
         6150 {"{[1,3),[5,7)}","{}"} => "[[{\"lower\":1,\"upper\":3,\"lower_exclusive\":0,\"upper_exclusive\":1},{\"lower\":5,\"upper\":7,\"lower_exclusive\":0,\"upper_exclusive\":1}],[]]"
-        1020 {(1,1),(0,0)} => "[\"(1,1),(0,0)\"]"
+        1020 {(1,1),(0,0);(2,2),(1,1)} => "[\"(1,1),(0,0)\",\"(2,2),(1,1)\"]"
     "#]],
     );
     check_first_edition(
@@ -520,7 +524,7 @@ fn ranges_are_json_where_custom_types_are_on() {
         4451 {} => "{}"
         3905 {"[1,3)",empty} => "{\"[1,3)\",empty}"
         6150 {"{[1,3),[5,7)}","{}"} => "{\"{[1,3),[5,7)}\",\"{}\"}"
-        1020 {(1,1),(0,0)} => "{(1,1),(0,0)}"
+        1020 {(1,1),(0,0);(2,2),(1,1)} => "[\"(1\",\"1)\",\"(0\",\"0);(2\",\"2)\",\"(1\",\"1)\"]"
     "#]],
     );
     check(
@@ -544,6 +548,7 @@ fn null_is_null() {
         schema: "public".to_owned(),
         name: "t".to_owned(),
         columns: std::iter::once(id).chain(columns).collect(),
+        types: PgTypes::default(),
     };
     let evaluator = config.bind(&table).unwrap().unwrap();
     let mut out = RowOutput::default();

@@ -1,0 +1,118 @@
+//! What becomes of the text of each of a table's columns.
+
+use crate::json;
+use crate::options::ValueOptions;
+use crate::pg_catalog::{Attribute, PgType, PgTypes};
+use crate::pg_type::{self, Scalar, Shape};
+use crate::plan::Kind;
+use crate::schema::TableSchema;
+
+/// What becomes of a type's text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Converter {
+    Scalar(Scalar),
+    /// Index into [`Converters::structures`].
+    Structure(usize),
+}
+
+/// A type that is made of others. Those are named by index, so that nothing is nested, however deep
+/// types are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Structure {
+    Array { element: Converter, delimiter: u8 },
+    Composite(Vec<Member>),
+    Range(Converter),
+    Multirange(Converter),
+}
+
+/// An attribute of a composite type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Member {
+    /// Its name and a colon, as JSON.
+    pub(crate) key: String,
+    pub(crate) converter: Converter,
+}
+
+/// What becomes of the text of a table's columns.
+#[derive(Clone, Debug)]
+pub(crate) struct Converters {
+    pub(crate) options: ValueOptions,
+    pub(crate) columns: Vec<Converter>,
+    pub(crate) structures: Vec<Structure>,
+}
+
+impl Converters {
+    pub(crate) fn of_table(table: &TableSchema, options: ValueOptions) -> Self {
+        let custom_types = options.custom_types;
+        let mut builder = Builder { types: &table.types, custom_types, found: Vec::new() };
+        let oids = table.columns.iter().map(|column| column.type_oid);
+        let columns = oids.map(|oid| builder.converter(oid)).collect();
+        let mut structures = Vec::new();
+        // Each may find further ones; there are only so many types.
+        while let Some(&(_, shape)) = builder.found.get(structures.len()) {
+            structures.push(builder.structure(shape));
+        }
+        Self { options, columns, structures }
+    }
+
+    /// What values of a column are compared as; `None` for bytes.
+    pub(crate) fn kind(&self, column: usize) -> Option<Kind> {
+        match self.columns[column] {
+            Converter::Scalar(Scalar::Bytes) => None,
+            Converter::Scalar(Scalar::Boolean | Scalar::Integer | Scalar::Real) => {
+                Some(Kind::Number)
+            }
+            Converter::Scalar(
+                Scalar::Text
+                | Scalar::Json
+                | Scalar::Date
+                | Scalar::Time
+                | Scalar::Timestamp
+                | Scalar::TimestampTz
+                | Scalar::Lsn,
+            )
+            | Converter::Structure(_) => Some(Kind::Text),
+        }
+    }
+}
+
+struct Builder<'a> {
+    types: &'a PgTypes,
+    custom_types: bool,
+    /// The structures so far, by OID, in the order of their indices.
+    found: Vec<(u32, Shape<'a>)>,
+}
+
+impl Builder<'_> {
+    fn converter(&mut self, oid: u32) -> Converter {
+        let oid = if self.custom_types { self.types.base(oid) } else { oid };
+        if let Some(index) = self.found.iter().position(|(known, _)| *known == oid) {
+            return Converter::Structure(index);
+        }
+        let custom = || self.types.get(oid).and_then(PgType::shape);
+        let shape = match pg_type::array(oid, self.custom_types) {
+            None if self.custom_types => pg_type::ranges(oid).or_else(custom),
+            shape => shape,
+        };
+        let Some(shape) = shape else { return Converter::Scalar(pg_type::scalar(oid)) };
+        self.found.push((oid, shape));
+        Converter::Structure(self.found.len() - 1)
+    }
+
+    fn structure(&mut self, shape: Shape<'_>) -> Structure {
+        match shape {
+            Shape::Array { element, delimiter } => {
+                Structure::Array { element: self.converter(element), delimiter }
+            }
+            Shape::Composite(attributes) => {
+                Structure::Composite(attributes.iter().map(|each| self.member(each)).collect())
+            }
+            Shape::Range(bound) => Structure::Range(self.converter(bound)),
+            Shape::Multirange(bound) => Structure::Multirange(self.converter(bound)),
+        }
+    }
+
+    fn member(&mut self, attribute: &Attribute) -> Member {
+        Member { key: json::key(&attribute.name), converter: self.converter(attribute.type_oid) }
+    }
+}

@@ -1,0 +1,56 @@
+//! PostgreSQL's output of composites to JSON.
+
+use crate::converter::{Converter, Member};
+use crate::expression::EvaluationError;
+use crate::pg_field;
+
+/// Writes a member; `None` is NULL. `false`, and nothing written, for what JSON cannot hold.
+pub(crate) type PushMember<'a> =
+    dyn FnMut(Converter, Option<&str>, &mut String) -> Result<bool, EvaluationError> + 'a;
+
+/// Writes `(1,"a b",)` as an object.
+///
+/// A type may get and lose attributes while values are on their way. What has no name here was added
+/// later and is left out; what a value does not have yet is NULL, as PostgreSQL says itself.
+pub(crate) fn push_json(
+    text: &str,
+    members: &[Member],
+    out: &mut String,
+    push_member: &mut PushMember<'_>,
+) -> Result<(), EvaluationError> {
+    if !text.starts_with('(') {
+        return Err(EvaluationError::BadText);
+    }
+    let mut members = members.iter();
+    let mut separator = "{";
+    let mut push = |member: &Member, value: Option<&str>, out: &mut String| {
+        let before = out.len();
+        out.push_str(separator);
+        out.push_str(&member.key);
+        if push_member(member.converter, value, out)? {
+            separator = ",";
+        } else {
+            out.truncate(before);
+        }
+        Ok(())
+    };
+    let mut at = 0;
+    while text.as_bytes().get(at) != Some(&b')') {
+        let (value, end) = pg_field::field(text, at + 1, b",)")?;
+        if let Some(member) = members.next() {
+            push(member, value.as_deref(), out)?;
+        }
+        at = end;
+    }
+    if at + 1 != text.len() {
+        return Err(EvaluationError::BadText);
+    }
+    for member in members {
+        push(member, None, out)?;
+    }
+    if separator == "{" {
+        out.push('{');
+    }
+    out.push('}');
+    Ok(())
+}
