@@ -74,6 +74,9 @@ pub(crate) struct Compiler<'a> {
     left_joins: Vec<LeftJoin>,
     /// Of the query at hand.
     memberships: Vec<Membership>,
+    /// How many CTEs the query at hand has put in, and how many are being put in.
+    ctes_put_in: usize,
+    cte_depth: usize,
     /// By their places.
     ctes_used: BTreeSet<Position>,
 }
@@ -98,6 +101,8 @@ impl<'a> Compiler<'a> {
             sources: Sources::default(),
             left_joins: Vec::new(),
             memberships: Vec::new(),
+            ctes_put_in: 0,
+            cte_depth: 0,
             ctes_used: BTreeSet::new(),
         }
     }
@@ -112,6 +117,7 @@ impl<'a> Compiler<'a> {
         self.sources = Sources::default();
         self.left_joins.clear();
         self.memberships.clear();
+        self.ctes_put_in = 0;
         self.parse(scalar)
     }
 
@@ -127,6 +133,10 @@ impl<'a> Compiler<'a> {
     }
 
     fn check_unused(&mut self, ctes: &[Cte]) {
+        // Where a query could not be compiled it is not known what it uses.
+        if self.findings.has_errors() {
+            return;
+        }
         for cte in ctes.iter().filter(|cte| !self.ctes_used.contains(&cte.position)) {
             let message = format!("`{}` is not used", cte.name);
             self.findings.push(Diagnostic::warning(cte.position, message));

@@ -8,6 +8,7 @@ mod positions;
 mod printed_values;
 mod queries;
 mod refusals;
+mod refused_joins;
 mod refused_queries;
 mod requests;
 mod schemas;

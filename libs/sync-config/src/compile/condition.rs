@@ -267,7 +267,11 @@ fn mixed(scope: &Scope<'_>, condition: &syntax::Expression, negated: bool) -> Di
         return Diagnostic::error(condition.position, message)
             .hint("it must be a condition of its own, joined by AND or OR to others");
     }
-    let message = "values of the row and of the request can be compared by `=` and `IN` only";
+    let message = if scope.entries.len() > 1 || scope.outer.is_some() {
+        "values of different tables, or of a row and the request, can be compared by `=` and `IN` only"
+    } else {
+        "values of the row and of the request can be compared by `=` and `IN` only"
+    };
     let hint = if negated || inner_negated {
         "negation of such a comparison is not supported: buckets are found by equal values"
     } else {

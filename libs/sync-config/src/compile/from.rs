@@ -7,6 +7,11 @@ use super::{Compiler, output_name};
 use crate::diagnostic::{Diagnostic, Position};
 use crate::syntax::{self, Cte, FromItem, FromSource, Join, Query, SelectItemKind};
 
+/// Most CTEs that one query may put in, counted each time.
+const CTES_MAX: usize = 200;
+/// Deepest nesting of CTEs.
+const CTE_DEPTH_MAX: usize = 16;
+
 /// What an inner query selects, and what must hold for it.
 pub(super) struct Inner {
     pub(super) columns: Vec<(String, QueryExpression)>,
@@ -127,10 +132,20 @@ impl Compiler<'_> {
         ctes: Ctes<'_>,
     ) -> Result<Inner, Diagnostic> {
         self.ctes_used.insert(cte.position);
+        self.ctes_put_in += 1;
+        if self.ctes_put_in > CTES_MAX || self.cte_depth == CTE_DEPTH_MAX {
+            let message = "the CTEs are used too often, or nested too deeply";
+            return Err(Diagnostic::error(cte.position, message).hint(format!(
+                "one query may put in {CTES_MAX} of them, {CTE_DEPTH_MAX} within each other"
+            )));
+        }
         let around = Scope::new(scope.kind, ctes);
         let mut inner = around.inner(&cte.query);
         inner.outer = None;
-        self.inner(&mut inner, &cte.query)
+        self.cte_depth += 1;
+        let result = self.inner(&mut inner, &cte.query);
+        self.cte_depth -= 1;
+        result
     }
 
     pub(super) fn inner(

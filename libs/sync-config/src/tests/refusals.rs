@@ -116,7 +116,6 @@ fn keys_that_are_unknown_wrong_or_doubled() {
         expect![[r#"
             1:1 `with` does not exist before edition 3
               set `edition: 3` in `config`
-            1:8 warning: `a` is not used
             2:1 `event_definitions` is not supported
               remove it
         "#]],

@@ -5,7 +5,7 @@ use expect_test::{Expect, expect};
 use super::{refused, stream};
 
 /// The findings of each query as the one of a stream; the query begins at 6:7.
-fn check(queries: &[&str], expected: Expect) {
+pub(super) fn check(queries: &[&str], expected: Expect) {
     let found: String =
         queries.iter().map(|query| format!("{query}\n{}", refused(&stream(query)))).collect();
     expected.assert_eq(&found);
