@@ -155,32 +155,35 @@ impl<L> Expression<L> {
         })
     }
 
-    /// Shows each leaf.
-    pub(crate) fn for_each_leaf<'e>(&'e self, see: &mut impl FnMut(&'e L)) {
+    /// Shows the expressions that this one is made of, not what is within those.
+    pub(crate) fn for_each_child<'e>(&'e self, see: &mut impl FnMut(&'e Self)) {
         match self {
-            Self::Leaf(leaf) => see(leaf),
-            Self::Literal(_) => {}
+            Self::Leaf(_) | Self::Literal(_) => {}
             Self::And(list) | Self::Or(list) | Self::Call { arguments: list, .. } => {
-                list.iter().for_each(|operand| operand.for_each_leaf(see));
+                list.iter().for_each(see);
             }
-            Self::Not(inner) => inner.for_each_leaf(see),
-            Self::IsNull { value, .. } | Self::Cast { value, .. } => value.for_each_leaf(see),
+            Self::Not(value) | Self::IsNull { value, .. } | Self::Cast { value, .. } => see(value),
             Self::Compare { left, right, .. }
             | Self::Arithmetic { left, right, .. }
-            | Self::Concat { left, right } => {
-                left.for_each_leaf(see);
-                right.for_each_leaf(see);
-            }
-            Self::Json { value: left, path: right, .. }
+            | Self::Concat { left, right }
+            | Self::Json { value: left, path: right, .. }
             | Self::InArray { value: left, array: right } => {
-                left.for_each_leaf(see);
-                right.for_each_leaf(see);
+                see(left);
+                see(right);
             }
             Self::InList { value, list } => {
-                value.for_each_leaf(see);
-                list.iter().for_each(|operand| operand.for_each_leaf(see));
+                see(value);
+                list.iter().for_each(see);
             }
         }
+    }
+
+    /// Shows each leaf.
+    pub(crate) fn for_each_leaf<'e>(&'e self, see: &mut impl FnMut(&'e L)) {
+        if let Self::Leaf(leaf) = self {
+            see(leaf);
+        }
+        self.for_each_child(&mut |child| child.for_each_leaf(see));
     }
 
     /// The expression's value. Recursion is bounded by the depth that the compiler accepts.

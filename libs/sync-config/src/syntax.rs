@@ -116,3 +116,37 @@ pub(crate) enum ExpressionKind {
         negated: bool,
     },
 }
+
+impl Expression {
+    /// Shows the expressions that this one is made of, not what is within those. An inner query is
+    /// none.
+    pub(crate) fn for_each_child<'e>(&'e self, see: &mut impl FnMut(&'e Self)) {
+        match &self.kind {
+            ExpressionKind::Null
+            | ExpressionKind::Integer(_)
+            | ExpressionKind::Real(_)
+            | ExpressionKind::Text(_)
+            | ExpressionKind::Boolean(_)
+            | ExpressionKind::Name { .. } => {}
+            ExpressionKind::And(list)
+            | ExpressionKind::Or(list)
+            | ExpressionKind::Call { arguments: list, .. } => list.iter().for_each(see),
+            ExpressionKind::Not(value)
+            | ExpressionKind::IsNull { value, .. }
+            | ExpressionKind::Cast { value, .. }
+            | ExpressionKind::InQuery { value, .. } => see(value),
+            ExpressionKind::Compare { left, right, .. }
+            | ExpressionKind::Arithmetic { left, right, .. }
+            | ExpressionKind::Concat { left, right }
+            | ExpressionKind::Json { value: left, path: right, .. }
+            | ExpressionKind::InArray { value: left, array: right, .. } => {
+                see(left);
+                see(right);
+            }
+            ExpressionKind::InList { value, list, .. } => {
+                see(value);
+                list.iter().for_each(see);
+            }
+        }
+    }
+}

@@ -332,29 +332,7 @@ fn mixed(condition: &syntax::Expression, negated: bool) -> Diagnostic {
 }
 
 fn contains_query(expression: &syntax::Expression) -> bool {
-    match &expression.kind {
-        ExpressionKind::InQuery { .. } => true,
-        ExpressionKind::Null
-        | ExpressionKind::Integer(_)
-        | ExpressionKind::Real(_)
-        | ExpressionKind::Text(_)
-        | ExpressionKind::Boolean(_)
-        | ExpressionKind::Name { .. } => false,
-        ExpressionKind::And(list)
-        | ExpressionKind::Or(list)
-        | ExpressionKind::Call { arguments: list, .. } => list.iter().any(contains_query),
-        ExpressionKind::Not(inner)
-        | ExpressionKind::IsNull { value: inner, .. }
-        | ExpressionKind::Cast { value: inner, .. } => contains_query(inner),
-        ExpressionKind::Compare { left, right, .. }
-        | ExpressionKind::Arithmetic { left, right, .. }
-        | ExpressionKind::Concat { left, right }
-        | ExpressionKind::Json { value: left, path: right, .. }
-        | ExpressionKind::InArray { value: left, array: right, .. } => {
-            contains_query(left) || contains_query(right)
-        }
-        ExpressionKind::InList { value, list, .. } => {
-            contains_query(value) || list.iter().any(contains_query)
-        }
-    }
+    let mut found = matches!(expression.kind, ExpressionKind::InQuery { .. });
+    expression.for_each_child(&mut |child| found = found || contains_query(child));
+    found
 }
