@@ -1,8 +1,10 @@
 //! From the file to the plan.
 
 mod branch;
+mod call;
 mod condition;
 mod definition;
+mod operators;
 mod scope;
 mod stream;
 
@@ -10,7 +12,7 @@ use crate::TableName;
 use crate::diagnostic::{Diagnostic, Findings, Position};
 use crate::expression::PathSplit;
 use crate::file;
-use crate::options::ValueOptions;
+use crate::options::{Edition, Options};
 use crate::plan::{
     Instantiation, LookupPlan, Plan, ProjectionItem, Reference, ReferenceKind, RequestExpression,
     RequestKey,
@@ -39,7 +41,7 @@ pub(crate) fn compile(text: &str) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnos
     };
     let mut findings = Findings::default();
     let file = file::read(&root, &mut findings);
-    let mut compiler = Compiler::new(&source, file.options.values, findings);
+    let mut compiler = Compiler::new(&source, file.options, findings);
     for entry in &file.streams {
         compiler.stream(entry);
     }
@@ -56,13 +58,15 @@ pub(crate) fn compile(text: &str) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnos
 
 pub(crate) struct Compiler<'a> {
     source: &'a Source,
+    edition: Edition,
     path_split: PathSplit,
     plan: Plan,
     findings: Findings,
 }
 
 impl<'a> Compiler<'a> {
-    fn new(source: &'a Source, values: ValueOptions, findings: Findings) -> Self {
+    fn new(source: &'a Source, options: Options, findings: Findings) -> Self {
+        let Options { edition, values } = options;
         let path_split =
             if values.fixed_json_extract { PathSplit::AfterDollar } else { PathSplit::Always };
         let plan = Plan {
@@ -73,7 +77,7 @@ impl<'a> Compiler<'a> {
             streams: Vec::new(),
             references: Vec::new(),
         };
-        Self { source, path_split, plan, findings }
+        Self { source, edition, path_split, plan, findings }
     }
 
     fn parse(&mut self, scalar: &Scalar) -> Option<Query> {

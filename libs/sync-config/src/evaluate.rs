@@ -1,5 +1,6 @@
 //! Rows of one table to buckets and answers.
 
+use crate::engine::Engine;
 use crate::expression::{EvaluationError, Expression, Leaves, array_items};
 use crate::json;
 use crate::options::ValueOptions;
@@ -125,6 +126,10 @@ impl<'r> Leaves<'r, usize> for Row<'r> {
             }
             None => Ok(Value::Null),
         }
+    }
+
+    fn engine(&self) -> Engine {
+        self.evaluator.options.engine
     }
 }
 

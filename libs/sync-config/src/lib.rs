@@ -6,6 +6,7 @@ mod bind;
 mod compile;
 mod config;
 mod diagnostic;
+mod engine;
 mod evaluate;
 mod expression;
 mod file;

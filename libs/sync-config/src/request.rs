@@ -8,6 +8,7 @@ use tidewater_protocol::{
     Priority, StreamDescription, StreamError, StreamSubscription, Subscription, SubscriptionRef,
 };
 
+use crate::engine::Engine;
 use crate::evaluate::parameters;
 use crate::expression::{EvaluationError, Leaves, array_items};
 use crate::functions;
@@ -209,6 +210,7 @@ impl RequestEvaluation<'_> {
             return;
         }
         let index = self.streams.len();
+        let engine = self.plan.values.engine;
         self.streams.push(StreamDescription {
             name: stream.name.clone(),
             is_default: stream.auto_subscribe,
@@ -219,7 +221,7 @@ impl RequestEvaluation<'_> {
             self.evaluate(
                 stream,
                 index,
-                &Subscriber { request, parameters: None, reason, priority: None },
+                &Subscriber { engine, request, parameters: None, reason, priority: None },
             );
         }
         for (number, subscription) in explicit() {
@@ -234,7 +236,8 @@ impl RequestEvaluation<'_> {
                 }
             };
             let parameters = subscription.parameters.as_ref();
-            self.evaluate(stream, index, &Subscriber { request, parameters, reason, priority });
+            let subscriber = Subscriber { engine, request, parameters, reason, priority };
+            self.evaluate(stream, index, &subscriber);
         }
     }
 
@@ -281,6 +284,7 @@ fn push_error(stream: &mut StreamDescription, reason: Subscription, error: Evalu
 
 /// One subscription to one stream: what expressions see, and what becomes of its buckets.
 struct Subscriber<'r> {
+    engine: Engine,
     request: &'r Request<'r>,
     /// Of an explicit subscription.
     parameters: Option<&'r Map<String, Json>>,
@@ -388,6 +392,10 @@ impl Subscriber<'_> {
 }
 
 impl<'v> Leaves<'v, RequestLeaf> for Subscriber<'_> {
+    fn engine(&self) -> Engine {
+        self.engine
+    }
+
     fn value(&self, leaf: &RequestLeaf) -> Result<Value<'v>, EvaluationError> {
         let Some(Member { names, as_value }) = &leaf.member else {
             return Ok(Value::text(self.text(leaf.source)));

@@ -1,8 +1,11 @@
 //! SQL text to [`crate::syntax`]: `sqlparser` reads, this refuses what the language does not have.
 
+mod call;
 mod convert;
 mod dialect;
 mod expression;
+mod operators;
+mod place;
 
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Span, Token, TokenWithSpan, Tokenizer};
@@ -77,6 +80,13 @@ impl Input<'_> {
             }
         }
         (words.first().copied().unwrap_or_default(), from)
+    }
+
+    /// The last of these words before a place, and where it stands; else that place.
+    pub(crate) fn find_before<'w>(&self, before: Span, word: &'w str) -> (&'w str, Span) {
+        let mut earlier = self.tokens.iter().rev().filter(|token| token.span.start < before.start);
+        let found = earlier.find(|token| token.token.to_string().eq_ignore_ascii_case(word));
+        (word, found.map_or(before, |token| token.span))
     }
 
     /// Whether the token before a place is an opening parenthesis.

@@ -81,6 +81,13 @@ impl Compiler<'_> {
             | ExpressionKind::Concat { .. }
             | ExpressionKind::Json { .. }
             | ExpressionKind::IsNull { .. }
+            | ExpressionKind::Is { .. }
+            | ExpressionKind::Between { .. }
+            | ExpressionKind::Like { .. }
+            | ExpressionKind::Case { .. }
+            | ExpressionKind::Signed { .. }
+            | ExpressionKind::Array(_)
+            | ExpressionKind::Overlap { .. }
             | ExpressionKind::Cast { .. }
             | ExpressionKind::InList { .. }
             | ExpressionKind::InArray { .. }

@@ -1,13 +1,14 @@
 //! Expressions.
 
 use sqlparser::ast::{
-    BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentList, FunctionArguments, InTarget, ObjectName, SetExpr, UnaryOperator,
-    Value as SqlValue, ValueWithSpan,
+    BinaryOperator, CastKind, DataType, Expr, InTarget, UnaryOperator, Value as SqlValue,
+    ValueWithSpan,
 };
 use sqlparser::tokenizer::Span;
 
 use super::convert::Converter;
+use super::operators::row_items;
+use super::place::start;
 use crate::diagnostic::Diagnostic;
 use crate::expression::{Arithmetic, CastType, Comparison};
 use crate::syntax::{Expression, ExpressionKind};
@@ -32,7 +33,7 @@ impl Converter<'_> {
         if span == Span::empty() { self.start } else { span }
     }
 
-    fn boxed(&mut self, expr: Expr) -> Result<Box<Expression>, Diagnostic> {
+    pub(super) fn boxed(&mut self, expr: Expr) -> Result<Box<Expression>, Diagnostic> {
         self.expression(expr).map(Box::new)
     }
 
@@ -74,29 +75,26 @@ impl Converter<'_> {
                 }
                 ExpressionKind::Call { namespace: None, name: "substring".to_owned(), arguments }
             }
-            other => return Err(self.refuse_expression(&other, span)),
+            Expr::Trim { expr, trim_where, trim_what, trim_characters } => {
+                let what = trim_what.map(|what| *what);
+                return self.trim(*expr, trim_where, what, trim_characters);
+            }
+            other => return self.operator(other, span),
         };
         Ok(Expression { position: self.input.position(span), kind })
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "names for those that are often tried")]
-    fn refuse_expression(&self, expr: &Expr, span: Span) -> Diagnostic {
-        let (what, words): (&str, &[&str]) = match expr {
-            Expr::IsTrue(_) | Expr::IsNotTrue(_) => ("IS TRUE", &["IS"]),
-            Expr::IsFalse(_) | Expr::IsNotFalse(_) => ("IS FALSE", &["IS"]),
-            Expr::IsDistinctFrom(..) | Expr::IsNotDistinctFrom(..) => ("IS DISTINCT FROM", &["IS"]),
-            Expr::Tuple(_) => return self.error(span, "a list of values is not supported here"),
-            Expr::Subquery(_) => {
-                return self
-                    .error(span, "a query is not supported here")
-                    .hint("write `x IN (SELECT ...)` in the condition");
-            }
+    pub(super) fn refuse_expression(&self, expr: &Expr, span: Span) -> Diagnostic {
+        match expr {
+            Expr::Tuple(_) => self.error(span, "a list of values is not supported here"),
+            Expr::Subquery(_) => self
+                .error(span, "a query is not supported here")
+                .hint("write `x IN (SELECT ...)` in the condition"),
             other => {
                 let words: &[&str] = match other {
-                    Expr::Between { .. } => &["BETWEEN"],
-                    Expr::Like { .. } => &["LIKE"],
-                    Expr::ILike { .. } => &["ILIKE"],
-                    Expr::Case { .. } => &["CASE"],
+                    Expr::Like { .. } | Expr::ILike { .. } => &["ANY"],
+                    Expr::IsUnknown(_) | Expr::IsNotUnknown(_) => &["UNKNOWN"],
                     Expr::Exists { .. } => &["EXISTS"],
                     Expr::AnyOp { .. } => &["ANY", "SOME"],
                     Expr::AllOp { .. } => &["ALL"],
@@ -105,7 +103,6 @@ impl Converter<'_> {
                     Expr::Collate { .. } => &["COLLATE"],
                     Expr::Array(_) => &["ARRAY"],
                     Expr::Interval(_) => &["INTERVAL"],
-                    Expr::Trim { .. } => &["TRIM"],
                     Expr::Substring { .. } => &["SUBSTRING"],
                     Expr::Ceil { .. } => &["CEIL"],
                     Expr::Floor { .. } => &["FLOOR"],
@@ -114,10 +111,9 @@ impl Converter<'_> {
                     _ => return self.error(span, "this expression is not supported"),
                 };
                 let (word, span) = self.input.find(span, words);
-                return self.error(span, format!("`{word}` is not supported"));
+                self.error(span, format!("`{word}` is not supported"))
             }
-        };
-        self.error(self.input.find(span, words).1, format!("`{what}` is not supported"))
+        }
     }
 
     fn compound(
@@ -178,6 +174,12 @@ impl Converter<'_> {
                 UnaryOperator::Minus,
                 Expr::Value(ValueWithSpan { value: SqlValue::Number(text, false), span }),
             ) => self.number(&text, "-", span),
+            (UnaryOperator::Minus, expr) => {
+                Ok(ExpressionKind::Signed { negative: true, value: self.boxed(expr)? })
+            }
+            (UnaryOperator::Plus, expr) => {
+                Ok(ExpressionKind::Signed { negative: false, value: self.boxed(expr)? })
+            }
             (op, _) => {
                 let operator = op.to_string();
                 let (_, span) = self.input.find(span, &[&operator]);
@@ -210,6 +212,12 @@ impl Converter<'_> {
             BinaryOperator::Minus => Operator::Arithmetic(Arithmetic::Subtract),
             BinaryOperator::Multiply => Operator::Arithmetic(Arithmetic::Multiply),
             BinaryOperator::Divide => Operator::Arithmetic(Arithmetic::Divide),
+            BinaryOperator::Modulo => Operator::Arithmetic(Arithmetic::Remainder),
+            BinaryOperator::BitwiseAnd => Operator::Arithmetic(Arithmetic::BitAnd),
+            BinaryOperator::BitwiseOr => Operator::Arithmetic(Arithmetic::BitOr),
+            BinaryOperator::PGBitwiseShiftLeft => Operator::Arithmetic(Arithmetic::ShiftLeft),
+            BinaryOperator::PGBitwiseShiftRight => Operator::Arithmetic(Arithmetic::ShiftRight),
+            BinaryOperator::PGOverlap => Operator::Overlap,
             BinaryOperator::StringConcat => Operator::Concat,
             BinaryOperator::Arrow => Operator::Json { as_value: false },
             BinaryOperator::LongArrow => Operator::Json { as_value: true },
@@ -224,6 +232,7 @@ impl Converter<'_> {
             Operator::Compare(comparison) => ExpressionKind::Compare { comparison, left, right },
             Operator::Arithmetic(operator) => ExpressionKind::Arithmetic { operator, left, right },
             Operator::Concat => ExpressionKind::Concat { left, right },
+            Operator::Overlap => ExpressionKind::Overlap { left, right },
             Operator::Json { as_value } => {
                 ExpressionKind::Json { value: left, path: right, as_value }
             }
@@ -298,70 +307,16 @@ impl Converter<'_> {
         negated: bool,
     ) -> Result<ExpressionKind, Diagnostic> {
         let span = start(&array);
+        if let Some(items) = row_items(&array) {
+            let array = Box::new(self.array(items, span)?);
+            return Ok(ExpressionKind::InArray { value, array, negated });
+        }
         if self.input.is_parenthesized(span) {
             let error = self.error(span, "`IN` with one expression in parentheses is ambiguous");
             return Err(error.hint("for an array leave out the parentheses; else write `=`"));
         }
         let array = self.boxed(array)?;
         Ok(ExpressionKind::InArray { value, array, negated })
-    }
-
-    fn function(&mut self, function: Function, span: Span) -> Result<ExpressionKind, Diagnostic> {
-        let Function {
-            name: ObjectName(parts),
-            uses_odbc_syntax,
-            parameters,
-            args,
-            within_group,
-            filter,
-            null_treatment,
-            over,
-        } = function;
-        let mut names = Vec::new();
-        for part in &parts {
-            let Some(ident) = part.as_ident() else {
-                return Err(self.error(span, "this function is not supported"));
-            };
-            names.push(self.name(ident.clone())?);
-        }
-        let full_name = names.join(".");
-        let unsupported = || {
-            let message = format!("`{full_name}` is not supported with more than plain arguments");
-            self.error(span, message)
-        };
-        let plain = !uses_odbc_syntax
-            && parameters == FunctionArguments::None
-            && within_group.is_empty()
-            && filter.is_none()
-            && null_treatment.is_none()
-            && over.is_none();
-        if args == FunctionArguments::None {
-            return Err(self.error(span, format!("unknown function `{full_name}`")));
-        }
-        let FunctionArguments::List(FunctionArgumentList {
-            duplicate_treatment: None,
-            args,
-            clauses,
-        }) = args
-        else {
-            return Err(unsupported());
-        };
-        let mut names = names.into_iter().rev();
-        let (Some(name), namespace, None) = (names.next(), names.next(), names.next()) else {
-            return Err(unsupported());
-        };
-        if !plain || !clauses.is_empty() {
-            return Err(unsupported());
-        }
-        let mut arguments = Vec::new();
-        for argument in args {
-            let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = argument else {
-                let message = format!("the arguments of `{full_name}` must be expressions");
-                return Err(self.error(span, message));
-            };
-            arguments.push(self.expression(expr)?);
-        }
-        Ok(ExpressionKind::Call { namespace, name, arguments })
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "what is not listed is refused")]
@@ -389,73 +344,16 @@ enum Operator {
     Compare(Comparison),
     Arithmetic(Arithmetic),
     Concat,
+    Overlap,
     Json { as_value: bool },
 }
 
 /// Whether an item in parentheses after IN is a value and not an array.
 #[expect(clippy::wildcard_enum_match_arm, reason = "two kinds of many")]
-fn is_literal(expr: &Expr) -> bool {
+pub(super) fn is_literal(expr: &Expr) -> bool {
     match expr {
         Expr::Value(_) => true,
         Expr::UnaryOp { expr, .. } => matches!(expr.as_ref(), Expr::Value(_)),
         _ => false,
-    }
-}
-
-/// Where an expression begins: only leaves have a place of their own.
-#[expect(clippy::wildcard_enum_match_arm, reason = "others are refused, at the query's place")]
-pub(super) fn start(expr: &Expr) -> Span {
-    let mut expr = expr;
-    loop {
-        expr = match expr {
-            Expr::Identifier(ident) => return ident.span,
-            Expr::CompoundIdentifier(parts) => {
-                return parts.first().map_or_else(Span::empty, |ident| ident.span);
-            }
-            Expr::Value(value) => return value.span,
-            Expr::Function(function) => {
-                let first = function.name.0.first().and_then(|part| part.as_ident());
-                return first.map_or_else(Span::empty, |ident| ident.span);
-            }
-            Expr::Case { case_token, .. } => return case_token.0.span,
-            Expr::Subquery(query) => {
-                return match query.body.as_ref() {
-                    SetExpr::Select(select) => select.select_token.0.span,
-                    _ => Span::empty(),
-                };
-            }
-            Expr::Tuple(list) => match list.first() {
-                Some(first) => first,
-                None => return Span::empty(),
-            },
-            Expr::BinaryOp { left, .. }
-            | Expr::AnyOp { left, .. }
-            | Expr::AllOp { left, .. }
-            | Expr::IsDistinctFrom(left, _)
-            | Expr::IsNotDistinctFrom(left, _) => left,
-            Expr::Nested(inner)
-            | Expr::IsNull(inner)
-            | Expr::IsNotNull(inner)
-            | Expr::IsUnknown(inner)
-            | Expr::IsNotUnknown(inner)
-            | Expr::IsJson { expr: inner, .. }
-            | Expr::IsNormalized { expr: inner, .. }
-            | Expr::CompoundFieldAccess { root: inner, .. }
-            | Expr::AtTimeZone { timestamp: inner, .. }
-            | Expr::IsTrue(inner)
-            | Expr::IsNotTrue(inner)
-            | Expr::IsFalse(inner)
-            | Expr::IsNotFalse(inner)
-            | Expr::UnaryOp { expr: inner, .. }
-            | Expr::In { expr: inner, .. }
-            | Expr::Between { expr: inner, .. }
-            | Expr::Like { expr: inner, .. }
-            | Expr::ILike { expr: inner, .. }
-            | Expr::SimilarTo { expr: inner, .. }
-            | Expr::Collate { expr: inner, .. }
-            | Expr::Substring { expr: inner, .. }
-            | Expr::Cast { expr: inner, .. } => inner,
-            _ => return Span::empty(),
-        };
     }
 }
