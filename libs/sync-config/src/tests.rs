@@ -1,5 +1,6 @@
 //! What the language accepts and refuses, and what it makes of rows and requests.
 
+mod expressions;
 mod hashes;
 mod hostile;
 mod membership;
@@ -10,6 +11,7 @@ mod refused_queries;
 mod requests;
 mod schemas;
 mod sqlite;
+mod sqlite_engine;
 mod values;
 
 use serde_json::{Map, Value as Json};

@@ -119,6 +119,14 @@ pub(super) fn negative_of(value: Box<Expression<Leaf>>) -> Expression<Leaf> {
     Expression::Arithmetic { operator: Arithmetic::Subtract, left, right: value }
 }
 
+/// Nothing is done to it, but a comparison no longer sees that it is a CAST.
+pub(super) fn positive_of(value: Box<Expression<Leaf>>) -> Expression<Leaf> {
+    if let Expression::Cast { .. } = *value {
+        return Expression::Case { operand: None, branches: Vec::new(), otherwise: Some(value) };
+    }
+    *value
+}
+
 /// What is said of something that the file's edition does not have.
 pub(super) fn of_later_edition(position: Position, name: &str) -> Diagnostic {
     Diagnostic::error(position, format!("`{name}` is of edition 3"))

@@ -1,7 +1,7 @@
 //! What names mean where a query uses them.
 
 use super::Compiler;
-use super::operators::{negate_if, negative_of};
+use super::operators::{negate_if, negative_of, positive_of};
 use crate::diagnostic::{Diagnostic, Position};
 use crate::expression::{CastType, Expression, Literal};
 use crate::functions::path_names;
@@ -150,7 +150,7 @@ impl Compiler<'_> {
             }
             ExpressionKind::Signed { negative, value } => {
                 let value = self.lower_box(scope, value)?;
-                if *negative { negative_of(value) } else { *value }
+                if *negative { negative_of(value) } else { positive_of(value) }
             }
             ExpressionKind::InArray { value, array, negated } => {
                 negate_if(*negated, self.in_array(scope, value, array, position)?)

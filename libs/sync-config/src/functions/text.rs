@@ -90,11 +90,13 @@ pub(super) fn substring<'v>(
     }
     let Some(start) = start.integer(engine) else { return Value::Null };
     let length = match length.map(|length| length.integer(engine)) {
-        None => None,
-        Some(Some(length)) => Some(length),
+        None => i64::MAX,
+        Some(Some(length)) => length,
         Some(None) => return Value::Null,
     };
     match value {
+        // An empty blob has no bytes to SQLite, which is NULL here.
+        Value::Blob(blob) if engine.knows_types() && blob.is_empty() => Value::Null,
         Value::Blob(blob) if engine.knows_types() => {
             let (from, to) = range(start, length, blob.len());
             Value::Blob(match blob {
@@ -115,9 +117,9 @@ pub(super) fn substring<'v>(
 }
 
 /// The range, from 0, of units that a start and a length mean.
-fn range(start: i64, length: Option<i64>, count: usize) -> (usize, usize) {
+fn range(start: i64, length: i64, count: usize) -> (usize, usize) {
     let start = i128::from(start);
-    let length = length.map_or(i128::MAX >> 1, i128::from);
+    let length = i128::from(length);
     let count = i128::try_from(count).unwrap_or(i128::MAX >> 2);
     // A negative start counts from the end; 0 is the place before the first.
     let from = match start {
