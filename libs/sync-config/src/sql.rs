@@ -14,6 +14,8 @@ use crate::diagnostic::{Diagnostic, Position};
 use crate::source_map::SourceMap;
 use crate::syntax::Query;
 
+/// The operator of arrays that share a value.
+const OVERLAP: &str = "&&";
 /// Longest query.
 const QUERY_CHARS_MAX: usize = 64 * 1024;
 /// Most tokens of a query besides literals and commas. Chains of operators nest as deeply as they are
@@ -29,9 +31,15 @@ pub(crate) fn parse(map: &SourceMap<'_>, text: &str) -> Result<Query, Diagnostic
         let message = format!("the query is longer than {QUERY_CHARS_MAX} characters");
         return Err(Diagnostic::error(start, message));
     }
-    let tokens = Tokenizer::new(&dialect::SyncConfigDialect, text)
+    let mut tokens = Tokenizer::new(&dialect::SyncConfigDialect, text)
         .tokenize_with_location()
         .map_err(|error| Diagnostic::error(at(map, error.location), error.message))?;
+    // The parser knows `&&` for PostgreSQL's own dialect only, but operators that anybody defined.
+    for token in &mut tokens {
+        if token.token == Token::Overlap {
+            token.token = Token::CustomBinaryOperator(OVERLAP.to_owned());
+        }
+    }
     let input = Input { map, tokens: &tokens };
     input.check_tokens()?;
     let mut parser = Parser::new(&dialect::SyncConfigDialect)

@@ -12,12 +12,27 @@ use crate::functions::refusal;
 use crate::syntax::{Expression, ExpressionKind};
 
 impl Converter<'_> {
+    /// `SUBSTRING(x FROM y FOR z)`, and the same with commas.
+    pub(super) fn substring(
+        &mut self,
+        text: Box<Expr>,
+        from: Box<Expr>,
+        length: Option<Box<Expr>>,
+    ) -> Result<ExpressionKind, Diagnostic> {
+        let arguments = [text, from]
+            .into_iter()
+            .chain(length)
+            .map(|argument| self.expression(*argument))
+            .collect::<Result<_, _>>()?;
+        Ok(ExpressionKind::Call { namespace: None, name: "substring".to_owned(), arguments })
+    }
+
     /// `TRIM(x)`, `TRIM(x, y)`, `TRIM(LEADING y FROM x)` and its kind.
     pub(super) fn trim(
         &mut self,
-        text: Expr,
+        text: Box<Expr>,
         side: Option<TrimWhereField>,
-        what: Option<Expr>,
+        what: Option<Box<Expr>>,
         characters: Option<Vec<Expr>>,
     ) -> Result<Expression, Diagnostic> {
         let (_, span) = self.input.find_before(self.start_of(&text), "TRIM");
@@ -28,8 +43,8 @@ impl Converter<'_> {
         };
         let arguments = std::iter::once(text)
             .chain(what)
-            .chain(characters.into_iter().flatten())
-            .map(|argument| self.expression(argument))
+            .chain(characters.into_iter().flatten().map(Box::new))
+            .map(|argument| self.expression(*argument))
             .collect::<Result<Vec<Expression>, _>>()?;
         let kind = ExpressionKind::Call { namespace: None, name: name.to_owned(), arguments };
         Ok(Expression { position: self.input.position(span), kind })

@@ -1,10 +1,8 @@
 //! PostgreSQL's lexical rules and precedences, with `x IN <array>` besides.
 
-use sqlparser::ast::{BinaryOperator, Expr};
 use sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::Token;
 
 const POSTGRES: PostgreSqlDialect = PostgreSqlDialect {};
 
@@ -43,23 +41,6 @@ impl Dialect for SyncConfigDialect {
 
     fn prec_value(&self, precedence: Precedence) -> u8 {
         POSTGRES.prec_value(precedence)
-    }
-
-    /// `&&`, which the parser knows for PostgreSQL's own dialect only.
-    fn parse_infix(
-        &self,
-        parser: &mut Parser<'_>,
-        left: &Expr,
-        precedence: u8,
-    ) -> Option<Result<Expr, ParserError>> {
-        if !parser.consume_token(&Token::Overlap) {
-            return None;
-        }
-        Some(parser.parse_subexpr(precedence).map(|right| Expr::BinaryOp {
-            left: Box::new(left.clone()),
-            op: BinaryOperator::PGOverlap,
-            right: Box::new(right),
-        }))
     }
 
     fn supports_bitwise_shift_operators(&self) -> bool {

@@ -1,11 +1,12 @@
 //! Expressions.
 
 use sqlparser::ast::{
-    BinaryOperator, CastKind, DataType, Expr, InTarget, UnaryOperator, Value as SqlValue,
+    BinaryOperator, CastKind, DataType, Expr, Ident, InTarget, UnaryOperator, Value as SqlValue,
     ValueWithSpan,
 };
 use sqlparser::tokenizer::Span;
 
+use super::OVERLAP;
 use super::convert::Converter;
 use super::operators::row_items;
 use super::place::start;
@@ -18,11 +19,20 @@ const DEPTH_MAX: usize = 100;
 
 impl Converter<'_> {
     pub(super) fn expression(&mut self, expr: Expr) -> Result<Expression, Diagnostic> {
+        self.convert(Box::new(expr))
+    }
+
+    pub(super) fn boxed(&mut self, expr: Box<Expr>) -> Result<Box<Expression>, Diagnostic> {
+        self.convert(expr).map(Box::new)
+    }
+
+    fn convert(&mut self, expr: Box<Expr>) -> Result<Expression, Diagnostic> {
         if self.depth == DEPTH_MAX {
             return Err(self.error(self.start_of(&expr), "the expression is nested too deeply"));
         }
         self.depth += 1;
-        let result = self.convert(expr);
+        let span = self.start_of(&expr);
+        let result = self.convert_kind(expr, span);
         self.depth -= 1;
         result
     }
@@ -33,55 +43,54 @@ impl Converter<'_> {
         if span == Span::empty() { self.start } else { span }
     }
 
-    pub(super) fn boxed(&mut self, expr: Expr) -> Result<Box<Expression>, Diagnostic> {
-        self.expression(expr).map(Box::new)
-    }
-
+    /// Kinds with parts have functions of their own, and expressions stay in the parser's boxes: else
+    /// each level of nesting would take the stack of every kind.
     #[expect(clippy::wildcard_enum_match_arm, reason = "what is not listed is refused")]
-    fn convert(&mut self, expr: Expr) -> Result<Expression, Diagnostic> {
-        let span = self.start_of(&expr);
-        let kind = match expr {
-            Expr::Identifier(ident) => {
-                ExpressionKind::Name { qualifier: None, name: self.name(ident)? }
-            }
-            Expr::CompoundIdentifier(parts) => self.compound(parts, span)?,
-            Expr::Value(value) => self.literal(value)?,
-            Expr::Nested(inner) => return self.expression(*inner),
-            Expr::Function(function) => self.function(function, span)?,
-            Expr::UnaryOp { op, expr } => self.unary(op, *expr, span)?,
-            Expr::BinaryOp { left, op, right } => return self.binary(*left, op, *right),
-            Expr::IsNull(value) => {
-                ExpressionKind::IsNull { value: self.boxed(*value)?, negated: false }
-            }
-            Expr::IsNotNull(value) => {
-                ExpressionKind::IsNull { value: self.boxed(*value)?, negated: true }
-            }
+    fn convert_kind(&mut self, expr: Box<Expr>, span: Span) -> Result<Expression, Diagnostic> {
+        let kind = match *expr {
+            Expr::Identifier(ident) => self.column(ident),
+            Expr::CompoundIdentifier(parts) => self.compound(parts, span),
+            Expr::Value(value) => self.literal(value),
+            Expr::Nested(inner) => return self.convert(inner),
+            Expr::Function(function) => self.function(function, span),
+            Expr::UnaryOp { op, expr } => self.unary(op, expr, span),
+            Expr::BinaryOp { left, op, right } => return self.binary(left, op, right),
+            Expr::IsNull(value) => self.is_null(value, false),
+            Expr::IsNotNull(value) => self.is_null(value, true),
             Expr::Cast {
                 kind: CastKind::Cast | CastKind::DoubleColon,
                 expr,
                 data_type,
                 format: None,
-            } => {
-                let to = self.cast_type(&data_type, span)?;
-                ExpressionKind::Cast { value: self.boxed(*expr)?, to }
-            }
-            Expr::In { expr, target, negated, global: false } => {
-                self.is_in(*expr, target, negated)?
-            }
+            } => self.cast(expr, &data_type, span),
+            Expr::In { expr, target, negated, global: false } => self.is_in(expr, target, negated),
             Expr::Substring { expr, substring_from: Some(from), substring_for, .. } => {
-                let mut arguments = vec![self.expression(*expr)?, self.expression(*from)?];
-                if let Some(length) = substring_for {
-                    arguments.push(self.expression(*length)?);
-                }
-                ExpressionKind::Call { namespace: None, name: "substring".to_owned(), arguments }
+                self.substring(expr, from, substring_for)
             }
             Expr::Trim { expr, trim_where, trim_what, trim_characters } => {
-                let what = trim_what.map(|what| *what);
-                return self.trim(*expr, trim_where, what, trim_characters);
+                return self.trim(expr, trim_where, trim_what, trim_characters);
             }
             other => return self.operator(other, span),
-        };
+        }?;
         Ok(Expression { position: self.input.position(span), kind })
+    }
+
+    fn column(&self, ident: Ident) -> Result<ExpressionKind, Diagnostic> {
+        Ok(ExpressionKind::Name { qualifier: None, name: self.name(ident)? })
+    }
+
+    fn is_null(&mut self, value: Box<Expr>, negated: bool) -> Result<ExpressionKind, Diagnostic> {
+        Ok(ExpressionKind::IsNull { value: self.boxed(value)?, negated })
+    }
+
+    fn cast(
+        &mut self,
+        value: Box<Expr>,
+        data_type: &DataType,
+        span: Span,
+    ) -> Result<ExpressionKind, Diagnostic> {
+        let to = self.cast_type(data_type, span)?;
+        Ok(ExpressionKind::Cast { value: self.boxed(value)?, to })
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "names for those that are often tried")]
@@ -116,11 +125,7 @@ impl Converter<'_> {
         }
     }
 
-    fn compound(
-        &self,
-        parts: Vec<sqlparser::ast::Ident>,
-        span: Span,
-    ) -> Result<ExpressionKind, Diagnostic> {
+    fn compound(&self, parts: Vec<Ident>, span: Span) -> Result<ExpressionKind, Diagnostic> {
         let mut parts = parts.into_iter();
         match (parts.next(), parts.next(), parts.next()) {
             (Some(qualifier), Some(name), None) => Ok(ExpressionKind::Name {
@@ -165,35 +170,34 @@ impl Converter<'_> {
     fn unary(
         &mut self,
         op: UnaryOperator,
-        expr: Expr,
+        expr: Box<Expr>,
         span: Span,
     ) -> Result<ExpressionKind, Diagnostic> {
-        match (op, expr) {
-            (UnaryOperator::Not, expr) => Ok(ExpressionKind::Not(self.boxed(expr)?)),
-            (
-                UnaryOperator::Minus,
-                Expr::Value(ValueWithSpan { value: SqlValue::Number(text, false), span }),
-            ) => self.number(&text, "-", span),
-            (UnaryOperator::Minus, expr) => {
-                Ok(ExpressionKind::Signed { negative: true, value: self.boxed(expr)? })
-            }
-            (UnaryOperator::Plus, expr) => {
-                Ok(ExpressionKind::Signed { negative: false, value: self.boxed(expr)? })
-            }
-            (op, _) => {
-                let operator = op.to_string();
-                let (_, span) = self.input.find(span, &[&operator]);
-                Err(self.error(span, format!("`{operator}` is not supported before an expression")))
-            }
+        if op == UnaryOperator::Not {
+            return Ok(ExpressionKind::Not(self.boxed(expr)?));
         }
+        let negative = op == UnaryOperator::Minus;
+        if !negative && op != UnaryOperator::Plus {
+            let operator = op.to_string();
+            let (_, span) = self.input.find(span, &[&operator]);
+            let message = format!("`{operator}` is not supported before an expression");
+            return Err(self.error(span, message));
+        }
+        if let Expr::Value(ValueWithSpan { value: SqlValue::Number(text, false), span }) =
+            expr.as_ref()
+            && negative
+        {
+            return self.number(text, "-", *span);
+        }
+        Ok(ExpressionKind::Signed { negative, value: self.boxed(expr)? })
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "what is not listed is refused")]
     fn binary(
         &mut self,
-        left: Expr,
+        left: Box<Expr>,
         op: BinaryOperator,
-        right: Expr,
+        right: Box<Expr>,
     ) -> Result<Expression, Diagnostic> {
         let span = self.start_of(&left);
         let position = self.input.position(span);
@@ -217,7 +221,7 @@ impl Converter<'_> {
             BinaryOperator::BitwiseOr => Operator::Arithmetic(Arithmetic::BitOr),
             BinaryOperator::PGBitwiseShiftLeft => Operator::Arithmetic(Arithmetic::ShiftLeft),
             BinaryOperator::PGBitwiseShiftRight => Operator::Arithmetic(Arithmetic::ShiftRight),
-            BinaryOperator::PGOverlap => Operator::Overlap,
+            BinaryOperator::Custom(operator) if operator == OVERLAP => Operator::Overlap,
             BinaryOperator::StringConcat => Operator::Concat,
             BinaryOperator::Arrow => Operator::Json { as_value: false },
             BinaryOperator::LongArrow => Operator::Json { as_value: true },
@@ -243,24 +247,24 @@ impl Converter<'_> {
     /// `a AND b AND c` leans to the left as deeply as it is long: taken apart by a loop.
     fn chain(
         &mut self,
-        left: Expr,
+        left: Box<Expr>,
         op: BinaryOperator,
-        right: Expr,
+        right: Box<Expr>,
     ) -> Result<Expression, Diagnostic> {
         let mut operands = vec![right];
         let mut rest = left;
-        while let Expr::BinaryOp { op: same, .. } = &rest
+        while let Expr::BinaryOp { op: same, .. } = rest.as_ref()
             && *same == op
         {
-            let Expr::BinaryOp { left, right, .. } = rest else { break };
-            operands.push(*right);
-            rest = *left;
+            let Expr::BinaryOp { left, right, .. } = *rest else { break };
+            operands.push(right);
+            rest = left;
         }
         operands.push(rest);
         let operands: Vec<Expression> = operands
             .into_iter()
             .rev()
-            .map(|operand| self.expression(operand))
+            .map(|operand| self.convert(operand))
             .collect::<Result<_, _>>()?;
         let position = operands[0].position;
         let kind = if op == BinaryOperator::And {
@@ -273,7 +277,7 @@ impl Converter<'_> {
 
     fn is_in(
         &mut self,
-        value: Expr,
+        value: Box<Expr>,
         target: InTarget,
         negated: bool,
     ) -> Result<ExpressionKind, Diagnostic> {
@@ -315,7 +319,7 @@ impl Converter<'_> {
             let error = self.error(span, "`IN` with one expression in parentheses is ambiguous");
             return Err(error.hint("for an array leave out the parentheses; else write `=`"));
         }
-        let array = self.boxed(array)?;
+        let array = Box::new(self.expression(array)?);
         Ok(ExpressionKind::InArray { value, array, negated })
     }
 

@@ -14,40 +14,24 @@ use crate::expression::Pattern;
 use crate::syntax::{Expression, ExpressionKind};
 
 impl Converter<'_> {
+    /// As for other expressions, kinds with parts have functions of their own.
     #[expect(clippy::wildcard_enum_match_arm, reason = "what is not listed is refused")]
     pub(super) fn operator(&mut self, expr: Expr, span: Span) -> Result<Expression, Diagnostic> {
         let kind = match expr {
-            Expr::IsTrue(value) => self.is_truth(*value, true, false)?,
-            Expr::IsNotTrue(value) => self.is_truth(*value, true, true)?,
-            Expr::IsFalse(value) => self.is_truth(*value, false, false)?,
-            Expr::IsNotFalse(value) => self.is_truth(*value, false, true)?,
-            Expr::IsDistinctFrom(left, right) => {
-                let (left, right) = (self.boxed(*left)?, self.boxed(*right)?);
-                ExpressionKind::Is { left, right, negated: true }
-            }
-            Expr::IsNotDistinctFrom(left, right) => {
-                let (left, right) = (self.boxed(*left)?, self.boxed(*right)?);
-                ExpressionKind::Is { left, right, negated: false }
-            }
-            Expr::Between { expr, negated, low, high } => ExpressionKind::Between {
-                value: self.boxed(*expr)?,
-                low: self.boxed(*low)?,
-                high: self.boxed(*high)?,
-                negated,
-            },
+            Expr::IsTrue(value) => self.is_truth(value, true, false)?,
+            Expr::IsNotTrue(value) => self.is_truth(value, true, true)?,
+            Expr::IsFalse(value) => self.is_truth(value, false, false)?,
+            Expr::IsNotFalse(value) => self.is_truth(value, false, true)?,
+            Expr::IsDistinctFrom(left, right) => self.is(left, right, true)?,
+            Expr::IsNotDistinctFrom(left, right) => self.is(left, right, false)?,
+            Expr::Between { expr, negated, low, high } => self.between(expr, low, high, negated)?,
             Expr::Like { negated, any: false, expr, pattern, escape_char }
             | Expr::ILike { negated, any: false, expr, pattern, escape_char } => {
                 let pattern = self.pattern(&pattern, escape_char.as_deref(), span)?;
-                ExpressionKind::Like { value: self.boxed(*expr)?, pattern, negated }
+                ExpressionKind::Like { value: self.boxed(expr)?, pattern, negated }
             }
             Expr::Case { operand, conditions, else_result, .. } => {
-                let operand = operand.map(|operand| self.boxed(*operand)).transpose()?;
-                let mut branches = Vec::with_capacity(conditions.len());
-                for CaseWhen { condition, result } in conditions {
-                    branches.push((self.expression(condition)?, self.expression(result)?));
-                }
-                let otherwise = else_result.map(|result| self.boxed(*result)).transpose()?;
-                ExpressionKind::Case { operand, branches, otherwise }
+                self.case(operand, conditions, else_result)?
             }
             Expr::Array(Array { elem, named: true }) => {
                 let (_, span) = self.input.find_before(span, "ARRAY");
@@ -60,7 +44,7 @@ impl Converter<'_> {
 
     fn is_truth(
         &mut self,
-        value: Expr,
+        value: Box<Expr>,
         truth: bool,
         negated: bool,
     ) -> Result<ExpressionKind, Diagnostic> {
@@ -68,6 +52,43 @@ impl Converter<'_> {
         let kind = ExpressionKind::Boolean(truth);
         let right = Box::new(Expression { position: left.position, kind });
         Ok(ExpressionKind::Is { left, right, negated })
+    }
+
+    fn is(
+        &mut self,
+        left: Box<Expr>,
+        right: Box<Expr>,
+        negated: bool,
+    ) -> Result<ExpressionKind, Diagnostic> {
+        let (left, right) = (self.boxed(left)?, self.boxed(right)?);
+        Ok(ExpressionKind::Is { left, right, negated })
+    }
+
+    fn between(
+        &mut self,
+        value: Box<Expr>,
+        low: Box<Expr>,
+        high: Box<Expr>,
+        negated: bool,
+    ) -> Result<ExpressionKind, Diagnostic> {
+        let value = self.boxed(value)?;
+        let (low, high) = (self.boxed(low)?, self.boxed(high)?);
+        Ok(ExpressionKind::Between { value, low, high, negated })
+    }
+
+    fn case(
+        &mut self,
+        operand: Option<Box<Expr>>,
+        conditions: Vec<CaseWhen>,
+        otherwise: Option<Box<Expr>>,
+    ) -> Result<ExpressionKind, Diagnostic> {
+        let operand = operand.map(|operand| self.boxed(operand)).transpose()?;
+        let mut branches = Vec::with_capacity(conditions.len());
+        for CaseWhen { condition, result } in conditions {
+            branches.push((self.expression(condition)?, self.expression(result)?));
+        }
+        let otherwise = otherwise.map(|result| self.boxed(result)).transpose()?;
+        Ok(ExpressionKind::Case { operand, branches, otherwise })
     }
 
     /// The pattern of LIKE, which is known before any row.

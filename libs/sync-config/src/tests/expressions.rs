@@ -115,11 +115,14 @@ fn what_they_make_is_limited() {
     // Each position of the text is tried to the end of the pattern.
     let text = format!("replace('{0}', 'a', '{0}')", "a".repeat(512));
     let pattern = format!("%{}b%", "a".repeat(4096));
-    check(&[
-        (&format!("{text} LIKE '{}'", "%a".repeat(1000)), "1"),
-        (
-            &format!("{text} LIKE '{pattern}'"),
-            "a text takes more than 10000000 steps to compare with LIKE",
-        ),
-    ]);
+    check_each(
+        JAVASCRIPT,
+        &[
+            (&format!("{text} LIKE '{}'", "%a".repeat(1000)), "1"),
+            (
+                &format!("{text} LIKE '{pattern}'"),
+                "a text takes more than 10000000 steps to compare with LIKE",
+            ),
+        ],
+    );
 }

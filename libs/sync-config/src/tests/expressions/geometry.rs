@@ -1,6 +1,10 @@
 //! PostGIS geometries.
 
+use proptest::prelude::*;
+
 use super::*;
+use crate::tests::{compile, table};
+use crate::{RowOutput, SyncConfig};
 
 /// Little endian, of this type and flags, of these numbers and texts of bytes.
 fn wkb(code: u32, body: &str) -> String {
@@ -164,5 +168,39 @@ fn what_is_no_geometry_is_an_error_of_the_row() {
     ] {
         let found = value(JAVASCRIPT, &format!("ST_AsText('{hex}')"));
         assert_eq!(found, "a value is not a geometry as PostGIS prints it", "{hex}");
+    }
+}
+
+/// The row's errors, or the value of each query.
+fn read(config: &SyncConfig, bytes: &[u8]) -> Vec<String> {
+    let evaluator = config.bind(&table("t(id text, g bytea)")).unwrap().unwrap();
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut out = RowOutput::default();
+    evaluator.evaluate(&[Some("1"), Some(&format!("\\x{hex}"))], &mut out);
+    let errors = out.errors().iter().cloned();
+    errors.chain(out.buckets().map(|bucket| bucket.data.to_owned())).collect()
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_a_geometry_or_an_error(
+        kind in 0..9_u8,
+        flags in prop::sample::select(vec![0, 0x20, 0x40, 0x80, 0xE0_u8]),
+        counts in prop::collection::vec(0..4_u8, 0..3),
+        rest in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
+        let config = compile(&stream("SELECT id, ST_AsGeoJSON(g) AS v, ST_AsText(g) AS w FROM t"));
+        let mut bytes = vec![1, kind, 0, 0, flags];
+        for count in counts {
+            bytes.extend([count, 0, 0, 0, 1, kind.saturating_sub(3), 0, 0, flags]);
+        }
+        bytes.extend(rest);
+        let found = read(&config, &bytes);
+        prop_assert_eq!(found.len(), 1);
+        if let Some(data) = found.first().filter(|data| data.starts_with('{')) {
+            let row: serde_json::Value = serde_json::from_str(data).unwrap();
+            let geometry = row["v"].as_str().unwrap();
+            prop_assert!(geometry.contains("9e999") || serde_json::from_str::<serde_json::Value>(geometry).is_ok());
+        }
     }
 }
