@@ -110,6 +110,11 @@ fn what_they_make_is_limited() {
             &format!("replace({longer}, 'a', 'aa')"),
             "the result of an expression is longer than 16 MiB",
         ),
+        // Of 256 TiB none is made.
+        (
+            &format!("replace({longer}, 'a', {longer})"),
+            "the result of an expression is longer than 16 MiB",
+        ),
         (&format!("hex({longer})"), "the result of an expression is longer than 16 MiB"),
     ]);
     // Each position of the text is tried to the end of the pattern.

@@ -175,6 +175,26 @@ fn overlap_of_the_request_decides_who_reads() {
 }
 
 #[test]
+fn each_side_of_a_query_may_use_them() {
+    let yaml = stream(
+        "SELECT id FROM t WHERE coalesce(n, s) = replace(auth.user_id(), 'u', 'v') \
+         AND CASE auth.parameter('role') WHEN 'admin' THEN TRUE END \
+         AND auth.parameter('age') BETWEEN 18 AND 99 AND i NOT BETWEEN 1 AND 2 AND s LIKE '%x'",
+    );
+    let values = r"1|7|2.5|ax|~|[]|\x";
+    assert_eq!(row(&yaml, SPEC, values), "s|0[\"ax\"] t/1 {\"id\":\"1\"}\n");
+    assert_eq!(row(&yaml, SPEC, r"1|2|2.5|ax|~|[]|\x"), "");
+    let yaml = yaml.replace("  s:\n", "  s:\n    auto_subscribe: true\n");
+    let granted = |claims: &str| {
+        let request = format!(r#"{{"sub": "u1", "claims": {claims}}}"#);
+        crate::tests::granted(&yaml, &request, &[])
+    };
+    assert!(granted(r#"{"role": "admin", "age": 18}"#).starts_with("s|0[\"v1\"] priority 3"));
+    assert!(granted(r#"{"role": "admin", "age": 17}"#).starts_with("stream s"));
+    assert!(granted(r#"{"role": "guest", "age": 18}"#).starts_with("stream s"));
+}
+
+#[test]
 fn the_functions_of_sqlite() {
     check(&[
         ("coalesce(n, NULL, i, 1)", "7"),
