@@ -1,9 +1,11 @@
 //! From the file to the plan.
 
 mod branch;
+mod call;
 mod condition;
 mod definition;
 mod from;
+mod operators;
 mod projection;
 mod scope;
 mod solve;
@@ -16,7 +18,7 @@ use crate::TableName;
 use crate::diagnostic::{Diagnostic, Findings, Position};
 use crate::expression::PathSplit;
 use crate::file::{self, CteEntry};
-use crate::options::ValueOptions;
+use crate::options::{Edition, Options};
 use crate::plan::{
     Instantiation, LookupPlan, Plan, Reference, ReferenceKind, RequestExpression, RequestLeaf,
     RowExpression, Step,
@@ -46,7 +48,7 @@ pub(crate) fn compile(text: &str) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnos
     };
     let mut findings = Findings::default();
     let file = file::read(&root, &mut findings);
-    let mut compiler = Compiler::new(&source, file.options.values, findings);
+    let mut compiler = Compiler::new(&source, file.options, findings);
     let ctes = compiler.ctes(&file.ctes);
     for entry in &file.streams {
         compiler.stream(entry, &ctes);
@@ -65,6 +67,7 @@ pub(crate) fn compile(text: &str) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnos
 
 pub(crate) struct Compiler<'a> {
     source: &'a Source,
+    edition: Edition,
     path_split: PathSplit,
     plan: Plan,
     findings: Findings,
@@ -82,7 +85,8 @@ pub(crate) struct Compiler<'a> {
 }
 
 impl<'a> Compiler<'a> {
-    fn new(source: &'a Source, values: ValueOptions, findings: Findings) -> Self {
+    fn new(source: &'a Source, options: Options, findings: Findings) -> Self {
+        let Options { edition, values } = options;
         let path_split =
             if values.fixed_json_extract { PathSplit::AfterDollar } else { PathSplit::Always };
         let plan = Plan {
@@ -95,10 +99,11 @@ impl<'a> Compiler<'a> {
         };
         Self {
             source,
+            edition,
             path_split,
             plan,
             findings,
-            sources: Sources::default(),
+            sources: Sources::new(values.engine),
             left_joins: Vec::new(),
             memberships: Vec::new(),
             ctes_put_in: 0,
@@ -114,7 +119,7 @@ impl<'a> Compiler<'a> {
 
     /// Parses a query, and forgets the former one.
     fn begin(&mut self, scalar: &Scalar) -> Option<Query> {
-        self.sources = Sources::default();
+        self.sources = Sources::new(self.plan.values.engine);
         self.left_joins.clear();
         self.memberships.clear();
         self.ctes_put_in = 0;

@@ -5,6 +5,7 @@ use std::ops::Range;
 use serde_json::Value as Json;
 
 use crate::converter::Converters;
+use crate::engine::Engine;
 use crate::expression::{EvaluationError, Expression, Leaves, array_items};
 use crate::json;
 use crate::row_output::{BucketEntry, LookupEntry, Projected, RowOutput};
@@ -144,6 +145,10 @@ impl<'c> Leaves<'c, BoundLeaf> for Combination<'c> {
             }
         }
     }
+
+    fn engine(&self) -> Engine {
+        self.row.engine()
+    }
 }
 
 impl<'r> Leaves<'r, BoundLeaf> for Row<'r> {
@@ -152,6 +157,10 @@ impl<'r> Leaves<'r, BoundLeaf> for Row<'r> {
             BoundLeaf::Column(column) => self.column(*column),
             BoundLeaf::Element(_) => Ok(Value::Null),
         }
+    }
+
+    fn engine(&self) -> Engine {
+        self.evaluator.converters.options.engine
     }
 }
 

@@ -1,10 +1,19 @@
 //! Compiled expressions over a row's columns or a request's values.
 
+mod affinity;
+mod evaluate;
+mod like;
+mod map;
+mod operators;
+
 use serde::Serialize;
 
-use crate::functions::{self, Function};
-use crate::json;
-use crate::value::{Number, Value};
+use crate::engine::Engine;
+use crate::functions::Function;
+use crate::value::Value;
+
+pub(crate) use evaluate::array_items;
+pub(crate) use like::Pattern;
 
 /// An expression over leaves of one kind.
 ///
@@ -17,15 +26,70 @@ pub(crate) enum Expression<L> {
     And(Vec<Self>),
     Or(Vec<Self>),
     Not(Box<Self>),
-    Compare { comparison: Comparison, left: Box<Self>, right: Box<Self> },
-    Arithmetic { operator: Arithmetic, left: Box<Self>, right: Box<Self> },
-    Concat { left: Box<Self>, right: Box<Self> },
-    Json { value: Box<Self>, path: Box<Self>, as_value: bool, split: PathSplit },
-    IsNull { value: Box<Self>, negated: bool },
-    Cast { value: Box<Self>, to: CastType },
-    InList { value: Box<Self>, list: Vec<Self> },
-    InArray { value: Box<Self>, array: Box<Self> },
-    Call { function: Function, arguments: Vec<Self> },
+    Compare {
+        comparison: Comparison,
+        left: Box<Self>,
+        right: Box<Self>,
+    },
+    Arithmetic {
+        operator: Arithmetic,
+        left: Box<Self>,
+        right: Box<Self>,
+    },
+    Concat {
+        left: Box<Self>,
+        right: Box<Self>,
+    },
+    Json {
+        value: Box<Self>,
+        path: Box<Self>,
+        as_value: bool,
+        split: PathSplit,
+    },
+    IsNull {
+        value: Box<Self>,
+        negated: bool,
+    },
+    /// As `=`, but NULL equals NULL and nothing else.
+    Is {
+        left: Box<Self>,
+        right: Box<Self>,
+    },
+    Between {
+        value: Box<Self>,
+        low: Box<Self>,
+        high: Box<Self>,
+    },
+    Like {
+        value: Box<Self>,
+        pattern: Pattern,
+    },
+    Case {
+        operand: Option<Box<Self>>,
+        branches: Vec<(Self, Self)>,
+        otherwise: Option<Box<Self>>,
+    },
+    Cast {
+        value: Box<Self>,
+        to: CastType,
+    },
+    InList {
+        value: Box<Self>,
+        list: Vec<Self>,
+    },
+    InArray {
+        value: Box<Self>,
+        array: Box<Self>,
+    },
+    /// Whether two JSON arrays have a value in common.
+    Overlap {
+        left: Box<Self>,
+        right: Box<Self>,
+    },
+    Call {
+        function: Function,
+        arguments: Vec<Self>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -52,6 +116,11 @@ pub(crate) enum Arithmetic {
     Subtract,
     Multiply,
     Divide,
+    Remainder,
+    BitAnd,
+    BitOr,
+    ShiftLeft,
+    ShiftRight,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -85,6 +154,16 @@ pub(crate) enum EvaluationError {
     BadText,
     /// Arrays and the like within each other, too many.
     TooDeep,
+    /// Text that should be a UUID is not.
+    NotUuid,
+    /// What should be a geometry as PostGIS prints it is not.
+    NotGeometry,
+    /// An integer that does not fit in 64 bits.
+    IntegerOverflow,
+    /// A text or blob that is longer than [`VALUE_BYTES_MAX`](crate::value::VALUE_BYTES_MAX).
+    TooLong,
+    /// A LIKE of too many steps.
+    TooManySteps,
     /// More buckets or keys than may come of one row or request.
     TooMany,
     NullId,
@@ -99,6 +178,11 @@ impl EvaluationError {
             Self::BadPath => "a JSON path does not begin with `$`",
             Self::BadText => "a value is not as PostgreSQL prints its type",
             Self::TooDeep => "a value is nested more than 10 levels deep",
+            Self::NotUuid => "a value is not a UUID",
+            Self::NotGeometry => "a value is not a geometry as PostGIS prints it",
+            Self::IntegerOverflow => "an integer is beyond 64 bits",
+            Self::TooLong => "the result of an expression is longer than 16 MiB",
+            Self::TooManySteps => "a text takes more than 10000000 steps to compare with LIKE",
             Self::TooMany => "too many combinations of array elements",
             Self::NullId => "the column `id` is NULL",
             Self::BlobId => "the column `id` is a blob",
@@ -109,210 +193,9 @@ impl EvaluationError {
 /// Gives leaves their values.
 pub(crate) trait Leaves<'v, L> {
     fn value(&self, leaf: &L) -> Result<Value<'v>, EvaluationError>;
-}
 
-impl<L> Expression<L> {
-    /// Replaces the leaves.
-    pub(crate) fn try_map<M, E>(
-        &self,
-        leaf: &mut impl FnMut(&L) -> Result<M, E>,
-    ) -> Result<Expression<M>, E> {
-        Ok(match self {
-            Self::Leaf(l) => Expression::Leaf(leaf(l)?),
-            Self::Literal(literal) => Expression::Literal(literal.clone()),
-            Self::And(list) => Expression::And(map_all(list, leaf)?),
-            Self::Or(list) => Expression::Or(map_all(list, leaf)?),
-            Self::Not(inner) => Expression::Not(map_box(inner, leaf)?),
-            Self::Compare { comparison, left, right } => Expression::Compare {
-                comparison: *comparison,
-                left: map_box(left, leaf)?,
-                right: map_box(right, leaf)?,
-            },
-            Self::Arithmetic { operator, left, right } => Expression::Arithmetic {
-                operator: *operator,
-                left: map_box(left, leaf)?,
-                right: map_box(right, leaf)?,
-            },
-            Self::Concat { left, right } => {
-                Expression::Concat { left: map_box(left, leaf)?, right: map_box(right, leaf)? }
-            }
-            Self::Json { value, path, as_value, split } => Expression::Json {
-                value: map_box(value, leaf)?,
-                path: map_box(path, leaf)?,
-                as_value: *as_value,
-                split: *split,
-            },
-            Self::IsNull { value, negated } => {
-                Expression::IsNull { value: map_box(value, leaf)?, negated: *negated }
-            }
-            Self::Cast { value, to } => Expression::Cast { value: map_box(value, leaf)?, to: *to },
-            Self::InList { value, list } => {
-                Expression::InList { value: map_box(value, leaf)?, list: map_all(list, leaf)? }
-            }
-            Self::InArray { value, array } => {
-                Expression::InArray { value: map_box(value, leaf)?, array: map_box(array, leaf)? }
-            }
-            Self::Call { function, arguments } => {
-                Expression::Call { function: *function, arguments: map_all(arguments, leaf)? }
-            }
-        })
-    }
-
-    /// Shows each leaf.
-    pub(crate) fn for_each_leaf<'e>(&'e self, see: &mut impl FnMut(&'e L)) {
-        match self {
-            Self::Leaf(leaf) => see(leaf),
-            Self::Literal(_) => {}
-            Self::And(list) | Self::Or(list) | Self::Call { arguments: list, .. } => {
-                list.iter().for_each(|operand| operand.for_each_leaf(see));
-            }
-            Self::Not(inner) => inner.for_each_leaf(see),
-            Self::IsNull { value, .. } | Self::Cast { value, .. } => value.for_each_leaf(see),
-            Self::Compare { left, right, .. }
-            | Self::Arithmetic { left, right, .. }
-            | Self::Concat { left, right } => {
-                left.for_each_leaf(see);
-                right.for_each_leaf(see);
-            }
-            Self::Json { value: left, path: right, .. }
-            | Self::InArray { value: left, array: right } => {
-                left.for_each_leaf(see);
-                right.for_each_leaf(see);
-            }
-            Self::InList { value, list } => {
-                value.for_each_leaf(see);
-                list.iter().for_each(|operand| operand.for_each_leaf(see));
-            }
-        }
-    }
-
-    /// The expression's value. Recursion is bounded by the depth that the compiler accepts.
-    pub(crate) fn evaluate<'v, S: Leaves<'v, L>>(
-        &'v self,
-        leaves: &S,
-    ) -> Result<Value<'v>, EvaluationError> {
-        Ok(match self {
-            Self::Leaf(leaf) => leaves.value(leaf)?,
-            Self::Literal(literal) => literal.value(),
-            Self::And(list) => {
-                for operand in list {
-                    if !operand.is_true(leaves)? {
-                        return Ok(Value::boolean(Some(false)));
-                    }
-                }
-                Value::boolean(Some(true))
-            }
-            Self::Or(list) => {
-                for operand in list {
-                    if operand.is_true(leaves)? {
-                        return Ok(Value::boolean(Some(true)));
-                    }
-                }
-                Value::boolean(Some(false))
-            }
-            // NOT NULL is true, as NULL counts as false in AND and OR too.
-            Self::Not(inner) => Value::boolean(Some(!inner.is_true(leaves)?)),
-            Self::Compare { comparison, left, right } => {
-                let (left, right) = (left.evaluate(leaves)?, right.evaluate(leaves)?);
-                Value::boolean(comparison.holds(&left, &right))
-            }
-            Self::Arithmetic { operator, left, right } => {
-                operator.apply(&left.evaluate(leaves)?, &right.evaluate(leaves)?)
-            }
-            Self::Concat { left, right } => {
-                let (left, right) = (left.evaluate(leaves)?, right.evaluate(leaves)?);
-                match (left.into_text(), right.into_text()) {
-                    (Some(left), Some(right)) => Value::text(format!("{left}{right}")),
-                    (None, _) | (_, None) => Value::Null,
-                }
-            }
-            Self::Json { value, path, as_value, split } => {
-                let (value, path) = (value.evaluate(leaves)?, path.evaluate(leaves)?);
-                functions::json_get(&value, &path, *as_value, *split)?
-            }
-            Self::IsNull { value, negated } => {
-                let is_null = value.evaluate(leaves)?.is_null();
-                Value::boolean(Some(is_null != *negated))
-            }
-            Self::Cast { value, to } => to.apply(value.evaluate(leaves)?),
-            Self::InList { value, list } => is_in_list(&value.evaluate(leaves)?, list, leaves)?,
-            Self::InArray { value, array } => {
-                is_in_array(&value.evaluate(leaves)?, &array.evaluate(leaves)?)?
-            }
-            Self::Call { function, arguments } => {
-                let mut values = Vec::with_capacity(arguments.len());
-                for argument in arguments {
-                    values.push(argument.evaluate(leaves)?);
-                }
-                function.call(values)?
-            }
-        })
-    }
-
-    /// Whether a condition holds.
-    pub(crate) fn is_true<'v, S: Leaves<'v, L>>(
-        &'v self,
-        leaves: &S,
-    ) -> Result<bool, EvaluationError> {
-        self.evaluate(leaves).map(|value| value.is_true())
-    }
-}
-
-fn map_box<L, M, E>(
-    expression: &Expression<L>,
-    leaf: &mut impl FnMut(&L) -> Result<M, E>,
-) -> Result<Box<Expression<M>>, E> {
-    expression.try_map(leaf).map(Box::new)
-}
-
-fn map_all<L, M, E>(
-    list: &[Expression<L>],
-    leaf: &mut impl FnMut(&L) -> Result<M, E>,
-) -> Result<Vec<Expression<M>>, E> {
-    list.iter().map(|expression| expression.try_map(leaf)).collect()
-}
-
-fn is_in_list<'v, L, S: Leaves<'v, L>>(
-    value: &Value<'_>,
-    list: &'v [Expression<L>],
-    leaves: &S,
-) -> Result<Value<'v>, EvaluationError> {
-    let mut has_null = value.is_null() && !list.is_empty();
-    for item in list {
-        match Comparison::Equal.holds(value, &item.evaluate(leaves)?) {
-            Some(true) => return Ok(Value::boolean(Some(true))),
-            Some(false) => {}
-            None => has_null = true,
-        }
-    }
-    Ok(Value::boolean(if has_null { None } else { Some(false) }))
-}
-
-fn is_in_array<'v>(value: &Value<'_>, array: &Value<'_>) -> Result<Value<'v>, EvaluationError> {
-    if value.is_null() || array.is_null() {
-        return Ok(Value::Null);
-    }
-    let items = array_items(array)?;
-    let found = items
-        .iter()
-        .any(|item| Comparison::Equal.holds(value, &json::to_value(item)) == Some(true));
-    Ok(Value::boolean(Some(found)))
-}
-
-/// The elements of a JSON array in text; none of NULL.
-pub(crate) fn array_items(array: &Value<'_>) -> Result<Vec<serde_json::Value>, EvaluationError> {
-    let text = match array {
-        Value::Null => return Ok(Vec::new()),
-        Value::Text(text) => text,
-        Value::Integer(_) | Value::Real(_) | Value::Blob(_) => {
-            return Err(EvaluationError::NotAnArray);
-        }
-    };
-    match json::parse(text) {
-        Some(serde_json::Value::Array(items)) => Ok(items),
-        Some(_) => Err(EvaluationError::NotAnArray),
-        None => Err(EvaluationError::NotJson),
-    }
+    /// Whose results expressions have.
+    fn engine(&self) -> Engine;
 }
 
 impl Literal {
@@ -322,64 +205,6 @@ impl Literal {
             Self::Integer(integer) => Value::Integer(*integer),
             Self::Real(real) => Value::Real(*real),
             Self::Text(text) => Value::text(text.as_str()),
-        }
-    }
-}
-
-impl Comparison {
-    /// `None` when either side is NULL.
-    fn holds(self, left: &Value<'_>, right: &Value<'_>) -> Option<bool> {
-        let ordering = left.compare(right)?;
-        Some(match self {
-            Self::Equal => ordering.is_eq(),
-            Self::NotEqual => ordering.is_ne(),
-            Self::Less => ordering.is_lt(),
-            Self::LessOrEqual => ordering.is_le(),
-            Self::Greater => ordering.is_gt(),
-            Self::GreaterOrEqual => ordering.is_ge(),
-        })
-    }
-}
-
-impl Arithmetic {
-    /// Integers stay integers as long as the result is one of 64 bits.
-    fn apply<'v>(self, left: &Value<'_>, right: &Value<'_>) -> Value<'v> {
-        let (left, right) = (left.to_numeric(), right.to_numeric());
-        if let (Number::Integer(left), Number::Integer(right)) = (left, right) {
-            if self == Self::Divide && right == 0 {
-                return Value::Null;
-            }
-            let integer = match self {
-                Self::Add => left.checked_add(right),
-                Self::Subtract => left.checked_sub(right),
-                Self::Multiply => left.checked_mul(right),
-                Self::Divide => left.checked_div(right),
-            };
-            if let Some(integer) = integer {
-                return Value::Integer(integer);
-            }
-        }
-        let (Some(left), Some(right)) = (left.to_f64(), right.to_f64()) else {
-            return Value::Null;
-        };
-        match self {
-            Self::Add => Value::real(left + right),
-            Self::Subtract => Value::real(left - right),
-            Self::Multiply => Value::real(left * right),
-            Self::Divide if right == 0.0 => Value::Null,
-            Self::Divide => Value::real(left / right),
-        }
-    }
-}
-
-impl CastType {
-    fn apply(self, value: Value<'_>) -> Value<'_> {
-        match self {
-            Self::Text => value.into_text().map_or(Value::Null, Value::Text),
-            Self::Integer => value.to_integer(),
-            Self::Real => value.to_real(),
-            Self::Numeric => functions::to_numeric(value),
-            Self::Blob => functions::to_blob(value),
         }
     }
 }

@@ -7,6 +7,7 @@ mod compile;
 mod config;
 mod converter;
 mod diagnostic;
+mod engine;
 mod evaluate;
 mod expression;
 mod file;
@@ -44,7 +45,7 @@ pub use row_output::{BucketRow, LookupRow, RowOutput};
 pub use schema::{Column, TableSchema};
 
 /// Raised whenever the same config would give other output; part of every definition's hash.
-pub const EVALUATOR_VERSION: u32 = 1;
+pub const EVALUATOR_VERSION: u32 = 2;
 
 #[cfg(test)]
 mod tests;

@@ -42,6 +42,11 @@ pub(crate) fn push_real_text(real: f64, out: &mut String) {
     }
 }
 
+/// As JavaScript prints a double, also a whole one.
+pub(crate) fn push_real_javascript(real: f64, out: &mut String) {
+    out.push_str(ryu_js::Buffer::new().format(real));
+}
+
 fn push_finite(real: f64, out: &mut String) {
     let mut buffer = ryu_js::Buffer::new();
     let text = buffer.format_finite(real);
@@ -55,8 +60,10 @@ pub(crate) fn push_integer(integer: i64, out: &mut String) {
     out.push_str(itoa::Buffer::new().format(integer));
 }
 
+const SPACES: [char; 6] = [' ', '\t', '\n', '\x0b', '\x0c', '\r'];
+
 fn skip_space(text: &str) -> &str {
-    text.trim_start_matches([' ', '\t', '\n', '\x0b', '\x0c', '\r'])
+    text.trim_start_matches(SPACES)
 }
 
 fn digits(bytes: &[u8]) -> usize {
@@ -106,6 +113,13 @@ pub(crate) fn numeric_prefix(text: &str) -> Number {
         return Number::Integer(integer);
     }
     Number::Real(parse_real(&text[..all]))
+}
+
+/// The number that a text is, spaces around it aside; `None` when it is anything else.
+pub(crate) fn whole_text(text: &str) -> Option<Number> {
+    let text = skip_space(text).trim_end_matches(SPACES);
+    let (_, all) = prefix(text);
+    (all == text.len() && all > 0).then(|| numeric_prefix(text))
 }
 
 /// What `CAST(.. AS INTEGER)` makes of a text.

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::diagnostic::{Diagnostic, Findings, Position};
+use crate::engine::Engine;
 use crate::yaml::{Node, NodeValue, Scalar};
 
 /// Which language the file is written in.
@@ -13,7 +14,7 @@ pub(crate) enum Edition {
     Three,
 }
 
-/// How PostgreSQL's values become SQLite's. Part of every hash.
+/// How PostgreSQL's values become SQLite's, and what expressions make of them. Part of every hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct ValueOptions {
     /// ISO 8601 with a `T` and a fixed number of fractional digits, not as printed.
@@ -24,6 +25,8 @@ pub(crate) struct ValueOptions {
     pub(crate) fixed_json_extract: bool,
     /// Ranges and the like are JSON, not as printed.
     pub(crate) custom_types: bool,
+    #[serde(skip_serializing_if = "Engine::is_default")]
+    pub(crate) engine: Engine,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +43,7 @@ impl Options {
             fraction_digits: 6,
             fixed_json_extract: fixed,
             custom_types: fixed,
+            engine: Engine::default(),
         };
         Self { edition, values }
     }
@@ -59,12 +63,13 @@ impl Options {
             None => Edition::One,
         };
         let mut options = Self::of_edition(edition);
-        let mut precision = None;
+        let mut keys = Keys::default();
         for (key, value) in entries {
-            let result = options.read_entry(key, value, &mut precision);
+            let result = options.read_entry(key, value, &mut keys);
             findings.ok(result);
         }
-        if let Some(position) = precision
+        options.check_engine(keys.engine, findings);
+        if let Some(position) = keys.precision
             && !options.values.timestamps_iso8601
         {
             let error =
@@ -75,12 +80,21 @@ impl Options {
         options
     }
 
-    fn read_entry(
-        &mut self,
-        key: &Node,
-        value: &Node,
-        precision: &mut Option<Position>,
-    ) -> Result<(), Diagnostic> {
+    fn check_engine(&self, position: Option<Position>, findings: &mut Findings) {
+        let Some(position) = position else { return };
+        let name = "unstable_sqlite_expression_engine";
+        if self.edition < Edition::Three {
+            let error = Diagnostic::error(position, format!("`{name}` is of edition 3"));
+            findings.push(error.hint("set `edition: 3`, or remove it"));
+        }
+        if !self.values.fixed_json_extract {
+            let message = format!("`{name}` needs `fixed_json_extract`");
+            let error = Diagnostic::error(position, message);
+            findings.push(error.hint("set `fixed_json_extract: true`, or leave it out"));
+        }
+    }
+
+    fn read_entry(&mut self, key: &Node, value: &Node, keys: &mut Keys) -> Result<(), Diagnostic> {
         match key_text(key).unwrap_or_default() {
             "edition" => {}
             "timestamps_iso8601" => self.values.timestamps_iso8601 = read_bool(key, value)?,
@@ -92,25 +106,32 @@ impl Options {
             }
             "unstable_sqlite_expression_engine" => {
                 if read_bool(key, value)? {
-                    let message = "`unstable_sqlite_expression_engine` is not supported";
-                    return Err(Diagnostic::error(value.position, message).hint("remove it"));
+                    self.values.engine = Engine::Sqlite;
+                    keys.engine = Some(key.position);
                 }
             }
             "timestamp_max_precision" => {
                 self.values.fraction_digits = read_precision(value)?;
-                *precision = Some(value.position);
+                keys.precision = Some(value.position);
             }
             // It concerns how a PowerSync service stores operations, not what they are.
             "storage_version" => read_storage_version(value)?,
             _ => {
                 let known = "edition, timestamps_iso8601, timestamp_max_precision, \
                              fixed_json_extract, custom_postgres_types, versioned_bucket_ids, \
-                             storage_version";
+                             unstable_sqlite_expression_engine, storage_version";
                 return Err(unknown_key(key, known));
             }
         }
         Ok(())
     }
+}
+
+/// Where keys stand that need others.
+#[derive(Default)]
+struct Keys {
+    precision: Option<Position>,
+    engine: Option<Position>,
 }
 
 fn key_text(key: &Node) -> Option<&str> {

@@ -8,6 +8,7 @@ use tidewater_protocol::{
     Priority, StreamDescription, StreamError, StreamSubscription, Subscription, SubscriptionRef,
 };
 
+use crate::engine::Engine;
 use crate::expression::{EvaluationError, Leaves, array_items};
 use crate::functions;
 use crate::json;
@@ -218,6 +219,7 @@ impl<'a> RequestEvaluation<'a> {
             return;
         }
         let index = self.streams.len();
+        let engine = self.plan.values.engine;
         self.streams.push(StreamDescription {
             name: stream.name.clone(),
             is_default: stream.auto_subscribe,
@@ -228,7 +230,7 @@ impl<'a> RequestEvaluation<'a> {
             self.evaluate(
                 stream,
                 index,
-                &Subscriber { request, parameters: None, reason, priority: None },
+                &Subscriber { engine, request, parameters: None, reason, priority: None },
             );
         }
         for (number, subscription) in explicit() {
@@ -243,7 +245,8 @@ impl<'a> RequestEvaluation<'a> {
                 }
             };
             let parameters = subscription.parameters.as_ref();
-            self.evaluate(stream, index, &Subscriber { request, parameters, reason, priority });
+            let subscriber = Subscriber { engine, request, parameters, reason, priority };
+            self.evaluate(stream, index, &subscriber);
         }
     }
 
@@ -382,6 +385,7 @@ fn push_error(stream: &mut StreamDescription, reason: Subscription, error: Evalu
 
 /// One subscription to one stream: what expressions see, and what becomes of its buckets.
 struct Subscriber<'r> {
+    engine: Engine,
     request: &'r Request<'r>,
     /// Of an explicit subscription.
     parameters: Option<&'r Map<String, Json>>,
@@ -508,6 +512,10 @@ impl<'e> Leaves<'e, RequestLeaf> for AtElement<'e> {
             RequestLeaf::Given { .. } => self.subscriber.value(leaf),
         }
     }
+
+    fn engine(&self) -> Engine {
+        self.subscriber.engine
+    }
 }
 
 impl<'v> Leaves<'v, RequestLeaf> for Subscriber<'_> {
@@ -522,6 +530,10 @@ impl<'v> Leaves<'v, RequestLeaf> for Subscriber<'_> {
         }
         let member = self.member(*source, names);
         Ok(member.map_or(Value::Null, |member| functions::output(member, as_value)))
+    }
+
+    fn engine(&self) -> Engine {
+        self.engine
     }
 }
 

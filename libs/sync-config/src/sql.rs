@@ -1,9 +1,12 @@
 //! SQL text to [`crate::syntax`]: `sqlparser` reads, this refuses what the language does not have.
 
+mod call;
 mod convert;
 mod dialect;
 mod expression;
 mod from;
+mod operators;
+mod place;
 
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Span, Token, TokenWithSpan, Tokenizer};
@@ -12,6 +15,8 @@ use crate::diagnostic::{Diagnostic, Position};
 use crate::source_map::SourceMap;
 use crate::syntax::Query;
 
+/// The operator of arrays that share a value.
+const OVERLAP: &str = "&&";
 /// Longest query.
 const QUERY_CHARS_MAX: usize = 64 * 1024;
 /// Most tokens of a query besides literals and commas. Chains of operators nest as deeply as they are
@@ -27,9 +32,15 @@ pub(crate) fn parse(map: &SourceMap<'_>, text: &str) -> Result<Query, Diagnostic
         let message = format!("the query is longer than {QUERY_CHARS_MAX} characters");
         return Err(Diagnostic::error(start, message));
     }
-    let tokens = Tokenizer::new(&dialect::SyncConfigDialect, text)
+    let mut tokens = Tokenizer::new(&dialect::SyncConfigDialect, text)
         .tokenize_with_location()
         .map_err(|error| Diagnostic::error(at(map, error.location), error.message))?;
+    // The parser knows `&&` for PostgreSQL's own dialect only, but operators that anybody defined.
+    for token in &mut tokens {
+        if token.token == Token::Overlap {
+            token.token = Token::CustomBinaryOperator(OVERLAP.to_owned());
+        }
+    }
     let input = Input { map, tokens: &tokens };
     input.check_tokens()?;
     let mut parser = Parser::new(&dialect::SyncConfigDialect)
@@ -78,6 +89,13 @@ impl Input<'_> {
             }
         }
         (words.first().copied().unwrap_or_default(), from)
+    }
+
+    /// The last of these words before a place, and where it stands; else that place.
+    pub(crate) fn find_before<'w>(&self, before: Span, word: &'w str) -> (&'w str, Span) {
+        let mut earlier = self.tokens.iter().rev().filter(|token| token.span.start < before.start);
+        let found = earlier.find(|token| token.token.to_string().eq_ignore_ascii_case(word));
+        (word, found.map_or(before, |token| token.span))
     }
 
     /// Whether the token before a place is an opening parenthesis.

@@ -1,7 +1,7 @@
 //! The SQL of queries as a closed tree: what is not here cannot be written.
 
 use crate::diagnostic::Position;
-use crate::expression::{Arithmetic, CastType, Comparison};
+use crate::expression::{Arithmetic, CastType, Comparison, Pattern};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Query {
@@ -131,6 +131,41 @@ pub(crate) enum ExpressionKind {
         value: Box<Expression>,
         negated: bool,
     },
+    /// `IS [NOT] DISTINCT FROM`, `IS [NOT] TRUE` and `IS [NOT] FALSE`.
+    Is {
+        left: Box<Expression>,
+        right: Box<Expression>,
+        negated: bool,
+    },
+    Between {
+        value: Box<Expression>,
+        low: Box<Expression>,
+        high: Box<Expression>,
+        negated: bool,
+    },
+    /// `LIKE` and `ILIKE`.
+    Like {
+        value: Box<Expression>,
+        pattern: Pattern,
+        negated: bool,
+    },
+    Case {
+        operand: Option<Box<Expression>>,
+        branches: Vec<(Expression, Expression)>,
+        otherwise: Option<Box<Expression>>,
+    },
+    /// `+` or `-` before what is not a number written out.
+    Signed {
+        negative: bool,
+        value: Box<Expression>,
+    },
+    /// `ARRAY[..]` or `ROW(..)` of literals.
+    Array(Vec<Expression>),
+    /// `&&`
+    Overlap {
+        left: Box<Expression>,
+        right: Box<Expression>,
+    },
     Cast {
         value: Box<Expression>,
         to: CastType,
@@ -150,6 +185,10 @@ pub(crate) enum ExpressionKind {
         query: Box<Query>,
         negated: bool,
     },
+    Exists {
+        query: Box<Query>,
+        negated: bool,
+    },
 }
 
 impl Expression {
@@ -162,21 +201,40 @@ impl Expression {
             | ExpressionKind::Real(_)
             | ExpressionKind::Text(_)
             | ExpressionKind::Boolean(_)
+            | ExpressionKind::Exists { .. }
             | ExpressionKind::Name { .. } => {}
             ExpressionKind::And(list)
             | ExpressionKind::Or(list)
+            | ExpressionKind::Array(list)
             | ExpressionKind::Call { arguments: list, .. } => list.iter().for_each(see),
             ExpressionKind::Not(value)
             | ExpressionKind::IsNull { value, .. }
+            | ExpressionKind::Like { value, .. }
+            | ExpressionKind::Signed { value, .. }
             | ExpressionKind::Cast { value, .. }
             | ExpressionKind::InQuery { value, .. } => see(value),
             ExpressionKind::Compare { left, right, .. }
             | ExpressionKind::Arithmetic { left, right, .. }
             | ExpressionKind::Concat { left, right }
+            | ExpressionKind::Is { left, right, .. }
+            | ExpressionKind::Overlap { left, right }
             | ExpressionKind::Json { value: left, path: right, .. }
             | ExpressionKind::InArray { value: left, array: right, .. } => {
                 see(left);
                 see(right);
+            }
+            ExpressionKind::Between { value, low, high, .. } => {
+                see(value);
+                see(low);
+                see(high);
+            }
+            ExpressionKind::Case { operand, branches, otherwise } => {
+                operand.iter().for_each(|operand| see(operand));
+                for (condition, result) in branches {
+                    see(condition);
+                    see(result);
+                }
+                otherwise.iter().for_each(|otherwise| see(otherwise));
             }
             ExpressionKind::InList { value, list, .. } => {
                 see(value);

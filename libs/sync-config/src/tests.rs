@@ -1,6 +1,7 @@
 //! What the language accepts and refuses, and what it makes of rows and requests.
 
 mod custom_types;
+mod expressions;
 mod hashes;
 mod hostile;
 mod membership;
@@ -13,6 +14,7 @@ mod refused_queries;
 mod requests;
 mod schemas;
 mod sqlite;
+mod sqlite_engine;
 mod values;
 
 use serde_json::{Map, Value as Json};

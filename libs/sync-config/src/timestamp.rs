@@ -91,7 +91,7 @@ pub(crate) fn push_timestamptz(text: &str, options: &ValueOptions, out: &mut Str
     true
 }
 
-fn push_padded(number: i64, width: usize, out: &mut String) {
+pub(crate) fn push_padded(number: i64, width: usize, out: &mut String) {
     let mut buffer = itoa::Buffer::new();
     let text = buffer.format(number);
     out.push_str(ZEROS.get(..width.saturating_sub(text.len())).unwrap_or(""));
@@ -180,7 +180,7 @@ fn number(text: &str) -> Option<i64> {
 
 /// Days since 1970-01-01 in the Gregorian calendar, by counting years from March, so that a leap day
 /// is the last of its year.
-fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+pub(crate) fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);
     let year_of_era = year.rem_euclid(400);
@@ -191,7 +191,7 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
 }
 
 /// The inverse of [`days_from_civil`].
-fn civil_from_days(days: i64) -> (i64, i64, i64) {
+pub(crate) fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let era = days.div_euclid(146_097);
     let day_of_era = days.rem_euclid(146_097);

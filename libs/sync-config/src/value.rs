@@ -3,7 +3,13 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
+use crate::engine::Engine;
+use crate::expression::EvaluationError;
 use crate::number;
+
+/// Longest text or blob that an expression may make, in bytes: rows of a PowerSync service end at
+/// 15 MiB.
+pub(crate) const VALUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// A value as SQLite has them.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,6 +70,21 @@ impl<'v> Value<'v> {
         }
     }
 
+    /// Whether a condition holds; `None` for NULL where that is unknown.
+    pub(crate) fn truth(&self, engine: Engine) -> Option<bool> {
+        if self.is_null() && engine.is_three_valued() { None } else { Some(self.is_true()) }
+    }
+
+    /// An error when it is too long.
+    pub(crate) fn limited(self) -> Result<Self, EvaluationError> {
+        let length = match &self {
+            Self::Null | Self::Integer(_) | Self::Real(_) => 0,
+            Self::Text(text) => text.len(),
+            Self::Blob(blob) => blob.len(),
+        };
+        if length > VALUE_BYTES_MAX { Err(EvaluationError::TooLong) } else { Ok(self) }
+    }
+
     /// Order of values that are not NULL: numbers before text before blobs.
     pub(crate) fn compare(&self, other: &Self) -> Option<Ordering> {
         Some(match (self, other) {
@@ -110,17 +131,25 @@ impl<'v> Value<'v> {
         }
     }
 
-    /// `CAST(.. AS INTEGER)`; a real is rounded down.
-    pub(crate) fn to_integer(&self) -> Self {
-        match self {
-            Self::Null => Self::Null,
-            Self::Integer(integer) => Self::Integer(*integer),
-            Self::Real(real) => Self::Integer(number::saturating_i64(real.floor())),
-            Self::Text(text) => Self::Integer(number::integer_prefix(text)),
-            Self::Blob(blob) => {
-                Self::Integer(number::integer_prefix(&String::from_utf8_lossy(blob)))
-            }
-        }
+    /// `CAST(.. AS INTEGER)`.
+    pub(crate) fn to_integer(&self, engine: Engine) -> Self {
+        self.integer(engine).map_or(Self::Null, Self::Integer)
+    }
+
+    /// The integer that a cast makes; of NULL none.
+    pub(crate) fn integer(&self, engine: Engine) -> Option<i64> {
+        Some(match self {
+            Self::Null => return None,
+            Self::Integer(integer) => *integer,
+            Self::Real(real) => number::saturating_i64(engine.whole(*real)),
+            Self::Text(text) => number::integer_prefix(text),
+            Self::Blob(blob) => number::integer_prefix(&String::from_utf8_lossy(blob)),
+        })
+    }
+
+    /// The integer that operators of integers see.
+    pub(crate) fn truncated(&self) -> Option<i64> {
+        self.integer(Engine::Sqlite)
     }
 
     /// `CAST(.. AS REAL)`.
@@ -156,6 +185,16 @@ fn compare_integer_real(integer: i64, real: f64) -> Ordering {
     match integer.cmp(&number::saturating_i64(whole)) {
         Ordering::Equal => whole.partial_cmp(&real).unwrap_or(Ordering::Equal),
         unequal @ (Ordering::Less | Ordering::Greater) => unequal,
+    }
+}
+
+impl From<Number> for Value<'_> {
+    fn from(number: Number) -> Self {
+        match number {
+            Number::Null => Self::Null,
+            Number::Integer(integer) => Self::Integer(integer),
+            Number::Real(real) => Self::Real(real),
+        }
     }
 }
 

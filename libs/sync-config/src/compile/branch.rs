@@ -1,8 +1,6 @@
 //! The disjunctive normal form of a condition, each branch of which is a family of buckets.
 
-use super::sources::{
-    Leaf, Owner, QueryExpression, SourceId, Sources, is_false_on_null, is_null_on_null,
-};
+use super::sources::{Leaf, Owner, QueryExpression, SourceId, Sources};
 use crate::diagnostic::{Diagnostic, Position};
 
 /// Most branches of a condition.
@@ -138,10 +136,10 @@ impl Term {
     fn is_false_on_null(&self, sources: &Sources, missing: &[SourceId]) -> bool {
         match self {
             Self::Source(_) => true,
-            Self::Filter { condition, .. } => is_false_on_null(condition),
+            Self::Filter { condition, .. } => sources.is_false_on_null(condition),
             Self::Equal { left, right } => [left, right].iter().any(|side| {
                 missing.iter().any(|source| sources.mentions(&side.value, *source))
-                    && is_null_on_null(&side.value)
+                    && sources.is_null_on_null(&side.value)
             }),
         }
     }

@@ -54,39 +54,62 @@ impl Compiler<'_> {
                 return Ok(Tree::Term(Term::Filter { owner, condition }));
             }
         }
+        if let ExpressionKind::And(list) | ExpressionKind::Or(list) = &condition.kind {
+            let trees =
+                list.iter().map(|one| self.tree(scope, one, negated)).collect::<Result<_, _>>()?;
+            let is_and = matches!(condition.kind, ExpressionKind::And(_));
+            return Ok(if is_and == negated { Tree::Or(trees) } else { Tree::And(trees) });
+        }
+        if let ExpressionKind::Not(inner) = &condition.kind {
+            return self.tree(scope, inner, !negated);
+        }
+        let tie = self.tie(scope, condition, negated)?;
+        tie.ok_or_else(|| match scope.kind {
+            ScopeKind::DataQuery { .. } => bucket_alone(condition.position),
+            ScopeKind::Stream | ScopeKind::ParameterQuery => mixed(scope, condition, negated),
+        })
+    }
+
+    /// What ties one thing to another; `None` when it is something else.
+    fn tie(
+        &mut self,
+        scope: &Scope<'_>,
+        condition: &syntax::Expression,
+        negated: bool,
+    ) -> Result<Option<Tree>, Diagnostic> {
         let position = condition.position;
-        match &condition.kind {
-            ExpressionKind::And(list) | ExpressionKind::Or(list) => {
-                let trees = list
-                    .iter()
-                    .map(|operand| self.tree(scope, operand, negated))
-                    .collect::<Result<_, _>>()?;
-                let is_and = matches!(condition.kind, ExpressionKind::And(_));
-                Ok(if is_and == negated { Tree::Or(trees) } else { Tree::And(trees) })
-            }
-            ExpressionKind::Not(inner) => self.tree(scope, inner, !negated),
+        let tree = match &condition.kind {
             ExpressionKind::Compare { comparison: Comparison::Equal, left, right } if !negated => {
                 let (left, right) = (self.lower(scope, left)?, self.lower(scope, right)?);
-                self.equality(left, right, position).map(Tree::Term)
+                Tree::Term(self.equality(left, right, position)?)
             }
-            ExpressionKind::InArray { value, array, negated: false } if !negated => {
-                let value = self.lower(scope, value)?;
-                self.in_array(scope, value, array, position)
-            }
-            ExpressionKind::InList { value, list, negated: false } if !negated => {
-                let value = self.lower(scope, value)?;
-                let mut terms = Vec::new();
-                for item in list {
-                    let item = self.lower(scope, item)?;
-                    terms.push(Tree::Term(self.equality(value.clone(), item, position)?));
+            ExpressionKind::InArray { value, array, negated: not } if *not == negated => {
+                if let ExpressionKind::Array(list) = &array.kind {
+                    self.in_values(scope, value, list, position)?
+                } else {
+                    let value = self.lower(scope, value)?;
+                    self.in_elements(scope, value, array, position)?
                 }
-                Ok(Tree::Or(terms))
             }
-            ExpressionKind::InQuery { value, query, negated: false } if !negated => {
+            ExpressionKind::InList { value, list, negated: not } if *not == negated => {
+                self.in_values(scope, value, list, position)?
+            }
+            ExpressionKind::Overlap { left, right } if !negated => {
+                self.overlap(scope, [left, right], position)?
+            }
+            ExpressionKind::Exists { query, negated: not } if *not == negated => {
+                let inner = self.in_query(scope, query)?;
+                Tree::And(inner.conditions)
+            }
+            ExpressionKind::InQuery { value, query, negated: not } if *not == negated => {
                 let value = self.lower(scope, value)?;
-                self.in_query(scope, value, query, position)
+                let inner = self.in_query(scope, query)?;
+                self.among(value, inner, position)?
             }
-            ExpressionKind::Null
+            ExpressionKind::And(_)
+            | ExpressionKind::Or(_)
+            | ExpressionKind::Not(_)
+            | ExpressionKind::Null
             | ExpressionKind::Integer(_)
             | ExpressionKind::Real(_)
             | ExpressionKind::Text(_)
@@ -98,16 +121,20 @@ impl Compiler<'_> {
             | ExpressionKind::Concat { .. }
             | ExpressionKind::Json { .. }
             | ExpressionKind::IsNull { .. }
+            | ExpressionKind::Is { .. }
+            | ExpressionKind::Between { .. }
+            | ExpressionKind::Like { .. }
+            | ExpressionKind::Case { .. }
+            | ExpressionKind::Signed { .. }
+            | ExpressionKind::Array(_)
+            | ExpressionKind::Overlap { .. }
             | ExpressionKind::Cast { .. }
             | ExpressionKind::InList { .. }
             | ExpressionKind::InArray { .. }
-            | ExpressionKind::InQuery { .. } => match scope.kind {
-                ScopeKind::DataQuery { .. } => Err(bucket_alone(position)),
-                ScopeKind::Stream | ScopeKind::ParameterQuery => {
-                    Err(mixed(scope, condition, negated))
-                }
-            },
-        }
+            | ExpressionKind::Exists { .. }
+            | ExpressionKind::InQuery { .. } => return Ok(None),
+        };
+        Ok(Some(tree))
     }
 
     /// That two expressions have the same value: a condition on one thing, or a tie of two.
@@ -156,7 +183,7 @@ impl Compiler<'_> {
     }
 
     /// `x IN <array>` or `x IN <cte>`.
-    fn in_array(
+    fn in_elements(
         &mut self,
         scope: &Scope<'_>,
         value: QueryExpression,
@@ -198,22 +225,56 @@ impl Compiler<'_> {
         Ok(element)
     }
 
-    /// `x IN (SELECT y FROM ...)`.
-    fn in_query(
+    /// `x IN (a, b)` is `x = a OR x = b`.
+    fn in_values(
         &mut self,
         scope: &Scope<'_>,
-        value: QueryExpression,
-        query: &Query,
+        value: &syntax::Expression,
+        list: &[syntax::Expression],
         position: Position,
     ) -> Result<Tree, Diagnostic> {
+        let value = self.lower(scope, value)?;
+        let mut terms = Vec::new();
+        for item in list {
+            let item = self.lower(scope, item)?;
+            terms.push(Tree::Term(self.equality(value.clone(), item, position)?));
+        }
+        Ok(Tree::Or(terms))
+    }
+
+    /// `a && b`: an element of one array equals one of the other.
+    fn overlap(
+        &mut self,
+        scope: &Scope<'_>,
+        arrays: [&syntax::Expression; 2],
+        position: Position,
+    ) -> Result<Tree, Diagnostic> {
+        let mut terms = Vec::new();
+        let mut elements = Vec::new();
+        for array in arrays {
+            let lowered = self.lower(scope, array)?;
+            if self.sources.owner_of(&lowered) == Some(Owner::Bucket) {
+                return Err(bucket_alone(position));
+            }
+            let id = self.elements(lowered, array.position)?;
+            terms.push(Tree::Term(Term::Source(id)));
+            elements.push(Expression::Leaf(Leaf::Element(id)));
+        }
+        if let (Some(right), Some(left)) = (elements.pop(), elements.pop()) {
+            terms.push(Tree::Term(self.equality(left, right, position)?));
+        }
+        Ok(Tree::And(terms))
+    }
+
+    /// The query of `x IN (SELECT ...)` or `EXISTS (SELECT ...)`.
+    fn in_query(&mut self, scope: &Scope<'_>, query: &Query) -> Result<Inner, Diagnostic> {
         let ScopeKind::Stream = scope.kind else {
-            let message = "`IN (SELECT ...)` is not supported here";
+            let message = "an inner query is not supported here";
             return Err(Diagnostic::error(query.position, message)
                 .hint("it can be written in the queries of streams"));
         };
         let mut inner_scope = scope.inner(query);
-        let inner = self.inner(&mut inner_scope, query)?;
-        self.among(value, inner, position)
+        self.inner(&mut inner_scope, query)
     }
 
     fn among(
@@ -256,14 +317,15 @@ fn mixed(scope: &Scope<'_>, condition: &syntax::Expression, negated: bool) -> Di
         ExpressionKind::InList { negated: true, .. }
             | ExpressionKind::InArray { negated: true, .. }
             | ExpressionKind::InQuery { negated: true, .. }
+            | ExpressionKind::Exists { negated: true, .. }
     );
     if contains_query(scope, condition) && (negated || inner_negated) {
-        let message = "`NOT` with `IN (SELECT ...)` is not supported";
+        let message = "`NOT` with an inner query is not supported";
         return Diagnostic::error(condition.position, message)
             .hint("a bucket can be found by what is there, not by what is not");
     }
     if contains_query(scope, condition) {
-        let message = "`IN (SELECT ...)` is not supported within this expression";
+        let message = "an inner query is not supported within this expression";
         return Diagnostic::error(condition.position, message)
             .hint("it must be a condition of its own, joined by AND or OR to others");
     }
@@ -282,7 +344,8 @@ fn mixed(scope: &Scope<'_>, condition: &syntax::Expression, negated: bool) -> Di
 
 /// Whether there is a query in it, be it by the name of a CTE.
 fn contains_query(scope: &Scope<'_>, expression: &syntax::Expression) -> bool {
-    let mut found = matches!(expression.kind, ExpressionKind::InQuery { .. });
+    let mut found =
+        matches!(expression.kind, ExpressionKind::InQuery { .. } | ExpressionKind::Exists { .. });
     if let ExpressionKind::InArray { array, .. } = &expression.kind {
         found = scope.cte_of_array(array).is_some();
     }

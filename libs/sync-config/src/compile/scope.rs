@@ -1,13 +1,13 @@
 //! What names mean where a query uses them.
 
 use super::Compiler;
+use super::operators::{negate_if, negative_of, positive_of};
 use super::sources::{Leaf, QueryExpression, SourceId};
 use crate::diagnostic::{Diagnostic, Position};
 use crate::expression::{CastType, Expression, Literal};
-use crate::functions::{Function, path_names};
+use crate::functions::path_names;
 use crate::options::shorten;
 use crate::plan::{Kind, Member, ReferenceKind, RequestLeaf, RequestSource};
-use crate::schema::closest;
 use crate::syntax::{self, Cte, ExpressionKind};
 
 /// Where an expression stands.
@@ -112,12 +112,14 @@ impl<'s> Scope<'s> {
 
 impl Compiler<'_> {
     /// Resolves the names of an expression and checks its calls.
+    #[expect(clippy::too_many_lines, reason = "an arm for each kind, and nothing else")]
     pub(super) fn lower(
         &mut self,
         scope: &Scope<'_>,
         expression: &syntax::Expression,
     ) -> Result<QueryExpression, Diagnostic> {
         let position = expression.position;
+        self.check_edition(expression)?;
         Ok(match &expression.kind {
             ExpressionKind::Null => Expression::Literal(Literal::Null),
             ExpressionKind::Integer(integer) => Expression::Literal(Literal::Integer(*integer)),
@@ -129,59 +131,81 @@ impl Compiler<'_> {
             ExpressionKind::Name { qualifier, name } => {
                 self.name(scope, qualifier.as_deref(), name, position)?
             }
-            ExpressionKind::Call { namespace, name, arguments } => {
-                self.call(scope, (namespace.as_deref(), name), arguments, position)?
+            ExpressionKind::Call { namespace: Some(namespace), name, arguments } => {
+                self.request_call(scope, (namespace, name), arguments, position)?
+            }
+            ExpressionKind::Call { namespace: None, name, arguments } => {
+                self.call(scope, name, arguments, position)?
             }
             ExpressionKind::And(list) => Expression::And(self.lower_all(scope, list)?),
             ExpressionKind::Or(list) => Expression::Or(self.lower_all(scope, list)?),
             ExpressionKind::Not(inner) => Expression::Not(self.lower_box(scope, inner)?),
-            ExpressionKind::Compare { comparison, left, right } => {
-                let (left, right) = (self.lower_box(scope, left)?, self.lower_box(scope, right)?);
-                self.note_kinds(&left, &right, position);
-                Expression::Compare { comparison: *comparison, left, right }
-            }
-            ExpressionKind::Arithmetic { operator, left, right } => Expression::Arithmetic {
-                operator: *operator,
-                left: self.lower_box(scope, left)?,
-                right: self.lower_box(scope, right)?,
-            },
-            ExpressionKind::Concat { left, right } => Expression::Concat {
-                left: self.lower_box(scope, left)?,
-                right: self.lower_box(scope, right)?,
-            },
-            ExpressionKind::Json { value, path, as_value } => {
-                let value = self.lower_box(scope, value)?;
-                let path_position = path.position;
-                let path = self.lower_box(scope, path)?;
-                check_path(&path, path_position)?;
-                self.member(value, path, *as_value)
-            }
             ExpressionKind::IsNull { value, negated } => {
                 Expression::IsNull { value: self.lower_box(scope, value)?, negated: *negated }
             }
             ExpressionKind::Cast { value, to } => {
                 Expression::Cast { value: self.lower_box(scope, value)?, to: *to }
             }
-            ExpressionKind::InList { value, list, negated } => {
-                let (value, list) = (self.lower_box(scope, value)?, self.lower_all(scope, list)?);
-                for item in &list {
-                    self.note_kinds(&value, item, position);
-                }
-                negate_if(*negated, Expression::InList { value, list })
-            }
-            ExpressionKind::InArray { value, array, negated } => {
-                let (value, array) = (self.lower_box(scope, value)?, self.lower_box(scope, array)?);
-                negate_if(*negated, Expression::InArray { value, array })
-            }
-            ExpressionKind::InQuery { .. } => {
-                let message = "`IN (SELECT ...)` is not supported here";
+            ExpressionKind::InQuery { .. } | ExpressionKind::Exists { .. } => {
+                let message = "an inner query is not supported here";
                 return Err(Diagnostic::error(position, message)
                     .hint("it must be a condition of its own, joined by AND or OR to others"));
+            }
+            ExpressionKind::Array(_) => {
+                let message = "an array or row is supported after `IN` only";
+                return Err(Diagnostic::error(position, message)
+                    .hint("elsewhere an array is a text with JSON, as in `'[1, 2]'`"));
+            }
+            ExpressionKind::Compare { comparison, left, right } => {
+                let (left, right) = self.lower_compared(scope, left, right, position)?;
+                Expression::Compare { comparison: *comparison, left, right }
+            }
+            ExpressionKind::Is { left, right, negated } => {
+                let (left, right) = self.lower_compared(scope, left, right, position)?;
+                negate_if(*negated, Expression::Is { left, right })
+            }
+            ExpressionKind::Arithmetic { operator, left, right } => {
+                let (left, right) = self.lower_both(scope, left, right)?;
+                Expression::Arithmetic { operator: *operator, left, right }
+            }
+            ExpressionKind::Concat { left, right } => {
+                let (left, right) = self.lower_both(scope, left, right)?;
+                Expression::Concat { left, right }
+            }
+            ExpressionKind::Overlap { left, right } => {
+                let (left, right) = self.lower_both(scope, left, right)?;
+                Expression::Overlap { left, right }
+            }
+            ExpressionKind::Json { value, path, as_value } => {
+                let path_position = path.position;
+                let (value, path) = self.lower_both(scope, value, path)?;
+                check_path(&path, path_position)?;
+                self.member(value, path, *as_value)
+            }
+            ExpressionKind::Signed { negative, value } => {
+                let value = self.lower_box(scope, value)?;
+                if *negative { negative_of(value) } else { positive_of(value) }
+            }
+            ExpressionKind::InArray { value, array, negated } => {
+                negate_if(*negated, self.in_array(scope, value, array, position)?)
+            }
+            ExpressionKind::InList { value, list, negated } => {
+                negate_if(*negated, self.in_list(scope, value, list, position)?)
+            }
+            ExpressionKind::Between { value, low, high, negated } => {
+                negate_if(*negated, self.between(scope, value, (low, high))?)
+            }
+            ExpressionKind::Like { value, pattern, negated } => {
+                let value = self.lower_box(scope, value)?;
+                negate_if(*negated, Expression::Like { value, pattern: pattern.clone() })
+            }
+            ExpressionKind::Case { operand, branches, otherwise } => {
+                self.case(scope, operand.as_deref(), branches, otherwise.as_deref())?
             }
         })
     }
 
-    fn lower_box(
+    pub(super) fn lower_box(
         &mut self,
         scope: &Scope<'_>,
         expression: &syntax::Expression,
@@ -189,7 +213,7 @@ impl Compiler<'_> {
         self.lower(scope, expression).map(Box::new)
     }
 
-    fn lower_all(
+    pub(super) fn lower_all(
         &mut self,
         scope: &Scope<'_>,
         list: &[syntax::Expression],
@@ -198,7 +222,12 @@ impl Compiler<'_> {
     }
 
     /// Notes that a column is compared with what is always text, or always a number.
-    fn note_kinds(&mut self, left: &QueryExpression, right: &QueryExpression, position: Position) {
+    pub(super) fn note_kinds(
+        &mut self,
+        left: &QueryExpression,
+        right: &QueryExpression,
+        position: Position,
+    ) {
         for (column, other) in [(left, right), (right, left)] {
             if let (Expression::Leaf(Leaf::Column { source, name }), Some(with)) =
                 (column, kind(other))
@@ -302,43 +331,6 @@ impl Compiler<'_> {
         }
     }
 
-    fn call(
-        &mut self,
-        scope: &Scope<'_>,
-        (namespace, name): (Option<&str>, &str),
-        arguments: &[syntax::Expression],
-        position: Position,
-    ) -> Result<QueryExpression, Diagnostic> {
-        if let Some(namespace) = namespace {
-            return self.request_call(scope, (namespace, name), arguments, position);
-        }
-        let Some((function, least, most)) = Function::find(name) else {
-            let error = Diagnostic::error(position, format!("unknown function `{name}`"));
-            return Err(match closest(name, Function::names()) {
-                Some(known) => error.hint(format!("did you mean `{known}`?")),
-                None => {
-                    let names: Vec<&str> = Function::names().collect();
-                    error.hint(format!("the functions are: {}", names.join(", ")))
-                }
-            });
-        };
-        if arguments.len() < least || arguments.len() > most {
-            let expected =
-                if least == most { least.to_string() } else { format!("{least} or {most}") };
-            let plural = if expected == "1" { "" } else { "s" };
-            let message =
-                format!("`{name}` takes {expected} argument{plural}, not {}", arguments.len());
-            return Err(Diagnostic::error(position, message));
-        }
-        let lowered = self.lower_all(scope, arguments)?;
-        if let (Function::JsonExtract | Function::JsonArrayLength, Some(path)) =
-            (function, lowered.get(1))
-        {
-            check_path(path, arguments[1].position)?;
-        }
-        Ok(Expression::Call { function, arguments: lowered })
-    }
-
     /// `auth.parameter('x')` and its kind.
     fn request_call(
         &mut self,
@@ -373,7 +365,7 @@ impl Compiler<'_> {
     }
 
     /// `->` and `->>`; of the request by a constant path it is a leaf, which needs no JSON text.
-    fn member(
+    pub(super) fn member(
         &self,
         value: Box<QueryExpression>,
         path: Box<QueryExpression>,
@@ -414,6 +406,11 @@ fn kind(expression: &QueryExpression) -> Option<Kind> {
         | Expression::Arithmetic { .. }
         | Expression::Json { .. }
         | Expression::IsNull { .. }
+        | Expression::Is { .. }
+        | Expression::Between { .. }
+        | Expression::Like { .. }
+        | Expression::Case { .. }
+        | Expression::Overlap { .. }
         | Expression::Cast { to: CastType::Blob, .. }
         | Expression::InList { .. }
         | Expression::InArray { .. }
@@ -422,7 +419,7 @@ fn kind(expression: &QueryExpression) -> Option<Kind> {
 }
 
 /// Refuses paths that other databases know and that would find nothing here.
-fn check_path(path: &QueryExpression, position: Position) -> Result<(), Diagnostic> {
+pub(super) fn check_path(path: &QueryExpression, position: Position) -> Result<(), Diagnostic> {
     let Expression::Literal(Literal::Text(path)) = path else { return Ok(()) };
     let is_simple = path == "$" || path.starts_with("$.");
     if path.starts_with('$') && (!is_simple || path.contains('[')) {
@@ -431,10 +428,6 @@ fn check_path(path: &QueryExpression, position: Position) -> Result<(), Diagnost
             .hint("names and indices are separated by dots, as in `$.list.0.name`"));
     }
     Ok(())
-}
-
-fn negate_if(negated: bool, expression: QueryExpression) -> QueryExpression {
-    if negated { Expression::Not(Box::new(expression)) } else { expression }
 }
 
 fn bucket_parameter(

@@ -2,6 +2,7 @@
 //! there for a row to be selected.
 
 use crate::diagnostic::{Diagnostic, Position};
+use crate::engine::Engine;
 use crate::expression::{EvaluationError, Expression, Leaves};
 use crate::plan::{RequestExpression, RequestLeaf, RowExpression, RowLeaf};
 use crate::value::Value;
@@ -50,12 +51,17 @@ pub(crate) enum Owner {
 }
 
 /// All sources of a query, in the order in which it names them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Sources {
+    engine: Engine,
     list: Vec<Source>,
 }
 
 impl Sources {
+    pub(crate) fn new(engine: Engine) -> Self {
+        Self { engine, list: Vec::new() }
+    }
+
     pub(crate) fn add(
         &mut self,
         source: Source,
@@ -123,6 +129,16 @@ impl Sources {
         found
     }
 
+    /// Whether a condition cannot hold when all it depends on is NULL.
+    pub(crate) fn is_false_on_null(&self, condition: &QueryExpression) -> bool {
+        condition.is_true(&AllNull { engine: self.engine }) == Ok(false)
+    }
+
+    /// Whether a value is NULL when all it depends on is.
+    pub(crate) fn is_null_on_null(&self, value: &QueryExpression) -> bool {
+        value.evaluate(&AllNull { engine: self.engine }) == Ok(Value::Null)
+    }
+
     /// Whether one source is another, or has its array from there.
     pub(crate) fn reaches(&self, id: SourceId, source: SourceId) -> bool {
         id == source
@@ -147,22 +163,18 @@ impl Owner {
 }
 
 /// Every leaf is NULL, as in a row that an outer join adds.
-struct AllNull;
+struct AllNull {
+    engine: Engine,
+}
 
 impl<'v> Leaves<'v, Leaf> for AllNull {
     fn value(&self, _leaf: &Leaf) -> Result<Value<'v>, EvaluationError> {
         Ok(Value::Null)
     }
-}
 
-/// Whether a condition cannot hold when all it depends on is NULL.
-pub(crate) fn is_false_on_null(condition: &QueryExpression) -> bool {
-    condition.is_true(&AllNull) == Ok(false)
-}
-
-/// Whether a value is NULL when all it depends on is.
-pub(crate) fn is_null_on_null(value: &QueryExpression) -> bool {
-    value.evaluate(&AllNull) == Ok(Value::Null)
+    fn engine(&self) -> Engine {
+        self.engine
+    }
 }
 
 /// The expression over a row and elements of the arrays that are listed; `None` if it depends on

@@ -157,20 +157,20 @@ impl<'a> Converter<'a> {
     fn item(&mut self, item: SqlItem) -> Result<SelectItem, Diagnostic> {
         match item {
             SqlItem::UnnamedExpr(expression) => {
-                let span = super::expression::start(&expression);
+                let span = super::place::start(&expression);
                 let expression = self.expression(expression)?;
                 let kind = SelectItemKind::Expression { expression, alias: None };
                 Ok(SelectItem { position: self.input.position(span), kind })
             }
             SqlItem::ExprWithAlias { expr, alias } => {
-                let span = super::expression::start(&expr);
+                let span = super::place::start(&expr);
                 let expression = self.expression(expr)?;
                 let alias = Some(self.name(alias)?);
                 let kind = SelectItemKind::Expression { expression, alias };
                 Ok(SelectItem { position: self.input.position(span), kind })
             }
             SqlItem::ExprWithAliases { expr, .. } => {
-                let span = super::expression::start(&expr);
+                let span = super::place::start(&expr);
                 Err(self.error(span, "an expression can have one alias only"))
             }
             SqlItem::Wildcard(options) => {
@@ -191,7 +191,7 @@ impl<'a> Converter<'a> {
                 Ok(SelectItem { position, kind: SelectItemKind::All { table } })
             }
             SqlItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::Expr(expr), _) => {
-                let span = super::expression::start(&expr);
+                let span = super::place::start(&expr);
                 Err(self.error(span, "`.*` must follow the name of a table"))
             }
         }

@@ -43,6 +43,14 @@ impl Dialect for SyncConfigDialect {
         POSTGRES.prec_value(precedence)
     }
 
+    fn supports_bitwise_shift_operators(&self) -> bool {
+        true
+    }
+
+    fn supports_comma_separated_trim(&self) -> bool {
+        true
+    }
+
     fn supports_in_unparenthesized_expr(&self) -> bool {
         true
     }

@@ -1,13 +1,15 @@
 //! Expressions.
 
 use sqlparser::ast::{
-    BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentList, FunctionArguments, InTarget, ObjectName, SetExpr, UnaryOperator,
-    Value as SqlValue, ValueWithSpan,
+    BinaryOperator, CastKind, DataType, Expr, Ident, InTarget, UnaryOperator, Value as SqlValue,
+    ValueWithSpan,
 };
 use sqlparser::tokenizer::Span;
 
+use super::OVERLAP;
 use super::convert::Converter;
+use super::operators::row_items;
+use super::place::start;
 use crate::diagnostic::Diagnostic;
 use crate::expression::{Arithmetic, CastType, Comparison};
 use crate::syntax::{Expression, ExpressionKind};
@@ -17,11 +19,20 @@ const DEPTH_MAX: usize = 100;
 
 impl Converter<'_> {
     pub(super) fn expression(&mut self, expr: Expr) -> Result<Expression, Diagnostic> {
+        self.convert(Box::new(expr))
+    }
+
+    pub(super) fn boxed(&mut self, expr: Box<Expr>) -> Result<Box<Expression>, Diagnostic> {
+        self.convert(expr).map(Box::new)
+    }
+
+    fn convert(&mut self, expr: Box<Expr>) -> Result<Expression, Diagnostic> {
         if self.depth == DEPTH_MAX {
             return Err(self.error(self.start_of(&expr), "the expression is nested too deeply"));
         }
         self.depth += 1;
-        let result = self.convert(expr);
+        let span = self.start_of(&expr);
+        let result = self.convert_kind(expr, span);
         self.depth -= 1;
         result
     }
@@ -32,72 +43,70 @@ impl Converter<'_> {
         if span == Span::empty() { self.start } else { span }
     }
 
-    fn boxed(&mut self, expr: Expr) -> Result<Box<Expression>, Diagnostic> {
-        self.expression(expr).map(Box::new)
-    }
-
+    /// Kinds with parts have functions of their own, and expressions stay in the parser's boxes: else
+    /// each level of nesting would take the stack of every kind.
     #[expect(clippy::wildcard_enum_match_arm, reason = "what is not listed is refused")]
-    fn convert(&mut self, expr: Expr) -> Result<Expression, Diagnostic> {
-        let span = self.start_of(&expr);
-        let kind = match expr {
-            Expr::Identifier(ident) => {
-                ExpressionKind::Name { qualifier: None, name: self.name(ident)? }
-            }
-            Expr::CompoundIdentifier(parts) => self.compound(parts, span)?,
-            Expr::Value(value) => self.literal(value)?,
-            Expr::Nested(inner) => return self.expression(*inner),
-            Expr::Function(function) => self.function(function, span)?,
-            Expr::UnaryOp { op, expr } => self.unary(op, *expr, span)?,
-            Expr::BinaryOp { left, op, right } => return self.binary(*left, op, *right),
-            Expr::IsNull(value) => {
-                ExpressionKind::IsNull { value: self.boxed(*value)?, negated: false }
-            }
-            Expr::IsNotNull(value) => {
-                ExpressionKind::IsNull { value: self.boxed(*value)?, negated: true }
-            }
+    fn convert_kind(&mut self, expr: Box<Expr>, span: Span) -> Result<Expression, Diagnostic> {
+        let kind = match *expr {
+            Expr::Identifier(ident) => self.column(ident),
+            Expr::CompoundIdentifier(parts) => self.compound(parts, span),
+            Expr::Value(value) => self.literal(value),
+            Expr::Nested(inner) => return self.convert(inner),
+            Expr::Function(function) => self.function(function, span),
+            Expr::UnaryOp { op, expr } => self.unary(op, expr, span),
+            Expr::BinaryOp { left, op, right } => return self.binary(left, op, right),
+            Expr::IsNull(value) => self.is_null(value, false),
+            Expr::IsNotNull(value) => self.is_null(value, true),
             Expr::Cast {
                 kind: CastKind::Cast | CastKind::DoubleColon,
                 expr,
                 data_type,
                 format: None,
-            } => {
-                let to = self.cast_type(&data_type, span)?;
-                ExpressionKind::Cast { value: self.boxed(*expr)?, to }
-            }
-            Expr::In { expr, target, negated, global: false } => {
-                self.is_in(*expr, target, negated)?
+            } => self.cast(expr, &data_type, span),
+            Expr::In { expr, target, negated, global: false } => self.is_in(expr, target, negated),
+            Expr::Exists { subquery, negated } => {
+                Ok(ExpressionKind::Exists { query: Box::new(self.query(*subquery)?), negated })
             }
             Expr::Substring { expr, substring_from: Some(from), substring_for, .. } => {
-                let mut arguments = vec![self.expression(*expr)?, self.expression(*from)?];
-                if let Some(length) = substring_for {
-                    arguments.push(self.expression(*length)?);
-                }
-                ExpressionKind::Call { namespace: None, name: "substring".to_owned(), arguments }
+                self.substring(expr, from, substring_for)
             }
-            other => return Err(self.refuse_expression(&other, span)),
-        };
+            Expr::Trim { expr, trim_where, trim_what, trim_characters } => {
+                return self.trim(expr, trim_where, trim_what, trim_characters);
+            }
+            other => return self.operator(other, span),
+        }?;
         Ok(Expression { position: self.input.position(span), kind })
     }
 
+    fn column(&self, ident: Ident) -> Result<ExpressionKind, Diagnostic> {
+        Ok(ExpressionKind::Name { qualifier: None, name: self.name(ident)? })
+    }
+
+    fn is_null(&mut self, value: Box<Expr>, negated: bool) -> Result<ExpressionKind, Diagnostic> {
+        Ok(ExpressionKind::IsNull { value: self.boxed(value)?, negated })
+    }
+
+    fn cast(
+        &mut self,
+        value: Box<Expr>,
+        data_type: &DataType,
+        span: Span,
+    ) -> Result<ExpressionKind, Diagnostic> {
+        let to = self.cast_type(data_type, span)?;
+        Ok(ExpressionKind::Cast { value: self.boxed(value)?, to })
+    }
+
     #[expect(clippy::wildcard_enum_match_arm, reason = "names for those that are often tried")]
-    fn refuse_expression(&self, expr: &Expr, span: Span) -> Diagnostic {
-        let (what, words): (&str, &[&str]) = match expr {
-            Expr::IsTrue(_) | Expr::IsNotTrue(_) => ("IS TRUE", &["IS"]),
-            Expr::IsFalse(_) | Expr::IsNotFalse(_) => ("IS FALSE", &["IS"]),
-            Expr::IsDistinctFrom(..) | Expr::IsNotDistinctFrom(..) => ("IS DISTINCT FROM", &["IS"]),
-            Expr::Tuple(_) => return self.error(span, "a list of values is not supported here"),
-            Expr::Subquery(_) => {
-                return self
-                    .error(span, "a query is not supported here")
-                    .hint("write `x IN (SELECT ...)` in the condition");
-            }
+    pub(super) fn refuse_expression(&self, expr: &Expr, span: Span) -> Diagnostic {
+        match expr {
+            Expr::Tuple(_) => self.error(span, "a list of values is not supported here"),
+            Expr::Subquery(_) => self
+                .error(span, "a query is not supported here")
+                .hint("write `x IN (SELECT ...)` in the condition"),
             other => {
                 let words: &[&str] = match other {
-                    Expr::Between { .. } => &["BETWEEN"],
-                    Expr::Like { .. } => &["LIKE"],
-                    Expr::ILike { .. } => &["ILIKE"],
-                    Expr::Case { .. } => &["CASE"],
-                    Expr::Exists { .. } => &["EXISTS"],
+                    Expr::Like { .. } | Expr::ILike { .. } => &["ANY"],
+                    Expr::IsUnknown(_) | Expr::IsNotUnknown(_) => &["UNKNOWN"],
                     Expr::AnyOp { .. } => &["ANY", "SOME"],
                     Expr::AllOp { .. } => &["ALL"],
                     Expr::AtTimeZone { .. } => &["AT"],
@@ -105,7 +114,6 @@ impl Converter<'_> {
                     Expr::Collate { .. } => &["COLLATE"],
                     Expr::Array(_) => &["ARRAY"],
                     Expr::Interval(_) => &["INTERVAL"],
-                    Expr::Trim { .. } => &["TRIM"],
                     Expr::Substring { .. } => &["SUBSTRING"],
                     Expr::Ceil { .. } => &["CEIL"],
                     Expr::Floor { .. } => &["FLOOR"],
@@ -114,17 +122,12 @@ impl Converter<'_> {
                     _ => return self.error(span, "this expression is not supported"),
                 };
                 let (word, span) = self.input.find(span, words);
-                return self.error(span, format!("`{word}` is not supported"));
+                self.error(span, format!("`{word}` is not supported"))
             }
-        };
-        self.error(self.input.find(span, words).1, format!("`{what}` is not supported"))
+        }
     }
 
-    fn compound(
-        &self,
-        parts: Vec<sqlparser::ast::Ident>,
-        span: Span,
-    ) -> Result<ExpressionKind, Diagnostic> {
+    fn compound(&self, parts: Vec<Ident>, span: Span) -> Result<ExpressionKind, Diagnostic> {
         let mut parts = parts.into_iter();
         match (parts.next(), parts.next(), parts.next()) {
             (Some(qualifier), Some(name), None) => Ok(ExpressionKind::Name {
@@ -169,29 +172,34 @@ impl Converter<'_> {
     fn unary(
         &mut self,
         op: UnaryOperator,
-        expr: Expr,
+        expr: Box<Expr>,
         span: Span,
     ) -> Result<ExpressionKind, Diagnostic> {
-        match (op, expr) {
-            (UnaryOperator::Not, expr) => Ok(ExpressionKind::Not(self.boxed(expr)?)),
-            (
-                UnaryOperator::Minus,
-                Expr::Value(ValueWithSpan { value: SqlValue::Number(text, false), span }),
-            ) => self.number(&text, "-", span),
-            (op, _) => {
-                let operator = op.to_string();
-                let (_, span) = self.input.find(span, &[&operator]);
-                Err(self.error(span, format!("`{operator}` is not supported before an expression")))
-            }
+        if op == UnaryOperator::Not {
+            return Ok(ExpressionKind::Not(self.boxed(expr)?));
         }
+        let negative = op == UnaryOperator::Minus;
+        if !negative && op != UnaryOperator::Plus {
+            let operator = op.to_string();
+            let (_, span) = self.input.find(span, &[&operator]);
+            let message = format!("`{operator}` is not supported before an expression");
+            return Err(self.error(span, message));
+        }
+        if let Expr::Value(ValueWithSpan { value: SqlValue::Number(text, false), span }) =
+            expr.as_ref()
+            && negative
+        {
+            return self.number(text, "-", *span);
+        }
+        Ok(ExpressionKind::Signed { negative, value: self.boxed(expr)? })
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "what is not listed is refused")]
     fn binary(
         &mut self,
-        left: Expr,
+        left: Box<Expr>,
         op: BinaryOperator,
-        right: Expr,
+        right: Box<Expr>,
     ) -> Result<Expression, Diagnostic> {
         let span = self.start_of(&left);
         let position = self.input.position(span);
@@ -210,6 +218,12 @@ impl Converter<'_> {
             BinaryOperator::Minus => Operator::Arithmetic(Arithmetic::Subtract),
             BinaryOperator::Multiply => Operator::Arithmetic(Arithmetic::Multiply),
             BinaryOperator::Divide => Operator::Arithmetic(Arithmetic::Divide),
+            BinaryOperator::Modulo => Operator::Arithmetic(Arithmetic::Remainder),
+            BinaryOperator::BitwiseAnd => Operator::Arithmetic(Arithmetic::BitAnd),
+            BinaryOperator::BitwiseOr => Operator::Arithmetic(Arithmetic::BitOr),
+            BinaryOperator::PGBitwiseShiftLeft => Operator::Arithmetic(Arithmetic::ShiftLeft),
+            BinaryOperator::PGBitwiseShiftRight => Operator::Arithmetic(Arithmetic::ShiftRight),
+            BinaryOperator::Custom(operator) if operator == OVERLAP => Operator::Overlap,
             BinaryOperator::StringConcat => Operator::Concat,
             BinaryOperator::Arrow => Operator::Json { as_value: false },
             BinaryOperator::LongArrow => Operator::Json { as_value: true },
@@ -224,6 +238,7 @@ impl Converter<'_> {
             Operator::Compare(comparison) => ExpressionKind::Compare { comparison, left, right },
             Operator::Arithmetic(operator) => ExpressionKind::Arithmetic { operator, left, right },
             Operator::Concat => ExpressionKind::Concat { left, right },
+            Operator::Overlap => ExpressionKind::Overlap { left, right },
             Operator::Json { as_value } => {
                 ExpressionKind::Json { value: left, path: right, as_value }
             }
@@ -234,24 +249,24 @@ impl Converter<'_> {
     /// `a AND b AND c` leans to the left as deeply as it is long: taken apart by a loop.
     fn chain(
         &mut self,
-        left: Expr,
+        left: Box<Expr>,
         op: BinaryOperator,
-        right: Expr,
+        right: Box<Expr>,
     ) -> Result<Expression, Diagnostic> {
         let mut operands = vec![right];
         let mut rest = left;
-        while let Expr::BinaryOp { op: same, .. } = &rest
+        while let Expr::BinaryOp { op: same, .. } = rest.as_ref()
             && *same == op
         {
-            let Expr::BinaryOp { left, right, .. } = rest else { break };
-            operands.push(*right);
-            rest = *left;
+            let Expr::BinaryOp { left, right, .. } = *rest else { break };
+            operands.push(right);
+            rest = left;
         }
         operands.push(rest);
         let operands: Vec<Expression> = operands
             .into_iter()
             .rev()
-            .map(|operand| self.expression(operand))
+            .map(|operand| self.convert(operand))
             .collect::<Result<_, _>>()?;
         let position = operands[0].position;
         let kind = if op == BinaryOperator::And {
@@ -264,7 +279,7 @@ impl Converter<'_> {
 
     fn is_in(
         &mut self,
-        value: Expr,
+        value: Box<Expr>,
         target: InTarget,
         negated: bool,
     ) -> Result<ExpressionKind, Diagnostic> {
@@ -298,70 +313,16 @@ impl Converter<'_> {
         negated: bool,
     ) -> Result<ExpressionKind, Diagnostic> {
         let span = start(&array);
+        if let Some(items) = row_items(&array) {
+            let array = Box::new(self.array(items, span)?);
+            return Ok(ExpressionKind::InArray { value, array, negated });
+        }
         if self.input.is_parenthesized(span) {
             let error = self.error(span, "`IN` with one expression in parentheses is ambiguous");
             return Err(error.hint("for an array leave out the parentheses; else write `=`"));
         }
-        let array = self.boxed(array)?;
+        let array = Box::new(self.expression(array)?);
         Ok(ExpressionKind::InArray { value, array, negated })
-    }
-
-    fn function(&mut self, function: Function, span: Span) -> Result<ExpressionKind, Diagnostic> {
-        let Function {
-            name: ObjectName(parts),
-            uses_odbc_syntax,
-            parameters,
-            args,
-            within_group,
-            filter,
-            null_treatment,
-            over,
-        } = function;
-        let mut names = Vec::new();
-        for part in &parts {
-            let Some(ident) = part.as_ident() else {
-                return Err(self.error(span, "this function is not supported"));
-            };
-            names.push(self.name(ident.clone())?);
-        }
-        let full_name = names.join(".");
-        let unsupported = || {
-            let message = format!("`{full_name}` is not supported with more than plain arguments");
-            self.error(span, message)
-        };
-        let plain = !uses_odbc_syntax
-            && parameters == FunctionArguments::None
-            && within_group.is_empty()
-            && filter.is_none()
-            && null_treatment.is_none()
-            && over.is_none();
-        if args == FunctionArguments::None {
-            return Err(self.error(span, format!("unknown function `{full_name}`")));
-        }
-        let FunctionArguments::List(FunctionArgumentList {
-            duplicate_treatment: None,
-            args,
-            clauses,
-        }) = args
-        else {
-            return Err(unsupported());
-        };
-        let mut names = names.into_iter().rev();
-        let (Some(name), namespace, None) = (names.next(), names.next(), names.next()) else {
-            return Err(unsupported());
-        };
-        if !plain || !clauses.is_empty() {
-            return Err(unsupported());
-        }
-        let mut arguments = Vec::new();
-        for argument in args {
-            let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = argument else {
-                let message = format!("the arguments of `{full_name}` must be expressions");
-                return Err(self.error(span, message));
-            };
-            arguments.push(self.expression(expr)?);
-        }
-        Ok(ExpressionKind::Call { namespace, name, arguments })
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "what is not listed is refused")]
@@ -389,73 +350,16 @@ enum Operator {
     Compare(Comparison),
     Arithmetic(Arithmetic),
     Concat,
+    Overlap,
     Json { as_value: bool },
 }
 
 /// Whether an item in parentheses after IN is a value and not an array.
 #[expect(clippy::wildcard_enum_match_arm, reason = "two kinds of many")]
-fn is_literal(expr: &Expr) -> bool {
+pub(super) fn is_literal(expr: &Expr) -> bool {
     match expr {
         Expr::Value(_) => true,
         Expr::UnaryOp { expr, .. } => matches!(expr.as_ref(), Expr::Value(_)),
         _ => false,
-    }
-}
-
-/// Where an expression begins: only leaves have a place of their own.
-#[expect(clippy::wildcard_enum_match_arm, reason = "others are refused, at the query's place")]
-pub(super) fn start(expr: &Expr) -> Span {
-    let mut expr = expr;
-    loop {
-        expr = match expr {
-            Expr::Identifier(ident) => return ident.span,
-            Expr::CompoundIdentifier(parts) => {
-                return parts.first().map_or_else(Span::empty, |ident| ident.span);
-            }
-            Expr::Value(value) => return value.span,
-            Expr::Function(function) => {
-                let first = function.name.0.first().and_then(|part| part.as_ident());
-                return first.map_or_else(Span::empty, |ident| ident.span);
-            }
-            Expr::Case { case_token, .. } => return case_token.0.span,
-            Expr::Subquery(query) => {
-                return match query.body.as_ref() {
-                    SetExpr::Select(select) => select.select_token.0.span,
-                    _ => Span::empty(),
-                };
-            }
-            Expr::Tuple(list) => match list.first() {
-                Some(first) => first,
-                None => return Span::empty(),
-            },
-            Expr::BinaryOp { left, .. }
-            | Expr::AnyOp { left, .. }
-            | Expr::AllOp { left, .. }
-            | Expr::IsDistinctFrom(left, _)
-            | Expr::IsNotDistinctFrom(left, _) => left,
-            Expr::Nested(inner)
-            | Expr::IsNull(inner)
-            | Expr::IsNotNull(inner)
-            | Expr::IsUnknown(inner)
-            | Expr::IsNotUnknown(inner)
-            | Expr::IsJson { expr: inner, .. }
-            | Expr::IsNormalized { expr: inner, .. }
-            | Expr::CompoundFieldAccess { root: inner, .. }
-            | Expr::AtTimeZone { timestamp: inner, .. }
-            | Expr::IsTrue(inner)
-            | Expr::IsNotTrue(inner)
-            | Expr::IsFalse(inner)
-            | Expr::IsNotFalse(inner)
-            | Expr::UnaryOp { expr: inner, .. }
-            | Expr::In { expr: inner, .. }
-            | Expr::Between { expr: inner, .. }
-            | Expr::Like { expr: inner, .. }
-            | Expr::ILike { expr: inner, .. }
-            | Expr::SimilarTo { expr: inner, .. }
-            | Expr::Collate { expr: inner, .. }
-            | Expr::Substring { expr: inner, .. }
-            | Expr::Cast { expr: inner, .. } => inner,
-            _ => return Span::empty(),
-        };
     }
 }

@@ -53,7 +53,7 @@ fn nested(open: &str, inner: &str, close: &str, depth: usize) -> String {
 
 #[test]
 fn deep_nesting_is_an_error() {
-    for depth in [30, 200, 2_000] {
+    for depth in [30, 95, 200, 2_000] {
         for (open, inner, close) in [
             ("(", "1", ")"),
             ("NOT ", "a", ""),
@@ -73,6 +73,16 @@ fn deep_nesting_is_an_error() {
             ("[", "1", "]"),
             ("EXISTS (", "SELECT 1", ")"),
             ("a BETWEEN ", "1 AND 2", ""),
+            ("", "a", " BETWEEN 1 AND 2"),
+            ("", "a", " LIKE 'x'"),
+            ("", "a", " IS TRUE"),
+            ("", "a", " && a"),
+            ("", "a", " << 1"),
+            ("CASE a WHEN 1 THEN ", "a", " END"),
+            ("coalesce(1, ", "a", ")"),
+            ("TRIM('x' FROM ", "a", ")"),
+            ("replace(a, '', ", "a", ")"),
+            ("hex(", "a", ")"),
             ("a = ANY(", "1", ")"),
             ("INTERVAL ", "'1'", ""),
         ] {
@@ -120,6 +130,14 @@ fn long_queries_are_bounded() {
         )));
         survive(&stream(&format!("SELECT id FROM t WHERE {}", list("a = auth.user_id()", " OR "))));
         survive(&stream(&format!("SELECT id FROM t WHERE a = {}", list("'x'", " || "))));
+        survive(&stream(&format!("SELECT id FROM t WHERE {}", list("a LIKE '%'", " OR "))));
+        survive(&stream(&format!("SELECT id FROM t WHERE a IN ARRAY[{}]", list("1", ", "))));
+        survive(&stream(&format!(
+            "SELECT id FROM t WHERE CASE {} END",
+            list("WHEN a = 1 THEN b", " ")
+        )));
+        survive(&stream(&format!("SELECT id FROM t WHERE coalesce({})", list("a", ", "))));
+        survive(&stream(&format!("SELECT id FROM t WHERE a LIKE '{}'", list("%_", ""))));
         survive(&stream(&format!("SELECT id FROM {}", list("t", ", "))));
         survive(&stream(&format!("SELECT id FROM t {}", list("JOIN t ON a", " "))));
         survive(&stream(&list("'", "")));
@@ -181,8 +199,24 @@ fn words() -> impl Strategy<Value = String> {
         "CASE",
         "WHEN",
         "END",
+        "THEN",
+        "ELSE",
         "BETWEEN",
         "LIKE",
+        "ESCAPE '!'",
+        "IS TRUE",
+        "IS NOT DISTINCT FROM",
+        "ARRAY[",
+        "ROW(",
+        "TRIM(LEADING",
+        "coalesce(",
+        "replace(",
+        "datetime(",
+        "round(",
+        "%",
+        "&",
+        "|",
+        "<<",
         "[",
         "]",
         "é",
@@ -282,7 +316,7 @@ proptest! {
 
     #[test]
     fn any_value_of_a_row_is_survived(text in any::<String>(), oid in 0..7000_u32) {
-        let config = super::compile(&stream("SELECT id, v, upper(v) AS u, v ->> '$.a.0' AS j FROM t WHERE auth.user_id() IN v OR v = 1"));
+        let config = super::compile(&stream("SELECT id, v, upper(v) AS u, v ->> '$.a.0' AS j, length(replace(v, v, v || v)) AS l, trim(v, v) AS m, round(v, v) AS r, v LIKE '%a_%' AS p, datetime(v, 'subsec') AS d, unixepoch(v, 'unixepoch') AS e, substring(v, v, v) AS s, v % v AS q, v << v AS x FROM t WHERE auth.user_id() IN v OR v = 1"));
         let mut table = table("t(id text, v text)");
         table.types = super::custom_types::types();
         let mut out = RowOutput::default();

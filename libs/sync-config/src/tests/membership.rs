@@ -49,7 +49,7 @@ const TAGS: [Option<&str>; 7] = [
 ];
 
 /// Conditions on items and requests, and whether they can be negated.
-const TERMS: [(&str, bool); 25] = [
+const TERMS: [(&str, bool); 29] = [
     ("i.owner = auth.user_id()", false),
     ("auth.parameter('org') = i.org", false),
     ("i.n = auth.parameter('n')", false),
@@ -84,6 +84,13 @@ const TERMS: [(&str, bool); 25] = [
          ON c.usr = t.value WHERE c.role > 1)",
         false,
     ),
+    ("EXISTS (SELECT 1 FROM members c WHERE c.usr = auth.user_id() AND c.org = i.org)", false),
+    (
+        "EXISTS (SELECT 1 FROM members c WHERE c.role = auth.parameter('n') OR c.usr = i.owner)",
+        false,
+    ),
+    ("i.tags && auth.parameter('ns')", false),
+    ("auth.parameter('orgs') && i.tags", false),
     ("auth.parameter('org') = 'o1'", true),
     ("auth.parameter('n') IN (1, 2)", true),
     ("i.n = 1", true),
@@ -171,10 +178,17 @@ const FROMS: [From; 13] = [
     },
 ];
 
+const OVERLAP_NUMBERS: &str =
+    "EXISTS (SELECT 1 FROM json_each(i.tags) a JOIN json_each(:ns) b ON a.value = b.value)";
+const OVERLAP_ORGS: &str =
+    "EXISTS (SELECT 1 FROM json_each(i.tags) a JOIN json_each(:orgs) b ON a.value = b.value)";
+
 /// What SQLite is asked. Text of the language that SQLite does not know is replaced.
 fn to_sqlite(ours: &str) -> String {
     let mut sqlite = ours.to_owned();
     for (from, to) in [
+        ("i.tags && auth.parameter('ns')", OVERLAP_NUMBERS),
+        ("auth.parameter('orgs') && i.tags", OVERLAP_ORGS),
         ("i.n NOT IN (1, 3)", "(i.n IN (1, 3)) IS NOT TRUE"),
         ("IN auth.parameter('orgs')", "IN (SELECT value FROM json_each(:orgs))"),
         ("IN auth.parameter('ns')", "IN (SELECT value FROM json_each(:ns))"),

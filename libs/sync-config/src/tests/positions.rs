@@ -116,7 +116,7 @@ fn are_shown_with_their_line() {
         sync.yaml:5:23: error: unknown function `nope`
          5 |     query: SELECT id, nope(a) AS b FROM t
            |                       ^
-          hint: the functions are: upper, lower, length, hex, base64, typeof, ifnull, iif, instr, substring, substr, json_extract, json_array_length, json_keys
+          hint: the functions are: upper, lower, length, hex, base64, typeof, ifnull, iif, instr, substring, substr, json_extract, json_array_length, json_valid, json_keys, unixepoch, datetime, uuid_blob, st_asgeojson, st_astext, st_x, st_y, coalesce, nullif, abs, round, trim, ltrim, rtrim, replace
     "#]].assert_eq(&findings[0].render("sync.yaml", &yaml));
     let far = with_query(&format!("SELECT {} nope(a) AS b FROM t", "id, ".repeat(100)));
     let findings = SyncConfig::compile(&far).unwrap_err();
@@ -124,7 +124,7 @@ fn are_shown_with_their_line() {
         sync.yaml:5:420: error: unknown function `nope`
          5 | d, id, id, id, id, id, id, id, id, id, id, id, id, id, id, id, id, id, id, id,  nope(a) AS b FROM t
            |                                                                                 ^
-          hint: the functions are: upper, lower, length, hex, base64, typeof, ifnull, iif, instr, substring, substr, json_extract, json_array_length, json_keys
+          hint: the functions are: upper, lower, length, hex, base64, typeof, ifnull, iif, instr, substring, substr, json_extract, json_array_length, json_valid, json_keys, unixepoch, datetime, uuid_blob, st_asgeojson, st_astext, st_x, st_y, coalesce, nullif, abs, round, trim, ltrim, rtrim, replace
     "#]].assert_eq(&findings[0].render("sync.yaml", &far));
 }
 

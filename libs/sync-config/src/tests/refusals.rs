@@ -70,7 +70,7 @@ fn keys_that_are_unknown_wrong_or_doubled() {
          auto_subscribe: yes\nstream: {}\n",
         expect![[r#"
             3:3 unknown key `color`
-              the keys here are: edition, timestamps_iso8601, timestamp_max_precision, fixed_json_extract, custom_postgres_types, versioned_bucket_ids, storage_version
+              the keys here are: edition, timestamps_iso8601, timestamp_max_precision, fixed_json_extract, custom_postgres_types, versioned_bucket_ids, unstable_sqlite_expression_engine, storage_version
             5:3 the stream `s` must have either `query` or `queries`
             6:5 unknown key `qery`
               the keys here are: auto_subscribe, priority, accept_potentially_dangerous_queries, with, query, queries
@@ -144,11 +144,26 @@ fn options_that_are_not_supported() {
         "#]],
         ),
         (
-            "{edition: 3, unstable_sqlite_expression_engine: true}",
+            "{edition: 3, unstable_sqlite_expression_engine: 1}",
             expect![[r#"
-            1:57 `unstable_sqlite_expression_engine` is not supported
-              remove it
+            1:57 `unstable_sqlite_expression_engine` must be `true` or `false`, not `1`
         "#]],
+        ),
+        (
+            "{edition: 3, fixed_json_extract: false, unstable_sqlite_expression_engine: true}",
+            expect![[r#"
+            1:49 `unstable_sqlite_expression_engine` needs `fixed_json_extract`
+              set `fixed_json_extract: true`, or leave it out
+        "#]],
+        ),
+        (
+            "{edition: 2, unstable_sqlite_expression_engine: true}",
+            expect![[r#"
+                1:22 `unstable_sqlite_expression_engine` is of edition 3
+                  set `edition: 3`, or remove it
+                2:1 `streams` are not supported before edition 3
+                  set `edition: 3` in `config`
+            "#]],
         ),
         (
             "{edition: 3, timestamp_max_precision: minutes}",
@@ -251,11 +266,11 @@ fn all_errors_are_found_at_once() {
          WHERE z() = 1\n  b:\n    query: SELECT a FROM t LIMIT 1\n  c:\n    query: SELECT\n",
         expect![[r#"
             4:23 unknown function `x`
-              the functions are: upper, lower, length, hex, base64, typeof, ifnull, iif, instr, substring, substr, json_extract, json_array_length, json_keys
+              the functions are: upper, lower, length, hex, base64, typeof, ifnull, iif, instr, substring, substr, json_extract, json_array_length, json_valid, json_keys, unixepoch, datetime, uuid_blob, st_asgeojson, st_astext, st_x, st_y, coalesce, nullif, abs, round, trim, ltrim, rtrim, replace
             4:33 unknown function `y`
-              the functions are: upper, lower, length, hex, base64, typeof, ifnull, iif, instr, substring, substr, json_extract, json_array_length, json_keys
+              the functions are: upper, lower, length, hex, base64, typeof, ifnull, iif, instr, substring, substr, json_extract, json_array_length, json_valid, json_keys, unixepoch, datetime, uuid_blob, st_asgeojson, st_astext, st_x, st_y, coalesce, nullif, abs, round, trim, ltrim, rtrim, replace
             4:55 unknown function `z`
-              the functions are: upper, lower, length, hex, base64, typeof, ifnull, iif, instr, substring, substr, json_extract, json_array_length, json_keys
+              the functions are: upper, lower, length, hex, base64, typeof, ifnull, iif, instr, substring, substr, json_extract, json_array_length, json_valid, json_keys, unixepoch, datetime, uuid_blob, st_asgeojson, st_astext, st_x, st_y, coalesce, nullif, abs, round, trim, ltrim, rtrim, replace
             6:28 `LIMIT` is not supported
             8:18 not SQL: expected an expression, found: EOF
         "#]],
@@ -333,7 +348,7 @@ fn data_queries_that_are_refused() {
             10:9 the query has no column `id`
               every synced row needs one: name its key, as in `SELECT key AS id, ...`
             ["SELECT request.user_id() AS u"] ["SELECT id FROM t WHERE a = bucket.u AND b IN (SELECT c FROM v)"]
-            10:55 `IN (SELECT ...)` is not supported here
+            10:55 an inner query is not supported here
               it can be written in the queries of streams
         "#]],
     );

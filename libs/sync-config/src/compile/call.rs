@@ -1,0 +1,88 @@
+//! Calls of functions.
+
+use super::Compiler;
+use super::operators::of_later_edition;
+use super::scope::{Scope, check_path};
+use super::sources::QueryExpression;
+use crate::diagnostic::{Diagnostic, Position};
+use crate::expression::Expression;
+use crate::functions::{Function, Signature, is_modifier, is_now};
+use crate::options::shorten;
+use crate::schema::closest;
+use crate::syntax::{self, ExpressionKind};
+
+impl Compiler<'_> {
+    pub(super) fn call(
+        &mut self,
+        scope: &Scope<'_>,
+        name: &str,
+        arguments: &[syntax::Expression],
+        position: Position,
+    ) -> Result<QueryExpression, Diagnostic> {
+        let Some(signature) = Signature::find(name) else {
+            return Err(self.unknown_function(name, position));
+        };
+        if self.edition < signature.since {
+            return Err(of_later_edition(position, signature.name));
+        }
+        if let Some(expected) = signature.expected(arguments.len()) {
+            let message = format!("`{name}` takes {expected}, not {}", arguments.len());
+            return Err(Diagnostic::error(position, message));
+        }
+        let function = signature.function;
+        if let (Function::UnixEpoch | Function::DateTime, [time, modifiers @ ..]) =
+            (function, arguments)
+        {
+            check_time(name, time, modifiers)?;
+        }
+        let lowered = self.lower_all(scope, arguments)?;
+        if let (Function::JsonExtract | Function::JsonArrayLength, Some(path)) =
+            (function, lowered.get(1))
+        {
+            check_path(path, arguments[1].position)?;
+        }
+        Ok(Expression::Call { function, arguments: lowered })
+    }
+
+    fn unknown_function(&self, name: &str, position: Position) -> Diagnostic {
+        let error = Diagnostic::error(position, format!("unknown function `{name}`"));
+        match closest(name, Signature::names(self.edition)) {
+            Some(known) => error.hint(format!("did you mean `{known}`?")),
+            None => {
+                let names: Vec<&str> = Signature::names(self.edition).collect();
+                error.hint(format!("the functions are: {}", names.join(", ")))
+            }
+        }
+    }
+}
+
+/// Refuses what would silently be NULL.
+fn check_time(
+    name: &str,
+    time: &syntax::Expression,
+    modifiers: &[syntax::Expression],
+) -> Result<(), Diagnostic> {
+    if let ExpressionKind::Text(text) = &time.kind
+        && is_now(text)
+    {
+        let message = "`now` is not supported: it would give another value each time";
+        return Err(Diagnostic::error(time.position, message)
+            .hint("what is synced may depend on the row and the request only"));
+    }
+    let mut before: Option<&str> = None;
+    for modifier in modifiers {
+        let text = if let ExpressionKind::Text(text) = &modifier.kind { Some(text) } else { None };
+        let Some(text) = text.filter(|text| is_modifier(before, text)) else {
+            let message = match text {
+                Some(text) => format!("the modifier `{}` is not supported here", shorten(text)),
+                None => "a modifier must be a text in quotes".to_owned(),
+            };
+            return Err(Diagnostic::error(modifier.position, message).hint(format!(
+                "write `{name}(x)`, or `{name}(x, 'unixepoch')` for seconds since 1970; \
+                 'subsec' may follow"
+            )));
+        };
+        before = Some(text);
+    }
+    Ok(())
+}

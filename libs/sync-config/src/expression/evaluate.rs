@@ -1,0 +1,294 @@
+//! The values of expressions.
+
+use super::affinity::Affinity;
+use super::{Comparison, EvaluationError, Expression, Leaves};
+use crate::functions::{self, ARGUMENTS_MAX, Function};
+use crate::json;
+use crate::value::Value;
+
+impl<L> Expression<L> {
+    /// The expression's value. Recursion is bounded by the depth that the compiler accepts.
+    pub(crate) fn evaluate<'v, S: Leaves<'v, L>>(
+        &'v self,
+        leaves: &S,
+    ) -> Result<Value<'v>, EvaluationError> {
+        let engine = leaves.engine();
+        Ok(match self {
+            Self::Leaf(leaf) => leaves.value(leaf)?,
+            Self::Literal(literal) => literal.value(),
+            Self::And(list) => junction(list, false, leaves)?,
+            Self::Or(list) => junction(list, true, leaves)?,
+            Self::Not(inner) => {
+                Value::boolean(inner.evaluate(leaves)?.truth(engine).map(|truth| !truth))
+            }
+            Self::Compare { comparison, left, right } => {
+                let (left, right) = operands(left, right, leaves)?;
+                Value::boolean(comparison.holds(&left, &right))
+            }
+            Self::Is { left, right } => {
+                let (left, right) = operands(left, right, leaves)?;
+                let is = Comparison::Equal.holds(&left, &right);
+                Value::boolean(Some(is.unwrap_or(left.is_null() && right.is_null())))
+            }
+            Self::Between { value, low, high } => between(value, low, high, leaves)?,
+            Self::Like { value, pattern } => match value.evaluate(leaves)?.into_text() {
+                Some(text) => Value::boolean(Some(pattern.matches(&text)?)),
+                None => Value::Null,
+            },
+            Self::Case { operand, branches, otherwise } => {
+                let chosen = match operand {
+                    Some(operand) => equal_branch(operand, branches, leaves)?,
+                    None => true_branch(branches, leaves)?,
+                };
+                match chosen.or(otherwise.as_deref()) {
+                    Some(result) => result.evaluate(leaves)?,
+                    None => Value::Null,
+                }
+            }
+            Self::Arithmetic { operator, left, right } => {
+                operator.apply(&left.evaluate(leaves)?, &right.evaluate(leaves)?)
+            }
+            Self::Concat { left, right } => {
+                let (left, right) = (left.evaluate(leaves)?, right.evaluate(leaves)?);
+                match (left.into_text(), right.into_text()) {
+                    (Some(left), Some(right)) => Value::text(format!("{left}{right}")).limited()?,
+                    (None, _) | (_, None) => Value::Null,
+                }
+            }
+            Self::Json { value, path, as_value, split } => {
+                let (value, path) = (value.evaluate(leaves)?, path.evaluate(leaves)?);
+                functions::json_get(&value, &path, *as_value, *split)?.limited()?
+            }
+            Self::IsNull { value, negated } => {
+                let is_null = value.evaluate(leaves)?.is_null();
+                Value::boolean(Some(is_null != *negated))
+            }
+            Self::Cast { value, to } => to.apply(value.evaluate(leaves)?, engine),
+            Self::InList { value, list } => is_in_list(value, list, leaves)?,
+            Self::InArray { value, array } => {
+                is_in_array(&value.evaluate(leaves)?, &array.evaluate(leaves)?)?
+            }
+            Self::Overlap { left, right } => {
+                overlap(&left.evaluate(leaves)?, &right.evaluate(leaves)?)?
+            }
+            Self::Call { function, arguments } => call(*function, arguments, leaves)?.limited()?,
+        })
+    }
+
+    /// Whether a condition holds.
+    pub(crate) fn is_true<'v, S: Leaves<'v, L>>(
+        &'v self,
+        leaves: &S,
+    ) -> Result<bool, EvaluationError> {
+        self.evaluate(leaves).map(|value| value.is_true())
+    }
+}
+
+/// AND, which one false decides, or OR, which one true does.
+fn junction<'v, L, S: Leaves<'v, L>>(
+    list: &'v [Expression<L>],
+    decisive: bool,
+    leaves: &S,
+) -> Result<Value<'v>, EvaluationError> {
+    let mut has_null = false;
+    for operand in list {
+        match operand.evaluate(leaves)?.truth(leaves.engine()) {
+            Some(truth) if truth == decisive => return Ok(Value::boolean(Some(decisive))),
+            Some(_) => {}
+            None => has_null = true,
+        }
+    }
+    Ok(Value::boolean(if has_null { None } else { Some(!decisive) }))
+}
+
+/// The values of a comparison's operands, converted as it has to.
+fn operands<'v, L, S: Leaves<'v, L>>(
+    left: &'v Expression<L>,
+    right: &'v Expression<L>,
+    leaves: &S,
+) -> Result<(Value<'v>, Value<'v>), EvaluationError> {
+    let (mut left_value, mut right_value) = (left.evaluate(leaves)?, right.evaluate(leaves)?);
+    if leaves.engine().has_affinity()
+        && let Some(affinity) = Affinity::of_both(left.affinity(), right.affinity())
+    {
+        affinity.apply(&mut left_value, &mut right_value);
+    }
+    Ok((left_value, right_value))
+}
+
+/// As [`operands`], of values already evaluated, for what is compared more than once.
+fn compare<'v, L, S: Leaves<'v, L>>(
+    comparison: Comparison,
+    (left, value): (&Expression<L>, &Value<'_>),
+    right: &'v Expression<L>,
+    leaves: &S,
+) -> Result<Option<bool>, EvaluationError> {
+    let mut right_value = right.evaluate(leaves)?;
+    if leaves.engine().has_affinity()
+        && let Some(affinity) = Affinity::of_both(left.affinity(), right.affinity())
+    {
+        let mut value = value.reborrow();
+        affinity.apply(&mut value, &mut right_value);
+        return Ok(comparison.holds(&value, &right_value));
+    }
+    Ok(comparison.holds(value, &right_value))
+}
+
+fn between<'v, L, S: Leaves<'v, L>>(
+    operand: &'v Expression<L>,
+    low: &'v Expression<L>,
+    high: &'v Expression<L>,
+    leaves: &S,
+) -> Result<Value<'v>, EvaluationError> {
+    let value = operand.evaluate(leaves)?;
+    let from = compare(Comparison::GreaterOrEqual, (operand, &value), low, leaves)?;
+    let to = compare(Comparison::LessOrEqual, (operand, &value), high, leaves)?;
+    Ok(Value::boolean(match (from, to) {
+        (Some(from), Some(to)) => Some(from && to),
+        (Some(false), None) | (None, Some(false)) if leaves.engine().is_three_valued() => {
+            Some(false)
+        }
+        (None, _) | (_, None) => None,
+    }))
+}
+
+/// The result after the first condition that holds.
+fn true_branch<'v, L, S: Leaves<'v, L>>(
+    branches: &'v [(Expression<L>, Expression<L>)],
+    leaves: &S,
+) -> Result<Option<&'v Expression<L>>, EvaluationError> {
+    for (condition, result) in branches {
+        if condition.is_true(leaves)? {
+            return Ok(Some(result));
+        }
+    }
+    Ok(None)
+}
+
+/// The result after the first value that equals the operand.
+fn equal_branch<'v, L, S: Leaves<'v, L>>(
+    operand: &'v Expression<L>,
+    branches: &'v [(Expression<L>, Expression<L>)],
+    leaves: &S,
+) -> Result<Option<&'v Expression<L>>, EvaluationError> {
+    let value = operand.evaluate(leaves)?;
+    for (candidate, result) in branches {
+        if compare(Comparison::Equal, (operand, &value), candidate, leaves)? == Some(true) {
+            return Ok(Some(result));
+        }
+    }
+    Ok(None)
+}
+
+fn call<'v, L, S: Leaves<'v, L>>(
+    function: Function,
+    arguments: &'v [Expression<L>],
+    leaves: &S,
+) -> Result<Value<'v>, EvaluationError> {
+    let engine = leaves.engine();
+    match (function, arguments) {
+        (Function::Coalesce, _) => return first_not_null(arguments, leaves),
+        (Function::IfNull, _) if engine.is_lazy() => return first_not_null(arguments, leaves),
+        (Function::Iif, [condition, yes, no]) if engine.is_lazy() => {
+            let chosen = if condition.is_true(leaves)? { yes } else { no };
+            return chosen.evaluate(leaves);
+        }
+        _ => {}
+    }
+    let mut values = [const { Value::Null }; ARGUMENTS_MAX];
+    for (value, argument) in values.iter_mut().zip(arguments) {
+        *value = argument.evaluate(leaves)?;
+    }
+    function.call(values, arguments.len(), engine)
+}
+
+fn first_not_null<'v, L, S: Leaves<'v, L>>(
+    list: &'v [Expression<L>],
+    leaves: &S,
+) -> Result<Value<'v>, EvaluationError> {
+    for expression in list {
+        let value = expression.evaluate(leaves)?;
+        if !value.is_null() {
+            return Ok(value);
+        }
+    }
+    Ok(Value::Null)
+}
+
+fn is_in_list<'v, L, S: Leaves<'v, L>>(
+    operand: &'v Expression<L>,
+    list: &'v [Expression<L>],
+    leaves: &S,
+) -> Result<Value<'v>, EvaluationError> {
+    let value = operand.evaluate(leaves)?;
+    // The list has no affinity of its own: that of the operand is applied to both.
+    let affinity = operand.affinity().filter(|_| leaves.engine().has_affinity());
+    let mut has_null = value.is_null() && !list.is_empty();
+    for item in list {
+        let mut item = item.evaluate(leaves)?;
+        let mut value = value.reborrow();
+        if let Some(affinity) = affinity {
+            affinity.apply(&mut value, &mut item);
+        }
+        match Comparison::Equal.holds(&value, &item) {
+            Some(true) => return Ok(Value::boolean(Some(true))),
+            Some(false) => {}
+            None => has_null = true,
+        }
+    }
+    Ok(Value::boolean(if has_null { None } else { Some(false) }))
+}
+
+fn is_in_array<'v>(value: &Value<'_>, array: &Value<'_>) -> Result<Value<'v>, EvaluationError> {
+    if value.is_null() || array.is_null() {
+        return Ok(Value::Null);
+    }
+    let items = array_items(array)?;
+    let found = items
+        .iter()
+        .any(|item| Comparison::Equal.holds(value, &json::to_value(item)) == Some(true));
+    Ok(Value::boolean(Some(found)))
+}
+
+/// Both sides are sorted, as every pair would be too many.
+fn overlap<'v>(left: &Value<'_>, right: &Value<'_>) -> Result<Value<'v>, EvaluationError> {
+    if left.is_null() || right.is_null() {
+        return Ok(Value::Null);
+    }
+    let (left, right) = (array_items(left)?, array_items(right)?);
+    let (left, right) = (sorted(&left), sorted(&right));
+    let (mut left, mut right) = (left.iter().peekable(), right.iter().peekable());
+    while let (Some(one), Some(other)) = (left.peek(), right.peek()) {
+        match one.compare(other) {
+            Some(std::cmp::Ordering::Less) => left.next(),
+            Some(std::cmp::Ordering::Greater) => right.next(),
+            Some(std::cmp::Ordering::Equal) => return Ok(Value::boolean(Some(true))),
+            None => break,
+        };
+    }
+    Ok(Value::boolean(Some(false)))
+}
+
+/// NULL equals nothing, so it is left out.
+fn sorted(items: &[serde_json::Value]) -> Vec<Value<'_>> {
+    let mut values: Vec<Value<'_>> =
+        items.iter().map(json::to_value).filter(|value| !value.is_null()).collect();
+    values.sort_by(|one, other| one.compare(other).unwrap_or(std::cmp::Ordering::Equal));
+    values
+}
+
+/// The elements of a JSON array in text; none of NULL.
+pub(crate) fn array_items(array: &Value<'_>) -> Result<Vec<serde_json::Value>, EvaluationError> {
+    let text = match array {
+        Value::Null => return Ok(Vec::new()),
+        Value::Text(text) => text,
+        Value::Integer(_) | Value::Real(_) | Value::Blob(_) => {
+            return Err(EvaluationError::NotAnArray);
+        }
+    };
+    match json::parse(text) {
+        Some(serde_json::Value::Array(items)) => Ok(items),
+        Some(_) => Err(EvaluationError::NotAnArray),
+        None => Err(EvaluationError::NotJson),
+    }
+}

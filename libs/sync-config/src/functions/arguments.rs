@@ -1,0 +1,153 @@
+//! Which functions there are, and what they take.
+
+use super::{Edition, Function};
+
+/// Most arguments of a function, COALESCE aside.
+pub(crate) const ARGUMENTS_MAX: usize = 3;
+
+/// A function's name and what it takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Signature {
+    pub(crate) name: &'static str,
+    pub(crate) function: Function,
+    /// Least and most arguments.
+    pub(crate) arity: (usize, usize),
+    /// The first edition that has it.
+    pub(crate) since: Edition,
+}
+
+const fn old(name: &'static str, function: Function, least: usize, most: usize) -> Signature {
+    Signature { name, function, arity: (least, most), since: Edition::One }
+}
+
+const fn new(name: &'static str, function: Function, least: usize, most: usize) -> Signature {
+    Signature { name, function, arity: (least, most), since: Edition::Three }
+}
+
+const SIGNATURES: [Signature; 30] = [
+    old("upper", Function::Upper, 1, 1),
+    old("lower", Function::Lower, 1, 1),
+    old("length", Function::Length, 1, 1),
+    old("hex", Function::Hex, 1, 1),
+    old("base64", Function::Base64, 1, 1),
+    old("typeof", Function::Typeof, 1, 1),
+    old("ifnull", Function::IfNull, 2, 2),
+    old("iif", Function::Iif, 3, 3),
+    old("instr", Function::Instr, 2, 2),
+    old("substring", Function::Substring, 2, 3),
+    old("substr", Function::Substring, 2, 3),
+    old("json_extract", Function::JsonExtract, 2, 2),
+    old("json_array_length", Function::JsonArrayLength, 1, 2),
+    old("json_valid", Function::JsonValid, 1, 1),
+    old("json_keys", Function::JsonKeys, 1, 1),
+    old("unixepoch", Function::UnixEpoch, 1, 3),
+    old("datetime", Function::DateTime, 1, 3),
+    old("uuid_blob", Function::UuidBlob, 1, 1),
+    old("st_asgeojson", Function::StAsGeoJson, 1, 1),
+    old("st_astext", Function::StAsText, 1, 1),
+    old("st_x", Function::StX, 1, 1),
+    old("st_y", Function::StY, 1, 1),
+    new("coalesce", Function::Coalesce, 2, usize::MAX),
+    new("nullif", Function::NullIf, 2, 2),
+    new("abs", Function::Abs, 1, 1),
+    new("round", Function::Round, 1, 2),
+    new("trim", Function::Trim, 1, 2),
+    new("ltrim", Function::TrimStart, 1, 2),
+    new("rtrim", Function::TrimEnd, 1, 2),
+    new("replace", Function::Replace, 3, 3),
+];
+
+impl Signature {
+    /// The function of this name.
+    pub(crate) fn find(name: &str) -> Option<Self> {
+        SIGNATURES.iter().find(|known| known.name == name).copied()
+    }
+
+    /// The names of an edition's functions.
+    pub(crate) fn names(edition: Edition) -> impl Iterator<Item = &'static str> {
+        SIGNATURES.iter().filter(move |known| known.since <= edition).map(|known| known.name)
+    }
+
+    /// How many arguments it takes, when it does not take this many.
+    pub(crate) fn expected(&self, count: usize) -> Option<String> {
+        let (least, most) = self.arity;
+        if (least..=most).contains(&count) {
+            return None;
+        }
+        Some(match most {
+            1 => "1 argument".to_owned(),
+            usize::MAX => format!("{least} arguments or more"),
+            _ if least == most => format!("{least} arguments"),
+            _ if least + 1 == most => format!("{least} or {most} arguments"),
+            _ => format!("{least} to {most} arguments"),
+        })
+    }
+}
+
+/// Functions that would give another value each time.
+const CHANGING: [&str; 22] = [
+    "random",
+    "randomblob",
+    "now",
+    "current_timestamp",
+    "current_date",
+    "current_time",
+    "localtime",
+    "localtimestamp",
+    "clock_timestamp",
+    "statement_timestamp",
+    "transaction_timestamp",
+    "timeofday",
+    "gen_random_uuid",
+    "uuid_generate_v4",
+    "uuidv4",
+    "uuidv7",
+    "changes",
+    "total_changes",
+    "last_insert_rowid",
+    "nextval",
+    "current_user",
+    "session_user",
+];
+
+/// Functions of many rows.
+const AGGREGATES: [&str; 22] = [
+    "count",
+    "sum",
+    "avg",
+    "min",
+    "max",
+    "total",
+    "group_concat",
+    "string_agg",
+    "array_agg",
+    "json_agg",
+    "jsonb_agg",
+    "json_object_agg",
+    "jsonb_object_agg",
+    "json_group_array",
+    "json_group_object",
+    "bool_and",
+    "bool_or",
+    "every",
+    "median",
+    "stddev",
+    "variance",
+    "row_number",
+];
+
+/// What is said of a function that the language cannot have, and what to do instead.
+pub(crate) fn refusal(name: &str, arguments: usize) -> Option<(&'static str, &'static str)> {
+    if CHANGING.contains(&name) {
+        return Some((
+            "is not supported: it would give another value each time",
+            "what is synced may depend on the row and the request only; keep times in a column",
+        ));
+    }
+    // Of two values and more these are functions of one row.
+    let is_of_row = matches!(name, "min" | "max") && arguments > 1;
+    (AGGREGATES.contains(&name) && !is_of_row).then_some((
+        "is not supported: it is a function of many rows",
+        "every row is evaluated by itself; aggregate in the app, or keep the result in a table",
+    ))
+}

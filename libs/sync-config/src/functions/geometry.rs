@@ -1,0 +1,177 @@
+//! PostGIS geometries as text.
+
+use super::text::unhex;
+use super::well_known_binary::{Geometry, Position, Shape};
+use crate::expression::EvaluationError;
+use crate::number;
+use crate::value::Value;
+
+/// The geometry of hexadecimal text, as PostgreSQL prints it, or of its bytes. Numbers are none, which
+/// is NULL.
+fn parse(value: &Value<'_>) -> Result<Option<Geometry>, EvaluationError> {
+    let geometry = match value {
+        Value::Null | Value::Integer(_) | Value::Real(_) => return Ok(None),
+        Value::Text(text) => unhex(text.as_bytes()).and_then(|bytes| Geometry::parse(&bytes)),
+        Value::Blob(blob) => Geometry::parse(blob),
+    };
+    geometry.map(Some).ok_or(EvaluationError::NotGeometry)
+}
+
+pub(super) fn coordinate<'v>(
+    value: &Value<'_>,
+    select: impl Fn(&Position) -> f64,
+) -> Result<Value<'v>, EvaluationError> {
+    Ok(match parse(value)? {
+        Some(Geometry { shape: Shape::Point(Some(position)), .. }) => {
+            Value::real(select(&position))
+        }
+        Some(_) | None => Value::Null,
+    })
+}
+
+/// GeoJSON without spaces. It has no place for M and for the spatial reference.
+pub(super) fn as_geojson<'v>(value: &Value<'_>) -> Result<Value<'v>, EvaluationError> {
+    Ok(parse(value)?.map_or(Value::Null, |geometry| {
+        let mut text = String::new();
+        push_geojson(&geometry, &mut text);
+        Value::text(text)
+    }))
+}
+
+fn push_geojson(geometry: &Geometry, out: &mut String) {
+    let (name, member) = match &geometry.shape {
+        Shape::Point(_) => ("Point", "coordinates"),
+        Shape::LineString(_) => ("LineString", "coordinates"),
+        Shape::Polygon(_) => ("Polygon", "coordinates"),
+        Shape::MultiPoint(_) => ("MultiPoint", "coordinates"),
+        Shape::MultiLineString(_) => ("MultiLineString", "coordinates"),
+        Shape::MultiPolygon(_) => ("MultiPolygon", "coordinates"),
+        Shape::Collection(_) => ("GeometryCollection", "geometries"),
+    };
+    for part in ["{\"type\":\"", name, "\",\"", member, "\":"] {
+        out.push_str(part);
+    }
+    if let Shape::Collection(parts) = &geometry.shape {
+        push_list(('[', ']'), parts, out, push_geojson);
+    } else {
+        push_coordinates(geometry, out);
+    }
+    out.push('}');
+}
+
+fn push_coordinates(geometry: &Geometry, out: &mut String) {
+    match &geometry.shape {
+        Shape::Point(None) => out.push_str("[]"),
+        Shape::Point(Some(position)) => push_position_json(position, out),
+        Shape::LineString(positions) => push_positions_json(positions, out),
+        Shape::Polygon(rings) => push_list(('[', ']'), rings, out, |ring, out| {
+            push_positions_json(ring, out);
+        }),
+        Shape::MultiPoint(parts)
+        | Shape::MultiLineString(parts)
+        | Shape::MultiPolygon(parts)
+        | Shape::Collection(parts) => push_list(('[', ']'), parts, out, push_coordinates),
+    }
+}
+
+fn push_positions_json(positions: &[Position], out: &mut String) {
+    push_list(('[', ']'), positions, out, push_position_json);
+}
+
+fn push_position_json(position: &Position, out: &mut String) {
+    out.push('[');
+    number::push_real_json(position.x, out);
+    for real in [Some(position.y), position.z].into_iter().flatten() {
+        out.push(',');
+        number::push_real_json(real, out);
+    }
+    out.push(']');
+}
+
+/// Well-known text, with numbers as JavaScript prints them.
+pub(super) fn as_text<'v>(value: &Value<'_>) -> Result<Value<'v>, EvaluationError> {
+    Ok(parse(value)?.map_or(Value::Null, |geometry| {
+        let mut text = String::new();
+        push_text(&geometry, &mut text);
+        Value::text(text)
+    }))
+}
+
+fn push_text(geometry: &Geometry, out: &mut String) {
+    let (name, is_empty) = match &geometry.shape {
+        Shape::Point(position) => ("POINT", position.is_none()),
+        Shape::LineString(positions) => ("LINESTRING", positions.is_empty()),
+        Shape::Polygon(rings) => ("POLYGON", rings.is_empty()),
+        Shape::MultiPoint(parts) => ("MULTIPOINT", parts.is_empty()),
+        Shape::MultiLineString(parts) => ("MULTILINESTRING", parts.is_empty()),
+        Shape::MultiPolygon(parts) => ("MULTIPOLYGON", parts.is_empty()),
+        Shape::Collection(parts) => ("GEOMETRYCOLLECTION", parts.is_empty()),
+    };
+    out.push_str(name);
+    out.push_str(match (geometry.has_z, geometry.has_m) {
+        (false, false) if is_empty => " ",
+        (false, false) => "",
+        (true, false) => " Z ",
+        (false, true) => " M ",
+        (true, true) => " ZM ",
+    });
+    if is_empty {
+        out.push_str("EMPTY");
+    } else {
+        push_body(geometry, out);
+    }
+}
+
+/// What is in parentheses.
+fn push_body(geometry: &Geometry, out: &mut String) {
+    match &geometry.shape {
+        Shape::Point(None) => out.push_str("EMPTY"),
+        Shape::Point(Some(position)) => {
+            push_list(('(', ')'), std::slice::from_ref(position), out, push_position);
+        }
+        Shape::LineString(positions) => push_list(('(', ')'), positions, out, push_position),
+        Shape::Polygon(rings) => push_list(('(', ')'), rings, out, |ring, out| {
+            push_list(('(', ')'), ring, out, push_position);
+        }),
+        Shape::MultiPoint(parts) => push_list(('(', ')'), parts, out, |part, out| {
+            // Its points are without parentheses.
+            if let Shape::Point(Some(position)) = &part.shape {
+                push_position(position, out);
+            } else {
+                out.push_str("EMPTY");
+            }
+        }),
+        Shape::MultiLineString(parts) | Shape::MultiPolygon(parts) => {
+            push_list(('(', ')'), parts, out, push_body);
+        }
+        Shape::Collection(parts) => push_list(('(', ')'), parts, out, push_text),
+    }
+}
+
+fn push_position(position: &Position, out: &mut String) {
+    number::push_real_javascript(position.x, out);
+    for real in [Some(position.y), position.z, position.m].into_iter().flatten() {
+        out.push(' ');
+        number::push_real_javascript(real, out);
+    }
+}
+
+fn push_list<T>(
+    (open, close): (char, char),
+    items: &[T],
+    out: &mut String,
+    push: impl Fn(&T, &mut String),
+) {
+    if items.is_empty() && open == '(' {
+        out.push_str("EMPTY");
+        return;
+    }
+    out.push(open);
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        push(item, out);
+    }
+    out.push(close);
+}

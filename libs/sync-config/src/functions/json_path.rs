@@ -1,0 +1,139 @@
+//! Members of JSON texts.
+
+use std::borrow::Cow;
+
+use serde_json::Value as Json;
+
+use crate::engine::Engine;
+use crate::expression::{EvaluationError, PathSplit};
+use crate::json;
+use crate::value::Value;
+
+/// `->` and `->>`.
+pub(crate) fn json_get<'v>(
+    value: &Value<'_>,
+    path: &Value<'_>,
+    as_value: bool,
+    split: PathSplit,
+) -> Result<Value<'v>, EvaluationError> {
+    if value.is_null() || path.is_null() {
+        return Ok(Value::Null);
+    }
+    let json = parse(value)?;
+    Ok(json_at_path(&json, path, as_value, split))
+}
+
+/// As [`json_get`], in a value that is JSON already.
+fn json_at_path<'v>(json: &Json, path: &Value<'_>, as_value: bool, split: PathSplit) -> Value<'v> {
+    let Some(path) = path.reborrow().into_text() else { return Value::Null };
+    let names = path_names(&path, split);
+    walk(json, &names).map_or(Value::Null, |found| output(found, as_value))
+}
+
+/// The names that a path is made of.
+pub(crate) fn path_names(path: &str, split: PathSplit) -> Vec<&str> {
+    match (split, path.strip_prefix("$.")) {
+        (PathSplit::AfterDollar, Some(rest)) => rest.split('.').collect(),
+        (PathSplit::AfterDollar, None) if path == "$" => Vec::new(),
+        (PathSplit::AfterDollar, None) => vec![path],
+        (PathSplit::Always, rest) => rest.unwrap_or(path).split('.').collect(),
+    }
+}
+
+/// The member that names lead to.
+pub(crate) fn walk<'j>(json: &'j Json, names: &[impl AsRef<str>]) -> Option<&'j Json> {
+    let mut json = json;
+    for name in names {
+        let name = name.as_ref();
+        json = match json {
+            Json::Object(entries) => entries.get(name)?,
+            Json::Array(items) => items.get(array_index(name)?)?,
+            Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => return None,
+        };
+    }
+    Some(json)
+}
+
+/// Only the canonical text of an index is one: `0`, not `00`.
+fn array_index(name: &str) -> Option<usize> {
+    let index: usize = name.parse().ok()?;
+    (index.to_string() == name).then_some(index)
+}
+
+/// What `->`, or `->>`, makes of a member.
+pub(crate) fn output<'v>(json: &Json, as_value: bool) -> Value<'v> {
+    if !as_value {
+        return Value::text(json::to_text(json));
+    }
+    match json::to_value(json) {
+        Value::Null => Value::Null,
+        Value::Integer(integer) => Value::Integer(integer),
+        Value::Real(real) => Value::Real(real),
+        Value::Text(text) => Value::Text(Cow::Owned(text.into_owned())),
+        Value::Blob(blob) => Value::Blob(Cow::Owned(blob.into_owned())),
+    }
+}
+
+fn parse(value: &Value<'_>) -> Result<Json, EvaluationError> {
+    let text = value.reborrow().into_text().ok_or(EvaluationError::NotJson)?;
+    json::parse(&text).ok_or(EvaluationError::NotJson)
+}
+
+pub(super) fn json_extract<'v>(
+    value: &Value<'_>,
+    path: &Value<'_>,
+) -> Result<Value<'v>, EvaluationError> {
+    match path {
+        Value::Text(text) if text.starts_with('$') => {
+            json_get(value, path, true, PathSplit::AfterDollar)
+        }
+        Value::Null => Ok(Value::Null),
+        Value::Text(_) | Value::Integer(_) | Value::Real(_) | Value::Blob(_) => {
+            Err(EvaluationError::BadPath)
+        }
+    }
+}
+
+pub(super) fn json_array_length<'v>(
+    value: &Value<'_>,
+    path: Option<&Value<'_>>,
+) -> Result<Value<'v>, EvaluationError> {
+    if value.is_null() {
+        return Ok(Value::Null);
+    }
+    let json = parse(value)?;
+    let json = match path {
+        None => json,
+        Some(path) => {
+            let text = json_at_path(&json, path, false, PathSplit::AfterDollar);
+            if text.is_null() {
+                return Ok(Value::Null);
+            }
+            parse(&text)?
+        }
+    };
+    Ok(super::text::count(json.as_array().map_or(0, Vec::len)))
+}
+
+pub(super) fn json_keys<'v>(value: &Value<'_>) -> Result<Value<'v>, EvaluationError> {
+    if value.is_null() {
+        return Ok(Value::Null);
+    }
+    match parse(value)? {
+        Json::Object(entries) => {
+            let keys = entries.into_iter().map(|(key, _)| Json::String(key)).collect();
+            Ok(Value::text(json::to_text(&Json::Array(keys))))
+        }
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) | Json::Array(_) => {
+            Err(EvaluationError::NotJson)
+        }
+    }
+}
+
+/// Whether a text is JSON; other values are judged by their text.
+pub(super) fn json_valid<'v>(value: Value<'_>, engine: Engine) -> Value<'v> {
+    if value.is_null() && engine.knows_types() {
+        return Value::Null;
+    }
+    Value::boolean(Some(value.into_text().is_some_and(|text| json::parse(&text).is_some())))
+}
