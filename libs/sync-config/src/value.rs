@@ -75,12 +75,16 @@ impl<'v> Value<'v> {
         if self.is_null() && engine.is_three_valued() { None } else { Some(self.is_true()) }
     }
 
-    /// An error when it is too long.
+    /// An error when it was made too long. What is a part of what it was made of is not.
     pub(crate) fn limited(self) -> Result<Self, EvaluationError> {
         let length = match &self {
-            Self::Null | Self::Integer(_) | Self::Real(_) => 0,
-            Self::Text(text) => text.len(),
-            Self::Blob(blob) => blob.len(),
+            Self::Text(Cow::Owned(text)) => text.len(),
+            Self::Blob(Cow::Owned(blob)) => blob.len(),
+            Self::Null
+            | Self::Integer(_)
+            | Self::Real(_)
+            | Self::Text(Cow::Borrowed(_))
+            | Self::Blob(Cow::Borrowed(_)) => 0,
         };
         if length > VALUE_BYTES_MAX { Err(EvaluationError::TooLong) } else { Ok(self) }
     }

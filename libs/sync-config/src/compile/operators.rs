@@ -139,7 +139,10 @@ fn of_edition_three(kind: &ExpressionKind) -> Option<&'static str> {
     match kind {
         ExpressionKind::Between { .. } => Some("BETWEEN"),
         ExpressionKind::Case { .. } => Some("CASE"),
-        ExpressionKind::Is { .. } => Some("IS"),
+        ExpressionKind::Is { right, .. } => {
+            let is_truth = matches!(right.kind, ExpressionKind::Boolean(_));
+            Some(if is_truth { "IS TRUE" } else { "IS DISTINCT FROM" })
+        }
         ExpressionKind::Like { .. } => Some("LIKE"),
         ExpressionKind::Array(_) => Some("ARRAY"),
         ExpressionKind::Signed { negative, .. } => Some(if *negative { "-" } else { "+" }),

@@ -52,9 +52,9 @@ fn earlier_editions_have_not_all_of_them() {
         ("BETWEEN", "i NOT BETWEEN 1 AND 2"),
         ("CASE", "CASE i WHEN 1 THEN 2 END"),
         ("CASE", "CASE WHEN i THEN 2 END"),
-        ("IS", "i IS TRUE"),
-        ("IS", "i IS NOT FALSE"),
-        ("IS", "i IS DISTINCT FROM 1"),
+        ("IS TRUE", "i IS TRUE"),
+        ("IS TRUE", "i IS NOT FALSE"),
+        ("IS DISTINCT FROM", "i IS DISTINCT FROM 1"),
         ("LIKE", "s LIKE 'x'"),
         ("LIKE", "s NOT ILIKE 'x'"),
         ("ARRAY", "i IN ARRAY[1]"),
@@ -117,6 +117,11 @@ fn what_they_make_is_limited() {
         ),
         (&format!("hex({longer})"), "the result of an expression is longer than 16 MiB"),
     ]);
+    // A column is as long as it is.
+    let column = "a".repeat(16 * 1024 * 1024 + 1);
+    let yaml = stream("SELECT id, length(ifnull(s, 1)) AS a, length(substring(s, 1)) AS b FROM t");
+    let found = row(&yaml, "t(id text, s text)", &format!("1|{column}"));
+    assert_eq!(found, "s|0[] t/1 {\"id\":\"1\",\"a\":16777217,\"b\":16777217}\n");
     // Each position of the text is tried to the end of the pattern.
     let text = format!("replace('{0}', 'a', '{0}')", "a".repeat(512));
     let pattern = format!("%{}b%", "a".repeat(4096));

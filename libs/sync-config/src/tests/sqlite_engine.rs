@@ -226,6 +226,7 @@ fn calls(inner: impl Strategy<Value = Both> + Clone) -> impl Strategy<Value = Bo
         "rtrim($1, $2)",
         "replace($1, $2, $3)",
         "replace($1, 'a', $2)",
+        "json_valid(CAST($1 AS text))",
     ];
     let three = (inner.clone(), inner.clone(), inner);
     let of_numbers = (three.clone(), prop::sample::select(of_numbers))
