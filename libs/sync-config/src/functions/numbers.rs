@@ -1,7 +1,5 @@
 //! Functions of numbers.
 
-use std::fmt::Write as _;
-
 use crate::engine::Engine;
 use crate::expression::EvaluationError;
 use crate::number;
@@ -56,30 +54,32 @@ pub(super) fn round<'v>(value: &Value<'_>, digits: Option<&Value<'_>>) -> Value<
     Value::Real(round_decimal(real.abs(), digits).copysign(real))
 }
 
-/// Of the decimal digits, which a multiplication by a power of ten would change.
+/// Of 18 decimal digits, or 19, as SQLite does it: a multiplication by a power of ten would change them.
 fn round_decimal(real: f64, digits: usize) -> f64 {
-    /// All that can tell a half from what is nearly one: more than 30 digits and those of a real.
-    const EXACT: usize = 64;
-    let mut text = String::new();
-    let _ = write!(text, "{real:.EXACT$}");
-    let end = text.find('.').map_or(text.len(), |point| point + 1 + digits);
-    let is_up = text.as_bytes().get(end).is_some_and(|digit| *digit >= b'5');
-    text.truncate(end);
-    let mut decimal = text.into_bytes();
-    if is_up {
-        // From the right, nines become zeros until a digit can be raised.
-        let mut carried = true;
-        for digit in decimal.iter_mut().rev().filter(|digit| **digit != b'.') {
-            if *digit != b'9' {
-                *digit += 1;
-                carried = false;
-                break;
-            }
-            *digit = b'0';
-        }
-        if carried {
-            decimal.insert(0, b'1');
-        }
+    /// Without what is after the binary point of the mantissa.
+    const POWER_OF_TWO: u64 = 0x7ff0_0000_0000_0000;
+    /// Less is nothing after 30 digits.
+    const LEAST: f64 = 1e-40;
+    if real < LEAST {
+        return 0.0;
     }
-    std::str::from_utf8(&decimal).ok().and_then(|text| text.parse().ok()).unwrap_or(real)
+    // SQLite takes the exponent of the power of two below, so that there may be a digit more.
+    let below = exponent(f64::from_bits(real.to_bits() & POWER_OF_TWO));
+    let precision = if exponent(real) == below { 17 } else { 18 };
+    let text = format!("{real:.precision$e}");
+    let Some((mantissa, _)) = text.split_once('e') else { return real };
+    let significant: Vec<u8> = mantissa.bytes().filter(u8::is_ascii_digit).collect();
+    // The number of digits that are kept: those before the point, and those asked for after it.
+    let kept = exponent(real) + 1 + i64::try_from(digits).unwrap_or(0);
+    let Ok(kept) = usize::try_from(kept) else { return 0.0 };
+    let Some(next) = significant.get(kept) else { return real };
+    let number = |number: u64, digit: &u8| number * 10 + u64::from(digit - b'0');
+    let integer = significant[..kept].iter().fold(0, number) + u64::from(*next >= b'5');
+    format!("{integer}e-{digits}").parse().unwrap_or(real)
+}
+
+/// Of its decimal form.
+fn exponent(real: f64) -> i64 {
+    let text = format!("{real:e}");
+    text.split_once('e').and_then(|(_, exponent)| exponent.parse().ok()).unwrap_or(0)
 }

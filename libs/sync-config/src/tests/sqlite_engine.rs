@@ -401,4 +401,21 @@ proptest! {
             prop_assert_eq!(found, expected, "{} of {:?}", expression.ours, row);
         }
     }
+
+    /// Decimals that end in a five are as near to a half as a real can be.
+    #[test]
+    fn rounds_as_sqlite_does(
+        digits in 0..18_i32,
+        whole in any::<u32>(),
+        fraction in any::<u32>(),
+        shift in 0..12_u8,
+    ) {
+        let decimal = format!("{}.{}5", whole >> (2 * shift), fraction % 10_u32.pow(shift.min(9).into()));
+        let mut row = Row(vec![Owned::Null; 7]);
+        row.0[1] = Owned::Real(decimal.parse().unwrap());
+        let connection = Connection::open_in_memory().unwrap();
+        let expression = |column: &str| format!("round({column}, {digits})");
+        let expected = in_sqlite(&connection, &expression("?2"), &row).unwrap();
+        prop_assert_eq!(in_ours(SQLITE, &expression("r"), &row), expected, "{} of {}", decimal, digits);
+    }
 }
