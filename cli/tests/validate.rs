@@ -19,7 +19,7 @@ streams:
   todos:
     query: SELECT title FROM todos WHERE owner_id > auth.user_id()
   lists:
-    query: SELECT * FROM lists JOIN todos
+    query: SELECT * FROM lists, todos
     colour: blue
 ";
 const DANGEROUS: &str = "\

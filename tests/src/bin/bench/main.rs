@@ -6,6 +6,7 @@
 mod backlog;
 mod bootstrap;
 mod copy;
+mod evaluate;
 mod floors;
 mod latency;
 mod lines;
@@ -25,6 +26,9 @@ use options::Options;
 async fn main() -> Result<()> {
     let options = Options::parse(std::env::args().skip(1))?;
     table::head()?;
+    if options.wants("evaluate") {
+        evaluate::measure(&options)?;
+    }
     if options.wants("copy") {
         copy::measure(&options).await?;
     }

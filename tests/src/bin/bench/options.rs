@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 
 /// All measurements, in the order in which they run.
-const NAMES: [&str; 6] = ["copy", "backlog", "latency", "lines", "bootstrap", "memory"];
+const NAMES: [&str; 7] = ["evaluate", "copy", "backlog", "latency", "lines", "bootstrap", "memory"];
 
 const ROWS: u64 = 500_000;
 

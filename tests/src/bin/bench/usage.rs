@@ -11,6 +11,11 @@ pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
     seconds(&format!("/proc/{pid}/stat"), 0..4)
 }
 
+/// User and system time of this process.
+pub(crate) fn own_cpu_seconds() -> Result<f64> {
+    seconds("/proc/self/stat", 0..2)
+}
+
 /// The same of our own children alone, those that have been waited for.
 pub(crate) fn children_cpu_seconds() -> Result<f64> {
     seconds("/proc/self/stat", 2..4)
