@@ -10,6 +10,7 @@ mod dev;
 mod dev_key;
 mod duration;
 mod failure;
+mod format;
 mod ingest;
 mod logging;
 mod progress;
