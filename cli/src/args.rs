@@ -6,6 +6,7 @@ use crate::compact::CompactArgs;
 use crate::demo::DemoArgs;
 use crate::dev::DevArgs;
 use crate::ingest::IngestArgs;
+use crate::schema::SchemaArgs;
 use crate::serve::ServeArgs;
 use crate::sync::SyncArgs;
 use crate::token::TokenArgs;
@@ -37,6 +38,7 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     Dev(DevArgs),
     Validate(ValidateArgs),
+    Schema(SchemaArgs),
     Token(TokenArgs),
     Ingest(IngestArgs),
     Compact(CompactArgs),

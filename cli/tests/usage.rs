@@ -125,7 +125,7 @@ fn commands_that_do_not_exist_are_not_offered() {
     let dir = work_dir();
     let help = tidewater(dir.path(), &["--help"], &[]);
     let help = String::from_utf8(help.stdout).unwrap();
-    for exists in ["demo", "dev", "validate", "token", "ingest", "serve"] {
+    for exists in ["demo", "dev", "validate", "schema", "token", "ingest", "serve"] {
         assert!(help.contains(&format!("  {exists}")), "{exists}: {help}");
     }
     for planned in ["explain", "doctor", "deploy"] {

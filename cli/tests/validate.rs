@@ -191,3 +191,26 @@ fn a_database_that_cannot_be_asked_is_no_verdict() {
     let output = validate(GOOD, &["--database-url", "host=h"]);
     assert_eq!(output.status.code(), Some(2));
 }
+
+#[test]
+fn the_schema_is_printed_as_it_is() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidewater"));
+    let output = command.env_clear().arg("schema").output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let file = include_bytes!("../../libs/sync-config/sync-config.schema.json");
+    assert!(output.stdout == file, "the output is not the file");
+}
+
+/// The line that points an editor at the schema is a comment to the reader.
+#[test]
+fn a_modeline_changes_nothing() {
+    let config = format!("# yaml-language-server: $schema=./sync-config.schema.json\n{GOOD}");
+    check(
+        &config,
+        &["--format=json"],
+        0,
+        &expect![[r#"
+        {"ok":true,"findings":[]}
+    "#]],
+    );
+}
