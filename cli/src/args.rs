@@ -6,6 +6,7 @@ use crate::compact::CompactArgs;
 use crate::demo::DemoArgs;
 use crate::dev::DevArgs;
 use crate::ingest::IngestArgs;
+use crate::rows::RowsArgs;
 use crate::schema::SchemaArgs;
 use crate::serve::ServeArgs;
 use crate::sync::SyncArgs;
@@ -39,6 +40,7 @@ pub(crate) enum Command {
     Dev(DevArgs),
     Validate(ValidateArgs),
     Schema(SchemaArgs),
+    Rows(RowsArgs),
     Token(TokenArgs),
     Ingest(IngestArgs),
     Compact(CompactArgs),

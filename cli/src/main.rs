@@ -14,6 +14,7 @@ mod format;
 mod ingest;
 mod logging;
 mod progress;
+mod rows;
 mod schema;
 mod serve;
 mod signals;
@@ -46,6 +47,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Dev(args) => block_on(dev::run(&args)),
         Command::Validate(args) => block_on(validate::run(&args)),
         Command::Schema(args) => schema::run(&args),
+        Command::Rows(args) => block_on(rows::run(&args)),
         Command::Token(args) => token::run(&args),
         Command::Ingest(args) => block_on(ingest::run(&args)),
         Command::Compact(args) => block_on(compact::run(&args)),
