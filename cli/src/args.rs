@@ -6,6 +6,8 @@ use crate::compact::CompactArgs;
 use crate::demo::DemoArgs;
 use crate::dev::DevArgs;
 use crate::ingest::IngestArgs;
+use crate::rows::RowsArgs;
+use crate::schema::SchemaArgs;
 use crate::serve::ServeArgs;
 use crate::sync::SyncArgs;
 use crate::token::TokenArgs;
@@ -37,6 +39,8 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     Dev(DevArgs),
     Validate(ValidateArgs),
+    Schema(SchemaArgs),
+    Rows(RowsArgs),
     Token(TokenArgs),
     Ingest(IngestArgs),
     Compact(CompactArgs),

@@ -10,9 +10,12 @@ mod dev;
 mod dev_key;
 mod duration;
 mod failure;
+mod format;
 mod ingest;
 mod logging;
 mod progress;
+mod rows;
+mod schema;
 mod serve;
 mod signals;
 mod store;
@@ -43,6 +46,8 @@ fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Dev(args) => block_on(dev::run(&args)),
         Command::Validate(args) => block_on(validate::run(&args)),
+        Command::Schema(args) => schema::run(&args),
+        Command::Rows(args) => block_on(rows::run(&args)),
         Command::Token(args) => token::run(&args),
         Command::Ingest(args) => block_on(ingest::run(&args)),
         Command::Compact(args) => block_on(compact::run(&args)),

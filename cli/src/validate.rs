@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tidewater_sync_config::{Diagnostic, Severity, SyncConfig};
 
 use crate::failure::Failure;
+use crate::format::Format;
 use crate::worker;
 
 const EXAMPLES: &str = "\
@@ -19,10 +20,17 @@ Examples:
   Check also that its tables and columns exist (reads the catalog, changes nothing):
     tidewater validate sync-config.yaml --database-url postgres://user@host/db
 
-  For a program: one JSON object with \"valid\", \"errors\" and \"warnings\":
-    tidewater validate sync-config.yaml --json
+  For an editor or another program:
+    tidewater validate sync-config.yaml --format json
 
-Exit codes: 0 valid (there may be warnings), 1 the database cannot be asked, 2 not valid.";
+The JSON is one object on standard output, the findings in the order of the file:
+  {\"ok\": false, \"findings\": [{\"severity\": \"error\", \"line\": 5, \"column\": 12,
+    \"message\": \"...\", \"hint\": \"...\"}]}
+\"ok\" says that there is no error; \"severity\" is \"error\" or \"warning\"; lines and columns count
+from 1, columns in characters; \"hint\" is null where there is none. What keeps the file from being
+looked at (it cannot be read, the database cannot be asked) is told on standard error only.
+
+Exit codes: 0 valid (there may be warnings), 1 the database cannot be asked, 2 not valid, or no file.";
 
 /// Check a sync config: all errors at once, each with its place
 #[derive(Args, Debug)]
@@ -33,9 +41,9 @@ pub(crate) struct ValidateArgs {
     /// Compare with the tables of this database
     #[arg(long, env = "TIDEWATER_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     database_url: Option<String>,
-    /// Print one JSON object
-    #[arg(long, env = "TIDEWATER_JSON")]
-    json: bool,
+    /// For people, with the lines concerned, or one JSON object for programs
+    #[arg(long, env = "TIDEWATER_FORMAT", value_enum, default_value_t)]
+    format: Format,
 }
 
 /// Prints what it found on stdout.
@@ -53,9 +61,13 @@ pub(crate) async fn run(args: &ValidateArgs) -> Result<(), Failure> {
     };
     if let (Some(config), Some(url)) = (&config, &args.database_url) {
         findings.extend(check_schema(config, url).await?);
+        findings.sort_by_key(|finding| (finding.line, finding.column));
     }
     let report = Report { file, text, config, findings };
-    let output = if args.json { format!("{}\n", report.json()) } else { report.text() };
+    let output = match args.format {
+        Format::Text => report.text(),
+        Format::Json => format!("{}\n", report.json()),
+    };
     std::io::stdout().write_all(output.as_bytes()).context("cannot write to stdout")?;
     if report.is_valid() { Ok(()) } else { Err(Failure::Told) }
 }
@@ -113,28 +125,21 @@ impl Report {
     }
 
     fn json(&self) -> Value {
-        let list = |severity| self.of(severity).map(finding_json).collect::<Vec<_>>();
-        let mut object = json!({
-            "file": self.file,
-            "valid": self.is_valid(),
-            "errors": list(Severity::Error),
-            "warnings": list(Severity::Warning),
-        });
-        if let Some(config) = &self.config {
-            let names = config.definitions().iter().map(|one| one.name.as_str());
-            let tables = config.tables().iter().map(|one| format!("{}.{}", one.schema, one.name));
-            object["definitions"] = names.collect();
-            object["tables"] = tables.collect();
-        }
-        object
+        let findings: Vec<Value> = self.findings.iter().map(finding_json).collect();
+        json!({"ok": self.is_valid(), "findings": findings})
     }
 }
 
 fn finding_json(finding: &Diagnostic) -> Value {
-    let mut object =
-        json!({"line": finding.line, "column": finding.column, "message": finding.message});
-    if let Some(hint) = &finding.hint {
-        object["hint"] = json!(hint);
-    }
-    object
+    let severity = match finding.severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+    };
+    json!({
+        "severity": severity,
+        "line": finding.line,
+        "column": finding.column,
+        "message": finding.message,
+        "hint": finding.hint,
+    })
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use sha2::{Digest, Sha256};
 use tidewater_ingest_worker::{Config, ConnectError, RunError};
 use tidewater_storage::{FaultPlan, Faulty, Storage};
-use tidewater_sync_config::{Diagnostic, SyncConfig};
+use tidewater_sync_config::{Diagnostic, Severity, SyncConfig, TableSchema};
 use tokio_util::sync::CancellationToken;
 
 use crate::builder::ThresholdArgs;
@@ -41,6 +41,7 @@ pub(crate) struct SourceArgs {
 pub(crate) struct ConfigFile {
     name: String,
     text: String,
+    config: SyncConfig,
 }
 
 impl ConfigFile {
@@ -55,28 +56,46 @@ impl ConfigFile {
 
     /// Compiles a text. What is wrong with it is told on stderr.
     pub(crate) fn compile(name: String, text: String) -> Result<Self, Failure> {
-        let file = Self { name, text };
-        match SyncConfig::compile(&file.text) {
+        match SyncConfig::compile(&text) {
             Ok(config) => {
-                file.tell(config.warnings());
+                let file = Self { name, text, config };
+                file.tell(file.config.warnings());
                 Ok(file)
             }
             Err(findings) => {
-                file.tell(&findings);
-                Err(file.is_wrong())
+                tell(&findings, &name, &text);
+                Err(is_wrong(&name))
             }
         }
     }
 
-    fn tell(&self, findings: &[Diagnostic]) {
-        let text: String =
-            findings.iter().map(|one| one.render(&self.name, &self.text) + "\n").collect();
-        crate::logging::print_around_bars(&text);
+    /// What it was compiled to.
+    pub(crate) fn config(&self) -> &SyncConfig {
+        &self.config
     }
 
-    fn is_wrong(&self) -> Failure {
-        Failure::Wrong(anyhow!("the sync config '{}' cannot be used", self.name))
+    /// Compares it with the tables of a database. What is wrong with it is told on stderr.
+    pub(crate) fn check(&self, tables: &[TableSchema]) -> Result<(), Failure> {
+        let findings = self.config.check(tables);
+        self.tell(&findings);
+        if findings.iter().any(|finding| finding.severity == Severity::Error) {
+            return Err(is_wrong(&self.name));
+        }
+        Ok(())
     }
+
+    fn tell(&self, findings: &[Diagnostic]) {
+        tell(findings, &self.name, &self.text);
+    }
+}
+
+fn tell(findings: &[Diagnostic], name: &str, text: &str) {
+    let text: String = findings.iter().map(|one| one.render(name, text) + "\n").collect();
+    crate::logging::print_around_bars(&text);
+}
+
+fn is_wrong(name: &str) -> Failure {
+    Failure::Wrong(anyhow!("the sync config '{name}' cannot be used"))
 }
 
 impl SourceArgs {
@@ -138,7 +157,7 @@ fn slot_name(host: &str, data_dir: &Path) -> String {
 fn failure(error: RunError, file: &ConfigFile) -> Failure {
     if let RunError::SyncConfig(errors) = &error {
         file.tell(&errors.0);
-        return file.is_wrong();
+        return is_wrong(&file.name);
     }
     sort(error, "the ingest worker has stopped")
 }

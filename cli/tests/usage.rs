@@ -109,6 +109,29 @@ fn a_database_url_that_cannot_be_read_is_wrong_input() {
     dev(NO_DATABASE, 1, "cannot connect to PostgreSQL at 127.0.0.1:1");
 }
 
+/// All of it is found before the database is asked.
+#[test]
+fn who_the_rows_are_for_must_make_sense() {
+    let dir = work_dir();
+    let rows = |more: &[&str], code: i32, words: &str| {
+        let args = ["rows", "sync-config.yaml", "--database-url", NO_DATABASE];
+        check(dir.path(), &[&args[..], more].concat(), code, words);
+    };
+    rows(&[], 2, "--user-id");
+    rows(&["--user-id="], 2, "--user-id");
+    let user = |more: &[&str], code: i32, words: &str| {
+        rows(&[&["--user-id=u1"], more].concat(), code, words);
+    };
+    user(&["--claims", r#"{"sub":"u2"}"#], 2, "'sub' is set by --user-id");
+    user(&["--claims", r#"{"parameters":7}"#], 2, "'parameters' are no object");
+    user(&["--parameters", "[]"], 2, "not a JSON object");
+    user(&["--stream", "todos={"], 2, "not a JSON object");
+    user(&["--stream", "todo"], 2, "the sync config has no stream 'todo'");
+    user(&["--stream", "todos"], 1, "cannot connect to PostgreSQL at 127.0.0.1:1");
+    let url = ["rows", "sync-config.yaml", "--user-id=u1", "--database-url=host=h"];
+    check(dir.path(), &url, 2, "--database-url cannot be used");
+}
+
 #[test]
 fn a_data_directory_is_used_by_one_process() {
     let dir = work_dir();
@@ -125,7 +148,7 @@ fn commands_that_do_not_exist_are_not_offered() {
     let dir = work_dir();
     let help = tidewater(dir.path(), &["--help"], &[]);
     let help = String::from_utf8(help.stdout).unwrap();
-    for exists in ["demo", "dev", "validate", "token", "ingest", "serve"] {
+    for exists in ["demo", "dev", "validate", "schema", "rows", "token", "ingest", "serve"] {
         assert!(help.contains(&format!("  {exists}")), "{exists}: {help}");
     }
     for planned in ["explain", "doctor", "deploy"] {

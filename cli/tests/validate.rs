@@ -4,6 +4,7 @@
 use std::process::{Command, Output};
 
 use expect_test::{Expect, expect};
+use serde_json::Value;
 
 const GOOD: &str = "\
 config:
@@ -19,7 +20,7 @@ streams:
   todos:
     query: SELECT title FROM todos WHERE owner_id > auth.user_id()
   lists:
-    query: SELECT * FROM lists, todos
+    query: SELECT * FROM lists GROUP BY id
     colour: blue
 ";
 const DANGEROUS: &str = "\
@@ -36,6 +37,20 @@ fn validate(config: &str, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidewater"));
     command.current_dir(dir.path()).env_clear().args(["validate", "c.yaml"]).args(args);
     command.output().unwrap()
+}
+
+/// What the JSON document says: `ok` and the findings, each with all its members.
+fn findings(output: &Output, code: i32) -> (bool, Vec<Value>) {
+    assert_eq!(output.status.code(), Some(code));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let members = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(members(&document), ["ok", "findings"]);
+    let findings = document["findings"].as_array().unwrap().clone();
+    for one in &findings {
+        assert_eq!(members(one), ["severity", "line", "column", "message", "hint"]);
+    }
+    (document["ok"].as_bool().unwrap(), findings)
 }
 
 fn check(config: &str, args: &[&str], code: i32, stdout: &Expect) {
@@ -57,11 +72,11 @@ fn a_valid_config_is_called_so() {
     );
     check(
         GOOD,
-        &["--json"],
+        &["--format=json"],
         0,
         &expect![[r#"
-        {"file":"c.yaml","valid":true,"errors":[],"warnings":[],"definitions":["todos|0"],"tables":["public.todos"]}
-    "#]],
+            {"ok":true,"findings":[]}
+        "#]],
     );
 }
 
@@ -82,26 +97,27 @@ fn all_errors_are_told_at_once_with_their_places() {
            |                                          ^
           hint: write `column = <request value>` or `column IN <request array>`
 
-        c.yaml:7:32: error: `JOIN` is not supported
-         7 |     query: SELECT * FROM lists JOIN todos
+        c.yaml:7:32: error: `GROUP` is not supported
+         7 |     query: SELECT * FROM lists GROUP BY id
            |                                ^
-          hint: select from one table, and refer to others by `x IN (SELECT ...)`
 
         c.yaml:8:5: error: unknown key `colour`
          8 |     colour: blue
            |     ^
-          hint: the keys here are: auto_subscribe, priority, accept_potentially_dangerous_queries, query, queries
+          hint: the keys here are: auto_subscribe, priority, accept_potentially_dangerous_queries, with, query, queries
 
         c.yaml is not valid: 4 errors
     "#]],
     );
-    check(
-        BAD,
-        &["--json"],
-        2,
-        &expect![[r#"
-        {"file":"c.yaml","valid":false,"errors":[{"line":5,"column":12,"message":"the query has no column `id`","hint":"every synced row needs one: name its key, as in `SELECT key AS id, ...`"},{"line":5,"column":42,"message":"values of the row and of the request can be compared by `=` and `IN` only","hint":"write `column = <request value>` or `column IN <request array>`"},{"line":7,"column":32,"message":"`JOIN` is not supported","hint":"select from one table, and refer to others by `x IN (SELECT ...)`"},{"line":8,"column":5,"message":"unknown key `colour`","hint":"the keys here are: auto_subscribe, priority, accept_potentially_dangerous_queries, query, queries"}],"warnings":[]}
-    "#]],
+    let (ok, findings) = findings(&validate(BAD, &["--format", "json"]), 2);
+    assert!(!ok);
+    let places = findings.iter().map(|one| format!("{}:{}", one["line"], one["column"]));
+    assert_eq!(places.collect::<Vec<_>>(), ["5:12", "5:42", "7:32", "8:5"]);
+    assert!(findings.iter().all(|one| one["severity"] == "error"), "{findings:?}");
+    assert_eq!(findings[0]["message"], "the query has no column `id`");
+    assert_eq!(
+        findings[1]["hint"],
+        "write `column = <request value>` or `column IN <request array>`"
     );
 }
 
@@ -120,6 +136,49 @@ fn warnings_do_not_fail() {
         c.yaml is valid: 1 definition over 1 table, 1 warning
     "#]],
     );
+    let (ok, findings) = findings(&validate(DANGEROUS, &["--format=json"]), 0);
+    assert!(ok);
+    assert_eq!(findings.len(), 1);
+    assert_eq!(findings[0]["severity"], "warning");
+    assert_eq!((&findings[0]["line"], &findings[0]["column"]), (&5.into(), &12.into()));
+}
+
+#[test]
+fn what_is_not_yaml_has_a_place_too() {
+    // The quote is never closed, and stands after two characters of several bytes each.
+    let broken = "config:\n  edition: 3\n{ é😀: \"a }\n";
+    let output = validate(broken, &[]);
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.starts_with("c.yaml:") && text.contains(": error: not YAML: "), "{text}");
+    assert!(text.ends_with("c.yaml is not valid: 1 error\n"), "{text}");
+    let (ok, found) = findings(&validate(broken, &["--format=json"]), 2);
+    assert!(!ok && found.len() == 1, "{found:?}");
+    assert!(found[0]["message"].as_str().unwrap().starts_with("not YAML: "), "{found:?}");
+    assert_eq!(found[0]["hint"], Value::Null);
+    let place = format!("c.yaml:{}:{}: ", found[0]["line"], found[0]["column"]);
+    assert!(text.starts_with(&place), "{place} is not where {text}");
+}
+
+#[test]
+fn columns_count_characters() {
+    let config = "streams: {éü: {colour: blue, query: SELECT * FROM t}}\nconfig: {edition: 3}\n";
+    let (_, found) = findings(&validate(config, &["--format=json"]), 2);
+    // `streams: {` is 10 characters, the name 2 more (4 bytes), `: {` 3.
+    assert_eq!((&found[0]["line"], &found[0]["column"]), (&1.into(), &16.into()), "{found:?}");
+}
+
+#[test]
+fn a_file_that_is_missing_is_wrong_input_and_no_document() {
+    for format in ["text", "json"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidewater"));
+        command.env_clear().args(["validate", "none.yaml", "--format", format]);
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(stderr.contains("cannot read the sync config 'none.yaml'"), "{stderr}");
+    }
 }
 
 #[test]
@@ -131,4 +190,27 @@ fn a_database_that_cannot_be_asked_is_no_verdict() {
     assert!(stderr.contains("cannot connect to PostgreSQL at 127.0.0.1:1"), "{stderr}");
     let output = validate(GOOD, &["--database-url", "host=h"]);
     assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn the_schema_is_printed_as_it_is() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidewater"));
+    let output = command.env_clear().arg("schema").output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let file = include_bytes!("../../libs/sync-config/sync-config.schema.json");
+    assert!(output.stdout == file, "the output is not the file");
+}
+
+/// The line that points an editor at the schema is a comment to the reader.
+#[test]
+fn a_modeline_changes_nothing() {
+    let config = format!("# yaml-language-server: $schema=./sync-config.schema.json\n{GOOD}");
+    check(
+        &config,
+        &["--format=json"],
+        0,
+        &expect![[r#"
+        {"ok":true,"findings":[]}
+    "#]],
+    );
 }

@@ -5,6 +5,7 @@ use tidewater_sync_config::{Column, TableName, TableSchema};
 use tokio_postgres::Client;
 
 use crate::column_types;
+use crate::connect::quote_identifier;
 
 /// A table of the source.
 #[derive(Clone, Debug)]
@@ -115,6 +116,12 @@ impl Table {
     /// `schema.name`, for people.
     pub(crate) fn display_name(&self) -> String {
         format!("{}.{}", self.schema.schema, self.schema.name)
+    }
+
+    /// `"schema"."name"`, for SQL.
+    pub(crate) fn sql_name(&self) -> String {
+        let schema = &self.schema;
+        format!("{}.{}", quote_identifier(&schema.schema), quote_identifier(&schema.name))
     }
 
     /// Hash of everything that decides what its rows mean; another one is another table.

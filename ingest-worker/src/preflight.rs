@@ -207,25 +207,11 @@ fn publication_findings(publication: &Publication, names: Names<'_>) -> Vec<Find
 }
 
 fn table_findings(table: &Table, user: &str, names: Names<'_>) -> Vec<Finding> {
-    let shown = table.display_name();
-    let sql = format!(
-        "{}.{}",
-        quote_identifier(&table.schema.schema),
-        quote_identifier(&table.schema.name)
-    );
-    let user = quote_identifier(user);
     if table.kind != 'r' {
-        let kind = match table.kind {
-            'p' => "a partitioned table",
-            'v' | 'm' => "a view",
-            'f' => "a foreign table",
-            _ => "no ordinary table",
-        };
-        return vec![fatal(
-            format!("{shown} is {kind}, which has no changes of its own to replicate"),
-            "name an ordinary table in the sync config (of a partitioned table: its partitions)",
-        )];
+        return reading_findings(table, user);
     }
+    let shown = table.display_name();
+    let sql = table.sql_name();
     let mut findings = Vec::new();
     if !table.is_published {
         let name = quote_identifier(names.publication);
@@ -240,6 +226,40 @@ fn table_findings(table: &Table, user: &str, names: Names<'_>) -> Vec<Finding> {
             "remove the WHERE of the publication, and filter in the sync config",
         ));
     }
+    findings.extend(reading_findings(table, user));
+    if table.key.is_empty() && table.replica_identity != 'f' {
+        findings.push(fatal(
+            format!(
+                "table {shown} has neither a primary key nor a replica identity: a changed or \
+                     deleted row could not be told from others"
+            ),
+            format!(
+                "ALTER TABLE {sql} ADD PRIMARY KEY (...); or, slower: ALTER TABLE {sql} \
+                     REPLICA IDENTITY FULL;"
+            ),
+        ));
+    }
+    findings
+}
+
+/// What keeps a role from reading all rows that a table's stream has.
+pub(crate) fn reading_findings(table: &Table, user: &str) -> Vec<Finding> {
+    let shown = table.display_name();
+    let sql = table.sql_name();
+    let user = quote_identifier(user);
+    if table.kind != 'r' {
+        let kind = match table.kind {
+            'p' => "a partitioned table",
+            'v' | 'm' => "a view",
+            'f' => "a foreign table",
+            _ => "no ordinary table",
+        };
+        return vec![fatal(
+            format!("{shown} is {kind}, which has no changes of its own to replicate"),
+            "name an ordinary table in the sync config (of a partitioned table: its partitions)",
+        )];
+    }
+    let mut findings = Vec::new();
     if !table.may_select {
         findings.push(fatal(
             format!("role {user} may not read table {shown}"),
@@ -253,18 +273,6 @@ fn table_findings(table: &Table, user: &str, names: Names<'_>) -> Vec<Finding> {
                      miss what the stream shows"
             ),
             format!("ALTER ROLE {user} BYPASSRLS; (the sync config decides who sees what)"),
-        ));
-    }
-    if table.key.is_empty() && table.replica_identity != 'f' {
-        findings.push(fatal(
-            format!(
-                "table {shown} has neither a primary key nor a replica identity: a changed or \
-                     deleted row could not be told from others"
-            ),
-            format!(
-                "ALTER TABLE {sql} ADD PRIMARY KEY (...); or, slower: ALTER TABLE {sql} \
-                     REPLICA IDENTITY FULL;"
-            ),
         ));
     }
     findings

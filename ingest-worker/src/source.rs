@@ -86,8 +86,7 @@ impl Source {
         &self,
         query: &str,
     ) -> Result<impl Stream<Item = Result<Bytes, SourceError>> + Send + use<>, SourceError> {
-        let rows = self.client.copy_out(&format!("COPY ({query}) TO STDOUT")).await?;
-        Ok(rows.map(|row| row.map_err(SourceError::from)))
+        copy_out(&self.client, query).await
     }
 
     /// A position that every transaction committed so far lies below.
@@ -114,6 +113,15 @@ impl Source {
     }
 }
 
+/// The rows of a query, each in the text form of COPY.
+pub(crate) async fn copy_out(
+    client: &Client,
+    query: &str,
+) -> Result<impl Stream<Item = Result<Bytes, SourceError>> + Send + use<>, SourceError> {
+    let rows = client.copy_out(&format!("COPY ({query}) TO STDOUT")).await?;
+    Ok(rows.map(|row| row.map_err(SourceError::from)))
+}
+
 /// The transactions under way now.
 pub(crate) async fn in_progress(client: &Client) -> Result<Vec<u32>, SourceError> {
     let row = client.query_one("SELECT pg_current_snapshot()::text", &[]).await?;
@@ -125,7 +133,7 @@ pub(crate) async fn in_progress(client: &Client) -> Result<Vec<u32>, SourceError
 /// All rows of a table; of one with a key, those after `after` in the key's order.
 pub(crate) fn rows_query(table: &SyncedTable, after: Option<&[String]>, limit: usize) -> String {
     let columns = column_list(table, 0..table.table.schema.columns.len());
-    let from = qualified_name(table);
+    let from = table.table.sql_name();
     if table.is_keyless() {
         return format!("SELECT {columns} FROM ONLY {from}");
     }
@@ -143,13 +151,8 @@ pub(crate) fn row_query(table: &SyncedTable, key: &[String]) -> String {
     let literals = key_literals(table, key);
     format!(
         "SELECT {columns} FROM ONLY {} WHERE ({key_columns}) = ({literals})",
-        qualified_name(table)
+        table.table.sql_name()
     )
-}
-
-fn qualified_name(table: &SyncedTable) -> String {
-    let schema = &table.table.schema;
-    format!("{}.{}", quote_identifier(&schema.schema), quote_identifier(&schema.name))
 }
 
 fn column_list(table: &SyncedTable, columns: impl Iterator<Item = usize>) -> String {

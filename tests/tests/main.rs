@@ -10,4 +10,5 @@ mod localstack;
 mod official_sdk;
 mod official_sdk_bases;
 mod random_system;
+mod rows;
 mod value_types;

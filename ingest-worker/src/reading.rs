@@ -1,0 +1,78 @@
+//! Whole tables as they are now, for who asks beside the worker.
+
+use futures::StreamExt;
+use tidewater_sync_config::TableSchema;
+use tokio_postgres::Client;
+
+use crate::catalog::{self, Table};
+use crate::connect::{ConnectError, connect, quote_identifier};
+use crate::dsn::Dsn;
+use crate::error::RunError;
+use crate::preflight::{self, NotReady};
+use crate::source::{self, CopyRows};
+
+/// Rows of one database as of one moment: a transaction that changes nothing and ends when this is
+/// dropped. Values are printed as the worker's sessions print them.
+pub struct Reading {
+    client: Client,
+    tables: Vec<Table>,
+    schemas: Vec<TableSchema>,
+}
+
+impl Reading {
+    /// Connects and begins the transaction. Neither publication nor replication slot is needed.
+    ///
+    /// # Errors
+    /// When the database cannot be reached or asked.
+    pub async fn begin(database_url: &str) -> Result<Self, RunError> {
+        let dsn = Dsn::parse(database_url).map_err(ConnectError::from)?;
+        let client = connect(&dsn).await?;
+        client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        // No publication has an empty name: then all columns count.
+        let tables = catalog::tables(&client, "").await?;
+        let schemas = tables.iter().map(|table| table.schema.clone()).collect();
+        Ok(Self { client, tables, schemas })
+    }
+
+    /// All tables of the database.
+    #[must_use]
+    pub fn schemas(&self) -> &[TableSchema] {
+        &self.schemas
+    }
+
+    /// Whether all rows of these tables can be read, as the worker would have to.
+    ///
+    /// # Errors
+    /// [`RunError::NotReady`], with what is to be done for each of them.
+    pub async fn check(&self, tables: &[usize]) -> Result<(), RunError> {
+        let user: String = self.client.query_one("SELECT current_user::text", &[]).await?.get(0);
+        let tables = tables.iter().map(|&table| &self.tables[table]);
+        let findings: Vec<_> =
+            tables.flat_map(|table| preflight::reading_findings(table, &user)).collect();
+        if findings.is_empty() { Ok(()) } else { Err(NotReady(findings).into()) }
+    }
+
+    /// Reads all rows of a table, by its index in [`Reading::schemas`]: the text of each of its
+    /// columns, `None` for NULL.
+    ///
+    /// # Errors
+    /// When the database refuses, or the connection breaks.
+    pub async fn rows(
+        &self,
+        table: usize,
+        on_row: &mut (dyn FnMut(&[Option<&str>]) + Send),
+    ) -> Result<(), RunError> {
+        let schema = &self.schemas[table];
+        let names = schema.columns.iter().map(|column| quote_identifier(&column.name));
+        let columns = names.collect::<Vec<_>>().join(", ");
+        let query = format!("SELECT {columns} FROM ONLY {}", self.tables[table].sql_name());
+        let mut rows = std::pin::pin!(source::copy_out(&self.client, &query).await?);
+        let mut held = CopyRows::default();
+        while let Some(row) = rows.next().await.transpose()? {
+            held.clear();
+            held.push(&row);
+            on_row(&held.values()?);
+        }
+        Ok(())
+    }
+}
