@@ -11,4 +11,5 @@ mod official_sdk;
 mod official_sdk_bases;
 mod random_system;
 mod rows;
+mod validate;
 mod value_types;

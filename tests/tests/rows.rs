@@ -136,13 +136,14 @@ async fn a_user_is_synced_the_rows_that_are_printed() -> Result<()> {
     Ok(())
 }
 
-/// The lookups are read before the transaction of the test commits, the todos after it.
+/// The transaction of the test commits while the command waits for the lists: the lookups are read
+/// before it, the todos, whose table's name is last, after it.
 #[tokio::test]
 async fn all_tables_are_read_as_of_one_moment() -> Result<()> {
     let postgres = Postgres::start().await?;
     postgres.execute(TABLES).await?;
     let writer = postgres.connect().await?;
-    writer.batch_execute("BEGIN; LOCK TABLE todos; DELETE FROM todos WHERE list_id = 'l2'").await?;
+    writer.batch_execute("BEGIN; LOCK TABLE lists; DELETE FROM todos WHERE list_id = 'l2'").await?;
     let url = postgres.url("postgres");
     let commit = async {
         eventually("the command to wait for the table", SOON, async || {
