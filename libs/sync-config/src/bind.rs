@@ -5,6 +5,7 @@ use crate::evaluate::{
     BoundExpression, BoundItem, BoundLeaf, BoundLookup, BoundProjection, BoundQuery, BoundRows,
     ItemSource, TableEvaluator,
 };
+use crate::functions::Function;
 use crate::json;
 use crate::pg_type::Scalar;
 use crate::plan::{DataQuery, LookupPlan, Plan, ProjectionItem, RowExpression, RowLeaf, RowQuery};
@@ -108,8 +109,10 @@ impl<'a> Binder<'a> {
             match item {
                 ProjectionItem::All { skip_underscore } => {
                     for (index, column) in self.table.columns.iter().enumerate() {
-                        if !(*skip_underscore && column.name.starts_with('_')) {
+                        if !*skip_underscore {
                             set(&mut columns, &column.name, ItemSource::Column(index));
+                        } else if !column.name.starts_with('_') {
+                            fill(&mut columns, &column.name, index);
                         }
                     }
                 }
@@ -162,4 +165,20 @@ fn set(columns: &mut Vec<(String, ItemSource)>, name: &str, source: ItemSource) 
         Some((_, known)) => *known = source,
         None => columns.push((name.to_owned(), source)),
     }
+}
+
+/// Before edition 3 `*` gives only what is not there yet, or is NULL.
+fn fill(columns: &mut Vec<(String, ItemSource)>, name: &str, index: usize) {
+    let Some((_, known)) = columns.iter_mut().find(|(known, _)| known == name) else {
+        columns.push((name.to_owned(), ItemSource::Column(index)));
+        return;
+    };
+    let column = BoundExpression::Leaf(BoundLeaf::Column(index));
+    let first = match std::mem::replace(known, ItemSource::Column(index)) {
+        ItemSource::Column(column) => BoundExpression::Leaf(BoundLeaf::Column(column)),
+        ItemSource::Expression(expression) => expression,
+    };
+    let arguments = vec![first, column];
+    *known =
+        ItemSource::Expression(BoundExpression::Call { function: Function::IfNull, arguments });
 }

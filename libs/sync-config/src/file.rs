@@ -75,7 +75,7 @@ pub(crate) fn read<'a>(root: &'a Node, findings: &mut Findings) -> File<'a> {
     let ctes = sections.ctes.map_or_else(Vec::new, |(_, node)| read_ctes(node, findings));
     let mut file = File { options, ctes, streams: Vec::new(), definitions: Vec::new() };
     for (key, name, value) in section_entries(sections.streams, "`streams`", findings) {
-        file.streams.extend(read_stream(key, name, value, findings));
+        file.streams.extend(read_stream(key, name, value, (options.edition, &mut *findings)));
     }
     for (key, name, value) in
         section_entries(sections.definitions, "`bucket_definitions`", findings)
@@ -116,12 +116,19 @@ impl Sections<'_> {
                 Diagnostic::error(key.position, "`bucket_definitions` do not exist in edition 3");
             findings.push(error.hint("write `streams`, or set `edition: 2` in `config`"));
         }
-        if let Some((key, _)) = self.streams
-            && edition < Edition::Three
-        {
-            let error =
-                Diagnostic::error(key.position, "`streams` are not supported before edition 3");
-            findings.push(error.hint("set `edition: 3` in `config`"));
+        if let Some((key, _)) = self.streams {
+            let hint = "set `edition: 3` in `config`";
+            match edition {
+                Edition::One => {
+                    let error = Diagnostic::error(key.position, "`streams` need edition 2 or 3");
+                    findings.push(error.hint(hint));
+                }
+                Edition::Two => {
+                    let message = "the streams of edition 2 are an early form, with less in it";
+                    findings.push(Diagnostic::warning(key.position, message).hint(hint));
+                }
+                Edition::Three => {}
+            }
         }
     }
 }
@@ -191,7 +198,7 @@ fn read_stream<'a>(
     key: &'a Node,
     name: &'a str,
     node: &'a Node,
-    findings: &mut Findings,
+    (edition, findings): (Edition, &mut Findings),
 ) -> Option<StreamEntry<'a>> {
     let entries = findings.ok(entries(node, &format!("the stream `{name}`")))?;
     let mut stream = StreamEntry {
@@ -217,6 +224,12 @@ fn read_stream<'a>(
             "query" => {
                 query_keys += 1;
                 stream.queries.extend(findings.ok(read_sql(key, value)));
+            }
+            "with" | "queries" if edition < Edition::Three => {
+                let message = format!("`{name}` does not exist before edition 3");
+                let error = Diagnostic::error(key.position, message);
+                findings.push(error.hint("set `edition: 3` in `config`"));
+                query_keys += usize::from(name == "queries");
             }
             "queries" => {
                 query_keys += 1;

@@ -63,7 +63,8 @@ pub(crate) struct RowQuery {
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) enum ProjectionItem {
-    /// Every column, or only those that do not begin with `_`.
+    /// Every column; or, as before edition 3, those that do not begin with `_`, where what is selected
+    /// before by their names is not there or NULL.
     All {
         skip_underscore: bool,
     },

@@ -189,6 +189,11 @@ pub(crate) enum ExpressionKind {
         query: Box<Query>,
         negated: bool,
     },
+    /// `array && (SELECT ...)`
+    OverlapQuery {
+        array: Box<Expression>,
+        query: Box<Query>,
+    },
 }
 
 impl Expression {
@@ -212,6 +217,7 @@ impl Expression {
             | ExpressionKind::Like { value, .. }
             | ExpressionKind::Signed { value, .. }
             | ExpressionKind::Cast { value, .. }
+            | ExpressionKind::OverlapQuery { array: value, .. }
             | ExpressionKind::InQuery { value, .. } => see(value),
             ExpressionKind::Compare { left, right, .. }
             | ExpressionKind::Arithmetic { left, right, .. }

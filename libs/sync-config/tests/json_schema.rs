@@ -154,11 +154,16 @@ fn names_and_editions_are_held_to_what_the_reader_takes() {
     };
     assert!(name(100).is_ok() && name(101).is_err());
     assert_eq!(schema["then"]["properties"], json!({"bucket_definitions": false}));
-    assert_eq!(schema["else"]["properties"], json!({"streams": false, "with": false}));
-    for (edition, streams) in [(1, false), (2, false), (3, true)] {
+    let before = &schema["else"];
+    assert_eq!(before["properties"], json!({"with": false}));
+    assert_eq!(before["if"]["properties"]["config"]["properties"]["edition"]["const"], 2);
+    assert_eq!(before["else"]["properties"], json!({"streams": false}));
+    for (edition, streams, definitions) in [(1, false, true), (2, true, true), (3, true, false)] {
         let config = format!("config: {{edition: {edition}}}");
         let with = |rest: &str| SyncConfig::compile(&format!("{config}\n{rest}")).is_ok();
         assert_eq!(with("streams: {s: {query: SELECT * FROM t}}"), streams);
-        assert_eq!(with("bucket_definitions: {s: {data: [SELECT * FROM t]}}"), !streams);
+        assert_eq!(with("bucket_definitions: {s: {data: [SELECT * FROM t]}}"), definitions);
+        let ctes = "with: {c: SELECT a FROM t}\nstreams: {s: {query: SELECT * FROM t}}";
+        assert_eq!(with(ctes), edition == 3);
     }
 }

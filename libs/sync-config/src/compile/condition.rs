@@ -97,6 +97,13 @@ impl Compiler<'_> {
             ExpressionKind::Overlap { left, right } if !negated => {
                 self.overlap(scope, [left, right], position)?
             }
+            ExpressionKind::OverlapQuery { array, query } if !negated => {
+                let lowered = self.lower(scope, array)?;
+                let id = self.elements(lowered, array.position)?;
+                let mut inner = self.in_query(scope, query)?;
+                inner.conditions.push(Tree::Term(Term::Source(id)));
+                self.among(Expression::Leaf(Leaf::Element(id)), inner, position)?
+            }
             ExpressionKind::Exists { query, negated: not } if *not == negated => {
                 let inner = self.in_query(scope, query)?;
                 Tree::And(inner.conditions)
@@ -132,6 +139,7 @@ impl Compiler<'_> {
             | ExpressionKind::InList { .. }
             | ExpressionKind::InArray { .. }
             | ExpressionKind::Exists { .. }
+            | ExpressionKind::OverlapQuery { .. }
             | ExpressionKind::InQuery { .. } => return Ok(None),
         };
         Ok(Some(tree))
@@ -344,8 +352,12 @@ fn mixed(scope: &Scope<'_>, condition: &syntax::Expression, negated: bool) -> Di
 
 /// Whether there is a query in it, be it by the name of a CTE.
 fn contains_query(scope: &Scope<'_>, expression: &syntax::Expression) -> bool {
-    let mut found =
-        matches!(expression.kind, ExpressionKind::InQuery { .. } | ExpressionKind::Exists { .. });
+    let mut found = matches!(
+        expression.kind,
+        ExpressionKind::InQuery { .. }
+            | ExpressionKind::Exists { .. }
+            | ExpressionKind::OverlapQuery { .. }
+    );
     if let ExpressionKind::InArray { array, .. } = &expression.kind {
         found = scope.cte_of_array(array).is_some();
     }

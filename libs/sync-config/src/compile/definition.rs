@@ -189,8 +189,8 @@ impl Compiler<'_> {
     }
 }
 
-/// Bucket definitions know one table at a time.
-fn check_plain(query: &Query) -> Result<(), Diagnostic> {
+/// Before edition 3 a query knows one table at a time.
+pub(super) fn check_plain(query: &Query) -> Result<(), Diagnostic> {
     let hint = "streams of edition 3 can do it";
     if let Some(cte) = query.ctes.first() {
         return Err(Diagnostic::error(cte.position, "`WITH` is not supported here").hint(hint));

@@ -175,6 +175,7 @@ fn of_edition_three(kind: &ExpressionKind) -> Option<&'static str> {
         | ExpressionKind::InArray { .. }
         | ExpressionKind::InQuery { .. }
         | ExpressionKind::Exists { .. }
+        | ExpressionKind::OverlapQuery { .. }
         | ExpressionKind::Overlap { .. } => None,
     }
 }

@@ -146,7 +146,9 @@ impl Compiler<'_> {
             ExpressionKind::Cast { value, to } => {
                 Expression::Cast { value: self.lower_box(scope, value)?, to: *to }
             }
-            ExpressionKind::InQuery { .. } | ExpressionKind::Exists { .. } => {
+            ExpressionKind::InQuery { .. }
+            | ExpressionKind::Exists { .. }
+            | ExpressionKind::OverlapQuery { .. } => {
                 let message = "an inner query is not supported here";
                 return Err(Diagnostic::error(position, message)
                     .hint("it must be a condition of its own, joined by AND or OR to others"));
@@ -347,7 +349,14 @@ impl Compiler<'_> {
             ("connection" | "request", "parameter") => (RequestSource::ConnectionParameters, 1),
             ("subscription", "parameters") => (RequestSource::SubscriptionParameters, 0),
             ("subscription", "parameter") => (RequestSource::SubscriptionParameters, 1),
-            _ => return Err(unknown_call(scope, namespace, name, position)),
+            _ => {
+                if let Some(Entry { kind: EntryKind::Table(source), .. }) = scope.entry(namespace)
+                    && let Some(fact) = self.table_fact(*source, name, arguments)
+                {
+                    return Ok(fact);
+                }
+                return Err(unknown_call(scope, namespace, name, position));
+            }
         };
         if !scope.namespaces().contains(&namespace) {
             return Err(misplaced_call(scope, namespace, name, position));
@@ -362,6 +371,23 @@ impl Compiler<'_> {
         let path = self.lower(scope, argument)?;
         check_path(&path, argument.position)?;
         Ok(self.member(Box::new(whole), Box::new(path), true))
+    }
+
+    /// `t.schema()` or `t.table_name()`. A table is named in full, so they are known here.
+    fn table_fact(
+        &self,
+        source: SourceId,
+        name: &str,
+        arguments: &[syntax::Expression],
+    ) -> Option<QueryExpression> {
+        let table = self.plan.tables.get(self.sources.table(source)?)?;
+        let fact = match name {
+            "schema" => &table.schema,
+            "table_name" => &table.name,
+            _ => return None,
+        };
+        let literal = Expression::Literal(Literal::Text(fact.clone()));
+        arguments.is_empty().then_some(literal)
     }
 
     /// `->` and `->>`; of the request by a constant path it is a leaf, which needs no JSON text.

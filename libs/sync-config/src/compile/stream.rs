@@ -1,6 +1,7 @@
-//! Streams of edition 3.
+//! Streams: of edition 3, and their early form in edition 2.
 
 use super::branch::{BRANCHES_MAX, Term};
+use super::definition::check_plain;
 use super::projection::Selected;
 use super::scope::{Ctes, Scope, ScopeKind};
 use super::solve::{Solved, Target};
@@ -8,6 +9,7 @@ use super::sources::{Source, SourceId};
 use super::{Compiler, any_of};
 use crate::diagnostic::{Diagnostic, Position};
 use crate::file::StreamEntry;
+use crate::options::Edition;
 use crate::plan::{
     DataQuery, DefinitionPlan, Instantiation, RowExpression, RowQuery, StreamPlan, Variant,
 };
@@ -51,6 +53,10 @@ impl Compiler<'_> {
         stream: &mut StreamPlan,
     ) {
         let Some(query) = self.begin(scalar) else { return };
+        let is_early = self.edition < Edition::Three;
+        if is_early && self.findings.ok(check_plain(&query)).is_none() {
+            return;
+        }
         if query.from.is_empty() {
             let error = Diagnostic::error(query.position, "the query has no `FROM`");
             self.findings.push(error.hint("a stream selects rows of a table"));
@@ -59,7 +65,7 @@ impl Compiler<'_> {
         let mut scope = Scope::new(&ScopeKind::Stream, Ctes::new(&query.ctes, ctes));
         let conditions = self.from(&mut scope, &query);
         let Some(mut conditions) = self.findings.ok(conditions) else { return };
-        let selected = self.selected(&scope, &query, false);
+        let selected = self.selected(&scope, &query, is_early);
         if let Some(condition) = &query.condition {
             let tree = self.tree(&scope, condition, false);
             conditions.extend(self.findings.ok(tree));

@@ -223,7 +223,15 @@ impl Converter<'_> {
             BinaryOperator::BitwiseOr => Operator::Arithmetic(Arithmetic::BitOr),
             BinaryOperator::PGBitwiseShiftLeft => Operator::Arithmetic(Arithmetic::ShiftLeft),
             BinaryOperator::PGBitwiseShiftRight => Operator::Arithmetic(Arithmetic::ShiftRight),
-            BinaryOperator::Custom(operator) if operator == OVERLAP => Operator::Overlap,
+            BinaryOperator::Custom(operator) if operator == OVERLAP => {
+                if let Expr::Subquery(query) = *right {
+                    let array = Box::new(self.expression(*left)?);
+                    let query = Box::new(self.query(*query)?);
+                    let kind = ExpressionKind::OverlapQuery { array, query };
+                    return Ok(Expression { position, kind });
+                }
+                Operator::Overlap
+            }
             BinaryOperator::StringConcat => Operator::Concat,
             BinaryOperator::Arrow => Operator::Json { as_value: false },
             BinaryOperator::LongArrow => Operator::Json { as_value: true },

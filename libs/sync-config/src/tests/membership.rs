@@ -49,7 +49,7 @@ const TAGS: [Option<&str>; 7] = [
 ];
 
 /// Conditions on items and requests, and whether they can be negated.
-const TERMS: [(&str, bool); 29] = [
+const TERMS: [(&str, bool); 30] = [
     ("i.owner = auth.user_id()", false),
     ("auth.parameter('org') = i.org", false),
     ("i.n = auth.parameter('n')", false),
@@ -90,6 +90,7 @@ const TERMS: [(&str, bool); 29] = [
         false,
     ),
     ("i.tags && auth.parameter('ns')", false),
+    ("i.tags && (SELECT c.usr FROM members c WHERE c.org = auth.parameter('org'))", false),
     ("auth.parameter('orgs') && i.tags", false),
     ("auth.parameter('org') = 'o1'", true),
     ("auth.parameter('n') IN (1, 2)", true),
@@ -187,6 +188,11 @@ const OVERLAP_ORGS: &str =
 fn to_sqlite(ours: &str) -> String {
     let mut sqlite = ours.to_owned();
     for (from, to) in [
+        (
+            "i.tags && (SELECT c.usr FROM members c WHERE c.org = auth.parameter('org'))",
+            "EXISTS (SELECT 1 FROM json_each(i.tags) a JOIN members c \
+             ON a.value = c.usr AND c.org = auth.parameter('org'))",
+        ),
         ("i.tags && auth.parameter('ns')", OVERLAP_NUMBERS),
         ("auth.parameter('orgs') && i.tags", OVERLAP_ORGS),
         ("i.n NOT IN (1, 3)", "(i.n IN (1, 3)) IS NOT TRUE"),

@@ -91,12 +91,12 @@ fn keys_that_are_unknown_wrong_or_doubled() {
     check(
         "config: [3]\nstreams: [a]\nbucket_definitions: ~\n",
         expect![[r#"
-        1:9 `config` must be a map, not a list
-        2:1 `streams` are not supported before edition 3
-          set `edition: 3` in `config`
-        2:10 `streams` must be a map, not a list
-        3:21 `bucket_definitions` must be a map, not nothing
-    "#]],
+            1:9 `config` must be a map, not a list
+            2:1 `streams` need edition 2 or 3
+              set `edition: 3` in `config`
+            2:10 `streams` must be a map, not a list
+            3:21 `bucket_definitions` must be a map, not nothing
+        "#]],
     );
     check(
         "config: {edition: 3}\nstreams:\n  s: {query: SELECT * FROM a, queries: [SELECT * FROM a]}\n  \
@@ -161,7 +161,7 @@ fn options_that_are_not_supported() {
             expect![[r#"
                 1:22 `unstable_sqlite_expression_engine` is of edition 3
                   set `edition: 3`, or remove it
-                2:1 `streams` are not supported before edition 3
+                2:1 warning: the streams of edition 2 are an early form, with less in it
                   set `edition: 3` in `config`
             "#]],
         ),
@@ -221,9 +221,9 @@ fn editions_have_one_kind_of_section_each() {
     check(
         "streams: {b: {query: SELECT * FROM a}}\n",
         expect![[r#"
-        1:1 `streams` are not supported before edition 3
-          set `edition: 3` in `config`
-    "#]],
+            1:1 `streams` need edition 2 or 3
+              set `edition: 3` in `config`
+        "#]],
     );
     compile("bucket_definitions: {b: {data: [SELECT * FROM a]}}\n");
 }

@@ -1,6 +1,7 @@
 //! Bucket definitions, where they are not as streams.
 
 use super::*;
+use crate::tests::refused;
 
 #[test]
 fn bucket_definitions_without_parameters_are_one_bucket() {
@@ -105,4 +106,87 @@ fn the_star_of_bucket_definitions_skips_underscores() {
         s|0[] t/1 {"id":"1","_hidden":"x","a_b":"y"}
     "#]]
     .assert_eq(&row(&yaml, "t(id text, _hidden text, a_b text)", "1|x|y"));
+}
+
+/// `*` before edition 3 gives only what no column before it gave, or gave as NULL.
+#[test]
+fn a_star_does_not_overwrite_what_stands_before_it() {
+    let spec = "todos(id text, title text, _rev int4)";
+    let yaml = definition(&[], &["SELECT upper(title) AS title, * FROM todos"]);
+    expect![[r#"
+        b[] todos/t1 {"title":"A","id":"t1"}
+    "#]]
+    .assert_eq(&row(&yaml, spec, "t1|a|1"));
+    let yaml = definition(&[], &["SELECT NULL AS title, 'x' AS id, * FROM todos"]);
+    expect![[r#"
+        b[] todos/x {"title":"a","id":"x"}
+    "#]]
+    .assert_eq(&row(&yaml, spec, "t1|a|1"));
+    let yaml = definition(&[], &["SELECT *, upper(title) AS title FROM todos"]);
+    expect![[r#"
+        b[] todos/t1 {"id":"t1","title":"A"}
+    "#]]
+    .assert_eq(&row(&yaml, spec, "t1|a|1"));
+    // In edition 3 the last one stands.
+    let yaml = stream("SELECT upper(title) AS title, * FROM todos");
+    expect![[r#"
+        s|0[] todos/t1 {"title":"a","id":"t1","_rev":1}
+    "#]]
+    .assert_eq(&row(&yaml, spec, "t1|a|1"));
+}
+
+#[test]
+fn edition_two_has_streams_of_one_query() {
+    let yaml = |query: &str| {
+        format!(
+            "config: {{edition: 2}}\nstreams:\n  s:\n    auto_subscribe: true\n    query: {query}\n"
+        )
+    };
+    let query = "SELECT * FROM todos WHERE owner = auth.user_id() AND list IN \
+                 (SELECT id FROM lists WHERE usr = auth.user_id())";
+    let config = compile(&yaml(query));
+    assert_eq!(config.warnings().len(), 1);
+    assert!(config.warnings()[0].message.contains("early form"), "{:?}", config.warnings());
+    expect![[r#"
+        s|0["u1","l1"] todos/t1 {"id":"t1","owner":"u1","list":"l1"}
+    "#]]
+    .assert_eq(&row(
+        &yaml(query),
+        "todos(id text, owner text, list text, _rev int4)",
+        "t1|u1|l1|1",
+    ));
+    let mut found = String::new();
+    for query in [
+        "SELECT t.* FROM t JOIN u ON u.a = t.a",
+        "SELECT * FROM t WHERE a BETWEEN 1 AND 2",
+        "WITH c AS (SELECT a FROM u) SELECT * FROM t",
+    ] {
+        found += &refused(&yaml(query));
+    }
+    found +=
+        &refused("config: {edition: 2}\nstreams: {s: {queries: [SELECT * FROM t], with: {}}}\n");
+    found += &refused("streams: {s: {query: SELECT * FROM t}}\n");
+    expect![[r#"
+        2:1 warning: the streams of edition 2 are an early form, with less in it
+          set `edition: 3` in `config`
+        5:35 more than one table in `FROM` is not supported here
+          streams of edition 3 can do it
+        2:1 warning: the streams of edition 2 are an early form, with less in it
+          set `edition: 3` in `config`
+        5:34 `BETWEEN` is of edition 3
+          set `edition: 3` in `config`, and write `streams`
+        2:1 warning: the streams of edition 2 are an early form, with less in it
+          set `edition: 3` in `config`
+        5:17 `WITH` is not supported here
+          streams of edition 3 can do it
+        2:1 warning: the streams of edition 2 are an early form, with less in it
+          set `edition: 3` in `config`
+        2:15 `queries` does not exist before edition 3
+          set `edition: 3` in `config`
+        2:43 `with` does not exist before edition 3
+          set `edition: 3` in `config`
+        1:1 `streams` need edition 2 or 3
+          set `edition: 3` in `config`
+    "#]]
+    .assert_eq(&found);
 }

@@ -268,3 +268,15 @@ fn json_numbers_keep_what_they_are() {
     "#]]
     .assert_eq(&row(&yaml, "t(id text, j json)", values));
 }
+
+#[test]
+fn a_table_knows_its_name_and_schema() {
+    let yaml = stream(
+        "SELECT id, t.schema() AS s, t.table_name() AS n FROM app.todos AS t \
+         WHERE t.table_name() = 'todos'",
+    );
+    expect![[r#"
+        s|0[] t/1 {"id":"1","s":"app","n":"todos"}
+    "#]]
+    .assert_eq(&row(&yaml, "app.todos(id text)", "1"));
+}
