@@ -5,6 +5,7 @@ mod call;
 mod condition;
 mod definition;
 mod from;
+mod lower;
 mod operators;
 mod projection;
 mod scope;

@@ -1,8 +1,9 @@
 //! Calls of functions.
 
 use super::Compiler;
+use super::lower::check_path;
 use super::operators::of_later_edition;
-use super::scope::{Scope, check_path};
+use super::scope::Scope;
 use super::sources::QueryExpression;
 use crate::diagnostic::{Diagnostic, Position};
 use crate::expression::Expression;

@@ -1,0 +1,298 @@
+//! Expressions: names are resolved, calls checked.
+
+use super::Compiler;
+use super::operators::{negate_if, negative_of, positive_of};
+use super::scope::{Entry, EntryKind, Scope, ScopeKind};
+use super::sources::{Leaf, QueryExpression, SourceId};
+use crate::diagnostic::{Diagnostic, Position};
+use crate::expression::{CastType, Expression, Literal};
+use crate::functions::path_names;
+use crate::options::shorten;
+use crate::plan::{Kind, Member, ReferenceKind, RequestLeaf, RequestSource};
+use crate::syntax::{self, ExpressionKind};
+
+impl Compiler<'_> {
+    /// Resolves the names of an expression and checks its calls.
+    #[expect(clippy::too_many_lines, reason = "an arm for each kind, and nothing else")]
+    pub(super) fn lower(
+        &mut self,
+        scope: &Scope<'_>,
+        expression: &syntax::Expression,
+    ) -> Result<QueryExpression, Diagnostic> {
+        let position = expression.position;
+        self.check_edition(expression)?;
+        Ok(match &expression.kind {
+            ExpressionKind::Null => Expression::Literal(Literal::Null),
+            ExpressionKind::Integer(integer) => Expression::Literal(Literal::Integer(*integer)),
+            ExpressionKind::Real(real) => Expression::Literal(Literal::Real(*real)),
+            ExpressionKind::Text(text) => Expression::Literal(Literal::Text(text.clone())),
+            ExpressionKind::Boolean(boolean) => {
+                Expression::Literal(Literal::Integer(i64::from(*boolean)))
+            }
+            ExpressionKind::Name { qualifier, name } => {
+                self.name(scope, qualifier.as_deref(), name, position)?
+            }
+            ExpressionKind::Call { namespace: Some(namespace), name, arguments } => {
+                self.request_call(scope, (namespace, name), arguments, position)?
+            }
+            ExpressionKind::Call { namespace: None, name, arguments } => {
+                self.call(scope, name, arguments, position)?
+            }
+            ExpressionKind::And(list) => Expression::And(self.lower_all(scope, list)?),
+            ExpressionKind::Or(list) => Expression::Or(self.lower_all(scope, list)?),
+            ExpressionKind::Not(inner) => Expression::Not(self.lower_box(scope, inner)?),
+            ExpressionKind::IsNull { value, negated } => {
+                Expression::IsNull { value: self.lower_box(scope, value)?, negated: *negated }
+            }
+            ExpressionKind::Cast { value, to } => {
+                Expression::Cast { value: self.lower_box(scope, value)?, to: *to }
+            }
+            ExpressionKind::InQuery { .. }
+            | ExpressionKind::Exists { .. }
+            | ExpressionKind::OverlapQuery { .. } => {
+                let message = "an inner query is not supported here";
+                return Err(Diagnostic::error(position, message)
+                    .hint("it must be a condition of its own, joined by AND or OR to others"));
+            }
+            ExpressionKind::Array(_) => {
+                let message = "an array or row is supported after `IN` only";
+                return Err(Diagnostic::error(position, message)
+                    .hint("elsewhere an array is a text with JSON, as in `'[1, 2]'`"));
+            }
+            ExpressionKind::Compare { comparison, left, right } => {
+                let (left, right) = self.lower_compared(scope, left, right, position)?;
+                Expression::Compare { comparison: *comparison, left, right }
+            }
+            ExpressionKind::Is { left, right, negated } => {
+                let (left, right) = self.lower_compared(scope, left, right, position)?;
+                negate_if(*negated, Expression::Is { left, right })
+            }
+            ExpressionKind::Arithmetic { operator, left, right } => {
+                let (left, right) = self.lower_both(scope, left, right)?;
+                Expression::Arithmetic { operator: *operator, left, right }
+            }
+            ExpressionKind::Concat { left, right } => {
+                let (left, right) = self.lower_both(scope, left, right)?;
+                Expression::Concat { left, right }
+            }
+            ExpressionKind::Overlap { left, right } => {
+                let (left, right) = self.lower_both(scope, left, right)?;
+                Expression::Overlap { left, right }
+            }
+            ExpressionKind::Json { value, path, as_value } => {
+                let path_position = path.position;
+                let (value, path) = self.lower_both(scope, value, path)?;
+                check_path(&path, path_position)?;
+                self.member(value, path, *as_value)
+            }
+            ExpressionKind::Signed { negative, value } => {
+                let value = self.lower_box(scope, value)?;
+                if *negative { negative_of(value) } else { positive_of(value) }
+            }
+            ExpressionKind::InArray { value, array, negated } => {
+                negate_if(*negated, self.in_array(scope, value, array, position)?)
+            }
+            ExpressionKind::InList { value, list, negated } => {
+                negate_if(*negated, self.in_list(scope, value, list, position)?)
+            }
+            ExpressionKind::Between { value, low, high, negated } => {
+                negate_if(*negated, self.between(scope, value, (low, high))?)
+            }
+            ExpressionKind::Like { value, pattern, negated } => {
+                let value = self.lower_box(scope, value)?;
+                negate_if(*negated, Expression::Like { value, pattern: pattern.clone() })
+            }
+            ExpressionKind::Case { operand, branches, otherwise } => {
+                self.case(scope, operand.as_deref(), branches, otherwise.as_deref())?
+            }
+        })
+    }
+
+    pub(super) fn lower_box(
+        &mut self,
+        scope: &Scope<'_>,
+        expression: &syntax::Expression,
+    ) -> Result<Box<QueryExpression>, Diagnostic> {
+        self.lower(scope, expression).map(Box::new)
+    }
+
+    pub(super) fn lower_all(
+        &mut self,
+        scope: &Scope<'_>,
+        list: &[syntax::Expression],
+    ) -> Result<Vec<QueryExpression>, Diagnostic> {
+        list.iter().map(|expression| self.lower(scope, expression)).collect()
+    }
+
+    /// Notes that a column is compared with what is always text, or always a number.
+    pub(super) fn note_kinds(
+        &mut self,
+        left: &QueryExpression,
+        right: &QueryExpression,
+        position: Position,
+    ) {
+        for (column, other) in [(left, right), (right, left)] {
+            if let (Expression::Leaf(Leaf::Column { source, name }), Some(with)) =
+                (column, kind(other))
+                && let Some(table) = self.sources.table(*source)
+            {
+                let kind = ReferenceKind::Compared { column: name.clone(), with };
+                self.refer(table, kind, position);
+            }
+        }
+    }
+
+    /// `auth.parameter('x')` and its kind.
+    fn request_call(
+        &mut self,
+        scope: &Scope<'_>,
+        (namespace, name): (&str, &str),
+        arguments: &[syntax::Expression],
+        position: Position,
+    ) -> Result<QueryExpression, Diagnostic> {
+        let (source, arity) = match (namespace, name) {
+            ("auth" | "request", "user_id") => (RequestSource::UserId, 0),
+            ("auth", "parameters") | ("request", "jwt") => (RequestSource::Claims, 0),
+            ("auth", "parameter") => (RequestSource::Claims, 1),
+            ("connection" | "request", "parameters") => (RequestSource::ConnectionParameters, 0),
+            ("connection" | "request", "parameter") => (RequestSource::ConnectionParameters, 1),
+            ("subscription", "parameters") => (RequestSource::SubscriptionParameters, 0),
+            ("subscription", "parameter") => (RequestSource::SubscriptionParameters, 1),
+            _ => {
+                if let Some(Entry { kind: EntryKind::Table(source), .. }) = scope.entry(namespace)
+                    && let Some(fact) = self.table_fact(*source, name, arguments)
+                {
+                    return Ok(fact);
+                }
+                return Err(unknown_call(scope, namespace, name, position));
+            }
+        };
+        if !scope.namespaces().contains(&namespace) {
+            return Err(misplaced_call(scope, namespace, name, position));
+        }
+        if arguments.len() != arity {
+            let takes = if arity == 0 { "no argument" } else { "one argument" };
+            let message = format!("`{namespace}.{name}` takes {takes}");
+            return Err(Diagnostic::error(position, message));
+        }
+        let whole = Expression::Leaf(Leaf::Request(RequestLeaf::Given { source, member: None }));
+        let Some(argument) = arguments.first() else { return Ok(whole) };
+        let path = self.lower(scope, argument)?;
+        check_path(&path, argument.position)?;
+        Ok(self.member(Box::new(whole), Box::new(path), true))
+    }
+
+    /// `t.schema()` or `t.table_name()`. A table is named in full, so they are known here.
+    fn table_fact(
+        &self,
+        source: SourceId,
+        name: &str,
+        arguments: &[syntax::Expression],
+    ) -> Option<QueryExpression> {
+        let table = self.plan.tables.get(self.sources.table(source)?)?;
+        let fact = match name {
+            "schema" => &table.schema,
+            "table_name" => &table.name,
+            _ => return None,
+        };
+        let literal = Expression::Literal(Literal::Text(fact.clone()));
+        arguments.is_empty().then_some(literal)
+    }
+
+    /// `->` and `->>`; of the request by a constant path it is a leaf, which needs no JSON text.
+    pub(super) fn member(
+        &self,
+        value: Box<QueryExpression>,
+        path: Box<QueryExpression>,
+        as_value: bool,
+    ) -> QueryExpression {
+        if let Expression::Leaf(Leaf::Request(RequestLeaf::Given { source, member: None })) = *value
+            && source != RequestSource::UserId
+            && let Expression::Literal(Literal::Text(path)) = path.as_ref()
+        {
+            let names = path_names(path, self.path_split).into_iter().map(str::to_owned).collect();
+            let member = Some(Member { names, as_value });
+            return Expression::Leaf(Leaf::Request(RequestLeaf::Given { source, member }));
+        }
+        Expression::Json { value, path, as_value, split: self.path_split }
+    }
+}
+
+/// The kind of value that an expression has whenever it is not NULL, where that is plain.
+fn kind(expression: &QueryExpression) -> Option<Kind> {
+    match expression {
+        Expression::Literal(Literal::Integer(_) | Literal::Real(_))
+        | Expression::Cast { to: CastType::Integer | CastType::Real | CastType::Numeric, .. } => {
+            Some(Kind::Number)
+        }
+        Expression::Leaf(Leaf::Request(RequestLeaf::Given {
+            source: RequestSource::UserId,
+            ..
+        }))
+        | Expression::Literal(Literal::Text(_))
+        | Expression::Concat { .. }
+        | Expression::Cast { to: CastType::Text, .. } => Some(Kind::Text),
+        Expression::Leaf(_)
+        | Expression::Literal(Literal::Null)
+        | Expression::And(_)
+        | Expression::Or(_)
+        | Expression::Not(_)
+        | Expression::Compare { .. }
+        | Expression::Arithmetic { .. }
+        | Expression::Json { .. }
+        | Expression::IsNull { .. }
+        | Expression::Is { .. }
+        | Expression::Between { .. }
+        | Expression::Like { .. }
+        | Expression::Case { .. }
+        | Expression::Overlap { .. }
+        | Expression::Cast { to: CastType::Blob, .. }
+        | Expression::InList { .. }
+        | Expression::InArray { .. }
+        | Expression::Call { .. } => None,
+    }
+}
+
+/// Refuses paths that other databases know and that would find nothing here.
+pub(super) fn check_path(path: &QueryExpression, position: Position) -> Result<(), Diagnostic> {
+    let Expression::Literal(Literal::Text(path)) = path else { return Ok(()) };
+    let is_simple = path == "$" || path.starts_with("$.");
+    if path.starts_with('$') && (!is_simple || path.contains('[')) {
+        let message = format!("the path `{}` is not supported", shorten(path));
+        return Err(Diagnostic::error(position, message)
+            .hint("names and indices are separated by dots, as in `$.list.0.name`"));
+    }
+    Ok(())
+}
+
+fn unknown_call(scope: &Scope<'_>, namespace: &str, name: &str, position: Position) -> Diagnostic {
+    let error = Diagnostic::error(position, format!("unknown function `{namespace}.{name}`"));
+    match scope.kind {
+        ScopeKind::Stream => error.hint(
+            "of the request there are auth.user_id(), auth.parameter(name), \
+             connection.parameter(name) and subscription.parameter(name)",
+        ),
+        ScopeKind::ParameterQuery => error.hint(
+            "of the request there are request.user_id(), request.jwt(), request.parameters() and \
+             request.parameter(name)",
+        ),
+        ScopeKind::DataQuery { .. } => error,
+    }
+}
+
+fn misplaced_call(
+    scope: &Scope<'_>,
+    namespace: &str,
+    name: &str,
+    position: Position,
+) -> Diagnostic {
+    let error = |message: &str| {
+        Diagnostic::error(position, format!("`{namespace}.{name}` is not available {message}"))
+    };
+    match scope.kind {
+        ScopeKind::Stream => error("in streams").hint("use auth, connection or subscription"),
+        ScopeKind::ParameterQuery => error("in bucket definitions").hint("use request"),
+        ScopeKind::DataQuery { .. } => error("in data queries")
+            .hint("select it in `parameters`, and compare with `bucket.<name>` here"),
+    }
+}
