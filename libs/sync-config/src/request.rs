@@ -1,6 +1,9 @@
 //! Requests to buckets, in stages: what tables must be asked, then what the answers grant.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+mod subscriber;
+mod task;
+
+use std::collections::{HashMap, HashSet};
 
 use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
@@ -8,15 +11,11 @@ use tidewater_protocol::{
     Priority, StreamDescription, StreamError, StreamSubscription, Subscription, SubscriptionRef,
 };
 
-use crate::engine::Engine;
-use crate::expression::{EvaluationError, Leaves, array_items};
-use crate::functions;
-use crate::json;
-use crate::plan::{
-    Instantiation, Member, Plan, RequestExpression, RequestLeaf, RequestSource, Step, StreamPlan,
-};
-use crate::value::Value;
-use crate::ways::{EXTENDED_MAX, Table, ValueId, Values, Ways, slots_used};
+use crate::expression::EvaluationError;
+use crate::plan::{Plan, StreamPlan};
+use crate::ways::{ValueId, Values};
+use subscriber::Subscriber;
+use task::Task;
 
 /// What is known of a request.
 #[derive(Clone, Debug)]
@@ -90,27 +89,6 @@ pub struct GrantedBucket {
     pub priority: Priority,
     /// Why.
     pub subscriptions: Vec<Subscription>,
-}
-
-/// One variant of a stream for one subscription: all that is left is to look up.
-#[derive(Clone, Debug)]
-struct Task<'a> {
-    definition: usize,
-    priority: Priority,
-    /// Index into the answer's streams.
-    stream: usize,
-    reason: Subscription,
-    /// Steps that wait for values or answers.
-    pending: Vec<Pending<'a>>,
-    ways: Ways,
-    parameters: &'a [usize],
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Pending<'a> {
-    step: &'a Step,
-    /// The first of the slots that it gives values to.
-    first_slot: usize,
 }
 
 /// Begins the evaluation of a request.
@@ -271,96 +249,6 @@ impl<'a> RequestEvaluation<'a> {
     }
 }
 
-impl Task<'_> {
-    /// `false` when there is no way, and so no bucket.
-    fn advance(
-        &mut self,
-        answers: &HashMap<Question, Vec<Vec<ValueId>>>,
-        values: &Values,
-        ask: &mut impl FnMut(Question),
-    ) -> Result<bool, EvaluationError> {
-        let mut place = 0;
-        while let Some(Pending { step, first_slot }) = self.pending.get(place).copied() {
-            let used = slots_used(step);
-            if !self.ways.have(&used) {
-                place += 1;
-                continue;
-            }
-            let mut table = self.ways.take(&used)?;
-            let mut is_done = true;
-            match step {
-                Step::Equal(left, right) => {
-                    if let (Some(left), Some(right)) = (table.place(*left), table.place(*right)) {
-                        table.ways.retain(|way| way[left] == way[right]);
-                    }
-                }
-                Step::Lookup { lookup, key } => {
-                    let questions = questions(*lookup, key, &table, values);
-                    let is_unknown = |question: &&Question| !answers.contains_key(*question);
-                    if questions.iter().any(|question| is_unknown(&question)) {
-                        let unknown = questions.into_iter().filter(|one| is_unknown(&one));
-                        unknown.for_each(&mut *ask);
-                        is_done = false;
-                    } else {
-                        extend(&mut table, first_slot, &questions, answers)?;
-                    }
-                }
-                Step::Value(_) | Step::Elements { .. } => {}
-            }
-            if is_done {
-                self.pending.remove(place);
-                // What it found may be what a former one waits for.
-                place = 0;
-            } else {
-                place += 1;
-            }
-            let needed = needed(&self.pending, self.parameters);
-            if !self.ways.put(table, &needed)? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-}
-
-/// The question of each way.
-fn questions(lookup: usize, key: &[usize], table: &Table, values: &Values) -> Vec<Question> {
-    let places: Vec<usize> = key.iter().filter_map(|slot| table.place(*slot)).collect();
-    let question = |way: &Vec<ValueId>| {
-        let key = values.array(places.iter().map(|place| way[*place]));
-        Question { lookup, key }
-    };
-    table.ways.iter().map(question).collect()
-}
-
-/// Each way with each answer to its question.
-fn extend(
-    table: &mut Table,
-    first_slot: usize,
-    questions: &[Question],
-    answers: &HashMap<Question, Vec<Vec<ValueId>>>,
-) -> Result<(), EvaluationError> {
-    let mut ways = Vec::with_capacity(table.ways.len());
-    let mut columns = 0;
-    for (way, question) in table.ways.iter().zip(questions) {
-        for row in answers.get(question).into_iter().flatten() {
-            columns = row.len();
-            ways.push(way.iter().chain(row).copied().collect());
-            if ways.len() > EXTENDED_MAX {
-                return Err(EvaluationError::TooMany);
-            }
-        }
-    }
-    table.slots.extend(first_slot..first_slot + columns);
-    table.ways = ways;
-    Ok(())
-}
-
-fn needed(pending: &[Pending<'_>], parameters: &[usize]) -> BTreeSet<usize> {
-    let used = pending.iter().flat_map(|pending| slots_used(pending.step));
-    used.chain(parameters.iter().copied()).collect()
-}
-
 /// The elements of an output. What was not written by this crate is no answer.
 fn split(output: &str, columns: usize, values: &mut Values) -> Option<Vec<ValueId>> {
     let elements: Vec<&RawValue> = serde_json::from_str(output).ok()?;
@@ -381,176 +269,4 @@ fn push_error(stream: &mut StreamDescription, reason: Subscription, error: Evalu
     if !stream.errors.contains(&error) {
         stream.errors.push(error);
     }
-}
-
-/// One subscription to one stream: what expressions see, and what becomes of its buckets.
-struct Subscriber<'r> {
-    engine: Engine,
-    request: &'r Request<'r>,
-    /// Of an explicit subscription.
-    parameters: Option<&'r Map<String, Json>>,
-    reason: Subscription,
-    /// Instead of the stream's.
-    priority: Option<Priority>,
-}
-
-type Evaluated<'a> = (Vec<Pending<'a>>, Ways);
-
-impl Subscriber<'_> {
-    /// Does the steps that need nothing but the request. `None` when there is no bucket.
-    fn instantiate<'a>(
-        &self,
-        plan: &Plan,
-        instantiation: &'a Instantiation,
-        values: &mut Values,
-    ) -> Result<Option<Evaluated<'a>>, EvaluationError> {
-        for filter in &instantiation.filters {
-            if !filter.is_true(self)? {
-                return Ok(None);
-            }
-        }
-        let mut pending = Vec::new();
-        let mut tables = Vec::new();
-        let mut slot = 0;
-        for step in &instantiation.steps {
-            let first_slot = slot;
-            let ways = match step {
-                Step::Value(expression) => {
-                    slot += 1;
-                    row(std::slice::from_ref(expression), self, values)?.into_iter().collect()
-                }
-                Step::Elements { array, filters, outputs } => {
-                    slot += outputs.len();
-                    self.elements(array, filters, outputs, values)?
-                }
-                Step::Lookup { lookup, .. } => {
-                    slot += plan.lookups[*lookup].outputs.len();
-                    pending.push(Pending { step, first_slot });
-                    continue;
-                }
-                Step::Equal(..) => {
-                    pending.push(Pending { step, first_slot });
-                    continue;
-                }
-            };
-            tables.push(Table { slots: (first_slot..slot).collect(), ways });
-        }
-        let needed = needed(&pending, &instantiation.parameters);
-        let mut ways = Ways::default();
-        for table in tables {
-            if !ways.put(table, &needed)? {
-                return Ok(None);
-            }
-        }
-        Ok(Some((pending, ways)))
-    }
-
-    fn elements(
-        &self,
-        array: &RequestExpression,
-        filters: &[RequestExpression],
-        outputs: &[RequestExpression],
-        values: &mut Values,
-    ) -> Result<Vec<Vec<ValueId>>, EvaluationError> {
-        let items = array_items(&array.evaluate(self)?)?;
-        let mut ways = Vec::with_capacity(items.len());
-        'items: for item in &items {
-            let leaves = AtElement { subscriber: self, item };
-            for filter in filters {
-                if !filter.is_true(&leaves)? {
-                    continue 'items;
-                }
-            }
-            ways.extend(row(outputs, &leaves, values)?);
-        }
-        Ok(ways)
-    }
-
-    fn member(&self, source: RequestSource, names: &[String]) -> Option<&Json> {
-        let map = match source {
-            RequestSource::UserId => return None,
-            RequestSource::Claims => self.request.claims,
-            RequestSource::TokenParameters => self.request.claims.get("parameters")?.as_object()?,
-            RequestSource::ConnectionParameters => self.request.parameters?,
-            RequestSource::SubscriptionParameters => self.parameters?,
-        };
-        let (first, rest) = names.split_first()?;
-        functions::walk(map.get(first)?, rest)
-    }
-
-    /// The whole as JSON text.
-    fn text(&self, source: RequestSource) -> String {
-        let empty = Map::new();
-        let map = match source {
-            RequestSource::UserId => return self.request.user_id.to_owned(),
-            RequestSource::Claims => self.request.claims.clone(),
-            RequestSource::TokenParameters => {
-                let parameters = self.request.claims.get("parameters").and_then(Json::as_object);
-                let mut map = parameters.unwrap_or(&empty).clone();
-                map.insert("user_id".to_owned(), Json::String(self.request.user_id.to_owned()));
-                map
-            }
-            RequestSource::ConnectionParameters => {
-                self.request.parameters.unwrap_or(&empty).clone()
-            }
-            RequestSource::SubscriptionParameters => self.parameters.unwrap_or(&empty).clone(),
-        };
-        json::to_text(&Json::Object(map))
-    }
-}
-
-/// A request with an element of one of its arrays.
-struct AtElement<'e> {
-    subscriber: &'e Subscriber<'e>,
-    item: &'e Json,
-}
-
-impl<'e> Leaves<'e, RequestLeaf> for AtElement<'e> {
-    fn value(&self, leaf: &RequestLeaf) -> Result<Value<'e>, EvaluationError> {
-        match leaf {
-            RequestLeaf::Element => Ok(json::to_value(self.item)),
-            RequestLeaf::Given { .. } => self.subscriber.value(leaf),
-        }
-    }
-
-    fn engine(&self) -> Engine {
-        self.subscriber.engine
-    }
-}
-
-impl<'v> Leaves<'v, RequestLeaf> for Subscriber<'_> {
-    fn value(&self, leaf: &RequestLeaf) -> Result<Value<'v>, EvaluationError> {
-        let RequestLeaf::Given { source, member } = leaf else { return Ok(Value::Null) };
-        let (names, as_value) = match member {
-            Some(Member { names, as_value }) if !names.is_empty() => (names, *as_value),
-            Some(_) | None => return Ok(Value::text(self.text(*source))),
-        };
-        if *source == RequestSource::TokenParameters && names.as_slice() == ["user_id"] {
-            return Ok(Value::text(self.request.user_id.to_owned()));
-        }
-        let member = self.member(*source, names);
-        Ok(member.map_or(Value::Null, |member| functions::output(member, as_value)))
-    }
-
-    fn engine(&self) -> Engine {
-        self.engine
-    }
-}
-
-/// Some values of a request; `None` when one of them is NULL or a blob, which equal nothing.
-fn row<'v, S: Leaves<'v, RequestLeaf>>(
-    expressions: &'v [RequestExpression],
-    leaves: &S,
-    values: &mut Values,
-) -> Result<Option<Vec<ValueId>>, EvaluationError> {
-    let mut row = Vec::with_capacity(expressions.len());
-    let mut text = String::new();
-    for expression in expressions {
-        text.clear();
-        if !json::push_parameter(&expression.evaluate(leaves)?, &mut text) {
-            return Ok(None);
-        }
-        row.push(values.id(&text));
-    }
-    Ok(Some(row))
 }

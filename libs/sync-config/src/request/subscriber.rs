@@ -1,0 +1,188 @@
+//! What a request says, as expressions see it.
+
+use serde_json::{Map, Value as Json};
+use tidewater_protocol::{Priority, Subscription};
+
+use super::Request;
+use super::task::{Pending, needed};
+use crate::engine::Engine;
+use crate::expression::{EvaluationError, Leaves, array_items};
+use crate::functions;
+use crate::json;
+use crate::plan::{
+    Instantiation, Member, Plan, RequestExpression, RequestLeaf, RequestSource, Step,
+};
+use crate::value::Value;
+use crate::ways::{Table, ValueId, Values, Ways};
+
+/// One subscription to one stream: what expressions see, and what becomes of its buckets.
+pub(super) struct Subscriber<'r> {
+    pub(super) engine: Engine,
+    pub(super) request: &'r Request<'r>,
+    /// Of an explicit subscription.
+    pub(super) parameters: Option<&'r Map<String, Json>>,
+    pub(super) reason: Subscription,
+    /// Instead of the stream's.
+    pub(super) priority: Option<Priority>,
+}
+
+type Evaluated<'a> = (Vec<Pending<'a>>, Ways);
+
+impl Subscriber<'_> {
+    /// Does the steps that need nothing but the request. `None` when there is no bucket.
+    pub(super) fn instantiate<'a>(
+        &self,
+        plan: &Plan,
+        instantiation: &'a Instantiation,
+        values: &mut Values,
+    ) -> Result<Option<Evaluated<'a>>, EvaluationError> {
+        for filter in &instantiation.filters {
+            if !filter.is_true(self)? {
+                return Ok(None);
+            }
+        }
+        let mut pending = Vec::new();
+        let mut tables = Vec::new();
+        let mut slot = 0;
+        for step in &instantiation.steps {
+            let first_slot = slot;
+            let ways = match step {
+                Step::Value(expression) => {
+                    slot += 1;
+                    row(std::slice::from_ref(expression), self, values)?.into_iter().collect()
+                }
+                Step::Elements { array, filters, outputs } => {
+                    slot += outputs.len();
+                    self.elements(array, filters, outputs, values)?
+                }
+                Step::Lookup { lookup, .. } => {
+                    slot += plan.lookups[*lookup].outputs.len();
+                    pending.push(Pending { step, first_slot });
+                    continue;
+                }
+                Step::Equal(..) => {
+                    pending.push(Pending { step, first_slot });
+                    continue;
+                }
+            };
+            tables.push(Table { slots: (first_slot..slot).collect(), ways });
+        }
+        let needed = needed(&pending, &instantiation.parameters);
+        let mut ways = Ways::default();
+        for table in tables {
+            if !ways.put(table, &needed)? {
+                return Ok(None);
+            }
+        }
+        Ok(Some((pending, ways)))
+    }
+
+    fn elements(
+        &self,
+        array: &RequestExpression,
+        filters: &[RequestExpression],
+        outputs: &[RequestExpression],
+        values: &mut Values,
+    ) -> Result<Vec<Vec<ValueId>>, EvaluationError> {
+        let items = array_items(&array.evaluate(self)?)?;
+        let mut ways = Vec::with_capacity(items.len());
+        'items: for item in &items {
+            let leaves = AtElement { subscriber: self, item };
+            for filter in filters {
+                if !filter.is_true(&leaves)? {
+                    continue 'items;
+                }
+            }
+            ways.extend(row(outputs, &leaves, values)?);
+        }
+        Ok(ways)
+    }
+
+    fn member(&self, source: RequestSource, names: &[String]) -> Option<&Json> {
+        let map = match source {
+            RequestSource::UserId => return None,
+            RequestSource::Claims => self.request.claims,
+            RequestSource::TokenParameters => self.request.claims.get("parameters")?.as_object()?,
+            RequestSource::ConnectionParameters => self.request.parameters?,
+            RequestSource::SubscriptionParameters => self.parameters?,
+        };
+        let (first, rest) = names.split_first()?;
+        functions::walk(map.get(first)?, rest)
+    }
+
+    /// The whole as JSON text.
+    fn text(&self, source: RequestSource) -> String {
+        let empty = Map::new();
+        let map = match source {
+            RequestSource::UserId => return self.request.user_id.to_owned(),
+            RequestSource::Claims => self.request.claims.clone(),
+            RequestSource::TokenParameters => {
+                let parameters = self.request.claims.get("parameters").and_then(Json::as_object);
+                let mut map = parameters.unwrap_or(&empty).clone();
+                map.insert("user_id".to_owned(), Json::String(self.request.user_id.to_owned()));
+                map
+            }
+            RequestSource::ConnectionParameters => {
+                self.request.parameters.unwrap_or(&empty).clone()
+            }
+            RequestSource::SubscriptionParameters => self.parameters.unwrap_or(&empty).clone(),
+        };
+        json::to_text(&Json::Object(map))
+    }
+}
+
+/// A request with an element of one of its arrays.
+struct AtElement<'e> {
+    subscriber: &'e Subscriber<'e>,
+    item: &'e Json,
+}
+
+impl<'e> Leaves<'e, RequestLeaf> for AtElement<'e> {
+    fn value(&self, leaf: &RequestLeaf) -> Result<Value<'e>, EvaluationError> {
+        match leaf {
+            RequestLeaf::Element => Ok(json::to_value(self.item)),
+            RequestLeaf::Given { .. } => self.subscriber.value(leaf),
+        }
+    }
+
+    fn engine(&self) -> Engine {
+        self.subscriber.engine
+    }
+}
+
+impl<'v> Leaves<'v, RequestLeaf> for Subscriber<'_> {
+    fn value(&self, leaf: &RequestLeaf) -> Result<Value<'v>, EvaluationError> {
+        let RequestLeaf::Given { source, member } = leaf else { return Ok(Value::Null) };
+        let (names, as_value) = match member {
+            Some(Member { names, as_value }) if !names.is_empty() => (names, *as_value),
+            Some(_) | None => return Ok(Value::text(self.text(*source))),
+        };
+        if *source == RequestSource::TokenParameters && names.as_slice() == ["user_id"] {
+            return Ok(Value::text(self.request.user_id.to_owned()));
+        }
+        let member = self.member(*source, names);
+        Ok(member.map_or(Value::Null, |member| functions::output(member, as_value)))
+    }
+
+    fn engine(&self) -> Engine {
+        self.engine
+    }
+}
+
+/// Some values of a request; `None` when one of them is NULL or a blob, which equal nothing.
+fn row<'v, S: Leaves<'v, RequestLeaf>>(
+    expressions: &'v [RequestExpression],
+    leaves: &S,
+    values: &mut Values,
+) -> Result<Option<Vec<ValueId>>, EvaluationError> {
+    let mut row = Vec::with_capacity(expressions.len());
+    let mut text = String::new();
+    for expression in expressions {
+        text.clear();
+        if !json::push_parameter(&expression.evaluate(leaves)?, &mut text) {
+            return Ok(None);
+        }
+        row.push(values.id(&text));
+    }
+    Ok(Some(row))
+}

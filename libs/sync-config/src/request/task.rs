@@ -1,0 +1,122 @@
+//! The steps that need answers, for one variant of a stream and one subscription.
+
+use std::collections::{BTreeSet, HashMap};
+
+use tidewater_protocol::{Priority, Subscription};
+
+use super::Question;
+use crate::expression::EvaluationError;
+use crate::plan::Step;
+use crate::ways::{EXTENDED_MAX, Table, ValueId, Values, Ways, slots_used};
+
+/// One variant of a stream for one subscription: all that is left is to look up.
+#[derive(Clone, Debug)]
+pub(super) struct Task<'a> {
+    pub(super) definition: usize,
+    pub(super) priority: Priority,
+    /// Index into the answer's streams.
+    pub(super) stream: usize,
+    pub(super) reason: Subscription,
+    /// Steps that wait for values or answers.
+    pub(super) pending: Vec<Pending<'a>>,
+    pub(super) ways: Ways,
+    pub(super) parameters: &'a [usize],
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pending<'a> {
+    pub(super) step: &'a Step,
+    /// The first of the slots that it gives values to.
+    pub(super) first_slot: usize,
+}
+
+impl Task<'_> {
+    /// `false` when there is no way, and so no bucket.
+    pub(super) fn advance(
+        &mut self,
+        answers: &HashMap<Question, Vec<Vec<ValueId>>>,
+        values: &Values,
+        ask: &mut impl FnMut(Question),
+    ) -> Result<bool, EvaluationError> {
+        let mut place = 0;
+        while let Some(Pending { step, first_slot }) = self.pending.get(place).copied() {
+            let used = slots_used(step);
+            if !self.ways.have(&used) {
+                place += 1;
+                continue;
+            }
+            let mut table = self.ways.take(&used)?;
+            let mut is_done = true;
+            match step {
+                Step::Equal(left, right) => {
+                    if let (Some(left), Some(right)) = (table.place(*left), table.place(*right)) {
+                        table.ways.retain(|way| way[left] == way[right]);
+                    }
+                }
+                Step::Lookup { lookup, key } => {
+                    let questions = questions(*lookup, key, &table, values);
+                    let is_unknown = |question: &&Question| !answers.contains_key(*question);
+                    if questions.iter().any(|question| is_unknown(&question)) {
+                        let unknown = questions.into_iter().filter(|one| is_unknown(&one));
+                        unknown.for_each(&mut *ask);
+                        is_done = false;
+                    } else {
+                        extend(&mut table, first_slot, &questions, answers)?;
+                    }
+                }
+                Step::Value(_) | Step::Elements { .. } => {}
+            }
+            if is_done {
+                self.pending.remove(place);
+                // What it found may be what a former one waits for.
+                place = 0;
+            } else {
+                place += 1;
+            }
+            let needed = needed(&self.pending, self.parameters);
+            if !self.ways.put(table, &needed)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// The question of each way.
+fn questions(lookup: usize, key: &[usize], table: &Table, values: &Values) -> Vec<Question> {
+    let places: Vec<usize> = key.iter().filter_map(|slot| table.place(*slot)).collect();
+    let question = |way: &Vec<ValueId>| {
+        let key = values.array(places.iter().map(|place| way[*place]));
+        Question { lookup, key }
+    };
+    table.ways.iter().map(question).collect()
+}
+
+/// Each way with each answer to its question.
+fn extend(
+    table: &mut Table,
+    first_slot: usize,
+    questions: &[Question],
+    answers: &HashMap<Question, Vec<Vec<ValueId>>>,
+) -> Result<(), EvaluationError> {
+    let mut ways = Vec::with_capacity(table.ways.len());
+    let mut columns = 0;
+    for (way, question) in table.ways.iter().zip(questions) {
+        for row in answers.get(question).into_iter().flatten() {
+            columns = row.len();
+            ways.push(way.iter().chain(row).copied().collect());
+            if ways.len() > EXTENDED_MAX {
+                return Err(EvaluationError::TooMany);
+            }
+        }
+    }
+    table.slots.extend(first_slot..first_slot + columns);
+    table.ways = ways;
+    Ok(())
+}
+
+/// The slots whose values are still of use.
+pub(super) fn needed(pending: &[Pending<'_>], parameters: &[usize]) -> BTreeSet<usize> {
+    let used = pending.iter().flat_map(|pending| slots_used(pending.step));
+    used.chain(parameters.iter().copied()).collect()
+}
