@@ -184,6 +184,32 @@ const OVERLAP_NUMBERS: &str =
 const OVERLAP_ORGS: &str =
     "EXISTS (SELECT 1 FROM json_each(i.tags) a JOIN json_each(:orgs) b ON a.value = b.value)";
 
+/// Parameter queries of bucket definitions.
+const PARAMETERS: [&str; 8] = [
+    "SELECT request.user_id() AS a",
+    "SELECT request.jwt() ->> 'org' AS a WHERE request.jwt() ->> 'n' = 1",
+    "SELECT org AS a FROM members WHERE usr = request.user_id()",
+    "SELECT org AS a FROM members WHERE usr = request.user_id() AND role > 1 \
+     OR org = request.jwt() ->> 'org' AND role = request.jwt() ->> 'n'",
+    "SELECT usr AS a FROM members WHERE org IN request.jwt() -> 'orgs'",
+    "SELECT role AS a FROM members WHERE request.user_id() = usr AND org IS NOT NULL",
+    "SELECT value AS a FROM json_each(request.jwt() -> 'orgs')",
+    "SELECT value AS a FROM json_each(request.jwt() -> 'ns') WHERE value > 1",
+];
+
+/// Conditions of data queries.
+const DATA: [&str; 6] = [
+    "i.owner = bucket.a",
+    "i.org = bucket.a AND i.n = 1",
+    "bucket.a IN i.tags",
+    "i.owner = bucket.a OR i.org = bucket.a AND NOT i.n = 2",
+    "bucket.a = i.n",
+    "(i.n = 1 OR i.owner IS NULL) AND i.org = bucket.a",
+];
+
+/// Every parameter of a statement must be in it.
+const ALL_KNOWN: &str = "?1 IS NOT NULL AND ?2 IS NOT NULL AND ?3 IS NOT NULL";
+
 /// What SQLite is asked. Text of the language that SQLite does not know is replaced.
 fn to_sqlite(ours: &str) -> String {
     let mut sqlite = ours.to_owned();
@@ -196,6 +222,15 @@ fn to_sqlite(ours: &str) -> String {
         ("i.tags && auth.parameter('ns')", OVERLAP_NUMBERS),
         ("auth.parameter('orgs') && i.tags", OVERLAP_ORGS),
         ("i.n NOT IN (1, 3)", "(i.n IN (1, 3)) IS NOT TRUE"),
+        ("NOT i.n = 2", "(i.n = 2) IS NOT TRUE"),
+        ("bucket.a IN i.tags", "p.a IN (SELECT value FROM json_each(i.tags))"),
+        ("IN request.jwt() -> 'orgs'", "IN (SELECT value FROM json_each(:orgs))"),
+        ("bucket.a", "p.a"),
+        ("request.user_id()", ":user"),
+        ("request.jwt() -> 'orgs'", ":orgs"),
+        ("request.jwt() ->> 'org'", ":org"),
+        ("request.jwt() -> 'ns'", ":ns"),
+        ("request.jwt() ->> 'n'", ":n"),
         ("IN auth.parameter('orgs')", "IN (SELECT value FROM json_each(:orgs))"),
         ("IN auth.parameter('ns')", "IN (SELECT value FROM json_each(:ns))"),
         ("IN i.tags", "IN (SELECT value FROM json_each(i.tags))"),
@@ -281,8 +316,8 @@ fn world() -> impl Strategy<Value = World> {
         })
 }
 
-/// The items that SQLite gives for the condition.
-fn naive(from: &From, condition: &Condition, world: &World) -> BTreeSet<String> {
+/// The items that SQLite gives for a query, in which the request's values have names.
+fn naive(query: &str, world: &World) -> BTreeSet<String> {
     let connection = Connection::open_in_memory().unwrap();
     connection
         .execute_batch(
@@ -299,13 +334,7 @@ fn naive(from: &From, condition: &Condition, world: &World) -> BTreeSet<String> 
         connection.execute("INSERT INTO members VALUES (?, ?, ?)", values).unwrap();
     }
     // Members of the request are taken by SQLite's own JSON functions, not by ours.
-    let mut sql = format!(
-        "{} SELECT DISTINCT i.id FROM {} \
-         WHERE ?1 IS NOT NULL AND ?2 IS NOT NULL AND ?3 IS NOT NULL AND {}",
-        to_sqlite(from.with),
-        to_sqlite(from.from),
-        condition.sqlite,
-    );
+    let mut sql = query.to_owned();
     for (name, value) in [
         (":user", "?1"),
         (":orgs", "(?2 ->> 'orgs')"),
@@ -401,8 +430,38 @@ proptest! {
                 return Err(TestCaseError::reject("no buckets for it"));
             }
         };
+        let query = format!(
+            "{} SELECT DISTINCT i.id FROM {} WHERE {ALL_KNOWN} AND {}",
+            to_sqlite(from.with),
+            to_sqlite(from.from),
+            condition.sqlite,
+        );
         for world in worlds {
-            prop_assert_eq!(synced(&config, &world), naive(&from, &condition, &world), "{:?}", &world);
+            prop_assert_eq!(synced(&config, &world), naive(&query, &world), "{:?}", &world);
+        }
+    }
+
+    #[test]
+    fn is_what_the_queries_of_a_bucket_definition_say(
+        parameters in prop::sample::subsequence(PARAMETERS.to_vec(), 1..=2),
+        data in prop::sample::select(DATA.to_vec()),
+        worlds in prop::collection::vec(world(), 4),
+    ) {
+        let list: String =
+            parameters.iter().map(|query| format!("      - {query}\n")).collect();
+        let yaml = format!(
+            "config: {{edition: 2}}\nbucket_definitions:\n  b:\n    parameters:\n{list}    \
+             data:\n      - SELECT i.id FROM items i WHERE {data}\n",
+        );
+        let config = SyncConfig::compile(&yaml).unwrap();
+        let union: Vec<String> = parameters.iter().map(|query| to_sqlite(query)).collect();
+        let query = format!(
+            "SELECT DISTINCT i.id FROM items i, ({}) p WHERE {ALL_KNOWN} AND ({})",
+            union.join(" UNION ALL "),
+            to_sqlite(data),
+        );
+        for world in worlds {
+            prop_assert_eq!(synced(&config, &world), naive(&query, &world), "{:?}", &world);
         }
     }
 }
