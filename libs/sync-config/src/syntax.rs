@@ -44,6 +44,8 @@ pub(crate) struct FromItem {
     pub(crate) position: Position,
     pub(crate) source: FromSource,
     pub(crate) alias: Option<String>,
+    /// Whether the alias is in quotes.
+    pub(crate) is_quoted: bool,
     pub(crate) join: Join,
 }
 

@@ -13,7 +13,7 @@ use crate::options::Edition;
 use crate::plan::{
     DataQuery, DefinitionPlan, Instantiation, RowExpression, RowQuery, StreamPlan, Variant,
 };
-use crate::syntax::{Cte, Query};
+use crate::syntax::{Cte, FromItem, Query};
 use crate::yaml::Scalar;
 
 /// Branches of one query that differ in the filter of the selected rows only.
@@ -71,6 +71,7 @@ impl Compiler<'_> {
             conditions.extend(self.findings.ok(tree));
         }
         self.check_unused(&query.ctes);
+        self.check_alias(&query, selected.as_ref());
         let Some(Selected { table, projection }) = selected else { return };
         let position = query.condition.as_ref().map_or(query.position, |found| found.position);
         let branches = self.branches(conditions, position);
@@ -90,6 +91,22 @@ impl Compiler<'_> {
             };
             let data = DataQuery { rows, object_type, projection: projection.clone() };
             self.add_variant(query.position, stream, instantiation, data);
+        }
+    }
+
+    /// Warns of an alias that may only be there to tell tables apart, but names the one on devices.
+    fn check_alias(&mut self, query: &Query, selected: Option<&Selected>) {
+        let table = selected.map(|selected| self.sources.get(selected.table));
+        let (Some(Source::Table { name, .. }), [_, _, ..]) = (table, query.from.as_slice()) else {
+            return;
+        };
+        let is_it = |item: &&FromItem| item.alias.as_ref() == Some(name) && !item.is_quoted;
+        if let Some(item) = query.from.iter().find(is_it) {
+            let message = format!("on devices the table of these rows is called `{name}`");
+            let hint = format!(
+                "if that is meant, write the alias in quotes: `AS \"{name}\"`; else leave it out"
+            );
+            self.findings.push(Diagnostic::warning(item.position, message).hint(hint));
         }
     }
 

@@ -131,8 +131,10 @@ impl Converter<'_> {
                     && index_directives.is_empty()
                     && inheritance.is_none();
                 let (position, source) = self.table(name, args, is_plain)?;
+                let is_quoted =
+                    alias.as_ref().is_some_and(|alias| alias.name.quote_style.is_some());
                 let alias = alias.map(|alias| self.alias(alias)).transpose()?;
-                return Ok(FromItem { position, source, alias, join });
+                return Ok(FromItem { position, source, alias, is_quoted, join });
             }
             TableFactor::Derived { lateral: false, subquery, alias, sample: None } => {
                 let Some(alias) = alias else {
@@ -143,7 +145,7 @@ impl Converter<'_> {
                 let position = self.input.position(alias.name.span);
                 let alias = Some(self.alias(alias)?);
                 let source = FromSource::Query(Box::new(self.query(*subquery)?));
-                return Ok(FromItem { position, source, alias, join });
+                return Ok(FromItem { position, source, alias, is_quoted: true, join });
             }
             TableFactor::NestedJoin { .. } => "a join in parentheses is not supported",
             TableFactor::Derived { .. }

@@ -279,3 +279,23 @@ fn parameter_queries_may_be_over_an_array_of_the_request() {
     "#]]
     .assert_eq(&granted(&yaml, request, &[]));
 }
+
+#[test]
+fn an_alias_that_names_the_table_on_devices_by_accident_is_a_warning() {
+    let warnings = |query: &str| -> Vec<String> {
+        let config = compile(&stream(query));
+        config.warnings().iter().map(|one| format!("{}: {}", one.column, one.message)).collect()
+    };
+    let join = "JOIN members m ON m.org = l.org WHERE m.usr = auth.user_id()";
+    assert_eq!(
+        warnings(&format!("SELECT l.* FROM lists l {join}")),
+        ["23: on devices the table of these rows is called `l`"]
+    );
+    for query in [
+        &format!("SELECT l.* FROM lists AS \"l\" {join}"),
+        &format!("SELECT lists.* FROM lists {}", join.replace("l.", "lists.")),
+        "SELECT * FROM lists l",
+    ] {
+        assert_eq!(warnings(query), [""; 0], "{query}");
+    }
+}
