@@ -5,6 +5,7 @@ use clap::{Parser, Subcommand};
 use crate::compact::CompactArgs;
 use crate::demo::DemoArgs;
 use crate::dev::DevArgs;
+use crate::explain::ExplainArgs;
 use crate::ingest::IngestArgs;
 use crate::rows::RowsArgs;
 use crate::schema::SchemaArgs;
@@ -40,6 +41,7 @@ pub(crate) enum Command {
     Dev(DevArgs),
     Validate(ValidateArgs),
     Schema(SchemaArgs),
+    Explain(ExplainArgs),
     Rows(RowsArgs),
     Token(TokenArgs),
     Ingest(IngestArgs),

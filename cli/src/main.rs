@@ -9,6 +9,7 @@ mod demo;
 mod dev;
 mod dev_key;
 mod duration;
+mod explain;
 mod failure;
 mod format;
 mod ingest;
@@ -47,6 +48,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Dev(args) => block_on(dev::run(&args)),
         Command::Validate(args) => block_on(validate::run(&args)),
         Command::Schema(args) => schema::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Rows(args) => block_on(rows::run(&args)),
         Command::Token(args) => token::run(&args),
         Command::Ingest(args) => block_on(ingest::run(&args)),

@@ -64,10 +64,7 @@ pub(crate) async fn run(args: &ValidateArgs) -> Result<(), Failure> {
         findings.sort_by_key(|finding| (finding.line, finding.column));
     }
     let report = Report { file, text, config, findings };
-    let output = match args.format {
-        Format::Text => report.text(),
-        Format::Json => format!("{}\n", report.json()),
-    };
+    let output = report.render(args.format);
     std::io::stdout().write_all(output.as_bytes()).context("cannot write to stdout")?;
     if report.is_valid() { Ok(()) } else { Err(Failure::Told) }
 }
@@ -80,14 +77,22 @@ async fn check_schema(config: &SyncConfig, url: &str) -> Result<Vec<Diagnostic>,
 }
 
 /// What is said about a file.
-struct Report {
-    file: String,
-    text: String,
-    config: Option<SyncConfig>,
-    findings: Vec<Diagnostic>,
+pub(crate) struct Report {
+    pub(crate) file: String,
+    pub(crate) text: String,
+    pub(crate) config: Option<SyncConfig>,
+    pub(crate) findings: Vec<Diagnostic>,
 }
 
 impl Report {
+    /// What is printed.
+    pub(crate) fn render(&self, format: Format) -> String {
+        match format {
+            Format::Text => self.text(),
+            Format::Json => format!("{}\n", self.json()),
+        }
+    }
+
     fn of(&self, severity: Severity) -> impl Iterator<Item = &Diagnostic> {
         self.findings.iter().filter(move |finding| finding.severity == severity)
     }

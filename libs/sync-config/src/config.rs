@@ -4,6 +4,7 @@ use crate::bind::bind;
 use crate::compile;
 use crate::diagnostic::Diagnostic;
 use crate::evaluate::TableEvaluator;
+use crate::explain::{self, Explanation};
 use crate::plan::Plan;
 use crate::request::{Request, RequestEvaluation, begin};
 use crate::schema::TableSchema;
@@ -107,6 +108,12 @@ impl SyncConfig {
             return Err(findings);
         }
         Ok(bind(&self.plan, index, table))
+    }
+
+    /// Which buckets there are, how requests find them, and what changes of rows cost.
+    #[must_use]
+    pub fn explain(&self) -> Explanation {
+        explain::of_plan(&self.plan)
     }
 
     /// Begins the evaluation of a request.

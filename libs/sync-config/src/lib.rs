@@ -9,7 +9,9 @@ mod converter;
 mod diagnostic;
 mod engine;
 mod evaluate;
+mod explain;
 mod expression;
+mod expression_text;
 mod file;
 mod functions;
 
@@ -39,6 +41,10 @@ mod yaml;
 pub use config::{Definition, Lookup, SyncConfig, TableName};
 pub use diagnostic::{Diagnostic, Severity};
 pub use evaluate::TableEvaluator;
+pub use explain::{
+    Explanation, FamilyExplanation, KeyExplanation, RowsExplanation, StepExplanation,
+    StreamExplanation, TableExplanation, WayExplanation,
+};
 pub use pg_catalog::{Attribute, PgType, PgTypes};
 pub use request::{Granted, GrantedBucket, Question, Request, RequestEvaluation};
 pub use row_output::{BucketRow, LookupRow, RowOutput};

@@ -1,6 +1,7 @@
 //! What the language accepts and refuses, and what it makes of rows and requests.
 
 mod custom_types;
+mod explanations;
 mod expressions;
 mod hashes;
 mod hostile;

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::EvaluationError;
+use crate::expression_text::quoted;
 
 /// Most steps that comparing a text with a pattern may take, besides four for each byte of the text.
 const STEPS_MAX: usize = 10_000_000;
@@ -40,6 +41,28 @@ impl Pattern {
             parts.push(part);
         }
         Some(Self(parts))
+    }
+
+    /// The pattern as SQL, with an escape character where it needs one.
+    pub(crate) fn to_sql(&self) -> String {
+        let Self(parts) = self;
+        let is_special = |part: &Part| matches!(part, Part::Character('%' | '_'));
+        let escapes = parts.iter().any(is_special);
+        let mut text = String::new();
+        for part in parts {
+            match part {
+                Part::Any => text.push('%'),
+                Part::One => text.push('_'),
+                Part::Character(character) => {
+                    if escapes && (is_special(part) || *character == '\\') {
+                        text.push('\\');
+                    }
+                    text.push(*character);
+                }
+            }
+        }
+        let escape = if escapes { " ESCAPE '\\'" } else { "" };
+        format!("{}{escape}", quoted(&text))
     }
 
     /// Whether the whole text is as the pattern says. What follows a `%` is looked for from left to

@@ -63,6 +63,12 @@ impl Signature {
         SIGNATURES.iter().find(|known| known.name == name).copied()
     }
 
+    /// A function's name, the first of several.
+    pub(crate) fn name_of(function: Function) -> &'static str {
+        let known = SIGNATURES.iter().find(|known| known.function == function);
+        known.expect("every function has a signature").name
+    }
+
     /// The names of an edition's functions.
     pub(crate) fn names(edition: Edition) -> impl Iterator<Item = &'static str> {
         SIGNATURES.iter().filter(move |known| known.since <= edition).map(|known| known.name)

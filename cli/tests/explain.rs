@@ -1,0 +1,100 @@
+//! `tidewater explain`, as a person and as a program run it.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::process::{Command, Output};
+
+use expect_test::expect;
+use serde_json::{Value, json};
+
+const GOOD: &str = "\
+config:
+  edition: 3
+streams:
+  todos:
+    query: SELECT * FROM todos WHERE owner_id = auth.user_id()
+";
+const BAD: &str = "\
+config:
+  edition: 3
+streams:
+  lists:
+    query: SELECT * FROM lists GROUP BY id
+";
+
+fn tidewater(command: &str, config: &str, args: &[&str]) -> Output {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("c.yaml"), config).unwrap();
+    let mut tidewater = Command::new(env!("CARGO_BIN_EXE_tidewater"));
+    tidewater.current_dir(dir.path()).env_clear().args([command, "c.yaml"]).args(args);
+    tidewater.output().unwrap()
+}
+
+/// What is printed on stdout; nothing else is.
+fn stdout(output: &Output, code: i32) -> String {
+    assert_eq!(output.status.code(), Some(code));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[test]
+fn a_config_is_explained_to_people() {
+    expect![[r#"
+        stream todos  (subscribed by the app, priority 3)
+          family todos|0
+            rows: public.todos as todos, all columns
+              by owner_id
+            found by:
+              1. auth.user_id()
+            buckets: one, of auth.user_id()
+
+        table public.todos: a change of a row writes up to 1 bucket family and 0 lookups; reads all columns
+    "#]]
+    .assert_eq(&stdout(&tidewater("explain", GOOD, &[]), 0));
+}
+
+#[test]
+fn a_config_is_explained_to_programs() {
+    let output = stdout(&tidewater("explain", GOOD, &["--format", "json"]), 0);
+    let expected = json!({
+        "ok": true,
+        "streams": [{
+            "name": "todos", "is_bucket_definition": false, "auto_subscribe": false, "priority": 3,
+            "families": [{
+                "name": "todos|0",
+                "rows": [{
+                    "table": "public.todos", "output_table": "todos", "columns": ["*"],
+                    "without_underscore": false, "arrays": [], "conditions": [],
+                    "keys": ["owner_id"], "reads": ["*"],
+                }],
+                "found_by": [{
+                    "priority": 3, "conditions": [],
+                    "steps": [{"kind": "value", "value": "auth.user_id()"}],
+                    "parameters": ["auth.user_id()"],
+                }],
+            }],
+        }],
+        "tables": [{"table": "public.todos", "families": 1, "lookups": 0, "reads": ["*"]}],
+    });
+    assert_eq!(serde_json::from_str::<Value>(&output).unwrap(), expected);
+    assert_eq!(output.lines().count(), 1, "{output}");
+}
+
+#[test]
+fn what_is_wrong_is_told_as_validate_does() {
+    for format in ["text", "json"] {
+        let args = ["--format", format];
+        let explained = stdout(&tidewater("explain", BAD, &args), 2);
+        assert_eq!(explained, stdout(&tidewater("validate", BAD, &args), 2));
+        assert!(explained.contains("`GROUP` is not supported"), "{explained}");
+    }
+}
+
+#[test]
+fn a_file_that_is_missing_is_wrong_input() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidewater"));
+    let output = command.env_clear().args(["explain", "none.yaml"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("cannot read the sync config 'none.yaml'"), "{stderr}");
+}

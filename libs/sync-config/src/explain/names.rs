@@ -1,0 +1,122 @@
+//! What the values of rows and requests are called.
+
+use crate::expression_text::{SqlText, Strength, identifier, quoted, to_sql};
+use crate::plan::{
+    Member, RequestExpression, RequestLeaf, RequestSource, RowExpression, RowLeaf, RowQuery,
+};
+
+/// How the request is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Words {
+    Stream,
+    BucketDefinition,
+}
+
+/// The first text, of numbers from 1, that is not used yet.
+pub(super) fn unused(used: &mut Vec<String>, text: impl Fn(usize) -> String) -> String {
+    let mut number = 1;
+    while used.contains(&text(number)) {
+        number += 1;
+    }
+    used.push(text(number));
+    text(number)
+}
+
+/// An array taken apart. Where that is done twice its elements have two names.
+pub(super) fn elements(used: &mut Vec<String>, array: &str) -> String {
+    unused(used, |number| match number {
+        1 => format!("json_each({array})"),
+        _ => format!("json_each_{number}({array})"),
+    })
+}
+
+/// The names of a row's values.
+pub(super) struct RowNames {
+    /// Before each column.
+    prefix: String,
+    pub(super) arrays: Vec<String>,
+}
+
+impl RowNames {
+    pub(super) fn new(rows: &RowQuery, alias: Option<&str>) -> Self {
+        let prefix = alias.map(|alias| format!("{}.", identifier(alias))).unwrap_or_default();
+        let mut names = Self { prefix, arrays: Vec::new() };
+        let mut arrays = Vec::with_capacity(rows.arrays.len());
+        for array in &rows.arrays {
+            elements(&mut arrays, &names.text(array));
+        }
+        names.arrays = arrays;
+        names
+    }
+
+    pub(super) fn text(&self, expression: &RowExpression) -> String {
+        self.sql(expression).into_text()
+    }
+
+    /// What all must hold for a filter to hold.
+    pub(super) fn conditions(&self, filter: Option<&RowExpression>) -> Vec<String> {
+        let conditions = match filter {
+            None => &[][..],
+            Some(RowExpression::And(conditions)) => conditions,
+            Some(filter) => std::slice::from_ref(filter),
+        };
+        conditions.iter().map(|condition| self.sql(condition).into_condition()).collect()
+    }
+
+    fn sql(&self, expression: &RowExpression) -> SqlText {
+        to_sql(expression, &|leaf: &RowLeaf| match leaf {
+            RowLeaf::Column(name) => SqlText::whole(format!("{}{}", self.prefix, identifier(name))),
+            RowLeaf::Element(index) => SqlText::whole(format!("{}.value", self.arrays[*index])),
+        })
+    }
+
+    pub(super) fn texts(&self, expressions: &[RowExpression]) -> Vec<String> {
+        expressions.iter().map(|expression| self.text(expression)).collect()
+    }
+}
+
+/// The text of a value of the request; `element` is the name of the array that is taken apart.
+pub(super) fn request_text(expression: &RequestExpression, element: &str, words: Words) -> SqlText {
+    to_sql(expression, &|leaf: &RequestLeaf| match leaf {
+        RequestLeaf::Given { source, member } => given_text(*source, member.as_ref(), words),
+        RequestLeaf::Element => SqlText::whole(format!("{element}.value")),
+    })
+}
+
+fn given_text(source: RequestSource, member: Option<&Member>, words: Words) -> SqlText {
+    let (whole, one) = source_words(source, words);
+    let Some(Member { names, as_value }) = member else { return SqlText::whole(whole) };
+    if let ([name], true, Some(one)) = (names.as_slice(), *as_value, one) {
+        return SqlText::whole(format!("{one}({})", quoted(name)));
+    }
+    if let (RequestSource::TokenParameters, [name], true) = (source, names.as_slice(), *as_value) {
+        return SqlText::whole(format!("{whole}.{}", identifier(name)));
+    }
+    let operator = if *as_value { "->>" } else { "->" };
+    let path = match names.as_slice() {
+        [] => "$".to_owned(),
+        [name] => name.clone(),
+        [_, _, ..] => format!("$.{}", names.join(".")),
+    };
+    SqlText::new(Strength::Path, format!("{whole} {operator} {}", quoted(&path)))
+}
+
+/// How all of it is written, and the function that gives one member of it.
+fn source_words(source: RequestSource, words: Words) -> (&'static str, Option<&'static str>) {
+    match (source, words) {
+        (RequestSource::UserId, Words::Stream) => ("auth.user_id()", None),
+        (RequestSource::UserId, Words::BucketDefinition) => ("request.user_id()", None),
+        (RequestSource::Claims, Words::Stream) => ("auth.parameters()", Some("auth.parameter")),
+        (RequestSource::Claims, Words::BucketDefinition) => ("request.jwt()", None),
+        (RequestSource::TokenParameters, _) => ("token_parameters", None),
+        (RequestSource::ConnectionParameters, Words::Stream) => {
+            ("connection.parameters()", Some("connection.parameter"))
+        }
+        (RequestSource::ConnectionParameters, Words::BucketDefinition) => {
+            ("request.parameters()", Some("request.parameter"))
+        }
+        (RequestSource::SubscriptionParameters, _) => {
+            ("subscription.parameters()", Some("subscription.parameter"))
+        }
+    }
+}

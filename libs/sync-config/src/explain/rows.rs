@@ -1,0 +1,95 @@
+//! Rows in buckets, and what their changes cost.
+
+use std::collections::BTreeSet;
+
+use super::names::RowNames;
+use super::{RowsExplanation, TableExplanation, table_text};
+use crate::expression_text::identifier;
+use crate::plan::{DataQuery, LookupPlan, Plan, ProjectionItem, RowExpression, RowLeaf, RowQuery};
+
+pub(super) fn explain(plan: &Plan, query: &DataQuery) -> RowsExplanation {
+    let names = RowNames::new(&query.rows, None);
+    let columns = query.projection.iter().map(|item| match item {
+        ProjectionItem::All { .. } => "*".to_owned(),
+        ProjectionItem::Expression { name, expression } => {
+            let (text, name) = (names.text(expression), identifier(name));
+            if text == name { name } else { format!("{text} AS {name}") }
+        }
+    });
+    let leaves_out =
+        |item: &ProjectionItem| matches!(item, ProjectionItem::All { skip_underscore: true });
+    let mut reads = Reads::default();
+    reads.query(query);
+    RowsExplanation {
+        table: table_text(&plan.tables[query.rows.table]),
+        output_table: query.object_type.clone(),
+        columns: columns.collect(),
+        without_underscore: query.projection.iter().any(leaves_out),
+        conditions: names.conditions(query.rows.filter.as_ref()),
+        keys: names.texts(&query.rows.keys),
+        arrays: names.arrays,
+        reads: reads.into_list(),
+    }
+}
+
+pub(super) fn explain_table(plan: &Plan, table: usize) -> TableExplanation {
+    let mut reads = Reads::default();
+    let mut families = 0;
+    for definition in &plan.definitions {
+        let mut is_in = false;
+        for query in definition.queries.iter().filter(|query| query.rows.table == table) {
+            reads.query(query);
+            is_in = true;
+        }
+        families += usize::from(is_in);
+    }
+    let mut lookups = 0;
+    for lookup in plan.lookups.iter().filter(|lookup| lookup.rows.table == table) {
+        reads.lookup(lookup);
+        lookups += 1;
+    }
+    let table = table_text(&plan.tables[table]);
+    TableExplanation { table, families, lookups, reads: reads.into_list() }
+}
+
+/// The columns that are read.
+#[derive(Default)]
+struct Reads {
+    all: bool,
+    columns: BTreeSet<String>,
+}
+
+impl Reads {
+    fn query(&mut self, query: &DataQuery) {
+        self.rows(&query.rows);
+        for item in &query.projection {
+            match item {
+                ProjectionItem::All { .. } => self.all = true,
+                ProjectionItem::Expression { expression, .. } => self.expression(expression),
+            }
+        }
+    }
+
+    fn lookup(&mut self, lookup: &LookupPlan) {
+        self.rows(&lookup.rows);
+        lookup.outputs.iter().for_each(|output| self.expression(output));
+    }
+
+    fn rows(&mut self, rows: &RowQuery) {
+        let expressions = rows.arrays.iter().chain(&rows.filter).chain(&rows.keys);
+        expressions.for_each(|expression| self.expression(expression));
+    }
+
+    fn expression(&mut self, expression: &RowExpression) {
+        expression.for_each_leaf(&mut |leaf| match leaf {
+            RowLeaf::Column(name) => {
+                self.columns.insert(name.clone());
+            }
+            RowLeaf::Element(_) => {}
+        });
+    }
+
+    fn into_list(self) -> Vec<String> {
+        if self.all { vec!["*".to_owned()] } else { self.columns.into_iter().collect() }
+    }
+}
