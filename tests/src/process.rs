@@ -202,6 +202,8 @@ impl Process {
         let stderr = lodging.logs.join(format!("{}.err", lodging.name));
         let program = command.get_program().to_string_lossy().into_owned();
         let mut child = command
+            // What a process that is killed has there goes with the test's own folder.
+            .env("TMPDIR", lodging.logs)
             .stdout(File::create(&stdout)?)
             .stderr(File::create(&stderr)?)
             .spawn()

@@ -23,3 +23,14 @@ def serve_function_urls_by_path():
     from tidewater_localstack.host_in_path import register
 
     register()
+
+
+@hooks.on_infra_start()
+def keep_objects_in_the_temporary_folder():
+    """The S3 provider's own folder is a fixed one, and what it holds outlives LocalStack."""
+    import tempfile
+    from pathlib import Path
+
+    from localstack.services.s3 import provider
+
+    provider.DEFAULT_S3_TMP_DIR = str(Path(tempfile.gettempdir()) / "s3")
