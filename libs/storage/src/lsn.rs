@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// A byte position in PostgreSQL's write-ahead log, written `XXXXXXXX/XXXXXXXX` in hexadecimal.
+/// A byte position in PostgreSQL's write-ahead log, written as two halves in hexadecimal:
+/// `16/B374D848`.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
