@@ -1,6 +1,6 @@
 //! Streams: of edition 3, and their early form in edition 2.
 
-use super::branch::{BRANCHES_MAX, Term};
+use super::branch::{BRANCHES_MAX, Term, Tree};
 use super::definition::check_plain;
 use super::projection::Selected;
 use super::scope::{Ctes, Scope, ScopeKind};
@@ -73,6 +73,8 @@ impl Compiler<'_> {
         self.check_unused(&query.ctes);
         self.check_alias(&query, selected.as_ref());
         let Some(Selected { table, projection }) = selected else { return };
+        // A row that is selected is there, also where its table is on the right of a left join.
+        conditions.push(Tree::Term(Term::Source(table)));
         let position = query.condition.as_ref().map_or(query.position, |found| found.position);
         let branches = self.branches(conditions, position);
         let Some(branches) = self.findings.ok(branches) else { return };

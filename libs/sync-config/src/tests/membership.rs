@@ -109,7 +109,7 @@ const MEMBER_TERMS: [(&str, bool); 6] = [
     ("m.org = auth.parameter('org')", false),
 ];
 
-const FROMS: [From; 13] = [
+const FROMS: [From; 14] = [
     From { with: "", from: "items i", terms: &[] },
     From { with: "", from: "items i JOIN members m ON m.org = i.org", terms: &MEMBER_TERMS },
     From { with: "", from: "items i, members m", terms: &MEMBER_TERMS },
@@ -162,6 +162,11 @@ const FROMS: [From; 13] = [
         with: "",
         from: "items i, json_each(auth.parameter('orgs')) o",
         terms: &[("o.value = i.org", false), ("o.value = 'o1'", true)],
+    },
+    From {
+        with: "",
+        from: "members m LEFT JOIN items i ON i.org = m.org AND m.usr = auth.user_id()",
+        terms: &[("m.role > 1", true), ("m.usr = auth.user_id()", false), ("m.role = i.n", false)],
     },
     From {
         with: "",
@@ -432,7 +437,7 @@ proptest! {
             }
         };
         let query = format!(
-            "{} SELECT DISTINCT i.id FROM {} WHERE {ALL_KNOWN} AND {}",
+            "{} SELECT DISTINCT i.id FROM {} WHERE {ALL_KNOWN} AND i.id IS NOT NULL AND {}",
             to_sqlite(from.with),
             to_sqlite(from.from),
             condition.sqlite,

@@ -203,6 +203,25 @@ fn a_left_join_is_an_inner_join_where_a_condition_needs_its_row() {
     );
 }
 
+/// Rows that are selected are there: a join that may find none of them is no less of a condition.
+#[test]
+fn a_left_join_of_the_selected_table_is_an_inner_join() {
+    check_all(
+        "SELECT lists.* FROM members m LEFT JOIN lists ON lists.org = m.org \
+         WHERE m.usr = auth.user_id()",
+        &[(LISTS, &["l1|o1", "l2|o2"]), (MEMBERS, &["o1|u1|admin"])],
+        "{}",
+        expect![[r#"
+            s|0["o1"] lists/l1 {"id":"l1","org":"o1"}
+            s|0["o2"] lists/l2 {"id":"l2","org":"o2"}
+            lookup 0 ["u1"] -> ["o1"]
+            question 0 ["u1"]
+            s|0["o1"] priority 3 [{"default":0}]
+            stream s default
+        "#]],
+    );
+}
+
 #[test]
 fn ctes_of_the_file_of_the_stream_and_of_the_query_are_put_in() {
     let yaml = "config: {edition: 3}\nwith:\n  \
