@@ -109,7 +109,7 @@ const MEMBER_TERMS: [(&str, bool); 6] = [
     ("m.org = auth.parameter('org')", false),
 ];
 
-const FROMS: [From; 14] = [
+const FROMS: [From; 17] = [
     From { with: "", from: "items i", terms: &[] },
     From { with: "", from: "items i JOIN members m ON m.org = i.org", terms: &MEMBER_TERMS },
     From { with: "", from: "items i, members m", terms: &MEMBER_TERMS },
@@ -167,6 +167,22 @@ const FROMS: [From; 14] = [
         with: "",
         from: "members m LEFT JOIN items i ON i.org = m.org AND m.usr = auth.user_id()",
         terms: &[("m.role > 1", true), ("m.usr = auth.user_id()", false), ("m.role = i.n", false)],
+    },
+    From {
+        with: "",
+        from: "items i LEFT JOIN (SELECT n.org AS o, n.usr AS u FROM members n \
+               LEFT JOIN members x ON x.usr = n.usr WHERE n.role > 1 AND x.role = 3) d ON d.o = i.org",
+        terms: &[("d.u = auth.user_id()", false), ("d.u = i.owner", false)],
+    },
+    From {
+        with: "",
+        from: "members m LEFT JOIN items i ON i.org = m.org JOIN members k ON k.org = i.org",
+        terms: &[("k.usr = auth.user_id()", false), ("m.role > 1", true)],
+    },
+    From {
+        with: "",
+        from: "members m LEFT JOIN items i ON i.org = m.org OR i.owner = m.usr, json_each(i.tags) e",
+        terms: &[("e.value = auth.user_id()", false), ("m.usr = auth.user_id()", false)],
     },
     From {
         with: "",
