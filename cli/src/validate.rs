@@ -70,10 +70,8 @@ pub(crate) async fn run(args: &ValidateArgs) -> Result<(), Failure> {
 }
 
 async fn check_schema(config: &SyncConfig, url: &str) -> Result<Vec<Diagnostic>, Failure> {
-    match tidewater_ingest_worker::table_schemas(url).await {
-        Ok(tables) => Ok(config.check(&tables)),
-        Err(error) => Err(worker::sort(error, "cannot compare with the database")),
-    }
+    let checked = tidewater_ingest_worker::check_schema(url, config).await;
+    checked.map_err(|error| worker::sort(error, "cannot compare with the database"))
 }
 
 /// What is said about a file.

@@ -7,7 +7,7 @@ use clap::Args;
 use sha2::{Digest, Sha256};
 use tidewater_ingest_worker::{Config, ConnectError, RunError};
 use tidewater_storage::{FaultPlan, Faulty, Storage};
-use tidewater_sync_config::{Diagnostic, Severity, SyncConfig, TableSchema};
+use tidewater_sync_config::{Diagnostic, Severity, SyncConfig};
 use tokio_util::sync::CancellationToken;
 
 use crate::builder::ThresholdArgs;
@@ -74,10 +74,9 @@ impl ConfigFile {
         &self.config
     }
 
-    /// Compares it with the tables of a database. What is wrong with it is told on stderr.
-    pub(crate) fn check(&self, tables: &[TableSchema]) -> Result<(), Failure> {
-        let findings = self.config.check(tables);
-        self.tell(&findings);
+    /// Tells on stderr what is wrong with it.
+    pub(crate) fn check(&self, findings: &[Diagnostic]) -> Result<(), Failure> {
+        self.tell(findings);
         if findings.iter().any(|finding| finding.severity == Severity::Error) {
             return Err(is_wrong(&self.name));
         }

@@ -25,8 +25,7 @@ impl Compiled {
             ApiError::Internal("the stored sync config does not compile")
         })?;
         let same = config.definitions().len() == stored.definitions.len()
-            && config.lookups().len() == stored.lookups.len()
-            && config.lookups().len() == stored.lookup_tables.len();
+            && config.lookups().len() == stored.lookups.len();
         if !same {
             return Err(ApiError::Internal("the stored sync config compiles to other definitions"));
         }
@@ -43,11 +42,6 @@ impl Compiled {
     /// The stored key of a question.
     pub(crate) fn lookup(&self, question: &Question) -> LookupKey {
         LookupKey::new(&self.stored.lookups[question.lookup], &question.key)
-    }
-
-    /// The number of the table that a lookup reads.
-    pub(crate) fn lookup_table(&self, lookup: usize) -> u16 {
-        self.stored.lookup_tables[lookup]
     }
 }
 

@@ -6,10 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidewater_protocol::Epoch;
+use tidewater_protocol::{Epoch, OpId};
 use tidewater_storage::{
     At, BucketItem, BucketKey, Catalog, ClosedEpoch, Control, Head, Limits, LookupKey, LookupRow,
-    Storage, StorageError, Visible,
+    Storage, StorageError, Visible, table_of_answer,
 };
 use tidewater_sync_config::Question;
 use tokio::sync::Mutex;
@@ -109,19 +109,18 @@ impl View {
         let keys: Vec<_> = questions.iter().map(|q| self.generation.lookup(q)).collect();
         let read = |keys: Vec<LookupKey>| async move {
             let rows = storage.lookup_rows(&keys).await?;
-            keys.iter().zip(&rows).map(|(key, rows)| self.outputs(key, rows)).collect()
+            rows.iter().map(|rows| self.outputs(rows)).collect()
         };
         let answers: Vec<Answer> =
             self.answers.get(&keys, read).await.map_err(ViewError::Storage)?;
         answers.into_iter().collect::<Option<_>>().ok_or(ViewError::TooOld)
     }
 
-    fn outputs(&self, key: &LookupKey, rows: &[LookupRow]) -> Result<Answer, StorageError> {
-        let truncated = self.truncated(key);
+    fn outputs(&self, rows: &[LookupRow]) -> Result<Answer, StorageError> {
         let mut outputs = Vec::new();
         for row in rows {
             match row.cell.at(self.visible.at.op, &self.limits) {
-                At::Value(op, _) if truncated.is_some_and(|truncation| op < truncation) => {}
+                At::Value(op, _) if self.is_truncated(&row.source, op)? => {}
                 At::Value(_, value) => outputs.push(text(value)?),
                 At::Nothing => {}
                 At::TooOld => return Ok(None),
@@ -132,13 +131,13 @@ impl View {
         Ok(Some(outputs.into()))
     }
 
-    /// The op id below which the answers of a lookup are gone, since its table was truncated.
-    fn truncated(&self, key: &LookupKey) -> Option<tidewater_protocol::OpId> {
-        let tags = &self.generation.stored.lookups;
-        let lookup = tags.iter().position(|tag| key.as_str().starts_with(tag.as_str()))?;
-        let table = self.generation.lookup_table(lookup);
-        let of_table = self.visible.truncated.iter().filter(|one| one.table == table);
-        of_table.map(|one| one.op).max()
+    /// Whether an answer that was given by this operation is gone, since its row's table was
+    /// truncated afterwards.
+    fn is_truncated(&self, answer: &str, op: OpId) -> Result<bool, StorageError> {
+        let unnamed =
+            || StorageError::Damaged("lookup", format!("'{answer}' names no table").into());
+        let table = table_of_answer(answer).ok_or_else(unnamed)?;
+        Ok(self.visible.truncated.iter().any(|one| one.table == table && op < one.op))
     }
 }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tidewater_protocol::{Body, OpId, RowKey};
 use tidewater_storage::{
     BucketKey, Catalog, CellKey, Generation, Head, LookupKey, Replay, ReplayError, SegmentReader,
-    Storage, StorageError, Truncation,
+    Storage, StorageError, Truncation, answer_name,
 };
 use tidewater_sync_config::{BucketRow, LookupRow, RowOutput, TableEvaluator};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
@@ -33,7 +33,7 @@ const REPLAY_ATTEMPTS: u32 = 5;
 /// A table that the sync config reads.
 #[derive(Debug)]
 pub struct SyncedTable {
-    /// Its number in the generation: its place among the sync config's tables.
+    /// Its number in the generation, by which its rows are stored.
     pub number: u16,
     /// What the catalogue says of it.
     pub table: Table,
@@ -83,7 +83,7 @@ pub struct RowRef {
 }
 
 impl RowRef {
-    /// The number of its table.
+    /// The place of its table in [`Applier::tables`].
     pub fn table(&self) -> usize {
         self.table
     }
@@ -97,7 +97,7 @@ pub struct Applier<S> {
     pub writer: LogWriter<S>,
     /// Under whose tags.
     pub generation: Generation,
-    /// The tables, by their numbers.
+    /// The tables. Rows name them by their places here.
     pub tables: Vec<SyncedTable>,
     /// The last truncation of each table; part of the next commit.
     pub truncated: Vec<Truncation>,
@@ -269,11 +269,11 @@ impl<S: Storage> Applier<S> {
         if old.is_empty() && new.is_empty() {
             return Vec::new();
         }
-        let source = format!("{}.{}", self.tables[row.table].number, row.key);
+        let number = self.tables[row.table].number;
         let place = |generation: &Generation, a: &Answer<'_>, output_hash: u64| {
             let tag = &generation.lookups[usize::from(a.lookup)];
-            // One row may answer one question with several outputs: the output is part of the name.
-            CellKey::Lookup(LookupKey::new(tag, a.key), format!("{source}.{output_hash:x}").into())
+            let name = answer_name(number, &row.key, output_hash);
+            CellKey::Lookup(LookupKey::new(tag, a.key), name)
         };
         for gone in old.iter().filter(|old| !new.iter().any(|(new, _)| new == *old)) {
             let key = place(&self.generation, gone, gone.output_hash);
@@ -291,16 +291,16 @@ impl<S: Storage> Applier<S> {
         BucketKey::write_name(tag, membership.params, &mut self.bucket);
     }
 
-    /// All rows of a table are gone: REMOVE each live one from each bucket; its records and its
-    /// answers to lookups count as gone from here on.
+    /// All rows of a table, by its number, are gone: REMOVE each live one from each bucket; its
+    /// records and its answers to lookups count as gone from here on.
     ///
     /// # Errors
     /// As [`LogWriter::flush`].
-    pub async fn truncate(&mut self, table: usize) -> Result<(), WriteError> {
+    pub async fn truncate(&mut self, number: u16) -> Result<(), WriteError> {
         // What the unit holds so far must be found among the segments.
         self.writer.flush().await?;
         self.writer.finish().await?;
-        let prefix = format!("{}.", self.tables[table].number);
+        let prefix = format!("{number}.");
         for tag in self.generation.definitions.clone() {
             let mut after = None;
             loop {
@@ -316,7 +316,6 @@ impl<S: Storage> Applier<S> {
             }
         }
         let op = self.writer.next_op();
-        let number = self.tables[table].number;
         self.truncated.retain(|truncation| truncation.table != number);
         self.truncated.push(Truncation { table: number, op });
         Ok(())

@@ -45,7 +45,8 @@ impl<S: Storage> Session<S> {
                 Ready::Delete(row) => self.applier.delete(&row)?,
                 Ready::Truncate(tables) => {
                     for &table in tables {
-                        self.applier.truncate(table).await?;
+                        let number = self.applier.tables[table].number;
+                        self.applier.truncate(number).await?;
                     }
                 }
             }
@@ -176,7 +177,7 @@ impl<S: Storage> Session<S> {
         let key = synced.table.key.iter().map(|&column| values[column].unwrap_or_default());
         let query = row_query(synced, &key.map(str::to_owned).collect::<Vec<_>>());
         self.source.begin().await?;
-        let rows = self.source.copy_out(&query).await?;
+        let rows = self.source.copy_out(&synced.table, &query).await?;
         let rows: Vec<_> = rows.collect().await;
         self.source.end().await?;
         let ahead = self.source.insert_lsn().await?;

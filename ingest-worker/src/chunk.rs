@@ -5,11 +5,12 @@ use futures::StreamExt;
 use tidewater_storage::Storage;
 
 use crate::config::Progress;
-use crate::copy::TableCopy;
+use crate::copy::{CopyState, GoneTable, TableCopy};
 use crate::error::RunError;
 use crate::log_writer::CELLS_KEPT_MAX;
 use crate::session::Session;
 use crate::source::{CopyRows, rows_query};
+use crate::start::GATE_CLOSED;
 
 /// Rows of a chunk: after each the cursor is committed.
 const CHUNK_ROWS: usize = 20_000;
@@ -24,14 +25,22 @@ impl<S: Storage> Session<S> {
         &mut self,
         on_progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<(), RunError> {
-        let Some((table, after)) = self.next_chunk() else { return Ok(()) };
+        let next = self.copy.as_ref().and_then(CopyState::next);
+        let Some((number, progress)) = next else { return Ok(()) };
+        let after = match progress {
+            TableCopy::After(key) => Some(key.clone()),
+            TableCopy::Todo | TableCopy::Done | TableCopy::Whole(_) => None,
+        };
+        let table = self.applier.tables.iter().position(|table| table.number == number);
+        let table =
+            table.ok_or_else(|| RunError::Unexpected("a table has no number".to_owned()))?;
         let snapshot_text;
         let (count, last_key) = {
             let snapshot = self.source.begin().await?;
             snapshot_text = snapshot.to_string();
             let synced = &self.applier.tables[table];
             let query = rows_query(synced, after.as_deref(), CHUNK_ROWS);
-            let rows = self.source.copy_out(&query).await?;
+            let rows = self.source.copy_out(&synced.table, &query).await?;
             let read = self.take_rows(table, rows, on_progress).await?;
             self.source.end().await?;
             read
@@ -44,10 +53,11 @@ impl<S: Storage> Session<S> {
         };
         let is_done = !matches!(progress, TableCopy::After(_));
         if let Some(copy) = &mut self.copy {
-            copy.tables[table] = progress;
-            if copy.next().is_none() {
-                self.gate = Some(self.source.insert_lsn().await?);
-            }
+            copy.advance(number, progress);
+        }
+        let is_last = self.copy.as_ref().is_some_and(|copy| copy.next().is_none());
+        if is_last {
+            self.gate = Some(self.source.insert_lsn().await?);
         }
         self.commit().await?;
         if is_done {
@@ -55,22 +65,30 @@ impl<S: Storage> Session<S> {
             let rows = self.copied_rows.get(&table).copied().unwrap_or_default();
             on_progress(Progress::Copied { table: name, rows });
         }
-        if self.copy.as_ref().is_some_and(|copy| copy.next().is_none()) {
+        if is_last {
             // The stream must come by a commit after the last chunk, also when nobody writes.
             self.source.emit("gate").await?;
         }
         Ok(())
     }
 
-    /// The table whose turn it is, and the key after which to go on.
-    fn next_chunk(&self) -> Option<(usize, Option<Vec<String>>)> {
-        let copy = self.copy.as_ref()?;
-        let table = copy.next()?;
-        let after = match &copy.tables[table] {
-            TableCopy::After(key) => Some(key.clone()),
-            TableCopy::Todo | TableCopy::Done | TableCopy::Whole(_) => None,
-        };
-        Some((table, after))
+    /// Removes the rows of tables that the generation held and that are not there any more. As the
+    /// stream may still be at a time when they were, readers wait until it has come as far.
+    pub(crate) async fn remove_gone(&mut self, gone: &[GoneTable]) -> Result<(), RunError> {
+        for table in gone {
+            self.applier.truncate(table.number).await?;
+            // Nobody looks for its rows' records; of its answers readers must know.
+            if !table.has_lookups {
+                self.applier.truncated.retain(|truncated| truncated.table != table.number);
+            }
+        }
+        let has_copied = self.copy.as_ref().is_some_and(|copy| copy.next().is_none());
+        if has_copied && self.gate == Some(GATE_CLOSED) {
+            self.gate = Some(self.source.insert_lsn().await?);
+            self.commit().await?;
+            self.source.emit("gate").await?;
+        }
+        Ok(())
     }
 
     /// Applies the rows of a query; gives their number and the key of the last.

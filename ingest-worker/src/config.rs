@@ -1,5 +1,7 @@
 //! Settings of the worker, and what it reports.
 
+use crate::preflight::Names;
+
 /// Settings of a worker.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -13,6 +15,13 @@ pub struct Config {
     pub slot: String,
     /// A bucket is handed to the snapshot builder each time it has had so many more operations.
     pub snapshot_threshold: u64,
+}
+
+impl Config {
+    /// Our names in the source.
+    pub(crate) fn names(&self) -> Names<'_> {
+        Names { publication: &self.publication, slot: &self.slot }
+    }
 }
 
 /// Where a worker stands, for people.

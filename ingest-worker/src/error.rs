@@ -22,12 +22,19 @@ pub enum RunError {
     /// Mend the connection string, the network or the role.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// Start again: the next run copies everything anew under the new shape of the table.
+    /// The next run goes on with the table as it is then.
     #[error(
-        "table {0} was altered ({1}). What clients see is unchanged and complete as of the last \
-         checkpoint. Start again: all tables are then copied anew, and clients go on from there"
+        "table {table}: {reason}. Clients stay at the last checkpoint until what it holds \
+         now is copied"
     )]
-    SchemaChanged(String, String),
+    TableChanged {
+        /// Its id in `pg_class`.
+        oid: u32,
+        /// `schema.table`.
+        table: String,
+        /// In what.
+        reason: String,
+    },
     /// Use another store, or the former database.
     #[error(
         "the store belongs to another database: it was filled from {stored}, and this is {found}. \
@@ -79,12 +86,11 @@ impl RunError {
     /// Whether a new attempt, with no one mending anything, may succeed.
     pub(crate) fn is_passing(&self) -> bool {
         match self {
-            Self::Disconnected(_) => true,
+            Self::Disconnected(_) | Self::TableChanged { .. } => true,
             Self::Connect(error) => error.is_passing(),
             Self::Storage(StorageError::Unavailable(_) | StorageError::Unknown(_)) => true,
             Self::SyncConfig(_)
             | Self::NotReady(_)
-            | Self::SchemaChanged(..)
             | Self::ForeignSource { .. }
             | Self::Slot(..)
             | Self::Fenced
@@ -92,6 +98,12 @@ impl RunError {
             | Self::Storage(_)
             | Self::Unexpected(_) => false,
         }
+    }
+}
+
+impl From<Vec<Diagnostic>> for RunError {
+    fn from(findings: Vec<Diagnostic>) -> Self {
+        Self::SyncConfig(SyncConfigErrors(findings))
     }
 }
 

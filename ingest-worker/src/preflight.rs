@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use tidewater_sync_config::SyncConfig;
 use tokio_postgres::Client;
 
 use crate::catalog::Table;
 use crate::connect::quote_identifier;
+use crate::tables::Candidate;
 
 /// The oldest PostgreSQL whose replication protocol carries logical messages.
 const SERVER_VERSION_MIN: i32 = 140_000;
@@ -73,26 +73,32 @@ const PUBLICATION: &str = "
 SELECT pubinsert AND pubupdate AND pubdelete AND pubtruncate, pubviaroot, puballtables
 FROM pg_publication WHERE pubname = $1";
 
-/// Everything there is to say, the fatal findings first.
+/// What there is to say of the server, and of the tables that the config names.
+pub(crate) struct Overlook {
+    /// The fatal ones first.
+    pub(crate) findings: Vec<Finding>,
+    /// Our role.
+    pub(crate) user: String,
+}
+
+/// Looks over everything but the tables that patterns find: what is the matter with one of those
+/// must not keep the others from being synced.
 pub(crate) async fn preflight(
     client: &Client,
-    config: &SyncConfig,
-    tables: &[Table],
+    candidates: &[Candidate],
     names: Names<'_>,
-) -> Result<Vec<Finding>, tokio_postgres::Error> {
+) -> Result<Overlook, tokio_postgres::Error> {
     let server = server(client, names).await?;
     let mut findings = server_findings(&server, names);
     if let Some(publication) = &server.publication {
         findings.extend(publication_findings(publication, names));
-        for name in config.tables() {
-            // A table that is not there at all is found when the config is bound.
-            if let Some(table) = tables.iter().find(|table| table.is(name)) {
-                findings.extend(table_findings(table, &server.user, names));
-            }
+        // A table that is not there at all is found when the config is bound.
+        for Candidate { table, .. } in candidates.iter().filter(|candidate| candidate.is_named) {
+            findings.extend(table_findings(table, &server.user, names));
         }
     }
     findings.sort_by_key(|finding| !finding.is_fatal);
-    Ok(findings)
+    Ok(Overlook { findings, user: server.user })
 }
 
 /// Names of our own in the source database.
@@ -206,7 +212,8 @@ fn publication_findings(publication: &Publication, names: Names<'_>) -> Vec<Find
     findings
 }
 
-fn table_findings(table: &Table, user: &str, names: Names<'_>) -> Vec<Finding> {
+/// What keeps a table from being synced.
+pub(crate) fn table_findings(table: &Table, user: &str, names: Names<'_>) -> Vec<Finding> {
     if table.kind != 'r' {
         return reading_findings(table, user);
     }

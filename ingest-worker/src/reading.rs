@@ -1,7 +1,7 @@
 //! Whole tables as they are now, for who asks beside the worker.
 
 use futures::StreamExt;
-use tidewater_sync_config::TableSchema;
+use tidewater_sync_config::{Diagnostic, SyncConfig, TableSchema};
 use tokio_postgres::Client;
 
 use crate::catalog::{self, Table};
@@ -10,6 +10,7 @@ use crate::dsn::Dsn;
 use crate::error::RunError;
 use crate::preflight::{self, NotReady};
 use crate::source::{self, CopyRows};
+use crate::tables::{self, Candidate, candidates};
 
 /// Rows of one database as of one moment: a transaction that changes nothing and ends when this is
 /// dropped. Values are printed as the worker's sessions print them.
@@ -38,6 +39,20 @@ impl Reading {
     #[must_use]
     pub fn schemas(&self) -> &[TableSchema] {
         &self.schemas
+    }
+
+    /// Compares a sync config with them: see [`SyncConfig::check`].
+    #[must_use]
+    pub fn check_config(&self, config: &SyncConfig) -> Vec<Diagnostic> {
+        tables::check(config, &self.tables)
+    }
+
+    /// Those that a sync config reads, by their indexes in [`Reading::schemas`].
+    #[must_use]
+    pub fn tables_of(&self, config: &SyncConfig) -> Vec<usize> {
+        let found = candidates(config.tables(), &self.tables, |_| true);
+        let index = |one: &Candidate| self.tables.iter().position(|t| t.oid == one.table.oid);
+        found.iter().filter_map(index).collect()
     }
 
     /// Whether all rows of these tables can be read, as the worker would have to.

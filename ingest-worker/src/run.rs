@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidewater_storage::Storage;
-use tidewater_sync_config::TableSchema;
+use tidewater_sync_config::{Diagnostic, SyncConfig};
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog;
@@ -12,6 +12,7 @@ use crate::connect::{ConnectError, connect};
 use crate::dsn::Dsn;
 use crate::error::RunError;
 use crate::start::start;
+use crate::tables;
 
 /// Between runs, doubled up to the maximum while nothing gets better.
 const PAUSE_MIN: Duration = Duration::from_millis(250);
@@ -19,7 +20,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// Replicates until `shutdown`; then what was received whole is committed, and it returns.
 ///
-/// A lost connection begins a new run, and with it a new epoch. The very first attempt must
+/// A lost connection begins a new run, and with it a new epoch; so does a table that has changed. The very first attempt must
 /// succeed: whoever starts a worker wants to hear of a wrong address at once.
 ///
 /// # Errors
@@ -32,11 +33,12 @@ pub async fn run<S: Storage>(
 ) -> Result<(), RunError> {
     let mut has_run = false;
     let mut pause = PAUSE_MIN;
+    let mut changed = None;
     loop {
         let started = tokio::select! {
             biased;
             () = shutdown.cancelled() => return Ok(()),
-            started = start(config, storage.clone(), on_progress) => started,
+            started = start(config, storage.clone(), changed.take(), on_progress) => started,
         };
         let error = match started {
             Ok(session) => {
@@ -53,7 +55,12 @@ pub async fn run<S: Storage>(
         if !has_run || !error.is_passing() {
             return Err(error);
         }
-        on_progress(Progress::Reconnecting(chain(&error)));
+        if let RunError::TableChanged { oid, .. } = &error {
+            changed = Some(*oid);
+            on_progress(Progress::Advice(error.to_string()));
+        } else {
+            on_progress(Progress::Reconnecting(chain(&error)));
+        }
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
             () = tokio::time::sleep(pause) => {}
@@ -62,16 +69,19 @@ pub async fn run<S: Storage>(
     }
 }
 
-/// The tables of a database, as sync configs see them.
+/// Compares a sync config with the tables of a database: see [`SyncConfig::check`].
 ///
 /// # Errors
 /// When it cannot be reached.
-pub async fn table_schemas(database_url: &str) -> Result<Vec<TableSchema>, RunError> {
+pub async fn check_schema(
+    database_url: &str,
+    config: &SyncConfig,
+) -> Result<Vec<Diagnostic>, RunError> {
     let dsn = Dsn::parse(database_url).map_err(ConnectError::from)?;
     let client = connect(&dsn).await?;
     // No publication has an empty name: then all columns count.
     let tables = catalog::tables(&client, "").await?;
-    Ok(tables.into_iter().map(|table| table.schema).collect())
+    Ok(tables::check(config, &tables))
 }
 
 /// An error with its causes, on one line.

@@ -12,20 +12,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::apply::Applier;
 use crate::catalog;
-use crate::config::{Config, Progress};
+use crate::config::Progress;
 use crate::copy::CopyState;
 use crate::error::RunError;
 use crate::log_writer::Hold;
 use crate::pgoutput::{Message, Relation};
 use crate::source::Source;
+use crate::watch::{Watch, changed};
 
 /// Changes, and bytes of them, that are applied in one go.
 const ITEMS_MAX: usize = 5_000;
 const BYTES_MAX: usize = 4 << 20;
 /// An idle source's position is stored this often.
 const IDLE_COMMIT: Duration = Duration::from_secs(10);
-/// The catalogue is compared this often: some alterations send no change.
-const CATALOG_CHECK: Duration = Duration::from_secs(10);
 /// How long one wait for a ticket lasts.
 const TICKET_WAIT: Duration = Duration::from_millis(500);
 /// Applied transactions remembered before the list is shortened.
@@ -89,10 +88,8 @@ pub(crate) struct Session<S> {
     received: Lsn,
     ticket: Ticket,
     emitted: Ticket,
-    publication: String,
-    slot: String,
+    watch: Watch,
     idle_since: Instant,
-    checked: Instant,
     pub(crate) copied_rows: HashMap<usize, u64>,
 }
 
@@ -102,11 +99,10 @@ impl<S: Storage> Session<S> {
         source: Source,
         stream: ReplicationClient,
         copy: Option<CopyState>,
-        config: &Config,
+        watch: Watch,
     ) -> Self {
         let control = applier.writer.control();
         let (gate, committed) = (control.gate, control.committed);
-        let now = Instant::now();
         Self {
             applier,
             source,
@@ -121,10 +117,8 @@ impl<S: Storage> Session<S> {
             received: committed.lsn,
             ticket: committed.ticket,
             emitted: committed.ticket,
-            publication: config.publication.clone(),
-            slot: config.slot.clone(),
-            idle_since: now,
-            checked: now,
+            watch,
+            idle_since: Instant::now(),
             copied_rows: HashMap::new(),
         }
     }
@@ -177,7 +171,7 @@ impl<S: Storage> Session<S> {
             taken = storage.ticket_taken(self.emitted, TICKET_WAIT) => {
                 taken?;
                 self.emit_ticket().await?;
-                self.check_catalog().await
+                self.watch.check(&self.source.client, &self.applier.tables).await
             }
         }
     }
@@ -262,7 +256,8 @@ impl<S: Storage> Session<S> {
     fn wanted(&self, relation: u32, xid: u32) -> Option<usize> {
         let Some(Mapped::Table(table)) = self.relations.get(&relation) else { return None };
         let is_keyless = self.applier.tables[*table].is_keyless();
-        let copied = |copy: &CopyState| copy.contains_keyless_change(*table, xid);
+        let number = self.applier.tables[*table].number;
+        let copied = |copy: &CopyState| copy.contains_keyless_change(number, xid);
         if is_keyless && self.copy.as_ref().is_some_and(copied) {
             return None;
         }
@@ -277,26 +272,34 @@ impl<S: Storage> Session<S> {
         };
         let found = tables.iter().position(|table| same_name(&table.table.schema));
         let by_id = tables.iter().position(|table| table.table.oid == relation.oid);
-        let Some(index) = by_id.or(found) else { return Ok(Mapped::Ignored) };
-        let Some(difference) = difference(&tables[index].table, relation) else {
+        let open = self.open.as_ref().filter(|open| !open.is_known);
+        let Some(index) = by_id.or(found) else {
+            let is_new = |open: &OpenTransaction| self.watch.is_new(relation, open.commit_lsn);
+            if open.is_some_and(is_new) {
+                let (oid, reason) = (relation.oid, "it is new".to_owned());
+                let table = format!("{}.{}", relation.schema, relation.name);
+                return Err(RunError::TableChanged { oid, table, reason });
+            }
+            return Ok(Mapped::Ignored);
+        };
+        let table = &tables[index].table;
+        let Some(difference) = difference(table, relation) else {
             return Ok(Mapped::Table(index));
         };
         // Changes from before the copy describe the table as it was then, and are in the copy.
-        let old = self
-            .open
-            .as_ref()
-            .zip(self.copy.as_ref())
-            .is_some_and(|(open, copy)| open.is_known || open.commit_lsn <= copy.ignore_until);
-        if old || self.open.as_ref().is_some_and(|open| open.is_known) {
+        let is_copied = |open: &OpenTransaction| {
+            self.copy.as_ref().is_some_and(|copy| open.commit_lsn <= copy.ignore_until)
+        };
+        if open.is_none_or(is_copied) {
             return Ok(Mapped::Ignored);
         }
-        Err(RunError::SchemaChanged(tables[index].table.display_name(), difference))
+        Err(changed(table, &difference))
     }
 
     /// A message of ours, in its place in the log: it covers all tickets taken before it was sent.
     fn take_message(&mut self, content: &[u8]) {
         let text = std::str::from_utf8(content).unwrap_or_default();
-        let ours = text.rsplit_once(':').filter(|(slot, _)| *slot == self.slot);
+        let ours = text.rsplit_once(':').filter(|(slot, _)| *slot == self.watch.slot);
         if let Some(ticket) = ours.and_then(|(_, ticket)| ticket.parse().ok()) {
             self.ticket = self.ticket.max(Ticket(ticket));
         }
@@ -415,31 +418,8 @@ impl<S: Storage> Session<S> {
     async fn emit_ticket(&mut self) -> Result<(), RunError> {
         let taken = self.applier.writer.storage().last_ticket().await?;
         if taken > self.emitted {
-            self.source.emit(&format!("{}:{}", self.slot, taken.0)).await?;
+            self.source.emit(&format!("{}:{}", self.watch.slot, taken.0)).await?;
             self.emitted = taken;
-        }
-        Ok(())
-    }
-
-    /// Compares the catalogue with what the run was begun with.
-    async fn check_catalog(&mut self) -> Result<(), RunError> {
-        if self.checked.elapsed() < CATALOG_CHECK {
-            return Ok(());
-        }
-        self.checked = Instant::now();
-        let tables = catalog::tables(&self.source.client, &self.publication).await?;
-        for known in &self.applier.tables {
-            let found = tables.iter().find(|table| table.oid == known.table.oid);
-            let reason = match found {
-                None => "it was dropped",
-                Some(found) if found.fingerprint() != known.table.fingerprint() => {
-                    "its columns, their types or its replica identity are others"
-                }
-                Some(found) if !found.is_published => "it is no longer published",
-                Some(_) => continue,
-            };
-            let name = known.table.display_name();
-            return Err(RunError::SchemaChanged(name, reason.to_owned()));
         }
         Ok(())
     }

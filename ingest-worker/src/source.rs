@@ -5,11 +5,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use tidewater_storage::Lsn;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::apply::SyncedTable;
+use crate::catalog::Table;
 use crate::connect::{quote_identifier, quote_literal};
+use crate::error::RunError;
 use crate::visibility::PgSnapshot;
+use crate::watch::changed;
 
 /// How long to wait before looking again whether an applied transaction has become visible.
 const VISIBILITY_PAUSE: Duration = Duration::from_millis(10);
@@ -81,12 +85,22 @@ impl Source {
         Ok(self.client.batch_execute("COMMIT").await?)
     }
 
-    /// The rows of a query, each in the text form of COPY.
+    /// The rows of a query over a table, each in the text form of COPY.
+    ///
+    /// # Errors
+    /// [`RunError::TableChanged`] where the table is not as the catalogue described it any more.
     pub(crate) async fn copy_out(
         &self,
+        table: &Table,
         query: &str,
-    ) -> Result<impl Stream<Item = Result<Bytes, SourceError>> + Send + use<>, SourceError> {
-        copy_out(&self.client, query).await
+    ) -> Result<impl Stream<Item = Result<Bytes, SourceError>> + Send + use<>, RunError> {
+        copy_out(&self.client, query).await.map_err(|error| match error {
+            SourceError::Query(error) if names_what_is_not_there(&error) => {
+                changed(table, "it was renamed, altered or dropped")
+            }
+            SourceError::Query(error) => error.into(),
+            error @ SourceError::Unexpected(_) => error.into(),
+        })
     }
 
     /// A position that every transaction committed so far lies below.
@@ -111,6 +125,13 @@ impl Source {
         }
         Err(SourceError::Unexpected("a query for one value"))
     }
+}
+
+/// Whether a query was refused for what it names: errors of class 42, but for missing rights.
+fn names_what_is_not_there(error: &tokio_postgres::Error) -> bool {
+    error.code().is_some_and(|code| {
+        code.code().starts_with("42") && *code != SqlState::INSUFFICIENT_PRIVILEGE
+    })
 }
 
 /// The rows of a query, each in the text form of COPY.

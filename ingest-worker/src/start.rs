@@ -1,49 +1,64 @@
 //! The start of a run: looks over the source, takes the slot, takes over the store, and decides
 //! whether to go on or to copy everything anew.
 
+use std::collections::HashSet;
+
 use sha2::{Digest, Sha256};
 use tidewater_protocol::Epoch;
 use tidewater_storage::{
-    CellKey, Control, Generation, GenerationId, Lsn, SourceIdentity, Storage, Tag,
+    At, CellKey, Control, Generation, GenerationId, Lsn, SourceIdentity, Storage, Tag,
 };
-use tidewater_sync_config::{Diagnostic, EVALUATOR_VERSION, Severity, SyncConfig, TableSchema};
+use tidewater_sync_config::{Diagnostic, EVALUATOR_VERSION, Severity, SyncConfig};
 use tokio_postgres::Client;
 
-use crate::apply::{Applier, SyncedTable};
+use crate::apply::Applier;
 use crate::catalog::{self, Table};
 use crate::config::{Config, Progress};
 use crate::connect::connect;
-use crate::copy::CopyState;
+use crate::copy::{CopyState, GoneTable};
 use crate::dsn::Dsn;
-use crate::error::{RunError, SyncConfigErrors};
+use crate::error::RunError;
 use crate::log_writer::{LogWriter, WriteError, nonce};
-use crate::preflight::{Names, NotReady, preflight};
+use crate::preflight::{NotReady, Overlook, preflight, table_findings};
 use crate::session::Session;
 use crate::slot::{self, Held};
 use crate::source::{self, Source};
+use crate::tables::{Candidate, Numbered, candidates, check, number, too_many_tables};
+use crate::watch::Watch;
 
 /// Raised when what the worker stores means something else than before.
-const STORED_FORMAT: u32 = 2;
+const STORED_FORMAT: u32 = 3;
 /// "Not before I say so": the gate while a copy is under way.
 pub(crate) const GATE_CLOSED: Lsn = Lsn(u64::MAX);
 
-/// What the source must look like for a store to be gone on with.
+/// What the source looks like.
 struct Plan {
     sync_config: SyncConfig,
-    tables: Vec<SyncedTable>,
+    candidates: Vec<Candidate>,
+    changed: Option<u32>,
+    /// Our role.
+    user: String,
     /// Read before the catalogue was.
-    ignore_until: Lsn,
+    read_at: Lsn,
 }
 
-/// Begins a run.
+/// What a former run has left of its generation.
+struct Stored {
+    generation: Generation,
+    copy: CopyState,
+}
+
+/// Begins a run. `changed` is the table, if any, for which the former one ended: it is copied anew,
+/// whether or not it looks as before by now.
 pub(crate) async fn start<S: Storage>(
     config: &Config,
     storage: S,
+    changed: Option<u32>,
     on_progress: &(dyn Fn(Progress) + Send + Sync),
 ) -> Result<Session<S>, RunError> {
     let dsn = Dsn::parse(&config.database_url).map_err(crate::connect::ConnectError::from)?;
     let client = connect(&dsn).await?;
-    let plan = plan(config, &client, on_progress).await?;
+    let plan = Plan { changed, ..plan(config, &client, on_progress).await? };
     let slot = slot::ensure(&client, &config.slot, on_progress).await?;
     let held = slot::hold(&dsn, &config.publication, &config.slot, on_progress).await?;
     let former = storage.control().await?;
@@ -65,8 +80,8 @@ pub(crate) async fn start<S: Storage>(
             config.slot
         )));
     }
-    let applier = take_over(config, storage, &plan.sync_config, plan.tables, taken).await?;
-    session(applier, client, held, config, plan.ignore_until).await
+    let (applier, contents) = take_over(config, storage, &plan, taken, on_progress).await?;
+    session(applier, contents, client, held).await
 }
 
 /// Compiles the config and holds it against the source.
@@ -75,54 +90,34 @@ async fn plan(
     client: &Client,
     on_progress: &(dyn Fn(Progress) + Send + Sync),
 ) -> Result<Plan, RunError> {
-    let sync_config = SyncConfig::compile(&config.sync_config).map_err(sync_config_errors)?;
-    let ignore_until: String =
+    let sync_config = SyncConfig::compile(&config.sync_config)?;
+    let read_at: String =
         client.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await?.get(0);
-    let ignore_until = ignore_until
+    let read_at = read_at
         .parse()
         .map_err(|_| RunError::Unexpected("the source names no WAL position".to_owned()))?;
     let tables = catalog::tables(client, &config.publication).await?;
-    let names = Names { publication: &config.publication, slot: &config.slot };
-    let (fatal, advice): (Vec<_>, Vec<_>) = preflight(client, &sync_config, &tables, names)
-        .await?
-        .into_iter()
-        .partition(|finding| finding.is_fatal);
+    let candidates = candidates(sync_config.tables(), &tables, |table| table.is_published);
+    let Overlook { findings, user } = preflight(client, &candidates, config.names()).await?;
+    let (fatal, advice): (Vec<_>, Vec<_>) =
+        findings.into_iter().partition(|finding| finding.is_fatal);
     if !fatal.is_empty() {
         return Err(NotReady(fatal).into());
     }
     for finding in advice {
         on_progress(Progress::Advice(finding.to_string()));
     }
-    let schemas: Vec<TableSchema> = tables.iter().map(|table| table.schema.clone()).collect();
-    let errors: Vec<_> = sync_config
-        .check(&schemas)
+    let (errors, warnings): (Vec<_>, Vec<_>) = check(&sync_config, &tables)
         .into_iter()
-        .filter(|finding| finding.severity == Severity::Error)
-        .collect();
+        .partition(|finding| finding.severity == Severity::Error);
     if !errors.is_empty() {
-        return Err(sync_config_errors(errors));
+        return Err(errors.into());
     }
-    let tables = bind(&sync_config, tables)?;
-    Ok(Plan { sync_config, tables, ignore_until })
-}
-
-fn sync_config_errors(findings: Vec<Diagnostic>) -> RunError {
-    RunError::SyncConfig(SyncConfigErrors(findings))
-}
-
-/// The tables that the config reads, in its order.
-fn bind(config: &SyncConfig, tables: Vec<Table>) -> Result<Vec<SyncedTable>, RunError> {
-    let mut bound = Vec::new();
-    for (index, name) in config.tables().iter().enumerate() {
-        let missing = || RunError::Unexpected(format!("table {name:?} passed the check unseen"));
-        let table = tables.iter().find(|table| table.is(name)).ok_or_else(missing)?;
-        let evaluator = config.bind(&table.schema).map_err(sync_config_errors)?;
-        let number = u16::try_from(index)
-            .map_err(|_| RunError::Unexpected("the sync config reads too many tables".into()))?;
-        let evaluator = evaluator.ok_or_else(missing)?;
-        bound.push(SyncedTable { number, table: table.clone(), evaluator });
+    for Diagnostic { line, column, message, hint, .. } in warnings {
+        let hint = hint.map(|hint| format!("\n    {hint}")).unwrap_or_default();
+        on_progress(Progress::Advice(format!("sync config {line}:{column}: {message}{hint}")));
     }
-    Ok(bound)
+    Ok(Plan { sync_config, candidates, changed: None, user, read_at })
 }
 
 /// Where the slot stands.
@@ -174,36 +169,110 @@ fn new_nonce() -> Result<tidewater_storage::Nonce, RunError> {
     nonce().map_err(|error| RunError::Unexpected(format!("no random numbers: {error}")))
 }
 
-/// Takes over the store, with the stored generation if it still is what the config and the source
-/// say, else with a new one.
+/// What a run holds besides the log.
+struct Contents {
+    copy: CopyState,
+    gone: Vec<GoneTable>,
+    /// The copy's record names all transactions that a snapshot may not contain yet.
+    knows_unseen: bool,
+    watch: Watch,
+}
+
+/// Takes over the store, with the stored generation if it still is what the config says, else with a
+/// new one.
 async fn take_over<S: Storage>(
     config: &Config,
     storage: S,
-    sync_config: &SyncConfig,
-    tables: Vec<SyncedTable>,
+    plan: &Plan,
     taken: Taken,
-) -> Result<Applier<S>, RunError> {
+    on_progress: &(dyn Fn(Progress) + Send + Sync),
+) -> Result<(Applier<S>, Contents), RunError> {
     let Taken { former, mut next, archived, .. } = taken;
-    let identity = identity(config, sync_config, &tables, next.source.slot_generation);
+    let identity = identity(config, &plan.sync_config, next.source.slot_generation);
     let stored = match &former {
-        Some(former) => storage.generation(former.generation).await?,
+        Some(former) => stored(&storage, former).await?,
         None => None,
     };
-    let kept = stored.filter(|stored| stored.identity == identity);
+    let stored = stored.filter(|stored| stored.generation.identity == identity);
+    let (tables, left_out) = eligible(plan, config, stored.as_ref(), on_progress)?;
+    let kept = match stored {
+        Some(Stored { generation, mut copy }) => {
+            let knows_unseen = copy.next().is_some();
+            copy.forget(plan.changed);
+            let numbered = number(&plan.sync_config, &tables, copy)?;
+            let numbered = numbered.filter(|numbered| numbered.can_go_on(&next.truncated));
+            numbered.map(|numbered| (generation, numbered, knows_unseen))
+        }
+        None => None,
+    };
     let is_kept = kept.is_some();
-    let generation = match kept {
-        Some(kept) => kept,
+    let (generation, numbered, knows_unseen) = match kept {
+        Some((generation, mut numbered, knows_unseen)) => {
+            if numbered.is_changed {
+                next.gate = Some(GATE_CLOSED);
+                numbered.copy.ignore_until = plan.read_at;
+            }
+            (generation, numbered, knows_unseen)
+        }
         None => {
             next.generation = GenerationId(next.epoch);
             next.truncated.clear();
             next.gate = Some(GATE_CLOSED);
-            new_generation(next.generation, identity, &config.sync_config, sync_config)?
+            let sync_config = &plan.sync_config;
+            let new = new_generation(next.generation, identity, &config.sync_config, sync_config)?;
+            let numbered = number(sync_config, &tables, CopyState::new(plan.read_at))?;
+            (new, numbered.ok_or_else(too_many_tables)?, true)
         }
     };
+    let Numbered { tables, copy, gone, .. } = numbered;
     let to_store = (!is_kept).then_some(&generation);
     let writer = LogWriter::take_over(storage, former, next, archived, to_store).await?;
     let writer = writer.with_due_every(config.snapshot_threshold);
-    Ok(Applier::new(writer, generation, tables))
+    let patterns = plan.sync_config.tables().to_vec();
+    let watch = Watch::new(config, patterns, plan.user.clone());
+    let watch = Watch { read_at: plan.read_at, left_out, ..watch };
+    let contents = Contents { copy, gone, knows_unseen, watch };
+    Ok((Applier::new(writer, generation, tables), contents))
+}
+
+/// The former run's generation, and how far it was copied, as of what that run committed. A record
+/// that cannot be read is none: then everything is copied anew.
+async fn stored<S: Storage>(storage: &S, former: &Control) -> Result<Option<Stored>, RunError> {
+    let Some(generation) = storage.generation(former.generation).await? else { return Ok(None) };
+    let cells = storage.cells(&[CellKey::Copy(generation.id)]).await?;
+    let Some(cell) = cells.into_iter().next().flatten() else { return Ok(None) };
+    let limits = former.limits(&storage.archived_epochs().await?);
+    let At::Value(_, record) = cell.at(former.committed.op, &limits) else { return Ok(None) };
+    Ok(serde_json::from_slice(record).ok().map(|copy| Stored { generation, copy }))
+}
+
+/// The tables to sync. One that a pattern has found and that cannot be synced is left out, and told
+/// of; but not if it has been synced before: its rows would be gone from devices.
+fn eligible(
+    plan: &Plan,
+    config: &Config,
+    stored: Option<&Stored>,
+    on_progress: &(dyn Fn(Progress) + Send + Sync),
+) -> Result<(Vec<Table>, HashSet<u32>), RunError> {
+    let mut tables = Vec::new();
+    let mut left_out = HashSet::new();
+    for Candidate { table, is_named } in &plan.candidates {
+        let findings = match is_named {
+            true => Vec::new(),
+            false => table_findings(table, &plan.user, config.names()),
+        };
+        if findings.is_empty() {
+            tables.push(table.clone());
+        } else if stored.is_some_and(|stored| stored.copy.holds(table.oid)) {
+            return Err(NotReady(findings).into());
+        } else {
+            left_out.insert(table.oid);
+            for finding in findings {
+                on_progress(Progress::Advice(format!("left out: {finding}")));
+            }
+        }
+    }
+    Ok((tables, left_out))
 }
 
 fn new_generation(
@@ -213,7 +282,6 @@ fn new_generation(
     sync_config: &SyncConfig,
 ) -> Result<Generation, RunError> {
     let tags = |count: usize| (0..count).map(|_| new_tag()).collect::<Result<Vec<_>, _>>();
-    let table = |lookup: &tidewater_sync_config::Lookup| u16::try_from(lookup.table);
     Ok(Generation {
         id,
         identity,
@@ -221,9 +289,6 @@ fn new_generation(
         definitions: tags(sync_config.definitions().len())?,
         lookups: tags(sync_config.lookups().len())?,
         retired_at: None,
-        lookup_tables: sync_config.lookups().iter().map(table).collect::<Result<_, _>>().map_err(
-            |_| RunError::Unexpected("the sync config reads too many tables".to_owned()),
-        )?,
     })
 }
 
@@ -234,16 +299,12 @@ fn new_tag() -> Result<Tag, RunError> {
     Ok(Tag::from_bits(u32::from_le_bytes(bits)))
 }
 
-/// Hash of everything that makes stored data of one generation useless for another.
+/// Hash of everything that makes stored data of one generation useless for another. Tables are not
+/// in it: those that are others than before are removed and copied one by one.
 ///
 /// The config's text is part of it: the hashes of definitions and lookups say nothing of who may
 /// read, and readers go by the text that is stored with the generation.
-fn identity(
-    config: &Config,
-    sync_config: &SyncConfig,
-    tables: &[SyncedTable],
-    slot_generation: u32,
-) -> String {
+fn identity(config: &Config, sync_config: &SyncConfig, slot_generation: u32) -> String {
     let mut hash = Sha256::new();
     hash.update(format!("{STORED_FORMAT}|{EVALUATOR_VERSION}|{slot_generation}|"));
     hash.update(Sha256::digest(&config.sync_config));
@@ -253,39 +314,27 @@ fn identity(
     for lookup in sync_config.lookups() {
         hash.update(format!("{}|", lookup.hash));
     }
-    for table in tables {
-        hash.update(format!("{}|{}|", table.table.display_name(), table.table.fingerprint()));
-    }
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Puts the run together, with the copy where the former run left it.
 async fn session<S: Storage>(
-    mut applier: Applier<S>,
+    applier: Applier<S>,
+    contents: Contents,
     client: Client,
     held: Held,
-    config: &Config,
-    ignore_until: Lsn,
 ) -> Result<Session<S>, RunError> {
-    let key = CellKey::Copy(applier.generation.id);
-    let cells = applier.writer.load([key]).await?;
+    let Contents { copy, gone, knows_unseen, watch } = contents;
     let is_copying = applier.writer.control().gate.is_some();
-    let stored = cells.first().and_then(|&cell| applier.writer.get(cell));
-    let stored = stored.map(|(_, value)| value.clone());
-    let copy = match stored {
-        _ if !is_copying => None,
-        Some(value) => Some(serde_json::from_slice::<CopyState>(&value).map_err(|_| {
-            RunError::Unexpected("the stored record of the copy is damaged".to_owned())
-        })?),
-        None => Some(CopyState::new(ignore_until, applier.tables.len())),
-    };
+    let copy = is_copying.then_some(copy);
     // While chunks are read, the record tells which transactions were applied but may not be
-    // visible yet. Afterwards it is not kept, so any that is under way may be one of them: then
-    // only single rows are read, and such a read waits for all.
+    // visible yet. Afterwards it is not kept, so any that is under way may be one of them.
     let mut unseen = copy.as_ref().map(|copy| copy.unseen.clone()).unwrap_or_default();
-    if copy.as_ref().is_none_or(|copy| copy.next().is_none()) {
+    if !(is_copying && knows_unseen) {
         unseen.extend(source::in_progress(&client).await?);
     }
     let source = Source::new(client, unseen);
-    Ok(Session::new(applier, source, held.stream, copy, config))
+    let mut session = Session::new(applier, source, held.stream, copy, watch);
+    session.remove_gone(&gone).await?;
+    Ok(session)
 }

@@ -75,14 +75,13 @@ fn new_generation(id: GenerationId, rng: &mut StdRng) -> Generation {
         sync_config: text.to_owned(),
         definitions: tags(config.definitions().len()),
         lookups: tags(config.lookups().len()),
-        lookup_tables: config.lookups().iter().map(|l| u16::try_from(l.table).unwrap()).collect(),
         retired_at: None,
     }
 }
 
 /// The tables of the model as the catalogue would describe them, in the config's order.
 fn tables(config: &SyncConfig) -> Vec<SyncedTable> {
-    let table = |(number, name): (usize, &tidewater_sync_config::TableName)| {
+    let table = |(number, name): (usize, &tidewater_sync_config::TablePattern)| {
         let (_, columns) = TABLES.iter().find(|(table, _)| *table == name.name).unwrap();
         let column = |name: &&str| Column { name: (*name).to_owned(), type_oid: TEXT_OID };
         let schema = TableSchema {
@@ -225,7 +224,10 @@ impl Worker {
         match change {
             Change::Insert(_, row) => self.upsert(table, &row).await?,
             Change::Delete(_, row) => self.delete(table, &row).await?,
-            Change::Truncate(_) => self.applier.truncate(self.number(table)).await?,
+            Change::Truncate(_) => {
+                let number = self.applier.tables[self.number(table)].number;
+                self.applier.truncate(number).await?;
+            }
             Change::Update { old, new, .. } => {
                 if table == NOTES || old[0] != new[0] {
                     self.delete(table, &old).await?;

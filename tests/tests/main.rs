@@ -11,5 +11,6 @@ mod official_sdk;
 mod official_sdk_bases;
 mod random_system;
 mod rows;
+mod tables;
 mod validate;
 mod value_types;

@@ -137,7 +137,7 @@ async fn a_user_is_synced_the_rows_that_are_printed() -> Result<()> {
 }
 
 /// The transaction of the test commits while the command waits for the lists: the lookups are read
-/// before it, the todos, whose table's name is last, after it.
+/// before it, the todos, which the config names after the lists, after it.
 #[tokio::test]
 async fn all_tables_are_read_as_of_one_moment() -> Result<()> {
     let postgres = Postgres::start().await?;
@@ -182,6 +182,34 @@ async fn a_database_that_does_not_let_all_rows_be_read_is_no_answer() -> Result<
     let output = rows(&url, CONFIG, &["--user-id", "u1"]).await?;
     assert_eq!(output.code, Some(1), "{}", output.stdout);
     assert!(output.stderr.contains("BYPASSRLS"), "{}", output.stderr);
+    Ok(())
+}
+
+#[tokio::test]
+async fn patterns_find_ordinary_tables() -> Result<()> {
+    let postgres = Postgres::start().await?;
+    postgres.execute(TABLES).await?;
+    let more = "CREATE TABLE ev_1 (id text PRIMARY KEY); INSERT INTO ev_1 VALUES ('a');
+                CREATE TABLE ev_2 (id text PRIMARY KEY, n int); INSERT INTO ev_2 VALUES ('b', 7);
+                CREATE VIEW ev_3 AS SELECT 'c' AS id, 8 AS n";
+    postgres.execute(more).await?;
+    let config = r#"
+config: { edition: 3 }
+streams:
+  events:
+    auto_subscribe: true
+    query: SELECT id, n, e.table_suffix() AS suffix FROM "ev_%" AS e
+"#;
+    let output = rows(&postgres.url("postgres"), config, &["--user-id", "u1"]).await?;
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    let expected = r#"events|0[]: priority 3, 2 rows
+  {"type":"e","id":"a","data":{"id":"a","suffix":"1"}}
+  {"type":"e","id":"b","data":{"id":"b","n":7,"suffix":"2"}}
+1 bucket, 2 rows
+"#;
+    assert_eq!(output.stdout, expected);
+    let warns = "sync-config.yaml:6:23: warning: the table `ev_1` has no column `n`\n";
+    assert!(output.stderr.contains(warns), "{}", output.stderr);
     Ok(())
 }
 

@@ -29,7 +29,6 @@ struct Source {
     /// By which it is read.
     index: usize,
     evaluator: TableEvaluator,
-    has_lookups: bool,
 }
 
 /// Evaluates a request on a database as it is now.
@@ -39,13 +38,13 @@ pub(crate) async fn gather(
     request: &Request<'_>,
 ) -> Result<Gathered, Failure> {
     let reading = Reading::begin(database_url).await.map_err(unreadable)?;
-    file.check(reading.schemas())?;
+    file.check(&reading.check_config(file.config()))?;
     let sources = sources(file.config(), &reading)?;
     let indexes: Vec<usize> = sources.iter().map(|source| source.index).collect();
     reading.check(&indexes).await.map_err(unreadable)?;
     let mut left_out = LeftOut::default();
     let mut answers = Answers::default();
-    for source in sources.iter().filter(|source| source.has_lookups) {
+    for source in sources.iter().filter(|source| source.evaluator.has_lookups()) {
         let mut on_row = |row: &RowOutput| {
             answers.add(row);
             left_out.add(row);
@@ -58,7 +57,7 @@ pub(crate) async fn gather(
         let mut on_row = |row: &RowOutput| {
             contents.add(row);
             // Of the others they are counted.
-            if !source.has_lookups {
+            if !source.evaluator.has_lookups() {
                 left_out.add(row);
             }
         };
@@ -75,16 +74,12 @@ fn unreadable(error: RunError) -> Failure {
 /// All tables that the config reads; it fits the database.
 fn sources(config: &SyncConfig, reading: &Reading) -> Result<Vec<Source>, Failure> {
     let mut sources = Vec::new();
-    for (index, schema) in reading.schemas().iter().enumerate() {
-        let bound = config.bind(schema).map_err(|findings| {
+    for index in reading.tables_of(config) {
+        let bound = config.bind(&reading.schemas()[index]).map_err(|findings| {
             let messages: Vec<_> = findings.into_iter().map(|one| one.message).collect();
             Failure::Wrong(anyhow!("the sync config cannot be used: {}", messages.join("; ")))
         })?;
-        if let Some(evaluator) = bound {
-            let table = evaluator.table();
-            let has_lookups = config.lookups().iter().any(|lookup| lookup.table == table);
-            sources.push(Source { index, evaluator, has_lookups });
-        }
+        sources.extend(bound.map(|evaluator| Source { index, evaluator }));
     }
     Ok(sources)
 }

@@ -67,7 +67,7 @@ async fn answers_from_before_a_truncation_grant_nothing() {
     device.sync(&server, &token).await;
     let org = worker.name("org", r#"["o1"]"#);
     assert!(device.buckets.contains_key(&org));
-    let table = worker.generation.lookup_tables[0];
+    let table = u16::try_from(worker.config.lookups()[0].table).unwrap();
     worker.truncate(table + 1).await;
     device.sync(&server, &token).await;
     assert!(device.buckets.contains_key(&org), "another table was truncated");

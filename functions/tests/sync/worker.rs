@@ -7,7 +7,7 @@ use tidewater_storage::conformance::first_control;
 use tidewater_storage::{
     Batch, BucketKey, Cell, CellKey, CellStore, CellWrite, Committed, Control, ControlStore,
     Embedded, Generation, GenerationId, Head, LookupKey, Lsn, Nonce, SegmentWriter, SwapOutcome,
-    Tag, Ticket, Truncation, Version, WriteContext,
+    Tag, Ticket, Truncation, Version, WriteContext, answer_name,
 };
 use tidewater_sync_config::SyncConfig;
 
@@ -107,8 +107,9 @@ impl Worker {
                 }
                 Change::Answer(lookup, question, source, output) => {
                     let tag = &self.generation.lookups[*lookup];
-                    let key =
-                        CellKey::Lookup(LookupKey::new(tag, question), source.as_str().into());
+                    let table = self.config.lookups()[*lookup].table;
+                    let name = answer_name(u16::try_from(table).unwrap(), source, 0);
+                    let key = CellKey::Lookup(LookupKey::new(tag, question), name);
                     let value = output.clone().map(bytes::Bytes::from);
                     batch.cells.push(self.cell(key, Version { op: op_id, value }).await);
                     continue;
@@ -222,7 +223,6 @@ fn compiled(yaml: &str, id: GenerationId) -> (SyncConfig, Generation) {
         sync_config: yaml.to_owned(),
         definitions: tags(config.definitions().len()),
         lookups: tags(config.lookups().len()),
-        lookup_tables: config.lookups().iter().map(|l| u16::try_from(l.table).unwrap()).collect(),
         retired_at: None,
     };
     (config, generation)

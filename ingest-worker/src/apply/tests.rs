@@ -17,7 +17,7 @@ const NOTES: usize = 1;
 
 fn tables() -> Vec<SyncedTable> {
     let config = SyncConfig::compile(CONFIG).unwrap();
-    let table = |(number, name): (usize, &tidewater_sync_config::TableName)| {
+    let table = |(number, name): (usize, &tidewater_sync_config::TablePattern)| {
         let column = |name: &str| Column { name: name.into(), type_oid: 25 };
         let schema = TableSchema {
             schema: name.schema.clone(),
@@ -39,9 +39,13 @@ fn tables() -> Vec<SyncedTable> {
             has_row_filter: false,
             estimated_rows: 0.0,
         };
-        SyncedTable { number: u16::try_from(number).unwrap(), table, evaluator }
+        SyncedTable { number: self::number(number), table, evaluator }
     };
     config.tables().iter().enumerate().map(table).collect()
+}
+
+fn number(table: usize) -> u16 {
+    u16::try_from(table).unwrap()
 }
 
 /// The first run on a store, or the next.
@@ -105,7 +109,7 @@ async fn an_equal_row_is_put_again_after_a_truncation() {
         let mut applier = begun(&storage).await;
         applier.insert(table).await;
         applier.commit().await;
-        applier.truncate(table).await.unwrap();
+        applier.truncate(number(table)).await.unwrap();
         applier.insert(table).await;
         applier.commit().await;
         assert_eq!(operations(&storage, table).await, ["PUT", "REMOVE", "PUT"]);
@@ -122,7 +126,7 @@ async fn the_next_run_knows_of_a_truncation() {
         let storage = Embedded::temporary().unwrap();
         let mut applier = begun(&storage).await;
         applier.insert(table).await;
-        applier.truncate(table).await.unwrap();
+        applier.truncate(number(table)).await.unwrap();
         applier.commit().await;
         let mut applier = begun(&storage).await;
         applier.insert(table).await;
@@ -137,7 +141,7 @@ async fn a_truncation_of_one_table_leaves_the_others() {
     let mut applier = begun(&storage).await;
     applier.insert(TODOS).await;
     applier.insert(NOTES).await;
-    applier.truncate(TODOS).await.unwrap();
+    applier.truncate(number(TODOS)).await.unwrap();
     applier.insert(NOTES).await;
     applier.commit().await;
     assert_eq!(operations(&storage, TODOS).await, ["PUT", "REMOVE"]);

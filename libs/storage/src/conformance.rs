@@ -180,7 +180,6 @@ pub fn empty_generation(id: GenerationId) -> Generation {
         sync_config: String::new(),
         definitions: Vec::new(),
         lookups: Vec::new(),
-        lookup_tables: Vec::new(),
         retired_at: None,
     }
 }

@@ -98,7 +98,7 @@ pub struct Generation {
     /// Its name.
     pub id: GenerationId,
     /// Hash of all that makes stored data of one generation useless for another: the compiled
-    /// plans, the evaluator's version, the shapes of the tables, the slot.
+    /// plans, the evaluator's version, the slot.
     pub identity: String,
     /// The sync config's text.
     pub sync_config: String,
@@ -106,8 +106,6 @@ pub struct Generation {
     pub definitions: Vec<Tag>,
     /// A tag for each parameter lookup, in the config's order.
     pub lookups: Vec<Tag>,
-    /// The table (its number in the generation) that each lookup reads, in the same order.
-    pub lookup_tables: Vec<u16>,
     /// When the builder found that neither worker nor readers need it any more, in seconds since
     /// 1970; it is deleted after a grace period.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -106,13 +106,26 @@ impl LookupKey {
 pub enum CellKey {
     /// The head of a bucket ([`crate::Head`]).
     Bucket(BucketKey),
-    /// One answer of a source row to a parameter lookup, a canonical JSON array; the text names the
-    /// source row and the answer, since one row may give several.
+    /// One answer of a source row to a parameter lookup, a canonical JSON array; the text is
+    /// [`answer_name`].
     Lookup(LookupKey, Arc<str>),
     /// What is known of a source row: generation, number of the table in it, key of the row.
     SourceRow(GenerationId, u16, Arc<str>),
     /// How far the copy of a generation has got.
     Copy(GenerationId),
+}
+
+/// The name of an answer to a lookup: the number of its row's table, the row's key, and a hash of
+/// the answer, since one row may give several.
+#[must_use]
+pub fn answer_name(table: u16, row_key: &str, output_hash: u64) -> Arc<str> {
+    format!("{table}.{row_key}.{output_hash:x}").into()
+}
+
+/// The number of the table that an answer is from; `None` when it is no answer's name.
+#[must_use]
+pub fn table_of_answer(name: &str) -> Option<u16> {
+    name.split_once('.')?.0.parse().ok()
 }
 
 #[cfg(test)]
@@ -124,6 +137,11 @@ mod tests {
     use super::*;
 
     proptest! {
+        #[test]
+        fn an_answer_tells_its_table(table in any::<u16>(), key in "\\PC{0,9}", hash in any::<u64>()) {
+            prop_assert_eq!(table_of_answer(&answer_name(table, &key, hash)), Some(table));
+        }
+
         #[test]
         fn a_key_is_read_from_its_text(bits in any::<u32>(), params in "\\[\\PC{0,30}\\]") {
             let key = BucketKey::new(&Tag::from_bits(bits), &params);

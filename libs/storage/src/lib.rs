@@ -37,7 +37,7 @@ pub use control::{
 pub use embedded::{DiskUsage, Embedded};
 pub use error::{BoxError, StorageError};
 pub use faulty::{Cue, Fault, FaultPlan, FaultPlanError, Faulty, Method, Turnstile};
-pub use keys::{BucketKey, CellKey, LookupKey, Tag};
+pub use keys::{BucketKey, CellKey, LookupKey, Tag, answer_name, table_of_answer};
 pub use limits::{ClosedEpoch, Limits};
 pub use lsn::Lsn;
 pub use ports::{

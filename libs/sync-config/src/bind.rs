@@ -3,17 +3,22 @@
 use crate::converter::{Converter, Converters};
 use crate::evaluate::{
     BoundExpression, BoundItem, BoundLeaf, BoundLookup, BoundProjection, BoundQuery, BoundRows,
-    ItemSource, TableEvaluator,
+    ItemSource, QualifiedName, TableEvaluator,
 };
 use crate::functions::Function;
 use crate::json;
 use crate::pg_type::Scalar;
-use crate::plan::{DataQuery, LookupPlan, Plan, ProjectionItem, RowExpression, RowLeaf, RowQuery};
+use crate::plan::{
+    DataQuery, LookupPlan, ObjectType, Plan, ProjectionItem, RowExpression, RowLeaf, RowQuery,
+    TableFact,
+};
 use crate::schema::TableSchema;
 
 /// Binds the queries and lookups of a table. The table was checked.
-pub(crate) fn bind(plan: &Plan, index: usize, table: &TableSchema) -> Option<TableEvaluator> {
+pub(crate) fn bind(plan: &Plan, table: &TableSchema) -> Option<TableEvaluator> {
+    let matches = |rows: &RowQuery| table.is(&plan.tables[rows.table]);
     let mut binder = Binder {
+        plan,
         table,
         converters: Converters::of_table(table, plan.values),
         columns_read: vec![false; table.columns.len()],
@@ -21,32 +26,40 @@ pub(crate) fn bind(plan: &Plan, index: usize, table: &TableSchema) -> Option<Tab
     };
     let mut queries = Vec::new();
     for (definition, definition_plan) in plan.definitions.iter().enumerate() {
-        for query in definition_plan.queries.iter().filter(|query| query.rows.table == index) {
-            queries.push(binder.query(definition, &definition_plan.name, query)?);
+        for query in definition_plan.queries.iter().filter(|query| matches(&query.rows)) {
+            match binder.query(definition, &definition_plan.name, query) {
+                Some(query) => queries.push(query),
+                // It has no `id`, which was warned of.
+                None if plan.tables[query.rows.table].is_wildcard() => {}
+                None => return None,
+            }
         }
     }
     let mut lookups = Vec::new();
     for (lookup, lookup_plan) in plan.lookups.iter().enumerate() {
-        if lookup_plan.rows.table == index {
+        if matches(&lookup_plan.rows) {
             lookups.push(binder.lookup(lookup, lookup_plan)?);
         }
     }
     let Binder { converters, columns_read, projections, .. } = binder;
-    let projections = projections.into_iter().map(|(_, _, bound)| bound).collect();
-    Some(TableEvaluator { table: index, converters, columns_read, projections, queries, lookups })
+    let projections = projections.into_iter().map(|(_, bound)| bound).collect();
+    let TableSchema { schema, name, .. } = table;
+    let name = QualifiedName { schema: schema.clone(), name: name.clone() };
+    Some(TableEvaluator { name, converters, columns_read, projections, queries, lookups })
 }
 
 struct Binder<'a> {
+    plan: &'a Plan,
     table: &'a TableSchema,
     converters: Converters,
     columns_read: Vec<bool>,
     /// What queries select alike is written once per row.
-    projections: Vec<(&'a str, &'a [ProjectionItem], BoundProjection)>,
+    projections: Vec<(&'a DataQuery, BoundProjection)>,
 }
 
 impl<'a> Binder<'a> {
     fn query(&mut self, definition: usize, name: &str, query: &'a DataQuery) -> Option<BoundQuery> {
-        let projection = self.projection(&query.object_type, &query.projection)?;
+        let projection = self.projection(query)?;
         Some(BoundQuery {
             definition,
             name: name.to_owned(),
@@ -59,7 +72,7 @@ impl<'a> Binder<'a> {
         Some(BoundLookup {
             lookup,
             rows: self.rows(&plan.rows)?,
-            outputs: self.expressions(&plan.outputs)?,
+            outputs: self.expressions(plan.rows.table, &plan.outputs)?,
         })
     }
 
@@ -73,20 +86,39 @@ impl<'a> Binder<'a> {
         let (of_elements, of_row): (Vec<_>, Vec<_>) =
             filters.iter().cloned().partition(is_of_element);
         Some(BoundRows {
-            filters: self.expressions(&of_row)?,
-            arrays: self.expressions(&rows.arrays)?,
-            element_filters: self.expressions(&of_elements)?,
-            keys: self.expressions(&rows.keys)?,
+            filters: self.expressions(rows.table, &of_row)?,
+            arrays: self.expressions(rows.table, &rows.arrays)?,
+            element_filters: self.expressions(rows.table, &of_elements)?,
+            keys: self.expressions(rows.table, &rows.keys)?,
         })
     }
 
-    fn expressions(&mut self, expressions: &[RowExpression]) -> Option<Vec<BoundExpression>> {
-        expressions.iter().map(|expression| self.expression(expression)).collect()
+    fn expressions(
+        &mut self,
+        pattern: usize,
+        expressions: &[RowExpression],
+    ) -> Option<Vec<BoundExpression>> {
+        expressions.iter().map(|expression| self.expression(pattern, expression)).collect()
     }
 
-    fn expression(&mut self, expression: &RowExpression) -> Option<BoundExpression> {
+    /// `None` when the table lacks a column, unless it was found by a pattern: there it is NULL.
+    fn expression(
+        &mut self,
+        pattern: usize,
+        expression: &RowExpression,
+    ) -> Option<BoundExpression> {
+        let pattern = &self.plan.tables[pattern];
         let leaf = &mut |leaf: &RowLeaf| match leaf {
-            RowLeaf::Column(name) => self.column(name).map(BoundLeaf::Column).ok_or(()),
+            RowLeaf::Column(name) => match self.column(name) {
+                Some(column) => Ok(BoundLeaf::Column(column)),
+                None if pattern.is_wildcard() => Ok(BoundLeaf::Missing),
+                None => Err(()),
+            },
+            RowLeaf::Fact(TableFact::Schema) => Ok(BoundLeaf::Schema),
+            RowLeaf::Fact(TableFact::Name) => Ok(BoundLeaf::Name { from: 0 }),
+            RowLeaf::Fact(TableFact::Suffix) => {
+                Ok(BoundLeaf::Name { from: pattern.suffix_start() })
+            }
             RowLeaf::Element(index) => Ok(BoundLeaf::Element(*index)),
         };
         expression.try_map(leaf).ok()
@@ -98,14 +130,18 @@ impl<'a> Binder<'a> {
         Some(index)
     }
 
-    fn projection(&mut self, object_type: &'a str, items: &'a [ProjectionItem]) -> Option<usize> {
-        let same =
-            |known: &(&str, &[ProjectionItem], _)| known.0 == object_type && known.1 == items;
+    fn projection(&mut self, query: &'a DataQuery) -> Option<usize> {
+        let same = |(known, _): &(&DataQuery, _)| {
+            known.object_type == query.object_type
+                && known.projection == query.projection
+                && known.rows.table == query.rows.table
+        };
         if let Some(index) = self.projections.iter().position(same) {
             return Some(index);
         }
+        let pattern = query.rows.table;
         let mut columns: Vec<(String, ItemSource)> = Vec::new();
-        for item in items {
+        for item in &query.projection {
             match item {
                 ProjectionItem::All { skip_underscore } => {
                     for (index, column) in self.table.columns.iter().enumerate() {
@@ -118,9 +154,13 @@ impl<'a> Binder<'a> {
                 }
                 ProjectionItem::Expression { name, expression } => {
                     let source = if let RowExpression::Leaf(RowLeaf::Column(column)) = expression {
-                        ItemSource::Column(self.column(column)?)
+                        match self.column(column) {
+                            Some(column) => ItemSource::Column(column),
+                            None if self.plan.tables[pattern].is_wildcard() => continue,
+                            None => return None,
+                        }
                     } else {
-                        ItemSource::Expression(self.expression(expression)?)
+                        ItemSource::Expression(self.expression(pattern, expression)?)
                     };
                     set(&mut columns, name, source);
                 }
@@ -140,15 +180,19 @@ impl<'a> Binder<'a> {
             }
         }
         let id = columns.iter().position(|(name, _)| name == "id")?;
+        let object_type = match &query.object_type {
+            ObjectType::Named(name) => name,
+            ObjectType::OfTable => &self.table.name,
+        };
         let bound = BoundProjection {
-            object_type: object_type.to_owned(),
+            object_type: object_type.clone(),
             items: columns
                 .into_iter()
                 .map(|(name, source)| BoundItem { key: json::key(&name), source })
                 .collect(),
             id,
         };
-        self.projections.push((object_type, items, bound));
+        self.projections.push((query, bound));
         Some(self.projections.len() - 1)
     }
 }

@@ -15,7 +15,7 @@ mod stream;
 
 use std::collections::BTreeSet;
 
-use crate::TableName;
+use crate::TablePattern;
 use crate::diagnostic::{Diagnostic, Findings, Position};
 use crate::expression::PathSplit;
 use crate::file::{self, CteEntry};
@@ -149,13 +149,32 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// The table's index; names without a schema are in `public`.
-    fn table(&mut self, schema: Option<&str>, name: &str, position: Position) -> usize {
-        let name =
-            TableName { schema: schema.unwrap_or("public").to_owned(), name: name.to_owned() };
-        let index = intern(&mut self.plan.tables, name);
+    /// The table's index; names without a schema are in `public`. Before the schema's name may be
+    /// that of the connection, of which there is one.
+    fn table(
+        &mut self,
+        schema: Option<&str>,
+        name: &str,
+        position: Position,
+    ) -> Result<usize, Diagnostic> {
+        let schema = match schema
+            .map(|schema| schema.split_once('.').unwrap_or(("default", schema)))
+        {
+            None => "public",
+            Some(("default", schema)) if !schema.contains('.') => schema,
+            Some((connection, schema)) => {
+                let message =
+                    format!("there is no connection `{connection}` to find `{schema}` by");
+                return Err(Diagnostic::error(position, message).hint(
+                    "a table is named `table`, `schema.table` or `\"default.schema\".table`; there is \
+                     one connection, `default`",
+                ));
+            }
+        };
+        let pattern = TablePattern { schema: schema.to_owned(), name: name.to_owned() };
+        let index = intern(&mut self.plan.tables, pattern);
         self.refer(index, ReferenceKind::Table, position);
-        index
+        Ok(index)
     }
 
     fn lookup(&mut self, lookup: LookupPlan) -> usize {

@@ -33,17 +33,44 @@ pub struct Definition {
 pub struct Lookup {
     /// As [`Definition::hash`].
     pub hash: String,
-    /// The table it reads: index into [`SyncConfig::tables`].
+    /// What it reads: index into [`SyncConfig::tables`].
     pub table: usize,
 }
 
-/// A table that the config reads.
+/// The tables that a query of the config reads: one, or all whose names begin alike.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct TableName {
-    /// Its schema, `public` where the config names none.
+pub struct TablePattern {
+    /// The schema, `public` where the config names none. A `%` at its end stands for anything.
     pub schema: String,
-    /// Its name.
+    /// The name. A `%` at its end stands for anything.
     pub name: String,
+}
+
+impl TablePattern {
+    /// Whether it may be more than one table, or none.
+    #[must_use]
+    pub fn is_wildcard(&self) -> bool {
+        self.schema.ends_with('%') || self.name.ends_with('%')
+    }
+
+    /// Whether a table is one of these.
+    #[must_use]
+    pub fn matches(&self, schema: &str, name: &str) -> bool {
+        is_like(schema, &self.schema) && is_like(name, &self.name)
+    }
+
+    /// Where in the name of such a table that begins which `%` stands for; at its end where there is
+    /// none.
+    pub(crate) fn suffix_start(&self) -> usize {
+        self.name.strip_suffix('%').unwrap_or(&self.name).len()
+    }
+}
+
+fn is_like(name: &str, pattern: &str) -> bool {
+    match pattern.strip_suffix('%') {
+        Some(prefix) => name.starts_with(prefix),
+        None => name == pattern,
+    }
 }
 
 impl SyncConfig {
@@ -83,15 +110,17 @@ impl SyncConfig {
         &self.lookups
     }
 
-    /// The tables it reads, each once; the index names them.
+    /// The tables it reads, each name or pattern once; the index names them. One table may be more
+    /// than one of them.
     #[must_use]
-    pub fn tables(&self) -> &[TableName] {
+    pub fn tables(&self) -> &[TablePattern] {
         &self.plan.tables
     }
 
     /// Compares with the live schema: unknown tables and columns are errors, with the line and
     /// column of the query that names them and a hint ("did you mean", the tables there are).
-    /// Comparisons that the columns' types make impossible are warnings.
+    /// Comparisons that the columns' types make impossible are warnings, and so is all that tables
+    /// lack which are found by a pattern: what is not there is NULL, and left out of what is synced.
     #[must_use]
     pub fn check(&self, tables: &[TableSchema]) -> Vec<Diagnostic> {
         self.plan.check(tables)
@@ -102,12 +131,14 @@ impl SyncConfig {
     /// # Errors
     /// What [`SyncConfig::check`] finds for this table.
     pub fn bind(&self, table: &TableSchema) -> Result<Option<TableEvaluator>, Vec<Diagnostic>> {
-        let Some(index) = self.plan.table_index(table) else { return Ok(None) };
-        let findings = self.plan.check_table(index, table);
+        if !self.plan.tables.iter().any(|pattern| table.is(pattern)) {
+            return Ok(None);
+        }
+        let findings = self.plan.check_table(table);
         if findings.iter().any(|finding| finding.severity == crate::Severity::Error) {
             return Err(findings);
         }
-        Ok(bind(&self.plan, index, table))
+        Ok(bind(&self.plan, table))
     }
 
     /// Which buckets there are, how requests find them, and what changes of rows cost.

@@ -121,6 +121,10 @@ impl Findings {
         self.list.push(diagnostic);
     }
 
+    pub(crate) fn extend(&mut self, diagnostics: impl IntoIterator<Item = Diagnostic>) {
+        self.list.extend(diagnostics);
+    }
+
     /// Keeps the error of a result.
     pub(crate) fn ok<T>(&mut self, result: Result<T, Diagnostic>) -> Option<T> {
         match result {

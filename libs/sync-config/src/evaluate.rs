@@ -1,5 +1,6 @@
 //! Rows of one table to buckets and answers.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use serde_json::Value as Json;
@@ -21,6 +22,12 @@ pub(crate) type BoundExpression = Expression<BoundLeaf>;
 pub(crate) enum BoundLeaf {
     /// A column, by index.
     Column(usize),
+    /// A column that the table does not have.
+    Missing,
+    /// The table's schema.
+    Schema,
+    /// The table's name, from this byte on.
+    Name { from: usize },
     /// The element at hand of an array, by index.
     Element(usize),
 }
@@ -28,12 +35,19 @@ pub(crate) enum BoundLeaf {
 /// Evaluates rows of one table, whose columns are as they were when it was bound.
 #[derive(Clone, Debug)]
 pub struct TableEvaluator {
-    pub(crate) table: usize,
+    pub(crate) name: QualifiedName,
     pub(crate) converters: Converters,
     pub(crate) columns_read: Vec<bool>,
     pub(crate) projections: Vec<BoundProjection>,
     pub(crate) queries: Vec<BoundQuery>,
     pub(crate) lookups: Vec<BoundLookup>,
+}
+
+/// What a table is called.
+#[derive(Clone, Debug)]
+pub(crate) struct QualifiedName {
+    pub(crate) schema: String,
+    pub(crate) name: String,
 }
 
 #[derive(Clone, Debug)]
@@ -85,10 +99,10 @@ pub(crate) struct BoundRows {
 }
 
 impl TableEvaluator {
-    /// Index into [`SyncConfig::tables`](crate::SyncConfig::tables).
+    /// Whether its rows answer to lookups.
     #[must_use]
-    pub fn table(&self) -> usize {
-        self.table
+    pub fn has_lookups(&self) -> bool {
+        !self.lookups.is_empty()
     }
 
     /// For each column of the table whether any query reads it.
@@ -139,7 +153,10 @@ struct Combination<'c> {
 impl<'c> Leaves<'c, BoundLeaf> for Combination<'c> {
     fn value(&self, leaf: &BoundLeaf) -> Result<Value<'c>, EvaluationError> {
         match leaf {
-            BoundLeaf::Column(column) => self.row.column(*column),
+            BoundLeaf::Column(_)
+            | BoundLeaf::Missing
+            | BoundLeaf::Schema
+            | BoundLeaf::Name { .. } => self.row.value(leaf),
             BoundLeaf::Element(index) => {
                 Ok(self.elements.get(*index).map_or(Value::Null, |element| json::to_value(element)))
             }
@@ -155,7 +172,12 @@ impl<'r> Leaves<'r, BoundLeaf> for Row<'r> {
     fn value(&self, leaf: &BoundLeaf) -> Result<Value<'r>, EvaluationError> {
         match leaf {
             BoundLeaf::Column(column) => self.column(*column),
-            BoundLeaf::Element(_) => Ok(Value::Null),
+            BoundLeaf::Schema => Ok(Value::Text(Cow::Borrowed(&self.evaluator.name.schema))),
+            BoundLeaf::Name { from } => {
+                let name = self.evaluator.name.name.get(*from..).unwrap_or_default();
+                Ok(Value::Text(Cow::Borrowed(name)))
+            }
+            BoundLeaf::Missing | BoundLeaf::Element(_) => Ok(Value::Null),
         }
     }
 

@@ -9,7 +9,7 @@ mod ways;
 
 use serde::Serialize;
 
-use crate::TableName;
+use crate::TablePattern;
 use crate::expression_text::identifier;
 use crate::plan::{Plan, StreamPlan};
 use names::Words;
@@ -52,9 +52,9 @@ pub struct FamilyExplanation {
 /// Rows of one table that are in a family's buckets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RowsExplanation {
-    /// The table, with its schema.
+    /// The table, with its schema; or the pattern that finds tables, with `%`.
     pub table: String,
-    /// The table on the device.
+    /// The table on the device; with `%` where each table's rows go by its own name.
     pub output_table: String,
     /// What is selected: `*`, columns, and expressions with their names.
     pub columns: Vec<String>,
@@ -190,6 +190,6 @@ fn explain_stream(plan: &Plan, stream: &StreamPlan) -> StreamExplanation {
     }
 }
 
-fn table_text(table: &TableName) -> String {
+fn table_text(table: &TablePattern) -> String {
     format!("{}.{}", identifier(&table.schema), identifier(&table.name))
 }

@@ -4,9 +4,10 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::plan::{
-    DataQuery, DefinitionPlan, LookupPlan, Plan, ProjectionItem, RowExpression, RowQuery,
+    DataQuery, DefinitionPlan, LookupPlan, ObjectType, Plan, ProjectionItem, RowExpression,
+    RowQuery,
 };
-use crate::{EVALUATOR_VERSION, TableName};
+use crate::{EVALUATOR_VERSION, TablePattern};
 
 /// What is hashed, as JSON. Requests are not in it: they decide who reads, not what there is.
 #[derive(Serialize)]
@@ -25,7 +26,7 @@ struct CanonicalDefinition<'a> {
 #[derive(Serialize)]
 struct CanonicalQuery<'a> {
     rows: CanonicalRows<'a>,
-    object_type: &'a str,
+    object_type: &'a ObjectType,
     projection: &'a [ProjectionItem],
 }
 
@@ -50,7 +51,7 @@ struct CanonicalTable<'a> {
 }
 
 impl<'a> CanonicalTable<'a> {
-    fn new(table: &'a TableName) -> Self {
+    fn new(table: &'a TablePattern) -> Self {
         Self { schema: &table.schema, name: &table.name }
     }
 }
@@ -80,13 +81,20 @@ impl Plan {
     /// Brings queries into an order that does not depend on the file's, as far as theirs means nothing:
     /// what different queries make of one row is only told apart by their order.
     fn sort(&self, queries: &mut [&DataQuery]) {
+        let pattern = |query: &DataQuery| &self.tables[query.rows.table];
+        // One table may be found by a pattern and by another one too.
+        let has_wildcards = queries.iter().any(|query| pattern(query).is_wildcard());
         let group = |query: &DataQuery| {
-            let TableName { schema, name } = &self.tables[query.rows.table];
-            (schema.clone(), name.clone(), query.object_type.clone())
+            let TablePattern { schema, name } = pattern(query);
+            (!has_wildcards).then(|| (schema.clone(), name.clone(), query.object_type.clone()))
         };
         queries.sort_by_cached_key(|query| group(query));
         for alike in queries.chunk_by_mut(|a, b| group(a) == group(b)) {
-            if alike.iter().all(|query| query.projection == alike[0].projection) {
+            let makes_same = |query: &&DataQuery| {
+                (&query.object_type, &query.projection)
+                    == (&alike[0].object_type, &alike[0].projection)
+            };
+            if alike.iter().all(makes_same) {
                 alike.sort_by_cached_key(|query| to_json(&self.canonical_rows(&query.rows)));
             }
         }

@@ -38,7 +38,7 @@ mod value;
 mod ways;
 mod yaml;
 
-pub use config::{Definition, Lookup, SyncConfig, TableName};
+pub use config::{Definition, Lookup, SyncConfig, TablePattern};
 pub use diagnostic::{Diagnostic, Severity};
 pub use evaluate::TableEvaluator;
 pub use explain::{

@@ -6,7 +6,7 @@
 use serde::Serialize;
 use tidewater_protocol::Priority;
 
-use crate::TableName;
+use crate::TablePattern;
 use crate::diagnostic::Position;
 use crate::expression::Expression;
 use crate::options::ValueOptions;
@@ -20,14 +20,25 @@ pub(crate) type RequestExpression = Expression<RequestLeaf>;
 pub(crate) enum RowLeaf {
     /// A column of the table, by its name.
     Column(String),
+    /// What the table itself is called.
+    Fact(TableFact),
     /// The element at hand of one of the row's arrays, by the array's index.
     Element(usize),
+}
+
+/// What a row's table is called, where a pattern stands for more than one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) enum TableFact {
+    Schema,
+    Name,
+    /// Of its name what the pattern leaves open.
+    Suffix,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) values: ValueOptions,
-    pub(crate) tables: Vec<TableName>,
+    pub(crate) tables: Vec<TablePattern>,
     pub(crate) definitions: Vec<DefinitionPlan>,
     pub(crate) lookups: Vec<LookupPlan>,
     pub(crate) streams: Vec<StreamPlan>,
@@ -45,14 +56,24 @@ pub(crate) struct DefinitionPlan {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct DataQuery {
     pub(crate) rows: RowQuery,
-    pub(crate) object_type: String,
+    pub(crate) object_type: ObjectType,
     pub(crate) projection: Vec<ProjectionItem>,
+}
+
+/// The table that rows are in on devices.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(untagged)]
+pub(crate) enum ObjectType {
+    Named(String),
+    /// As each row's table is called.
+    OfTable,
 }
 
 /// Which rows of a table, each under which keys: with every combination of its arrays' elements for
 /// which the filter holds, and with none when a key is NULL.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct RowQuery {
+    /// Index into [`Plan::tables`].
     pub(crate) table: usize,
     /// JSON arrays of the row.
     pub(crate) arrays: Vec<RowExpression>,

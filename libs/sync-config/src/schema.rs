@@ -1,8 +1,8 @@
 //! Live tables, and what a config expects of them.
 
-use crate::TableName;
+use crate::TablePattern;
 use crate::converter::Converters;
-use crate::diagnostic::{Diagnostic, Findings};
+use crate::diagnostic::{Diagnostic, Findings, Severity};
 use crate::options::ValueOptions;
 use crate::pg_catalog::PgTypes;
 use crate::plan::{Kind, Plan, Reference, ReferenceKind};
@@ -30,8 +30,8 @@ pub struct Column {
 }
 
 impl TableSchema {
-    fn is(&self, name: &TableName) -> bool {
-        self.schema == name.schema && self.name == name.name
+    pub(crate) fn is(&self, pattern: &TablePattern) -> bool {
+        pattern.matches(&self.schema, &self.name)
     }
 
     pub(crate) fn column(&self, name: &str) -> Option<usize> {
@@ -40,103 +40,140 @@ impl TableSchema {
 }
 
 impl Plan {
-    /// The index of a live table.
-    pub(crate) fn table_index(&self, table: &TableSchema) -> Option<usize> {
-        self.tables.iter().position(|name| table.is(name))
-    }
-
     /// What the tables lack.
     pub(crate) fn check(&self, tables: &[TableSchema]) -> Vec<Diagnostic> {
         let mut findings = Findings::default();
         for reference in &self.references {
-            let name = &self.tables[reference.table];
-            match tables.iter().find(|table| table.is(name)) {
-                Some(table) => findings.list_missing(reference, table, self.values),
-                None if reference.kind == ReferenceKind::Table => {
-                    let message = format!("there is no table `{name}`");
-                    let error = Diagnostic::error(reference.position, message);
-                    findings.push(match table_hint(name, tables) {
-                        Some(hint) => error.hint(hint),
-                        None => error,
-                    });
-                }
-                None => {}
+            let pattern = &self.tables[reference.table];
+            let mut matching = tables.iter().filter(|table| table.is(pattern)).peekable();
+            if matching.peek().is_none() && reference.kind == ReferenceKind::Table {
+                findings.push(no_table(reference, pattern, tables));
+            } else if pattern.is_wildcard() {
+                findings.extend(self.lacking(reference, matching));
+            } else {
+                findings.extend(matching.find_map(|table| lack(reference, table, self.values)));
             }
         }
         findings.into_sorted()
     }
 
-    /// What one table lacks.
-    pub(crate) fn check_table(&self, index: usize, table: &TableSchema) -> Vec<Diagnostic> {
+    /// What one table lacks that must have it.
+    pub(crate) fn check_table(&self, table: &TableSchema) -> Vec<Diagnostic> {
         let mut findings = Findings::default();
-        for reference in self.references.iter().filter(|reference| reference.table == index) {
-            findings.list_missing(reference, table, self.values);
+        for reference in &self.references {
+            let pattern = &self.tables[reference.table];
+            if table.is(pattern) && !pattern.is_wildcard() {
+                findings.extend(lack(reference, table, self.values));
+            }
         }
         findings.into_sorted()
     }
-}
 
-impl Findings {
-    fn list_missing(&mut self, reference: &Reference, table: &TableSchema, values: ValueOptions) {
-        match &reference.kind {
-            ReferenceKind::Table => {}
-            ReferenceKind::Column(name) => {
-                if table.column(name).is_none() {
-                    let message = format!("the table `{}` has no column `{name}`", table.name);
-                    let names = table.columns.iter().map(|column| column.name.as_str());
-                    let hint = match closest(name, names.clone()) {
-                        Some(name) => format!("did you mean {}?", quoted(name)),
-                        None => {
-                            let names: Vec<&str> = names.collect();
-                            format!("its columns are: {}", names.join(", "))
-                        }
-                    };
-                    self.push(Diagnostic::error(reference.position, message).hint(hint));
-                }
-            }
-            ReferenceKind::Compared { column, with } => {
-                if let Some(index) = table.column(column) {
-                    let kind = Converters::of_table(table, values).kind(index);
-                    self.list_kinds(reference, column, (kind, *with));
-                }
+    /// What tables lack that a pattern finds. It is said of the first of them.
+    fn lacking<'t>(
+        &self,
+        reference: &Reference,
+        tables: impl Iterator<Item = &'t TableSchema>,
+    ) -> Option<Diagnostic> {
+        let mut found = tables.filter_map(|table| lack(reference, table, self.values));
+        let mut first = found.next()?;
+        first.severity = Severity::Warning;
+        match found.count() {
+            0 => {}
+            1 => first.message.push_str(", nor has another one that matches"),
+            more => first.message.push_str(&format!(", nor have {more} others that match")),
+        }
+        first.hint = match &reference.kind {
+            ReferenceKind::Column(_) => {
+                let hint = first.hint.unwrap_or_default();
+                Some(format!(
+                    "{hint}; where it is missing it is NULL, and left out of what is synced"
+                ))
             }
             ReferenceKind::IdOfAll => {
-                if table.column("id").is_none() {
-                    let message = format!("the table `{}` has no column `id`", table.name);
-                    let error = Diagnostic::error(reference.position, message);
-                    let first = table.columns.first().map_or("key", |column| &column.name);
-                    self.push(error.hint(format!(
-                        "every synced row needs one: name its key, as in `SELECT {first} AS id, ...`"
-                    )));
-                }
+                Some("rows of a table without it are not synced by this query".to_owned())
             }
+            ReferenceKind::Table | ReferenceKind::Compared { .. } => first.hint,
+        };
+        Some(first)
+    }
+}
+
+/// That nothing goes by this name. A pattern may wait for tables that are to come.
+fn no_table(reference: &Reference, pattern: &TablePattern, tables: &[TableSchema]) -> Diagnostic {
+    if pattern.is_wildcard() {
+        let message = format!("no table matches `{pattern}` yet");
+        return Diagnostic::warning(reference.position, message);
+    }
+    let message = format!("there is no table `{pattern}`");
+    let error = Diagnostic::error(reference.position, message);
+    match table_hint(pattern, tables) {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
+
+/// What a table lacks of what is expected of it.
+fn lack(reference: &Reference, table: &TableSchema, values: ValueOptions) -> Option<Diagnostic> {
+    match &reference.kind {
+        ReferenceKind::Table => None,
+        ReferenceKind::Column(name) => {
+            if table.column(name).is_some() {
+                return None;
+            }
+            let message = format!("the table `{}` has no column `{name}`", table.name);
+            let names = table.columns.iter().map(|column| column.name.as_str());
+            let hint = match closest(name, names.clone()) {
+                Some(name) => format!("did you mean {}?", quoted(name)),
+                None => {
+                    let names: Vec<&str> = names.collect();
+                    format!("its columns are: {}", names.join(", "))
+                }
+            };
+            Some(Diagnostic::error(reference.position, message).hint(hint))
+        }
+        ReferenceKind::Compared { column, with } => {
+            let kind = Converters::of_table(table, values).kind(table.column(column)?);
+            never_equal(reference, column, (kind, *with))
+        }
+        ReferenceKind::IdOfAll => {
+            if table.column("id").is_some() {
+                return None;
+            }
+            let message = format!("the table `{}` has no column `id`", table.name);
+            let first = table.columns.first().map_or("key", |column| &column.name);
+            Some(Diagnostic::error(reference.position, message).hint(format!(
+                "every synced row needs one: name its key, as in `SELECT {first} AS id, ...`"
+            )))
         }
     }
 }
 
-impl Findings {
-    /// Warns of a comparison that is never true, as SQLite's values have it.
-    fn list_kinds(&mut self, reference: &Reference, name: &str, kinds: (Option<Kind>, Kind)) {
-        let (message, hint) = match kinds {
-            (Some(Kind::Number), Kind::Text) => (
-                format!("`{name}` is a number on devices and is never equal to a text"),
-                format!("write `{name}::text`, or compare with a number; booleans are 1 and 0"),
-            ),
-            (Some(Kind::Text), Kind::Number) => (
-                format!("`{name}` is a text on devices and is never equal to a number"),
-                format!("write `{name}::real` or `{name}::integer`, or compare with a text"),
-            ),
-            (Some(_), _) => return,
-            (None, _) => (
-                format!("`{name}` is a blob and is never equal to a text or number"),
-                format!("write `hex({name})` and compare with hexadecimal digits"),
-            ),
-        };
-        self.push(Diagnostic::warning(reference.position, message).hint(hint));
-    }
+/// Warns of a comparison that is never true, as SQLite's values have it.
+fn never_equal(
+    reference: &Reference,
+    name: &str,
+    kinds: (Option<Kind>, Kind),
+) -> Option<Diagnostic> {
+    let (message, hint) = match kinds {
+        (Some(Kind::Number), Kind::Text) => (
+            format!("`{name}` is a number on devices and is never equal to a text"),
+            format!("write `{name}::text`, or compare with a number; booleans are 1 and 0"),
+        ),
+        (Some(Kind::Text), Kind::Number) => (
+            format!("`{name}` is a text on devices and is never equal to a number"),
+            format!("write `{name}::real` or `{name}::integer`, or compare with a text"),
+        ),
+        (Some(_), _) => return None,
+        (None, _) => (
+            format!("`{name}` is a blob and is never equal to a text or number"),
+            format!("write `hex({name})` and compare with hexadecimal digits"),
+        ),
+    };
+    Some(Diagnostic::warning(reference.position, message).hint(hint))
 }
 
-impl std::fmt::Display for TableName {
+impl std::fmt::Display for TablePattern {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.schema != "public" {
             write!(f, "{}.", self.schema)?;
@@ -151,7 +188,7 @@ fn quoted(name: &str) -> String {
     if name.chars().all(plain) { format!("`{name}`") } else { format!("`\"{name}\"`") }
 }
 
-fn table_hint(name: &TableName, tables: &[TableSchema]) -> Option<String> {
+fn table_hint(name: &TablePattern, tables: &[TableSchema]) -> Option<String> {
     const LISTED_MAX: usize = 20;
     if let Some(table) = tables.iter().find(|table| table.name == name.name) {
         return Some(format!(

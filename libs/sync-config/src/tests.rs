@@ -17,6 +17,7 @@ mod schemas;
 mod sqlite;
 mod sqlite_engine;
 mod values;
+mod wildcards;
 
 use serde_json::{Map, Value as Json};
 use tidewater_protocol::StreamSubscription;

@@ -225,7 +225,6 @@ async fn what_no_item_holds_is_named() {
         sync_config: noise,
         definitions: vec![],
         lookups: vec![],
-        lookup_tables: vec![],
         retired_at: None,
     };
     let of_config = store.put_generation(&too_long).await.unwrap_err();

@@ -139,7 +139,6 @@ pub async fn a_generation_is_found_by_its_name([a, b]: [impl Storage; 2]) {
         sync_config: "streams:\n  a: \u{1F600}".into(),
         definitions: vec![tag(1), tag(2)],
         lookups: vec![tag(3)],
-        lookup_tables: vec![0],
         retired_at: None,
     };
     assert_eq!(a.generation(stored.id).await.unwrap(), None);

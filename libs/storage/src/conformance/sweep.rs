@@ -16,7 +16,6 @@ fn record(epoch: u32) -> Generation {
         sync_config: "streams: {}".into(),
         definitions: vec![tag(1)],
         lookups: vec![tag(9)],
-        lookup_tables: vec![0],
         retired_at: None,
     }
 }

@@ -182,7 +182,7 @@ impl Compiler<'_> {
             let rows = self.bucket_rows(&branch, table, &keys).ok_or_else(|| {
                 Diagnostic::error(query.position, "a data query can be about one table only")
             })?;
-            let object_type = query.from[0].visible_name().to_owned();
+            let object_type = self.object_type(table);
             queries.push(DataQuery { rows, object_type, projection: projection.clone() });
         }
         Ok(queries)

@@ -71,7 +71,7 @@ impl Compiler<'_> {
                     let Inner { columns, conditions } = self.cte(scope, cte, ctes)?;
                     return Ok((EntryKind::Columns(columns), conditions));
                 }
-                let table = self.table(schema.as_deref(), name, item.position);
+                let table = self.table(schema.as_deref(), name, item.position)?;
                 let source = Source::Table { table, name: item.visible_name().to_owned() };
                 let id = self.sources.add(source, item.position)?;
                 Ok((EntryKind::Table(id), vec![Tree::Term(Term::Source(id))]))

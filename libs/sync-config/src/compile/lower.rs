@@ -8,7 +8,7 @@ use crate::diagnostic::{Diagnostic, Position};
 use crate::expression::{CastType, Expression, Literal};
 use crate::functions::path_names;
 use crate::options::shorten;
-use crate::plan::{Kind, Member, ReferenceKind, RequestLeaf, RequestSource};
+use crate::plan::{Kind, Member, ReferenceKind, RequestLeaf, RequestSource, TableFact};
 use crate::syntax::{self, ExpressionKind};
 
 impl Compiler<'_> {
@@ -160,9 +160,10 @@ impl Compiler<'_> {
             ("subscription", "parameter") => (RequestSource::SubscriptionParameters, 1),
             _ => {
                 if let Some(Entry { kind: EntryKind::Table(source), .. }) = scope.entry(namespace)
-                    && let Some(fact) = self.table_fact(*source, name, arguments)
+                    && let Some(fact) = table_fact(name)
+                    && arguments.is_empty()
                 {
-                    return Ok(fact);
+                    return Ok(self.fact(*source, fact));
                 }
                 return Err(unknown_call(scope, namespace, name, position));
             }
@@ -182,21 +183,21 @@ impl Compiler<'_> {
         Ok(self.member(Box::new(whole), Box::new(path), true))
     }
 
-    /// `t.schema()` or `t.table_name()`. A table is named in full, so they are known here.
-    fn table_fact(
-        &self,
-        source: SourceId,
-        name: &str,
-        arguments: &[syntax::Expression],
-    ) -> Option<QueryExpression> {
-        let table = self.plan.tables.get(self.sources.table(source)?)?;
-        let fact = match name {
-            "schema" => &table.schema,
-            "table_name" => &table.name,
-            _ => return None,
-        };
-        let literal = Expression::Literal(Literal::Text(fact.clone()));
-        arguments.is_empty().then_some(literal)
+    /// What a source's table is called: known here, unless a pattern stands for more than one.
+    pub(super) fn fact(&self, source: SourceId, fact: TableFact) -> QueryExpression {
+        let table = self.sources.table(source).and_then(|table| self.plan.tables.get(table));
+        match (table, fact) {
+            (Some(table), TableFact::Schema) if !table.schema.ends_with('%') => {
+                Expression::Literal(Literal::Text(table.schema.clone()))
+            }
+            (Some(table), TableFact::Name) if !table.name.ends_with('%') => {
+                Expression::Literal(Literal::Text(table.name.clone()))
+            }
+            (Some(table), TableFact::Suffix) if !table.name.ends_with('%') => {
+                Expression::Literal(Literal::Text(String::new()))
+            }
+            _ => Expression::Leaf(Leaf::Fact { source, fact }),
+        }
     }
 
     /// `->` and `->>`; of the request by a constant path it is a leaf, which needs no JSON text.
@@ -218,6 +219,16 @@ impl Compiler<'_> {
     }
 }
 
+/// `t.schema()` and its kind.
+fn table_fact(name: &str) -> Option<TableFact> {
+    match name {
+        "schema" => Some(TableFact::Schema),
+        "table_name" => Some(TableFact::Name),
+        "table_suffix" => Some(TableFact::Suffix),
+        _ => None,
+    }
+}
+
 /// The kind of value that an expression has whenever it is not NULL, where that is plain.
 fn kind(expression: &QueryExpression) -> Option<Kind> {
     match expression {
@@ -225,10 +236,10 @@ fn kind(expression: &QueryExpression) -> Option<Kind> {
         | Expression::Cast { to: CastType::Integer | CastType::Real | CastType::Numeric, .. } => {
             Some(Kind::Number)
         }
-        Expression::Leaf(Leaf::Request(RequestLeaf::Given {
-            source: RequestSource::UserId,
-            ..
-        }))
+        Expression::Leaf(
+            Leaf::Fact { .. }
+            | Leaf::Request(RequestLeaf::Given { source: RequestSource::UserId, .. }),
+        )
         | Expression::Literal(Literal::Text(_))
         | Expression::Concat { .. }
         | Expression::Cast { to: CastType::Text, .. } => Some(Kind::Text),

@@ -1,10 +1,10 @@
 //! SELECT of data queries: what is synced of a row.
 
 use super::scope::{Entry, EntryKind, Scope};
-use super::sources::{Leaf, QueryExpression, SourceId, row_expression};
+use super::sources::{Leaf, QueryExpression, Source, SourceId, row_expression};
 use super::{Compiler, output_name};
 use crate::diagnostic::{Diagnostic, Position};
-use crate::plan::{ProjectionItem, ReferenceKind, RowExpression};
+use crate::plan::{ObjectType, ProjectionItem, ReferenceKind, RowExpression};
 use crate::syntax::{Query, SelectItem, SelectItemKind};
 
 /// The table whose rows a query selects, and what of them.
@@ -122,6 +122,19 @@ impl Compiler<'_> {
         }
     }
 
+    /// What the table of the selected rows is called on devices: as the query calls it.
+    pub(super) fn object_type(&self, table: SourceId) -> ObjectType {
+        let Source::Table { table, name } = self.sources.get(table) else {
+            return ObjectType::OfTable;
+        };
+        let pattern = &self.plan.tables[*table].name;
+        if pattern.ends_with('%') && pattern == name {
+            ObjectType::OfTable
+        } else {
+            ObjectType::Named(name.clone())
+        }
+    }
+
     /// The one table that all items are about.
     fn selected_table(
         &self,
@@ -141,7 +154,7 @@ impl Compiler<'_> {
                 Item::All(source) => see(*source),
                 Item::Expression { expression, .. } => {
                     expression.for_each_leaf(&mut |leaf| match leaf {
-                        Leaf::Column { source, .. } => see(*source),
+                        Leaf::Column { source, .. } | Leaf::Fact { source, .. } => see(*source),
                         Leaf::Element(_) | Leaf::Request(_) | Leaf::Bucket(_) => {}
                     });
                 }

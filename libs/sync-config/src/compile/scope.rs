@@ -4,8 +4,13 @@ use super::Compiler;
 use super::sources::{Leaf, QueryExpression, SourceId};
 use crate::diagnostic::{Diagnostic, Position};
 use crate::expression::Expression;
-use crate::plan::{Member, ReferenceKind, RequestLeaf, RequestSource};
+use crate::expression_text::identifier;
+use crate::options::Edition;
+use crate::plan::{Member, ReferenceKind, RequestLeaf, RequestSource, TableFact};
 use crate::syntax::{self, Cte, ExpressionKind};
+
+/// Before edition 3: of the name of a row's table what the query's pattern leaves open.
+const SUFFIX_COLUMN: &str = "_table_suffix";
 
 /// Where an expression stands.
 #[derive(Debug)]
@@ -174,6 +179,9 @@ impl Compiler<'_> {
         match &entry.kind {
             EntryKind::Table(source) => {
                 if let Some(table) = self.sources.table(*source) {
+                    if name == SUFFIX_COLUMN && self.plan.tables[table].name.ends_with('%') {
+                        return self.suffix(entry, *source, position);
+                    }
                     self.refer(table, ReferenceKind::Column(name.to_owned()), position);
                 }
                 Ok(Expression::Leaf(Leaf::Column { source: *source, name: name.to_owned() }))
@@ -198,6 +206,23 @@ impl Compiler<'_> {
                 })
             }
         }
+    }
+}
+
+impl Compiler<'_> {
+    /// Of a table's name what the pattern leaves open, as it is written before edition 3.
+    fn suffix(
+        &self,
+        entry: &Entry,
+        source: SourceId,
+        position: Position,
+    ) -> Result<QueryExpression, Diagnostic> {
+        if self.edition < Edition::Three {
+            return Ok(self.fact(source, TableFact::Suffix));
+        }
+        let message = format!("`{SUFFIX_COLUMN}` is not available in edition 3");
+        let name = identifier(&entry.name);
+        Err(Diagnostic::error(position, message).hint(format!("write `{name}.table_suffix()`")))
     }
 }
 

@@ -4,7 +4,7 @@
 use crate::diagnostic::{Diagnostic, Position};
 use crate::engine::Engine;
 use crate::expression::{EvaluationError, Expression, Leaves};
-use crate::plan::{RequestExpression, RequestLeaf, RowExpression, RowLeaf};
+use crate::plan::{RequestExpression, RequestLeaf, RowExpression, RowLeaf, TableFact};
 use crate::value::Value;
 
 /// Most sources of one query, its inner queries and CTEs included.
@@ -19,6 +19,11 @@ pub(crate) enum Leaf {
     Column {
         source: SourceId,
         name: String,
+    },
+    /// What the table of a row is called.
+    Fact {
+        source: SourceId,
+        fact: TableFact,
     },
     /// The element at hand of an array.
     Element(SourceId),
@@ -106,7 +111,9 @@ impl Sources {
         let mut owner = Some(Owner::Nothing);
         expression.for_each_leaf(&mut |leaf| {
             let of_leaf = match leaf {
-                Leaf::Column { source, .. } | Leaf::Element(source) => self.owner(*source),
+                Leaf::Column { source, .. } | Leaf::Fact { source, .. } | Leaf::Element(source) => {
+                    self.owner(*source)
+                }
                 Leaf::Request(_) => Owner::Request,
                 Leaf::Bucket(_) => Owner::Bucket,
             };
@@ -122,7 +129,9 @@ impl Sources {
         let mut found = false;
         expression.for_each_leaf(&mut |leaf| {
             found |= match leaf {
-                Leaf::Column { source: id, .. } | Leaf::Element(id) => self.reaches(*id, source),
+                Leaf::Column { source: id, .. }
+                | Leaf::Fact { source: id, .. }
+                | Leaf::Element(id) => self.reaches(*id, source),
                 Leaf::Request(_) | Leaf::Bucket(_) => false,
             };
         });
@@ -186,10 +195,11 @@ pub(crate) fn row_expression(
 ) -> Option<RowExpression> {
     let leaf = |leaf: &Leaf| match leaf {
         Leaf::Column { source, name } if *source == table => Ok(RowLeaf::Column(name.clone())),
+        Leaf::Fact { source, fact } if *source == table => Ok(RowLeaf::Fact(*fact)),
         Leaf::Element(id) => {
             arrays.iter().position(|array| array == id).map(RowLeaf::Element).ok_or(())
         }
-        Leaf::Column { .. } | Leaf::Request(_) | Leaf::Bucket(_) => Err(()),
+        Leaf::Column { .. } | Leaf::Fact { .. } | Leaf::Request(_) | Leaf::Bucket(_) => Err(()),
     };
     expression.try_map(&mut { leaf }).ok()
 }
@@ -200,7 +210,7 @@ pub(crate) fn request_expression(expression: &QueryExpression) -> Option<Request
         .try_map(&mut |leaf| match leaf {
             Leaf::Request(leaf) => Ok(leaf.clone()),
             Leaf::Element(_) => Ok(RequestLeaf::Element),
-            Leaf::Column { .. } | Leaf::Bucket(_) => Err(()),
+            Leaf::Column { .. } | Leaf::Fact { .. } | Leaf::Bucket(_) => Err(()),
         })
         .ok()
 }

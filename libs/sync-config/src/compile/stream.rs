@@ -87,10 +87,7 @@ impl Compiler<'_> {
                 self.check_danger(&instantiation, query.position);
             }
             rows.filter = any_of(filters);
-            let object_type = match self.sources.get(table) {
-                Source::Table { name, .. } => name.clone(),
-                Source::Elements { .. } => String::new(),
-            };
+            let object_type = self.object_type(table);
             let data = DataQuery { rows, object_type, projection: projection.clone() };
             self.add_variant(query.position, stream, instantiation, data);
         }

@@ -3,6 +3,7 @@
 use crate::expression_text::{SqlText, Strength, identifier, quoted, to_sql};
 use crate::plan::{
     Member, RequestExpression, RequestLeaf, RequestSource, RowExpression, RowLeaf, RowQuery,
+    TableFact,
 };
 
 /// How the request is written.
@@ -66,8 +67,18 @@ impl RowNames {
     fn sql(&self, expression: &RowExpression) -> SqlText {
         to_sql(expression, &|leaf: &RowLeaf| match leaf {
             RowLeaf::Column(name) => SqlText::whole(format!("{}{}", self.prefix, identifier(name))),
+            RowLeaf::Fact(fact) => SqlText::whole(self.fact(*fact)),
             RowLeaf::Element(index) => SqlText::whole(format!("{}.value", self.arrays[*index])),
         })
+    }
+
+    fn fact(&self, fact: TableFact) -> String {
+        let function = match fact {
+            TableFact::Schema => "schema",
+            TableFact::Name => "table_name",
+            TableFact::Suffix => "table_suffix",
+        };
+        format!("{}{function}()", self.prefix)
     }
 
     pub(super) fn texts(&self, expressions: &[RowExpression]) -> Vec<String> {

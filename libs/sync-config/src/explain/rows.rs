@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use super::names::RowNames;
 use super::{RowsExplanation, TableExplanation, table_text};
 use crate::expression_text::identifier;
-use crate::plan::{DataQuery, LookupPlan, Plan, ProjectionItem, RowExpression, RowLeaf, RowQuery};
+use crate::plan::{
+    DataQuery, LookupPlan, ObjectType, Plan, ProjectionItem, RowExpression, RowLeaf, RowQuery,
+};
 
 pub(super) fn explain(plan: &Plan, query: &DataQuery) -> RowsExplanation {
     let names = RowNames::new(&query.rows, None);
@@ -20,9 +22,13 @@ pub(super) fn explain(plan: &Plan, query: &DataQuery) -> RowsExplanation {
         |item: &ProjectionItem| matches!(item, ProjectionItem::All { skip_underscore: true });
     let mut reads = Reads::default();
     reads.query(query);
+    let table = &plan.tables[query.rows.table];
     RowsExplanation {
-        table: table_text(&plan.tables[query.rows.table]),
-        output_table: query.object_type.clone(),
+        table: table_text(table),
+        output_table: match &query.object_type {
+            ObjectType::Named(name) => name.clone(),
+            ObjectType::OfTable => table.name.clone(),
+        },
         columns: columns.collect(),
         without_underscore: query.projection.iter().any(leaves_out),
         conditions: names.conditions(query.rows.filter.as_ref()),
@@ -85,7 +91,7 @@ impl Reads {
             RowLeaf::Column(name) => {
                 self.columns.insert(name.clone());
             }
-            RowLeaf::Element(_) => {}
+            RowLeaf::Fact(_) | RowLeaf::Element(_) => {}
         });
     }
 

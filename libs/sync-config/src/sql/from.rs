@@ -194,9 +194,6 @@ impl Converter<'_> {
         let source = if let Some(arguments) = arguments {
             self.table_function(schema, name, arguments, span)?
         } else {
-            if name.contains('%') || schema.as_ref().is_some_and(|schema| schema.contains('%')) {
-                return Err(self.error(span, "`%` in the name of a table is not supported"));
-            }
             FromSource::Table { schema, name }
         };
         Ok((position, source))

@@ -343,3 +343,27 @@ fn steps_have_members_for_programs() {
         {"kind":"equal","left":"members.project_id","right":"subscription.parameter('project')"}
     "#]].assert_eq(&json);
 }
+
+#[test]
+fn patterns_stand_for_their_tables() {
+    let query = r#"SELECT id, "ev_%".table_suffix() AS year FROM "ev_%" WHERE org IN
+                   (SELECT org FROM "members_%".m WHERE m.usr = auth.user_id() AND m.schema() > 'x')
+                   AND "ev_%".table_name() <> 'ev_x'"#;
+    check(
+        &stream(query),
+        &expect![[r#"
+        stream s  (subscribed by the app, priority 3)
+          family s|0
+            rows: public."ev_%" as ev_%, id, table_suffix() AS year
+              where table_name() <> 'ev_x'
+              by org
+            found by:
+              1. auth.user_id()
+              2. "members_%".m where usr = auth.user_id() AND schema() > 'x'  gives m.org
+            buckets: one for each m.org
+
+        table public."ev_%": a change of a row writes up to 1 bucket family and 0 lookups; reads id, org
+        table "members_%".m: a change of a row writes up to 0 bucket families and 1 lookup; reads org, usr
+    "#]],
+    );
+}

@@ -93,7 +93,7 @@ fn more_or_less_than_one_table() {
             SELECT id FROM a.b.c
             6:22 a table is named `table` or `schema.table`
             SELECT id FROM "todos_%"
-            6:22 `%` in the name of a table is not supported
+            accepted
             SELECT id FROM t TABLESAMPLE BERNOULLI (10)
             6:22 only a name and an alias are supported for a table
         "#]],

@@ -1,0 +1,104 @@
+//! Looks out for tables that become others while a run goes on.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use tidewater_storage::Lsn;
+use tidewater_sync_config::TablePattern;
+use tokio::time::Instant;
+use tokio_postgres::Client;
+
+use crate::apply::SyncedTable;
+use crate::catalog::{self, Table};
+use crate::config::Config;
+use crate::error::RunError;
+use crate::pgoutput::Relation;
+use crate::preflight::{Names, table_findings};
+use crate::tables::{Candidate, candidates};
+
+/// The catalogue is compared this often: some alterations send no change.
+const CATALOG_CHECK: Duration = Duration::from_secs(10);
+
+/// What a run knows of the source's catalogue.
+pub(crate) struct Watch {
+    /// What the sync config reads.
+    pub(crate) patterns: Vec<TablePattern>,
+    /// Where the log stood before the catalogue was read.
+    pub(crate) read_at: Lsn,
+    /// Tables that patterns have found, and that cannot be synced.
+    pub(crate) left_out: HashSet<u32>,
+    /// Our role.
+    pub(crate) user: String,
+    pub(crate) publication: String,
+    pub(crate) slot: String,
+    pub(crate) checked: Instant,
+}
+
+impl Watch {
+    pub(crate) fn new(config: &Config, patterns: Vec<TablePattern>, user: String) -> Self {
+        Self {
+            patterns,
+            read_at: Lsn::default(),
+            left_out: HashSet::new(),
+            user,
+            publication: config.publication.clone(),
+            slot: config.slot.clone(),
+            checked: Instant::now(),
+        }
+    }
+
+    /// Compares the catalogue with the tables that the run was begun with.
+    pub(crate) async fn check(
+        &mut self,
+        client: &Client,
+        known: &[SyncedTable],
+    ) -> Result<(), RunError> {
+        if self.checked.elapsed() < CATALOG_CHECK {
+            return Ok(());
+        }
+        self.checked = Instant::now();
+        let tables = catalog::tables(client, &self.publication).await?;
+        for SyncedTable { table, .. } in known {
+            let reason = match tables.iter().find(|found| found.oid == table.oid) {
+                None => "it was dropped",
+                Some(found) if found.shape() != table.shape() => {
+                    "its name, its columns, their types or its replica identity are others"
+                }
+                Some(found) if !found.is_published => "it is no longer published",
+                Some(_) => continue,
+            };
+            return Err(changed(table, reason));
+        }
+        for Candidate { table, .. } in candidates(&self.patterns, &tables, |t| t.is_published) {
+            let is_known = known.iter().any(|known| known.table.oid == table.oid);
+            if !is_known && !self.is_left_out(&table) {
+                return Err(changed(&table, "it is new"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a table is still in the state in which it was left out.
+    fn is_left_out(&self, table: &Table) -> bool {
+        let names = Names { publication: &self.publication, slot: &self.slot };
+        self.left_out.contains(&table.oid) && !table_findings(table, &self.user, names).is_empty()
+    }
+
+    /// Whether a table of the stream that is not known was not there yet when the run was begun.
+    /// `at` is where the transaction was committed that tells of it.
+    pub(crate) fn is_new(&self, relation: &Relation, at: Lsn) -> bool {
+        let matches = |pattern: &TablePattern| pattern.matches(&relation.schema, &relation.name);
+        at > self.read_at
+            && !self.left_out.contains(&relation.oid)
+            && self.patterns.iter().any(matches)
+    }
+}
+
+/// What ends a run, so that the next one begins with the tables as they are.
+pub(crate) fn changed(table: &Table, reason: &str) -> RunError {
+    RunError::TableChanged {
+        oid: table.oid,
+        table: table.display_name(),
+        reason: reason.to_owned(),
+    }
+}
