@@ -81,6 +81,48 @@ async fn answers_from_before_a_truncation_grant_nothing() {
 }
 
 #[tokio::test]
+async fn a_bucket_goes_and_comes_with_the_row_that_withholds_it() {
+    let config = "
+config: {edition: 3}
+streams:
+  open:
+    auto_subscribe: true
+    query: SELECT * FROM docs WHERE auth.user_id() NOT IN (SELECT usr FROM banned)
+";
+    let mut worker = Worker::start(Embedded::temporary().unwrap(), config).await;
+    let server = Server::start(worker.storage.clone(), settings()).await;
+    worker.commit(&[put("open", "[]", "d1", "one")]).await;
+    let (mut device, token) = (Device::default(), token("u1"));
+    let mut lines = device.connect(&server, &token).await;
+    device.until_complete(&mut lines).await;
+    let open = worker.name("open", "[]");
+    assert_eq!(device.rows(&open), rows([("d1", "one")]));
+
+    worker.commit(&[answer(r#"["u2"]"#, "b1", Some("[]"))]).await;
+    let mut other = Device::default();
+    other.sync(&server, &token).await;
+    assert!(other.buckets.contains_key(&open), "another one was banned");
+    // The same commit takes the bucket away and changes it: nothing of the change is sent.
+    worker
+        .commit(&[answer(r#"["u1"]"#, "b2", Some("[]")), put("open", "[]", "d2", "secret")])
+        .await;
+    let seen = device.until_complete(&mut lines).await;
+    assert_eq!(kinds(&seen), ["checkpoint_diff", "checkpoint_complete"]);
+    assert_eq!(seen[0]["checkpoint_diff"]["removed_buckets"], json!([open]));
+
+    // The answer that is gone gives it back, and so does a list that was emptied.
+    worker.commit(&[answer(r#"["u1"]"#, "b2", None)]).await;
+    device.until_complete(&mut lines).await;
+    assert_eq!(device.rows(&open), rows([("d1", "one"), ("d2", "secret")]));
+    worker.commit(&[answer(r#"["u1"]"#, "b3", Some("[]"))]).await;
+    device.until_complete(&mut lines).await;
+    assert!(!device.buckets.contains_key(&open));
+    worker.truncate(worker.generation.lookup_tables[0]).await;
+    device.sync(&server, &token).await;
+    assert_eq!(device.rows(&open), rows([("d1", "one"), ("d2", "secret")]));
+}
+
+#[tokio::test]
 async fn a_limit_names_itself_and_what_exceeds_it() {
     let mut worker = Worker::start(Embedded::temporary().unwrap(), CONFIG).await;
     let mut limited = settings();

@@ -42,8 +42,8 @@ pub use config::{Definition, Lookup, SyncConfig, TableName};
 pub use diagnostic::{Diagnostic, Severity};
 pub use evaluate::TableEvaluator;
 pub use explain::{
-    Explanation, FamilyExplanation, KeyExplanation, RowsExplanation, StepExplanation,
-    StreamExplanation, TableExplanation, WayExplanation,
+    AbsentExplanation, Explanation, FamilyExplanation, KeyExplanation, RowsExplanation,
+    StepExplanation, StreamExplanation, TableExplanation, WayExplanation,
 };
 pub use pg_catalog::{Attribute, PgType, PgTypes};
 pub use request::{Granted, GrantedBucket, Question, Request, RequestEvaluation};

@@ -100,6 +100,18 @@ impl Findings {
                     self.list_kinds(reference, column, (kind, *with));
                 }
             }
+            ReferenceKind::NeverBlob(column) => {
+                let index = table.column(column);
+                let is_blob = |index| Converters::of_table(table, values).kind(index).is_none();
+                if index.is_some_and(is_blob) {
+                    let message = format!(
+                        "`{column}` is a blob, which cannot be compared after `NOT` with an inner \
+                         query"
+                    );
+                    let hint = format!("compare `hex({column})` with hexadecimal digits");
+                    self.push(Diagnostic::error(reference.position, message).hint(hint));
+                }
+            }
             ReferenceKind::IdOfAll => {
                 if table.column("id").is_none() {
                     let message = format!("the table `{}` has no column `id`", table.name);
