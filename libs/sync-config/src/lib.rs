@@ -32,6 +32,7 @@ mod row_output;
 mod schema;
 mod source_map;
 mod sql;
+mod stages;
 mod syntax;
 mod timestamp;
 mod value;
@@ -49,6 +50,7 @@ pub use pg_catalog::{Attribute, PgType, PgTypes};
 pub use request::{Granted, GrantedBucket, Question, Request, RequestEvaluation};
 pub use row_output::{BucketRow, LookupRow, RowOutput};
 pub use schema::{Column, TableSchema};
+pub use stages::STAGES_MAX;
 
 /// Raised whenever the same config would give other output; part of every definition's hash.
 pub const EVALUATOR_VERSION: u32 = 2;

@@ -17,6 +17,7 @@ mod requests;
 mod schemas;
 mod sqlite;
 mod sqlite_engine;
+mod stages;
 mod values;
 
 use serde_json::{Map, Value as Json};
