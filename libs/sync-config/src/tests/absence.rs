@@ -235,6 +235,19 @@ fn condition(is_three_valued: bool) -> BoxedStrategy<Condition> {
     prop_oneof![1 => of_request, 1 => with_row].boxed()
 }
 
+/// What the stream selects from: its rows alone, or with a left join that has such a condition too.
+/// Whether the joined row must be there decides what the join is.
+fn from(is_three_valued: bool) -> BoxedStrategy<(String, String, &'static str)> {
+    let alone = Just(("items i".to_owned(), "items i".to_owned(), ""));
+    let joined = query(is_three_valued, 1).prop_map(|on| {
+        let join = "items i LEFT JOIN members z ON z.usr = i.owner AND";
+        (format!("{join} {}", on.ours), format!("{join} {}", on.holds))
+    });
+    let needed = prop::sample::select(vec![" AND z.role > 1", ""]);
+    let joined = (joined, needed).prop_map(|((ours, sqlite), needed)| (ours, sqlite, needed));
+    prop_oneof![2 => alone, 1 => joined].boxed()
+}
+
 fn world() -> impl Strategy<Value = World> {
     let pick = |list: &'static [Option<&'static str>]| prop::sample::select(list);
     let member = (
@@ -267,7 +280,7 @@ const ITEMS: [[Option<&str>; 2]; 3] =
     [[Some("0"), Some("u1")], [Some("1"), Some("o1")], [Some("2"), None]];
 
 /// The items that SQLite gives.
-fn naive(condition: &str, world: &World) -> BTreeSet<String> {
+fn naive(from: &str, condition: &str, world: &World) -> BTreeSet<String> {
     let connection = Connection::open_in_memory().unwrap();
     connection
         .execute_batch(
@@ -285,7 +298,7 @@ fn naive(condition: &str, world: &World) -> BTreeSet<String> {
     // Every parameter of a statement must be in it.
     let known = "?1 IS NOT NULL AND ?2 IS NOT NULL AND ?3 IS NOT NULL";
     let with = to_sqlite(WITH);
-    let sql = format!("{with} SELECT i.id FROM items i WHERE {known} AND {condition}");
+    let sql = format!("{with} SELECT i.id FROM {from} WHERE {known} AND {condition}");
     let mut statement = connection.prepare(&sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
     let request = ("u1", world.claims.to_string(), world.parameters.to_string());
     let ids = statement.query_map(request, |row| row.get(0)).unwrap();
@@ -340,14 +353,14 @@ proptest! {
 
     #[test]
     fn is_sqlites(
-        (is_three_valued, condition) in any::<bool>()
-            .prop_flat_map(|three| (Just(three), condition(three))),
+        (is_three_valued, condition, (from, sqlite_from, needed)) in any::<bool>()
+            .prop_flat_map(|three| (Just(three), condition(three), from(three))),
         worlds in prop::collection::vec(world(), 4),
     ) {
         let yaml = format!(
             "config: {{edition: 3, unstable_sqlite_expression_engine: {is_three_valued}}}\n\
              streams:\n  s:\n    auto_subscribe: true\n    query: |\n      \
-             {} SELECT i.id FROM items i WHERE {}\n",
+             {} SELECT i.id FROM {from} WHERE {}{needed}\n",
             ours(WITH),
             condition.ours,
         );
@@ -362,7 +375,7 @@ proptest! {
             }
         };
         for world in worlds {
-            let expected = naive(&condition.holds, &world);
+            let expected = naive(&sqlite_from, &format!("{}{needed}", condition.holds), &world);
             prop_assert_eq!(synced(&config, &world), expected, "{}\n{:?}", yaml, &world);
         }
     }
