@@ -33,12 +33,13 @@ The JSON is one object:
          \"without_underscore\": false, \"arrays\": [], \"conditions\": [], \"keys\": [\"list_id\"],
          \"reads\": [\"*\"]}],
        \"found_by\": [{\"priority\": 3, \"conditions\": [], \"steps\": [...],
-         \"parameters\": [\"lists.id\"]}]}]}],
+         \"parameters\": [\"lists.id\"], \"absent\": []}]}]}],
    \"tables\": [{\"table\": \"public.todos\", \"families\": 1, \"lookups\": 0, \"reads\": [\"*\"]}]}
 A step is {\"kind\": \"value\", \"value\"}, {\"kind\": \"elements\", \"array\", \"conditions\", \"gives\"},
 {\"kind\": \"lookup\", \"lookup\", \"table\", \"alias\", \"arrays\", \"keys\": [{\"row\", \"value\"}], \"conditions\",
-\"gives\"} or {\"kind\": \"equal\", \"left\", \"right\"}. Of a config that is not valid it is the object that
-`tidewater validate --format json` prints, where \"ok\" is false.
+\"gives\"} or {\"kind\": \"equal\", \"left\", \"right\"}. What is absent is {\"conditions\", \"steps\",
+\"absent\"}: if one of these is found, there is no bucket. Of a config that is not valid it is the
+object that `tidewater validate --format json` prints, where \"ok\" is false.
 
 Exit codes: 0 done, 2 a config that is not valid, or no file.";
 

@@ -69,7 +69,7 @@ fn a_config_is_explained_to_programs() {
                 "found_by": [{
                     "priority": 3, "conditions": [],
                     "steps": [{"kind": "value", "value": "auth.user_id()"}],
-                    "parameters": ["auth.user_id()"],
+                    "parameters": ["auth.user_id()"], "absent": [],
                 }],
             }],
         }],

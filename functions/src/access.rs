@@ -6,14 +6,12 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use tidewater_protocol::{Priority, StreamDescription, StreamSubscription, Subscription};
 use tidewater_storage::{BucketKey, Catalog, Head, Storage, StorageError};
-use tidewater_sync_config::{Granted, Question, Request};
+use tidewater_sync_config::{Granted, Question, Request, STAGES_MAX};
 
 use crate::error::ApiError;
 use crate::settings::Limits;
 use crate::view::{Content, View, ViewError};
 
-/// A lookup's answer may lead to further questions this often.
-const STAGES_MAX: usize = 32;
 /// Streams and tables that a message about a limit names.
 const NAMED_MAX: usize = 10;
 
@@ -56,7 +54,7 @@ pub(crate) enum AccessError {
     /// The client would read too much; the text is for the app's developer.
     #[error("{0}")]
     OverLimit(String),
-    /// The lookups of the config do not end.
+    /// The lookups of the config do not end, which the compiler excludes.
     #[error("the lookups of a request do not end")]
     Endless,
 }
@@ -123,7 +121,7 @@ async fn granted<S: Storage>(
     };
     let mut evaluation = view.generation.config.request(&request);
     let mut rows = Rows::default();
-    for _ in 0..STAGES_MAX {
+    for _ in 0..=STAGES_MAX {
         if evaluation.questions().is_empty() {
             return Ok(evaluation.finish());
         }

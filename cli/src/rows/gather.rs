@@ -4,13 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use anyhow::anyhow;
 use tidewater_ingest_worker::{Reading, RunError};
-use tidewater_sync_config::{Granted, Question, Request, RowOutput, SyncConfig, TableEvaluator};
+use tidewater_sync_config::{
+    Granted, Question, Request, RowOutput, STAGES_MAX, SyncConfig, TableEvaluator,
+};
 
 use crate::failure::Failure;
 use crate::worker::{self, ConfigFile};
-
-/// Rounds of questions to lookups: as many as the sync API goes.
-const STAGES_MAX: usize = 32;
 
 /// What a request gets.
 pub(crate) struct Gathered {
@@ -114,7 +113,7 @@ impl Answers {
 
     fn grant(&self, config: &SyncConfig, request: &Request<'_>) -> anyhow::Result<Granted> {
         let mut evaluation = config.request(request);
-        for _ in 0..STAGES_MAX {
+        for _ in 0..=STAGES_MAX {
             if evaluation.questions().is_empty() {
                 return Ok(evaluation.finish());
             }

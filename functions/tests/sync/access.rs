@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use serde_json::json;
 use tidewater_storage::Embedded;
+use tidewater_sync_config::STAGES_MAX;
 
 use crate::client::{Device, kinds};
 use crate::server::{Next, Server, settings, token, token_with, unix_now};
@@ -78,6 +79,71 @@ async fn answers_from_before_a_truncation_grant_nothing() {
     worker.commit(&[answer(r#"["u1"]"#, "m1", Some(r#"["o1"]"#))]).await;
     device.sync(&server, &token).await;
     assert_eq!(device.rows(&org), rows([("d1", "one")]));
+}
+
+#[tokio::test]
+async fn the_longest_chain_of_lookups_that_compiles_is_followed() {
+    let joins = (1..STAGES_MAX).map(|n| format!(" JOIN m{n} ON m{n}.a = m{}.b", n - 1));
+    let config = format!(
+        "config: {{edition: 3}}\nstreams:\n  far:\n    auto_subscribe: true\n    query: SELECT docs.* FROM \
+         docs JOIN m0 ON m0.a = auth.user_id(){} WHERE docs.a = m{}.b",
+        joins.collect::<String>(),
+        STAGES_MAX - 1,
+    );
+    let mut worker = Worker::start(Embedded::temporary().unwrap(), &config).await;
+    let server = Server::start(worker.storage.clone(), settings()).await;
+    let question = |n: usize| if n == 0 { r#"["u1"]"#.to_owned() } else { format!("[{n}]") };
+    let answers = (0..STAGES_MAX)
+        .map(|n| Change::Answer(n, question(n), format!("s{n}"), Some(format!("[{}]", n + 1))));
+    let mut changes: Vec<_> = answers.collect();
+    let params = format!("[{STAGES_MAX}]");
+    changes.push(put("far", &params, "d1", "one"));
+    worker.commit(&changes).await;
+    let mut device = Device::default();
+    device.sync(&server, &token("u1")).await;
+    assert_eq!(device.rows(&worker.name("far", &params)), rows([("d1", "one")]));
+}
+
+#[tokio::test]
+async fn a_bucket_goes_and_comes_with_the_row_that_withholds_it() {
+    let config = "
+config: {edition: 3}
+streams:
+  open:
+    auto_subscribe: true
+    query: SELECT * FROM docs WHERE auth.user_id() NOT IN (SELECT usr FROM banned)
+";
+    let mut worker = Worker::start(Embedded::temporary().unwrap(), config).await;
+    let server = Server::start(worker.storage.clone(), settings()).await;
+    worker.commit(&[put("open", "[]", "d1", "one")]).await;
+    let (mut device, token) = (Device::default(), token("u1"));
+    let mut lines = device.connect(&server, &token).await;
+    device.until_complete(&mut lines).await;
+    let open = worker.name("open", "[]");
+    assert_eq!(device.rows(&open), rows([("d1", "one")]));
+
+    worker.commit(&[answer(r#"["u2"]"#, "b1", Some("[]"))]).await;
+    let mut other = Device::default();
+    other.sync(&server, &token).await;
+    assert!(other.buckets.contains_key(&open), "another one was banned");
+    // The same commit takes the bucket away and changes it: nothing of the change is sent.
+    worker
+        .commit(&[answer(r#"["u1"]"#, "b2", Some("[]")), put("open", "[]", "d2", "secret")])
+        .await;
+    let seen = device.until_complete(&mut lines).await;
+    assert_eq!(kinds(&seen), ["checkpoint_diff", "checkpoint_complete"]);
+    assert_eq!(seen[0]["checkpoint_diff"]["removed_buckets"], json!([open]));
+
+    // The answer that is gone gives it back, and so does a list that was emptied.
+    worker.commit(&[answer(r#"["u1"]"#, "b2", None)]).await;
+    device.until_complete(&mut lines).await;
+    assert_eq!(device.rows(&open), rows([("d1", "one"), ("d2", "secret")]));
+    worker.commit(&[answer(r#"["u1"]"#, "b3", Some("[]"))]).await;
+    device.until_complete(&mut lines).await;
+    assert!(!device.buckets.contains_key(&open));
+    worker.truncate(u16::try_from(worker.config.lookups()[0].table).unwrap()).await;
+    device.sync(&server, &token).await;
+    assert_eq!(device.rows(&open), rows([("d1", "one"), ("d2", "secret")]));
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! From the file to the plan.
 
+mod absent;
 mod branch;
 mod call;
 mod condition;
@@ -21,8 +22,7 @@ use crate::expression::PathSplit;
 use crate::file::{self, CteEntry};
 use crate::options::{Edition, Options};
 use crate::plan::{
-    Instantiation, LookupPlan, Plan, Reference, ReferenceKind, RequestExpression, RequestLeaf,
-    RowExpression, Step,
+    Instantiation, LookupPlan, Plan, Reference, ReferenceKind, RequestLeaf, RowExpression,
 };
 use crate::sql;
 use crate::syntax::{Cte, Query};
@@ -192,7 +192,7 @@ impl<'a> Compiler<'a> {
     /// Warns of what anybody may ask for.
     fn check_danger(&mut self, instantiation: &Instantiation, position: Position) {
         let (mut authenticated, mut unauthenticated) = (false, false);
-        let mut see = |expression: &RequestExpression| {
+        instantiation.for_each_expression(&mut |expression| {
             expression.for_each_leaf(&mut |leaf| match leaf {
                 RequestLeaf::Given { source, .. } if source.is_authenticated() => {
                     authenticated = true;
@@ -200,18 +200,7 @@ impl<'a> Compiler<'a> {
                 RequestLeaf::Given { .. } => unauthenticated = true,
                 RequestLeaf::Element => {}
             });
-        };
-        instantiation.filters.iter().for_each(&mut see);
-        for step in &instantiation.steps {
-            match step {
-                Step::Value(expression) => see(expression),
-                Step::Elements { array, filters, outputs } => {
-                    see(array);
-                    filters.iter().chain(outputs).for_each(&mut see);
-                }
-                Step::Lookup { .. } | Step::Equal(..) => {}
-            }
-        }
+        });
         if unauthenticated && !authenticated {
             let message = "any client can read this: it depends on parameters that clients choose \
                            and on nothing in the token";

@@ -82,6 +82,20 @@ pub struct WayExplanation {
     /// The values that are the bucket's parameters, in their order; one bucket for each combination
     /// that the steps find.
     pub parameters: Vec<String>,
+    /// There is no bucket if one of these is found.
+    pub absent: Vec<AbsentExplanation>,
+}
+
+/// What must not be there for a request to find buckets. It is there when all conditions hold, all
+/// steps find something, and nothing of what must be absent in turn is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AbsentExplanation {
+    /// As [`WayExplanation::conditions`].
+    pub conditions: Vec<String>,
+    /// As [`WayExplanation::steps`].
+    pub steps: Vec<StepExplanation>,
+    /// As [`WayExplanation::absent`].
+    pub absent: Vec<AbsentExplanation>,
 }
 
 /// A step on the way from a request to buckets. What it gives is named alike in later steps.

@@ -32,6 +32,7 @@ mod row_output;
 mod schema;
 mod source_map;
 mod sql;
+mod stages;
 mod syntax;
 mod timestamp;
 mod value;
@@ -42,13 +43,14 @@ pub use config::{Definition, Lookup, SyncConfig, TablePattern};
 pub use diagnostic::{Diagnostic, Severity};
 pub use evaluate::TableEvaluator;
 pub use explain::{
-    Explanation, FamilyExplanation, KeyExplanation, RowsExplanation, StepExplanation,
-    StreamExplanation, TableExplanation, WayExplanation,
+    AbsentExplanation, Explanation, FamilyExplanation, KeyExplanation, RowsExplanation,
+    StepExplanation, StreamExplanation, TableExplanation, WayExplanation,
 };
 pub use pg_catalog::{Attribute, PgType, PgTypes};
 pub use request::{Granted, GrantedBucket, Question, Request, RequestEvaluation};
 pub use row_output::{BucketRow, LookupRow, RowOutput};
 pub use schema::{Column, TableSchema};
+pub use stages::STAGES_MAX;
 
 /// Raised whenever the same config would give other output; part of every definition's hash.
 pub const EVALUATOR_VERSION: u32 = 2;

@@ -129,6 +129,26 @@ pub(crate) struct Instantiation {
     pub(crate) steps: Vec<Step>,
     /// The slot of each of the bucket's parameters.
     pub(crate) parameters: Vec<usize>,
+    /// There is no bucket when one of these has a way. They have no parameters.
+    pub(crate) absent: Vec<Instantiation>,
+}
+
+impl Instantiation {
+    /// Shows all that is evaluated of a request, that of what must be absent too.
+    pub(crate) fn for_each_expression(&self, see: &mut impl FnMut(&RequestExpression)) {
+        self.filters.iter().for_each(&mut *see);
+        for step in &self.steps {
+            match step {
+                Step::Value(expression) => see(expression),
+                Step::Elements { array, filters, outputs } => {
+                    see(array);
+                    filters.iter().chain(outputs).for_each(&mut *see);
+                }
+                Step::Lookup { .. } | Step::Equal(..) => {}
+            }
+        }
+        self.absent.iter().for_each(|part| part.for_each_expression(see));
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -201,11 +221,24 @@ pub(crate) enum ReferenceKind {
     Column(String),
     /// `*` is all that could give the column `id`.
     IdOfAll,
+    /// A column that must not be a blob: it would be found to equal nothing, and here what equals
+    /// something is kept out.
+    NeverBlob(String),
     /// A column that is compared with what is always of this kind.
     Compared {
         column: String,
         with: Kind,
     },
+}
+
+impl ReferenceKind {
+    /// Whether somebody could see what they must not where a table does not have it.
+    pub(crate) fn is_of_rights(&self) -> bool {
+        match self {
+            Self::NeverBlob(_) => true,
+            Self::Table | Self::Column(_) | Self::IdOfAll | Self::Compared { .. } => false,
+        }
+    }
 }
 
 /// Values of different kinds are never equal.

@@ -1,7 +1,7 @@
 //! Requests to buckets, in stages: what tables must be asked, then what the answers grant.
 
+mod search;
 mod subscriber;
-mod task;
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,8 +14,8 @@ use tidewater_protocol::{
 use crate::expression::EvaluationError;
 use crate::plan::{Plan, StreamPlan};
 use crate::ways::{ValueId, Values};
+use search::{Progress, Search};
 use subscriber::Subscriber;
-use task::Task;
 
 /// What is known of a request.
 #[derive(Clone, Debug)]
@@ -91,6 +91,17 @@ pub struct GrantedBucket {
     pub subscriptions: Vec<Subscription>,
 }
 
+/// One variant of a stream for one subscription.
+#[derive(Clone, Debug)]
+struct Task<'a> {
+    definition: usize,
+    priority: Priority,
+    /// Index into the answer's streams.
+    stream: usize,
+    reason: Subscription,
+    search: Search<'a>,
+}
+
 /// Begins the evaluation of a request.
 pub(crate) fn begin<'a>(plan: &'a Plan, request: &Request<'_>) -> RequestEvaluation<'a> {
     let mut evaluation = RequestEvaluation {
@@ -141,9 +152,9 @@ impl<'a> RequestEvaluation<'a> {
         };
         let mut kept = Vec::with_capacity(self.tasks.len());
         for mut task in std::mem::take(&mut self.tasks) {
-            match task.advance(&self.answers, &self.values, &mut ask) {
-                Ok(true) => kept.push(task),
-                Ok(false) => {}
+            match task.search.advance(&self.answers, &self.values, &mut ask) {
+                Ok(Progress::Asking | Progress::Found) => kept.push(task),
+                Ok(Progress::Nothing) => {}
                 Err(error) => push_error(&mut self.streams[task.stream], task.reason, error),
             }
         }
@@ -151,13 +162,15 @@ impl<'a> RequestEvaluation<'a> {
         self.questions = questions;
     }
 
-    /// The buckets that the request may read.
+    /// The buckets that the request may read. Those that questions are still open for are not among
+    /// them.
     #[must_use]
     pub fn finish(mut self) -> Granted {
         let mut buckets: Vec<GrantedBucket> = Vec::new();
         let mut index_of: HashMap<(usize, String), usize> = HashMap::new();
-        for mut task in std::mem::take(&mut self.tasks) {
-            let ways = match task.ways.all(task.parameters) {
+        let tasks = std::mem::take(&mut self.tasks);
+        for mut task in tasks.into_iter().filter(|task| task.search.is_done()) {
+            let ways = match task.search.ways.all(task.search.parameters) {
                 Ok(ways) => ways,
                 Err(error) => {
                     push_error(&mut self.streams[task.stream], task.reason, error);
@@ -231,17 +244,16 @@ impl<'a> RequestEvaluation<'a> {
     fn evaluate(&mut self, stream: &'a StreamPlan, index: usize, subscriber: &Subscriber<'_>) {
         let Subscriber { reason, priority, .. } = *subscriber;
         for variant in &stream.variants {
-            let instantiation = &variant.instantiation;
-            match subscriber.instantiate(self.plan, instantiation, &mut self.values) {
+            let search =
+                subscriber.instantiate(self.plan, &variant.instantiation, &mut self.values);
+            match search {
                 Ok(None) => {}
-                Ok(Some((pending, ways))) => self.tasks.push(Task {
+                Ok(Some(search)) => self.tasks.push(Task {
                     definition: variant.definition,
                     priority: priority.or(variant.priority).unwrap_or(stream.priority),
                     stream: index,
                     reason,
-                    pending,
-                    ways,
-                    parameters: &instantiation.parameters,
+                    search,
                 }),
                 Err(error) => push_error(&mut self.streams[index], reason, error),
             }

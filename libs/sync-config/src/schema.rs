@@ -62,7 +62,8 @@ impl Plan {
         let mut findings = Findings::default();
         for reference in &self.references {
             let pattern = &self.tables[reference.table];
-            if table.is(pattern) && !pattern.is_wildcard() {
+            let must_fit = !pattern.is_wildcard() || reference.kind.is_of_rights();
+            if table.is(pattern) && must_fit {
                 findings.extend(lack(reference, table, self.values));
             }
         }
@@ -77,6 +78,9 @@ impl Plan {
     ) -> Option<Diagnostic> {
         let mut found = tables.filter_map(|table| lack(reference, table, self.values));
         let mut first = found.next()?;
+        if reference.kind.is_of_rights() {
+            return Some(first);
+        }
         first.severity = Severity::Warning;
         match found.count() {
             0 => {}
@@ -93,7 +97,9 @@ impl Plan {
             ReferenceKind::IdOfAll => {
                 Some("rows of a table without it are not synced by this query".to_owned())
             }
-            ReferenceKind::Table | ReferenceKind::Compared { .. } => first.hint,
+            ReferenceKind::Table | ReferenceKind::NeverBlob(_) | ReferenceKind::Compared { .. } => {
+                first.hint
+            }
         };
         Some(first)
     }
@@ -130,6 +136,17 @@ fn lack(reference: &Reference, table: &TableSchema, values: ValueOptions) -> Opt
                     format!("its columns are: {}", names.join(", "))
                 }
             };
+            Some(Diagnostic::error(reference.position, message).hint(hint))
+        }
+        ReferenceKind::NeverBlob(column) => {
+            let kind = Converters::of_table(table, values).kind(table.column(column)?);
+            if kind.is_some() {
+                return None;
+            }
+            let message = format!(
+                "`{column}` is a blob, which cannot be compared after `NOT` with an inner query"
+            );
+            let hint = format!("compare `hex({column})` with hexadecimal digits");
             Some(Diagnostic::error(reference.position, message).hint(hint))
         }
         ReferenceKind::Compared { column, with } => {

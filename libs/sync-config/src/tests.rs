@@ -1,5 +1,6 @@
 //! What the language accepts and refuses, and what it makes of rows and requests.
 
+mod absence;
 mod custom_types;
 mod explanations;
 mod expressions;
@@ -16,6 +17,7 @@ mod requests;
 mod schemas;
 mod sqlite;
 mod sqlite_engine;
+mod stages;
 mod values;
 mod wildcards;
 

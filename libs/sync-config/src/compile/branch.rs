@@ -1,5 +1,7 @@
 //! The disjunctive normal form of a condition, each branch of which is a family of buckets.
 
+use std::rc::Rc;
+
 use super::sources::{Leaf, Owner, QueryExpression, SourceId, Sources};
 use crate::diagnostic::{Diagnostic, Position};
 
@@ -22,6 +24,8 @@ pub(super) enum Term {
     Filter { owner: Owner, condition: QueryExpression },
     /// Two different things have the same value.
     Equal { left: Side, right: Side },
+    /// None of these branches holds. They are about sources of their own.
+    Absent(Rc<[Vec<Term>]>),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -129,6 +133,7 @@ impl Term {
             Self::Equal { left, right } => {
                 [left, right].iter().any(|side| sources.mentions(&side.value, source))
             }
+            Self::Absent(_) => false,
         }
     }
 
@@ -141,11 +146,12 @@ impl Term {
                 missing.iter().any(|source| sources.mentions(&side.value, *source))
                     && sources.is_null_on_null(&side.value)
             }),
+            Self::Absent(_) => false,
         }
     }
 }
 
-/// Shows each source that a term names.
+/// Shows each source that a term needs.
 pub(super) fn sources_of(term: &Term, see: &mut impl FnMut(SourceId)) {
     match term {
         Term::Source(id) => see(*id),
@@ -154,6 +160,7 @@ pub(super) fn sources_of(term: &Term, see: &mut impl FnMut(SourceId)) {
             sources_in(&left.value, see);
             sources_in(&right.value, see);
         }
+        Term::Absent(_) => {}
     }
 }
 

@@ -1,7 +1,8 @@
 //! WHERE and ON: which terms are about one thing, and which tie one thing to another.
 
 use super::Compiler;
-use super::branch::{BRANCHES_MAX, Side, Term, Tree, disjunction, with_left_joins};
+use super::absent::check_parts;
+use super::branch::{BRANCHES_MAX, LeftJoin, Side, Term, Tree, disjunction, with_left_joins};
 use super::from::Inner;
 use super::scope::{Scope, ScopeKind};
 use super::sources::{Leaf, Owner, QueryExpression, SourceId};
@@ -16,11 +17,31 @@ pub(super) struct Membership {
     element: SourceId,
 }
 
+/// An inner query as a condition.
+pub(super) struct InnerQuery {
+    /// What must hold for it to have a row.
+    pub(super) conditions: Vec<Tree>,
+    /// The value that must be among those it selects, and those.
+    pub(super) compared: Option<(QueryExpression, QueryExpression)>,
+    /// Of `&&`: the array that the value is an element of.
+    pub(super) array: Option<QueryExpression>,
+}
+
 impl Compiler<'_> {
     /// The branches of what must hold for a query.
     pub(super) fn branches(
-        &mut self,
+        &self,
         conditions: Vec<Tree>,
+        position: Position,
+    ) -> Result<Vec<Vec<Term>>, Diagnostic> {
+        self.branches_with(conditions, &self.left_joins, position)
+    }
+
+    /// With these left joins.
+    pub(super) fn branches_with(
+        &self,
+        conditions: Vec<Tree>,
+        left_joins: &[LeftJoin],
         position: Position,
     ) -> Result<Vec<Vec<Term>>, Diagnostic> {
         let too_many = || {
@@ -30,12 +51,13 @@ impl Compiler<'_> {
         };
         let mut branches = Vec::new();
         for branch in disjunction(&Tree::And(conditions)).ok_or_else(too_many)? {
-            let joined = with_left_joins(&self.sources, branch, &self.left_joins)?;
+            let joined = with_left_joins(&self.sources, branch, left_joins)?;
             branches.extend(joined.ok_or_else(too_many)?);
             if branches.len() > BRANCHES_MAX {
                 return Err(too_many());
             }
         }
+        check_parts(&branches, position)?;
         Ok(branches)
     }
 
@@ -63,6 +85,9 @@ impl Compiler<'_> {
         if let ExpressionKind::Not(inner) = &condition.kind {
             return self.tree(scope, inner, !negated);
         }
+        if is_inner_query(scope, condition) && is_not(condition) != negated {
+            return self.absence(scope, condition);
+        }
         let tie = self.tie(scope, condition, negated)?;
         tie.ok_or_else(|| match scope.kind {
             ScopeKind::DataQuery { .. } => bucket_alone(condition.position),
@@ -86,6 +111,8 @@ impl Compiler<'_> {
             ExpressionKind::InArray { value, array, negated: not } if *not == negated => {
                 if let ExpressionKind::Array(list) = &array.kind {
                     self.in_values(scope, value, list, position)?
+                } else if is_inner_query(scope, condition) {
+                    self.presence(scope, condition)?
                 } else {
                     let value = self.lower(scope, value)?;
                     self.in_elements(scope, value, array, position)?
@@ -97,22 +124,9 @@ impl Compiler<'_> {
             ExpressionKind::Overlap { left, right } if !negated => {
                 self.overlap(scope, [left, right], position)?
             }
-            ExpressionKind::OverlapQuery { array, query } if !negated => {
-                let lowered = self.lower(scope, array)?;
-                let id = self.elements(lowered, array.position)?;
-                let mut inner = self.in_query(scope, query)?;
-                inner.conditions.push(Tree::Term(Term::Source(id)));
-                self.among(Expression::Leaf(Leaf::Element(id)), inner, position)?
-            }
-            ExpressionKind::Exists { query, negated: not } if *not == negated => {
-                let inner = self.in_query(scope, query)?;
-                Tree::And(inner.conditions)
-            }
-            ExpressionKind::InQuery { value, query, negated: not } if *not == negated => {
-                let value = self.lower(scope, value)?;
-                let inner = self.in_query(scope, query)?;
-                self.among(value, inner, position)?
-            }
+            ExpressionKind::OverlapQuery { .. }
+            | ExpressionKind::Exists { .. }
+            | ExpressionKind::InQuery { .. } => self.presence(scope, condition)?,
             ExpressionKind::And(_)
             | ExpressionKind::Or(_)
             | ExpressionKind::Not(_)
@@ -137,16 +151,13 @@ impl Compiler<'_> {
             | ExpressionKind::Overlap { .. }
             | ExpressionKind::Cast { .. }
             | ExpressionKind::InList { .. }
-            | ExpressionKind::InArray { .. }
-            | ExpressionKind::Exists { .. }
-            | ExpressionKind::OverlapQuery { .. }
-            | ExpressionKind::InQuery { .. } => return Ok(None),
+            | ExpressionKind::InArray { .. } => return Ok(None),
         };
         Ok(Some(tree))
     }
 
     /// That two expressions have the same value: a condition on one thing, or a tie of two.
-    fn equality(
+    pub(super) fn equality(
         &self,
         left: QueryExpression,
         right: QueryExpression,
@@ -182,7 +193,11 @@ impl Compiler<'_> {
         })
     }
 
-    fn side(&self, value: &QueryExpression, position: Position) -> Result<Owner, Diagnostic> {
+    pub(super) fn side(
+        &self,
+        value: &QueryExpression,
+        position: Position,
+    ) -> Result<Owner, Diagnostic> {
         self.sources.owner_of(value).ok_or_else(|| {
             let mut of_bucket = false;
             value.for_each_leaf(&mut |leaf| of_bucket |= matches!(leaf, Leaf::Bucket(_)));
@@ -190,7 +205,7 @@ impl Compiler<'_> {
         })
     }
 
-    /// `x IN <array>` or `x IN <cte>`.
+    /// `x IN <array>`.
     fn in_elements(
         &mut self,
         scope: &Scope<'_>,
@@ -198,10 +213,6 @@ impl Compiler<'_> {
         array: &syntax::Expression,
         position: Position,
     ) -> Result<Tree, Diagnostic> {
-        if let Some((cte, ctes)) = scope.cte_of_array(array) {
-            let inner = self.cte(scope, cte, ctes)?;
-            return self.among(value, inner, array.position);
-        }
         let array_position = array.position;
         let array = self.lower(scope, array)?;
         let is_bucket = self.sources.owner_of(&array) == Some(Owner::Bucket);
@@ -274,7 +285,53 @@ impl Compiler<'_> {
         Ok(Tree::And(terms))
     }
 
-    /// The query of `x IN (SELECT ...)` or `EXISTS (SELECT ...)`.
+    /// That an inner query has what it is asked for.
+    fn presence(
+        &mut self,
+        scope: &Scope<'_>,
+        condition: &syntax::Expression,
+    ) -> Result<Tree, Diagnostic> {
+        let InnerQuery { mut conditions, compared, .. } = self.inner_query(scope, condition)?;
+        if let Some((value, column)) = compared {
+            conditions.push(Tree::Term(self.equality(value, column, condition.position)?));
+        }
+        Ok(Tree::And(conditions))
+    }
+
+    /// `EXISTS (SELECT ...)`, `x IN (SELECT ...)`, `x IN <cte>` or `a && (SELECT ...)`, as it is
+    /// without NOT.
+    pub(super) fn inner_query(
+        &mut self,
+        scope: &Scope<'_>,
+        condition: &syntax::Expression,
+    ) -> Result<InnerQuery, Diagnostic> {
+        if let ExpressionKind::Exists { query, .. } = &condition.kind {
+            let Inner { conditions, .. } = self.in_query(scope, query)?;
+            return Ok(InnerQuery { conditions, compared: None, array: None });
+        }
+        if let ExpressionKind::OverlapQuery { array, query } = &condition.kind {
+            let lowered = self.lower(scope, array)?;
+            let id = self.elements(lowered.clone(), array.position)?;
+            let inner = self.in_query(scope, query)?;
+            let mut among = self.among(Expression::Leaf(Leaf::Element(id)), inner, condition)?;
+            among.conditions.push(Tree::Term(Term::Source(id)));
+            return Ok(InnerQuery { array: Some(lowered), ..among });
+        }
+        if let ExpressionKind::InArray { value, array, .. } = &condition.kind
+            && let Some((cte, ctes)) = scope.cte_of_array(array)
+        {
+            let value = self.lower(scope, value)?;
+            let inner = self.cte(scope, cte, ctes)?;
+            return self.among(value, inner, array);
+        }
+        let ExpressionKind::InQuery { value, query, .. } = &condition.kind else {
+            return Err(mixed(scope, condition, false));
+        };
+        let value = self.lower(scope, value)?;
+        let inner = self.in_query(scope, query)?;
+        self.among(value, inner, condition)
+    }
+
     fn in_query(&mut self, scope: &Scope<'_>, query: &Query) -> Result<Inner, Diagnostic> {
         let ScopeKind::Stream = scope.kind else {
             let message = "an inner query is not supported here";
@@ -286,18 +343,18 @@ impl Compiler<'_> {
     }
 
     fn among(
-        &self,
+        &mut self,
         value: QueryExpression,
         inner: Inner,
-        position: Position,
-    ) -> Result<Tree, Diagnostic> {
-        let Inner { mut columns, mut conditions } = inner;
+        place: &syntax::Expression,
+    ) -> Result<InnerQuery, Diagnostic> {
+        let Inner { mut columns, conditions } = inner;
         let (Some((_, column)), None) = (columns.pop(), columns.pop()) else {
             let message = "the inner query must select one column";
-            return Err(Diagnostic::error(position, message));
+            return Err(Diagnostic::error(place.position, message));
         };
-        conditions.push(Tree::Term(self.equality(value, column, position)?));
-        Ok(Tree::And(conditions))
+        self.note_kinds(&value, &column, place.position);
+        Ok(InnerQuery { conditions, compared: Some((value, column)), array: None })
     }
 }
 
@@ -320,18 +377,6 @@ fn both_sides(position: Position) -> Diagnostic {
 
 /// Why a term that depends on both sides is not supported.
 fn mixed(scope: &Scope<'_>, condition: &syntax::Expression, negated: bool) -> Diagnostic {
-    let inner_negated = matches!(
-        condition.kind,
-        ExpressionKind::InList { negated: true, .. }
-            | ExpressionKind::InArray { negated: true, .. }
-            | ExpressionKind::InQuery { negated: true, .. }
-            | ExpressionKind::Exists { negated: true, .. }
-    );
-    if contains_query(scope, condition) && (negated || inner_negated) {
-        let message = "`NOT` with an inner query is not supported";
-        return Diagnostic::error(condition.position, message)
-            .hint("a bucket can be found by what is there, not by what is not");
-    }
     if contains_query(scope, condition) {
         let message = "an inner query is not supported within this expression";
         return Diagnostic::error(condition.position, message)
@@ -342,7 +387,7 @@ fn mixed(scope: &Scope<'_>, condition: &syntax::Expression, negated: bool) -> Di
     } else {
         "values of the row and of the request can be compared by `=` and `IN` only"
     };
-    let hint = if negated || inner_negated {
+    let hint = if negated || is_not(condition) {
         "negation of such a comparison is not supported: buckets are found by equal values"
     } else {
         "write `column = <request value>` or `column IN <request array>`"
@@ -350,17 +395,33 @@ fn mixed(scope: &Scope<'_>, condition: &syntax::Expression, negated: bool) -> Di
     Diagnostic::error(condition.position, message).hint(hint)
 }
 
-/// Whether there is a query in it, be it by the name of a CTE.
-fn contains_query(scope: &Scope<'_>, expression: &syntax::Expression) -> bool {
-    let mut found = matches!(
+/// Whether it says NOT itself.
+fn is_not(condition: &syntax::Expression) -> bool {
+    matches!(
+        condition.kind,
+        ExpressionKind::InList { negated: true, .. }
+            | ExpressionKind::InArray { negated: true, .. }
+            | ExpressionKind::InQuery { negated: true, .. }
+            | ExpressionKind::Exists { negated: true, .. }
+    )
+}
+
+/// Whether it is about a query, be it by the name of a CTE.
+fn is_inner_query(scope: &Scope<'_>, expression: &syntax::Expression) -> bool {
+    if let ExpressionKind::InArray { array, .. } = &expression.kind {
+        return scope.cte_of_array(array).is_some();
+    }
+    matches!(
         expression.kind,
         ExpressionKind::InQuery { .. }
             | ExpressionKind::Exists { .. }
             | ExpressionKind::OverlapQuery { .. }
-    );
-    if let ExpressionKind::InArray { array, .. } = &expression.kind {
-        found = scope.cte_of_array(array).is_some();
-    }
+    )
+}
+
+/// Whether there is a query in it.
+fn contains_query(scope: &Scope<'_>, expression: &syntax::Expression) -> bool {
+    let mut found = is_inner_query(scope, expression);
     expression.for_each_child(&mut |child| found = found || contains_query(scope, child));
     found
 }

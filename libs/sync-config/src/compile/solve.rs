@@ -89,7 +89,23 @@ impl Compiler<'_> {
                 None
             }
         };
+        solver.instantiation.absent = self.absent(branch)?;
         Some(Solved { instantiation: solver.instantiation, rows })
+    }
+
+    /// What must lead nowhere, each alternative by itself.
+    fn absent(&mut self, branch: &[Term]) -> Option<Vec<Instantiation>> {
+        let mut absent = Vec::new();
+        for term in branch {
+            let Term::Absent(branches) = term else { continue };
+            for inner in branches.iter() {
+                let Solved { instantiation, .. } = self.solve(inner, &Target::Values(&[]))?;
+                if !absent.contains(&instantiation) {
+                    absent.push(instantiation);
+                }
+            }
+        }
+        Some(absent)
     }
 
     /// A table on the way: asked by what is known, it answers what is not.
@@ -196,7 +212,7 @@ impl Term {
     fn condition(&self) -> Option<&QueryExpression> {
         match self {
             Self::Filter { condition, .. } => Some(condition),
-            Self::Source(_) | Self::Equal { .. } => None,
+            Self::Source(_) | Self::Equal { .. } | Self::Absent(_) => None,
         }
     }
 }
@@ -205,7 +221,7 @@ impl<'t> Solver<'t> {
     fn filters(&self, owners: &[Owner]) -> Vec<&'t QueryExpression> {
         let of_owner = |term: &'t Term| match term {
             Term::Filter { owner, condition } if owners.contains(owner) => Some(condition),
-            Term::Filter { .. } | Term::Source(_) | Term::Equal { .. } => None,
+            Term::Filter { .. } | Term::Source(_) | Term::Equal { .. } | Term::Absent(_) => None,
         };
         self.branch.iter().filter_map(of_owner).collect()
     }

@@ -13,6 +13,7 @@ use crate::options::Edition;
 use crate::plan::{
     DataQuery, DefinitionPlan, Instantiation, RowExpression, RowQuery, StreamPlan, Variant,
 };
+use crate::stages::STAGES_MAX;
 use crate::syntax::{Cte, FromItem, Query};
 use crate::yaml::Scalar;
 
@@ -86,6 +87,7 @@ impl Compiler<'_> {
             if !entry.accepts_danger {
                 self.check_danger(&instantiation, query.position);
             }
+            self.check_stages(&instantiation, position);
             rows.filter = any_of(filters);
             let object_type = self.object_type(table);
             let data = DataQuery { rows, object_type, projection: projection.clone() };
@@ -106,6 +108,19 @@ impl Compiler<'_> {
                 "if that is meant, write the alias in quotes: `AS \"{name}\"`; else leave it out"
             );
             self.findings.push(Diagnostic::warning(item.position, message).hint(hint));
+        }
+    }
+
+    /// That a request can be answered. Bucket definitions need not be checked: they ask one table.
+    fn check_stages(&mut self, instantiation: &Instantiation, position: Position) {
+        let stages = instantiation.stages(&self.plan.lookups);
+        if stages > STAGES_MAX {
+            let message = format!(
+                "{stages} tables must be asked one after the other; {STAGES_MAX} are possible"
+            );
+            let hint = "the answer of each is what the next one is asked: use shorter chains of joins \
+                        and inner queries";
+            self.findings.push(Diagnostic::error(position, message).hint(hint));
         }
     }
 

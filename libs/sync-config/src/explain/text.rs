@@ -3,8 +3,8 @@
 use std::fmt::{Display, Formatter, Result};
 
 use super::{
-    Explanation, FamilyExplanation, RowsExplanation, StepExplanation, StreamExplanation,
-    TableExplanation, WayExplanation,
+    AbsentExplanation, Explanation, FamilyExplanation, RowsExplanation, StepExplanation,
+    StreamExplanation, TableExplanation, WayExplanation,
 };
 
 impl Display for Explanation {
@@ -101,12 +101,8 @@ fn write_way(f: &mut Formatter<'_>, way: &WayExplanation, title: &str) -> Result
     } else {
         writeln!(f, "{title}")?;
     }
-    if !way.conditions.is_empty() {
-        writeln!(f, "      only if {}", way.conditions.join(" AND "))?;
-    }
-    for (place, step) in way.steps.iter().enumerate() {
-        writeln!(f, "      {}. {}", place + 1, step_text(step))?;
-    }
+    write_steps(f, "      ", &way.conditions, &way.steps)?;
+    write_absent(f, "      ", &way.absent)?;
     let is_one = way.steps.iter().all(|step| match step {
         StepExplanation::Value { .. } | StepExplanation::Equal { .. } => true,
         StepExplanation::Elements { .. } | StepExplanation::Lookup { .. } => false,
@@ -117,6 +113,33 @@ fn write_way(f: &mut Formatter<'_>, way: &WayExplanation, title: &str) -> Result
         ([one], false) => writeln!(f, "    buckets: one for each {one}"),
         (several, false) => writeln!(f, "    buckets: one for each ({})", several.join(", ")),
     }
+}
+
+fn write_steps(
+    f: &mut Formatter<'_>,
+    indent: &str,
+    conditions: &[String],
+    steps: &[StepExplanation],
+) -> Result {
+    if !conditions.is_empty() {
+        writeln!(f, "{indent}only if {}", conditions.join(" AND "))?;
+    }
+    for (place, step) in steps.iter().enumerate() {
+        writeln!(f, "{indent}{}. {}", place + 1, step_text(step))?;
+    }
+    Ok(())
+}
+
+fn write_absent(f: &mut Formatter<'_>, indent: &str, absent: &[AbsentExplanation]) -> Result {
+    for part in absent {
+        let always =
+            if part.steps.is_empty() && part.conditions.is_empty() { " always" } else { "" };
+        writeln!(f, "{indent}but not if there is:{always}")?;
+        let deeper = format!("{indent}  ");
+        write_steps(f, &deeper, &part.conditions, &part.steps)?;
+        write_absent(f, &deeper, &part.absent)?;
+    }
+    Ok(())
 }
 
 fn step_text(step: &StepExplanation) -> String {

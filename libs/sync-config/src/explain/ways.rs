@@ -3,7 +3,7 @@
 use tidewater_protocol::Priority;
 
 use super::names::{RowNames, Words, elements, request_text, unused};
-use super::{KeyExplanation, StepExplanation, WayExplanation, table_text};
+use super::{AbsentExplanation, KeyExplanation, StepExplanation, WayExplanation, table_text};
 use crate::plan::{Instantiation, Plan, RequestExpression, Step};
 
 pub(super) fn explain(
@@ -12,14 +12,27 @@ pub(super) fn explain(
     priority: Priority,
     words: Words,
 ) -> WayExplanation {
-    let mut way = Way { plan, words, slots: Vec::new(), arrays: Vec::new(), aliases: Vec::new() };
+    let mut way = Way::new(plan, words);
     let steps = instantiation.steps.iter().map(|step| way.step(step)).collect();
     WayExplanation {
         priority: priority.get(),
         conditions: conditions(&instantiation.filters, "", words),
         steps,
         parameters: way.slots_of(&instantiation.parameters),
+        absent: absent(plan, instantiation, words),
     }
+}
+
+fn absent(plan: &Plan, instantiation: &Instantiation, words: Words) -> Vec<AbsentExplanation> {
+    let explain = |part: &Instantiation| {
+        let mut way = Way::new(plan, words);
+        AbsentExplanation {
+            conditions: conditions(&part.filters, "", words),
+            steps: part.steps.iter().map(|step| way.step(step)).collect(),
+            absent: absent(plan, part, words),
+        }
+    };
+    instantiation.absent.iter().map(explain).collect()
 }
 
 fn texts(expressions: &[RequestExpression], element: &str, words: Words) -> Vec<String> {
@@ -44,7 +57,11 @@ struct Way<'p> {
     aliases: Vec<String>,
 }
 
-impl Way<'_> {
+impl<'p> Way<'p> {
+    fn new(plan: &'p Plan, words: Words) -> Self {
+        Self { plan, words, slots: Vec::new(), arrays: Vec::new(), aliases: Vec::new() }
+    }
+
     fn step(&mut self, step: &Step) -> StepExplanation {
         match step {
             Step::Value(expression) => {

@@ -4,7 +4,7 @@ use serde_json::{Map, Value as Json};
 use tidewater_protocol::{Priority, Subscription};
 
 use super::Request;
-use super::task::{Pending, needed};
+use super::search::{Pending, Search, needed};
 use crate::engine::Engine;
 use crate::expression::{EvaluationError, Leaves, array_items};
 use crate::functions;
@@ -26,16 +26,14 @@ pub(super) struct Subscriber<'r> {
     pub(super) priority: Option<Priority>,
 }
 
-type Evaluated<'a> = (Vec<Pending<'a>>, Ways);
-
 impl Subscriber<'_> {
-    /// Does the steps that need nothing but the request. `None` when there is no bucket.
+    /// Does the steps that need nothing but the request. `None` when there is no way.
     pub(super) fn instantiate<'a>(
         &self,
         plan: &Plan,
         instantiation: &'a Instantiation,
         values: &mut Values,
-    ) -> Result<Option<Evaluated<'a>>, EvaluationError> {
+    ) -> Result<Option<Search<'a>>, EvaluationError> {
         for filter in &instantiation.filters {
             if !filter.is_true(self)? {
                 return Ok(None);
@@ -74,7 +72,11 @@ impl Subscriber<'_> {
                 return Ok(None);
             }
         }
-        Ok(Some((pending, ways)))
+        let mut absent = Vec::new();
+        for part in &instantiation.absent {
+            absent.extend(self.instantiate(plan, part, values)?);
+        }
+        Ok(Some(Search { pending, ways, parameters: &instantiation.parameters, absent }))
     }
 
     fn elements(

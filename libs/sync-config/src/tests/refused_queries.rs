@@ -416,11 +416,11 @@ fn comparisons_by_which_no_bucket_can_be_found() {
             6:30 values of the row and of the request can be compared by `=` and `IN` only
               negation of such a comparison is not supported: buckets are found by equal values
             SELECT id FROM t WHERE a NOT IN (SELECT b FROM u)
-            6:30 `NOT` with an inner query is not supported
-              a bucket can be found by what is there, not by what is not
+            6:30 `NOT` with an inner query that depends on a row around it is not supported
+              a bucket can be found by what is there, not by what is not; what depends on the request alone may be negated, as in `auth.user_id() NOT IN (SELECT ...)`
             SELECT id FROM t WHERE NOT a IN (SELECT b FROM u)
-            6:34 `NOT` with an inner query is not supported
-              a bucket can be found by what is there, not by what is not
+            6:34 `NOT` with an inner query that depends on a row around it is not supported
+              a bucket can be found by what is there, not by what is not; what depends on the request alone may be negated, as in `auth.user_id() NOT IN (SELECT ...)`
             SELECT id FROM t WHERE a BETWEEN 1 AND auth.parameter('x')
             6:30 values of the row and of the request can be compared by `=` and `IN` only
               write `column = <request value>` or `column IN <request array>`

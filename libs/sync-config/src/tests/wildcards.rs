@@ -276,3 +276,23 @@ fn order_counts_where_patterns_overlap() {
     assert_ne!(hash(&stream(r#"SELECT * FROM "a%""#)), hash(&stream(r#"SELECT * FROM "a%" AS a"#)));
     assert_ne!(hash(&stream(r#"SELECT * FROM "a%""#)), hash(&stream(r#"SELECT * FROM "ab%""#)));
 }
+
+#[test]
+fn a_blob_in_any_table_of_a_pattern_keeps_it_out_of_bans() {
+    let yaml = stream(
+        r#"SELECT * FROM t WHERE auth.parameter('key') NOT IN (SELECT key FROM "banned_%")"#,
+    );
+    let config = compile(&yaml);
+    assert!(config.bind(&table("banned_1(key text)")).unwrap().is_some());
+    expect![[r#"
+        6:29 `key` is a blob, which cannot be compared after `NOT` with an inner query
+          compare `hex(key)` with hexadecimal digits
+    "#]]
+    .assert_eq(&list(&config.bind(&table("banned_2(key bytea)")).unwrap_err()));
+    let tables = ["banned_1(key text)", "banned_2(key bytea)", "t(id text)"].map(table);
+    expect![[r#"
+        6:29 `key` is a blob, which cannot be compared after `NOT` with an inner query
+          compare `hex(key)` with hexadecimal digits
+    "#]]
+    .assert_eq(&list(&config.check(&tables)));
+}

@@ -1,26 +1,32 @@
-//! The steps that need answers, for one variant of a stream and one subscription.
+//! The steps of an instantiation that need answers, and whether they lead anywhere.
 
 use std::collections::{BTreeSet, HashMap};
-
-use tidewater_protocol::{Priority, Subscription};
 
 use super::Question;
 use crate::expression::EvaluationError;
 use crate::plan::Step;
 use crate::ways::{EXTENDED_MAX, Table, ValueId, Values, Ways, slots_used};
 
-/// One variant of a stream for one subscription: all that is left is to look up.
+/// An instantiation for one subscription: all that is left is to look up.
 #[derive(Clone, Debug)]
-pub(super) struct Task<'a> {
-    pub(super) definition: usize,
-    pub(super) priority: Priority,
-    /// Index into the answer's streams.
-    pub(super) stream: usize,
-    pub(super) reason: Subscription,
+pub(super) struct Search<'a> {
     /// Steps that wait for values or answers.
     pub(super) pending: Vec<Pending<'a>>,
     pub(super) ways: Ways,
     pub(super) parameters: &'a [usize],
+    /// What must not lead anywhere, as far as that is not yet known.
+    pub(super) absent: Vec<Search<'a>>,
+}
+
+/// How far a search has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// It waits for answers.
+    Asking,
+    /// There is a way.
+    Found,
+    /// There is none.
+    Nothing,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -30,9 +36,37 @@ pub(super) struct Pending<'a> {
     pub(super) first_slot: usize,
 }
 
-impl Task<'_> {
-    /// `false` when there is no way, and so no bucket.
+impl Search<'_> {
+    /// Does all steps that can be done. What must be absent is searched beside them, so that it takes
+    /// no further rounds of questions.
     pub(super) fn advance(
+        &mut self,
+        answers: &HashMap<Question, Vec<Vec<ValueId>>>,
+        values: &Values,
+        ask: &mut impl FnMut(Question),
+    ) -> Result<Progress, EvaluationError> {
+        if !self.advance_steps(answers, values, ask)? {
+            return Ok(Progress::Nothing);
+        }
+        let mut open = Vec::with_capacity(self.absent.len());
+        for mut part in std::mem::take(&mut self.absent) {
+            match part.advance(answers, values, ask)? {
+                Progress::Asking => open.push(part),
+                Progress::Found => return Ok(Progress::Nothing),
+                Progress::Nothing => {}
+            }
+        }
+        self.absent = open;
+        Ok(if self.is_done() { Progress::Found } else { Progress::Asking })
+    }
+
+    /// Whether nothing is left to look up.
+    pub(super) fn is_done(&self) -> bool {
+        self.pending.is_empty() && self.absent.is_empty()
+    }
+
+    /// `false` when there is no way.
+    fn advance_steps(
         &mut self,
         answers: &HashMap<Question, Vec<Vec<ValueId>>>,
         values: &Values,

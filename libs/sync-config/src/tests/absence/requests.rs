@@ -1,0 +1,348 @@
+//! What is asked, when a request is granted, and what a config is explained to be.
+
+use expect_test::{Expect, expect};
+
+use crate::SyncConfig;
+use crate::tests::{TestRequest, compile, granted, list, stream};
+
+/// One stream `s` that subscribes by itself.
+fn auto(query: &str) -> String {
+    format!("{}    auto_subscribe: true\n", stream(query))
+}
+
+fn check(query: &str, request: &str, answers: &[(&str, &[&str])], expected: &Expect) {
+    expected.assert_eq(&granted(&auto(query), request, answers));
+}
+
+fn explained(query: &str, expected: &Expect) {
+    expected.assert_eq(&compile(&stream(query)).explain().streams[0].to_string());
+}
+
+const BANNED: &str =
+    "SELECT id FROM t WHERE auth.user_id() NOT IN (SELECT user_id FROM banned) AND org = 'o1'";
+
+#[test]
+fn a_bucket_is_granted_while_a_lookup_has_no_answer() {
+    let granted = expect![[r#"
+        question 0 ["u1"]
+        question 1 []
+        s|0[] priority 3 [{"default":0}]
+        stream s default
+    "#]];
+    let refused = expect![[r#"
+        question 0 ["u1"]
+        question 1 []
+        stream s default
+    "#]];
+    check(BANNED, "{}", &[], &granted);
+    check(BANNED, "{}", &[(r#"0 ["u2"]"#, &["[]"])], &granted);
+    check(BANNED, "{}", &[(r#"0 ["u1"]"#, &["[]"])], &refused);
+    // Of a row with NULL it is not known whether it is the user's.
+    check(BANNED, "{}", &[("1 []", &["[]"])], &refused);
+}
+
+#[test]
+fn all_ways_of_not_are_one() {
+    let lookups = |query: &str| {
+        let config = compile(&auto(query));
+        let hashes: Vec<String> = config.lookups().iter().map(|one| one.hash.clone()).collect();
+        (config.definitions().to_vec(), hashes)
+    };
+    let expected = lookups("SELECT id FROM t WHERE auth.user_id() NOT IN (SELECT u FROM b)");
+    assert_eq!(expected.1.len(), 2);
+    for condition in [
+        "NOT auth.user_id() IN (SELECT u FROM b)",
+        "NOT (NOT (auth.user_id() NOT IN (SELECT u FROM b)))",
+        "NOT (auth.user_id() IN (SELECT u FROM b) OR auth.user_id() IN (SELECT u FROM b))",
+    ] {
+        assert_eq!(
+            lookups(&format!("SELECT id FROM t WHERE {condition}")),
+            expected,
+            "{condition}"
+        );
+    }
+    let by_name = "WITH c AS (SELECT u FROM b) SELECT id FROM t WHERE auth.user_id() NOT IN c";
+    assert_eq!(lookups(by_name), expected);
+    // What is asked of the table is what IN asks.
+    let (_, present) = lookups("SELECT id FROM t WHERE auth.user_id() IN (SELECT u FROM b)");
+    assert_eq!(present[..], expected.1[..1]);
+    let (_, present) =
+        lookups("SELECT id FROM t WHERE NOT (auth.user_id() NOT IN (SELECT u FROM b))");
+    assert_eq!(present[..], expected.1[..1]);
+}
+
+#[test]
+fn what_is_absent_may_depend_on_all_of_the_request() {
+    let query = "SELECT id FROM t WHERE org = subscription.parameter('org') AND NOT EXISTS \
+                 (SELECT 1 FROM banned WHERE banned.user_id = auth.user_id() \
+                 AND banned.org = subscription.parameter('org'))";
+    let request = r#"{"defaults": false, "subscriptions": [
+        {"stream": "s", "parameters": {"org": "o1"}},
+        {"stream": "s", "parameters": {"org": "o2"}},
+        {"stream": "s"}
+    ]}"#;
+    check(
+        query,
+        request,
+        &[(r#"0 ["u1","o1"]"#, &["[]"])],
+        &expect![[r#"
+            question 0 ["u1","o1"]
+            question 0 ["u1","o2"]
+            s|0["o2"] priority 3 [{"sub":1}]
+            stream s default
+        "#]],
+    );
+}
+
+#[test]
+fn each_alternative_is_asked_and_none_may_be_there() {
+    let query = "SELECT id FROM t WHERE NOT EXISTS (SELECT 1 FROM a WHERE a.x = auth.user_id() \
+                 OR a.y = auth.user_id() AND a.z IN (SELECT z FROM b WHERE b.u = auth.user_id()))";
+    let expected = |is_granted: bool| {
+        let bucket = if is_granted { "s|0[] priority 3 [{\"default\":0}]\n" } else { "" };
+        format!("{bucket}stream s default\n")
+    };
+    // 0 is a by x, 1 is b by u, 2 is a by y and z.
+    let all = granted(&auto(query), "{}", &[]);
+    assert_eq!(all, format!("question 0 [\"u1\"]\nquestion 1 [\"u1\"]\n{}", expected(true)));
+    let of_b: (&str, &[&str]) = (r#"1 ["u1"]"#, &[r#"["z1"]"#]);
+    let of_x: (&str, &[&str]) = (r#"0 ["u1"]"#, &["[]"]);
+    let of_yz: (&str, &[&str]) = (r#"2 ["u1","z1"]"#, &["[]"]);
+    for (answers, is_granted) in [
+        (&[of_x][..], false),
+        (&[of_b][..], true),
+        (&[of_yz][..], true),
+        (&[of_b, of_yz][..], false),
+        (&[of_b, of_x][..], false),
+    ] {
+        let text = granted(&auto(query), "{}", answers);
+        assert!(text.ends_with(&expected(is_granted)), "{answers:?}: {text}");
+        assert_eq!(text.contains("s|0"), is_granted, "{answers:?}: {text}");
+    }
+}
+
+#[test]
+fn a_value_that_is_null_is_in_no_list_that_has_rows() {
+    // 0 is the list by its value, 1 its NULLs, 2 whether it has a row.
+    let query = "SELECT id FROM t WHERE coalesce(auth.parameter('a'), auth.parameter('b')) NOT IN (SELECT u FROM b)";
+    let granted = expect![[r#"
+        question 1 []
+        question 2 []
+        s|0[] priority 3 [{"default":0}]
+        stream s default
+    "#]];
+    check(query, "{}", &[], &granted);
+    check(
+        query,
+        "{}",
+        &[("2 []", &["[]"])],
+        &expect![[r#"
+            question 1 []
+            question 2 []
+            stream s default
+        "#]],
+    );
+    check(
+        query,
+        r#"{"claims": {"b": 1}}"#,
+        &[("2 []", &["[]"])],
+        &expect![[r#"
+            question 0 [1]
+            question 1 []
+            s|0[] priority 3 [{"default":0}]
+            stream s default
+        "#]],
+    );
+    // It is only asked what may be NULL.
+    let query = "SELECT id FROM t WHERE coalesce(auth.parameter('a'), '') NOT IN (SELECT 1 FROM b)";
+    assert_eq!(compile(&auto(query)).lookups().len(), 1);
+}
+
+#[test]
+fn arrays_share_nothing_when_they_are_known() {
+    let query = "SELECT id FROM t WHERE NOT (auth.parameter('roles') && (SELECT role FROM locked))";
+    let claims = r#"{"claims": {"roles": ["r1", null]}}"#;
+    check(
+        query,
+        claims,
+        &[],
+        &expect![[r#"
+            question 0 ["r1"]
+            s|0[] priority 3 [{"default":0}]
+            stream s default
+        "#]],
+    );
+    check(
+        query,
+        claims,
+        &[(r#"0 ["r1"]"#, &["[]"])],
+        &expect![[r#"
+            question 0 ["r1"]
+            stream s default
+        "#]],
+    );
+    check(
+        query,
+        "{}",
+        &[],
+        &expect![[r#"
+            stream s default
+        "#]],
+    );
+}
+
+#[test]
+fn not_may_be_within_not() {
+    let query = "SELECT id FROM t WHERE NOT EXISTS (SELECT 1 FROM locks WHERE locks.org = 'o1' \
+                 AND auth.user_id() NOT IN (SELECT user_id FROM keepers WHERE user_id IS NOT NULL))";
+    let locked: (&str, &[&str]) = ("0 []", &["[]"]);
+    let keeper: (&str, &[&str]) = (r#"1 ["u1"]"#, &["[]"]);
+    for (answers, is_granted) in [
+        (&[][..], true),
+        (&[locked][..], false),
+        (&[keeper][..], true),
+        (&[locked, keeper][..], true),
+    ] {
+        let text = granted(&auto(query), "{}", answers);
+        assert_eq!(text.contains("s|0"), is_granted, "{answers:?}: {text}");
+    }
+}
+
+#[test]
+fn what_must_be_absent_is_asked_beside_what_must_be_there() {
+    let query = "SELECT id FROM t WHERE org IN (SELECT org FROM a WHERE x IN \
+                 (SELECT x FROM b WHERE u = auth.user_id())) AND NOT EXISTS (SELECT 1 FROM c WHERE x IN \
+                 (SELECT x FROM d WHERE u = auth.user_id()))";
+    let of_a: (&str, &[&str]) = (r#"1 ["x1"]"#, &[r#"["o1"]"#]);
+    let of_b: (&str, &[&str]) = (r#"0 ["u1"]"#, &[r#"["x1"]"#]);
+    let of_d: (&str, &[&str]) = (r#"2 ["u1"]"#, &[r#"["x2"]"#]);
+    check(
+        query,
+        "{}",
+        &[of_a, of_b, of_d],
+        &expect![[r#"
+            question 0 ["u1"]
+            question 2 ["u1"]
+            question 1 ["x1"]
+            question 3 ["x2"]
+            s|0["o1"] priority 3 [{"default":0}]
+            stream s default
+        "#]],
+    );
+}
+
+#[test]
+fn nothing_is_granted_before_all_is_answered() {
+    let config = compile(&auto("SELECT id FROM t WHERE NOT EXISTS (SELECT 1 FROM b)"));
+    let request = TestRequest::new("{}");
+    let mut evaluation = config.request(&request.borrow());
+    assert_eq!(evaluation.clone().finish().buckets, []);
+    evaluation.answer(&[Vec::new()]);
+    assert_eq!(evaluation.finish().buckets.len(), 1);
+}
+
+#[test]
+fn what_cannot_be_evaluated_is_not_absent() {
+    let query = "SELECT id FROM t WHERE NOT EXISTS \
+                 (SELECT 1 FROM json_each(auth.parameter('a')) e WHERE e.value = 'x')";
+    check(
+        query,
+        r#"{"claims": {"a": "x"}}"#,
+        &[],
+        &expect![[r#"
+            stream s default [{"subscription":"default","message":"cannot evaluate the subscription: a value is not valid JSON"}]
+        "#]],
+    );
+    check(
+        query,
+        r#"{"claims": {"a": ["x"]}}"#,
+        &[],
+        &expect![[r#"
+            stream s default
+        "#]],
+    );
+    check(
+        query,
+        r#"{"claims": {"a": ["y"]}}"#,
+        &[],
+        &expect![[r#"
+            s|0[] priority 3 [{"default":0}]
+            stream s default
+        "#]],
+    );
+}
+
+#[test]
+fn queries_are_one_family_when_the_same_must_be_absent() {
+    let families = |conditions: [&str; 2]| {
+        let yaml = format!(
+            "config: {{edition: 3}}\nstreams:\n  s:\n    queries:\n      \
+             - SELECT id FROM t WHERE {}\n      - SELECT id FROM u WHERE {}\n",
+            conditions[0], conditions[1],
+        );
+        compile(&yaml).definitions().len()
+    };
+    let not_in = "auth.user_id() NOT IN (SELECT u FROM b)";
+    assert_eq!(families([not_in, not_in]), 1);
+    assert_eq!(families([not_in, "1 = 1"]), 2);
+    assert_eq!(families([not_in, "auth.user_id() NOT IN (SELECT u FROM c)"]), 2);
+    assert_eq!(families([not_in, "auth.user_id() IN (SELECT u FROM b)"]), 2);
+}
+
+#[test]
+fn who_may_read_it_is_in_what_must_be_absent_too() {
+    let warnings = |condition: &str| {
+        let config = SyncConfig::compile(&stream(&format!("SELECT id FROM t WHERE {condition}")));
+        list(config.unwrap().warnings())
+    };
+    let of_client = warnings("connection.parameter('x') NOT IN (SELECT x FROM b)");
+    assert!(of_client.contains("any client can read this"), "{of_client}");
+    let of_both = "connection.parameter('x') NOT IN (SELECT x FROM b WHERE u = auth.user_id())";
+    assert_eq!(warnings(of_both), "");
+    assert_eq!(warnings("auth.user_id() NOT IN (SELECT u FROM b)"), "");
+}
+
+#[test]
+fn it_is_explained_what_must_be_absent() {
+    explained(
+        "SELECT id FROM t WHERE org = auth.parameter('org') AND auth.user_id() NOT IN \
+         (SELECT user_id FROM banned WHERE auth.parameter('role') = 'guest')",
+        &expect![[r#"
+            stream s  (subscribed by the app, priority 3)
+              family s|0
+                rows: public.t as t, id
+                  by org
+                found by:
+                  1. auth.parameter('org')
+                  but not if there is:
+                    only if auth.parameter('role') = 'guest'
+                    1. auth.user_id()
+                    2. public.banned where user_id = auth.user_id()  if there is one
+                  but not if there is:
+                    only if auth.parameter('role') = 'guest'
+                    1. public.banned where user_id IS NULL  if there is one
+                buckets: one, of auth.parameter('org')
+        "#]],
+    );
+    explained(
+        "SELECT id FROM t WHERE NOT EXISTS (SELECT 1 FROM a WHERE NOT EXISTS (SELECT 1))",
+        &expect![[r#"
+            stream s  (subscribed by the app, priority 3)
+              family s|0
+                rows: public.t as t, id
+                found by: every request
+                  but not if there is:
+                    1. public.a  if there is one
+                    but not if there is: always
+                buckets: one for all
+        "#]],
+    );
+}
+
+#[test]
+fn a_change_of_what_must_be_absent_costs_lookups() {
+    let tables = compile(&stream(BANNED)).explain().tables;
+    let banned = tables.iter().find(|table| table.table == "public.banned").unwrap();
+    assert_eq!((banned.families, banned.lookups), (0, 2));
+    assert_eq!(banned.reads, ["user_id"]);
+}
