@@ -6,6 +6,7 @@ mod condition;
 mod definition;
 mod from;
 mod lower;
+mod missing;
 mod operators;
 mod projection;
 mod scope;
