@@ -1,0 +1,92 @@
+//! Random configs over random tables, with what SQLite must be asked to give the same.
+//!
+//! Decisions come from a list of numbers, which proptest makes smaller when a test fails. What is
+//! generated is in the part of the language where SQLite has the same meaning: under its engine, with
+//! texts that are JSON where JSON is read, arrays that are arrays or NULL, casts only in what is
+//! selected (SQLite gives them an affinity, which the equalities that find buckets do not know), and
+//! no inner query under NOT.
+
+mod condition;
+mod config;
+mod expression;
+mod from;
+mod query;
+mod request;
+mod schema;
+
+pub(super) use config::{RandomConfig, RandomQuery};
+pub(super) use request::Given;
+pub(super) use schema::{Rows, Schema, quoted};
+
+/// Decisions, taken one by one from a list. After its end each is the first of what there is.
+pub(super) struct Choices<'l> {
+    list: &'l [u16],
+    place: usize,
+}
+
+impl<'l> Choices<'l> {
+    pub(super) fn new(list: &'l [u16]) -> Self {
+        Self { list, place: 0 }
+    }
+
+    pub(super) fn below(&mut self, count: usize) -> usize {
+        let number = self.list.get(self.place).copied().unwrap_or(0);
+        self.place += 1;
+        usize::from(number) % count
+    }
+
+    pub(super) fn pick<T: Clone>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())].clone()
+    }
+
+    /// Seldom, and never after the list's end.
+    pub(super) fn one_in(&mut self, count: usize) -> bool {
+        self.below(count) == count - 1
+    }
+
+    /// Some of them in any order, at least so many.
+    pub(super) fn some_of<T: Clone>(&mut self, from: &[T], least: usize, most: usize) -> Vec<T> {
+        let mut left = from.to_vec();
+        let count = least + self.below(most - least + 1);
+        (0..count.min(left.len())).map(|_| left.remove(self.below(left.len()))).collect()
+    }
+}
+
+/// A part of a query in both languages: ours and SQLite's.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Both {
+    pub(super) ours: String,
+    pub(super) sqlite: String,
+}
+
+impl Both {
+    fn same(text: impl Into<String>) -> Self {
+        let ours = text.into();
+        Self { sqlite: ours.clone(), ours }
+    }
+
+    /// Of operands in the place of `$1` and so on.
+    fn new(template: &str, operands: &[&Self]) -> Self {
+        let mut both = Self::same(template);
+        for (index, operand) in operands.iter().enumerate() {
+            let place = format!("${}", index + 1);
+            both.ours = both.ours.replace(&place, &operand.ours);
+            both.sqlite = both.sqlite.replace(&place, &operand.sqlite);
+        }
+        both
+    }
+
+    fn pair(ours: impl Into<String>, sqlite: impl Into<String>) -> Self {
+        Self { ours: ours.into(), sqlite: sqlite.into() }
+    }
+
+    fn push(&mut self, other: &Self) {
+        self.ours += &other.ours;
+        self.sqlite += &other.sqlite;
+    }
+
+    fn push_same(&mut self, text: &str) {
+        self.ours += text;
+        self.sqlite += text;
+    }
+}
