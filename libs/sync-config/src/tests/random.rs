@@ -13,10 +13,12 @@ mod from;
 mod query;
 mod request;
 mod schema;
+mod tokens;
 
 pub(super) use config::{RandomConfig, RandomQuery};
 pub(super) use request::Given;
 pub(super) use schema::{Rows, Schema, quoted};
+pub(super) use tokens::{mutated, tokens};
 
 /// Decisions, taken one by one from a list. After its end each is the first of what there is.
 pub(super) struct Choices<'l> {
@@ -27,6 +29,11 @@ pub(super) struct Choices<'l> {
 impl<'l> Choices<'l> {
     pub(super) fn new(list: &'l [u16]) -> Self {
         Self { list, place: 0 }
+    }
+
+    /// How many of the list were taken.
+    pub(super) fn taken(&self) -> usize {
+        self.place.min(self.list.len())
     }
 
     pub(super) fn below(&mut self, count: usize) -> usize {

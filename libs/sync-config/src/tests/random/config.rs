@@ -6,14 +6,14 @@ use super::schema::Schema;
 
 #[derive(Clone, Debug)]
 pub(in crate::tests) struct RandomConfig {
-    /// Of all streams: name and query.
+    /// For all streams: name and query.
     pub(in crate::tests) ctes: Vec<(String, String)>,
     pub(in crate::tests) streams: Vec<RandomStream>,
 }
 
-/// Its name is `t` and its index.
 #[derive(Clone, Debug)]
 pub(in crate::tests) struct RandomStream {
+    pub(in crate::tests) name: String,
     pub(in crate::tests) auto_subscribe: bool,
     pub(in crate::tests) ctes: Vec<(String, String)>,
     pub(in crate::tests) queries: Vec<RandomQuery>,
@@ -56,25 +56,53 @@ impl RandomConfig {
             let own = written(&queries.ctes[ctes.len()..]);
             queries.ctes.truncate(ctes.len());
             if !selecting.is_empty() {
-                streams.push(RandomStream { auto_subscribe, ctes: own, queries: selecting });
+                let name = format!("t{}", streams.len());
+                streams.push(RandomStream { name, auto_subscribe, ctes: own, queries: selecting });
             }
         }
         Self { ctes, streams }
     }
 
+    /// In which expressions mean what they mean to SQLite.
     pub(in crate::tests) fn yaml(&self) -> String {
-        let options = "edition: 3, unstable_sqlite_expression_engine: true";
+        self.yaml_with("edition: 3, unstable_sqlite_expression_engine: true")
+    }
+
+    /// With each query, and each name of a CTE, as `change` has it.
+    pub(in crate::tests) fn map(&self, change: &mut impl FnMut(&str) -> String) -> Self {
+        Self {
+            ctes: map_ctes(&self.ctes, change),
+            streams: self.streams.iter().map(|stream| stream.map(change)).collect(),
+        }
+    }
+
+    pub(in crate::tests) fn yaml_with(&self, options: &str) -> String {
         let mut yaml = format!("config: {{{options}}}\n{}streams:\n", with("", &self.ctes));
-        for (index, stream) in self.streams.iter().enumerate() {
-            yaml += &stream.yaml(&format!("t{index}"));
+        for stream in &self.streams {
+            yaml += &stream.yaml();
         }
         yaml
     }
 }
 
+impl RandomQuery {
+    fn map(&self, change: &mut impl FnMut(&str) -> String) -> Self {
+        Self { ours: change(&self.ours), ..self.clone() }
+    }
+}
+
 impl RandomStream {
-    pub(in crate::tests) fn yaml(&self, name: &str) -> String {
-        let Self { auto_subscribe, ctes, queries } = self;
+    /// As [`RandomConfig::map`].
+    pub(in crate::tests) fn map(&self, change: &mut impl FnMut(&str) -> String) -> Self {
+        Self {
+            ctes: map_ctes(&self.ctes, change),
+            queries: self.queries.iter().map(|query| query.map(change)).collect(),
+            ..self.clone()
+        }
+    }
+
+    fn yaml(&self) -> String {
+        let Self { name, auto_subscribe, ctes, queries } = self;
         let head = format!("  {name}:\n    auto_subscribe: {auto_subscribe}\n");
         let query = |query: &RandomQuery| {
             format!("      - |\n        {}\n", query.ours.replace('\n', "\n        "))
@@ -82,6 +110,13 @@ impl RandomStream {
         let queries: String = queries.iter().map(query).collect();
         format!("{head}{}    queries:\n{queries}", with("    ", ctes))
     }
+}
+
+fn map_ctes(
+    ctes: &[(String, String)],
+    change: &mut impl FnMut(&str) -> String,
+) -> Vec<(String, String)> {
+    ctes.iter().map(|(name, query)| (change(name), change(query))).collect()
 }
 
 fn with(indent: &str, ctes: &[(String, String)]) -> String {
