@@ -1,6 +1,9 @@
 //! Whatever the file holds, the compiler answers, soon.
 
+mod files;
+mod mutations;
 mod queries;
+mod values;
 
 use std::time::{Duration, Instant};
 
