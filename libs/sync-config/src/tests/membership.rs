@@ -2,5 +2,5 @@
 
 mod fixed;
 mod items;
+mod random_configs;
 mod store;
-mod streams;

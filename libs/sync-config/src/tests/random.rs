@@ -1,13 +1,14 @@
 //! Random configs over random tables, with what SQLite must be asked to give the same.
 //!
 //! Decisions come from a list of numbers, which proptest makes smaller when a test fails. What is
-//! generated is in the part of the language where SQLite has the same meaning: under its engine, with
-//! texts that are JSON where JSON is read, arrays that are arrays or NULL, casts only in what is
+//! generated is in the part of the language where SQLite has the same meaning: with texts that have no
+//! case beyond ASCII, and that are JSON where JSON is read, arrays that are arrays or NULL, casts only in what is
 //! selected (SQLite gives them an affinity, which the equalities that find buckets do not know), and
 //! no inner query under NOT.
 
 mod condition;
 mod config;
+mod definition;
 mod expression;
 mod from;
 mod query;
@@ -15,7 +16,8 @@ mod request;
 mod schema;
 mod tokens;
 
-pub(super) use config::{RandomConfig, RandomQuery};
+pub(super) use config::{RandomConfig, RandomQuery, RandomStream};
+pub(super) use definition::RandomDefinitions;
 pub(super) use request::Given;
 pub(super) use schema::{Rows, Schema, quoted};
 pub(super) use tokens::{mutated, tokens};
@@ -24,11 +26,19 @@ pub(super) use tokens::{mutated, tokens};
 pub(super) struct Choices<'l> {
     list: &'l [u16],
     place: usize,
+    /// Whether what only edition 3 has is left out.
+    is_early: bool,
 }
+
+/// What only edition 3 has.
+const LATER: [&str; 13] = [
+    "CASE", "coalesce", "LIKE", "abs", "BETWEEN", "DISTINCT", "nullif", "replace", "trim", "%",
+    "round", "<<", "&",
+];
 
 impl<'l> Choices<'l> {
     pub(super) fn new(list: &'l [u16]) -> Self {
-        Self { list, place: 0 }
+        Self { list, place: 0, is_early: false }
     }
 
     /// How many of the list were taken.
@@ -44,6 +54,16 @@ impl<'l> Choices<'l> {
 
     pub(super) fn pick<T: Clone>(&mut self, from: &[T]) -> T {
         from[self.below(from.len())].clone()
+    }
+
+    /// One of these templates that the edition has.
+    fn template(&mut self, from: &[&'static str]) -> &'static str {
+        if !self.is_early {
+            return self.pick(from);
+        }
+        let is_early = |template: &&&str| !LATER.iter().any(|later| template.contains(later));
+        let early: Vec<&str> = from.iter().filter(is_early).copied().collect();
+        self.pick(&early)
     }
 
     /// Seldom, and never after the list's end.
@@ -72,9 +92,11 @@ impl Both {
         Self { sqlite: ours.clone(), ours }
     }
 
-    /// Of operands in the place of `$1` and so on.
+    /// Of operands in the place of `$1` and so on. In the template `@t` stands after what AND and OR
+    /// join, and what NOT negates between `@n` and `@m`: see [`Both::sqlite_of`].
     fn new(template: &str, operands: &[&Self]) -> Self {
-        let mut both = Self::same(template);
+        let ours = template.replace("@t", "").replace("@n", "NOT ").replace("@m", "");
+        let mut both = Self::pair(ours, template);
         for (index, operand) in operands.iter().enumerate() {
             let place = format!("${}", index + 1);
             both.ours = both.ours.replace(&place, &operand.ours);
@@ -85,6 +107,13 @@ impl Both {
 
     fn pair(ours: impl Into<String>, sqlite: impl Into<String>) -> Self {
         Self { ours: ours.into(), sqlite: sqlite.into() }
+    }
+
+    /// What SQLite is asked. In the default engine NULL is false in AND and OR, and NOT makes it true.
+    fn sqlite_of(sqlite: &str, is_default_engine: bool) -> String {
+        let [truth, not, not_true] =
+            if is_default_engine { [" IS TRUE", "", " IS NOT TRUE"] } else { ["", "NOT ", ""] };
+        sqlite.replace("@t", truth).replace("@n", not).replace("@m", not_true)
     }
 
     fn push(&mut self, other: &Self) {

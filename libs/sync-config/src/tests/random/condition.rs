@@ -17,7 +17,12 @@ struct Condition {
 
 impl Condition {
     fn plain(template: &str, operands: &[&Both]) -> Self {
-        Self { both: Both::new(template, operands), has_query: false }
+        let mut both = Both::new(template, operands);
+        if [" NOT IN ", " NOT BETWEEN ", " NOT LIKE "].iter().any(|not| template.contains(not)) {
+            let positive = template.replace(" NOT ", " ");
+            both.sqlite = Both::new(&format!("(@n{positive}@m)"), operands).sqlite;
+        }
+        Self { both, has_query: false }
     }
 
     fn query(template: &str, operands: &[&Both]) -> Self {
@@ -42,13 +47,13 @@ impl Queries<'_, '_> {
             5..=8 => {
                 let operator = if kind == 8 || self.choices.one_in(4) { "OR" } else { "AND" };
                 let (a, b) = (self.tree(known, depth - 1), self.tree(known, depth - 1));
-                let both = Both::new(&format!("($1 {operator} $2)"), &[&a.both, &b.both]);
+                let both = Both::new(&format!("($1@t {operator} $2@t)"), &[&a.both, &b.both]);
                 Condition { both, has_query: a.has_query || b.has_query }
             }
             _ => {
                 let inner = self.tree(known, depth - 1);
                 // What cannot be negated is negated twice.
-                let template = if inner.has_query { "(NOT NOT $1)" } else { "(NOT $1)" };
+                let template = if inner.has_query { "(@n(@n$1@m)@m)" } else { "(@n$1@m)" };
                 Condition { both: Both::new(template, &[&inner.both]), ..inner }
             }
         }
@@ -65,7 +70,12 @@ impl Queries<'_, '_> {
 
     /// `None` where there is no column for it.
     fn try_term(&mut self, known: &[Known], depth: usize) -> Option<Condition> {
-        match self.choices.below(16) {
+        let kind = self.choices.below(16);
+        if !self.is_of_request {
+            return self.test(known);
+        }
+        let depth = if self.is_plain { 0 } else { depth };
+        match kind {
             0..=4 => self.equality(known),
             5 | 6 => self.test(known),
             7 => self.in_values(known),
@@ -109,15 +119,15 @@ impl Queries<'_, '_> {
             "($1 IS DISTINCT FROM $2)",
             "($1 IS NOT DISTINCT FROM $2)",
             "($1 = $4)",
-            "($1 < $4 OR $1 IS NULL)",
+            "(($1 < $4)@t OR ($1 IS NULL)@t)",
             "(CASE $1 WHEN $2 THEN 1 ELSE $4 IS NULL END)",
             "($1 IN ($2, $4, NULL))",
         ];
         let likes = ["($1 LIKE 'a%')", "($1 NOT LIKE '_')", "($1 LIKE '%1%')"];
-        let template = if class == Class::Text && self.choices.one_in(5) {
-            self.choices.pick(&likes)
+        let template = if class == Class::Text && !self.choices.is_early && self.choices.one_in(5) {
+            self.choices.template(&likes)
         } else {
-            self.choices.pick(&templates)
+            self.choices.template(&templates)
         };
         Some(Condition::plain(template, &[&row, &low, &high, &other]))
     }
@@ -131,6 +141,7 @@ impl Queries<'_, '_> {
         Some(match self.choices.below(3) {
             0 => Condition::plain("($1 IN ($2, $3))", &[&row, &other, &request]),
             1 => Condition::plain("($3 IN ($1, $2))", &[&row, &other, &request]),
+            _ if self.choices.is_early => return None,
             _ => {
                 let literals = [literal(self.choices, class), literal(self.choices, class)];
                 // Here a number is not in parentheses.
@@ -164,9 +175,10 @@ impl Queries<'_, '_> {
             value.sqlite, array.sqlite
         );
         let has_query = self.choices.below(6) < 5;
-        let (operator, not) = if has_query { ("IN", "") } else { ("NOT IN", "NOT ") };
+        let (operator, sqlite) =
+            if has_query { ("IN", sqlite) } else { ("NOT IN", format!("(@n{sqlite}@m)")) };
         let ours = format!("({} {operator} {})", value.ours, array.ours);
-        Some(Condition { both: Both::pair(ours, format!("({not}{sqlite})")), has_query })
+        Some(Condition { both: Both::pair(ours, sqlite), has_query })
     }
 
     fn overlap(&mut self, known: &[Known], depth: usize) -> Option<Condition> {
@@ -204,7 +216,7 @@ impl Queries<'_, '_> {
             0 => request_value(self.choices, class),
             _ => literal(self.choices, class),
         };
-        let template = self.choices.pick(&[
+        let template = self.choices.template(&[
             "($1 = $2)",
             "($1 != $2)",
             "($1 > $2)",

@@ -1,11 +1,12 @@
 //! Random configs of streams.
 
-use super::Choices;
 use super::query::{Cte, Queries};
 use super::schema::Schema;
+use super::{Both, Choices};
 
 #[derive(Clone, Debug)]
 pub(in crate::tests) struct RandomConfig {
+    is_default_engine: bool,
     /// For all streams: name and query.
     pub(in crate::tests) ctes: Vec<(String, String)>,
     pub(in crate::tests) streams: Vec<RandomStream>,
@@ -35,6 +36,7 @@ const QUERIES_MAX: usize = 3;
 
 impl RandomConfig {
     pub(in crate::tests) fn new(choices: &mut Choices<'_>, schema: &Schema) -> Self {
+        let is_default_engine = choices.below(2) == 0;
         let mut queries = Queries::new(choices, schema);
         queries.add_ctes();
         let written = |ctes: &[Cte]| -> Vec<(String, String)> {
@@ -48,7 +50,7 @@ impl RandomConfig {
             let count = 1 + few(queries.choices, QUERIES_MAX);
             let selecting = (0..count).filter_map(|_| queries.selecting()).map(|one| RandomQuery {
                 ours: one.ours,
-                sqlite: one.sqlite,
+                sqlite: Both::sqlite_of(&one.sqlite, is_default_engine),
                 names: one.names,
                 object_type: one.object_type,
             });
@@ -60,17 +62,22 @@ impl RandomConfig {
                 streams.push(RandomStream { name, auto_subscribe, ctes: own, queries: selecting });
             }
         }
-        Self { ctes, streams }
+        Self { is_default_engine, ctes, streams }
     }
 
     /// In which expressions mean what they mean to SQLite.
     pub(in crate::tests) fn yaml(&self) -> String {
-        self.yaml_with("edition: 3, unstable_sqlite_expression_engine: true")
+        self.yaml_with(if self.is_default_engine {
+            "edition: 3"
+        } else {
+            "edition: 3, unstable_sqlite_expression_engine: true"
+        })
     }
 
     /// With each query, and each name of a CTE, as `change` has it.
     pub(in crate::tests) fn map(&self, change: &mut impl FnMut(&str) -> String) -> Self {
         Self {
+            is_default_engine: self.is_default_engine,
             ctes: map_ctes(&self.ctes, change),
             streams: self.streams.iter().map(|stream| stream.map(change)).collect(),
         }

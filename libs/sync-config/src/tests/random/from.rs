@@ -86,7 +86,7 @@ impl Queries<'_, '_> {
         }
     }
 
-    fn table(&mut self) -> (Both, Vec<Known>) {
+    pub(super) fn table(&mut self) -> (Both, Vec<Known>) {
         let table = self.choices.below(self.schema.tables.len());
         let schema = self.schema;
         let table = &schema.tables[table];

@@ -16,6 +16,10 @@ pub(in crate::tests) struct Queries<'q, 'l> {
     pub(super) bare_tables: Vec<&'static str>,
     /// Uses of tables whose rows are selected.
     pub(super) selected: Vec<usize>,
+    /// Whether conditions have no inner queries, and `*` is not selected.
+    pub(super) is_plain: bool,
+    /// Whether conditions may be of the request.
+    pub(super) is_of_request: bool,
     name_count: usize,
 }
 
@@ -37,7 +41,8 @@ pub(super) struct Selecting {
 }
 
 /// Every parameter of a statement must be in it.
-const ALL_KNOWN: &str = "?1 IS NOT NULL AND ?2 IS NOT NULL AND ?3 IS NOT NULL AND ?4 IS NOT NULL";
+pub(super) const ALL_KNOWN: &str =
+    "?1 IS NOT NULL AND ?2 IS NOT NULL AND ?3 IS NOT NULL AND ?4 IS NOT NULL";
 /// Of trees and inner queries.
 const DEPTH: usize = 3;
 const CTES_MAX: usize = 2;
@@ -51,6 +56,8 @@ impl<'q, 'l> Queries<'q, 'l> {
             owners: Vec::new(),
             bare_tables: Vec::new(),
             selected: Vec::new(),
+            is_plain: false,
+            is_of_request: true,
             name_count: 0,
         }
     }
@@ -175,7 +182,7 @@ impl<'q, 'l> Queries<'q, 'l> {
     }
 
     /// What is selected of a row, and the names of what comes out.
-    fn items(&mut self, known: &[Known], key: &Known) -> (Both, Vec<String>) {
+    pub(super) fn items(&mut self, known: &[Known], key: &Known) -> (Both, Vec<String>) {
         let of_row: Vec<Known> = known
             .iter()
             .filter(|known| known.owner == key.owner && known.qualifier == key.qualifier)
@@ -193,7 +200,7 @@ impl<'q, 'l> Queries<'q, 'l> {
         let id = key.write(self.choices);
         let id = Both::pair(format!("{} AS id", id.ours), id.sqlite);
         add(&id, "id".to_owned(), &mut names);
-        if !key.is_inner && key.name != "id" && self.choices.one_in(3) {
+        if !self.is_plain && !key.is_inner && key.name != "id" && self.choices.one_in(3) {
             // All of the row; the id is added, as none of its columns is called so.
             let all: Vec<String> = of_row
                 .iter()
@@ -222,23 +229,23 @@ impl<'q, 'l> Queries<'q, 'l> {
             4 => column_of(self.choices, of_row, class).map(|column| {
                 let templates = [
                     "CAST($1 AS text)",
-                    "CAST($1 AS integer)",
+                    "CAST(abs($1) AS integer)",
                     "CAST($1 AS real)",
                     "typeof($1)",
                     "hex($1)",
                     "($1 IS NULL)",
-                    "($1 = 'a' OR $1 > 1)",
-                    "(NOT $1)",
+                    "(($1 = 'a')@t OR ($1 > 1)@t)",
+                    "(@n$1@m)",
                     "length($1)",
                 ];
-                Both::new(self.choices.pick(&templates), &[&column.write(self.choices)])
+                Both::new(self.choices.template(&templates), &[&column.write(self.choices)])
             }),
             _ => {
                 let is_json = |known: &Known| known.kind == Shown::Kind(Kind::Array);
                 column(self.choices, of_row, is_json).map(|column| {
                     let templates =
                         ["json_array_length($1)", "($1 IS NULL)", "CAST($1 AS text)", "$1"];
-                    Both::new(self.choices.pick(&templates), &[&column.write(self.choices)])
+                    Both::new(self.choices.template(&templates), &[&column.write(self.choices)])
                 })
             }
         };

@@ -144,7 +144,7 @@ pub(in crate::tests) fn request_value(choices: &mut Choices<'_>, class: Class) -
         Class::Text => &["upper($1)", "($1 || 'x')", "coalesce($1, 'a')", "substr($1, 1, 1)"],
         Class::Number => &["($1 + 1)", "coalesce($1, 1)", "abs($1)", "($1 % 2)"],
     };
-    Both::new(choices.pick(templates), &[&value])
+    Both::new(choices.template(templates), &[&value])
 }
 
 /// An array of the request, or NULL; not in parentheses.
