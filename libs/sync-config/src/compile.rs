@@ -7,6 +7,7 @@ mod condition;
 mod definition;
 mod from;
 mod lower;
+mod missing;
 mod operators;
 mod projection;
 mod scope;
@@ -81,6 +82,8 @@ pub(crate) struct Compiler<'a> {
     /// How many CTEs the query at hand has put in, and how many are being put in.
     ctes_put_in: usize,
     cte_depth: usize,
+    /// Of the columns of inner queries that the query at hand has named.
+    parts_put_in: usize,
     /// By their places.
     ctes_used: BTreeSet<Position>,
 }
@@ -109,6 +112,7 @@ impl<'a> Compiler<'a> {
             memberships: Vec::new(),
             ctes_put_in: 0,
             cte_depth: 0,
+            parts_put_in: 0,
             ctes_used: BTreeSet::new(),
         }
     }
@@ -124,6 +128,7 @@ impl<'a> Compiler<'a> {
         self.left_joins.clear();
         self.memberships.clear();
         self.ctes_put_in = 0;
+        self.parts_put_in = 0;
         self.parse(scalar)
     }
 

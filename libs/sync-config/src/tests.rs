@@ -10,6 +10,7 @@ mod membership;
 mod positions;
 mod printed_values;
 mod queries;
+mod random;
 mod refusals;
 mod refused_joins;
 mod refused_queries;

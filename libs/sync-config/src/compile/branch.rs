@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::missing::Missing;
 use super::sources::{Leaf, Owner, QueryExpression, SourceId, Sources};
 use crate::diagnostic::{Diagnostic, Position};
 
@@ -108,7 +109,7 @@ pub(super) fn with_left_joins(
             pending.push((terms, count - 1));
             continue;
         }
-        if !terms.iter().filter(about).any(|term| term.is_false_on_null(sources, &join.sources)) {
+        if !terms.iter().filter(about).any(|term| term.is_false_without(sources, &join.sources)) {
             let message = "a condition on the table of this `LEFT JOIN` also holds where no row is \
                            joined";
             return Err(Diagnostic::error(join.position, message)
@@ -138,14 +139,14 @@ impl Term {
     }
 
     /// Whether it cannot hold when some sources, on which it depends, are missing.
-    fn is_false_on_null(&self, sources: &Sources, missing: &[SourceId]) -> bool {
+    fn is_false_without(&self, sources: &Sources, ids: &[SourceId]) -> bool {
+        let missing = Missing { sources, ids };
         match self {
             Self::Source(_) => true,
-            Self::Filter { condition, .. } => sources.is_false_on_null(condition),
-            Self::Equal { left, right } => [left, right].iter().any(|side| {
-                missing.iter().any(|source| sources.mentions(&side.value, *source))
-                    && sources.is_null_on_null(&side.value)
-            }),
+            Self::Filter { condition, .. } => missing.makes_false(condition),
+            Self::Equal { left, right } => {
+                [left, right].iter().any(|side| missing.makes_null(&side.value))
+            }
             Self::Absent(_) => false,
         }
     }

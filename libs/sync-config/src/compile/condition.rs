@@ -44,11 +44,7 @@ impl Compiler<'_> {
         left_joins: &[LeftJoin],
         position: Position,
     ) -> Result<Vec<Vec<Term>>, Diagnostic> {
-        let too_many = || {
-            let message = format!("the condition has more than {BRANCHES_MAX} alternatives");
-            Diagnostic::error(position, message)
-                .hint("each way of OR with values of the request is a family of buckets: use fewer")
-        };
+        let too_many = || too_many_alternatives(position);
         let mut branches = Vec::new();
         for branch in disjunction(&Tree::And(conditions)).ok_or_else(too_many)? {
             let joined = with_left_joins(&self.sources, branch, left_joins)?;
@@ -253,6 +249,10 @@ impl Compiler<'_> {
         position: Position,
     ) -> Result<Tree, Diagnostic> {
         let value = self.lower(scope, value)?;
+        // The value is in each alternative, so there must not be many before they are counted.
+        if list.len() > BRANCHES_MAX {
+            return Err(too_many_alternatives(position));
+        }
         let mut terms = Vec::new();
         for item in list {
             let item = self.lower(scope, item)?;
@@ -356,6 +356,12 @@ impl Compiler<'_> {
         self.note_kinds(&value, &column, place.position);
         Ok(InnerQuery { conditions, compared: Some((value, column)), array: None })
     }
+}
+
+fn too_many_alternatives(position: Position) -> Diagnostic {
+    let message = format!("the condition has more than {BRANCHES_MAX} alternatives");
+    Diagnostic::error(position, message)
+        .hint("each way of OR with values of the request is a family of buckets: use fewer")
 }
 
 fn not_if(negated: bool, expression: QueryExpression) -> QueryExpression {

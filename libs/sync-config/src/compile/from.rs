@@ -12,6 +12,11 @@ const CTES_MAX: usize = 200;
 /// Deepest nesting of CTEs.
 const CTE_DEPTH_MAX: usize = 16;
 
+/// Most parts that the columns of inner queries may have that one query names, counted each time.
+const PARTS_MAX: usize = 10_000;
+/// Deepest nesting of such a column.
+const COLUMN_DEPTH_MAX: usize = 100;
+
 /// What an inner query selects, and what must hold for it.
 pub(super) struct Inner {
     pub(super) columns: Vec<(String, QueryExpression)>,
@@ -146,6 +151,25 @@ impl Compiler<'_> {
         let result = self.inner(&mut inner, &cte.query);
         self.cte_depth -= 1;
         result
+    }
+
+    /// A column of an inner query is put in wherever it is named. Inner queries within each other would
+    /// otherwise make of few words more than fits anywhere.
+    pub(super) fn column_of_query(
+        &mut self,
+        column: &QueryExpression,
+        position: Position,
+    ) -> Result<QueryExpression, Diagnostic> {
+        let (parts, depth) = column.size();
+        self.parts_put_in = self.parts_put_in.saturating_add(parts);
+        if self.parts_put_in > PARTS_MAX || depth > COLUMN_DEPTH_MAX {
+            let message = "the columns of inner queries are named too often, or nested too deeply";
+            return Err(Diagnostic::error(position, message).hint(format!(
+                "each is put in where it is named: together they may have {PARTS_MAX} parts, \
+                 {COLUMN_DEPTH_MAX} within each other"
+            )));
+        }
+        Ok(column.clone())
     }
 
     pub(super) fn inner(

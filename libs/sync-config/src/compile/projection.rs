@@ -106,10 +106,12 @@ impl Compiler<'_> {
                 match &entry.kind {
                     EntryKind::Table(source) => Ok(vec![Item::All(*source)]),
                     EntryKind::Columns(columns) => {
-                        let column = |(name, expression): &(String, QueryExpression)| {
-                            Item::Expression { name: name.clone(), expression: expression.clone() }
-                        };
-                        Ok(columns.iter().map(column).collect())
+                        let mut items = Vec::with_capacity(columns.len());
+                        for (name, column) in columns {
+                            let expression = self.column_of_query(column, item.position)?;
+                            items.push(Item::Expression { name: name.clone(), expression });
+                        }
+                        Ok(items)
                     }
                     EntryKind::Elements(_) => Err(of_elements(item.position)),
                 }

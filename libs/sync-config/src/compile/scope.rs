@@ -194,15 +194,15 @@ impl Compiler<'_> {
                 Err(Diagnostic::error(position, message).hint("it has `value`"))
             }
             EntryKind::Columns(columns) => {
-                let found = columns.iter().find(|(known, _)| known == name);
-                found.map(|(_, expression)| expression.clone()).ok_or_else(|| {
-                    let names: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
-                    let message = format!("`{}` has no column `{name}`", entry.name);
-                    let error = Diagnostic::error(position, message);
-                    match names.as_slice() {
-                        [""] => error.hint("name what it selects: `SELECT ... AS name`"),
-                        names => error.hint(format!("it selects: {}", names.join(", "))),
-                    }
+                if let Some((_, column)) = columns.iter().find(|(known, _)| known == name) {
+                    return self.column_of_query(column, position);
+                }
+                let names: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
+                let message = format!("`{}` has no column `{name}`", entry.name);
+                let error = Diagnostic::error(position, message);
+                Err(match names.as_slice() {
+                    [""] => error.hint("name what it selects: `SELECT ... AS name`"),
+                    names => error.hint(format!("it selects: {}", names.join(", "))),
                 })
             }
         }

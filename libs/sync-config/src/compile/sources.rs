@@ -3,9 +3,8 @@
 
 use crate::diagnostic::{Diagnostic, Position};
 use crate::engine::Engine;
-use crate::expression::{EvaluationError, Expression, Leaves};
+use crate::expression::Expression;
 use crate::plan::{RequestExpression, RequestLeaf, RowExpression, RowLeaf, TableFact};
-use crate::value::Value;
 
 /// Most sources of one query, its inner queries and CTEs included.
 const SOURCES_MAX: usize = 100;
@@ -81,6 +80,10 @@ impl Sources {
         Ok(self.list.len() - 1)
     }
 
+    pub(crate) fn engine(&self) -> Engine {
+        self.engine
+    }
+
     pub(crate) fn ids(&self) -> std::ops::Range<SourceId> {
         0..self.list.len()
     }
@@ -138,16 +141,6 @@ impl Sources {
         found
     }
 
-    /// Whether a condition cannot hold when all it depends on is NULL.
-    pub(crate) fn is_false_on_null(&self, condition: &QueryExpression) -> bool {
-        condition.is_true(&AllNull { engine: self.engine }) == Ok(false)
-    }
-
-    /// Whether a value is NULL when all it depends on is.
-    pub(crate) fn is_null_on_null(&self, value: &QueryExpression) -> bool {
-        value.evaluate(&AllNull { engine: self.engine }) == Ok(Value::Null)
-    }
-
     /// Whether one source is another, or has its array from there.
     pub(crate) fn reaches(&self, id: SourceId, source: SourceId) -> bool {
         id == source
@@ -168,21 +161,6 @@ impl Owner {
             }
             (owner, other) => (owner == other).then_some(owner),
         }
-    }
-}
-
-/// Every leaf is NULL, as in a row that an outer join adds.
-struct AllNull {
-    engine: Engine,
-}
-
-impl<'v> Leaves<'v, Leaf> for AllNull {
-    fn value(&self, _leaf: &Leaf) -> Result<Value<'v>, EvaluationError> {
-        Ok(Value::Null)
-    }
-
-    fn engine(&self) -> Engine {
-        self.engine
     }
 }
 

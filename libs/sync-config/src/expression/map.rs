@@ -109,6 +109,17 @@ impl<L> Expression<L> {
         }
     }
 
+    /// How many parts it has, and how deeply they are nested.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        let (mut parts, mut depth) = (1, 0);
+        self.for_each_child(&mut |child| {
+            let (child_parts, child_depth) = child.size();
+            parts += child_parts;
+            depth = depth.max(child_depth);
+        });
+        (parts, depth + 1)
+    }
+
     /// Shows each leaf.
     pub(crate) fn for_each_leaf<'e>(&'e self, see: &mut impl FnMut(&'e L)) {
         if let Self::Leaf(leaf) = self {

@@ -1,5 +1,7 @@
 //! Equal contents have equal hashes, other contents others.
 
+mod properties;
+
 use expect_test::expect;
 
 use super::{compile, definition, stream};

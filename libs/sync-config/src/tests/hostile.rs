@@ -1,14 +1,23 @@
 //! Whatever the file holds, the compiler answers, soon.
 
+mod files;
+mod mutations;
+mod queries;
+mod values;
+
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
 use super::{TestRequest, stream, table};
-use crate::{RowOutput, SyncConfig};
+use crate::diagnostic::lines;
+use crate::{Diagnostic, RowOutput, SyncConfig};
 
 /// Far more than any of these needs, and far less than what grows without bound.
 const LONGEST: Duration = Duration::from_secs(20);
+
+/// Each is rendered in the time that the file takes.
+const RENDERED_MAX: usize = 20;
 
 /// Compiles, and uses what compiles.
 #[expect(clippy::disallowed_methods, reason = "the time it takes is what is tested")]
@@ -18,13 +27,25 @@ fn survive(yaml: &str) {
         Ok(config) => exercise(&config),
         Err(findings) => {
             assert!(!findings.is_empty());
-            for finding in &findings {
-                assert!(finding.line > 0 && finding.column > 0, "{finding:?}");
-                assert!(finding.render("f", yaml).contains(&finding.message));
-            }
+            check_findings(&findings, yaml);
         }
     }
     assert!(start.elapsed() < LONGEST, "took {:?}", start.elapsed());
+}
+
+/// Each finding says something of a place that there is.
+fn check_findings(findings: &[Diagnostic], yaml: &str) {
+    let lines: Vec<&str> = lines(yaml).collect();
+    for (index, finding) in findings.iter().enumerate() {
+        let line = finding.line.checked_sub(1).and_then(|before| lines.get(before));
+        let line = line.unwrap_or_else(|| panic!("no such line: {finding:?}"));
+        let is_within = (1..=line.chars().count() + 1).contains(&finding.column);
+        assert!(is_within, "no such column: {finding:?} in {line:?}");
+        assert!(!finding.message.trim().is_empty(), "{finding:?}");
+        if index < RENDERED_MAX {
+            assert!(finding.render("f", yaml).contains(&finding.message));
+        }
+    }
 }
 
 fn exercise(config: &SyncConfig) {

@@ -143,6 +143,12 @@ fn conditions_by_which_no_bucket_can_be_found() {
             "SELECT t.id FROM t, u WHERE t.a = u.a || auth.user_id()",
             "SELECT t.id FROM t LEFT JOIN u ON u.a = t.a WHERE u.a IS NULL",
             "SELECT t.id FROM t LEFT JOIN u ON u.a = t.a WHERE ifnull(u.b, 1) = 1",
+            "SELECT t.id FROM t LEFT JOIN json_each(t.a) e ON TRUE WHERE e.value = 1 OR t.b = 2",
+            "SELECT t.id FROM t LEFT JOIN json_each(t.a) e ON TRUE WHERE t.b IN (e.value, t.b)",
+            "SELECT t.id FROM t LEFT JOIN json_each(auth.parameter('x')) e ON TRUE \
+             WHERE auth.user_id() IN (e.value, auth.parameter('y'))",
+            "SELECT t.id FROM t LEFT JOIN json_each(t.a) e ON TRUE \
+             WHERE coalesce(e.value, t.b) = auth.user_id()",
             "SELECT t.id FROM t, json_each(t.a) e, json_each(e.value) f",
             "SELECT t.id FROM t, u, json_each(ifnull(t.a, u.a)) e",
             "SELECT t.id FROM t LEFT JOIN (SELECT auth.user_id() AS u) x ON x.u = t.a",
@@ -161,6 +167,18 @@ fn conditions_by_which_no_bucket_can_be_found() {
             6:36 a condition on the table of this `LEFT JOIN` also holds where no row is joined
               a bucket can be found by what is there, not by what is not
             SELECT t.id FROM t LEFT JOIN u ON u.a = t.a WHERE ifnull(u.b, 1) = 1
+            6:36 a condition on the table of this `LEFT JOIN` also holds where no row is joined
+              a bucket can be found by what is there, not by what is not
+            SELECT t.id FROM t LEFT JOIN json_each(t.a) e ON TRUE WHERE e.value = 1 OR t.b = 2
+            6:36 a condition on the table of this `LEFT JOIN` also holds where no row is joined
+              a bucket can be found by what is there, not by what is not
+            SELECT t.id FROM t LEFT JOIN json_each(t.a) e ON TRUE WHERE t.b IN (e.value, t.b)
+            6:36 a condition on the table of this `LEFT JOIN` also holds where no row is joined
+              a bucket can be found by what is there, not by what is not
+            SELECT t.id FROM t LEFT JOIN json_each(auth.parameter('x')) e ON TRUE WHERE auth.user_id() IN (e.value, auth.parameter('y'))
+            6:36 a condition on the table of this `LEFT JOIN` also holds where no row is joined
+              a bucket can be found by what is there, not by what is not
+            SELECT t.id FROM t LEFT JOIN json_each(t.a) e ON TRUE WHERE coalesce(e.value, t.b) = auth.user_id()
             6:36 a condition on the table of this `LEFT JOIN` also holds where no row is joined
               a bucket can be found by what is there, not by what is not
             SELECT t.id FROM t, json_each(t.a) e, json_each(e.value) f

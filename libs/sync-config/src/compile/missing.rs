@@ -1,0 +1,110 @@
+//! What becomes of conditions where a left join joins nothing: all columns of what is missing are NULL,
+//! all else is whatever it is.
+
+use super::sources::{Leaf, QueryExpression, SourceId, Sources};
+use crate::engine::Engine;
+use crate::expression::{EvaluationError, Expression, Leaves};
+use crate::value::Value;
+
+/// Sources that are missing.
+#[derive(Clone, Copy)]
+pub(super) struct Missing<'m> {
+    pub(super) sources: &'m Sources,
+    pub(super) ids: &'m [SourceId],
+}
+
+impl Missing<'_> {
+    /// Whether a condition cannot hold, whatever the values are that are there. `false` where that is
+    /// not plain.
+    pub(super) fn makes_false(self, condition: &QueryExpression) -> bool {
+        if self.is_all_of(condition) {
+            return condition.is_true(&self.all_null()) == Ok(false);
+        }
+        match condition {
+            Expression::And(list) => list.iter().any(|one| self.makes_false(one)),
+            Expression::Or(list) => list.iter().all(|one| self.makes_false(one)),
+            Expression::Leaf(_)
+            | Expression::Literal(_)
+            | Expression::Not(_)
+            | Expression::Compare { .. }
+            | Expression::Arithmetic { .. }
+            | Expression::Concat { .. }
+            | Expression::Json { .. }
+            | Expression::IsNull { .. }
+            | Expression::Is { .. }
+            | Expression::Between { .. }
+            | Expression::Like { .. }
+            | Expression::Case { .. }
+            | Expression::Cast { .. }
+            | Expression::InList { .. }
+            | Expression::InArray { .. }
+            | Expression::Overlap { .. }
+            | Expression::Call { .. } => self.makes_null(condition),
+        }
+    }
+
+    /// Whether a value is NULL, whatever the values are that are there. `false` where that is not plain.
+    pub(super) fn makes_null(self, value: &QueryExpression) -> bool {
+        if self.is_all_of(value) {
+            return value.evaluate(&self.all_null()) == Ok(Value::Null);
+        }
+        match value {
+            Expression::Compare { left, right, .. }
+            | Expression::Arithmetic { left, right, .. }
+            | Expression::Concat { left, right }
+            | Expression::Overlap { left, right }
+            | Expression::Json { value: left, path: right, .. }
+            | Expression::InArray { value: left, array: right } => {
+                self.makes_null(left) || self.makes_null(right)
+            }
+            Expression::Between { value, .. }
+            | Expression::Like { value, .. }
+            | Expression::Cast { value, .. }
+            | Expression::InList { value, .. } => self.makes_null(value),
+            Expression::Not(inner) => {
+                self.sources.engine().is_three_valued() && self.makes_null(inner)
+            }
+            Expression::Leaf(_)
+            | Expression::Literal(_)
+            | Expression::And(_)
+            | Expression::Or(_)
+            | Expression::IsNull { .. }
+            | Expression::Is { .. }
+            | Expression::Case { .. }
+            | Expression::Call { .. } => false,
+        }
+    }
+
+    /// Whether an expression depends on nothing else.
+    fn is_all_of(self, expression: &QueryExpression) -> bool {
+        let mut is_all = true;
+        expression.for_each_leaf(&mut |leaf| {
+            is_all &= match leaf {
+                Leaf::Column { source, .. } | Leaf::Fact { source, .. } | Leaf::Element(source) => {
+                    self.ids.iter().any(|id| self.sources.reaches(*source, *id))
+                }
+                Leaf::Request(_) | Leaf::Bucket(_) => false,
+            };
+        });
+        is_all
+    }
+
+    fn all_null(self) -> AllNull {
+        AllNull { engine: self.sources.engine() }
+    }
+}
+
+/// Every leaf is NULL, as in a row that an outer join adds.
+struct AllNull {
+    engine: Engine,
+}
+
+impl<'v> Leaves<'v, Leaf> for AllNull {
+    fn value(&self, _leaf: &Leaf) -> Result<Value<'v>, EvaluationError> {
+        Ok(Value::Null)
+    }
+
+    fn engine(&self) -> Engine {
+        self.engine
+    }
+}

@@ -1,0 +1,251 @@
+//! Of random configs: hashes are equal where nothing changed, and only where rows come out alike.
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use super::super::random::{Choices, RandomConfig, Rows, Schema, mutated, tokens};
+use crate::{RowOutput, SyncConfig};
+
+/// Decisions about tables, a config, and changes of it.
+const SCHEMA_CHOICES: usize = 60;
+const CONFIG_CHOICES: usize = 400;
+const CHANGE_CHOICES: usize = 600;
+/// Least share of changed configs that still have a hash of the former one, and of those with a
+/// definition whose rows come out otherwise, in per cent.
+const ALIKE_MIN: usize = 50;
+const OTHER_MIN: usize = 10;
+/// Rows are drawn so often.
+const DRAWS: usize = 4;
+
+const OPTIONS: [&str; 6] = [
+    "edition: 3",
+    "edition: 3, unstable_sqlite_expression_engine: true",
+    "edition: 3, timestamps_iso8601: false",
+    "edition: 3, timestamp_max_precision: seconds",
+    "edition: 3, fixed_json_extract: false",
+    "edition: 3, custom_postgres_types: false",
+];
+
+fn runner() -> TestRunner {
+    TestRunner::new(Config { failure_persistence: None, ..Config::default() })
+}
+
+fn list(count: usize) -> impl Strategy<Value = Vec<u16>> {
+    prop::collection::vec(any::<u16>(), count)
+}
+
+/// Of the definitions of streams, with the stream's name, and of lookups.
+type Hashes = (Vec<(String, String)>, Vec<String>);
+
+/// `None` if it does not compile.
+fn hashes(yaml: &str) -> Option<Hashes> {
+    let config = SyncConfig::compile(yaml).ok()?;
+    let of_definition = |one: &crate::Definition| {
+        (one.name.split('|').next().unwrap_or_default().to_owned(), one.hash.clone())
+    };
+    let mut definitions: Vec<_> = config.definitions().iter().map(of_definition).collect();
+    let mut lookups: Vec<_> = config.lookups().iter().map(|one| one.hash.clone()).collect();
+    definitions.sort();
+    lookups.sort();
+    Some((definitions, lookups))
+}
+
+/// A query with other names for what does not come out, and with other space between the words.
+fn rewritten(sql: &str, config: &RandomConfig, choices: &mut Choices<'_>) -> String {
+    let queries = config.streams.iter().flat_map(|stream| &stream.queries);
+    let kept: BTreeSet<&str> = queries.map(|query| query.object_type.as_str()).collect();
+    let is_name = |word: &str| {
+        let number = word.strip_prefix(['s', 'c', 'w']);
+        number.is_some_and(|number| number.parse::<u32>().is_ok())
+    };
+    let rewrite = |token: String| {
+        let word = token.trim_matches('"').to_lowercase();
+        if token == " " {
+            let space = [" ", "  ", "\n", " /* x */ ", " -- y'\n", "\n\n  "];
+            return choices.pick(&space).to_owned();
+        }
+        if !is_name(&word) || kept.contains(word.as_str()) {
+            return token;
+        }
+        if token.starts_with('"') { format!("\"r{word}\"") } else { format!("r{token}") }
+    };
+    tokens(sql).into_iter().map(rewrite).collect()
+}
+
+/// What does not change the rows: the order of streams and of their queries, names, space.
+fn alike(random: &RandomConfig, choices: &mut Choices<'_>) -> String {
+    let mut other = random.map(&mut |sql| {
+        // The name of a CTE stands alone in the file.
+        if sql.contains(' ') { rewritten(sql, random, choices) } else { format!("r{sql}") }
+    });
+    other.streams = choices.some_of(&other.streams, other.streams.len(), other.streams.len());
+    for stream in &mut other.streams {
+        let count = stream.queries.len();
+        stream.queries = choices.some_of(&stream.queries, count, count);
+    }
+    other.yaml()
+}
+
+#[test]
+fn of_random_streams_do_not_depend_on_how_they_are_written() {
+    let choices = (list(SCHEMA_CHOICES), list(CONFIG_CHOICES), list(CHANGE_CHOICES));
+    let result = runner().run(&choices, |(tables, config, change)| {
+        let schema = Schema::new(&mut Choices::new(&tables));
+        let random = RandomConfig::new(&mut Choices::new(&config), &schema);
+        prop_assume!(!random.streams.is_empty());
+        let (yaml, other) = (random.yaml(), alike(&random, &mut Choices::new(&change)));
+        let known = hashes(&yaml);
+        prop_assert_eq!(&hashes(&other), &known, "{}\n{}", &yaml, &other);
+        let Some((definitions, lookups)) = known else { return Ok(()) };
+        let more = format!(
+            "{yaml}  z:\n    query: SELECT * FROM unrelated WHERE a IN (SELECT b FROM c)\n"
+        );
+        let (more_definitions, more_lookups) = hashes(&more).expect("it only has one more stream");
+        prop_assert!(definitions.iter().all(|hash| more_definitions.contains(hash)), "{}", &yaml);
+        prop_assert!(lookups.iter().all(|hash| more_lookups.contains(hash)), "{}", &yaml);
+        Ok(())
+    });
+    if let Err(error) = result {
+        panic!("{error}");
+    }
+}
+
+/// What rows make: by definition and by lookup, each with its hash.
+type Outputs = (Vec<(String, BTreeSet<String>)>, Vec<(String, BTreeSet<String>)>);
+
+/// `None` if the config does not compile, or needs what the tables do not have.
+fn outputs(yaml: &str, schema: &Schema, draws: &[Rows]) -> Option<Outputs> {
+    let config = SyncConfig::compile(yaml).ok()?;
+    let start = |hash: &String| (hash.clone(), BTreeSet::new());
+    let mut definitions: Vec<_> = config.definitions().iter().map(|d| start(&d.hash)).collect();
+    let mut lookups: Vec<_> = config.lookups().iter().map(|l| start(&l.hash)).collect();
+    let mut out = RowOutput::default();
+    for (index, table) in schema.live().iter().enumerate() {
+        let Some(evaluator) = config.bind(table).ok()? else { continue };
+        for row in draws.iter().flat_map(|rows| &rows[index]) {
+            evaluator.evaluate(row, &mut out);
+            for bucket in out.buckets() {
+                let text = format!("{} {row:?} {bucket:?}", table.name);
+                let place = text.replace(&format!("definition: {}", bucket.definition), "");
+                definitions[bucket.definition].1.insert(place);
+            }
+            for lookup in out.lookups() {
+                let text = format!("{} {row:?} {} {}", table.name, lookup.key, lookup.output);
+                lookups[lookup.lookup].1.insert(text);
+            }
+        }
+    }
+    Some((definitions, lookups))
+}
+
+/// A query with one token in the place of another of its kind.
+fn altered(sql: &str, choices: &mut Choices<'_>) -> String {
+    const KINDS: [&[&str]; 6] = [
+        &["=", "!=", "<", ">", "<=", ">="],
+        &["AND", "OR"],
+        &["upper", "lower", "trim", "length", "hex", "typeof"],
+        &["+", "-", "*", "%", "/"],
+        &["a", "n", "t"],
+        &["text", "real", "integer"],
+    ];
+    let mut tokens = tokens(sql);
+    let kind = |token: &str| KINDS.iter().find(|kind| kind.contains(&token));
+    let is_word = |token: &str| token.starts_with(|c: char| c.is_alphanumeric() || c == '"');
+    let is_open =
+        |token: &String| token.starts_with('\'') || is_word(token) || kind(token).is_some();
+    let places: Vec<usize> = (0..tokens.len()).filter(|place| is_open(&tokens[*place])).collect();
+    let place = choices.pick(&places);
+    let token = tokens[place].clone();
+    tokens[place] = if let Some(kind) = kind(&token) {
+        choices.pick(kind).to_owned()
+    } else if token.starts_with('\'') {
+        choices.pick(&["'a'", "'b'", "'u1'", "''"]).to_owned()
+    } else if token.parse::<u32>().is_ok() {
+        choices.pick(&["1", "2", "0", "3"]).to_owned()
+    } else if choices.below(3) == 0 {
+        format!("{}9", token.trim_matches('"'))
+    } else {
+        tokens[choices.pick(&places)].clone()
+    };
+    tokens.concat()
+}
+
+/// A config that differs in a little, or in more: one decision is another one, or tokens of one
+/// stream's queries are, or the options.
+fn changed(config: &[u16], schema: &Schema, options: &str, choices: &mut Choices<'_>) -> String {
+    let mut decisions = Choices::new(config);
+    let mut random = RandomConfig::new(&mut decisions, schema);
+    match choices.below(8) {
+        0..=2 => {
+            let mut config = config.to_vec();
+            let place = choices.below(decisions.taken());
+            config[place] = config[place].wrapping_add(choices.pick(&[1, 2, 3, 5, 7]));
+            return RandomConfig::new(&mut Choices::new(&config), schema).yaml_with(options);
+        }
+        3 => return random.yaml_with(choices.pick(&OPTIONS)),
+        4 => return random.map(&mut |sql| query_or_name(sql, choices, mutated)).yaml_with(options),
+        _ => {}
+    }
+    let place = choices.below(random.streams.len());
+    random.streams[place] =
+        random.streams[place].map(&mut |sql| query_or_name(sql, choices, altered));
+    random.yaml_with(options)
+}
+
+/// The name of a CTE stands alone in the file, and stays.
+fn query_or_name(
+    sql: &str,
+    choices: &mut Choices<'_>,
+    change: fn(&str, &mut Choices<'_>) -> String,
+) -> String {
+    if sql.contains(' ') { change(sql, choices) } else { sql.to_owned() }
+}
+
+fn check(
+    one: &[(String, BTreeSet<String>)],
+    other: &[(String, BTreeSet<String>)],
+) -> Result<bool, TestCaseError> {
+    let mut is_alike = false;
+    for (hash, rows) in one {
+        for (_, other_rows) in other.iter().filter(|(known, _)| known == hash) {
+            prop_assert_eq!(rows, other_rows, "equal hashes");
+            is_alike = true;
+        }
+    }
+    Ok(is_alike)
+}
+
+#[test]
+fn of_random_changes_are_equal_only_where_rows_come_out_alike() {
+    let [all, alike, other] = [Cell::new(0), Cell::new(0), Cell::new(0)];
+    let add = |count: &Cell<usize>, holds: bool| count.set(count.get() + usize::from(holds));
+    let choices = (list(SCHEMA_CHOICES), list(CONFIG_CHOICES), list(CHANGE_CHOICES));
+    let result = runner().run(&choices, |(tables, config, change)| {
+        let mut choices = Choices::new(&change);
+        let schema = Schema::new(&mut Choices::new(&tables));
+        let options = choices.pick(&OPTIONS);
+        let random = RandomConfig::new(&mut Choices::new(&config), &schema);
+        prop_assume!(!random.streams.is_empty());
+        let yaml = random.yaml_with(options);
+        let changed = changed(&config, &schema, options, &mut choices);
+        let draws: Vec<Rows> = (0..DRAWS).map(|_| schema.rows(&mut choices)).collect();
+        let both = (outputs(&yaml, &schema, &draws), outputs(&changed, &schema, &draws));
+        let (Some(former), Some(latter)) = both else { return Ok(()) };
+        add(&all, true);
+        let describe = |error| TestCaseError::fail(format!("{error}\n{yaml}\n{changed}"));
+        let is_alike = check(&former.0, &latter.0).map_err(describe)?
+            | check(&former.1, &latter.1).map_err(describe)?;
+        add(&alike, is_alike);
+        add(&other, former.0.iter().zip(&latter.0).any(|(one, other)| one.1 != other.1));
+        Ok(())
+    });
+    if let Err(error) = result {
+        panic!("{error}");
+    }
+    let share = |part: &Cell<usize>| 100 * part.get() / all.get();
+    assert!(share(&alike) >= ALIKE_MIN, "only {} % have a hash that is the same", share(&alike));
+    assert!(share(&other) >= OTHER_MIN, "only {} % have other rows", share(&other));
+}

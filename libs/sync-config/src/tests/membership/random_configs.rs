@@ -1,0 +1,191 @@
+//! Random streams and bucket definitions over random tables.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, params_from_iter};
+use serde_json::json;
+
+use super::super::random::{
+    Choices, Given, RandomConfig, RandomDefinitions, RandomQuery, RandomStream, Rows, Schema,
+};
+use super::store::{Store, Synced};
+use crate::SyncConfig;
+use crate::json;
+use crate::value::Value;
+
+/// Decisions about tables, a config, and rows and requests.
+const SCHEMA_CHOICES: usize = 60;
+const CONFIG_CHOICES: usize = 400;
+const WORLD_CHOICES: usize = 300;
+/// Of making smaller what fails.
+const SHRINK_MAX: u32 = 20_000;
+/// Least share of configs that compile, in per cent.
+const STREAMS_ACCEPTED_MIN: usize = 65;
+const DEFINITIONS_ACCEPTED_MIN: usize = 80;
+/// Least share of requests that get anything, in per cent.
+const SYNCED_MIN: usize = 10;
+
+/// How often the test was about something.
+#[derive(Default)]
+struct Counts {
+    all: Cell<usize>,
+    accepted: Cell<usize>,
+    asked: Cell<usize>,
+    synced: Cell<usize>,
+}
+
+fn add(count: &Cell<usize>) {
+    count.set(count.get() + 1);
+}
+
+/// The tables in SQLite.
+fn fill(connection: &Connection, schema: &Schema, rows: &Rows) {
+    for (table, rows) in schema.tables.iter().zip(rows) {
+        let name = table.sqlite_name();
+        connection.execute_batch(&format!("DROP TABLE IF EXISTS {name}")).unwrap();
+        let columns: Vec<String> =
+            table.columns.iter().map(|column| super::super::random::quoted(column.name)).collect();
+        let columns = columns.join(", ");
+        connection.execute_batch(&format!("CREATE TABLE {name} ({columns})")).unwrap();
+        for row in rows {
+            let places = vec!["?"; row.len()].join(", ");
+            let insert = format!("INSERT INTO {name} VALUES ({places})");
+            connection.execute(&insert, params_from_iter(table.sqlite_row(row))).unwrap();
+        }
+    }
+}
+
+/// What SQLite gives for a query's row: its id, and what is selected of it.
+fn selected(query: &RandomQuery, row: &rusqlite::Row<'_>) -> (String, BTreeMap<String, String>) {
+    let value = |index: usize| match row.get_ref(index).unwrap() {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(integer) => Value::Integer(integer),
+        ValueRef::Real(real) => Value::Real(real),
+        ValueRef::Text(text) => Value::text(String::from_utf8(text.to_vec()).unwrap()),
+        ValueRef::Blob(blob) => Value::Blob(blob.to_vec().into()),
+    };
+    let mut members = BTreeMap::new();
+    for (index, name) in query.names.iter().enumerate() {
+        let mut text = String::new();
+        members.remove(name);
+        if json::push_value(&value(index + 1), &mut text) {
+            members.insert(name.clone(), text);
+        }
+    }
+    (value(0).into_text().unwrap().into_owned(), members)
+}
+
+/// What SQLite gives for all queries to which the request is subscribed.
+fn naive(connection: &Connection, streams: &[RandomStream], given: &Given) -> Synced {
+    let mut synced = Synced::new();
+    for (index, stream) in streams.iter().enumerate() {
+        let evaluations = given.evaluations(index, stream.auto_subscribe);
+        for query in &stream.queries {
+            let mut statement = connection
+                .prepare(&query.sqlite)
+                .unwrap_or_else(|error| panic!("{}: {error}", query.sqlite));
+            for parameters in &evaluations {
+                let connection_parameters = given.connection.clone().unwrap_or(json!({}));
+                let values = (
+                    given.user,
+                    given.claims.to_string(),
+                    connection_parameters.to_string(),
+                    parameters.to_string(),
+                );
+                let rows = statement.query_map(values, |row| Ok(selected(query, row))).unwrap();
+                for (id, members) in rows.map(Result::unwrap) {
+                    let object = (query.object_type.clone(), id);
+                    synced.entry(object).or_default().insert(members);
+                }
+            }
+        }
+    }
+    synced
+}
+
+/// Checks a config over some rows, and again after changes of them.
+fn check(
+    schema: &Schema,
+    streams: &[RandomStream],
+    config: &SyncConfig,
+    choices: &mut Choices<'_>,
+    counts: &Counts,
+) -> Result<(), TestCaseError> {
+    let connection = Connection::open_in_memory().unwrap();
+    let mut store = Store::new(config, schema);
+    let mut rows = Rows::new();
+    let mut next = schema.rows(choices);
+    for _ in 0..3 {
+        store.replace(&rows, &next);
+        rows = next;
+        fill(&connection, schema, &rows);
+        for _ in 0..2 {
+            let given = Given::new(choices, streams.len());
+            let naive = naive(&connection, streams, &given);
+            add(&counts.asked);
+            if !naive.is_empty() {
+                add(&counts.synced);
+            }
+            let synced = store.synced(&given.request());
+            prop_assert_eq!(synced, naive, "of {:#?}\nand {:?}", &given, &rows);
+        }
+        let mut fresh = Store::new(config, schema);
+        fresh.replace(&Rows::new(), &rows);
+        prop_assert_eq!(store.contents(), fresh.contents());
+        next = schema.changes(&rows, choices);
+    }
+    Ok(())
+}
+
+/// A file, and the streams that it means.
+type Made = (String, Vec<RandomStream>);
+
+/// Checks random configs: what is made of them, and whether it was checked often enough. `make` gives
+/// the file and what it means; none where it means nothing.
+fn check_many(accepted_min: usize, make: fn(&mut Choices<'_>, &Schema) -> Option<Made>) {
+    let list = |count| prop::collection::vec(any::<u16>(), count);
+    let counts = Counts::default();
+    let config =
+        Config { failure_persistence: None, max_shrink_iters: SHRINK_MAX, ..Config::default() };
+    let mut runner = TestRunner::new(config);
+    let choices = (list(SCHEMA_CHOICES), list(CONFIG_CHOICES), list(WORLD_CHOICES));
+    let result = runner.run(&choices, |(tables, config, world)| {
+        let schema = Schema::new(&mut Choices::new(&tables));
+        let made = make(&mut Choices::new(&config), &schema);
+        let Some((yaml, streams)) = made else { return Err(TestCaseError::reject("nothing")) };
+        add(&counts.all);
+        let Ok(config) = SyncConfig::compile(&yaml) else { return Ok(()) };
+        add(&counts.accepted);
+        check(&schema, &streams, &config, &mut Choices::new(&world), &counts)
+            .map_err(|error| TestCaseError::fail(format!("{error}\n{yaml}\n{streams:#?}")))
+    });
+    if let Err(error) = result {
+        panic!("{error}");
+    }
+    let share = |part: &Cell<usize>, whole: &Cell<usize>| 100 * part.get() / whole.get();
+    let accepted = share(&counts.accepted, &counts.all);
+    assert!(accepted >= accepted_min, "only {accepted} % of the configs compile");
+    let synced = share(&counts.synced, &counts.asked);
+    assert!(synced >= SYNCED_MIN, "only {synced} % of the requests get anything");
+}
+
+#[test]
+fn of_random_streams_is_what_sqlite_says() {
+    check_many(STREAMS_ACCEPTED_MIN, |choices, schema| {
+        let random = RandomConfig::new(choices, schema);
+        (!random.streams.is_empty()).then(|| (random.yaml(), random.streams))
+    });
+}
+
+#[test]
+fn of_random_bucket_definitions_is_what_sqlite_says() {
+    check_many(DEFINITIONS_ACCEPTED_MIN, |choices, schema| {
+        let random = RandomDefinitions::new(choices, schema);
+        let has_data = random.streams.iter().all(|stream| !stream.queries.is_empty());
+        has_data.then_some((random.yaml, random.streams))
+    });
+}

@@ -1,0 +1,140 @@
+//! What a server keeps of rows, maintained row by row, and what a request gets from it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use serde_json::value::RawValue;
+
+use super::super::TestRequest;
+use super::super::random::{Rows, Schema};
+use crate::{Question, RowOutput, SyncConfig, TableEvaluator};
+
+/// An object's table and id.
+type Object = (String, String);
+/// What is synced: by table of the device and id the values by name, as JSON.
+pub(super) type Synced = BTreeMap<Object, BTreeSet<BTreeMap<String, String>>>;
+
+pub(super) struct Store<'c> {
+    config: &'c SyncConfig,
+    /// By table.
+    evaluators: Vec<Option<TableEvaluator>>,
+    contents: Contents,
+}
+
+/// Each with how many rows make it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Contents {
+    buckets: HashMap<(usize, String), BTreeMap<(Object, String), usize>>,
+    answers: HashMap<(usize, String), BTreeMap<String, usize>>,
+}
+
+impl<'c> Store<'c> {
+    pub(super) fn new(config: &'c SyncConfig, schema: &Schema) -> Self {
+        let live = schema.live();
+        let evaluators = live.iter().map(|table| config.bind(table).unwrap()).collect();
+        Self { config, evaluators, contents: Contents::default() }
+    }
+
+    pub(super) fn contents(&self) -> &Contents {
+        &self.contents
+    }
+
+    /// Makes the rows that were into those that are, looking at those only that differ.
+    pub(super) fn replace(&mut self, old: &Rows, new: &Rows) {
+        let mut out = RowOutput::default();
+        for (index, evaluator) in self.evaluators.iter().enumerate() {
+            let Some(evaluator) = evaluator else { continue };
+            let none = Vec::new();
+            let (old, new) = (old.get(index).unwrap_or(&none), new.get(index).unwrap_or(&none));
+            for row in old.iter().filter(|row| !new.contains(row)) {
+                evaluator.evaluate(row, &mut out);
+                self.contents.remove(&out);
+            }
+            for row in new.iter().filter(|row| !old.contains(row)) {
+                evaluator.evaluate(row, &mut out);
+                assert!(out.errors().is_empty(), "{:?}", out.errors());
+                self.contents.add(&out);
+            }
+        }
+    }
+
+    /// What a request is granted.
+    pub(super) fn synced(&self, request: &TestRequest) -> Synced {
+        let mut evaluation = self.config.request(&request.borrow());
+        while !evaluation.questions().is_empty() {
+            let answer = |question: &Question| {
+                let key = (question.lookup, question.key.clone());
+                let found = self.contents.answers.get(&key).into_iter();
+                found.flat_map(|outputs| outputs.keys().cloned()).collect()
+            };
+            let answers: Vec<Vec<String>> = evaluation.questions().iter().map(answer).collect();
+            evaluation.answer(&answers);
+        }
+        let granted = evaluation.finish();
+        assert!(granted.streams.iter().all(|stream| stream.errors.is_empty()), "{granted:?}");
+        let mut names = BTreeSet::new();
+        let mut synced = Synced::new();
+        for bucket in granted.buckets {
+            let name = (bucket.definition, bucket.params);
+            assert!(names.insert(name.clone()), "each bucket once");
+            for (object, data) in
+                self.contents.buckets.get(&name).into_iter().flat_map(BTreeMap::keys)
+            {
+                synced.entry(object.clone()).or_default().insert(members(data));
+            }
+        }
+        synced
+    }
+}
+
+impl Contents {
+    fn add(&mut self, out: &RowOutput) {
+        for bucket in out.buckets() {
+            let name = (bucket.definition, bucket.params.to_owned());
+            let object = (bucket.object_type.to_owned(), bucket.object_id.to_owned());
+            let object = (object, bucket.data.to_owned());
+            let count = self.buckets.entry(name).or_default().entry(object).or_default();
+            *count += 1;
+            assert_eq!(*count, 1, "each object once in a bucket");
+        }
+        for lookup in out.lookups() {
+            let question = (lookup.lookup, lookup.key.to_owned());
+            let outputs = self.answers.entry(question).or_default();
+            *outputs.entry(lookup.output.to_owned()).or_default() += 1;
+        }
+    }
+
+    fn remove(&mut self, out: &RowOutput) {
+        for bucket in out.buckets() {
+            let name = (bucket.definition, bucket.params.to_owned());
+            let object = (bucket.object_type.to_owned(), bucket.object_id.to_owned());
+            let object = (object, bucket.data.to_owned());
+            less(&mut self.buckets, name, &object);
+        }
+        for lookup in out.lookups() {
+            let question = (lookup.lookup, lookup.key.to_owned());
+            less(&mut self.answers, question, &lookup.output.to_owned());
+        }
+    }
+}
+
+fn less<K: Eq + std::hash::Hash, V: Ord>(
+    all: &mut HashMap<K, BTreeMap<V, usize>>,
+    key: K,
+    value: &V,
+) {
+    let counts = all.get_mut(&key).expect("what goes was there");
+    let count = counts.get_mut(value).expect("what goes was there");
+    *count -= 1;
+    if *count == 0 {
+        counts.remove(value);
+    }
+    if counts.is_empty() {
+        all.remove(&key);
+    }
+}
+
+/// The members of an object, each as JSON.
+fn members(data: &str) -> BTreeMap<String, String> {
+    let members: BTreeMap<String, Box<RawValue>> = serde_json::from_str(data).unwrap();
+    members.into_iter().map(|(name, value)| (name, value.get().to_owned())).collect()
+}

@@ -1,0 +1,208 @@
+//! Random bucket definitions of edition 2.
+
+use super::config::{RandomQuery, RandomStream};
+use super::expression::{Known, Shown, column, row_value};
+use super::query::{ALL_KNOWN, Queries};
+use super::request::{request_array, request_value};
+use super::schema::{Class, Kind, Schema, quoted, written};
+use super::{Both, Choices};
+
+/// Bucket definitions, each as the stream that it is like.
+#[derive(Clone, Debug)]
+pub(in crate::tests) struct RandomDefinitions {
+    pub(in crate::tests) yaml: String,
+    pub(in crate::tests) streams: Vec<RandomStream>,
+}
+
+const NAMES: [(&str, Class); 2] = [("a", Class::Text), ("b", Class::Number)];
+const DEPTH: usize = 2;
+
+impl RandomDefinitions {
+    pub(in crate::tests) fn new(choices: &mut Choices<'_>, schema: &Schema) -> Self {
+        let mut queries = Queries::new(choices, schema);
+        queries.is_plain = true;
+        queries.choices.is_early = true;
+        let mut yaml = "config: {edition: 2}\nbucket_definitions:\n".to_owned();
+        let mut streams = Vec::new();
+        for index in 0..=queries.choices.below(2) {
+            let count = 1 + queries.choices.below(NAMES.len());
+            let names = &NAMES[..count];
+            let parameters: Vec<Both> =
+                (0..=queries.choices.below(2)).map(|_| queries.parameters(names)).collect();
+            let union: Vec<&str> = parameters.iter().map(|one| one.sqlite.as_str()).collect();
+            let union = union.join(" UNION ALL ");
+            let found = (0..=queries.choices.below(2)).filter_map(|_| queries.data(names, &union));
+            let data: Vec<RandomQuery> = found.collect();
+            let list = |queries: Vec<&str>| {
+                queries
+                    .iter()
+                    .map(|query| format!("      - |\n        {query}\n"))
+                    .collect::<String>()
+            };
+            let name = format!("t{index}");
+            yaml += &format!(
+                "  {name}:\n    parameters:\n{}    data:\n{}",
+                list(parameters.iter().map(|one| one.ours.as_str()).collect()),
+                list(data.iter().map(|one| one.ours.as_str()).collect()),
+            );
+            streams.push(RandomStream {
+                name,
+                auto_subscribe: true,
+                ctes: Vec::new(),
+                queries: data,
+            });
+        }
+        Self { yaml, streams }
+    }
+}
+
+/// What streams say of the request, as bucket definitions say it. They have no subscriptions.
+fn of_definition(both: &Both) -> Both {
+    let mut ours = both.ours.replace("subscription.", "connection.");
+    for (function, whole) in
+        [("auth.parameter('", "request.jwt()"), ("connection.parameter('", "request.parameters()")]
+    {
+        while let Some((before, rest)) = ours.split_once(function) {
+            let (name, after) = rest.split_once("')").unwrap();
+            ours = format!("{before}{whole} ->> '{name}'{after}");
+        }
+    }
+    for (of_stream, of_definition) in [
+        ("auth.user_id", "request.user_id"),
+        ("auth.parameters", "request.jwt"),
+        ("connection.parameters", "request.parameters"),
+    ] {
+        ours = ours.replace(of_stream, of_definition);
+    }
+    Both::pair(ours, Both::sqlite_of(&both.sqlite.replace("?4", "?3"), true))
+}
+
+impl Queries<'_, '_> {
+    /// A query that gives these parameters.
+    fn parameters(&mut self, names: &[(&str, Class)]) -> Both {
+        let (from, known) = match self.choices.below(4) {
+            0 => (None, Vec::new()),
+            1 => {
+                let array = request_array(self.choices);
+                let known = Known {
+                    qualifier: "json_each".to_owned(),
+                    name: "value".to_owned(),
+                    kind: Shown::Any,
+                    owner: None,
+                    is_key: false,
+                    is_inner: false,
+                    is_bare: true,
+                };
+                (Some(Both::new("json_each($1)", &[&array])), vec![known])
+            }
+            _ => {
+                let (from, known) = self.unnamed_table();
+                (Some(from), known)
+            }
+        };
+        let mut items = Both::default();
+        for (index, (name, class)) in names.iter().enumerate() {
+            let of_row = (self.choices.below(4) < 3)
+                .then(|| row_value(self.choices, &known, *class))
+                .flatten();
+            let value =
+                of_row.map_or_else(|| request_value(self.choices, *class), |(value, _)| value);
+            items.push_same(if index == 0 { "" } else { ", " });
+            items.push(&Both::new(&format!("$1 AS {name}"), &[&value]));
+        }
+        let mut query = Both::new("SELECT $1", &[&items]);
+        if let Some(from) = &from {
+            query.push(&Both::new(" FROM $1", &[from]));
+        }
+        if self.choices.below(4) < 3 {
+            let condition = self.condition(&known, DEPTH);
+            query.push(&Both::new(" WHERE $1", &[&condition]));
+        }
+        of_definition(&query)
+    }
+
+    fn unnamed_table(&mut self) -> (Both, Vec<Known>) {
+        let schema = self.schema;
+        let table = &schema.tables[self.choices.below(schema.tables.len())];
+        let mut name = written(table.name, self.choices);
+        if table.schema != "public" {
+            name = format!("{}.{name}", table.schema);
+        }
+        let known = table.columns.iter().map(|column| Known {
+            qualifier: quoted(table.name),
+            name: column.name.to_owned(),
+            kind: Shown::Kind(column.kind),
+            owner: None,
+            is_key: false,
+            is_inner: false,
+            is_bare: true,
+        });
+        let sqlite = format!("{} {}", table.sqlite_name(), quoted(table.name));
+        (Both::pair(name, sqlite), known.collect())
+    }
+
+    /// A data query of buckets with these parameters, which are the columns of `union`.
+    fn data(&mut self, names: &[(&str, Class)], union: &str) -> Option<RandomQuery> {
+        let (from, mut known) = self.table();
+        for known in &mut known {
+            known.is_bare = true;
+        }
+        let key = known[0].clone();
+        let (items, out) = self.items(&known, &key);
+        let mut condition = self.ties(&known, names)?;
+        if self.choices.below(3) == 0 {
+            let other = self.ties(&known, names)?;
+            condition = Both::new("($1@t OR $2@t)", &[&condition, &other]);
+        }
+        let condition = of_definition(&condition);
+        let items = of_definition(&items);
+        let id = format!("{}.{}", key.qualifier, quoted(&key.name));
+        let owner = key.owner?;
+        Some(RandomQuery {
+            ours: format!("SELECT {} FROM {} WHERE {}", items.ours, from.ours, condition.ours),
+            sqlite: format!(
+                "SELECT DISTINCT {id}, {} FROM {}, ({union}) p WHERE {ALL_KNOWN} AND {}",
+                items.sqlite, from.sqlite, condition.sqlite
+            ),
+            names: out,
+            object_type: self.owners[owner].clone(),
+        })
+    }
+
+    /// What ties a row to all parameters, and perhaps more.
+    fn ties(&mut self, known: &[Known], names: &[(&str, Class)]) -> Option<Both> {
+        let mut all: Option<Both> = None;
+        for (name, class) in names {
+            let parameter = Both::pair(format!("bucket.{name}"), format!("p.{name}"));
+            let is_array = |known: &Known| known.kind == Shown::Kind(Kind::Array);
+            let array = column(self.choices, known, is_array).filter(|_| self.choices.one_in(3));
+            let tie = if let Some(array) = array {
+                let array = array.write(self.choices);
+                let ours = format!("{} IN {}", parameter.ours, array.ours);
+                Both::pair(
+                    ours,
+                    format!(
+                        "{} IN (SELECT value FROM json_each({}))",
+                        parameter.sqlite, array.sqlite
+                    ),
+                )
+            } else {
+                let (value, _) = row_value(self.choices, known, *class)?;
+                let template = self.choices.pick(&["$1 = $2", "$2 = $1"]);
+                Both::new(template, &[&value, &parameter])
+            };
+            all = Some(match all {
+                None => Both::new("($1)", &[&tie]),
+                Some(all) => Both::new("($1@t AND ($2)@t)", &[&all, &tie]),
+            });
+        }
+        let all = all?;
+        if self.choices.below(2) == 0 {
+            return Some(all);
+        }
+        self.is_of_request = false;
+        let row = self.condition(known, 1);
+        self.is_of_request = true;
+        Some(Both::new("($1@t AND $2@t)", &[&all, &row]))
+    }
+}

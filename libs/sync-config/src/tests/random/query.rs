@@ -1,0 +1,254 @@
+//! Random queries.
+
+use super::expression::{Known, Shown, column, column_of, literal, row_value};
+use super::schema::{Class, Kind, Schema, written};
+use super::{Both, Choices};
+
+/// What queries are made from.
+pub(in crate::tests) struct Queries<'q, 'l> {
+    pub(super) choices: &'q mut Choices<'l>,
+    pub(super) schema: &'q Schema,
+    /// Those that can be selected from, here.
+    pub(super) ctes: Vec<Cte>,
+    /// By each use of a table what rows selected from it are called on devices.
+    pub(super) owners: Vec<String>,
+    /// Tables that stand somewhere under their own name.
+    pub(super) bare_tables: Vec<&'static str>,
+    /// Uses of tables whose rows are selected.
+    pub(super) selected: Vec<usize>,
+    /// Whether conditions have no inner queries, and `*` is not selected.
+    pub(super) is_plain: bool,
+    /// Whether conditions may be of the request.
+    pub(super) is_of_request: bool,
+    name_count: usize,
+}
+
+/// A query with a name.
+#[derive(Clone, Debug)]
+pub(super) struct Cte {
+    pub(super) name: String,
+    pub(super) query: Both,
+    pub(super) columns: Vec<Known>,
+}
+
+/// A query of a stream.
+pub(super) struct Selecting {
+    pub(super) ours: String,
+    /// Gives a row's id and what else is selected of it, whose names are `names`.
+    pub(super) sqlite: String,
+    pub(super) names: Vec<String>,
+    pub(super) object_type: String,
+}
+
+/// Every parameter of a statement must be in it.
+pub(super) const ALL_KNOWN: &str =
+    "?1 IS NOT NULL AND ?2 IS NOT NULL AND ?3 IS NOT NULL AND ?4 IS NOT NULL";
+/// Of trees and inner queries.
+const DEPTH: usize = 3;
+const CTES_MAX: usize = 2;
+
+impl<'q, 'l> Queries<'q, 'l> {
+    pub(super) fn new(choices: &'q mut Choices<'l>, schema: &'q Schema) -> Self {
+        Self {
+            choices,
+            schema,
+            ctes: Vec::new(),
+            owners: Vec::new(),
+            bare_tables: Vec::new(),
+            selected: Vec::new(),
+            is_plain: false,
+            is_of_request: true,
+            name_count: 0,
+        }
+    }
+
+    /// A name that nothing else has: `s` of what is selected from, `c` of columns, `w` of CTEs.
+    pub(super) fn name(&mut self, kind: char) -> String {
+        self.name_count += 1;
+        format!("{kind}{}", self.name_count)
+    }
+
+    /// Adds CTEs, each of which may select from those before.
+    pub(super) fn add_ctes(&mut self) {
+        let count = match self.choices.below(6) {
+            0..=3 => 0,
+            4 => 1,
+            _ => CTES_MAX,
+        };
+        for _ in 0..count {
+            let (query, columns) = self.columns_query(&[], 1);
+            let cte = Cte { name: self.name('w'), query, columns };
+            self.ctes.push(cte);
+        }
+    }
+
+    /// An inner query that selects a value.
+    pub(super) fn one_column(&mut self, outer: &[Known], class: Class, depth: usize) -> Both {
+        let (from, known) = self.from(outer, depth);
+        let value = row_value(self.choices, &known[outer.len()..], class)
+            .map_or_else(|| literal(self.choices, class), |(value, _)| value);
+        let mut query = Both::new("SELECT $1 FROM $2", &[&value, &from]);
+        if self.choices.below(4) < 3 {
+            let condition = self.condition(&known, depth);
+            query.push(&Both::new(" WHERE $1", &[&condition]));
+        }
+        query
+    }
+
+    /// An inner query, and the columns that it gives.
+    pub(super) fn columns_query(&mut self, outer: &[Known], depth: usize) -> (Both, Vec<Known>) {
+        let (from, known) = self.from(outer, depth);
+        let own = &known[outer.len()..];
+        let mut items = Both::default();
+        let mut columns: Vec<Known> = Vec::new();
+        // The key, so that rows can be selected from it.
+        let mut chosen: Vec<(Both, Known)> = Vec::new();
+        if let Some(key) = column(self.choices, own, |known| known.is_key) {
+            chosen.push((key.write(self.choices), key));
+        }
+        for _ in 0..self.choices.below(3) {
+            let any = self.choices.pick(own);
+            chosen.push((any.write(self.choices), any));
+        }
+        if self.choices.one_in(3)
+            && let Some((value, of)) = row_value(self.choices, own, Class::Text)
+        {
+            let kind = Shown::Class(Class::Text);
+            chosen.push((value, Known { kind, is_key: false, ..of }));
+        }
+        if chosen.is_empty() {
+            let any = self.choices.pick(own);
+            chosen.push((any.write(self.choices), any));
+        }
+        for (value, of) in chosen {
+            let name = self.name('c');
+            if !columns.is_empty() {
+                items.push_same(", ");
+            }
+            items.push(&Both::new(&format!("$1 AS {name}"), &[&value]));
+            columns.push(Known { name, is_inner: true, is_bare: false, ..of });
+        }
+        let mut query = Both::new("SELECT $1 FROM $2", &[&items, &from]);
+        if self.choices.below(2) == 0 {
+            let condition = self.condition(&known, depth);
+            query.push(&Both::new(" WHERE $1", &[&condition]));
+        }
+        (query, columns)
+    }
+
+    /// A query of a stream; `None` if there is no row that it could select.
+    pub(super) fn selecting(&mut self) -> Option<Selecting> {
+        let around = self.ctes.len();
+        self.add_ctes();
+        let own: Vec<Cte> = self.ctes[around..].to_vec();
+        let (from, known) = self.from(&[], DEPTH - 1);
+        let selected = &self.selected;
+        let is_new = |known: &Known| {
+            known.is_key && known.owner.is_some_and(|owner| !selected.contains(&owner))
+        };
+        let key = column(self.choices, &known, is_new);
+        let condition = (!self.choices.one_in(8)).then(|| self.condition(&known, DEPTH));
+        let ctes = self.ctes.clone();
+        self.ctes.truncate(around);
+        let key = key?;
+        let owner = key.owner?;
+        self.selected.push(owner);
+        let (items, names) = self.items(&known, &key);
+        let condition = condition.unwrap_or_else(|| Both::same("(1 = 1)"));
+        let with = |ctes: &[Cte], part: fn(&Both) -> &String| {
+            let list: Vec<String> =
+                ctes.iter().map(|cte| format!("{} AS ({})", cte.name, part(&cte.query))).collect();
+            if list.is_empty() { String::new() } else { format!("WITH {} ", list.join(", ")) }
+        };
+        let id = format!("{}.{}", key.qualifier, super::schema::quoted(&key.name));
+        Some(Selecting {
+            ours: format!(
+                "{}SELECT {} FROM {} WHERE {}",
+                with(&own, |both| &both.ours),
+                items.ours,
+                from.ours,
+                condition.ours
+            ),
+            sqlite: format!(
+                "{}SELECT DISTINCT {id}, {} FROM {} WHERE {ALL_KNOWN} AND {id} IS NOT NULL AND {}",
+                with(&ctes, |both| &both.sqlite),
+                items.sqlite,
+                from.sqlite,
+                condition.sqlite
+            ),
+            names,
+            object_type: self.owners[owner].clone(),
+        })
+    }
+
+    /// What is selected of a row, and the names of what comes out.
+    pub(super) fn items(&mut self, known: &[Known], key: &Known) -> (Both, Vec<String>) {
+        let of_row: Vec<Known> = known
+            .iter()
+            .filter(|known| known.owner == key.owner && known.qualifier == key.qualifier)
+            .cloned()
+            .collect();
+        let mut names = Vec::new();
+        let mut items = Both::default();
+        let mut add = |item: &Both, name: String, names: &mut Vec<String>| {
+            if !names.is_empty() {
+                items.push_same(", ");
+            }
+            items.push(item);
+            names.push(name);
+        };
+        let id = key.write(self.choices);
+        let id = Both::pair(format!("{} AS id", id.ours), id.sqlite);
+        add(&id, "id".to_owned(), &mut names);
+        if !self.is_plain && !key.is_inner && key.name != "id" && self.choices.one_in(3) {
+            // All of the row; the id is added, as none of its columns is called so.
+            let all: Vec<String> = of_row
+                .iter()
+                .map(|known| format!("{}.{}", known.qualifier, super::schema::quoted(&known.name)))
+                .collect();
+            let star = Both::pair(format!("{}.*", key.qualifier), all.join(", "));
+            add(&star, of_row[0].name.clone(), &mut names);
+            names.extend(of_row[1..].iter().map(|known| known.name.clone()));
+            return (items, names);
+        }
+        for index in 0..self.choices.below(4) {
+            let name = format!("p{index}");
+            let item = self.item_of(&of_row);
+            let written = written(&name, self.choices);
+            let ours = format!("{} AS {written}", item.ours);
+            add(&Both::pair(ours, item.sqlite), name, &mut names);
+        }
+        (items, names)
+    }
+
+    fn item_of(&mut self, of_row: &[Known]) -> Both {
+        let class = self.choices.pick(&[Class::Text, Class::Number]);
+        let found = match self.choices.below(6) {
+            0 | 1 => Some(self.choices.pick(of_row).write(self.choices)),
+            2 | 3 => row_value(self.choices, of_row, class).map(|(value, _)| value),
+            4 => column_of(self.choices, of_row, class).map(|column| {
+                let templates = [
+                    "CAST($1 AS text)",
+                    "CAST(abs($1) AS integer)",
+                    "CAST($1 AS real)",
+                    "typeof($1)",
+                    "hex($1)",
+                    "($1 IS NULL)",
+                    "(($1 = 'a')@t OR ($1 > 1)@t)",
+                    "(@n$1@m)",
+                    "length($1)",
+                ];
+                Both::new(self.choices.template(&templates), &[&column.write(self.choices)])
+            }),
+            _ => {
+                let is_json = |known: &Known| known.kind == Shown::Kind(Kind::Array);
+                column(self.choices, of_row, is_json).map(|column| {
+                    let templates =
+                        ["json_array_length($1)", "($1 IS NULL)", "CAST($1 AS text)", "$1"];
+                    Both::new(self.choices.template(&templates), &[&column.write(self.choices)])
+                })
+            }
+        };
+        found.unwrap_or_else(|| literal(self.choices, class))
+    }
+}
