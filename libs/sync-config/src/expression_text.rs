@@ -12,6 +12,7 @@ pub(crate) enum Strength {
     And,
     Not,
     Comparison,
+    Shift,
     Bits,
     Sum,
     Product,
@@ -106,7 +107,7 @@ pub(crate) fn to_sql<L>(expression: &Expression<L>, leaf: &impl Fn(&L) -> SqlTex
             let (operator, strength) = arithmetic_text(*operator);
             chain(left, operator, right, strength)
         }
-        Expression::Concat { left, right } => chain(left, "||", right, Strength::Path),
+        Expression::Concat { left, right } => chain(left, "||", right, Strength::Sum),
         Expression::Json { value, path, as_value, .. } => {
             chain(value, if *as_value { "->>" } else { "->" }, path, Strength::Path)
         }
@@ -197,8 +198,8 @@ fn arithmetic_text(operator: Arithmetic) -> (&'static str, Strength) {
         Arithmetic::Remainder => ("%", Strength::Product),
         Arithmetic::BitAnd => ("&", Strength::Bits),
         Arithmetic::BitOr => ("|", Strength::Bits),
-        Arithmetic::ShiftLeft => ("<<", Strength::Bits),
-        Arithmetic::ShiftRight => (">>", Strength::Bits),
+        Arithmetic::ShiftLeft => ("<<", Strength::Shift),
+        Arithmetic::ShiftRight => (">>", Strength::Shift),
     }
 }
 

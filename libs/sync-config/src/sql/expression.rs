@@ -299,7 +299,7 @@ impl Converter<'_> {
                 Ok(ExpressionKind::InQuery { value, query, negated })
             }
             InTarget::List(mut list) => {
-                if list.len() == 1 && !is_literal(&list[0]) {
+                if matches!(list.as_slice(), [item] if self.is_array(item)) {
                     return self.in_array(value, list.remove(0), negated);
                 }
                 let list =
@@ -311,6 +311,15 @@ impl Converter<'_> {
                 Err(self.error(span, "`IN` must be followed by values, a query or an array"))
             }
         }
+    }
+
+    /// Whether the one item after IN is an array: a text is, unless it stands in parentheses.
+    fn is_array(&self, item: &Expr) -> bool {
+        let Expr::Value(ValueWithSpan { value: SqlValue::SingleQuotedString(_), span }) = item
+        else {
+            return !is_literal(item);
+        };
+        !self.input.is_parenthesized(*span)
     }
 
     /// The parser makes the same of `x IN a` and `x IN (a)`. In SQL the latter is `x = a`.

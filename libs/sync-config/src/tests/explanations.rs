@@ -284,8 +284,10 @@ fn parentheses_are_where_the_text_would_mean_something_else() {
     filter("NOT (a = 1) AND b IS NULL", "NOT a = 1 AND b IS NULL");
     filter("(a + b) * c > a + b * c", "(a + b) * c > a + b * c");
     filter("a - (b - c) > a - b - c", "a - (b - c) > a - b - c");
-    filter("(a || b) ->> 'k' = 'x'", "a || b ->> 'k' = 'x'");
-    filter("a || (b ->> 'k') = 'x'", "a || (b ->> 'k') = 'x'");
+    filter("(a || b) ->> 'k' = 'x'", "(a || b) ->> 'k' = 'x'");
+    filter("a || (b ->> 'k') = 'x'", "a || b ->> 'k' = 'x'");
+    filter("a = (1 << 2) | 4", "a = (1 << 2) | 4");
+    filter("a || (b + 1) = 1 << (2 | 4)", "a || (b + 1) = 1 << 2 | 4");
     filter("(a = b) = c", "(a = b) = c");
     filter("a & (b + 1) = 1", "a & b + 1 = 1");
     filter("(a & b) + 1 = 1", "(a & b) + 1 = 1");
