@@ -1,12 +1,11 @@
 //! Calls of functions.
 
 use super::Compiler;
-use super::lower::check_path;
 use super::operators::of_later_edition;
 use super::scope::Scope;
 use super::sources::QueryExpression;
 use crate::diagnostic::{Diagnostic, Position};
-use crate::expression::Expression;
+use crate::expression::{Expression, Literal};
 use crate::functions::{Function, Signature, is_modifier, is_now};
 use crate::options::shorten;
 use crate::schema::closest;
@@ -40,7 +39,8 @@ impl Compiler<'_> {
         if let (Function::JsonExtract | Function::JsonArrayLength, Some(path)) =
             (function, lowered.get(1))
         {
-            check_path(path, arguments[1].position)?;
+            check_whole(path, arguments[1].position)?;
+            self.check_path(path, arguments[1].position)?;
         }
         Ok(Expression::Call { function, arguments: lowered })
     }
@@ -55,6 +55,16 @@ impl Compiler<'_> {
             }
         }
     }
+}
+
+/// Refuses the path of a function that is none, which would be an error of every row.
+fn check_whole(path: &QueryExpression, position: Position) -> Result<(), Diagnostic> {
+    let Expression::Literal(Literal::Text(text)) = path else { return Ok(()) };
+    if text.starts_with('$') {
+        return Ok(());
+    }
+    let message = format!("the path `{}` does not begin with `$`", shorten(text));
+    Err(Diagnostic::error(position, message).hint(format!("write `$.{}`", shorten(text))))
 }
 
 /// Refuses what would silently be NULL.

@@ -6,7 +6,7 @@ use super::scope::{Entry, EntryKind, Scope, ScopeKind};
 use super::sources::{Leaf, QueryExpression, SourceId};
 use crate::diagnostic::{Diagnostic, Position};
 use crate::expression::{CastType, Expression, Literal};
-use crate::functions::path_names;
+use crate::functions::{path_names, steps};
 use crate::options::shorten;
 use crate::plan::{Kind, Member, ReferenceKind, RequestLeaf, RequestSource};
 use crate::syntax::{self, ExpressionKind};
@@ -61,7 +61,7 @@ impl Compiler<'_> {
             }
             ExpressionKind::Compare { comparison, left, right } => {
                 let (left, right) = self.lower_compared(scope, left, right, position)?;
-                Expression::Compare { comparison: *comparison, left, right }
+                self.compared(*comparison, left, right)
             }
             ExpressionKind::Is { left, right, negated } => {
                 let (left, right) = self.lower_compared(scope, left, right, position)?;
@@ -82,7 +82,7 @@ impl Compiler<'_> {
             ExpressionKind::Json { value, path, as_value } => {
                 let path_position = path.position;
                 let (value, path) = self.lower_both(scope, value, path)?;
-                check_path(&path, path_position)?;
+                self.check_path(&path, path_position)?;
                 self.member(value, path, *as_value)
             }
             ExpressionKind::Signed { negative, value } => {
@@ -178,7 +178,7 @@ impl Compiler<'_> {
         let whole = Expression::Leaf(Leaf::Request(RequestLeaf::Given { source, member: None }));
         let Some(argument) = arguments.first() else { return Ok(whole) };
         let path = self.lower(scope, argument)?;
-        check_path(&path, argument.position)?;
+        self.check_path(&path, argument.position)?;
         Ok(self.member(Box::new(whole), Box::new(path), true))
     }
 
@@ -199,6 +199,27 @@ impl Compiler<'_> {
         arguments.is_empty().then_some(literal)
     }
 
+    /// Refuses paths that other databases know and that would find nothing here.
+    pub(super) fn check_path(
+        &self,
+        path: &QueryExpression,
+        position: Position,
+    ) -> Result<(), Diagnostic> {
+        let Expression::Literal(Literal::Text(path)) = path else { return Ok(()) };
+        let (is_known, hint) = if self.plan.values.engine.has_sqlites_paths() {
+            (steps(path).is_some(), "SQLite's paths are as `$.list[0].name`")
+        } else {
+            let is_simple = path == "$" || path.starts_with("$.");
+            let hint = "names and indices are separated by dots, as in `$.list.0.name`";
+            (is_simple && !path.contains('['), hint)
+        };
+        if path.starts_with('$') && !is_known {
+            let message = format!("the path `{}` is not supported", shorten(path));
+            return Err(Diagnostic::error(position, message).hint(hint));
+        }
+        Ok(())
+    }
+
     /// `->` and `->>`; of the request by a constant path it is a leaf, which needs no JSON text.
     pub(super) fn member(
         &self,
@@ -209,6 +230,7 @@ impl Compiler<'_> {
         if let Expression::Leaf(Leaf::Request(RequestLeaf::Given { source, member: None })) = *value
             && source != RequestSource::UserId
             && let Expression::Literal(Literal::Text(path)) = path.as_ref()
+            && !(self.plan.values.engine.has_sqlites_paths() && path.starts_with(['$', '[']))
         {
             let names = path_names(path, self.path_split).into_iter().map(str::to_owned).collect();
             let member = Some(Member { names, as_value });
@@ -251,18 +273,6 @@ fn kind(expression: &QueryExpression) -> Option<Kind> {
         | Expression::InArray { .. }
         | Expression::Call { .. } => None,
     }
-}
-
-/// Refuses paths that other databases know and that would find nothing here.
-pub(super) fn check_path(path: &QueryExpression, position: Position) -> Result<(), Diagnostic> {
-    let Expression::Literal(Literal::Text(path)) = path else { return Ok(()) };
-    let is_simple = path == "$" || path.starts_with("$.");
-    if path.starts_with('$') && (!is_simple || path.contains('[')) {
-        let message = format!("the path `{}` is not supported", shorten(path));
-        return Err(Diagnostic::error(position, message)
-            .hint("names and indices are separated by dots, as in `$.list.0.name`"));
-    }
-    Ok(())
 }
 
 fn unknown_call(scope: &Scope<'_>, namespace: &str, name: &str, position: Position) -> Diagnostic {

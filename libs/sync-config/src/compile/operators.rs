@@ -4,8 +4,8 @@ use super::Compiler;
 use super::scope::Scope;
 use super::sources::QueryExpression;
 use crate::diagnostic::{Diagnostic, Position};
-use crate::expression::{Arithmetic, Expression, Literal};
-use crate::options::Edition;
+use crate::expression::{Arithmetic, Comparison, Expression, Literal, array_items};
+use crate::options::{Edition, shorten};
 use crate::syntax::{self, ExpressionKind};
 
 type Lowered = Result<QueryExpression, Diagnostic>;
@@ -69,8 +69,27 @@ impl Compiler<'_> {
             self.check_edition(array)?;
             return self.in_list(scope, value, list, position);
         }
+        let array_position = array.position;
         let (value, array) = self.lower_both(scope, value, array)?;
+        check_array(&array, array_position)?;
         Ok(Expression::InArray { value, array })
+    }
+
+    /// From edition 3 on `<>` is NOT of `=`, which NULL makes true where it makes NOT so.
+    pub(super) fn compared(
+        &self,
+        comparison: Comparison,
+        left: Box<QueryExpression>,
+        right: Box<QueryExpression>,
+    ) -> QueryExpression {
+        let is_not = comparison == Comparison::NotEqual
+            && self.edition == Edition::Three
+            && !self.plan.values.engine.is_three_valued();
+        if is_not {
+            let equal = Expression::Compare { comparison: Comparison::Equal, left, right };
+            return Expression::Not(Box::new(equal));
+        }
+        Expression::Compare { comparison, left, right }
     }
 
     pub(super) fn between(
@@ -126,6 +145,15 @@ pub(super) fn positive_of(value: Box<QueryExpression>) -> QueryExpression {
         return Expression::Case { operand: None, branches: Vec::new(), otherwise: Some(value) };
     }
     *value
+}
+
+/// Refuses a text that stands for an array and is none.
+fn check_array(array: &QueryExpression, position: Position) -> Result<(), Diagnostic> {
+    let Expression::Literal(literal @ Literal::Text(text)) = array else { return Ok(()) };
+    array_items(&literal.value()).map(|_| ()).map_err(|_| {
+        Diagnostic::error(position, format!("`{}` is not a JSON array", shorten(text)))
+            .hint("write an array, as in `x IN '[1, 2]'`, or values, as in `x IN (1, 2)`")
+    })
 }
 
 /// What is said of something that the file's edition does not have.

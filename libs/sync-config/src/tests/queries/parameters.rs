@@ -207,6 +207,7 @@ fn an_inner_query_is_a_lookup() {
     let values = ["o1|u1|admin", "o1|u1|guest", "~|u1|admin", "o1|~|admin", "o1|u1|~"];
     expect![[r#"
         lookup 0 ["u1"] -> ["o1"]
+        lookup 0 ["u1"] -> ["o1"]
     "#]]
     .assert_eq(&rows(&config, &members, &values));
 }

@@ -1,0 +1,3 @@
+//! The language's reference, sentence by sentence.
+
+mod expressions;
