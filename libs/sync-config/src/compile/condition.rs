@@ -6,8 +6,10 @@ use super::from::Inner;
 use super::scope::{Scope, ScopeKind};
 use super::sources::{Leaf, Owner, QueryExpression, SourceId};
 use crate::diagnostic::{Diagnostic, Position};
-use crate::expression::{Comparison, Expression};
+use crate::expression::{Comparison, Expression, Literal, array_items};
+use crate::json;
 use crate::syntax::{self, ExpressionKind, Query};
+use crate::value::Value;
 
 /// That a value is among the elements of an array.
 pub(super) struct Membership {
@@ -99,7 +101,7 @@ impl Compiler<'_> {
             }
             ExpressionKind::OverlapQuery { array, query } if !negated => {
                 let lowered = self.lower(scope, array)?;
-                let id = self.elements(lowered, array.position)?;
+                let id = self.elements(self.searched(lowered), array.position)?;
                 let mut inner = self.in_query(scope, query)?;
                 inner.conditions.push(Tree::Term(Term::Source(id)));
                 self.among(Expression::Leaf(Leaf::Element(id)), inner, position)?
@@ -153,20 +155,30 @@ impl Compiler<'_> {
         position: Position,
     ) -> Result<Term, Diagnostic> {
         let owners = (self.sources.owner_of(&left), self.sources.owner_of(&right));
-        let is_alone = |value: &QueryExpression| matches!(value, Expression::Leaf(Leaf::Bucket(_)));
+        // A parameter may have one value for all rows, but NULL is equal to none.
+        let is_value = |value: &QueryExpression, owner: Owner| match owner {
+            Owner::Table(_) => true,
+            Owner::Nothing => !matches!(value, Expression::Literal(Literal::Null)),
+            Owner::Request | Owner::Element(_) | Owner::Bucket => false,
+        };
         let (left_owner, right_owner) = match owners {
-            (Some(Owner::Bucket), Some(Owner::Table(_))) if is_alone(&left) => {
-                (Owner::Bucket, self.side(&right, position)?)
+            (Some(Owner::Bucket), Some(owner))
+                if is_bucket_leaf(&left) && is_value(&right, owner) =>
+            {
+                (Owner::Bucket, owner)
             }
-            (Some(Owner::Table(_)), Some(Owner::Bucket)) if is_alone(&right) => {
-                (self.side(&left, position)?, Owner::Bucket)
+            (Some(owner), Some(Owner::Bucket))
+                if is_bucket_leaf(&right) && is_value(&left, owner) =>
+            {
+                (owner, Owner::Bucket)
             }
             (Some(Owner::Bucket), _) | (_, Some(Owner::Bucket)) => {
                 return Err(bucket_alone(position));
             }
             _ => (self.side(&left, position)?, self.side(&right, position)?),
         };
-        Ok(match left_owner.and(right_owner) {
+        let is_of_bucket = [left_owner, right_owner].contains(&Owner::Bucket);
+        Ok(match left_owner.and(right_owner).filter(|_| !is_of_bucket) {
             Some(owner) => Term::Filter {
                 owner,
                 condition: Expression::Compare {
@@ -204,6 +216,19 @@ impl Compiler<'_> {
         }
         let array_position = array.position;
         let array = self.lower(scope, array)?;
+        if let Some(literals) = literals_of(&array)
+            && is_bucket_leaf(&value)
+        {
+            if literals.is_empty() {
+                return Err(bucket_alone(position));
+            }
+            let equal = |literal| {
+                let literal = Expression::Literal(literal);
+                Ok(Tree::Term(self.equality(value.clone(), literal, position)?))
+            };
+            return Ok(Tree::Or(literals.into_iter().map(equal).collect::<Result<_, _>>()?));
+        }
+        let array = self.searched(array);
         let is_bucket = self.sources.owner_of(&array) == Some(Owner::Bucket);
         if is_bucket || matches!(scope.kind, ScopeKind::DataQuery { .. }) {
             let is_row = matches!(self.sources.owner_of(&array), Some(Owner::Table(_)));
@@ -264,7 +289,7 @@ impl Compiler<'_> {
             if self.sources.owner_of(&lowered) == Some(Owner::Bucket) {
                 return Err(bucket_alone(position));
             }
-            let id = self.elements(lowered, array.position)?;
+            let id = self.elements(self.searched(lowered), array.position)?;
             terms.push(Tree::Term(Term::Source(id)));
             elements.push(Expression::Leaf(Leaf::Element(id)));
         }
@@ -299,6 +324,24 @@ impl Compiler<'_> {
         conditions.push(Tree::Term(self.equality(value, column, position)?));
         Ok(Tree::And(conditions))
     }
+}
+
+/// Whether an expression is a parameter of the bucket, and nothing is done with it.
+fn is_bucket_leaf(value: &QueryExpression) -> bool {
+    matches!(value, Expression::Leaf(Leaf::Bucket(_)))
+}
+
+/// The values in an array that is written out.
+fn literals_of(array: &QueryExpression) -> Option<Vec<Literal>> {
+    let Expression::Literal(array @ Literal::Text(_)) = array else { return None };
+    let items = array_items(&array.value()).ok()?;
+    let literal = |item: &serde_json::Value| match json::to_value(item) {
+        Value::Integer(integer) => Some(Literal::Integer(integer)),
+        Value::Real(real) => Some(Literal::Real(real)),
+        Value::Text(text) => Some(Literal::Text(text.into_owned())),
+        Value::Null | Value::Blob(_) => None,
+    };
+    Some(items.iter().filter_map(literal).collect())
 }
 
 fn not_if(negated: bool, expression: QueryExpression) -> QueryExpression {

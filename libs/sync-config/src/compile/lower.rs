@@ -77,6 +77,7 @@ impl Compiler<'_> {
             }
             ExpressionKind::Overlap { left, right } => {
                 let (left, right) = self.lower_both(scope, left, right)?;
+                let [left, right] = [left, right].map(|array| Box::new(self.searched(*array)));
                 Expression::Overlap { left, right }
             }
             ExpressionKind::Json { value, path, as_value } => {
@@ -90,7 +91,7 @@ impl Compiler<'_> {
                 if *negative { negative_of(value) } else { positive_of(value) }
             }
             ExpressionKind::InArray { value, array, negated } => {
-                negate_if(*negated, self.in_array(scope, value, array, position)?)
+                self.in_array(scope, value, array, (position, *negated))?
             }
             ExpressionKind::InList { value, list, negated } => {
                 negate_if(*negated, self.in_list(scope, value, list, position)?)

@@ -1,6 +1,7 @@
 //! Operators: which edition has them, and what those become that are not what they are written as.
 
 use super::Compiler;
+use super::from::items_of;
 use super::scope::Scope;
 use super::sources::QueryExpression;
 use crate::diagnostic::{Diagnostic, Position};
@@ -63,16 +64,25 @@ impl Compiler<'_> {
         scope: &Scope<'_>,
         value: &syntax::Expression,
         array: &syntax::Expression,
-        position: Position,
+        (position, negated): (Position, bool),
     ) -> Lowered {
         if let ExpressionKind::Array(list) = &array.kind {
             self.check_edition(array)?;
-            return self.in_list(scope, value, list, position);
+            return Ok(negate_if(negated, self.in_list(scope, value, list, position)?));
         }
         let array_position = array.position;
         let (value, array) = self.lower_both(scope, value, array)?;
         check_array(&array, array_position)?;
+        if negated {
+            return Ok(Expression::Not(Box::new(Expression::InArray { value, array })));
+        }
+        let array = Box::new(self.searched(*array));
         Ok(Expression::InArray { value, array })
+    }
+
+    /// The array that a value is looked for in. From edition 3 on it is one of `json_each`.
+    pub(super) fn searched(&self, array: QueryExpression) -> QueryExpression {
+        if self.edition == Edition::Three { items_of(array) } else { array }
     }
 
     /// From edition 3 on `<>` is NOT of `=`, which NULL makes true where it makes NOT so.

@@ -1,3 +1,4 @@
 //! The language's reference, sentence by sentence.
 
+mod definitions;
 mod expressions;

@@ -134,8 +134,8 @@ fn an_array_of_the_row_is_a_bucket_for_each_element() {
         query,
         r#"t1|u1|7|t|{"a": 1}"#,
         expect![[r#"
-        error s|0: a value is not a JSON array
-    "#]],
+            s|0[1] todos/t1 {"id":"t1"}
+        "#]],
     );
     check(
         query,

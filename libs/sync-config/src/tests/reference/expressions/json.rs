@@ -200,3 +200,26 @@ fn a_member_is_taken_before_anything_is_done_with_it() {
         ("'{\"a\": {\"b\": 2}}' -> 'a' ->> 'b'", "2"),
     ]);
 }
+
+/// In edition 3 a value is looked for where `json_each` finds values; earlier it must be an array.
+#[test]
+fn an_object_or_a_single_value_is_searched_too_in_edition_three() {
+    for (array, is_in, earlier) in [
+        ("'{\"a\": 7}'::text", "1", "a value is not a JSON array"),
+        ("'7'::text", "1", "a value is not a JSON array"),
+        ("' 8 '::text", "0", "a value is not a JSON array"),
+        ("'null'::text", "0", "a value is not a JSON array"),
+        ("' [7]'::text", "1", "1"),
+        ("'x'::text", "a value is not valid JSON", "a value is not valid JSON"),
+        ("n", "null", "null"),
+    ] {
+        check(&[(&format!("i IN {array}"), is_in)]);
+        check_earlier(&[(&format!("i IN {array}"), earlier)]);
+    }
+    check(&[("i NOT IN '7'::text", "a value is not a JSON array")]);
+    let yaml = stream("SELECT id FROM t WHERE auth.user_id() IN a");
+    let spec = "t(id text, a text)";
+    assert_eq!(row(&yaml, spec, "1|\"u1\""), "s|0[\"u1\"] t/1 {\"id\":\"1\"}\n");
+    assert_eq!(row(&yaml, spec, "1|{\"x\": \"u1\"}"), "s|0[\"u1\"] t/1 {\"id\":\"1\"}\n");
+    assert_eq!(row(&yaml, spec, "1|null"), "");
+}
