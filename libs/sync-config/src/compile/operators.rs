@@ -3,10 +3,11 @@
 use super::Compiler;
 use super::from::items_of;
 use super::scope::Scope;
-use super::sources::QueryExpression;
+use super::sources::{Leaf, QueryExpression};
 use crate::diagnostic::{Diagnostic, Position};
 use crate::expression::{Arithmetic, Comparison, Expression, Literal, array_items};
 use crate::options::{Edition, shorten};
+use crate::plan::{RequestLeaf, RequestSource};
 use crate::syntax::{self, ExpressionKind};
 
 type Lowered = Result<QueryExpression, Diagnostic>;
@@ -157,8 +158,14 @@ pub(super) fn positive_of(value: Box<QueryExpression>) -> QueryExpression {
     *value
 }
 
-/// Refuses a text that stands for an array and is none.
+/// Refuses what stands for an array and never is one.
 fn check_array(array: &QueryExpression, position: Position) -> Result<(), Diagnostic> {
+    if let Expression::Leaf(Leaf::Request(RequestLeaf::Given { source, .. })) = array
+        && *source == RequestSource::UserId
+    {
+        let message = "`IN` is for arrays, and the id of the user is none";
+        return Err(Diagnostic::error(position, message).hint("write `=`"));
+    }
     let Expression::Literal(literal @ Literal::Text(text)) = array else { return Ok(()) };
     array_items(&literal.value()).map(|_| ()).map_err(|_| {
         Diagnostic::error(position, format!("`{}` is not a JSON array", shorten(text)))

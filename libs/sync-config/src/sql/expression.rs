@@ -11,8 +11,9 @@ use super::convert::Converter;
 use super::operators::row_items;
 use super::place::start;
 use crate::diagnostic::Diagnostic;
-use crate::expression::{Arithmetic, CastType, Comparison};
+use crate::expression::{Arithmetic, CastType, Comparison, array_items};
 use crate::syntax::{Expression, ExpressionKind};
+use crate::value::Value;
 
 /// Deepest nesting of an expression, chains of AND and OR aside.
 const DEPTH_MAX: usize = 100;
@@ -313,33 +314,27 @@ impl Converter<'_> {
         }
     }
 
-    /// Whether the one item after IN is an array: a text is, unless it stands in parentheses.
+    /// Whether the one item after IN is an array, be it in parentheses: so is a text that can be one, or
+    /// that has none.
     fn is_array(&self, item: &Expr) -> bool {
-        let Expr::Value(ValueWithSpan { value: SqlValue::SingleQuotedString(_), span }) = item
+        let Expr::Value(ValueWithSpan { value: SqlValue::SingleQuotedString(text), span }) = item
         else {
             return !is_literal(item);
         };
-        !self.input.is_parenthesized(*span)
+        !self.input.is_parenthesized(*span) || array_items(&Value::text(text.as_str())).is_ok()
     }
 
-    /// The parser makes the same of `x IN a` and `x IN (a)`. In SQL the latter is `x = a`.
     fn in_array(
         &mut self,
         value: Box<Expression>,
         array: Expr,
         negated: bool,
     ) -> Result<ExpressionKind, Diagnostic> {
-        let span = start(&array);
-        if let Some(items) = row_items(&array) {
-            let array = Box::new(self.array(items, span)?);
-            return Ok(ExpressionKind::InArray { value, array, negated });
-        }
-        if self.input.is_parenthesized(span) {
-            let error = self.error(span, "`IN` with one expression in parentheses is ambiguous");
-            return Err(error.hint("for an array leave out the parentheses; else write `=`"));
-        }
-        let array = Box::new(self.expression(array)?);
-        Ok(ExpressionKind::InArray { value, array, negated })
+        let array = match row_items(&array) {
+            Some(items) => self.array(items, start(&array))?,
+            None => self.expression(array)?,
+        };
+        Ok(ExpressionKind::InArray { value, array: Box::new(array), negated })
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "what is not listed is refused")]

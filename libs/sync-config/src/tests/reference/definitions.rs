@@ -83,12 +83,15 @@ fn conditions_of_a_table_query_are_filters_and_equalities_of_row_and_request() {
     assert_eq!(lookups("owner = request.user_id() AND archived"), "");
     assert_eq!(lookups("upper(owner) = upper(request.user_id())"), of(r#"["U1"]"#));
     assert_eq!(lookups("id IN request.jwt() -> 'ids'"), of(r#"["l1"]"#));
+    assert_eq!(lookups("id IN (request.jwt() -> 'ids')"), of(r#"["l1"]"#));
     assert_eq!(lookups("request.user_id() IN members"), of(r#"["u1"]"#) + &of(r#"["u2"]"#));
     assert_eq!(lookups("request.jwt() ->> 'role' = 'x'"), of("[]"));
     check_parameters(&[
         ("SELECT id AS u FROM lists WHERE owner > request.user_id()", "by `=` and `IN` only"),
         ("SELECT id AS u FROM lists WHERE owner <> request.user_id()", "by `=` and `IN` only"),
         ("SELECT id AS u FROM lists WHERE NOT owner = request.user_id()", "by `=` and `IN` only"),
+        ("SELECT id AS u FROM lists WHERE owner IN request.user_id()", "`IN` is for arrays"),
+        ("SELECT id AS u FROM lists WHERE owner IN (request.user_id())", "`IN` is for arrays"),
         ("SELECT id AS u FROM lists WHERE owner || request.user_id() = 'x'", "mixes values"),
     ]);
 }
@@ -256,6 +259,7 @@ fn a_data_query_uses_each_parameter_once_and_as_it_is() {
         ("SELECT id FROM t WHERE a = bucket.u", "accepted"),
         ("SELECT id FROM t WHERE upper(a) = bucket.u AND b", "accepted"),
         ("SELECT id FROM t WHERE bucket.u IN a", "accepted"),
+        ("SELECT id FROM t WHERE bucket.u IN (a)", "accepted"),
         ("SELECT id FROM t WHERE a = bucket.u AND a = bucket.u", "accepted"),
         ("SELECT id FROM t WHERE a = bucket.u OR b = bucket.u", "accepted"),
         ("SELECT id FROM t WHERE a = bucket.u AND b = bucket.u", "is compared more than once"),

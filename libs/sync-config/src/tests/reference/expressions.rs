@@ -275,7 +275,6 @@ fn texts_are_numbers_by_their_prefix() {
     ]);
 }
 
-/// Numbers are indices only in brackets or when they are no texts, and nothing is written anew.
 #[test]
 fn times_have_no_modifiers_but_unixepoch_and_subsec() {
     check_all(&[
@@ -294,7 +293,6 @@ fn times_have_no_modifiers_but_unixepoch_and_subsec() {
     ]);
 }
 
-/// One text without parentheses is an array, with them a value.
 #[test]
 fn lookup_keys_and_buckets_have_whole_reals_as_integers() {
     let yaml = stream("SELECT id FROM t WHERE r = auth.parameter('x')");
