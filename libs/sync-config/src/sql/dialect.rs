@@ -71,6 +71,10 @@ impl Dialect for SyncConfigDialect {
         true
     }
 
+    fn supports_notnull_operator(&self) -> bool {
+        true
+    }
+
     fn supports_comma_separated_trim(&self) -> bool {
         true
     }

@@ -68,8 +68,8 @@ impl Converter<'_> {
             Expr::Exists { subquery, negated } => {
                 Ok(ExpressionKind::Exists { query: Box::new(self.query(*subquery)?), negated })
             }
-            Expr::Substring { expr, substring_from: Some(from), substring_for, .. } => {
-                self.substring(expr, from, substring_for)
+            Expr::Substring { expr, substring_from, substring_for, .. } => {
+                self.substring(expr, substring_from, substring_for)
             }
             Expr::Trim { expr, trim_where, trim_what, trim_characters } => {
                 return self.trim(expr, trim_where, trim_what, trim_characters);
@@ -115,7 +115,6 @@ impl Converter<'_> {
                     Expr::Collate { .. } => &["COLLATE"],
                     Expr::Array(_) => &["ARRAY"],
                     Expr::Interval(_) => &["INTERVAL"],
-                    Expr::Substring { .. } => &["SUBSTRING"],
                     Expr::Ceil { .. } => &["CEIL"],
                     Expr::Floor { .. } => &["FLOOR"],
                     Expr::Position { .. } => &["POSITION"],

@@ -98,6 +98,8 @@ fn a_comparison_with_null_is_null() {
         ("n IS NULL", "1"),
         ("i IS NULL", "0"),
         ("i IS NOT NULL", "1"),
+        ("i NOTNULL", "1"),
+        ("0 = i NOTNULL", "0"),
         ("n IN '[1]'", "null"),
         ("i + n", "null"),
         ("s || n", "null"),
@@ -203,7 +205,10 @@ fn a_substring_never_begins_before_the_start_of_its_text() {
         ("substring('abc', 0, 2)", "\"a\""),
         ("substring('abc', 3, -2)", "\"ab\""),
         ("substring('abc' FROM 2 FOR 1)", "\"b\""),
+        ("substring('abc' FROM 2)", "\"bc\""),
+        ("substring('abc' FOR 2)", "\"ab\""),
     ]);
+    check_refused(&[("substring('abc')", "`substring` takes 2 or 3 arguments, not 1")]);
 }
 
 /// As JavaScript prints a number; SQLite says of a whole one that it is a real.
