@@ -5,7 +5,7 @@ use super::operators::of_later_edition;
 use super::scope::Scope;
 use super::sources::QueryExpression;
 use crate::diagnostic::{Diagnostic, Position};
-use crate::expression::{Expression, Literal};
+use crate::expression::{Expression, Literal, PathSplit};
 use crate::functions::{Function, Signature, is_modifier, is_now};
 use crate::options::shorten;
 use crate::schema::closest;
@@ -41,6 +41,14 @@ impl Compiler<'_> {
         {
             check_whole(path, arguments[1].position)?;
             self.check_path(path, arguments[1].position)?;
+        }
+        if function == Function::JsonExtract
+            && self.path_split == PathSplit::Always
+            && let [value, path @ Expression::Literal(Literal::Text(_))] = lowered.as_slice()
+        {
+            // As `->>`, whose path would be the same.
+            let (value, path) = (Box::new(value.clone()), Box::new(path.clone()));
+            return Ok(Expression::Json { value, path, as_value: true, split: self.path_split });
         }
         Ok(Expression::Call { function, arguments: lowered })
     }

@@ -5,7 +5,7 @@ use super::operators::{negate_if, negative_of, positive_of};
 use super::scope::{Entry, EntryKind, Scope, ScopeKind};
 use super::sources::{Leaf, QueryExpression, SourceId};
 use crate::diagnostic::{Diagnostic, Position};
-use crate::expression::{CastType, Expression, Literal};
+use crate::expression::{CastType, Expression, Literal, PathSplit};
 use crate::functions::{path_names, steps};
 use crate::options::shorten;
 use crate::plan::{Kind, Member, ReferenceKind, RequestLeaf, RequestSource};
@@ -180,7 +180,7 @@ impl Compiler<'_> {
         let Some(argument) = arguments.first() else { return Ok(whole) };
         let path = self.lower(scope, argument)?;
         self.check_path(&path, argument.position)?;
-        Ok(self.member(Box::new(whole), Box::new(path), true))
+        Ok(self.member_of_request(Box::new(whole), Box::new(path), true))
     }
 
     /// `t.schema()` or `t.table_name()`. A table is named in full, so they are known here.
@@ -221,8 +221,23 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    /// `->` and `->>`; of the request by a constant path it is a leaf, which needs no JSON text.
-    pub(super) fn member(
+    /// `->` and `->>`. As long as paths are split always, they know a JSON null that a leaf does not.
+    fn member(
+        &self,
+        value: Box<QueryExpression>,
+        path: Box<QueryExpression>,
+        as_value: bool,
+    ) -> QueryExpression {
+        match self.path_split {
+            PathSplit::AfterDollar => self.member_of_request(value, path, as_value),
+            PathSplit::Always => {
+                Expression::Json { value, path, as_value, split: PathSplit::Always }
+            }
+        }
+    }
+
+    /// A member; of the request by a constant path it is a leaf, which needs no JSON text.
+    fn member_of_request(
         &self,
         value: Box<QueryExpression>,
         path: Box<QueryExpression>,

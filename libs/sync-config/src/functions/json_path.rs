@@ -32,7 +32,18 @@ pub(crate) fn json_get<'v>(
 fn json_at_path<'v>(json: &Json, path: &Value<'_>, as_value: bool, split: PathSplit) -> Value<'v> {
     let Some(path) = path.reborrow().into_text(Engine::JavaScript) else { return Value::Null };
     let names = path_names(&path, split);
-    walk(json, &names).map_or(Value::Null, |found| output(found, as_value))
+    match walk(json, &names) {
+        // Where paths are split always it is a text as a value, and nothing as JSON.
+        Some(Json::Null) if split == PathSplit::Always => {
+            if as_value {
+                Value::text("null")
+            } else {
+                Value::Null
+            }
+        }
+        Some(found) => output(found, as_value),
+        None => Value::Null,
+    }
 }
 
 /// The names that a path is made of.
@@ -125,11 +136,8 @@ pub(super) fn json_array_length<'v>(
     let Some(path) = given.flatten() else {
         return Ok(super::text::count(json.as_array().map_or(0, Vec::len)));
     };
-    if json.is_null() {
-        return Ok(Value::Null);
-    }
     let names = path_names(path, PathSplit::AfterDollar);
-    Ok(match walk(&json, &names) {
+    Ok(match walk(&json, &names).filter(|found| !found.is_null()) {
         Some(found) => super::text::count(found.as_array().map_or(0, Vec::len)),
         None => Value::Null,
     })

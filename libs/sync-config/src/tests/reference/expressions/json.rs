@@ -11,13 +11,44 @@ fn members_of_json_are_json_or_values() {
         ("'{\"a\": \"x\"}' ->> 'a'", "\"x\""),
         ("'{\"a\": true}' ->> 'a'", "1"),
         ("'{\"a\": false}' ->> 'a'", "0"),
-        ("'{\"a\": null}' ->> 'a'", "null"),
-        ("'{\"a\": null}' -> 'a'", "\"null\""),
         ("j ->> 'missing'", "null"),
         ("n ->> 'k'", "null"),
         ("s ->> 'k'", "a value is not valid JSON"),
     ]);
     check_engines(&[("'null' -> '$'", "null", "\"null\"")]);
+}
+
+/// With `fixed_json_extract` off a member that is null is the text of it, and NULL as JSON.
+#[test]
+fn a_null_of_json_is_null_unless_json_is_extracted_as_before() {
+    let null = "'{\"a\": {\"b\": null}}'";
+    for (rest, fixed, before) in [
+        ("->> '$.a.b'", "null", "\"null\""),
+        ("-> '$.a.b'", "\"null\"", "null"),
+        ("->> '$.a.b' IS NULL", "1", "0"),
+        ("->> '$.a.c'", "null", "null"),
+    ] {
+        let expression = format!("{null} {rest}");
+        check(&[(&expression, fixed)]);
+        assert_eq!(earlier_value(2, &expression), fixed, "{expression}");
+        assert_eq!(earlier_value(1, &expression), before, "{expression}");
+    }
+    let expression = format!("json_extract({null}, '$.a.b')");
+    assert_eq!(earlier_value(2, &expression), "null");
+    assert_eq!(earlier_value(1, &expression), "\"null\"");
+    let buckets = |options: &str, expression: &str| {
+        let query = format!("SELECT {expression} AS u");
+        let yaml = definition(&[&query], &["SELECT id FROM t WHERE s = bucket.u"]);
+        let request = r#"{"claims": {"a": null}, "parameters": {"a": null}}"#;
+        let granted = crate::tests::granted(&yaml.replace("edition: 2", options), request, &[]);
+        granted.lines().filter(|line| line.starts_with("b[")).count()
+    };
+    for options in ["edition: 1", "edition: 2\n  fixed_json_extract: false"] {
+        assert_eq!(buckets(options, "request.jwt() ->> 'a'"), 1, "{options}");
+        assert_eq!(buckets(options, "request.jwt() -> 'a'"), 0, "{options}");
+        assert_eq!(buckets(options, "request.parameter('a')"), 0, "{options}");
+    }
+    assert_eq!(buckets("edition: 2", "request.jwt() ->> 'a'"), 0);
 }
 
 #[test]
@@ -126,6 +157,7 @@ fn the_paths_of_functions_begin_with_a_dollar() {
         ("json_array_length('{\"a\": [1, 2]}', '$.a')", "2"),
         ("json_array_length('{\"a\": 1}', '$.a')", "0"),
         ("json_array_length('{\"a\": 1}', '$.b')", "null"),
+        ("json_array_length('[[]]', '$')", "1"),
         ("json_array_length('[1]')", "1"),
         ("json_array_length(n)", "null"),
         ("json_array_length('{}', s)", "a JSON path does not begin with `$`"),
