@@ -12,6 +12,10 @@ use crate::expression::EvaluationError;
 use crate::number;
 use crate::value::Value;
 
+/// Longest path, as each step reads what the former one found. No JSON that the other engine reads is
+/// nested more deeply.
+const STEPS_MAX: usize = 128;
+
 /// A step of a path.
 #[derive(Debug)]
 pub(crate) enum Step<'p> {
@@ -102,6 +106,9 @@ fn digits(text: &str) -> Option<usize> {
 /// What steps lead to, as it is written.
 fn find<'t>(text: &'t str, steps: &[Step<'_>]) -> Result<Option<&'t str>, EvaluationError> {
     let mut found = serde_json::from_str::<&RawValue>(text).map_err(not_json)?.get();
+    if steps.len() > STEPS_MAX {
+        return Err(EvaluationError::NotJson);
+    }
     for step in steps {
         let next = match step {
             Step::Name(name) if found.starts_with('{') => {

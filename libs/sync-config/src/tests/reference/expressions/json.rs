@@ -122,6 +122,15 @@ fn the_engine_of_sqlite_has_its_paths() {
 }
 
 #[test]
+fn what_is_nested_too_deeply_is_not_read() {
+    let nested = |depth: usize| {
+        let json = format!("{}1{}", "{\"a\":".repeat(depth), "}".repeat(depth));
+        format!("'{json}' ->> ('$' || '{}')", ".a".repeat(depth))
+    };
+    check(&[(&nested(127), "1"), (&nested(129), "a value is not valid JSON")]);
+}
+
+#[test]
 fn paths_of_the_request_are_the_engines() {
     let yaml = stream("SELECT id FROM t WHERE s = auth.parameter('$.orgs[1].id')")
         .replace(JAVASCRIPT, SQLITE)
