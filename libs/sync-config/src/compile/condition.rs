@@ -8,6 +8,7 @@ use super::sources::{Leaf, Owner, QueryExpression, SourceId};
 use crate::diagnostic::{Diagnostic, Position};
 use crate::expression::{Comparison, Expression, Literal, array_items};
 use crate::json;
+use crate::options::Edition;
 use crate::syntax::{self, ExpressionKind, Query};
 use crate::value::Value;
 
@@ -81,7 +82,9 @@ impl Compiler<'_> {
     ) -> Result<Option<Tree>, Diagnostic> {
         let position = condition.position;
         let tree = match &condition.kind {
-            ExpressionKind::Compare { comparison: Comparison::Equal, left, right } if !negated => {
+            ExpressionKind::Compare { comparison, left, right }
+                if self.is_equality(*comparison, negated) =>
+            {
                 let (left, right) = (self.lower(scope, left)?, self.lower(scope, right)?);
                 Tree::Term(self.equality(left, right, position)?)
             }
@@ -145,6 +148,18 @@ impl Compiler<'_> {
             | ExpressionKind::InQuery { .. } => return Ok(None),
         };
         Ok(Some(tree))
+    }
+
+    /// From edition 3 on `NOT (a <> b)` is `a = b`. Before, it holds of NULL.
+    fn is_equality(&self, comparison: Comparison, negated: bool) -> bool {
+        match comparison {
+            Comparison::Equal => !negated,
+            Comparison::NotEqual => negated && self.edition == Edition::Three,
+            Comparison::Less
+            | Comparison::LessOrEqual
+            | Comparison::Greater
+            | Comparison::GreaterOrEqual => false,
+        }
     }
 
     /// That two expressions have the same value: a condition on one thing, or a tie of two.

@@ -123,6 +123,11 @@ fn from_edition_three_unequal_is_not_equal_and_true_of_null() {
             (&format!("NOT (i {unequal} n)"), "1"),
             (&format!("i {unequal} 8"), "1"),
         ]);
+        let yaml = stream(&format!("SELECT id FROM t WHERE NOT (s {unequal} auth.user_id())"));
+        assert_eq!(row(&yaml, "t(id text, s text)", "1|x"), "s|0[\"x\"] t/1 {\"id\":\"1\"}\n");
+        let earlier = format!("SELECT id FROM t WHERE NOT (s {unequal} bucket.u)");
+        let earlier = definition(&["SELECT request.user_id() AS u"], &[&earlier]);
+        assert!(refused(&earlier).contains("can only be compared"), "{unequal}");
         let found = |yaml: &str| row(yaml, "t(id text, state text)", "1|~").lines().count();
         let query = format!("SELECT id FROM t WHERE state {unequal} 'done'");
         assert_eq!(found(&stream(&query)), 1, "{query}");
