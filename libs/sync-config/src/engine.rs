@@ -4,11 +4,13 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
+use crate::number;
+
 /// Whose results expressions have where the two implementations of the language differ.
 ///
-/// Besides what the methods say, the engines are one: dates, geometries, JSON functions, and the text
-/// of reals, which is JavaScript's (the shortest digits that give the number again), as SQLite's
-/// depends on its version.
+/// Besides what the methods say, the engines are one: dates, geometries, arrays after IN, `upper` and `lower`, and the
+/// digits in the text of reals, which are JavaScript's (the fewest that give the number again), as
+/// SQLite's depend on its version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) enum Engine {
     /// What the language began with.
@@ -29,6 +31,11 @@ impl Engine {
         self == Self::Sqlite
     }
 
+    /// Whether paths in JSON are SQLite's, with `[0]`, and what they lead to is as it was written.
+    pub(crate) fn has_sqlites_paths(self) -> bool {
+        self == Self::Sqlite
+    }
+
     /// Whether `substring` and `json_valid` know what is not text: bytes of a blob, and NULL.
     pub(crate) fn knows_types(self) -> bool {
         self == Self::Sqlite
@@ -44,10 +51,27 @@ impl Engine {
         self == Self::Sqlite
     }
 
-    /// Whether CAST to numeric keeps a text's real when it is whole but too large for all such
-    /// integers to be reals.
-    pub(crate) fn keeps_large_reals(self) -> bool {
-        self == Self::Sqlite
+    /// The largest whole real that CAST to numeric makes an integer of when a text says it: SQLite
+    /// leaves those that are too large for all such integers to be reals.
+    pub(crate) fn whole_numeric_max(self) -> f64 {
+        match self {
+            Self::JavaScript => -1.0,
+            Self::Sqlite => 2_251_799_813_685_247.0, // 2^51 - 1
+        }
+    }
+
+    /// Whether the truth of a text is that of its whole number, so that `'0.5'` is false, and a blob
+    /// never true.
+    pub(crate) fn cuts_truth(self) -> bool {
+        self == Self::JavaScript
+    }
+
+    /// Writes a real as a text. Of a whole one JavaScript does not say that it is a real.
+    pub(crate) fn push_real(self, real: f64, out: &mut String) {
+        match self {
+            Self::JavaScript => number::push_real_javascript(real, out),
+            Self::Sqlite => number::push_real_text(real, out),
+        }
     }
 
     /// The whole number that a cast to integer makes of a real.
@@ -55,20 +79,6 @@ impl Engine {
         match self {
             Self::JavaScript => real.floor(),
             Self::Sqlite => real.trunc(),
-        }
-    }
-
-    pub(crate) fn upper(self, text: &str) -> String {
-        match self {
-            Self::JavaScript => text.to_uppercase(),
-            Self::Sqlite => text.to_ascii_uppercase(),
-        }
-    }
-
-    pub(crate) fn lower(self, text: &str) -> String {
-        match self {
-            Self::JavaScript => text.to_lowercase(),
-            Self::Sqlite => text.to_ascii_lowercase(),
         }
     }
 
@@ -86,6 +96,15 @@ impl Engine {
         match self {
             Self::JavaScript => text[..index].encode_utf16().count(),
             Self::Sqlite => text[..index].chars().count(),
+        }
+    }
+
+    /// Where a text begins that is asked for from further before its end than it is long, in units: there,
+    /// or before its start.
+    pub(crate) fn first_place(self, place: i128) -> i128 {
+        match self {
+            Self::JavaScript => place.max(0),
+            Self::Sqlite => place,
         }
     }
 

@@ -341,7 +341,7 @@ impl<'r> Row<'r> {
         if matches!(value, Value::Blob(_)) {
             return Err(EvaluationError::BlobId);
         }
-        text.push_str(&value.into_text().ok_or(EvaluationError::NullId)?);
+        text.push_str(&value.into_text(Engine::JavaScript).ok_or(EvaluationError::NullId)?);
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! Compiled expressions as SQL, for people. It means what is evaluated, but need not be what was written.
 
 use crate::expression::{Arithmetic, CastType, Comparison, Expression, Literal};
-use crate::functions::Signature;
+use crate::functions::{Function, Signature};
 use crate::number;
 
 /// How firmly the parts of a text hold together, the loosest first. Texts that are not firmer than
@@ -12,6 +12,7 @@ pub(crate) enum Strength {
     And,
     Not,
     Comparison,
+    Shift,
     Bits,
     Sum,
     Product,
@@ -106,7 +107,7 @@ pub(crate) fn to_sql<L>(expression: &Expression<L>, leaf: &impl Fn(&L) -> SqlTex
             let (operator, strength) = arithmetic_text(*operator);
             chain(left, operator, right, strength)
         }
-        Expression::Concat { left, right } => chain(left, "||", right, Strength::Path),
+        Expression::Concat { left, right } => chain(left, "||", right, Strength::Sum),
         Expression::Json { value, path, as_value, .. } => {
             chain(value, if *as_value { "->>" } else { "->" }, path, Strength::Path)
         }
@@ -133,6 +134,10 @@ pub(crate) fn to_sql<L>(expression: &Expression<L>, leaf: &impl Fn(&L) -> SqlTex
         }
         Expression::InArray { value, array } => infix(value, "IN", array),
         Expression::Overlap { left, right } => infix(left, "&&", right),
+        Expression::Call { function: Function::Items, arguments } => match arguments.as_slice() {
+            [array] => sql(array),
+            _ => SqlText::whole(list(arguments)),
+        },
         Expression::Call { function, arguments } => {
             SqlText::whole(format!("{}({})", Signature::name_of(*function), list(arguments)))
         }
@@ -197,8 +202,8 @@ fn arithmetic_text(operator: Arithmetic) -> (&'static str, Strength) {
         Arithmetic::Remainder => ("%", Strength::Product),
         Arithmetic::BitAnd => ("&", Strength::Bits),
         Arithmetic::BitOr => ("|", Strength::Bits),
-        Arithmetic::ShiftLeft => ("<<", Strength::Bits),
-        Arithmetic::ShiftRight => (">>", Strength::Bits),
+        Arithmetic::ShiftLeft => ("<<", Strength::Shift),
+        Arithmetic::ShiftRight => (">>", Strength::Shift),
     }
 }
 

@@ -4,6 +4,7 @@ mod arguments;
 mod geometry;
 mod json_path;
 mod numbers;
+mod sqlite_json;
 mod text;
 mod time;
 mod well_known_binary;
@@ -21,6 +22,7 @@ use crate::value::Value;
 pub(crate) use arguments::{ARGUMENTS_MAX, Signature, refusal};
 pub(crate) use json_path::{json_get, output, path_names, walk};
 pub(crate) use numbers::to_numeric;
+pub(crate) use sqlite_json::steps;
 pub(crate) use text::to_blob;
 pub(crate) use time::{is_modifier, is_now};
 
@@ -56,6 +58,8 @@ pub(crate) enum Function {
     TrimStart,
     TrimEnd,
     Replace,
+    /// What `json_each` makes of its argument: a JSON array. Nobody can call it.
+    Items,
 }
 
 impl Function {
@@ -70,12 +74,12 @@ impl Function {
         let second_given = (count > 1).then_some(&second);
         let third_given = (count > 2).then_some(&third);
         Ok(match self {
-            Self::Upper => text::map(first, |text| engine.upper(text)),
-            Self::Lower => text::map(first, |text| engine.lower(text)),
+            Self::Upper => text::map(first, str::to_uppercase),
+            Self::Lower => text::map(first, str::to_lowercase),
             Self::Length => text::length(first, engine),
-            Self::Hex => Value::text(text::hex(&text::to_bytes(first).unwrap_or_default())),
+            Self::Hex => Value::text(text::hex(&text::to_bytes(first, engine).unwrap_or_default())),
             Self::Base64 => {
-                let bytes = text::to_bytes(first).unwrap_or_default();
+                let bytes = text::to_bytes(first, engine).unwrap_or_default();
                 Value::text(base64::engine::general_purpose::STANDARD.encode(bytes))
             }
             Self::Typeof => Value::text(first.type_name()),
@@ -87,7 +91,7 @@ impl Function {
                 }
             }
             Self::Iif => {
-                if first.is_true() {
+                if first.is_true(engine) {
                     second
                 } else {
                     third
@@ -95,8 +99,8 @@ impl Function {
             }
             Self::Instr => text::instr(first, second, engine),
             Self::Substring => text::substring(first, &second, third_given, engine),
-            Self::JsonExtract => json_path::json_extract(&first, &second)?,
-            Self::JsonArrayLength => json_path::json_array_length(&first, second_given)?,
+            Self::JsonExtract => json_path::json_extract(&first, &second, engine)?,
+            Self::JsonArrayLength => json_path::json_array_length(&first, second_given, engine)?,
             Self::JsonValid => json_path::json_valid(first, engine),
             Self::JsonKeys => json_path::json_keys(&first)?,
             Self::UnixEpoch => time::unixepoch(&first, &second, &third),
@@ -115,10 +119,11 @@ impl Function {
             }
             Self::Abs => numbers::abs(&first)?,
             Self::Round => numbers::round(&first, second_given),
-            Self::Trim => text::trim(first, second_given, (true, true)),
-            Self::TrimStart => text::trim(first, second_given, (true, false)),
-            Self::TrimEnd => text::trim(first, second_given, (false, true)),
-            Self::Replace => text::replace(first, second, third)?,
+            Self::Trim => text::trim(first, second_given, (true, true), engine),
+            Self::TrimStart => text::trim(first, second_given, (true, false), engine),
+            Self::TrimEnd => text::trim(first, second_given, (false, true), engine),
+            Self::Replace => text::replace(first, second, third, engine)?,
+            Self::Items => json_path::items(first, engine)?,
         })
     }
 }

@@ -1,6 +1,6 @@
 //! JSON text: written without a tree, read through serde_json.
 
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 
 use crate::number;
 use crate::value::Value;
@@ -113,6 +113,19 @@ pub(crate) fn to_text(json: &Json) -> String {
     text
 }
 
+/// The members of an object as JavaScript has them: numbers first, by size, then the others as written.
+pub(crate) fn in_order(entries: &Map<String, Json>) -> Vec<(&String, &Json)> {
+    let mut ordered: Vec<(&String, &Json)> = entries.iter().collect();
+    ordered.sort_by_key(|(key, _)| index(key).map_or((1, 0), |index| (0, index)));
+    ordered
+}
+
+/// The number that a member's name is, as JavaScript prints one.
+fn index(key: &str) -> Option<u32> {
+    let index: u32 = key.parse().ok().filter(|index| *index < u32::MAX)?;
+    (itoa::Buffer::new().format(index) == key).then_some(index)
+}
+
 /// serde_json limits the depth of what it parses, so this ends.
 fn push_json(json: &Json, out: &mut String) {
     match json {
@@ -137,7 +150,7 @@ fn push_json(json: &Json, out: &mut String) {
         }
         Json::Object(entries) => {
             out.push('{');
-            for (index, (key, item)) in entries.iter().enumerate() {
+            for (index, (key, item)) in in_order(entries).into_iter().enumerate() {
                 if index > 0 {
                     out.push(',');
                 }

@@ -53,7 +53,7 @@ pub use schema::{Column, TableSchema};
 pub use stages::STAGES_MAX;
 
 /// Raised whenever the same config would give other output; part of every definition's hash.
-pub const EVALUATOR_VERSION: u32 = 2;
+pub const EVALUATOR_VERSION: u32 = 3;
 
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@ mod positions;
 mod printed_values;
 mod queries;
 mod random;
+mod reference;
 mod refusals;
 mod refused_joins;
 mod refused_queries;

@@ -62,17 +62,23 @@ impl<'v> Value<'v> {
     }
 
     /// Whether a condition holds: NULL does not.
-    pub(crate) fn is_true(&self) -> bool {
-        match self.to_numeric() {
-            Number::Null => false,
-            Number::Integer(integer) => integer != 0,
-            Number::Real(real) => real != 0.0,
+    pub(crate) fn is_true(&self, engine: Engine) -> bool {
+        match self {
+            Self::Text(text) if engine.cuts_truth() => number::integer_prefix(text) != 0,
+            Self::Blob(_) if engine.cuts_truth() => false,
+            Self::Null | Self::Integer(_) | Self::Real(_) | Self::Text(_) | Self::Blob(_) => {
+                match self.to_numeric() {
+                    Number::Null => false,
+                    Number::Integer(integer) => integer != 0,
+                    Number::Real(real) => real != 0.0,
+                }
+            }
         }
     }
 
     /// Whether a condition holds; `None` for NULL where that is unknown.
     pub(crate) fn truth(&self, engine: Engine) -> Option<bool> {
-        if self.is_null() && engine.is_three_valued() { None } else { Some(self.is_true()) }
+        if self.is_null() && engine.is_three_valued() { None } else { Some(self.is_true(engine)) }
     }
 
     /// An error when it was made too long. What is a part of what it was made of is not.
@@ -118,13 +124,13 @@ impl<'v> Value<'v> {
     }
 
     /// The text that `||` and `CAST(.. AS TEXT)` see.
-    pub(crate) fn into_text(self) -> Option<Cow<'v, str>> {
+    pub(crate) fn into_text(self, engine: Engine) -> Option<Cow<'v, str>> {
         match self {
             Self::Null => None,
             Self::Integer(integer) => Some(Cow::Owned(integer.to_string())),
             Self::Real(real) => {
                 let mut text = String::new();
-                number::push_real_text(real, &mut text);
+                engine.push_real(real, &mut text);
                 Some(Cow::Owned(text))
             }
             Self::Text(text) => Some(text),

@@ -1,12 +1,11 @@
 //! Calls of functions.
 
 use super::Compiler;
-use super::lower::check_path;
 use super::operators::of_later_edition;
 use super::scope::Scope;
 use super::sources::QueryExpression;
 use crate::diagnostic::{Diagnostic, Position};
-use crate::expression::Expression;
+use crate::expression::{Expression, Literal, PathSplit};
 use crate::functions::{Function, Signature, is_modifier, is_now};
 use crate::options::shorten;
 use crate::schema::closest;
@@ -40,7 +39,16 @@ impl Compiler<'_> {
         if let (Function::JsonExtract | Function::JsonArrayLength, Some(path)) =
             (function, lowered.get(1))
         {
-            check_path(path, arguments[1].position)?;
+            check_whole(path, arguments[1].position)?;
+            self.check_path(path, arguments[1].position)?;
+        }
+        if function == Function::JsonExtract
+            && self.path_split == PathSplit::Always
+            && let [value, path @ Expression::Literal(Literal::Text(_))] = lowered.as_slice()
+        {
+            // As `->>`, whose path would be the same.
+            let (value, path) = (Box::new(value.clone()), Box::new(path.clone()));
+            return Ok(Expression::Json { value, path, as_value: true, split: self.path_split });
         }
         Ok(Expression::Call { function, arguments: lowered })
     }
@@ -55,6 +63,16 @@ impl Compiler<'_> {
             }
         }
     }
+}
+
+/// Refuses the path of a function that is none, which would be an error of every row.
+fn check_whole(path: &QueryExpression, position: Position) -> Result<(), Diagnostic> {
+    let Expression::Literal(Literal::Text(text)) = path else { return Ok(()) };
+    if text.starts_with('$') {
+        return Ok(());
+    }
+    let message = format!("the path `{}` does not begin with `$`", shorten(text));
+    Err(Diagnostic::error(position, message).hint(format!("write `$.{}`", shorten(text))))
 }
 
 /// Refuses what would silently be NULL.

@@ -7,8 +7,11 @@ use super::from::Inner;
 use super::scope::{Scope, ScopeKind};
 use super::sources::{Leaf, Owner, QueryExpression, SourceId};
 use crate::diagnostic::{Diagnostic, Position};
-use crate::expression::{Comparison, Expression};
+use crate::expression::{Comparison, Expression, Literal, array_items};
+use crate::json;
+use crate::options::Edition;
 use crate::syntax::{self, ExpressionKind, Query};
+use crate::value::Value;
 
 /// That a value is among the elements of an array.
 pub(super) struct Membership {
@@ -100,7 +103,9 @@ impl Compiler<'_> {
     ) -> Result<Option<Tree>, Diagnostic> {
         let position = condition.position;
         let tree = match &condition.kind {
-            ExpressionKind::Compare { comparison: Comparison::Equal, left, right } if !negated => {
+            ExpressionKind::Compare { comparison, left, right }
+                if self.is_equality(*comparison, negated) =>
+            {
                 let (left, right) = (self.lower(scope, left)?, self.lower(scope, right)?);
                 Tree::Term(self.equality(left, right, position)?)
             }
@@ -152,6 +157,18 @@ impl Compiler<'_> {
         Ok(Some(tree))
     }
 
+    /// From edition 3 on `NOT (a <> b)` is `a = b`. Before, it holds of NULL.
+    fn is_equality(&self, comparison: Comparison, negated: bool) -> bool {
+        match comparison {
+            Comparison::Equal => !negated,
+            Comparison::NotEqual => negated && self.edition == Edition::Three,
+            Comparison::Less
+            | Comparison::LessOrEqual
+            | Comparison::Greater
+            | Comparison::GreaterOrEqual => false,
+        }
+    }
+
     /// That two expressions have the same value: a condition on one thing, or a tie of two.
     pub(super) fn equality(
         &self,
@@ -160,20 +177,30 @@ impl Compiler<'_> {
         position: Position,
     ) -> Result<Term, Diagnostic> {
         let owners = (self.sources.owner_of(&left), self.sources.owner_of(&right));
-        let is_alone = |value: &QueryExpression| matches!(value, Expression::Leaf(Leaf::Bucket(_)));
+        // A parameter may have one value for all rows, but NULL is equal to none.
+        let is_value = |value: &QueryExpression, owner: Owner| match owner {
+            Owner::Table(_) => true,
+            Owner::Nothing => !matches!(value, Expression::Literal(Literal::Null)),
+            Owner::Request | Owner::Element(_) | Owner::Bucket => false,
+        };
         let (left_owner, right_owner) = match owners {
-            (Some(Owner::Bucket), Some(Owner::Table(_))) if is_alone(&left) => {
-                (Owner::Bucket, self.side(&right, position)?)
+            (Some(Owner::Bucket), Some(owner))
+                if is_bucket_leaf(&left) && is_value(&right, owner) =>
+            {
+                (Owner::Bucket, owner)
             }
-            (Some(Owner::Table(_)), Some(Owner::Bucket)) if is_alone(&right) => {
-                (self.side(&left, position)?, Owner::Bucket)
+            (Some(owner), Some(Owner::Bucket))
+                if is_bucket_leaf(&right) && is_value(&left, owner) =>
+            {
+                (owner, Owner::Bucket)
             }
             (Some(Owner::Bucket), _) | (_, Some(Owner::Bucket)) => {
                 return Err(bucket_alone(position));
             }
             _ => (self.side(&left, position)?, self.side(&right, position)?),
         };
-        Ok(match left_owner.and(right_owner) {
+        let is_of_bucket = [left_owner, right_owner].contains(&Owner::Bucket);
+        Ok(match left_owner.and(right_owner).filter(|_| !is_of_bucket) {
             Some(owner) => Term::Filter {
                 owner,
                 condition: Expression::Compare {
@@ -211,6 +238,19 @@ impl Compiler<'_> {
     ) -> Result<Tree, Diagnostic> {
         let array_position = array.position;
         let array = self.lower(scope, array)?;
+        if let Some(literals) = literals_of(&array)
+            && is_bucket_leaf(&value)
+        {
+            if literals.is_empty() {
+                return Err(bucket_alone(position));
+            }
+            let equal = |literal| {
+                let literal = Expression::Literal(literal);
+                Ok(Tree::Term(self.equality(value.clone(), literal, position)?))
+            };
+            return Ok(Tree::Or(literals.into_iter().map(equal).collect::<Result<_, _>>()?));
+        }
+        let array = self.searched(array);
         let is_bucket = self.sources.owner_of(&array) == Some(Owner::Bucket);
         if is_bucket || matches!(scope.kind, ScopeKind::DataQuery { .. }) {
             let is_row = matches!(self.sources.owner_of(&array), Some(Owner::Table(_)));
@@ -275,7 +315,7 @@ impl Compiler<'_> {
             if self.sources.owner_of(&lowered) == Some(Owner::Bucket) {
                 return Err(bucket_alone(position));
             }
-            let id = self.elements(lowered, array.position)?;
+            let id = self.elements(self.searched(lowered), array.position)?;
             terms.push(Tree::Term(Term::Source(id)));
             elements.push(Expression::Leaf(Leaf::Element(id)));
         }
@@ -311,7 +351,7 @@ impl Compiler<'_> {
         }
         if let ExpressionKind::OverlapQuery { array, query } = &condition.kind {
             let lowered = self.lower(scope, array)?;
-            let id = self.elements(lowered.clone(), array.position)?;
+            let id = self.elements(self.searched(lowered.clone()), array.position)?;
             let inner = self.in_query(scope, query)?;
             let mut among = self.among(Expression::Leaf(Leaf::Element(id)), inner, condition)?;
             among.conditions.push(Tree::Term(Term::Source(id)));
@@ -362,6 +402,24 @@ fn too_many_alternatives(position: Position) -> Diagnostic {
     let message = format!("the condition has more than {BRANCHES_MAX} alternatives");
     Diagnostic::error(position, message)
         .hint("each way of OR with values of the request is a family of buckets: use fewer")
+}
+
+/// Whether an expression is a parameter of the bucket, and nothing is done with it.
+fn is_bucket_leaf(value: &QueryExpression) -> bool {
+    matches!(value, Expression::Leaf(Leaf::Bucket(_)))
+}
+
+/// The values in an array that is written out.
+fn literals_of(array: &QueryExpression) -> Option<Vec<Literal>> {
+    let Expression::Literal(array @ Literal::Text(_)) = array else { return None };
+    let items = array_items(&array.value()).ok()?;
+    let literal = |item: &serde_json::Value| match json::to_value(item) {
+        Value::Integer(integer) => Some(Literal::Integer(integer)),
+        Value::Real(real) => Some(Literal::Real(real)),
+        Value::Text(text) => Some(Literal::Text(text.into_owned())),
+        Value::Null | Value::Blob(_) => None,
+    };
+    Some(items.iter().filter_map(literal).collect())
 }
 
 fn not_if(negated: bool, expression: QueryExpression) -> QueryExpression {

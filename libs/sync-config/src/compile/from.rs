@@ -5,6 +5,8 @@ use super::scope::{Ctes, Entry, EntryKind, Scope};
 use super::sources::{Leaf, Owner, QueryExpression, Source, SourceId};
 use super::{Compiler, output_name};
 use crate::diagnostic::{Diagnostic, Position};
+use crate::expression::Expression;
+use crate::functions::Function;
 use crate::syntax::{self, Cte, FromItem, FromSource, Join, Query, SelectItemKind};
 
 /// Most CTEs that one query may put in, counted each time.
@@ -85,7 +87,7 @@ impl Compiler<'_> {
                 let mut found = Vec::new();
                 let mut kind = None;
                 for argument in arguments {
-                    let array = self.lower(scope, argument)?;
+                    let array = items_of(self.lower(scope, argument)?);
                     let id = self.elements(array, argument.position)?;
                     found.push(Tree::Term(Term::Source(id)));
                     kind = Some(EntryKind::Elements(id));
@@ -200,6 +202,11 @@ impl Compiler<'_> {
         }
         Ok(Inner { columns, conditions })
     }
+}
+
+/// What `json_each` finds in a value, which need not be an array.
+pub(super) fn items_of(array: QueryExpression) -> QueryExpression {
+    Expression::Call { function: Function::Items, arguments: vec![array] }
 }
 
 fn is_name(kind: &syntax::ExpressionKind) -> bool {

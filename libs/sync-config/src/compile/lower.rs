@@ -5,8 +5,8 @@ use super::operators::{negate_if, negative_of, positive_of};
 use super::scope::{Entry, EntryKind, Scope, ScopeKind};
 use super::sources::{Leaf, QueryExpression, SourceId};
 use crate::diagnostic::{Diagnostic, Position};
-use crate::expression::{CastType, Expression, Literal};
-use crate::functions::path_names;
+use crate::expression::{CastType, Expression, Literal, PathSplit};
+use crate::functions::{path_names, steps};
 use crate::options::shorten;
 use crate::plan::{Kind, Member, ReferenceKind, RequestLeaf, RequestSource, TableFact};
 use crate::syntax::{self, ExpressionKind};
@@ -61,7 +61,7 @@ impl Compiler<'_> {
             }
             ExpressionKind::Compare { comparison, left, right } => {
                 let (left, right) = self.lower_compared(scope, left, right, position)?;
-                Expression::Compare { comparison: *comparison, left, right }
+                self.compared(*comparison, left, right)
             }
             ExpressionKind::Is { left, right, negated } => {
                 let (left, right) = self.lower_compared(scope, left, right, position)?;
@@ -77,12 +77,13 @@ impl Compiler<'_> {
             }
             ExpressionKind::Overlap { left, right } => {
                 let (left, right) = self.lower_both(scope, left, right)?;
+                let [left, right] = [left, right].map(|array| Box::new(self.searched(*array)));
                 Expression::Overlap { left, right }
             }
             ExpressionKind::Json { value, path, as_value } => {
                 let path_position = path.position;
                 let (value, path) = self.lower_both(scope, value, path)?;
-                check_path(&path, path_position)?;
+                self.check_path(&path, path_position)?;
                 self.member(value, path, *as_value)
             }
             ExpressionKind::Signed { negative, value } => {
@@ -90,7 +91,7 @@ impl Compiler<'_> {
                 if *negative { negative_of(value) } else { positive_of(value) }
             }
             ExpressionKind::InArray { value, array, negated } => {
-                negate_if(*negated, self.in_array(scope, value, array, position)?)
+                self.in_array(scope, value, array, (position, *negated))?
             }
             ExpressionKind::InList { value, list, negated } => {
                 negate_if(*negated, self.in_list(scope, value, list, position)?)
@@ -179,8 +180,8 @@ impl Compiler<'_> {
         let whole = Expression::Leaf(Leaf::Request(RequestLeaf::Given { source, member: None }));
         let Some(argument) = arguments.first() else { return Ok(whole) };
         let path = self.lower(scope, argument)?;
-        check_path(&path, argument.position)?;
-        Ok(self.member(Box::new(whole), Box::new(path), true))
+        self.check_path(&path, argument.position)?;
+        Ok(self.member_of_request(Box::new(whole), Box::new(path), true))
     }
 
     /// What a source's table is called: known here, unless a pattern stands for more than one.
@@ -200,8 +201,44 @@ impl Compiler<'_> {
         }
     }
 
-    /// `->` and `->>`; of the request by a constant path it is a leaf, which needs no JSON text.
-    pub(super) fn member(
+    /// Refuses paths that other databases know and that would find nothing here.
+    pub(super) fn check_path(
+        &self,
+        path: &QueryExpression,
+        position: Position,
+    ) -> Result<(), Diagnostic> {
+        let Expression::Literal(Literal::Text(path)) = path else { return Ok(()) };
+        let (is_known, hint) = if self.plan.values.engine.has_sqlites_paths() {
+            (steps(path).is_some(), "SQLite's paths are as `$.list[0].name`")
+        } else {
+            let is_simple = path == "$" || path.starts_with("$.");
+            let hint = "names and indices are separated by dots, as in `$.list.0.name`";
+            (is_simple && !path.contains('['), hint)
+        };
+        if path.starts_with('$') && !is_known {
+            let message = format!("the path `{}` is not supported", shorten(path));
+            return Err(Diagnostic::error(position, message).hint(hint));
+        }
+        Ok(())
+    }
+
+    /// `->` and `->>`. As long as paths are split always, they know a JSON null that a leaf does not.
+    fn member(
+        &self,
+        value: Box<QueryExpression>,
+        path: Box<QueryExpression>,
+        as_value: bool,
+    ) -> QueryExpression {
+        match self.path_split {
+            PathSplit::AfterDollar => self.member_of_request(value, path, as_value),
+            PathSplit::Always => {
+                Expression::Json { value, path, as_value, split: PathSplit::Always }
+            }
+        }
+    }
+
+    /// A member; of the request by a constant path it is a leaf, which needs no JSON text.
+    fn member_of_request(
         &self,
         value: Box<QueryExpression>,
         path: Box<QueryExpression>,
@@ -210,6 +247,7 @@ impl Compiler<'_> {
         if let Expression::Leaf(Leaf::Request(RequestLeaf::Given { source, member: None })) = *value
             && source != RequestSource::UserId
             && let Expression::Literal(Literal::Text(path)) = path.as_ref()
+            && !(self.plan.values.engine.has_sqlites_paths() && path.starts_with(['$', '[']))
         {
             let names = path_names(path, self.path_split).into_iter().map(str::to_owned).collect();
             let member = Some(Member { names, as_value });
@@ -262,18 +300,6 @@ fn kind(expression: &QueryExpression) -> Option<Kind> {
         | Expression::InArray { .. }
         | Expression::Call { .. } => None,
     }
-}
-
-/// Refuses paths that other databases know and that would find nothing here.
-pub(super) fn check_path(path: &QueryExpression, position: Position) -> Result<(), Diagnostic> {
-    let Expression::Literal(Literal::Text(path)) = path else { return Ok(()) };
-    let is_simple = path == "$" || path.starts_with("$.");
-    if path.starts_with('$') && (!is_simple || path.contains('[')) {
-        let message = format!("the path `{}` is not supported", shorten(path));
-        return Err(Diagnostic::error(position, message)
-            .hint("names and indices are separated by dots, as in `$.list.0.name`"));
-    }
-    Ok(())
 }
 
 fn unknown_call(scope: &Scope<'_>, namespace: &str, name: &str, position: Position) -> Diagnostic {

@@ -1,11 +1,13 @@
 //! Operators: which edition has them, and what those become that are not what they are written as.
 
 use super::Compiler;
+use super::from::items_of;
 use super::scope::Scope;
-use super::sources::QueryExpression;
+use super::sources::{Leaf, QueryExpression};
 use crate::diagnostic::{Diagnostic, Position};
-use crate::expression::{Arithmetic, Expression, Literal};
-use crate::options::Edition;
+use crate::expression::{Arithmetic, Comparison, Expression, Literal, array_items};
+use crate::options::{Edition, shorten};
+use crate::plan::{RequestLeaf, RequestSource};
 use crate::syntax::{self, ExpressionKind};
 
 type Lowered = Result<QueryExpression, Diagnostic>;
@@ -63,14 +65,42 @@ impl Compiler<'_> {
         scope: &Scope<'_>,
         value: &syntax::Expression,
         array: &syntax::Expression,
-        position: Position,
+        (position, negated): (Position, bool),
     ) -> Lowered {
         if let ExpressionKind::Array(list) = &array.kind {
             self.check_edition(array)?;
-            return self.in_list(scope, value, list, position);
+            return Ok(negate_if(negated, self.in_list(scope, value, list, position)?));
         }
+        let array_position = array.position;
         let (value, array) = self.lower_both(scope, value, array)?;
+        check_array(&array, array_position)?;
+        if negated {
+            return Ok(Expression::Not(Box::new(Expression::InArray { value, array })));
+        }
+        let array = Box::new(self.searched(*array));
         Ok(Expression::InArray { value, array })
+    }
+
+    /// The array that a value is looked for in. From edition 3 on it is one of `json_each`.
+    pub(super) fn searched(&self, array: QueryExpression) -> QueryExpression {
+        if self.edition == Edition::Three { items_of(array) } else { array }
+    }
+
+    /// From edition 3 on `<>` is NOT of `=`, which NULL makes true where it makes NOT so.
+    pub(super) fn compared(
+        &self,
+        comparison: Comparison,
+        left: Box<QueryExpression>,
+        right: Box<QueryExpression>,
+    ) -> QueryExpression {
+        let is_not = comparison == Comparison::NotEqual
+            && self.edition == Edition::Three
+            && !self.plan.values.engine.is_three_valued();
+        if is_not {
+            let equal = Expression::Compare { comparison: Comparison::Equal, left, right };
+            return Expression::Not(Box::new(equal));
+        }
+        Expression::Compare { comparison, left, right }
     }
 
     pub(super) fn between(
@@ -126,6 +156,21 @@ pub(super) fn positive_of(value: Box<QueryExpression>) -> QueryExpression {
         return Expression::Case { operand: None, branches: Vec::new(), otherwise: Some(value) };
     }
     *value
+}
+
+/// Refuses what stands for an array and never is one.
+fn check_array(array: &QueryExpression, position: Position) -> Result<(), Diagnostic> {
+    if let Expression::Leaf(Leaf::Request(RequestLeaf::Given { source, .. })) = array
+        && *source == RequestSource::UserId
+    {
+        let message = "`IN` is for arrays, and the id of the user is none";
+        return Err(Diagnostic::error(position, message).hint("write `=`"));
+    }
+    let Expression::Literal(literal @ Literal::Text(text)) = array else { return Ok(()) };
+    array_items(&literal.value()).map(|_| ()).map_err(|_| {
+        Diagnostic::error(position, format!("`{}` is not a JSON array", shorten(text)))
+            .hint("write an array, as in `x IN '[1, 2]'`, or values, as in `x IN (1, 2)`")
+    })
 }
 
 /// What is said of something that the file's edition does not have.

@@ -4,6 +4,7 @@
 //! CAST alone.
 
 use super::{CastType, Expression};
+use crate::engine::Engine;
 use crate::number;
 use crate::value::Value;
 
@@ -63,7 +64,9 @@ fn become_number(value: &mut Value<'_>) {
 
 fn become_text(value: &mut Value<'_>) {
     if let Value::Integer(_) | Value::Real(_) = value {
-        *value =
-            value.reborrow().into_text().map_or(Value::Null, |text| Value::text(text.into_owned()));
+        *value = value
+            .reborrow()
+            .into_text(Engine::Sqlite)
+            .map_or(Value::Null, |text| Value::text(text.into_owned()));
     }
 }

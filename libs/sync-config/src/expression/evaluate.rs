@@ -31,7 +31,7 @@ impl<L> Expression<L> {
                 Value::boolean(Some(is.unwrap_or(left.is_null() && right.is_null())))
             }
             Self::Between { value, low, high } => between(value, low, high, leaves)?,
-            Self::Like { value, pattern } => match value.evaluate(leaves)?.into_text() {
+            Self::Like { value, pattern } => match value.evaluate(leaves)?.into_text(engine) {
                 Some(text) => Value::boolean(Some(pattern.matches(&text)?)),
                 None => Value::Null,
             },
@@ -50,14 +50,14 @@ impl<L> Expression<L> {
             }
             Self::Concat { left, right } => {
                 let (left, right) = (left.evaluate(leaves)?, right.evaluate(leaves)?);
-                match (left.into_text(), right.into_text()) {
+                match (left.into_text(engine), right.into_text(engine)) {
                     (Some(left), Some(right)) => Value::text(format!("{left}{right}")).limited()?,
                     (None, _) | (_, None) => Value::Null,
                 }
             }
             Self::Json { value, path, as_value, split } => {
                 let (value, path) = (value.evaluate(leaves)?, path.evaluate(leaves)?);
-                functions::json_get(&value, &path, *as_value, *split)?.limited()?
+                functions::json_get(&value, &path, (*as_value, *split), engine)?.limited()?
             }
             Self::IsNull { value, negated } => {
                 let is_null = value.evaluate(leaves)?.is_null();
@@ -80,7 +80,7 @@ impl<L> Expression<L> {
         &'v self,
         leaves: &S,
     ) -> Result<bool, EvaluationError> {
-        self.evaluate(leaves).map(|value| value.is_true())
+        self.evaluate(leaves).map(|value| value.is_true(leaves.engine()))
     }
 }
 

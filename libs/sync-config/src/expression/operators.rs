@@ -96,11 +96,11 @@ fn shift_left(integer: i64, places: i64) -> i64 {
 impl CastType {
     pub(super) fn apply(self, value: Value<'_>, engine: Engine) -> Value<'_> {
         match self {
-            Self::Text => value.into_text().map_or(Value::Null, Value::Text),
+            Self::Text => value.into_text(engine).map_or(Value::Null, Value::Text),
             Self::Integer => value.to_integer(engine),
             Self::Real => value.to_real(),
             Self::Numeric => functions::to_numeric(value, engine),
-            Self::Blob => functions::to_blob(value),
+            Self::Blob => functions::to_blob(value, engine),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::Value as Json;
 
+use super::sqlite_json;
 use crate::engine::Engine;
 use crate::expression::{EvaluationError, PathSplit};
 use crate::json;
@@ -13,28 +14,43 @@ use crate::value::Value;
 pub(crate) fn json_get<'v>(
     value: &Value<'_>,
     path: &Value<'_>,
-    as_value: bool,
-    split: PathSplit,
+    (as_value, split): (bool, PathSplit),
+    engine: Engine,
 ) -> Result<Value<'v>, EvaluationError> {
+    if engine.has_sqlites_paths() {
+        return sqlite_json::get(value, path, as_value);
+    }
     if value.is_null() || path.is_null() {
         return Ok(Value::Null);
     }
     let json = parse(value)?;
-    Ok(json_at_path(&json, path, as_value, split))
+    // A JSON null has not even itself.
+    Ok(if json.is_null() { Value::Null } else { json_at_path(&json, path, as_value, split) })
 }
 
 /// As [`json_get`], in a value that is JSON already.
 fn json_at_path<'v>(json: &Json, path: &Value<'_>, as_value: bool, split: PathSplit) -> Value<'v> {
-    let Some(path) = path.reborrow().into_text() else { return Value::Null };
+    let Some(path) = path.reborrow().into_text(Engine::JavaScript) else { return Value::Null };
     let names = path_names(&path, split);
-    walk(json, &names).map_or(Value::Null, |found| output(found, as_value))
+    match walk(json, &names) {
+        // Where paths are split always it is a text as a value, and nothing as JSON.
+        Some(Json::Null) if split == PathSplit::Always => {
+            if as_value {
+                Value::text("null")
+            } else {
+                Value::Null
+            }
+        }
+        Some(found) => output(found, as_value),
+        None => Value::Null,
+    }
 }
 
 /// The names that a path is made of.
 pub(crate) fn path_names(path: &str, split: PathSplit) -> Vec<&str> {
     match (split, path.strip_prefix("$.")) {
+        (_, None) if path == "$" => Vec::new(),
         (PathSplit::AfterDollar, Some(rest)) => rest.split('.').collect(),
-        (PathSplit::AfterDollar, None) if path == "$" => Vec::new(),
         (PathSplit::AfterDollar, None) => vec![path],
         (PathSplit::Always, rest) => rest.unwrap_or(path).split('.').collect(),
     }
@@ -75,19 +91,26 @@ pub(crate) fn output<'v>(json: &Json, as_value: bool) -> Value<'v> {
 }
 
 fn parse(value: &Value<'_>) -> Result<Json, EvaluationError> {
-    let text = value.reborrow().into_text().ok_or(EvaluationError::NotJson)?;
+    let text = value.reborrow().into_text(Engine::JavaScript).ok_or(EvaluationError::NotJson)?;
     json::parse(&text).ok_or(EvaluationError::NotJson)
 }
 
 pub(super) fn json_extract<'v>(
     value: &Value<'_>,
     path: &Value<'_>,
+    engine: Engine,
 ) -> Result<Value<'v>, EvaluationError> {
+    if value.is_null() || whole_path(path)?.is_none() {
+        return Ok(Value::Null);
+    }
+    json_get(value, path, (true, PathSplit::AfterDollar), engine)
+}
+
+/// A path of a function, which begins with `$`; `None` of NULL.
+fn whole_path<'p>(path: &'p Value<'_>) -> Result<Option<&'p str>, EvaluationError> {
     match path {
-        Value::Text(text) if text.starts_with('$') => {
-            json_get(value, path, true, PathSplit::AfterDollar)
-        }
-        Value::Null => Ok(Value::Null),
+        Value::Null => Ok(None),
+        Value::Text(text) if text.starts_with('$') => Ok(Some(text)),
         Value::Text(_) | Value::Integer(_) | Value::Real(_) | Value::Blob(_) => {
             Err(EvaluationError::BadPath)
         }
@@ -97,22 +120,27 @@ pub(super) fn json_extract<'v>(
 pub(super) fn json_array_length<'v>(
     value: &Value<'_>,
     path: Option<&Value<'_>>,
+    engine: Engine,
 ) -> Result<Value<'v>, EvaluationError> {
     if value.is_null() {
         return Ok(Value::Null);
     }
+    let given = path.map(whole_path).transpose()?;
+    if engine.has_sqlites_paths() {
+        let Some(path) = given.unwrap_or(Some("$")) else { return Ok(Value::Null) };
+        let length = sqlite_json::array_length(value, path)?;
+        return Ok(length.map_or(Value::Null, super::text::count));
+    }
     let json = parse(value)?;
-    let json = match path {
-        None => json,
-        Some(path) => {
-            let text = json_at_path(&json, path, false, PathSplit::AfterDollar);
-            if text.is_null() {
-                return Ok(Value::Null);
-            }
-            parse(&text)?
-        }
+    // NULL is as no path.
+    let Some(path) = given.flatten() else {
+        return Ok(super::text::count(json.as_array().map_or(0, Vec::len)));
     };
-    Ok(super::text::count(json.as_array().map_or(0, Vec::len)))
+    let names = path_names(path, PathSplit::AfterDollar);
+    Ok(match walk(&json, &names).filter(|found| !found.is_null()) {
+        Some(found) => super::text::count(found.as_array().map_or(0, Vec::len)),
+        None => Value::Null,
+    })
 }
 
 pub(super) fn json_keys<'v>(value: &Value<'_>) -> Result<Value<'v>, EvaluationError> {
@@ -121,7 +149,8 @@ pub(super) fn json_keys<'v>(value: &Value<'_>) -> Result<Value<'v>, EvaluationEr
     }
     match parse(value)? {
         Json::Object(entries) => {
-            let keys = entries.into_iter().map(|(key, _)| Json::String(key)).collect();
+            let keys = json::in_order(&entries).into_iter();
+            let keys = keys.map(|(key, _)| Json::String(key.clone())).collect();
             Ok(Value::text(json::to_text(&Json::Array(keys))))
         }
         Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) | Json::Array(_) => {
@@ -130,10 +159,29 @@ pub(super) fn json_keys<'v>(value: &Value<'_>) -> Result<Value<'v>, EvaluationEr
     }
 }
 
+/// The array of what is in a JSON text: an array's items, an object's values, or the one value that it
+/// is, which is none for null.
+pub(super) fn items(value: Value<'_>, engine: Engine) -> Result<Value<'_>, EvaluationError> {
+    let is_number = matches!(value, Value::Integer(_) | Value::Real(_));
+    if !(matches!(value, Value::Text(_)) || is_number && engine.has_sqlites_paths()) {
+        return Ok(value);
+    }
+    let Some(text) = value.into_text(engine) else { return Ok(Value::Null) };
+    if text.trim_start().starts_with('[') {
+        return Ok(Value::Text(text));
+    }
+    let items = match json::parse(&text).ok_or(EvaluationError::NotJson)? {
+        Json::Null => Vec::new(),
+        Json::Object(entries) => entries.into_iter().map(|(_, item)| item).collect(),
+        one @ (Json::Bool(_) | Json::Number(_) | Json::String(_) | Json::Array(_)) => vec![one],
+    };
+    Ok(Value::text(json::to_text(&Json::Array(items))))
+}
+
 /// Whether a text is JSON; other values are judged by their text.
 pub(super) fn json_valid<'v>(value: Value<'_>, engine: Engine) -> Value<'v> {
     if value.is_null() && engine.knows_types() {
         return Value::Null;
     }
-    Value::boolean(Some(value.into_text().is_some_and(|text| json::parse(&text).is_some())))
+    Value::boolean(Some(value.into_text(engine).is_some_and(|text| json::parse(&text).is_some())))
 }

@@ -7,13 +7,9 @@ use crate::value::{Number, Value};
 
 /// `CAST(.. AS NUMERIC)`.
 pub(crate) fn to_numeric(value: Value<'_>, engine: Engine) -> Value<'_> {
-    /// Beyond, SQLite leaves a whole real a real.
-    const WHOLE_MAX: f64 = 2_251_799_813_685_248.0; // 2^51
     match value {
         Value::Text(_) | Value::Blob(_) => match value.to_numeric() {
-            Number::Real(real) if engine.keeps_large_reals() && real.abs() >= WHOLE_MAX => {
-                Value::Real(real)
-            }
+            Number::Real(real) if real.abs() > engine.whole_numeric_max() => Value::Real(real),
             Number::Real(real) => number::exact_i64(real).map_or(Value::Real(real), Value::Integer),
             other @ (Number::Null | Number::Integer(_)) => other.into(),
         },

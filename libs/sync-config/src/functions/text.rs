@@ -5,8 +5,9 @@ use crate::engine::Engine;
 use crate::expression::EvaluationError;
 use crate::value::{VALUE_BYTES_MAX, Value};
 
+/// `upper` and `lower`, which know all letters and are JavaScript's in either engine.
 pub(super) fn map<'v>(value: Value<'_>, map: impl Fn(&str) -> String) -> Value<'v> {
-    value.into_text().map_or(Value::Null, |text| Value::text(map(&text)))
+    value.into_text(Engine::JavaScript).map_or(Value::Null, |text| Value::text(map(&text)))
 }
 
 /// Of a blob in bytes.
@@ -15,7 +16,7 @@ pub(super) fn length<'v>(value: Value<'_>, engine: Engine) -> Value<'v> {
         Value::Null => Value::Null,
         Value::Blob(blob) => count(blob.len()),
         value @ (Value::Integer(_) | Value::Real(_) | Value::Text(_)) => {
-            count(value.into_text().map_or(0, |text| engine.length(&text)))
+            count(value.into_text(engine).map_or(0, |text| engine.length(&text)))
         }
     }
 }
@@ -24,11 +25,11 @@ pub(super) fn count<'v>(length: usize) -> Value<'v> {
     Value::Integer(i64::try_from(length).unwrap_or(i64::MAX))
 }
 
-pub(super) fn to_bytes(value: Value<'_>) -> Option<Cow<'_, [u8]>> {
+pub(super) fn to_bytes(value: Value<'_>, engine: Engine) -> Option<Cow<'_, [u8]>> {
     match value {
         Value::Blob(blob) => Some(blob),
         value @ (Value::Null | Value::Integer(_) | Value::Real(_) | Value::Text(_)) => {
-            value.into_text().map(|text| match text {
+            value.into_text(engine).map(|text| match text {
                 Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
                 Cow::Owned(text) => Cow::Owned(text.into_bytes()),
             })
@@ -36,8 +37,8 @@ pub(super) fn to_bytes(value: Value<'_>) -> Option<Cow<'_, [u8]>> {
     }
 }
 
-pub(crate) fn to_blob(value: Value<'_>) -> Value<'_> {
-    to_bytes(value).map_or(Value::Null, Value::Blob)
+pub(crate) fn to_blob(value: Value<'_>, engine: Engine) -> Value<'_> {
+    to_bytes(value, engine).map_or(Value::Null, Value::Blob)
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {
@@ -68,7 +69,7 @@ pub(super) fn instr<'v>(value: Value<'_>, part: Value<'_>, engine: Engine) -> Va
         let (value, part): (String, String) = (characters(value), characters(part));
         return found(&value, &part, Engine::Sqlite);
     }
-    let (Some(value), Some(part)) = (value.into_text(), part.into_text()) else {
+    let (Some(value), Some(part)) = (value.into_text(engine), part.into_text(engine)) else {
         return Value::Null;
     };
     found(&value, &part, engine)
@@ -98,7 +99,7 @@ pub(super) fn substring<'v>(
         // An empty blob has no bytes to SQLite, which is NULL here.
         Value::Blob(blob) if engine.knows_types() && blob.is_empty() => Value::Null,
         Value::Blob(blob) if engine.knows_types() => {
-            let (from, to) = range(start, length, blob.len());
+            let (from, to) = range(start, length, blob.len(), engine);
             Value::Blob(match blob {
                 Cow::Borrowed(blob) => Cow::Borrowed(&blob[from..to]),
                 Cow::Owned(blob) => Cow::Owned(blob[from..to].to_owned()),
@@ -108,16 +109,16 @@ pub(super) fn substring<'v>(
         | Value::Integer(_)
         | Value::Real(_)
         | Value::Text(_)
-        | Value::Blob(_)) => value.into_text().map_or(Value::Null, |text| {
+        | Value::Blob(_)) => value.into_text(engine).map_or(Value::Null, |text| {
             let units = engine.units_before(&text, text.len());
-            let (from, to) = range(start, length, units);
+            let (from, to) = range(start, length, units, engine);
             Value::Text(engine.slice(text, from, to))
         }),
     }
 }
 
 /// The range, from 0, of units that a start and a length mean.
-fn range(start: i64, length: i64, count: usize) -> (usize, usize) {
+fn range(start: i64, length: i64, count: usize, engine: Engine) -> (usize, usize) {
     let start = i128::from(start);
     let length = i128::from(length);
     let count = i128::try_from(count).unwrap_or(i128::MAX >> 2);
@@ -125,7 +126,7 @@ fn range(start: i64, length: i64, count: usize) -> (usize, usize) {
     let from = match start {
         1.. => start - 1,
         0 => -1,
-        _ => count + start,
+        _ => engine.first_place(count + start),
     };
     let to = if length >= 0 { from.saturating_add(length) } else { from };
     let from = if length >= 0 { from } else { from.saturating_add(length) };
@@ -139,9 +140,10 @@ pub(super) fn trim<'v>(
     value: Value<'v>,
     set: Option<&Value<'_>>,
     (at_start, at_end): (bool, bool),
+    engine: Engine,
 ) -> Value<'v> {
-    let Some(text) = value.into_text() else { return Value::Null };
-    let members = match set.map(|set| set.reborrow().into_text()) {
+    let Some(text) = value.into_text(engine) else { return Value::Null };
+    let members = match set.map(|set| set.reborrow().into_text(engine)) {
         None => None,
         Some(None) => return Value::Null,
         Some(Some(set)) => {
@@ -168,14 +170,15 @@ pub(super) fn replace<'v>(
     value: Value<'v>,
     part: Value<'_>,
     with: Value<'_>,
+    engine: Engine,
 ) -> Result<Value<'v>, EvaluationError> {
-    let (Some(text), Some(part)) = (value.into_text(), part.into_text()) else {
+    let (Some(text), Some(part)) = (value.into_text(engine), part.into_text(engine)) else {
         return Ok(Value::Null);
     };
     if part.is_empty() {
         return Ok(Value::Text(text));
     }
-    let Some(with) = with.into_text() else { return Ok(Value::Null) };
+    let Some(with) = with.into_text(engine) else { return Ok(Value::Null) };
     let count = text.matches(part.as_ref()).count();
     if count == 0 {
         return Ok(Value::Text(text));

@@ -16,14 +16,20 @@ impl Converter<'_> {
     pub(super) fn substring(
         &mut self,
         text: Box<Expr>,
-        from: Box<Expr>,
+        from: Option<Box<Expr>>,
         length: Option<Box<Expr>>,
     ) -> Result<ExpressionKind, Diagnostic> {
-        let arguments = [text, from]
-            .into_iter()
-            .chain(length)
-            .map(|argument| self.expression(*argument))
-            .collect::<Result<_, _>>()?;
+        let text = self.expression(*text)?;
+        let start = Expression { position: text.position, kind: ExpressionKind::Integer(1) };
+        let mut arguments = vec![text];
+        match (from, &length) {
+            (Some(from), _) => arguments.push(self.expression(*from)?),
+            (None, Some(_)) => arguments.push(start),
+            (None, None) => {}
+        }
+        if let Some(length) = length {
+            arguments.push(self.expression(*length)?);
+        }
         Ok(ExpressionKind::Call { namespace: None, name: "substring".to_owned(), arguments })
     }
 

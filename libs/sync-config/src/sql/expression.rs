@@ -11,8 +11,9 @@ use super::convert::Converter;
 use super::operators::row_items;
 use super::place::start;
 use crate::diagnostic::Diagnostic;
-use crate::expression::{Arithmetic, CastType, Comparison};
+use crate::expression::{Arithmetic, CastType, Comparison, array_items};
 use crate::syntax::{Expression, ExpressionKind};
+use crate::value::Value;
 
 /// Deepest nesting of an expression, chains of AND and OR aside.
 const DEPTH_MAX: usize = 100;
@@ -67,8 +68,8 @@ impl Converter<'_> {
             Expr::Exists { subquery, negated } => {
                 Ok(ExpressionKind::Exists { query: Box::new(self.query(*subquery)?), negated })
             }
-            Expr::Substring { expr, substring_from: Some(from), substring_for, .. } => {
-                self.substring(expr, from, substring_for)
+            Expr::Substring { expr, substring_from, substring_for, .. } => {
+                self.substring(expr, substring_from, substring_for)
             }
             Expr::Trim { expr, trim_where, trim_what, trim_characters } => {
                 return self.trim(expr, trim_where, trim_what, trim_characters);
@@ -114,7 +115,6 @@ impl Converter<'_> {
                     Expr::Collate { .. } => &["COLLATE"],
                     Expr::Array(_) => &["ARRAY"],
                     Expr::Interval(_) => &["INTERVAL"],
-                    Expr::Substring { .. } => &["SUBSTRING"],
                     Expr::Ceil { .. } => &["CEIL"],
                     Expr::Floor { .. } => &["FLOOR"],
                     Expr::Position { .. } => &["POSITION"],
@@ -299,7 +299,7 @@ impl Converter<'_> {
                 Ok(ExpressionKind::InQuery { value, query, negated })
             }
             InTarget::List(mut list) => {
-                if list.len() == 1 && !is_literal(&list[0]) {
+                if matches!(list.as_slice(), [item] if self.is_array(item)) {
                     return self.in_array(value, list.remove(0), negated);
                 }
                 let list =
@@ -313,24 +313,27 @@ impl Converter<'_> {
         }
     }
 
-    /// The parser makes the same of `x IN a` and `x IN (a)`. In SQL the latter is `x = a`.
+    /// Whether the one item after IN is an array, be it in parentheses: so is a text that can be one, or
+    /// that has none.
+    fn is_array(&self, item: &Expr) -> bool {
+        let Expr::Value(ValueWithSpan { value: SqlValue::SingleQuotedString(text), span }) = item
+        else {
+            return !is_literal(item);
+        };
+        !self.input.is_parenthesized(*span) || array_items(&Value::text(text.as_str())).is_ok()
+    }
+
     fn in_array(
         &mut self,
         value: Box<Expression>,
         array: Expr,
         negated: bool,
     ) -> Result<ExpressionKind, Diagnostic> {
-        let span = start(&array);
-        if let Some(items) = row_items(&array) {
-            let array = Box::new(self.array(items, span)?);
-            return Ok(ExpressionKind::InArray { value, array, negated });
-        }
-        if self.input.is_parenthesized(span) {
-            let error = self.error(span, "`IN` with one expression in parentheses is ambiguous");
-            return Err(error.hint("for an array leave out the parentheses; else write `=`"));
-        }
-        let array = Box::new(self.expression(array)?);
-        Ok(ExpressionKind::InArray { value, array, negated })
+        let array = match row_items(&array) {
+            Some(items) => self.array(items, start(&array))?,
+            None => self.expression(array)?,
+        };
+        Ok(ExpressionKind::InArray { value, array: Box::new(array), negated })
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "what is not listed is refused")]

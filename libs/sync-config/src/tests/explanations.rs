@@ -284,8 +284,10 @@ fn parentheses_are_where_the_text_would_mean_something_else() {
     filter("NOT (a = 1) AND b IS NULL", "NOT a = 1 AND b IS NULL");
     filter("(a + b) * c > a + b * c", "(a + b) * c > a + b * c");
     filter("a - (b - c) > a - b - c", "a - (b - c) > a - b - c");
-    filter("(a || b) ->> 'k' = 'x'", "a || b ->> 'k' = 'x'");
-    filter("a || (b ->> 'k') = 'x'", "a || (b ->> 'k') = 'x'");
+    filter("(a || b) ->> 'k' = 'x'", "(a || b) ->> 'k' = 'x'");
+    filter("a || (b ->> 'k') = 'x'", "a || b ->> 'k' = 'x'");
+    filter("a = (1 << 2) | 4", "a = (1 << 2) | 4");
+    filter("a || (b + 1) = 1 << (2 | 4)", "a || (b + 1) = 1 << 2 | 4");
     filter("(a = b) = c", "(a = b) = c");
     filter("a & (b + 1) = 1", "a & b + 1 = 1");
     filter("(a & b) + 1 = 1", "(a & b) + 1 = 1");
@@ -352,18 +354,18 @@ fn patterns_stand_for_their_tables() {
     check(
         &stream(query),
         &expect![[r#"
-        stream s  (subscribed by the app, priority 3)
-          family s|0
-            rows: public."ev_%" as ev_%, id, table_suffix() AS year
-              where table_name() <> 'ev_x'
-              by org
-            found by:
-              1. auth.user_id()
-              2. "members_%".m where usr = auth.user_id() AND schema() > 'x'  gives m.org
-            buckets: one for each m.org
+            stream s  (subscribed by the app, priority 3)
+              family s|0
+                rows: public."ev_%" as ev_%, id, table_suffix() AS year
+                  where NOT table_name() = 'ev_x'
+                  by org
+                found by:
+                  1. auth.user_id()
+                  2. "members_%".m where usr = auth.user_id() AND schema() > 'x'  gives m.org
+                buckets: one for each m.org
 
-        table public."ev_%": a change of a row writes up to 1 bucket family and 0 lookups; reads id, org
-        table "members_%".m: a change of a row writes up to 0 bucket families and 1 lookup; reads org, usr
-    "#]],
+            table public."ev_%": a change of a row writes up to 1 bucket family and 0 lookups; reads id, org
+            table "members_%".m: a change of a row writes up to 0 bucket families and 1 lookup; reads org, usr
+        "#]],
     );
 }

@@ -10,8 +10,8 @@ use super::{definition, refused, row, stream};
 const SPEC: &str = "t(id text, i int8, r float8, s text, n text, j json, b bytea)";
 const VALUES: &str = r#"1|7|2.5|aßÉ😀|~|{"k": [1, 2.0, "x"]}|\x61c3a9"#;
 
-const JAVASCRIPT: &str = "edition: 3";
-const SQLITE: &str = "edition: 3\n  unstable_sqlite_expression_engine: true";
+pub(super) const JAVASCRIPT: &str = "edition: 3";
+pub(super) const SQLITE: &str = "edition: 3\n  unstable_sqlite_expression_engine: true";
 
 /// The value of an expression over the row as JSON, or why there is none.
 fn value(options: &str, expression: &str) -> String {
@@ -25,20 +25,32 @@ fn value(options: &str, expression: &str) -> String {
     data.strip_prefix(r#","v":"#).unwrap_or("a blob").to_owned()
 }
 
+/// As [`value`], of a data query of an edition before the third.
+pub(super) fn earlier_value(edition: u8, expression: &str) -> String {
+    let yaml = definition(&[], &[&format!("SELECT id, {expression} AS v FROM t")]);
+    let text = row(&yaml.replace("edition: 2", &format!("edition: {edition}")), SPEC, VALUES);
+    let text = text.trim_end();
+    if let Some((_, error)) = text.split_once("error b: ") {
+        return error.to_owned();
+    }
+    let data = text.strip_prefix(r#"b[] t/1 {"id":"1""#).unwrap().strip_suffix('}').unwrap();
+    data.strip_prefix(r#","v":"#).unwrap_or("a blob").to_owned()
+}
+
 /// Each expression has its value in both engines.
-fn check(cases: &[(&str, &str)]) {
+pub(super) fn check(cases: &[(&str, &str)]) {
     check_each(JAVASCRIPT, cases);
     check_each(SQLITE, cases);
 }
 
-fn check_each(options: &str, cases: &[(&str, &str)]) {
+pub(super) fn check_each(options: &str, cases: &[(&str, &str)]) {
     for (expression, expected) in cases {
         assert_eq!(value(options, expression), *expected, "{expression} ({options})");
     }
 }
 
 /// Each expression has one value in the JavaScript engine, and another in SQLite's.
-fn check_both(cases: &[(&str, &str, &str)]) {
+pub(super) fn check_both(cases: &[(&str, &str, &str)]) {
     for (expression, javascript, sqlite) in cases {
         assert_eq!(value(JAVASCRIPT, expression), *javascript, "{expression}");
         assert_eq!(value(SQLITE, expression), *sqlite, "{expression} (SQLite)");

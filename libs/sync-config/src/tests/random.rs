@@ -93,10 +93,13 @@ impl Both {
     }
 
     /// Of operands in the place of `$1` and so on. In the template `@t` stands after what AND and OR
-    /// join, and what NOT negates between `@n` and `@m`: see [`Both::sqlite_of`].
+    /// join, what NOT negates between `@n` and `@m`, and `@w` before an operand whose text is asked for:
+    /// see [`Both::sqlite_of`].
     fn new(template: &str, operands: &[&Self]) -> Self {
         let ours = template.replace("@t", "").replace("@n", "NOT ").replace("@m", "");
-        let mut both = Self::pair(ours, template);
+        let whole = "iif(@d AND typeof($1) = 'real' AND CAST($1 AS integer) = $1, \
+                     CAST($1 AS integer), $1)";
+        let mut both = Self::pair(ours.replace("@w", ""), template.replace("@w$1", whole));
         for (index, operand) in operands.iter().enumerate() {
             let place = format!("${}", index + 1);
             both.ours = both.ours.replace(&place, &operand.ours);
@@ -109,11 +112,16 @@ impl Both {
         Self { ours: ours.into(), sqlite: sqlite.into() }
     }
 
-    /// What SQLite is asked. In the default engine NULL is false in AND and OR, and NOT makes it true.
+    /// What SQLite is asked. In the default engine NULL is false in AND and OR, and NOT makes it true;
+    /// whole reals have the text of integers.
     fn sqlite_of(sqlite: &str, is_default_engine: bool) -> String {
-        let [truth, not, not_true] =
-            if is_default_engine { [" IS TRUE", "", " IS NOT TRUE"] } else { ["", "NOT ", ""] };
-        sqlite.replace("@t", truth).replace("@n", not).replace("@m", not_true)
+        let [truth, not, not_true, whole] = if is_default_engine {
+            [" IS TRUE", "", " IS NOT TRUE", "TRUE"]
+        } else {
+            ["", "NOT ", "", "FALSE"]
+        };
+        let sqlite = sqlite.replace("@t", truth).replace("@d", whole);
+        sqlite.replace("@n", not).replace("@m", not_true)
     }
 
     fn push(&mut self, other: &Self) {

@@ -299,7 +299,8 @@ fn data_queries_that_are_refused() {
             (&[user], &["SELECT id FROM t WHERE a = bucket.u OR b = 1"]),
             (&[user], &["SELECT id FROM t WHERE a = upper(bucket.u)"]),
             (&[user], &["SELECT id FROM t WHERE a > bucket.u"]),
-            (&[user], &["SELECT id FROM t WHERE bucket.u = 'x'"]),
+            (&[user], &["SELECT id FROM t WHERE bucket.u = NULL"]),
+            (&[user], &["SELECT id FROM t WHERE bucket.u IN '[null]'"]),
             (&[user], &["SELECT id FROM t WHERE a IN bucket.u"]),
             (&[user], &["SELECT id FROM t WHERE NOT a = bucket.u"]),
             (&[user], &["SELECT id, bucket.u AS u FROM t WHERE a = bucket.u"]),
@@ -329,7 +330,10 @@ fn data_queries_that_are_refused() {
             ["SELECT request.user_id() AS u"] ["SELECT id FROM t WHERE a > bucket.u"]
             10:32 a parameter of the bucket can only be compared with the row as it is
               write `column = bucket.<name>` or `bucket.<name> IN <array of the row>`
-            ["SELECT request.user_id() AS u"] ["SELECT id FROM t WHERE bucket.u = 'x'"]
+            ["SELECT request.user_id() AS u"] ["SELECT id FROM t WHERE bucket.u = NULL"]
+            10:32 a parameter of the bucket can only be compared with the row as it is
+              write `column = bucket.<name>` or `bucket.<name> IN <array of the row>`
+            ["SELECT request.user_id() AS u"] ["SELECT id FROM t WHERE bucket.u IN '[null]'"]
             10:32 a parameter of the bucket can only be compared with the row as it is
               write `column = bucket.<name>` or `bucket.<name> IN <array of the row>`
             ["SELECT request.user_id() AS u"] ["SELECT id FROM t WHERE a IN bucket.u"]

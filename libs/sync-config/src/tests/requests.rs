@@ -222,8 +222,9 @@ fn arrays_of_the_request_are_a_bucket_for_each_value() {
         r#"{"claims": {"a": {"b": 1}}}"#,
         &[],
         expect![[r#"
-        stream s default [{"subscription":"default","message":"cannot evaluate the subscription: a value is not a JSON array"}]
-    "#]],
+            s|0[1] priority 3 [{"default":0}]
+            stream s default
+        "#]],
     );
     check(
         &yaml,

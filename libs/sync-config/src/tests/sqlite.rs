@@ -1,7 +1,8 @@
 //! Expressions have the values that SQLite itself gives them.
 //!
 //! The language deviates where its users rely on it, and the text for SQLite says so: NULL counts as
-//! false in AND, OR and NOT, and a cast to integer rounds down.
+//! false in AND, OR and NOT, `<>` is NOT of `=`, the truth of a text is that of its whole number, a cast to
+//! integer rounds down, and a text never begins before its start.
 
 use std::collections::HashMap;
 
@@ -50,6 +51,11 @@ fn without_reals(a: &Both) -> Both {
     Both { ours: guard(&a.ours), sqlite: guard(&a.sqlite) }
 }
 
+/// What SQLite takes for true when the language does.
+fn truth(sqlite: &str) -> String {
+    format!("(iif(typeof({sqlite}) = 'text', CAST({sqlite} AS integer), {sqlite}))")
+}
+
 fn expression() -> impl Strategy<Value = Both> {
     leaf().prop_recursive(4, 24, 3, |inner| {
         prop_oneof![9 => operators(inner.clone()), 5 => tests(inner.clone()), 5 => calls(inner)]
@@ -61,15 +67,20 @@ fn operators(inner: impl Strategy<Value = Both> + Clone) -> impl Strategy<Value 
     let operators = vec!["=", "!=", "<>", "<", "<=", ">", ">=", "+", "-", "*", "/", "||"];
     let binary = (two.clone(), prop::sample::select(operators)).prop_map(|((a, b), operator)| {
         let (a, b) = if operator == "||" { (without_reals(&a), without_reals(&b)) } else { (a, b) };
-        Both {
-            ours: format!("({} {operator} {})", a.ours, b.ours),
-            sqlite: format!("(+{} {operator} +{})", a.sqlite, b.sqlite),
-        }
+        let sqlite = match operator {
+            "!=" | "<>" => format!("((+{} = +{}) IS NOT TRUE)", a.sqlite, b.sqlite),
+            _ => format!("(+{} {operator} +{})", a.sqlite, b.sqlite),
+        };
+        Both { ours: format!("({} {operator} {})", a.ours, b.ours), sqlite }
     });
     let logical =
         (two, prop::sample::select(vec!["AND", "OR"])).prop_map(|((a, b), operator)| Both {
             ours: format!("({} {operator} {})", a.ours, b.ours),
-            sqlite: format!("({} IS TRUE {operator} {} IS TRUE)", a.sqlite, b.sqlite),
+            sqlite: format!(
+                "({} IS TRUE {operator} {} IS TRUE)",
+                truth(&a.sqlite),
+                truth(&b.sqlite)
+            ),
         });
     prop_oneof![2 => binary, 1 => logical]
 }
@@ -77,7 +88,7 @@ fn operators(inner: impl Strategy<Value = Both> + Clone) -> impl Strategy<Value 
 fn tests(inner: impl Strategy<Value = Both> + Clone) -> impl Strategy<Value = Both> {
     let not = inner.clone().prop_map(|a| Both {
         ours: format!("(NOT {})", a.ours),
-        sqlite: format!("({} IS NOT TRUE)", a.sqlite),
+        sqlite: format!("({} IS NOT TRUE)", truth(&a.sqlite)),
     });
     let is_null = (inner.clone(), prop::sample::select(vec!["IS NULL", "IS NOT NULL"])).prop_map(
         |(a, test)| Both {
@@ -134,14 +145,18 @@ fn calls(inner: impl Strategy<Value = Both> + Clone) -> impl Strategy<Value = Bo
         });
     let iif = (inner.clone(), inner.clone(), inner.clone()).prop_map(|(a, b, c)| Both {
         ours: format!("iif({}, {}, {})", a.ours, b.ours, c.ours),
-        sqlite: format!("iif({}, {}, {})", a.sqlite, b.sqlite, c.sqlite),
+        sqlite: format!("iif({}, {}, {})", truth(&a.sqlite), b.sqlite, c.sqlite),
     });
     let substring = (inner, -3..5_i8, prop::option::of(-3..5_i8)).prop_map(|(a, from, count)| {
         let a = without_reals(&a);
         let rest = count.map(|count| format!(", {count}")).unwrap_or_default();
+        let start = match from {
+            ..0 => format!("max({from}, -length({}))", a.sqlite),
+            0.. => from.to_string(),
+        };
         Both {
             ours: format!("substring({}, {from}{rest})", a.ours),
-            sqlite: format!("substr({}, {from}{rest})", a.sqlite),
+            sqlite: format!("substr({}, {start}{rest})", a.sqlite),
         }
     });
     prop_oneof![2 => cast, 1 => call, 1 => call_two, 1 => iif, 1 => substring]
@@ -204,7 +219,7 @@ proptest! {
             serde_json::from_str(out.buckets().next().unwrap().data).unwrap();
         prop_assert_eq!(data["v"].get(), expected, "{}", expression.ours);
 
-        let holds = evaluate_in_sqlite(&format!("({} IS TRUE)", expression.sqlite), &row) == "1";
+        let holds = evaluate_in_sqlite(&format!("({} IS TRUE)", truth(&expression.sqlite)), &row) == "1";
         let config = compile(&stream(&format!("SELECT '1' AS id FROM t WHERE {}", expression.ours)));
         let evaluator = config.bind(&table).unwrap().unwrap();
         evaluator.evaluate(&values, &mut out);

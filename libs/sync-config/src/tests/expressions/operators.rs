@@ -153,9 +153,12 @@ fn arrays_overlap_when_they_share_a_value() {
         ("(j -> 'k') && '[\"x\"]'", "1"),
         ("n && '[1]'", "null"),
         ("'[1]' && s", "a value is not valid JSON"),
-        ("'{}' && '[1]'", "a value is not a JSON array"),
-        ("i && '[7]'", "a value is not a JSON array"),
+        ("'{\"a\": 2}' && '[1, 2]'", "1"),
+        ("'1' && '[1, 2]'", "1"),
+        ("'null' && '[null]'", "0"),
+        ("b && '[7]'", "a value is not a JSON array"),
     ]);
+    check_both(&[("i && '[7]'", "a value is not a JSON array", "1")]);
 }
 
 #[test]

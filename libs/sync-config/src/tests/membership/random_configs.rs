@@ -76,7 +76,7 @@ fn selected(query: &RandomQuery, row: &rusqlite::Row<'_>) -> (String, BTreeMap<S
             members.insert(name.clone(), text);
         }
     }
-    (value(0).into_text().unwrap().into_owned(), members)
+    (value(0).into_text(crate::engine::Engine::JavaScript).unwrap().into_owned(), members)
 }
 
 /// What SQLite gives for all queries to which the request is subscribed.

@@ -97,6 +97,16 @@ impl Queries<'_, '_> {
         Some(Condition::plain(template, &[&row, &other]))
     }
 
+    /// In edition 3 `!=` is NOT of `=`.
+    fn plain(&self, template: &str, operands: &[&Both]) -> Condition {
+        let mut condition = Condition::plain(template, operands);
+        if template.contains(" != ") && !self.choices.is_early {
+            let not = format!("(@n{}@m)", template.replace(" != ", " = "));
+            condition.both.sqlite = Both::new(&not, operands).sqlite;
+        }
+        condition
+    }
+
     /// A condition on one row.
     fn test(&mut self, known: &[Known]) -> Option<Condition> {
         let class = class(self.choices);
@@ -129,7 +139,7 @@ impl Queries<'_, '_> {
         } else {
             self.choices.template(&templates)
         };
-        Some(Condition::plain(template, &[&row, &low, &high, &other]))
+        Some(self.plain(template, &[&row, &low, &high, &other]))
     }
 
     /// That a value is one of several, of which some may be the request's.
@@ -225,7 +235,7 @@ impl Queries<'_, '_> {
             "($1 IN ($2, $1))",
             "($1 NOT IN ($2, 1))",
         ]);
-        Condition::plain(template, &[&value, &other])
+        self.plain(template, &[&value, &other])
     }
 
     fn in_query(&mut self, known: &[Known], depth: usize) -> Option<Condition> {

@@ -106,18 +106,18 @@ pub(in crate::tests) fn row_value(
     }
     let templates: &[&str] = match class {
         Class::Text => &[
-            "upper($1)",
-            "($1 || 'x')",
-            "lower($1)",
+            "upper(@w$1)",
+            "(@w$1 || 'x')",
+            "lower(@w$1)",
             "coalesce($1, 'a')",
             "ifnull($1, 'b')",
-            "substr($1, 1, 1)",
+            "substr(@w$1, 1, 1)",
             "CASE $1 WHEN 'a' THEN 'b' ELSE $1 END",
             "CASE WHEN $1 = 'b' THEN 'a' WHEN $1 IS NULL THEN 'u1' END",
-            "replace($1, 'a', 'b')",
+            "replace(@w$1, 'a', 'b')",
             "iif($1 = 'a', 'b', $1)",
             "nullif($1, 'a')",
-            "trim($1, 'a')",
+            "trim(@w$1, 'a')",
         ],
         Class::Number => &[
             "($1 + 1)",

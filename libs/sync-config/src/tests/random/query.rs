@@ -228,15 +228,15 @@ impl<'q, 'l> Queries<'q, 'l> {
             2 | 3 => row_value(self.choices, of_row, class).map(|(value, _)| value),
             4 => column_of(self.choices, of_row, class).map(|column| {
                 let templates = [
-                    "CAST($1 AS text)",
+                    "CAST(@w$1 AS text)",
                     "CAST(abs($1) AS integer)",
                     "CAST($1 AS real)",
                     "typeof($1)",
-                    "hex($1)",
+                    "hex(@w$1)",
                     "($1 IS NULL)",
                     "(($1 = 'a')@t OR ($1 > 1)@t)",
                     "(@n$1@m)",
-                    "length($1)",
+                    "length(@w$1)",
                 ];
                 Both::new(self.choices.template(&templates), &[&column.write(self.choices)])
             }),

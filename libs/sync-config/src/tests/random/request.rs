@@ -141,7 +141,7 @@ pub(in crate::tests) fn request_value(choices: &mut Choices<'_>, class: Class) -
         return value;
     }
     let templates: &[&str] = match class {
-        Class::Text => &["upper($1)", "($1 || 'x')", "coalesce($1, 'a')", "substr($1, 1, 1)"],
+        Class::Text => &["upper(@w$1)", "(@w$1 || 'x')", "coalesce($1, 'a')", "substr(@w$1, 1, 1)"],
         Class::Number => &["($1 + 1)", "coalesce($1, 1)", "abs($1)", "($1 % 2)"],
     };
     Both::new(choices.template(templates), &[&value])

@@ -1,0 +1,381 @@
+//! Bucket definitions of editions 1 and 2.
+
+use crate::tests::{compile, definition, granted, list, refused, row, rows, table};
+
+const USER: &str = "SELECT request.user_id() AS u";
+const DATA: &str = "SELECT id FROM t WHERE a = bucket.u";
+
+/// Each parameter query is accepted, or refused for a reason.
+fn check_parameters(cases: &[(&str, &str)]) {
+    for (query, reason) in cases {
+        let found = refused(&definition(&[query], &[DATA]));
+        assert!(found.contains(reason), "{query}: {found}");
+    }
+}
+
+/// Each data query is accepted, or refused for a reason; with a parameter `u` where it is used.
+fn check_data(cases: &[(&str, &str)]) {
+    for (query, reason) in cases {
+        let parameters = if query.contains("bucket.u") { &[USER][..] } else { &[] };
+        let found = refused(&definition(parameters, &[query]));
+        assert!(found.contains(reason), "{query}: {found}");
+    }
+}
+
+/// The buckets that a request gets without any question, as `["u1"] 3`.
+fn buckets(parameters: &[&str], request: &str) -> Vec<String> {
+    let text = granted(&definition(parameters, &[DATA]), request, &[]);
+    let lines = text.lines().filter_map(|line| line.strip_prefix('b'));
+    lines.map(|line| line.split_once(" [{").unwrap().0.replace("priority ", "")).collect()
+}
+
+#[test]
+fn a_static_query_yields_no_bucket_or_one_for_a_request() {
+    let query = "SELECT request.user_id() AS u WHERE request.jwt() ->> 'role' = 'x'";
+    assert_eq!(buckets(&[query], r#"{"claims": {"role": "x"}}"#), [r#"["u1"] 3"#]);
+    assert!(buckets(&[query], r#"{"claims": {"role": "y"}}"#).is_empty());
+    assert!(buckets(&[query], "{}").is_empty());
+    assert_eq!(buckets(&["SELECT 1.0 AS u"], "{}"), ["[1] 3"]);
+    // NULL equals nothing.
+    assert!(buckets(&["SELECT request.jwt() ->> 'org' AS u"], "{}").is_empty());
+    check_parameters(&[
+        ("SELECT a AS u", "`a` is a column, but the query has no table"),
+        ("SELECT request.user_id()", "this expression has no name"),
+        ("SELECT bucket.x AS u", "bucket"),
+    ]);
+}
+
+#[test]
+fn a_table_query_is_of_one_table_without_alias_join_or_inner_query() {
+    check_parameters(&[
+        ("SELECT id AS u FROM lists WHERE owner = request.user_id()", "accepted"),
+        ("SELECT lists.id AS u FROM app.lists WHERE lists.owner = request.user_id()", "accepted"),
+        ("SELECT id AS u FROM lists AS l", "the alias `l` is not supported"),
+        ("SELECT id AS u FROM lists, users", "more than one table"),
+        ("SELECT l.id AS u FROM lists JOIN users ON a = b", "more than one table"),
+        ("SELECT id AS u FROM lists WHERE a IN (SELECT b FROM c)", "an inner query"),
+        ("SELECT id AS u FROM (SELECT id FROM lists) AS l", "a query in `FROM`"),
+        ("SELECT * FROM lists", "`*` is not supported in `parameters`"),
+    ]);
+}
+
+#[test]
+fn outputs_are_of_the_row_or_of_the_request() {
+    check_parameters(&[
+        ("SELECT upper(id) AS u FROM lists", "accepted"),
+        ("SELECT request.user_id() AS u FROM lists", "accepted"),
+        ("SELECT 'x' AS u FROM lists", "accepted"),
+        ("SELECT id || request.user_id() AS u FROM lists", "cannot mix values of the row and of"),
+    ]);
+}
+
+#[test]
+fn conditions_of_a_table_query_are_filters_and_equalities_of_row_and_request() {
+    let lists = table("lists(id text, owner text, members text, archived bool)");
+    let lookups = |condition: &str| {
+        let query = format!("SELECT id AS u FROM lists WHERE {condition}");
+        let config = compile(&definition(&[&query], &[DATA]));
+        rows(&config, &lists, &[r#"l1|u1|["u1","u2"]|f"#])
+    };
+    let of = |key: &str| format!("lookup 0 {key} -> [\"l1\"]\n");
+    assert_eq!(lookups("owner = request.user_id()"), of(r#"["u1"]"#));
+    assert_eq!(lookups("request.user_id() = owner AND NOT archived"), of(r#"["u1"]"#));
+    assert_eq!(lookups("owner = request.user_id() AND archived"), "");
+    assert_eq!(lookups("upper(owner) = upper(request.user_id())"), of(r#"["U1"]"#));
+    assert_eq!(lookups("id IN request.jwt() -> 'ids'"), of(r#"["l1"]"#));
+    assert_eq!(lookups("id IN (request.jwt() -> 'ids')"), of(r#"["l1"]"#));
+    assert_eq!(lookups("request.user_id() IN members"), of(r#"["u1"]"#) + &of(r#"["u2"]"#));
+    assert_eq!(lookups("request.jwt() ->> 'role' = 'x'"), of("[]"));
+    check_parameters(&[
+        ("SELECT id AS u FROM lists WHERE owner > request.user_id()", "by `=` and `IN` only"),
+        ("SELECT id AS u FROM lists WHERE owner <> request.user_id()", "by `=` and `IN` only"),
+        ("SELECT id AS u FROM lists WHERE NOT owner = request.user_id()", "by `=` and `IN` only"),
+        ("SELECT id AS u FROM lists WHERE owner IN request.user_id()", "`IN` is for arrays"),
+        ("SELECT id AS u FROM lists WHERE owner IN (request.user_id())", "`IN` is for arrays"),
+        ("SELECT id AS u FROM lists WHERE owner || request.user_id() = 'x'", "mixes values"),
+    ]);
+}
+
+/// With two equalities of one value of the request both must hold.
+#[test]
+fn both_equalities_with_one_value_of_the_request_are_looked_up() {
+    let query =
+        "SELECT id AS u FROM lists WHERE owner = request.user_id() AND id = request.user_id()";
+    let yaml = definition(&[query], &[DATA]);
+    let found = row(&yaml, "lists(id text, owner text)", "l1|u1");
+    assert_eq!(found, "lookup 0 [\"u1\",\"l1\"] -> [\"l1\"]\n");
+    let found = granted(&yaml, "{}", &[]);
+    assert!(found.starts_with("question 0 [\"u1\",\"u1\"]\n"), "{found}");
+}
+
+/// What must be one query elsewhere may be written with OR.
+#[test]
+fn alternatives_with_other_parameters_are_as_two_queries() {
+    let one = "SELECT id AS u FROM lists WHERE owner = request.user_id() OR org = request.jwt() ->> 'org'";
+    let two = [
+        "SELECT id AS u FROM lists WHERE owner = request.user_id()",
+        "SELECT id AS u FROM lists WHERE org = request.jwt() ->> 'org'",
+    ];
+    let request = r#"{"claims": {"org": "o1"}}"#;
+    let answers: [(&str, &[&str]); 2] =
+        [(r#"0 ["u1"]"#, &[r#"["l1"]"#]), (r#"1 ["o1"]"#, &[r#"["l2"]"#])];
+    let found = granted(&definition(&[one], &[DATA]), request, &answers);
+    assert_eq!(found, granted(&definition(&two, &[DATA]), request, &answers));
+    assert!(
+        found.contains("b[\"l1\"] priority 3") && found.contains("b[\"l2\"] priority 3"),
+        "{found}"
+    );
+}
+
+#[test]
+fn a_table_valued_query_is_a_bucket_for_each_value() {
+    let claims =
+        r#"{"claims": {"ids": ["p1", 2, null, 3.5, "p1"], "one": "p1", "o": {"a": "p1"}}}"#;
+    let of = |query: &str| buckets(&[query], claims);
+    assert_eq!(
+        of("SELECT value AS u FROM json_each(request.jwt() -> 'ids')"),
+        [r#"["p1"] 3"#, "[2] 3", "[3.5] 3"]
+    );
+    assert_eq!(
+        of("SELECT e.value AS u FROM json_each(request.jwt() -> 'ids') AS e WHERE e.value = 'p1'"),
+        [r#"["p1"] 3"#]
+    );
+    // Of one value it is one, of an object those in it.
+    assert_eq!(of("SELECT value AS u FROM json_each(request.jwt() -> 'one')"), [r#"["p1"] 3"#]);
+    assert_eq!(of("SELECT value AS u FROM json_each(request.jwt() -> 'o')"), [r#"["p1"] 3"#]);
+    assert!(of("SELECT value AS u FROM json_each(request.jwt() -> 'none')").is_empty());
+    assert_eq!(
+        of("SELECT value || 'x' AS u FROM json_each('[\"y\", 1]')"),
+        [r#"["yx"] 3"#, r#"["1x"] 3"#]
+    );
+    check_parameters(&[
+        ("SELECT key AS u FROM json_each(request.jwt() -> 'a')", "`json_each` has no column `key`"),
+        ("SELECT value AS u FROM json_each()", "`json_each` takes 1 argument"),
+        ("SELECT value AS u FROM json_tree(request.jwt())", "json_tree"),
+    ]);
+}
+
+#[test]
+fn parameter_queries_are_a_union_of_the_same_names_in_any_order() {
+    let data = "SELECT id FROM t WHERE a = bucket.a AND b = bucket.b";
+    let queries = ["SELECT 'x' AS a, 'y' AS b", "SELECT 'v' AS b, 'u' AS a"];
+    let found = granted(&definition(&queries, &[data]), "{}", &[]);
+    assert!(found.contains("b[\"x\",\"y\"]") && found.contains("b[\"u\",\"v\"]"), "{found}");
+    for other in ["SELECT 'x' AS a", "SELECT 'x' AS a, 'y' AS c", "SELECT 1 AS a, 2 AS b, 3 AS c"] {
+        let found = refused(&definition(&[queries[0], other], &[data]));
+        assert!(found.contains("must select the same names"), "{other}: {found}");
+    }
+}
+
+#[test]
+fn a_priority_is_a_number_of_the_query_or_a_key() {
+    for priority in 0..4 {
+        let query = format!("SELECT request.user_id() AS u, {priority} AS _priority");
+        assert_eq!(buckets(&[&query], "{}"), [format!(r#"["u1"] {priority}"#)]);
+    }
+    let queries = ["SELECT 'x' AS u, 2 AS _priority", "SELECT 'x' AS u, 1 AS _priority"];
+    assert_eq!(buckets(&queries, "{}"), [r#"["x"] 1"#]);
+    let queries = ["SELECT 'x' AS u, 1 AS _priority", "SELECT 'y' AS u"];
+    assert_eq!(buckets(&queries, "{}"), [r#"["x"] 1"#, r#"["y"] 3"#]);
+    for priority in ["4", "-1", "1 + 1", "'1'", "1.0", "NULL", "TRUE", "request.parameter('p')"] {
+        let query = format!("SELECT request.user_id() AS u, {priority} AS _priority");
+        check_parameters(&[(&query, "`_priority` must be")]);
+    }
+    let with_key = |query: &str, priority: &str| {
+        definition(&[query], &[DATA])
+            .replace("  b:\n", &format!("  b:\n    priority: {priority}\n"))
+    };
+    assert_eq!(refused(&with_key(USER, "0")), "accepted\n");
+    assert!(refused(&with_key(USER, "4")).contains("`priority` must be 0, 1, 2 or 3"));
+    let found = refused(&with_key("SELECT request.user_id() AS u, 1 AS _priority", "1"));
+    assert!(found.contains("`_priority` and the key `priority` cannot both be given"), "{found}");
+}
+
+#[test]
+fn the_request_has_functions_and_two_tables() {
+    let request =
+        r#"{"claims": {"org": "o1", "parameters": {"team": "t1"}}, "parameters": {"p": "q"}}"#;
+    for (expression, bucket) in [
+        ("request.user_id()", r#"["u1"] 3"#),
+        ("request.jwt() ->> 'org'", r#"["o1"] 3"#),
+        ("request.parameters() ->> 'p'", r#"["q"] 3"#),
+        ("request.parameter('p')", r#"["q"] 3"#),
+        ("token_parameters.user_id", r#"["u1"] 3"#),
+        ("token_parameters.team", r#"["t1"] 3"#),
+        ("user_parameters.p", r#"["q"] 3"#),
+    ] {
+        assert_eq!(
+            buckets(&[&format!("SELECT {expression} AS u")], request),
+            [bucket],
+            "{expression}"
+        );
+    }
+    assert!(buckets(&["SELECT token_parameters.org AS u"], request).is_empty());
+    check_parameters(&[
+        ("SELECT auth.user_id() AS u", "`auth.user_id` is not available in bucket definitions"),
+        ("SELECT subscription.parameter('x') AS u", "is not available in bucket definitions"),
+        ("SELECT request.foo() AS u", "unknown function `request.foo`"),
+        ("SELECT request.user_id(1) AS u", "`request.user_id` takes no argument"),
+        ("SELECT request.parameter() AS u", "`request.parameter` takes one argument"),
+    ]);
+    check_data(&[(
+        "SELECT id FROM t WHERE a = request.user_id()",
+        "not available in data queries",
+    )]);
+}
+
+#[test]
+fn what_depends_on_unauthenticated_parameters_alone_is_warned_of() {
+    let is_warned = |query: &str| {
+        let yaml = definition(&[query], &[DATA]);
+        let quiet =
+            yaml.replace("  b:\n", "  b:\n    accept_potentially_dangerous_queries: true\n");
+        assert_eq!(list(compile(&quiet).warnings()), "", "{query}");
+        list(compile(&yaml).warnings()).contains("any client can read this")
+    };
+    for query in [
+        "SELECT request.parameter('p') AS u",
+        "SELECT user_parameters.p AS u",
+        "SELECT id AS u FROM lists WHERE id = request.parameter('p')",
+        "SELECT id AS u FROM lists WHERE id IN request.parameters() -> 'ids'",
+        "SELECT value AS u FROM json_each(request.parameter('ids'))",
+        "SELECT 'x' AS u WHERE request.parameter('p')",
+    ] {
+        assert!(is_warned(query), "{query}");
+    }
+    for query in [
+        USER,
+        "SELECT id AS u FROM lists",
+        "SELECT id AS u FROM lists WHERE id = request.parameter('p') AND owner = request.user_id()",
+        "SELECT request.user_id() AS u WHERE request.parameter('p')",
+    ] {
+        assert!(!is_warned(query), "{query}");
+    }
+}
+
+#[test]
+fn a_data_query_uses_each_parameter_once_and_as_it_is() {
+    check_data(&[
+        ("SELECT id FROM t WHERE a = bucket.u", "accepted"),
+        ("SELECT id FROM t WHERE upper(a) = bucket.u AND b", "accepted"),
+        ("SELECT id FROM t WHERE bucket.u IN a", "accepted"),
+        ("SELECT id FROM t WHERE bucket.u IN (a)", "accepted"),
+        ("SELECT id FROM t WHERE a = bucket.u AND a = bucket.u", "accepted"),
+        ("SELECT id FROM t WHERE a = bucket.u OR b = bucket.u", "accepted"),
+        ("SELECT id FROM t WHERE a = bucket.u AND b = bucket.u", "is compared more than once"),
+        ("SELECT id FROM t WHERE a = bucket.u OR b", "does not use the parameter `bucket.u`"),
+        (
+            "SELECT id FROM t WHERE a = upper(bucket.u)",
+            "can only be compared with the row as it is",
+        ),
+        ("SELECT id FROM t WHERE a > bucket.u", "can only be compared with the row as it is"),
+        ("SELECT id FROM t WHERE NOT a = bucket.u", "can only be compared with the row as it is"),
+        ("SELECT id FROM t WHERE a = 1 AND bucket.u", "can only be compared with the row as it is"),
+        ("SELECT id FROM t WHERE a IN bucket.u", "can only be compared with the row as it is"),
+        ("SELECT id, bucket.u AS x FROM t WHERE a = bucket.u", "cannot depend on the request"),
+    ]);
+    let found = refused(&definition(&[USER], &["SELECT id FROM t"]));
+    assert!(found.contains("does not use the parameter `bucket.u`"), "{found}");
+    let found = refused(&definition(&[], &[DATA]));
+    assert!(found.contains("the bucket has no parameter `u`"), "{found}");
+}
+
+/// Then all rows are in that bucket.
+#[test]
+fn a_parameter_may_be_compared_with_a_constant() {
+    let of = |condition: &str| {
+        let yaml = definition(&[USER], &[&format!("SELECT id FROM t WHERE {condition}")]);
+        row(&yaml, "t(id text, a text)", "1|x")
+    };
+    let bucket = |key: &str| format!("b[{key}] t/1 {{\"id\":\"1\"}}\n");
+    assert_eq!(of("bucket.u = 'u1'"), bucket("\"u1\""));
+    assert_eq!(of("1.0 = bucket.u AND a = 'x'"), bucket("1"));
+    assert_eq!(of("bucket.u = 'u1' AND a = 'y'"), "");
+    assert_eq!(of("bucket.u = 'u1' OR bucket.u = a"), bucket("\"u1\"") + &bucket("\"x\""));
+    assert_eq!(of("bucket.u IN '[\"u1\", null, 2]'"), bucket("\"u1\"") + &bucket("2"));
+    assert_eq!(of("bucket.u IN ('u1', 'u2')"), bucket("\"u1\"") + &bucket("\"u2\""));
+}
+
+#[test]
+fn a_data_query_outputs_an_id_under_the_name_of_its_table_or_alias() {
+    let spec = "t(id text, a text, _b text)";
+    let of = |query: &str| row(&definition(&[], &[query]), spec, "1|x|y");
+    assert_eq!(of("SELECT * FROM t"), "b[] t/1 {\"id\":\"1\",\"a\":\"x\"}\n");
+    assert_eq!(of("SELECT * FROM t AS o"), "b[] o/1 {\"id\":\"1\",\"a\":\"x\"}\n");
+    assert_eq!(of("SELECT o.* FROM t o"), "b[] o/1 {\"id\":\"1\",\"a\":\"x\"}\n");
+    assert_eq!(of("SELECT id FROM t AS \"O\""), "b[] O/1 {\"id\":\"1\"}\n");
+    assert_eq!(of("SELECT id FROM t AS O"), "b[] o/1 {\"id\":\"1\"}\n");
+    assert_eq!(of("SELECT a AS id, _b FROM public.t"), "b[] t/x {\"id\":\"x\",\"_b\":\"y\"}\n");
+    assert_eq!(of("SELECT id, a AS x, _b AS x FROM t"), "b[] t/1 {\"id\":\"1\",\"x\":\"y\"}\n");
+    check_data(&[
+        ("SELECT a FROM t", "the query has no column `id`"),
+        ("SELECT id, upper(a) FROM t", "this expression has no name"),
+        ("SELECT t.id FROM t AS o", "`t`"),
+        ("SELECT id", "the query has no `FROM`"),
+        ("SELECT value AS id FROM json_each('[1]')", "must select from a table"),
+    ]);
+}
+
+#[test]
+fn everything_else_of_sql_is_an_error() {
+    for (rest, reason) in [
+        ("JOIN s ON s.a = t.a", "more than one table"),
+        (", s", "more than one table"),
+        ("GROUP BY id", "`GROUP` is not supported"),
+        ("HAVING 1", "`HAVING` is not supported"),
+        ("ORDER BY id", "`ORDER` is not supported"),
+        ("LIMIT 1", "`LIMIT` is not supported"),
+        ("OFFSET 1", "`OFFSET` is not supported"),
+        ("FOR UPDATE", "`FOR` is not supported"),
+        ("UNION SELECT id FROM s", "`UNION` is not supported"),
+        ("WHERE a LIKE 'x'", "`LIKE` is of edition 3"),
+        ("WHERE a BETWEEN 1 AND 2", "`BETWEEN` is of edition 3"),
+        ("WHERE CASE WHEN a THEN 1 END", "`CASE` is of edition 3"),
+        ("WHERE a IN (SELECT a FROM s)", "an inner query"),
+        ("WHERE EXISTS (SELECT a FROM s)", "an inner query"),
+        ("WHERE a = ?", "`?` is not supported"),
+        ("WHERE a = now()", "`now`"),
+    ] {
+        check_data(&[(&format!("SELECT id FROM t {rest}"), reason)]);
+    }
+    check_data(&[
+        ("SELECT DISTINCT id FROM t", "`DISTINCT` is not supported"),
+        ("WITH c AS (SELECT 1 AS x) SELECT id FROM t", "`WITH` is not supported here"),
+        ("SELECT count(*) AS id FROM t", "count"),
+        ("SELECT id FROM (SELECT id FROM t) AS s", "a query in `FROM`"),
+        ("INSERT INTO t VALUES (1)", "SELECT"),
+    ]);
+}
+
+#[test]
+fn a_column_that_cannot_be_evaluated_leaves_its_query_without_the_row() {
+    let yaml = definition(&[], &["SELECT id, a ->> 'x' AS x FROM t", "SELECT id FROM t AS u"]);
+    let found = row(&yaml, "t(id text, a text)", "1|{");
+    assert_eq!(found, "b[] u/1 {\"id\":\"1\"}\nerror b: a value is not valid JSON\n");
+    let yaml = definition(&["SELECT a ->> 'x' AS u FROM t"], &[DATA]);
+    let found = row(&yaml, "t(id text, a text)", "1|{");
+    assert_eq!(found, "b[\"{\"] t/1 {\"id\":\"1\"}\nerror lookup 0: a value is not valid JSON\n");
+}
+
+#[test]
+fn parameters_are_optional_and_data_is_not() {
+    let yaml = |keys: &str| format!("bucket_definitions:\n  b:\n{keys}");
+    for keys in [
+        "    data: [SELECT id FROM t]\n",
+        "    parameters: SELECT 1 AS u\n    data: [SELECT id FROM t WHERE a = bucket.u]\n",
+        "    parameters: [SELECT 1 AS u]\n    data: [SELECT id FROM t WHERE a = bucket.u]\n",
+        "    accept_potentially_dangerous_queries: true\n    priority: 1\n    data: [SELECT id FROM t]\n",
+    ] {
+        assert_eq!(refused(&yaml(keys)), "accepted\n", "{keys}");
+    }
+    for (keys, reason) in [
+        ("    parameters: SELECT 1 AS u\n", "data"),
+        ("    data: []\n", "expected a list of SQL queries"),
+        ("    data: SELECT id FROM t\n", "expected a list of SQL queries"),
+        ("    query: SELECT id FROM t\n    data: [SELECT id FROM t]\n", "query"),
+        ("    data: [5]\n", "5"),
+    ] {
+        let found = refused(&yaml(keys));
+        assert!(found.contains(reason) && found != "accepted\n", "{keys}: {found}");
+    }
+}
