@@ -30,7 +30,11 @@ const OPTIONS: [&str; 6] = [
 ];
 
 fn runner() -> TestRunner {
-    TestRunner::new(Config { failure_persistence: None, ..Config::default() })
+    TestRunner::new(Config {
+        failure_persistence: None,
+        max_global_rejects: 100_000,
+        ..Config::default()
+    })
 }
 
 fn list(count: usize) -> impl Strategy<Value = Vec<u16>> {

@@ -23,6 +23,8 @@ const CONFIG_CHOICES: usize = 400;
 const WORLD_CHOICES: usize = 300;
 /// Of making smaller what fails.
 const SHRINK_MAX: u32 = 20_000;
+/// Configs without a query, of which there are few.
+const REJECTS_MAX: u32 = 100_000;
 /// Least share of configs that compile, in per cent.
 const STREAMS_ACCEPTED_MIN: usize = 65;
 const DEFINITIONS_ACCEPTED_MIN: usize = 80;
@@ -149,8 +151,12 @@ type Made = (String, Vec<RandomStream>);
 fn check_many(accepted_min: usize, make: fn(&mut Choices<'_>, &Schema) -> Option<Made>) {
     let list = |count| prop::collection::vec(any::<u16>(), count);
     let counts = Counts::default();
-    let config =
-        Config { failure_persistence: None, max_shrink_iters: SHRINK_MAX, ..Config::default() };
+    let config = Config {
+        failure_persistence: None,
+        max_shrink_iters: SHRINK_MAX,
+        max_global_rejects: REJECTS_MAX,
+        ..Config::default()
+    };
     let mut runner = TestRunner::new(config);
     let choices = (list(SCHEMA_CHOICES), list(CONFIG_CHOICES), list(WORLD_CHOICES));
     let result = runner.run(&choices, |(tables, config, world)| {

@@ -187,7 +187,11 @@ impl Queries<'_, '_> {
                     ),
                 )
             } else {
-                let (value, _) = row_value(self.choices, known, *class)?;
+                // There is always a text, and the length of it is a number.
+                let value = match row_value(self.choices, known, *class) {
+                    Some((value, _)) => value,
+                    None => Both::new("length($1)", &[&known[1].write(self.choices)]),
+                };
                 let template = self.choices.pick(&["$1 = $2", "$2 = $1"]);
                 Both::new(template, &[&value, &parameter])
             };

@@ -47,6 +47,17 @@ pub(super) const ALL_KNOWN: &str =
 const DEPTH: usize = 3;
 const CTES_MAX: usize = 2;
 
+/// WITH of some CTEs, if there are any.
+fn with(ctes: &[Cte]) -> Both {
+    let mut all = Both::default();
+    for (index, cte) in ctes.iter().enumerate() {
+        all.push_same(if index == 0 { "WITH " } else { ", " });
+        all.push(&Both::new(&format!("{} AS ($1)", cte.name), &[&cte.query]));
+    }
+    all.push_same(if ctes.is_empty() { "" } else { " " });
+    all
+}
+
 impl<'q, 'l> Queries<'q, 'l> {
     pub(super) fn new(choices: &'q mut Choices<'l>, schema: &'q Schema) -> Self {
         Self {
@@ -84,14 +95,20 @@ impl<'q, 'l> Queries<'q, 'l> {
 
     /// An inner query that selects a value.
     pub(super) fn one_column(&mut self, outer: &[Known], class: Class, depth: usize) -> Both {
+        let around = self.ctes.len();
+        if depth > 0 && self.choices.one_in(6) {
+            self.add_ctes();
+        }
+        let mut query = with(&self.ctes[around..]);
         let (from, known) = self.from(outer, depth);
         let value = row_value(self.choices, &known[outer.len()..], class)
             .map_or_else(|| literal(self.choices, class), |(value, _)| value);
-        let mut query = Both::new("SELECT $1 FROM $2", &[&value, &from]);
+        query.push(&Both::new("SELECT $1 FROM $2", &[&value, &from]));
         if self.choices.below(4) < 3 {
             let condition = self.condition(&known, depth);
             query.push(&Both::new(" WHERE $1", &[&condition]));
         }
+        self.ctes.truncate(around);
         query
     }
 
@@ -155,23 +172,18 @@ impl<'q, 'l> Queries<'q, 'l> {
         self.selected.push(owner);
         let (items, names) = self.items(&known, &key);
         let condition = condition.unwrap_or_else(|| Both::same("(1 = 1)"));
-        let with = |ctes: &[Cte], part: fn(&Both) -> &String| {
-            let list: Vec<String> =
-                ctes.iter().map(|cte| format!("{} AS ({})", cte.name, part(&cte.query))).collect();
-            if list.is_empty() { String::new() } else { format!("WITH {} ", list.join(", ")) }
-        };
         let id = format!("{}.{}", key.qualifier, super::schema::quoted(&key.name));
         Some(Selecting {
             ours: format!(
                 "{}SELECT {} FROM {} WHERE {}",
-                with(&own, |both| &both.ours),
+                with(&own).ours,
                 items.ours,
                 from.ours,
                 condition.ours
             ),
             sqlite: format!(
                 "{}SELECT DISTINCT {id}, {} FROM {} WHERE {ALL_KNOWN} AND {id} IS NOT NULL AND {}",
-                with(&ctes, |both| &both.sqlite),
+                with(&ctes).sqlite,
                 items.sqlite,
                 from.sqlite,
                 condition.sqlite
