@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use crate::converter::Converters;
 use crate::engine::Engine;
-use crate::expression::{EvaluationError, Expression, Leaves, array_items};
+use crate::expression::{EvaluationError, Expression, Leaves, items};
 use crate::json;
 use crate::row_output::{BucketEntry, LookupEntry, Projected, RowOutput};
 use crate::value::Value;
@@ -236,7 +236,7 @@ impl<'r> Row<'r> {
         let mut arrays = Vec::with_capacity(rows.arrays.len());
         let mut count: usize = 1;
         for array in &rows.arrays {
-            let items = array_items(&array.evaluate(self)?)?;
+            let items = items(array, self)?;
             count = count.saturating_mul(items.len());
             arrays.push(items);
         }

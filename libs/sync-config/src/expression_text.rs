@@ -132,6 +132,7 @@ pub(crate) fn to_sql<L>(expression: &Expression<L>, leaf: &impl Fn(&L) -> SqlTex
             comparison(format!("{} IN ({})", compared(value), list(values)))
         }
         Expression::InArray { value, array } => infix(value, "IN", array),
+        Expression::Each(array) => sql(array),
         Expression::Overlap { left, right } => infix(left, "&&", right),
         Expression::Call { function, arguments } => {
             SqlText::whole(format!("{}({})", Signature::name_of(*function), list(arguments)))

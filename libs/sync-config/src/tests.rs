@@ -9,6 +9,7 @@ mod membership;
 mod positions;
 mod printed_values;
 mod queries;
+mod reference;
 mod refusals;
 mod refused_joins;
 mod refused_queries;

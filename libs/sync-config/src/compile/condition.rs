@@ -79,7 +79,9 @@ impl Compiler<'_> {
     ) -> Result<Option<Tree>, Diagnostic> {
         let position = condition.position;
         let tree = match &condition.kind {
-            ExpressionKind::Compare { comparison: Comparison::Equal, left, right } if !negated => {
+            ExpressionKind::Compare { comparison, left, right }
+                if is_equality(*comparison, negated) =>
+            {
                 let (left, right) = (self.lower(scope, left)?, self.lower(scope, right)?);
                 Tree::Term(self.equality(left, right, position)?)
             }
@@ -98,7 +100,7 @@ impl Compiler<'_> {
                 self.overlap(scope, [left, right], position)?
             }
             ExpressionKind::OverlapQuery { array, query } if !negated => {
-                let lowered = self.lower(scope, array)?;
+                let lowered = self.each(scope, array)?;
                 let id = self.elements(lowered, array.position)?;
                 let mut inner = self.in_query(scope, query)?;
                 inner.conditions.push(Tree::Term(Term::Source(id)));
@@ -203,7 +205,7 @@ impl Compiler<'_> {
             return self.among(value, inner, array.position);
         }
         let array_position = array.position;
-        let array = self.lower(scope, array)?;
+        let array = self.each(scope, array)?;
         let is_bucket = self.sources.owner_of(&array) == Some(Owner::Bucket);
         if is_bucket || matches!(scope.kind, ScopeKind::DataQuery { .. }) {
             let is_row = matches!(self.sources.owner_of(&array), Some(Owner::Table(_)));
@@ -260,7 +262,7 @@ impl Compiler<'_> {
         let mut terms = Vec::new();
         let mut elements = Vec::new();
         for array in arrays {
-            let lowered = self.lower(scope, array)?;
+            let lowered = self.each(scope, array)?;
             if self.sources.owner_of(&lowered) == Some(Owner::Bucket) {
                 return Err(bucket_alone(position));
             }
@@ -299,6 +301,11 @@ impl Compiler<'_> {
         conditions.push(Tree::Term(self.equality(value, column, position)?));
         Ok(Tree::And(conditions))
     }
+}
+
+/// `=`, or `!=` after NOT.
+fn is_equality(comparison: Comparison, negated: bool) -> bool {
+    comparison == if negated { Comparison::NotEqual } else { Comparison::Equal }
 }
 
 fn not_if(negated: bool, expression: QueryExpression) -> QueryExpression {

@@ -5,6 +5,7 @@ use super::scope::{Ctes, Entry, EntryKind, Scope};
 use super::sources::{Leaf, Owner, QueryExpression, Source, SourceId};
 use super::{Compiler, output_name};
 use crate::diagnostic::{Diagnostic, Position};
+use crate::expression::Expression;
 use crate::syntax::{self, Cte, FromItem, FromSource, Join, Query, SelectItemKind};
 
 /// Most CTEs that one query may put in, counted each time.
@@ -80,7 +81,7 @@ impl Compiler<'_> {
                 let mut found = Vec::new();
                 let mut kind = None;
                 for argument in arguments {
-                    let array = self.lower(scope, argument)?;
+                    let array = Expression::Each(self.lower_box(scope, argument)?);
                     let id = self.elements(array, argument.position)?;
                     found.push(Tree::Term(Term::Source(id)));
                     kind = Some(EntryKind::Elements(id));

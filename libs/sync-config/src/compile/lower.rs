@@ -60,8 +60,8 @@ impl Compiler<'_> {
                     .hint("elsewhere an array is a text with JSON, as in `'[1, 2]'`"));
             }
             ExpressionKind::Compare { comparison, left, right } => {
-                let (left, right) = self.lower_compared(scope, left, right, position)?;
-                Expression::Compare { comparison: *comparison, left, right }
+                let operands = self.lower_compared(scope, left, right, position)?;
+                self.comparison(*comparison, operands)
             }
             ExpressionKind::Is { left, right, negated } => {
                 let (left, right) = self.lower_compared(scope, left, right, position)?;
@@ -76,8 +76,8 @@ impl Compiler<'_> {
                 Expression::Concat { left, right }
             }
             ExpressionKind::Overlap { left, right } => {
-                let (left, right) = self.lower_both(scope, left, right)?;
-                Expression::Overlap { left, right }
+                let (left, right) = (self.each(scope, left)?, self.each(scope, right)?);
+                Expression::Overlap { left: Box::new(left), right: Box::new(right) }
             }
             ExpressionKind::Json { value, path, as_value } => {
                 let path_position = path.position;
@@ -90,7 +90,8 @@ impl Compiler<'_> {
                 if *negative { negative_of(value) } else { positive_of(value) }
             }
             ExpressionKind::InArray { value, array, negated } => {
-                negate_if(*negated, self.in_array(scope, value, array, position)?)
+                let is_in = self.in_array(scope, (value, array), *negated, position)?;
+                negate_if(*negated, is_in)
             }
             ExpressionKind::InList { value, list, negated } => {
                 negate_if(*negated, self.in_list(scope, value, list, position)?)
@@ -219,7 +220,7 @@ impl Compiler<'_> {
 }
 
 /// The kind of value that an expression has whenever it is not NULL, where that is plain.
-fn kind(expression: &QueryExpression) -> Option<Kind> {
+pub(super) fn kind(expression: &QueryExpression) -> Option<Kind> {
     match expression {
         Expression::Literal(Literal::Integer(_) | Literal::Real(_))
         | Expression::Cast { to: CastType::Integer | CastType::Real | CastType::Numeric, .. } => {
@@ -246,6 +247,7 @@ fn kind(expression: &QueryExpression) -> Option<Kind> {
         | Expression::Like { .. }
         | Expression::Case { .. }
         | Expression::Overlap { .. }
+        | Expression::Each(_)
         | Expression::Cast { to: CastType::Blob, .. }
         | Expression::InList { .. }
         | Expression::InArray { .. }

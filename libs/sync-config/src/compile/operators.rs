@@ -1,11 +1,13 @@
 //! Operators: which edition has them, and what those become that are not what they are written as.
 
 use super::Compiler;
+use super::lower::kind;
 use super::scope::Scope;
-use super::sources::QueryExpression;
+use super::sources::{Leaf, QueryExpression};
 use crate::diagnostic::{Diagnostic, Position};
-use crate::expression::{Arithmetic, Expression, Literal};
+use crate::expression::{Arithmetic, Comparison, Expression, Literal};
 use crate::options::Edition;
+use crate::plan::{Kind, RequestLeaf, RequestSource};
 use crate::syntax::{self, ExpressionKind};
 
 type Lowered = Result<QueryExpression, Diagnostic>;
@@ -43,6 +45,24 @@ impl Compiler<'_> {
         Ok((left, right))
     }
 
+    /// Streams have no operator for `!=` but are read as NOT of `=`, for which NULL is false: so NULL
+    /// is different from everything, itself too, unless the engine knows what is unknown.
+    pub(super) fn comparison(
+        &self,
+        comparison: Comparison,
+        (left, right): (Box<QueryExpression>, Box<QueryExpression>),
+    ) -> QueryExpression {
+        if comparison == Comparison::NotEqual && self.is_not_of_equal() {
+            let comparison = Comparison::Equal;
+            return Expression::Not(Box::new(Expression::Compare { comparison, left, right }));
+        }
+        Expression::Compare { comparison, left, right }
+    }
+
+    fn is_not_of_equal(&self) -> bool {
+        self.edition >= Edition::Three && !self.plan.values.engine.is_three_valued()
+    }
+
     pub(super) fn in_list(
         &mut self,
         scope: &Scope<'_>,
@@ -61,16 +81,39 @@ impl Compiler<'_> {
     pub(super) fn in_array(
         &mut self,
         scope: &Scope<'_>,
-        value: &syntax::Expression,
-        array: &syntax::Expression,
+        (value, array): (&syntax::Expression, &syntax::Expression),
+        negated: bool,
         position: Position,
     ) -> Lowered {
         if let ExpressionKind::Array(list) = &array.kind {
             self.check_edition(array)?;
             return self.in_list(scope, value, list, position);
         }
-        let (value, array) = self.lower_both(scope, value, array)?;
-        Ok(Expression::InArray { value, array })
+        let value = self.lower_box(scope, value)?;
+        // `NOT IN` is an operator of its own and asks for an array, in every edition.
+        let array = if negated { self.array(scope, array)? } else { self.each(scope, array)? };
+        Ok(Expression::InArray { value, array: Box::new(array) })
+    }
+
+    /// What stands where an array must.
+    fn array(&mut self, scope: &Scope<'_>, array: &syntax::Expression) -> Lowered {
+        let lowered = self.lower(scope, array)?;
+        if is_never_array(&lowered) {
+            let message = "this is one value, and no array";
+            return Err(Diagnostic::error(array.position, message)
+                .hint("write `=` to compare with one value"));
+        }
+        Ok(lowered)
+    }
+
+    /// As [`Self::array`]: edition 3 takes the elements by `json_each`, earlier ones want an array.
+    pub(super) fn each(&mut self, scope: &Scope<'_>, array: &syntax::Expression) -> Lowered {
+        let lowered = self.array(scope, array)?;
+        Ok(if self.edition < Edition::Three {
+            lowered
+        } else {
+            Expression::Each(Box::new(lowered))
+        })
     }
 
     pub(super) fn between(
@@ -108,6 +151,15 @@ impl Compiler<'_> {
         let otherwise = otherwise.map(|otherwise| self.lower_box(scope, otherwise)).transpose()?;
         Ok(Expression::Case { operand, branches: lowered, otherwise })
     }
+}
+
+/// Whether a value can be no text with an array.
+fn is_never_array(expression: &QueryExpression) -> bool {
+    let is_user_id = matches!(
+        expression,
+        Expression::Leaf(Leaf::Request(RequestLeaf::Given { source: RequestSource::UserId, .. }))
+    );
+    is_user_id || kind(expression) == Some(Kind::Number)
 }
 
 pub(super) fn negate_if(negated: bool, expression: QueryExpression) -> QueryExpression {

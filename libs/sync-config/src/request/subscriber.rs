@@ -6,7 +6,7 @@ use tidewater_protocol::{Priority, Subscription};
 use super::Request;
 use super::task::{Pending, needed};
 use crate::engine::Engine;
-use crate::expression::{EvaluationError, Leaves, array_items};
+use crate::expression::{EvaluationError, Leaves, items};
 use crate::functions;
 use crate::json;
 use crate::plan::{
@@ -84,7 +84,7 @@ impl Subscriber<'_> {
         outputs: &[RequestExpression],
         values: &mut Values,
     ) -> Result<Vec<Vec<ValueId>>, EvaluationError> {
-        let items = array_items(&array.evaluate(self)?)?;
+        let items = items(array, self)?;
         let mut ways = Vec::with_capacity(items.len());
         'items: for item in &items {
             let leaves = AtElement { subscriber: self, item };
@@ -155,7 +155,11 @@ impl<'v> Leaves<'v, RequestLeaf> for Subscriber<'_> {
         let RequestLeaf::Given { source, member } = leaf else { return Ok(Value::Null) };
         let (names, as_value) = match member {
             Some(Member { names, as_value }) if !names.is_empty() => (names, *as_value),
-            Some(_) | None => return Ok(Value::text(self.text(*source))),
+            Some(_) | None => {
+                let is_given =
+                    *source != RequestSource::SubscriptionParameters || self.parameters.is_some();
+                return Ok(if is_given { Value::text(self.text(*source)) } else { Value::Null });
+            }
         };
         if *source == RequestSource::TokenParameters && names.as_slice() == ["user_id"] {
             return Ok(Value::text(self.request.user_id.to_owned()));

@@ -8,10 +8,11 @@ use sqlparser::tokenizer::Span;
 
 use super::OVERLAP;
 use super::convert::Converter;
-use super::operators::row_items;
+use super::operators::{row_items, text_of};
 use super::place::start;
 use crate::diagnostic::Diagnostic;
 use crate::expression::{Arithmetic, CastType, Comparison};
+use crate::json;
 use crate::syntax::{Expression, ExpressionKind};
 
 /// Deepest nesting of an expression, chains of AND and OR aside.
@@ -299,8 +300,14 @@ impl Converter<'_> {
                 Ok(ExpressionKind::InQuery { value, query, negated })
             }
             InTarget::List(mut list) => {
-                if list.len() == 1 && !is_literal(&list[0]) {
+                if list.len() == 1 && (!is_literal(&list[0]) || is_json_array(&list[0])) {
                     return self.in_array(value, list.remove(0), negated);
+                }
+                if let [Expr::Value(ValueWithSpan { span, .. })] = list.as_slice()
+                    && !self.input.is_parenthesized(*span)
+                {
+                    let error = self.error(*span, "this is one value, and no array");
+                    return Err(error.hint("write `=` to compare with one value"));
                 }
                 let list =
                     list.into_iter().map(|item| self.expression(item)).collect::<Result<_, _>>()?;
@@ -313,7 +320,8 @@ impl Converter<'_> {
         }
     }
 
-    /// The parser makes the same of `x IN a` and `x IN (a)`. In SQL the latter is `x = a`.
+    /// The parser makes the same of `x IN a` and `x IN (a)`. In SQL the latter is `x = a`, but the
+    /// language has no other list of one: it is the array in parentheses.
     fn in_array(
         &mut self,
         value: Box<Expression>,
@@ -324,10 +332,6 @@ impl Converter<'_> {
         if let Some(items) = row_items(&array) {
             let array = Box::new(self.array(items, span)?);
             return Ok(ExpressionKind::InArray { value, array, negated });
-        }
-        if self.input.is_parenthesized(span) {
-            let error = self.error(span, "`IN` with one expression in parentheses is ambiguous");
-            return Err(error.hint("for an array leave out the parentheses; else write `=`"));
         }
         let array = Box::new(self.expression(array)?);
         Ok(ExpressionKind::InArray { value, array, negated })
@@ -360,6 +364,11 @@ enum Operator {
     Concat,
     Overlap,
     Json { as_value: bool },
+}
+
+/// Whether a text is a JSON array.
+fn is_json_array(expr: &Expr) -> bool {
+    text_of(expr).is_some_and(|text| json::parse(text).is_some_and(|json| json.is_array()))
 }
 
 /// Whether an item in parentheses after IN is a value and not an array.

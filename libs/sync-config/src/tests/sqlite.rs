@@ -61,9 +61,14 @@ fn operators(inner: impl Strategy<Value = Both> + Clone) -> impl Strategy<Value 
     let operators = vec!["=", "!=", "<>", "<", "<=", ">", ">=", "+", "-", "*", "/", "||"];
     let binary = (two.clone(), prop::sample::select(operators)).prop_map(|((a, b), operator)| {
         let (a, b) = if operator == "||" { (without_reals(&a), without_reals(&b)) } else { (a, b) };
+        let is_not_of_equal = matches!(operator, "!=" | "<>");
         Both {
             ours: format!("({} {operator} {})", a.ours, b.ours),
-            sqlite: format!("(+{} {operator} +{})", a.sqlite, b.sqlite),
+            sqlite: if is_not_of_equal {
+                format!("((+{} = +{}) IS NOT TRUE)", a.sqlite, b.sqlite)
+            } else {
+                format!("(+{} {operator} +{})", a.sqlite, b.sqlite)
+            },
         }
     });
     let logical =

@@ -153,7 +153,9 @@ fn arrays_overlap_when_they_share_a_value() {
         ("(j -> 'k') && '[\"x\"]'", "1"),
         ("n && '[1]'", "null"),
         ("'[1]' && s", "a value is not valid JSON"),
-        ("'{}' && '[1]'", "a value is not a JSON array"),
+        ("'{}' && '[1]'", "0"),
+        ("'{\"k\": 1}' && '[1]'", "1"),
+        ("'5' && '[5.0]'", "1"),
         ("i && '[7]'", "a value is not a JSON array"),
     ]);
 }

@@ -134,7 +134,7 @@ fn an_array_of_the_row_is_a_bucket_for_each_element() {
         query,
         r#"t1|u1|7|t|{"a": 1}"#,
         expect![[r#"
-        error s|0: a value is not a JSON array
+        s|0[1] todos/t1 {"id":"t1"}
     "#]],
     );
     check(
@@ -206,6 +206,7 @@ fn an_inner_query_is_a_lookup() {
     let members = table("members(org text, usr text, role text)");
     let values = ["o1|u1|admin", "o1|u1|guest", "~|u1|admin", "o1|~|admin", "o1|u1|~"];
     expect![[r#"
+        lookup 0 ["u1"] -> ["o1"]
         lookup 0 ["u1"] -> ["o1"]
     "#]]
     .assert_eq(&rows(&config, &members, &values));
