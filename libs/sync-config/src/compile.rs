@@ -19,13 +19,13 @@ use crate::TableName;
 use crate::diagnostic::{Diagnostic, Findings, Position};
 use crate::expression::PathSplit;
 use crate::file::{self, CteEntry};
-use crate::options::{Edition, Options};
+use crate::options::{Edition, Options, shorten};
 use crate::plan::{
     Instantiation, LookupPlan, Plan, Reference, ReferenceKind, RequestExpression, RequestLeaf,
     RowExpression, Step,
 };
 use crate::sql;
-use crate::syntax::{Cte, Query};
+use crate::syntax::{Cte, Expression, ExpressionKind, Query, Written};
 use crate::yaml::{self, FILE_BYTES_MAX, Scalar, Source};
 use branch::LeftJoin;
 use condition::Membership;
@@ -170,6 +170,29 @@ impl<'a> Compiler<'a> {
         }
     }
 
+    /// The name of a selected expression: its alias, the column it is, or in edition 3 its text.
+    fn output_name(
+        &mut self,
+        position: Position,
+        expression: &Expression,
+        (alias, written): (Option<&str>, Option<&Written>),
+    ) -> Result<String, Diagnostic> {
+        let hint = "add one, as in `upper(name) AS name`";
+        match (alias, &expression.kind, written) {
+            (Some(alias), ..) => Ok(alias.to_owned()),
+            (None, ExpressionKind::Name { name, .. }, _) => Ok(name.clone()),
+            (None, _, Some(Written { text, position })) if self.edition >= Edition::Three => {
+                let message =
+                    format!("this expression has no name, so the column is `{}`", shorten(text));
+                self.findings.push(Diagnostic::warning(*position, message).hint(hint));
+                Ok(text.clone())
+            }
+            (None, ..) => {
+                Err(Diagnostic::error(position, "this expression has no name").hint(hint))
+            }
+        }
+    }
+
     /// Warns of what anybody may ask for.
     fn check_danger(&mut self, instantiation: &Instantiation, position: Position) {
         let (mut authenticated, mut unauthenticated) = (false, false);
@@ -209,21 +232,6 @@ fn intern<T: PartialEq>(list: &mut Vec<T>, item: T) -> usize {
         list.push(item);
         list.len() - 1
     })
-}
-
-/// The name of a selected expression: its alias, or the column it is.
-fn output_name(
-    position: Position,
-    expression: &crate::syntax::Expression,
-    alias: Option<&str>,
-) -> Result<String, Diagnostic> {
-    use crate::syntax::ExpressionKind;
-    match (alias, &expression.kind) {
-        (Some(alias), _) => Ok(alias.to_owned()),
-        (None, ExpressionKind::Name { name, .. }) => Ok(name.clone()),
-        (None, _) => Err(Diagnostic::error(position, "this expression has no name")
-            .hint("add one, as in `upper(name) AS name`")),
-    }
 }
 
 /// The filter of branches that differ in nothing else: any of them must hold.

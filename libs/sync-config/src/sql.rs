@@ -7,9 +7,10 @@ mod expression;
 mod from;
 mod operators;
 mod place;
+mod written;
 
 use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::{Span, Token, TokenWithSpan, Tokenizer};
+use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer};
 
 use crate::diagnostic::{Diagnostic, Position};
 use crate::source_map::SourceMap;
@@ -41,7 +42,7 @@ pub(crate) fn parse(map: &SourceMap<'_>, text: &str) -> Result<Query, Diagnostic
             token.token = Token::CustomBinaryOperator(OVERLAP.to_owned());
         }
     }
-    let input = Input { map, tokens: &tokens };
+    let input = Input { map, text, tokens: &tokens };
     input.check_tokens()?;
     let mut parser = Parser::new(&dialect::SyncConfigDialect)
         .with_recursion_limit(PARSER_DEPTH_MAX)
@@ -56,15 +57,20 @@ pub(crate) fn parse(map: &SourceMap<'_>, text: &str) -> Result<Query, Diagnostic
     convert::Converter::new(&input).query(*query)
 }
 
-fn at(map: &SourceMap<'_>, location: sqlparser::tokenizer::Location) -> Position {
-    let line = usize::try_from(location.line).unwrap_or(usize::MAX);
-    let column = usize::try_from(location.column).unwrap_or(usize::MAX);
+fn at(map: &SourceMap<'_>, location: Location) -> Position {
+    let (line, column) = line_and_column(location);
     map.position_at(line, column)
+}
+
+fn line_and_column(Location { line, column }: Location) -> (usize, usize) {
+    let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    (number(line), number(column))
 }
 
 /// A query's text as tokens with places.
 pub(crate) struct Input<'a> {
     map: &'a SourceMap<'a>,
+    text: &'a str,
     tokens: &'a [TokenWithSpan],
 }
 
@@ -72,6 +78,16 @@ impl Input<'_> {
     /// The place where something begins; of nothing, where the query begins.
     pub(crate) fn position(&self, span: Span) -> Position {
         if span.start.line == 0 { self.map.position(0) } else { at(self.map, span.start) }
+    }
+
+    /// What is written from one token to another.
+    fn text(&self, first: Span, last: Span) -> String {
+        let index = |location| {
+            let (line, column) = line_and_column(location);
+            self.map.index_at(line, column)
+        };
+        let (from, to) = (index(first.start), index(last.end));
+        self.text.chars().skip(from).take(to.saturating_sub(from)).collect()
     }
 
     pub(crate) fn start(&self) -> Position {

@@ -6,6 +6,9 @@ use crate::expression::{Arithmetic, CastType, Comparison, Pattern};
 #[derive(Clone, Debug)]
 pub(crate) struct Query {
     pub(crate) position: Position,
+    /// Where `DISTINCT` stands, or `ALL`. In streams neither changes anything: a bucket holds each row
+    /// once, and a condition is met once or more.
+    pub(crate) distinct: Option<Position>,
     pub(crate) ctes: Vec<Cte>,
     pub(crate) columns: Vec<SelectItem>,
     pub(crate) from: Vec<FromItem>,
@@ -35,7 +38,15 @@ pub(crate) enum SelectItemKind {
     Expression {
         expression: Expression,
         alias: Option<String>,
+        written: Option<Written>,
     },
+}
+
+/// The text of an expression in the file.
+#[derive(Clone, Debug)]
+pub(crate) struct Written {
+    pub(crate) position: Position,
+    pub(crate) text: String,
 }
 
 /// What a query selects from: an item of `FROM`, joined to those before it.

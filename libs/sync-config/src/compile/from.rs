@@ -1,11 +1,13 @@
 //! `FROM`: tables, arrays, CTEs and inner queries, all of which become sources of the one query.
 
+use super::Compiler;
 use super::branch::{LeftJoin, Term, Tree};
+use super::definition::check_plain;
 use super::scope::{Ctes, Entry, EntryKind, Scope};
 use super::sources::{Leaf, Owner, QueryExpression, Source, SourceId};
-use super::{Compiler, output_name};
 use crate::diagnostic::{Diagnostic, Position};
 use crate::expression::Expression;
+use crate::options::Edition;
 use crate::syntax::{self, Cte, FromItem, FromSource, Join, Query, SelectItemKind};
 
 /// Most CTEs that one query may put in, counted each time.
@@ -154,20 +156,28 @@ impl Compiler<'_> {
         scope: &mut Scope<'_>,
         query: &Query,
     ) -> Result<Inner, Diagnostic> {
+        if self.edition < Edition::Three {
+            check_plain(query)?;
+        }
         let mut conditions = self.from(scope, query)?;
         if let Some(condition) = &query.condition {
             conditions.push(self.tree(scope, condition, false)?);
         }
         let mut columns: Vec<(String, QueryExpression)> = Vec::new();
         for item in &query.columns {
-            let SelectItemKind::Expression { expression, alias } = &item.kind else {
+            let SelectItemKind::Expression { expression, alias, written } = &item.kind else {
                 let message = "`*` is not supported in an inner query";
                 return Err(Diagnostic::error(item.position, message).hint("name its columns"));
             };
-            let name = match (alias, &expression.kind) {
-                // Of one column nobody asks the name.
-                (None, kind) if query.columns.len() == 1 && !is_name(kind) => String::new(),
-                (alias, _) => output_name(item.position, expression, alias.as_deref())?,
+            let name = match (alias, written) {
+                // Of one column hardly anybody asks the name.
+                (None, Some(written)) if query.columns.len() == 1 && !is_name(&expression.kind) => {
+                    written.text.clone()
+                }
+                (alias, written) => {
+                    let names = (alias.as_deref(), written.as_ref());
+                    self.output_name(item.position, expression, names)?
+                }
             };
             if columns.iter().any(|(known, _)| *known == name) {
                 let message = format!("the inner query selects `{name}` twice");

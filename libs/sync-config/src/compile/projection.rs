@@ -1,9 +1,10 @@
 //! SELECT of data queries: what is synced of a row.
 
+use super::Compiler;
 use super::scope::{Entry, EntryKind, Scope};
 use super::sources::{Leaf, QueryExpression, SourceId, row_expression};
-use super::{Compiler, output_name};
 use crate::diagnostic::{Diagnostic, Position};
+use crate::options::Edition;
 use crate::plan::{ProjectionItem, ReferenceKind, RowExpression};
 use crate::syntax::{Query, SelectItem, SelectItemKind};
 
@@ -32,6 +33,7 @@ impl Compiler<'_> {
     ) -> Option<Selected> {
         let mut items = Vec::new();
         let mut failed = false;
+        self.check_order(query);
         for item in &query.columns {
             let result = self.projection_items(scope, item);
             match self.findings.ok(result) {
@@ -68,6 +70,28 @@ impl Compiler<'_> {
         }
         self.check_id(table, &projection, all, query.position);
         Some(Selected { table, projection })
+    }
+
+    /// Warns of `*` after aliases, which it overwrites. Before edition 3 it does not.
+    fn check_order(&mut self, query: &Query) {
+        let mut aliases: Vec<&str> = Vec::new();
+        for item in &query.columns {
+            match &item.kind {
+                SelectItemKind::Expression { alias, .. } => aliases.extend(alias.as_deref()),
+                SelectItemKind::All { .. } if self.edition < Edition::Three => {}
+                SelectItemKind::All { .. } if aliases.is_empty() => {}
+                SelectItemKind::All { .. } => {
+                    let names: Vec<String> =
+                        aliases.iter().map(|name| format!("`{name}`")).collect();
+                    let message = format!(
+                        "where the table has a column {}, `*` overwrites what is selected before",
+                        names.join(" or ")
+                    );
+                    let warning = Diagnostic::warning(item.position, message);
+                    self.findings.push(warning.hint("write `*` first"));
+                }
+            }
+        }
     }
 
     fn check_id(
@@ -114,8 +138,9 @@ impl Compiler<'_> {
                     EntryKind::Elements(_) => Err(of_elements(item.position)),
                 }
             }
-            SelectItemKind::Expression { expression, alias } => {
-                let name = output_name(item.position, expression, alias.as_deref())?;
+            SelectItemKind::Expression { expression, alias, written } => {
+                let names = (alias.as_deref(), written.as_ref());
+                let name = self.output_name(item.position, expression, names)?;
                 let expression = self.lower(scope, expression)?;
                 Ok(vec![Item::Expression { name, expression }])
             }

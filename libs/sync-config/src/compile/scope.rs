@@ -4,6 +4,7 @@ use super::Compiler;
 use super::sources::{Leaf, QueryExpression, SourceId};
 use crate::diagnostic::{Diagnostic, Position};
 use crate::expression::Expression;
+use crate::expression_text::identifier;
 use crate::plan::{Member, ReferenceKind, RequestLeaf, RequestSource};
 use crate::syntax::{self, Cte, ExpressionKind};
 
@@ -188,13 +189,11 @@ impl Compiler<'_> {
             EntryKind::Columns(columns) => {
                 let found = columns.iter().find(|(known, _)| known == name);
                 found.map(|(_, expression)| expression.clone()).ok_or_else(|| {
-                    let names: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
+                    let names: Vec<String> =
+                        columns.iter().map(|(name, _)| identifier(name)).collect();
                     let message = format!("`{}` has no column `{name}`", entry.name);
-                    let error = Diagnostic::error(position, message);
-                    match names.as_slice() {
-                        [""] => error.hint("name what it selects: `SELECT ... AS name`"),
-                        names => error.hint(format!("it selects: {}", names.join(", "))),
-                    }
+                    Diagnostic::error(position, message)
+                        .hint(format!("it selects: {}", names.join(", ")))
                 })
             }
         }

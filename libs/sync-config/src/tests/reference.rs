@@ -1,11 +1,12 @@
 //! The reference of the language, sentence by sentence: what each says is accepted, and what it makes
 //! of rows and requests, and what each says is refused.
 
+mod selection;
 mod streams;
 
 use expect_test::Expect;
 
-use super::{definition, granted, refused, row, stream};
+use super::{compile, definition, granted, list, refused, row, stream};
 
 /// `todos`, for one query of a stream.
 const TODOS: &str = "todos(id text, owner text, list text, n int4, done bool, meta text)";
@@ -21,6 +22,11 @@ fn check_refused(queries: &[&str], expected: Expect) {
     let text: String =
         queries.iter().map(|query| format!("{query}\n{}", refused(&stream(query)))).collect();
     expected.assert_eq(&text);
+}
+
+/// The warnings of a config that is accepted.
+fn check_compiled(yaml: &str, expected: Expect) {
+    expected.assert_eq(&list(compile(yaml).warnings()));
 }
 
 /// What a request is granted by a stream that subscribes by itself, without lookups.
