@@ -36,10 +36,13 @@ pub(crate) fn parse(map: &SourceMap<'_>, text: &str) -> Result<Query, Diagnostic
     let mut tokens = Tokenizer::new(&dialect::SyncConfigDialect, text)
         .tokenize_with_location()
         .map_err(|error| Diagnostic::error(at(map, error.location), error.message))?;
-    // The parser knows `&&` for PostgreSQL's own dialect only, but operators that anybody defined.
+    // The parser knows `&&` and texts with escapes for PostgreSQL's own dialect only, but operators that
+    // anybody defined, and texts.
     for token in &mut tokens {
         if token.token == Token::Overlap {
             token.token = Token::CustomBinaryOperator(OVERLAP.to_owned());
+        } else if let Token::EscapedStringLiteral(text) = &mut token.token {
+            token.token = Token::SingleQuotedString(std::mem::take(text));
         }
     }
     let input = Input { map, text, tokens: &tokens };

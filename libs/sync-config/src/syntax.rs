@@ -33,13 +33,20 @@ pub(crate) struct SelectItem {
 pub(crate) enum SelectItemKind {
     /// `*` or `t.*`
     All {
-        table: Option<String>,
+        table: Option<Qualifier>,
     },
     Expression {
         expression: Expression,
         alias: Option<String>,
         written: Option<Written>,
     },
+}
+
+/// What stands before a column: `table` or `schema.table`.
+#[derive(Clone, Debug)]
+pub(crate) struct Qualifier {
+    pub(crate) schema: Option<String>,
+    pub(crate) table: String,
 }
 
 /// The text of an expression in the file.
@@ -55,6 +62,8 @@ pub(crate) struct FromItem {
     pub(crate) position: Position,
     pub(crate) source: FromSource,
     pub(crate) alias: Option<String>,
+    /// What the alias of a query calls its columns; none where it leaves them their names.
+    pub(crate) column_names: Vec<String>,
     /// Whether the alias is in quotes.
     pub(crate) is_quoted: bool,
     pub(crate) join: Join,
@@ -108,7 +117,7 @@ pub(crate) enum ExpressionKind {
     Boolean(bool),
     /// `name` or `qualifier.name`, as PostgreSQL folds them.
     Name {
-        qualifier: Option<String>,
+        qualifier: Option<Qualifier>,
         name: String,
     },
     /// `name(..)` or `namespace.name(..)`.

@@ -63,8 +63,10 @@ impl Scalar {
         }
     }
 
+    /// A whole number; `3.0` is one too, as YAML has no two kinds of equal numbers here.
     pub(crate) fn as_integer(&self) -> Option<i64> {
-        if self.is_plain() { self.text.parse().ok() } else { None }
+        let text = self.text.trim_end_matches('0').strip_suffix('.').unwrap_or(&self.text);
+        if self.is_plain() { text.parse().ok() } else { None }
     }
 
     /// Whether it is text and not another scalar of the core schema.

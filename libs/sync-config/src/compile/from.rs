@@ -97,7 +97,8 @@ impl Compiler<'_> {
                 let mut inner = scope.inner(query);
                 // What stands beside it is not known in it.
                 inner.outer = scope.outer;
-                let Inner { columns, conditions } = self.inner(&mut inner, query)?;
+                let Inner { mut columns, conditions } = self.inner(&mut inner, query)?;
+                rename(&mut columns, item)?;
                 Ok((EntryKind::Columns(columns), conditions))
             }
         }
@@ -187,6 +188,27 @@ impl Compiler<'_> {
         }
         Ok(Inner { columns, conditions })
     }
+}
+
+/// Gives columns the names that an alias has for them, if it has any.
+fn rename(columns: &mut [(String, QueryExpression)], item: &FromItem) -> Result<(), Diagnostic> {
+    let names = &item.column_names;
+    if names.is_empty() {
+        return Ok(());
+    }
+    if names.len() != columns.len() {
+        let message =
+            format!("this names {} columns, but the query selects {}", names.len(), columns.len());
+        return Err(Diagnostic::error(item.position, message).hint("name all of them, or none"));
+    }
+    for (place, ((name, _), given)) in columns.iter_mut().zip(names).enumerate() {
+        if names[..place].contains(given) {
+            let message = format!("this names `{given}` twice");
+            return Err(Diagnostic::error(item.position, message));
+        }
+        name.clone_from(given);
+    }
+    Ok(())
 }
 
 fn is_name(kind: &syntax::ExpressionKind) -> bool {

@@ -30,7 +30,7 @@ impl Compiler<'_> {
                 Expression::Literal(Literal::Integer(i64::from(*boolean)))
             }
             ExpressionKind::Name { qualifier, name } => {
-                self.name(scope, qualifier.as_deref(), name, position)?
+                self.name(scope, qualifier.as_ref(), name, position)?
             }
             ExpressionKind::Call { namespace: Some(namespace), name, arguments } => {
                 self.request_call(scope, (namespace, name), arguments, position)?

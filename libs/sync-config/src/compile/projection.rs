@@ -6,7 +6,7 @@ use super::sources::{Leaf, QueryExpression, SourceId, row_expression};
 use crate::diagnostic::{Diagnostic, Position};
 use crate::options::Edition;
 use crate::plan::{ProjectionItem, ReferenceKind, RowExpression};
-use crate::syntax::{Query, SelectItem, SelectItemKind};
+use crate::syntax::{Qualifier, Query, SelectItem, SelectItemKind};
 
 /// The table whose rows a query selects, and what of them.
 pub(super) struct Selected {
@@ -126,7 +126,10 @@ impl Compiler<'_> {
     ) -> Result<Vec<Item>, Diagnostic> {
         match &item.kind {
             SelectItemKind::All { table } => {
-                let entry = all_of_entry(scope, table.as_deref(), item.position)?;
+                let entry = all_of_entry(scope, table.as_ref(), item.position)?;
+                if let Some(table) = table {
+                    self.check_schema(table, entry, item.position)?;
+                }
                 match &entry.kind {
                     EntryKind::Table(source) => Ok(vec![Item::All(*source)]),
                     EntryKind::Columns(columns) => {
@@ -209,12 +212,12 @@ impl Compiler<'_> {
 /// What `*`, or `t.*`, is all of.
 fn all_of_entry<'s>(
     scope: &'s Scope<'_>,
-    table: Option<&str>,
+    table: Option<&Qualifier>,
     position: Position,
 ) -> Result<&'s Entry, Diagnostic> {
     let entries = scope.entries.as_slice();
-    if let Some(name) = table {
-        return entries.iter().find(|entry| entry.name == name).ok_or_else(|| {
+    if let Some(Qualifier { table: name, .. }) = table {
+        return scope.own_entry(name).ok_or_else(|| {
             let error = format!("`{name}` is not a table of this query");
             let error = Diagnostic::error(position, error);
             match entries {

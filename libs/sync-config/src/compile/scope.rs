@@ -5,8 +5,9 @@ use super::sources::{Leaf, QueryExpression, SourceId};
 use crate::diagnostic::{Diagnostic, Position};
 use crate::expression::Expression;
 use crate::expression_text::identifier;
+use crate::options::Edition;
 use crate::plan::{Member, ReferenceKind, RequestLeaf, RequestSource};
-use crate::syntax::{self, Cte, ExpressionKind};
+use crate::syntax::{self, Cte, ExpressionKind, Qualifier};
 
 /// Where an expression stands.
 #[derive(Debug)]
@@ -88,8 +89,21 @@ impl<'s> Scope<'s> {
 
     /// What goes by a name before a dot, here or around.
     pub(super) fn entry(&self, name: &str) -> Option<&Entry> {
-        let own = self.entries.iter().find(|entry| entry.name == name);
-        own.or_else(|| self.outer.and_then(|outer| outer.entry(name)))
+        self.own_entry(name).or_else(|| self.outer.and_then(|outer| outer.entry(name)))
+    }
+
+    /// What goes by a name before a dot here. In streams it is found in other letters too, if it is one
+    /// thing only: `t.id` is of `AS "T"`.
+    pub(super) fn own_entry(&self, name: &str) -> Option<&Entry> {
+        let exact = self.entries.iter().find(|entry| entry.name == name);
+        exact.or_else(|| {
+            let mut alike =
+                self.entries.iter().filter(|entry| entry.name.eq_ignore_ascii_case(name));
+            match (self.kind, alike.next(), alike.next()) {
+                (ScopeKind::Stream, one, None) => one,
+                _ => None,
+            }
+        })
     }
 
     /// The tables' names, for people.
@@ -112,16 +126,18 @@ impl Compiler<'_> {
     pub(super) fn name(
         &mut self,
         scope: &Scope<'_>,
-        qualifier: Option<&str>,
+        qualifier: Option<&Qualifier>,
         name: &str,
         position: Position,
     ) -> Result<QueryExpression, Diagnostic> {
         let Some(qualifier) = qualifier else {
             return self.bare_name(scope, name, position);
         };
-        if let Some(entry) = scope.entry(qualifier) {
+        if let Some(entry) = scope.entry(&qualifier.table) {
+            self.check_schema(qualifier, entry, position)?;
             return self.member_of(entry, name, position);
         }
+        let qualifier = qualifier.table.as_str();
         let source = match (scope.kind, qualifier) {
             (ScopeKind::DataQuery { parameters }, "bucket") => {
                 return bucket_parameter(parameters, name, position).map(Expression::Leaf);
@@ -142,6 +158,32 @@ impl Compiler<'_> {
         };
         let member = Some(Member { names: vec![name.to_owned()], as_value: true });
         Ok(Expression::Leaf(Leaf::Request(RequestLeaf::Given { source, member })))
+    }
+
+    /// That a table is of the schema that is named with it.
+    pub(super) fn check_schema(
+        &self,
+        qualifier: &Qualifier,
+        entry: &Entry,
+        position: Position,
+    ) -> Result<(), Diagnostic> {
+        let Qualifier { schema: Some(schema), table } = qualifier else { return Ok(()) };
+        let hint = format!("write `{table}.column`");
+        if self.edition < Edition::Three {
+            let message = "a column is named `column` or `table.column`";
+            return Err(Diagnostic::error(position, message).hint(hint));
+        }
+        let of_entry = match &entry.kind {
+            EntryKind::Table(source) => self.sources.table(*source),
+            EntryKind::Elements(_) | EntryKind::Columns(_) => None,
+        };
+        match of_entry.and_then(|table| self.plan.tables.get(table)) {
+            Some(found) if found.schema == *schema => Ok(()),
+            Some(_) | None => {
+                let message = format!("`{table}` is not of the schema `{schema}` in this query");
+                Err(Diagnostic::error(position, message).hint(hint))
+            }
+        }
     }
 
     /// A name without a table's: which table has it is not known here, so there must be one only.

@@ -189,12 +189,13 @@ impl<'a> Converter<'a> {
                 options,
             ) => {
                 self.wildcard(options)?;
-                let mut parts = parts.into_iter().filter_map(|part| part.as_ident().cloned());
-                let (Some(table), None) = (parts.next(), parts.next()) else {
-                    return Err(self.error(self.start, "write `t.*` with the table's own name"));
+                let parts: Vec<Ident> =
+                    parts.into_iter().filter_map(|part| part.as_ident().cloned()).collect();
+                let span = parts.first().map_or(self.start, |first| first.span);
+                let Some(table) = self.qualifier(parts.into_iter().rev())? else {
+                    return Err(self.error(span, "write `t.*` with the table's own name"));
                 };
-                let position = self.input.position(table.span);
-                let table = Some(self.name(table)?);
+                let (position, table) = (self.input.position(span), Some(table));
                 Ok(SelectItem { position, kind: SelectItemKind::All { table } })
             }
             SqlItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::Expr(expr), _) => {

@@ -13,7 +13,7 @@ use super::place::start;
 use crate::diagnostic::Diagnostic;
 use crate::expression::{Arithmetic, CastType, Comparison};
 use crate::json;
-use crate::syntax::{Expression, ExpressionKind};
+use crate::syntax::{Expression, ExpressionKind, Qualifier};
 
 /// Deepest nesting of an expression, chains of AND and OR aside.
 const DEPTH_MAX: usize = 100;
@@ -129,16 +129,27 @@ impl Converter<'_> {
     }
 
     fn compound(&self, parts: Vec<Ident>, span: Span) -> Result<ExpressionKind, Diagnostic> {
-        let mut parts = parts.into_iter();
-        match (parts.next(), parts.next(), parts.next()) {
-            (Some(qualifier), Some(name), None) => Ok(ExpressionKind::Name {
-                qualifier: Some(self.name(qualifier)?),
-                name: self.name(name)?,
-            }),
-            _ => Err(self
-                .error(span, "a column is named `column` or `table.column`")
+        let mut parts = parts.into_iter().rev();
+        let name = parts.next().map(|name| self.name(name)).transpose()?.unwrap_or_default();
+        let qualifier = self.qualifier(parts)?;
+        match qualifier {
+            Some(_) => Ok(ExpressionKind::Name { qualifier, name }),
+            None => Err(self
+                .error(span, "a column is named `column`, `table.column` or `schema.table.column`")
                 .hint("give the table an alias and write `alias.column`")),
         }
+    }
+
+    /// The table's and its schema's name, which come last part first; `None` if there are other parts.
+    pub(super) fn qualifier(
+        &self,
+        mut parts: impl Iterator<Item = Ident>,
+    ) -> Result<Option<Qualifier>, Diagnostic> {
+        let (Some(table), schema, None) = (parts.next(), parts.next(), parts.next()) else {
+            return Ok(None);
+        };
+        let schema = schema.map(|schema| self.name(schema)).transpose()?;
+        Ok(Some(Qualifier { schema, table: self.name(table)? }))
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "what is not listed is refused")]

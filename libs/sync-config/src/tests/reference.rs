@@ -1,6 +1,8 @@
 //! The reference of the language, sentence by sentence: what each says is accepted, and what it makes
 //! of rows and requests, and what each says is refused.
 
+mod config;
+mod from;
 mod selection;
 mod streams;
 
@@ -27,6 +29,11 @@ fn check_refused(queries: &[&str], expected: Expect) {
 /// The warnings of a config that is accepted.
 fn check_compiled(yaml: &str, expected: Expect) {
     expected.assert_eq(&list(compile(yaml).warnings()));
+}
+
+/// What a row of another table answers to the lookups of one query of a stream.
+fn lookups(query: &str, table: &str, values: &str) -> String {
+    row(&stream(query), table, values)
 }
 
 /// What a request is granted by a stream that subscribes by itself, without lookups.

@@ -15,7 +15,8 @@ fn joins_that_the_language_does_not_have() {
             "SELECT t.id FROM t NATURAL JOIN u",
             "SELECT t.id FROM t JOIN u USING (a)",
             "SELECT t.id FROM t LEFT JOIN u",
-            "SELECT t.id FROM (t JOIN u ON u.a = t.a)",
+            "SELECT t.id FROM t JOIN (u JOIN v ON u.a = v.a) ON u.a = t.a",
+            "SELECT t.id FROM (t JOIN u ON u.a = t.a) AS x",
             "SELECT t.id FROM t, LATERAL (SELECT 1 AS a) x",
             "SELECT t.id FROM t, generate_series(1, 2) x",
             "SELECT t.id FROM t, json_each(t.a, t.b) x",
@@ -38,8 +39,10 @@ fn joins_that_the_language_does_not_have() {
             SELECT t.id FROM t LEFT JOIN u
             6:26 `LEFT` is not supported
               write the join's condition: `LEFT JOIN t ON ...`
-            SELECT t.id FROM (t JOIN u ON u.a = t.a)
-            6:19 a join in parentheses is not supported
+            SELECT t.id FROM t JOIN (u JOIN v ON u.a = v.a) ON u.a = t.a
+            6:19 a join in parentheses is supported as the first of `FROM` only
+            SELECT t.id FROM (t JOIN u ON u.a = t.a) AS x
+            6:19 a join in parentheses is supported as the first of `FROM` only
             SELECT t.id FROM t, LATERAL (SELECT 1 AS a) x
             6:19 `FROM` must name tables, queries or `json_each(...)`
             SELECT t.id FROM t, generate_series(1, 2) x

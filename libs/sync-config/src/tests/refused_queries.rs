@@ -360,8 +360,8 @@ fn other_expressions_that_the_language_does_not_have() {
             SELECT id, `a` FROM t
             6:18 not SQL: expected an expression, found: `
             SELECT id, a.b.c FROM t
-            6:18 a column is named `column` or `table.column`
-              give the table an alias and write `alias.column`
+            6:18 `b` in `b.c` is not a table of this query
+              the table is `t`
             SELECT * EXCEPT (a) FROM t
             6:24 not SQL: expected SELECT, VALUES, or a subquery in the query body, f…
             SELECT u.* FROM t
