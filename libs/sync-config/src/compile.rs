@@ -21,8 +21,8 @@ use crate::expression::PathSplit;
 use crate::file::{self, CteEntry};
 use crate::options::{Edition, Options, shorten};
 use crate::plan::{
-    Instantiation, LookupPlan, Plan, Reference, ReferenceKind, RequestExpression, RequestLeaf,
-    RowExpression, Step,
+    CteName, Instantiation, LookupPlan, Plan, Reference, ReferenceKind, RequestExpression,
+    RequestLeaf, RowExpression, Step,
 };
 use crate::sql;
 use crate::syntax::{Cte, Expression, ExpressionKind, Query, Written};
@@ -97,6 +97,7 @@ impl<'a> Compiler<'a> {
             lookups: Vec::new(),
             streams: Vec::new(),
             references: Vec::new(),
+            ctes: Vec::new(),
         };
         Self {
             source,
@@ -135,7 +136,13 @@ impl<'a> Compiler<'a> {
                 ctes.push(Cte { position: *position, name: (*name).to_owned(), query });
             }
         }
+        self.note_ctes(&ctes);
         ctes
+    }
+
+    fn note_ctes(&mut self, ctes: &[Cte]) {
+        let name = |cte: &Cte| CteName { name: cte.name.clone(), position: cte.position };
+        self.plan.ctes.extend(ctes.iter().map(name));
     }
 
     fn check_unused(&mut self, ctes: &[Cte]) {

@@ -91,7 +91,7 @@ impl SyncConfig {
 
     /// Compares with the live schema: unknown tables and columns are errors, with the line and
     /// column of the query that names them and a hint ("did you mean", the tables there are).
-    /// Comparisons that the columns' types make impossible are warnings.
+    /// Comparisons that the columns' types make impossible, and CTEs that hide tables, are warnings.
     #[must_use]
     pub fn check(&self, tables: &[TableSchema]) -> Vec<Diagnostic> {
         self.plan.check(tables)

@@ -33,6 +33,14 @@ pub(crate) struct Plan {
     pub(crate) streams: Vec<StreamPlan>,
     /// What the tables must have.
     pub(crate) references: Vec<Reference>,
+    /// The names of CTEs, which hide tables of these names.
+    pub(crate) ctes: Vec<CteName>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct CteName {
+    pub(crate) name: String,
+    pub(crate) position: Position,
 }
 
 /// What rows are in the buckets of one family.

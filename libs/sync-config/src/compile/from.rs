@@ -28,6 +28,7 @@ impl Compiler<'_> {
         scope: &mut Scope<'_>,
         query: &Query,
     ) -> Result<Vec<Tree>, Diagnostic> {
+        self.note_ctes(&query.ctes);
         let mut conditions = Vec::new();
         for item in &query.from {
             let first = self.sources.ids().end;
