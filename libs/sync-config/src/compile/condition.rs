@@ -7,6 +7,7 @@ use super::scope::{Scope, ScopeKind};
 use super::sources::{Leaf, Owner, QueryExpression, SourceId};
 use crate::diagnostic::{Diagnostic, Position};
 use crate::expression::{Comparison, Expression};
+use crate::options::Edition;
 use crate::syntax::{self, ExpressionKind, Query};
 
 /// That a value is among the elements of an array.
@@ -80,7 +81,7 @@ impl Compiler<'_> {
         let position = condition.position;
         let tree = match &condition.kind {
             ExpressionKind::Compare { comparison, left, right }
-                if is_equality(*comparison, negated) =>
+                if self.is_equality(*comparison, negated) =>
             {
                 let (left, right) = (self.lower(scope, left)?, self.lower(scope, right)?);
                 Tree::Term(self.equality(left, right, position)?)
@@ -145,6 +146,18 @@ impl Compiler<'_> {
             | ExpressionKind::InQuery { .. } => return Ok(None),
         };
         Ok(Some(tree))
+    }
+
+    /// `=`, or `!=` after NOT, which before edition 3 also holds of NULL.
+    fn is_equality(&self, comparison: Comparison, negated: bool) -> bool {
+        match comparison {
+            Comparison::Equal => !negated,
+            Comparison::NotEqual => negated && self.edition >= Edition::Three,
+            Comparison::Less
+            | Comparison::LessOrEqual
+            | Comparison::Greater
+            | Comparison::GreaterOrEqual => false,
+        }
     }
 
     /// That two expressions have the same value: a condition on one thing, or a tie of two.
@@ -301,11 +314,6 @@ impl Compiler<'_> {
         conditions.push(Tree::Term(self.equality(value, column, position)?));
         Ok(Tree::And(conditions))
     }
-}
-
-/// `=`, or `!=` after NOT.
-fn is_equality(comparison: Comparison, negated: bool) -> bool {
-    comparison == if negated { Comparison::NotEqual } else { Comparison::Equal }
 }
 
 fn not_if(negated: bool, expression: QueryExpression) -> QueryExpression {

@@ -1,9 +1,13 @@
 //! The reference of the language, sentence by sentence: what each says is accepted, and what it makes
 //! of rows and requests, and what each says is refused.
 
+mod bucket_names;
 mod config;
+mod early_streams;
 mod from;
+mod request_functions;
 mod selection;
+mod stream_keys;
 mod streams;
 
 use expect_test::Expect;
