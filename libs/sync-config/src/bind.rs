@@ -88,6 +88,7 @@ impl<'a> Binder<'a> {
         let leaf = &mut |leaf: &RowLeaf| match leaf {
             RowLeaf::Column(name) => self.column(name).map(BoundLeaf::Column).ok_or(()),
             RowLeaf::Element(index) => Ok(BoundLeaf::Element(*index)),
+            RowLeaf::Key(index) => Ok(BoundLeaf::Key(*index)),
         };
         expression.try_map(leaf).ok()
     }
@@ -155,7 +156,8 @@ impl<'a> Binder<'a> {
 
 fn is_of_element(filter: &RowExpression) -> bool {
     let mut found = false;
-    filter.for_each_leaf(&mut |leaf| found |= matches!(leaf, RowLeaf::Element(_)));
+    filter
+        .for_each_leaf(&mut |leaf| found |= matches!(leaf, RowLeaf::Element(_) | RowLeaf::Key(_)));
     found
 }
 

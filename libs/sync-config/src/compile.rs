@@ -209,7 +209,7 @@ impl<'a> Compiler<'a> {
                     authenticated = true;
                 }
                 RequestLeaf::Given { .. } => unauthenticated = true,
-                RequestLeaf::Element => {}
+                RequestLeaf::Element | RequestLeaf::Key => {}
             });
         };
         instantiation.filters.iter().for_each(&mut see);

@@ -2,11 +2,9 @@
 
 use std::ops::Range;
 
-use serde_json::Value as Json;
-
 use crate::converter::Converters;
 use crate::engine::Engine;
-use crate::expression::{EvaluationError, Expression, Leaves, items};
+use crate::expression::{EvaluationError, Expression, Items, Leaves, items};
 use crate::json;
 use crate::row_output::{BucketEntry, LookupEntry, Projected, RowOutput};
 use crate::value::Value;
@@ -23,6 +21,8 @@ pub(crate) enum BoundLeaf {
     Column(usize),
     /// The element at hand of an array, by index.
     Element(usize),
+    /// The key of that element.
+    Key(usize),
 }
 
 /// Evaluates rows of one table, whose columns are as they were when it was bound.
@@ -133,16 +133,22 @@ struct Row<'r> {
 /// A row with one element of each array.
 struct Combination<'c> {
     row: &'c Row<'c>,
-    elements: &'c [&'c Json],
+    /// Of each array which element it is.
+    elements: &'c [(&'c Items, usize)],
 }
 
 impl<'c> Leaves<'c, BoundLeaf> for Combination<'c> {
     fn value(&self, leaf: &BoundLeaf) -> Result<Value<'c>, EvaluationError> {
         match leaf {
             BoundLeaf::Column(column) => self.row.column(*column),
-            BoundLeaf::Element(index) => {
-                Ok(self.elements.get(*index).map_or(Value::Null, |element| json::to_value(element)))
-            }
+            BoundLeaf::Element(index) => Ok(self
+                .elements
+                .get(*index)
+                .map_or(Value::Null, |(items, place)| items.value(*place))),
+            BoundLeaf::Key(index) => Ok(self
+                .elements
+                .get(*index)
+                .map_or(Value::Null, |(items, place)| items.key(*place))),
         }
     }
 
@@ -155,7 +161,7 @@ impl<'r> Leaves<'r, BoundLeaf> for Row<'r> {
     fn value(&self, leaf: &BoundLeaf) -> Result<Value<'r>, EvaluationError> {
         match leaf {
             BoundLeaf::Column(column) => self.column(*column),
-            BoundLeaf::Element(_) => Ok(Value::Null),
+            BoundLeaf::Element(_) | BoundLeaf::Key(_) => Ok(Value::Null),
         }
     }
 
@@ -248,7 +254,7 @@ impl<'r> Row<'r> {
             let mut rest = combination;
             elements.clear();
             for items in &arrays {
-                elements.push(&items[rest % items.len()]);
+                elements.push((items, rest % items.len()));
                 rest /= items.len();
             }
             let combination = Combination { row: self, elements: &elements };

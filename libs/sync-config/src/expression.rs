@@ -2,6 +2,7 @@
 
 mod affinity;
 mod evaluate;
+mod items;
 mod like;
 mod map;
 mod operators;
@@ -12,7 +13,7 @@ use crate::engine::Engine;
 use crate::functions::Function;
 use crate::value::Value;
 
-pub(crate) use evaluate::items;
+pub(crate) use items::{Items, items};
 pub(crate) use like::Pattern;
 
 /// An expression over leaves of one kind.

@@ -22,6 +22,8 @@ pub(crate) enum RowLeaf {
     Column(String),
     /// The element at hand of one of the row's arrays, by the array's index.
     Element(usize),
+    /// The key of that element.
+    Key(usize),
 }
 
 #[derive(Clone, Debug)]
@@ -145,6 +147,8 @@ pub(crate) enum RequestLeaf {
     },
     /// The element at hand of the step's array.
     Element,
+    /// The key of that element.
+    Key,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -112,7 +112,9 @@ impl Compiler<'_> {
         position: Position,
     ) -> Result<SourceId, Diagnostic> {
         let mut is_nested = false;
-        array.for_each_leaf(&mut |leaf| is_nested |= matches!(leaf, Leaf::Element(_)));
+        array.for_each_leaf(&mut |leaf| {
+            is_nested |= matches!(leaf, Leaf::Element(_) | Leaf::Key(_));
+        });
         if is_nested {
             let message = "an array within an element of another array is not supported";
             return Err(Diagnostic::error(position, message)

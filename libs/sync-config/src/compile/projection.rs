@@ -170,7 +170,7 @@ impl Compiler<'_> {
                 Item::Expression { expression, .. } => {
                     expression.for_each_leaf(&mut |leaf| match leaf {
                         Leaf::Column { source, .. } => see(*source),
-                        Leaf::Element(_) | Leaf::Request(_) | Leaf::Bucket(_) => {}
+                        Leaf::Element(_) | Leaf::Key(_) | Leaf::Request(_) | Leaf::Bucket(_) => {}
                     });
                 }
             }
@@ -199,7 +199,9 @@ impl Compiler<'_> {
             return Ok(expression);
         }
         let mut of_array = false;
-        expression.for_each_leaf(&mut |leaf| of_array |= matches!(leaf, Leaf::Element(_)));
+        expression.for_each_leaf(&mut |leaf| {
+            of_array |= matches!(leaf, Leaf::Element(_) | Leaf::Key(_));
+        });
         if of_array {
             return Err(of_elements(position));
         }

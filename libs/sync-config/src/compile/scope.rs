@@ -224,9 +224,12 @@ impl Compiler<'_> {
             EntryKind::Elements(source) if name == "value" => {
                 Ok(Expression::Leaf(Leaf::Element(*source)))
             }
+            EntryKind::Elements(source) if name == "key" => {
+                Ok(Expression::Leaf(Leaf::Key(*source)))
+            }
             EntryKind::Elements(_) => {
                 let message = format!("`json_each` has no column `{name}`");
-                Err(Diagnostic::error(position, message).hint("it has `value`"))
+                Err(Diagnostic::error(position, message).hint("it has `value` and `key`"))
             }
             EntryKind::Columns(columns) => {
                 let found = columns.iter().find(|(known, _)| known == name);

@@ -67,6 +67,7 @@ impl RowNames {
         to_sql(expression, &|leaf: &RowLeaf| match leaf {
             RowLeaf::Column(name) => SqlText::whole(format!("{}{}", self.prefix, identifier(name))),
             RowLeaf::Element(index) => SqlText::whole(format!("{}.value", self.arrays[*index])),
+            RowLeaf::Key(index) => SqlText::whole(format!("{}.key", self.arrays[*index])),
         })
     }
 
@@ -80,6 +81,7 @@ pub(super) fn request_text(expression: &RequestExpression, element: &str, words:
     to_sql(expression, &|leaf: &RequestLeaf| match leaf {
         RequestLeaf::Given { source, member } => given_text(*source, member.as_ref(), words),
         RequestLeaf::Element => SqlText::whole(format!("{element}.value")),
+        RequestLeaf::Key => SqlText::whole(format!("{element}.key")),
     })
 }
 

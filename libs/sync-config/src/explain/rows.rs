@@ -85,7 +85,7 @@ impl Reads {
             RowLeaf::Column(name) => {
                 self.columns.insert(name.clone());
             }
-            RowLeaf::Element(_) => {}
+            RowLeaf::Element(_) | RowLeaf::Key(_) => {}
         });
     }
 

@@ -1,11 +1,9 @@
 //! The values of expressions.
 
-use serde_json::Value as Json;
-
 use super::affinity::Affinity;
+use super::items::{Items, items_of};
 use super::{Comparison, EvaluationError, Expression, Leaves};
 use crate::functions::{self, ARGUMENTS_MAX, Function};
-use crate::json;
 use crate::value::Value;
 
 impl<L> Expression<L> {
@@ -74,7 +72,7 @@ impl<L> Expression<L> {
         })
     }
 
-    fn is_each(&self) -> bool {
+    pub(super) fn is_each(&self) -> bool {
         matches!(self, Self::Each(_))
     }
 
@@ -252,9 +250,7 @@ fn is_in_array<'v, L, S: Leaves<'v, L>>(
         return Ok(Value::Null);
     }
     let items = items_of(&elements, array.is_each())?;
-    let found = items
-        .iter()
-        .any(|item| Comparison::Equal.holds(value, &json::to_value(item)) == Some(true));
+    let found = items.values().any(|item| Comparison::Equal.holds(value, &item) == Some(true));
     Ok(Value::boolean(Some(found)))
 }
 
@@ -284,35 +280,8 @@ fn overlap<'v, L, S: Leaves<'v, L>>(
 }
 
 /// NULL equals nothing, so it is left out.
-fn sorted(items: &[Json]) -> Vec<Value<'_>> {
-    let mut values: Vec<Value<'_>> =
-        items.iter().map(json::to_value).filter(|value| !value.is_null()).collect();
+fn sorted(items: &Items) -> Vec<Value<'_>> {
+    let mut values: Vec<Value<'_>> = items.values().filter(|value| !value.is_null()).collect();
     values.sort_by(|one, other| one.compare(other).unwrap_or(std::cmp::Ordering::Equal));
     values
-}
-
-/// The elements of an array; none of NULL.
-pub(crate) fn items<'v, L, S: Leaves<'v, L>>(
-    array: &'v Expression<L>,
-    leaves: &S,
-) -> Result<Vec<Json>, EvaluationError> {
-    items_of(&array.evaluate(leaves)?, array.is_each())
-}
-
-/// The elements of a JSON array in text, or what else has elements for [`Expression::Each`].
-fn items_of(array: &Value<'_>, is_each: bool) -> Result<Vec<Json>, EvaluationError> {
-    let text = match array {
-        Value::Null => return Ok(Vec::new()),
-        Value::Text(text) => text,
-        Value::Integer(_) | Value::Real(_) | Value::Blob(_) => {
-            return Err(EvaluationError::NotAnArray);
-        }
-    };
-    match json::parse(text) {
-        Some(Json::Array(items)) => Ok(items),
-        Some(Json::Object(entries)) if is_each => Ok(entries.into_values().collect()),
-        Some(scalar) if is_each => Ok(vec![scalar]),
-        Some(_) => Err(EvaluationError::NotAnArray),
-        None => Err(EvaluationError::NotJson),
-    }
 }

@@ -6,7 +6,7 @@ use tidewater_protocol::{Priority, Subscription};
 use super::Request;
 use super::task::{Pending, needed};
 use crate::engine::Engine;
-use crate::expression::{EvaluationError, Leaves, items};
+use crate::expression::{EvaluationError, Items, Leaves, items};
 use crate::functions;
 use crate::json;
 use crate::plan::{
@@ -86,8 +86,8 @@ impl Subscriber<'_> {
     ) -> Result<Vec<Vec<ValueId>>, EvaluationError> {
         let items = items(array, self)?;
         let mut ways = Vec::with_capacity(items.len());
-        'items: for item in &items {
-            let leaves = AtElement { subscriber: self, item };
+        'items: for place in 0..items.len() {
+            let leaves = AtElement { subscriber: self, items: &items, place };
             for filter in filters {
                 if !filter.is_true(&leaves)? {
                     continue 'items;
@@ -134,13 +134,15 @@ impl Subscriber<'_> {
 /// A request with an element of one of its arrays.
 struct AtElement<'e> {
     subscriber: &'e Subscriber<'e>,
-    item: &'e Json,
+    items: &'e Items,
+    place: usize,
 }
 
 impl<'e> Leaves<'e, RequestLeaf> for AtElement<'e> {
     fn value(&self, leaf: &RequestLeaf) -> Result<Value<'e>, EvaluationError> {
         match leaf {
-            RequestLeaf::Element => Ok(json::to_value(self.item)),
+            RequestLeaf::Element => Ok(self.items.value(self.place)),
+            RequestLeaf::Key => Ok(self.items.key(self.place)),
             RequestLeaf::Given { .. } => self.subscriber.value(leaf),
         }
     }

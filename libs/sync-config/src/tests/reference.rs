@@ -5,6 +5,7 @@ mod bucket_names;
 mod config;
 mod early_streams;
 mod from;
+mod json_each;
 mod request_functions;
 mod selection;
 mod stream_keys;

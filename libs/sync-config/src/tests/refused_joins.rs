@@ -68,7 +68,7 @@ fn names_that_could_be_of_several_tables_or_are_of_none() {
             "SELECT x.* FROM t, u",
             "SELECT t.id FROM t, t",
             "SELECT t.id FROM t, u WHERE x.a = t.a",
-            "SELECT t.id FROM t, json_each(t.a) e WHERE e.key = 1",
+            "SELECT t.id FROM t, json_each(t.a) e WHERE e.path = 1",
             "SELECT d.b AS id FROM (SELECT a FROM t) d",
             "SELECT d.id FROM (SELECT id, a AS id FROM t) d",
             "SELECT d.id FROM (SELECT * FROM t) d",
@@ -90,9 +90,9 @@ fn names_that_could_be_of_several_tables_or_are_of_none() {
             SELECT t.id FROM t, u WHERE x.a = t.a
             6:35 `x` in `x.a` is not a table of this query
               the tables are `t`, `u`
-            SELECT t.id FROM t, json_each(t.a) e WHERE e.key = 1
-            6:50 `json_each` has no column `key`
-              it has `value`
+            SELECT t.id FROM t, json_each(t.a) e WHERE e.path = 1
+            6:50 `json_each` has no column `path`
+              it has `value` and `key`
             SELECT d.b AS id FROM (SELECT a FROM t) d
             6:14 `d` has no column `b`
               it selects: a
