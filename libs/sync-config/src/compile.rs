@@ -91,6 +91,7 @@ impl<'a> Compiler<'a> {
         let path_split =
             if values.fixed_json_extract { PathSplit::AfterDollar } else { PathSplit::Always };
         let plan = Plan {
+            edition,
             values,
             tables: Vec::new(),
             definitions: Vec::new(),

@@ -9,7 +9,7 @@ use tidewater_protocol::Priority;
 use crate::TableName;
 use crate::diagnostic::Position;
 use crate::expression::Expression;
-use crate::options::ValueOptions;
+use crate::options::{Edition, ValueOptions};
 
 /// An expression over a row of one table.
 pub(crate) type RowExpression = Expression<RowLeaf>;
@@ -28,6 +28,7 @@ pub(crate) enum RowLeaf {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
+    pub(crate) edition: Edition,
     pub(crate) values: ValueOptions,
     pub(crate) tables: Vec<TableName>,
     pub(crate) definitions: Vec<DefinitionPlan>,

@@ -9,6 +9,7 @@ use crate::engine::Engine;
 use crate::expression::{EvaluationError, Items, Leaves, items};
 use crate::functions;
 use crate::json;
+use crate::options::Edition;
 use crate::plan::{
     Instantiation, Member, Plan, RequestExpression, RequestLeaf, RequestSource, Step,
 };
@@ -17,6 +18,7 @@ use crate::ways::{Table, ValueId, Values, Ways};
 
 /// One subscription to one stream: what expressions see, and what becomes of its buckets.
 pub(super) struct Subscriber<'r> {
+    pub(super) edition: Edition,
     pub(super) engine: Engine,
     pub(super) request: &'r Request<'r>,
     /// Of an explicit subscription.
@@ -110,6 +112,14 @@ impl Subscriber<'_> {
         functions::walk(map.get(first)?, rest)
     }
 
+    /// Whether there is the whole. Before edition 3 a subscription without parameters has an empty
+    /// object.
+    fn has(&self, source: RequestSource) -> bool {
+        source != RequestSource::SubscriptionParameters
+            || self.parameters.is_some()
+            || self.edition < Edition::Three
+    }
+
     /// The whole as JSON text.
     fn text(&self, source: RequestSource) -> String {
         let empty = Map::new();
@@ -158,9 +168,8 @@ impl<'v> Leaves<'v, RequestLeaf> for Subscriber<'_> {
         let (names, as_value) = match member {
             Some(Member { names, as_value }) if !names.is_empty() => (names, *as_value),
             Some(_) | None => {
-                let is_given =
-                    *source != RequestSource::SubscriptionParameters || self.parameters.is_some();
-                return Ok(if is_given { Value::text(self.text(*source)) } else { Value::Null });
+                let whole = || Value::text(self.text(*source));
+                return Ok(if self.has(*source) { whole() } else { Value::Null });
             }
         };
         if *source == RequestSource::TokenParameters && names.as_slice() == ["user_id"] {

@@ -91,6 +91,17 @@ fn they_have_one_level_of_inner_queries_and_overlaps() {
 }
 
 #[test]
+fn a_subscription_without_parameters_has_an_empty_object() {
+    for condition in
+        ["subscription.parameters() = '{}'", "subscription.parameters() ->> 'x' IS NULL"]
+    {
+        let yaml = early(&format!("SELECT id FROM todos WHERE {condition}"));
+        let found = granted(&yaml, "{}", &[]);
+        assert_eq!(found, "s|0[] priority 3 [{\"default\":0}]\nstream s default\n", "{condition}");
+    }
+}
+
+#[test]
 fn a_star_leaves_out_what_begins_with_an_underscore() {
     expect![[r#"
         s|0[] t/a {"id":"a"}
