@@ -325,7 +325,10 @@ impl<'r> Row<'r> {
         if matches!(value, Value::Blob(_)) {
             return Err(EvaluationError::BlobId);
         }
-        text.push_str(&value.into_text().ok_or(EvaluationError::NullId)?);
+        let is_real = matches!(value, Value::Real(_));
+        let id = value.into_text().ok_or(EvaluationError::NullId)?;
+        // A whole real is named like the integer, as in parameters.
+        text.push_str(id.strip_suffix(".0").filter(|_| is_real).unwrap_or(&id));
         Ok(())
     }
 }

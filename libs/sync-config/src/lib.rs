@@ -51,7 +51,7 @@ pub use row_output::{BucketRow, LookupRow, RowOutput};
 pub use schema::{Column, TableSchema};
 
 /// Raised whenever the same config would give other output; part of every definition's hash.
-pub const EVALUATOR_VERSION: u32 = 2;
+pub const EVALUATOR_VERSION: u32 = 3;
 
 #[cfg(test)]
 mod tests;

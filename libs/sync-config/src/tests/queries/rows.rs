@@ -127,7 +127,7 @@ fn an_id_that_is_no_text_is_one_as_object_id() {
     "#]]
     .assert_eq(&row(&yaml, "t(id int8)", "9007199254740993"));
     expect![[r#"
-        s|0[] t/2.0 {"id":2.0}
+        s|0[] t/2 {"id":2.0}
     "#]]
     .assert_eq(&row(&yaml, "t(id float8)", "2"));
     expect![[r#"
