@@ -124,3 +124,62 @@ fn danger_is_warned_of_unless_it_is_accepted() {
     let accepted = format!("accept_potentially_dangerous_queries: true\n{query}");
     assert_eq!(warnings(&accepted), 0);
 }
+
+#[test]
+fn an_alias_stands_for_what_its_anchor_is_at() {
+    let yaml = "config: {edition: 3}\nstreams:\n  a: &all\n    auto_subscribe: true\n    \
+                query: &todos SELECT * FROM todos\n  b: *all\n  c:\n    auto_subscribe: &yes true\n    \
+                queries: [*todos, SELECT * FROM lists]\n  d: {auto_subscribe: *yes, query: *todos}\n";
+    expect![[r#"
+        a|0[] priority 3 [{"default":0}]
+        b|0[] priority 3 [{"default":1}]
+        c|0[] priority 3 [{"default":2}]
+        d|0[] priority 3 [{"default":3}]
+        stream a default
+        stream b default
+        stream c default
+        stream d default
+    "#]]
+    .assert_eq(&granted(yaml, "{}", &[]));
+    expect![[r#"
+        5:39 `LIMIT` is not supported
+    "#]]
+    .assert_eq(&refused(&yaml.replace("FROM todos", "FROM todos LIMIT 1")));
+}
+
+#[test]
+fn findings_in_what_has_an_anchor_are_where_they_are_written() {
+    for (query, place) in [
+        ("&q SELECT id FROM t LIMIT 1", "4:32"),
+        ("&q 'SELECT id FROM t LIMIT 1'", "4:33"),
+        ("&q \"SELECT id FROM t LIMIT 1\"", "4:33"),
+        ("&q\n      SELECT id FROM t LIMIT 1", "5:24"),
+        ("&q |\n      SELECT id FROM t\n      LIMIT 1", "6:7"),
+        ("&q >-\n      SELECT id FROM t\n      LIMIT 1", "6:7"),
+        ("|\n      SELECT id FROM t\n      LIMIT 1", "6:7"),
+    ] {
+        let yaml = format!("config: {{edition: 3}}\nstreams:\n  s:\n    query: {query}\n");
+        assert_eq!(refused(&yaml), format!("{place} `LIMIT` is not supported\n"), "{query}");
+    }
+}
+
+#[test]
+fn aliases_are_bounded_and_cannot_be_in_what_they_stand_for() {
+    expect![[r#"
+        2:17 an alias cannot stand for what it is in
+    "#]]
+    .assert_eq(&refused("config: {edition: 3}\nstreams: &a {s: *a}\n"));
+    let mut doubled = "a0: &a0 {x: 1}\n".to_owned();
+    for level in 1..=25 {
+        let former = level - 1;
+        doubled += &format!("a{level}: &a{level} [*a{former}, *a{former}]\n");
+    }
+    let found = refused(&doubled);
+    assert!(found.contains("the aliases up to here stand for too much"), "{found}");
+    let mut nested = "a0: &a0 {x: 1}\n".to_owned();
+    for level in 1..=40 {
+        nested += &format!("a{level}: &a{level} [*a{}]\n", level - 1);
+    }
+    let found = refused(&nested);
+    assert!(found.contains("the file is nested too deeply"), "{found}");
+}
