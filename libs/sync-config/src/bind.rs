@@ -120,6 +120,7 @@ impl<'a> Binder<'a> {
                 Ok(BoundLeaf::Name { from: pattern.suffix_start() })
             }
             RowLeaf::Element(index) => Ok(BoundLeaf::Element(*index)),
+            RowLeaf::Key(index) => Ok(BoundLeaf::Key(*index)),
         };
         expression.try_map(leaf).ok()
     }
@@ -199,7 +200,8 @@ impl<'a> Binder<'a> {
 
 fn is_of_element(filter: &RowExpression) -> bool {
     let mut found = false;
-    filter.for_each_leaf(&mut |leaf| found |= matches!(leaf, RowLeaf::Element(_)));
+    filter
+        .for_each_leaf(&mut |leaf| found |= matches!(leaf, RowLeaf::Element(_) | RowLeaf::Key(_)));
     found
 }
 

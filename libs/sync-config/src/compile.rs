@@ -21,12 +21,12 @@ use crate::TablePattern;
 use crate::diagnostic::{Diagnostic, Findings, Position};
 use crate::expression::PathSplit;
 use crate::file::{self, CteEntry};
-use crate::options::{Edition, Options};
+use crate::options::{Edition, Options, shorten};
 use crate::plan::{
-    Instantiation, LookupPlan, Plan, Reference, ReferenceKind, RequestLeaf, RowExpression,
+    CteName, Instantiation, LookupPlan, Plan, Reference, ReferenceKind, RequestLeaf, RowExpression,
 };
 use crate::sql;
-use crate::syntax::{Cte, Query};
+use crate::syntax::{Cte, Expression, ExpressionKind, Query, Written};
 use crate::yaml::{self, FILE_BYTES_MAX, Scalar, Source};
 use branch::LeftJoin;
 use condition::Membership;
@@ -94,12 +94,14 @@ impl<'a> Compiler<'a> {
         let path_split =
             if values.fixed_json_extract { PathSplit::AfterDollar } else { PathSplit::Always };
         let plan = Plan {
+            edition,
             values,
             tables: Vec::new(),
             definitions: Vec::new(),
             lookups: Vec::new(),
             streams: Vec::new(),
             references: Vec::new(),
+            ctes: Vec::new(),
         };
         Self {
             source,
@@ -140,7 +142,13 @@ impl<'a> Compiler<'a> {
                 ctes.push(Cte { position: *position, name: (*name).to_owned(), query });
             }
         }
+        self.note_ctes(&ctes);
         ctes
+    }
+
+    fn note_ctes(&mut self, ctes: &[Cte]) {
+        let name = |cte: &Cte| CteName { name: cte.name.clone(), position: cte.position };
+        self.plan.ctes.extend(ctes.iter().map(name));
     }
 
     fn check_unused(&mut self, ctes: &[Cte]) {
@@ -194,6 +202,29 @@ impl<'a> Compiler<'a> {
         }
     }
 
+    /// The name of a selected expression: its alias, the column it is, or in edition 3 its text.
+    fn output_name(
+        &mut self,
+        position: Position,
+        expression: &Expression,
+        (alias, written): (Option<&str>, Option<&Written>),
+    ) -> Result<String, Diagnostic> {
+        let hint = "add one, as in `upper(name) AS name`";
+        match (alias, &expression.kind, written) {
+            (Some(alias), ..) => Ok(alias.to_owned()),
+            (None, ExpressionKind::Name { name, .. }, _) => Ok(name.clone()),
+            (None, _, Some(Written { text, position })) if self.edition >= Edition::Three => {
+                let message =
+                    format!("this expression has no name, so the column is `{}`", shorten(text));
+                self.findings.push(Diagnostic::warning(*position, message).hint(hint));
+                Ok(text.clone())
+            }
+            (None, ..) => {
+                Err(Diagnostic::error(position, "this expression has no name").hint(hint))
+            }
+        }
+    }
+
     /// Warns of what anybody may ask for.
     fn check_danger(&mut self, instantiation: &Instantiation, position: Position) {
         let (mut authenticated, mut unauthenticated) = (false, false);
@@ -203,7 +234,7 @@ impl<'a> Compiler<'a> {
                     authenticated = true;
                 }
                 RequestLeaf::Given { .. } => unauthenticated = true,
-                RequestLeaf::Element => {}
+                RequestLeaf::Element | RequestLeaf::Key => {}
             });
         });
         if unauthenticated && !authenticated {
@@ -222,21 +253,6 @@ fn intern<T: PartialEq>(list: &mut Vec<T>, item: T) -> usize {
         list.push(item);
         list.len() - 1
     })
-}
-
-/// The name of a selected expression: its alias, or the column it is.
-fn output_name(
-    position: Position,
-    expression: &crate::syntax::Expression,
-    alias: Option<&str>,
-) -> Result<String, Diagnostic> {
-    use crate::syntax::ExpressionKind;
-    match (alias, &expression.kind) {
-        (Some(alias), _) => Ok(alias.to_owned()),
-        (None, ExpressionKind::Name { name, .. }) => Ok(name.clone()),
-        (None, _) => Err(Diagnostic::error(position, "this expression has no name")
-            .hint("add one, as in `upper(name) AS name`")),
-    }
 }
 
 /// The filter of branches that differ in nothing else: any of them must hold.

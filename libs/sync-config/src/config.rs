@@ -119,8 +119,9 @@ impl SyncConfig {
 
     /// Compares with the live schema: unknown tables and columns are errors, with the line and
     /// column of the query that names them and a hint ("did you mean", the tables there are).
-    /// Comparisons that the columns' types make impossible are warnings, and so is all that tables
-    /// lack which are found by a pattern: what is not there is NULL, and left out of what is synced.
+    /// Comparisons that the columns' types make impossible, and CTEs that hide tables, are warnings,
+    /// and so is all that tables lack which are found by a pattern: what is not there is NULL, and left
+    /// out of what is synced.
     #[must_use]
     pub fn check(&self, tables: &[TableSchema]) -> Vec<Diagnostic> {
         self.plan.check(tables)

@@ -3,11 +3,9 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use serde_json::Value as Json;
-
 use crate::converter::Converters;
 use crate::engine::Engine;
-use crate::expression::{EvaluationError, Expression, Leaves, array_items};
+use crate::expression::{EvaluationError, Expression, Items, Leaves, items};
 use crate::json;
 use crate::row_output::{BucketEntry, LookupEntry, Projected, RowOutput};
 use crate::value::Value;
@@ -30,6 +28,8 @@ pub(crate) enum BoundLeaf {
     Name { from: usize },
     /// The element at hand of an array, by index.
     Element(usize),
+    /// The key of that element.
+    Key(usize),
 }
 
 /// Evaluates rows of one table, whose columns are as they were when it was bound.
@@ -147,7 +147,8 @@ struct Row<'r> {
 /// A row with one element of each array.
 struct Combination<'c> {
     row: &'c Row<'c>,
-    elements: &'c [&'c Json],
+    /// Of each array which element it is.
+    elements: &'c [(&'c Items, usize)],
 }
 
 impl<'c> Leaves<'c, BoundLeaf> for Combination<'c> {
@@ -157,9 +158,14 @@ impl<'c> Leaves<'c, BoundLeaf> for Combination<'c> {
             | BoundLeaf::Missing
             | BoundLeaf::Schema
             | BoundLeaf::Name { .. } => self.row.value(leaf),
-            BoundLeaf::Element(index) => {
-                Ok(self.elements.get(*index).map_or(Value::Null, |element| json::to_value(element)))
-            }
+            BoundLeaf::Element(index) => Ok(self
+                .elements
+                .get(*index)
+                .map_or(Value::Null, |(items, place)| items.value(*place))),
+            BoundLeaf::Key(index) => Ok(self
+                .elements
+                .get(*index)
+                .map_or(Value::Null, |(items, place)| items.key(*place))),
         }
     }
 
@@ -177,7 +183,7 @@ impl<'r> Leaves<'r, BoundLeaf> for Row<'r> {
                 let name = self.evaluator.name.name.get(*from..).unwrap_or_default();
                 Ok(Value::Text(Cow::Borrowed(name)))
             }
-            BoundLeaf::Missing | BoundLeaf::Element(_) => Ok(Value::Null),
+            BoundLeaf::Missing | BoundLeaf::Element(_) | BoundLeaf::Key(_) => Ok(Value::Null),
         }
     }
 
@@ -258,7 +264,7 @@ impl<'r> Row<'r> {
         let mut arrays = Vec::with_capacity(rows.arrays.len());
         let mut count: usize = 1;
         for array in &rows.arrays {
-            let items = array_items(&array.evaluate(self)?)?;
+            let items = items(array, self)?;
             count = count.saturating_mul(items.len());
             arrays.push(items);
         }
@@ -270,7 +276,7 @@ impl<'r> Row<'r> {
             let mut rest = combination;
             elements.clear();
             for items in &arrays {
-                elements.push(&items[rest % items.len()]);
+                elements.push((items, rest % items.len()));
                 rest /= items.len();
             }
             let combination = Combination { row: self, elements: &elements };

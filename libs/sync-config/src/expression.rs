@@ -2,6 +2,7 @@
 
 mod affinity;
 mod evaluate;
+mod items;
 mod like;
 mod map;
 mod operators;
@@ -12,7 +13,7 @@ use crate::engine::Engine;
 use crate::functions::Function;
 use crate::value::Value;
 
-pub(crate) use evaluate::array_items;
+pub(crate) use items::{Items, items};
 pub(crate) use like::Pattern;
 
 /// An expression over leaves of one kind.
@@ -81,6 +82,9 @@ pub(crate) enum Expression<L> {
         value: Box<Self>,
         array: Box<Self>,
     },
+    /// An array as `json_each` reads it: of an object its values, and a scalar is its only element. It
+    /// stands where an array does; by itself it is the value that it is of.
+    Each(Box<Self>),
     /// Whether two JSON arrays have a value in common.
     Overlap {
         left: Box<Self>,

@@ -1,7 +1,7 @@
 //! Compiled expressions as SQL, for people. It means what is evaluated, but need not be what was written.
 
 use crate::expression::{Arithmetic, CastType, Comparison, Expression, Literal};
-use crate::functions::{Function, Signature};
+use crate::functions::Signature;
 use crate::number;
 
 /// How firmly the parts of a text hold together, the loosest first. Texts that are not firmer than
@@ -133,11 +133,8 @@ pub(crate) fn to_sql<L>(expression: &Expression<L>, leaf: &impl Fn(&L) -> SqlTex
             comparison(format!("{} IN ({})", compared(value), list(values)))
         }
         Expression::InArray { value, array } => infix(value, "IN", array),
+        Expression::Each(array) => sql(array),
         Expression::Overlap { left, right } => infix(left, "&&", right),
-        Expression::Call { function: Function::Items, arguments } => match arguments.as_slice() {
-            [array] => sql(array),
-            _ => SqlText::whole(list(arguments)),
-        },
         Expression::Call { function, arguments } => {
             SqlText::whole(format!("{}({})", Signature::name_of(*function), list(arguments)))
         }

@@ -58,8 +58,6 @@ pub(crate) enum Function {
     TrimStart,
     TrimEnd,
     Replace,
-    /// What `json_each` makes of its argument: a JSON array. Nobody can call it.
-    Items,
 }
 
 impl Function {
@@ -123,7 +121,6 @@ impl Function {
             Self::TrimStart => text::trim(first, second_given, (true, false), engine),
             Self::TrimEnd => text::trim(first, second_given, (false, true), engine),
             Self::Replace => text::replace(first, second, third, engine)?,
-            Self::Items => json_path::items(first, engine)?,
         })
     }
 }

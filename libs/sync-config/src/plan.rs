@@ -9,7 +9,7 @@ use tidewater_protocol::Priority;
 use crate::TablePattern;
 use crate::diagnostic::Position;
 use crate::expression::Expression;
-use crate::options::ValueOptions;
+use crate::options::{Edition, ValueOptions};
 
 /// An expression over a row of one table.
 pub(crate) type RowExpression = Expression<RowLeaf>;
@@ -24,6 +24,8 @@ pub(crate) enum RowLeaf {
     Fact(TableFact),
     /// The element at hand of one of the row's arrays, by the array's index.
     Element(usize),
+    /// The key of that element.
+    Key(usize),
 }
 
 /// What a row's table is called, where a pattern stands for more than one.
@@ -37,6 +39,7 @@ pub(crate) enum TableFact {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
+    pub(crate) edition: Edition,
     pub(crate) values: ValueOptions,
     pub(crate) tables: Vec<TablePattern>,
     pub(crate) definitions: Vec<DefinitionPlan>,
@@ -44,6 +47,14 @@ pub(crate) struct Plan {
     pub(crate) streams: Vec<StreamPlan>,
     /// What the tables must have.
     pub(crate) references: Vec<Reference>,
+    /// The names of CTEs, which hide tables of these names.
+    pub(crate) ctes: Vec<CteName>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct CteName {
+    pub(crate) name: String,
+    pub(crate) position: Position,
 }
 
 /// What rows are in the buckets of one family.
@@ -178,6 +189,8 @@ pub(crate) enum RequestLeaf {
     },
     /// The element at hand of the step's array.
     Element,
+    /// The key of that element.
+    Key,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,6 +12,7 @@ use tidewater_protocol::{
 };
 
 use crate::expression::EvaluationError;
+use crate::options::ValueOptions;
 use crate::plan::{Plan, StreamPlan};
 use crate::ways::{ValueId, Values};
 use search::{Progress, Search};
@@ -210,7 +211,7 @@ impl<'a> RequestEvaluation<'a> {
             return;
         }
         let index = self.streams.len();
-        let engine = self.plan.values.engine;
+        let Plan { edition, values: ValueOptions { engine, .. }, .. } = *self.plan;
         self.streams.push(StreamDescription {
             name: stream.name.clone(),
             is_default: stream.auto_subscribe,
@@ -221,7 +222,7 @@ impl<'a> RequestEvaluation<'a> {
             self.evaluate(
                 stream,
                 index,
-                &Subscriber { engine, request, parameters: None, reason, priority: None },
+                &Subscriber { edition, engine, request, parameters: None, reason, priority: None },
             );
         }
         for (number, subscription) in explicit() {
@@ -236,7 +237,7 @@ impl<'a> RequestEvaluation<'a> {
                 }
             };
             let parameters = subscription.parameters.as_ref();
-            let subscriber = Subscriber { engine, request, parameters, reason, priority };
+            let subscriber = Subscriber { edition, engine, request, parameters, reason, priority };
             self.evaluate(stream, index, &subscriber);
         }
     }

@@ -5,7 +5,7 @@ use crate::converter::Converters;
 use crate::diagnostic::{Diagnostic, Findings, Severity};
 use crate::options::ValueOptions;
 use crate::pg_catalog::PgTypes;
-use crate::plan::{Kind, Plan, Reference, ReferenceKind};
+use crate::plan::{CteName, Kind, Plan, Reference, ReferenceKind};
 
 /// A table as PostgreSQL describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +52,13 @@ impl Plan {
                 findings.extend(self.lacking(reference, matching));
             } else {
                 findings.extend(matching.find_map(|table| lack(reference, table, self.values)));
+            }
+        }
+        for CteName { name, position } in &self.ctes {
+            if tables.iter().any(|table| table.schema == "public" && table.name == *name) {
+                let message = format!("`{name}` is this query from here on, and not the table");
+                let hint = format!("give it another name, or write `public.{name}` for the table");
+                findings.push(Diagnostic::warning(*position, message).hint(hint));
             }
         }
         findings.into_sorted()

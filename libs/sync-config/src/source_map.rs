@@ -36,9 +36,13 @@ impl<'a> SourceMap<'a> {
 
     /// The place of a character given by line and column of the text, both from 1.
     pub(crate) fn position_at(&self, line: usize, column: usize) -> Position {
+        self.position(self.index_at(line, column))
+    }
+
+    /// As [`Self::position_at`], the character's number.
+    pub(crate) fn index_at(&self, line: usize, column: usize) -> usize {
         let start = line.checked_sub(1).and_then(|line| self.line_starts.get(line));
-        let index = start.map_or(usize::MAX, |start| start.saturating_add(column.max(1) - 1));
-        self.position(index)
+        start.map_or(usize::MAX, |start| start.saturating_add(column.max(1) - 1))
     }
 }
 

@@ -7,9 +7,10 @@ mod expression;
 mod from;
 mod operators;
 mod place;
+mod written;
 
 use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::{Span, Token, TokenWithSpan, Tokenizer};
+use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer};
 
 use crate::diagnostic::{Diagnostic, Position};
 use crate::source_map::SourceMap;
@@ -35,13 +36,17 @@ pub(crate) fn parse(map: &SourceMap<'_>, text: &str) -> Result<Query, Diagnostic
     let mut tokens = Tokenizer::new(&dialect::SyncConfigDialect, text)
         .tokenize_with_location()
         .map_err(|error| Diagnostic::error(at(map, error.location), error.message))?;
-    // The parser knows `&&` for PostgreSQL's own dialect only, but operators that anybody defined.
+    // The parser knows `&&` and texts with escapes for PostgreSQL's own dialect only, but operators that
+    // anybody defined, and texts.
     for token in &mut tokens {
         if token.token == Token::Overlap {
             token.token = Token::CustomBinaryOperator(OVERLAP.to_owned());
+        } else if let Token::EscapedStringLiteral(text) = &mut token.token {
+            token.token = Token::SingleQuotedString(std::mem::take(text));
         }
     }
-    let input = Input { map, tokens: &tokens };
+    let offsets: Vec<usize> = text.char_indices().map(|(offset, _)| offset).collect();
+    let input = Input { map, text, offsets: &offsets, tokens: &tokens };
     input.check_tokens()?;
     let mut parser = Parser::new(&dialect::SyncConfigDialect)
         .with_recursion_limit(PARSER_DEPTH_MAX)
@@ -56,15 +61,22 @@ pub(crate) fn parse(map: &SourceMap<'_>, text: &str) -> Result<Query, Diagnostic
     convert::Converter::new(&input).query(*query)
 }
 
-fn at(map: &SourceMap<'_>, location: sqlparser::tokenizer::Location) -> Position {
-    let line = usize::try_from(location.line).unwrap_or(usize::MAX);
-    let column = usize::try_from(location.column).unwrap_or(usize::MAX);
+fn at(map: &SourceMap<'_>, location: Location) -> Position {
+    let (line, column) = line_and_column(location);
     map.position_at(line, column)
+}
+
+fn line_and_column(Location { line, column }: Location) -> (usize, usize) {
+    let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    (number(line), number(column))
 }
 
 /// A query's text as tokens with places.
 pub(crate) struct Input<'a> {
     map: &'a SourceMap<'a>,
+    text: &'a str,
+    /// Where each character of the text begins.
+    offsets: &'a [usize],
     tokens: &'a [TokenWithSpan],
 }
 
@@ -72,6 +84,16 @@ impl Input<'_> {
     /// The place where something begins; of nothing, where the query begins.
     pub(crate) fn position(&self, span: Span) -> Position {
         if span.start.line == 0 { self.map.position(0) } else { at(self.map, span.start) }
+    }
+
+    /// What is written from one token to another.
+    fn text(&self, first: Span, last: Span) -> String {
+        let offset = |location| {
+            let (line, column) = line_and_column(location);
+            self.offsets.get(self.map.index_at(line, column)).copied().unwrap_or(self.text.len())
+        };
+        let written = self.text.get(offset(first.start)..offset(last.end));
+        written.unwrap_or_default().to_owned()
     }
 
     pub(crate) fn start(&self) -> Position {

@@ -6,6 +6,9 @@ use crate::expression::{Arithmetic, CastType, Comparison, Pattern};
 #[derive(Clone, Debug)]
 pub(crate) struct Query {
     pub(crate) position: Position,
+    /// Where `DISTINCT` stands, or `ALL`. In streams neither changes anything: a bucket holds each row
+    /// once, and a condition is met once or more.
+    pub(crate) distinct: Option<Position>,
     pub(crate) ctes: Vec<Cte>,
     pub(crate) columns: Vec<SelectItem>,
     pub(crate) from: Vec<FromItem>,
@@ -30,12 +33,27 @@ pub(crate) struct SelectItem {
 pub(crate) enum SelectItemKind {
     /// `*` or `t.*`
     All {
-        table: Option<String>,
+        table: Option<Qualifier>,
     },
     Expression {
         expression: Expression,
         alias: Option<String>,
+        written: Option<Written>,
     },
+}
+
+/// What stands before a column: `table` or `schema.table`.
+#[derive(Clone, Debug)]
+pub(crate) struct Qualifier {
+    pub(crate) schema: Option<String>,
+    pub(crate) table: String,
+}
+
+/// The text of an expression in the file.
+#[derive(Clone, Debug)]
+pub(crate) struct Written {
+    pub(crate) position: Position,
+    pub(crate) text: String,
 }
 
 /// What a query selects from: an item of `FROM`, joined to those before it.
@@ -44,6 +62,8 @@ pub(crate) struct FromItem {
     pub(crate) position: Position,
     pub(crate) source: FromSource,
     pub(crate) alias: Option<String>,
+    /// What the alias of a query calls its columns; none where it leaves them their names.
+    pub(crate) column_names: Vec<String>,
     /// Whether the alias is in quotes.
     pub(crate) is_quoted: bool,
     pub(crate) join: Join,
@@ -97,7 +117,7 @@ pub(crate) enum ExpressionKind {
     Boolean(bool),
     /// `name` or `qualifier.name`, as PostgreSQL folds them.
     Name {
-        qualifier: Option<String>,
+        qualifier: Option<Qualifier>,
         name: String,
     },
     /// `name(..)` or `namespace.name(..)`.

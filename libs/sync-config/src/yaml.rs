@@ -1,5 +1,7 @@
 //! The YAML file as a tree whose nodes know their place.
 
+use std::collections::HashMap;
+
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
 
 use crate::diagnostic::{Diagnostic, Position};
@@ -10,21 +12,24 @@ pub(crate) const FILE_BYTES_MAX: usize = 1 << 20;
 /// Deepest nesting; the format itself needs five.
 const DEPTH_MAX: usize = 32;
 
+/// Most that aliases may stand for: nodes, and bytes of their texts.
+const COPIED_MAX: usize = FILE_BYTES_MAX;
+
 /// A node of the file.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) position: Position,
     pub(crate) value: NodeValue,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum NodeValue {
     Scalar(Scalar),
     List(Vec<Node>),
     Map(Vec<(Node, Node)>),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Scalar {
     pub(crate) text: String,
     pub(crate) style: ScalarStyle,
@@ -34,6 +39,26 @@ pub(crate) struct Scalar {
 }
 
 impl Node {
+    /// How many nodes and bytes of text it has, and how deep it is.
+    fn size(&self) -> (usize, usize) {
+        let mut size = (1, 0);
+        let mut add = |node: &Self| {
+            let (count, depth) = node.size();
+            size = (size.0 + count, size.1.max(depth + 1));
+        };
+        match &self.value {
+            NodeValue::Scalar(scalar) => return (1 + scalar.text.len(), 0),
+            NodeValue::List(items) => items.iter().for_each(add),
+            NodeValue::Map(entries) => {
+                for (key, value) in entries {
+                    add(key);
+                    add(value);
+                }
+            }
+        }
+        size
+    }
+
     /// What it is, for messages.
     pub(crate) fn kind(&self) -> &'static str {
         match &self.value {
@@ -63,8 +88,10 @@ impl Scalar {
         }
     }
 
+    /// A whole number; `3.0` is one too, as YAML has no two kinds of equal numbers here.
     pub(crate) fn as_integer(&self) -> Option<i64> {
-        if self.is_plain() { self.text.parse().ok() } else { None }
+        let text = self.text.trim_end_matches('0').strip_suffix('.').unwrap_or(&self.text);
+        if self.is_plain() { text.parse().ok() } else { None }
     }
 
     /// Whether it is text and not another scalar of the core schema.
@@ -111,7 +138,8 @@ impl Source {
 
 /// Reads the one document of a file. `Ok(None)` when it is empty.
 pub(crate) fn parse(text: &str, source: &Source) -> Result<Option<Node>, Diagnostic> {
-    let mut reader = Reader { parser: Parser::new_from_str(text), source };
+    let parser = Parser::new_from_str(text);
+    let mut reader = Reader { parser, source, anchors: HashMap::new(), copied: 0 };
     let mut root = None;
     loop {
         let (event, span) = reader.next()?;
@@ -136,6 +164,16 @@ pub(crate) fn parse(text: &str, source: &Source) -> Result<Option<Node>, Diagnos
 struct Reader<'a> {
     parser: Parser<'a, saphyr_parser::StrInput<'a>>,
     source: &'a Source,
+    /// What aliases stand for.
+    anchors: HashMap<usize, Anchored>,
+    /// How much aliases have copied so far.
+    copied: usize,
+}
+
+struct Anchored {
+    node: Node,
+    count: usize,
+    depth: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -161,27 +199,22 @@ impl<'a> Reader<'a> {
             return Err(self.error(span, "the file is nested too deeply"));
         }
         let position = self.source.position(span.start.index());
-        let value = match event {
+        let (value, anchor) = match event {
             Event::Scalar(text, style, anchor, tag) => {
-                self.refuse_properties(anchor, tag.is_some(), span)?;
-                NodeValue::Scalar(Scalar {
-                    text: text.into_owned(),
-                    style,
-                    start: span.start.index(),
-                    end: span.end.index(),
-                })
+                self.refuse_tag(tag.is_some(), span)?;
+                let text = text.into_owned();
+                let (start, end) = (self.after_anchor(anchor, style, span), span.end.index());
+                (NodeValue::Scalar(Scalar { text, style, start, end }), anchor)
             }
             Event::SequenceStart(anchor, tag) => {
-                self.refuse_properties(anchor, tag.is_some(), span)?;
-                NodeValue::List(self.list(depth)?)
+                self.refuse_tag(tag.is_some(), span)?;
+                (NodeValue::List(self.list(depth)?), anchor)
             }
             Event::MappingStart(anchor, tag) => {
-                self.refuse_properties(anchor, tag.is_some(), span)?;
-                NodeValue::Map(self.map(depth)?)
+                self.refuse_tag(tag.is_some(), span)?;
+                (NodeValue::Map(self.map(depth)?), anchor)
             }
-            Event::Alias(_) => {
-                return Err(self.error(span, "YAML aliases are not supported"));
-            }
+            Event::Alias(anchor) => return self.copy(anchor, span, depth),
             Event::Nothing
             | Event::StreamStart
             | Event::StreamEnd
@@ -190,14 +223,50 @@ impl<'a> Reader<'a> {
             | Event::SequenceEnd
             | Event::MappingEnd => return Err(self.error(span, "not YAML: a value is missing")),
         };
-        Ok(Node { position, value })
+        let node = Node { position, value };
+        if anchor != 0 {
+            let (count, depth) = node.size();
+            self.anchors.insert(anchor, Anchored { node: node.clone(), count, depth });
+        }
+        Ok(node)
     }
 
-    fn refuse_properties(&self, anchor: usize, tag: bool, span: Span) -> Result<(), Diagnostic> {
-        if anchor == 0 && !tag {
-            return Ok(());
+    /// Where a scalar's own characters begin: the parser's span has its anchor too, and of a block the
+    /// header then.
+    fn after_anchor(&self, anchor: usize, style: ScalarStyle, span: Span) -> usize {
+        let start = span.start.index();
+        let chars = &self.source.chars;
+        if anchor == 0 || chars.get(start) != Some(&'&') {
+            return start;
         }
-        Err(self.error(span, "YAML anchors and tags are not supported"))
+        let end = span.end.index().min(chars.len());
+        let next = |from: usize, is: fn(char) -> bool| {
+            (from..end).find(|place| is(chars[*place])).unwrap_or(end)
+        };
+        let scalar = next(next(start, char::is_whitespace), |c| !c.is_whitespace());
+        if matches!(style, ScalarStyle::Literal | ScalarStyle::Folded) {
+            return (next(scalar, |c| c == '\n') + 1).min(end);
+        }
+        scalar
+    }
+
+    /// What an alias stands for; findings in it are at the place where it is written.
+    fn copy(&mut self, anchor: usize, span: Span, depth: usize) -> Result<Node, Diagnostic> {
+        let Some(anchored) = self.anchors.get(&anchor) else {
+            return Err(self.error(span, "an alias cannot stand for what it is in"));
+        };
+        if depth + anchored.depth > DEPTH_MAX {
+            return Err(self.error(span, "the file is nested too deeply"));
+        }
+        self.copied += anchored.count;
+        if self.copied > COPIED_MAX {
+            return Err(self.error(span, "the aliases up to here stand for too much"));
+        }
+        Ok(anchored.node.clone())
+    }
+
+    fn refuse_tag(&self, tag: bool, span: Span) -> Result<(), Diagnostic> {
+        if tag { Err(self.error(span, "YAML tags are not supported")) } else { Ok(()) }
     }
 
     fn list(&mut self, depth: usize) -> Result<Vec<Node>, Diagnostic> {

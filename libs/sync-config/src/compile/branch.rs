@@ -168,9 +168,10 @@ pub(super) fn sources_of(term: &Term, see: &mut impl FnMut(SourceId)) {
 /// Shows each source that an expression names.
 pub(super) fn sources_in(expression: &QueryExpression, see: &mut impl FnMut(SourceId)) {
     expression.for_each_leaf(&mut |leaf| match leaf {
-        Leaf::Column { source, .. } | Leaf::Fact { source, .. } | Leaf::Element(source) => {
-            see(*source);
-        }
+        Leaf::Column { source, .. }
+        | Leaf::Fact { source, .. }
+        | Leaf::Element(source)
+        | Leaf::Key(source) => see(*source),
         Leaf::Request(_) | Leaf::Bucket(_) => {}
     });
 }

@@ -7,7 +7,7 @@ use super::from::Inner;
 use super::scope::{Scope, ScopeKind};
 use super::sources::{Leaf, Owner, QueryExpression, SourceId};
 use crate::diagnostic::{Diagnostic, Position};
-use crate::expression::{Comparison, Expression, Literal, array_items};
+use crate::expression::{Comparison, Expression, Literal};
 use crate::json;
 use crate::options::Edition;
 use crate::syntax::{self, ExpressionKind, Query};
@@ -237,7 +237,7 @@ impl Compiler<'_> {
         position: Position,
     ) -> Result<Tree, Diagnostic> {
         let array_position = array.position;
-        let array = self.lower(scope, array)?;
+        let array = self.array(scope, array)?;
         if let Some(literals) = literals_of(&array)
             && is_bucket_leaf(&value)
         {
@@ -311,11 +311,11 @@ impl Compiler<'_> {
         let mut terms = Vec::new();
         let mut elements = Vec::new();
         for array in arrays {
-            let lowered = self.lower(scope, array)?;
+            let lowered = self.each(scope, array)?;
             if self.sources.owner_of(&lowered) == Some(Owner::Bucket) {
                 return Err(bucket_alone(position));
             }
-            let id = self.elements(self.searched(lowered), array.position)?;
+            let id = self.elements(lowered, array.position)?;
             terms.push(Tree::Term(Term::Source(id)));
             elements.push(Expression::Leaf(Leaf::Element(id)));
         }
@@ -350,7 +350,7 @@ impl Compiler<'_> {
             return Ok(InnerQuery { conditions, compared: None, array: None });
         }
         if let ExpressionKind::OverlapQuery { array, query } = &condition.kind {
-            let lowered = self.lower(scope, array)?;
+            let lowered = self.array(scope, array)?;
             let id = self.elements(self.searched(lowered.clone()), array.position)?;
             let inner = self.in_query(scope, query)?;
             let mut among = self.among(Expression::Leaf(Leaf::Element(id)), inner, condition)?;
@@ -412,7 +412,8 @@ fn is_bucket_leaf(value: &QueryExpression) -> bool {
 /// The values in an array that is written out.
 fn literals_of(array: &QueryExpression) -> Option<Vec<Literal>> {
     let Expression::Literal(array @ Literal::Text(_)) = array else { return None };
-    let items = array_items(&array.value()).ok()?;
+    let Value::Text(text) = array.value() else { return None };
+    let serde_json::Value::Array(items) = json::parse(&text)? else { return None };
     let literal = |item: &serde_json::Value| match json::to_value(item) {
         Value::Integer(integer) => Some(Literal::Integer(integer)),
         Value::Real(real) => Some(Literal::Real(real)),

@@ -2,12 +2,12 @@
 
 use tidewater_protocol::Priority;
 
+use super::Compiler;
 use super::branch::Term;
 use super::projection::Selected;
 use super::scope::{Ctes, Scope, ScopeKind};
 use super::solve::{Solved, Target};
 use super::sources::{Leaf, QueryExpression};
-use super::{Compiler, output_name};
 use crate::diagnostic::{Diagnostic, Position};
 use crate::expression::Expression;
 use crate::file::DefinitionEntry;
@@ -119,12 +119,13 @@ impl Compiler<'_> {
         item: &SelectItem,
         outputs: &mut Outputs,
     ) -> Result<(), Diagnostic> {
-        let SelectItemKind::Expression { expression, alias } = &item.kind else {
+        let SelectItemKind::Expression { expression, alias, written } = &item.kind else {
             let message = "`*` is not supported in `parameters`";
             return Err(Diagnostic::error(item.position, message)
                 .hint("name each parameter, as in `SELECT id AS list_id FROM ...`"));
         };
-        let name = output_name(item.position, expression, alias.as_deref())?;
+        let names = (alias.as_deref(), written.as_ref());
+        let name = self.output_name(item.position, expression, names)?;
         if name == PRIORITY_COLUMN {
             let ExpressionKind::Integer(integer) = expression.kind else {
                 let message = "`_priority` must be a number written out";
@@ -192,6 +193,10 @@ impl Compiler<'_> {
 /// Before edition 3 a query knows one table at a time.
 pub(super) fn check_plain(query: &Query) -> Result<(), Diagnostic> {
     let hint = "streams of edition 3 can do it";
+    if let Some(position) = query.distinct {
+        let message = "`DISTINCT` and `ALL` are not supported here";
+        return Err(Diagnostic::error(position, message).hint(hint));
+    }
     if let Some(cte) = query.ctes.first() {
         return Err(Diagnostic::error(cte.position, "`WITH` is not supported here").hint(hint));
     }

@@ -1,12 +1,13 @@
 //! `FROM`: tables, arrays, CTEs and inner queries, all of which become sources of the one query.
 
+use super::Compiler;
 use super::branch::{LeftJoin, Term, Tree};
+use super::definition::check_plain;
 use super::scope::{Ctes, Entry, EntryKind, Scope};
 use super::sources::{Leaf, Owner, QueryExpression, Source, SourceId};
-use super::{Compiler, output_name};
 use crate::diagnostic::{Diagnostic, Position};
 use crate::expression::Expression;
-use crate::functions::Function;
+use crate::options::Edition;
 use crate::syntax::{self, Cte, FromItem, FromSource, Join, Query, SelectItemKind};
 
 /// Most CTEs that one query may put in, counted each time.
@@ -32,6 +33,7 @@ impl Compiler<'_> {
         scope: &mut Scope<'_>,
         query: &Query,
     ) -> Result<Vec<Tree>, Diagnostic> {
+        self.note_ctes(&query.ctes);
         let mut conditions = Vec::new();
         for item in &query.from {
             let first = self.sources.ids().end;
@@ -87,7 +89,7 @@ impl Compiler<'_> {
                 let mut found = Vec::new();
                 let mut kind = None;
                 for argument in arguments {
-                    let array = items_of(self.lower(scope, argument)?);
+                    let array = Expression::Each(self.lower_box(scope, argument)?);
                     let id = self.elements(array, argument.position)?;
                     found.push(Tree::Term(Term::Source(id)));
                     kind = Some(EntryKind::Elements(id));
@@ -101,7 +103,8 @@ impl Compiler<'_> {
                 let mut inner = scope.inner(query);
                 // What stands beside it is not known in it.
                 inner.outer = scope.outer;
-                let Inner { columns, conditions } = self.inner(&mut inner, query)?;
+                let Inner { mut columns, conditions } = self.inner(&mut inner, query)?;
+                rename(&mut columns, item)?;
                 Ok((EntryKind::Columns(columns), conditions))
             }
         }
@@ -114,7 +117,9 @@ impl Compiler<'_> {
         position: Position,
     ) -> Result<SourceId, Diagnostic> {
         let mut is_nested = false;
-        array.for_each_leaf(&mut |leaf| is_nested |= matches!(leaf, Leaf::Element(_)));
+        array.for_each_leaf(&mut |leaf| {
+            is_nested |= matches!(leaf, Leaf::Element(_) | Leaf::Key(_));
+        });
         if is_nested {
             let message = "an array within an element of another array is not supported";
             return Err(Diagnostic::error(position, message)
@@ -179,20 +184,28 @@ impl Compiler<'_> {
         scope: &mut Scope<'_>,
         query: &Query,
     ) -> Result<Inner, Diagnostic> {
+        if self.edition < Edition::Three {
+            check_plain(query)?;
+        }
         let mut conditions = self.from(scope, query)?;
         if let Some(condition) = &query.condition {
             conditions.push(self.tree(scope, condition, false)?);
         }
         let mut columns: Vec<(String, QueryExpression)> = Vec::new();
         for item in &query.columns {
-            let SelectItemKind::Expression { expression, alias } = &item.kind else {
+            let SelectItemKind::Expression { expression, alias, written } = &item.kind else {
                 let message = "`*` is not supported in an inner query";
                 return Err(Diagnostic::error(item.position, message).hint("name its columns"));
             };
-            let name = match (alias, &expression.kind) {
-                // Of one column nobody asks the name.
-                (None, kind) if query.columns.len() == 1 && !is_name(kind) => String::new(),
-                (alias, _) => output_name(item.position, expression, alias.as_deref())?,
+            let name = match (alias, written) {
+                // Of one column hardly anybody asks the name.
+                (None, Some(written)) if query.columns.len() == 1 && !is_name(&expression.kind) => {
+                    written.text.clone()
+                }
+                (alias, written) => {
+                    let names = (alias.as_deref(), written.as_ref());
+                    self.output_name(item.position, expression, names)?
+                }
             };
             if columns.iter().any(|(known, _)| *known == name) {
                 let message = format!("the inner query selects `{name}` twice");
@@ -204,9 +217,25 @@ impl Compiler<'_> {
     }
 }
 
-/// What `json_each` finds in a value, which need not be an array.
-pub(super) fn items_of(array: QueryExpression) -> QueryExpression {
-    Expression::Call { function: Function::Items, arguments: vec![array] }
+/// Gives columns the names that an alias has for them, if it has any.
+fn rename(columns: &mut [(String, QueryExpression)], item: &FromItem) -> Result<(), Diagnostic> {
+    let names = &item.column_names;
+    if names.is_empty() {
+        return Ok(());
+    }
+    if names.len() != columns.len() {
+        let message =
+            format!("this names {} columns, but the query selects {}", names.len(), columns.len());
+        return Err(Diagnostic::error(item.position, message).hint("name all of them, or none"));
+    }
+    for (place, ((name, _), given)) in columns.iter_mut().zip(names).enumerate() {
+        if names[..place].contains(given) {
+            let message = format!("this names `{given}` twice");
+            return Err(Diagnostic::error(item.position, message));
+        }
+        name.clone_from(given);
+    }
+    Ok(())
 }
 
 fn is_name(kind: &syntax::ExpressionKind) -> bool {

@@ -30,7 +30,7 @@ impl Compiler<'_> {
                 Expression::Literal(Literal::Integer(i64::from(*boolean)))
             }
             ExpressionKind::Name { qualifier, name } => {
-                self.name(scope, qualifier.as_deref(), name, position)?
+                self.name(scope, qualifier.as_ref(), name, position)?
             }
             ExpressionKind::Call { namespace: Some(namespace), name, arguments } => {
                 self.request_call(scope, (namespace, name), arguments, position)?
@@ -61,7 +61,7 @@ impl Compiler<'_> {
             }
             ExpressionKind::Compare { comparison, left, right } => {
                 let (left, right) = self.lower_compared(scope, left, right, position)?;
-                self.compared(*comparison, left, right)
+                self.comparison(*comparison, (left, right))
             }
             ExpressionKind::Is { left, right, negated } => {
                 let (left, right) = self.lower_compared(scope, left, right, position)?;
@@ -76,9 +76,8 @@ impl Compiler<'_> {
                 Expression::Concat { left, right }
             }
             ExpressionKind::Overlap { left, right } => {
-                let (left, right) = self.lower_both(scope, left, right)?;
-                let [left, right] = [left, right].map(|array| Box::new(self.searched(*array)));
-                Expression::Overlap { left, right }
+                let (left, right) = (self.each(scope, left)?, self.each(scope, right)?);
+                Expression::Overlap { left: Box::new(left), right: Box::new(right) }
             }
             ExpressionKind::Json { value, path, as_value } => {
                 let path_position = path.position;
@@ -91,7 +90,8 @@ impl Compiler<'_> {
                 if *negative { negative_of(value) } else { positive_of(value) }
             }
             ExpressionKind::InArray { value, array, negated } => {
-                self.in_array(scope, value, array, (position, *negated))?
+                let is_in = self.in_array(scope, (value, array), *negated, position)?;
+                negate_if(*negated, is_in)
             }
             ExpressionKind::InList { value, list, negated } => {
                 negate_if(*negated, self.in_list(scope, value, list, position)?)
@@ -268,7 +268,7 @@ fn table_fact(name: &str) -> Option<TableFact> {
 }
 
 /// The kind of value that an expression has whenever it is not NULL, where that is plain.
-fn kind(expression: &QueryExpression) -> Option<Kind> {
+pub(super) fn kind(expression: &QueryExpression) -> Option<Kind> {
     match expression {
         Expression::Literal(Literal::Integer(_) | Literal::Real(_))
         | Expression::Cast { to: CastType::Integer | CastType::Real | CastType::Numeric, .. } => {
@@ -295,6 +295,7 @@ fn kind(expression: &QueryExpression) -> Option<Kind> {
         | Expression::Like { .. }
         | Expression::Case { .. }
         | Expression::Overlap { .. }
+        | Expression::Each(_)
         | Expression::Cast { to: CastType::Blob, .. }
         | Expression::InList { .. }
         | Expression::InArray { .. }

@@ -39,6 +39,7 @@ impl Missing<'_> {
             | Expression::InList { .. }
             | Expression::InArray { .. }
             | Expression::Overlap { .. }
+            | Expression::Each(_)
             | Expression::Call { .. } => self.makes_null(condition),
         }
     }
@@ -59,6 +60,7 @@ impl Missing<'_> {
             }
             Expression::Between { value, .. }
             | Expression::Like { value, .. }
+            | Expression::Each(value)
             | Expression::Cast { value, .. }
             | Expression::InList { value, .. } => self.makes_null(value),
             Expression::Not(inner) => {
@@ -80,9 +82,10 @@ impl Missing<'_> {
         let mut is_all = true;
         expression.for_each_leaf(&mut |leaf| {
             is_all &= match leaf {
-                Leaf::Column { source, .. } | Leaf::Fact { source, .. } | Leaf::Element(source) => {
-                    self.ids.iter().any(|id| self.sources.reaches(*source, *id))
-                }
+                Leaf::Column { source, .. }
+                | Leaf::Fact { source, .. }
+                | Leaf::Element(source)
+                | Leaf::Key(source) => self.ids.iter().any(|id| self.sources.reaches(*source, *id)),
                 Leaf::Request(_) | Leaf::Bucket(_) => false,
             };
         });

@@ -1,13 +1,13 @@
 //! Operators: which edition has them, and what those become that are not what they are written as.
 
 use super::Compiler;
-use super::from::items_of;
+use super::lower::kind;
 use super::scope::Scope;
 use super::sources::{Leaf, QueryExpression};
 use crate::diagnostic::{Diagnostic, Position};
-use crate::expression::{Arithmetic, Comparison, Expression, Literal, array_items};
-use crate::options::{Edition, shorten};
-use crate::plan::{RequestLeaf, RequestSource};
+use crate::expression::{Arithmetic, Comparison, Expression, Literal};
+use crate::options::Edition;
+use crate::plan::{Kind, RequestLeaf, RequestSource};
 use crate::syntax::{self, ExpressionKind};
 
 type Lowered = Result<QueryExpression, Diagnostic>;
@@ -45,6 +45,24 @@ impl Compiler<'_> {
         Ok((left, right))
     }
 
+    /// Streams have no operator for `!=` but are read as NOT of `=`, for which NULL is false: so NULL
+    /// is different from everything, itself too, unless the engine knows what is unknown.
+    pub(super) fn comparison(
+        &self,
+        comparison: Comparison,
+        (left, right): (Box<QueryExpression>, Box<QueryExpression>),
+    ) -> QueryExpression {
+        if comparison == Comparison::NotEqual && self.is_not_of_equal() {
+            let comparison = Comparison::Equal;
+            return Expression::Not(Box::new(Expression::Compare { comparison, left, right }));
+        }
+        Expression::Compare { comparison, left, right }
+    }
+
+    fn is_not_of_equal(&self) -> bool {
+        self.edition >= Edition::Three && !self.plan.values.engine.is_three_valued()
+    }
+
     pub(super) fn in_list(
         &mut self,
         scope: &Scope<'_>,
@@ -63,44 +81,41 @@ impl Compiler<'_> {
     pub(super) fn in_array(
         &mut self,
         scope: &Scope<'_>,
-        value: &syntax::Expression,
-        array: &syntax::Expression,
-        (position, negated): (Position, bool),
+        (value, array): (&syntax::Expression, &syntax::Expression),
+        negated: bool,
+        position: Position,
     ) -> Lowered {
         if let ExpressionKind::Array(list) = &array.kind {
             self.check_edition(array)?;
-            return Ok(negate_if(negated, self.in_list(scope, value, list, position)?));
+            return self.in_list(scope, value, list, position);
         }
-        let array_position = array.position;
-        let (value, array) = self.lower_both(scope, value, array)?;
-        check_array(&array, array_position)?;
-        if negated {
-            return Ok(Expression::Not(Box::new(Expression::InArray { value, array })));
-        }
-        let array = Box::new(self.searched(*array));
-        Ok(Expression::InArray { value, array })
+        let value = self.lower_box(scope, value)?;
+        // `NOT IN` is an operator of its own and asks for an array, in every edition.
+        let array = if negated { self.array(scope, array)? } else { self.each(scope, array)? };
+        Ok(Expression::InArray { value, array: Box::new(array) })
     }
 
-    /// The array that a value is looked for in. From edition 3 on it is one of `json_each`.
+    /// What stands where an array must.
+    pub(super) fn array(&mut self, scope: &Scope<'_>, array: &syntax::Expression) -> Lowered {
+        let lowered = self.lower(scope, array)?;
+        if is_never_array(&lowered) {
+            let message = "this is one value, and no array";
+            return Err(Diagnostic::error(array.position, message)
+                .hint("write `=` to compare with one value"));
+        }
+        Ok(lowered)
+    }
+
+    /// As [`Self::array`], to look for a value in it.
+    pub(super) fn each(&mut self, scope: &Scope<'_>, array: &syntax::Expression) -> Lowered {
+        let array = self.array(scope, array)?;
+        Ok(self.searched(array))
+    }
+
+    /// The array that a value is looked for in: edition 3 takes the elements by `json_each`, earlier
+    /// ones want an array.
     pub(super) fn searched(&self, array: QueryExpression) -> QueryExpression {
-        if self.edition == Edition::Three { items_of(array) } else { array }
-    }
-
-    /// From edition 3 on `<>` is NOT of `=`, which NULL makes true where it makes NOT so.
-    pub(super) fn compared(
-        &self,
-        comparison: Comparison,
-        left: Box<QueryExpression>,
-        right: Box<QueryExpression>,
-    ) -> QueryExpression {
-        let is_not = comparison == Comparison::NotEqual
-            && self.edition == Edition::Three
-            && !self.plan.values.engine.is_three_valued();
-        if is_not {
-            let equal = Expression::Compare { comparison: Comparison::Equal, left, right };
-            return Expression::Not(Box::new(equal));
-        }
-        Expression::Compare { comparison, left, right }
+        if self.edition < Edition::Three { array } else { Expression::Each(Box::new(array)) }
     }
 
     pub(super) fn between(
@@ -140,6 +155,15 @@ impl Compiler<'_> {
     }
 }
 
+/// Whether a value can be no text with an array.
+fn is_never_array(expression: &QueryExpression) -> bool {
+    let is_user_id = matches!(
+        expression,
+        Expression::Leaf(Leaf::Request(RequestLeaf::Given { source: RequestSource::UserId, .. }))
+    );
+    is_user_id || kind(expression) == Some(Kind::Number)
+}
+
 pub(super) fn negate_if(negated: bool, expression: QueryExpression) -> QueryExpression {
     if negated { Expression::Not(Box::new(expression)) } else { expression }
 }
@@ -156,21 +180,6 @@ pub(super) fn positive_of(value: Box<QueryExpression>) -> QueryExpression {
         return Expression::Case { operand: None, branches: Vec::new(), otherwise: Some(value) };
     }
     *value
-}
-
-/// Refuses what stands for an array and never is one.
-fn check_array(array: &QueryExpression, position: Position) -> Result<(), Diagnostic> {
-    if let Expression::Leaf(Leaf::Request(RequestLeaf::Given { source, .. })) = array
-        && *source == RequestSource::UserId
-    {
-        let message = "`IN` is for arrays, and the id of the user is none";
-        return Err(Diagnostic::error(position, message).hint("write `=`"));
-    }
-    let Expression::Literal(literal @ Literal::Text(text)) = array else { return Ok(()) };
-    array_items(&literal.value()).map(|_| ()).map_err(|_| {
-        Diagnostic::error(position, format!("`{}` is not a JSON array", shorten(text)))
-            .hint("write an array, as in `x IN '[1, 2]'`, or values, as in `x IN (1, 2)`")
-    })
 }
 
 /// What is said of something that the file's edition does not have.

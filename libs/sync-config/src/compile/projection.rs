@@ -1,11 +1,12 @@
 //! SELECT of data queries: what is synced of a row.
 
+use super::Compiler;
 use super::scope::{Entry, EntryKind, Scope};
 use super::sources::{Leaf, QueryExpression, Source, SourceId, row_expression};
-use super::{Compiler, output_name};
 use crate::diagnostic::{Diagnostic, Position};
+use crate::options::Edition;
 use crate::plan::{ObjectType, ProjectionItem, ReferenceKind, RowExpression};
-use crate::syntax::{Query, SelectItem, SelectItemKind};
+use crate::syntax::{Qualifier, Query, SelectItem, SelectItemKind};
 
 /// The table whose rows a query selects, and what of them.
 pub(super) struct Selected {
@@ -32,6 +33,7 @@ impl Compiler<'_> {
     ) -> Option<Selected> {
         let mut items = Vec::new();
         let mut failed = false;
+        self.check_order(query);
         for item in &query.columns {
             let result = self.projection_items(scope, item);
             match self.findings.ok(result) {
@@ -70,6 +72,28 @@ impl Compiler<'_> {
         Some(Selected { table, projection })
     }
 
+    /// Warns of `*` after aliases, which it overwrites. Before edition 3 it does not.
+    fn check_order(&mut self, query: &Query) {
+        let mut aliases: Vec<&str> = Vec::new();
+        for item in &query.columns {
+            match &item.kind {
+                SelectItemKind::Expression { alias, .. } => aliases.extend(alias.as_deref()),
+                SelectItemKind::All { .. } if self.edition < Edition::Three => {}
+                SelectItemKind::All { .. } if aliases.is_empty() => {}
+                SelectItemKind::All { .. } => {
+                    let names: Vec<String> =
+                        aliases.iter().map(|name| format!("`{name}`")).collect();
+                    let message = format!(
+                        "where the table has a column {}, `*` overwrites what is selected before",
+                        names.join(" or ")
+                    );
+                    let warning = Diagnostic::warning(item.position, message);
+                    self.findings.push(warning.hint("write `*` first"));
+                }
+            }
+        }
+    }
+
     fn check_id(
         &mut self,
         table: SourceId,
@@ -102,7 +126,10 @@ impl Compiler<'_> {
     ) -> Result<Vec<Item>, Diagnostic> {
         match &item.kind {
             SelectItemKind::All { table } => {
-                let entry = all_of_entry(scope, table.as_deref(), item.position)?;
+                let entry = all_of_entry(scope, table.as_ref(), item.position)?;
+                if let Some(table) = table {
+                    self.check_schema(table, entry, item.position)?;
+                }
                 match &entry.kind {
                     EntryKind::Table(source) => Ok(vec![Item::All(*source)]),
                     EntryKind::Columns(columns) => {
@@ -116,8 +143,9 @@ impl Compiler<'_> {
                     EntryKind::Elements(_) => Err(of_elements(item.position)),
                 }
             }
-            SelectItemKind::Expression { expression, alias } => {
-                let name = output_name(item.position, expression, alias.as_deref())?;
+            SelectItemKind::Expression { expression, alias, written } => {
+                let names = (alias.as_deref(), written.as_ref());
+                let name = self.output_name(item.position, expression, names)?;
                 let expression = self.lower(scope, expression)?;
                 Ok(vec![Item::Expression { name, expression }])
             }
@@ -157,7 +185,7 @@ impl Compiler<'_> {
                 Item::Expression { expression, .. } => {
                     expression.for_each_leaf(&mut |leaf| match leaf {
                         Leaf::Column { source, .. } | Leaf::Fact { source, .. } => see(*source),
-                        Leaf::Element(_) | Leaf::Request(_) | Leaf::Bucket(_) => {}
+                        Leaf::Element(_) | Leaf::Key(_) | Leaf::Request(_) | Leaf::Bucket(_) => {}
                     });
                 }
             }
@@ -186,7 +214,9 @@ impl Compiler<'_> {
             return Ok(expression);
         }
         let mut of_array = false;
-        expression.for_each_leaf(&mut |leaf| of_array |= matches!(leaf, Leaf::Element(_)));
+        expression.for_each_leaf(&mut |leaf| {
+            of_array |= matches!(leaf, Leaf::Element(_) | Leaf::Key(_));
+        });
         if of_array {
             return Err(of_elements(position));
         }
@@ -199,12 +229,12 @@ impl Compiler<'_> {
 /// What `*`, or `t.*`, is all of.
 fn all_of_entry<'s>(
     scope: &'s Scope<'_>,
-    table: Option<&str>,
+    table: Option<&Qualifier>,
     position: Position,
 ) -> Result<&'s Entry, Diagnostic> {
     let entries = scope.entries.as_slice();
-    if let Some(name) = table {
-        return entries.iter().find(|entry| entry.name == name).ok_or_else(|| {
+    if let Some(Qualifier { table: name, .. }) = table {
+        return scope.own_entry(name).ok_or_else(|| {
             let error = format!("`{name}` is not a table of this query");
             let error = Diagnostic::error(position, error);
             match entries {

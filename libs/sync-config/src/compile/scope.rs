@@ -7,7 +7,7 @@ use crate::expression::Expression;
 use crate::expression_text::identifier;
 use crate::options::Edition;
 use crate::plan::{Member, ReferenceKind, RequestLeaf, RequestSource, TableFact};
-use crate::syntax::{self, Cte, ExpressionKind};
+use crate::syntax::{self, Cte, ExpressionKind, Qualifier};
 
 /// Before edition 3: of the name of a row's table what the query's pattern leaves open.
 const SUFFIX_COLUMN: &str = "_table_suffix";
@@ -92,8 +92,21 @@ impl<'s> Scope<'s> {
 
     /// What goes by a name before a dot, here or around.
     pub(super) fn entry(&self, name: &str) -> Option<&Entry> {
-        let own = self.entries.iter().find(|entry| entry.name == name);
-        own.or_else(|| self.outer.and_then(|outer| outer.entry(name)))
+        self.own_entry(name).or_else(|| self.outer.and_then(|outer| outer.entry(name)))
+    }
+
+    /// What goes by a name before a dot here. In streams it is found in other letters too, if it is one
+    /// thing only: `t.id` is of `AS "T"`.
+    pub(super) fn own_entry(&self, name: &str) -> Option<&Entry> {
+        let exact = self.entries.iter().find(|entry| entry.name == name);
+        exact.or_else(|| {
+            let mut alike =
+                self.entries.iter().filter(|entry| entry.name.eq_ignore_ascii_case(name));
+            match (self.kind, alike.next(), alike.next()) {
+                (ScopeKind::Stream, one, None) => one,
+                _ => None,
+            }
+        })
     }
 
     /// The tables' names, for people.
@@ -116,16 +129,18 @@ impl Compiler<'_> {
     pub(super) fn name(
         &mut self,
         scope: &Scope<'_>,
-        qualifier: Option<&str>,
+        qualifier: Option<&Qualifier>,
         name: &str,
         position: Position,
     ) -> Result<QueryExpression, Diagnostic> {
         let Some(qualifier) = qualifier else {
             return self.bare_name(scope, name, position);
         };
-        if let Some(entry) = scope.entry(qualifier) {
+        if let Some(entry) = scope.entry(&qualifier.table) {
+            self.check_schema(qualifier, entry, position)?;
             return self.member_of(entry, name, position);
         }
+        let qualifier = qualifier.table.as_str();
         let source = match (scope.kind, qualifier) {
             (ScopeKind::DataQuery { parameters }, "bucket") => {
                 return bucket_parameter(parameters, name, position).map(Expression::Leaf);
@@ -146,6 +161,32 @@ impl Compiler<'_> {
         };
         let member = Some(Member { names: vec![name.to_owned()], as_value: true });
         Ok(Expression::Leaf(Leaf::Request(RequestLeaf::Given { source, member })))
+    }
+
+    /// That a table is of the schema that is named with it.
+    pub(super) fn check_schema(
+        &self,
+        qualifier: &Qualifier,
+        entry: &Entry,
+        position: Position,
+    ) -> Result<(), Diagnostic> {
+        let Qualifier { schema: Some(schema), table } = qualifier else { return Ok(()) };
+        let hint = format!("write `{table}.column`");
+        if self.edition < Edition::Three {
+            let message = "a column is named `column` or `table.column`";
+            return Err(Diagnostic::error(position, message).hint(hint));
+        }
+        let of_entry = match &entry.kind {
+            EntryKind::Table(source) => self.sources.table(*source),
+            EntryKind::Elements(_) | EntryKind::Columns(_) => None,
+        };
+        match of_entry.and_then(|table| self.plan.tables.get(table)) {
+            Some(found) if found.schema == *schema => Ok(()),
+            Some(_) | None => {
+                let message = format!("`{table}` is not of the schema `{schema}` in this query");
+                Err(Diagnostic::error(position, message).hint(hint))
+            }
+        }
     }
 
     /// A name without a table's: which table has it is not known here, so there must be one only.
@@ -189,21 +230,21 @@ impl Compiler<'_> {
             EntryKind::Elements(source) if name == "value" => {
                 Ok(Expression::Leaf(Leaf::Element(*source)))
             }
+            EntryKind::Elements(source) if name == "key" => {
+                Ok(Expression::Leaf(Leaf::Key(*source)))
+            }
             EntryKind::Elements(_) => {
                 let message = format!("`json_each` has no column `{name}`");
-                Err(Diagnostic::error(position, message).hint("it has `value`"))
+                Err(Diagnostic::error(position, message).hint("it has `value` and `key`"))
             }
             EntryKind::Columns(columns) => {
                 if let Some((_, column)) = columns.iter().find(|(known, _)| known == name) {
                     return self.column_of_query(column, position);
                 }
-                let names: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
+                let names: Vec<String> = columns.iter().map(|(name, _)| identifier(name)).collect();
                 let message = format!("`{}` has no column `{name}`", entry.name);
-                let error = Diagnostic::error(position, message);
-                Err(match names.as_slice() {
-                    [""] => error.hint("name what it selects: `SELECT ... AS name`"),
-                    names => error.hint(format!("it selects: {}", names.join(", "))),
-                })
+                let hint = format!("it selects: {}", names.join(", "));
+                Err(Diagnostic::error(position, message).hint(hint))
             }
         }
     }

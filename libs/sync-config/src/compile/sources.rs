@@ -26,6 +26,8 @@ pub(crate) enum Leaf {
     },
     /// The element at hand of an array.
     Element(SourceId),
+    /// The key of that element.
+    Key(SourceId),
     Request(RequestLeaf),
     /// A parameter of a bucket definition, by index.
     Bucket(usize),
@@ -114,9 +116,10 @@ impl Sources {
         let mut owner = Some(Owner::Nothing);
         expression.for_each_leaf(&mut |leaf| {
             let of_leaf = match leaf {
-                Leaf::Column { source, .. } | Leaf::Fact { source, .. } | Leaf::Element(source) => {
-                    self.owner(*source)
-                }
+                Leaf::Column { source, .. }
+                | Leaf::Fact { source, .. }
+                | Leaf::Element(source)
+                | Leaf::Key(source) => self.owner(*source),
                 Leaf::Request(_) => Owner::Request,
                 Leaf::Bucket(_) => Owner::Bucket,
             };
@@ -134,7 +137,8 @@ impl Sources {
             found |= match leaf {
                 Leaf::Column { source: id, .. }
                 | Leaf::Fact { source: id, .. }
-                | Leaf::Element(id) => self.reaches(*id, source),
+                | Leaf::Element(id)
+                | Leaf::Key(id) => self.reaches(*id, source),
                 Leaf::Request(_) | Leaf::Bucket(_) => false,
             };
         });
@@ -171,12 +175,12 @@ pub(crate) fn row_expression(
     table: SourceId,
     arrays: &[SourceId],
 ) -> Option<RowExpression> {
+    let place = |id: &SourceId| arrays.iter().position(|array| array == id).ok_or(());
     let leaf = |leaf: &Leaf| match leaf {
         Leaf::Column { source, name } if *source == table => Ok(RowLeaf::Column(name.clone())),
         Leaf::Fact { source, fact } if *source == table => Ok(RowLeaf::Fact(*fact)),
-        Leaf::Element(id) => {
-            arrays.iter().position(|array| array == id).map(RowLeaf::Element).ok_or(())
-        }
+        Leaf::Element(id) => place(id).map(RowLeaf::Element),
+        Leaf::Key(id) => place(id).map(RowLeaf::Key),
         Leaf::Column { .. } | Leaf::Fact { .. } | Leaf::Request(_) | Leaf::Bucket(_) => Err(()),
     };
     expression.try_map(&mut { leaf }).ok()
@@ -188,6 +192,7 @@ pub(crate) fn request_expression(expression: &QueryExpression) -> Option<Request
         .try_map(&mut |leaf| match leaf {
             Leaf::Request(leaf) => Ok(leaf.clone()),
             Leaf::Element(_) => Ok(RequestLeaf::Element),
+            Leaf::Key(_) => Ok(RequestLeaf::Key),
             Leaf::Column { .. } | Leaf::Fact { .. } | Leaf::Bucket(_) => Err(()),
         })
         .ok()

@@ -69,6 +69,7 @@ impl RowNames {
             RowLeaf::Column(name) => SqlText::whole(format!("{}{}", self.prefix, identifier(name))),
             RowLeaf::Fact(fact) => SqlText::whole(self.fact(*fact)),
             RowLeaf::Element(index) => SqlText::whole(format!("{}.value", self.arrays[*index])),
+            RowLeaf::Key(index) => SqlText::whole(format!("{}.key", self.arrays[*index])),
         })
     }
 
@@ -91,6 +92,7 @@ pub(super) fn request_text(expression: &RequestExpression, element: &str, words:
     to_sql(expression, &|leaf: &RequestLeaf| match leaf {
         RequestLeaf::Given { source, member } => given_text(*source, member.as_ref(), words),
         RequestLeaf::Element => SqlText::whole(format!("{element}.value")),
+        RequestLeaf::Key => SqlText::whole(format!("{element}.key")),
     })
 }
 

@@ -91,7 +91,7 @@ impl Reads {
             RowLeaf::Column(name) => {
                 self.columns.insert(name.clone());
             }
-            RowLeaf::Fact(_) | RowLeaf::Element(_) => {}
+            RowLeaf::Fact(_) | RowLeaf::Element(_) | RowLeaf::Key(_) => {}
         });
     }
 

@@ -1,9 +1,9 @@
 //! The values of expressions.
 
 use super::affinity::Affinity;
+use super::items::{Items, items_of};
 use super::{Comparison, EvaluationError, Expression, Leaves};
 use crate::functions::{self, ARGUMENTS_MAX, Function};
-use crate::json;
 use crate::value::Value;
 
 impl<L> Expression<L> {
@@ -65,14 +65,15 @@ impl<L> Expression<L> {
             }
             Self::Cast { value, to } => to.apply(value.evaluate(leaves)?, engine),
             Self::InList { value, list } => is_in_list(value, list, leaves)?,
-            Self::InArray { value, array } => {
-                is_in_array(&value.evaluate(leaves)?, &array.evaluate(leaves)?)?
-            }
-            Self::Overlap { left, right } => {
-                overlap(&left.evaluate(leaves)?, &right.evaluate(leaves)?)?
-            }
+            Self::InArray { value, array } => is_in_array(&value.evaluate(leaves)?, array, leaves)?,
+            Self::Each(array) => array.evaluate(leaves)?,
+            Self::Overlap { left, right } => overlap(left, right, leaves)?,
             Self::Call { function, arguments } => call(*function, arguments, leaves)?.limited()?,
         })
+    }
+
+    pub(super) fn is_each(&self) -> bool {
+        matches!(self, Self::Each(_))
     }
 
     /// Whether a condition holds.
@@ -239,23 +240,32 @@ fn is_in_list<'v, L, S: Leaves<'v, L>>(
     Ok(Value::boolean(if has_null { None } else { Some(false) }))
 }
 
-fn is_in_array<'v>(value: &Value<'_>, array: &Value<'_>) -> Result<Value<'v>, EvaluationError> {
-    if value.is_null() || array.is_null() {
+fn is_in_array<'v, L, S: Leaves<'v, L>>(
+    value: &Value<'_>,
+    array: &'v Expression<L>,
+    leaves: &S,
+) -> Result<Value<'v>, EvaluationError> {
+    let elements = array.evaluate(leaves)?;
+    if value.is_null() || elements.is_null() {
         return Ok(Value::Null);
     }
-    let items = array_items(array)?;
-    let found = items
-        .iter()
-        .any(|item| Comparison::Equal.holds(value, &json::to_value(item)) == Some(true));
+    let items = items_of(&elements, array.is_each(), leaves.engine())?;
+    let found = items.values().any(|item| Comparison::Equal.holds(value, &item) == Some(true));
     Ok(Value::boolean(Some(found)))
 }
 
 /// Both sides are sorted, as every pair would be too many.
-fn overlap<'v>(left: &Value<'_>, right: &Value<'_>) -> Result<Value<'v>, EvaluationError> {
-    if left.is_null() || right.is_null() {
+fn overlap<'v, L, S: Leaves<'v, L>>(
+    left: &'v Expression<L>,
+    right: &'v Expression<L>,
+    leaves: &S,
+) -> Result<Value<'v>, EvaluationError> {
+    let (left_value, right_value) = (left.evaluate(leaves)?, right.evaluate(leaves)?);
+    if left_value.is_null() || right_value.is_null() {
         return Ok(Value::Null);
     }
-    let (left, right) = (array_items(left)?, array_items(right)?);
+    let left = items_of(&left_value, left.is_each(), leaves.engine())?;
+    let right = items_of(&right_value, right.is_each(), leaves.engine())?;
     let (left, right) = (sorted(&left), sorted(&right));
     let (mut left, mut right) = (left.iter().peekable(), right.iter().peekable());
     while let (Some(one), Some(other)) = (left.peek(), right.peek()) {
@@ -270,25 +280,8 @@ fn overlap<'v>(left: &Value<'_>, right: &Value<'_>) -> Result<Value<'v>, Evaluat
 }
 
 /// NULL equals nothing, so it is left out.
-fn sorted(items: &[serde_json::Value]) -> Vec<Value<'_>> {
-    let mut values: Vec<Value<'_>> =
-        items.iter().map(json::to_value).filter(|value| !value.is_null()).collect();
+fn sorted(items: &Items) -> Vec<Value<'_>> {
+    let mut values: Vec<Value<'_>> = items.values().filter(|value| !value.is_null()).collect();
     values.sort_by(|one, other| one.compare(other).unwrap_or(std::cmp::Ordering::Equal));
     values
-}
-
-/// The elements of a JSON array in text; none of NULL.
-pub(crate) fn array_items(array: &Value<'_>) -> Result<Vec<serde_json::Value>, EvaluationError> {
-    let text = match array {
-        Value::Null => return Ok(Vec::new()),
-        Value::Text(text) => text,
-        Value::Integer(_) | Value::Real(_) | Value::Blob(_) => {
-            return Err(EvaluationError::NotAnArray);
-        }
-    };
-    match json::parse(text) {
-        Some(serde_json::Value::Array(items)) => Ok(items),
-        Some(_) => Err(EvaluationError::NotAnArray),
-        None => Err(EvaluationError::NotJson),
-    }
 }

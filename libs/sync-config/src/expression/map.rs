@@ -59,6 +59,7 @@ impl<L> Expression<L> {
             Self::InArray { value, array } => {
                 Expression::InArray { value: map_box(value, leaf)?, array: map_box(array, leaf)? }
             }
+            Self::Each(array) => Expression::Each(map_box(array, leaf)?),
             Self::Overlap { left, right } => {
                 Expression::Overlap { left: map_box(left, leaf)?, right: map_box(right, leaf)? }
             }
@@ -76,6 +77,7 @@ impl<L> Expression<L> {
                 list.iter().for_each(see);
             }
             Self::Not(value)
+            | Self::Each(value)
             | Self::IsNull { value, .. }
             | Self::Like { value, .. }
             | Self::Cast { value, .. } => see(value),

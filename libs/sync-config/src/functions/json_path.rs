@@ -159,25 +159,6 @@ pub(super) fn json_keys<'v>(value: &Value<'_>) -> Result<Value<'v>, EvaluationEr
     }
 }
 
-/// The array of what is in a JSON text: an array's items, an object's values, or the one value that it
-/// is, which is none for null.
-pub(super) fn items(value: Value<'_>, engine: Engine) -> Result<Value<'_>, EvaluationError> {
-    let is_number = matches!(value, Value::Integer(_) | Value::Real(_));
-    if !(matches!(value, Value::Text(_)) || is_number && engine.has_sqlites_paths()) {
-        return Ok(value);
-    }
-    let Some(text) = value.into_text(engine) else { return Ok(Value::Null) };
-    if text.trim_start().starts_with('[') {
-        return Ok(Value::Text(text));
-    }
-    let items = match json::parse(&text).ok_or(EvaluationError::NotJson)? {
-        Json::Null => Vec::new(),
-        Json::Object(entries) => entries.into_iter().map(|(_, item)| item).collect(),
-        one @ (Json::Bool(_) | Json::Number(_) | Json::String(_) | Json::Array(_)) => vec![one],
-    };
-    Ok(Value::text(json::to_text(&Json::Array(items))))
-}
-
 /// Whether a text is JSON; other values are judged by their text.
 pub(super) fn json_valid<'v>(value: Value<'_>, engine: Engine) -> Value<'v> {
     if value.is_null() && engine.knows_types() {

@@ -6,9 +6,10 @@ use tidewater_protocol::{Priority, Subscription};
 use super::Request;
 use super::search::{Pending, Search, needed};
 use crate::engine::Engine;
-use crate::expression::{EvaluationError, Leaves, array_items};
+use crate::expression::{EvaluationError, Items, Leaves, items};
 use crate::functions;
 use crate::json;
+use crate::options::Edition;
 use crate::plan::{
     Instantiation, Member, Plan, RequestExpression, RequestLeaf, RequestSource, Step,
 };
@@ -17,6 +18,7 @@ use crate::ways::{Table, ValueId, Values, Ways};
 
 /// One subscription to one stream: what expressions see, and what becomes of its buckets.
 pub(super) struct Subscriber<'r> {
+    pub(super) edition: Edition,
     pub(super) engine: Engine,
     pub(super) request: &'r Request<'r>,
     /// Of an explicit subscription.
@@ -86,10 +88,10 @@ impl Subscriber<'_> {
         outputs: &[RequestExpression],
         values: &mut Values,
     ) -> Result<Vec<Vec<ValueId>>, EvaluationError> {
-        let items = array_items(&array.evaluate(self)?)?;
+        let items = items(array, self)?;
         let mut ways = Vec::with_capacity(items.len());
-        'items: for item in &items {
-            let leaves = AtElement { subscriber: self, item };
+        'items: for place in 0..items.len() {
+            let leaves = AtElement { subscriber: self, items: &items, place };
             for filter in filters {
                 if !filter.is_true(&leaves)? {
                     continue 'items;
@@ -110,6 +112,14 @@ impl Subscriber<'_> {
         };
         let (first, rest) = names.split_first()?;
         functions::walk(map.get(first)?, rest)
+    }
+
+    /// Whether there is the whole. Before edition 3 a subscription without parameters has an empty
+    /// object.
+    fn has(&self, source: RequestSource) -> bool {
+        source != RequestSource::SubscriptionParameters
+            || self.parameters.is_some()
+            || self.edition < Edition::Three
     }
 
     /// The whole as JSON text.
@@ -136,13 +146,15 @@ impl Subscriber<'_> {
 /// A request with an element of one of its arrays.
 struct AtElement<'e> {
     subscriber: &'e Subscriber<'e>,
-    item: &'e Json,
+    items: &'e Items,
+    place: usize,
 }
 
 impl<'e> Leaves<'e, RequestLeaf> for AtElement<'e> {
     fn value(&self, leaf: &RequestLeaf) -> Result<Value<'e>, EvaluationError> {
         match leaf {
-            RequestLeaf::Element => Ok(json::to_value(self.item)),
+            RequestLeaf::Element => Ok(self.items.value(self.place)),
+            RequestLeaf::Key => Ok(self.items.key(self.place)),
             RequestLeaf::Given { .. } => self.subscriber.value(leaf),
         }
     }
@@ -157,7 +169,10 @@ impl<'v> Leaves<'v, RequestLeaf> for Subscriber<'_> {
         let RequestLeaf::Given { source, member } = leaf else { return Ok(Value::Null) };
         let (names, as_value) = match member {
             Some(Member { names, as_value }) if !names.is_empty() => (names, *as_value),
-            Some(_) | None => return Ok(Value::text(self.text(*source))),
+            Some(_) | None => {
+                let whole = || Value::text(self.text(*source));
+                return Ok(if self.has(*source) { whole() } else { Value::Null });
+            }
         };
         if *source == RequestSource::TokenParameters && names.as_slice() == ["user_id"] {
             return Ok(Value::text(self.request.user_id.to_owned()));

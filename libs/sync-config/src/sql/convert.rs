@@ -1,14 +1,14 @@
 //! Queries: every part of the parser's tree is either converted or refused.
 
 use sqlparser::ast::{
-    GroupByExpr, Ident, ObjectName, Query as SqlQuery, Select, SelectFlavor, SelectItem as SqlItem,
-    SelectItemQualifiedWildcardKind, SetExpr, WildcardAdditionalOptions,
+    Distinct, GroupByExpr, Ident, ObjectName, Query as SqlQuery, Select, SelectFlavor,
+    SelectItem as SqlItem, SelectItemQualifiedWildcardKind, SetExpr, WildcardAdditionalOptions,
 };
 use sqlparser::tokenizer::Span;
 
 use super::Input;
 use crate::diagnostic::Diagnostic;
-use crate::syntax::{Cte, Query, SelectItem, SelectItemKind};
+use crate::syntax::{Cte, Query, SelectItem, SelectItemKind, Written};
 
 pub(super) struct Converter<'a> {
     pub(super) input: &'a Input<'a>,
@@ -124,7 +124,7 @@ impl<'a> Converter<'a> {
             GroupByExpr::Expressions(list, modifiers) => !list.is_empty() || !modifiers.is_empty(),
         };
         let refused = [
-            (distinct.is_some(), &["DISTINCT", "ALL"][..]),
+            (matches!(distinct, Some(Distinct::On(_))), &["DISTINCT"][..]),
             (select_modifiers.is_some(), &["SELECT"]),
             (top.is_some(), &["TOP"]),
             (exclude.is_some(), &["EXCLUDE"]),
@@ -147,26 +147,33 @@ impl<'a> Converter<'a> {
         if projection.is_empty() {
             return Err(Diagnostic::error(position, "the query selects nothing"));
         }
-        let columns =
-            projection.into_iter().map(|item| self.item(item)).collect::<Result<_, _>>()?;
+        let distinct = distinct.map(|_| {
+            let (_, span) = self.input.find(select_token.0.span, &["DISTINCT", "ALL"]);
+            self.input.position(span)
+        });
+        let mut written = self.input.items(select_token.0.span).into_iter();
+        let columns = projection
+            .into_iter()
+            .map(|item| self.item(item, written.next()))
+            .collect::<Result<_, _>>()?;
         let from = self.from(from)?;
         let condition = selection.map(|condition| self.expression(condition)).transpose()?;
-        Ok(Query { position, ctes, columns, from, condition })
+        Ok(Query { position, distinct, ctes, columns, from, condition })
     }
 
-    fn item(&mut self, item: SqlItem) -> Result<SelectItem, Diagnostic> {
+    fn item(&mut self, item: SqlItem, written: Option<Written>) -> Result<SelectItem, Diagnostic> {
         match item {
             SqlItem::UnnamedExpr(expression) => {
                 let span = super::place::start(&expression);
                 let expression = self.expression(expression)?;
-                let kind = SelectItemKind::Expression { expression, alias: None };
+                let kind = SelectItemKind::Expression { expression, alias: None, written };
                 Ok(SelectItem { position: self.input.position(span), kind })
             }
             SqlItem::ExprWithAlias { expr, alias } => {
                 let span = super::place::start(&expr);
                 let expression = self.expression(expr)?;
                 let alias = Some(self.name(alias)?);
-                let kind = SelectItemKind::Expression { expression, alias };
+                let kind = SelectItemKind::Expression { expression, alias, written };
                 Ok(SelectItem { position: self.input.position(span), kind })
             }
             SqlItem::ExprWithAliases { expr, .. } => {
@@ -182,12 +189,13 @@ impl<'a> Converter<'a> {
                 options,
             ) => {
                 self.wildcard(options)?;
-                let mut parts = parts.into_iter().filter_map(|part| part.as_ident().cloned());
-                let (Some(table), None) = (parts.next(), parts.next()) else {
-                    return Err(self.error(self.start, "write `t.*` with the table's own name"));
+                let parts: Vec<Ident> =
+                    parts.into_iter().filter_map(|part| part.as_ident().cloned()).collect();
+                let span = parts.first().map_or(self.start, |first| first.span);
+                let Some(table) = self.qualifier(parts.into_iter().rev())? else {
+                    return Err(self.error(span, "write `t.*` with the table's own name"));
                 };
-                let position = self.input.position(table.span);
-                let table = Some(self.name(table)?);
+                let (position, table) = (self.input.position(span), Some(table));
                 Ok(SelectItem { position, kind: SelectItemKind::All { table } })
             }
             SqlItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::Expr(expr), _) => {

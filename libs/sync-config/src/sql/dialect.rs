@@ -83,6 +83,11 @@ impl Dialect for SyncConfigDialect {
         true
     }
 
+    /// `E'it\'s'`
+    fn supports_string_escape_constant(&self) -> bool {
+        true
+    }
+
     fn supports_string_literal_column_alias(&self, _explicit: bool) -> bool {
         false
     }

@@ -8,12 +8,12 @@ use sqlparser::tokenizer::Span;
 
 use super::OVERLAP;
 use super::convert::Converter;
-use super::operators::row_items;
+use super::operators::{row_items, text_of};
 use super::place::start;
 use crate::diagnostic::Diagnostic;
-use crate::expression::{Arithmetic, CastType, Comparison, array_items};
-use crate::syntax::{Expression, ExpressionKind};
-use crate::value::Value;
+use crate::expression::{Arithmetic, CastType, Comparison};
+use crate::json;
+use crate::syntax::{Expression, ExpressionKind, Qualifier};
 
 /// Deepest nesting of an expression, chains of AND and OR aside.
 const DEPTH_MAX: usize = 100;
@@ -128,16 +128,27 @@ impl Converter<'_> {
     }
 
     fn compound(&self, parts: Vec<Ident>, span: Span) -> Result<ExpressionKind, Diagnostic> {
-        let mut parts = parts.into_iter();
-        match (parts.next(), parts.next(), parts.next()) {
-            (Some(qualifier), Some(name), None) => Ok(ExpressionKind::Name {
-                qualifier: Some(self.name(qualifier)?),
-                name: self.name(name)?,
-            }),
-            _ => Err(self
-                .error(span, "a column is named `column` or `table.column`")
+        let mut parts = parts.into_iter().rev();
+        let name = parts.next().map(|name| self.name(name)).transpose()?.unwrap_or_default();
+        let qualifier = self.qualifier(parts)?;
+        match qualifier {
+            Some(_) => Ok(ExpressionKind::Name { qualifier, name }),
+            None => Err(self
+                .error(span, "a column is named `column`, `table.column` or `schema.table.column`")
                 .hint("give the table an alias and write `alias.column`")),
         }
+    }
+
+    /// The table's and its schema's name, which come last part first; `None` if there are other parts.
+    pub(super) fn qualifier(
+        &self,
+        mut parts: impl Iterator<Item = Ident>,
+    ) -> Result<Option<Qualifier>, Diagnostic> {
+        let (Some(table), schema, None) = (parts.next(), parts.next(), parts.next()) else {
+            return Ok(None);
+        };
+        let schema = schema.map(|schema| self.name(schema)).transpose()?;
+        Ok(Some(Qualifier { schema, table: self.name(table)? }))
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "what is not listed is refused")]
@@ -299,8 +310,14 @@ impl Converter<'_> {
                 Ok(ExpressionKind::InQuery { value, query, negated })
             }
             InTarget::List(mut list) => {
-                if matches!(list.as_slice(), [item] if self.is_array(item)) {
+                if list.len() == 1 && (!is_literal(&list[0]) || is_json_array(&list[0])) {
                     return self.in_array(value, list.remove(0), negated);
+                }
+                if let [Expr::Value(ValueWithSpan { span, .. })] = list.as_slice()
+                    && !self.input.is_parenthesized(*span)
+                {
+                    let error = self.error(*span, "this is one value, and no array");
+                    return Err(error.hint("write `=` to compare with one value"));
                 }
                 let list =
                     list.into_iter().map(|item| self.expression(item)).collect::<Result<_, _>>()?;
@@ -313,27 +330,21 @@ impl Converter<'_> {
         }
     }
 
-    /// Whether the one item after IN is an array, be it in parentheses: so is a text that can be one, or
-    /// that has none.
-    fn is_array(&self, item: &Expr) -> bool {
-        let Expr::Value(ValueWithSpan { value: SqlValue::SingleQuotedString(text), span }) = item
-        else {
-            return !is_literal(item);
-        };
-        !self.input.is_parenthesized(*span) || array_items(&Value::text(text.as_str())).is_ok()
-    }
-
+    /// The parser makes the same of `x IN a` and `x IN (a)`. In SQL the latter is `x = a`, but the
+    /// language has no other list of one: it is the array in parentheses.
     fn in_array(
         &mut self,
         value: Box<Expression>,
         array: Expr,
         negated: bool,
     ) -> Result<ExpressionKind, Diagnostic> {
-        let array = match row_items(&array) {
-            Some(items) => self.array(items, start(&array))?,
-            None => self.expression(array)?,
-        };
-        Ok(ExpressionKind::InArray { value, array: Box::new(array), negated })
+        let span = start(&array);
+        if let Some(items) = row_items(&array) {
+            let array = Box::new(self.array(items, span)?);
+            return Ok(ExpressionKind::InArray { value, array, negated });
+        }
+        let array = Box::new(self.expression(array)?);
+        Ok(ExpressionKind::InArray { value, array, negated })
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "what is not listed is refused")]
@@ -363,6 +374,11 @@ enum Operator {
     Concat,
     Overlap,
     Json { as_value: bool },
+}
+
+/// Whether a text is a JSON array.
+fn is_json_array(expr: &Expr) -> bool {
+    text_of(expr).is_some_and(|text| json::parse(text).is_some_and(|json| json.is_array()))
 }
 
 /// Whether an item in parentheses after IN is a value and not an array.

@@ -49,18 +49,32 @@ impl Converter<'_> {
 
     pub(super) fn from(&mut self, from: Vec<TableWithJoins>) -> Result<Vec<FromItem>, Diagnostic> {
         let mut items = Vec::new();
-        for TableWithJoins { relation, joins } in from {
-            items.push(self.item_of_from(relation, Join::Inner(None))?);
-            for join in joins {
-                let SqlJoin { relation, global, join_operator } = join;
-                if global {
-                    return Err(self.unsupported(&["GLOBAL"]));
-                }
-                let join = self.join(join_operator)?;
-                items.push(self.item_of_from(relation, join)?);
-            }
+        for table in from {
+            self.joined(table, &mut items)?;
         }
         Ok(items)
+    }
+
+    /// Joins are read from left to right, so parentheses around the first ones change nothing.
+    fn joined(
+        &mut self,
+        TableWithJoins { relation, joins }: TableWithJoins,
+        items: &mut Vec<FromItem>,
+    ) -> Result<(), Diagnostic> {
+        if let TableFactor::NestedJoin { table_with_joins, alias: None } = relation {
+            self.joined(*table_with_joins, items)?;
+        } else {
+            items.push(self.item_of_from(relation, Join::Inner(None))?);
+        }
+        for join in joins {
+            let SqlJoin { relation, global, join_operator } = join;
+            if global {
+                return Err(self.unsupported(&["GLOBAL"]));
+            }
+            let join = self.join(join_operator)?;
+            items.push(self.item_of_from(relation, join)?);
+        }
+        Ok(())
     }
 
     fn join(&mut self, operator: JoinOperator) -> Result<Join, Diagnostic> {
@@ -134,7 +148,8 @@ impl Converter<'_> {
                 let is_quoted =
                     alias.as_ref().is_some_and(|alias| alias.name.quote_style.is_some());
                 let alias = alias.map(|alias| self.alias(alias)).transpose()?;
-                return Ok(FromItem { position, source, alias, is_quoted, join });
+                let column_names = Vec::new();
+                return Ok(FromItem { position, source, alias, column_names, is_quoted, join });
             }
             TableFactor::Derived { lateral: false, subquery, alias, sample: None } => {
                 let Some(alias) = alias else {
@@ -142,12 +157,14 @@ impl Converter<'_> {
                         .error(self.start_of_query(&subquery), "this query in `FROM` has no name")
                         .hint("add one: `(SELECT ...) AS name`"));
                 };
-                let position = self.input.position(alias.name.span);
-                let alias = Some(self.alias(alias)?);
+                let (position, alias, column_names) = self.alias_with_columns(alias)?;
                 let source = FromSource::Query(Box::new(self.query(*subquery)?));
-                return Ok(FromItem { position, source, alias, is_quoted: true, join });
+                let (alias, is_quoted) = (Some(alias), true);
+                return Ok(FromItem { position, source, alias, column_names, is_quoted, join });
             }
-            TableFactor::NestedJoin { .. } => "a join in parentheses is not supported",
+            TableFactor::NestedJoin { .. } => {
+                "a join in parentheses is supported as the first of `FROM` only"
+            }
             TableFactor::Derived { .. }
             | TableFactor::TableFunction { .. }
             | TableFactor::Function { .. }
@@ -223,6 +240,22 @@ impl Converter<'_> {
             return Err(self.error(span, format!("`{name}` takes 1 argument, not {}", list.len())));
         }
         Ok(FromSource::Function { name, arguments: list })
+    }
+
+    /// `name(column, ...)`
+    fn alias_with_columns(
+        &self,
+        alias: TableAlias,
+    ) -> Result<(Position, String, Vec<String>), Diagnostic> {
+        let TableAlias { explicit: _, name, columns, at } = alias;
+        let span = name.span;
+        if at.is_some() || columns.iter().any(|column| column.data_type.is_some()) {
+            return Err(self.error(span, "only names are supported in an alias of a query"));
+        }
+        let name = self.name(name)?;
+        let columns: Vec<String> =
+            columns.into_iter().map(|column| self.name(column.name)).collect::<Result<_, _>>()?;
+        Ok((self.input.position(span), name, columns))
     }
 
     fn alias(&self, alias: TableAlias) -> Result<String, Diagnostic> {

@@ -149,7 +149,7 @@ pub(super) fn row_items(expr: &Expr) -> Option<Vec<Expr>> {
 }
 
 /// The text that an expression is.
-fn text_of(expr: &Expr) -> Option<&str> {
+pub(super) fn text_of(expr: &Expr) -> Option<&str> {
     let Expr::Value(ValueWithSpan { value: SqlValue::SingleQuotedString(text), .. }) = expr else {
         return None;
     };

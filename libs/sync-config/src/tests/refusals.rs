@@ -36,9 +36,9 @@ fn text_that_is_not_a_config() {
     "#]],
     );
     check(
-        "streams: &a {}\n",
+        "streams: !a {}\n",
         expect![[r#"
-        1:10 YAML anchors and tags are not supported
+        1:10 YAML tags are not supported
     "#]],
     );
     check(

@@ -15,7 +15,8 @@ fn joins_that_the_language_does_not_have() {
             "SELECT t.id FROM t NATURAL JOIN u",
             "SELECT t.id FROM t JOIN u USING (a)",
             "SELECT t.id FROM t LEFT JOIN u",
-            "SELECT t.id FROM (t JOIN u ON u.a = t.a)",
+            "SELECT t.id FROM t JOIN (u JOIN v ON u.a = v.a) ON u.a = t.a",
+            "SELECT t.id FROM (t JOIN u ON u.a = t.a) AS x",
             "SELECT t.id FROM t, LATERAL (SELECT 1 AS a) x",
             "SELECT t.id FROM t, generate_series(1, 2) x",
             "SELECT t.id FROM t, json_each(t.a, t.b) x",
@@ -38,8 +39,10 @@ fn joins_that_the_language_does_not_have() {
             SELECT t.id FROM t LEFT JOIN u
             6:26 `LEFT` is not supported
               write the join's condition: `LEFT JOIN t ON ...`
-            SELECT t.id FROM (t JOIN u ON u.a = t.a)
-            6:19 a join in parentheses is not supported
+            SELECT t.id FROM t JOIN (u JOIN v ON u.a = v.a) ON u.a = t.a
+            6:19 a join in parentheses is supported as the first of `FROM` only
+            SELECT t.id FROM (t JOIN u ON u.a = t.a) AS x
+            6:19 a join in parentheses is supported as the first of `FROM` only
             SELECT t.id FROM t, LATERAL (SELECT 1 AS a) x
             6:19 `FROM` must name tables, queries or `json_each(...)`
             SELECT t.id FROM t, generate_series(1, 2) x
@@ -65,7 +68,7 @@ fn names_that_could_be_of_several_tables_or_are_of_none() {
             "SELECT x.* FROM t, u",
             "SELECT t.id FROM t, t",
             "SELECT t.id FROM t, u WHERE x.a = t.a",
-            "SELECT t.id FROM t, json_each(t.a) e WHERE e.key = 1",
+            "SELECT t.id FROM t, json_each(t.a) e WHERE e.path = 1",
             "SELECT d.b AS id FROM (SELECT a FROM t) d",
             "SELECT d.id FROM (SELECT id, a AS id FROM t) d",
             "SELECT d.id FROM (SELECT * FROM t) d",
@@ -87,9 +90,9 @@ fn names_that_could_be_of_several_tables_or_are_of_none() {
             SELECT t.id FROM t, u WHERE x.a = t.a
             6:35 `x` in `x.a` is not a table of this query
               the tables are `t`, `u`
-            SELECT t.id FROM t, json_each(t.a) e WHERE e.key = 1
-            6:50 `json_each` has no column `key`
-              it has `value`
+            SELECT t.id FROM t, json_each(t.a) e WHERE e.path = 1
+            6:50 `json_each` has no column `path`
+              it has `value` and `key`
             SELECT d.b AS id FROM (SELECT a FROM t) d
             6:14 `d` has no column `b`
               it selects: a

@@ -130,7 +130,7 @@ fn values_of_the_request() {
         upper(connection.parameter('c')): s|0["CONN"] priority 3 [{"default":0}]
         connection.parameters() ->> 'list': s|0["[1]"] priority 3 [{"default":0}]
         connection.parameters(): s|0["{\"c\":\"conn\",\"list\":[1]}"] priority 3 [{"default":0}]
-        subscription.parameters(): s|0["{}"] priority 3 [{"default":0}]
+        subscription.parameters(): stream s default
         'constant': s|0[] priority 3 [{"default":0}]
     "#]]
     .assert_eq(&text);

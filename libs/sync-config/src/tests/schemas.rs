@@ -130,3 +130,19 @@ fn each_table_is_listed_once() {
     assert_eq!(names, ["t", "app.t"]);
     assert_eq!(config.lookups()[0].table, 0);
 }
+
+#[test]
+fn a_cte_that_hides_a_table_is_a_warning() {
+    let tables = ["lists(id text)", "todos(id text, list text)", "app.teams(id text)"];
+    let yaml = "config: {edition: 3}\nwith:\n  lists: SELECT id FROM todos\n  Todos: SELECT id FROM lists\n\
+                streams:\n  s:\n    with: {teams: SELECT id FROM lists}\n    query: >\n      \
+                WITH todos AS (SELECT id FROM teams) SELECT * FROM public.todos\n      \
+                WHERE list IN (SELECT id FROM lists) AND list IN (SELECT id FROM todos)\n";
+    expect![[r#"
+        3:3 warning: `lists` is this query from here on, and not the table
+          give it another name, or write `public.lists` for the table
+        9:12 warning: `todos` is this query from here on, and not the table
+          give it another name, or write `public.todos` for the table
+    "#]]
+    .assert_eq(&check(yaml, &tables));
+}

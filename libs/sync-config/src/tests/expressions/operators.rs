@@ -154,7 +154,9 @@ fn arrays_overlap_when_they_share_a_value() {
         ("n && '[1]'", "null"),
         ("'[1]' && s", "a value is not valid JSON"),
         ("'{\"a\": 2}' && '[1, 2]'", "1"),
+        ("'{}' && '[1]'", "0"),
         ("'1' && '[1, 2]'", "1"),
+        ("'5' && '[5.0]'", "1"),
         ("'null' && '[null]'", "0"),
         ("b && '[7]'", "a value is not a JSON array"),
     ]);

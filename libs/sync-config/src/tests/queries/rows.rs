@@ -131,6 +131,14 @@ fn an_id_that_is_no_text_is_one_as_object_id() {
     "#]]
     .assert_eq(&row(&yaml, "t(id float8)", "2"));
     expect![[r#"
+        s|0[] t/2.5 {"id":2.5}
+    "#]]
+    .assert_eq(&row(&yaml, "t(id float8)", "2.5"));
+    expect![[r#"
+        s|0[] t/2.0 {"id":"2.0"}
+    "#]]
+    .assert_eq(&row(&yaml, "t(id numeric)", "2.0"));
+    expect![[r#"
         s|0[] t/1 {"id":1}
     "#]]
     .assert_eq(&row(&yaml, "t(id bool)", "t"));

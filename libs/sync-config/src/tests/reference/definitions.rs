@@ -90,8 +90,8 @@ fn conditions_of_a_table_query_are_filters_and_equalities_of_row_and_request() {
         ("SELECT id AS u FROM lists WHERE owner > request.user_id()", "by `=` and `IN` only"),
         ("SELECT id AS u FROM lists WHERE owner <> request.user_id()", "by `=` and `IN` only"),
         ("SELECT id AS u FROM lists WHERE NOT owner = request.user_id()", "by `=` and `IN` only"),
-        ("SELECT id AS u FROM lists WHERE owner IN request.user_id()", "`IN` is for arrays"),
-        ("SELECT id AS u FROM lists WHERE owner IN (request.user_id())", "`IN` is for arrays"),
+        ("SELECT id AS u FROM lists WHERE owner IN request.user_id()", "one value, and no array"),
+        ("SELECT id AS u FROM lists WHERE owner IN (request.user_id())", "one value, and no array"),
         ("SELECT id AS u FROM lists WHERE owner || request.user_id() = 'x'", "mixes values"),
     ]);
 }
@@ -144,12 +144,16 @@ fn a_table_valued_query_is_a_bucket_for_each_value() {
     assert_eq!(of("SELECT value AS u FROM json_each(request.jwt() -> 'one')"), [r#"["p1"] 3"#]);
     assert_eq!(of("SELECT value AS u FROM json_each(request.jwt() -> 'o')"), [r#"["p1"] 3"#]);
     assert!(of("SELECT value AS u FROM json_each(request.jwt() -> 'none')").is_empty());
+    assert_eq!(of("SELECT key AS u FROM json_each(request.jwt() -> 'o')"), [r#"["a"] 3"#]);
     assert_eq!(
         of("SELECT value || 'x' AS u FROM json_each('[\"y\", 1]')"),
         [r#"["yx"] 3"#, r#"["1x"] 3"#]
     );
     check_parameters(&[
-        ("SELECT key AS u FROM json_each(request.jwt() -> 'a')", "`json_each` has no column `key`"),
+        (
+            "SELECT path AS u FROM json_each(request.jwt() -> 'a')",
+            "`json_each` has no column `path`",
+        ),
         ("SELECT value AS u FROM json_each()", "`json_each` takes 1 argument"),
         ("SELECT value AS u FROM json_tree(request.jwt())", "json_tree"),
     ]);
@@ -339,7 +343,7 @@ fn everything_else_of_sql_is_an_error() {
         check_data(&[(&format!("SELECT id FROM t {rest}"), reason)]);
     }
     check_data(&[
-        ("SELECT DISTINCT id FROM t", "`DISTINCT` is not supported"),
+        ("SELECT DISTINCT id FROM t", "`DISTINCT` and `ALL` are not supported here"),
         ("WITH c AS (SELECT 1 AS x) SELECT id FROM t", "`WITH` is not supported here"),
         ("SELECT count(*) AS id FROM t", "count"),
         ("SELECT id FROM (SELECT id FROM t) AS s", "a query in `FROM`"),

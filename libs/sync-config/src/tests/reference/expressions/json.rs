@@ -212,8 +212,8 @@ fn a_value_is_in_a_json_array_when_a_number_or_text_in_it_is_equal() {
     ]);
     check(&[("i NOT IN '[7]'", "0"), ("i NOT IN '[8]'", "1")]);
     check_refused(&[
-        ("i IN 'abc'", "`abc` is not a JSON array"),
-        ("i IN '{}'", "`{}` is not a JSON array"),
+        ("i IN 'abc'", "this is one value, and no array"),
+        ("i IN '{}'", "this is one value, and no array"),
     ]);
 }
 
