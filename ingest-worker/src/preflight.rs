@@ -263,7 +263,8 @@ pub(crate) fn reading_findings(table: &Table, user: &str) -> Vec<Finding> {
         };
         return vec![fatal(
             format!("{shown} is {kind}, which has no changes of its own to replicate"),
-            "name an ordinary table in the sync config (of a partitioned table: its partitions)",
+            "name an ordinary table in the sync config (of a partitioned table its partitions, as in \
+             \"events_%\" AS events, which finds those that are made later too)",
         )];
     }
     let mut findings = Vec::new();

@@ -202,6 +202,57 @@ async fn a_table_that_cannot_be_synced_is_left_out_and_told_of() -> Result<()> {
     Ok(())
 }
 
+/// A pattern finds the partitions, also those that are made later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partitioned_table_is_synced_by_its_partitions() -> Result<()> {
+    let postgres = Postgres::start().await?;
+    postgres
+        .execute(
+            "CREATE TABLE log (id text, day int, PRIMARY KEY (id, day)) PARTITION BY RANGE (day);
+             CREATE TABLE log_1 PARTITION OF log FOR VALUES FROM (1) TO (2);
+             CREATE TABLE log_2 PARTITION OF log FOR VALUES FROM (2) TO (3);
+             CREATE PUBLICATION powersync FOR TABLE log;
+             INSERT INTO log VALUES ('a', 1), ('b', 2)",
+        )
+        .await?;
+    let config = r#"
+config: { edition: 3 }
+streams:
+  log:
+    auto_subscribe: true
+    query: SELECT * FROM "log_%" AS log
+"#;
+    let tidewater =
+        Tidewater::dev_ready(DevOptions::new(&postgres.url("postgres"), config)).await?;
+    let (token, mut reader) = (tidewater.token("u1")?, SyncReader::new());
+    let steps = [
+        // A row moves to another partition, and to one that is made with it.
+        ("UPDATE log SET day = 2 WHERE id = 'a'", vec![("a", 2), ("b", 2)]),
+        (
+            "BEGIN; CREATE TABLE log_3 PARTITION OF log FOR VALUES FROM (3) TO (4);
+             INSERT INTO log VALUES ('c', 3); UPDATE log SET day = 3 WHERE id = 'b'; COMMIT",
+            vec![("a", 2), ("b", 3), ("c", 3)],
+        ),
+        ("ALTER TABLE log DETACH PARTITION log_2", vec![("b", 3), ("c", 3)]),
+        ("DROP TABLE log_3", vec![]),
+    ];
+    for (sql, expected) in steps {
+        postgres.execute(sql).await?;
+        let row = |(id, day): (&str, i64)| {
+            let columns = json!({"id": id, "day": day});
+            (("log".to_owned(), id.to_owned()), columns.as_object().cloned().unwrap_or_default())
+        };
+        let expected: Rows = expected.into_iter().map(row).collect();
+        eventually(sql, SOON, async || {
+            let found = reader.sync_once(tidewater.url(), &token).await?.rows;
+            ensure!(*found == expected, "there are {found:?}");
+            Ok(Some(()))
+        })
+        .await?;
+    }
+    Ok(())
+}
+
 /// What the tables of a random run are called; some of the names do not match.
 const NAMES: [&str; 5] = ["ev_1", "ev_2", "ev_3", "out_1", "members_z"];
 
