@@ -2,6 +2,7 @@
 
 mod arguments;
 mod geometry;
+mod json_member;
 mod json_path;
 mod numbers;
 mod sqlite_json;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::Value as Json;
 
+use super::json_member::member;
 use super::sqlite_json;
 use crate::engine::Engine;
 use crate::expression::{EvaluationError, PathSplit};
@@ -23,16 +24,13 @@ pub(crate) fn json_get<'v>(
     if value.is_null() || path.is_null() {
         return Ok(Value::Null);
     }
-    let json = parse(value)?;
-    // A JSON null has not even itself.
-    Ok(if json.is_null() { Value::Null } else { json_at_path(&json, path, as_value, split) })
-}
-
-/// As [`json_get`], in a value that is JSON already.
-fn json_at_path<'v>(json: &Json, path: &Value<'_>, as_value: bool, split: PathSplit) -> Value<'v> {
-    let Some(path) = path.reborrow().into_text(Engine::JavaScript) else { return Value::Null };
+    let text = text_of(value)?;
+    let Some(path) = path.reborrow().into_text(Engine::JavaScript) else { return Ok(Value::Null) };
     let names = path_names(&path, split);
-    match walk(json, &names) {
+    let found = member(&text, &names).map_err(|_| EvaluationError::NotJson)?;
+    Ok(match found {
+        // A JSON null has not even itself.
+        Some(Json::Null) if names.is_empty() => Value::Null,
         // Where paths are split always it is a text as a value, and nothing as JSON.
         Some(Json::Null) if split == PathSplit::Always => {
             if as_value {
@@ -41,9 +39,9 @@ fn json_at_path<'v>(json: &Json, path: &Value<'_>, as_value: bool, split: PathSp
                 Value::Null
             }
         }
-        Some(found) => output(found, as_value),
+        Some(found) => output(&found, as_value),
         None => Value::Null,
-    }
+    })
 }
 
 /// The names that a path is made of.
@@ -71,7 +69,7 @@ pub(crate) fn walk<'j>(json: &'j Json, names: &[impl AsRef<str>]) -> Option<&'j 
 }
 
 /// Only the canonical text of an index is one: `0`, not `00`.
-fn array_index(name: &str) -> Option<usize> {
+pub(super) fn array_index(name: &str) -> Option<usize> {
     let index: usize = name.parse().ok()?;
     (index.to_string() == name).then_some(index)
 }
@@ -91,8 +89,11 @@ pub(crate) fn output<'v>(json: &Json, as_value: bool) -> Value<'v> {
 }
 
 fn parse(value: &Value<'_>) -> Result<Json, EvaluationError> {
-    let text = value.reborrow().into_text(Engine::JavaScript).ok_or(EvaluationError::NotJson)?;
-    json::parse(&text).ok_or(EvaluationError::NotJson)
+    json::parse(&text_of(value)?).ok_or(EvaluationError::NotJson)
+}
+
+fn text_of<'t>(value: &'t Value<'_>) -> Result<Cow<'t, str>, EvaluationError> {
+    value.reborrow().into_text(Engine::JavaScript).ok_or(EvaluationError::NotJson)
 }
 
 pub(super) fn json_extract<'v>(
