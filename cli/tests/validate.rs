@@ -87,27 +87,28 @@ fn all_errors_are_told_at_once_with_their_places() {
         &[],
         2,
         &expect![[r#"
-        c.yaml:5:12: error: the query has no column `id`
-         5 |     query: SELECT title FROM todos WHERE owner_id > auth.user_id()
-           |            ^
-          hint: every synced row needs one: name its key, as in `SELECT key AS id, ...`
+            c.yaml:5:12: error: the query has no column `id`
+             5 |     query: SELECT title FROM todos WHERE owner_id > auth.user_id()
+               |            ^
+              hint: every synced row needs one: name its key, as in `SELECT key AS id, ...`
 
-        c.yaml:5:42: error: values of the row and of the request can be compared by `=` and `IN` only
-         5 |     query: SELECT title FROM todos WHERE owner_id > auth.user_id()
-           |                                          ^
-          hint: write `column = <request value>` or `column IN <request array>`
+            c.yaml:5:42: error: values of the row and of the request can be compared by `=` and `IN` only
+             5 |     query: SELECT title FROM todos WHERE owner_id > auth.user_id()
+               |                                          ^
+              hint: write `column = <request value>` or `column IN <request array>`
 
-        c.yaml:7:32: error: `GROUP` is not supported
-         7 |     query: SELECT * FROM lists GROUP BY id
-           |                                ^
+            c.yaml:7:32: error: `GROUP` is not supported
+             7 |     query: SELECT * FROM lists GROUP BY id
+               |                                ^
+              hint: rows are synced as they are: compute over several of them on the device, or keep the result in a table
 
-        c.yaml:8:5: error: unknown key `colour`
-         8 |     colour: blue
-           |     ^
-          hint: the keys here are: auto_subscribe, priority, accept_potentially_dangerous_queries, with, query, queries
+            c.yaml:8:5: error: unknown key `colour`
+             8 |     colour: blue
+               |     ^
+              hint: the keys here are: auto_subscribe, priority, accept_potentially_dangerous_queries, with, query, queries
 
-        c.yaml is not valid: 4 errors
-    "#]],
+            c.yaml is not valid: 4 errors
+        "#]],
     );
     let (ok, findings) = findings(&validate(BAD, &["--format", "json"]), 2);
     assert!(!ok);

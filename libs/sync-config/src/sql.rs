@@ -5,6 +5,7 @@ mod convert;
 mod dialect;
 mod expression;
 mod from;
+mod hints;
 mod operators;
 mod place;
 mod written;
@@ -35,7 +36,10 @@ pub(crate) fn parse(map: &SourceMap<'_>, text: &str) -> Result<Query, Diagnostic
     }
     let mut tokens = Tokenizer::new(&dialect::SyncConfigDialect, text)
         .tokenize_with_location()
-        .map_err(|error| Diagnostic::error(at(map, error.location), error.message))?;
+        .map_err(|error| {
+            Diagnostic::error(at(map, error.location), error.message)
+                .hint("a text ends with the single quote that it begins with, a name with its double quote")
+        })?;
     // The parser knows `&&` and texts with escapes for PostgreSQL's own dialect only, but operators that
     // anybody defined, and texts.
     for token in &mut tokens {
@@ -55,8 +59,14 @@ pub(crate) fn parse(map: &SourceMap<'_>, text: &str) -> Result<Query, Diagnostic
     while parser.consume_token(&Token::SemiColon) {}
     let rest = parser.peek_token();
     if rest.token != Token::EOF {
-        let message = format!("unexpected `{}` after the query", rest.token);
-        return Err(Diagnostic::error(input.position(rest.span), message));
+        let word = rest.token.to_string();
+        let message = format!("unexpected `{word}` after the query");
+        let hint = match word.to_ascii_uppercase().as_str() {
+            "SELECT" => "write one query each, several as a list under `queries`",
+            "ISNULL" => "write `IS NULL`",
+            _ => "what stands before it is a whole query: is a word missing or misspelt?",
+        };
+        return Err(Diagnostic::error(input.position(rest.span), message).hint(hint));
     }
     convert::Converter::new(&input).query(*query)
 }
@@ -99,6 +109,13 @@ impl Input<'_> {
     pub(crate) fn start(&self) -> Position {
         let first = self.tokens.iter().find(|token| !matches!(token.token, Token::Whitespace(_)));
         first.map_or_else(|| self.map.position(0), |token| self.position(token.span))
+    }
+
+    /// Behind the last character that is not space.
+    fn end(&self) -> Position {
+        let mut tokens = self.tokens.iter().rev();
+        let last = tokens.find(|token| !matches!(token.token, Token::Whitespace(_) | Token::EOF));
+        last.map_or_else(|| self.map.position(0), |token| at(self.map, token.span.end))
     }
 
     /// The first of these words or operators from a place on, and where it stands; else that place.
@@ -159,13 +176,16 @@ impl Input<'_> {
             Some(self.map.position_at(line.parse().ok()?, column.parse().ok()?))
         });
         // At the end of the text the message has no place.
-        let position = position.unwrap_or_else(|| self.map.position(usize::MAX));
+        let position = position.unwrap_or_else(|| self.end());
         if text.starts_with("No infix parser for token") {
-            return Diagnostic::error(position, "this operator is not supported");
+            return Diagnostic::error(position, "this operator is not supported").hint(
+                "the operators that there are stand in the documentation of the sync config",
+            );
         }
         let text = crate::options::shorten(text);
         let rest = text.strip_prefix("Expected: ").map(|rest| format!("expected {rest}"));
         let text = rest.unwrap_or(text);
         Diagnostic::error(position, format!("not SQL: {text}"))
+            .hint("is a word, comma or parenthesis missing before it, or one too many?")
     }
 }

@@ -7,6 +7,7 @@ use sqlparser::ast::{
 use sqlparser::tokenizer::Span;
 
 use super::Input;
+use super::hints::instead_of;
 use crate::diagnostic::Diagnostic;
 use crate::syntax::{Cte, Query, SelectItem, SelectItemKind, Written};
 
@@ -29,7 +30,16 @@ impl<'a> Converter<'a> {
     /// An error at a word of the query at hand.
     pub(super) fn unsupported(&self, words: &[&str]) -> Diagnostic {
         let (word, span) = self.input.find(self.start, words);
-        self.error(span, format!("`{word}` is not supported"))
+        self.refused(span, word)
+    }
+
+    /// That there is no such word.
+    pub(super) fn refused(&self, span: Span, word: &str) -> Diagnostic {
+        let error = self.error(span, format!("`{word}` is not supported"));
+        match instead_of(word) {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
     }
 
     pub(super) fn query(&mut self, query: SqlQuery) -> Result<Query, Diagnostic> {
@@ -72,9 +82,9 @@ impl<'a> Converter<'a> {
             | SetExpr::Update(_)
             | SetExpr::Delete(_)
             | SetExpr::Merge(_)
-            | SetExpr::Table(_) => {
-                Err(self.error(self.start, "only a plain `SELECT` is supported"))
-            }
+            | SetExpr::Table(_) => Err(self
+                .error(self.start, "only a plain `SELECT` is supported")
+                .hint("write `SELECT ... FROM ... WHERE ...`")),
         };
         self.start = outer;
         query

@@ -100,7 +100,9 @@ impl Converter<'_> {
     #[expect(clippy::wildcard_enum_match_arm, reason = "names for those that are often tried")]
     pub(super) fn refuse_expression(&self, expr: &Expr, span: Span) -> Diagnostic {
         match expr {
-            Expr::Tuple(_) => self.error(span, "a list of values is not supported here"),
+            Expr::Tuple(_) => self
+                .error(span, "a list of values is not supported here")
+                .hint("compare value by value, as in `a = x AND b = y`"),
             Expr::Subquery(_) => self
                 .error(span, "a query is not supported here")
                 .hint("write `x IN (SELECT ...)` in the condition"),
@@ -119,10 +121,15 @@ impl Converter<'_> {
                     Expr::Floor { .. } => &["FLOOR"],
                     Expr::Position { .. } => &["POSITION"],
                     Expr::SimilarTo { .. } => &["SIMILAR"],
-                    _ => return self.error(span, "this expression is not supported"),
+                    _ => {
+                        return self.error(span, "this expression is not supported").hint(
+                            "the operators and functions that there are stand in the documentation of \
+                             the sync config; of an array or JSON take `j ->> 'name'`",
+                        );
+                    }
                 };
                 let (word, span) = self.input.find(span, words);
-                self.error(span, format!("`{word}` is not supported"))
+                self.refused(span, word)
             }
         }
     }
@@ -160,7 +167,10 @@ impl Converter<'_> {
             SqlValue::SingleQuotedString(text) => Ok(ExpressionKind::Text(text)),
             SqlValue::Number(text, false) => self.number(&text, "", span),
             SqlValue::Placeholder(text) => {
-                Err(self.error(span, format!("`{text}` is not supported")))
+                Err(self.error(span, format!("`{text}` is not supported")).hint(
+                    "values of the request are functions: `auth.user_id()`, `auth.parameter('name')`, \
+                     `subscription.parameter('name')`",
+                ))
             }
             _ => Err(self
                 .error(span, "this kind of literal is not supported")
@@ -176,7 +186,9 @@ impl Converter<'_> {
         }
         match signed.parse::<f64>() {
             Ok(real) if is_decimal && real.is_finite() => Ok(ExpressionKind::Real(real)),
-            Ok(_) | Err(_) => Err(self.error(span, format!("`{text}` is not a number"))),
+            Ok(_) | Err(_) => Err(self
+                .error(span, format!("`{text}` is not a number"))
+                .hint("numbers are as in `17`, `0.5` or `1e-7`, up to 1.8e308")),
         }
     }
 
@@ -249,7 +261,7 @@ impl Converter<'_> {
             other => {
                 let text = other.to_string();
                 let (_, span) = self.input.find(span, &[&text]);
-                return Err(self.error(span, format!("the operator `{text}` is not supported")));
+                return Err(self.refused(span, &text));
             }
         };
         let (left, right) = (self.boxed(left)?, self.boxed(right)?);

@@ -30,7 +30,9 @@ impl Converter<'_> {
     pub(super) fn ctes(&mut self, with: With) -> Result<Vec<Cte>, Diagnostic> {
         let With { with_token, recursive, cte_tables } = with;
         if recursive {
-            return Err(self.error(with_token.0.span, "`WITH RECURSIVE` is not supported"));
+            return Err(self
+                .error(with_token.0.span, "`WITH RECURSIVE` is not supported")
+                .hint("write a query for each level that there can be"));
         }
         let mut ctes = Vec::with_capacity(cte_tables.len());
         for cte in cte_tables {
@@ -181,7 +183,9 @@ impl Converter<'_> {
             }
         };
         let (_, span) = self.input.find(self.start, &["FROM"]);
-        Err(self.error(span, refused))
+        Err(self
+            .error(span, refused)
+            .hint("write `FROM a JOIN b ON ...`, or a condition with `IN (SELECT ...)`"))
     }
 
     fn table(
@@ -201,7 +205,9 @@ impl Converter<'_> {
         }
         let span = span.unwrap_or(self.start);
         if !is_plain {
-            return Err(self.error(span, "only a name and an alias are supported for a table"));
+            return Err(self
+                .error(span, "only a name and an alias are supported for a table")
+                .hint("write `table AS name`"));
         }
         let mut names = names.into_iter().rev();
         let (Some(name), schema, None) = (names.next(), names.next(), names.next()) else {

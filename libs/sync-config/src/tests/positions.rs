@@ -100,10 +100,12 @@ fn with_windows_line_breaks() {
 fn of_the_end_of_a_query() {
     expect![[r#"
         5:26 not SQL: expected identifier, found: EOF
+          is a word, comma or parenthesis missing before it, or one too many?
     "#]]
     .assert_eq(&refused(&with_query("SELECT id FROM")));
     expect![[r#"
         5:27 not SQL: expected identifier, found: EOF
+          is a word, comma or parenthesis missing before it, or one too many?
     "#]]
     .assert_eq(&refused(&with_query("'SELECT id FROM'")));
 }

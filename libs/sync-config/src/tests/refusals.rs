@@ -272,7 +272,9 @@ fn all_errors_are_found_at_once() {
             4:55 unknown function `z`
               the functions are: upper, lower, length, hex, base64, typeof, ifnull, iif, instr, substring, substr, json_extract, json_array_length, json_valid, json_keys, unixepoch, datetime, uuid_blob, st_asgeojson, st_astext, st_x, st_y, coalesce, nullif, abs, round, trim, ltrim, rtrim, replace
             6:28 `LIMIT` is not supported
+              all rows for which the condition holds are synced: order and limit them on the device
             8:18 not SQL: expected an expression, found: EOF
+              is a word, comma or parenthesis missing before it, or one too many?
         "#]],
     );
 }

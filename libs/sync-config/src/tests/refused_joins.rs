@@ -41,10 +41,13 @@ fn joins_that_the_language_does_not_have() {
               write the join's condition: `LEFT JOIN t ON ...`
             SELECT t.id FROM t JOIN (u JOIN v ON u.a = v.a) ON u.a = t.a
             6:19 a join in parentheses is supported as the first of `FROM` only
+              write `FROM a JOIN b ON ...`, or a condition with `IN (SELECT ...)`
             SELECT t.id FROM (t JOIN u ON u.a = t.a) AS x
             6:19 a join in parentheses is supported as the first of `FROM` only
+              write `FROM a JOIN b ON ...`, or a condition with `IN (SELECT ...)`
             SELECT t.id FROM t, LATERAL (SELECT 1 AS a) x
             6:19 `FROM` must name tables, queries or `json_each(...)`
+              write `FROM a JOIN b ON ...`, or a condition with `IN (SELECT ...)`
             SELECT t.id FROM t, generate_series(1, 2) x
             6:27 the function `generate_series` is not supported in `FROM`
               `json_each(array)` is
@@ -55,6 +58,7 @@ fn joins_that_the_language_does_not_have() {
               add one: `(SELECT ...) AS name`
             WITH RECURSIVE c AS (SELECT 1 AS a) SELECT id FROM t
             6:7 `WITH RECURSIVE` is not supported
+              write a query for each level that there can be
         "#]],
     );
 }

@@ -143,6 +143,7 @@ fn an_alias_stands_for_what_its_anchor_is_at() {
     .assert_eq(&granted(yaml, "{}", &[]));
     expect![[r#"
         5:39 `LIMIT` is not supported
+          all rows for which the condition holds are synced: order and limit them on the device
     "#]]
     .assert_eq(&refused(&yaml.replace("FROM todos", "FROM todos LIMIT 1")));
 }
@@ -159,7 +160,8 @@ fn findings_in_what_has_an_anchor_are_where_they_are_written() {
         ("|\n      SELECT id FROM t\n      LIMIT 1", "6:7"),
     ] {
         let yaml = format!("config: {{edition: 3}}\nstreams:\n  s:\n    query: {query}\n");
-        assert_eq!(refused(&yaml), format!("{place} `LIMIT` is not supported\n"), "{query}");
+        let found = refused(&yaml);
+        assert!(found.starts_with(&format!("{place} `LIMIT` is not supported\n")), "{found}");
     }
 }
 

@@ -1,0 +1,69 @@
+//! What to write instead of what the language does not have.
+
+/// By the word or operator that stands for it, in upper case.
+const HINTS: [(&[&str], &str); 21] = [
+    (
+        &[
+            "GROUP",
+            "HAVING",
+            "WINDOW",
+            "QUALIFY",
+            "CLUSTER",
+            "DISTRIBUTE",
+            "SORT",
+            "CONNECT",
+            "START",
+        ],
+        "rows are synced as they are: compute over several of them on the device, or keep the result in a \
+         table",
+    ),
+    (
+        &["ORDER", "LIMIT", "OFFSET", "FETCH", "TOP"],
+        "all rows for which the condition holds are synced: order and limit them on the device",
+    ),
+    (&["FOR", "INTO"], "a query of the sync config only reads: leave it out"),
+    (&["DISTINCT"], "a row is in a bucket once in any case: leave it out"),
+    (
+        &["SIMILAR", "~", "~*", "!~", "!~*", "REGEXP", "RLIKE"],
+        "write `LIKE` with a pattern in quotes",
+    ),
+    (&["COLLATE"], "texts are compared byte by byte: leave it out"),
+    (&["ANY", "SOME"], "write `x IN <array>`"),
+    (&["ALL"], "write a comparison with each value, joined by AND"),
+    (
+        &["INTERVAL"],
+        "dates and times are texts here: compare with a text, as in `at >= '2026-01-31'`",
+    ),
+    (&["AT"], "a `timestamptz` is a text in UTC here: convert it on the device"),
+    (&["EXTRACT"], "dates and times are texts here: take a part, as in `substring(at, 1, 4)`"),
+    (&["UNKNOWN"], "write `IS NULL`"),
+    (&["POSITION"], "write `instr(text, part)`"),
+    (&["CEIL", "FLOOR"], "`CAST(x AS integer)` rounds down, `round(x)` to the nearest"),
+    (&["ARRAY"], "an array is a text with JSON, as in `'[1, 2]'`; after `IN` it is `ARRAY[1, 2]`"),
+    (&["@>", "<@", "?|", "?&"], "write `x IN <array>`, or `a && b` for arrays that share a value"),
+    (&["#>", "#>>"], "write `j -> '$.a.b'` or `j ->> '$.a.b'`"),
+    (&["^", "**"], "there is no operator for powers"),
+    (&["#", "XOR"], "write `(a AND NOT b) OR (b AND NOT a)`"),
+    (&["DIV"], "`/` divides integers to integers"),
+    (&["LATERAL", "PREWHERE", "EXCLUDE"], "write a `JOIN`, or a condition"),
+];
+
+/// What to write instead of a word or operator, if that is known.
+pub(super) fn instead_of(word: &str) -> Option<&'static str> {
+    let is_it = |known: &&str| known.eq_ignore_ascii_case(word);
+    HINTS.iter().find(|(words, _)| words.iter().any(is_it)).map(|(_, hint)| *hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_word_is_hinted_at_once() {
+        let words: Vec<&str> = HINTS.iter().flat_map(|(words, _)| *words).copied().collect();
+        for word in &words {
+            assert_eq!(words.iter().filter(|other| *other == word).count(), 1, "{word}");
+        }
+        assert!(instead_of("order").is_some() && instead_of("SELECT").is_none());
+    }
+}
