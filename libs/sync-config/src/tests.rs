@@ -2,6 +2,7 @@
 
 mod absence;
 mod custom_types;
+mod documentation;
 mod explanations;
 mod expressions;
 mod hashes;
