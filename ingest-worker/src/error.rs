@@ -83,6 +83,11 @@ impl fmt::Display for SyncConfigErrors {
 impl std::error::Error for SyncConfigErrors {}
 
 impl RunError {
+    /// The id in `pg_class` of the table that is not as it was.
+    pub(crate) fn changed_table(&self) -> Option<u32> {
+        if let Self::TableChanged { oid, .. } = self { Some(*oid) } else { None }
+    }
+
     /// Whether a new attempt, with no one mending anything, may succeed.
     pub(crate) fn is_passing(&self) -> bool {
         match self {

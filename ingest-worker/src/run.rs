@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tidewater_storage::Storage;
 use tidewater_sync_config::{Diagnostic, SyncConfig};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog;
@@ -20,8 +21,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// Replicates until `shutdown`; then what was received whole is committed, and it returns.
 ///
-/// A lost connection begins a new run, and with it a new epoch; so does a table that has changed. The very first attempt must
-/// succeed: whoever starts a worker wants to hear of a wrong address at once.
+/// A lost connection begins a new run, and with it a new epoch; so does a table that has changed. The
+/// very first attempt must succeed: whoever starts a worker wants to hear of a wrong address at once.
 ///
 /// # Errors
 /// Whatever does not mend itself; see [`RunError`].
@@ -35,28 +36,33 @@ pub async fn run<S: Storage>(
     let mut pause = PAUSE_MIN;
     let mut changed = None;
     loop {
+        let (begun, former) = (Instant::now(), changed.take());
         let started = tokio::select! {
             biased;
             () = shutdown.cancelled() => return Ok(()),
-            started = start(config, storage.clone(), changed.take(), on_progress) => started,
+            started = start(config, storage.clone(), former, on_progress) => started,
         };
         let error = match started {
             Ok(session) => {
                 has_run = true;
-                pause = PAUSE_MIN;
                 // It is large, and lives long.
-                match Box::pin(session.run(on_progress, shutdown)).await {
-                    Ok(()) => return Ok(()),
-                    Err(error) => error,
+                let Err(error) = Box::pin(session.run(on_progress, shutdown)).await else {
+                    return Ok(());
+                };
+                // One table again and again must not be copied without a rest.
+                let is_again = former.is_some() && error.changed_table() == former;
+                if !is_again || begun.elapsed() > PAUSE_MAX {
+                    pause = PAUSE_MIN;
                 }
+                error
             }
             Err(error) => error,
         };
         if !has_run || !error.is_passing() {
             return Err(error);
         }
-        if let RunError::TableChanged { oid, .. } = &error {
-            changed = Some(*oid);
+        changed = error.changed_table();
+        if changed.is_some() {
             on_progress(Progress::Advice(error.to_string()));
         } else {
             on_progress(Progress::Reconnecting(chain(&error)));

@@ -55,7 +55,9 @@ impl Item {
 #[derive(Clone, Copy, Debug)]
 enum Mapped {
     Table(usize),
-    /// Not ours, or from before the table was altered and copied.
+    /// A table as it was before it was altered: its changes are in the copy.
+    Outdated(usize),
+    /// Not ours.
     Ignored,
 }
 
@@ -235,14 +237,15 @@ impl<S: Storage> Session<S> {
             Message::Insert { relation, .. }
             | Message::Update { relation, .. }
             | Message::Delete { relation, .. } => {
-                if let Some(table) = self.wanted(relation, xid).filter(|_| !known) {
+                if let Some(table) = self.wanted(relation, xid)?.filter(|_| !known) {
                     self.item_bytes += data.len();
                     self.items.push(Item::Change(table, data));
                 }
             }
             Message::Truncate { relations } => {
-                let wanted = relations.into_iter().filter_map(|id| self.wanted(id, xid));
-                let tables: Vec<_> = wanted.collect();
+                let wanted = relations.into_iter().map(|id| self.wanted(id, xid));
+                let tables: Vec<_> =
+                    wanted.filter_map(Result::transpose).collect::<Result<_, _>>()?;
                 if !tables.is_empty() && !known {
                     self.items.push(Item::Truncate(tables));
                 }
@@ -253,15 +256,32 @@ impl<S: Storage> Session<S> {
     }
 
     /// The table that a change concerns, unless it is not ours or in the copy already.
-    fn wanted(&self, relation: u32, xid: u32) -> Option<usize> {
-        let Some(Mapped::Table(table)) = self.relations.get(&relation) else { return None };
+    fn wanted(&self, relation: u32, xid: u32) -> Result<Option<usize>, RunError> {
+        let table = match self.relations.get(&relation) {
+            Some(Mapped::Table(table)) => table,
+            // It would have been described anew after it was altered.
+            Some(Mapped::Outdated(table)) if !self.is_before_copy() => {
+                let table = &self.applier.tables[*table].table;
+                return Err(changed(table, "the log describes it otherwise than the catalog"));
+            }
+            Some(Mapped::Outdated(_) | Mapped::Ignored) | None => return Ok(None),
+        };
         let is_keyless = self.applier.tables[*table].is_keyless();
         let number = self.applier.tables[*table].number;
         let copied = |copy: &CopyState| copy.contains_keyless_change(number, xid);
         if is_keyless && self.copy.as_ref().is_some_and(copied) {
-            return None;
+            return Ok(None);
         }
-        Some(*table)
+        Ok(Some(*table))
+    }
+
+    /// Whether the transaction at hand was committed before the catalogue was read that the copy goes
+    /// by, or was taken in by a former run.
+    fn is_before_copy(&self) -> bool {
+        let is_copied = |open: &OpenTransaction| {
+            self.copy.as_ref().is_some_and(|copy| open.commit_lsn <= copy.ignore_until)
+        };
+        self.open.as_ref().is_none_or(|open| open.is_known || is_copied(open))
     }
 
     /// Finds the table of a Relation message, which must be as the catalogue described it.
@@ -286,12 +306,8 @@ impl<S: Storage> Session<S> {
         let Some(difference) = difference(table, relation) else {
             return Ok(Mapped::Table(index));
         };
-        // Changes from before the copy describe the table as it was then, and are in the copy.
-        let is_copied = |open: &OpenTransaction| {
-            self.copy.as_ref().is_some_and(|copy| open.commit_lsn <= copy.ignore_until)
-        };
-        if open.is_none_or(is_copied) {
-            return Ok(Mapped::Ignored);
+        if self.is_before_copy() {
+            return Ok(Mapped::Outdated(index));
         }
         Err(changed(table, &difference))
     }
