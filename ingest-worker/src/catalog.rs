@@ -34,9 +34,10 @@ pub struct Table {
     pub estimated_rows: f32,
 }
 
+/// Functions see the catalog as it is now: of a table that has just been dropped they know nothing.
 const TABLES: &str = "
 SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relreplident::text,
-       has_table_privilege(c.oid, 'SELECT'), row_security_active(c.oid), c.reltuples,
+       s.may_select, row_security_active(c.oid), c.reltuples,
        p.tablename IS NOT NULL,
        COALESCE(to_jsonb(p) ->> 'rowfilter', '') <> '',
        ARRAY(SELECT jsonb_array_elements_text(to_jsonb(p) -> 'attnames')),
@@ -47,10 +48,12 @@ SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relreplident:
                 '{}')
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
+CROSS JOIN LATERAL (SELECT has_table_privilege(c.oid, 'SELECT') AS may_select OFFSET 0) AS s
 LEFT JOIN pg_publication_tables p
   ON p.pubname = $1 AND p.schemaname = n.nspname AND p.tablename = c.relname
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
   AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_toast%'
+  AND s.may_select IS NOT NULL
 ORDER BY 2, 3";
 
 const COLUMNS: &str = "
@@ -59,7 +62,28 @@ FROM pg_attribute a
 WHERE a.attrelid = ANY($1) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
 ORDER BY 1, 2";
 
-/// All tables of the database, as far as `publication` publishes them.
+/// Attempts to read the catalog while it is being changed.
+const ATTEMPTS: usize = 3;
+
+/// All tables of the database as of one moment, as far as `publication` publishes them.
+pub(crate) async fn tables_now(
+    client: &Client,
+    publication: &str,
+) -> Result<Vec<Table>, tokio_postgres::Error> {
+    let mut attempt = 1;
+    loop {
+        client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        let tables = tables(client, publication).await;
+        client.batch_execute("ROLLBACK").await?;
+        // A function may have been asked of what has just been dropped.
+        if attempt == ATTEMPTS || tables.as_ref().err().is_none_or(|error| error.code().is_none()) {
+            return tables;
+        }
+        attempt += 1;
+    }
+}
+
+/// The same within a transaction.
 pub(crate) async fn tables(
     client: &Client,
     publication: &str,

@@ -86,7 +86,7 @@ pub async fn check_schema(
     let dsn = Dsn::parse(database_url).map_err(ConnectError::from)?;
     let client = connect(&dsn).await?;
     // No publication has an empty name: then all columns count.
-    let tables = catalog::tables(&client, "").await?;
+    let tables = catalog::tables_now(&client, "").await?;
     Ok(tables::check(config, &tables))
 }
 

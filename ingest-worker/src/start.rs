@@ -96,7 +96,7 @@ async fn plan(
     let read_at = read_at
         .parse()
         .map_err(|_| RunError::Unexpected("the source names no WAL position".to_owned()))?;
-    let tables = catalog::tables(client, &config.publication).await?;
+    let tables = catalog::tables_now(client, &config.publication).await?;
     let candidates = candidates(sync_config.tables(), &tables, |table| table.is_published);
     let Overlook { findings, user } = preflight(client, &candidates, config.names()).await?;
     let (fatal, advice): (Vec<_>, Vec<_>) =

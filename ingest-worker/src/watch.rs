@@ -57,7 +57,7 @@ impl Watch {
             return Ok(());
         }
         self.checked = Instant::now();
-        let tables = catalog::tables(client, &self.publication).await?;
+        let tables = catalog::tables_now(client, &self.publication).await?;
         for SyncedTable { table, .. } in known {
             let reason = match tables.iter().find(|found| found.oid == table.oid) {
                 None => "it was dropped",
