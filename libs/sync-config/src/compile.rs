@@ -18,16 +18,16 @@ mod stream;
 use std::collections::BTreeSet;
 
 use crate::TablePattern;
-use crate::diagnostic::{Diagnostic, Findings, Position};
 use crate::expression::PathSplit;
+use crate::file::diagnostic::{Diagnostic, Findings, Position};
+use crate::file::options::{Edition, Options, shorten};
+use crate::file::yaml::{self, FILE_BYTES_MAX, Scalar, Source};
 use crate::file::{self, CteEntry};
-use crate::options::{Edition, Options, shorten};
 use crate::plan::{
     CteName, Instantiation, LookupPlan, Plan, Reference, ReferenceKind, RequestLeaf, RowExpression,
 };
 use crate::sql;
-use crate::syntax::{Cte, Expression, ExpressionKind, Query, Written};
-use crate::yaml::{self, FILE_BYTES_MAX, Scalar, Source};
+use crate::sql::syntax::{Cte, Expression, ExpressionKind, Query, Written};
 use branch::LeftJoin;
 use condition::Membership;
 use sources::Sources;

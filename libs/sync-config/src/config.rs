@@ -1,12 +1,12 @@
 //! A compiled config and the questions it answers.
 
-use crate::bind::bind;
 use crate::compile;
-use crate::diagnostic::Diagnostic;
-use crate::evaluate::TableEvaluator;
 use crate::explain::{self, Explanation};
+use crate::file::diagnostic::Diagnostic;
 use crate::plan::Plan;
 use crate::request::{Request, RequestEvaluation, begin};
+use crate::row::bind::bind;
+use crate::row::evaluate::TableEvaluator;
 use crate::schema::TableSchema;
 
 /// A compiled sync config.

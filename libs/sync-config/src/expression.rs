@@ -6,12 +6,13 @@ mod items;
 mod like;
 mod map;
 mod operators;
+pub(crate) mod text;
 
 use serde::Serialize;
 
-use crate::engine::Engine;
 use crate::functions::Function;
 use crate::value::Value;
+use crate::value::engine::Engine;
 
 pub(crate) use items::{Items, items};
 pub(crate) use like::Pattern;

@@ -1,10 +1,15 @@
 //! What the YAML file says, before its SQL is looked at.
 
+pub(crate) mod diagnostic;
+pub(crate) mod options;
+pub(crate) mod source_map;
+pub(crate) mod yaml;
+
 use tidewater_protocol::Priority;
 
-use crate::diagnostic::{Diagnostic, Findings, Position};
-use crate::options::{Edition, Options, read_bool, read_scalar, shorten, unknown_key};
-use crate::yaml::{Node, NodeValue, Scalar};
+use diagnostic::{Diagnostic, Findings, Position};
+use options::{Edition, Options, read_bool, read_scalar, shorten, unknown_key};
+use yaml::{Node, NodeValue, Scalar};
 
 const ROOT_KEYS: &str = "config, with, streams, bucket_definitions";
 const STREAM_KEYS: &str =

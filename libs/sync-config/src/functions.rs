@@ -15,10 +15,10 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use serde::Serialize;
 
-use crate::engine::Engine;
 use crate::expression::EvaluationError;
-use crate::options::Edition;
+use crate::file::options::Edition;
 use crate::value::Value;
+use crate::value::engine::Engine;
 
 pub(crate) use arguments::{ARGUMENTS_MAX, Signature, refusal};
 pub(crate) use json_path::{json_get, output, path_names, walk};

@@ -3,13 +3,16 @@
 //! The row side is serialised for hashes, so a change of these types is a new
 //! [`EVALUATOR_VERSION`](crate::EVALUATOR_VERSION).
 
+pub(crate) mod hash;
+pub(crate) mod stages;
+
 use serde::Serialize;
 use tidewater_protocol::Priority;
 
 use crate::TablePattern;
-use crate::diagnostic::Position;
 use crate::expression::Expression;
-use crate::options::{Edition, ValueOptions};
+use crate::file::diagnostic::Position;
+use crate::file::options::{Edition, ValueOptions};
 
 /// An expression over a row of one table.
 pub(crate) type RowExpression = Expression<RowLeaf>;

@@ -1,5 +1,6 @@
 //! Requests to buckets, in stages: what tables must be asked, then what the answers grant.
 
+pub(crate) mod bindings;
 mod search;
 mod subscriber;
 
@@ -12,9 +13,9 @@ use tidewater_protocol::{
 };
 
 use crate::expression::EvaluationError;
-use crate::options::ValueOptions;
+use crate::file::options::ValueOptions;
 use crate::plan::{Plan, StreamPlan};
-use crate::ways::{ValueId, Values};
+use bindings::{ValueId, Values};
 use search::{Progress, Search};
 use subscriber::Subscriber;
 

@@ -1,10 +1,10 @@
 //! Live tables, and what a config expects of them.
 
 use crate::TablePattern;
-use crate::converter::Converters;
-use crate::diagnostic::{Diagnostic, Findings, Severity};
-use crate::options::ValueOptions;
-use crate::pg_catalog::PgTypes;
+use crate::file::diagnostic::{Diagnostic, Findings, Severity};
+use crate::file::options::ValueOptions;
+use crate::pg::catalog::PgTypes;
+use crate::pg::converter::Converters;
 use crate::plan::{CteName, Kind, Plan, Reference, ReferenceKind};
 
 /// A table as PostgreSQL describes it.

@@ -1,4 +1,4 @@
-//! SQL text to [`crate::syntax`]: `sqlparser` reads, this refuses what the language does not have.
+//! SQL text to [`crate::sql::syntax`]: `sqlparser` reads, this refuses what the language does not have.
 
 mod call;
 mod convert;
@@ -8,14 +8,15 @@ mod from;
 mod hints;
 mod operators;
 mod place;
+pub(crate) mod syntax;
 mod written;
 
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer};
 
-use crate::diagnostic::{Diagnostic, Position};
-use crate::source_map::SourceMap;
-use crate::syntax::Query;
+use crate::file::diagnostic::{Diagnostic, Position};
+use crate::file::source_map::SourceMap;
+use syntax::Query;
 
 /// The operator of arrays that share a value.
 const OVERLAP: &str = "&&";
@@ -182,7 +183,7 @@ impl Input<'_> {
                 "the operators that there are stand in the documentation of the sync config",
             );
         }
-        let text = crate::options::shorten(text);
+        let text = crate::file::options::shorten(text);
         let rest = text.strip_prefix("Expected: ").map(|rest| format!("expected {rest}"));
         let text = rest.unwrap_or(text);
         Diagnostic::error(position, format!("not SQL: {text}"))

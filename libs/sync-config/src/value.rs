@@ -1,11 +1,15 @@
 //! SQLite's values and how it compares and converts them.
 
+pub(crate) mod engine;
+pub(crate) mod json;
+pub(crate) mod number;
+pub(crate) mod timestamp;
+
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-use crate::engine::Engine;
 use crate::expression::EvaluationError;
-use crate::number;
+use engine::Engine;
 
 /// Longest text or blob that an expression may make, in bytes: rows of a PowerSync service end at
 /// 15 MiB.

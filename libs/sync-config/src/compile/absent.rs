@@ -11,12 +11,12 @@ use super::condition::InnerQuery;
 use super::operators::of_later_edition;
 use super::scope::Scope;
 use super::sources::{Leaf, Owner, QueryExpression, SourceId};
-use crate::diagnostic::{Diagnostic, Position};
 use crate::expression::{CastType, Expression, Literal};
+use crate::file::diagnostic::{Diagnostic, Position};
+use crate::file::options::Edition;
 use crate::functions::Function;
-use crate::options::Edition;
 use crate::plan::{ReferenceKind, RequestLeaf, RequestSource};
-use crate::syntax::{self, ExpressionKind};
+use crate::sql::syntax::{self, ExpressionKind};
 
 /// Most alternatives of all inner queries that one query has after NOT. Those within alternatives count
 /// once for each.

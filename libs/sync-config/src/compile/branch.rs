@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::missing::Missing;
 use super::sources::{Leaf, Owner, QueryExpression, SourceId, Sources};
-use crate::diagnostic::{Diagnostic, Position};
+use crate::file::diagnostic::{Diagnostic, Position};
 
 /// Most branches of a condition.
 pub(super) const BRANCHES_MAX: usize = 100;

@@ -4,12 +4,12 @@ use super::Compiler;
 use super::operators::of_later_edition;
 use super::scope::Scope;
 use super::sources::QueryExpression;
-use crate::diagnostic::{Diagnostic, Position};
 use crate::expression::{Expression, Literal, PathSplit};
+use crate::file::diagnostic::{Diagnostic, Position};
+use crate::file::options::shorten;
 use crate::functions::{Function, Signature, is_modifier, is_now};
-use crate::options::shorten;
 use crate::schema::closest;
-use crate::syntax::{self, ExpressionKind};
+use crate::sql::syntax::{self, ExpressionKind};
 
 impl Compiler<'_> {
     pub(super) fn call(

@@ -8,12 +8,12 @@ use super::projection::Selected;
 use super::scope::{Ctes, Scope, ScopeKind};
 use super::solve::{Solved, Target};
 use super::sources::{Leaf, QueryExpression};
-use crate::diagnostic::{Diagnostic, Position};
 use crate::expression::Expression;
 use crate::file::DefinitionEntry;
+use crate::file::diagnostic::{Diagnostic, Position};
+use crate::file::yaml::Scalar;
 use crate::plan::{DataQuery, DefinitionPlan, Instantiation, StreamPlan, Variant};
-use crate::syntax::{ExpressionKind, FromItem, FromSource, Query, SelectItem, SelectItemKind};
-use crate::yaml::Scalar;
+use crate::sql::syntax::{ExpressionKind, FromItem, FromSource, Query, SelectItem, SelectItemKind};
 
 /// The column that gives a parameter query's priority.
 const PRIORITY_COLUMN: &str = "_priority";

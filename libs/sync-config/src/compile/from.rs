@@ -5,10 +5,10 @@ use super::branch::{LeftJoin, Term, Tree};
 use super::definition::check_plain;
 use super::scope::{Ctes, Entry, EntryKind, Scope};
 use super::sources::{Leaf, Owner, QueryExpression, Source, SourceId};
-use crate::diagnostic::{Diagnostic, Position};
 use crate::expression::Expression;
-use crate::options::Edition;
-use crate::syntax::{self, Cte, FromItem, FromSource, Join, Query, SelectItemKind};
+use crate::file::diagnostic::{Diagnostic, Position};
+use crate::file::options::Edition;
+use crate::sql::syntax::{self, Cte, FromItem, FromSource, Join, Query, SelectItemKind};
 
 /// Most CTEs that one query may put in, counted each time.
 const CTES_MAX: usize = 200;

@@ -4,12 +4,12 @@ use super::Compiler;
 use super::operators::{negate_if, negative_of, positive_of};
 use super::scope::{Entry, EntryKind, Scope, ScopeKind};
 use super::sources::{Leaf, QueryExpression, SourceId};
-use crate::diagnostic::{Diagnostic, Position};
 use crate::expression::{CastType, Expression, Literal, PathSplit};
+use crate::file::diagnostic::{Diagnostic, Position};
+use crate::file::options::shorten;
 use crate::functions::{path_names, steps};
-use crate::options::shorten;
 use crate::plan::{Kind, Member, ReferenceKind, RequestLeaf, RequestSource, TableFact};
-use crate::syntax::{self, ExpressionKind};
+use crate::sql::syntax::{self, ExpressionKind};
 
 impl Compiler<'_> {
     /// Resolves the names of an expression and checks its calls.

@@ -2,9 +2,9 @@
 //! all else is whatever it is.
 
 use super::sources::{Leaf, QueryExpression, SourceId, Sources};
-use crate::engine::Engine;
 use crate::expression::{EvaluationError, Expression, Leaves};
 use crate::value::Value;
+use crate::value::engine::Engine;
 
 /// Sources that are missing.
 #[derive(Clone, Copy)]

@@ -4,11 +4,11 @@ use super::Compiler;
 use super::lower::kind;
 use super::scope::Scope;
 use super::sources::{Leaf, QueryExpression};
-use crate::diagnostic::{Diagnostic, Position};
 use crate::expression::{Arithmetic, Comparison, Expression, Literal};
-use crate::options::Edition;
+use crate::file::diagnostic::{Diagnostic, Position};
+use crate::file::options::Edition;
 use crate::plan::{Kind, RequestLeaf, RequestSource};
-use crate::syntax::{self, ExpressionKind};
+use crate::sql::syntax::{self, ExpressionKind};
 
 type Lowered = Result<QueryExpression, Diagnostic>;
 type LoweredPair = Result<(Box<QueryExpression>, Box<QueryExpression>), Diagnostic>;

@@ -3,10 +3,10 @@
 use super::Compiler;
 use super::scope::{Entry, EntryKind, Scope};
 use super::sources::{Leaf, QueryExpression, Source, SourceId, row_expression};
-use crate::diagnostic::{Diagnostic, Position};
-use crate::options::Edition;
+use crate::file::diagnostic::{Diagnostic, Position};
+use crate::file::options::Edition;
 use crate::plan::{ObjectType, ProjectionItem, ReferenceKind, RowExpression};
-use crate::syntax::{Qualifier, Query, SelectItem, SelectItemKind};
+use crate::sql::syntax::{Qualifier, Query, SelectItem, SelectItemKind};
 
 /// The table whose rows a query selects, and what of them.
 pub(super) struct Selected {

@@ -2,12 +2,12 @@
 
 use super::Compiler;
 use super::sources::{Leaf, QueryExpression, SourceId};
-use crate::diagnostic::{Diagnostic, Position};
 use crate::expression::Expression;
-use crate::expression_text::identifier;
-use crate::options::Edition;
+use crate::expression::text::identifier;
+use crate::file::diagnostic::{Diagnostic, Position};
+use crate::file::options::Edition;
 use crate::plan::{Member, ReferenceKind, RequestLeaf, RequestSource, TableFact};
-use crate::syntax::{self, Cte, ExpressionKind, Qualifier};
+use crate::sql::syntax::{self, Cte, ExpressionKind, Qualifier};
 
 /// Before edition 3: of the name of a row's table what the query's pattern leaves open.
 const SUFFIX_COLUMN: &str = "_table_suffix";

@@ -1,10 +1,10 @@
 //! What a query of the config is about: rows of tables and elements of arrays, each of which must be
 //! there for a row to be selected.
 
-use crate::diagnostic::{Diagnostic, Position};
-use crate::engine::Engine;
 use crate::expression::Expression;
+use crate::file::diagnostic::{Diagnostic, Position};
 use crate::plan::{RequestExpression, RequestLeaf, RowExpression, RowLeaf, TableFact};
+use crate::value::engine::Engine;
 
 /// Most sources of one query, its inner queries and CTEs included.
 const SOURCES_MAX: usize = 100;

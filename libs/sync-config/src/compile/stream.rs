@@ -7,15 +7,15 @@ use super::scope::{Ctes, Scope, ScopeKind};
 use super::solve::{Solved, Target};
 use super::sources::{Source, SourceId};
 use super::{Compiler, any_of};
-use crate::diagnostic::{Diagnostic, Position};
 use crate::file::StreamEntry;
-use crate::options::Edition;
+use crate::file::diagnostic::{Diagnostic, Position};
+use crate::file::options::Edition;
+use crate::file::yaml::Scalar;
+use crate::plan::stages::STAGES_MAX;
 use crate::plan::{
     DataQuery, DefinitionPlan, Instantiation, RowExpression, RowQuery, StreamPlan, Variant,
 };
-use crate::stages::STAGES_MAX;
-use crate::syntax::{Cte, FromItem, Query};
-use crate::yaml::Scalar;
+use crate::sql::syntax::{Cte, FromItem, Query};
 
 /// Branches of one query that differ in the filter of the selected rows only.
 struct Merged {

@@ -1,6 +1,6 @@
 //! What the values of rows and requests are called.
 
-use crate::expression_text::{SqlText, Strength, identifier, quoted, to_sql};
+use crate::expression::text::{SqlText, Strength, identifier, quoted, to_sql};
 use crate::plan::{
     Member, RequestExpression, RequestLeaf, RequestSource, RowExpression, RowLeaf, RowQuery,
     TableFact,

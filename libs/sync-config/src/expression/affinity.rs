@@ -4,9 +4,9 @@
 //! CAST alone.
 
 use super::{CastType, Expression};
-use crate::engine::Engine;
-use crate::number;
 use crate::value::Value;
+use crate::value::engine::Engine;
+use crate::value::number;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Affinity {

@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use serde_json::Value as Json;
 
 use super::{EvaluationError, Expression, Leaves};
-use crate::engine::Engine;
-use crate::json;
 use crate::value::Value;
+use crate::value::engine::Engine;
+use crate::value::json;
 
 /// What an array has, or what else has elements.
 pub(crate) enum Items {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::EvaluationError;
-use crate::expression_text::quoted;
+use super::text::quoted;
 
 /// Most steps that comparing a text with a pattern may take, besides four for each byte of the text.
 const STEPS_MAX: usize = 10_000_000;

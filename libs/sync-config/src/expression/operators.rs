@@ -1,8 +1,8 @@
 //! What operators make of values.
 
 use super::{Arithmetic, CastType, Comparison};
-use crate::engine::Engine;
 use crate::functions;
+use crate::value::engine::Engine;
 use crate::value::{Number, Value};
 
 impl Comparison {
@@ -83,7 +83,7 @@ fn remainder<'v>(left: &Value<'_>, right: &Value<'_>) -> Value<'v> {
     let rest = dividend.wrapping_rem(divisor);
     match (left.to_numeric(), right.to_numeric()) {
         (Number::Integer(_), Number::Integer(_)) => Value::Integer(rest),
-        _ => Value::Real(crate::number::to_f64(rest)),
+        _ => Value::Real(crate::value::number::to_f64(rest)),
     }
 }
 

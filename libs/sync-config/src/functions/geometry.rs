@@ -3,8 +3,8 @@
 use super::text::unhex;
 use super::well_known_binary::{Geometry, Position, Shape};
 use crate::expression::EvaluationError;
-use crate::number;
 use crate::value::Value;
+use crate::value::number;
 
 /// The geometry of hexadecimal text, as PostgreSQL prints it, or of its bytes. Numbers are none, which
 /// is NULL.

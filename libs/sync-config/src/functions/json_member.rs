@@ -125,7 +125,7 @@ mod tests {
 
     use super::super::json_path::walk;
     use super::*;
-    use crate::json;
+    use crate::value::json;
 
     fn text() -> impl Strategy<Value = String> {
         let name = || prop::sample::select(vec!["a", "b", "0", "1", "é\\n", ""]);

@@ -6,10 +6,10 @@ use serde_json::Value as Json;
 
 use super::json_member::member;
 use super::sqlite_json;
-use crate::engine::Engine;
 use crate::expression::{EvaluationError, PathSplit};
-use crate::json;
 use crate::value::Value;
+use crate::value::engine::Engine;
+use crate::value::json;
 
 /// `->` and `->>`.
 pub(crate) fn json_get<'v>(

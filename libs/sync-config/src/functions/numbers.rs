@@ -1,8 +1,8 @@
 //! Functions of numbers.
 
-use crate::engine::Engine;
 use crate::expression::EvaluationError;
-use crate::number;
+use crate::value::engine::Engine;
+use crate::value::number;
 use crate::value::{Number, Value};
 
 /// `CAST(.. AS NUMERIC)`.

@@ -1,8 +1,8 @@
 //! Functions of texts and bytes.
 
 use super::Cow;
-use crate::engine::Engine;
 use crate::expression::EvaluationError;
+use crate::value::engine::Engine;
 use crate::value::{VALUE_BYTES_MAX, Value};
 
 /// `upper` and `lower`, which know all letters and are JavaScript's in either engine.

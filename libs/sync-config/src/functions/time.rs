@@ -1,8 +1,8 @@
 //! `unixepoch` and `datetime`, which read dates as JavaScript does, in UTC.
 
-use crate::number;
-use crate::timestamp::{civil_from_days, days_from_civil, push_padded};
 use crate::value::Value;
+use crate::value::number;
+use crate::value::timestamp::{civil_from_days, days_from_civil, push_padded};
 
 const DAY_MILLISECONDS: i64 = 86_400_000;
 /// The furthest that a date of JavaScript is from 1970.

@@ -4,17 +4,17 @@ use serde_json::{Map, Value as Json};
 use tidewater_protocol::{Priority, Subscription};
 
 use super::Request;
+use super::bindings::{Table, ValueId, Values, Ways};
 use super::search::{Pending, Search, needed};
-use crate::engine::Engine;
 use crate::expression::{EvaluationError, Items, Leaves, items};
+use crate::file::options::Edition;
 use crate::functions;
-use crate::json;
-use crate::options::Edition;
 use crate::plan::{
     Instantiation, Member, Plan, RequestExpression, RequestLeaf, RequestSource, Step,
 };
 use crate::value::Value;
-use crate::ways::{Table, ValueId, Values, Ways};
+use crate::value::engine::Engine;
+use crate::value::json;
 
 /// One subscription to one stream: what expressions see, and what becomes of its buckets.
 pub(super) struct Subscriber<'r> {

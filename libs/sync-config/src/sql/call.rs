@@ -7,9 +7,9 @@ use sqlparser::ast::{
 use sqlparser::tokenizer::Span;
 
 use super::convert::Converter;
-use crate::diagnostic::Diagnostic;
+use super::syntax::{Expression, ExpressionKind};
+use crate::file::diagnostic::Diagnostic;
 use crate::functions::refusal;
-use crate::syntax::{Expression, ExpressionKind};
 
 impl Converter<'_> {
     /// `SUBSTRING(x FROM y FOR z)`, and the same with commas.

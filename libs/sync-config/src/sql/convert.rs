@@ -8,8 +8,8 @@ use sqlparser::tokenizer::Span;
 
 use super::Input;
 use super::hints::instead_of;
-use crate::diagnostic::Diagnostic;
-use crate::syntax::{Cte, Query, SelectItem, SelectItemKind, Written};
+use super::syntax::{Cte, Query, SelectItem, SelectItemKind, Written};
+use crate::file::diagnostic::Diagnostic;
 
 pub(super) struct Converter<'a> {
     pub(super) input: &'a Input<'a>,
@@ -218,7 +218,7 @@ impl<'a> Converter<'a> {
     fn wildcard(
         &self,
         options: WildcardAdditionalOptions,
-    ) -> Result<crate::diagnostic::Position, Diagnostic> {
+    ) -> Result<crate::file::diagnostic::Position, Diagnostic> {
         let WildcardAdditionalOptions {
             wildcard_token,
             opt_ilike,

@@ -10,10 +10,10 @@ use super::OVERLAP;
 use super::convert::Converter;
 use super::operators::{row_items, text_of};
 use super::place::start;
-use crate::diagnostic::Diagnostic;
+use super::syntax::{Expression, ExpressionKind, Qualifier};
 use crate::expression::{Arithmetic, CastType, Comparison};
-use crate::json;
-use crate::syntax::{Expression, ExpressionKind, Qualifier};
+use crate::file::diagnostic::Diagnostic;
+use crate::value::json;
 
 /// Deepest nesting of an expression, chains of AND and OR aside.
 const DEPTH_MAX: usize = 100;

@@ -7,8 +7,8 @@ use sqlparser::ast::{
 use sqlparser::tokenizer::Span;
 
 use super::convert::Converter;
-use crate::diagnostic::{Diagnostic, Position};
-use crate::syntax::{Cte, Expression, FromItem, FromSource, Join};
+use super::syntax::{Cte, Expression, FromItem, FromSource, Join};
+use crate::file::diagnostic::{Diagnostic, Position};
 
 /// Words that begin or qualify a join, for the place of an error.
 const JOIN_WORDS: [&str; 12] = [

@@ -9,9 +9,9 @@ use sqlparser::tokenizer::Span;
 use super::convert::Converter;
 use super::expression::is_literal;
 use super::place::start;
-use crate::diagnostic::Diagnostic;
+use super::syntax::{Expression, ExpressionKind};
 use crate::expression::Pattern;
-use crate::syntax::{Expression, ExpressionKind};
+use crate::file::diagnostic::Diagnostic;
 
 impl Converter<'_> {
     /// As for other expressions, kinds with parts have functions of their own.

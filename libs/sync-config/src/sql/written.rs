@@ -4,7 +4,7 @@ use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 
 use super::Input;
-use crate::syntax::Written;
+use super::syntax::Written;
 
 /// Words after which a parenthesis is one around an expression, or a list, and not a call's.
 const OPERATORS: [Keyword; 13] = [

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::{TestRequest, stream, table};
-use crate::diagnostic::lines;
+use crate::file::diagnostic::lines;
 use crate::{Diagnostic, RowOutput, SyncConfig};
 
 /// Far more than any of these needs, and far less than what grows without bound.

@@ -4,7 +4,7 @@ use expect_test::expect;
 use proptest::prelude::*;
 
 use super::refused;
-use crate::yaml::{self, NodeValue, Source};
+use crate::file::yaml::{self, NodeValue, Source};
 use crate::{Diagnostic, SyncConfig};
 
 /// Checks that each finding is where `nope` stands in the file, as often as it does.

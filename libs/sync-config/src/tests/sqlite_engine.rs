@@ -13,8 +13,8 @@ use serde_json::value::RawValue;
 
 use super::{compile, stream, table};
 use crate::RowOutput;
-use crate::json;
 use crate::value::Value;
+use crate::value::json;
 
 /// An expression in both languages: ours and SQLite's.
 #[derive(Clone, Debug)]

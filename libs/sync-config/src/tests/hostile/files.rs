@@ -2,7 +2,7 @@
 
 use super::super::refused;
 use super::survive;
-use crate::yaml::FILE_BYTES_MAX;
+use crate::file::yaml::FILE_BYTES_MAX;
 
 /// A list that names the one before it ten times, and so on.
 fn aliases(levels: usize) -> String {

@@ -14,8 +14,8 @@ use super::super::random::{
 };
 use super::store::{Store, Synced};
 use crate::SyncConfig;
-use crate::json;
 use crate::value::Value;
+use crate::value::json;
 
 /// Decisions about tables, a config, and rows and requests.
 const SCHEMA_CHOICES: usize = 60;
@@ -78,7 +78,7 @@ fn selected(query: &RandomQuery, row: &rusqlite::Row<'_>) -> (String, BTreeMap<S
             members.insert(name.clone(), text);
         }
     }
-    (value(0).into_text(crate::engine::Engine::JavaScript).unwrap().into_owned(), members)
+    (value(0).into_text(crate::value::engine::Engine::JavaScript).unwrap().into_owned(), members)
 }
 
 /// What SQLite gives for all queries to which the request is subscribed.

@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use crate::diagnostic::{Diagnostic, Findings, Position};
-use crate::engine::Engine;
-use crate::yaml::{Node, NodeValue, Scalar};
+use super::diagnostic::{Diagnostic, Findings, Position};
+use super::yaml::{Node, NodeValue, Scalar};
+use crate::value::engine::Engine;
 
 /// Which language the file is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

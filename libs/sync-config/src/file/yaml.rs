@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
 
-use crate::diagnostic::{Diagnostic, Position};
-use crate::source_map::SourceMap;
+use super::diagnostic::{Diagnostic, Position};
+use super::source_map::SourceMap;
 
 /// Largest file. Streams are written by hand: a hundred of them take a tenth of it.
 pub(crate) const FILE_BYTES_MAX: usize = 1 << 20;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::pg_type::Shape;
+use super::builtin_types::Shape;
 
 /// A type, as far as its text can be taken apart; types within it are named by their OIDs.
 #[derive(Clone, Debug, PartialEq, Eq)]

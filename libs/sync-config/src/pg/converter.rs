@@ -1,11 +1,11 @@
 //! What becomes of the text of each of a table's columns.
 
-use crate::json;
-use crate::options::ValueOptions;
-use crate::pg_catalog::{Attribute, PgType, PgTypes};
-use crate::pg_type::{self, Scalar, Shape};
+use super::builtin_types::{self, Scalar, Shape};
+use super::catalog::{Attribute, PgType, PgTypes};
+use crate::file::options::ValueOptions;
 use crate::plan::Kind;
 use crate::schema::TableSchema;
+use crate::value::json;
 
 /// What becomes of a type's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,11 +90,11 @@ impl Builder<'_> {
             return Converter::Structure(index);
         }
         let custom = || self.types.get(oid).and_then(PgType::shape);
-        let shape = match pg_type::array(oid, self.custom_types) {
-            None if self.custom_types => pg_type::ranges(oid).or_else(custom),
+        let shape = match builtin_types::array(oid, self.custom_types) {
+            None if self.custom_types => builtin_types::ranges(oid).or_else(custom),
             shape => shape,
         };
-        let Some(shape) = shape else { return Converter::Scalar(pg_type::scalar(oid)) };
+        let Some(shape) = shape else { return Converter::Scalar(builtin_types::scalar(oid)) };
         self.found.push((oid, shape));
         Converter::Structure(self.found.len() - 1)
     }

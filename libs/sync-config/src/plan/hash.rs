@@ -3,7 +3,7 @@
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::plan::{
+use super::{
     DataQuery, DefinitionPlan, LookupPlan, ObjectType, Plan, ProjectionItem, RowExpression,
     RowQuery,
 };
@@ -13,7 +13,7 @@ use crate::{EVALUATOR_VERSION, TablePattern};
 #[derive(Serialize)]
 struct Canonical<T> {
     evaluator_version: u32,
-    values: crate::options::ValueOptions,
+    values: crate::file::options::ValueOptions,
     content: T,
 }
 

@@ -1,8 +1,8 @@
 //! PostgreSQL's output of composites to JSON.
 
-use crate::converter::{Converter, Member};
+use super::converter::{Converter, Member};
+use super::field;
 use crate::expression::EvaluationError;
-use crate::pg_field;
 
 /// Writes a member; `None` is NULL. `false`, and nothing written, for what JSON cannot hold.
 pub(crate) type PushMember<'a> =
@@ -36,7 +36,7 @@ pub(crate) fn push_json(
     };
     let mut at = 0;
     while text.as_bytes().get(at) != Some(&b')') {
-        let (value, end) = pg_field::field(text, at + 1, b",)")?;
+        let (value, end) = field::field(text, at + 1, b",)")?;
         if let Some(member) = members.next() {
             push(member, value.as_deref(), out)?;
         }

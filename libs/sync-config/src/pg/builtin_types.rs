@@ -1,6 +1,6 @@
 //! PostgreSQL's built-in types, by the OIDs that never change.
 
-use crate::pg_catalog::Attribute;
+use super::catalog::Attribute;
 
 /// How a value is made of others; their types are named by OID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

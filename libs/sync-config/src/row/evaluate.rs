@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use crate::converter::Converters;
-use crate::engine::Engine;
+use super::output::{BucketEntry, LookupEntry, Projected, RowOutput};
 use crate::expression::{EvaluationError, Expression, Items, Leaves, items};
-use crate::json;
-use crate::row_output::{BucketEntry, LookupEntry, Projected, RowOutput};
+use crate::pg::converter::Converters;
 use crate::value::Value;
+use crate::value::engine::Engine;
+use crate::value::json;
 
 /// Most buckets, or answers, that one query may make of one row.
 const COMBINATIONS_MAX: usize = 10_000;

@@ -1,7 +1,7 @@
 //! The SQL of queries as a closed tree: what is not here cannot be written.
 
-use crate::diagnostic::Position;
 use crate::expression::{Arithmetic, CastType, Comparison, Pattern};
+use crate::file::diagnostic::Position;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Query {

@@ -1,7 +1,7 @@
 //! PostgreSQL's range output to JSON.
 
+use super::field;
 use crate::expression::EvaluationError;
-use crate::pg_field;
 
 /// Writes a bound; `None` is none. `false`, and nothing written, for what JSON cannot hold.
 pub(crate) type PushBound<'a> =
@@ -60,8 +60,8 @@ fn range(
         Some(b'(') => '1',
         _ => return Err(EvaluationError::BadText),
     };
-    let (lower, middle) = pg_field::field(text, start + 1, b",")?;
-    let (upper, end) = pg_field::field(text, middle + 1, b"])")?;
+    let (lower, middle) = field::field(text, start + 1, b",")?;
+    let (upper, end) = field::field(text, middle + 1, b"])")?;
     let upper_exclusive = if text.as_bytes().get(end) == Some(&b')') { '1' } else { '0' };
     out.push('{');
     for (key, bound) in [("\"lower\":", lower), ("\"upper\":", upper)] {

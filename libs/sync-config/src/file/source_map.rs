@@ -2,8 +2,8 @@
 
 use saphyr_parser::ScalarStyle;
 
-use crate::diagnostic::Position;
-use crate::yaml::{Scalar, Source};
+use super::diagnostic::Position;
+use super::yaml::{Scalar, Source};
 
 /// Where the characters of one scalar's text stand in the file.
 #[derive(Debug)]

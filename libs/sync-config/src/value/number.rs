@@ -1,6 +1,6 @@
 //! Numbers as text, both ways.
 
-use crate::value::Number;
+use super::Number;
 
 /// The nearest integer a whole real has, at the ends of the range the last one.
 #[expect(clippy::cast_possible_truncation, reason = "`as` saturates, which is what is wanted")]

@@ -2,17 +2,17 @@
 
 use std::borrow::Cow;
 
-use crate::converter::{Converter, Converters, Structure};
+use super::array;
+use super::builtin_types::Scalar;
+use super::composite;
+use super::converter::{Converter, Converters, Structure};
+use super::range;
 use crate::expression::EvaluationError;
-use crate::json;
-use crate::number;
-use crate::options::ValueOptions;
-use crate::pg_array;
-use crate::pg_composite;
-use crate::pg_range;
-use crate::pg_type::Scalar;
-use crate::timestamp;
+use crate::file::options::ValueOptions;
 use crate::value::Value;
+use crate::value::json;
+use crate::value::number;
+use crate::value::timestamp;
 
 impl Converters {
     /// The value of a column.
@@ -59,7 +59,7 @@ impl Converters {
 
     /// The one structure that is a text, unless it is within another.
     fn is_empty_range(&self, structure: usize, text: &str) -> bool {
-        text == pg_range::EMPTY && matches!(self.structures[structure], Structure::Range(_))
+        text == range::EMPTY && matches!(self.structures[structure], Structure::Range(_))
     }
 
     /// Writes the JSON of an array or the like that lies in `depth` others, not yet as a string.
@@ -72,7 +72,7 @@ impl Converters {
     ) -> Result<(), EvaluationError> {
         match &self.structures[structure] {
             Structure::Array { element, delimiter } => {
-                pg_array::push_json(text, *delimiter, depth, out, &mut |text, depth, out| {
+                array::push_json(text, *delimiter, depth, out, &mut |text, depth, out| {
                     if !self.push_part(*element, text, depth, out)? {
                         out.push_str("null");
                     }
@@ -80,18 +80,16 @@ impl Converters {
                 })
             }
             Structure::Composite(members) => {
-                pg_composite::push_json(text, members, out, &mut |converter, text, out| {
+                composite::push_json(text, members, out, &mut |converter, text, out| {
                     self.push_part(converter, text, depth + 1, out)
                 })
             }
-            Structure::Range(bound) => pg_range::push_range(text, out, &mut |text, out| {
+            Structure::Range(bound) => range::push_range(text, out, &mut |text, out| {
                 self.push_part(*bound, text, depth + 1, out)
             }),
-            Structure::Multirange(bound) => {
-                pg_range::push_multirange(text, out, &mut |text, out| {
-                    self.push_part(*bound, text, depth + 2, out)
-                })
-            }
+            Structure::Multirange(bound) => range::push_multirange(text, out, &mut |text, out| {
+                self.push_part(*bound, text, depth + 2, out)
+            }),
         }
     }
 
@@ -104,7 +102,7 @@ impl Converters {
         depth: usize,
         out: &mut String,
     ) -> Result<bool, EvaluationError> {
-        pg_array::check_depth(depth)?;
+        array::check_depth(depth)?;
         match (text, converter) {
             (None, _) => out.push_str("null"),
             (Some(text), Converter::Scalar(scalar)) => {

@@ -1,18 +1,18 @@
 //! A plan tied to a live table: names become indices, types become converters.
 
-use crate::converter::{Converter, Converters};
-use crate::evaluate::{
+use super::evaluate::{
     BoundExpression, BoundItem, BoundLeaf, BoundLookup, BoundProjection, BoundQuery, BoundRows,
     ItemSource, QualifiedName, TableEvaluator,
 };
 use crate::functions::Function;
-use crate::json;
-use crate::pg_type::Scalar;
+use crate::pg::builtin_types::Scalar;
+use crate::pg::converter::{Converter, Converters};
 use crate::plan::{
     DataQuery, LookupPlan, ObjectType, Plan, ProjectionItem, RowExpression, RowLeaf, RowQuery,
     TableFact,
 };
 use crate::schema::TableSchema;
+use crate::value::json;
 
 /// Binds the queries and lookups of a table. The table was checked.
 pub(crate) fn bind(plan: &Plan, table: &TableSchema) -> Option<TableEvaluator> {

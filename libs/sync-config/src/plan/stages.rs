@@ -1,7 +1,7 @@
 //! How many rounds of questions a request takes.
 
-use crate::plan::{Instantiation, LookupPlan, Step};
-use crate::ways::slots_used;
+use super::{Instantiation, LookupPlan, Step};
+use crate::request::bindings::slots_used;
 
 /// Most rounds of questions of a request, each of which needs the answers to the one before. A query
 /// that would take more does not compile.

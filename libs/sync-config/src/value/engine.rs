@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
-use crate::number;
+use super::number;
 
 /// Whose results expressions have where the two implementations of the language differ.
 ///

@@ -1,8 +1,8 @@
 //! Compiled expressions as SQL, for people. It means what is evaluated, but need not be what was written.
 
-use crate::expression::{Arithmetic, CastType, Comparison, Expression, Literal};
+use super::{Arithmetic, CastType, Comparison, Expression, Literal};
 use crate::functions::Signature;
-use crate::number;
+use crate::value::number;
 
 /// How firmly the parts of a text hold together, the loosest first. Texts that are not firmer than
 /// what they stand in get parentheses.

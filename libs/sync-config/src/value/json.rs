@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value as Json};
 
-use crate::number;
-use crate::value::Value;
+use super::Value;
+use super::number;
 
 /// For each ASCII byte what must follow a backslash: 0 nothing, `u` a code.
 const ESCAPES: [u8; 128] = {
