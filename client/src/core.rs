@@ -17,7 +17,7 @@ use tidewater_protocol::{
 };
 
 use crate::connector::UploadOutcome;
-use crate::fetch::FetchFailed;
+use crate::net::fetch::FetchFailed;
 use crate::status::{Connection, Problem, ProblemKind, Progress};
 use backoff::Backoff;
 use download::Download;

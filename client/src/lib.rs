@@ -38,41 +38,27 @@
 //! that the more urgent ones are complete are read as progress only.
 #![warn(missing_docs)]
 
-mod apply;
-mod client;
+mod api;
 mod connector;
 mod core;
-mod database;
+mod db;
 mod error;
-mod fetch;
-mod file_lock;
-mod http;
-mod http_connector;
-mod io;
-mod merge;
-mod migrate;
-mod packs;
-mod queue;
-mod row;
+mod net;
+mod publish;
 mod schema;
-mod snapshot_files;
-mod staging;
 mod status;
-mod sync_once;
-mod triggers;
-mod wal;
-mod worker;
+mod sync;
 
-pub use client::{Change, ChangeOrigin, Client, Options};
+pub use api::client::{Change, ChangeOrigin, Client, Options};
+pub use api::sync_once::{Method, SyncReport};
 pub use connector::{
     Connector, Credentials, CredentialsError, FixedToken, LocalOp, LocalOperation,
     LocalTransaction, UploadOutcome,
 };
+pub use db::queue::RejectedUpload;
 pub use error::ClientError;
-pub use http_connector::HttpConnector;
-pub use queue::RejectedUpload;
+pub use net::http_connector::HttpConnector;
 pub use rusqlite;
 pub use schema::{Schema, SchemaError};
 pub use status::{Connection, Problem, ProblemKind, Progress, Status};
-pub use sync_once::{Method, SyncReport};
 pub use tidewater_protocol::{OpId, StreamSubscription, Streams};

@@ -12,7 +12,7 @@ use tidewater_snapshot::check_line;
 
 use super::download::{Link, Stream};
 use super::{Action, Core};
-use crate::fetch::FetchFailed;
+use crate::net::fetch::FetchFailed;
 use crate::status::{Problem, ProblemKind};
 
 /// A snapshot that is being fetched.

@@ -3,7 +3,7 @@
 use tidewater_protocol::{SnapshotFile, SnapshotFrame, SnapshotLine};
 
 use super::*;
-use crate::fetch::FetchFailed;
+use crate::net::fetch::FetchFailed;
 
 fn snapshot(bucket: &str, to: i64) -> SyncLine<'static> {
     let frame = |bytes| SnapshotFrame { bytes, raw_bytes: 4_096, sha256: String::new() };

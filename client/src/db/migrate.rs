@@ -2,10 +2,10 @@
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
+use crate::db::table_plan::{TablePlan, quote};
+use crate::db::triggers;
 use crate::error::ClientError;
-use crate::row::{TablePlan, quote};
 use crate::schema::{Index, Schema, Table};
-use crate::triggers;
 
 /// Format of our own tables. 2 added `_tw_snapshots` and 3 `_tw_packs`: a version that does not know
 /// them would leave what they hold out of the next checkpoint.
@@ -187,7 +187,7 @@ fn download_again(tx: &Transaction<'_>, table: &str) -> Result<(), ClientError> 
     let ids: Vec<i64> =
         select.query_map([type_id], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
     for id in ids {
-        crate::staging::reset(tx, id)?;
+        crate::db::staging::reset(tx, id)?;
     }
     Ok(())
 }

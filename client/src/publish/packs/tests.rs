@@ -15,7 +15,7 @@ const BUCKET: i64 = 3;
 
 fn database() -> Connection {
     let connection = Connection::open_in_memory().unwrap();
-    connection.execute_batch(include_str!("../internal.sql")).unwrap();
+    connection.execute_batch(include_str!("../../db/internal.sql")).unwrap();
     connection.execute("INSERT INTO _tw_buckets (id, name) VALUES (3, 'b')", []).unwrap();
     connection
 }

@@ -5,7 +5,7 @@
 //! sees. The first touch of a row notes what the server's state of it is (`_tw_touched.base`): the
 //! next published checkpoint starts from there, and so takes a rejected write back.
 
-use crate::row::{TablePlan, quote};
+use crate::db::table_plan::{TablePlan, quote};
 
 /// The gate between a local write and the write checkpoint that will cover it.
 pub(crate) const GATE_UNKNOWN: i64 = i64::MAX;

@@ -10,13 +10,14 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use crate::apply::{Applied, ApplyError};
-use crate::client::{Change, ChangeOrigin, Shared};
+use crate::api::client::{Change, ChangeOrigin, Shared};
+use crate::api::sync_once::Method;
 use crate::core::{Action, Apply, Core, Event, LocalBucket, damaged};
-use crate::file_lock::FileLock;
-use crate::io::{Command, Received};
-use crate::sync_once::Method;
-use crate::{queue, staging};
+use crate::db::file_lock::FileLock;
+use crate::db::queue;
+use crate::db::staging;
+use crate::publish::apply::{Applied, ApplyError};
+use crate::sync::io_task::{Command, Received};
 
 /// How often the queue is looked at for writes of other processes, which cannot tell us.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);

@@ -10,8 +10,8 @@ use tidewater_snapshot::{Expected, Snapshot, SnapshotError, unpack_frame};
 use tokio::task::spawn_blocking;
 
 use crate::core::RequestFailed;
-use crate::http::{self, RangeError};
-use crate::snapshot_files::{self, SnapshotFiles};
+use crate::db::snapshot_files::{self, SnapshotFiles};
+use crate::net::http::{self, RangeError};
 
 /// Frames under way at once; each takes its raw and its compressed size of memory.
 const FRAMES_AT_ONCE: usize = 4;

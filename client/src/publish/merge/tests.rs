@@ -13,9 +13,9 @@ use tidewater_protocol::{
 use tidewater_snapshot::{SnapshotHeader, SnapshotOptions, SnapshotWriter, unpack_frame};
 
 use super::*;
-use crate::apply::Applied;
 use crate::core::LocalBucket;
-use crate::database::{Database, Writers};
+use crate::db::database::{Database, Writers};
+use crate::publish::apply::Applied;
 use crate::schema::Schema;
 
 /// Type, id and subkey; op id; JSON text.

@@ -15,16 +15,16 @@ use tracing::warn;
 
 use crate::connector::{Connector, Credentials};
 use crate::core::{Core, Event, Settings};
-use crate::database::{Database, lock};
+use crate::db::database::{Database, lock};
+use crate::db::file_lock::FileLock;
+use crate::db::queue::{self, RejectedUpload};
+use crate::db::snapshot_files::SnapshotFiles;
 use crate::error::ClientError;
-use crate::file_lock::FileLock;
-use crate::http::{self, Endpoint};
-use crate::io::Io;
-use crate::queue::{self, RejectedUpload};
+use crate::net::http::{self, Endpoint};
 use crate::schema::Schema;
-use crate::snapshot_files::SnapshotFiles;
 use crate::status::{Connection, Status};
-use crate::worker::{Meter, Worker};
+use crate::sync::io_task::Io;
+use crate::sync::sync_thread::{Meter, Worker};
 
 /// Lines that may wait while the database is busy. A line is a few MB at most.
 const LINES_WAITING: usize = 4;

@@ -13,7 +13,7 @@ use rusqlite::{Connection, params};
 use tidewater_protocol::{Body, Checksum, DataLine, OpId};
 
 use crate::core::LocalBucket;
-use crate::migrate::type_id;
+use crate::db::migrate::type_id;
 
 /// What a staged row means for its bucket's copy of a row.
 pub(crate) mod kind {

@@ -12,7 +12,7 @@ use std::thread::{self, JoinHandle};
 use rusqlite::Connection;
 use tracing::warn;
 
-use crate::database::lock;
+use crate::db::database::lock;
 
 /// Pages in the WAL from which on a commit writes them back: SQLite's own choice.
 pub(crate) const AUTOCHECKPOINT_PAGES: i64 = 1_000;

@@ -8,8 +8,8 @@
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Transaction};
 
-use crate::row::{TablePlan, quote};
-use crate::triggers;
+use crate::db::table_plan::{TablePlan, quote};
+use crate::db::triggers;
 
 /// A table without its triggers of ours and, if it was empty, its indexes.
 pub(super) struct Bulk<'a> {

@@ -7,11 +7,11 @@ use std::thread;
 use rusqlite::params;
 use tidewater_snapshot::{Key, Keys, TypedTable};
 
-use super::bulk::Bulk;
+use super::bulk_load::Bulk;
 use super::{APART_MAX, FileMerge, MergeError};
-use crate::apply::ApplyError;
-use crate::packs::{self, Held, Packer};
-use crate::row::{TablePlan, quote};
+use crate::db::table_plan::{TablePlan, quote};
+use crate::publish::apply::ApplyError;
+use crate::publish::packs::{self, Held, Packer};
 
 impl FileMerge<'_> {
     /// Finds the ids that others hold or the app wrote to, and notes them in `_tw_apart`. One that

@@ -6,7 +6,7 @@ use tidewater_protocol::OpId;
 
 use crate::connector::{LocalOp, LocalOperation, LocalTransaction};
 use crate::core::{Gate, Rejection};
-use crate::triggers::GATE_UNKNOWN;
+use crate::db::triggers::GATE_UNKNOWN;
 
 /// A local transaction that the backend refused.
 #[derive(Clone, Debug, PartialEq)]
@@ -187,7 +187,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::database::Database;
+    use crate::db::database::Database;
     use crate::schema::Schema;
 
     fn database() -> (TempDir, Database) {

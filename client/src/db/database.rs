@@ -10,15 +10,16 @@ use rusqlite::hooks::Action as RowAction;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use tidewater_protocol::Checkpoint;
 
-use crate::apply::{self, Applied, ApplyError, Plans, Tables};
+use crate::db::migrate;
+use crate::db::queue;
+use crate::db::snapshot_files::SnapshotFiles;
+use crate::db::staging::Staging;
+use crate::db::table_plan::{TablePlan, quote};
+use crate::db::wal_checkpointer::WriteBack;
 use crate::error::ClientError;
-use crate::merge::Merging;
-use crate::row::{TablePlan, quote};
+use crate::publish::apply::{self, Applied, ApplyError, Plans, Tables};
+use crate::publish::merge::Merging;
 use crate::schema::{INTERNAL_PREFIX, Schema};
-use crate::snapshot_files::SnapshotFiles;
-use crate::staging::Staging;
-use crate::wal::WriteBack;
-use crate::{migrate, queue};
 
 /// How long a write waits for another process.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);

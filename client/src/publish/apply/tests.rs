@@ -11,10 +11,11 @@ use tidewater_protocol::{
 use super::*;
 use crate::connector::LocalOp;
 use crate::core::{LocalBucket, Rejection};
-use crate::database::Database;
-use crate::merge::tests::{TestRow, stage_snapshot};
+use crate::db::database::Database;
+use crate::db::queue;
+use crate::db::staging;
+use crate::publish::merge::tests::{TestRow, stage_snapshot};
 use crate::schema::Schema;
-use crate::{queue, staging};
 
 const BUCKETS: [&str; 3] = ["x", "y", "mine"];
 pub(super) const SCHEMA: &str = "CREATE TABLE t (id TEXT PRIMARY KEY, a INTEGER, b TEXT);";

@@ -13,16 +13,16 @@ use rusqlite::{Connection, ErrorCode, Transaction, params};
 use tidewater_protocol::SnapshotLine;
 use tidewater_snapshot::{Snapshot, SnapshotError, SnapshotRow, TypedTable};
 
-use crate::apply::{ApplyError, BEFORE_ALL, Plans, is_constraint};
-use crate::fetch::expected;
-use crate::migrate::type_id;
-use crate::packs;
-use crate::snapshot_files::{self, SnapshotFiles};
-use crate::staging::{self, kind};
-use crate::wal::AUTOCHECKPOINT_PAGES;
+use crate::db::migrate::type_id;
+use crate::db::snapshot_files::{self, SnapshotFiles};
+use crate::db::staging::{self, kind};
+use crate::db::wal_checkpointer::AUTOCHECKPOINT_PAGES;
+use crate::net::fetch::expected;
+use crate::publish::apply::{ApplyError, BEFORE_ALL, Plans, is_constraint};
+use crate::publish::packs;
 
-mod bulk;
-mod short_way;
+mod bulk_load;
+mod fast_path;
 
 /// SQLite attaches 10 at most.
 const ATTACHED_MAX: usize = 8;

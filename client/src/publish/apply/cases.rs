@@ -6,8 +6,8 @@ use tidewater_protocol::{Body, BucketDescription, DataLine, Operation, Priority,
 use super::tests::{LATER_SCHEMA, SCHEMA, op, operation, receive};
 use super::*;
 use crate::connector::LocalOp;
-use crate::database::Database;
-use crate::queue;
+use crate::db::database::Database;
+use crate::db::queue;
 use crate::schema::Schema;
 
 /// Publishes these operations as one bucket; the error if there is one.

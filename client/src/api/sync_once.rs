@@ -8,12 +8,12 @@ use std::time::Duration;
 use tidewater_protocol::OpId;
 use tokio::sync::watch;
 
-use crate::client::Client;
+use crate::api::client::Client;
 use crate::connector::{Connector, Credentials};
+use crate::db::queue;
 use crate::error::ClientError;
-use crate::queue;
 use crate::status::{ProblemKind, Status};
-use crate::worker::Meter;
+use crate::sync::sync_thread::Meter;
 
 /// How a bucket's rows came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,9 +12,9 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::connector::{Connector, Credentials, LocalTransaction};
 use crate::core::{Closed, Event, Timer};
-use crate::fetch;
-use crate::http::{self, Endpoint};
-use crate::snapshot_files::SnapshotFiles;
+use crate::db::snapshot_files::SnapshotFiles;
+use crate::net::fetch;
+use crate::net::http::{self, Endpoint};
 
 /// An app that waits for its user to sign in says so by an error, not by waiting.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(60);

@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 
 use crate::connector::{Connector, Credentials, LocalTransaction, UploadOutcome};
 use crate::error::ClientError;
-use crate::http;
+use crate::net::http;
 
 /// A backend may take its time over a big transaction; then the outcome is unknown and it is sent
 /// again.

@@ -10,10 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, params};
 use tidewater_protocol::Checkpoint;
 
-use crate::merge::{Merging, Pending};
-use crate::packs;
-use crate::row::{Slots, TablePlan};
-use crate::staging::{self, kind};
+use crate::db::staging::{self, kind};
+use crate::db::table_plan::{Slots, TablePlan};
+use crate::publish::merge::{Merging, Pending};
+use crate::publish::packs;
 
 /// Tables by the number of their row type. A type that is not here has no table.
 pub(crate) type Plans = BTreeMap<i64, TablePlan>;

@@ -1,0 +1,4 @@
+//! The client as an app uses it.
+
+pub(crate) mod client;
+pub(crate) mod sync_once;
