@@ -1,6 +1,6 @@
 //! Settings of the worker, and what it reports.
 
-use crate::preflight::Names;
+use crate::source::preflight::Names;
 
 /// Settings of a worker.
 #[derive(Clone, Debug)]

@@ -5,10 +5,10 @@ use std::fmt;
 use tidewater_storage::StorageError;
 use tidewater_sync_config::Diagnostic;
 
-use crate::connect::ConnectError;
-use crate::log_writer::WriteError;
-use crate::preflight::NotReady;
-use crate::source::SourceError;
+use crate::log::writer::WriteError;
+use crate::source::connect::ConnectError;
+use crate::source::connection::SourceError;
+use crate::source::preflight::NotReady;
 
 /// Why a run of the worker ended, sorted by what its owner does next.
 #[derive(Debug, thiserror::Error)]

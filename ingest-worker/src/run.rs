@@ -7,13 +7,13 @@ use tidewater_sync_config::{Diagnostic, SyncConfig};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::catalog;
 use crate::config::{Config, Progress};
-use crate::connect::{ConnectError, connect};
-use crate::dsn::Dsn;
 use crate::error::RunError;
+use crate::source::catalog;
+use crate::source::connect::{ConnectError, connect};
+use crate::source::dsn::Dsn;
+use crate::source::tables;
 use crate::start::start;
-use crate::tables;
 
 /// Between runs, doubled up to the maximum while nothing gets better.
 const PAUSE_MIN: Duration = Duration::from_millis(250);

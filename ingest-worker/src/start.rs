@@ -11,20 +11,21 @@ use tidewater_storage::{
 use tidewater_sync_config::{Diagnostic, EVALUATOR_VERSION, Severity, SyncConfig};
 use tokio_postgres::Client;
 
-use crate::apply::Applier;
-use crate::catalog::{self, Table};
+use crate::apply::applier::Applier;
 use crate::config::{Config, Progress};
-use crate::connect::connect;
-use crate::copy::{CopyState, GoneTable};
-use crate::dsn::Dsn;
 use crate::error::RunError;
-use crate::log_writer::{LogWriter, WriteError, nonce};
-use crate::preflight::{NotReady, Overlook, preflight, table_findings};
-use crate::session::Session;
-use crate::slot::{self, Held};
-use crate::source::{self, Source};
-use crate::tables::{Candidate, Numbered, candidates, check, number, too_many_tables};
-use crate::watch::Watch;
+use crate::initial_copy::state::{CopyState, GoneTable};
+use crate::initial_copy::table_numbers::{Numbered, number, too_many_tables};
+use crate::log::writer::{LogWriter, WriteError, nonce};
+use crate::replication::session::Session;
+use crate::source::catalog::{self, Table};
+use crate::source::catalog_watcher::Watch;
+use crate::source::connect::connect;
+use crate::source::connection::{self, Source};
+use crate::source::dsn::Dsn;
+use crate::source::preflight::{NotReady, Overlook, preflight, table_findings};
+use crate::source::slot::{self, Held};
+use crate::source::tables::{Candidate, candidates, check};
 
 /// Raised when what the worker stores means something else than before.
 const STORED_FORMAT: u32 = 3;
@@ -56,7 +57,8 @@ pub(crate) async fn start<S: Storage>(
     changed: Option<u32>,
     on_progress: &(dyn Fn(Progress) + Send + Sync),
 ) -> Result<Session<S>, RunError> {
-    let dsn = Dsn::parse(&config.database_url).map_err(crate::connect::ConnectError::from)?;
+    let dsn =
+        Dsn::parse(&config.database_url).map_err(crate::source::connect::ConnectError::from)?;
     let client = connect(&dsn).await?;
     let plan = Plan { changed, ..plan(config, &client, on_progress).await? };
     let slot = slot::ensure(&client, &config.slot, on_progress).await?;
@@ -331,7 +333,7 @@ async fn session<S: Storage>(
     // visible yet. Afterwards it is not kept, so any that is under way may be one of them.
     let mut unseen = copy.as_ref().map(|copy| copy.unseen.clone()).unwrap_or_default();
     if !(is_copying && knows_unseen) {
-        unseen.extend(source::in_progress(&client).await?);
+        unseen.extend(connection::in_progress(&client).await?);
     }
     let source = Source::new(client, unseen);
     let mut session = Session::new(applier, source, held.stream, copy, watch);

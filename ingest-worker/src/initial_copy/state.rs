@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tidewater_storage::Lsn;
 
-use crate::visibility::PgSnapshot;
+use crate::source::pg_snapshot::PgSnapshot;
 
 /// The record of a copy: written with each chunk, read when a run begins. When all is copied it says
 /// which tables the generation holds, and by which numbers.
@@ -23,7 +23,7 @@ pub(crate) struct CopyState {
 pub(crate) struct CopiedTable {
     /// Its id in `pg_class`.
     pub(crate) oid: u32,
-    /// What its rows mean: see [`Table::shape`](crate::catalog::Table::shape).
+    /// What its rows mean: see [`Table::shape`](crate::source::catalog::Table::shape).
     pub(crate) shape: String,
     /// Whether its rows answer to lookups.
     pub(crate) has_lookups: bool,

@@ -14,9 +14,9 @@ use tidewater_storage::{
 };
 use tokio::time::Instant;
 
-use crate::cells::{CellRef, Cells};
-use crate::first_copy::FirstCopy;
-use crate::under_way::{Commit, Landed, UnderWay, retried};
+use crate::log::in_flight::{Commit, Landed, UnderWay, retried};
+use crate::log::record_cache::{CellRef, Cells};
+use crate::log::seen_rows::FirstCopy;
 
 /// A segment is cut here, so that a reader's page and a stored object stay small.
 const SEGMENT_OPS_MAX: u64 = 10_000;

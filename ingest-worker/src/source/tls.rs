@@ -13,7 +13,7 @@ use rustls::{
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::dsn::{Dsn, SslMode};
+use crate::source::dsn::{Dsn, SslMode};
 
 /// TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]

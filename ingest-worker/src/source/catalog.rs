@@ -4,8 +4,8 @@ use sha2::{Digest, Sha256};
 use tidewater_sync_config::{Column, TableSchema};
 use tokio_postgres::Client;
 
-use crate::column_types;
-use crate::connect::quote_identifier;
+use crate::source::column_types;
+use crate::source::connect::quote_identifier;
 
 /// A table of the source.
 #[derive(Clone, Debug)]

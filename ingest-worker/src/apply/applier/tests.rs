@@ -3,7 +3,7 @@ use tidewater_storage::{ControlStore, Embedded, Lsn, OpLog, Tag, Ticket};
 use tidewater_sync_config::{Column, PgTypes, SyncConfig, TableSchema};
 
 use super::*;
-use crate::log_writer::{Hold, nonce};
+use crate::log::writer::{Hold, nonce};
 
 const CONFIG: &str = "
 config: {edition: 3}

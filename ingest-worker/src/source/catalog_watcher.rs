@@ -8,13 +8,13 @@ use tidewater_sync_config::TablePattern;
 use tokio::time::Instant;
 use tokio_postgres::Client;
 
-use crate::apply::SyncedTable;
-use crate::catalog::{self, Table};
+use crate::apply::applier::SyncedTable;
 use crate::config::Config;
 use crate::error::RunError;
-use crate::pgoutput::Relation;
-use crate::preflight::{Names, table_findings};
-use crate::tables::{Candidate, candidates};
+use crate::source::catalog::{self, Table};
+use crate::source::pgoutput::Relation;
+use crate::source::preflight::{Names, table_findings};
+use crate::source::tables::{Candidate, candidates};
 
 /// The catalogue is compared this often: some alterations send no change.
 const CATALOG_CHECK: Duration = Duration::from_secs(10);

@@ -7,10 +7,10 @@ use tidewater_storage::Lsn;
 use tokio_postgres::Client;
 
 use crate::config::Progress;
-use crate::connect::SESSION_OPTIONS;
-use crate::dsn::Dsn;
 use crate::error::RunError;
-use crate::tls;
+use crate::source::connect::SESSION_OPTIONS;
+use crate::source::dsn::Dsn;
+use crate::source::tls;
 
 /// How long making a slot may take before its owner is told what it waits for.
 const PATIENCE: Duration = Duration::from_secs(2);

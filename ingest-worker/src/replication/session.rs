@@ -10,15 +10,15 @@ use tidewater_storage::{Lsn, Storage, Ticket};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::apply::Applier;
-use crate::catalog;
+use crate::apply::applier::Applier;
 use crate::config::Progress;
-use crate::copy::CopyState;
 use crate::error::RunError;
-use crate::log_writer::Hold;
-use crate::pgoutput::{Message, Relation};
-use crate::source::Source;
-use crate::watch::{Watch, changed};
+use crate::initial_copy::state::CopyState;
+use crate::log::writer::Hold;
+use crate::source::catalog;
+use crate::source::catalog_watcher::{Watch, changed};
+use crate::source::connection::Source;
+use crate::source::pgoutput::{Message, Relation};
 
 /// Changes, and bytes of them, that are applied in one go.
 const ITEMS_MAX: usize = 5_000;
@@ -477,7 +477,7 @@ fn difference(table: &catalog::Table, relation: &Relation) -> Option<String> {
     if table.replica_identity != char::from(relation.replica_identity) {
         return Some("its replica identity is another".to_owned());
     }
-    let identifies = |(at, column): (usize, &crate::pgoutput::RelationColumn)| {
+    let identifies = |(at, column): (usize, &crate::source::pgoutput::RelationColumn)| {
         column.in_identity != (table.replica_identity == 'f' || table.key.contains(&at))
     };
     if relation.columns.iter().enumerate().any(identifies) {

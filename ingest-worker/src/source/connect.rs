@@ -2,8 +2,8 @@
 
 use tokio_postgres::{Client, NoTls};
 
-use crate::dsn::{Dsn, DsnError, SslMode};
-use crate::tls::{self, TlsError};
+use crate::source::dsn::{Dsn, DsnError, SslMode};
+use crate::source::tls::{self, TlsError};
 
 /// Makes values print the same way in every session, whatever the server's or role's defaults.
 pub(crate) const SESSION_OPTIONS: &str = "-c datestyle=ISO -c intervalstyle=postgres \

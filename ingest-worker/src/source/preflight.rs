@@ -4,9 +4,9 @@ use std::fmt;
 
 use tokio_postgres::Client;
 
-use crate::catalog::Table;
-use crate::connect::quote_identifier;
-use crate::tables::Candidate;
+use crate::source::catalog::Table;
+use crate::source::connect::quote_identifier;
+use crate::source::tables::Candidate;
 
 /// The oldest PostgreSQL whose replication protocol carries logical messages.
 const SERVER_VERSION_MIN: i32 = 140_000;

@@ -4,13 +4,13 @@ use futures::StreamExt;
 use tidewater_sync_config::{Diagnostic, SyncConfig, TableSchema};
 use tokio_postgres::Client;
 
-use crate::catalog::{self, Table};
-use crate::connect::{ConnectError, connect, quote_identifier};
-use crate::dsn::Dsn;
 use crate::error::RunError;
-use crate::preflight::{self, NotReady};
-use crate::source::{self, CopyRows};
-use crate::tables::{self, Candidate, candidates};
+use crate::source::catalog::{self, Table};
+use crate::source::connect::{ConnectError, connect, quote_identifier};
+use crate::source::connection::{self, CopyRows};
+use crate::source::dsn::Dsn;
+use crate::source::preflight::{self, NotReady};
+use crate::source::tables::{self, Candidate, candidates};
 
 /// Rows of one database as of one moment: a transaction that changes nothing and ends when this is
 /// dropped. Values are printed as the worker's sessions print them.
@@ -81,7 +81,7 @@ impl Reading {
         let names = schema.columns.iter().map(|column| quote_identifier(&column.name));
         let columns = names.collect::<Vec<_>>().join(", ");
         let query = format!("SELECT {columns} FROM ONLY {}", self.tables[table].sql_name());
-        let mut rows = std::pin::pin!(source::copy_out(&self.client, &query).await?);
+        let mut rows = std::pin::pin!(connection::copy_out(&self.client, &query).await?);
         let mut held = CopyRows::default();
         while let Some(row) = rows.next().await.transpose()? {
             held.clear();

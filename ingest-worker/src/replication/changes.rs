@@ -6,12 +6,12 @@ use bytes::Bytes;
 use futures::StreamExt;
 use tidewater_storage::Storage;
 
-use crate::apply::RowRef;
+use crate::apply::applier::RowRef;
 use crate::error::RunError;
-use crate::log_writer::CELLS_KEPT_MAX;
-use crate::pgoutput::{Datum, Malformed, Message, Tuple};
-use crate::session::{Item, Session};
-use crate::source::{CopyRows, row_query};
+use crate::log::writer::CELLS_KEPT_MAX;
+use crate::replication::session::{Item, Session};
+use crate::source::connection::{CopyRows, row_query};
+use crate::source::pgoutput::{Datum, Malformed, Message, Tuple};
 
 /// A change, with its rows' values.
 struct Change<'a> {

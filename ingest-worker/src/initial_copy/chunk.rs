@@ -5,11 +5,11 @@ use futures::StreamExt;
 use tidewater_storage::Storage;
 
 use crate::config::Progress;
-use crate::copy::{CopyState, GoneTable, TableCopy};
 use crate::error::RunError;
-use crate::log_writer::CELLS_KEPT_MAX;
-use crate::session::Session;
-use crate::source::{CopyRows, rows_query};
+use crate::initial_copy::state::{CopyState, GoneTable, TableCopy};
+use crate::log::writer::CELLS_KEPT_MAX;
+use crate::replication::session::Session;
+use crate::source::connection::{CopyRows, SourceError, rows_query};
 use crate::start::GATE_CLOSED;
 
 /// Rows of a chunk: after each the cursor is committed.
@@ -95,7 +95,7 @@ impl<S: Storage> Session<S> {
     async fn take_rows(
         &mut self,
         table: usize,
-        rows: impl futures::Stream<Item = Result<Bytes, crate::source::SourceError>> + Send,
+        rows: impl futures::Stream<Item = Result<Bytes, SourceError>> + Send,
         on_progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<(usize, Option<Vec<String>>), RunError> {
         let mut rows = std::pin::pin!(rows);
