@@ -1,7 +1,5 @@
 //! Settings of the worker, and what it reports.
 
-use crate::source::preflight::Names;
-
 /// Settings of a worker.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -19,9 +17,16 @@ pub struct Config {
 
 impl Config {
     /// Our names in the source.
-    pub(crate) fn names(&self) -> Names<'_> {
-        Names { publication: &self.publication, slot: &self.slot }
+    pub(crate) fn source_names(&self) -> SourceNames<'_> {
+        SourceNames { publication: &self.publication, slot: &self.slot }
     }
+}
+
+/// Names that a worker uses in the source database.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SourceNames<'a> {
+    pub(crate) publication: &'a str,
+    pub(crate) slot: &'a str,
 }
 
 /// Where a worker stands, for people.

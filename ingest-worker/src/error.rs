@@ -89,10 +89,10 @@ impl RunError {
     }
 
     /// Whether a new attempt, with no one mending anything, may succeed.
-    pub(crate) fn is_passing(&self) -> bool {
+    pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Disconnected(_) | Self::TableChanged { .. } => true,
-            Self::Connect(error) => error.is_passing(),
+            Self::Connect(error) => error.is_transient(),
             Self::Storage(StorageError::Unavailable(_) | StorageError::Unknown(_)) => true,
             Self::SyncConfig(_)
             | Self::NotReady(_)

@@ -58,7 +58,7 @@ pub async fn run<S: Storage>(
             }
             Err(error) => error,
         };
-        if !has_run || !error.is_passing() {
+        if !has_run || !error.is_transient() {
             return Err(error);
         }
         changed = error.changed_table();
@@ -86,8 +86,8 @@ pub async fn check_schema(
     let dsn = Dsn::parse(database_url).map_err(ConnectError::from)?;
     let client = connect(&dsn).await?;
     // No publication has an empty name: then all columns count.
-    let tables = catalog::tables_now(&client, "").await?;
-    Ok(tables::check(config, &tables))
+    let tables = catalog::read_tables(&client, "").await?;
+    Ok(tables::check_config(config, &tables))
 }
 
 /// An error with its causes, on one line.

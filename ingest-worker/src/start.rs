@@ -15,17 +15,17 @@ use crate::apply::applier::Applier;
 use crate::config::{Config, Progress};
 use crate::error::RunError;
 use crate::initial_copy::state::{CopyState, GoneTable};
-use crate::initial_copy::table_numbers::{Numbered, number, too_many_tables};
+use crate::initial_copy::table_numbers::{NumberedTables, number, too_many_tables};
 use crate::log::writer::{LogWriter, WriteError, nonce};
 use crate::replication::session::Session;
-use crate::source::catalog::{self, Table};
-use crate::source::catalog_watcher::Watch;
+use crate::source::catalog::{self, SourceTable};
+use crate::source::catalog_watcher::CatalogWatcher;
 use crate::source::connect::connect;
-use crate::source::connection::{self, Source};
+use crate::source::connection::{self, SourceConnection};
 use crate::source::dsn::Dsn;
-use crate::source::preflight::{NotReady, Overlook, preflight, table_findings};
-use crate::source::slot::{self, Held};
-use crate::source::tables::{Candidate, candidates, check};
+use crate::source::preflight::{NotReady, PreflightReport, preflight, table_findings};
+use crate::source::slot::{self, AcquiredSlot};
+use crate::source::tables::{CandidateTable, candidate_tables, check_config};
 
 /// Raised when what the worker stores means something else than before.
 const STORED_FORMAT: u32 = 3;
@@ -35,7 +35,7 @@ pub(crate) const GATE_CLOSED: Lsn = Lsn(u64::MAX);
 /// What the source looks like.
 struct Plan {
     sync_config: SyncConfig,
-    candidates: Vec<Candidate>,
+    candidates: Vec<CandidateTable>,
     changed: Option<u32>,
     /// Our role.
     user: String,
@@ -61,10 +61,10 @@ pub(crate) async fn start<S: Storage>(
         Dsn::parse(&config.database_url).map_err(crate::source::connect::ConnectError::from)?;
     let client = connect(&dsn).await?;
     let plan = Plan { changed, ..plan(config, &client, on_progress).await? };
-    let slot = slot::ensure(&client, &config.slot, on_progress).await?;
-    let held = slot::hold(&dsn, &config.publication, &config.slot, on_progress).await?;
+    let slot = slot::ensure_slot(&client, &config.slot, on_progress).await?;
+    let held = slot::acquire_slot(&dsn, &config.publication, &config.slot, on_progress).await?;
     let former = storage.control().await?;
-    let confirmed = slot::confirmed(&client, &config.slot).await?;
+    let confirmed = slot::confirmed_lsn(&client, &config.slot).await?;
     let found = SourceIdentity {
         system_id: held.system_id.clone(),
         database: dsn.database.clone(),
@@ -98,9 +98,10 @@ async fn plan(
     let read_at = read_at
         .parse()
         .map_err(|_| RunError::Unexpected("the source names no WAL position".to_owned()))?;
-    let tables = catalog::tables_now(client, &config.publication).await?;
-    let candidates = candidates(sync_config.tables(), &tables, |table| table.is_published);
-    let Overlook { findings, user } = preflight(client, &candidates, config.names()).await?;
+    let tables = catalog::read_tables(client, &config.publication).await?;
+    let candidates = candidate_tables(sync_config.tables(), &tables, |table| table.is_published);
+    let PreflightReport { findings, user } =
+        preflight(client, &candidates, config.source_names()).await?;
     let (fatal, advice): (Vec<_>, Vec<_>) =
         findings.into_iter().partition(|finding| finding.is_fatal);
     if !fatal.is_empty() {
@@ -109,7 +110,7 @@ async fn plan(
     for finding in advice {
         on_progress(Progress::Advice(finding.to_string()));
     }
-    let (errors, warnings): (Vec<_>, Vec<_>) = check(&sync_config, &tables)
+    let (errors, warnings): (Vec<_>, Vec<_>) = check_config(&sync_config, &tables)
         .into_iter()
         .partition(|finding| finding.severity == Severity::Error);
     if !errors.is_empty() {
@@ -177,7 +178,7 @@ struct Contents {
     gone: Vec<GoneTable>,
     /// The copy's record names all transactions that a snapshot may not contain yet.
     knows_unseen: bool,
-    watch: Watch,
+    watch: CatalogWatcher,
 }
 
 /// Takes over the store, with the stored generation if it still is what the config says, else with a
@@ -202,7 +203,7 @@ async fn take_over<S: Storage>(
             let knows_unseen = copy.next().is_some();
             copy.forget(plan.changed);
             let numbered = number(&plan.sync_config, &tables, copy)?;
-            let numbered = numbered.filter(|numbered| numbered.can_go_on(&next.truncated));
+            let numbered = numbered.filter(|numbered| numbered.fits(&next.truncated));
             numbered.map(|numbered| (generation, numbered, knows_unseen))
         }
         None => None,
@@ -226,13 +227,13 @@ async fn take_over<S: Storage>(
             (new, numbered.ok_or_else(too_many_tables)?, true)
         }
     };
-    let Numbered { tables, copy, gone, .. } = numbered;
+    let NumberedTables { tables, copy, gone, .. } = numbered;
     let to_store = (!is_kept).then_some(&generation);
     let writer = LogWriter::take_over(storage, former, next, archived, to_store).await?;
-    let writer = writer.with_due_every(config.snapshot_threshold);
+    let writer = writer.with_compaction_threshold(config.snapshot_threshold);
     let patterns = plan.sync_config.tables().to_vec();
-    let watch = Watch::new(config, patterns, plan.user.clone());
-    let watch = Watch { read_at: plan.read_at, left_out, ..watch };
+    let watch = CatalogWatcher::new(config, patterns, plan.user.clone());
+    let watch = CatalogWatcher { read_at: plan.read_at, left_out, ..watch };
     let contents = Contents { copy, gone, knows_unseen, watch };
     Ok((Applier::new(writer, generation, tables), contents))
 }
@@ -255,13 +256,13 @@ fn eligible(
     config: &Config,
     stored: Option<&Stored>,
     on_progress: &(dyn Fn(Progress) + Send + Sync),
-) -> Result<(Vec<Table>, HashSet<u32>), RunError> {
+) -> Result<(Vec<SourceTable>, HashSet<u32>), RunError> {
     let mut tables = Vec::new();
     let mut left_out = HashSet::new();
-    for Candidate { table, is_named } in &plan.candidates {
+    for CandidateTable { table, is_named } in &plan.candidates {
         let findings = match is_named {
             true => Vec::new(),
-            false => table_findings(table, &plan.user, config.names()),
+            false => table_findings(table, &plan.user, config.source_names()),
         };
         if findings.is_empty() {
             tables.push(table.clone());
@@ -324,7 +325,7 @@ async fn session<S: Storage>(
     applier: Applier<S>,
     contents: Contents,
     client: Client,
-    held: Held,
+    held: AcquiredSlot,
 ) -> Result<Session<S>, RunError> {
     let Contents { copy, gone, knows_unseen, watch } = contents;
     let is_copying = applier.writer.control().gate.is_some();
@@ -333,9 +334,9 @@ async fn session<S: Storage>(
     // visible yet. Afterwards it is not kept, so any that is under way may be one of them.
     let mut unseen = copy.as_ref().map(|copy| copy.unseen.clone()).unwrap_or_default();
     if !(is_copying && knows_unseen) {
-        unseen.extend(connection::in_progress(&client).await?);
+        unseen.extend(connection::in_progress_xids(&client).await?);
     }
-    let source = Source::new(client, unseen);
+    let source = SourceConnection::new(client, unseen);
     let mut session = Session::new(applier, source, held.stream, copy, watch);
     session.remove_gone(&gone).await?;
     Ok(session)

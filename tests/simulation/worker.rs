@@ -5,7 +5,9 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use tidewater_ingest_worker::{Applier, Hold, LogWriter, RowRef, SyncedTable, Table};
+use tidewater_ingest_worker::{
+    Applier, CommitOptions, LogWriter, RowRef, SourceTable, SyncedTable,
+};
 use tidewater_storage::conformance::first_control;
 use tidewater_storage::{
     CellKey, Control, ControlStore, Embedded, Faulty, Generation, GenerationId, Lsn, Nonce, Tag,
@@ -60,7 +62,7 @@ async fn take_over(store: &Store, rng: &mut StdRng) -> Result<Applier<Store>> {
     }
     let generation = kept.or(new.clone()).context("one of them")?;
     let writer = LogWriter::take_over(store.clone(), former, next, archived, new.as_ref()).await?;
-    let writer = writer.with_due_every(rng.random_range(1..4));
+    let writer = writer.with_compaction_threshold(rng.random_range(1..4));
     let tables = tables(&SyncConfig::compile(&generation.sync_config).unwrap());
     Ok(Applier::new(writer, generation, tables))
 }
@@ -92,7 +94,7 @@ fn tables(config: &SyncConfig) -> Vec<SyncedTable> {
         };
         let is_keyless = name.name == TABLES[NOTES].0;
         let evaluator = config.bind(&schema).unwrap().unwrap();
-        let table = Table {
+        let table = SourceTable {
             oid: u32::try_from(number).unwrap(),
             column_types: vec!["text".into(); schema.columns.len()],
             schema,
@@ -295,7 +297,7 @@ impl Worker {
 
     /// Mostly the next unit is begun while this one is still on its way.
     async fn commit(&mut self, lsn: Lsn) -> Result<()> {
-        let hold = Hold { gate: self.gate, truncated: self.applier.truncated.clone() };
+        let hold = CommitOptions { gate: self.gate, truncated: self.applier.truncated.clone() };
         self.applier.writer.start_commit(lsn, Ticket(self.ticket), hold).await?;
         if self.rng.random_range(0..3) == 0 {
             self.applier.writer.finish().await?;

@@ -14,9 +14,9 @@ use tidewater_sync_config::{BucketRow, LookupRow, RowOutput, TableEvaluator};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use crate::apply::source_row::{Answer, Membership, SourceRow};
-use crate::log::record_cache::CellRef;
+use crate::log::record_cache::RecordRef;
 use crate::log::writer::{LogWriter, WriteError};
-use crate::source::catalog::Table;
+use crate::source::catalog::SourceTable;
 
 /// PostgreSQL stores values out of line only in rows longer than this by default. Where a table
 /// sets a lower target, values missing in the stream are read again instead.
@@ -36,7 +36,7 @@ pub struct SyncedTable {
     /// Its number in the generation, by which its rows are stored.
     pub number: u16,
     /// What the catalogue says of it.
-    pub table: Table,
+    pub table: SourceTable,
     /// Evaluates its rows.
     pub evaluator: TableEvaluator,
 }
@@ -79,7 +79,7 @@ impl SyncedTable {
 pub struct RowRef {
     table: usize,
     key: Arc<str>,
-    cell: CellRef,
+    cell: RecordRef,
 }
 
 impl RowRef {

@@ -7,7 +7,7 @@ use tidewater_storage::Storage;
 use crate::config::Progress;
 use crate::error::RunError;
 use crate::initial_copy::state::{CopyState, GoneTable, TableCopy};
-use crate::log::writer::CELLS_KEPT_MAX;
+use crate::log::writer::RECORDS_CACHED_MAX;
 use crate::replication::session::Session;
 use crate::source::connection::{CopyRows, SourceError, rows_query};
 use crate::start::GATE_CLOSED;
@@ -36,13 +36,13 @@ impl<S: Storage> Session<S> {
             table.ok_or_else(|| RunError::Unexpected("a table has no number".to_owned()))?;
         let snapshot_text;
         let (count, last_key) = {
-            let snapshot = self.source.begin().await?;
+            let snapshot = self.source.begin_snapshot().await?;
             snapshot_text = snapshot.to_string();
             let synced = &self.applier.tables[table];
             let query = rows_query(synced, after.as_deref(), CHUNK_ROWS);
             let rows = self.source.copy_out(&synced.table, &query).await?;
             let read = self.take_rows(table, rows, on_progress).await?;
-            self.source.end().await?;
+            self.source.end_snapshot().await?;
             read
         };
         let is_keyless = self.applier.tables[table].is_keyless();
@@ -67,7 +67,7 @@ impl<S: Storage> Session<S> {
         }
         if is_last {
             // The stream must come by a commit after the last chunk, also when nobody writes.
-            self.source.emit("gate").await?;
+            self.source.emit_message("gate").await?;
         }
         Ok(())
     }
@@ -86,7 +86,7 @@ impl<S: Storage> Session<S> {
         if has_copied && self.gate == Some(GATE_CLOSED) {
             self.gate = Some(self.source.insert_lsn().await?);
             self.commit().await?;
-            self.source.emit("gate").await?;
+            self.source.emit_message("gate").await?;
         }
         Ok(())
     }
@@ -129,7 +129,7 @@ impl<S: Storage> Session<S> {
         table: usize,
         held: &CopyRows,
     ) -> Result<Option<Vec<String>>, RunError> {
-        self.applier.writer.trim(CELLS_KEPT_MAX);
+        self.applier.writer.trim(RECORDS_CACHED_MAX);
         let synced = &self.applier.tables[table];
         let columns = synced.table.schema.columns.len();
         let values = held.values()?;

@@ -23,7 +23,7 @@ pub(crate) struct CopyState {
 pub(crate) struct CopiedTable {
     /// Its id in `pg_class`.
     pub(crate) oid: u32,
-    /// What its rows mean: see [`Table::shape`](crate::source::catalog::Table::shape).
+    /// What its rows mean: see [`SourceTable::shape_hash`](crate::source::catalog::SourceTable::shape_hash).
     pub(crate) shape: String,
     /// Whether its rows answer to lookups.
     pub(crate) has_lookups: bool,

@@ -6,18 +6,18 @@ use tidewater_sync_config::SyncConfig;
 use crate::apply::applier::SyncedTable;
 use crate::error::RunError;
 use crate::initial_copy::state::{CopiedTable, CopyState, GoneTable, TableCopy};
-use crate::source::catalog::Table;
+use crate::source::catalog::SourceTable;
 
 /// Most tables that a sync config may read: their list is one stored record.
 const TABLES_MAX: usize = 2_500;
 /// When more numbers than these have been given out, everything is numbered and copied anew.
-const NUMBERS_MAX: usize = 10_000;
+const TABLE_NUMBERS_MAX: usize = 10_000;
 /// The same when more tables are gone of whose answers readers must know: each is part of every
 /// commit.
-const GONE_MAX: usize = 100;
+const GONE_TABLES_MAX: usize = 100;
 
 /// The tables of a generation.
-pub(crate) struct Numbered {
+pub(crate) struct NumberedTables {
     pub(crate) tables: Vec<SyncedTable>,
     pub(crate) copy: CopyState,
     /// Tables that the generation holds, and that are not there any more.
@@ -26,13 +26,13 @@ pub(crate) struct Numbered {
     pub(crate) is_changed: bool,
 }
 
-impl Numbered {
+impl NumberedTables {
     /// Whether the generation can hold these tables too.
-    pub(crate) fn can_go_on(&self, truncated: &[Truncation]) -> bool {
+    pub(crate) fn fits(&self, truncated: &[Truncation]) -> bool {
         let is_gone = |one: &&Truncation| self.tables.iter().all(|table| table.number != one.table);
         let new = self.gone.iter().filter(|gone| gone.has_lookups).count();
         let gone = truncated.iter().filter(is_gone).count() + new;
-        self.copy.tables.len() <= NUMBERS_MAX && gone <= GONE_MAX
+        self.copy.tables.len() <= TABLE_NUMBERS_MAX && gone <= GONE_TABLES_MAX
     }
 }
 
@@ -42,9 +42,9 @@ impl Numbered {
 /// When there are too many tables, or the config does not fit one of them.
 pub(crate) fn number(
     config: &SyncConfig,
-    tables: &[Table],
+    tables: &[SourceTable],
     mut copy: CopyState,
-) -> Result<Option<Numbered>, RunError> {
+) -> Result<Option<NumberedTables>, RunError> {
     if tables.len() > TABLES_MAX {
         return Err(too_many_tables());
     }
@@ -57,7 +57,7 @@ pub(crate) fn number(
     let known = copy.tables.len();
     let copied = tables.iter().zip(&evaluators).map(|(table, evaluator)| CopiedTable {
         oid: table.oid,
-        shape: table.shape(),
+        shape: table.shape_hash(),
         has_lookups: evaluator.has_lookups(),
         progress: TableCopy::Todo,
     });
@@ -69,7 +69,7 @@ pub(crate) fn number(
         table: table.clone(),
         evaluator,
     });
-    Ok(Some(Numbered { tables: synced.collect(), copy, gone, is_changed }))
+    Ok(Some(NumberedTables { tables: synced.collect(), copy, gone, is_changed }))
 }
 
 pub(crate) fn too_many_tables() -> RunError {
@@ -89,15 +89,15 @@ mod tests {
             (0..count).map(one).collect::<Vec<_>>()
         };
         let gone = GoneTable { number: 0, has_lookups: true };
-        let mut numbered = Numbered {
+        let mut numbered = NumberedTables {
             tables: Vec::new(),
             copy: CopyState::new(tidewater_storage::Lsn(0)),
             gone: vec![gone; 50],
             is_changed: true,
         };
-        assert!(numbered.can_go_on(&truncated(50)));
-        assert!(!numbered.can_go_on(&truncated(51)));
-        numbered.copy.tables = vec![None; NUMBERS_MAX + 1];
-        assert!(!numbered.can_go_on(&[]));
+        assert!(numbered.fits(&truncated(50)));
+        assert!(!numbered.fits(&truncated(51)));
+        numbered.copy.tables = vec![None; TABLE_NUMBERS_MAX + 1];
+        assert!(!numbered.fits(&[]));
     }
 }

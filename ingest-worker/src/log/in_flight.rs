@@ -19,7 +19,7 @@ pub(crate) struct Commit {
 
 /// How a batch ended.
 #[derive(Debug)]
-pub(crate) struct Landed {
+pub(crate) struct WriteResult {
     pub(crate) batch: Batch,
     pub(crate) commit: Option<Commit>,
     /// Cell writes that did not happen. The commit was not tried then.
@@ -29,10 +29,10 @@ pub(crate) struct Landed {
 
 /// A batch that is being stored by a task of its own, which ends with this.
 #[derive(Debug)]
-pub(crate) struct UnderWay {
+pub(crate) struct InFlightWrite {
     commit: Option<Control>,
-    task: AbortOnDropHandle<Result<Landed, StorageError>>,
-    result: Option<Result<Landed, StorageError>>,
+    task: AbortOnDropHandle<Result<WriteResult, StorageError>>,
+    result: Option<Result<WriteResult, StorageError>>,
 }
 
 impl Commit {
@@ -41,22 +41,22 @@ impl Commit {
     }
 }
 
-impl UnderWay {
+impl InFlightWrite {
     /// Everything of the batch first, then the commit: nothing may count before it is stored.
     pub(crate) fn start<S: Storage>(storage: &S, batch: Batch, commit: Option<Commit>) -> Self {
         let next = commit.as_ref().map(|commit| commit.next.clone());
         let storage = storage.clone();
         let task = tokio::spawn(async move {
-            let mut landed = Landed { batch, commit, refused: Vec::new(), swap: None };
-            if !landed.batch.is_empty() {
-                landed.refused = retried(|| storage.write(&landed.batch)).await?;
+            let mut result = WriteResult { batch, commit, refused: Vec::new(), swap: None };
+            if !result.batch.is_empty() {
+                result.refused = retried(|| storage.write(&result.batch)).await?;
             }
-            if let Some(commit) = &landed.commit
-                && landed.refused.is_empty()
+            if let Some(commit) = &result.commit
+                && result.refused.is_empty()
             {
-                landed.swap = Some(retried(|| commit.swap(&storage)).await?);
+                result.swap = Some(retried(|| commit.swap(&storage)).await?);
             }
-            Ok(landed)
+            Ok(result)
         });
         Self { commit: next, task: AbortOnDropHandle::new(task), result: None }
     }
@@ -67,7 +67,7 @@ impl UnderWay {
     }
 
     /// Waits for the task. May be broken off.
-    pub(crate) async fn landed(&mut self) {
+    pub(crate) async fn wait(&mut self) {
         if self.result.is_none() {
             self.result = Some((&mut self.task).await.unwrap_or_else(broken));
         }
@@ -77,8 +77,8 @@ impl UnderWay {
     ///
     /// # Panics
     /// When it was not waited for.
-    pub(crate) fn result(self) -> Result<Landed, StorageError> {
-        self.result.expect("it has landed")
+    pub(crate) fn result(self) -> Result<WriteResult, StorageError> {
+        self.result.expect("it has result")
     }
 }
 

@@ -7,7 +7,7 @@ use tidewater_storage::{Cell, CellKey, CellWrite, Version};
 
 /// A cell at hand, found without its key. Good until the worker next lets go of cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CellRef {
+pub struct RecordRef {
     place: u32,
     /// Which filling of the places it belongs to: an old one must not pass for another cell.
     round: u32,
@@ -15,18 +15,18 @@ pub struct CellRef {
 
 /// All of them.
 #[derive(Debug, Default)]
-pub(crate) struct Cells {
+pub(crate) struct RecordCache {
     places: HashMap<CellKey, u32, RandomState>,
-    held: Vec<Held>,
-    changed: Vec<CellRef>,
+    held: Vec<CachedRecord>,
+    changed: Vec<RecordRef>,
     round: u32,
     /// Number of the last batch that was made up, and how many of its cells may still be refused.
     batch: u64,
-    under_way: usize,
+    in_flight: usize,
 }
 
 #[derive(Debug)]
-struct Held {
+struct CachedRecord {
     key: CellKey,
     /// The stored cell, if there is one; `None` while it was not read. What a batch that is under
     /// way writes counts as stored.
@@ -36,29 +36,29 @@ struct Held {
     batch: u64,
 }
 
-impl Cells {
+impl RecordCache {
     /// The cell of this key, read or not.
-    pub(crate) fn at(&mut self, key: CellKey) -> CellRef {
+    pub(crate) fn at(&mut self, key: CellKey) -> RecordRef {
         let Self { places, held, round, .. } = self;
         let place = *places.entry(key).or_insert_with_key(|key| {
-            held.push(Held { key: key.clone(), stored: None, pending: None, batch: 0 });
+            held.push(CachedRecord { key: key.clone(), stored: None, pending: None, batch: 0 });
             u32::try_from(held.len() - 1).expect("far fewer cells fit into memory")
         });
-        CellRef { place, round: *round }
+        RecordRef { place, round: *round }
     }
 
     /// Its key.
-    pub(crate) fn key(&self, cell: CellRef) -> &CellKey {
+    pub(crate) fn key(&self, cell: RecordRef) -> &CellKey {
         &self.held(cell).key
     }
 
     /// Whether it was never read.
-    pub(crate) fn is_unread(&self, cell: CellRef) -> bool {
+    pub(crate) fn is_unread(&self, cell: RecordRef) -> bool {
         self.held(cell).stored.is_none()
     }
 
     /// Those of the cells that were never read, each once, in the order of their keys.
-    pub(crate) fn unread(&self, cells: impl IntoIterator<Item = CellRef>) -> Vec<CellRef> {
+    pub(crate) fn unread(&self, cells: impl IntoIterator<Item = RecordRef>) -> Vec<RecordRef> {
         let mut unread: Vec<_> = cells.into_iter().filter(|&cell| self.is_unread(cell)).collect();
         unread.sort_unstable_by(|&one, &other| self.key(one).cmp(self.key(other)));
         unread.dedup();
@@ -66,7 +66,7 @@ impl Cells {
     }
 
     /// This is what the store holds.
-    pub(crate) fn note_stored(&mut self, cell: CellRef, stored: Option<Cell>) {
+    pub(crate) fn note_stored(&mut self, cell: RecordRef, stored: Option<Cell>) {
         self.held_mut(cell).stored = Some(stored);
     }
 
@@ -74,21 +74,21 @@ impl Cells {
     ///
     /// # Panics
     /// When it was not read.
-    pub(crate) fn get(&self, cell: CellRef) -> (Option<&Cell>, Option<&Version>) {
+    pub(crate) fn get(&self, cell: RecordRef) -> (Option<&Cell>, Option<&Version>) {
         let held = self.held(cell);
         let stored = held.stored.as_ref().expect("cells are loaded before they are read");
         (stored.as_ref(), held.pending.as_ref())
     }
 
     /// Gives the cell a version in the unit, in place of one that it has there already.
-    pub(crate) fn set(&mut self, cell: CellRef, version: Version) {
+    pub(crate) fn set(&mut self, cell: RecordRef, version: Version) {
         if self.held_mut(cell).pending.replace(version).is_none() {
             self.changed.push(cell);
         }
     }
 
     /// What the unit has changed.
-    pub(crate) fn changed(&self) -> &[CellRef] {
+    pub(crate) fn changed(&self) -> &[RecordRef] {
         &self.changed
     }
 
@@ -114,24 +114,25 @@ impl Cells {
         }
         // Stores keep them in this order: so each page is touched once.
         writes.sort_unstable_by(|one, other| one.key.cmp(&other.key));
-        self.under_way = writes.len();
+        self.in_flight = writes.len();
         writes
     }
 
     /// The last batch can be refused no more.
-    pub(crate) fn landed(&mut self) {
-        self.under_way = 0;
+    pub(crate) fn release_in_flight(&mut self) {
+        self.in_flight = 0;
     }
 
     /// Forgets those that are neither part of the unit nor under way, if there are more of them
-    /// than that. Ends the life of every [`CellRef`] given so far.
+    /// than that. Ends the life of every [`RecordRef`] given so far.
     pub(crate) fn trim(&mut self, kept_max: usize) {
-        if self.held.len() <= kept_max + self.changed.len() + self.under_way {
+        if self.held.len() <= kept_max + self.changed.len() + self.in_flight {
             return;
         }
-        let under_way = (self.under_way > 0).then_some(self.batch);
-        let is_kept =
-            |held: &Held| held.pending.is_some() || under_way.is_some_and(|b| held.batch == b);
+        let in_flight = (self.in_flight > 0).then_some(self.batch);
+        let is_kept = |held: &CachedRecord| {
+            held.pending.is_some() || in_flight.is_some_and(|b| held.batch == b)
+        };
         self.held.retain(is_kept);
         self.round += 1;
         self.places.clear();
@@ -139,17 +140,17 @@ impl Cells {
         for (held, place) in self.held.iter().zip(0_u32..) {
             self.places.insert(held.key.clone(), place);
             if held.pending.is_some() {
-                self.changed.push(CellRef { place, round: self.round });
+                self.changed.push(RecordRef { place, round: self.round });
             }
         }
     }
 
-    fn held(&self, cell: CellRef) -> &Held {
+    fn held(&self, cell: RecordRef) -> &CachedRecord {
         assert_eq!(cell.round, self.round, "a cell that was let go of");
         &self.held[cell.place as usize]
     }
 
-    fn held_mut(&mut self, cell: CellRef) -> &mut Held {
+    fn held_mut(&mut self, cell: RecordRef) -> &mut CachedRecord {
         assert_eq!(cell.round, self.round, "a cell that was let go of");
         &mut self.held[cell.place as usize]
     }
@@ -179,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_unit_is_written_in_the_order_of_the_keys_and_then_counts_as_stored() {
-        let mut cells = Cells::default();
+        let mut cells = RecordCache::default();
         for (row, sequence) in [("b", 1), ("a", 2), ("b", 3)] {
             let cell = cells.at(key(row));
             cells.note_stored(cell, None);
@@ -195,29 +196,29 @@ mod tests {
 
     #[test]
     fn what_is_in_the_unit_or_under_way_is_not_let_go_of() {
-        let mut cells = Cells::default();
+        let mut cells = RecordCache::default();
         for row in 0..10 {
             let cell = cells.at(key(&row.to_string()));
             cells.note_stored(cell, None);
         }
-        let under_way = cells.at(key("7"));
-        cells.set(under_way, version(1));
+        let in_flight = cells.at(key("7"));
+        cells.set(in_flight, version(1));
         cells.take_changed(plain);
         let in_unit = cells.at(key("8"));
         cells.set(in_unit, version(2));
 
         cells.trim(0);
-        let (under_way, in_unit) = (cells.at(key("7")), cells.at(key("8")));
-        assert_eq!(cells.get(under_way).0, Some(&plain(None, version(1))));
+        let (in_flight, in_unit) = (cells.at(key("7")), cells.at(key("8")));
+        assert_eq!(cells.get(in_flight).0, Some(&plain(None, version(1))));
         assert_eq!(cells.get(in_unit).1, Some(&version(2)));
         assert_eq!(cells.changed(), [in_unit]);
         let other = cells.at(key("9"));
-        assert_eq!(cells.unread([other, under_way, other]), [other]);
+        assert_eq!(cells.unread([other, in_flight, other]), [other]);
     }
 
     #[test]
     fn what_has_landed_may_be_let_go_of() {
-        let mut cells = Cells::default();
+        let mut cells = RecordCache::default();
         for row in 0..10 {
             let cell = cells.at(key(&row.to_string()));
             cells.note_stored(cell, None);
@@ -225,7 +226,7 @@ mod tests {
         let written = cells.at(key("7"));
         cells.set(written, version(1));
         cells.take_changed(plain);
-        cells.landed();
+        cells.release_in_flight();
         cells.trim(0);
         let written = cells.at(key("7"));
         assert_eq!(cells.unread([written]), [written]);
@@ -234,7 +235,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "let go of")]
     fn a_reference_from_before_is_no_other_cell() {
-        let mut cells = Cells::default();
+        let mut cells = RecordCache::default();
         let early = cells.at(key("early"));
         cells.trim(0);
         cells.set(early, version(1));

@@ -11,12 +11,12 @@ const ROWS_MAX: usize = 200_000;
 
 /// The rows that the stream has brought since the generation began, all of them by this run.
 #[derive(Debug, Default)]
-pub(crate) struct FirstCopy {
+pub(crate) struct SeenRows {
     /// Hashes of table and key: a row that is taken for another is only looked up for nothing.
     rows: HashSet<u64, RandomState>,
 }
 
-impl FirstCopy {
+impl SeenRows {
     /// The stream has brought the row of this record.
     pub(crate) fn note(&mut self, record: &CellKey) {
         self.rows.extend(hash(record));
@@ -52,7 +52,7 @@ mod tests {
     fn only_a_row_that_the_stream_did_not_bring_is_new() {
         let generation = GenerationId(Epoch::ZERO.next().unwrap());
         let row = |table, key: &str| CellKey::SourceRow(generation, table, key.into());
-        let mut copy = FirstCopy::default();
+        let mut copy = SeenRows::default();
         copy.note(&row(1, "a"));
         assert!(!copy.is_new(&row(1, "a")));
         assert!(copy.is_new(&row(1, "b")) && copy.is_new(&row(2, "a")));

@@ -14,17 +14,17 @@ use tidewater_storage::{
 };
 use tokio::time::Instant;
 
-use crate::log::in_flight::{Commit, Landed, UnderWay, retried};
-use crate::log::record_cache::{CellRef, Cells};
-use crate::log::seen_rows::FirstCopy;
+use crate::log::in_flight::{Commit, InFlightWrite, WriteResult, retried};
+use crate::log::record_cache::{RecordCache, RecordRef};
+use crate::log::seen_rows::SeenRows;
 
 /// A segment is cut here, so that a reader's page and a stored object stay small.
 const SEGMENT_OPS_MAX: u64 = 10_000;
 const SEGMENT_BYTES_MAX: usize = 1 << 20;
 /// A unit is written out (not committed) beyond this many bytes, whatever the transaction's size.
 const UNIT_BYTES_MAX: usize = 3 << 20;
-/// Cells kept in memory between units.
-pub(crate) const CELLS_KEPT_MAX: usize = 10_000;
+/// RecordCache kept in memory between units.
+pub(crate) const RECORDS_CACHED_MAX: usize = 10_000;
 /// Buckets whose registration is remembered between units; registering twice does no harm.
 const REMEMBERED_BUCKETS_MAX: usize = 100_000;
 /// Cell writes may be refused this often in a row: by a cell that expired, or a dead one.
@@ -33,7 +33,7 @@ const CELL_ATTEMPTS: usize = 3;
 const READER_LIFETIME: Duration = Duration::from_secs(10);
 
 /// The builder looks at a bucket each time so many operations have come.
-const DUE_EVERY: u64 = 1_000;
+const COMPACTION_THRESHOLD: u64 = 1_000;
 
 /// Why the log can no longer be written.
 #[derive(Debug, thiserror::Error)]
@@ -63,14 +63,14 @@ pub struct LogWriter<S> {
     control: Control,
     limits: Limits,
     sequence: u64,
-    cells: Cells,
+    cells: RecordCache,
     open: HashMap<BucketKey, Vec<SegmentWriter>, RandomState>,
     registered: HashSet<BucketKey, RandomState>,
     unit_bytes: usize,
     recent: VecDeque<(Instant, OpId)>,
-    due_every: u64,
-    under_way: Option<UnderWay>,
-    first_copy: Option<FirstCopy>,
+    compaction_threshold: u64,
+    in_flight: Option<InFlightWrite>,
+    first_copy: Option<SeenRows>,
 }
 
 impl<S: Storage> LogWriter<S> {
@@ -106,21 +106,21 @@ impl<S: Storage> LogWriter<S> {
             limits,
             control: next,
             sequence: 1,
-            cells: Cells::default(),
+            cells: RecordCache::default(),
             open: HashMap::default(),
             registered: HashSet::default(),
             unit_bytes: 0,
             recent: VecDeque::new(),
-            due_every: DUE_EVERY,
-            under_way: None,
-            first_copy: generation.map(|_| FirstCopy::default()),
+            compaction_threshold: COMPACTION_THRESHOLD,
+            in_flight: None,
+            first_copy: generation.map(|_| SeenRows::default()),
         })
     }
 
     /// Makes a bucket due for the builder after so many operations, instead of a thousand.
     #[must_use]
-    pub fn with_due_every(self, operations: u64) -> Self {
-        Self { due_every: operations.max(1), ..self }
+    pub fn with_compaction_threshold(self, operations: u64) -> Self {
+        Self { compaction_threshold: operations.max(1), ..self }
     }
 
     /// The control record as this run last wrote it.
@@ -130,7 +130,7 @@ impl<S: Storage> LogWriter<S> {
 
     /// The same, or as it will be once a commit that is under way has happened.
     pub fn latest_control(&self) -> &Control {
-        self.under_way.as_ref().and_then(UnderWay::commit).unwrap_or(&self.control)
+        self.in_flight.as_ref().and_then(InFlightWrite::commit).unwrap_or(&self.control)
     }
 
     /// The store.
@@ -156,7 +156,7 @@ impl<S: Storage> LogWriter<S> {
     pub async fn load(
         &mut self,
         keys: impl IntoIterator<Item = CellKey>,
-    ) -> Result<Vec<CellRef>, WriteError> {
+    ) -> Result<Vec<RecordRef>, WriteError> {
         let mut cells = Vec::new();
         for key in keys {
             if let Some(first_copy) = &mut self.first_copy {
@@ -177,7 +177,7 @@ impl<S: Storage> LogWriter<S> {
     pub async fn load_copied(
         &mut self,
         keys: impl IntoIterator<Item = CellKey>,
-    ) -> Result<Vec<CellRef>, WriteError> {
+    ) -> Result<Vec<RecordRef>, WriteError> {
         let mut cells = Vec::new();
         for key in keys {
             let is_new = self.first_copy.as_ref().is_some_and(|copy| copy.is_new(&key));
@@ -191,7 +191,7 @@ impl<S: Storage> LogWriter<S> {
         Ok(cells)
     }
 
-    async fn read(&mut self, cells: &[CellRef]) -> Result<(), WriteError> {
+    async fn read(&mut self, cells: &[RecordRef]) -> Result<(), WriteError> {
         let unread = self.cells.unread(cells.iter().copied());
         if unread.is_empty() {
             return Ok(());
@@ -208,14 +208,14 @@ impl<S: Storage> LogWriter<S> {
     ///
     /// # Panics
     /// When the cell was not loaded.
-    pub fn get(&self, cell: CellRef) -> Option<(OpId, &Bytes)> {
+    pub fn get(&self, cell: RecordRef) -> Option<(OpId, &Bytes)> {
         let (stored, pending) = self.cells.get(cell);
         let version = pending.or_else(|| stored.and_then(|cell| cell.own(&self.limits)));
         version.and_then(|version| Some((version.op, version.value.as_ref()?)))
     }
 
     /// Gives a cell a value in the current unit; `None` is "gone".
-    pub fn set(&mut self, cell: CellRef, value: Option<Bytes>) {
+    pub fn set(&mut self, cell: RecordRef, value: Option<Bytes>) {
         let op = self.next_op();
         self.unit_bytes += 64 + value.as_ref().map_or(0, Bytes::len);
         self.cells.set(cell, Version { op, value });
@@ -276,9 +276,9 @@ impl<S: Storage> LogWriter<S> {
         self.finish().await?;
         let batch = self.assemble().await?;
         if !batch.is_empty() {
-            self.under_way = Some(UnderWay::start(&self.storage, batch, None));
+            self.in_flight = Some(InFlightWrite::start(&self.storage, batch, None));
         } else {
-            self.cells.landed();
+            self.cells.release_in_flight();
         }
         Ok(())
     }
@@ -293,7 +293,7 @@ impl<S: Storage> LogWriter<S> {
         &mut self,
         lsn: Lsn,
         ticket: Ticket,
-        hold: Hold,
+        hold: CommitOptions,
     ) -> Result<(), WriteError> {
         self.finish().await?;
         let batch = self.assemble().await?;
@@ -306,7 +306,7 @@ impl<S: Storage> LogWriter<S> {
         let committed = Committed { op, lsn: lsn.max(self.control.committed.lsn), ticket };
         let next = self.control.advanced(committed, hold.truncated, hold.gate);
         let commit = Commit { expected: self.control.revision, next };
-        self.under_way = Some(UnderWay::start(&self.storage, batch, Some(commit)));
+        self.in_flight = Some(InFlightWrite::start(&self.storage, batch, Some(commit)));
         Ok(())
     }
 
@@ -314,20 +314,25 @@ impl<S: Storage> LogWriter<S> {
     ///
     /// # Errors
     /// As [`LogWriter::start_commit`].
-    pub async fn commit(&mut self, lsn: Lsn, ticket: Ticket, hold: Hold) -> Result<(), WriteError> {
+    pub async fn commit(
+        &mut self,
+        lsn: Lsn,
+        ticket: Ticket,
+        hold: CommitOptions,
+    ) -> Result<(), WriteError> {
         self.start_commit(lsn, ticket, hold).await?;
         self.finish().await
     }
 
     /// Whether something is being stored or committed.
     pub fn is_busy(&self) -> bool {
-        self.under_way.is_some()
+        self.in_flight.is_some()
     }
 
     /// Returns once [`LogWriter::finish`] need not wait for the store. May be broken off.
-    pub async fn landed(&mut self) {
-        if let Some(under_way) = &mut self.under_way {
-            under_way.landed().await;
+    pub async fn wait_in_flight(&mut self) {
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.wait().await;
         }
     }
 
@@ -336,16 +341,16 @@ impl<S: Storage> LogWriter<S> {
     /// # Errors
     /// Any: the run must end.
     pub async fn finish(&mut self) -> Result<(), WriteError> {
-        self.landed().await;
-        let Some(under_way) = self.under_way.take() else { return Ok(()) };
-        let Landed { batch, commit, refused, mut swap } = under_way.result()?;
+        self.wait_in_flight().await;
+        let Some(in_flight) = self.in_flight.take() else { return Ok(()) };
+        let WriteResult { batch, commit, refused, mut swap } = in_flight.result()?;
         if !refused.is_empty() {
             self.store_again(&batch.cells, refused).await?;
             if let Some(commit) = &commit {
                 swap = Some(retried(|| commit.swap(&self.storage)).await?);
             }
         }
-        self.cells.landed();
+        self.cells.release_in_flight();
         match (commit, swap) {
             (None, _) => Ok(()),
             (Some(commit), Some(SwapOutcome::Done)) => {
@@ -370,13 +375,13 @@ impl<S: Storage> LogWriter<S> {
             self.recent.pop_front();
         }
         self.limits.advance(next.committed.op);
-        if next.gate.is_none() || self.first_copy.as_ref().is_some_and(FirstCopy::is_too_large) {
+        if next.gate.is_none() || self.first_copy.as_ref().is_some_and(SeenRows::is_too_large) {
             self.first_copy = None;
         }
         self.control = next;
     }
 
-    fn note_stored(&mut self, cell: CellRef, stored: Option<Cell>) -> Result<(), WriteError> {
+    fn note_stored(&mut self, cell: RecordRef, stored: Option<Cell>) -> Result<(), WriteError> {
         if stored.as_ref().is_some_and(|cell| cell.is_ahead_of(&self.limits)) {
             return Err(WriteError::Fenced);
         }
@@ -413,11 +418,11 @@ impl<S: Storage> LogWriter<S> {
         batch: &mut Batch,
         bucket: BucketKey,
         runs: Vec<SegmentWriter>,
-        cell: CellRef,
+        cell: RecordRef,
     ) -> Result<(), WriteError> {
         let head = self.get(cell).map(|(_, value)| Head::decode(value)).transpose()?;
         let mut head = head.unwrap_or_default();
-        let before = head.count / self.due_every;
+        let before = head.count / self.compaction_threshold;
         for run in runs {
             let segment = run.finish(bucket.clone(), head.last, head.sum);
             head.last = segment.last;
@@ -426,7 +431,7 @@ impl<S: Storage> LogWriter<S> {
             batch.segments.push(segment);
         }
         self.cells.set(cell, Version { op: head.last, value: Some(head.encode()) });
-        if head.count / self.due_every > before {
+        if head.count / self.compaction_threshold > before {
             batch.due.push((bucket.clone(), head.last));
         }
         if self.registered.insert(bucket.clone()) {
@@ -479,7 +484,7 @@ fn context<'a>(limits: &'a Limits, control: &Control, recent: &'a [OpId]) -> Wri
 
 /// What a commit does to visibility.
 #[derive(Clone, Debug, Default)]
-pub struct Hold {
+pub struct CommitOptions {
     /// See [`Control::gate`].
     pub gate: Option<Lsn>,
     /// See [`Control::truncated`].

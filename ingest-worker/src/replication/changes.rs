@@ -8,7 +8,7 @@ use tidewater_storage::Storage;
 
 use crate::apply::applier::RowRef;
 use crate::error::RunError;
-use crate::log::writer::CELLS_KEPT_MAX;
+use crate::log::writer::RECORDS_CACHED_MAX;
 use crate::replication::session::{Item, Session};
 use crate::source::connection::{CopyRows, row_query};
 use crate::source::pgoutput::{Datum, Malformed, Message, Tuple};
@@ -38,7 +38,7 @@ enum Ready<'a> {
 impl<S: Storage> Session<S> {
     /// Applies changes to the unit, in order.
     pub(crate) async fn apply(&mut self, items: Vec<Item>) -> Result<(), RunError> {
-        self.applier.writer.trim(CELLS_KEPT_MAX);
+        self.applier.writer.trim(RECORDS_CACHED_MAX);
         for ready in self.prepare(&items).await? {
             match ready {
                 Ready::Upsert(row) => self.upsert(&row).await?,
@@ -176,10 +176,10 @@ impl<S: Storage> Session<S> {
         let synced = &self.applier.tables[new.table()];
         let key = synced.table.key.iter().map(|&column| values[column].unwrap_or_default());
         let query = row_query(synced, &key.map(str::to_owned).collect::<Vec<_>>());
-        self.source.begin().await?;
+        self.source.begin_snapshot().await?;
         let rows = self.source.copy_out(&synced.table, &query).await?;
         let rows: Vec<_> = rows.collect().await;
-        self.source.end().await?;
+        self.source.end_snapshot().await?;
         let ahead = self.source.insert_lsn().await?;
         self.gate = Some(self.gate.map_or(ahead, |gate| gate.max(ahead)));
         if let Some(old) = moved_from {
@@ -195,7 +195,7 @@ impl<S: Storage> Session<S> {
             None => self.applier.delete(new)?,
         }
         // The stream must come by a commit after the read, also when nobody writes.
-        Ok(self.source.emit("gate").await?)
+        Ok(self.source.emit_message("gate").await?)
     }
 }
 

@@ -14,10 +14,10 @@ use crate::apply::applier::Applier;
 use crate::config::Progress;
 use crate::error::RunError;
 use crate::initial_copy::state::CopyState;
-use crate::log::writer::Hold;
+use crate::log::writer::CommitOptions;
 use crate::source::catalog;
-use crate::source::catalog_watcher::{Watch, changed};
-use crate::source::connection::Source;
+use crate::source::catalog_watcher::{CatalogWatcher, changed};
+use crate::source::connection::SourceConnection;
 use crate::source::pgoutput::{Message, Relation};
 
 /// Changes, and bytes of them, that are applied in one go.
@@ -75,7 +75,7 @@ struct OpenTransaction {
 /// One run on the slot.
 pub(crate) struct Session<S> {
     pub(crate) applier: Applier<S>,
-    pub(crate) source: Source,
+    pub(crate) source: SourceConnection,
     stream: ReplicationClient,
     pub(crate) copy: Option<CopyState>,
     /// See [`tidewater_storage::Control::gate`]; as it will be at the next commit.
@@ -90,7 +90,7 @@ pub(crate) struct Session<S> {
     received: Lsn,
     ticket: Ticket,
     emitted: Ticket,
-    watch: Watch,
+    watch: CatalogWatcher,
     idle_since: Instant,
     pub(crate) copied_rows: HashMap<usize, u64>,
 }
@@ -98,10 +98,10 @@ pub(crate) struct Session<S> {
 impl<S: Storage> Session<S> {
     pub(crate) fn new(
         applier: Applier<S>,
-        source: Source,
+        source: SourceConnection,
         stream: ReplicationClient,
         copy: Option<CopyState>,
-        watch: Watch,
+        watch: CatalogWatcher,
     ) -> Self {
         let control = applier.writer.control();
         let (gate, committed) = (control.gate, control.committed);
@@ -164,7 +164,7 @@ impl<S: Storage> Session<S> {
         // No order among them: a busy stream must not keep tickets waiting.
         tokio::select! {
             () = shutdown.cancelled() => Ok(()),
-            () = self.applier.writer.landed(), if is_busy => Ok(()),
+            () = self.applier.writer.wait_in_flight(), if is_busy => Ok(()),
             event = self.stream.recv() => {
                 let event = event?;
                 self.take(event).await?;
@@ -204,7 +204,7 @@ impl<S: Storage> Session<S> {
             ReplicationEvent::Commit { end_lsn, .. } => {
                 let open = self.open.take();
                 if let Some(open) = open.filter(|open| !open.is_known) {
-                    self.source.applied(open.xid);
+                    self.source.note_applied(open.xid);
                     self.received = Lsn(end_lsn.0);
                 }
                 self.whole = self.items.len();
@@ -337,7 +337,7 @@ impl<S: Storage> Session<S> {
     /// lone one is not kept waiting, and what arrives meanwhile makes up the next unit.
     async fn advance(&mut self) -> Result<(), RunError> {
         self.apply_whole().await?;
-        if self.applier.writer.landed().now_or_never().is_some() {
+        if self.applier.writer.wait_in_flight().now_or_never().is_some() {
             self.finish().await?;
             if self.is_due() {
                 self.commit().await?;
@@ -398,11 +398,11 @@ impl<S: Storage> Session<S> {
 
     /// Begins to commit the unit, with the record of the copy while there is one.
     pub(crate) async fn commit(&mut self) -> Result<(), RunError> {
-        if self.source.unseen().len() > UNSEEN_MAX {
-            self.source.prune().await?;
+        if self.source.not_yet_visible_xids().len() > UNSEEN_MAX {
+            self.source.forget_visible_xids().await?;
         }
         self.store_copy()?;
-        let hold = Hold { gate: self.gate, truncated: self.applier.truncated.clone() };
+        let hold = CommitOptions { gate: self.gate, truncated: self.applier.truncated.clone() };
         self.applier.writer.start_commit(self.received, self.ticket, hold).await?;
         self.gate = self.applier.writer.latest_control().gate;
         if self.gate.is_none() {
@@ -422,7 +422,7 @@ impl<S: Storage> Session<S> {
 
     fn store_copy(&mut self) -> Result<(), RunError> {
         let Some(copy) = &mut self.copy else { return Ok(()) };
-        copy.unseen = self.source.unseen().to_vec();
+        copy.unseen = self.source.not_yet_visible_xids().to_vec();
         let record = serde_json::to_vec(copy)
             .map_err(|error| RunError::Unexpected(format!("the copy's record: {error}")))?;
         let key = tidewater_storage::CellKey::Copy(self.applier.generation.id);
@@ -434,7 +434,7 @@ impl<S: Storage> Session<S> {
     async fn emit_ticket(&mut self) -> Result<(), RunError> {
         let taken = self.applier.writer.storage().last_ticket().await?;
         if taken > self.emitted {
-            self.source.emit(&format!("{}:{}", self.watch.slot, taken.0)).await?;
+            self.source.emit_message(&format!("{}:{}", self.watch.slot, taken.0)).await?;
             self.emitted = taken;
         }
         Ok(())
@@ -455,7 +455,7 @@ impl<S: Storage> Session<S> {
 }
 
 /// What differs between a table as it was when the run began and as the stream describes it.
-fn difference(table: &catalog::Table, relation: &Relation) -> Option<String> {
+fn difference(table: &catalog::SourceTable, relation: &Relation) -> Option<String> {
     if table.oid != relation.oid {
         return Some("it was made anew".to_owned());
     }

@@ -9,7 +9,7 @@ use crate::source::connect::quote_identifier;
 
 /// A table of the source.
 #[derive(Clone, Debug)]
-pub struct Table {
+pub struct SourceTable {
     /// Its id in `pg_class`.
     pub oid: u32,
     /// The columns that the stream carries: no generated ones, only published ones.
@@ -66,10 +66,10 @@ ORDER BY 1, 2";
 const ATTEMPTS: usize = 3;
 
 /// All tables of the database as of one moment, as far as `publication` publishes them.
-pub(crate) async fn tables_now(
+pub(crate) async fn read_tables(
     client: &Client,
     publication: &str,
-) -> Result<Vec<Table>, tokio_postgres::Error> {
+) -> Result<Vec<SourceTable>, tokio_postgres::Error> {
     let mut attempt = 1;
     loop {
         client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
@@ -87,7 +87,7 @@ pub(crate) async fn tables_now(
 pub(crate) async fn tables(
     client: &Client,
     publication: &str,
-) -> Result<Vec<Table>, tokio_postgres::Error> {
+) -> Result<Vec<SourceTable>, tokio_postgres::Error> {
     let rows = client.query(TABLES, &[&publication]).await?;
     let oids: Vec<u32> = rows.iter().map(|row| row.get(0)).collect();
     let columns = client.query(COLUMNS, &[&oids]).await?;
@@ -106,7 +106,7 @@ pub(crate) async fn tables(
         // An index over an expression or an unpublished column identifies nothing for us.
         let key: Option<Vec<_>> = index.into_iter().map(place).collect();
         let letter = |column| row.get::<_, String>(column).chars().next().unwrap_or(' ');
-        Table {
+        SourceTable {
             oid,
             schema: TableSchema {
                 schema: row.get(1),
@@ -131,7 +131,7 @@ pub(crate) async fn tables(
     Ok(rows.iter().map(table).collect())
 }
 
-impl Table {
+impl SourceTable {
     /// `schema.name`, for people.
     pub(crate) fn display_name(&self) -> String {
         format!("{}.{}", self.schema.schema, self.schema.name)
@@ -144,7 +144,7 @@ impl Table {
     }
 
     /// Hash of everything that decides what its rows mean; another one is another table.
-    pub(crate) fn shape(&self) -> String {
+    pub(crate) fn shape_hash(&self) -> String {
         let mut hash = Sha256::new();
         hash.update(format!("{}|{}|{:?}|", self.oid, self.replica_identity, self.key));
         hash.update(format!("{}|", self.sql_name()));
@@ -165,11 +165,11 @@ mod tests {
     use super::*;
     use tidewater_sync_config::{Attribute, PgType};
 
-    fn table(attributes: &[(&str, u32)], domain: u32) -> Table {
+    fn table(attributes: &[(&str, u32)], domain: u32) -> SourceTable {
         let attribute =
             |&(name, type_oid): &(&str, u32)| Attribute { name: name.to_owned(), type_oid };
         let composite = PgType::Composite(attributes.iter().map(attribute).collect());
-        Table {
+        SourceTable {
             oid: 1,
             schema: TableSchema {
                 schema: "public".to_owned(),
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn a_table_is_another_when_a_type_in_it_is() {
         let before = table(&[("a", 23), ("d", 100_001)], 25);
-        assert_eq!(before.shape(), before.clone().shape());
+        assert_eq!(before.shape_hash(), before.clone().shape_hash());
         for after in [
             table(&[("a", 23), ("d", 100_001), ("e", 25)], 25),
             table(&[("d", 100_001)], 25),
@@ -202,7 +202,7 @@ mod tests {
             table(&[("a", 20), ("d", 100_001)], 25),
             table(&[("a", 23), ("d", 100_001)], 23),
         ] {
-            assert_ne!(after.shape(), before.shape(), "{:?}", after.schema.types);
+            assert_ne!(after.shape_hash(), before.shape_hash(), "{:?}", after.schema.types);
         }
     }
 }

@@ -9,18 +9,18 @@ use tokio::time::Instant;
 use tokio_postgres::Client;
 
 use crate::apply::applier::SyncedTable;
-use crate::config::Config;
+use crate::config::{Config, SourceNames};
 use crate::error::RunError;
-use crate::source::catalog::{self, Table};
+use crate::source::catalog::{self, SourceTable};
 use crate::source::pgoutput::Relation;
-use crate::source::preflight::{Names, table_findings};
-use crate::source::tables::{Candidate, candidates};
+use crate::source::preflight::table_findings;
+use crate::source::tables::{CandidateTable, candidate_tables};
 
 /// The catalogue is compared this often: some alterations send no change.
-const CATALOG_CHECK: Duration = Duration::from_secs(10);
+const CATALOG_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What a run knows of the source's catalogue.
-pub(crate) struct Watch {
+pub(crate) struct CatalogWatcher {
     /// What the sync config reads.
     pub(crate) patterns: Vec<TablePattern>,
     /// Where the log stood before the catalogue was read.
@@ -34,7 +34,7 @@ pub(crate) struct Watch {
     pub(crate) checked: Instant,
 }
 
-impl Watch {
+impl CatalogWatcher {
     pub(crate) fn new(config: &Config, patterns: Vec<TablePattern>, user: String) -> Self {
         Self {
             patterns,
@@ -53,15 +53,15 @@ impl Watch {
         client: &Client,
         known: &[SyncedTable],
     ) -> Result<(), RunError> {
-        if self.checked.elapsed() < CATALOG_CHECK {
+        if self.checked.elapsed() < CATALOG_CHECK_INTERVAL {
             return Ok(());
         }
         self.checked = Instant::now();
-        let tables = catalog::tables_now(client, &self.publication).await?;
+        let tables = catalog::read_tables(client, &self.publication).await?;
         for SyncedTable { table, .. } in known {
             let reason = match tables.iter().find(|found| found.oid == table.oid) {
                 None => "it was dropped",
-                Some(found) if found.shape() != table.shape() => {
+                Some(found) if found.shape_hash() != table.shape_hash() => {
                     "its name, its columns, their types or its replica identity are others"
                 }
                 Some(found) if !found.is_published => "it is no longer published",
@@ -69,7 +69,9 @@ impl Watch {
             };
             return Err(changed(table, reason));
         }
-        for Candidate { table, .. } in candidates(&self.patterns, &tables, |t| t.is_published) {
+        for CandidateTable { table, .. } in
+            candidate_tables(&self.patterns, &tables, |t| t.is_published)
+        {
             let is_known = known.iter().any(|known| known.table.oid == table.oid);
             if !is_known && !self.is_left_out(&table) {
                 return Err(changed(&table, "it is new"));
@@ -79,8 +81,8 @@ impl Watch {
     }
 
     /// Whether a table is still in the state in which it was left out.
-    fn is_left_out(&self, table: &Table) -> bool {
-        let names = Names { publication: &self.publication, slot: &self.slot };
+    fn is_left_out(&self, table: &SourceTable) -> bool {
+        let names = SourceNames { publication: &self.publication, slot: &self.slot };
         self.left_out.contains(&table.oid) && !table_findings(table, &self.user, names).is_empty()
     }
 
@@ -95,7 +97,7 @@ impl Watch {
 }
 
 /// What ends a run, so that the next one begins with the tables as they are.
-pub(crate) fn changed(table: &Table, reason: &str) -> RunError {
+pub(crate) fn changed(table: &SourceTable, reason: &str) -> RunError {
     RunError::TableChanged {
         oid: table.oid,
         table: table.display_name(),

@@ -33,7 +33,7 @@ pub enum ConnectError {
 
 impl ConnectError {
     /// Whether the same attempt may succeed later.
-    pub(crate) fn is_passing(&self) -> bool {
+    pub(crate) fn is_transient(&self) -> bool {
         let Self::Refused(.., error) = self else { return false };
         // Class 28 is about who we are, 3D and 42 about what we ask for; those stay wrong.
         error.code().is_none_or(|code| !["28", "3D", "42"].contains(&&code.code()[..2]))

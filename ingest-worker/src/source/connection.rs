@@ -10,7 +10,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::apply::applier::SyncedTable;
 use crate::error::RunError;
-use crate::source::catalog::Table;
+use crate::source::catalog::SourceTable;
 use crate::source::catalog_watcher::changed;
 use crate::source::connect::{quote_identifier, quote_literal};
 use crate::source::pg_snapshot::PgSnapshot;
@@ -30,40 +30,40 @@ pub enum SourceError {
 }
 
 /// The worker's ordinary session, and the transactions that it may have to wait for.
-pub(crate) struct Source {
+pub(crate) struct SourceConnection {
     pub(crate) client: Client,
     /// Transactions applied from the stream that no snapshot was seen to contain yet.
-    unseen: Vec<u32>,
+    not_yet_visible_xids: Vec<u32>,
 }
 
-impl Source {
-    pub(crate) fn new(client: Client, unseen: Vec<u32>) -> Self {
-        Self { client, unseen }
+impl SourceConnection {
+    pub(crate) fn new(client: Client, not_yet_visible_xids: Vec<u32>) -> Self {
+        Self { client, not_yet_visible_xids }
     }
 
     /// A transaction of the stream is about to be applied.
-    pub(crate) fn applied(&mut self, xid: u32) {
-        self.unseen.push(xid);
+    pub(crate) fn note_applied(&mut self, xid: u32) {
+        self.not_yet_visible_xids.push(xid);
     }
 
     /// Transactions that later reads must see.
-    pub(crate) fn unseen(&self) -> &[u32] {
-        &self.unseen
+    pub(crate) fn not_yet_visible_xids(&self) -> &[u32] {
+        &self.not_yet_visible_xids
     }
 
     /// Begins a transaction whose snapshot contains everything applied so far.
     ///
     /// Without that, a row whose DELETE was applied could be read once more and would rise again
     /// for ever: a commit is decoded before new snapshots see it.
-    pub(crate) async fn begin(&mut self) -> Result<PgSnapshot, SourceError> {
+    pub(crate) async fn begin_snapshot(&mut self) -> Result<PgSnapshot, SourceError> {
         loop {
             let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
             self.client.batch_execute(begin).await?;
             let text = self.value("SELECT pg_current_snapshot()").await?;
             let snapshot =
                 PgSnapshot::parse(&text).ok_or(SourceError::Unexpected("pg_current_snapshot"))?;
-            self.unseen.retain(|&xid| !snapshot.sees(xid));
-            if self.unseen.is_empty() {
+            self.not_yet_visible_xids.retain(|&xid| !snapshot.sees(xid));
+            if self.not_yet_visible_xids.is_empty() {
                 return Ok(snapshot);
             }
             self.client.batch_execute("ROLLBACK").await?;
@@ -72,16 +72,16 @@ impl Source {
     }
 
     /// Forgets transactions that new snapshots contain.
-    pub(crate) async fn prune(&mut self) -> Result<(), SourceError> {
+    pub(crate) async fn forget_visible_xids(&mut self) -> Result<(), SourceError> {
         let text = self.value("SELECT pg_current_snapshot()").await?;
         let snapshot =
             PgSnapshot::parse(&text).ok_or(SourceError::Unexpected("pg_current_snapshot"))?;
-        self.unseen.retain(|&xid| !snapshot.sees(xid));
+        self.not_yet_visible_xids.retain(|&xid| !snapshot.sees(xid));
         Ok(())
     }
 
-    /// Ends what [`Source::begin`] began.
-    pub(crate) async fn end(&self) -> Result<(), SourceError> {
+    /// Ends what [`SourceConnection::begin_snapshot`] began.
+    pub(crate) async fn end_snapshot(&self) -> Result<(), SourceError> {
         Ok(self.client.batch_execute("COMMIT").await?)
     }
 
@@ -91,7 +91,7 @@ impl Source {
     /// [`RunError::TableChanged`] where the table is not as the catalogue described it any more.
     pub(crate) async fn copy_out(
         &self,
-        table: &Table,
+        table: &SourceTable,
         query: &str,
     ) -> Result<impl Stream<Item = Result<Bytes, SourceError>> + Send + use<>, RunError> {
         copy_out(&self.client, query).await.map_err(|error| match error {
@@ -110,7 +110,7 @@ impl Source {
     }
 
     /// Puts a message into the log, in a transaction of its own, so that the stream comes by it.
-    pub(crate) async fn emit(&self, content: &str) -> Result<(), SourceError> {
+    pub(crate) async fn emit_message(&self, content: &str) -> Result<(), SourceError> {
         let content = quote_literal(content);
         let query = format!("SELECT pg_logical_emit_message(true, 'tidewater', {content})");
         self.value(&query).await?;
@@ -144,7 +144,7 @@ pub(crate) async fn copy_out(
 }
 
 /// The transactions under way now.
-pub(crate) async fn in_progress(client: &Client) -> Result<Vec<u32>, SourceError> {
+pub(crate) async fn in_progress_xids(client: &Client) -> Result<Vec<u32>, SourceError> {
     let row = client.query_one("SELECT pg_current_snapshot()::text", &[]).await?;
     let snapshot = PgSnapshot::parse(row.get(0));
     let snapshot = snapshot.ok_or(SourceError::Unexpected("pg_current_snapshot"))?;

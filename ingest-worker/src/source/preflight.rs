@@ -4,9 +4,10 @@ use std::fmt;
 
 use tokio_postgres::Client;
 
-use crate::source::catalog::Table;
+use crate::config::SourceNames;
+use crate::source::catalog::SourceTable;
 use crate::source::connect::quote_identifier;
-use crate::source::tables::Candidate;
+use crate::source::tables::CandidateTable;
 
 /// The oldest PostgreSQL whose replication protocol carries logical messages.
 const SERVER_VERSION_MIN: i32 = 140_000;
@@ -17,14 +18,14 @@ pub struct Finding {
     /// Whether the worker can start in spite of it.
     pub is_fatal: bool,
     /// What is wrong.
-    pub what: String,
+    pub problem: String,
     /// What to do about it: mostly the SQL.
     pub fix: String,
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\n    fix: {}", self.what, self.fix)
+        write!(f, "{}\n    fix: {}", self.problem, self.fix)
     }
 }
 
@@ -74,7 +75,7 @@ SELECT pubinsert AND pubupdate AND pubdelete AND pubtruncate, pubviaroot, puball
 FROM pg_publication WHERE pubname = $1";
 
 /// What there is to say of the server, and of the tables that the config names.
-pub(crate) struct Overlook {
+pub(crate) struct PreflightReport {
     /// The fatal ones first.
     pub(crate) findings: Vec<Finding>,
     /// Our role.
@@ -85,30 +86,24 @@ pub(crate) struct Overlook {
 /// must not keep the others from being synced.
 pub(crate) async fn preflight(
     client: &Client,
-    candidates: &[Candidate],
-    names: Names<'_>,
-) -> Result<Overlook, tokio_postgres::Error> {
+    candidates: &[CandidateTable],
+    names: SourceNames<'_>,
+) -> Result<PreflightReport, tokio_postgres::Error> {
     let server = server(client, names).await?;
     let mut findings = server_findings(&server, names);
     if let Some(publication) = &server.publication {
         findings.extend(publication_findings(publication, names));
         // A table that is not there at all is found when the config is bound.
-        for Candidate { table, .. } in candidates.iter().filter(|candidate| candidate.is_named) {
+        for CandidateTable { table, .. } in candidates.iter().filter(|candidate| candidate.is_named)
+        {
             findings.extend(table_findings(table, &server.user, names));
         }
     }
     findings.sort_by_key(|finding| !finding.is_fatal);
-    Ok(Overlook { findings, user: server.user })
+    Ok(PreflightReport { findings, user: server.user })
 }
 
-/// Names of our own in the source database.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Names<'a> {
-    pub(crate) publication: &'a str,
-    pub(crate) slot: &'a str,
-}
-
-async fn server(client: &Client, names: Names<'_>) -> Result<Server, tokio_postgres::Error> {
+async fn server(client: &Client, names: SourceNames<'_>) -> Result<Server, tokio_postgres::Error> {
     let row = client.query_one(SERVER, &[&names.slot]).await?;
     let publication = client.query_opt(PUBLICATION, &[&names.publication]).await?;
     Ok(Server {
@@ -128,15 +123,15 @@ async fn server(client: &Client, names: Names<'_>) -> Result<Server, tokio_postg
     })
 }
 
-fn fatal(what: impl Into<String>, fix: impl Into<String>) -> Finding {
-    Finding { is_fatal: true, what: what.into(), fix: fix.into() }
+fn fatal(problem: impl Into<String>, fix: impl Into<String>) -> Finding {
+    Finding { is_fatal: true, problem: problem.into(), fix: fix.into() }
 }
 
-fn advice(what: impl Into<String>, fix: impl Into<String>) -> Finding {
-    Finding { is_fatal: false, what: what.into(), fix: fix.into() }
+fn advice(problem: impl Into<String>, fix: impl Into<String>) -> Finding {
+    Finding { is_fatal: false, problem: problem.into(), fix: fix.into() }
 }
 
-fn server_findings(server: &Server, names: Names<'_>) -> Vec<Finding> {
+fn server_findings(server: &Server, names: SourceNames<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     if server.version < SERVER_VERSION_MIN {
         findings.push(fatal(
@@ -183,7 +178,7 @@ fn server_findings(server: &Server, names: Names<'_>) -> Vec<Finding> {
     findings
 }
 
-fn publication_findings(publication: &Publication, names: Names<'_>) -> Vec<Finding> {
+fn publication_findings(publication: &Publication, names: SourceNames<'_>) -> Vec<Finding> {
     let name = quote_identifier(names.publication);
     let mut findings = Vec::new();
     if !publication.complete {
@@ -213,7 +208,11 @@ fn publication_findings(publication: &Publication, names: Names<'_>) -> Vec<Find
 }
 
 /// What keeps a table from being synced.
-pub(crate) fn table_findings(table: &Table, user: &str, names: Names<'_>) -> Vec<Finding> {
+pub(crate) fn table_findings(
+    table: &SourceTable,
+    user: &str,
+    names: SourceNames<'_>,
+) -> Vec<Finding> {
     if table.kind != 'r' {
         return reading_findings(table, user);
     }
@@ -250,7 +249,7 @@ pub(crate) fn table_findings(table: &Table, user: &str, names: Names<'_>) -> Vec
 }
 
 /// What keeps a role from reading all rows that a table's stream has.
-pub(crate) fn reading_findings(table: &Table, user: &str) -> Vec<Finding> {
+pub(crate) fn reading_findings(table: &SourceTable, user: &str) -> Vec<Finding> {
     let shown = table.display_name();
     let sql = table.sql_name();
     let user = quote_identifier(user);

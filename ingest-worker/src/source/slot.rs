@@ -13,11 +13,11 @@ use crate::source::dsn::Dsn;
 use crate::source::tls;
 
 /// How long making a slot may take before its owner is told what it waits for.
-const PATIENCE: Duration = Duration::from_secs(2);
+const SLOT_CREATION_NOTICE_AFTER: Duration = Duration::from_secs(2);
 /// Between attempts to take a slot that another session still holds.
-const HELD_PAUSE: Duration = Duration::from_millis(200);
+const ACQUIRE_RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// Events that the driver may hold ready.
-const BUFFERED_EVENTS: usize = 2_048;
+const EVENTS_BUFFERED_MAX: usize = 2_048;
 
 /// What is known of the slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub(crate) struct Slot {
 }
 
 /// Finds the slot, or makes it.
-pub(crate) async fn ensure(
+pub(crate) async fn ensure_slot(
     client: &Client,
     name: &str,
     on_progress: &(dyn Fn(Progress) + Send + Sync),
@@ -56,7 +56,7 @@ pub(crate) async fn ensure(
     tokio::pin!(creation);
     let made = tokio::select! {
         made = &mut creation => made,
-        () = tokio::time::sleep(PATIENCE) => {
+        () = tokio::time::sleep(SLOT_CREATION_NOTICE_AFTER) => {
             on_progress(Progress::Waiting(format!(
                 "making replication slot {name}: PostgreSQL waits for transactions that were open \
                  before (SELECT pid, xact_start, query FROM pg_stat_activity WHERE state <> 'idle' \
@@ -76,7 +76,7 @@ pub(crate) async fn ensure(
 }
 
 /// Up to where the slot was confirmed.
-pub(crate) async fn confirmed(client: &Client, name: &str) -> Result<Lsn, RunError> {
+pub(crate) async fn confirmed_lsn(client: &Client, name: &str) -> Result<Lsn, RunError> {
     let query = "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = $1";
     let row = client.query_opt(query, &[&name]).await?;
     let text: Option<String> = row.and_then(|row| row.get(0));
@@ -85,7 +85,7 @@ pub(crate) async fn confirmed(client: &Client, name: &str) -> Result<Lsn, RunErr
 }
 
 /// A held slot.
-pub(crate) struct Held {
+pub(crate) struct AcquiredSlot {
     pub(crate) stream: ReplicationClient,
     pub(crate) system_id: String,
     pub(crate) timeline: u32,
@@ -93,12 +93,12 @@ pub(crate) struct Held {
 
 /// Starts the stream from where the slot was confirmed. From then on this session holds the slot,
 /// which makes it the only worker. Waits while another session holds it.
-pub(crate) async fn hold(
+pub(crate) async fn acquire_slot(
     dsn: &Dsn,
     publication: &str,
     slot: &str,
     on_progress: &(dyn Fn(Progress) + Send + Sync),
-) -> Result<Held, RunError> {
+) -> Result<AcquiredSlot, RunError> {
     let password = dsn.config.get_password().map(String::from_utf8_lossy).unwrap_or_default();
     let config = ReplicationConfig::new(
         dsn.host.as_str(),
@@ -113,7 +113,7 @@ pub(crate) async fn hold(
     .with_options(SESSION_OPTIONS)
     .with_application_name("tidewater")
     .with_status_interval(Duration::from_secs(1))
-    .with_buffer_size(BUFFERED_EVENTS);
+    .with_buffer_size(EVENTS_BUFFERED_MAX);
     let mut told = false;
     loop {
         let mut stream = ReplicationClient::connect_gated(config.clone()).await?;
@@ -122,7 +122,7 @@ pub(crate) async fn hold(
         match stream.wait_started().await {
             Ok(()) => {
                 let (system_id, timeline) = (system.system_id, system.timeline);
-                return Ok(Held { stream, system_id, timeline });
+                return Ok(AcquiredSlot { stream, system_id, timeline });
             }
             Err(PgWireError::Server(message)) if message.contains("is active for PID") => {
                 if !std::mem::replace(&mut told, true) {
@@ -130,7 +130,7 @@ pub(crate) async fn hold(
                         "another session holds the slot: {message}"
                     )));
                 }
-                tokio::time::sleep(HELD_PAUSE).await;
+                tokio::time::sleep(ACQUIRE_RETRY_PAUSE).await;
             }
             Err(PgWireError::Server(message)) => {
                 return Err(RunError::Slot(slot.to_owned(), message));

@@ -5,18 +5,18 @@ use tidewater_sync_config::{Diagnostic, SyncConfig, TableSchema};
 use tokio_postgres::Client;
 
 use crate::error::RunError;
-use crate::source::catalog::{self, Table};
+use crate::source::catalog::{self, SourceTable};
 use crate::source::connect::{ConnectError, connect, quote_identifier};
 use crate::source::connection::{self, CopyRows};
 use crate::source::dsn::Dsn;
 use crate::source::preflight::{self, NotReady};
-use crate::source::tables::{self, Candidate, candidates};
+use crate::source::tables::{self, CandidateTable, candidate_tables};
 
 /// Rows of one database as of one moment: a transaction that changes nothing and ends when this is
 /// dropped. Values are printed as the worker's sessions print them.
 pub struct Reading {
     client: Client,
-    tables: Vec<Table>,
+    tables: Vec<SourceTable>,
     schemas: Vec<TableSchema>,
 }
 
@@ -44,14 +44,14 @@ impl Reading {
     /// Compares a sync config with them: see [`SyncConfig::check`].
     #[must_use]
     pub fn check_config(&self, config: &SyncConfig) -> Vec<Diagnostic> {
-        tables::check(config, &self.tables)
+        tables::check_config(config, &self.tables)
     }
 
     /// Those that a sync config reads, by their indexes in [`Reading::schemas`].
     #[must_use]
     pub fn tables_of(&self, config: &SyncConfig) -> Vec<usize> {
-        let found = candidates(config.tables(), &self.tables, |_| true);
-        let index = |one: &Candidate| self.tables.iter().position(|t| t.oid == one.table.oid);
+        let found = candidate_tables(config.tables(), &self.tables, |_| true);
+        let index = |one: &CandidateTable| self.tables.iter().position(|t| t.oid == one.table.oid);
         found.iter().filter_map(index).collect()
     }
 

@@ -2,34 +2,34 @@
 
 use tidewater_sync_config::{Diagnostic, SyncConfig, TablePattern};
 
-use crate::source::catalog::Table;
+use crate::source::catalog::SourceTable;
 
 /// A table that the sync config reads.
 #[derive(Clone, Debug)]
-pub(crate) struct Candidate {
-    pub(crate) table: Table,
+pub(crate) struct CandidateTable {
+    pub(crate) table: SourceTable,
     /// Whether the config names it in full; else a pattern found it.
     pub(crate) is_named: bool,
 }
 
 /// The tables that a config reads, in its order: those that it names, whatever they are, and of those
 /// that its patterns find the ordinary ones for which `may_be_found` holds.
-pub(crate) fn candidates(
+pub(crate) fn candidate_tables(
     patterns: &[TablePattern],
-    tables: &[Table],
-    may_be_found: impl Fn(&Table) -> bool,
-) -> Vec<Candidate> {
-    let matches = |pattern: &TablePattern, table: &Table| {
+    tables: &[SourceTable],
+    may_be_found: impl Fn(&SourceTable) -> bool,
+) -> Vec<CandidateTable> {
+    let matches = |pattern: &TablePattern, table: &SourceTable| {
         pattern.matches(&table.schema.schema, &table.schema.name)
     };
-    let mut candidates: Vec<Candidate> = Vec::new();
+    let mut candidates: Vec<CandidateTable> = Vec::new();
     for pattern in patterns {
         for table in tables.iter().filter(|table| matches(pattern, table)) {
             let is_named =
                 patterns.iter().any(|pattern| !pattern.is_wildcard() && matches(pattern, table));
             let is_known = candidates.iter().any(|known| known.table.oid == table.oid);
             if !is_known && (is_named || (table.kind == 'r' && may_be_found(table))) {
-                candidates.push(Candidate { table: table.clone(), is_named });
+                candidates.push(CandidateTable { table: table.clone(), is_named });
             }
         }
     }
@@ -37,9 +37,9 @@ pub(crate) fn candidates(
 }
 
 /// What a config finds fault with in the tables of a database.
-pub(crate) fn check(config: &SyncConfig, tables: &[Table]) -> Vec<Diagnostic> {
-    let found = candidates(config.tables(), tables, |_| true);
-    let is_found = |table: &Table| found.iter().any(|found| found.table.oid == table.oid);
+pub(crate) fn check_config(config: &SyncConfig, tables: &[SourceTable]) -> Vec<Diagnostic> {
+    let found = candidate_tables(config.tables(), tables, |_| true);
+    let is_found = |table: &SourceTable| found.iter().any(|found| found.table.oid == table.oid);
     // A pattern finds ordinary tables only. The others are there to be named in hints.
     let seen = tables.iter().filter(|table| table.kind == 'r' || is_found(table));
     config.check(&seen.map(|table| table.schema.clone()).collect::<Vec<_>>())
@@ -50,8 +50,8 @@ mod tests {
     use super::*;
     use tidewater_sync_config::{PgTypes, TableSchema};
 
-    fn table(oid: u32, name: &str, kind: char, is_published: bool) -> Table {
-        Table {
+    fn table(oid: u32, name: &str, kind: char, is_published: bool) -> SourceTable {
+        SourceTable {
             oid,
             schema: TableSchema {
                 schema: "public".into(),
@@ -84,8 +84,8 @@ mod tests {
             let pattern =
                 |name: &&str| TablePattern { schema: "public".into(), name: (*name).into() };
             let patterns: Vec<_> = names.iter().map(pattern).collect();
-            let found = candidates(&patterns, &tables, |table| table.is_published);
-            let short = |one: &Candidate| (one.table.oid, one.is_named);
+            let found = candidate_tables(&patterns, &tables, |table| table.is_published);
+            let short = |one: &CandidateTable| (one.table.oid, one.is_named);
             found.iter().map(short).collect::<Vec<_>>()
         };
         assert_eq!(found(&["ev_%"]), [(1, false)]);

@@ -50,7 +50,7 @@ pub(crate) fn connector(dsn: &Dsn) -> Result<Option<MakeRustlsConnect>, TlsError
             .build()
             .map_err(|error| set_up(error.into()))?;
         let any_issuer = dsn.ssl_mode == SslMode::Require;
-        let verifier = Arc::new(Lenient { chain, any_issuer });
+        let verifier = Arc::new(RelaxedVerifier { chain, any_issuer });
         builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
     } else {
         builder.with_root_certificates(roots).with_no_client_auth()
@@ -91,12 +91,12 @@ fn roots(file: Option<&Path>) -> Result<RootCertStore, TlsError> {
 
 /// Verifies less than everything, as libpq's `require` and `verify-ca` do.
 #[derive(Debug)]
-struct Lenient {
+struct RelaxedVerifier {
     chain: Arc<WebPkiServerVerifier>,
     any_issuer: bool,
 }
 
-impl ServerCertVerifier for Lenient {
+impl ServerCertVerifier for RelaxedVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidewater_ingest_worker::{Applier, SyncedTable, Table};
+use tidewater_ingest_worker::{Applier, SourceTable, SyncedTable};
 use tidewater_protocol::{Body, OpId};
 use tidewater_snapshot_builder::{Options, run_pass};
 use tidewater_storage::{BucketKey, ControlStore, Embedded, OpLog, SegmentReader, Tag};
@@ -27,7 +27,7 @@ fn todos() -> SyncedTable {
         types: PgTypes::default(),
     };
     let evaluator = config.bind(&schema).unwrap().unwrap();
-    let table = Table {
+    let table = SourceTable {
         oid: 1,
         schema,
         column_types: vec!["text".into()],

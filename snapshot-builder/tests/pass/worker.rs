@@ -1,6 +1,6 @@
 //! Runs of the worker, as far as the builder notices them.
 
-use tidewater_ingest_worker::{Hold, LogWriter};
+use tidewater_ingest_worker::{CommitOptions, LogWriter};
 use tidewater_protocol::{Body, RowKey};
 use tidewater_storage::conformance::{empty_generation, first_control};
 use tidewater_storage::{
@@ -27,7 +27,7 @@ pub(crate) async fn begun(store: &Embedded, definitions: Option<&[Tag]>) -> Writ
     }
     let writer =
         LogWriter::take_over(store.clone(), former, next, archived, generation.as_ref()).await;
-    writer.unwrap().with_due_every(1)
+    writer.unwrap().with_compaction_threshold(1)
 }
 
 /// Puts so many rows into a bucket.
@@ -41,5 +41,5 @@ pub(crate) fn put(writer: &mut Writer, bucket: &BucketKey, rows: u64) {
 
 /// Commits what the writer holds, visible at once.
 pub(crate) async fn commit(writer: &mut Writer) {
-    writer.commit(Lsn(1), Ticket(0), Hold::default()).await.unwrap();
+    writer.commit(Lsn(1), Ticket(0), CommitOptions::default()).await.unwrap();
 }

@@ -3,7 +3,7 @@ use tidewater_storage::{ControlStore, Embedded, Lsn, OpLog, Tag, Ticket};
 use tidewater_sync_config::{Column, PgTypes, SyncConfig, TableSchema};
 
 use super::*;
-use crate::log::writer::{Hold, nonce};
+use crate::log::writer::{CommitOptions, nonce};
 
 const CONFIG: &str = "
 config: {edition: 3}
@@ -26,7 +26,7 @@ fn tables() -> Vec<SyncedTable> {
             types: PgTypes::default(),
         };
         let evaluator = config.bind(&schema).unwrap().unwrap();
-        let table = Table {
+        let table = SourceTable {
             oid: 1,
             schema,
             column_types: vec!["text".into(); 2],
@@ -83,7 +83,7 @@ impl Applier<Embedded> {
     }
 
     async fn commit(&mut self) {
-        let hold = Hold { gate: None, truncated: self.truncated.clone() };
+        let hold = CommitOptions { gate: None, truncated: self.truncated.clone() };
         self.writer.commit(Lsn(1), Ticket(0), hold).await.unwrap();
     }
 }

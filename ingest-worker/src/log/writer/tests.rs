@@ -22,8 +22,8 @@ fn put(writer: &mut LogWriter<Embedded>, id: &str) {
     writer.append("aaaaaa[]", Body::Put { row, data: "{}".into() });
 }
 
-fn hold(gate: u64) -> Hold {
-    Hold { gate: Some(Lsn(gate)), truncated: Vec::new() }
+fn hold(gate: u64) -> CommitOptions {
+    CommitOptions { gate: Some(Lsn(gate)), truncated: Vec::new() }
 }
 
 #[tokio::test]
@@ -110,7 +110,7 @@ fn taken_over(former: &Control) -> (Control, Vec<ClosedEpoch>) {
 async fn followed(mut writer: LogWriter<Embedded>, runs: u32) -> LogWriter<Embedded> {
     for _ in 0..runs {
         writer.set_at(row("a"), None);
-        writer.commit(Lsn(1), Ticket(0), Hold::default()).await.unwrap();
+        writer.commit(Lsn(1), Ticket(0), CommitOptions::default()).await.unwrap();
         let former = writer.control().clone();
         let (next, archived) = taken_over(&former);
         let storage = writer.storage().clone();
@@ -132,7 +132,7 @@ async fn a_bucket_goes_on_from_an_epoch_that_is_archived() {
     assert!(writer.control().recent.iter().all(|closed| Some(closed.epoch) != first.epoch()));
 
     put(&mut writer, "2");
-    writer.commit(Lsn(1), Ticket(0), Hold::default()).await.unwrap();
+    writer.commit(Lsn(1), Ticket(0), CommitOptions::default()).await.unwrap();
     let bucket = BucketKey::from_stored("aaaaaa[]");
     let page = storage.segments(&bucket, OpId::ZERO, OpId::MAX, usize::MAX).await.unwrap();
     let links: Vec<_> = page.segments.iter().map(|segment| (segment.prev, segment.last)).collect();
@@ -144,7 +144,7 @@ async fn the_control_record_drops_no_epoch_that_could_not_be_archived() {
     let storage = Embedded::temporary().unwrap();
     let mut writer = followed(begun(&storage).await, 16).await;
     put(&mut writer, "1");
-    writer.commit(Lsn(1), Ticket(0), Hold::default()).await.unwrap();
+    writer.commit(Lsn(1), Ticket(0), CommitOptions::default()).await.unwrap();
     let former = writer.control().clone();
     let (next, archived) = taken_over(&former);
     assert_eq!(archived, former.recent[..1]);
