@@ -4,26 +4,18 @@
 //! serves.
 #![warn(missing_docs)]
 
-mod access;
-mod app;
+mod api;
+mod app_state;
 mod auth;
+mod checkpoint;
 mod clock;
-mod coalesced;
-mod data_line;
-mod deadlines;
-mod error;
-mod generation;
-mod position;
-mod router;
-mod sending;
-mod served;
+mod error_chain;
 mod settings;
-mod snapshot_line;
 mod snapshot_url;
 mod stream;
-mod view;
-mod write_checkpoint;
+#[cfg(test)]
+mod test_store;
 
+pub use api::router;
 pub use auth::{AuthConfigError, Authenticator};
-pub use router::router;
 pub use settings::{EndsBy, Limits, Settings};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::Authenticator;
+use crate::auth::Authenticator;
 
 /// How the router behaves.
 pub struct Settings {

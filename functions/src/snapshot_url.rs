@@ -5,26 +5,14 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::http::header::{
-    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
-};
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
-use futures::stream;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
-use tidewater_storage::Storage;
 
 use crate::clock::unix_now;
-use crate::error::ApiError;
 
 /// Where these addresses are served.
 pub(crate) const PATH: &str = "/sync/snapshot/{address}";
 const PREFIX: &str = "/sync/snapshot/";
-/// Bytes read from the store at a time.
-const PIECE_BYTES: u64 = 1 << 20;
 
 /// Makes and checks addresses.
 pub(crate) struct SnapshotUrls {
@@ -35,8 +23,8 @@ pub(crate) struct SnapshotUrls {
 /// An object that may be fetched.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Address {
-    object: String,
-    bytes: u64,
+    pub(crate) object: String,
+    pub(crate) bytes: u64,
     exp: i64,
 }
 
@@ -60,106 +48,13 @@ impl SnapshotUrls {
     }
 
     /// What an address is for, if it is one of ours and has not expired.
-    pub(crate) fn check(&self, signed: &str) -> Result<Address, ApiError> {
+    pub(crate) fn check(&self, signed: &str) -> Option<Address> {
         let mut rules = Validation::new(Algorithm::HS256);
         rules.leeway = 0;
         rules.set_required_spec_claims(&["exp"]);
         rules.validate_aud = false;
         let checked = jsonwebtoken::decode::<Address>(signed, &self.decoding, &rules);
-        checked.map(|token| token.claims).map_err(|_| ApiError::AddressRefused)
-    }
-}
-
-/// Serves an object, or the range of it that the headers ask for.
-pub(crate) async fn serve<S: Storage>(
-    storage: S,
-    address: Address,
-    headers: &HeaderMap,
-) -> Result<Response, ApiError> {
-    let size = address.bytes;
-    let range = headers.get(header::RANGE).and_then(|range| range.to_str().ok());
-    let (start, end) = match range.map(|range| parsed(range, size)) {
-        None | Some(Asked::Anything) => (0, size),
-        Some(Asked::Range(start, end)) => (start, end),
-        Some(Asked::Nothing) => {
-            let whole = [(CONTENT_RANGE, format!("bytes */{size}"))];
-            return Ok((StatusCode::RANGE_NOT_SATISFIABLE, whole).into_response());
-        }
-    };
-    // The first piece is read before the head is sent: what is not there can still be said so.
-    let first = piece(&storage, &address.object, start, end).await?;
-    let rest = start + first.len() as u64;
-    let object = address.object;
-    let pieces = stream::unfold((storage, object, rest), move |(storage, object, at)| async move {
-        if at >= end {
-            return None;
-        }
-        let read = piece(&storage, &object, at, end).await;
-        let read = read.map_err(|_| std::io::Error::other("the object cannot be read"));
-        let at = read.as_ref().map_or(end, |read| at + read.len() as u64);
-        Some((read, (storage, object, at)))
-    });
-    let first = stream::once(async { Ok::<_, std::io::Error>(first) });
-    let body = Body::from_stream(futures::StreamExt::chain(first, pieces));
-    let mut response = (
-        [
-            (CONTENT_TYPE, "application/zstd".to_owned()),
-            (ACCEPT_RANGES, "bytes".to_owned()),
-            (CACHE_CONTROL, "private, max-age=3600".to_owned()),
-            (CONTENT_LENGTH, (end - start).to_string()),
-        ],
-        body,
-    )
-        .into_response();
-    if range.is_some() && (start, end) != (0, size) {
-        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-        let what = format!("bytes {start}-{}/{size}", end - 1);
-        if let Ok(what) = what.parse() {
-            response.headers_mut().insert(CONTENT_RANGE, what);
-        }
-    }
-    Ok(response)
-}
-
-async fn piece<S: Storage>(
-    storage: &S,
-    object: &str,
-    start: u64,
-    end: u64,
-) -> Result<Bytes, ApiError> {
-    let end = end.min(start.saturating_add(PIECE_BYTES));
-    let read = storage.object_range(object, start..end).await?;
-    let read = read.ok_or(ApiError::AddressRefused)?;
-    // An object that is shorter than its catalog says would never end.
-    if (read.len() as u64) < end - start {
-        return Err(ApiError::Internal("a stored object is shorter than it should be"));
-    }
-    Ok(read)
-}
-
-enum Asked {
-    /// What we do not understand is answered whole, as HTTP allows.
-    Anything,
-    Range(u64, u64),
-    Nothing,
-}
-
-/// Reads one range of bytes: `bytes=5-9`, `bytes=5-`, `bytes=-5`.
-fn parsed(range: &str, size: u64) -> Asked {
-    let read = || {
-        let (start, end) = range.strip_prefix("bytes=")?.split_once('-')?;
-        if start.is_empty() {
-            let last: u64 = end.parse().ok()?;
-            return Some((size.saturating_sub(last), size));
-        }
-        let start = start.parse().ok()?;
-        let end = if end.is_empty() { u64::MAX } else { end.parse().ok()? };
-        (start <= end).then_some((start, end.saturating_add(1).min(size)))
-    };
-    match read() {
-        None => Asked::Anything,
-        Some((start, end)) if start >= end => Asked::Nothing,
-        Some((start, end)) => Asked::Range(start, end),
+        checked.ok().map(|token| token.claims)
     }
 }
 
@@ -176,34 +71,14 @@ mod tests {
         let expired = Address { object: "o".into(), bytes: 9, exp: unix_now() - 1 };
         let expired =
             jsonwebtoken::encode(&Header::new(Algorithm::HS256), &expired, &urls.encoding).unwrap();
-        assert!(urls.check(&expired).is_err());
+        assert!(urls.check(&expired).is_none());
     }
 
     #[test]
     fn an_address_of_another_key_is_refused() {
         let signed = SnapshotUrls::new(&[7; 32]).sign("o", 9, Duration::from_secs(60));
         let other = SnapshotUrls::new(&[8; 32]);
-        assert!(other.check(signed.strip_prefix(PREFIX).unwrap()).is_err());
-        assert!(other.check("nonsense").is_err());
-    }
-
-    #[test]
-    fn ranges_are_read_as_http_says() {
-        let check = |range, expected: Option<(u64, u64)>| match parsed(range, 10) {
-            Asked::Range(start, end) => assert_eq!(Some((start, end)), expected, "{range}"),
-            Asked::Anything => assert_eq!(expected, Some((0, 0)), "{range}"),
-            Asked::Nothing => assert_eq!(expected, None, "{range}"),
-        };
-        check("bytes=0-4", Some((0, 5)));
-        check("bytes=5-", Some((5, 10)));
-        check("bytes=8-100", Some((8, 10)));
-        check("bytes=-3", Some((7, 10)));
-        check("bytes=-30", Some((0, 10)));
-        check("bytes=10-", None);
-        check("bytes=-0", None);
-        // Not one range of bytes: answered whole.
-        for other in ["bytes=5-4", "bytes=0-1,3-4", "lines=1-2", "bytes=a-b", ""] {
-            check(other, Some((0, 0)));
-        }
+        assert!(other.check(signed.strip_prefix(PREFIX).unwrap()).is_none());
+        assert!(other.check("nonsense").is_none());
     }
 }

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
-use super::AuthError;
+use super::error::AuthError;
 
 /// Longer tokens are refused unread.
 const TOKEN_BYTES_MAX: usize = 16 * 1024;

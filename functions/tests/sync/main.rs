@@ -1,9 +1,9 @@
 //! The router over a real store, spoken to over HTTP. The tests play the ingest worker.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
-#[path = "../../src/auth/tests/issuer.rs"]
+#[path = "../../src/auth/authenticator/tests/issuer.rs"]
 mod issuer;
-#[path = "../../src/auth/tests/publisher.rs"]
+#[path = "../../src/auth/authenticator/tests/publisher.rs"]
 mod publisher;
 
 mod access;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use tidewater_protocol::{OpId, RowData, SyncLine, write_line};
 use tidewater_storage::{Broken, Chain, Limits, OpenBase, Segment, Storage, StorageError};
 
-use crate::data_line::{self, Damaged};
-use crate::served::{BaseWay, LogWay, Served, Way};
-use crate::snapshot_line::snapshot_line;
+use super::bucket_cursor::{BaseWay, LogWay, Served, Way};
+use super::data_line::{self, Damaged};
+use super::snapshot_line::snapshot_line;
 use crate::snapshot_url::SnapshotUrls;
 
 /// Payload of the segments read at a time.

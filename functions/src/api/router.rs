@@ -21,14 +21,16 @@ use tidewater_storage::{ClientKey, Storage};
 use tower_http::cors::{Any, CorsLayer};
 use tracing::{Instrument, debug, error, info_span};
 
-use crate::access::Client;
-use crate::app::App;
+use super::error::ApiError;
+use super::{snapshot_file, write_checkpoint};
+use crate::app_state::App;
 use crate::auth::Verified;
+use crate::checkpoint::Client;
 use crate::clock::unix_now;
-use crate::error::{ApiError, chain};
+use crate::error_chain::chain;
 use crate::settings::{EndsBy, Settings};
+use crate::snapshot_url;
 use crate::stream::{Connection, Opening};
-use crate::{snapshot_url, write_checkpoint};
 
 /// A body that has not arrived by then is given up.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -187,8 +189,8 @@ async fn snapshot<S: Storage>(
     Path(address): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let address = app.snapshot_urls.check(&address)?;
-    snapshot_url::serve(app.storage.clone(), address, &headers).await
+    let address = app.snapshot_urls.check(&address).ok_or(ApiError::AddressRefused)?;
+    snapshot_file::serve(app.storage.clone(), address, &headers).await
 }
 
 async fn alive() -> Response {

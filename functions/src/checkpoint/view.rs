@@ -15,9 +15,9 @@ use tidewater_sync_config::Question;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::coalesced::Coalesced;
-use crate::error::ApiError;
-use crate::generation::{Compiled, Generations};
+use super::batching_cache::Coalesced;
+use super::error::CheckpointError;
+use super::generation::{Compiled, Generations};
 
 /// A view is taken anew after this, though its checkpoint still be the newest: while no checkpoint
 /// comes, the builder may publish what new clients are better served from.
@@ -49,17 +49,6 @@ pub(crate) struct View {
     no_catalog: Arc<Catalog>,
 }
 
-/// Why the store at a checkpoint cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ViewError {
-    /// What readers at this checkpoint would see is gone: take a newer one.
-    #[error("the checkpoint is too old")]
-    TooOld,
-    /// A storage call failed.
-    #[error("storage failed")]
-    Storage(#[from] StorageError),
-}
-
 impl View {
     /// Heads and catalogs of buckets, in the order of the keys; of one that is not stored, the
     /// empty ones.
@@ -67,13 +56,14 @@ impl View {
         &self,
         storage: &S,
         keys: &[BucketKey],
-    ) -> Result<Vec<Content>, ViewError> {
+    ) -> Result<Vec<Content>, CheckpointError> {
         let read = |keys: Vec<BucketKey>| async move {
             let items = storage.buckets(&keys).await?;
             items.iter().map(|item| self.content(item.as_ref())).collect()
         };
-        let contents: Vec<_> = self.contents.get(keys, read).await.map_err(ViewError::Storage)?;
-        contents.into_iter().collect::<Option<_>>().ok_or(ViewError::TooOld)
+        let contents: Vec<_> =
+            self.contents.get(keys, read).await.map_err(CheckpointError::Storage)?;
+        contents.into_iter().collect::<Option<_>>().ok_or(CheckpointError::TooOld)
     }
 
     fn content(&self, item: Option<&BucketItem>) -> Result<Option<Content>, StorageError> {
@@ -105,15 +95,15 @@ impl View {
         &self,
         storage: &S,
         questions: &[Question],
-    ) -> Result<Vec<Arc<[String]>>, ViewError> {
+    ) -> Result<Vec<Arc<[String]>>, CheckpointError> {
         let keys: Vec<_> = questions.iter().map(|q| self.generation.lookup(q)).collect();
         let read = |keys: Vec<LookupKey>| async move {
             let rows = storage.lookup_rows(&keys).await?;
             rows.iter().map(|rows| self.outputs(rows)).collect()
         };
         let answers: Vec<Answer> =
-            self.answers.get(&keys, read).await.map_err(ViewError::Storage)?;
-        answers.into_iter().collect::<Option<_>>().ok_or(ViewError::TooOld)
+            self.answers.get(&keys, read).await.map_err(CheckpointError::Storage)?;
+        answers.into_iter().collect::<Option<_>>().ok_or(CheckpointError::TooOld)
     }
 
     fn outputs(&self, rows: &[LookupRow]) -> Result<Answer, StorageError> {
@@ -169,7 +159,7 @@ impl<S: Storage> Views<S> {
     ///
     /// # Errors
     /// `NotReady` while nothing is visible.
-    pub(crate) async fn latest(&self) -> Result<Arc<View>, ApiError> {
+    pub(crate) async fn latest(&self) -> Result<Arc<View>, CheckpointError> {
         let control = self.storage.control().await?;
         self.shared(control).await
     }
@@ -179,7 +169,7 @@ impl<S: Storage> Views<S> {
     ///
     /// # Errors
     /// `NotReady` while nothing is visible.
-    pub(crate) async fn renewed(&self) -> Result<Arc<View>, ApiError> {
+    pub(crate) async fn renewed(&self) -> Result<Arc<View>, CheckpointError> {
         let control = self.storage.control().await?;
         let mut current = self.current.lock().await;
         current.view = None;
@@ -187,7 +177,7 @@ impl<S: Storage> Views<S> {
     }
 
     /// A view of a later revision than `seen` if there is one; not always the newest.
-    pub(crate) async fn after(&self, seen: u64) -> Result<Arc<View>, ApiError> {
+    pub(crate) async fn after(&self, seen: u64) -> Result<Arc<View>, CheckpointError> {
         let mut current = self.current.lock().await;
         if let Some(view) = &current.view
             && view.revision > seen
@@ -199,7 +189,7 @@ impl<S: Storage> Views<S> {
         self.replace(&mut current, control).await
     }
 
-    async fn shared(&self, control: Option<Control>) -> Result<Arc<View>, ApiError> {
+    async fn shared(&self, control: Option<Control>) -> Result<Arc<View>, CheckpointError> {
         let mut current = self.current.lock().await;
         self.replace(&mut current, control).await
     }
@@ -208,15 +198,15 @@ impl<S: Storage> Views<S> {
         &self,
         current: &mut Current,
         control: Option<Control>,
-    ) -> Result<Arc<View>, ApiError> {
-        let control = control.ok_or(ApiError::NotReady)?;
+    ) -> Result<Arc<View>, CheckpointError> {
+        let control = control.ok_or(CheckpointError::NotReady)?;
         if let Some(view) = &current.view
             && view.revision >= control.revision
             && view.taken_at.elapsed() < AGE_MAX
         {
             return Ok(Arc::clone(view));
         }
-        let visible = control.visible.clone().ok_or(ApiError::NotReady)?;
+        let visible = control.visible.clone().ok_or(CheckpointError::NotReady)?;
         let generation = self.generations.get(&self.storage, visible.generation).await?;
         // Epochs are archived before the record drops them, and the record was read first.
         if current.archived.as_ref().is_none_or(|(epoch, _)| *epoch != control.epoch) {

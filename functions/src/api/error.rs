@@ -8,6 +8,8 @@ use tidewater_storage::StorageError;
 use tracing::{error, warn};
 
 use crate::auth::AuthError;
+use crate::checkpoint::CheckpointError;
+use crate::error_chain::chain;
 
 /// Why a request gets no answer.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +47,18 @@ pub(crate) enum ApiError {
     /// One of our invariants does not hold.
     #[error("internal error: {0}")]
     Internal(&'static str),
+}
+
+impl From<CheckpointError> for ApiError {
+    fn from(error: CheckpointError) -> Self {
+        match error {
+            CheckpointError::TooOld => Self::Internal("every checkpoint was too old to be read"),
+            CheckpointError::NotReady => Self::NotReady,
+            CheckpointError::OverLimit(what) => Self::OverLimit(what),
+            CheckpointError::Storage(error) => Self::Storage(error),
+            CheckpointError::Internal(what) => Self::Internal(what),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -146,16 +160,4 @@ impl IntoResponse for ApiError {
         let details = Details { name, code, status: status.as_u16(), description: &description };
         (status, Json(Body { error: details })).into_response()
     }
-}
-
-/// An error and its causes, for the log.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -6,40 +6,8 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 use tracing::{debug, warn};
 
+use super::error::AuthConfigError;
 use super::key::{Key, Material, Named, Scheme};
-
-/// Why the keys or audiences that were configured cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum AuthConfigError {
-    /// The text is no JWK Set.
-    #[error("not a JWK Set (a JSON object with a list \"keys\")")]
-    NotAJwkSet(#[source] serde_json::Error),
-    /// One of the keys cannot be used.
-    #[error("{key}: {problem}")]
-    Key {
-        /// Its `kid`, or its place in the list.
-        key: String,
-        /// What is wrong, and what would be right.
-        problem: String,
-    },
-    /// A URL of keys cannot be used.
-    #[error("{url}: {problem}")]
-    Url {
-        /// The URL.
-        url: String,
-        /// What is wrong, and what would be right.
-        problem: String,
-    },
-    /// Nothing can be fetched at all: this machine's certificates, mostly.
-    #[error("the HTTP client for the keys cannot be started")]
-    Http(#[source] reqwest::Error),
-    /// No key is left to check tokens with.
-    #[error("no key that can verify a token is configured")]
-    NoKey,
-    /// Tokens must be meant for somebody.
-    #[error("no audience is configured")]
-    NoAudience,
-}
 
 const fn jwt(name: &'static str, algorithm: Algorithm) -> Named {
     (name, Scheme::Jwt(algorithm))

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tidewater_protocol::{BucketDescription, OpId, Priority, Subscription};
 use tidewater_storage::{Base, BucketKey, Catalog, Chain, FramePlace, Head, Limits, OpenBase};
 
-use crate::access::BucketAt;
-use crate::position::{Start, start};
+use super::position::{Start, start};
+use crate::checkpoint::BucketAt;
 
 /// A bucket that the client has been told of.
 pub(crate) struct Served {

@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
-use super::fetch::Source;
+use super::error::AuthConfigError;
+use super::fetch_rate::Pace;
 use super::key::Key;
-use super::keys::AuthConfigError;
-use super::pace::Pace;
-use crate::error::chain;
+use super::key_source::Source;
+use crate::error_chain::chain;
 
 /// Keys of this age are fetched again; they serve in the meantime, and while that fails.
 const OLD_SECONDS: u64 = 5 * 60;

@@ -6,7 +6,7 @@ use tidewater_storage::{
 };
 
 use super::*;
-use crate::stream::tests::store;
+use crate::test_store::store;
 
 fn op(epoch: u32, sequence: u64) -> OpId {
     OpId::new(Epoch::new(epoch).unwrap(), sequence)
@@ -46,7 +46,7 @@ async fn content(
     storage: &Embedded,
     views: &Views<Embedded>,
     bucket: &BucketKey,
-) -> Result<Content, ViewError> {
+) -> Result<Content, CheckpointError> {
     let view = views.latest().await.unwrap();
     Ok(view.contents(storage, std::slice::from_ref(bucket)).await?.remove(0))
 }
@@ -103,6 +103,6 @@ async fn a_base_that_is_ahead_of_the_checkpoint_makes_it_too_old() {
         assert!(storage.swap_catalog(&bucket, revision, &catalog.encode()).await.unwrap());
         let content = content(&storage, &Views::new(storage.clone()), &bucket).await;
         assert_eq!(content.is_ok(), is_served, "{to}");
-        assert!(is_served || matches!(content, Err(ViewError::TooOld)));
+        assert!(is_served || matches!(content, Err(CheckpointError::TooOld)));
     }
 }

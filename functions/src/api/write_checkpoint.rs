@@ -2,7 +2,7 @@
 
 use tidewater_storage::{ClientKey, Storage, StorageError, Ticket};
 
-use crate::error::ApiError;
+use super::error::ApiError;
 
 /// Requests of one client that overtake each other more often than this are given up.
 const ATTEMPTS_MAX: usize = 16;

@@ -6,7 +6,7 @@ use tidewater_storage::{BucketKey, Generation, GenerationId, LookupKey, Storage}
 use tidewater_sync_config::{Question, SyncConfig};
 use tracing::error;
 
-use crate::error::ApiError;
+use super::error::CheckpointError;
 
 /// Compiled configs kept: the current one, and those of streams that are about to end.
 const KEPT_MAX: usize = 4;
@@ -18,16 +18,18 @@ pub(crate) struct Compiled {
 }
 
 impl Compiled {
-    fn new(stored: Generation) -> Result<Self, ApiError> {
+    fn new(stored: Generation) -> Result<Self, CheckpointError> {
         let config = SyncConfig::compile(&stored.sync_config).map_err(|diagnostics| {
             let first = diagnostics.first().map(|d| d.message.clone()).unwrap_or_default();
             error!(generation = %stored.id.0, first, "the stored sync config does not compile");
-            ApiError::Internal("the stored sync config does not compile")
+            CheckpointError::Internal("the stored sync config does not compile")
         })?;
         let same = config.definitions().len() == stored.definitions.len()
             && config.lookups().len() == stored.lookups.len();
         if !same {
-            return Err(ApiError::Internal("the stored sync config compiles to other definitions"));
+            return Err(CheckpointError::Internal(
+                "the stored sync config compiles to other definitions",
+            ));
         }
         Ok(Self { stored, config })
     }
@@ -57,12 +59,13 @@ impl Generations {
         &self,
         storage: &S,
         id: GenerationId,
-    ) -> Result<Arc<Compiled>, ApiError> {
+    ) -> Result<Arc<Compiled>, CheckpointError> {
         if let Some(compiled) = self.find(id) {
             return Ok(compiled);
         }
         let stored = storage.generation(id).await?;
-        let stored = stored.ok_or(ApiError::Internal("the visible generation is not stored"))?;
+        let stored =
+            stored.ok_or(CheckpointError::Internal("the visible generation is not stored"))?;
         let compiled = Arc::new(Compiled::new(stored)?);
         let mut all = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= KEPT_MAX {

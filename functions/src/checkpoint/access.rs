@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use tidewater_protocol::{Priority, StreamDescription, StreamSubscription, Subscription};
-use tidewater_storage::{BucketKey, Catalog, Head, Storage, StorageError};
+use tidewater_storage::{BucketKey, Catalog, Head, Storage};
 use tidewater_sync_config::{Granted, Question, Request, STAGES_MAX};
 
-use crate::error::ApiError;
+use super::error::CheckpointError;
+use super::view::{Content, View};
 use crate::settings::Limits;
-use crate::view::{Content, View, ViewError};
 
 /// Streams and tables that a message about a limit names.
 const NAMED_MAX: usize = 10;
@@ -42,53 +42,16 @@ pub(crate) struct BucketAt {
     pub(crate) catalog: Arc<Catalog>,
 }
 
-/// Why access could not be determined.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum AccessError {
-    /// The view is too old: take a newer one.
-    #[error("the checkpoint is too old")]
-    TooOld,
-    /// A storage call failed.
-    #[error("storage failed")]
-    Storage(#[from] StorageError),
-    /// The client would read too much; the text is for the app's developer.
-    #[error("{0}")]
-    OverLimit(String),
-    /// The lookups of the config do not end, which the compiler excludes.
-    #[error("the lookups of a request do not end")]
-    Endless,
-}
-
-impl From<ViewError> for AccessError {
-    fn from(error: ViewError) -> Self {
-        match error {
-            ViewError::TooOld => Self::TooOld,
-            ViewError::Storage(error) => Self::Storage(error),
-        }
-    }
-}
-
-impl From<AccessError> for ApiError {
-    fn from(error: AccessError) -> Self {
-        match error {
-            AccessError::TooOld => Self::Internal("every checkpoint was too old to be read"),
-            AccessError::Storage(error) => Self::Storage(error),
-            AccessError::OverLimit(what) => Self::OverLimit(what),
-            AccessError::Endless => Self::Internal("the lookups of a request do not end"),
-        }
-    }
-}
-
 /// The buckets that `client` may read at the view's checkpoint, with their heads there.
 pub(crate) async fn access<S: Storage>(
     storage: &S,
     view: &View,
     client: &Client,
     limits: &Limits,
-) -> Result<Access, AccessError> {
+) -> Result<Access, CheckpointError> {
     let granted = granted(storage, view, client, limits).await?;
     if granted.buckets.len() > limits.buckets_max {
-        return Err(AccessError::OverLimit(too_many_buckets(&granted, client, limits)));
+        return Err(CheckpointError::OverLimit(too_many_buckets(&granted, client, limits)));
     }
     let generation = &view.generation;
     let (keys, names): (Vec<_>, Vec<_>) =
@@ -111,7 +74,7 @@ async fn granted<S: Storage>(
     view: &View,
     client: &Client,
     limits: &Limits,
-) -> Result<Granted, AccessError> {
+) -> Result<Granted, CheckpointError> {
     let request = Request {
         user_id: &client.user_id,
         claims: &client.claims,
@@ -129,12 +92,12 @@ async fn granted<S: Storage>(
         let answers = view.answers(storage, &questions).await?;
         rows.count(&questions, &answers);
         if rows.distinct.len() > limits.lookup_rows_max {
-            return Err(AccessError::OverLimit(rows.too_many(view, limits)));
+            return Err(CheckpointError::OverLimit(rows.too_many(view, limits)));
         }
         let answers: Vec<_> = answers.iter().map(|outputs| outputs.to_vec()).collect();
         evaluation.answer(&answers);
     }
-    Err(AccessError::Endless)
+    Err(CheckpointError::Internal("the lookups of a request do not end"))
 }
 
 /// The rows that the lookups of one client have yielded, each once.

@@ -6,8 +6,9 @@ use reqwest::{Client, StatusCode, Url};
 use tokio::time::{Instant, timeout_at};
 
 use super::address::{self, Guarded, Place};
+use super::error::AuthConfigError;
+use super::jwk_set::{self, PublishedError};
 use super::key::Key;
-use super::keys::{self, AuthConfigError, PublishedError};
 
 /// Sets have a few KB; with certificate chains, tens.
 const SET_BYTES_MAX: usize = 64 << 10;
@@ -59,7 +60,7 @@ impl Source {
     /// Fetches the keys; gives up at the deadline.
     pub(super) async fn fetch(&self, deadline: Instant) -> Result<Vec<Key>, FetchError> {
         let text = timeout_at(deadline, self.text()).await.map_err(|_| FetchError::Timeout)??;
-        Ok(keys::read_published(&text)?)
+        Ok(jwk_set::read_published(&text)?)
     }
 
     async fn text(&self) -> Result<Vec<u8>, FetchError> {

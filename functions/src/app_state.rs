@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tidewater_storage::Storage;
 use tokio::sync::Semaphore;
 
+use crate::checkpoint::Views;
 use crate::settings::Settings;
 use crate::snapshot_url::SnapshotUrls;
-use crate::view::Views;
 
 pub(crate) struct App<S: Storage> {
     pub(crate) storage: S,

@@ -1,0 +1,8 @@
+//! The HTTP API: routes, requests and replies.
+
+mod error;
+mod router;
+mod snapshot_file;
+mod write_checkpoint;
+
+pub use router::router;

@@ -1,0 +1,11 @@
+//! What is readable at one visible checkpoint.
+
+mod access;
+mod batching_cache;
+mod error;
+mod generation;
+mod view;
+
+pub(crate) use access::{Access, BucketAt, Client, access};
+pub(crate) use error::CheckpointError;
+pub(crate) use view::{View, Views};

@@ -1,0 +1,23 @@
+//! Errors of reading the store at a checkpoint.
+
+use tidewater_storage::StorageError;
+
+/// Why a checkpoint, or what a client may read at it, cannot be determined.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CheckpointError {
+    /// Versions that readers at this checkpoint need are gone: take a newer one.
+    #[error("the checkpoint is too old")]
+    TooOld,
+    /// No checkpoint is visible yet.
+    #[error("no checkpoint is visible yet")]
+    NotReady,
+    /// The client would read too much; the text is for the app's developer.
+    #[error("{0}")]
+    OverLimit(String),
+    /// A storage call failed.
+    #[error("storage failed")]
+    Storage(#[from] StorageError),
+    /// One of our invariants does not hold.
+    #[error("internal error: {0}")]
+    Internal(&'static str),
+}
