@@ -6,27 +6,27 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tidewater_storage::Storage;
 use tokio::sync::Semaphore;
 
-use crate::checkpoint::Views;
+use crate::checkpoint::ViewCache;
 use crate::settings::Settings;
 use crate::snapshot_url::SnapshotUrls;
 
-pub(crate) struct App<S: Storage> {
+pub(crate) struct AppState<S: Storage> {
     pub(crate) storage: S,
     pub(crate) settings: Settings,
-    pub(crate) views: Views<S>,
+    pub(crate) views: ViewCache<S>,
     pub(crate) snapshot_urls: SnapshotUrls,
     /// A permit for each stream.
     pub(crate) connections: Arc<Semaphore>,
     streams: AtomicU64,
 }
 
-impl<S: Storage> App<S> {
+impl<S: Storage> AppState<S> {
     pub(crate) fn new(storage: S, settings: Settings) -> Self {
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).expect("the operating system gives random bytes");
-        let permits = settings.limits.connections_max.min(Semaphore::MAX_PERMITS);
+        let permits = settings.quotas.connections_max.min(Semaphore::MAX_PERMITS);
         Self {
-            views: Views::new(storage.clone()),
+            views: ViewCache::new(storage.clone()),
             snapshot_urls: SnapshotUrls::new(&secret),
             storage,
             settings,

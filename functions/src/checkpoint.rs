@@ -6,6 +6,6 @@ mod error;
 mod generation;
 mod view;
 
-pub(crate) use access::{Access, BucketAt, Client, access};
+pub(crate) use access::{Access, Client, ReadableBucket, access};
 pub(crate) use error::CheckpointError;
-pub(crate) use view::{View, Views};
+pub(crate) use view::{CheckpointView, ViewCache};

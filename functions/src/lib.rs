@@ -18,4 +18,4 @@ mod test_store;
 
 pub use api::router;
 pub use auth::{AuthConfigError, Authenticator};
-pub use settings::{EndsBy, Limits, Settings};
+pub use settings::{Quotas, Settings, StreamDeadline};

@@ -13,9 +13,9 @@ pub struct Settings {
     pub auth: Authenticator,
     /// How long a stream stays open once its client is up to date; `None` is for ever (until the
     /// token expires). A client whose write checkpoint is outstanding is given ten seconds.
-    pub hold: Option<Duration>,
+    pub keep_open: Option<Duration>,
     /// Bounds.
-    pub limits: Limits,
+    pub quotas: Quotas,
     /// When cancelled, streams end cleanly and new ones are refused.
     pub shutdown: CancellationToken,
 }
@@ -25,11 +25,11 @@ pub struct Settings {
 ///
 /// A client that is still behind is told somewhat before, so that it connects anew by itself.
 #[derive(Clone, Copy, Debug)]
-pub struct EndsBy(pub Instant);
+pub struct StreamDeadline(pub Instant);
 
 /// Bounds, each on what one client or one process may use.
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub struct Quotas {
     /// Buckets of one client, each counted once.
     pub buckets_max: usize,
     /// Rows that the parameter lookups of one client yield, each counted once.
@@ -40,7 +40,7 @@ pub struct Limits {
     pub body_bytes_max: usize,
 }
 
-impl Default for Limits {
+impl Default for Quotas {
     fn default() -> Self {
         Self {
             buckets_max: 1_000,
@@ -52,9 +52,14 @@ impl Default for Limits {
 }
 
 impl Settings {
-    /// Connections are held for ever, within the default limits.
+    /// Connections are held for ever, within the default quotas.
     #[must_use]
     pub fn new(auth: Authenticator) -> Self {
-        Self { auth, hold: None, limits: Limits::default(), shutdown: CancellationToken::new() }
+        Self {
+            auth,
+            keep_open: None,
+            quotas: Quotas::default(),
+            shutdown: CancellationToken::new(),
+        }
     }
 }

@@ -22,7 +22,7 @@ pub(crate) struct SnapshotUrls {
 
 /// An object that may be fetched.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Address {
+pub(crate) struct SignedObject {
     pub(crate) object: String,
     pub(crate) bytes: u64,
     exp: i64,
@@ -41,19 +41,19 @@ impl SnapshotUrls {
     pub(crate) fn sign(&self, object: &str, bytes: u64, lifetime: Duration) -> String {
         let seconds = i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX);
         let exp = unix_now().saturating_add(seconds);
-        let address = Address { object: object.to_owned(), bytes, exp };
+        let address = SignedObject { object: object.to_owned(), bytes, exp };
         let signed = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &address, &self.encoding)
             .expect("texts and numbers can be signed");
         format!("{PREFIX}{signed}")
     }
 
     /// What an address is for, if it is one of ours and has not expired.
-    pub(crate) fn check(&self, signed: &str) -> Option<Address> {
+    pub(crate) fn check(&self, signed: &str) -> Option<SignedObject> {
         let mut rules = Validation::new(Algorithm::HS256);
         rules.leeway = 0;
         rules.set_required_spec_claims(&["exp"]);
         rules.validate_aud = false;
-        let checked = jsonwebtoken::decode::<Address>(signed, &self.decoding, &rules);
+        let checked = jsonwebtoken::decode::<SignedObject>(signed, &self.decoding, &rules);
         checked.ok().map(|token| token.claims)
     }
 }
@@ -68,7 +68,7 @@ mod tests {
         let signed = urls.sign("snapshots/a/file-0", 9, Duration::from_secs(60));
         let address = urls.check(signed.strip_prefix(PREFIX).unwrap()).unwrap();
         assert_eq!((address.object.as_str(), address.bytes), ("snapshots/a/file-0", 9));
-        let expired = Address { object: "o".into(), bytes: 9, exp: unix_now() - 1 };
+        let expired = SignedObject { object: "o".into(), bytes: 9, exp: unix_now() - 1 };
         let expired =
             jsonwebtoken::encode(&Header::new(Algorithm::HS256), &expired, &urls.encoding).unwrap();
         assert!(urls.check(&expired).is_none());

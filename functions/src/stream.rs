@@ -4,8 +4,8 @@ mod bucket_cursor;
 mod connection;
 mod data_line;
 mod deadlines;
-mod position;
+mod resume_point;
 mod sending;
 mod snapshot_line;
 
-pub(crate) use connection::{Connection, Opening};
+pub(crate) use connection::{Connection, StreamParams};

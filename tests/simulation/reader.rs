@@ -73,7 +73,7 @@ impl Reader {
 
     async fn request(&self, store: &Store, request: Request<Body>) -> Result<(StatusCode, Body)> {
         let auth = Authenticator::new(&[&self.key_set], vec![AUDIENCE.to_owned()])?;
-        let settings = Settings { hold: Some(Duration::ZERO), ..Settings::new(auth) };
+        let settings = Settings { keep_open: Some(Duration::ZERO), ..Settings::new(auth) };
         let reply = router(store.clone(), settings).oneshot(request).await?;
         Ok((reply.status(), reply.into_body()))
     }

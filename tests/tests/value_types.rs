@@ -67,7 +67,7 @@ impl Worker {
         let folder = tempfile::tempdir()?;
         let key_set = std::fs::read_to_string(key.write_jwk_set(folder.path())?)?;
         let auth = Authenticator::new(&[&key_set], vec![AUDIENCE.to_owned()])?;
-        let settings = Settings { hold: Some(Duration::ZERO), ..Settings::new(auth) };
+        let settings = Settings { keep_open: Some(Duration::ZERO), ..Settings::new(auth) };
         let body = json!({"buckets": [], "raw_data": true, "client_id": "c"});
         let request = Request::post("/sync/stream")
             .header("Authorization", format!("Token {}", key.token("u1").sign()?))

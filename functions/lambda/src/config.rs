@@ -16,7 +16,7 @@ pub struct ApiConfig {
     /// Whose tokens it takes.
     pub auth: Authenticator,
     /// How long a stream is held once its client is up to date.
-    pub hold: Duration,
+    pub keep_open: Duration,
 }
 
 /// What the snapshot builder is told.
@@ -38,11 +38,11 @@ impl ApiConfig {
     }
 
     fn read(lookup: Lookup<'_>) -> Result<Self> {
-        let hold = match lookup("TIDEWATER_HOLD") {
+        let keep_open = match lookup("TIDEWATER_HOLD") {
             None => Duration::ZERO,
             Some(text) => seconds(&text).context("TIDEWATER_HOLD cannot be used")?,
         };
-        Ok(Self { store: store(lookup)?, auth: auth(lookup)?, hold })
+        Ok(Self { store: store(lookup)?, auth: auth(lookup)?, keep_open })
     }
 }
 
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn a_complete_environment_is_read() {
         let config = ApiConfig::read(&but("", None)).unwrap();
-        assert_eq!((config.store.prefix.as_str(), config.hold), ("app", Duration::ZERO));
+        assert_eq!((config.store.prefix.as_str(), config.keep_open), ("app", Duration::ZERO));
         assert_eq!(config.store.bucket_name, "app-objects");
         assert_eq!(BuilderConfig::read(&but("", None)).unwrap().snapshot_threshold, 500);
     }
@@ -165,7 +165,7 @@ mod tests {
     fn the_hold_time_is_in_seconds() {
         for (text, expected) in [("0", 0), ("0s", 0), ("45", 45), ("45s", 45)] {
             let config = ApiConfig::read(&but("TIDEWATER_HOLD", Some(text))).unwrap();
-            assert_eq!(config.hold.as_secs(), expected);
+            assert_eq!(config.keep_open.as_secs(), expected);
         }
     }
 

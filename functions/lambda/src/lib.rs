@@ -7,4 +7,4 @@ mod time_limit;
 
 pub use config::{ApiConfig, BuilderConfig};
 pub use logging::log_json;
-pub use time_limit::{ends_by, time_left};
+pub use time_limit::{set_stream_deadline, time_left};

@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::http::Request;
 use lambda_http::RequestExt;
 use lambda_runtime::Context;
-use tidewater_functions::EndsBy;
+use tidewater_functions::StreamDeadline;
 use tokio::time::Instant;
 
 /// What is left at the end for a line that has been begun: of four megabytes or so, and Lambda
@@ -23,12 +23,12 @@ pub fn time_left(context: &Context) -> Duration {
 
 /// Tells the router when the stream that a request may ask for has to end.
 #[must_use]
-pub fn ends_by(mut request: Request<Body>) -> Request<Body> {
+pub fn set_stream_deadline(mut request: Request<Body>) -> Request<Body> {
     if let Some(context) = request.lambda_context_ref() {
         let left = time_left(context);
         // Of a short limit half: there is more to a stream than its end.
         let left = left - LAST_LINE.min(left / 2);
-        request.extensions_mut().insert(EndsBy(Instant::now() + left));
+        request.extensions_mut().insert(StreamDeadline(Instant::now() + left));
     }
     request
 }
@@ -49,8 +49,8 @@ mod tests {
     }
 
     fn left(request: Request<Body>) -> Option<Duration> {
-        let ends_by = ends_by(request).extensions().get::<EndsBy>().copied();
-        ends_by.map(|EndsBy(at)| at - Instant::now())
+        let deadline = set_stream_deadline(request).extensions().get::<StreamDeadline>().copied();
+        deadline.map(|StreamDeadline(at)| at - Instant::now())
     }
 
     #[test]

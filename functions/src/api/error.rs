@@ -34,7 +34,7 @@ pub(crate) enum ApiError {
     NotReady,
     /// The client would read too much.
     #[error("{0}")]
-    OverLimit(String),
+    OverQuota(String),
     /// Too many streams are open.
     #[error("too many connections")]
     TooManyConnections,
@@ -54,7 +54,7 @@ impl From<CheckpointError> for ApiError {
         match error {
             CheckpointError::TooOld => Self::Internal("every checkpoint was too old to be read"),
             CheckpointError::NotReady => Self::NotReady,
-            CheckpointError::OverLimit(what) => Self::OverLimit(what),
+            CheckpointError::OverQuota(what) => Self::OverQuota(what),
             CheckpointError::Storage(error) => Self::Storage(error),
             CheckpointError::Internal(what) => Self::Internal(what),
         }
@@ -80,7 +80,7 @@ impl ApiError {
         match self {
             Self::Storage(cause) => error!(error = chain(cause), "storage failed"),
             Self::Internal(what) => error!(what, "internal error"),
-            Self::OverLimit(what) => warn!(what, "a client is over a limit"),
+            Self::OverQuota(what) => warn!(what, "a client is over a limit"),
             Self::Unauthorized(_)
             | Self::Invalid(_)
             | Self::BodyTooLarge(_)
@@ -117,7 +117,7 @@ impl ApiError {
                 let text = "The first copy of the source database is not complete".to_owned();
                 (StatusCode::INTERNAL_SERVER_ERROR, "ServiceError", "PSYNC_S2302", text)
             }
-            Self::OverLimit(what) => {
+            Self::OverQuota(what) => {
                 let status = StatusCode::INTERNAL_SERVER_ERROR;
                 (status, "ServiceError", "PSYNC_S2305", what.clone())
             }

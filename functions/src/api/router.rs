@@ -23,21 +23,21 @@ use tracing::{Instrument, debug, error, info_span};
 
 use super::error::ApiError;
 use super::{snapshot_file, write_checkpoint};
-use crate::app_state::App;
+use crate::app_state::AppState;
 use crate::auth::Verified;
 use crate::checkpoint::Client;
 use crate::clock::unix_now;
 use crate::error_chain::chain;
-use crate::settings::{EndsBy, Settings};
+use crate::settings::{Settings, StreamDeadline};
 use crate::snapshot_url;
-use crate::stream::{Connection, Opening};
+use crate::stream::{Connection, StreamParams};
 
 /// A body that has not arrived by then is given up.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longer client ids are refused: they are part of stored keys. SDKs send UUIDs.
 const CLIENT_ID_BYTES_MAX: usize = 256;
 
-type Shared<S> = State<Arc<App<S>>>;
+type SharedState<S> = State<Arc<AppState<S>>>;
 
 /// The sync API over a store.
 ///
@@ -67,12 +67,12 @@ pub fn router<S: Storage>(storage: S, settings: Settings) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(not_found)
         .layer(cors)
-        .with_state(Arc::new(App::new(storage, settings)))
+        .with_state(Arc::new(AppState::new(storage, settings)))
 }
 
 async fn sync_stream<S: Storage>(
-    State(app): Shared<S>,
-    ends_by: Option<Extension<EndsBy>>,
+    State(app): SharedState<S>,
+    deadline: Option<Extension<StreamDeadline>>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
@@ -83,20 +83,20 @@ async fn sync_stream<S: Storage>(
     }
     let permit = Arc::clone(&app.connections).try_acquire_owned();
     let permit = permit.map_err(|_| ApiError::TooManyConnections)?;
-    let request: StreamRequest = read_json(body, app.settings.limits.body_bytes_max).await?;
+    let request: StreamRequest = read_json(body, app.settings.quotas.body_bytes_max).await?;
     let snapshots = request.tidewater.unwrap_or_default().snapshots > 0;
     let valid = u64::try_from(verified.expires_at.saturating_sub(now)).unwrap_or(0);
     let client_key = client_key(&verified.user_id, request.client_id.as_deref())?;
     let row_data = if request.raw_data { RowData::Text } else { RowData::Nested };
     let positions = request.buckets.iter().map(|held| (held.name.clone(), held.after)).collect();
-    let opening = Opening {
+    let opening = StreamParams {
         client: client(verified, request)?,
         client_key,
         positions,
         row_data,
         snapshots,
         valid: Duration::from_secs(valid),
-        ends_by: ends_by.map(|Extension(EndsBy(at))| at),
+        deadline: deadline.map(|Extension(StreamDeadline(at))| at),
         permit,
     };
     let span = info_span!("stream");
@@ -138,7 +138,7 @@ struct ClientId {
 }
 
 async fn next_write_checkpoint<S: Storage>(
-    State(app): Shared<S>,
+    State(app): SharedState<S>,
     headers: HeaderMap,
     query: Result<Query<ClientId>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, ApiError> {
@@ -164,12 +164,12 @@ enum Number {
 }
 
 async fn checkpoint_request<S: Storage>(
-    State(app): Shared<S>,
+    State(app): SharedState<S>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
     let verified = authorised(&app, &headers, unix_now()).await?;
-    let request: CheckpointRequest = read_json(body, app.settings.limits.body_bytes_max).await?;
+    let request: CheckpointRequest = read_json(body, app.settings.quotas.body_bytes_max).await?;
     let number = match request.checkpoint_request_id {
         Number::Number(number) => Some(number),
         Number::Text(text) => text.parse().ok(),
@@ -185,7 +185,7 @@ async fn checkpoint_request<S: Storage>(
 
 /// A file of a snapshot; whoever was told its address may have it.
 async fn snapshot<S: Storage>(
-    State(app): Shared<S>,
+    State(app): SharedState<S>,
     Path(address): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
@@ -197,7 +197,7 @@ async fn alive() -> Response {
     Json(json!({ "started": true })).into_response()
 }
 
-async fn readiness<S: Storage>(State(app): Shared<S>) -> Response {
+async fn readiness<S: Storage>(State(app): SharedState<S>) -> Response {
     let ready = match app.storage.control().await {
         Ok(control) => control.is_some_and(|control| control.visible.is_some()),
         Err(cause) => {
@@ -214,7 +214,7 @@ async fn not_found() -> ApiError {
 }
 
 async fn authorised<S: Storage>(
-    app: &App<S>,
+    app: &AppState<S>,
     headers: &HeaderMap,
     now: i64,
 ) -> Result<Verified, ApiError> {

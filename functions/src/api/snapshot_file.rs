@@ -11,7 +11,7 @@ use futures::stream;
 use tidewater_storage::Storage;
 
 use super::error::ApiError;
-use crate::snapshot_url::Address;
+use crate::snapshot_url::SignedObject;
 
 /// Bytes read from the store at a time.
 const PIECE_BYTES: u64 = 1 << 20;
@@ -19,28 +19,28 @@ const PIECE_BYTES: u64 = 1 << 20;
 /// Serves an object, or the range of it that the headers ask for.
 pub(crate) async fn serve<S: Storage>(
     storage: S,
-    address: Address,
+    address: SignedObject,
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
     let size = address.bytes;
     let range = headers.get(header::RANGE).and_then(|range| range.to_str().ok());
-    let (start, end) = match range.map(|range| parsed(range, size)) {
-        None | Some(Asked::Anything) => (0, size),
-        Some(Asked::Range(start, end)) => (start, end),
-        Some(Asked::Nothing) => {
+    let (start, end) = match range.map(|range| parse_range(range, size)) {
+        None | Some(RequestedRange::Whole) => (0, size),
+        Some(RequestedRange::Part(start, end)) => (start, end),
+        Some(RequestedRange::Unsatisfiable) => {
             let whole = [(CONTENT_RANGE, format!("bytes */{size}"))];
             return Ok((StatusCode::RANGE_NOT_SATISFIABLE, whole).into_response());
         }
     };
     // The first piece is read before the head is sent: what is not there can still be said so.
-    let first = piece(&storage, &address.object, start, end).await?;
+    let first = read_piece(&storage, &address.object, start, end).await?;
     let rest = start + first.len() as u64;
     let object = address.object;
     let pieces = stream::unfold((storage, object, rest), move |(storage, object, at)| async move {
         if at >= end {
             return None;
         }
-        let read = piece(&storage, &object, at, end).await;
+        let read = read_piece(&storage, &object, at, end).await;
         let read = read.map_err(|_| std::io::Error::other("the object cannot be read"));
         let at = read.as_ref().map_or(end, |read| at + read.len() as u64);
         Some((read, (storage, object, at)))
@@ -67,7 +67,7 @@ pub(crate) async fn serve<S: Storage>(
     Ok(response)
 }
 
-async fn piece<S: Storage>(
+async fn read_piece<S: Storage>(
     storage: &S,
     object: &str,
     start: u64,
@@ -83,15 +83,15 @@ async fn piece<S: Storage>(
     Ok(read)
 }
 
-enum Asked {
+enum RequestedRange {
     /// What we do not understand is answered whole, as HTTP allows.
-    Anything,
-    Range(u64, u64),
-    Nothing,
+    Whole,
+    Part(u64, u64),
+    Unsatisfiable,
 }
 
 /// Reads one range of bytes: `bytes=5-9`, `bytes=5-`, `bytes=-5`.
-fn parsed(range: &str, size: u64) -> Asked {
+fn parse_range(range: &str, size: u64) -> RequestedRange {
     let read = || {
         let (start, end) = range.strip_prefix("bytes=")?.split_once('-')?;
         if start.is_empty() {
@@ -103,9 +103,9 @@ fn parsed(range: &str, size: u64) -> Asked {
         (start <= end).then_some((start, end.saturating_add(1).min(size)))
     };
     match read() {
-        None => Asked::Anything,
-        Some((start, end)) if start >= end => Asked::Nothing,
-        Some((start, end)) => Asked::Range(start, end),
+        None => RequestedRange::Whole,
+        Some((start, end)) if start >= end => RequestedRange::Unsatisfiable,
+        Some((start, end)) => RequestedRange::Part(start, end),
     }
 }
 
@@ -115,10 +115,10 @@ mod tests {
 
     #[test]
     fn ranges_are_read_as_http_says() {
-        let check = |range, expected: Option<(u64, u64)>| match parsed(range, 10) {
-            Asked::Range(start, end) => assert_eq!(Some((start, end)), expected, "{range}"),
-            Asked::Anything => assert_eq!(expected, Some((0, 0)), "{range}"),
-            Asked::Nothing => assert_eq!(expected, None, "{range}"),
+        let check = |range, expected: Option<(u64, u64)>| match parse_range(range, 10) {
+            RequestedRange::Part(start, end) => assert_eq!(Some((start, end)), expected, "{range}"),
+            RequestedRange::Whole => assert_eq!(expected, Some((0, 0)), "{range}"),
+            RequestedRange::Unsatisfiable => assert_eq!(expected, None, "{range}"),
         };
         check("bytes=0-4", Some((0, 5)));
         check("bytes=5-", Some((5, 10)));

@@ -19,7 +19,7 @@ pub(crate) async fn next_number<S: Storage>(
         if let Some(next) = requests.with(number, ticket)
             && storage.swap_write_requests(client, &next).await?
         {
-            announce(storage, ticket).await?;
+            renew_covered_ticket(storage, ticket).await?;
             return Ok(number);
         }
     }
@@ -38,7 +38,7 @@ pub(crate) async fn register<S: Storage>(
             && last.number >= number
         {
             if last.number == number {
-                announce(storage, last.ticket).await?;
+                renew_covered_ticket(storage, last.ticket).await?;
             }
             return Ok(last.number);
         }
@@ -46,7 +46,7 @@ pub(crate) async fn register<S: Storage>(
         if let Some(next) = requests.with(number, ticket)
             && storage.swap_write_requests(client, &next).await?
         {
-            announce(storage, ticket).await?;
+            renew_covered_ticket(storage, ticket).await?;
             return Ok(number);
         }
     }
@@ -58,7 +58,7 @@ pub(crate) async fn register<S: Storage>(
 /// A stream looks for requests when the visible ticket moves. If a checkpoint covered the ticket
 /// before the request was stored, the stream may have looked in vain: so the ticket is moved once
 /// more. If none did, the one that will is still to come, and the stream looks after that.
-async fn announce<S: Storage>(storage: &S, ticket: Ticket) -> Result<(), StorageError> {
+async fn renew_covered_ticket<S: Storage>(storage: &S, ticket: Ticket) -> Result<(), StorageError> {
     let control = storage.control().await?;
     let visible = control.and_then(|control| control.visible);
     if visible.is_some_and(|visible| visible.at.ticket >= ticket) {

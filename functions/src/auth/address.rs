@@ -15,17 +15,17 @@ const METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
 
 /// Where a URL's host is, which is decided by its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum HostLocation {
     /// On this machine.
-    Here,
+    ThisMachine,
     Elsewhere,
 }
 
-impl Place {
+impl HostLocation {
     fn allows(self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         match self {
-            Self::Here => address.is_loopback(),
+            Self::ThisMachine => address.is_loopback(),
             Self::Elsewhere => match address {
                 IpAddr::V4(v4) => {
                     let nobody = v4.is_unspecified() || v4.is_broadcast() || v4.is_multicast();
@@ -41,7 +41,7 @@ impl Place {
 }
 
 /// A URL for people: without what may be a secret.
-pub(super) fn shown(text: &str) -> String {
+pub(super) fn redacted(text: &str) -> String {
     let Ok(mut url) = Url::parse(text) else {
         let has_user = text.contains('@');
         return if has_user { "a URL" } else { text.split('?').next().unwrap_or_default() }
@@ -55,12 +55,12 @@ pub(super) fn shown(text: &str) -> String {
 }
 
 /// Reads the URL of a JWK Set; the error says what would be right.
-pub(super) fn parse(text: &str) -> Result<(Url, Place), String> {
+pub(super) fn parse(text: &str) -> Result<(Url, HostLocation), String> {
     let url = Url::parse(text).map_err(|error| format!("it is not a URL ({error})"))?;
     let host = url.host_str().ok_or("it names no host")?;
     let literal: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
     let is_here = literal.map_or(host == "localhost", |ip| ip.to_canonical().is_loopback());
-    let place = if is_here { Place::Here } else { Place::Elsewhere };
+    let location = if is_here { HostLocation::ThisMachine } else { HostLocation::Elsewhere };
     match url.scheme() {
         "https" => {}
         "http" if is_here => {}
@@ -74,28 +74,28 @@ pub(super) fn parse(text: &str) -> Result<(Url, Place), String> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err("it holds a user or a password: a JWK Set is public".to_owned());
     }
-    if literal.is_some_and(|address| !place.allows(address)) {
+    if literal.is_some_and(|address| !location.allows(address)) {
         return Err("nobody publishes keys at this address: name the host".to_owned());
     }
-    Ok((url, place))
+    Ok((url, location))
 }
 
-/// Resolves names as the system does, and leaves out what their place does not allow.
-pub(super) struct Guarded(pub(super) Place);
+/// Resolves names as the system does, and leaves out what their location does not allow.
+pub(super) struct GuardedResolver(pub(super) HostLocation);
 
 #[derive(Debug, thiserror::Error)]
 #[error("{0} leads to addresses from which keys are not fetched")]
-struct Refused(String);
+struct NoAllowedAddress(String);
 
-impl Resolve for Guarded {
+impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let place = self.0;
+        let location = self.0;
         Box::pin(async move {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
             let allowed: Vec<SocketAddr> =
-                found.filter(|address| place.allows(address.ip())).collect();
+                found.filter(|address| location.allows(address.ip())).collect();
             if allowed.is_empty() {
-                return Err(Refused(name.as_str().to_owned()).into());
+                return Err(NoAllowedAddress(name.as_str().to_owned()).into());
             }
             Ok(Box::new(allowed.into_iter()) as Addrs)
         })
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn keys_come_over_https_or_from_this_machine() {
-        let check = |text: &str| parse(text).map(|(_, place)| place);
+        let check = |text: &str| parse(text).map(|(_, location)| location);
         for here in [
             "http://localhost:1/k",
             "http://127.0.0.1/k",
@@ -116,7 +116,7 @@ mod tests {
             "http://[::1]:8/k",
             "https://localhost/k",
         ] {
-            assert_eq!(check(here), Ok(Place::Here), "{here}");
+            assert_eq!(check(here), Ok(HostLocation::ThisMachine), "{here}");
         }
         for elsewhere in [
             "https://ref.supabase.co/auth/v1/.well-known/jwks.json",
@@ -124,7 +124,7 @@ mod tests {
             "https://[fd12::7]/k",
             "https://localhost.example/k",
         ] {
-            assert_eq!(check(elsewhere), Ok(Place::Elsewhere), "{elsewhere}");
+            assert_eq!(check(elsewhere), Ok(HostLocation::Elsewhere), "{elsewhere}");
         }
         for (wrong, says) in [
             ("http://id.example/k", "use https"),
@@ -148,16 +148,19 @@ mod tests {
 
     #[test]
     fn what_is_shown_of_a_url_is_no_secret() {
-        assert_eq!(shown("https://u:p@id.example/k?code=7"), "https://id.example/k");
-        assert_eq!(shown("https://id.example:x/k?code=7"), "https://id.example:x/k");
-        assert_eq!(shown("https://u:p@id.example:x/k"), "a URL");
+        assert_eq!(redacted("https://u:p@id.example/k?code=7"), "https://id.example/k");
+        assert_eq!(redacted("https://id.example:x/k?code=7"), "https://id.example:x/k");
+        assert_eq!(redacted("https://u:p@id.example:x/k"), "a URL");
     }
 
     #[tokio::test]
     async fn a_name_that_leads_here_is_not_elsewhere() {
-        let resolve = async |place| Guarded(place).resolve("localhost".parse().unwrap()).await;
-        assert!(resolve(Place::Here).await.is_ok_and(|mut found| found.next().is_some()));
-        let refused = resolve(Place::Elsewhere).await.map(|_| ()).unwrap_err();
+        let resolve =
+            async |location| GuardedResolver(location).resolve("localhost".parse().unwrap()).await;
+        assert!(
+            resolve(HostLocation::ThisMachine).await.is_ok_and(|mut found| found.next().is_some())
+        );
+        let refused = resolve(HostLocation::Elsewhere).await.map(|_| ()).unwrap_err();
         assert!(refused.to_string().contains("not fetched"), "{refused}");
     }
 }

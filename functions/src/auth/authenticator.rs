@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::error::{AuthConfigError, AuthError};
 use super::jwk_set;
 use super::key::Key;
-use super::published_keys::Published;
+use super::published_keys::PublishedKeys;
 use super::token::Token;
 use crate::clock::unix_now;
 
@@ -31,7 +31,7 @@ const FETCH_WAIT: Duration = Duration::from_secs(3);
 /// (five times at once, then once a minute).
 pub struct Authenticator {
     keys: Vec<Key>,
-    published: Vec<Published>,
+    published: Vec<PublishedKeys>,
     audiences: Vec<String>,
     issuer: Option<String>,
 }
@@ -83,7 +83,7 @@ impl Authenticator {
             }
         }
         let published: Vec<_> =
-            urls.iter().map(|url| Published::new(url.as_ref())).collect::<Result<_, _>>()?;
+            urls.iter().map(|url| PublishedKeys::new(url.as_ref())).collect::<Result<_, _>>()?;
         if keys.is_empty() && published.is_empty() {
             return Err(AuthConfigError::NoKey);
         }
@@ -102,7 +102,7 @@ impl Authenticator {
     /// Fetches published keys ahead of the first request. What goes wrong is logged, and tried
     /// again by requests.
     pub async fn prefetch(&self) {
-        self.freshen(false, unix_now(), Instant::now() + FETCH_WAIT).await;
+        self.refresh_published(false, unix_now(), Instant::now() + FETCH_WAIT).await;
     }
 
     /// Checks the value of an `Authorization` header at `now` (seconds since 1970).
@@ -128,14 +128,14 @@ impl Authenticator {
     async fn published_verdict(&self, token: &Token<'_>, now: i64) -> Result<bool, AuthError> {
         let deadline = Instant::now() + FETCH_WAIT;
         let is_known = verdict_of(token, &self.published_keys(now)).is_some();
-        let asked = self.freshen(is_known, now, deadline).await;
+        let asked = self.refresh_published(is_known, now, deadline).await;
         let sets = self.published_keys(now);
         if let Some(verdict) = verdict_of(token, &sets) {
             return Ok(verdict);
         }
         let again = self.published.iter().zip(&sets).zip(asked);
         let again = again.filter_map(|((one, seen), asked)| match seen {
-            Some(seen) if !asked => Some(one.look_again(seen, now, deadline)),
+            Some(seen) if !asked => Some(one.refetch_for_unknown_key(seen, now, deadline)),
             _ => None,
         });
         if join_all(again).await.contains(&true)
@@ -151,10 +151,10 @@ impl Authenticator {
 
     /// Which sets were asked for. Those that are missing can wait when another decides: a server
     /// that is gone must not slow down tokens that are not its own.
-    async fn freshen(&self, is_known: bool, now: i64, deadline: Instant) -> Vec<bool> {
+    async fn refresh_published(&self, is_known: bool, now: i64, deadline: Instant) -> Vec<bool> {
         let each = self.published.iter().map(async |one| {
             let can_wait = is_known && one.keys(now).is_none();
-            !can_wait && one.freshen(now, deadline).await
+            !can_wait && one.refresh_if_old(now, deadline).await
         });
         join_all(each).await
     }

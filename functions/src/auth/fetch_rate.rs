@@ -11,13 +11,13 @@ const UNKNOWN_SECONDS: i64 = 60;
 
 /// What has been attempted.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(super) struct FetchRate {
     attempted_at: Option<i64>,
     /// Before which time, less the burst, no unknown key leads to an attempt.
     unknown_due: i64,
 }
 
-impl Pace {
+impl FetchRate {
     /// Whether keys that are missing may be fetched now. An attempt is noted at once, so that one
     /// which is given up half-way counts.
     pub(super) fn attempt_missing(&mut self, now: i64) -> bool {
@@ -59,9 +59,9 @@ mod tests {
 
     #[test]
     fn unknown_keys_lead_to_a_burst_and_then_one_attempt_a_minute() {
-        let mut pace = Pace::default();
+        let mut pace = FetchRate::default();
         let allowed =
-            |pace: &mut Pace, now| (0..1_000).filter(|_| pace.attempt_unknown(now)).count();
+            |pace: &mut FetchRate, now| (0..1_000).filter(|_| pace.attempt_unknown(now)).count();
         assert_eq!(allowed(&mut pace, NOW), 5);
         assert_eq!(allowed(&mut pace, NOW + 59), 0);
         assert_eq!(allowed(&mut pace, NOW + 60), 1);
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_failed_attempt_is_repeated_after_a_while() {
-        let mut pace = Pace::default();
+        let mut pace = FetchRate::default();
         assert!(pace.attempt_missing(NOW));
         assert!(!pace.attempt_missing(NOW + 4));
         assert!(pace.attempt_missing(NOW + 5));

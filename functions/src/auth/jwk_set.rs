@@ -7,30 +7,30 @@ use serde::Deserialize;
 use tracing::{debug, warn};
 
 use super::error::AuthConfigError;
-use super::key::{Key, Material, Named, Scheme};
+use super::key::{Key, Material, NamedAlgorithm, SignatureScheme};
 
-const fn jwt(name: &'static str, algorithm: Algorithm) -> Named {
-    (name, Scheme::Jwt(algorithm))
+const fn jwt(name: &'static str, algorithm: Algorithm) -> NamedAlgorithm {
+    (name, SignatureScheme::Jwt(algorithm))
 }
 
-const HMAC: [Named; 3] = [
+const HMAC: [NamedAlgorithm; 3] = [
     jwt("HS256", Algorithm::HS256),
     jwt("HS384", Algorithm::HS384),
     jwt("HS512", Algorithm::HS512),
 ];
-const RSA: [Named; 3] = [
+const RSA: [NamedAlgorithm; 3] = [
     jwt("RS256", Algorithm::RS256),
     jwt("RS384", Algorithm::RS384),
     jwt("RS512", Algorithm::RS512),
 ];
-const P256: [Named; 1] = [jwt("ES256", Algorithm::ES256)];
-const P384: [Named; 1] = [jwt("ES384", Algorithm::ES384)];
-const P521: [Named; 1] = [("ES512", Scheme::Es512)];
-const ED25519: [Named; 1] = [jwt("EdDSA", Algorithm::EdDSA)];
+const P256: [NamedAlgorithm; 1] = [jwt("ES256", Algorithm::ES256)];
+const P384: [NamedAlgorithm; 1] = [jwt("ES384", Algorithm::ES384)];
+const P521: [NamedAlgorithm; 1] = [("ES512", SignatureScheme::Es512)];
+const ED25519: [NamedAlgorithm; 1] = [jwt("EdDSA", Algorithm::EdDSA)];
 
 /// The algorithms of keys that may be fetched: those with a public half. A published secret would
 /// be none.
-const PUBLIC: [&[Named]; 5] = [&RSA, &P256, &P384, &P521, &ED25519];
+const PUBLIC: [&[NamedAlgorithm]; 5] = [&RSA, &P256, &P384, &P521, &ED25519];
 
 #[derive(Deserialize)]
 struct JwkSet {
@@ -138,7 +138,7 @@ fn usable(value: serde_json::Value, name: &str) -> Result<Option<Key>, String> {
 }
 
 /// The key itself and the algorithms of its family.
-fn material(jwk: &Jwk, name: &str) -> Result<(&'static [Named], Material), String> {
+fn material(jwk: &Jwk, name: &str) -> Result<(&'static [NamedAlgorithm], Material), String> {
     match (jwk.kty.as_str(), jwk.crv.as_deref()) {
         ("oct", _) => {
             let secret = member("k", jwk.k.as_ref())?;
@@ -202,7 +202,7 @@ fn point(jwk: &Jwk, curve: &str, bytes: usize) -> Result<Vec<u8>, String> {
 }
 
 /// The family's algorithms, or the one that the key names.
-fn narrowed(family: &[Named], alg: Option<&str>) -> Result<Vec<Named>, String> {
+fn narrowed(family: &[NamedAlgorithm], alg: Option<&str>) -> Result<Vec<NamedAlgorithm>, String> {
     let Some(alg) = alg else { return Ok(family.to_vec()) };
     let found = family.iter().find(|(name, _)| *name == alg);
     let names: Vec<_> = family.iter().map(|(name, _)| *name).collect();

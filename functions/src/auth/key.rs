@@ -6,11 +6,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey};
 
 /// An algorithm and its name in a token's header.
-pub(super) type Named = (&'static str, Scheme);
+pub(super) type NamedAlgorithm = (&'static str, SignatureScheme);
 
 /// How a signature of an algorithm is verified.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Scheme {
+pub(super) enum SignatureScheme {
     Jwt(Algorithm),
     /// ECDSA over P-521, which `jsonwebtoken` lacks and its crypto library has.
     Es512,
@@ -28,7 +28,7 @@ pub(super) struct Key {
     /// The name by which tokens choose it; a key without one serves all that name no known key.
     pub(super) kid: Option<String>,
     /// What it may be used with. A token's header chooses among these and nothing else.
-    pub(super) algorithms: Vec<Named>,
+    pub(super) algorithms: Vec<NamedAlgorithm>,
     pub(super) material: Material,
 }
 
@@ -38,7 +38,7 @@ impl Key {
         use Algorithm::{HS256, HS384, HS512};
         self.algorithms
             .iter()
-            .any(|(_, scheme)| matches!(scheme, Scheme::Jwt(HS256 | HS384 | HS512)))
+            .any(|(_, scheme)| matches!(scheme, SignatureScheme::Jwt(HS256 | HS384 | HS512)))
     }
 
     /// Whether it signed the message, by an algorithm that is its own.
@@ -46,17 +46,18 @@ impl Key {
         let found = self.algorithms.iter().find(|(name, _)| *name == alg);
         let Some(&(_, scheme)) = found else { return false };
         match (scheme, &self.material) {
-            (Scheme::Jwt(algorithm), Material::Jwt(key)) => {
+            (SignatureScheme::Jwt(algorithm), Material::Jwt(key)) => {
                 let message = message.as_bytes();
                 let verdict = jsonwebtoken::crypto::verify(signature, message, key, algorithm);
                 matches!(verdict, Ok(true))
             }
-            (Scheme::Es512, Material::P521(point)) => {
+            (SignatureScheme::Es512, Material::P521(point)) => {
                 let key = UnparsedPublicKey::new(&ECDSA_P521_SHA512_FIXED, point);
                 let signature = URL_SAFE_NO_PAD.decode(signature);
                 signature.is_ok_and(|bytes| key.verify(message.as_bytes(), &bytes).is_ok())
             }
-            (Scheme::Jwt(_), Material::P521(_)) | (Scheme::Es512, Material::Jwt(_)) => false,
+            (SignatureScheme::Jwt(_), Material::P521(_))
+            | (SignatureScheme::Es512, Material::Jwt(_)) => false,
         }
     }
 }

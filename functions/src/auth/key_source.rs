@@ -5,7 +5,7 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, StatusCode, Url};
 use tokio::time::{Instant, timeout_at};
 
-use super::address::{self, Guarded, Place};
+use super::address::{self, GuardedResolver, HostLocation};
 use super::error::AuthConfigError;
 use super::jwk_set::{self, PublishedError};
 use super::key::Key;
@@ -14,7 +14,7 @@ use super::key::Key;
 const SET_BYTES_MAX: usize = 64 << 10;
 
 /// Where a set is published.
-pub(super) struct Source {
+pub(super) struct KeySource {
     client: Client,
     url: Url,
 }
@@ -36,25 +36,25 @@ pub(super) enum FetchError {
     Content(#[from] PublishedError),
 }
 
-impl Source {
+impl KeySource {
     /// Nothing is fetched yet.
     pub(super) fn new(text: &str) -> Result<Self, AuthConfigError> {
-        let (url, place) = address::parse(text)
-            .map_err(|problem| AuthConfigError::Url { url: address::shown(text), problem })?;
+        let (url, location) = address::parse(text)
+            .map_err(|problem| AuthConfigError::Url { url: address::redacted(text), problem })?;
         let mut builder = Client::builder()
             // To which address a redirect leads is up to whoever answers.
             .redirect(Policy::none())
-            .dns_resolver(Guarded(place))
+            .dns_resolver(GuardedResolver(location))
             .user_agent(concat!("tidewater/", env!("CARGO_PKG_VERSION")));
-        if place == Place::Here {
+        if location == HostLocation::ThisMachine {
             builder = builder.no_proxy();
         }
         Ok(Self { client: builder.build().map_err(AuthConfigError::Http)?, url })
     }
 
     /// For logs: without what may be a secret.
-    pub(super) fn shown(&self) -> String {
-        address::shown(self.url.as_str())
+    pub(super) fn redacted_url(&self) -> String {
+        address::redacted(self.url.as_str())
     }
 
     /// Fetches the keys; gives up at the deadline.

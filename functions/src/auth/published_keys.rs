@@ -1,4 +1,4 @@
-//! Keys that somebody publishes, kept for a while.
+//! Keys that somebody publishes, cached for a while.
 //!
 //! All fetching is done by requests that wait for it, none in the background: between requests a
 //! function's process is frozen. Ages are told by the wall clock, which goes on meanwhile.
@@ -9,19 +9,19 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
 use super::error::AuthConfigError;
-use super::fetch_rate::Pace;
+use super::fetch_rate::FetchRate;
 use super::key::Key;
-use super::key_source::Source;
+use super::key_source::KeySource;
 use crate::error_chain::chain;
 
 /// Keys of this age are fetched again; they serve in the meantime, and while that fails.
 const OLD_SECONDS: u64 = 5 * 60;
 /// Keys of this age serve no longer: one may have been withdrawn.
-const DEAD_SECONDS: u64 = 60 * 60;
+const EXPIRED_SECONDS: u64 = 60 * 60;
 
 /// The keys of one URL.
-pub(super) struct Published {
-    source: Source,
+pub(super) struct PublishedKeys {
+    source: KeySource,
     state: Mutex<State>,
     /// Held while fetching: one fetch at a time.
     turn: tokio::sync::Mutex<()>,
@@ -29,27 +29,27 @@ pub(super) struct Published {
 
 #[derive(Default)]
 struct State {
-    kept: Option<Kept>,
-    pace: Pace,
+    cached: Option<CachedKeys>,
+    rate: FetchRate,
 }
 
 #[derive(Clone)]
-struct Kept {
+struct CachedKeys {
     keys: Arc<[Key]>,
     fetched_at: i64,
 }
 
-impl Kept {
+impl CachedKeys {
     fn is_younger(&self, seconds: u64, now: i64) -> bool {
         now.abs_diff(self.fetched_at) < seconds
     }
 }
 
-impl Published {
+impl PublishedKeys {
     /// Nothing is fetched yet.
     pub(super) fn new(url: &str) -> Result<Self, AuthConfigError> {
         Ok(Self {
-            source: Source::new(url)?,
+            source: KeySource::new(url)?,
             state: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
         })
@@ -57,15 +57,15 @@ impl Published {
 
     /// The keys that may be used; `None` if there is no set that is recent enough.
     pub(super) fn keys(&self, now: i64) -> Option<Arc<[Key]>> {
-        let kept = self.state().kept.clone();
-        kept.filter(|kept| kept.is_younger(DEAD_SECONDS, now)).map(|kept| kept.keys)
+        let cached = self.state().cached.clone();
+        cached.filter(|cached| cached.is_younger(EXPIRED_SECONDS, now)).map(|cached| cached.keys)
     }
 
     /// Fetches the keys if they are old or missing. Whoever finds them old while another fetches
     /// them goes on at once; whoever has none waits, but not beyond the deadline. Whether it asked.
-    pub(super) async fn freshen(&self, now: i64, deadline: Instant) -> bool {
-        let is_old = |kept: &Kept| !kept.is_younger(OLD_SECONDS, now);
-        if self.state().kept.as_ref().is_some_and(|kept| !is_old(kept)) {
+    pub(super) async fn refresh_if_old(&self, now: i64, deadline: Instant) -> bool {
+        let is_old = |cached: &CachedKeys| !cached.is_younger(OLD_SECONDS, now);
+        if self.state().cached.as_ref().is_some_and(|cached| !is_old(cached)) {
             return false;
         }
         let turn = match self.keys(now) {
@@ -75,10 +75,12 @@ impl Published {
         let Some(_turn) = turn else { return false };
         let is_due = {
             let state = &mut *self.state();
-            match &state.kept {
-                Some(kept) if !is_old(kept) => false,
-                Some(kept) if kept.is_younger(DEAD_SECONDS, now) => state.pace.attempt_old(now),
-                _ => state.pace.attempt_missing(now),
+            match &state.cached {
+                Some(cached) if !is_old(cached) => false,
+                Some(cached) if cached.is_younger(EXPIRED_SECONDS, now) => {
+                    state.rate.attempt_old(now)
+                }
+                _ => state.rate.attempt_missing(now),
             }
         };
         if is_due {
@@ -89,12 +91,17 @@ impl Published {
 
     /// Fetches the keys because a token names none of `seen`, unless that has been done too often
     /// of late, or by another meanwhile. Whether there are others now.
-    pub(super) async fn look_again(&self, seen: &Arc<[Key]>, now: i64, deadline: Instant) -> bool {
+    pub(super) async fn refetch_for_unknown_key(
+        &self,
+        seen: &Arc<[Key]>,
+        now: i64,
+        deadline: Instant,
+    ) -> bool {
         let Ok(_turn) = timeout_at(deadline, self.turn.lock()).await else { return false };
         let is_due = {
             let state = &mut *self.state();
-            let is_known = |kept: &Kept| Arc::ptr_eq(&kept.keys, seen);
-            state.kept.as_ref().is_some_and(is_known) && state.pace.attempt_unknown(now)
+            let is_known = |cached: &CachedKeys| Arc::ptr_eq(&cached.keys, seen);
+            state.cached.as_ref().is_some_and(is_known) && state.rate.attempt_unknown(now)
         };
         if is_due {
             self.fetch(now, deadline).await;
@@ -104,7 +111,7 @@ impl Published {
 
     /// The caller has its turn.
     async fn fetch(&self, now: i64, deadline: Instant) {
-        let url = self.source.shown();
+        let url = self.source.redacted_url();
         match self.source.fetch(deadline).await {
             Ok(keys) if keys.is_empty() => {
                 warn!(url, "the JWK Set holds no key that tokens could be checked with");
@@ -122,7 +129,7 @@ impl Published {
     }
 
     fn keep(&self, keys: Vec<Key>, now: i64) {
-        self.state().kept = Some(Kept { keys: keys.into(), fetched_at: now });
+        self.state().cached = Some(CachedKeys { keys: keys.into(), fetched_at: now });
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -9,8 +9,8 @@ use tidewater_storage::{BucketKey, Catalog, Head, Storage};
 use tidewater_sync_config::{Granted, Question, Request, STAGES_MAX};
 
 use super::error::CheckpointError;
-use super::view::{Content, View};
-use crate::settings::Limits;
+use super::view::{BucketContent, CheckpointView};
+use crate::settings::Quotas;
 
 /// Streams and tables that a message about a limit names.
 const NAMED_MAX: usize = 10;
@@ -27,12 +27,12 @@ pub(crate) struct Client {
 
 /// What a client may read at a checkpoint.
 pub(crate) struct Access {
-    pub(crate) buckets: Vec<BucketAt>,
+    pub(crate) buckets: Vec<ReadableBucket>,
     pub(crate) streams: Vec<StreamDescription>,
 }
 
 /// A bucket at a checkpoint.
-pub(crate) struct BucketAt {
+pub(crate) struct ReadableBucket {
     /// Its name on the wire.
     pub(crate) name: String,
     pub(crate) key: BucketKey,
@@ -45,35 +45,36 @@ pub(crate) struct BucketAt {
 /// The buckets that `client` may read at the view's checkpoint, with their heads there.
 pub(crate) async fn access<S: Storage>(
     storage: &S,
-    view: &View,
+    view: &CheckpointView,
     client: &Client,
-    limits: &Limits,
+    quotas: &Quotas,
 ) -> Result<Access, CheckpointError> {
-    let granted = granted(storage, view, client, limits).await?;
-    if granted.buckets.len() > limits.buckets_max {
-        return Err(CheckpointError::OverLimit(too_many_buckets(&granted, client, limits)));
+    let granted = granted(storage, view, client, quotas).await?;
+    if granted.buckets.len() > quotas.buckets_max {
+        return Err(CheckpointError::OverQuota(too_many_buckets(&granted, client, quotas)));
     }
     let generation = &view.generation;
     let (keys, names): (Vec<_>, Vec<_>) =
         granted.buckets.iter().map(|b| generation.bucket(b.definition, &b.params)).unzip();
     let contents = view.contents(storage, &keys).await?;
     let parts = granted.buckets.into_iter().zip(keys).zip(names).zip(contents);
-    let buckets = parts.map(|(((bucket, key), name), Content { head, catalog })| BucketAt {
-        name,
-        key,
-        priority: bucket.priority,
-        subscriptions: bucket.subscriptions,
-        head,
-        catalog,
-    });
+    let buckets =
+        parts.map(|(((bucket, key), name), BucketContent { head, catalog })| ReadableBucket {
+            name,
+            key,
+            priority: bucket.priority,
+            subscriptions: bucket.subscriptions,
+            head,
+            catalog,
+        });
     Ok(Access { buckets: buckets.collect(), streams: granted.streams })
 }
 
 async fn granted<S: Storage>(
     storage: &S,
-    view: &View,
+    view: &CheckpointView,
     client: &Client,
-    limits: &Limits,
+    quotas: &Quotas,
 ) -> Result<Granted, CheckpointError> {
     let request = Request {
         user_id: &client.user_id,
@@ -83,7 +84,7 @@ async fn granted<S: Storage>(
         subscriptions: &client.subscriptions,
     };
     let mut evaluation = view.generation.config.request(&request);
-    let mut rows = Rows::default();
+    let mut rows = DistinctRows::default();
     for _ in 0..=STAGES_MAX {
         if evaluation.questions().is_empty() {
             return Ok(evaluation.finish());
@@ -91,8 +92,8 @@ async fn granted<S: Storage>(
         let questions = evaluation.questions().to_vec();
         let answers = view.answers(storage, &questions).await?;
         rows.count(&questions, &answers);
-        if rows.distinct.len() > limits.lookup_rows_max {
-            return Err(CheckpointError::OverLimit(rows.too_many(view, limits)));
+        if rows.distinct.len() > quotas.lookup_rows_max {
+            return Err(CheckpointError::OverQuota(rows.too_many(view, quotas)));
         }
         let answers: Vec<_> = answers.iter().map(|outputs| outputs.to_vec()).collect();
         evaluation.answer(&answers);
@@ -102,11 +103,11 @@ async fn granted<S: Storage>(
 
 /// The rows that the lookups of one client have yielded, each once.
 #[derive(Default)]
-struct Rows {
+struct DistinctRows {
     distinct: HashSet<(usize, String)>,
 }
 
-impl Rows {
+impl DistinctRows {
     fn count(&mut self, questions: &[Question], answers: &[Arc<[String]>]) {
         for (question, outputs) in questions.iter().zip(answers) {
             let rows = outputs.iter().map(|output| (question.lookup, output.clone()));
@@ -114,7 +115,7 @@ impl Rows {
         }
     }
 
-    fn too_many(&self, view: &View, limits: &Limits) -> String {
+    fn too_many(&self, view: &CheckpointView, quotas: &Quotas) -> String {
         let config = &view.generation.config;
         let mut by_table: BTreeMap<String, usize> = BTreeMap::new();
         for (lookup, _) in &self.distinct {
@@ -125,13 +126,13 @@ impl Rows {
         format!(
             "The parameter lookups of this client yield {} rows; the limit is {}. By table: {}",
             self.distinct.len(),
-            limits.lookup_rows_max,
+            quotas.lookup_rows_max,
             largest(by_table),
         )
     }
 }
 
-fn too_many_buckets(granted: &Granted, client: &Client, limits: &Limits) -> String {
+fn too_many_buckets(granted: &Granted, client: &Client, quotas: &Quotas) -> String {
     let mut by_stream: BTreeMap<String, usize> = BTreeMap::new();
     for bucket in &granted.buckets {
         let streams: BTreeSet<&str> =
@@ -143,7 +144,7 @@ fn too_many_buckets(granted: &Granted, client: &Client, limits: &Limits) -> Stri
     format!(
         "This client would read {} buckets; the limit is {}. By stream: {}",
         granted.buckets.len(),
-        limits.buckets_max,
+        quotas.buckets_max,
         largest(by_stream),
     )
 }

@@ -13,13 +13,13 @@ const KEPT_MAX: usize = 50_000;
 /// A cache whose misses are read together: while one caller reads, others note what they want, and
 /// the next to read takes all of it. A thousand streams woken by one checkpoint so cost a few
 /// reads.
-pub(crate) struct Coalesced<K, V> {
+pub(crate) struct BatchingCache<K, V> {
     known: Mutex<HashMap<K, V>>,
     wanted: Mutex<Vec<K>>,
     turn: tokio::sync::Mutex<()>,
 }
 
-impl<K: Clone + Eq + Hash, V: Clone> Coalesced<K, V> {
+impl<K: Clone + Eq + Hash, V: Clone> BatchingCache<K, V> {
     pub(crate) fn new() -> Self {
         Self {
             known: Mutex::default(),
@@ -105,7 +105,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_known_is_not_read_again() {
-        let (cache, calls) = (Coalesced::new(), AtomicUsize::new(0));
+        let (cache, calls) = (BatchingCache::new(), AtomicUsize::new(0));
         for _ in 0..2 {
             let got = cache.get(&[3, 1, 3], |keys| doubled(&calls, keys)).await;
             assert_eq!(got, Ok(vec![6, 2, 6]));
@@ -115,7 +115,7 @@ mod tests {
 
     #[tokio::test]
     async fn those_who_wait_are_served_by_one_read() {
-        let (cache, calls) = (Coalesced::new(), AtomicUsize::new(0));
+        let (cache, calls) = (BatchingCache::new(), AtomicUsize::new(0));
         let ask = |key: u32| {
             let (cache, calls) = (&cache, &calls);
             async move { cache.get(&[key], |keys| doubled(calls, keys)).await.unwrap() }
@@ -127,7 +127,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_failed_read_fails_nobody_else() {
-        let cache: Coalesced<u32, u32> = Coalesced::new();
+        let cache: BatchingCache<u32, u32> = BatchingCache::new();
         assert_eq!(cache.get(&[1], |_| async { Err("down") }).await, Err("down"));
         let again = cache.get(&[1], |keys| async move { Ok::<_, &str>(keys) }).await;
         assert_eq!(again, Ok(vec![1]));

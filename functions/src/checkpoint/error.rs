@@ -13,7 +13,7 @@ pub(crate) enum CheckpointError {
     NotReady,
     /// The client would read too much; the text is for the app's developer.
     #[error("{0}")]
-    OverLimit(String),
+    OverQuota(String),
     /// A storage call failed.
     #[error("storage failed")]
     Storage(#[from] StorageError),

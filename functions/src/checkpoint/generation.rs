@@ -12,12 +12,12 @@ use super::error::CheckpointError;
 const KEPT_MAX: usize = 4;
 
 /// A generation whose sync config is compiled.
-pub(crate) struct Compiled {
+pub(crate) struct CompiledGeneration {
     pub(crate) stored: Generation,
     pub(crate) config: SyncConfig,
 }
 
-impl Compiled {
+impl CompiledGeneration {
     fn new(stored: Generation) -> Result<Self, CheckpointError> {
         let config = SyncConfig::compile(&stored.sync_config).map_err(|diagnostics| {
             let first = diagnostics.first().map(|d| d.message.clone()).unwrap_or_default();
@@ -49,24 +49,24 @@ impl Compiled {
 
 /// The generations in use.
 #[derive(Default)]
-pub(crate) struct Generations {
-    compiled: Mutex<Vec<(GenerationId, Arc<Compiled>)>>,
+pub(crate) struct GenerationCache {
+    compiled: Mutex<Vec<(GenerationId, Arc<CompiledGeneration>)>>,
 }
 
-impl Generations {
+impl GenerationCache {
     /// A generation, read and compiled at most once while it is in use.
     pub(crate) async fn get<S: Storage>(
         &self,
         storage: &S,
         id: GenerationId,
-    ) -> Result<Arc<Compiled>, CheckpointError> {
+    ) -> Result<Arc<CompiledGeneration>, CheckpointError> {
         if let Some(compiled) = self.find(id) {
             return Ok(compiled);
         }
         let stored = storage.generation(id).await?;
         let stored =
             stored.ok_or(CheckpointError::Internal("the visible generation is not stored"))?;
-        let compiled = Arc::new(Compiled::new(stored)?);
+        let compiled = Arc::new(CompiledGeneration::new(stored)?);
         let mut all = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= KEPT_MAX {
             all.remove(0);
@@ -75,7 +75,7 @@ impl Generations {
         Ok(compiled)
     }
 
-    fn find(&self, id: GenerationId) -> Option<Arc<Compiled>> {
+    fn find(&self, id: GenerationId) -> Option<Arc<CompiledGeneration>> {
         let all = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
         all.iter().find(|(other, _)| *other == id).map(|(_, compiled)| Arc::clone(compiled))
     }

@@ -15,9 +15,9 @@ use tidewater_sync_config::Question;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::batching_cache::Coalesced;
+use super::batching_cache::BatchingCache;
 use super::error::CheckpointError;
-use super::generation::{Compiled, Generations};
+use super::generation::{CompiledGeneration, GenerationCache};
 
 /// A view is taken anew after this, though its checkpoint still be the newest: while no checkpoint
 /// comes, the builder may publish what new clients are better served from.
@@ -28,35 +28,35 @@ type Answer = Option<Arc<[String]>>;
 
 /// A bucket at a checkpoint.
 #[derive(Clone)]
-pub(crate) struct Content {
+pub(crate) struct BucketContent {
     pub(crate) head: Head,
     pub(crate) catalog: Arc<Catalog>,
 }
 
 /// The store at one visible checkpoint.
-pub(crate) struct View {
+pub(crate) struct CheckpointView {
     /// Revision of the control record that it was taken from.
     pub(crate) revision: u64,
     pub(crate) visible: Visible,
     /// Which op ids count.
     pub(crate) limits: Arc<Limits>,
-    pub(crate) generation: Arc<Compiled>,
-    answers: Coalesced<LookupKey, Answer>,
+    pub(crate) generation: Arc<CompiledGeneration>,
+    answers: BatchingCache<LookupKey, Answer>,
     /// `None` when the checkpoint is too old to know.
-    contents: Coalesced<BucketKey, Option<Content>>,
+    contents: BatchingCache<BucketKey, Option<BucketContent>>,
     taken_at: Instant,
     /// Most buckets have an empty one.
     no_catalog: Arc<Catalog>,
 }
 
-impl View {
+impl CheckpointView {
     /// Heads and catalogs of buckets, in the order of the keys; of one that is not stored, the
     /// empty ones.
     pub(crate) async fn contents<S: Storage>(
         &self,
         storage: &S,
         keys: &[BucketKey],
-    ) -> Result<Vec<Content>, CheckpointError> {
+    ) -> Result<Vec<BucketContent>, CheckpointError> {
         let read = |keys: Vec<BucketKey>| async move {
             let items = storage.buckets(&keys).await?;
             items.iter().map(|item| self.content(item.as_ref())).collect()
@@ -66,7 +66,7 @@ impl View {
         contents.into_iter().collect::<Option<_>>().ok_or(CheckpointError::TooOld)
     }
 
-    fn content(&self, item: Option<&BucketItem>) -> Result<Option<Content>, StorageError> {
+    fn content(&self, item: Option<&BucketItem>) -> Result<Option<BucketContent>, StorageError> {
         let Some(item) = item else {
             return Ok(Some(self.with_catalog(Head::default(), &[])?));
         };
@@ -81,13 +81,13 @@ impl View {
         Ok((!ahead).then_some(content))
     }
 
-    fn with_catalog(&self, head: Head, stored: &[u8]) -> Result<Content, StorageError> {
+    fn with_catalog(&self, head: Head, stored: &[u8]) -> Result<BucketContent, StorageError> {
         let catalog = if stored.is_empty() {
             Arc::clone(&self.no_catalog)
         } else {
             Arc::new(Catalog::decode(stored)?)
         };
-        Ok(Content { head, catalog })
+        Ok(BucketContent { head, catalog })
     }
 
     /// The outputs that answer each question.
@@ -137,29 +137,29 @@ fn text(value: &[u8]) -> Result<String, StorageError> {
 }
 
 /// The views of one process.
-pub(crate) struct Views<S> {
+pub(crate) struct ViewCache<S> {
     storage: S,
-    generations: Generations,
-    current: Mutex<Current>,
+    generations: GenerationCache,
+    current: Mutex<CachedView>,
 }
 
 #[derive(Default)]
-struct Current {
-    view: Option<Arc<View>>,
+struct CachedView {
+    view: Option<Arc<CheckpointView>>,
     /// The archive as it was when this epoch was at work.
     archived: Option<(Epoch, Vec<ClosedEpoch>)>,
 }
 
-impl<S: Storage> Views<S> {
+impl<S: Storage> ViewCache<S> {
     pub(crate) fn new(storage: S) -> Self {
-        Self { storage, generations: Generations::default(), current: Mutex::default() }
+        Self { storage, generations: GenerationCache::default(), current: Mutex::default() }
     }
 
     /// The newest view there is.
     ///
     /// # Errors
     /// `NotReady` while nothing is visible.
-    pub(crate) async fn latest(&self) -> Result<Arc<View>, CheckpointError> {
+    pub(crate) async fn latest(&self) -> Result<Arc<CheckpointView>, CheckpointError> {
         let control = self.storage.control().await?;
         self.shared(control).await
     }
@@ -169,7 +169,7 @@ impl<S: Storage> Views<S> {
     ///
     /// # Errors
     /// `NotReady` while nothing is visible.
-    pub(crate) async fn renewed(&self) -> Result<Arc<View>, CheckpointError> {
+    pub(crate) async fn renewed(&self) -> Result<Arc<CheckpointView>, CheckpointError> {
         let control = self.storage.control().await?;
         let mut current = self.current.lock().await;
         current.view = None;
@@ -177,7 +177,7 @@ impl<S: Storage> Views<S> {
     }
 
     /// A view of a later revision than `seen` if there is one; not always the newest.
-    pub(crate) async fn after(&self, seen: u64) -> Result<Arc<View>, CheckpointError> {
+    pub(crate) async fn after(&self, seen: u64) -> Result<Arc<CheckpointView>, CheckpointError> {
         let mut current = self.current.lock().await;
         if let Some(view) = &current.view
             && view.revision > seen
@@ -189,16 +189,19 @@ impl<S: Storage> Views<S> {
         self.replace(&mut current, control).await
     }
 
-    async fn shared(&self, control: Option<Control>) -> Result<Arc<View>, CheckpointError> {
+    async fn shared(
+        &self,
+        control: Option<Control>,
+    ) -> Result<Arc<CheckpointView>, CheckpointError> {
         let mut current = self.current.lock().await;
         self.replace(&mut current, control).await
     }
 
     async fn replace(
         &self,
-        current: &mut Current,
+        current: &mut CachedView,
         control: Option<Control>,
-    ) -> Result<Arc<View>, CheckpointError> {
+    ) -> Result<Arc<CheckpointView>, CheckpointError> {
         let control = control.ok_or(CheckpointError::NotReady)?;
         if let Some(view) = &current.view
             && view.revision >= control.revision
@@ -213,13 +216,13 @@ impl<S: Storage> Views<S> {
             current.archived = Some((control.epoch, self.storage.archived_epochs().await?));
         }
         let archived = current.archived.as_ref().map_or(&[][..], |(_, archived)| archived);
-        let view = Arc::new(View {
+        let view = Arc::new(CheckpointView {
             revision: control.revision,
             limits: Arc::new(control.limits(archived)),
             visible,
             generation,
-            answers: Coalesced::new(),
-            contents: Coalesced::new(),
+            answers: BatchingCache::new(),
+            contents: BatchingCache::new(),
             taken_at: Instant::now(),
             no_catalog: Arc::default(),
         });

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use tidewater_protocol::{BucketDescription, OpId, Priority, Subscription};
 use tidewater_storage::{Base, BucketKey, Catalog, Chain, FramePlace, Head, Limits, OpenBase};
 
-use super::position::{Start, start};
-use crate::checkpoint::BucketAt;
+use super::resume_point::{ResumePoint, resume_point};
+use crate::checkpoint::ReadableBucket;
 
 /// A bucket that the client has been told of.
-pub(crate) struct Served {
+pub(crate) struct BucketCursor {
     pub(crate) name: String,
     pub(crate) key: BucketKey,
     pub(crate) priority: Priority,
@@ -17,18 +17,18 @@ pub(crate) struct Served {
     /// As announced.
     pub(crate) head: Head,
     catalog: Arc<Catalog>,
-    pub(crate) way: Way,
+    pub(crate) position: Position,
 }
 
 /// What brings the client forward.
-pub(crate) enum Way {
+pub(crate) enum Position {
     /// The rows of a base, and then the log behind it.
-    Base(Box<BaseWay>),
-    Log(LogWay),
+    Base(Box<BasePosition>),
+    Log(LogPosition),
 }
 
 /// A client that is being sent a base.
-pub(crate) struct BaseWay {
+pub(crate) struct BasePosition {
     pub(crate) base: Base,
     /// Read when the first line is due.
     pub(crate) open: Option<(OpenBase, FramePlace)>,
@@ -40,28 +40,35 @@ pub(crate) struct BaseWay {
 
 /// A client that is being sent the log.
 #[derive(Clone, Copy)]
-pub(crate) struct LogWay {
+pub(crate) struct LogPosition {
     /// How far the client has got.
     pub(crate) chain: Chain,
     /// Whether what it holds is void: the next line begins with a CLEAR.
     pub(crate) clear: bool,
 }
 
-impl Served {
+impl BucketCursor {
     /// A bucket that is new on this connection; `after` is where the client says it is.
-    pub(crate) fn new(bucket: BucketAt, after: OpId, checkpoint: OpId, limits: &Limits) -> Self {
-        let way = match start(after, checkpoint, limits, &bucket.catalog) {
-            Start::Log(after) => Way::Log(LogWay { chain: Chain::from(after), clear: false }),
-            Start::Rest(base, rows) => Way::base(base, rows, false),
-            Start::Anew => Way::anew(&bucket.catalog),
+    pub(crate) fn new(
+        bucket: ReadableBucket,
+        after: OpId,
+        checkpoint: OpId,
+        limits: &Limits,
+    ) -> Self {
+        let position = match resume_point(after, checkpoint, limits, &bucket.catalog) {
+            ResumePoint::Log(after) => {
+                Position::Log(LogPosition { chain: Chain::from(after), clear: false })
+            }
+            ResumePoint::Base(base, rows) => Position::base(base, rows, false),
+            ResumePoint::Restart => Position::restart(&bucket.catalog),
         };
-        let BucketAt { name, key, priority, subscriptions, head, catalog } = bucket;
-        Self { name, key, priority, subscriptions, head, catalog, way }
+        let ReadableBucket { name, key, priority, subscriptions, head, catalog } = bucket;
+        Self { name, key, priority, subscriptions, head, catalog, position }
     }
 
     /// Takes over what the bucket is at a newer checkpoint. Returns whether that is news to the
     /// client.
-    pub(crate) fn update(&mut self, bucket: BucketAt) -> bool {
+    pub(crate) fn update(&mut self, bucket: ReadableBucket) -> bool {
         let changed = (self.head.sum, self.head.count) != (bucket.head.sum, bucket.head.count);
         self.head = bucket.head;
         self.catalog = bucket.catalog;
@@ -74,18 +81,18 @@ impl Served {
 
     /// Makes the client start anew.
     pub(crate) fn restart(&mut self) {
-        self.way = Way::anew(&self.catalog);
+        self.position = Position::restart(&self.catalog);
     }
 
     /// Makes the client start anew if the catalog no longer has what it was being sent. What was
     /// read of it is forgotten.
-    pub(crate) fn reconsider(&mut self) {
-        let is_lost = match &mut self.way {
-            Way::Base(way) => {
-                way.open = None;
-                self.catalog.base_of_marker(way.base.marker).is_none()
+    pub(crate) fn restart_if_lost(&mut self) {
+        let is_lost = match &mut self.position {
+            Position::Base(base) => {
+                base.open = None;
+                self.catalog.base_of_marker(base.base.marker).is_none()
             }
-            Way::Log(way) => way.chain.last < self.catalog.floor,
+            Position::Log(log) => log.chain.last < self.catalog.floor,
         };
         if is_lost {
             self.restart();
@@ -94,17 +101,17 @@ impl Served {
 
     /// Whether lines of it are due.
     pub(crate) fn is_behind(&self) -> bool {
-        match &self.way {
-            Way::Base(_) => true,
-            Way::Log(way) => way.clear || !way.chain.has_reached(&self.head),
+        match &self.position {
+            Position::Base(_) => true,
+            Position::Log(log) => log.clear || !log.chain.has_reached(&self.head),
         }
     }
 
     /// Segments up to it are not needed any more.
     pub(crate) fn log_position(&self) -> OpId {
-        match &self.way {
-            Way::Base(way) => way.base.to,
-            Way::Log(way) => way.chain.last,
+        match &self.position {
+            Position::Base(base) => base.base.to,
+            Position::Log(log) => log.chain.last,
         }
     }
 
@@ -123,16 +130,16 @@ impl Served {
     }
 }
 
-impl Way {
+impl Position {
     fn base(base: &Base, rows: u64, clear: bool) -> Self {
-        Self::Base(Box::new(BaseWay { base: base.clone(), open: None, rows, clear }))
+        Self::Base(Box::new(BasePosition { base: base.clone(), open: None, rows, clear }))
     }
 
     /// The way of a client that holds nothing worth keeping.
-    fn anew(catalog: &Catalog) -> Self {
+    fn restart(catalog: &Catalog) -> Self {
         match &catalog.base {
             Some(base) => Self::base(base, 0, true),
-            None => Self::Log(LogWay { chain: Chain::from(OpId::ZERO), clear: true }),
+            None => Self::Log(LogPosition { chain: Chain::from(OpId::ZERO), clear: true }),
         }
     }
 }

@@ -19,12 +19,12 @@ use tidewater_storage::{
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use super::bucket_cursor::Served;
-use super::data_line::Damaged;
+use super::bucket_cursor::BucketCursor;
+use super::data_line::DamagedSegment;
 use super::deadlines::{Deadlines, Due};
-use super::sending::{Output, Plan, SendError, send_line};
-use crate::app_state::App;
-use crate::checkpoint::{Access, CheckpointError, Client, View, access};
+use super::sending::{LineOutput, SendError, SendPlan, send_line};
+use crate::app_state::AppState;
+use crate::checkpoint::{Access, CheckpointError, CheckpointView, Client, access};
 
 /// Lines are sent together up to this size.
 const CHUNK_BYTES: usize = 32 << 10;
@@ -44,11 +44,11 @@ pub(crate) enum StreamError {
     #[error("stored operations are incomplete")]
     Broken(#[source] Broken),
     #[error("stored operations are damaged")]
-    Damaged(#[source] Damaged),
+    Damaged(#[source] DamagedSegment),
 }
 
 /// What a request asks for, once it is authorised and read.
-pub(crate) struct Opening {
+pub(crate) struct StreamParams {
     pub(crate) client: Client,
     pub(crate) client_key: ClientKey,
     /// Where the client says it is, by the name of the bucket.
@@ -59,24 +59,24 @@ pub(crate) struct Opening {
     /// How long the token is valid; nothing when it is not.
     pub(crate) valid: Duration,
     /// When the stream has to end at the latest.
-    pub(crate) ends_by: Option<Instant>,
+    pub(crate) deadline: Option<Instant>,
     pub(crate) permit: OwnedSemaphorePermit,
 }
 
 /// One connection.
 pub(crate) struct Connection<S: Storage> {
-    app: Arc<App<S>>,
+    app: Arc<AppState<S>>,
     client: Client,
     client_key: ClientKey,
     row_data: RowData,
     snapshots: bool,
     deadlines: Deadlines,
-    announced: Announced,
+    announced: AnnouncedCheckpoint,
     write_checkpoint: WriteCheckpoint,
     /// By name.
-    buckets: Vec<Served>,
+    buckets: Vec<BucketCursor>,
     /// What is still to be sent of the checkpoint announced.
-    plan: Option<Box<Plan>>,
+    plan: Option<Box<SendPlan>>,
     up_to_date_since: Option<Instant>,
     out: Vec<u8>,
     ended: bool,
@@ -86,7 +86,7 @@ pub(crate) struct Connection<S: Storage> {
 }
 
 /// The checkpoint that the client was last told of.
-struct Announced {
+struct AnnouncedCheckpoint {
     revision: u64,
     op: OpId,
     ticket: Ticket,
@@ -101,23 +101,27 @@ struct WriteCheckpoint {
 
 impl<S: Storage> Connection<S> {
     /// Begins a stream: computes its first checkpoint.
-    pub(crate) async fn open(app: Arc<App<S>>, opening: Opening) -> Result<Self, CheckpointError> {
-        let Opening { client, client_key, mut positions, row_data, snapshots, .. } = opening;
-        let Opening { valid, ends_by, permit, .. } = opening;
-        let Fresh { view, access, requests } = fresh(&app, &client, &client_key).await?;
+    pub(crate) async fn open(
+        app: Arc<AppState<S>>,
+        opening: StreamParams,
+    ) -> Result<Self, CheckpointError> {
+        let StreamParams { client, client_key, mut positions, row_data, snapshots, .. } = opening;
+        let StreamParams { valid, deadline, permit, .. } = opening;
+        let CurrentState { view, access, requests } =
+            current_state(&app, &client, &client_key).await?;
         let Access { buckets, streams } = access;
         let checkpoint = view.visible.at;
         let mut buckets: Vec<_> = buckets
             .into_iter()
             .map(|bucket| {
                 let after = positions.remove(&bucket.name).unwrap_or(OpId::ZERO);
-                Served::new(bucket, after, checkpoint.op, &view.limits)
+                BucketCursor::new(bucket, after, checkpoint.op, &view.limits)
             })
             .collect();
         buckets.sort_by(|a, b| a.name.cmp(&b.name));
         let now = Instant::now();
         let mut deadlines = Deadlines::new(now, valid, app.next_seed());
-        if let Some(at) = ends_by {
+        if let Some(at) = deadline {
             deadlines.end_by(now, at);
         }
         let mut connection = Self {
@@ -145,11 +149,11 @@ impl<S: Storage> Connection<S> {
         let line = SyncLine::Checkpoint(Checkpoint {
             last_op_id: checkpoint.op,
             write_checkpoint: connection.acknowledged(),
-            buckets: connection.buckets.iter().map(Served::describe).collect(),
+            buckets: connection.buckets.iter().map(BucketCursor::describe).collect(),
             streams,
         });
         write_line(&mut connection.out, &line);
-        connection.plan_way(&view);
+        connection.plan_send(&view);
         Ok(connection)
     }
 
@@ -201,7 +205,7 @@ impl<S: Storage> Connection<S> {
         let now = Instant::now();
         match self.deadlines.due(now) {
             Due::Expired => self.expire(),
-            Due::HeldEnough => self.ended = true,
+            Due::Close => self.ended = true,
             Due::Say(left) => write_line(&mut self.out, &SyncLine::TokenExpiresIn(left)),
             Due::Nothing => {}
         }
@@ -225,11 +229,11 @@ impl<S: Storage> Connection<S> {
     }
 
     /// Tells the client what is different at the view's checkpoint, if anything is.
-    async fn announce_diff(&mut self, view: &Arc<View>) -> Result<(), StreamError> {
+    async fn announce_diff(&mut self, view: &Arc<CheckpointView>) -> Result<(), StreamError> {
         if view.visible.at.op == self.announced.op {
             return self.announce(view, Diff::default()).await;
         }
-        match self.moved_to(Arc::clone(view)).await? {
+        match self.refresh_access(Arc::clone(view)).await? {
             Some((view, diff)) => self.announce(&view, diff).await,
             None => Ok(()),
         }
@@ -237,14 +241,14 @@ impl<S: Storage> Connection<S> {
 
     /// Takes over the buckets as they are at a view, or at a newer one if that is too old. `None`
     /// when the client has to come again.
-    async fn moved_to(
+    async fn refresh_access(
         &mut self,
-        view: Arc<View>,
-    ) -> Result<Option<(Arc<View>, Diff)>, StreamError> {
-        let found = access(&self.app.storage, &view, &self.client, &self.app.settings.limits);
+        view: Arc<CheckpointView>,
+    ) -> Result<Option<(Arc<CheckpointView>, Diff)>, StreamError> {
+        let found = access(&self.app.storage, &view, &self.client, &self.app.settings.quotas);
         let (view, found) = match found.await {
             Err(CheckpointError::TooOld) => {
-                let again = fresh(&self.app, &self.client, &self.client_key).await;
+                let again = current_state(&self.app, &self.client, &self.client_key).await;
                 let again = again.map_err(StreamError::Checkpoint)?;
                 (again.view, again.access)
             }
@@ -258,7 +262,11 @@ impl<S: Storage> Connection<S> {
         Ok(Some((view, diff)))
     }
 
-    async fn announce(&mut self, newer: &Arc<View>, diff: Diff) -> Result<(), StreamError> {
+    async fn announce(
+        &mut self,
+        newer: &Arc<CheckpointView>,
+        diff: Diff,
+    ) -> Result<(), StreamError> {
         let acknowledged = self.write_checkpoint.acknowledged;
         let ticket = self.announced.ticket;
         self.announced = announced(newer);
@@ -279,14 +287,14 @@ impl<S: Storage> Connection<S> {
             removed_buckets: diff.removed,
         });
         write_line(&mut self.out, &line);
-        self.plan_way(newer);
+        self.plan_send(newer);
         Ok(())
     }
 
     /// Replaces the buckets by those of a newer checkpoint; positions are kept.
-    fn apply(&mut self, access: Access, view: &View) -> Diff {
+    fn apply(&mut self, access: Access, view: &CheckpointView) -> Diff {
         let mut diff = Diff::default();
-        let mut former: HashMap<String, Served> =
+        let mut former: HashMap<String, BucketCursor> =
             self.buckets.drain(..).map(|bucket| (bucket.name.clone(), bucket)).collect();
         let mut news = HashSet::new();
         for bucket in access.buckets {
@@ -298,7 +306,7 @@ impl<S: Storage> Connection<S> {
                 }
                 None => {
                     let limits = &view.limits;
-                    self.buckets.push(Served::new(bucket, OpId::ZERO, OpId::ZERO, limits));
+                    self.buckets.push(BucketCursor::new(bucket, OpId::ZERO, OpId::ZERO, limits));
                     true
                 }
             };
@@ -308,18 +316,18 @@ impl<S: Storage> Connection<S> {
         }
         self.buckets.sort_by(|a, b| a.name.cmp(&b.name));
         let is_news =
-            |(index, bucket): (usize, &Served)| news.contains(&bucket.name).then_some(index);
+            |(index, bucket): (usize, &BucketCursor)| news.contains(&bucket.name).then_some(index);
         diff.updated = self.buckets.iter().enumerate().filter_map(is_news).collect();
         diff.removed = former.into_keys().collect();
         diff.removed.sort_unstable();
         diff
     }
 
-    fn plan_way(&mut self, view: &View) {
+    fn plan_send(&mut self, view: &CheckpointView) {
         let mut behind: Vec<usize> =
             (0..self.buckets.len()).filter(|&index| self.buckets[index].is_behind()).collect();
         behind.sort_by_key(|&index| self.buckets[index].priority); // Stable: then by name.
-        self.plan = Some(Box::new(Plan {
+        self.plan = Some(Box::new(SendPlan {
             limits: Arc::clone(&view.limits),
             read_upto: behind
                 .first()
@@ -334,7 +342,7 @@ impl<S: Storage> Connection<S> {
     async fn send(&mut self) -> Result<(), StreamError> {
         match self.deadlines.due_while_sending(Instant::now()) {
             Due::Expired => self.expire(),
-            Due::HeldEnough => self.ended = true,
+            Due::Close => self.ended = true,
             Due::Say(left) => write_line(&mut self.out, &SyncLine::TokenExpiresIn(left)),
             Due::Nothing => {}
         }
@@ -354,7 +362,7 @@ impl<S: Storage> Connection<S> {
             &self.app.storage,
             plan,
             &mut self.buckets[index],
-            Output {
+            LineOutput {
                 checkpoint: self.announced.op,
                 row_data: self.row_data,
                 snapshots: self.snapshots.then_some(&self.app.snapshot_urls),
@@ -404,16 +412,16 @@ impl<S: Storage> Connection<S> {
             return Ok(());
         }
         let name = behind.map(|index| self.buckets[index].name.clone());
-        let Some((view, diff)) = self.moved_to(view).await? else { return Ok(()) };
+        let Some((view, diff)) = self.refresh_access(view).await? else { return Ok(()) };
         if let Some(bucket) =
             name.and_then(|name| self.buckets.iter_mut().find(|bucket| bucket.name == name))
         {
-            bucket.reconsider();
+            bucket.restart_if_lost();
         }
         if view.visible.at.op > self.announced.op {
             return self.announce(&view, diff).await;
         }
-        self.plan_way(&view);
+        self.plan_send(&view);
         Ok(())
     }
 
@@ -423,7 +431,7 @@ impl<S: Storage> Connection<S> {
         write_line(&mut self.out, &line);
         self.plan = None;
         let since = *self.up_to_date_since.get_or_insert_with(Instant::now);
-        if let Some(hold) = self.app.settings.hold {
+        if let Some(hold) = self.app.settings.keep_open {
             let outstanding = self.write_checkpoint.outstanding;
             let hold = if outstanding { hold.max(OUTSTANDING_HOLD) } else { hold };
             self.deadlines.hold_until(since + hold);
@@ -465,36 +473,36 @@ struct Diff {
 }
 
 /// What is true of a client at the newest checkpoint.
-struct Fresh {
-    view: Arc<View>,
+struct CurrentState {
+    view: Arc<CheckpointView>,
     access: Access,
     requests: WriteRequests,
 }
 
-async fn fresh<S: Storage>(
-    app: &App<S>,
+async fn current_state<S: Storage>(
+    app: &AppState<S>,
     client: &Client,
     client_key: &ClientKey,
-) -> Result<Fresh, CheckpointError> {
+) -> Result<CurrentState, CheckpointError> {
     let mut attempt = 0;
     loop {
         let view = app.views.latest().await?;
         let requests = async { Ok(app.storage.write_requests(client_key).await?) };
-        let access = access(&app.storage, &view, client, &app.settings.limits);
+        let access = access(&app.storage, &view, client, &app.settings.quotas);
         match tokio::try_join!(access, requests) {
             Err(CheckpointError::TooOld) if attempt < ATTEMPTS_MAX => attempt += 1,
             found => {
                 let (access, requests) = found?;
-                return Ok(Fresh { view, access, requests });
+                return Ok(CurrentState { view, access, requests });
             }
         }
     }
 }
 
-fn announced(view: &View) -> Announced {
+fn announced(view: &CheckpointView) -> AnnouncedCheckpoint {
     let at = view.visible.at;
     let generation = view.visible.generation;
-    Announced { revision: view.revision, op: at.op, ticket: at.ticket, generation }
+    AnnouncedCheckpoint { revision: view.revision, op: at.op, ticket: at.ticket, generation }
 }
 
 #[cfg(test)]

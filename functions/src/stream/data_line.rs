@@ -10,14 +10,14 @@ const LINE_BYTES_MAX: usize = 4 << 20;
 
 /// Op id of the CLEAR that begins a bucket anew. It is of no epoch, hence never a position of our
 /// history: a client that is cut off right after it is cleared again.
-const CLEAR: OpId = match OpId::from_i64(1) {
+const CLEAR_OP_ID: OpId = match OpId::from_i64(1) {
     Some(id) => id,
     None => OpId::ZERO,
 };
 
 /// A stored segment that does not hold what it claims to hold.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Damaged {
+pub(crate) enum DamagedSegment {
     #[error("a segment cannot be read")]
     Payload(#[from] SegmentError),
     #[error("a segment's operations are not those it claims to hold")]
@@ -25,7 +25,7 @@ pub(crate) enum Damaged {
 }
 
 /// How many of the segments go into one line: at least one, and whole ones only.
-pub(crate) fn fitting(segments: &[Segment]) -> usize {
+pub(crate) fn count_that_fits(segments: &[Segment]) -> usize {
     let (mut ops, mut bytes) = (0, 0);
     let fits = |segment: &&Segment| {
         ops += segment.count;
@@ -36,7 +36,7 @@ pub(crate) fn fitting(segments: &[Segment]) -> usize {
 }
 
 /// What a line is about.
-pub(crate) struct Line<'a> {
+pub(crate) struct LineParams<'a> {
     pub(crate) bucket: &'a str,
     /// Where the client stands.
     pub(crate) after: OpId,
@@ -49,33 +49,33 @@ pub(crate) struct Line<'a> {
 
 /// Appends one line with all operations of the segments, and checks that they are what the
 /// segments' own fields say.
-pub(crate) fn write(
+pub(crate) fn write_segments(
     out: &mut Vec<u8>,
-    line: &Line<'_>,
+    line: &LineParams<'_>,
     segments: &[Segment],
-) -> Result<(), Damaged> {
+) -> Result<(), DamagedSegment> {
     let payload: usize = segments.iter().map(|segment| segment.payload.len()).sum();
     let ops = segments.iter().map(|segment| usize::try_from(segment.count).unwrap_or(0));
     out.reserve(payload + payload / 4 + ops.sum::<usize>() * 128 + 256);
     let mut writer = DataLineWriter::begin(out, line.bucket, line.after, line.row_data);
     let mut last = line.after;
     if let Some(checksum) = line.clear {
-        writer.push(&Operation { op_id: CLEAR, checksum, body: Body::Clear });
-        last = CLEAR;
+        writer.push(&Operation { op_id: CLEAR_OP_ID, checksum, body: Body::Clear });
+        last = CLEAR_OP_ID;
     }
     for segment in segments {
         let mut sum = Checksum::ZERO;
         for operation in SegmentReader::new(&segment.payload) {
             let operation = operation?;
             if operation.op_id <= last {
-                return Err(Damaged::Content);
+                return Err(DamagedSegment::Content);
             }
             last = operation.op_id;
             sum += operation.checksum;
             writer.push(&operation);
         }
         if sum != segment.sum || last != segment.last {
-            return Err(Damaged::Content);
+            return Err(DamagedSegment::Content);
         }
     }
     writer.finish(last, line.has_more);
@@ -85,16 +85,16 @@ pub(crate) fn write(
 /// Appends one line with rows of a base, as their frame holds them. It ends with a MOVE whose op
 /// id is the marker: what clients remember as their position is the last op id of a line, and that
 /// of a row would not tell which of the rows they have.
-pub(crate) fn write_rows(
+pub(crate) fn write_base_rows(
     out: &mut Vec<u8>,
-    line: &Line<'_>,
+    line: &LineParams<'_>,
     rows: &[u8],
     marker: OpId,
-) -> Result<(), Damaged> {
+) -> Result<(), DamagedSegment> {
     out.reserve(rows.len() * 2 + 256);
     let mut writer = DataLineWriter::begin(out, line.bucket, line.after, line.row_data);
     if let Some(checksum) = line.clear {
-        writer.push(&Operation { op_id: CLEAR, checksum, body: Body::Clear });
+        writer.push(&Operation { op_id: CLEAR_OP_ID, checksum, body: Body::Clear });
     }
     for operation in SegmentReader::new(rows) {
         writer.push(&operation?);
@@ -130,7 +130,7 @@ mod tests {
 
     fn check(segments: &[(u64, usize)], expected: usize) {
         let segments: Vec<_> = segments.iter().map(|&(ops, bytes)| segment(ops, bytes)).collect();
-        assert_eq!(fitting(&segments), expected);
+        assert_eq!(count_that_fits(&segments), expected);
     }
 
     #[test]
@@ -161,8 +161,8 @@ mod tests {
     fn a_segment_that_holds_something_else_is_refused() {
         let sent = |segment: Segment| {
             let (bucket, after, row_data) = ("b[]", OpId::ZERO, RowData::Text);
-            let line = Line { bucket, after, clear: None, has_more: false, row_data };
-            write(&mut Vec::new(), &line, &[segment]).is_ok()
+            let line = LineParams { bucket, after, clear: None, has_more: false, row_data };
+            write_segments(&mut Vec::new(), &line, &[segment]).is_ok()
         };
         assert!(sent(written()));
         assert!(!sent(Segment { sum: Checksum(1), ..written() }));
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn the_op_id_of_a_clear_is_of_no_epoch() {
-        assert_eq!(CLEAR.epoch(), Some(Epoch::ZERO));
-        assert_eq!(CLEAR.get(), 1);
+        assert_eq!(CLEAR_OP_ID.epoch(), Some(Epoch::ZERO));
+        assert_eq!(CLEAR_OP_ID.get(), 1);
     }
 }

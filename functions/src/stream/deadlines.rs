@@ -41,7 +41,7 @@ pub(crate) enum Due {
     /// The token has expired: say so and end.
     Expired,
     /// It has been held long enough, or has no time left: end.
-    HeldEnough,
+    Close,
     /// Say how many seconds are left.
     Say(i64),
     Nothing,
@@ -89,7 +89,7 @@ impl Deadlines {
             return Due::Expired;
         }
         match &mut self.end {
-            Some(end) if now >= end.at => Due::HeldEnough,
+            Some(end) if now >= end.at => Due::Close,
             Some(end) if now >= end.hand_over && !end.said => {
                 end.said = true;
                 Due::Say(HAND_OVER_SAYS)
@@ -106,7 +106,7 @@ impl Deadlines {
         // Nothing is lost with a stream that is up to date: it is not handed over, only ended.
         let end = self.end.as_ref().map(|end| end.hand_over);
         if self.hold.into_iter().chain(end).any(|end| now >= end) {
-            return Due::HeldEnough;
+            return Due::Close;
         }
         let warned = self.warning.is_some_and(|warning| now >= warning);
         if !warned && now < self.keep_alive {
@@ -168,7 +168,7 @@ mod tests {
             match deadlines.due(now) {
                 Due::Say(left) => said.push(left),
                 Due::Expired => break,
-                other @ (Due::HeldEnough | Due::Nothing) => panic!("{other:?}"),
+                other @ (Due::Close | Due::Nothing) => panic!("{other:?}"),
             }
         }
         assert_eq!(now, start + seconds(35));
@@ -191,7 +191,7 @@ mod tests {
         let mut deadlines = Deadlines::new(start, seconds(3_600), 7);
         deadlines.hold_until(start + seconds(2));
         assert_eq!(deadlines.next(), start + seconds(2));
-        assert_eq!(deadlines.due(start + seconds(2)), Due::HeldEnough);
+        assert_eq!(deadlines.due(start + seconds(2)), Due::Close);
     }
 
     #[test]
@@ -203,7 +203,7 @@ mod tests {
         assert_eq!(due(74_999), Due::Nothing);
         assert_eq!(due(75_000), Due::Say(20));
         assert_eq!(due(99_999), Due::Nothing);
-        assert_eq!(due(100_000), Due::HeldEnough);
+        assert_eq!(due(100_000), Due::Close);
     }
 
     #[test]
@@ -213,7 +213,7 @@ mod tests {
         deadlines.end_by(start, start + seconds(6));
         assert_eq!(deadlines.due_while_sending(start), Due::Nothing);
         assert_eq!(deadlines.due_while_sending(start + seconds(3)), Due::Say(20));
-        assert_eq!(deadlines.due_while_sending(start + seconds(6)), Due::HeldEnough);
+        assert_eq!(deadlines.due_while_sending(start + seconds(6)), Due::Close);
     }
 
     #[test]
@@ -222,7 +222,7 @@ mod tests {
         let mut deadlines = Deadlines::new(start, seconds(3_600), 7);
         deadlines.end_by(start, start + seconds(30));
         assert_eq!(deadlines.next(), start + seconds(15));
-        assert_eq!(deadlines.due(start + seconds(15)), Due::HeldEnough);
+        assert_eq!(deadlines.due(start + seconds(15)), Due::Close);
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tidewater_protocol::{OpId, RowData, SyncLine, write_line};
 use tidewater_storage::{Broken, Chain, Limits, OpenBase, Segment, Storage, StorageError};
 
-use super::bucket_cursor::{BaseWay, LogWay, Served, Way};
-use super::data_line::{self, Damaged};
+use super::bucket_cursor::{BasePosition, BucketCursor, LogPosition, Position};
+use super::data_line::{self, DamagedSegment};
 use super::snapshot_line::snapshot_line;
 use crate::snapshot_url::SnapshotUrls;
 
@@ -15,7 +15,7 @@ use crate::snapshot_url::SnapshotUrls;
 const PAGE_BYTES_MAX: usize = 4 << 20;
 
 /// The way to a checkpoint.
-pub(crate) struct Plan {
+pub(crate) struct SendPlan {
     pub(crate) limits: Arc<Limits>,
     /// Buckets that are behind, most urgent first: indices.
     pub(crate) queue: VecDeque<usize>,
@@ -27,7 +27,7 @@ pub(crate) struct Plan {
 }
 
 /// What is being sent, and where it is written.
-pub(crate) struct Output<'a> {
+pub(crate) struct LineOutput<'a> {
     pub(crate) checkpoint: OpId,
     pub(crate) row_data: RowData,
     /// Set if the client takes snapshots as files.
@@ -39,7 +39,7 @@ pub(crate) struct Output<'a> {
 pub(crate) enum SendError {
     Broken(Broken),
     Storage(StorageError),
-    Damaged(Damaged),
+    Damaged(DamagedSegment),
 }
 
 impl From<StorageError> for SendError {
@@ -58,29 +58,29 @@ impl From<Broken> for SendError {
 /// it was.
 pub(crate) async fn send_line<S: Storage>(
     storage: &S,
-    plan: &mut Plan,
-    bucket: &mut Served,
-    output: Output<'_>,
+    plan: &mut SendPlan,
+    bucket: &mut BucketCursor,
+    output: LineOutput<'_>,
 ) -> Result<bool, SendError> {
-    match bucket.way {
-        Way::Base(_) => send_base(storage, bucket, output).await,
-        Way::Log(way) => send_log(storage, plan, (bucket, way), output).await,
+    match bucket.position {
+        Position::Base(_) => send_base(storage, bucket, output).await,
+        Position::Log(log) => send_log(storage, plan, bucket, log, output).await,
     }
 }
 
 /// Sends the next frame of a base, or all of it as files.
 async fn send_base<S: Storage>(
     storage: &S,
-    bucket: &mut Served,
-    output: Output<'_>,
+    bucket: &mut BucketCursor,
+    output: LineOutput<'_>,
 ) -> Result<bool, SendError> {
-    let Way::Base(way) = &mut bucket.way else { return Ok(false) };
-    let gone = Broken(way.base.to);
-    let (open, place) = match way.open.take() {
+    let Position::Base(position) = &mut bucket.position else { return Ok(false) };
+    let gone = Broken(position.base.to);
+    let (open, place) = match position.open.take() {
         Some(open) => open,
         None => {
-            let open = OpenBase::open(storage, &way.base).await?.ok_or(gone)?;
-            let Some(place) = open.after(way.rows) else {
+            let open = OpenBase::open(storage, &position.base).await?.ok_or(gone)?;
+            let Some(place) = open.after(position.rows) else {
                 // No line of ours ends there: whatever the client holds, it is not a part of it.
                 bucket.restart();
                 return Ok(false);
@@ -88,18 +88,18 @@ async fn send_base<S: Storage>(
             (open, place)
         }
     };
-    let behind = Chain::at(way.base.to, way.base.checksum);
+    let behind = Chain::at(position.base.to, position.base.checksum);
     let done = behind.has_reached(&bucket.head);
     if done {
         behind.ends_at(&bucket.head)?;
     }
     if let Some(urls) = output.snapshots
-        && way.is_untouched()
-        && way.base.files > 0
+        && position.is_untouched()
+        && position.base.files > 0
     {
         let line = snapshot_line(storage, urls, &bucket.name, &open).await?;
         write_line(output.out, &SyncLine::Snapshot(line));
-        bucket.way = Way::Log(LogWay { chain: behind, clear: false });
+        bucket.position = Position::Log(LogPosition { chain: behind, clear: false });
         return Ok(done);
     }
     let (rows, next) = if open.ends_at(place) {
@@ -108,52 +108,53 @@ async fn send_base<S: Storage>(
         open.frame(storage, place).await?.ok_or(gone)?
     };
     let is_last = open.ends_at(next);
-    let line = data_line::Line {
+    let line = data_line::LineParams {
         bucket: &bucket.name,
-        after: if way.clear { OpId::ZERO } else { open.marker(place) },
-        clear: way.clear.then_some(way.base.remainder),
+        after: if position.clear { OpId::ZERO } else { open.marker(place) },
+        clear: position.clear.then_some(position.base.remainder),
         has_more: !(is_last && done),
         row_data: output.row_data,
     };
-    if way.clear || place != next {
+    if position.clear || place != next {
         let before = output.out.len();
-        let written = data_line::write_rows(output.out, &line, &rows, open.marker(next));
+        let written = data_line::write_base_rows(output.out, &line, &rows, open.marker(next));
         if let Err(damaged) = written {
             output.out.truncate(before);
             return Err(SendError::Damaged(damaged));
         }
     }
     if is_last {
-        bucket.way = Way::Log(LogWay { chain: behind, clear: false });
+        bucket.position = Position::Log(LogPosition { chain: behind, clear: false });
         return Ok(done);
     }
-    (way.rows, way.clear) = (next.rows, false);
-    way.open = Some((open, next));
+    (position.rows, position.clear) = (next.rows, false);
+    position.open = Some((open, next));
     Ok(false)
 }
 
 async fn send_log<S: Storage>(
     storage: &S,
-    plan: &mut Plan,
-    (bucket, way): (&mut Served, LogWay),
-    output: Output<'_>,
+    plan: &mut SendPlan,
+    bucket: &mut BucketCursor,
+    log: LogPosition,
+    output: LineOutput<'_>,
 ) -> Result<bool, SendError> {
     let head = bucket.head;
     // What comes before a base is not worth reading.
-    plan.read_upto = plan.read_upto.max(way.chain.last);
-    while plan.page.is_empty() && !way.chain.has_reached(&head) {
+    plan.read_upto = plan.read_upto.max(log.chain.last);
+    while plan.page.is_empty() && !log.chain.has_reached(&head) {
         let (after, upto) = (plan.read_upto, output.checkpoint);
         let page = storage.segments(&bucket.key, after, upto, PAGE_BYTES_MAX).await?;
         plan.read_upto = page.segments.last().map_or(after, |segment| segment.last);
         let live = page.segments.into_iter().filter(|segment| plan.limits.live(segment.last));
         plan.page.extend(live);
         if plan.page.is_empty() && !page.has_more {
-            return Err(SendError::Broken(Broken(way.chain.last)));
+            return Err(SendError::Broken(Broken(log.chain.last)));
         }
     }
-    let mut chain = way.chain;
+    let mut chain = log.chain;
     let segments = plan.page.make_contiguous();
-    let segments = &segments[..data_line::fitting(segments)];
+    let segments = &segments[..data_line::count_that_fits(segments)];
     if let Some(first) = segments.first()
         && !chain.is_exact()
         && !data_line::begins_after(first, chain.last)
@@ -171,27 +172,27 @@ async fn send_log<S: Storage>(
     if done {
         chain.ends_at(&head)?;
     }
-    if way.clear || !segments.is_empty() {
-        let line = data_line::Line {
+    if log.clear || !segments.is_empty() {
+        let line = data_line::LineParams {
             bucket: &bucket.name,
-            after: way.chain.last,
-            clear: way.clear.then_some(tidewater_protocol::Checksum::ZERO),
+            after: log.chain.last,
+            clear: log.clear.then_some(tidewater_protocol::Checksum::ZERO),
             has_more: !done,
             row_data: output.row_data,
         };
         let before = output.out.len();
-        if let Err(damaged) = data_line::write(output.out, &line, segments) {
+        if let Err(damaged) = data_line::write_segments(output.out, &line, segments) {
             output.out.truncate(before);
             return Err(SendError::Damaged(damaged));
         }
     }
     let count = segments.len();
     plan.page.drain(..count);
-    bucket.way = Way::Log(LogWay { chain, clear: false });
+    bucket.position = Position::Log(LogPosition { chain, clear: false });
     Ok(done)
 }
 
-impl BaseWay {
+impl BasePosition {
     /// Whether the client has nothing of it yet.
     fn is_untouched(&self) -> bool {
         self.clear && self.rows == 0

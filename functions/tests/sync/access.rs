@@ -150,8 +150,8 @@ streams:
 async fn a_limit_names_itself_and_what_exceeds_it() {
     let mut worker = Worker::start(Embedded::temporary().unwrap(), CONFIG).await;
     let mut limited = settings();
-    limited.limits.buckets_max = 5;
-    limited.limits.lookup_rows_max = 10;
+    limited.quotas.buckets_max = 5;
+    limited.quotas.lookup_rows_max = 10;
     let server = Server::start(worker.storage.clone(), limited).await;
     let member = |org: usize, source: usize| {
         answer(r#"["u1"]"#, &format!("m{source}"), Some(&format!(r#"["o{org}"]"#)))

@@ -7,7 +7,7 @@ use axum::extract::Extension;
 use axum::http::Request;
 use futures::StreamExt;
 use serde_json::{Value, json};
-use tidewater_functions::{EndsBy, router};
+use tidewater_functions::{StreamDeadline, router};
 use tidewater_storage::Embedded;
 use tokio::time::{Instant, advance};
 use tower::ServiceExt;
@@ -29,8 +29,8 @@ async fn much_to_send() -> Worker {
 
 /// The answer to a device, from a router whose streams end after that time.
 async fn stream(worker: &Worker, device: &Device, ends_after: Duration) -> BodyDataStream {
-    let ends_by = EndsBy(Instant::now() + ends_after);
-    let router = router(worker.storage.clone(), settings()).layer(Extension(ends_by));
+    let deadline = StreamDeadline(Instant::now() + ends_after);
+    let router = router(worker.storage.clone(), settings()).layer(Extension(deadline));
     let request = Request::post("/sync/stream")
         .header("authorization", format!("Bearer {}", token("u1")))
         .header("content-type", "application/json")

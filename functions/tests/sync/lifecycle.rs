@@ -20,7 +20,7 @@ async fn one_row() -> Worker {
 async fn a_stream_too_many_gets_an_empty_429() {
     let worker = one_row().await;
     let mut limited = settings();
-    limited.limits.connections_max = 2;
+    limited.quotas.connections_max = 2;
     let server = Server::start(worker.storage.clone(), limited).await;
     let token = token("u1");
     let mut first = Device::default().connect(&server, &token).await;
@@ -66,7 +66,7 @@ async fn a_stream_ends_with_its_token() {
 async fn an_up_to_date_client_is_held_as_long_as_set() {
     let mut worker = one_row().await;
     let mut polled = settings();
-    polled.hold = Some(Duration::ZERO);
+    polled.keep_open = Some(Duration::ZERO);
     let server = Server::start(worker.storage.clone(), polled).await;
     let (mut device, token) = (Device::default(), token("u1"));
     let mut lines = device.connect(&server, &token).await;

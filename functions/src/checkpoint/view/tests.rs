@@ -44,9 +44,9 @@ async fn take_over(storage: &Embedded) -> Epoch {
 
 async fn content(
     storage: &Embedded,
-    views: &Views<Embedded>,
+    views: &ViewCache<Embedded>,
     bucket: &BucketKey,
-) -> Result<Content, CheckpointError> {
+) -> Result<BucketContent, CheckpointError> {
     let view = views.latest().await.unwrap();
     Ok(view.contents(storage, std::slice::from_ref(bucket)).await?.remove(0))
 }
@@ -55,7 +55,7 @@ async fn content(
 async fn a_catalog_that_is_published_between_checkpoints_is_seen() {
     let storage = store().await;
     let bucket = bucket(&storage).await;
-    let views = Views::new(storage.clone());
+    let views = ViewCache::new(storage.clone());
     let floor = async || content(&storage, &views, &bucket).await.unwrap().catalog.floor;
     assert_eq!(floor().await, OpId::ZERO);
     let published = op(1, 1);
@@ -73,7 +73,7 @@ async fn what_an_epoch_committed_counts_also_when_the_control_record_drops_it() 
     let storage = store().await;
     let bucket = bucket(&storage).await;
     commit(&storage, op(1, 1)).await;
-    let views = Views::new(storage.clone());
+    let views = ViewCache::new(storage.clone());
     for _ in 0..20 {
         let head = content(&storage, &views, &bucket).await.unwrap().head;
         assert_eq!(head.last, op(1, 1));
@@ -101,7 +101,7 @@ async fn a_base_that_is_ahead_of_the_checkpoint_makes_it_too_old() {
     for (revision, to, is_served) in [(0, op(1, 1), true), (1, op(1, 2), false)] {
         let catalog = Catalog { base: Some(base(to)), ..Catalog::default() };
         assert!(storage.swap_catalog(&bucket, revision, &catalog.encode()).await.unwrap());
-        let content = content(&storage, &Views::new(storage.clone()), &bucket).await;
+        let content = content(&storage, &ViewCache::new(storage.clone()), &bucket).await;
         assert_eq!(content.is_ok(), is_served, "{to}");
         assert!(is_served || matches!(content, Err(CheckpointError::TooOld)));
     }

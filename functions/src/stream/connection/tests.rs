@@ -6,18 +6,18 @@ use crate::auth::Authenticator;
 use crate::settings::Settings;
 use crate::test_store::store;
 
-async fn open(valid_seconds: u64, hold: Option<Duration>) -> Connection<Embedded> {
-    open_until(valid_seconds, hold, None).await
+async fn open(valid_seconds: u64, keep_open: Option<Duration>) -> Connection<Embedded> {
+    open_until(valid_seconds, keep_open, None).await
 }
 
 async fn open_until(
     valid_seconds: u64,
-    hold: Option<Duration>,
-    ends_by: Option<Instant>,
+    keep_open: Option<Duration>,
+    deadline: Option<Instant>,
 ) -> Connection<Embedded> {
     let keys = r#"{"keys":[{"kty":"oct","k":"c2VjcmV0"}]}"#;
     let auth = Authenticator::new(&[keys], vec!["app".to_owned()]).unwrap();
-    let app = Arc::new(App::new(store().await, Settings { hold, ..Settings::new(auth) }));
+    let app = Arc::new(AppState::new(store().await, Settings { keep_open, ..Settings::new(auth) }));
     let permit = Arc::clone(&app.connections).try_acquire_owned().unwrap();
     let client = Client {
         user_id: "u1".to_owned(),
@@ -26,14 +26,14 @@ async fn open_until(
         include_defaults: true,
         subscriptions: Vec::new(),
     };
-    let opening = Opening {
+    let opening = StreamParams {
         client,
         client_key: ClientKey { user_id: "u1".to_owned(), client_id: "c1".to_owned() },
         positions: HashMap::new(),
         row_data: RowData::Text,
         snapshots: false,
         valid: Duration::from_secs(valid_seconds),
-        ends_by,
+        deadline,
         permit,
     };
     Connection::open(app, opening).await.unwrap()
@@ -83,8 +83,8 @@ async fn an_up_to_date_stream_is_held_for_the_time_set() {
 
 #[tokio::test(start_paused = true)]
 async fn a_held_stream_ends_in_time_for_whoever_runs_it_and_without_a_word() {
-    let ends_by = Instant::now() + Duration::from_secs(60);
-    let (lines, end) = all_lines(open_until(3_600, None, Some(ends_by)).await).await;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let (lines, end) = all_lines(open_until(3_600, None, Some(deadline)).await).await;
     assert!((34.9..35.1).contains(&end), "{end}");
     let left = lines.iter().filter_map(|(_, line)| line["token_expires_in"].as_i64());
     assert!(left.clone().count() > 0, "it is kept alive meanwhile");

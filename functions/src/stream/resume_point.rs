@@ -5,14 +5,14 @@ use tidewater_storage::{Base, Catalog, Limits};
 
 /// What a client must be sent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Start<'a> {
+pub(crate) enum ResumePoint<'a> {
     /// The log after this position.
     Log(OpId),
     /// The rest of a base, of which it has so many rows.
-    Rest(&'a Base, u64),
+    Base(&'a Base, u64),
     /// The base, or the log from its beginning where there is none. Whatever the client holds is
     /// void: its position is of another history, or of one that is no longer kept.
-    Anew,
+    Restart,
 }
 
 /// Where a client that has everything up to `after` starts, if it is to reach `checkpoint`.
@@ -21,23 +21,23 @@ pub(crate) enum Start<'a> {
 /// a crashed run wrote, or what a lost future of a restored store held, was never part of the
 /// log that we serve: such a client may hold rows that we cannot take back one by one. Below the
 /// catalog's floor the REMOVEs are gone that it may need.
-pub(crate) fn start<'a>(
+pub(crate) fn resume_point<'a>(
     after: OpId,
     checkpoint: OpId,
     limits: &Limits,
     catalog: &'a Catalog,
-) -> Start<'a> {
+) -> ResumePoint<'a> {
     if let Some((marker, rows)) = after.as_marker() {
         let base = catalog.base_of_marker(marker).filter(|base| u64::from(rows) <= base.rows);
-        return base.map_or(Start::Anew, |base| Start::Rest(base, rows.into()));
+        return base.map_or(ResumePoint::Restart, |base| ResumePoint::Base(base, rows.into()));
     }
     if after == OpId::ZERO {
         // With a base, or without the beginning of the log, there is nothing to begin it with.
         let whole = catalog.base.is_none() && catalog.floor == OpId::ZERO;
-        return if whole { Start::Log(after) } else { Start::Anew };
+        return if whole { ResumePoint::Log(after) } else { ResumePoint::Restart };
     }
     let ours = after <= checkpoint && limits.live(after) && after >= catalog.floor;
-    if ours { Start::Log(after) } else { Start::Anew }
+    if ours { ResumePoint::Log(after) } else { ResumePoint::Restart }
 }
 
 #[cfg(test)]
@@ -63,33 +63,33 @@ mod tests {
         }
     }
 
-    fn check_in(catalog: &Catalog, after: OpId, expected: Start<'_>) {
+    fn check_in(catalog: &Catalog, after: OpId, expected: ResumePoint<'_>) {
         // Epoch 1 counts up to 10, epoch 2 never committed anything, epoch 3 is at work.
         let closed = vec![ClosedEpoch { epoch: Epoch::new(1).unwrap(), limit: op(1, 10) }];
         let limits = Limits::new(Epoch::new(3).unwrap(), op(3, 9), closed);
-        assert_eq!(start(after, op(3, 5), &limits, catalog), expected, "{after}");
+        assert_eq!(resume_point(after, op(3, 5), &limits, catalog), expected, "{after}");
     }
 
-    fn check(after: OpId, expected: Start<'_>) {
+    fn check(after: OpId, expected: ResumePoint<'_>) {
         check_in(&Catalog::default(), after, expected);
     }
 
     #[test]
     fn a_fresh_client_gets_the_log_from_the_beginning() {
-        check(OpId::ZERO, Start::Log(OpId::ZERO));
+        check(OpId::ZERO, ResumePoint::Log(OpId::ZERO));
     }
 
     #[test]
     fn a_position_of_our_history_gets_what_follows_it() {
         for ours in [op(1, 1), op(1, 10), op(3, 1), op(3, 5)] {
-            check(ours, Start::Log(ours));
+            check(ours, ResumePoint::Log(ours));
         }
     }
 
     #[test]
     fn a_position_of_a_crashed_run_is_foreign() {
         for dead in [op(1, 11), op(2, 1), op(2, 5)] {
-            check(dead, Start::Anew);
+            check(dead, ResumePoint::Restart);
         }
     }
 
@@ -97,14 +97,14 @@ mod tests {
     fn a_position_ahead_of_the_checkpoint_is_foreign() {
         // Committed but held, not committed, and of an epoch to come.
         for ahead in [op(3, 6), op(3, 9), op(3, 10), op(4, 1), op(4_000_000, 1)] {
-            check(ahead, Start::Anew);
+            check(ahead, ResumePoint::Restart);
         }
     }
 
     #[test]
     fn what_is_no_op_id_is_foreign() {
         for id in [1, 5, 1 << 62, 4_808_963_628_793_332_012, i64::MAX] {
-            check(OpId::from_i64(id).unwrap(), Start::Anew);
+            check(OpId::from_i64(id).unwrap(), ResumePoint::Restart);
         }
     }
 
@@ -113,10 +113,10 @@ mod tests {
         let catalog =
             Catalog { floor: op(1, 8), base: Some(base(op(1, 9), 7)), ..Catalog::default() };
         for anew in [OpId::ZERO, op(1, 1), op(1, 7)] {
-            check_in(&catalog, anew, Start::Anew);
+            check_in(&catalog, anew, ResumePoint::Restart);
         }
         for log in [op(1, 8), op(1, 9), op(3, 1)] {
-            check_in(&catalog, log, Start::Log(log));
+            check_in(&catalog, log, ResumePoint::Log(log));
         }
     }
 
@@ -130,12 +130,12 @@ mod tests {
             retired: retired.into(),
             ..Catalog::default()
         };
-        check_in(&catalog, OpId::marker(7, 30), Start::Rest(&new, 30));
-        check_in(&catalog, OpId::marker(7, 100), Start::Rest(&new, 100));
-        check_in(&catalog, OpId::marker(6, 0), Start::Rest(&old, 0));
+        check_in(&catalog, OpId::marker(7, 30), ResumePoint::Base(&new, 30));
+        check_in(&catalog, OpId::marker(7, 100), ResumePoint::Base(&new, 100));
+        check_in(&catalog, OpId::marker(6, 0), ResumePoint::Base(&old, 0));
         // More rows than there are; the log behind it is gone; no such base.
         for unknown in [OpId::marker(7, 101), OpId::marker(5, 30), OpId::marker(4, 30)] {
-            check_in(&catalog, unknown, Start::Anew);
+            check_in(&catalog, unknown, ResumePoint::Restart);
         }
     }
 }
