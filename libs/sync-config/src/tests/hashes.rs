@@ -116,3 +116,73 @@ fn stay_what_they_are_from_release_to_release() {
     expect!["a2e33a14c7794d92cb609e3c50c85ff11d4341587c325be38459f22981634b51"]
         .assert_eq(&lookup_hashes(&yaml).join("\n"));
 }
+
+/// Each query uses other forms of the language, so that a rename of a hashed type or variant shows.
+#[test]
+fn every_hashed_form_keeps_its_hash() {
+    let mut text = String::new();
+    for query in [
+        "SELECT * FROM t WHERE a = 1 OR b <> 2 OR c < 3 OR d <= 4 OR e > 5 OR f >= 6.5",
+        "SELECT id, a + b - c * d / e % f AS x, (a & b) | (c << 2) | (d >> 1) AS y FROM t",
+        "SELECT id, a || 'x' AS x, a -> 'm' AS y, a ->> '$.m.n' AS z FROM t WHERE NOT (a AND b)",
+        "SELECT id, CASE a WHEN 1 THEN 'x' ELSE NULL END AS x, -a AS y, +CAST(b AS text) AS z FROM t",
+        "SELECT id FROM t WHERE a IS NULL AND b IS NOT NULL AND c IS TRUE AND d IS NOT DISTINCT FROM e",
+        "SELECT id FROM t WHERE a BETWEEN 1 AND 2 AND b LIKE 'x%_\\%' ESCAPE '\\' AND c NOT LIKE 'y'",
+        "SELECT id, a::integer AS i, b::real AS r, c::numeric AS n, d::blob AS b FROM t",
+        "SELECT id FROM t WHERE a IN (1, 'x', 2.5) AND b IN c AND d NOT IN e AND f && g",
+        "SELECT t.id FROM t, json_each(t.tags) AS e WHERE e.value = auth.user_id() AND e.key > 0",
+        "SELECT id, t.schema() AS s, t.table_name() AS n, t.table_suffix() AS x FROM \"a%\".\"b%\" AS t",
+        "SELECT *, a AS b FROM t WHERE owner IN (SELECT o FROM m WHERE u = auth.user_id())",
+        "SELECT id, upper(a) AS a1, lower(a) AS a2, length(a) AS a3, hex(a) AS a4, base64(a) AS a5, \
+         typeof(a) AS a6, ifnull(a, b) AS a7, iif(a, b, c) AS a8, instr(a, b) AS a9, \
+         substring(a, 1) AS b1, json_extract(a, '$.x') AS b2, json_array_length(a) AS b3, \
+         json_valid(a) AS b4, json_keys(a) AS b5, unixepoch(a) AS b6, datetime(a, 'unixepoch') AS b7 \
+         FROM t",
+        "SELECT id, uuid_blob(a) AS a1, st_asgeojson(a) AS a2, st_astext(a) AS a3, st_x(a) AS a4, \
+         st_y(a) AS a5, coalesce(a, b) AS a6, nullif(a, b) AS a7, abs(a) AS a8, round(a, 1) AS a9, \
+         trim(a) AS b1, ltrim(a) AS b2, rtrim(a) AS b3, replace(a, b, c) AS b4 FROM t",
+    ] {
+        for option in
+            ["", "\n  fixed_json_extract: true\n  unstable_sqlite_expression_engine: true"]
+        {
+            let yaml = stream(query).replace("edition: 3", &format!("edition: 3{option}"));
+            let config = compile(&yaml);
+            let definitions = config.definitions().iter().map(|definition| &definition.hash);
+            let lookups = config.lookups().iter().map(|lookup| &lookup.hash);
+            let hashes: Vec<&str> = definitions.chain(lookups).map(|hash| &hash[..16]).collect();
+            text.push_str(&format!("{}\n", hashes.join(" ")));
+        }
+    }
+    let early =
+        definition(&[], &["SELECT a || '!' AS id, * FROM t WHERE a != 'x' AND b -> 'c' = 1"]);
+    text.push_str(&definition_hashes(&early)[0][..16]);
+    expect![[r#"
+        900aec4bf7f1b143
+        f686ac7c8b6c7eef
+        b575646401e48062
+        ca2a90d992f985c5
+        db3570c201ad126a
+        e96fa85b1b2bf3ae
+        5c54123a3f398b02
+        7713f2c8a2f5aef1
+        846e85d7617709be
+        219c51d7adcb0601
+        727c0f6f3212d242
+        8463918db39b802c
+        443b0629cfe6ed0b
+        b32cf3b31305e91a
+        a2e24872fe0c2d75
+        1ab0c2f38f0b3fb5
+        57246f7fa79adf9e
+        399689635917c702
+        f80461a0c36ad952
+        dcb8d5c667466bfc
+        61388f64406eddf4 3b6c522875573c69
+        532257ebc0a139da 656b3fbaf477bdcd
+        944b652d5230acd3
+        d826d4ca2fc04f53
+        cf3db5b0b664f7f2
+        e92888fe9763a51d
+        5d84eddd706a2be0"#]]
+    .assert_eq(&text);
+}
