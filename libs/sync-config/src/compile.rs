@@ -17,17 +17,17 @@ mod stream;
 
 use std::collections::BTreeSet;
 
-use crate::TablePattern;
-use crate::expression::PathSplit;
+use crate::edition::Edition;
 use crate::file::diagnostic::{Diagnostic, Findings, Position};
-use crate::file::options::{Edition, Options, shorten};
+use crate::file::options::{Options, shorten};
 use crate::file::yaml::{self, FILE_BYTES_MAX, Scalar, Source};
 use crate::file::{self, CteEntry};
 use crate::plan::{
     CteName, Instantiation, LookupPlan, Plan, Reference, ReferenceKind, RequestLeaf, RowExpression,
 };
-use crate::sql;
 use crate::sql::syntax::{Cte, Expression, ExpressionKind, Query, Written};
+use crate::value::PathSplit;
+use crate::{TablePattern, sql};
 use branch::LeftJoin;
 use condition::Membership;
 use sources::Sources;

@@ -10,7 +10,7 @@ mod ways;
 use serde::Serialize;
 
 use crate::TablePattern;
-use crate::expression::text::identifier;
+use crate::expression::quote::identifier;
 use crate::plan::{Plan, StreamPlan};
 use names::Words;
 

@@ -7,8 +7,9 @@ pub(crate) mod yaml;
 
 use tidewater_protocol::Priority;
 
+use crate::edition::Edition;
 use diagnostic::{Diagnostic, Findings, Position};
-use options::{Edition, Options, read_bool, read_scalar, shorten, unknown_key};
+use options::{Options, read_bool, read_scalar, shorten, unknown_key};
 use yaml::{Node, NodeValue, Scalar};
 
 const ROOT_KEYS: &str = "config, with, streams, bucket_definitions";

@@ -1,65 +1,25 @@
 //! The functions of expressions.
 
-mod arguments;
 mod geometry;
 mod json_member;
 mod json_path;
 mod numbers;
+mod signatures;
 mod sqlite_json;
 mod text;
 mod time;
 mod well_known_binary;
 
-use std::borrow::Cow;
-
 use base64::Engine as _;
-use serde::Serialize;
 
-use crate::expression::EvaluationError;
-use crate::file::options::Edition;
-use crate::value::Value;
-use crate::value::engine::Engine;
+use crate::value::{Engine, EvaluationError, Value};
 
-pub(crate) use arguments::{ARGUMENTS_MAX, Signature, refusal};
 pub(crate) use json_path::{json_get, output, path_names, walk};
 pub(crate) use numbers::to_numeric;
+pub(crate) use signatures::{ARGUMENTS_MAX, Function, Signature, refusal};
 pub(crate) use sqlite_json::steps;
 pub(crate) use text::to_blob;
 pub(crate) use time::{is_modifier, is_now};
-
-/// A function that yields one value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub(crate) enum Function {
-    Upper,
-    Lower,
-    Length,
-    Hex,
-    Base64,
-    Typeof,
-    IfNull,
-    Iif,
-    Instr,
-    Substring,
-    JsonExtract,
-    JsonArrayLength,
-    JsonValid,
-    JsonKeys,
-    UnixEpoch,
-    DateTime,
-    UuidBlob,
-    StAsGeoJson,
-    StAsText,
-    StX,
-    StY,
-    Coalesce,
-    NullIf,
-    Abs,
-    Round,
-    Trim,
-    TrimStart,
-    TrimEnd,
-    Replace,
-}
 
 impl Function {
     /// Its value. The number of arguments was checked when it was compiled; those beyond `count` are

@@ -4,6 +4,7 @@
 
 mod compile;
 mod config;
+mod edition;
 mod explain;
 mod expression;
 mod file;

@@ -10,9 +10,10 @@ use serde::Serialize;
 use tidewater_protocol::Priority;
 
 use crate::TablePattern;
+use crate::edition::Edition;
 use crate::expression::Expression;
 use crate::file::diagnostic::Position;
-use crate::file::options::{Edition, ValueOptions};
+use crate::value::ValueOptions;
 
 /// An expression over a row of one table.
 pub(crate) type RowExpression = Expression<RowLeaf>;

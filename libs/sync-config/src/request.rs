@@ -12,9 +12,8 @@ use tidewater_protocol::{
     Priority, StreamDescription, StreamError, StreamSubscription, Subscription, SubscriptionRef,
 };
 
-use crate::expression::EvaluationError;
-use crate::file::options::ValueOptions;
 use crate::plan::{Plan, StreamPlan};
+use crate::value::{EvaluationError, ValueOptions};
 use bindings::{ValueId, Values};
 use search::{Progress, Search};
 use subscriber::Subscriber;

@@ -2,10 +2,10 @@
 
 use crate::TablePattern;
 use crate::file::diagnostic::{Diagnostic, Findings, Severity};
-use crate::file::options::ValueOptions;
 use crate::pg::catalog::PgTypes;
 use crate::pg::converter::Converters;
 use crate::plan::{CteName, Kind, Plan, Reference, ReferenceKind};
+use crate::value::ValueOptions;
 
 /// A table as PostgreSQL describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,15 +1,19 @@
 //! SQLite's values and how it compares and converts them.
 
-pub(crate) mod engine;
+mod engine;
+mod error;
 pub(crate) mod json;
 pub(crate) mod number;
+mod options;
 pub(crate) mod timestamp;
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-use crate::expression::EvaluationError;
-use engine::Engine;
+pub(crate) use engine::Engine;
+pub(crate) use error::EvaluationError;
+pub(crate) use number::Number;
+pub(crate) use options::{PathSplit, ValueOptions};
 
 /// Longest text or blob that an expression may make, in bytes: rows of a PowerSync service end at
 /// 15 MiB.
@@ -178,14 +182,6 @@ impl<'v> Value<'v> {
     }
 }
 
-/// What is left of a value when only numbers count.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Number {
-    Null,
-    Integer(i64),
-    Real(f64),
-}
-
 /// Exact, also where the integer has no equal real.
 fn compare_integer_real(integer: i64, real: f64) -> Ordering {
     const LIMIT: f64 = 9_223_372_036_854_775_808.0; // 2^63, which a real holds exactly.
@@ -208,16 +204,6 @@ impl From<Number> for Value<'_> {
             Number::Null => Self::Null,
             Number::Integer(integer) => Self::Integer(integer),
             Number::Real(real) => Self::Real(real),
-        }
-    }
-}
-
-impl Number {
-    pub(crate) fn to_f64(self) -> Option<f64> {
-        match self {
-            Self::Null => None,
-            Self::Integer(integer) => Some(number::to_f64(integer)),
-            Self::Real(real) => Some(real),
         }
     }
 }

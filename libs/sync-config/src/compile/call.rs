@@ -4,12 +4,13 @@ use super::Compiler;
 use super::operators::of_later_edition;
 use super::scope::Scope;
 use super::sources::QueryExpression;
-use crate::expression::{Expression, Literal, PathSplit};
+use crate::expression::{Expression, Literal};
 use crate::file::diagnostic::{Diagnostic, Position};
 use crate::file::options::shorten;
 use crate::functions::{Function, Signature, is_modifier, is_now};
 use crate::schema::closest;
 use crate::sql::syntax::{self, ExpressionKind};
+use crate::value::PathSplit;
 
 impl Compiler<'_> {
     pub(super) fn call(

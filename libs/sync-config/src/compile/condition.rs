@@ -6,12 +6,11 @@ use super::branch::{BRANCHES_MAX, LeftJoin, Side, Term, Tree, disjunction, with_
 use super::from::Inner;
 use super::scope::{Scope, ScopeKind};
 use super::sources::{Leaf, Owner, QueryExpression, SourceId};
+use crate::edition::Edition;
 use crate::expression::{Comparison, Expression, Literal};
 use crate::file::diagnostic::{Diagnostic, Position};
-use crate::file::options::Edition;
 use crate::sql::syntax::{self, ExpressionKind, Query};
-use crate::value::Value;
-use crate::value::json;
+use crate::value::{Value, json};
 
 /// That a value is among the elements of an array.
 pub(super) struct Membership {

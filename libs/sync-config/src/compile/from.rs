@@ -5,9 +5,9 @@ use super::branch::{LeftJoin, Term, Tree};
 use super::definition::check_plain;
 use super::scope::{Ctes, Entry, EntryKind, Scope};
 use super::sources::{Leaf, Owner, QueryExpression, Source, SourceId};
+use crate::edition::Edition;
 use crate::expression::Expression;
 use crate::file::diagnostic::{Diagnostic, Position};
-use crate::file::options::Edition;
 use crate::sql::syntax::{self, Cte, FromItem, FromSource, Join, Query, SelectItemKind};
 
 /// Most CTEs that one query may put in, counted each time.

@@ -4,12 +4,13 @@ use super::Compiler;
 use super::operators::{negate_if, negative_of, positive_of};
 use super::scope::{Entry, EntryKind, Scope, ScopeKind};
 use super::sources::{Leaf, QueryExpression, SourceId};
-use crate::expression::{CastType, Expression, Literal, PathSplit};
+use crate::expression::{CastType, Expression, Literal};
 use crate::file::diagnostic::{Diagnostic, Position};
 use crate::file::options::shorten;
 use crate::functions::{path_names, steps};
 use crate::plan::{Kind, Member, ReferenceKind, RequestLeaf, RequestSource, TableFact};
 use crate::sql::syntax::{self, ExpressionKind};
+use crate::value::PathSplit;
 
 impl Compiler<'_> {
     /// Resolves the names of an expression and checks its calls.

@@ -2,9 +2,8 @@
 //! all else is whatever it is.
 
 use super::sources::{Leaf, QueryExpression, SourceId, Sources};
-use crate::expression::{EvaluationError, Expression, Leaves};
-use crate::value::Value;
-use crate::value::engine::Engine;
+use crate::expression::{Expression, Leaves};
+use crate::value::{Engine, EvaluationError, Value};
 
 /// Sources that are missing.
 #[derive(Clone, Copy)]

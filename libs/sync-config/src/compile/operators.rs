@@ -4,9 +4,9 @@ use super::Compiler;
 use super::lower::kind;
 use super::scope::Scope;
 use super::sources::{Leaf, QueryExpression};
+use crate::edition::Edition;
 use crate::expression::{Arithmetic, Comparison, Expression, Literal};
 use crate::file::diagnostic::{Diagnostic, Position};
-use crate::file::options::Edition;
 use crate::plan::{Kind, RequestLeaf, RequestSource};
 use crate::sql::syntax::{self, ExpressionKind};
 

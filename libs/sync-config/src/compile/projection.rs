@@ -3,8 +3,8 @@
 use super::Compiler;
 use super::scope::{Entry, EntryKind, Scope};
 use super::sources::{Leaf, QueryExpression, Source, SourceId, row_expression};
+use crate::edition::Edition;
 use crate::file::diagnostic::{Diagnostic, Position};
-use crate::file::options::Edition;
 use crate::plan::{ObjectType, ProjectionItem, ReferenceKind, RowExpression};
 use crate::sql::syntax::{Qualifier, Query, SelectItem, SelectItemKind};
 

@@ -2,10 +2,10 @@
 
 use super::Compiler;
 use super::sources::{Leaf, QueryExpression, SourceId};
+use crate::edition::Edition;
 use crate::expression::Expression;
-use crate::expression::text::identifier;
+use crate::expression::quote::identifier;
 use crate::file::diagnostic::{Diagnostic, Position};
-use crate::file::options::Edition;
 use crate::plan::{Member, ReferenceKind, RequestLeaf, RequestSource, TableFact};
 use crate::sql::syntax::{self, Cte, ExpressionKind, Qualifier};
 

@@ -4,7 +4,7 @@
 use crate::expression::Expression;
 use crate::file::diagnostic::{Diagnostic, Position};
 use crate::plan::{RequestExpression, RequestLeaf, RowExpression, RowLeaf, TableFact};
-use crate::value::engine::Engine;
+use crate::value::Engine;
 
 /// Most sources of one query, its inner queries and CTEs included.
 const SOURCES_MAX: usize = 100;

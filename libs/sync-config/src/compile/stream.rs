@@ -7,9 +7,9 @@ use super::scope::{Ctes, Scope, ScopeKind};
 use super::solve::{Solved, Target};
 use super::sources::{Source, SourceId};
 use super::{Compiler, any_of};
+use crate::edition::Edition;
 use crate::file::StreamEntry;
 use crate::file::diagnostic::{Diagnostic, Position};
-use crate::file::options::Edition;
 use crate::file::yaml::Scalar;
 use crate::plan::stages::STAGES_MAX;
 use crate::plan::{

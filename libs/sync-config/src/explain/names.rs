@@ -1,6 +1,7 @@
 //! What the values of rows and requests are called.
 
-use crate::expression::text::{SqlText, Strength, identifier, quoted, to_sql};
+use crate::expression::quote::{identifier, quoted};
+use crate::expression::text::{SqlText, Strength, to_sql};
 use crate::plan::{
     Member, RequestExpression, RequestLeaf, RequestSource, RowExpression, RowLeaf, RowQuery,
     TableFact,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::names::RowNames;
 use super::{RowsExplanation, TableExplanation, table_text};
-use crate::expression::text::identifier;
+use crate::expression::quote::identifier;
 use crate::plan::{
     DataQuery, LookupPlan, ObjectType, Plan, ProjectionItem, RowExpression, RowLeaf, RowQuery,
 };

@@ -4,9 +4,7 @@
 //! CAST alone.
 
 use super::{CastType, Expression};
-use crate::value::Value;
-use crate::value::engine::Engine;
-use crate::value::number;
+use crate::value::{Engine, Value, number};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Affinity {

@@ -2,9 +2,9 @@
 
 use super::affinity::Affinity;
 use super::items::{Items, items_of};
-use super::{Comparison, EvaluationError, Expression, Leaves};
+use super::{Comparison, Expression, Leaves};
 use crate::functions::{self, ARGUMENTS_MAX, Function};
-use crate::value::Value;
+use crate::value::{EvaluationError, Value};
 
 impl<L> Expression<L> {
     /// The expression's value. Recursion is bounded by the depth that the compiler accepts.

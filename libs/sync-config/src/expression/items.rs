@@ -4,10 +4,8 @@ use std::borrow::Cow;
 
 use serde_json::Value as Json;
 
-use super::{EvaluationError, Expression, Leaves};
-use crate::value::Value;
-use crate::value::engine::Engine;
-use crate::value::json;
+use super::{Expression, Leaves};
+use crate::value::{Engine, EvaluationError, Value, json};
 
 /// What an array has, or what else has elements.
 pub(crate) enum Items {

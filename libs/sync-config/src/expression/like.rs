@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::EvaluationError;
-use super::text::quoted;
+use super::quote::quoted;
+use crate::value::EvaluationError;
 
 /// Most steps that comparing a text with a pattern may take, besides four for each byte of the text.
 const STEPS_MAX: usize = 10_000_000;

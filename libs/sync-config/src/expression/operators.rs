@@ -2,8 +2,7 @@
 
 use super::{Arithmetic, CastType, Comparison};
 use crate::functions;
-use crate::value::engine::Engine;
-use crate::value::{Number, Value};
+use crate::value::{Engine, Number, Value};
 
 impl Comparison {
     /// `None` when either side is NULL.

@@ -1,5 +1,6 @@
 //! Compiled expressions as SQL, for people. It means what is evaluated, but need not be what was written.
 
+use super::quote::quoted;
 use super::{Arithmetic, CastType, Comparison, Expression, Literal};
 use crate::functions::Signature;
 use crate::value::number;
@@ -54,23 +55,6 @@ impl SqlText {
     /// As a part that must be firmer than this.
     fn firmer_than(self, strength: Strength) -> String {
         if self.strength <= strength { format!("({})", self.text) } else { self.text }
-    }
-}
-
-/// A text in quotes.
-pub(crate) fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
-}
-
-/// A name, in quotes where it needs them.
-pub(crate) fn identifier(name: &str) -> String {
-    let is_plain = |(place, c): (usize, char)| {
-        c == '_' || c.is_ascii_alphabetic() || (place > 0 && c.is_ascii_digit())
-    };
-    if !name.is_empty() && name.chars().enumerate().all(is_plain) {
-        name.to_owned()
-    } else {
-        format!("\"{}\"", name.replace('"', "\"\""))
     }
 }
 

@@ -1,33 +1,9 @@
 //! The `config` section.
 
-use serde::Serialize;
-
 use super::diagnostic::{Diagnostic, Findings, Position};
 use super::yaml::{Node, NodeValue, Scalar};
-use crate::value::engine::Engine;
-
-/// Which language the file is written in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Edition {
-    One,
-    Two,
-    Three,
-}
-
-/// How PostgreSQL's values become SQLite's, and what expressions make of them. Part of every hash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct ValueOptions {
-    /// ISO 8601 with a `T` and a fixed number of fractional digits, not as printed.
-    pub(crate) timestamps_iso8601: bool,
-    /// Digits after the second, when `timestamps_iso8601`.
-    pub(crate) fraction_digits: usize,
-    /// A path for `->` is split at dots only after `$.`.
-    pub(crate) fixed_json_extract: bool,
-    /// Ranges and the like are JSON, not as printed.
-    pub(crate) custom_types: bool,
-    #[serde(skip_serializing_if = "Engine::is_default")]
-    pub(crate) engine: Engine,
-}
+use crate::edition::Edition;
+use crate::value::{Engine, ValueOptions};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Options {

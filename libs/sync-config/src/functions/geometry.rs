@@ -2,9 +2,7 @@
 
 use super::text::unhex;
 use super::well_known_binary::{Geometry, Position, Shape};
-use crate::expression::EvaluationError;
-use crate::value::Value;
-use crate::value::number;
+use crate::value::{EvaluationError, Value, number};
 
 /// The geometry of hexadecimal text, as PostgreSQL prints it, or of its bytes. Numbers are none, which
 /// is NULL.

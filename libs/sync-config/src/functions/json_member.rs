@@ -5,8 +5,6 @@ use std::fmt;
 use serde::de::{Deserialize, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value as Json;
 
-use super::json_path::array_index;
-
 /// The member that names lead to; the whole for none. Of members of one name it is the last, as in a
 /// tree. `Err` when the text is no JSON, be it behind what is looked for.
 pub(super) fn member(text: &str, names: &[&str]) -> Result<Option<Json>, serde_json::Error> {
@@ -14,6 +12,12 @@ pub(super) fn member(text: &str, names: &[&str]) -> Result<Option<Json>, serde_j
     let found = Find(names).deserialize(&mut reader)?;
     reader.end()?;
     Ok(found)
+}
+
+/// Only the canonical text of an index is one: `0`, not `00`.
+pub(super) fn array_index(name: &str) -> Option<usize> {
+    let index: usize = name.parse().ok()?;
+    (index.to_string() == name).then_some(index)
 }
 
 /// Reads a value and keeps of it what names lead to.

@@ -4,12 +4,9 @@ use std::borrow::Cow;
 
 use serde_json::Value as Json;
 
-use super::json_member::member;
+use super::json_member::{array_index, member};
 use super::sqlite_json;
-use crate::expression::{EvaluationError, PathSplit};
-use crate::value::Value;
-use crate::value::engine::Engine;
-use crate::value::json;
+use crate::value::{Engine, EvaluationError, PathSplit, Value, json};
 
 /// `->` and `->>`.
 pub(crate) fn json_get<'v>(
@@ -66,12 +63,6 @@ pub(crate) fn walk<'j>(json: &'j Json, names: &[impl AsRef<str>]) -> Option<&'j 
         };
     }
     Some(json)
-}
-
-/// Only the canonical text of an index is one: `0`, not `00`.
-pub(super) fn array_index(name: &str) -> Option<usize> {
-    let index: usize = name.parse().ok()?;
-    (index.to_string() == name).then_some(index)
 }
 
 /// What `->`, or `->>`, makes of a member.

@@ -1,9 +1,6 @@
 //! Functions of numbers.
 
-use crate::expression::EvaluationError;
-use crate::value::engine::Engine;
-use crate::value::number;
-use crate::value::{Number, Value};
+use crate::value::{Engine, EvaluationError, Number, Value, number};
 
 /// `CAST(.. AS NUMERIC)`.
 pub(crate) fn to_numeric(value: Value<'_>, engine: Engine) -> Value<'_> {

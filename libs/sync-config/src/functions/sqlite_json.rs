@@ -7,10 +7,7 @@ use serde::Deserializer as _;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::expression::EvaluationError;
-use crate::value::Value;
-use crate::value::engine::Engine;
-use crate::value::number;
+use crate::value::{Engine, EvaluationError, Value, number};
 
 /// Longest path, as each step reads what the former one found. No JSON that the other engine reads is
 /// nested more deeply.

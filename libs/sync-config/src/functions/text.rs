@@ -1,9 +1,8 @@
 //! Functions of texts and bytes.
 
-use super::Cow;
-use crate::expression::EvaluationError;
-use crate::value::engine::Engine;
-use crate::value::{VALUE_BYTES_MAX, Value};
+use std::borrow::Cow;
+
+use crate::value::{Engine, EvaluationError, VALUE_BYTES_MAX, Value};
 
 /// `upper` and `lower`, which know all letters and are JavaScript's in either engine.
 pub(super) fn map<'v>(value: Value<'_>, map: impl Fn(&str) -> String) -> Value<'v> {

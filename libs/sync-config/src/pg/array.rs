@@ -1,6 +1,6 @@
 //! PostgreSQL's array output to a JSON array.
 
-use crate::expression::EvaluationError;
+use crate::value::EvaluationError;
 
 /// Writes an element that lies in so many structures; `None` is NULL.
 pub(crate) type PushElement<'a> =

@@ -2,7 +2,7 @@
 
 use super::converter::{Converter, Member};
 use super::field;
-use crate::expression::EvaluationError;
+use crate::value::EvaluationError;
 
 /// Writes a member; `None` is NULL. `false`, and nothing written, for what JSON cannot hold.
 pub(crate) type PushMember<'a> =

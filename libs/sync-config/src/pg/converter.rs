@@ -2,10 +2,9 @@
 
 use super::builtin_types::{self, Scalar, Shape};
 use super::catalog::{Attribute, PgType, PgTypes};
-use crate::file::options::ValueOptions;
 use crate::plan::Kind;
 use crate::schema::TableSchema;
-use crate::value::json;
+use crate::value::{ValueOptions, json};
 
 /// What becomes of a type's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::expression::EvaluationError;
+use crate::value::EvaluationError;
 
 /// Reads the field that begins at `start` and ends before one of the bytes `ends`; gives it and
 /// where it ends. Nothing at all is `None`: a NULL, or no bound. An empty text is quoted.

@@ -1,7 +1,7 @@
 //! PostgreSQL's range output to JSON.
 
 use super::field;
-use crate::expression::EvaluationError;
+use crate::value::EvaluationError;
 
 /// Writes a bound; `None` is none. `false`, and nothing written, for what JSON cannot hold.
 pub(crate) type PushBound<'a> =

@@ -2,17 +2,10 @@
 
 use std::borrow::Cow;
 
-use super::array;
 use super::builtin_types::Scalar;
-use super::composite;
 use super::converter::{Converter, Converters, Structure};
-use super::range;
-use crate::expression::EvaluationError;
-use crate::file::options::ValueOptions;
-use crate::value::Value;
-use crate::value::json;
-use crate::value::number;
-use crate::value::timestamp;
+use super::{array, composite, range};
+use crate::value::{EvaluationError, Value, ValueOptions, json, number, timestamp};
 
 impl Converters {
     /// The value of a column.

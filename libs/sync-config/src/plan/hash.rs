@@ -13,7 +13,7 @@ use crate::{EVALUATOR_VERSION, TablePattern};
 #[derive(Serialize)]
 struct Canonical<T> {
     evaluator_version: u32,
-    values: crate::file::options::ValueOptions,
+    values: crate::value::ValueOptions,
     content: T,
 }
 

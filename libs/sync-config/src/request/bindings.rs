@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use crate::expression::EvaluationError;
 use crate::plan::Step;
+use crate::value::EvaluationError;
 
 /// Most ways that there may be at a time, and most buckets of one variant for one subscription.
 const WAYS_MAX: usize = 10_000;

@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::Question;
 use super::bindings::{EXTENDED_MAX, Table, ValueId, Values, Ways, slots_used};
-use crate::expression::EvaluationError;
 use crate::plan::Step;
+use crate::value::EvaluationError;
 
 /// An instantiation for one subscription: all that is left is to look up.
 #[derive(Clone, Debug)]

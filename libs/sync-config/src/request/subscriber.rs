@@ -6,15 +6,14 @@ use tidewater_protocol::{Priority, Subscription};
 use super::Request;
 use super::bindings::{Table, ValueId, Values, Ways};
 use super::search::{Pending, Search, needed};
-use crate::expression::{EvaluationError, Items, Leaves, items};
-use crate::file::options::Edition;
+use crate::edition::Edition;
+use crate::expression::Leaves;
+use crate::expression::items::{Items, items};
 use crate::functions;
 use crate::plan::{
     Instantiation, Member, Plan, RequestExpression, RequestLeaf, RequestSource, Step,
 };
-use crate::value::Value;
-use crate::value::engine::Engine;
-use crate::value::json;
+use crate::value::{Engine, EvaluationError, Value, json};
 
 /// One subscription to one stream: what expressions see, and what becomes of its buckets.
 pub(super) struct Subscriber<'r> {

@@ -4,11 +4,10 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::output::{BucketEntry, LookupEntry, Projected, RowOutput};
-use crate::expression::{EvaluationError, Expression, Items, Leaves, items};
+use crate::expression::items::{Items, items};
+use crate::expression::{Expression, Leaves};
 use crate::pg::converter::Converters;
-use crate::value::Value;
-use crate::value::engine::Engine;
-use crate::value::json;
+use crate::value::{Engine, EvaluationError, Value, json};
 
 /// Most buckets, or answers, that one query may make of one row.
 const COMBINATIONS_MAX: usize = 10_000;

@@ -1,6 +1,22 @@
 //! Numbers as text, both ways.
 
-use super::Number;
+/// What is left of a value when only numbers count.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Number {
+    Null,
+    Integer(i64),
+    Real(f64),
+}
+
+impl Number {
+    pub(crate) fn to_f64(self) -> Option<f64> {
+        match self {
+            Self::Null => None,
+            Self::Integer(integer) => Some(to_f64(integer)),
+            Self::Real(real) => Some(real),
+        }
+    }
+}
 
 /// The nearest integer a whole real has, at the ends of the range the last one.
 #[expect(clippy::cast_possible_truncation, reason = "`as` saturates, which is what is wanted")]

@@ -1,6 +1,6 @@
 //! Dates and times: PostgreSQL's ISO output, rewritten.
 
-use crate::file::options::ValueOptions;
+use super::options::ValueOptions;
 
 /// Digits after the second that PostgreSQL has at most: of a finer precision there is nothing more.
 const DIGITS_MAX: usize = 6;

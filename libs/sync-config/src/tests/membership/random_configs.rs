@@ -78,7 +78,7 @@ fn selected(query: &RandomQuery, row: &rusqlite::Row<'_>) -> (String, BTreeMap<S
             members.insert(name.clone(), text);
         }
     }
-    (value(0).into_text(crate::value::engine::Engine::JavaScript).unwrap().into_owned(), members)
+    (value(0).into_text(crate::value::Engine::JavaScript).unwrap().into_owned(), members)
 }
 
 /// What SQLite gives for all queries to which the request is subscribed.

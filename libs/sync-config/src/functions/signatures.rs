@@ -1,6 +1,42 @@
 //! Which functions there are, and what they take.
 
-use super::{Edition, Function};
+use serde::Serialize;
+
+use crate::edition::Edition;
+
+/// A function that yields one value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) enum Function {
+    Upper,
+    Lower,
+    Length,
+    Hex,
+    Base64,
+    Typeof,
+    IfNull,
+    Iif,
+    Instr,
+    Substring,
+    JsonExtract,
+    JsonArrayLength,
+    JsonValid,
+    JsonKeys,
+    UnixEpoch,
+    DateTime,
+    UuidBlob,
+    StAsGeoJson,
+    StAsText,
+    StX,
+    StY,
+    Coalesce,
+    NullIf,
+    Abs,
+    Round,
+    Trim,
+    TrimStart,
+    TrimEnd,
+    Replace,
+}
 
 /// Most arguments of a function, COALESCE aside.
 pub(crate) const ARGUMENTS_MAX: usize = 3;
