@@ -5,6 +5,8 @@
 #![warn(missing_docs)]
 
 mod checksum;
+mod error_chain;
+pub mod leb128;
 mod line;
 mod op_id;
 mod operation;
@@ -12,6 +14,7 @@ mod request;
 mod write;
 
 pub use checksum::Checksum;
+pub use error_chain::ErrorChain;
 pub use line::{
     BucketDescription, Checkpoint, CheckpointComplete, CheckpointDiff, DataLine, LineError,
     PartialCheckpointComplete, Priority, SnapshotFile, SnapshotFrame, SnapshotLine,
