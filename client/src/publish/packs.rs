@@ -14,6 +14,7 @@ use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, Rows, params};
+use tidewater_protocol::leb128;
 
 /// Together with ids of usual length a record fits into one page of the database.
 const PACK_BYTES: usize = 3_800;
@@ -54,7 +55,7 @@ impl Packer {
         push_text(&mut self.copies, &mut self.last.id, id);
         push_text(&mut self.copies, &mut self.last.subkey, subkey);
         // Op ids are not negative, so this does not overflow.
-        push_number(&mut self.copies, zigzag(op_id - self.last.op_id));
+        leb128::encode(&mut self.copies, zigzag(op_id - self.last.op_id));
         self.last.op_id = op_id;
         if self.copies.len() >= PACK_BYTES { self.end_pack() } else { Ok(()) }
     }
@@ -228,7 +229,7 @@ fn copies(mut packed: &[u8]) -> rusqlite::Result<Vec<Copy>> {
 fn next_copy(packed: &mut &[u8], last: &Copy) -> Option<Copy> {
     let id = next_text(packed, &last.id)?;
     let subkey = next_text(packed, &last.subkey)?;
-    let op_id = last.op_id.checked_add(unzigzag(next_number(packed)?))?;
+    let op_id = last.op_id.checked_add(unzigzag(leb128::decode(packed).ok()?))?;
     Some(Copy { id, subkey, op_id })
 }
 
@@ -237,42 +238,20 @@ fn push_text(out: &mut Vec<u8>, last: &mut String, new: &str) {
     let shared = last.bytes().zip(new.bytes()).take_while(|(a, b)| a == b).count();
     // Both ends of what is shared are whole characters.
     let shared = (0..=shared).rev().find(|&end| new.is_char_boundary(end)).unwrap_or(0);
-    push_number(out, shared as u64);
-    push_number(out, (new.len() - shared) as u64);
+    leb128::encode(out, shared as u64);
+    leb128::encode(out, (new.len() - shared) as u64);
     out.extend_from_slice(&new.as_bytes()[shared..]);
     last.truncate(shared);
     last.push_str(&new[shared..]);
 }
 
 fn next_text(packed: &mut &[u8], last: &str) -> Option<String> {
-    let mut length = || next_number(packed).filter(|length| *length <= TEXT_BYTES_MAX);
+    let mut length = || leb128::decode(packed).ok().filter(|length| *length <= TEXT_BYTES_MAX);
     let (shared, rest) = (usize::try_from(length()?).ok()?, usize::try_from(length()?).ok()?);
     let (rest, after) = packed.split_at_checked(rest)?;
     *packed = after;
     let rest = std::str::from_utf8(rest).ok()?;
     Some([last.get(..shared)?, rest].concat())
-}
-
-/// Seven bits a byte, the lowest first; all but the last have the highest bit set.
-fn push_number(out: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        out.push(number.to_le_bytes()[0] | 0x80);
-        number >>= 7;
-    }
-    out.push(number.to_le_bytes()[0]);
-}
-
-fn next_number(packed: &mut &[u8]) -> Option<u64> {
-    let mut number = 0;
-    for shift in (0..64).step_by(7) {
-        let (&byte, after) = packed.split_first()?;
-        *packed = after;
-        number |= u64::from(byte & 0x7f) << shift;
-        if byte < 0x80 {
-            return Some(number);
-        }
-    }
-    None
 }
 
 /// Small numbers of either sign become small ones without.

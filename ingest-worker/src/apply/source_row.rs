@@ -1,5 +1,7 @@
 //! What is remembered of a source row, to know what it took part in when it changes.
 
+use tidewater_protocol::leb128;
+
 /// The record of a source row.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SourceRow<'a> {
@@ -87,12 +89,8 @@ impl<'a> SourceRow<'a> {
 struct Writer<'a>(&'a mut Vec<u8>);
 
 impl Writer<'_> {
-    fn number(&mut self, mut number: u64) {
-        while number >= 0x80 {
-            self.0.push((number & 0x7F) as u8 | 0x80);
-            number >>= 7;
-        }
-        self.0.push((number & 0x7F) as u8);
+    fn number(&mut self, number: u64) {
+        leb128::encode(self.0, number);
     }
 
     fn text(&mut self, text: &str) {
@@ -119,15 +117,7 @@ impl<'a> Reader<'a> {
     }
 
     fn number(&mut self) -> Option<u64> {
-        let mut number = 0;
-        for place in 0..10 {
-            let byte = self.bytes(1)?[0];
-            number |= u64::from(byte & 0x7F) << (7 * place);
-            if byte < 0x80 {
-                return Some(number);
-            }
-        }
-        None
+        leb128::decode(&mut self.0).ok()
     }
 
     fn small(&mut self) -> Option<u16> {

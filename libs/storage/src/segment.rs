@@ -1,7 +1,7 @@
 //! Segments: immutable runs of operations of one bucket.
 
 use bytes::Bytes;
-use tidewater_protocol::{Body, Checksum, OpId, Operation, RowKey};
+use tidewater_protocol::{Body, Checksum, OpId, Operation, RowKey, leb128};
 
 use crate::BucketKey;
 
@@ -111,12 +111,8 @@ impl SegmentWriter {
         Segment { bucket, last, prev, sum_before, sum, count, payload: payload.into() }
     }
 
-    fn varint(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.payload.push((value & 0x7F) as u8 | 0x80);
-            value >>= 7;
-        }
-        self.payload.push((value & 0x7F) as u8);
+    fn varint(&mut self, value: u64) {
+        leb128::encode(&mut self.payload, value);
     }
 
     fn text(&mut self, text: &str) {
@@ -173,15 +169,10 @@ impl<'a> SegmentReader<'a> {
     }
 
     fn varint(&mut self) -> Option<u64> {
-        let mut value = 0;
-        for place in 0..10 {
-            let byte = self.bytes(1)?[0];
-            value |= u64::from(byte & 0x7F) << (7 * place);
-            if byte < 0x80 {
-                return Some(value);
-            }
-        }
-        None
+        let mut rest = &self.payload[self.at..];
+        let value = leb128::decode(&mut rest).ok()?;
+        self.at = self.payload.len() - rest.len();
+        Some(value)
     }
 
     fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
