@@ -9,7 +9,6 @@ mod app_state;
 mod auth;
 mod checkpoint;
 mod clock;
-mod error_chain;
 mod settings;
 mod snapshot_url;
 mod stream;

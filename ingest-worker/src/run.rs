@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tidewater_protocol::ErrorChain;
 use tidewater_storage::Storage;
 use tidewater_sync_config::{Diagnostic, SyncConfig};
 use tokio::time::Instant;
@@ -65,7 +66,7 @@ pub async fn run<S: Storage>(
         if changed.is_some() {
             on_progress(Progress::Advice(error.to_string()));
         } else {
-            on_progress(Progress::Reconnecting(chain(&error)));
+            on_progress(Progress::Reconnecting(ErrorChain(&error).to_string()));
         }
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
@@ -88,15 +89,4 @@ pub async fn check_schema(
     // No publication has an empty name: then all columns count.
     let tables = catalog::read_tables(&client, "").await?;
     Ok(tables::check_config(config, &tables))
-}
-
-/// An error with its causes, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }

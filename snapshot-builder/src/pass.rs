@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tidewater_protocol::ErrorChain;
 use tidewater_storage::{
     At, Base, BucketItem, BucketKey, Catalog, Control, Due, Head, Limits, Storage,
 };
@@ -62,7 +63,7 @@ pub async fn run<S: Storage>(
                 info!(bases = report.published, rows = report.rows, "snapshots published");
             }
             Ok(_) => {}
-            Err(error) => warn!(error = chain(&error), "the builder's pass failed"),
+            Err(error) => warn!(error = %ErrorChain(&error), "the builder's pass failed"),
         }
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -112,7 +113,7 @@ pub async fn run_pass<S: Storage>(
             Ok(None) => {}
             Err(error) => {
                 report.failed += 1;
-                warn!(bucket = %entry.bucket, error = chain(&error), "a bucket was left as it is");
+                warn!(bucket = %entry.bucket, error = %ErrorChain(&error), "a bucket was left as it is");
                 let later = now.saturating_add(PAUSE_AFTER_FAILURE_SECONDS);
                 // If that fails too, the bucket is merely looked at sooner.
                 let _ = storage.settle(entry, Some(later)).await;
@@ -244,15 +245,4 @@ pub(crate) async fn delete<S: Storage>(storage: &S, base: &Base) -> Result<(), B
         storage.delete_object(&object).await?;
     }
     Ok(())
-}
-
-/// An error and its causes, for the log.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

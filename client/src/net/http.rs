@@ -9,7 +9,7 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_RANGE, RANGE, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Response, StatusCode, Url};
 use serde::Deserialize;
-use tidewater_protocol::{OpId, StreamRequest};
+use tidewater_protocol::{ErrorChain, OpId, StreamRequest};
 
 use crate::core::{Closed, RequestFailed};
 use crate::error::ClientError;
@@ -265,17 +265,15 @@ fn described(body: &str) -> String {
 
 /// An error with its causes, which reqwest keeps apart; without the URL, which may hold secrets.
 pub(crate) fn chain(error: &reqwest::Error) -> String {
-    let mut text = match (error.is_timeout(), error.is_connect()) {
-        (true, _) => "timed out".to_owned(),
-        (false, true) => "cannot connect".to_owned(),
-        (false, false) => "the connection failed".to_owned(),
+    let text = match (error.is_timeout(), error.is_connect()) {
+        (true, _) => "timed out",
+        (false, true) => "cannot connect",
+        (false, false) => "the connection failed",
     };
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{text}: {}", ErrorChain(cause)),
+        None => text.to_owned(),
     }
-    text
 }
 
 #[cfg(test)]

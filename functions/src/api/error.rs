@@ -4,12 +4,12 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use tidewater_protocol::ErrorChain;
 use tidewater_storage::StorageError;
 use tracing::{error, warn};
 
 use crate::auth::AuthError;
 use crate::checkpoint::CheckpointError;
-use crate::error_chain::chain;
 
 /// Why a request gets no answer.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +78,7 @@ impl ApiError {
     /// Logs what the caller is not told.
     fn log(&self) {
         match self {
-            Self::Storage(cause) => error!(error = chain(cause), "storage failed"),
+            Self::Storage(cause) => error!(error = %ErrorChain(cause), "storage failed"),
             Self::Internal(what) => error!(what, "internal error"),
             Self::OverQuota(what) => warn!(what, "a client is over a limit"),
             Self::Unauthorized(_)

@@ -16,7 +16,7 @@ use futures::stream;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use tidewater_protocol::{Priority, RowData, StreamRequest};
+use tidewater_protocol::{ErrorChain, Priority, RowData, StreamRequest};
 use tidewater_storage::{ClientKey, Storage};
 use tower_http::cors::{Any, CorsLayer};
 use tracing::{Instrument, debug, error, info_span};
@@ -27,7 +27,6 @@ use crate::app_state::AppState;
 use crate::auth::Verified;
 use crate::checkpoint::Client;
 use crate::clock::unix_now;
-use crate::error_chain::chain;
 use crate::settings::{Settings, StreamDeadline};
 use crate::snapshot_url;
 use crate::stream::{Connection, StreamParams};
@@ -124,7 +123,7 @@ async fn next_chunk<S: Storage>(
         Ok(Some(chunk)) => Some((Ok(chunk), Some(connection))),
         Ok(None) => None,
         Err(cause) => {
-            error!(error = chain(&cause), "a stream was cut");
+            error!(error = %ErrorChain(&cause), "a stream was cut");
             // Lets the server send what it has: after an error it drops that too.
             tokio::task::yield_now().await;
             Some((Err(std::io::Error::other("the stream was cut")), None))
@@ -201,7 +200,7 @@ async fn readiness<S: Storage>(State(app): SharedState<S>) -> Response {
     let ready = match app.storage.control().await {
         Ok(control) => control.is_some_and(|control| control.visible.is_some()),
         Err(cause) => {
-            error!(error = chain(&cause), "readiness cannot be determined");
+            error!(error = %ErrorChain(&cause), "readiness cannot be determined");
             false
         }
     };

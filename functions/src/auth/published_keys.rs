@@ -5,6 +5,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tidewater_protocol::ErrorChain;
 use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
@@ -12,7 +13,6 @@ use super::error::AuthConfigError;
 use super::fetch_rate::FetchRate;
 use super::key::Key;
 use super::key_source::KeySource;
-use crate::error_chain::chain;
 
 /// Keys of this age are fetched again; they serve in the meantime, and while that fails.
 const OLD_SECONDS: u64 = 5 * 60;
@@ -123,7 +123,7 @@ impl PublishedKeys {
             }
             Err(error) => {
                 let still_served = self.keys(now).is_some();
-                warn!(url, error = chain(&error), still_served, "cannot fetch the JWK Set");
+                warn!(url, error = %ErrorChain(&error), still_served, "cannot fetch the JWK Set");
             }
         }
     }

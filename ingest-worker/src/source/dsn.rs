@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use tidewater_protocol::ErrorChain;
+
 /// What a connection string looks like.
 const FORM: &str = "It has the form postgres://user:password@host:5432/database, with any of @ : / % \
     in the password written as %40 %3A %2F %25";
@@ -54,7 +56,7 @@ impl Dsn {
             split_pairs(text)
         };
         let config: tokio_postgres::Config =
-            rest.parse().map_err(|error| DsnError::Syntax(with_cause(&error)))?;
+            rest.parse().map_err(|error| DsnError::Syntax(ErrorChain(&error).to_string()))?;
         let host = match config.get_hosts().first().ok_or(DsnError::Missing("host"))? {
             tokio_postgres::config::Host::Tcp(name) => name.clone(),
             tokio_postgres::config::Host::Unix(path) => path.display().to_string(),
@@ -126,10 +128,6 @@ fn split_pairs(text: &str) -> (String, SslOptions) {
         })
         .collect();
     (kept.join(" "), options)
-}
-
-fn with_cause(error: &dyn std::error::Error) -> String {
-    error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }
 
 #[cfg(test)]
