@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use rand::Rng;
 use tidewater_protocol::{
-    Body, BucketPosition, Checkpoint, CheckpointDiff, Checksum, DataLine, LineError, SyncLine,
+    Body, BucketPosition, Checkpoint, CheckpointDiff, Checksum, DataLine, ErrorChain, LineError,
+    SyncLine,
 };
 
 use super::backoff::Backoff;
@@ -290,7 +291,8 @@ impl Core {
             // Whole checkpoints only are published: a part of one waits for the rest.
             Ok(SyncLine::PartialCheckpointComplete(_) | SyncLine::Unknown) => {}
             Err(error) => {
-                self.abandon(Problem::new(ProblemKind::Protocol, error.to_string()), actions);
+                let message = ErrorChain(&error).to_string();
+                self.abandon(Problem::new(ProblemKind::Protocol, message), actions);
             }
         }
     }

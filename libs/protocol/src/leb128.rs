@@ -108,13 +108,14 @@ mod tests {
         assert_eq!(encoded(u64::MAX), [[0xFF; 9].as_slice(), &[0x01]].concat());
     }
 
+    fn check(mut input: &[u8], expected: DecodeError) {
+        let before = input;
+        assert_eq!(decode(&mut input), Err(expected), "{before:?}");
+        assert_eq!(input, before, "a refused input is not consumed");
+    }
+
     #[test]
-    fn what_is_no_encoding_is_refused() {
-        let check = |mut input: &[u8], expected| {
-            let before = input;
-            assert_eq!(decode(&mut input), Err(expected), "{before:?}");
-            assert_eq!(input, before, "a refused input is not consumed");
-        };
+    fn malformed_encodings_are_refused() {
         check(&[], DecodeError::Truncated);
         check(&[0xFF, 0x80], DecodeError::Truncated);
         check(&[0x80, 0x00], DecodeError::Overlong);

@@ -1,97 +1,106 @@
-//! The lines of the sync stream, as values.
+//! The lines of the sync stream as values, and how they are read.
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Body, Checksum, OpId, Operation, RowKey};
+use crate::checksum::Checksum;
+use crate::op_id::OpId;
+use crate::operation::{Body, Operation, RowKey};
 
-/// One line of the stream.
+/// One line of the sync stream.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SyncLine<'a> {
-    /// All buckets of the connection at a checkpoint. The first line of every connection.
+    /// All buckets of the connection at a checkpoint. It is the first line of every connection.
     Checkpoint(Checkpoint),
-    /// What changed since the checkpoint last announced on this connection.
+    /// Difference to the checkpoint that was last announced on this connection.
     CheckpointDiff(CheckpointDiff),
     /// Operations of one bucket.
     Data(DataLine<'a>),
-    /// A bucket's rows as files, in place of `data` lines. Only for clients that asked for it.
+    /// A bucket's rows as files, in place of `data` lines. It is sent only to clients that asked for
+    /// it.
     Snapshot(SnapshotLine),
-    /// Everything of the checkpoint has been sent.
+    /// End of the checkpoint: everything of it has been sent.
     CheckpointComplete(CheckpointComplete),
-    /// Everything of the buckets up to a priority has been sent.
+    /// End of a part of the checkpoint: all buckets up to a priority have been sent.
     PartialCheckpointComplete(PartialCheckpointComplete),
-    /// Whole seconds until the token expires; also the keep-alive.
+    /// Whole seconds until the token expires. It is also the keep-alive line.
     TokenExpiresIn(i64),
-    /// A line of a kind this version does not know: to be ignored.
+    /// A line of a kind that this version does not know. Clients ignore it.
     Unknown,
 }
 
-/// See [`SyncLine::Checkpoint`].
+/// The content of a [`SyncLine::Checkpoint`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
-    /// The checkpoint's position, which becomes the client's position in each bucket.
+    /// Position of the checkpoint. When it is complete, it is the client's position in each bucket.
     pub last_op_id: OpId,
-    /// The greatest acknowledged write checkpoint of this client.
+    /// Greatest acknowledged write checkpoint of this client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub write_checkpoint: Option<OpId>,
-    /// All of them: the client deletes every bucket not named here.
+    /// All buckets of the client. It deletes every bucket that is not listed.
     pub buckets: Vec<BucketDescription>,
-    /// The streams that the connection is subscribed to.
+    /// Streams that the connection is subscribed to.
     #[serde(default)]
     pub streams: Vec<StreamDescription>,
 }
 
-/// See [`SyncLine::CheckpointDiff`].
+/// The content of a [`SyncLine::CheckpointDiff`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckpointDiff {
-    /// As in [`Checkpoint`].
+    /// Position of the checkpoint, as in [`Checkpoint`].
     pub last_op_id: OpId,
-    /// Replaces the former one, also when absent: always repeat it.
+    /// Write checkpoint that replaces the previous one, even if it is absent. Servers repeat it in
+    /// every line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub write_checkpoint: Option<OpId>,
-    /// New buckets, and those whose checksum or count changed.
+    /// Buckets that are new, or whose checksum or count changed.
     pub updated_buckets: Vec<BucketDescription>,
-    /// Buckets that the client loses.
+    /// Names of the buckets that the client must delete.
     pub removed_buckets: Vec<String>,
 }
 
 /// A bucket at a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BucketDescription {
-    /// Its name, opaque to clients.
+    /// Name of the bucket. Clients treat it as opaque.
     pub bucket: String,
-    /// Sum over all of its operations up to the checkpoint.
+    /// Sum over all of the bucket's operations up to the checkpoint.
     pub checksum: Checksum,
-    /// How many operations a fresh client is sent; for progress bars only.
+    /// Number of operations that a new client is sent. It serves progress bars only.
     #[serde(default)]
     pub count: u64,
-    /// When to send it relative to the others.
+    /// Place of the bucket in the order of sending.
     #[serde(default)]
     pub priority: Priority,
-    /// Why the client has it.
+    /// Subscriptions that grant the bucket to the client.
     #[serde(default)]
     pub subscriptions: Vec<Subscription>,
 }
 
-/// 0 (most urgent) to 3 (the default).
+/// A priority from 0 (most urgent) to 3 (the default).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "u8", into = "u8")]
 pub struct Priority(u8);
 
 impl Priority {
-    /// A priority, if it is one.
+    /// Returns the priority with this number, or `None` if the number exceeds 3.
     #[must_use]
     pub const fn new(priority: u8) -> Option<Self> {
         if priority <= 3 { Some(Self(priority)) } else { None }
     }
 
-    /// Its number.
+    /// Returns the priority's number.
     #[must_use]
     pub const fn get(self) -> u8 {
         self.0
     }
 }
+
+/// The error of a number that is not a priority. It holds the number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("priority {0} is not one of 0 to 3")]
+pub struct InvalidPriority(pub u8);
 
 impl Default for Priority {
     fn default() -> Self {
@@ -106,49 +115,51 @@ impl From<Priority> for u8 {
 }
 
 impl TryFrom<u8> for Priority {
-    type Error = String;
-    fn try_from(priority: u8) -> Result<Self, String> {
-        Self::new(priority).ok_or_else(|| format!("priority {priority} is not one of 0 to 3"))
+    type Error = InvalidPriority;
+
+    fn try_from(priority: u8) -> Result<Self, InvalidPriority> {
+        Self::new(priority).ok_or(InvalidPriority(priority))
     }
 }
 
-/// Why a client has a bucket.
+/// The subscription by which a client has a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Subscription {
-    /// By a stream that subscribes by itself: its index in [`Checkpoint::streams`].
+    /// Default subscription, by the index of its stream in [`Checkpoint::streams`].
     Default(usize),
-    /// By an explicit subscription: its index in the request.
+    /// Explicit subscription, by its index in the request.
     Sub(usize),
 }
 
 /// A stream that the connection is subscribed to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamDescription {
-    /// Its name.
+    /// Name of the stream.
     pub name: String,
-    /// Whether it subscribes by itself.
+    /// Flag of a stream with `auto_subscribe`.
     pub is_default: bool,
-    /// What could not be evaluated. Always present on the wire: clients insist on it.
+    /// Subscriptions that could not be evaluated. The list is always present on the wire, since
+    /// clients require it.
     pub errors: Vec<StreamError>,
 }
 
-/// Why a subscription yields nothing.
+/// The reason why a subscription grants no bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamError {
-    /// Which one.
+    /// Subscription that failed.
     pub subscription: SubscriptionRef,
-    /// For the app's developer.
+    /// Reason, written for the app's developer.
     pub message: String,
 }
 
-/// The default subscription, or an explicit one by its index in the request.
+/// A reference to the default subscription, or to an explicit one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum SubscriptionRef {
-    /// By index.
+    /// Explicit subscription, by its index in the request.
     Explicit(usize),
-    /// The text `default`.
+    /// Default subscription of the stream, written as the text `default`.
     Default(DefaultSubscription),
 }
 
@@ -156,108 +167,127 @@ pub enum SubscriptionRef {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DefaultSubscription {
-    /// The only value.
+    /// The text itself.
     Default,
 }
 
 impl SubscriptionRef {
-    /// The default subscription.
+    /// Reference to the default subscription.
     pub const DEFAULT: Self = Self::Default(DefaultSubscription::Default);
 }
 
-/// See [`SyncLine::CheckpointComplete`].
+/// The content of a [`SyncLine::CheckpointComplete`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckpointComplete {
-    /// Of the checkpoint last announced.
+    /// Position of the checkpoint that was last announced.
     pub last_op_id: OpId,
 }
 
-/// See [`SyncLine::PartialCheckpointComplete`].
+/// The content of a [`SyncLine::PartialCheckpointComplete`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartialCheckpointComplete {
-    /// Of the checkpoint last announced.
+    /// Position of the checkpoint that was last announced.
     pub last_op_id: OpId,
-    /// Buckets of this priority and of more urgent ones are complete.
+    /// Priority up to which buckets are complete: those of this number and of smaller ones.
     pub priority: Priority,
 }
 
-/// Operations of one bucket, ascending.
+/// Operations of one bucket, in ascending order of their ids.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DataLine<'a> {
-    /// The bucket.
+    /// Name of the bucket.
     pub bucket: String,
-    /// The operations.
+    /// Operations that the line carries.
     pub operations: Vec<Operation<'a>>,
 }
 
-/// See [`SyncLine::Snapshot`]. What the client holds of the bucket is void; after this line it holds
-/// the snapshot's rows, and stands at `to`.
+/// The content of a [`SyncLine::Snapshot`].
+///
+/// The client drops the rows that it holds of the bucket and takes those of the snapshot. After that
+/// its position in the bucket is `to`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotLine {
-    /// The bucket.
+    /// Name of the bucket.
     pub bucket: String,
-    /// Identity of the snapshot within its deployment: an equal one has equal files.
+    /// Identity of the snapshot within its deployment. Snapshots with equal ids have equal files.
     pub id: String,
-    /// The bucket's operations up to this one are in it.
+    /// Last operation of the bucket that the snapshot contains.
     pub to: OpId,
     /// Sum over all of the bucket's operations up to `to`.
     pub checksum: Checksum,
-    /// Rows in all files together.
+    /// Number of rows in all files together.
     pub rows: u64,
-    /// How many operations it stands for in the bucket's `count`.
+    /// Share of the snapshot in the bucket's `count`.
     pub count: u64,
-    /// One or more; each row is in one of them.
+    /// Files of the snapshot, at least one. Each row is in one of them.
     pub files: Vec<SnapshotFile>,
 }
 
-/// One file of a [`SnapshotLine`]: a SQLite database, compressed as zstd frames one after the
-/// other. Each frame can be fetched, checked and unpacked by itself.
+/// One file of a [`SnapshotLine`]: a SQLite database, compressed as consecutive zstd frames.
+///
+/// Each frame can be fetched, checked and unpacked by itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotFile {
-    /// Where to GET it (ranges too): absolute, or relative to the request's address. It expires;
-    /// then the client asks again by a new stream.
+    /// URL of the file, absolute or relative to the URL of the request. It supports GET with ranges.
+    /// It expires; a client then opens a new stream to get another one.
     pub url: String,
-    /// Bytes of the database once unpacked.
+    /// Size of the unpacked database in bytes.
     pub raw_bytes: u64,
-    /// The frames, in order; the first begins at byte 0 of the file.
+    /// Frames in the order of the file. The first begins at byte 0.
     pub frames: Vec<SnapshotFrame>,
 }
 
-/// A part of a [`SnapshotFile`].
+/// One zstd frame of a [`SnapshotFile`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotFrame {
-    /// Compressed.
+    /// Size of the frame in bytes, compressed.
     pub bytes: u64,
-    /// Unpacked.
+    /// Size of the frame in bytes, unpacked.
     pub raw_bytes: u64,
     /// SHA-256 of the unpacked bytes, in hexadecimal.
     pub sha256: String,
 }
 
-/// A line that cannot be read.
-#[derive(Debug)]
-pub struct LineError(String);
-
-impl std::fmt::Display for LineError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "malformed sync line: {}", self.0)
-    }
+/// The reason why a line cannot be read. The stream cannot be continued after it.
+#[derive(Debug, thiserror::Error)]
+pub enum LineError {
+    /// The line is not JSON, or a member is missing or has another type.
+    #[error("malformed sync line")]
+    Malformed(#[source] serde_json::Error),
+    /// An operation lacks a member that its kind requires.
+    #[error("operation {op_id} ({kind}) lacks {missing}")]
+    Incomplete {
+        /// Id of the operation.
+        op_id: OpId,
+        /// Kind of the operation, as in `op`.
+        kind: String,
+        /// Name of what is missing.
+        missing: &'static str,
+    },
+    /// An operation has a kind that this version does not know.
+    #[error("operation {op_id} has the unknown kind '{kind}'")]
+    UnknownKind {
+        /// Id of the operation.
+        op_id: OpId,
+        /// Kind of the operation, as in `op`.
+        kind: String,
+    },
 }
 
-impl std::error::Error for LineError {}
-
 impl<'a> SyncLine<'a> {
-    /// Reads one line of JSON. Operations borrow from it where they can. Kinds that are not known
-    /// become [`SyncLine::Unknown`].
+    /// Reads one line of JSON. Operations borrow from it where no character is escaped. A line of an
+    /// unknown kind becomes [`SyncLine::Unknown`].
     ///
     /// # Errors
-    /// When it is not a JSON object, or a known kind lacks what it must have.
+    /// Fails if the line is not a JSON object, if a line of a known kind lacks a member, or if it
+    /// carries an operation of an unknown kind.
     pub fn parse(line: &'a [u8]) -> Result<Self, LineError> {
-        let raw: RawLine<'a> =
-            serde_json::from_slice(line).map_err(|error| LineError(error.to_string()))?;
+        let raw: RawLine<'a> = serde_json::from_slice(line).map_err(LineError::Malformed)?;
+
         if let Some(data) = raw.data {
             return data.try_into().map(Self::Data);
         }
+
         let simple = raw
             .checkpoint
             .map(Self::Checkpoint)
@@ -270,6 +300,7 @@ impl<'a> SyncLine<'a> {
     }
 }
 
+/// A line as JSON has it: at most one of the members is present.
 #[derive(Deserialize)]
 struct RawLine<'a> {
     checkpoint: Option<Checkpoint>,
@@ -318,8 +349,6 @@ impl<'a> TryFrom<RawOperation<'a>> for Operation<'a> {
     type Error = LineError;
 
     fn try_from(raw: RawOperation<'a>) -> Result<Self, LineError> {
-        let missing =
-            |field| LineError(format!("operation {} ({}) lacks {field}", raw.op_id, raw.op));
         let row = match (raw.object_type, raw.object_id) {
             (Some(object_type), Some(object_id)) => {
                 let subkey = raw.subkey.unwrap_or_default();
@@ -327,17 +356,23 @@ impl<'a> TryFrom<RawOperation<'a>> for Operation<'a> {
             }
             _ => None,
         };
+
+        let lacks = |missing| LineError::Incomplete {
+            op_id: raw.op_id,
+            kind: raw.op.clone().into_owned(),
+            missing,
+        };
         let body = match &*raw.op {
             "PUT" => Body::Put {
-                row: row.ok_or_else(|| missing("object_type or object_id"))?,
-                data: raw.data.ok_or_else(|| missing("data"))?,
+                row: row.ok_or_else(|| lacks("object_type or object_id"))?,
+                data: raw.data.ok_or_else(|| lacks("data"))?,
             },
-            "REMOVE" => {
-                Body::Remove { row: row.ok_or_else(|| missing("object_type or object_id"))? }
-            }
+            "REMOVE" => Body::Remove { row: row.ok_or_else(|| lacks("object_type or object_id"))? },
             "MOVE" => Body::Move,
             "CLEAR" => Body::Clear,
-            other => return Err(LineError(format!("unknown operation '{other}'"))),
+            other => {
+                return Err(LineError::UnknownKind { op_id: raw.op_id, kind: other.to_owned() });
+            }
         };
         Ok(Self { op_id: raw.op_id, checksum: raw.checksum, body })
     }

@@ -1,64 +1,66 @@
-//! Op ids and epochs: the one order of everything that is stored.
+//! Op ids and epochs: the total order of all operations of a deployment.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Bits of an op id that count within an epoch.
+/// Width of the sequence number, the low part of an op id, in bits.
 const SEQUENCE_BITS: u32 = 40;
-/// Bits of a marker that tell its snapshot.
+/// Width of the snapshot's number in a marker, in bits. With the tag (2^62) and 32 bits of rows
+/// it fills an `i64`.
 const MARKER_BITS: u32 = 30;
 
-/// Position of an operation; strictly increasing over the whole deployment, never reused.
+/// The position of an operation. Ids increase strictly over the whole deployment and are never
+/// reused.
 ///
-/// `epoch << 40 | sequence`, always below 2^62, so that ids from 2^62 on can mark a place inside a
-/// snapshot. `OpId::ZERO` is "before the first". On the wire it is a decimal string: JSON numbers
-/// lose precision above 2^53.
+/// An id is `epoch << 40 | sequence`, always below 2^62. Ids from 2^62 on are markers: positions
+/// inside a snapshot, see [`OpId::marker`]. On the wire an id is a decimal string, since JSON
+/// numbers lose precision above 2^53.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OpId(i64);
 
-/// One run of the ingest worker on the replication slot. Epochs start at 1.
+/// One run of the ingest worker on its replication slot. A reconnect begins a new one. Epochs start
+/// at 1.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 #[serde(transparent)]
 pub struct Epoch(u32);
 
-/// No further epoch fits into an op id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The error of a deployment that has used all epochs that fit into an op id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the deployment has used all of its epochs")]
 pub struct EpochError;
 
-impl fmt::Display for EpochError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the deployment has used up all of its epochs")
-    }
-}
-
-impl std::error::Error for EpochError {}
+/// The error of a text that is not an op id. It holds the text.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is not an op id (a decimal string from 0 to {max})", max = i64::MAX)]
+pub struct InvalidOpId(pub String);
 
 impl Epoch {
-    /// The first epoch is one above it.
+    /// Epoch before the first one. No run has it.
     pub const ZERO: Self = Self(0);
-    /// Epochs stay below 2^22, so that op ids stay below 2^62.
+    /// Greatest epoch: 2^22 - 1, so that op ids stay below 2^62.
     pub const MAX: Self = Self((1 << 22) - 1);
 
-    /// An epoch by its number, if it is in range.
+    /// Returns the epoch with this number, or `None` if it exceeds [`Epoch::MAX`].
     #[must_use]
     pub const fn new(number: u32) -> Option<Self> {
         if number <= Self::MAX.0 { Some(Self(number)) } else { None }
     }
 
-    /// Its number.
+    /// Returns the epoch's number.
     #[must_use]
     pub const fn number(self) -> u32 {
         self.0
     }
 
-    /// The epoch after this one.
+    /// Returns the epoch after this one.
     ///
     /// # Errors
-    /// When there is none left: after four million runs a deployment has to start afresh.
+    /// Fails after [`Epoch::MAX`]. A deployment reaches it after four million runs, and must then
+    /// be created again.
     pub fn next(self) -> Result<Self, EpochError> {
         Self::new(self.0 + 1).ok_or(EpochError)
     }
@@ -71,37 +73,38 @@ impl fmt::Display for Epoch {
 }
 
 impl OpId {
-    /// Before the first operation.
+    /// Position before the first operation.
     pub const ZERO: Self = Self(0);
-    /// The greatest op id there can be.
+    /// Greatest id of an operation: 2^62 - 1. Greater ids are markers.
     pub const MAX: Self = Self((1 << 62) - 1);
 
-    /// The id of the `sequence`th operation of an epoch.
+    /// Returns the id of an epoch's operation with this sequence number.
     ///
     /// # Panics
-    /// When the sequence does not fit into 40 bits: at a million operations a second that takes
-    /// twelve days without one reconnect, and the worker starts a new epoch long before.
+    /// Panics if the sequence number does not fit into 40 bits. At a million operations a second
+    /// that takes twelve days without a reconnect, and each reconnect begins a new epoch.
     #[must_use]
     pub fn new(epoch: Epoch, sequence: u64) -> Self {
-        assert!(sequence < 1 << SEQUENCE_BITS, "an epoch holds at most 2^40 operations");
+        assert!(sequence < 1 << SEQUENCE_BITS, "an epoch has at most 2^40 operations");
         Self(i64::from(epoch.0) << SEQUENCE_BITS | sequence.cast_signed())
     }
 
-    /// An op id by its number, which is any non-negative 64-bit integer: positions that clients
-    /// send may lie above [`OpId::MAX`].
+    /// Returns the op id or marker with this number, or `None` if it is negative.
     #[must_use]
     pub const fn from_i64(id: i64) -> Option<Self> {
         if id >= 0 { Some(Self(id)) } else { None }
     }
 
-    /// Its number.
+    /// Returns the id's number.
     #[must_use]
     pub const fn get(self) -> i64 {
         self.0
     }
 
-    /// The marker for a place inside a snapshot: `rows` of its rows are there. `snapshot` is any
-    /// number that tells it apart from the bucket's other snapshots; 30 bits of it count.
+    /// Returns the marker of the position inside a snapshot behind its first `rows` rows.
+    ///
+    /// `snapshot` distinguishes the snapshot from others of the same bucket. Only its low 30 bits
+    /// are kept.
     #[must_use]
     pub const fn marker(snapshot: u32, rows: u32) -> Self {
         let [a, b, c, d] = rows.to_le_bytes();
@@ -109,8 +112,8 @@ impl OpId {
         Self(1 << 62 | i64::from_le_bytes([a, b, c, d, e, f, g, h]))
     }
 
-    /// The snapshot (30 bits) and the number of rows that a marker stands for; `None` when it is
-    /// an operation's id.
+    /// Returns the snapshot's number (30 bits) and the number of rows that a marker stands for, or
+    /// `None` if this is the id of an operation.
     #[must_use]
     pub const fn as_marker(self) -> Option<(u32, u32)> {
         if self.0 <= Self::MAX.0 {
@@ -121,13 +124,13 @@ impl OpId {
         Some((snapshot, u32::from_le_bytes([a, b, c, d])))
     }
 
-    /// The epoch it was given in; `None` for a marker (2^62 and above).
+    /// Returns the epoch in which the id was assigned, or `None` for a marker.
     #[must_use]
     pub fn epoch(self) -> Option<Epoch> {
         u32::try_from(self.0 >> SEQUENCE_BITS).ok().and_then(Epoch::new)
     }
 
-    /// Its place within its epoch.
+    /// Returns the sequence number within the epoch.
     #[must_use]
     pub const fn sequence(self) -> u64 {
         (self.0 & ((1 << SEQUENCE_BITS) - 1)).cast_unsigned()
@@ -141,12 +144,10 @@ impl fmt::Display for OpId {
 }
 
 impl FromStr for OpId {
-    type Err = String;
+    type Err = InvalidOpId;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse().ok().and_then(Self::from_i64).ok_or_else(|| {
-            format!("'{text}' is not an op id (a decimal string from 0 to {})", i64::MAX)
-        })
+        text.parse().ok().and_then(Self::from_i64).ok_or_else(|| InvalidOpId(text.to_owned()))
     }
 }
 
@@ -159,15 +160,19 @@ impl Serialize for OpId {
 impl<'de> Deserialize<'de> for OpId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visitor;
+
         impl de::Visitor<'_> for Visitor {
             type Value = OpId;
+
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an op id as a decimal string")
             }
+
             fn visit_str<E: de::Error>(self, text: &str) -> Result<OpId, E> {
                 text.parse().map_err(E::custom)
             }
         }
+
         deserializer.deserialize_str(Visitor)
     }
 }
@@ -177,21 +182,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_marker_is_no_op_id_and_says_what_it_marks() {
+    fn a_marker_is_no_op_id_and_gives_back_its_parts() {
         for (snapshot, rows) in [(0, 0), (7, 600), ((1 << 30) - 1, u32::MAX), (1, u32::MAX)] {
             let marker = OpId::marker(snapshot, rows);
             assert!(marker > OpId::MAX && marker.epoch().is_none());
             assert_eq!(marker.as_marker(), Some((snapshot, rows)));
         }
+
         assert_eq!(OpId::marker(1 << 30 | 5, 1), OpId::marker(5, 1));
         assert_eq!(OpId::from_i64(i64::MAX).unwrap().as_marker(), Some(((1 << 30) - 1, u32::MAX)));
+
         for id in [OpId::ZERO, OpId::MAX] {
             assert_eq!(id.as_marker(), None);
         }
     }
 
     #[test]
-    fn an_op_id_is_epoch_and_sequence() {
+    fn an_op_id_consists_of_epoch_and_sequence() {
         let id = OpId::new(Epoch::new(3).unwrap(), 7);
         assert_eq!(id.get(), (3 << 40) + 7);
         assert_eq!((id.epoch(), id.sequence()), (Epoch::new(3), 7));
@@ -211,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn on_the_wire_it_is_a_string() {
+    fn an_op_id_is_a_string_on_the_wire() {
         let id = OpId::from_i64(9_007_199_254_740_993).unwrap();
         let text = serde_json::to_string(&id).unwrap();
         assert_eq!(text, "\"9007199254740993\"");

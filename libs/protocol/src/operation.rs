@@ -1,57 +1,58 @@
-//! Operations: the entries of a bucket.
+//! Operations: the entries of a bucket's history.
 
 use std::borrow::Cow;
 
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::{Checksum, OpId};
+use crate::checksum::Checksum;
+use crate::op_id::OpId;
 
-/// One entry of a bucket.
+/// One entry of a bucket's history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operation<'a> {
-    /// Its position.
+    /// Position of the operation.
     pub op_id: OpId,
-    /// What it adds to the bucket's checksum. For PUT and REMOVE it is [`Body::checksum`].
+    /// Share of the operation in the bucket's sum. For PUT and REMOVE it is [`Body::checksum`].
     pub checksum: Checksum,
-    /// What it does.
+    /// Effect of the operation.
     pub body: Body<'a>,
 }
 
-/// What an operation does.
+/// The effect of an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body<'a> {
-    /// The row now has this value.
+    /// Inserts the row, or replaces its value.
     Put {
-        /// Which row.
+        /// Identity of the row.
         row: RowKey<'a>,
-        /// Its columns: a JSON object of text, numbers and null.
+        /// Columns of the row: a JSON object of text, numbers and null.
         data: Cow<'a, str>,
     },
-    /// The row is no longer in the bucket.
+    /// Removes the row from the bucket.
     Remove {
-        /// Which row.
+        /// Identity of the row.
         row: RowKey<'a>,
     },
-    /// Nothing: it stands for operations that later ones superseded, and carries their sum.
+    /// Changes no row. It stands for superseded operations and carries their sum.
     Move,
-    /// Everything before it in the bucket is void; the checksum counts from here.
+    /// Removes all rows of the bucket. The bucket's sum starts again with this operation's checksum.
     Clear,
 }
 
-/// Identity of a row within a bucket.
+/// The identity of a row within a bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RowKey<'a> {
-    /// Name of the table on the client.
+    /// Name of the row's table on the client.
     pub object_type: Cow<'a, str>,
-    /// The row's `id` column as text.
+    /// Text of the row's `id` column.
     pub object_id: Cow<'a, str>,
-    /// Tells source rows apart that have the same type and id in one bucket. Opaque, and the same
-    /// for every operation of one source row.
+    /// Opaque text that distinguishes source rows with the same type and id in one bucket. It is the
+    /// same in every operation of one source row.
     pub subkey: Cow<'a, str>,
 }
 
 impl<'a> RowKey<'a> {
-    /// A key that borrows its parts.
+    /// Returns a key that borrows its parts.
     #[must_use]
     pub const fn new(object_type: &'a str, object_id: &'a str, subkey: &'a str) -> Self {
         Self {
@@ -61,7 +62,7 @@ impl<'a> RowKey<'a> {
         }
     }
 
-    /// The same key, owning its parts.
+    /// Returns the same key with owned parts.
     #[must_use]
     pub fn into_owned(self) -> RowKey<'static> {
         RowKey {
@@ -73,9 +74,11 @@ impl<'a> RowKey<'a> {
 }
 
 impl Body<'_> {
-    /// Checksum of a PUT or REMOVE: the low half of XXH3-64 over its kind and its parts, each
-    /// preceded by its length, so that no two contents read alike. `None` for the others, whose
-    /// checksum is the sum of what they stand for.
+    /// Returns the checksum of a PUT or REMOVE: the low half of XXH3-64 over the kind, the lengths
+    /// of the parts, and the parts.
+    ///
+    /// The lengths come first, so that no two bodies give the same input to the hash. Returns `None`
+    /// for MOVE and CLEAR, whose checksum is the sum of the operations that they stand for.
     #[must_use]
     pub fn checksum(&self) -> Option<Checksum> {
         match self {
@@ -86,6 +89,7 @@ impl Body<'_> {
     }
 }
 
+/// Hashes the kind (1 for PUT, 2 for REMOVE), the lengths of the four parts, and the parts.
 fn hash(kind: u8, row: &RowKey<'_>, data: &str) -> Checksum {
     let parts = [&*row.object_type, &*row.object_id, &*row.subkey, data];
     let mut lengths = [0_u8; 33];
@@ -93,11 +97,13 @@ fn hash(kind: u8, row: &RowKey<'_>, data: &str) -> Checksum {
     for (part, slot) in parts.iter().zip(lengths[1..].chunks_exact_mut(8)) {
         slot.copy_from_slice(&(part.len() as u64).to_le_bytes());
     }
+
     let mut hasher = Xxh3::new();
     hasher.update(&lengths);
     for part in parts {
         hasher.update(part.as_bytes());
     }
+
     let [a, b, c, d, ..] = hasher.digest().to_le_bytes();
     Checksum(u32::from_le_bytes([a, b, c, d]))
 }
@@ -112,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn each_part_counts() {
+    fn each_part_changes_the_checksum() {
         let base = put("todos", "1", "s", "{}");
         for other in [
             put("todo", "1", "s", "{}"),
@@ -127,7 +133,8 @@ mod tests {
         }
     }
 
-    /// Stored buckets and devices hold these sums: a change of the hash is a new protocol version.
+    /// Stored buckets and devices hold these sums, so a change of the hash needs a new protocol
+    /// version.
     #[test]
     fn the_hash_is_fixed() {
         assert_eq!(crate::PROTOCOL_VERSION, 2, "version 2 kept the hash of version 1");

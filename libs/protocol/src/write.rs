@@ -2,21 +2,24 @@
 
 use serde::Serialize;
 
-use crate::{Body, DataLine, OpId, Operation, SyncLine};
+use crate::line::{DataLine, SyncLine};
+use crate::op_id::OpId;
+use crate::operation::{Body, Operation};
 
-/// How the values of a row are sent.
+/// The form in which the values of a row are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowData {
-    /// As a JSON string, as every client of today asks for (`raw_data`).
+    /// JSON string (`raw_data`). All current clients ask for it.
     Text,
-    /// As a nested object, for old clients.
+    /// Nested object, for old clients.
     Nested,
 }
 
-/// Appends one line, ended by a newline. Operations are written as [`RowData::Text`].
+/// Appends a line and its newline to `out`. Rows are written as [`RowData::Text`]. Nothing is
+/// written for [`SyncLine::Unknown`].
 ///
 /// # Panics
-/// Never: a `Vec` takes every write, and all keys are strings.
+/// Never panics: writes to a `Vec` succeed, and all keys are strings.
 pub fn write_line(out: &mut Vec<u8>, line: &SyncLine<'_>) {
     match line {
         SyncLine::Checkpoint(checkpoint) => write_one(out, "checkpoint", checkpoint),
@@ -38,6 +41,7 @@ pub fn write_line(out: &mut Vec<u8>, line: &SyncLine<'_>) {
     }
 }
 
+/// Writes a line with one member.
 fn write_one(out: &mut Vec<u8>, key: &str, value: &impl Serialize) {
     out.extend_from_slice(b"{\"");
     out.extend_from_slice(key.as_bytes());
@@ -47,10 +51,13 @@ fn write_one(out: &mut Vec<u8>, key: &str, value: &impl Serialize) {
 }
 
 fn write_json(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
-    serde_json::to_writer(out, value).expect("a Vec takes every write, and all keys are strings");
+    serde_json::to_writer(out, value).expect("writes to a Vec succeed, and all keys are strings");
 }
 
-/// Writes one `data` line, operation by operation, into a buffer of the caller's.
+/// A writer of one `data` line, operation by operation, into the caller's buffer.
+///
+/// A line that was begun must be finished: without [`DataLineWriter::finish`] the buffer holds a
+/// part of a line.
 #[derive(Debug)]
 pub struct DataLineWriter<'a> {
     out: &'a mut Vec<u8>,
@@ -59,7 +66,8 @@ pub struct DataLineWriter<'a> {
 }
 
 impl<'a> DataLineWriter<'a> {
-    /// Begins a line. `after` is where the client stands; nobody reads it but people.
+    /// Begins a line. `after` is the client's position before it; clients ignore it, and it helps
+    /// people who read the stream.
     pub fn begin(out: &'a mut Vec<u8>, bucket: &str, after: OpId, row_data: RowData) -> Self {
         out.extend_from_slice(b"{\"data\":{\"bucket\":");
         write_json(out, bucket);
@@ -69,13 +77,15 @@ impl<'a> DataLineWriter<'a> {
         Self { out, row_data, is_empty: true }
     }
 
-    /// Appends an operation; they must come in ascending order of their ids.
+    /// Appends an operation. The caller pushes operations in ascending order of their ids.
     pub fn push(&mut self, operation: &Operation<'_>) {
         if !std::mem::take(&mut self.is_empty) {
             self.out.push(b',');
         }
+
         self.out.extend_from_slice(b"{\"op_id\":");
         write_json(self.out, &operation.op_id);
+
         let (name, row, data) = match &operation.body {
             Body::Put { row, data } => ("PUT", Some(row), Some(data)),
             Body::Remove { row } => ("REMOVE", Some(row), None),
@@ -83,15 +93,18 @@ impl<'a> DataLineWriter<'a> {
             Body::Clear => ("CLEAR", None, None),
         };
         self.member("op", name);
+
         if let Some(row) = row {
             self.member("object_type", &row.object_type);
             self.member("object_id", &row.object_id);
         }
+
         self.out.extend_from_slice(b",\"checksum\":");
         write_json(self.out, &operation.checksum);
         if let Some(row) = row {
             self.member("subkey", &row.subkey);
         }
+
         match (data, self.row_data) {
             (Some(data), RowData::Text) => self.member("data", data),
             (Some(data), RowData::Nested) => {
@@ -103,7 +116,8 @@ impl<'a> DataLineWriter<'a> {
         self.out.push(b'}');
     }
 
-    /// Ends the line. `next_after` is the position that the client has then.
+    /// Ends the line. `next_after` is the client's position after it, and `has_more` tells whether
+    /// more of the bucket follows. Clients ignore both.
     pub fn finish(self, next_after: OpId, has_more: bool) {
         self.out.extend_from_slice(b"],\"next_after\":");
         write_json(self.out, &next_after);
@@ -123,11 +137,15 @@ impl<'a> DataLineWriter<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Checksum, RowKey};
+    use crate::checksum::Checksum;
+    use crate::operation::RowKey;
+
+    fn id(id: i64) -> OpId {
+        OpId::from_i64(id).unwrap()
+    }
 
     fn line(row_data: RowData) -> String {
         let mut out = Vec::new();
-        let id = |id| OpId::from_i64(id).unwrap();
         let row = RowKey::new("todos", "t\"1", "k");
         let body = Body::Put { row: row.clone(), data: r#"{"id":"t\"1","n":1.0}"#.into() };
         let mut writer = DataLineWriter::begin(&mut out, "b[]", id(4), row_data);
@@ -140,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_travel_as_text() {
+    fn rows_are_written_as_json_strings() {
         let expected = concat!(
             r#"{"data":{"bucket":"b[]","after":"4","data":["#,
             r#"{"op_id":"5","op":"PUT","object_type":"todos","object_id":"t\"1","checksum":9,"#,
@@ -154,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_travel_as_objects_for_old_clients() {
+    fn rows_are_written_as_nested_objects_for_old_clients() {
         assert!(line(RowData::Nested).contains(r#""subkey":"k","data":{"id":"t\"1","n":1.0}}"#));
     }
 }

@@ -230,8 +230,9 @@ impl<'a> RequestEvaluation<'a> {
             let priority = match subscription.override_priority.map(Priority::try_from) {
                 None => None,
                 Some(Ok(priority)) => Some(priority),
-                Some(Err(message)) => {
+                Some(Err(invalid)) => {
                     let errors = &mut self.streams[index].errors;
+                    let message = invalid.to_string();
                     errors.push(StreamError { subscription: reference(reason), message });
                     continue;
                 }

@@ -1,8 +1,9 @@
-use super::*;
-use crate::{DataLineWriter, RowData, write_line};
 use proptest::prelude::*;
 
-fn written(line: &SyncLine<'_>) -> String {
+use super::*;
+use crate::write::{DataLineWriter, RowData, write_line};
+
+fn to_json(line: &SyncLine<'_>) -> String {
     let mut out = Vec::new();
     write_line(&mut out, line);
     assert_eq!(out.pop(), Some(b'\n'));
@@ -10,7 +11,7 @@ fn written(line: &SyncLine<'_>) -> String {
 }
 
 fn check(line: &SyncLine<'_>, text: &str) {
-    assert_eq!(written(line), text);
+    assert_eq!(to_json(line), text);
     assert_eq!(&SyncLine::parse(text.as_bytes()).unwrap(), line);
 }
 
@@ -19,7 +20,7 @@ fn op(id: i64) -> OpId {
 }
 
 #[test]
-fn a_checkpoint_names_buckets_and_streams() {
+fn a_checkpoint_lists_buckets_and_streams() {
     check(
         &SyncLine::Checkpoint(Checkpoint {
             last_op_id: op(20),
@@ -51,7 +52,7 @@ fn a_checkpoint_names_buckets_and_streams() {
 }
 
 #[test]
-fn a_diff_always_has_both_lists() {
+fn a_diff_has_both_lists_even_if_they_are_empty() {
     check(
         &SyncLine::CheckpointDiff(CheckpointDiff {
             last_op_id: op(30),
@@ -64,7 +65,7 @@ fn a_diff_always_has_both_lists() {
 }
 
 #[test]
-fn completions_and_keepalives() {
+fn completions_and_keepalives_are_single_members() {
     check(
         &SyncLine::CheckpointComplete(CheckpointComplete { last_op_id: op(3) }),
         r#"{"checkpoint_complete":{"last_op_id":"3"}}"#,
@@ -80,17 +81,21 @@ fn completions_and_keepalives() {
 }
 
 #[test]
-fn unknown_lines_are_not_errors() {
+fn a_line_of_an_unknown_kind_is_not_an_error() {
     assert_eq!(SyncLine::parse(br#"{"news":{"a":1}}"#).unwrap(), SyncLine::Unknown);
     assert!(SyncLine::parse(b"[1]").is_err());
     assert!(SyncLine::parse(br#"{"checkpoint":{"last_op_id":5,"buckets":[]}}"#).is_err());
 }
 
 #[test]
-fn an_operation_that_lacks_a_part_is_named() {
+fn the_error_names_the_operation_and_what_it_lacks() {
     let line = br#"{"data":{"bucket":"b","data":[{"op_id":"9","op":"PUT","checksum":1}]}}"#;
     let error = SyncLine::parse(line).unwrap_err().to_string();
-    assert_eq!(error, "malformed sync line: operation 9 (PUT) lacks object_type or object_id");
+    assert_eq!(error, "operation 9 (PUT) lacks object_type or object_id");
+
+    let line = br#"{"data":{"bucket":"b","data":[{"op_id":"9","op":"GROW","checksum":1}]}}"#;
+    let error = SyncLine::parse(line).unwrap_err().to_string();
+    assert_eq!(error, "operation 9 has the unknown kind 'GROW'");
 }
 
 fn operations() -> impl Strategy<Value = Vec<Operation<'static>>> {
@@ -115,7 +120,7 @@ fn operations() -> impl Strategy<Value = Vec<Operation<'static>>> {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read(bucket in ".{0,12}", operations in operations()) {
+    fn a_written_data_line_is_read_back(bucket in ".{0,12}", operations in operations()) {
         let mut out = Vec::new();
         let mut writer = DataLineWriter::begin(&mut out, &bucket, op(0), RowData::Text);
         for operation in &operations {
