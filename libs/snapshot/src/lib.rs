@@ -7,8 +7,8 @@
 
 mod error;
 mod frame;
-mod keys;
 mod reader;
+mod row;
 mod row_text;
 mod schema;
 mod value;
@@ -16,11 +16,11 @@ mod writer;
 
 pub use error::SnapshotError;
 pub use frame::{FRAME_RAW_BYTES_MAX, check_line, frame_matches, unpack_frame};
-pub use keys::{Key, Keys};
-pub use reader::{Expected, Snapshot, TypedRow};
+pub use reader::{Expected, Key, Keys, Snapshot, TypedRow};
+pub use row::SnapshotRow;
 pub use schema::{IdColumn, TypedTable};
 pub use value::Value;
-pub use writer::{SnapshotHeader, SnapshotOptions, SnapshotRow, SnapshotWriter, WrittenFile};
+pub use writer::{SnapshotHeader, SnapshotOptions, SnapshotWriter, WrittenFile};
 
 #[cfg(test)]
 mod tests;

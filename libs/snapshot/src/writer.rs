@@ -9,6 +9,7 @@ use tidewater_protocol::{Checksum, OpId, SnapshotFrame};
 
 use crate::error::SnapshotError;
 use crate::frame::{self, FRAME_RAW_BYTES_MAX};
+use crate::row::SnapshotRow;
 use crate::row_text;
 use crate::schema::{
     APPLICATION_ID, FORMAT, IdColumn, PAGE_BYTES, TypedTable, create_meta, table_name,
@@ -50,23 +51,6 @@ impl Default for SnapshotOptions {
     fn default() -> Self {
         Self { raw_bytes_max: 1 << 30, frame_raw_bytes: 4 << 20, level: 3 }
     }
-}
-
-/// A live row of the bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SnapshotRow<'a> {
-    /// Its type.
-    pub object_type: &'a str,
-    /// Its id.
-    pub object_id: &'a str,
-    /// Its subkey.
-    pub subkey: &'a str,
-    /// The operation that put it there.
-    pub op_id: OpId,
-    /// That operation's checksum.
-    pub checksum: Checksum,
-    /// The row as JSON text.
-    pub data: &'a str,
 }
 
 /// A file that was written.

@@ -3,8 +3,8 @@
 use rusqlite::Connection;
 use tidewater_protocol::OpId;
 
+use super::fields::{check_count, checksum, damaged, op_id, text};
 use crate::error::SnapshotError;
-use crate::reader::{check_count, checksum, damaged, op_id, text};
 use crate::schema::TypedTable;
 
 /// The keys of a [`TypedTable`]; see [`crate::Snapshot::keys`].
