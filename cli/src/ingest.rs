@@ -39,6 +39,7 @@ pub(crate) async fn run(args: &IngestArgs) -> Result<(), Failure> {
     // On AWS the replication slot alone keeps a second worker out.
     let _ours = match &args.store.store {
         StoreArg::Embedded(dir) => Some(DataDir::open(dir)?),
+        #[cfg(feature = "aws")]
         StoreArg::Aws => None,
     };
     let place = args.store.place();

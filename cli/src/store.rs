@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use clap::Args;
 use tidewater_storage::Embedded;
+#[cfg(feature = "aws")]
 use tidewater_storage_aws::{Aws, AwsConfig};
 
+#[cfg(feature = "aws")]
 use crate::failure::Failure;
 
 /// The store where none is named.
@@ -21,10 +23,12 @@ pub(crate) struct StoreArgs {
     #[arg(long, env = "TIDEWATER_STORE", value_name = "STORE", default_value = DEFAULT)]
     pub(crate) store: StoreArg,
     /// What the names of the DynamoDB tables begin with, for --store aws
+    #[cfg(feature = "aws")]
     #[arg(long, env = "TIDEWATER_TABLE_PREFIX", value_name = "PREFIX",
           default_value = AwsConfig::PREFIX)]
     table_prefix: String,
     /// The S3 bucket, for --store aws
+    #[cfg(feature = "aws")]
     #[arg(long, env = "TIDEWATER_BUCKET", value_name = "NAME")]
     bucket: Option<String>,
 }
@@ -35,14 +39,16 @@ pub(crate) enum StoreArg {
     /// SQLite and files in a directory.
     Embedded(PathBuf),
     /// DynamoDB and S3.
+    #[cfg(feature = "aws")]
     Aws,
 }
 
 impl StoreArgs {
     /// Connects to the store on AWS.
+    #[cfg(feature = "aws")]
     pub(crate) async fn aws(&self) -> Result<Aws, Failure> {
         let bucket = self.bucket.clone().ok_or_else(|| {
-            Failure::Wrong(anyhow!(
+            Failure::Wrong(anyhow::anyhow!(
                 "--store aws needs --bucket: the S3 bucket of the deployment (an output of its \
                  stack)"
             ))
@@ -55,6 +61,7 @@ impl StoreArgs {
     pub(crate) fn place(&self) -> String {
         match &self.store {
             StoreArg::Embedded(dir) => dir.display().to_string(),
+            #[cfg(feature = "aws")]
             StoreArg::Aws => format!("aws {}", self.table_prefix),
         }
     }
@@ -68,6 +75,7 @@ macro_rules! with_store {
                 let $storage = $crate::store::open(dir)?;
                 $body
             }
+            #[cfg(feature = "aws")]
             $crate::store::StoreArg::Aws => {
                 let $storage = $args.aws().await?;
                 $body
@@ -83,7 +91,14 @@ impl FromStr for StoreArg {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
             Some(("embedded", dir)) if !dir.is_empty() => Ok(Self::Embedded(dir.into())),
+            #[cfg(feature = "aws")]
             None if text == "aws" => Ok(Self::Aws),
+            #[cfg(not(feature = "aws"))]
+            None if text == "aws" => {
+                Err("this tidewater was built without the 'aws' feature, which --store aws needs; \
+                     build it with default features"
+                    .to_owned())
+            }
             _ => Err("expected embedded:DIR (embedded:.tidewater), or aws".to_owned()),
         }
     }
@@ -102,7 +117,10 @@ mod tests {
     fn a_store_is_named_with_its_place() {
         let check = |text: &str| text.parse::<StoreArg>();
         assert_eq!(check("embedded:a/b"), Ok(StoreArg::Embedded("a/b".into())));
+        #[cfg(feature = "aws")]
         assert_eq!(check("aws"), Ok(StoreArg::Aws));
+        #[cfg(not(feature = "aws"))]
+        assert!(check("aws").unwrap_err().contains("without the 'aws' feature"));
         for bad in ["embedded", "embedded:", "sqlite:x", "aws:x", ""] {
             assert!(check(bad).unwrap_err().starts_with("expected embedded:DIR"), "{bad}");
         }
