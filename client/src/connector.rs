@@ -1,4 +1,4 @@
-//! Where local transactions go: the app's own backend.
+//! The parts that the app provides: a connector to its own backend, and credentials.
 
 use std::time::Duration;
 
@@ -6,90 +6,90 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// Takes local transactions to the app's backend.
+/// Sends local transactions to the app's backend. [`crate::HttpConnector`] is one over HTTP.
 ///
-/// One is sent at a time, in the order they were committed. The same transaction is sent again
-/// until there is a verdict, also after a restart of the app: the backend must take
-/// `(client id, transaction id)` as the key under which it does each of them once.
+/// One transaction is sent at a time, in the order of the commits. It is sent again until there is a
+/// verdict, also after a restart of the app. So the backend must be idempotent: it applies each
+/// `(client id, transaction id)` once.
 pub trait Connector: Send + Sync + 'static {
     /// Sends one local transaction.
     fn upload<'a>(&'a self, transaction: &'a LocalTransaction) -> BoxFuture<'a, UploadOutcome>;
 }
 
-/// Verdict on a local transaction.
+/// The outcome of sending a local transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UploadOutcome {
     /// It took effect, now or when it was sent before.
     Applied,
-    /// It never will: it is parked where the app can see it, the queue goes on, and the rows go
-    /// back to the server's state at the next checkpoint.
+    /// It will never take effect. It is moved to [`crate::Client::rejected`], the queue goes on, and
+    /// the next checkpoint reverts its rows to the server's state.
     Rejected {
-        /// For people.
+        /// The reason, for people.
         reason: String,
-        /// What the backend said, for the app.
+        /// The body of the backend's answer, for the app.
         body: Option<String>,
     },
-    /// No verdict: it is sent again.
+    /// There is no verdict. It is sent again.
     Retry {
-        /// Not before this time; the client's own back-off may be longer.
+        /// The earliest time of the next attempt. The client's own back-off may be longer.
         after: Option<Duration>,
-        /// For people.
+        /// The reason, for people.
         reason: String,
     },
 }
 
-/// The changes of one local transaction, in the order they were made. As JSON it is what
-/// [`crate::HttpConnector`] posts.
+/// The changes of one local transaction, in the order they were made. [`crate::HttpConnector`] posts
+/// it as JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LocalTransaction {
-    /// Identity of the database file.
+    /// The identity of the database file.
     pub client_id: String,
-    /// Number of the transaction in that file; greater ones were committed later. Never reused.
+    /// The number of the transaction in that file. Later commits have greater numbers. Never reused.
     pub transaction_id: i64,
-    /// Its changes.
+    /// The changes.
     pub operations: Vec<LocalOperation>,
 }
 
-/// One changed row.
+/// A change of one row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LocalOperation {
-    /// What happened to it.
+    /// The kind of change.
     pub op: LocalOp,
-    /// Its table.
+    /// The row's table.
     pub table: String,
-    /// Its key.
+    /// The row's key.
     pub id: String,
-    /// PUT: all columns but the key. PATCH: those that changed. DELETE: empty.
+    /// PUT: all columns but the key. PATCH: the columns that changed. DELETE: empty.
     #[serde(default)]
     pub data: Map<String, Value>,
 }
 
-/// What happened to a row.
+/// A kind of change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum LocalOp {
-    /// It was inserted, or replaced as a whole.
+    /// The row was inserted, or replaced as a whole.
     Put,
     /// Some of its columns changed.
     Patch,
-    /// It was deleted.
+    /// The row was deleted.
     Delete,
 }
 
-/// Gives the token that the server (and, with [`crate::HttpConnector`], the backend) asks for.
+/// Provides the token for the server and, with [`crate::HttpConnector`], for the backend.
 pub trait Credentials: Send + Sync + 'static {
-    /// A fresh token. Called when there is none, when one was refused and shortly before one
-    /// expires. One that takes longer than a minute counts as failed.
+    /// Returns a fresh token. Called when there is none, when one was refused, and shortly before
+    /// one expires. A call that takes longer than a minute counts as failed.
     ///
     /// # Errors
-    /// Anything; it is shown in the status, and tried again.
+    /// Any error. It is shown in the status, and the call is retried.
     fn token(&self) -> BoxFuture<'_, Result<String, CredentialsError>>;
 }
 
-/// Why there is no token. Its text is shown in the status.
+/// The reason why there is no token. Its text is shown in the status.
 pub type CredentialsError = Box<dyn std::error::Error + Send + Sync>;
 
-/// One token for ever; for tools and tests.
+/// Credentials with one token that never changes; for tools and tests.
 #[derive(Clone)]
 pub struct FixedToken(pub String);
 
@@ -99,8 +99,8 @@ impl Credentials for FixedToken {
     }
 }
 
-/// Tokens are secrets: never printed.
 impl std::fmt::Debug for FixedToken {
+    /// Prints no token: it is a secret.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("FixedToken(..)")
     }

@@ -1,231 +1,112 @@
-//! What the client does next, as a function of what happened: no I/O, no clock.
+//! The sync state machine: decides what the client does next from what happened. It is sans-I/O.
 //!
-//! Two machines that meet at one gate. The download machine (`download.rs`) opens the stream and
-//! turns its lines into stored operations and checkpoints; the upload machine (`upload.rs`) sends
-//! local transactions one by one and then asks for a write checkpoint. The gate itself is checked
-//! by the store, inside the transaction that publishes a checkpoint, since only there no local
-//! write can slip in between.
+//! [`Core::on_event`] takes one [`Event`] and returns the [`Action`]s to carry out, in order. The
+//! core has no socket, file or clock, and its random numbers come from a seed. So a test can drive
+//! it through any order of events. `sync/sync_thread.rs` carries the actions out and feeds the
+//! results back as events.
+//!
+//! Two machines share the token and meet at one point, the *pending upload check*:
+//!
+//! - The download machine (`download.rs`, `snapshot.rs`) opens the stream and turns its lines into
+//!   stored operations and complete checkpoints.
+//! - The upload machine (`upload.rs`) sends local transactions one by one. When the queue is empty
+//!   it asks for a write checkpoint and stores it.
+//!
+//! A complete checkpoint may become visible only if it contains every local write. The store makes
+//! this check inside the transaction that publishes: only there can no local write slip in between.
+//! See "Pending uploads" in `LAYOUT.md`.
+//!
+//! # Events
+//!
+//! `connection` numbers the streams. An event with the number of an earlier stream is ignored.
+//!
+//! | event | payload | sent when |
+//! |---|---|---|
+//! | `Start` | | the session begins |
+//! | `Token` | the token, or why there is none | [`Action::FetchToken`] finished |
+//! | `BucketsLoaded` | the stored state of each bucket | [`Action::LoadBuckets`] finished |
+//! | `Opened` | `connection` | the server answered the stream request with 200 |
+//! | `Line` | `connection`, the parsed line or a parse error | the stream brought a line |
+//! | `Closed` | `connection`, the reason | the stream ended, broke or was refused |
+//! | `FrameFetched` | `connection`, compressed bytes, whether they crossed the network | a snapshot's frame is on the device |
+//! | `SnapshotFetched` | `connection`, success or the failure | [`Action::FetchSnapshot`] finished |
+//! | `PublishFinished` | the [`PublishOutcome`] | [`Action::Publish`] finished |
+//! | `StoreFailed` | the error | an action on downloaded data failed; nothing of it is stored |
+//! | `QueueFailed` | the error | an action on the upload queue failed; nothing of it is stored |
+//! | `LocalWrite` | | a local transaction was committed |
+//! | `QueueEmpty` | the [`PendingUploads`], `queue_version` | [`Action::UploadNext`] found nothing to send |
+//! | `Uploaded` | `transaction_id`, the backend's verdict | the backend answered, or failed to |
+//! | `WriteCheckpoint` | `queue_version`, the write checkpoint or the failure | [`Action::RequestWriteCheckpoint`] finished |
+//! | `WriteCheckpointStored` | false if a local write came in between | [`Action::StoreWriteCheckpoint`] finished |
+//! | `Timer` | which [`Timer`] | the time of [`Action::SetTimer`] is up |
+//! | `NetworkUp` | | the app says that the network may be back |
+//!
+//! # Actions
+//!
+//! | action | payload | answered by |
+//! |---|---|---|
+//! | `FetchToken` | | `Token` |
+//! | `LoadBuckets` | | `BucketsLoaded`, `StoreFailed` |
+//! | `Open` | `connection`, token, request | `Opened`, then `Line`s, then `Closed`; replaces the open stream |
+//! | `Close` | | nothing: drops the stream and any fetch |
+//! | `Stage` | the line, the bucket's state after it | `StoreFailed` if it fails |
+//! | `FetchSnapshot` | `connection`, the line | `FrameFetched`s, then `SnapshotFetched` |
+//! | `StageSnapshot` | the line, the bucket's state after it | `StoreFailed` if it fails |
+//! | `ResetBuckets` | bucket names | `StoreFailed` if it fails |
+//! | `Publish` | the complete checkpoint | `PublishFinished`, `StoreFailed` |
+//! | `UploadNext` | | `Uploaded`, `QueueEmpty`, `QueueFailed` |
+//! | `FinishUpload` | `transaction_id`, the rejection if there is one | `QueueFailed` if it fails |
+//! | `RequestWriteCheckpoint` | token, `queue_version` | `WriteCheckpoint` |
+//! | `StoreWriteCheckpoint` | `queue_version`, the write checkpoint | `WriteCheckpointStored`, `QueueFailed` |
+//! | `SetTimer` | which timer, after how long; replaces the same timer | `Timer` |
+//!
+//! Nothing under `core/` imports an I/O crate or a module that does I/O; a test reads the `use`
+//! lines.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use tidewater_protocol::{
-    Checkpoint, Checksum, DataLine, LineError, OpId, SnapshotLine, StreamRequest, SyncLine,
-};
+use tidewater_protocol::StreamRequest;
 
-use crate::connector::UploadOutcome;
-use crate::net::fetch::FetchFailed;
 use crate::status::{Connection, Problem, ProblemKind, Progress};
 use backoff::Backoff;
-use download::Download;
-use upload::Upload;
+use download_state::Download;
+use token::TokenState;
+use upload_state::Upload;
 
+mod action;
 mod backoff;
 mod download;
+mod download_state;
+mod event;
 mod snapshot;
+mod token;
 mod upload;
+mod upload_state;
 
-/// What the store holds of a bucket, downloads not yet published included.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct LocalBucket {
-    pub(crate) position: OpId,
-    pub(crate) sum: Checksum,
-    /// Operations that the bucket had at the last checkpoint; for progress.
-    pub(crate) count_at_checkpoint: u64,
-    /// Operations received since; for progress.
-    pub(crate) count_since: u64,
-}
+pub(crate) use action::{Action, Rejection};
+pub(crate) use event::{
+    Closed, Event, FetchFailed, LocalBucket, PendingUploads, PublishOutcome, RequestFailed, Timer,
+    damaged_message,
+};
 
-/// Something happened. `connection` tells an event of a stream already given up from one of now.
-#[derive(Debug)]
-pub(crate) enum Event<'a> {
-    /// The app wants to be connected.
-    Start,
-    Token(Result<String, String>),
-    /// Answer to [`Action::LoadBuckets`].
-    Loaded(BTreeMap<String, LocalBucket>),
-    /// The server answered 200.
-    Opened {
-        connection: u64,
-    },
-    Line {
-        connection: u64,
-        line: Result<SyncLine<'a>, LineError>,
-    },
-    Closed {
-        connection: u64,
-        reason: Closed,
-    },
-    /// A frame of the snapshot is there, newly or from before; its compressed size.
-    FrameFetched {
-        connection: u64,
-        bytes: u64,
-        is_new: bool,
-    },
-    /// Answer to [`Action::FetchSnapshot`].
-    SnapshotFetched {
-        connection: u64,
-        outcome: Result<(), FetchFailed>,
-    },
-    /// Answer to [`Action::Apply`].
-    Applied(Apply),
-    /// The store failed; what it was to store is not stored.
-    StoreFailed(String),
-    /// The same of an action on the queue or the gate.
-    QueueFailed(String),
-    /// A local transaction was committed.
-    LocalWrite,
-    /// Answer to [`Action::UploadNext`] when there is nothing to upload. The mark tells later
-    /// whether other local writes came.
-    QueueEmpty {
-        gate: Gate,
-        mark: i64,
-    },
-    Uploaded {
-        transaction_id: i64,
-        outcome: UploadOutcome,
-    },
-    WriteCheckpoint {
-        mark: i64,
-        answer: Result<OpId, RequestFailed>,
-    },
-    /// Answer to [`Action::SetGate`]: false if a local write came in between.
-    GateSet(bool),
-    Timer(Timer),
-    /// The network may be back: do not wait out a back-off.
-    NetworkUp,
-}
-
-/// Why a stream ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Closed {
-    /// Cleanly, by the server.
-    Ended,
-    /// The network broke, or stayed silent for too long.
-    Broken(String),
-    /// Refused before the first line.
-    Refused(RequestFailed),
-}
-
-/// A request got no good answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RequestFailed {
-    /// `None`: no answer at all.
-    pub(crate) status: Option<u16>,
-    pub(crate) retry_after: Option<Duration>,
-    pub(crate) message: String,
-}
-
-/// What became of a complete checkpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Apply {
-    /// Visible now.
-    Published(OpId),
-    /// Stored, but local writes are not in it yet: to be tried again when the gate moves.
-    Held,
-    /// The app's tables refuse a row of it.
-    Refused(String),
-    /// A bucket's snapshot cannot be used.
-    Damaged { bucket: String, message: String },
-}
-
-/// Whether a complete checkpoint may be published.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Gate {
-    /// Nothing was written locally since the last published checkpoint.
-    Open,
-    /// Local writes whose write checkpoint is not known yet.
-    Unknown,
-    /// Only at a checkpoint that contains this write checkpoint.
-    At(OpId),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Timer {
-    /// Open the stream again.
-    Reconnect,
-    /// Go on with the queue.
-    Upload,
-    /// The write checkpoint should have been seen by now.
-    Gate,
-}
-
-/// What is to be done.
-#[derive(Debug, PartialEq)]
-pub(crate) enum Action<'a> {
-    FetchToken,
-    LoadBuckets,
-    Open {
-        connection: u64,
-        token: String,
-        request: Box<StreamRequest>,
-    },
-    Close,
-    /// Store these operations and the bucket's new state, in one transaction.
-    Stage {
-        line: DataLine<'a>,
-        bucket: LocalBucket,
-    },
-    /// Fetch a snapshot's files. No line of the stream is wanted until it has ended.
-    FetchSnapshot {
-        connection: u64,
-        line: Arc<SnapshotLine>,
-    },
-    /// Make a snapshot the bucket's content, in one transaction.
-    StageSnapshot {
-        line: Arc<SnapshotLine>,
-        bucket: LocalBucket,
-    },
-    /// Forget what was downloaded of these buckets; their rows stay visible until the next
-    /// published checkpoint.
-    Reset {
-        buckets: Vec<String>,
-    },
-    /// Publish what is stored as this checkpoint, unless the gate forbids it.
-    Apply(Box<Checkpoint>),
-    UploadNext,
-    FinishUpload {
-        transaction_id: i64,
-        rejected: Option<Rejection>,
-    },
-    RequestWriteCheckpoint {
-        token: String,
-        mark: i64,
-    },
-    SetGate {
-        mark: i64,
-        write_checkpoint: OpId,
-    },
-    SetTimer {
-        timer: Timer,
-        after: Duration,
-    },
-}
-
-/// The backend's verdict against a local transaction.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Rejection {
-    pub(crate) reason: String,
-    pub(crate) body: Option<String>,
-}
-
-/// What does not change while connected.
+/// The parameters of a session. They do not change while it lasts.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
+    /// The stream request, still without the buckets' positions.
     pub(crate) request: StreamRequest,
-    /// Whether each operation's own checksum is recomputed.
+    /// Recomputes each operation's own checksum.
     pub(crate) verify_operations: bool,
+    /// Set if the app gave a connector. Without one, local writes stay in the queue.
     pub(crate) has_connector: bool,
-    /// Pause after a clean end of the stream, when everything has been received.
+    /// The pause after a clean end of the stream, when everything has been received.
     pub(crate) poll_interval: Duration,
-    /// Of the back-off's jitter.
+    /// The seed of the jitter.
     pub(crate) seed: u64,
 }
 
-/// What the core knows about its own condition.
+/// The part of the public status that the core knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CoreStatus {
     pub(crate) connection: Connection,
@@ -237,8 +118,7 @@ pub(crate) struct CoreStatus {
     pub(crate) failures_in_a_row: u32,
 }
 
-pub(crate) use snapshot::damaged;
-
+/// The state machine of one session.
 pub(crate) struct Core {
     settings: Settings,
     random: SmallRng,
@@ -247,33 +127,11 @@ pub(crate) struct Core {
     upload: Upload,
 }
 
-/// The one token that both machines use.
-#[derive(Debug, Default)]
-struct TokenState {
-    token: Option<String>,
-    is_fetching: bool,
-}
-
-impl TokenState {
-    /// The token, or the action that gets one.
-    fn get<'a>(&mut self, actions: &mut Vec<Action<'a>>) -> Option<String> {
-        if self.token.is_none() {
-            self.fetch(actions);
-        }
-        self.token.clone()
-    }
-
-    fn fetch(&mut self, actions: &mut Vec<Action<'_>>) {
-        if !std::mem::replace(&mut self.is_fetching, true) {
-            actions.push(Action::FetchToken);
-        }
-    }
-}
-
 impl Core {
     pub(crate) fn new(settings: Settings) -> Self {
         let random = SmallRng::seed_from_u64(settings.seed);
         let upload = Upload::new(settings.has_connector);
+
         Self {
             settings,
             random,
@@ -283,19 +141,19 @@ impl Core {
         }
     }
 
-    /// The stream whose lines count; those of others are dropped unread.
+    /// Returns the number of the current stream. Lines of other streams can be dropped unparsed.
     pub(crate) fn connection(&self) -> u64 {
         self.download.connection
     }
 
-    /// Whether the lines that follow have to wait.
+    /// Returns whether a snapshot is being fetched. Until it is, the stream's lines have to wait.
     pub(crate) fn is_fetching(&self) -> bool {
         self.download.is_fetching()
     }
 
     pub(crate) fn status(&self) -> CoreStatus {
         CoreStatus {
-            connection: self.download.status(),
+            connection: self.download.connection_status(),
             progress: self.download.progress(),
             uploading: self.upload.is_busy(),
             download_problem: self.download.problem.clone(),
@@ -305,15 +163,19 @@ impl Core {
         }
     }
 
+    /// Takes one event and returns the actions to carry out, in order.
     pub(crate) fn on_event<'a>(&mut self, event: Event<'a>) -> Vec<Action<'a>> {
         let mut actions = Vec::new();
+
         match event {
             Event::Start | Event::NetworkUp => {
-                self.download_wake(&mut actions);
-                self.upload_wake(&mut actions);
+                self.connect_now(&mut actions);
+                self.upload_now(&mut actions);
             }
             Event::Token(answer) => self.on_token(answer, &mut actions),
-            Event::Loaded(buckets) => self.on_loaded(buckets, &mut actions),
+
+            // The download machine.
+            Event::BucketsLoaded(buckets) => self.on_buckets_loaded(buckets, &mut actions),
             Event::Opened { connection } => self.on_opened(connection),
             Event::Line { connection, line } => self.on_line(connection, line, &mut actions),
             Event::Closed { connection, reason } => {
@@ -325,32 +187,40 @@ impl Core {
             Event::SnapshotFetched { connection, outcome } => {
                 self.on_snapshot_fetched(connection, outcome, &mut actions);
             }
-            Event::Applied(outcome) => self.on_applied(outcome, &mut actions),
+            Event::PublishFinished(outcome) => self.on_publish_finished(outcome, &mut actions),
             Event::StoreFailed(message) => self.on_store_failed(message, &mut actions),
-            Event::QueueFailed(message) => self.on_queue_failed(message, &mut actions),
+            Event::Timer(Timer::Reconnect) => self.on_reconnect_timer(&mut actions),
+
+            // The upload machine.
             Event::LocalWrite => self.on_local_write(&mut actions),
-            Event::QueueEmpty { gate, mark } => self.on_queue_empty(gate, mark, &mut actions),
+            Event::QueueEmpty { pending, queue_version } => {
+                self.on_queue_empty(pending, queue_version, &mut actions);
+            }
             Event::Uploaded { transaction_id, outcome } => {
                 self.on_uploaded(transaction_id, outcome, &mut actions);
             }
-            Event::WriteCheckpoint { mark, answer } => {
-                self.on_write_checkpoint(mark, answer, &mut actions);
+            Event::WriteCheckpoint { queue_version, answer } => {
+                self.on_write_checkpoint(queue_version, answer, &mut actions);
             }
-            Event::GateSet(is_set) => self.on_gate_set(is_set, &mut actions),
-            Event::Timer(Timer::Reconnect) => self.on_reconnect(&mut actions),
+            Event::WriteCheckpointStored(is_stored) => {
+                self.on_write_checkpoint_stored(is_stored, &mut actions);
+            }
+            Event::QueueFailed(message) => self.on_queue_failed(message, &mut actions),
             Event::Timer(Timer::Upload) => self.on_upload_timer(&mut actions),
-            Event::Timer(Timer::Gate) => self.on_gate_timer(&mut actions),
+            Event::Timer(Timer::WriteCheckpoint) => self.on_write_checkpoint_timer(&mut actions),
         }
+
         actions
     }
 
     fn on_token<'a>(&mut self, answer: Result<String, String>, actions: &mut Vec<Action<'a>>) {
         self.token.is_fetching = false;
+
         match answer {
             Ok(token) => {
                 self.token.token = Some(token);
-                self.download_on_token(actions);
-                self.upload_on_token(actions);
+                self.download_with_token(actions);
+                self.upload_with_token(actions);
             }
             Err(message) => {
                 let problem = Problem::new(ProblemKind::Credentials, message);
@@ -360,7 +230,8 @@ impl Core {
         }
     }
 
-    /// Back-off of either machine: the greater of ours and what the server asks for.
+    /// Returns the next wait of a machine: its back-off, or what the server asks for if that is
+    /// longer.
     fn delay(random: &mut SmallRng, backoff: &mut Backoff, asked: Option<Duration>) -> Duration {
         backoff.next(random).max(asked.unwrap_or_default())
     }

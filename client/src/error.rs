@@ -1,48 +1,50 @@
-//! Why a call of the client failed.
+//! Errors of the client's calls.
 
 use crate::schema::SchemaError;
 
-/// Why a call of the client failed.
+/// An error of a call. Each variant says what the app does about it.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The app's schema has to be mended.
+    /// The schema is not valid. Correct it: the cause names the line and the column.
     #[error("the schema cannot be used")]
     Schema(#[from] SchemaError),
-    /// The file's tables cannot be taken to the new schema: only new tables, columns and indexes
-    /// can be added to it.
+    /// The file's tables cannot be migrated to the new schema. Only tables, columns and indexes can
+    /// be added. Undo the other change, or use a new file.
     #[error("the schema cannot be changed: {0}")]
     SchemaChange(String),
-    /// The file was written by a newer version of this library: update the app.
+    /// A newer version of this library wrote the file. Update the app.
     #[error("the database has format {0}, which this version does not know")]
     NewerFormat(i64),
-    /// Another process (or another client in this one) syncs this file: let it, or end it.
+    /// Another client syncs this file, in this process or another. Wait until it disconnects.
+    /// Reading and writing work meanwhile.
     #[error("the database is being synced by another client")]
     Locked,
-    /// The client is connected already: disconnect first.
+    /// The client is connected already. Disconnect first.
     #[error("the client is connected already")]
     Connected,
-    /// The endpoint has to be mended.
+    /// The endpoint is not a URL. Correct it.
     #[error("the endpoint is not a URL: {0}")]
     Endpoint(String),
-    /// The time given was over before all was synced. What was received is kept.
+    /// The deadline passed before everything was synced. Call again: what was received is kept.
     #[error("the deadline passed before the first checkpoint was complete")]
     Deadline,
-    /// Syncing failed for good, or too often in a row.
+    /// Syncing failed in a way that a retry does not cure, or too often in a row. Show the message.
     #[error("cannot sync: {0}")]
     Sync(String),
-    /// The database refused the operation; nothing was changed.
+    /// SQLite refused the operation, and nothing was changed. The cause tells a constraint from a
+    /// full disk.
     #[error("the database refused the operation")]
     Sqlite(#[from] rusqlite::Error),
-    /// A file beside the database cannot be used.
+    /// A file beside the database cannot be used. Check permissions and free space.
     #[error("cannot use {path}")]
     File {
-        /// Which one.
+        /// The file.
         path: String,
-        /// Why.
+        /// The operating system's error.
         #[source]
         source: std::io::Error,
     },
-    /// The HTTP client cannot be made.
+    /// The HTTP client cannot be set up, for example because the device has no root certificates.
     #[error("cannot start the HTTP client")]
     Http(#[source] reqwest::Error),
 }

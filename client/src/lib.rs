@@ -1,7 +1,7 @@
 //! A SQLite database on a device, kept in sync with PostgreSQL through Tidewater.
 //!
-//! The app opens a [`Client`] on a file with a [`Schema`] of plain `CREATE TABLE` and `CREATE
-//! INDEX` statements, reads and writes its tables with ordinary SQL, and connects when it likes:
+//! The app opens a [`Client`] on a file with a [`Schema`] of plain `CREATE TABLE` and `CREATE INDEX`
+//! statements. It reads and writes its tables with ordinary SQL, and connects when it likes:
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -13,9 +13,11 @@
 //!      CREATE INDEX todos_done ON todos (done);",
 //! )?;
 //! let client = Client::open("app.db", &schema, Options::default())?;
+//!
 //! let token = Arc::new(FixedToken("eyJ...".into()));
 //! let backend = HttpConnector::new("https://api.example.com/upload", token.clone())?;
 //! client.connect("https://sync.example.com", token, Some(Arc::new(backend)))?;
+//!
 //! client.write(|tx| tx.execute("UPDATE todos SET done = 1 WHERE id = ?1", ["t1"]))?;
 //! let open: i64 = client.read(|db| {
 //!     db.query_row("SELECT count(*) FROM todos WHERE done = 0", [], |row| row.get(0))
@@ -24,18 +26,52 @@
 //! # }
 //! ```
 //!
-//! What it promises: the visible rows are the server's at exactly one checkpoint, plus the local
-//! writes that the server has not acknowledged. Checkpoints become visible whole. A local
-//! transaction is sent as one unit, in order, until there is a verdict on it; one that is rejected
-//! is parked where the app can see it, and its rows go back to the server's state at the next
-//! checkpoint. The process may end at any point: what a call has returned for is not lost.
+//! `client/examples/todo.rs` is a complete program.
 //!
-//! A bucket may come as a snapshot: files of its rows, fetched in parallel and taken up where a cut
-//! or a restart left off ([`Options::snapshots`]). It changes how rows travel, never which. Until
-//! the next visible checkpoint the files lie in `<database>-snapshots/`.
+//! # Core types
 //!
-//! Priorities: all buckets of a checkpoint become visible together. The server's announcements
-//! that the more urgent ones are complete are read as progress only.
+//! - [`Client`]: the database. [`Client::read`], [`Client::write`], [`Client::connect`],
+//!   [`Client::sync_once`].
+//! - [`Schema`]: the synced tables and indexes. [`Options`]: the app's choices.
+//! - [`Credentials`]: the app's source of tokens. [`Connector`]: the way to the app's own backend;
+//!   [`HttpConnector`] is one over HTTP.
+//! - [`Status`]: what to show the user. [`Change`]: which tables to read again.
+//! - [`RejectedUpload`]: a local transaction that the backend rejected.
+//!
+//! # Guarantees
+//!
+//! - The visible rows are the server's at exactly one checkpoint, plus the local writes that this
+//!   checkpoint does not contain. A checkpoint becomes visible as a whole.
+//! - A local transaction is sent as one unit, in the order of commits, until there is a verdict. A
+//!   rejected one is moved to [`Client::rejected`], and the next checkpoint reverts its rows to the
+//!   server's state.
+//! - The process may end at any point: when a call has returned, its effect is on disk.
+//!
+//! # Errors
+//!
+//! Calls return [`ClientError`]; each variant says what the app does about it. An error leaves the
+//! database as it was.
+//!
+//! A connected client handles failures itself: it retries with back-off and never gives up. The app
+//! reads [`Status::download_problem`] and [`Status::upload_problem`]. Their [`ProblemKind`] says who
+//! can help: nobody has to for [`ProblemKind::Network`], [`ProblemKind::Checksum`] and
+//! [`ProblemKind::Upload`]; the user for [`ProblemKind::Credentials`] and [`ProblemKind::Storage`];
+//! the developer for [`ProblemKind::Schema`] and [`ProblemKind::Protocol`].
+//!
+//! # Snapshots and priorities
+//!
+//! A bucket may come as a snapshot: files of its rows, fetched in parallel and resumed after a cut or
+//! a restart ([`Options::snapshots`]). It changes how rows are transferred, never which. Until the
+//! next visible checkpoint the files lie in `<database>-snapshots/`.
+//!
+//! All buckets of a checkpoint become visible together. The server's announcement that buckets of a
+//! high priority are complete counts as progress only.
+//!
+//! # Layers
+//!
+//! Each imports only what is below it: `api` (the calls), `sync` (the running session), `publish`
+//! (makes checkpoints visible), `net` (HTTP) and `db` (the file), `core` (the sans-I/O state
+//! machine), and the types that all share. `client/LAYOUT.md` describes the stored tables.
 #![warn(missing_docs)]
 
 mod api;
@@ -43,14 +79,16 @@ mod connector;
 mod core;
 mod db;
 mod error;
+mod lock;
 mod net;
 mod publish;
 mod schema;
 mod status;
 mod sync;
 
-pub use api::client::{Change, ChangeOrigin, Client, Options};
-pub use api::sync_once::{Method, SyncReport};
+pub use api::SyncReport;
+pub use api::client::Client;
+pub use api::options::Options;
 pub use connector::{
     Connector, Credentials, CredentialsError, FixedToken, LocalOp, LocalOperation,
     LocalTransaction, UploadOutcome,
@@ -61,4 +99,6 @@ pub use net::http_connector::HttpConnector;
 pub use rusqlite;
 pub use schema::{Schema, SchemaError};
 pub use status::{Connection, Problem, ProblemKind, Progress, Status};
+pub use sync::shared::{Change, ChangeOrigin};
+pub use sync::stats::TransferMethod;
 pub use tidewater_protocol::{OpId, StreamSubscription, Streams};

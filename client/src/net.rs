@@ -1,4 +1,6 @@
 //! HTTP requests: to the sync API, for the files of snapshots, and to the app's backend.
+//!
+//! The outcomes of requests are types of `core/`: this layer imports them, never the reverse.
 
 pub(crate) mod fetch;
 pub(crate) mod http;

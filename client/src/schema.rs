@@ -1,4 +1,4 @@
-//! The app's schema: which typed tables the synced rows live in.
+//! The app's schema: the typed tables of the synced rows.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use text::{Token, split, tokens};
 
 mod text;
 
-/// Prefix of everything of ours in the app's database.
+/// The prefix of all our names in the app's database.
 pub(crate) const INTERNAL_PREFIX: &str = "_tw_";
 
 /// The synced tables and their indexes, as SQLite statements.
@@ -18,14 +18,14 @@ pub struct Schema {
     pub(crate) indexes: Vec<Index>,
 }
 
-/// What is wrong with a schema, and where. Lines and columns count from 1.
+/// An error in a schema with its position. Lines and columns count from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SchemaError {
-    /// Line of the text.
+    /// The line of the text.
     pub line: usize,
-    /// Column, in characters.
+    /// The column, in characters.
     pub column: usize,
-    /// What is wrong.
+    /// The message.
     pub message: String,
 }
 
@@ -41,11 +41,11 @@ impl std::error::Error for SchemaError {}
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Table {
     pub(crate) name: String,
-    /// Without `id` and without generated columns.
+    /// The columns without `id` and without generated ones.
     pub(crate) columns: Vec<Column>,
     /// The parts between the parentheses.
     pub(crate) elements: Vec<Element>,
-    /// What follows the parentheses, in normal form (`strict , without rowid`).
+    /// The text after the parentheses in normal form (`strict , without rowid`).
     pub(crate) suffix: String,
     /// The statement as written.
     pub(crate) sql: String,
@@ -54,18 +54,18 @@ pub(crate) struct Table {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Column {
     pub(crate) name: String,
-    /// The default as an SQL expression; a row that lacks the column gets it.
+    /// The default as an SQL expression. A row that lacks the column gets it.
     pub(crate) default: Option<String>,
 }
 
 /// A column definition or a table constraint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Element {
-    /// As written.
+    /// The text as written.
     pub(crate) sql: String,
-    /// Equal for elements that mean the same.
+    /// The normal form: equal for elements that mean the same.
     pub(crate) normal: String,
-    /// Set for a column definition.
+    /// The column's name, for a column definition.
     pub(crate) column: Option<String>,
 }
 
@@ -77,16 +77,16 @@ pub(crate) struct Index {
 }
 
 impl Schema {
-    /// Reads `CREATE TABLE` and `CREATE INDEX` statements, which SQLite itself checks. Each table
-    /// needs a column `id` declared as text that is its primary key.
+    /// Parses `CREATE TABLE` and `CREATE INDEX` statements. SQLite itself validates them. Each table
+    /// needs a column `id` of type text as its primary key.
     ///
     /// # Errors
-    /// The first thing that is not so, with its place.
+    /// The first error with its position.
     pub fn parse(sql: &str) -> Result<Self, SchemaError> {
         Parser::new(sql)?.parse()
     }
 
-    /// Names of the tables, in the order of the text.
+    /// Returns the names of the tables, in the order of the text.
     pub fn table_names(&self) -> impl Iterator<Item = &str> {
         self.tables.iter().map(|table| table.name.as_str())
     }
@@ -94,19 +94,19 @@ impl Schema {
 
 struct Parser<'a> {
     sql: &'a str,
-    /// SQLite is the judge of what is a valid statement.
-    judge: Connection,
+    /// An empty database, in which SQLite validates the statements.
+    scratch: Connection,
     schema: Schema,
 }
 
 impl<'a> Parser<'a> {
     fn new(sql: &'a str) -> Result<Self, SchemaError> {
-        let judge = Connection::open_in_memory().map_err(|error| SchemaError {
+        let scratch = Connection::open_in_memory().map_err(|error| SchemaError {
             line: 1,
             column: 1,
-            message: format!("SQLite does not start: {error}"),
+            message: format!("cannot start SQLite: {error}"),
         })?;
-        Ok(Self { sql, judge, schema: Schema::default() })
+        Ok(Self { sql, scratch, schema: Schema::default() })
     }
 
     fn parse(mut self) -> Result<Schema, SchemaError> {
@@ -127,26 +127,28 @@ impl<'a> Parser<'a> {
     fn statement(&mut self, statement: &[Token<'_>]) -> Result<(), SchemaError> {
         let mut rest = statement;
         let start = statement[0];
-        let made = if take(&mut rest, &["CREATE", "TABLE"]) {
-            Made::Table
+        let kind = if take(&mut rest, &["CREATE", "TABLE"]) {
+            StatementKind::Table
         } else if take(&mut rest, &["CREATE", "INDEX"])
             || take(&mut rest, &["CREATE", "UNIQUE", "INDEX"])
         {
-            Made::Index
+            StatementKind::Index
         } else {
             let found: Vec<_> = statement.iter().take(2).map(|token| token.text).collect();
             let found = found.join(" ");
             let message =
-                format!("only CREATE TABLE and CREATE INDEX may stand here, not '{found}'");
+                format!("only CREATE TABLE and CREATE INDEX are allowed here, not '{found}'");
             return Err(self.error(start.start, message));
         };
+
         take(&mut rest, &["IF", "NOT", "EXISTS"]);
         let name = self.new_name(rest.first().copied(), start)?;
         rest = &rest[1..];
-        self.judge(statement)?;
-        match made {
-            Made::Table => self.table(statement, name, rest),
-            Made::Index => {
+        self.validate(statement)?;
+
+        match kind {
+            StatementKind::Table => self.table(statement, name, rest),
+            StatementKind::Index => {
                 let index = Index { name, normal: normal(statement), sql: self.text(statement) };
                 self.schema.indexes.push(index);
                 Ok(())
@@ -166,10 +168,10 @@ impl<'a> Parser<'a> {
         Ok(name)
     }
 
-    /// Lets SQLite carry the statement out in an empty database.
-    fn judge(&self, statement: &[Token<'_>]) -> Result<(), SchemaError> {
+    /// Runs the statement in an empty database.
+    fn validate(&self, statement: &[Token<'_>]) -> Result<(), SchemaError> {
         let start = statement[0].start;
-        self.judge.execute_batch(&self.text(statement)).map_err(|error| {
+        self.scratch.execute_batch(&self.text(statement)).map_err(|error| {
             if let rusqlite::Error::SqlInputError { msg, offset, .. } = error {
                 let inside = usize::try_from(offset).unwrap_or(0);
                 return self.error(start + inside, msg);
@@ -190,6 +192,7 @@ impl<'a> Parser<'a> {
                 format!("table '{name}' must list its columns: no database prefix, no 'AS SELECT'");
             return Err(self.error(rest.first().map_or(place, |token| token.start), message));
         }
+
         let close = closing(rest);
         let elements = split(&rest[1..close], ",");
         let (columns, names) = self.columns(&name, place)?;
@@ -207,13 +210,14 @@ impl<'a> Parser<'a> {
                     .cloned(),
             })
             .collect();
+
         let suffix = normal(&rest[(close + 1).min(rest.len())..]);
         let sql = self.text(statement);
         self.schema.tables.push(Table { name, columns, elements, suffix, sql });
         Ok(())
     }
 
-    /// The columns to be synced, and the names of all.
+    /// Returns the synced columns, and the names of all columns.
     fn columns(
         &self,
         table: &str,
@@ -221,7 +225,7 @@ impl<'a> Parser<'a> {
     ) -> Result<(Vec<Column>, Vec<String>), SchemaError> {
         let internal = |error: rusqlite::Error| self.error(place, error.to_string());
         let mut select = self
-            .judge
+            .scratch
             .prepare("SELECT name, type, dflt_value, pk, hidden FROM pragma_table_xinfo(?1)")
             .map_err(internal)?;
         let found = select
@@ -231,6 +235,7 @@ impl<'a> Parser<'a> {
             })
             .and_then(Iterator::collect::<rusqlite::Result<Vec<_>>>)
             .map_err(internal)?;
+
         let keys = found.iter().filter(|(_, _, key, _)| *key > 0).count();
         let id_is_key = found
             .iter()
@@ -240,6 +245,7 @@ impl<'a> Parser<'a> {
                 format!("table '{table}' needs the column 'id TEXT PRIMARY KEY' as its only key");
             return Err(self.error(place, message));
         }
+
         let names = found.iter().map(|(column, ..)| column.name.clone()).collect();
         let synced = found
             .into_iter()
@@ -258,12 +264,12 @@ impl<'a> Parser<'a> {
 }
 
 #[derive(Clone, Copy)]
-enum Made {
+enum StatementKind {
     Table,
     Index,
 }
 
-/// SQLite's rule for text affinity.
+/// Returns whether a declared type has text affinity, by SQLite's rule.
 fn is_text(declared: &str) -> bool {
     let declared = declared.to_ascii_uppercase();
     !declared.contains("INT") && ["CHAR", "CLOB", "TEXT"].iter().any(|t| declared.contains(t))
@@ -277,7 +283,7 @@ fn normal(tokens: &[Token<'_>]) -> String {
     tokens.iter().map(|token| token.normal()).collect::<Vec<_>>().join(" ")
 }
 
-/// Takes the words if they come next.
+/// Consumes the words if they come next.
 fn take(rest: &mut &[Token<'_>], words: &[&str]) -> bool {
     let found = rest.len() >= words.len() && rest.iter().zip(words).all(|(t, word)| t.is(word));
     if found {
@@ -286,7 +292,7 @@ fn take(rest: &mut &[Token<'_>], words: &[&str]) -> bool {
     found
 }
 
-/// Index of the parenthesis that closes the first token's.
+/// Returns the index of the parenthesis that closes the first token.
 fn closing(tokens: &[Token<'_>]) -> usize {
     let mut depth = 0_usize;
     for (at, token) in tokens.iter().enumerate() {

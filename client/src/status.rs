@@ -1,48 +1,49 @@
-//! What an app can show its user: is the data current, what is left to do, what is wrong and why.
+//! The client's condition, for the app to show: is the data current, what remains, what is wrong.
 
 use tidewater_protocol::OpId;
 
-/// The client's condition. Read it from [`crate::Client::status`].
+/// The condition of the client. Read it from [`crate::Client::status`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
-    /// How the client stands with the server.
+    /// The state of the connection to the server.
     pub connection: Connection,
-    /// Set while operations of a checkpoint are being received.
+    /// Progress, set while operations of a checkpoint are being received.
     pub downloading: Option<Progress>,
-    /// A local transaction is being sent.
+    /// Set while a local transaction is being sent.
     pub uploading: bool,
-    /// Local transactions that wait to be sent, or to be sent again.
+    /// The number of local transactions that wait to be sent, or to be sent again.
     pub queue_length: u64,
-    /// The checkpoint whose state is visible; none before the first.
+    /// The visible checkpoint; none before the first.
     pub checkpoint: Option<OpId>,
-    /// When it became visible, in milliseconds since 1970.
+    /// The time at which it became visible, in milliseconds since 1970.
     pub synced_at_ms: Option<i64>,
-    /// How many checkpoints were made visible since this client was opened.
+    /// The number of checkpoints that became visible since this client was opened.
     pub published: u64,
-    /// Local transactions that the backend refused; see [`crate::Client::rejected`].
+    /// The number of local transactions that the backend rejected. See
+    /// [`crate::Client::rejected`].
     pub rejected: u64,
-    /// Buckets that had to be downloaded again since their sums were wrong.
+    /// The number of buckets that were downloaded again because of a wrong checksum.
     pub checksum_mismatches: u64,
-    /// Attempts that failed since the last that did not, of downloads or of uploads: the greater.
+    /// The number of failures since the last success, of downloads or of uploads: the greater.
     pub failures_in_a_row: u32,
-    /// Why downloading does not get on; none when the last attempt did.
+    /// The problem of the last download attempt; none if it succeeded.
     pub download_problem: Option<Problem>,
-    /// Why uploading does not get on; none when the last attempt did.
+    /// The problem of the last upload attempt; none if it succeeded.
     pub upload_problem: Option<Problem>,
 }
 
-/// How the client stands with the server.
+/// The state of the connection to the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Connection {
-    /// Not asked to connect.
+    /// The app has not called [`crate::Client::connect`].
     #[default]
     Disconnected,
     /// A token or the stream is being obtained.
     Connecting,
-    /// The stream is open, or was ended by a server that had nothing more to say and is asked
+    /// The stream is open. Or a server that does not keep streams open ended it, and is polled
     /// again in a few seconds.
     Connected,
-    /// After a failure, until the next attempt.
+    /// A failure happened. The client waits until the next attempt.
     Waiting,
 }
 
@@ -51,16 +52,16 @@ pub enum Connection {
 pub struct Progress {
     /// Operations received.
     pub downloaded: u64,
-    /// Operations of this checkpoint that were not there at the last.
+    /// Operations of this checkpoint since the last one.
     pub total: u64,
 }
 
-/// Something is wrong.
+/// A problem that keeps the client from syncing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// What sort of trouble.
+    /// The kind of problem.
     pub kind: ProblemKind,
-    /// For people.
+    /// A message for people.
     pub message: String,
 }
 
@@ -70,21 +71,21 @@ impl Problem {
     }
 }
 
-/// Sorts of trouble, by who can mend them.
+/// Kinds of problems, by who can solve them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProblemKind {
-    /// The network or the server: it is tried again by itself.
+    /// The network or the server failed. The client retries by itself.
     Network,
-    /// The token is refused or cannot be had: the user has to sign in.
+    /// The token is refused, or there is none: the user has to sign in.
     Credentials,
-    /// What was received is not what the server says it sent: it is downloaded again.
+    /// Received data is not what the server says it sent. The client downloads it again.
     Checksum,
-    /// The server does not speak as it should, or refuses the request.
+    /// The server breaks the protocol, or refuses the request.
     Protocol,
     /// The app's tables refuse a row from the server: the app's schema has to change.
     Schema,
-    /// The database file: disk full, I/O error, lock.
+    /// The database file failed: full disk, I/O error, lock.
     Storage,
-    /// The app's backend or the way to it: it is tried again by itself.
+    /// The app's backend or the network to it failed. The client retries by itself.
     Upload,
 }

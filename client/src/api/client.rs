@@ -1,93 +1,44 @@
-//! The client as an app sees it.
+//! The client: reading, writing, connecting.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
-use rusqlite::{Connection as SqliteConnection, OptionalExtension, Transaction};
-use serde_json::{Map, Value};
-use tidewater_protocol::{Extensions, OpId, StreamRequest, Streams};
+use rusqlite::{Connection as SqliteConnection, Transaction};
+use tidewater_protocol::OpId;
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc, watch};
 use tracing::warn;
 
+use super::options::Options;
 use crate::connector::{Connector, Credentials};
 use crate::core::{Core, Event, Settings};
-use crate::db::database::{Database, lock};
+use crate::db::database::Database;
 use crate::db::file_lock::FileLock;
 use crate::db::queue::{self, RejectedUpload};
 use crate::db::snapshot_files::SnapshotFiles;
 use crate::error::ClientError;
+use crate::lock::lock;
 use crate::net::http::{self, Endpoint};
+use crate::publish::CheckpointPublisher;
 use crate::schema::Schema;
 use crate::status::{Connection, Status};
-use crate::sync::io_task::Io;
-use crate::sync::sync_thread::{Meter, Worker};
+use crate::sync::io_task::IoTask;
+use crate::sync::shared::{Change, ChangeOrigin, Shared};
+use crate::sync::stats::SyncStats;
+use crate::sync::thread::SyncThread;
 
-/// Lines that may wait while the database is busy. A line is a few MB at most.
+/// The number of lines that may wait while the database is busy. A line is a few MB at most, so this
+/// bounds the memory.
 const LINES_WAITING: usize = 4;
-/// Changes that a slow subscriber may lag behind before it has to look at everything again.
+/// The number of changes that a slow subscriber may lag behind. After more, it is told that it has
+/// missed some.
 const CHANGES_KEPT: usize = 256;
-
-/// Choices of the app. The default is right for a Tidewater server.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Recompute each operation's own checksum. On by default; to be switched off against a
-    /// PowerSync service, whose operations are hashed in another way.
-    pub verify_operations: bool,
-    /// Pause before a server that has ended the stream is asked again. 5 s by default.
-    pub poll_interval: Duration,
-    /// Take buckets as snapshots where the server offers them, which is many times faster than
-    /// row by row. On by default; a server that knows no snapshots sends rows either way.
-    pub snapshots: bool,
-    /// Connection parameters, which the sync config can use. Not authenticated.
-    pub parameters: Option<Map<String, Value>>,
-    /// Which streams; by default those that subscribe by themselves.
-    pub streams: Option<Streams>,
-    /// For the server's logs.
-    pub app_metadata: BTreeMap<String, String>,
-    /// [`Client::sync_once`] gives up after this many failures in a row. 5 by default.
-    pub failures_max: u32,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            verify_operations: true,
-            poll_interval: Duration::from_secs(5),
-            snapshots: true,
-            parameters: None,
-            streams: None,
-            app_metadata: BTreeMap::new(),
-            failures_max: 5,
-        }
-    }
-}
-
-/// Rows of some tables changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
-    /// The tables.
-    pub tables: BTreeSet<String>,
-    /// What changed them.
-    pub origin: ChangeOrigin,
-}
-
-/// What changed rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ChangeOrigin {
-    /// A local transaction.
-    Local,
-    /// A checkpoint became visible.
-    Checkpoint(OpId),
-}
 
 /// A SQLite database that is kept in sync.
 ///
 /// Cheap to clone; the clones are one client. Reading and writing work whether it is connected or
-/// not, and block the calling thread as SQLite does.
+/// not. They block the calling thread, as SQLite does.
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
@@ -96,28 +47,23 @@ pub struct Client {
 struct Inner {
     shared: Arc<Shared>,
     options: Options,
-    session: Mutex<Option<Session>>,
+    session: Mutex<Option<SyncSession>>,
 }
 
-/// What the app's calls and the worker have in common.
-pub(crate) struct Shared {
-    pub(crate) database: Database,
-    pub(crate) status: watch::Sender<Status>,
-    changes: broadcast::Sender<Change>,
-}
-
-struct Session {
+/// A connected client's thread and task. They end when `events` is dropped.
+struct SyncSession {
     events: mpsc::UnboundedSender<Event<'static>>,
-    meter: watch::Receiver<()>,
-    worker: JoinHandle<Meter>,
+    /// Closes when the thread has ended.
+    ended: watch::Receiver<()>,
+    thread: JoinHandle<SyncStats>,
 }
 
 impl Client {
-    /// Opens or makes the database file and takes it to the schema.
+    /// Opens or creates the database file, and migrates it to the schema.
     ///
-    /// New tables, columns and indexes are added; anything else that differs is an error which
-    /// names it, and leaves the file as it was. Rows of tables that the schema lacks are kept, and
-    /// appear when it gains the table.
+    /// New tables, columns and indexes are added. Any other difference is an error that names it,
+    /// and leaves the file as it was. Rows of types that the schema lacks are kept. They appear when
+    /// the schema gains the table.
     ///
     /// # Errors
     /// [`ClientError::SchemaChange`], [`ClientError::NewerFormat`] or [`ClientError::Sqlite`].
@@ -127,24 +73,25 @@ impl Client {
         options: Options,
     ) -> Result<Self, ClientError> {
         let database = Database::open(path.as_ref(), schema)?;
-        let (status, _) = watch::channel(Status::default());
+        let publisher = CheckpointPublisher::new(&database, schema)?;
         let (changes, _) = broadcast::channel(CHANGES_KEPT);
-        let shared = Arc::new(Shared { database, status, changes });
-        shared.refresh();
+        let shared = Arc::new(Shared::new(database, publisher, changes));
+        shared.refresh_status();
+
         Ok(Self { inner: Arc::new(Inner { shared, options, session: Mutex::new(None) }) })
     }
 
-    /// Identity of the database file, under which its uploads are known.
+    /// Returns the identity of the database file, under which the backend knows its uploads.
     #[must_use]
     pub fn client_id(&self) -> &str {
         &self.inner.shared.database.client_id
     }
 
-    /// Reads. Each call sees whole checkpoints and whole local transactions; several queries see
-    /// the same state only within a transaction, which `read` may begin.
+    /// Reads. Each statement sees whole checkpoints and whole local transactions. Several statements
+    /// see the same state only within a transaction, which `read` may begin.
     ///
     /// # Errors
-    /// Those of `read`, and of opening the file.
+    /// [`ClientError::Sqlite`] with the error of `read`, or of opening the file.
     pub fn read<T>(
         &self,
         read: impl FnOnce(&SqliteConnection) -> rusqlite::Result<T>,
@@ -152,18 +99,19 @@ impl Client {
         self.inner.shared.database.read(read)
     }
 
-    /// Writes, as one local transaction: what it changes in synced tables is sent to the backend
-    /// as one unit. Waits for other writers, a checkpoint being made visible among them.
+    /// Writes, as one local transaction: its changes to synced tables are sent to the backend as one
+    /// unit. Waits for other writers, and for a checkpoint that is being published.
     ///
     /// # Errors
-    /// Those of `write`; then nothing is changed.
+    /// [`ClientError::Sqlite`] with the error of `write`. Nothing is changed then.
     pub fn write<T>(
         &self,
         write: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, ClientError> {
         let shared = &self.inner.shared;
         let (result, tables) = shared.database.writers().write(write)?;
-        shared.refresh();
+
+        shared.refresh_status();
         shared.notify(Change { tables, origin: ChangeOrigin::Local });
         if let Some(session) = &*lock(&self.inner.session) {
             let _ = session.events.send(Event::LocalWrite);
@@ -171,11 +119,11 @@ impl Client {
         Ok(result)
     }
 
-    /// Connects, and stays so until [`Client::disconnect`]. Returns at once; see
-    /// [`Client::status`]. Without a connector local writes wait.
+    /// Connects, and stays connected until [`Client::disconnect`]. Returns at once: follow
+    /// [`Client::status`]. Without a connector, local writes wait.
     ///
     /// # Errors
-    /// [`ClientError::Connected`], [`ClientError::Locked`] if another process syncs the file, or
+    /// [`ClientError::Connected`], [`ClientError::Locked`] if another client syncs the file, or
     /// [`ClientError::Endpoint`].
     ///
     /// # Panics
@@ -190,57 +138,57 @@ impl Client {
         if session.is_some() {
             return Err(ClientError::Connected);
         }
-        *session = Some(self.start(endpoint, credentials, connector)?);
+
+        *session = Some(self.start_session(endpoint, credentials, connector)?);
         Ok(())
     }
 
-    fn start(
+    fn start_session(
         &self,
         endpoint: &str,
         credentials: Arc<dyn Credentials>,
         connector: Option<Arc<dyn Connector>>,
-    ) -> Result<Session, ClientError> {
+    ) -> Result<SyncSession, ClientError> {
         let shared = Arc::clone(&self.inner.shared);
         let endpoint = Endpoint::new(endpoint)?;
         let http = http::client()?;
-        let lock = FileLock::take(&shared.database.path)?;
+        let lock = FileLock::acquire(&shared.database.path)?;
+
         let (events, event_receiver) = mpsc::unbounded_channel();
         let (received, received_receiver) = mpsc::channel(LINES_WAITING);
         let (commands, command_receiver) = mpsc::unbounded_channel();
-        let (ended, meter) = watch::channel(());
-        let client_id = shared.database.client_id.clone();
-        let has_connector = connector.is_some();
-        let io = Io {
+        let (running, ended) = watch::channel(());
+
+        let core = Core::new(self.settings(connector.is_some()));
+        let io_task = IoTask {
             snapshots: SnapshotFiles::beside(&shared.database.path),
             http,
             endpoint,
-            client_id,
+            client_id: shared.database.client_id.clone(),
             credentials,
             connector,
             events: events.downgrade(),
             received,
         };
-        let worker = Worker {
-            core: Core::new(self.settings(has_connector)),
-            shared,
-            commands,
-            meter: Meter::start(),
-            _lock: lock,
-        };
+        let sync_thread =
+            SyncThread { core, shared, commands, stats: SyncStats::start(), _lock: lock };
+
         let runtime = Handle::current();
-        runtime.spawn(io.run(command_receiver));
-        let worker = std::thread::Builder::new()
+        runtime.spawn(io_task.run(command_receiver));
+        let thread = std::thread::Builder::new()
             .name("tidewater-sync".to_owned())
             .spawn(move || {
-                let _ended = ended;
-                runtime.block_on(worker.run(event_receiver, received_receiver))
+                // Dropped at the end of the thread, also by a panic: this is how the end is noticed.
+                let _running = running;
+                runtime.block_on(sync_thread.run(event_receiver, received_receiver))
             })
             .map_err(|source| ClientError::File { path: "a thread".to_owned(), source })?;
+
         let _ = events.send(Event::Start);
-        Ok(Session { events, meter, worker })
+        Ok(SyncSession { events, ended, thread })
     }
 
-    pub(crate) fn options(&self) -> &Options {
+    pub(super) fn options(&self) -> &Options {
         &self.inner.options
     }
 
@@ -248,18 +196,9 @@ impl Client {
         let options = &self.inner.options;
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).expect("the operating system gives random bytes");
-        let app_metadata = &options.app_metadata;
+
         Settings {
-            request: StreamRequest {
-                buckets: Vec::new(),
-                include_checksum: true,
-                raw_data: true,
-                parameters: options.parameters.clone(),
-                client_id: Some(self.client_id().to_owned()),
-                streams: Some(options.streams.clone().unwrap_or_default()),
-                app_metadata: (!app_metadata.is_empty()).then(|| app_metadata.clone()),
-                tidewater: options.snapshots.then_some(Extensions { snapshots: 1 }),
-            },
+            request: options.stream_request(self.client_id()),
             verify_operations: options.verify_operations,
             has_connector,
             poll_interval: options.poll_interval,
@@ -267,123 +206,94 @@ impl Client {
         }
     }
 
-    /// Stops syncing, once what is being stored is stored. Does nothing when not connected.
+    /// Stops syncing, once what is being stored is stored. Does nothing if not connected.
     pub async fn disconnect(&self) {
         self.end_session().await;
     }
 
-    pub(crate) async fn end_session(&self) -> Option<Meter> {
-        let Session { events, mut meter, worker } = lock(&self.inner.session).take()?;
+    /// Ends the session and returns its totals, if there was one.
+    pub(super) async fn end_session(&self) -> Option<SyncStats> {
+        let SyncSession { events, mut ended, thread } = lock(&self.inner.session).take()?;
         drop(events);
-        // The thread drops its end when it ends.
-        while meter.changed().await.is_ok() {}
-        let meter = worker.join().ok();
+
+        // Waits for the thread without blocking the runtime.
+        while ended.changed().await.is_ok() {}
+        let stats = thread.join().ok();
+
         self.inner.shared.status.send_modify(|status| {
             status.connection = Connection::Disconnected;
             status.downloading = None;
             status.uploading = false;
         });
-        meter
+        stats
     }
 
-    /// Stops syncing and deletes everything that was synced, what waits to be sent and what was
-    /// rejected. For a change of user; when the same user comes back, [`Client::disconnect`] and
-    /// a later [`Client::connect`] save the download. Tables outside of the schema stay.
+    /// Stops syncing. Deletes all synced rows, what waits to be sent and what was rejected.
+    ///
+    /// This is for a change of user. If the same user comes back, [`Client::disconnect`] and a later
+    /// [`Client::connect`] save the download. Tables outside of the schema stay.
     ///
     /// # Errors
-    /// When the database refuses; then it is as before.
+    /// [`ClientError::Sqlite`]. The database is as before then.
     pub async fn disconnect_and_clear(&self) -> Result<(), ClientError> {
         self.disconnect().await;
         let shared = &self.inner.shared;
+
         let mut writers = shared.database.writers();
-        let tables = writers.clear()?;
-        if let Err(error) = writers.merging.clear() {
-            // They hold nothing that counts any more, and go after the next checkpoint.
+        let mut publisher = shared.publisher();
+        let tables = publisher.table_names();
+        writers.clear(&tables)?;
+        if let Err(error) = publisher.clear_snapshots() {
+            // No bucket refers to the files any more. The next checkpoint removes them.
             warn!(%error, "cannot remove the files of snapshots");
         }
+        drop(publisher);
         drop(writers);
-        shared.refresh();
+
+        shared.refresh_status();
         shared.notify(Change { tables, origin: ChangeOrigin::Checkpoint(OpId::ZERO) });
         Ok(())
     }
 
-    /// The network is back, or the app in the foreground: waits of back-offs are cut short.
+    /// Cuts back-offs short. Call it when the network is back or the app comes to the foreground.
     pub fn network_available(&self) {
         if let Some(session) = &*lock(&self.inner.session) {
             let _ = session.events.send(Event::NetworkUp);
         }
     }
 
-    /// The client's condition, to be looked at or watched.
+    /// Returns the client's condition, to be read or watched.
     #[must_use]
     pub fn status(&self) -> watch::Receiver<Status> {
         self.inner.shared.status.subscribe()
     }
 
-    /// Tells after each local transaction and each visible checkpoint which tables changed. A
-    /// receiver that lags far behind is told so and has to look at everything again.
+    /// Subscribes to changes: which tables changed, after each local transaction and each visible
+    /// checkpoint. A receiver that lags far behind gets an error, and has to read everything again.
     #[must_use]
     pub fn changes(&self) -> broadcast::Receiver<Change> {
         self.inner.shared.changes.subscribe()
     }
 
-    /// Local transactions that the backend refused, oldest first. They stay until discarded.
+    /// Returns the local transactions that the backend rejected, oldest first. They stay until
+    /// discarded.
     ///
     /// # Errors
-    /// When the database cannot be read.
+    /// [`ClientError::Sqlite`] if the database cannot be read.
     pub fn rejected(&self) -> Result<Vec<RejectedUpload>, ClientError> {
         self.read(queue::rejected)
     }
 
-    /// Forgets a rejected transaction. False if there is none of this number.
+    /// Deletes a rejected transaction. Returns false if there is none of this number.
     ///
     /// # Errors
-    /// When the database refuses.
+    /// [`ClientError::Sqlite`].
     pub fn discard_rejected(&self, transaction_id: i64) -> Result<bool, ClientError> {
         let writers = self.inner.shared.database.writers();
         let is_found = queue::discard_rejected(&writers.sync, transaction_id)?;
         drop(writers);
-        self.inner.shared.refresh();
+
+        self.inner.shared.refresh_status();
         Ok(is_found)
-    }
-}
-
-impl Shared {
-    /// Takes queue, checkpoint and rejections over into the status.
-    pub(crate) fn refresh(&self) {
-        self.refresh_after(0);
-    }
-
-    /// The same after a checkpoint became visible.
-    pub(crate) fn published(&self) {
-        self.refresh_after(1);
-    }
-
-    fn refresh_after(&self, published: u64) {
-        let stored = self.database.read(|connection| {
-            let lengths = queue::lengths(connection)?;
-            let sql = "SELECT checkpoint, synced_at_ms FROM _tw_state";
-            let synced: Option<(Option<i64>, Option<i64>)> =
-                connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-            Ok((lengths, synced.unwrap_or_default()))
-        });
-        // The status is a courtesy: whoever needs the database will meet its error.
-        let Ok(((queue_length, rejected), (checkpoint, synced_at_ms))) = stored else { return };
-        self.status.send_if_modified(|status| {
-            let before = status.clone();
-            status.published += published;
-            status.queue_length = queue_length;
-            status.rejected = rejected;
-            status.checkpoint = checkpoint.and_then(OpId::from_i64);
-            status.synced_at_ms = synced_at_ms;
-            *status != before
-        });
-    }
-
-    pub(crate) fn notify(&self, change: Change) {
-        if !change.tables.is_empty() {
-            // Nobody may be listening.
-            let _ = self.changes.send(change);
-        }
     }
 }

@@ -1,4 +1,13 @@
 //! The download machine: from the stream's lines to stored operations and checkpoints.
+//!
+//! ```text
+//! Stopped ── FetchingToken ── LoadingBuckets ── Opening ── Streaming ──┐
+//!                  ▲                                                   │ end, failure
+//!                  └────────────────── Waiting ◄───────────────────────┘
+//! ```
+//!
+//! Each stream begins with the stored positions. So a stream may be closed at any
+//! point: the next one continues where the stored operations end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -9,136 +18,66 @@ use tidewater_protocol::{
     SyncLine,
 };
 
-use super::backoff::Backoff;
-use super::snapshot::Fetching;
-use super::{Action, Apply, Closed, Core, LocalBucket, RequestFailed, Timer};
-use crate::status::{Connection, Problem, ProblemKind, Progress};
+use super::Core;
+use super::action::Action;
+use super::download_state::{DownloadState, StreamState};
+use super::event::{Closed, LocalBucket, PublishOutcome, RequestFailed, Timer};
+use crate::status::{Problem, ProblemKind};
 
-/// A token with less life than this is renewed while the old stream goes on.
-const PREFETCH_SECONDS: i64 = 30;
-
-#[derive(Debug, Default)]
-pub(super) struct Download {
-    pub(super) link: Link,
-    /// Number of the stream opened last.
-    pub(super) connection: u64,
-    pub(super) buckets: BTreeMap<String, LocalBucket>,
-    /// The checkpoint last announced on this stream.
-    tracked: Option<Checkpoint>,
-    /// The last complete checkpoint, until it is published or a newer one is announced: the gate
-    /// may keep it back for a while.
-    held: Option<Checkpoint>,
-    pub(super) backoff: Backoff,
-    /// A 401 was answered and no stream opened since.
-    unauthorized: bool,
-    pub(super) problem: Option<Problem>,
-    pub(super) mismatches: u64,
-    pub(super) fetching: Option<Fetching>,
-}
-
-/// Where the machine stands.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) enum Link {
-    #[default]
-    Stopped,
-    /// Until the timer; `polling` after a clean end of an up-to-date stream.
-    Waiting {
-        polling: bool,
-    },
-    Token,
-    Loading,
-    Opening,
-    Streaming(Stream),
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Stream {
-    /// The checkpoint last announced has been completed.
-    pub(super) is_complete: bool,
-    /// Operations were stored.
-    pub(super) has_progressed: bool,
-    /// A new token was asked for, with which the stream is to be opened afresh.
-    pub(super) is_renewing: bool,
-}
-
-impl Stream {
-    /// Whether it brought anything. A next one opened at once after one that did not would be a
-    /// loop without a pause.
-    fn is_useful(self) -> bool {
-        self.is_complete || self.has_progressed
-    }
-}
-
-impl Download {
-    pub(super) fn status(&self) -> Connection {
-        match &self.link {
-            Link::Stopped => Connection::Disconnected,
-            Link::Waiting { polling: true } | Link::Streaming(_) => Connection::Connected,
-            Link::Waiting { polling: false } => Connection::Waiting,
-            Link::Token | Link::Loading | Link::Opening => Connection::Connecting,
-        }
-    }
-
-    pub(super) fn progress(&self) -> Option<Progress> {
-        let Link::Streaming(Stream { is_complete: false, .. }) = &self.link else { return None };
-        let (mut total, mut downloaded) = (0, 0);
-        for bucket in &self.tracked.as_ref()?.buckets {
-            let local = self.buckets.get(&bucket.bucket).copied().unwrap_or_default();
-            total += bucket.count.saturating_sub(local.count_at_checkpoint);
-            downloaded += local.count_since;
-        }
-        downloaded += self.fetching.as_ref().map_or(0, Fetching::count);
-        Some(Progress { downloaded: downloaded.min(total), total })
-    }
-}
+/// The remaining life of a token, in seconds, below which it is renewed while the old stream goes
+/// on. It covers a token request of several seconds on a poor network.
+const RENEW_BEFORE_SECONDS: i64 = 30;
 
 impl Core {
-    /// Connects at once if nothing is under way.
-    pub(super) fn download_wake(&mut self, actions: &mut Vec<Action<'_>>) {
-        if matches!(self.download.link, Link::Stopped | Link::Waiting { .. }) {
+    /// Connects at once, unless a connection is open or being opened. Cuts a back-off short.
+    pub(super) fn connect_now(&mut self, actions: &mut Vec<Action<'_>>) {
+        if matches!(self.download.state, DownloadState::Stopped | DownloadState::Waiting { .. }) {
             self.connect(actions);
         }
     }
 
-    /// Like [`Core::download_wake`], but a back-off is waited out.
-    pub(super) fn download_poll(&mut self, actions: &mut Vec<Action<'_>>) {
-        if self.download.link == (Link::Waiting { polling: true }) {
+    /// Connects at once if the client is between two polls. Leaves a back-off alone.
+    pub(super) fn poll_now(&mut self, actions: &mut Vec<Action<'_>>) {
+        if self.download.state == (DownloadState::Waiting { polling: true }) {
             self.connect(actions);
         }
     }
 
-    pub(super) fn on_reconnect(&mut self, actions: &mut Vec<Action<'_>>) {
-        if matches!(self.download.link, Link::Waiting { .. }) {
+    pub(super) fn on_reconnect_timer(&mut self, actions: &mut Vec<Action<'_>>) {
+        if matches!(self.download.state, DownloadState::Waiting { .. }) {
             self.connect(actions);
         }
     }
 
     pub(super) fn connect(&mut self, actions: &mut Vec<Action<'_>>) {
-        self.download.tracked = None;
-        self.download.fetching = None;
+        self.download.announced = None;
+        self.download.fetch = None;
+
         if self.token.get(actions).is_some() {
-            self.download.link = Link::Loading;
+            self.download.state = DownloadState::LoadingBuckets;
             actions.push(Action::LoadBuckets);
         } else {
-            self.download.link = Link::Token;
+            self.download.state = DownloadState::FetchingToken;
         }
     }
 
-    pub(super) fn download_on_token(&mut self, actions: &mut Vec<Action<'_>>) {
-        match self.download.link {
-            Link::Token => self.connect(actions),
-            // The old stream has to last: what is being fetched would be taken up again, but later.
-            Link::Streaming(_) if self.is_fetching() => {}
-            Link::Streaming(stream) if stream.is_renewing && stream.is_useful() => {
+    pub(super) fn download_with_token(&mut self, actions: &mut Vec<Action<'_>>) {
+        match self.download.state {
+            DownloadState::FetchingToken => self.connect(actions),
+            // Closing the stream would stop the fetch. The end of the fetch renews the stream.
+            DownloadState::Streaming(_) if self.is_fetching() => {}
+            DownloadState::Streaming(stream) if stream.is_renewing && stream.is_useful() => {
                 actions.push(Action::Close);
                 self.connect(actions);
             }
-            Link::Streaming(stream) if stream.is_renewing => self.abandon(expired(), actions),
-            Link::Streaming(_)
-            | Link::Stopped
-            | Link::Waiting { .. }
-            | Link::Loading
-            | Link::Opening => {}
+            DownloadState::Streaming(stream) if stream.is_renewing => {
+                self.abandon(tokens_expire_too_early(), actions);
+            }
+            DownloadState::Streaming(_)
+            | DownloadState::Stopped
+            | DownloadState::Waiting { .. }
+            | DownloadState::LoadingBuckets
+            | DownloadState::Opening => {}
         }
     }
 
@@ -147,44 +86,47 @@ impl Core {
         problem: Problem,
         actions: &mut Vec<Action<'_>>,
     ) {
-        match self.download.link {
-            Link::Token => self.fail(problem, None, actions),
-            // The old stream goes on; the server ends it when the old token does.
-            Link::Streaming(Stream { is_renewing: true, .. }) => {
+        match self.download.state {
+            DownloadState::FetchingToken => self.fail(problem, None, actions),
+            // The old stream goes on. The server ends it when the old token expires.
+            DownloadState::Streaming(StreamState { is_renewing: true, .. }) => {
                 self.download.problem = Some(problem);
             }
-            Link::Streaming(_)
-            | Link::Stopped
-            | Link::Waiting { .. }
-            | Link::Loading
-            | Link::Opening => {}
+            DownloadState::Streaming(_)
+            | DownloadState::Stopped
+            | DownloadState::Waiting { .. }
+            | DownloadState::LoadingBuckets
+            | DownloadState::Opening => {}
         }
     }
 
-    pub(super) fn on_loaded(
+    pub(super) fn on_buckets_loaded(
         &mut self,
         buckets: BTreeMap<String, LocalBucket>,
         actions: &mut Vec<Action<'_>>,
     ) {
-        if self.download.link != Link::Loading {
+        if self.download.state != DownloadState::LoadingBuckets {
             return;
         }
+        // The upload machine may have discarded the token in the meantime.
         let Some(token) = self.token.token.clone() else { return self.connect(actions) };
+
         let mut request = self.settings.request.clone();
         request.buckets = buckets
             .iter()
             .map(|(name, local)| BucketPosition { name: name.clone(), after: local.position })
             .collect();
+
         self.download.buckets = buckets;
         self.download.connection += 1;
-        self.download.link = Link::Opening;
+        self.download.state = DownloadState::Opening;
         let connection = self.download.connection;
         actions.push(Action::Open { connection, token, request: Box::new(request) });
     }
 
     pub(super) fn on_opened(&mut self, connection: u64) {
-        if connection == self.download.connection && self.download.link == Link::Opening {
-            self.download.link = Link::Streaming(Stream::default());
+        if connection == self.download.connection && self.download.state == DownloadState::Opening {
+            self.download.state = DownloadState::Streaming(StreamState::default());
             self.download.unauthorized = false;
         }
     }
@@ -195,20 +137,26 @@ impl Core {
         reason: Closed,
         actions: &mut Vec<Action<'_>>,
     ) {
-        let stream = match self.download.link {
-            Link::Streaming(stream) => stream,
-            Link::Opening => Stream::default(),
-            Link::Stopped | Link::Waiting { .. } | Link::Token | Link::Loading => return,
+        let stream = match self.download.state {
+            DownloadState::Streaming(stream) => stream,
+            DownloadState::Opening => StreamState::default(),
+            DownloadState::Stopped
+            | DownloadState::Waiting { .. }
+            | DownloadState::FetchingToken
+            | DownloadState::LoadingBuckets => return,
         };
         if connection != self.download.connection {
             return;
         }
+
         match reason {
+            // The server does not keep streams open. Everything is here, so there is no hurry.
             Closed::Ended if stream.is_complete => {
-                let pause = self.random.random_range(0.9..=1.1);
-                let after = self.settings.poll_interval.mul_f64(pause);
+                let jitter = self.random.random_range(0.9..=1.1);
+                let after = self.settings.poll_interval.mul_f64(jitter);
                 self.wait(true, after, actions);
             }
+            // The server's time limit ended the stream in the middle of a download.
             Closed::Ended if stream.is_useful() => self.connect(actions),
             Closed::Ended => {
                 let message = "the server ended the stream before a complete checkpoint";
@@ -220,21 +168,25 @@ impl Core {
                 }
                 self.fail(Problem::new(ProblemKind::Network, message), None, actions);
             }
-            Closed::Refused(refusal) => self.on_refused(refusal, actions),
+            Closed::Refused(refusal) => self.on_refused(&refusal, actions),
         }
     }
 
-    fn on_refused(&mut self, refusal: RequestFailed, actions: &mut Vec<Action<'_>>) {
+    fn on_refused(&mut self, refusal: &RequestFailed, actions: &mut Vec<Action<'_>>) {
         if refusal.status == Some(401) {
             self.token.token = None;
+
+            // The first refusal asks for a new token at once. If that one is refused too, the
+            // back-off applies.
             if !std::mem::replace(&mut self.download.unauthorized, true) {
                 return self.connect(actions);
             }
         }
-        let problem = refusal.problem();
-        self.fail(problem, refusal.retry_after, actions);
+
+        self.fail(refusal.problem(), refusal.retry_after, actions);
     }
 
+    /// Reports a failure and waits out the back-off.
     pub(super) fn fail(
         &mut self,
         problem: Problem,
@@ -247,13 +199,13 @@ impl Core {
     }
 
     fn wait(&mut self, polling: bool, after: Duration, actions: &mut Vec<Action<'_>>) {
-        self.download.tracked = None;
-        self.download.fetching = None;
-        self.download.link = Link::Waiting { polling };
+        self.download.announced = None;
+        self.download.fetch = None;
+        self.download.state = DownloadState::Waiting { polling };
         actions.push(Action::SetTimer { timer: Timer::Reconnect, after });
     }
 
-    /// Gives the stream up.
+    /// Closes the stream, reports a failure and waits out the back-off.
     pub(super) fn abandon(&mut self, problem: Problem, actions: &mut Vec<Action<'_>>) {
         actions.push(Action::Close);
         self.fail(problem, None, actions);
@@ -261,11 +213,15 @@ impl Core {
 
     pub(super) fn on_store_failed(&mut self, message: String, actions: &mut Vec<Action<'_>>) {
         let problem = Problem::new(ProblemKind::Storage, message);
-        match self.download.link {
-            Link::Loading | Link::Opening | Link::Streaming(_) => self.abandon(problem, actions),
-            Link::Stopped | Link::Waiting { .. } | Link::Token => {
-                self.download.problem = Some(problem);
-            }
+
+        match self.download.state {
+            // Our bucket states are ahead of the store's now. The next stream loads them again.
+            DownloadState::LoadingBuckets
+            | DownloadState::Opening
+            | DownloadState::Streaming(_) => self.abandon(problem, actions),
+            DownloadState::Stopped
+            | DownloadState::Waiting { .. }
+            | DownloadState::FetchingToken => self.download.problem = Some(problem),
         }
     }
 
@@ -275,10 +231,11 @@ impl Core {
         line: Result<SyncLine<'a>, LineError>,
         actions: &mut Vec<Action<'a>>,
     ) {
-        let Link::Streaming(stream) = self.download.link else { return };
+        let DownloadState::Streaming(stream) = self.download.state else { return };
         if connection != self.download.connection {
             return;
         }
+
         match line {
             Ok(SyncLine::Checkpoint(checkpoint)) => self.on_checkpoint(checkpoint, actions),
             Ok(SyncLine::CheckpointDiff(diff)) => self.on_diff(diff, actions),
@@ -288,7 +245,7 @@ impl Core {
             Ok(SyncLine::TokenExpiresIn(seconds)) => {
                 self.on_token_expires(seconds, stream, actions);
             }
-            // Whole checkpoints only are published: a part of one waits for the rest.
+            // Only whole checkpoints are published: a part of one waits for the rest.
             Ok(SyncLine::PartialCheckpointComplete(_) | SyncLine::Unknown) => {}
             Err(error) => {
                 let message = ErrorChain(&error).to_string();
@@ -298,26 +255,28 @@ impl Core {
     }
 
     fn on_checkpoint(&mut self, checkpoint: Checkpoint, actions: &mut Vec<Action<'_>>) {
-        let known: BTreeSet<_> =
+        let named: BTreeSet<_> =
             checkpoint.buckets.iter().map(|bucket| bucket.bucket.as_str()).collect();
-        let lost = self
+        let unlisted = self
             .download
             .buckets
             .iter()
             .filter(|(name, local)| {
-                !known.contains(name.as_str()) && **local != LocalBucket::default()
+                !named.contains(name.as_str()) && **local != LocalBucket::default()
             })
             .map(|(name, _)| name.clone())
             .collect();
-        self.reset(lost, actions);
-        self.track(checkpoint);
+
+        self.reset_buckets(unlisted, actions);
+        self.announce(checkpoint);
     }
 
     fn on_diff(&mut self, diff: CheckpointDiff, actions: &mut Vec<Action<'_>>) {
-        let Some(mut checkpoint) = self.download.tracked.take() else {
+        let Some(mut checkpoint) = self.download.announced.take() else {
             let message = "checkpoint_diff before any checkpoint";
             return self.abandon(Problem::new(ProblemKind::Protocol, message), actions);
         };
+
         let mut buckets: BTreeMap<_, _> =
             checkpoint.buckets.into_iter().map(|bucket| (bucket.bucket.clone(), bucket)).collect();
         for name in &diff.removed_buckets {
@@ -326,34 +285,46 @@ impl Core {
         for bucket in diff.updated_buckets {
             buckets.insert(bucket.bucket.clone(), bucket);
         }
+
         checkpoint.last_op_id = diff.last_op_id;
         checkpoint.write_checkpoint = diff.write_checkpoint;
         checkpoint.buckets = buckets.into_values().collect();
-        self.reset(diff.removed_buckets, actions);
-        self.track(checkpoint);
+        self.reset_buckets(diff.removed_buckets, actions);
+        self.announce(checkpoint);
     }
 
-    fn track(&mut self, checkpoint: Checkpoint) {
-        self.download.held = None;
-        self.download.tracked = Some(checkpoint);
-        if let Link::Streaming(stream) = &mut self.download.link {
+    /// Makes this the checkpoint in flight.
+    fn announce(&mut self, checkpoint: Checkpoint) {
+        // From here on the stored operations may be beyond a deferred checkpoint: publishing it
+        // would show a mixture. The new one replaces it.
+        self.download.deferred = None;
+        self.download.announced = Some(checkpoint);
+
+        if let DownloadState::Streaming(stream) = &mut self.download.state {
             stream.is_complete = false;
         }
     }
 
-    /// The server has forgotten what we hold of these: so do we.
-    pub(super) fn reset(&mut self, buckets: Vec<String>, actions: &mut Vec<Action<'_>>) {
+    /// Forgets what is stored of these buckets: their checksum is wrong, or the server no longer
+    /// lists them.
+    pub(super) fn reset_buckets(&mut self, buckets: Vec<String>, actions: &mut Vec<Action<'_>>) {
         if buckets.is_empty() {
             return;
         }
+
         for name in &buckets {
             self.download.buckets.insert(name.clone(), LocalBucket::default());
         }
-        actions.push(Action::Reset { buckets });
+        actions.push(Action::ResetBuckets { buckets });
     }
 
-    fn on_data<'a>(&mut self, line: DataLine<'a>, stream: Stream, actions: &mut Vec<Action<'a>>) {
-        let refused = if self.is_announced(&line.bucket) {
+    fn on_data<'a>(
+        &mut self,
+        line: DataLine<'a>,
+        stream: StreamState,
+        actions: &mut Vec<Action<'a>>,
+    ) {
+        let refused = if self.download.is_announced(&line.bucket) {
             self.settings.verify_operations.then(|| first_altered(&line)).flatten()
         } else {
             Some(format!("data of bucket {}, which the checkpoint does not name", line.bucket))
@@ -361,114 +332,113 @@ impl Core {
         if let Some(message) = refused {
             return self.abandon(Problem::new(ProblemKind::Protocol, message), actions);
         }
+
         let bucket = self.download.buckets.entry(line.bucket.clone()).or_default();
-        receive(bucket, &line);
+        add_line(bucket, &line);
         let bucket = *bucket;
-        self.download.link = Link::Streaming(Stream { has_progressed: true, ..stream });
+        self.download.state =
+            DownloadState::Streaming(StreamState { has_progressed: true, ..stream });
         actions.push(Action::Stage { line, bucket });
     }
 
-    /// Whether the checkpoint under way names the bucket.
-    pub(super) fn is_announced(&self, name: &str) -> bool {
-        let tracked = self.download.tracked.as_ref();
-        tracked.is_some_and(|checkpoint| checkpoint.buckets.iter().any(|b| b.bucket == name))
-    }
-
-    fn on_complete(&mut self, stream: Stream, actions: &mut Vec<Action<'_>>) {
-        let Some(checkpoint) = self.download.tracked.clone() else {
+    /// Compares the checksums of the complete checkpoint with ours, and publishes it if all match.
+    fn on_complete(&mut self, stream: StreamState, actions: &mut Vec<Action<'_>>) {
+        let Some(checkpoint) = self.download.announced.clone() else {
             let message = "checkpoint_complete before any checkpoint";
             return self.abandon(Problem::new(ProblemKind::Protocol, message), actions);
         };
-        let sum_of = |name: &str| self.download.buckets.get(name).map_or(Checksum::ZERO, |b| b.sum);
-        let wrong: Vec<_> = checkpoint
-            .buckets
-            .iter()
-            .filter(|bucket| sum_of(&bucket.bucket) != bucket.checksum)
-            .map(|bucket| bucket.bucket.clone())
-            .collect();
+
+        let mut wrong = Vec::new();
+        for bucket in &checkpoint.buckets {
+            let local = self.download.buckets.get(&bucket.bucket);
+            if local.map_or(Checksum::ZERO, |local| local.sum) != bucket.checksum {
+                wrong.push(bucket.bucket.clone());
+            }
+        }
         if !wrong.is_empty() {
             self.download.mismatches += wrong.len() as u64;
             let message = format!("checksum mismatch in {}: downloading again", wrong.join(", "));
-            self.reset(wrong, actions);
+            self.reset_buckets(wrong, actions);
             return self.abandon(Problem::new(ProblemKind::Checksum, message), actions);
         }
+
         for bucket in &checkpoint.buckets {
             let local = self.download.buckets.entry(bucket.bucket.clone()).or_default();
             local.position = checkpoint.last_op_id;
             local.count_at_checkpoint = bucket.count;
             local.count_since = 0;
         }
-        self.download.link = Link::Streaming(Stream { is_complete: true, ..stream });
-        self.apply(checkpoint, actions);
+        self.download.state = DownloadState::Streaming(StreamState { is_complete: true, ..stream });
+        self.publish(checkpoint, actions);
     }
 
-    pub(super) fn on_applied(&mut self, outcome: Apply, actions: &mut Vec<Action<'_>>) {
+    pub(super) fn on_publish_finished(
+        &mut self,
+        outcome: PublishOutcome,
+        actions: &mut Vec<Action<'_>>,
+    ) {
         match outcome {
-            Apply::Published(_) => {
-                self.download.held = None;
+            PublishOutcome::Published(_) => {
+                self.download.deferred = None;
                 self.download.backoff.reset();
                 self.download.problem = None;
             }
-            Apply::Held => {
+            PublishOutcome::Deferred => {
                 self.download.backoff.reset();
                 self.download.problem = None;
             }
-            Apply::Refused(message) => {
-                self.download.held = None;
+            PublishOutcome::Refused(message) => {
+                self.download.deferred = None;
                 self.abandon(Problem::new(ProblemKind::Schema, message), actions);
             }
-            Apply::Damaged { bucket, message } => {
-                self.download.held = None;
-                self.reset(vec![bucket], actions);
+            PublishOutcome::SnapshotDamaged { bucket, message } => {
+                self.download.deferred = None;
+                self.reset_buckets(vec![bucket], actions);
                 self.abandon(Problem::new(ProblemKind::Checksum, message), actions);
             }
         }
     }
 
-    /// The gate has moved: a checkpoint that was kept back may pass now.
-    pub(super) fn retry_held(&mut self, actions: &mut Vec<Action<'_>>) {
-        if let Some(checkpoint) = self.download.held.take() {
-            self.apply(checkpoint, actions);
+    /// Tries to publish a deferred checkpoint again, now that the write checkpoint is known.
+    pub(super) fn retry_deferred(&mut self, actions: &mut Vec<Action<'_>>) {
+        if let Some(checkpoint) = self.download.deferred.take() {
+            self.publish(checkpoint, actions);
         }
     }
 
-    fn apply(&mut self, checkpoint: Checkpoint, actions: &mut Vec<Action<'_>>) {
-        self.download.held = Some(checkpoint.clone());
-        actions.push(Action::Apply(Box::new(checkpoint)));
+    fn publish(&mut self, checkpoint: Checkpoint, actions: &mut Vec<Action<'_>>) {
+        self.download.deferred = Some(checkpoint.clone());
+        actions.push(Action::Publish(Box::new(checkpoint)));
     }
 
-    fn on_token_expires(&mut self, seconds: i64, stream: Stream, actions: &mut Vec<Action<'_>>) {
+    fn on_token_expires(
+        &mut self,
+        seconds: i64,
+        stream: StreamState,
+        actions: &mut Vec<Action<'_>>,
+    ) {
         if seconds <= 0 {
             self.token.token = None;
             if !stream.is_useful() {
-                return self.abandon(expired(), actions);
+                return self.abandon(tokens_expire_too_early(), actions);
             }
             actions.push(Action::Close);
             self.connect(actions);
-        } else if seconds <= PREFETCH_SECONDS && !stream.is_renewing {
-            self.download.link = Link::Streaming(Stream { is_renewing: true, ..stream });
+        } else if seconds <= RENEW_BEFORE_SECONDS && !stream.is_renewing {
+            self.download.state =
+                DownloadState::Streaming(StreamState { is_renewing: true, ..stream });
             self.token.fetch(actions);
         }
     }
 }
 
-impl RequestFailed {
-    pub(super) fn problem(&self) -> Problem {
-        let kind = match self.status {
-            None | Some(408 | 425 | 429 | 500..) => ProblemKind::Network,
-            Some(401) => ProblemKind::Credentials,
-            Some(_) => ProblemKind::Protocol,
-        };
-        Problem::new(kind, self.message.clone())
-    }
-}
-
-fn expired() -> Problem {
+fn tokens_expire_too_early() -> Problem {
     Problem::new(ProblemKind::Credentials, "tokens expire before anything can be received")
 }
 
-/// The bucket's state after a line.
-fn receive(bucket: &mut LocalBucket, line: &DataLine<'_>) {
+/// Adds a line's operations to the bucket's state. A CLEAR replaces everything before it, so the
+/// checksum starts again with its own.
+fn add_line(bucket: &mut LocalBucket, line: &DataLine<'_>) {
     for operation in &line.operations {
         if operation.body == Body::Clear {
             bucket.sum = operation.checksum;
@@ -476,16 +446,18 @@ fn receive(bucket: &mut LocalBucket, line: &DataLine<'_>) {
             bucket.sum += operation.checksum;
         }
     }
+
     if let Some(last) = line.operations.last() {
         bucket.position = last.op_id;
     }
     bucket.count_since += line.operations.len() as u64;
 }
 
-/// An operation that is not what its checksum was made from.
+/// Returns a message about the first operation whose content does not match its checksum.
 fn first_altered(line: &DataLine<'_>) -> Option<String> {
     let altered = line.operations.iter().find(|operation| {
         operation.body.checksum().is_some_and(|checksum| checksum != operation.checksum)
     })?;
+
     Some(format!("operation {} of bucket {} is altered", altered.op_id, line.bucket))
 }

@@ -1,65 +1,45 @@
 //! Snapshots within the download machine: from the line to the bucket's new state.
 //!
-//! A fetch belongs to the stream that announced it. The stream's further lines wait for its end,
-//! and so does the stream's own end: what was fetched is not lost by it. A fetch that fails gives
-//! the stream up, and the next one announces the snapshot anew, with fresh addresses; frames that
-//! have arrived stay on the device.
+//! A fetch belongs to the stream that announced it. The stream's further lines wait until it ends,
+//! and so does the stream's own end: an early close does not lose what was fetched. A failed fetch
+//! closes the stream. The next stream announces the snapshot again, with fresh addresses. Frames
+//! that have arrived stay on the device.
 
 use std::sync::Arc;
 
 use tidewater_protocol::SnapshotLine;
 use tidewater_snapshot::check_line;
 
-use super::download::{Link, Stream};
-use super::{Action, Core};
-use crate::net::fetch::FetchFailed;
+use super::Core;
+use super::action::Action;
+use super::download_state::{DownloadState, SnapshotFetch, StreamState};
+use super::event::{FetchFailed, damaged_message};
 use crate::status::{Problem, ProblemKind};
-
-/// A snapshot that is being fetched.
-#[derive(Debug)]
-pub(super) struct Fetching {
-    line: Arc<SnapshotLine>,
-    /// Compressed bytes.
-    bytes_total: u64,
-    bytes_done: u64,
-    has_progressed: bool,
-}
-
-impl Fetching {
-    /// Operations that what has arrived stands for; for progress.
-    pub(super) fn count(&self) -> u64 {
-        let done = u128::from(self.bytes_done.min(self.bytes_total));
-        let count = u128::from(self.line.count) * done / u128::from(self.bytes_total.max(1));
-        u64::try_from(count).unwrap_or(u64::MAX)
-    }
-}
-
-impl super::Download {
-    pub(super) fn is_fetching(&self) -> bool {
-        self.fetching.is_some()
-    }
-}
 
 impl Core {
     pub(super) fn on_snapshot(&mut self, line: SnapshotLine, actions: &mut Vec<Action<'_>>) {
-        if !self.is_announced(&line.bucket) {
+        if !self.download.is_announced(&line.bucket) {
             let message =
                 format!("snapshot of bucket {}, which the checkpoint does not name", line.bucket);
             return self.abandon(Problem::new(ProblemKind::Protocol, message), actions);
         }
+
+        // Sizes out of all proportion must not reach the disk.
         if let Err(error) = check_line(&line) {
-            let message = damaged(&line.bucket, &error.to_string());
+            let message = damaged_message(&line.bucket, &error.to_string());
             return self.abandon(Problem::new(ProblemKind::Protocol, message), actions);
         }
+
         let frames = line.files.iter().flat_map(|file| &file.frames);
         let bytes_total = frames.map(|frame| frame.bytes).fold(0, u64::saturating_add);
         let line = Arc::new(line);
-        self.download.fetching = Some(Fetching {
+        self.download.fetch = Some(SnapshotFetch {
             line: Arc::clone(&line),
             bytes_total,
             bytes_done: 0,
             has_progressed: false,
         });
+
         let connection = self.download.connection;
         actions.push(Action::FetchSnapshot { connection, line });
     }
@@ -68,9 +48,10 @@ impl Core {
         if connection != self.download.connection {
             return;
         }
-        if let Some(fetching) = &mut self.download.fetching {
-            fetching.bytes_done += bytes;
-            fetching.has_progressed |= is_new;
+
+        if let Some(fetch) = &mut self.download.fetch {
+            fetch.bytes_done += bytes;
+            fetch.has_progressed |= is_new;
         }
     }
 
@@ -80,21 +61,22 @@ impl Core {
         outcome: Result<(), FetchFailed>,
         actions: &mut Vec<Action<'_>>,
     ) {
-        let Link::Streaming(stream) = self.download.link else { return };
+        let DownloadState::Streaming(stream) = self.download.state else { return };
         if connection != self.download.connection {
             return;
         }
-        let Some(fetching) = self.download.fetching.take() else { return };
+        let Some(fetch) = self.download.fetch.take() else { return };
+
         match outcome {
-            Ok(()) => self.take_snapshot(fetching.line, stream, actions),
-            Err(failed) => self.on_fetch_failed(&fetching, failed, actions),
+            Ok(()) => self.stage_snapshot(fetch.line, stream, actions),
+            Err(failed) => self.on_fetch_failed(&fetch, failed, actions),
         }
     }
 
-    fn take_snapshot(
+    fn stage_snapshot(
         &mut self,
         line: Arc<SnapshotLine>,
-        stream: Stream,
+        stream: StreamState,
         actions: &mut Vec<Action<'_>>,
     ) {
         let bucket = self.download.buckets.entry(line.bucket.clone()).or_default();
@@ -102,9 +84,12 @@ impl Core {
         bucket.sum = line.checksum;
         bucket.count_since += line.count;
         let bucket = *bucket;
-        self.download.link = Link::Streaming(Stream { has_progressed: true, ..stream });
+
+        self.download.state =
+            DownloadState::Streaming(StreamState { has_progressed: true, ..stream });
         actions.push(Action::StageSnapshot { line, bucket });
-        // A token that came meanwhile was put off.
+
+        // A token that arrived during the fetch did not replace the stream: it does so now.
         if stream.is_renewing && !self.token.is_fetching {
             actions.push(Action::Close);
             self.connect(actions);
@@ -113,34 +98,38 @@ impl Core {
 
     fn on_fetch_failed(
         &mut self,
-        fetching: &Fetching,
+        fetch: &SnapshotFetch,
         failed: FetchFailed,
         actions: &mut Vec<Action<'_>>,
     ) {
-        let SnapshotLine { bucket, .. } = &*fetching.line;
+        let bucket = &fetch.line.bucket;
+
         match failed {
             FetchFailed::Request(failed) => {
-                if fetching.has_progressed {
+                if fetch.has_progressed {
                     self.download.backoff.reset();
-                    // An address that has expired: the next stream brings a new one.
+
+                    // An address that expired on the way: the next stream brings a new one. Without
+                    // progress this would be a loop without a pause.
                     if matches!(failed.status, Some(400..=499)) {
                         actions.push(Action::Close);
                         return self.connect(actions);
                     }
                 }
+
+                // Whatever the file server's status means, a new stream may bring a better address:
+                // it is never a final problem.
                 let message = format!("snapshot of bucket {bucket}: {}", failed.message);
                 actions.push(Action::Close);
-                // Whatever its server says of an address, a new stream may mend it.
                 self.fail(Problem::new(ProblemKind::Network, message), failed.retry_after, actions);
             }
             FetchFailed::Damaged(reason) => {
-                let problem = Problem::new(ProblemKind::Checksum, damaged(bucket, &reason));
-                self.abandon(problem, actions);
+                let message = damaged_message(bucket, &reason);
+                self.abandon(Problem::new(ProblemKind::Checksum, message), actions);
             }
             FetchFailed::Newer(reason) => {
-                let message = format!(
-                    "bucket {bucket}: {reason}: update this client, or switch its snapshots off"
-                );
+                let message =
+                    format!("bucket {bucket}: {reason}: update this client, or turn snapshots off");
                 self.abandon(Problem::new(ProblemKind::Protocol, message), actions);
             }
             FetchFailed::Storage(message) => {
@@ -148,13 +137,4 @@ impl Core {
             }
         }
     }
-}
-
-/// What to tell of a snapshot that cannot be used. Nothing of it was taken in.
-pub(crate) fn damaged(bucket: &str, reason: &str) -> String {
-    format!(
-        "the snapshot of bucket {bucket} is damaged ({reason}) and is fetched again; if this stays \
-         so, sync without snapshots (--no-snapshots, Options::snapshots) and have the server make \
-         it anew"
-    )
 }

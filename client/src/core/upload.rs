@@ -1,95 +1,56 @@
 //! The upload machine: a blocking queue, first in, first out.
+//!
+//! One local transaction is in flight at a time. A transaction leaves the queue by a verdict of the
+//! backend and by nothing else. When the queue is empty, the machine asks the server for a write
+//! checkpoint: a number that the first checkpoint with all of these writes will carry.
 
 use std::time::Duration;
 
 use tidewater_protocol::OpId;
 
-use super::backoff::Backoff;
-use super::{Action, Core, Gate, Rejection, RequestFailed, Timer};
+use super::Core;
+use super::action::{Action, Rejection};
+use super::event::{PendingUploads, RequestFailed, Timer};
+use super::upload_state::UploadState;
 use crate::connector::UploadOutcome;
 use crate::status::{Problem, ProblemKind};
 
-/// How long a write checkpoint may take to arrive before another one is asked for. A server that
-/// was restored from a backup may have forgotten the first.
-const GATE_PATIENCE: Duration = Duration::from_secs(60);
-
-#[derive(Debug)]
-pub(super) struct Upload {
-    state: State,
-    backoff: Backoff,
-    /// A 401 was answered to the last request for a write checkpoint.
-    unauthorized: bool,
-    /// The write checkpoint that the gate waits for did not come in time.
-    gate_is_overdue: bool,
-    pub(super) problem: Option<Problem>,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum State {
-    /// No connector: the queue grows and the gate stays shut.
-    Off,
-    Idle,
-    /// A local transaction is being read, sent or recorded.
-    Sending,
-    /// Until the timer.
-    Waiting,
-    /// A write checkpoint is needed, and for it a token.
-    Token {
-        mark: i64,
-    },
-    Requesting,
-}
-
-impl Upload {
-    pub(super) fn new(has_connector: bool) -> Self {
-        let state = if has_connector { State::Idle } else { State::Off };
-        Self {
-            state,
-            backoff: Backoff::default(),
-            unauthorized: false,
-            gate_is_overdue: false,
-            problem: None,
-        }
-    }
-
-    pub(super) fn failures(&self) -> u32 {
-        self.backoff.failures()
-    }
-
-    pub(super) fn is_busy(&self) -> bool {
-        matches!(self.state, State::Sending | State::Requesting | State::Token { .. })
-    }
-}
+/// The time after which another write checkpoint is asked for, if none of the checkpoints carried
+/// the first. A server that was restored from a backup may have forgotten it. Replication is
+/// rarely a minute behind, and asking too early costs one request.
+const WRITE_CHECKPOINT_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Core {
-    pub(super) fn upload_wake(&mut self, actions: &mut Vec<Action<'_>>) {
-        if matches!(self.upload.state, State::Idle | State::Waiting) {
+    /// Tries the queue at once, unless it is being worked on. Cuts a back-off short.
+    pub(super) fn upload_now(&mut self, actions: &mut Vec<Action<'_>>) {
+        if matches!(self.upload.state, UploadState::Idle | UploadState::Waiting) {
             self.upload_next(actions);
         }
     }
 
     pub(super) fn on_local_write(&mut self, actions: &mut Vec<Action<'_>>) {
-        if self.upload.state == State::Idle {
+        // A write during a back-off does not cut it short: the head of the queue blocks.
+        if self.upload.state == UploadState::Idle {
             self.upload_next(actions);
         }
     }
 
     pub(super) fn on_upload_timer(&mut self, actions: &mut Vec<Action<'_>>) {
-        if self.upload.state == State::Waiting {
+        if self.upload.state == UploadState::Waiting {
             self.upload_next(actions);
         }
     }
 
-    /// The write checkpoint asked for did not come: ask for another.
-    pub(super) fn on_gate_timer(&mut self, actions: &mut Vec<Action<'_>>) {
-        if self.upload.state == State::Idle {
-            self.upload.gate_is_overdue = true;
+    /// Asks for another write checkpoint if uploads are still pending.
+    pub(super) fn on_write_checkpoint_timer(&mut self, actions: &mut Vec<Action<'_>>) {
+        if self.upload.state == UploadState::Idle {
+            self.upload.write_checkpoint_is_overdue = true;
             self.upload_next(actions);
         }
     }
 
     fn upload_next(&mut self, actions: &mut Vec<Action<'_>>) {
-        self.upload.state = State::Sending;
+        self.upload.state = UploadState::Sending;
         actions.push(Action::UploadNext);
     }
 
@@ -99,83 +60,96 @@ impl Core {
         outcome: UploadOutcome,
         actions: &mut Vec<Action<'_>>,
     ) {
-        if self.upload.state != State::Sending {
+        // A late answer, after the queue failed: the transaction is sent again.
+        if self.upload.state != UploadState::Sending {
             return;
         }
+
         let rejected = match outcome {
             UploadOutcome::Applied => None,
             UploadOutcome::Rejected { reason, body } => Some(Rejection { reason, body }),
             UploadOutcome::Retry { after, reason } => {
-                return self.upload_later(
-                    Problem::new(ProblemKind::Upload, reason),
-                    after,
-                    actions,
-                );
+                let problem = Problem::new(ProblemKind::Upload, reason);
+                return self.upload_later(problem, after, actions);
             }
         };
+
         self.upload.backoff.reset();
         self.upload.problem = None;
         actions.push(Action::FinishUpload { transaction_id, rejected });
         self.upload_next(actions);
     }
 
-    pub(super) fn on_queue_empty(&mut self, gate: Gate, mark: i64, actions: &mut Vec<Action<'_>>) {
-        if self.upload.state != State::Sending {
+    pub(super) fn on_queue_empty(
+        &mut self,
+        pending: PendingUploads,
+        queue_version: i64,
+        actions: &mut Vec<Action<'_>>,
+    ) {
+        if self.upload.state != UploadState::Sending {
             return;
         }
-        self.upload.state = State::Idle;
-        let is_overdue = std::mem::take(&mut self.upload.gate_is_overdue);
-        match gate {
-            Gate::Open => {}
-            Gate::Unknown => self.request_write_checkpoint(mark, actions),
-            Gate::At(_) if is_overdue => self.request_write_checkpoint(mark, actions),
-            Gate::At(_) => {
-                actions.push(Action::SetTimer { timer: Timer::Gate, after: GATE_PATIENCE });
+        self.upload.state = UploadState::Idle;
+        let is_overdue = std::mem::take(&mut self.upload.write_checkpoint_is_overdue);
+
+        match pending {
+            PendingUploads::None => {}
+            PendingUploads::Unknown => self.request_write_checkpoint(queue_version, actions),
+            PendingUploads::Until(_) if is_overdue => {
+                self.request_write_checkpoint(queue_version, actions);
             }
+            PendingUploads::Until(_) => self.await_write_checkpoint(actions),
         }
     }
 
-    fn request_write_checkpoint(&mut self, mark: i64, actions: &mut Vec<Action<'_>>) {
-        self.upload.state = State::Token { mark };
+    fn await_write_checkpoint(&mut self, actions: &mut Vec<Action<'_>>) {
+        let timer = Timer::WriteCheckpoint;
+        actions.push(Action::SetTimer { timer, after: WRITE_CHECKPOINT_TIMEOUT });
+    }
+
+    fn request_write_checkpoint(&mut self, queue_version: i64, actions: &mut Vec<Action<'_>>) {
+        self.upload.state = UploadState::FetchingToken { queue_version };
+
         if let Some(token) = self.token.get(actions) {
-            self.upload.state = State::Requesting;
-            actions.push(Action::RequestWriteCheckpoint { token, mark });
+            self.upload.state = UploadState::RequestingWriteCheckpoint;
+            actions.push(Action::RequestWriteCheckpoint { token, queue_version });
         }
     }
 
-    pub(super) fn upload_on_token(&mut self, actions: &mut Vec<Action<'_>>) {
-        if let State::Token { mark } = self.upload.state {
-            self.request_write_checkpoint(mark, actions);
+    pub(super) fn upload_with_token(&mut self, actions: &mut Vec<Action<'_>>) {
+        if let UploadState::FetchingToken { queue_version } = self.upload.state {
+            self.request_write_checkpoint(queue_version, actions);
         }
     }
 
     pub(super) fn upload_without_token(&mut self, problem: Problem, actions: &mut Vec<Action<'_>>) {
-        if matches!(self.upload.state, State::Token { .. }) {
+        if matches!(self.upload.state, UploadState::FetchingToken { .. }) {
             self.upload_later(problem, None, actions);
         }
     }
 
     pub(super) fn on_write_checkpoint(
         &mut self,
-        mark: i64,
+        queue_version: i64,
         answer: Result<OpId, RequestFailed>,
         actions: &mut Vec<Action<'_>>,
     ) {
-        if self.upload.state != State::Requesting {
+        if self.upload.state != UploadState::RequestingWriteCheckpoint {
             return;
         }
+
         match answer {
             Ok(write_checkpoint) => {
                 self.upload.unauthorized = false;
                 self.upload.backoff.reset();
                 self.upload.problem = None;
-                actions.push(Action::SetGate { mark, write_checkpoint });
+                actions.push(Action::StoreWriteCheckpoint { queue_version, write_checkpoint });
             }
             Err(refusal) => {
                 if refusal.status == Some(401) {
                     self.token.token = None;
                     if !std::mem::replace(&mut self.upload.unauthorized, true) {
-                        return self.request_write_checkpoint(mark, actions);
+                        return self.request_write_checkpoint(queue_version, actions);
                     }
                 }
                 self.upload_later(refusal.problem(), refusal.retry_after, actions);
@@ -183,22 +157,35 @@ impl Core {
         }
     }
 
-    pub(super) fn on_gate_set(&mut self, is_set: bool, actions: &mut Vec<Action<'_>>) {
-        if self.upload.state != State::Requesting {
+    pub(super) fn on_write_checkpoint_stored(
+        &mut self,
+        is_stored: bool,
+        actions: &mut Vec<Action<'_>>,
+    ) {
+        if self.upload.state != UploadState::RequestingWriteCheckpoint {
             return;
         }
-        if !is_set {
+
+        // A local write came after the request: the number does not cover it.
+        if !is_stored {
             return self.upload_next(actions);
         }
-        self.upload.state = State::Idle;
-        actions.push(Action::SetTimer { timer: Timer::Gate, after: GATE_PATIENCE });
-        self.retry_held(actions);
-        self.download_poll(actions);
+
+        self.upload.state = UploadState::Idle;
+        self.await_write_checkpoint(actions);
+
+        // A checkpoint with the writes may have arrived before the number did.
+        self.retry_deferred(actions);
+        self.poll_now(actions);
     }
 
-    /// Nothing is lost: what was sent already is sent again, under the same number.
+    /// Tries again later. The unit may have been sent already; it is sent again under the same
+    /// number, and the backend applies it once.
     pub(super) fn on_queue_failed(&mut self, message: String, actions: &mut Vec<Action<'_>>) {
-        if matches!(self.upload.state, State::Sending | State::Requesting) {
+        if matches!(
+            self.upload.state,
+            UploadState::Sending | UploadState::RequestingWriteCheckpoint
+        ) {
             self.upload_later(Problem::new(ProblemKind::Storage, message), None, actions);
         }
     }
@@ -210,7 +197,7 @@ impl Core {
         actions: &mut Vec<Action<'_>>,
     ) {
         self.upload.problem = Some(problem);
-        self.upload.state = State::Waiting;
+        self.upload.state = UploadState::Waiting;
         let after = Self::delay(&mut self.random, &mut self.upload.backoff, asked);
         actions.push(Action::SetTimer { timer: Timer::Upload, after });
     }

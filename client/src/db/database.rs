@@ -2,56 +2,59 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::hooks::Action as RowAction;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
-use tidewater_protocol::Checkpoint;
 
-use crate::db::migrate;
-use crate::db::queue;
-use crate::db::snapshot_files::SnapshotFiles;
-use crate::db::staging::Staging;
-use crate::db::table_plan::{TablePlan, quote};
-use crate::db::wal_checkpointer::WriteBack;
+use super::staging::StagingCache;
+use super::table_plan::quote;
+use super::wal_checkpointer::WalCheckpointer;
+use super::{migrate, queue};
 use crate::error::ClientError;
-use crate::publish::apply::{self, Applied, ApplyError, Plans, Tables};
-use crate::publish::merge::Merging;
+use crate::lock::lock;
 use crate::schema::{INTERNAL_PREFIX, Schema};
 
-/// How long a write waits for another process.
+/// The wait for another process that writes. Publishing a large checkpoint takes seconds, so this
+/// leaves room for a slow device.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
-/// Connections kept open for reading.
+/// The number of idle reading connections that are kept open. Each has a page cache of 2 MB at
+/// most.
 const IDLE_READERS_MAX: usize = 4;
-const STATEMENTS_MAX: usize = 128;
-/// Fewer free pages than this (8 MiB) are kept for the next checkpoint.
+/// The number of prepared statements that a writer keeps. One table needs a handful.
+const CACHED_STATEMENTS_MAX: usize = 128;
+/// The number of free pages (8 MiB) that are kept for the next checkpoint instead of being released.
 const FREE_PAGES_MIN: i64 = 2_048;
-/// A big checkpoint makes a big WAL; what it leaves behind is cut to this.
+/// The size, in bytes, that a large WAL is truncated to when SQLite resets it.
 const WAL_BYTES_KEPT: i64 = 8 << 20;
 
+/// The open database file.
 pub(crate) struct Database {
-    // Dropped first: it has to end before the last connection does.
-    write_back: WriteBack,
+    // Fields are dropped in this order. The checkpoint thread has to end before the last connection
+    // does.
+    wal_checkpointer: WalCheckpointer,
     pub(crate) path: PathBuf,
     pub(crate) client_id: String,
-    // Dropped before the writers: only a writer that is closed last can tidy the WAL away.
+    /// The generation of the schema that this process opened the file with.
+    pub(crate) schema_generation: i64,
+    // Readers are dropped before the writers: only a writer that closes last can remove the WAL.
     readers: Mutex<Vec<Connection>>,
     writers: Mutex<Writers>,
 }
 
-/// SQLite has one writer at a time; in one process this lock queues them.
+/// The connections that write. SQLite has one writer at a time; in one process the lock around this
+/// struct queues them.
 pub(crate) struct Writers {
-    /// The app's: foreign keys are enforced, and what it writes is captured.
+    /// The app's connection: foreign keys are enforced, and its writes are captured.
     app: Connection,
-    /// Ours. Foreign keys are not enforced: what a user may see need not include what it refers
-    /// to, and the server's state is shown as it is. Constraints of the source hold already.
+    /// Our connection. Foreign keys are not enforced: a user may see a row without the rows that it
+    /// refers to, and the server's state is shown as it is. The source has checked its constraints
+    /// already.
     pub(crate) sync: Connection,
-    pub(crate) plans: Plans,
-    pub(crate) staging: Staging,
-    pub(crate) generation: i64,
-    pub(crate) merging: Merging,
+    pub(crate) staging: StagingCache,
+    /// The tables that the current app transaction changed, filled by SQLite's update hook.
     changed: Arc<Mutex<BTreeSet<String>>>,
 }
 
@@ -59,29 +62,25 @@ impl Database {
     pub(crate) fn open(path: &Path, schema: &Schema) -> Result<Self, ClientError> {
         let mut sync = open_writer(path)?;
         sync.pragma_update(None, "foreign_keys", false)?;
-        let generation = migrate::migrate(&mut sync, schema)?;
-        // Downloads can be had again: they need not wait for the disk at each line.
+        let schema_generation = migrate::migrate(&mut sync, schema)?;
+        // Downloads can be fetched again: they need not wait for the disk at each line.
         sync.pragma_update(None, "synchronous", "NORMAL")?;
+
         let mut app = open_writer(path)?;
         app.pragma_update(None, "foreign_keys", true)?;
-        // Else REPLACE deletes rows without telling the triggers.
+        // Without this, REPLACE deletes rows without firing the triggers.
         app.pragma_update(None, "recursive_triggers", true)?;
         app.pragma_update(None, "synchronous", "FULL")?;
         let changed = Arc::new(Mutex::new(BTreeSet::new()));
         watch_tables(&mut app, Arc::clone(&changed))?;
-        let plans = schema
-            .tables
-            .iter()
-            .map(|table| Ok((migrate::type_id(&sync, &table.name)?, TablePlan::new(table))))
-            .collect::<rusqlite::Result<_>>()?;
+
         let client_id = queue::client_id(&sync)?;
-        let staging = Staging::default();
-        let merging = Merging::new(SnapshotFiles::beside(path));
-        let writers = Writers { app, sync, plans, staging, generation, merging, changed };
+        let writers = Writers { app, sync, staging: StagingCache::default(), changed };
         Ok(Self {
-            write_back: WriteBack::default(),
+            wal_checkpointer: WalCheckpointer::default(),
             path: path.to_owned(),
             client_id,
+            schema_generation,
             writers: Mutex::new(writers),
             readers: Mutex::default(),
         })
@@ -92,11 +91,12 @@ impl Database {
         lock(&self.writers)
     }
 
-    /// Has what a large checkpoint left in the WAL written into the file, in the background.
-    pub(crate) fn write_back(&self) {
-        self.write_back.begin(self.path.clone());
+    /// Starts a WAL checkpoint in the background.
+    pub(crate) fn start_wal_checkpoint(&self) {
+        self.wal_checkpointer.start(self.path.clone());
     }
 
+    /// Reads with an idle connection, or with a new one.
     pub(crate) fn read<T>(
         &self,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
@@ -107,11 +107,13 @@ impl Database {
             None => open_reader(&self.path)?,
         };
         let result = read(&reader);
+
+        // A transaction that was left open would show its old state to the next reader.
         let mut readers = lock(&self.readers);
-        // A transaction left open would show its old state to the next reader.
         if reader.is_autocommit() && readers.len() < IDLE_READERS_MAX {
             readers.push(reader);
         }
+
         Ok(result?)
     }
 }
@@ -124,11 +126,13 @@ impl Writers {
     ) -> rusqlite::Result<(T, BTreeSet<String>)> {
         lock(&self.changed).clear();
         let tx = self.app.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        // Writes of other connections that were captured before stay a transaction of their own.
-        queue::seal(&tx)?;
+
+        // Captured writes of other processes stay a transaction of their own.
+        queue::end_transaction(&tx)?;
         let result = write(&tx)?;
         let mut tables = std::mem::take(&mut *lock(&self.changed));
-        // The hook that fills `changed` does not fire for tables without rowid.
+
+        // The update hook does not fire for tables without rowid. The queue knows those.
         let captured = "SELECT DISTINCT name FROM _tw_queue AS queue \
                         JOIN _tw_types AS types ON types.id = queue.type \
                         WHERE tx_id = (SELECT tx_id FROM _tw_state)";
@@ -137,27 +141,23 @@ impl Writers {
             tables.insert(name?);
         }
         drop(select);
-        queue::seal(&tx)?;
+
+        queue::end_transaction(&tx)?;
         tx.commit()?;
         tables.retain(|name| !name.starts_with(INTERNAL_PREFIX));
         Ok((result, tables))
     }
 
-    /// Publishes what is staged; see [`apply::apply`].
-    pub(crate) fn apply(&mut self, checkpoint: &Checkpoint) -> Result<Applied, ApplyError> {
-        let tables = Tables { plans: &self.plans, generation: self.generation };
-        apply::apply(&mut self.sync, tables, &mut self.merging, checkpoint)
-    }
-
-    /// Gives the space that staged operations took back to the system, if it is much.
-    pub(crate) fn shrink(&self) -> rusqlite::Result<()> {
+    /// Returns the space that staged operations took to the file system, if it is much.
+    pub(crate) fn release_free_pages(&self) -> rusqlite::Result<()> {
         let (free, all): (i64, i64) = self.sync.query_row(
             "SELECT freelist_count, page_count FROM pragma_freelist_count, pragma_page_count",
             [],
             |row| Ok((row.get(0)?, row.get(1)?)),
         )?;
+
         if free >= FREE_PAGES_MIN && free >= all / 4 {
-            // One page a step.
+            // Each step of the statement releases one page.
             let mut vacuum = self.sync.prepare("PRAGMA incremental_vacuum")?;
             let mut steps = vacuum.query([])?;
             while steps.next()?.is_some() {}
@@ -165,12 +165,14 @@ impl Writers {
         Ok(())
     }
 
-    /// Deletes all that was synced and all that waits to be; the client's identity stays.
-    pub(crate) fn clear(&mut self) -> rusqlite::Result<BTreeSet<String>> {
+    /// Deletes all synced rows and everything that waits to be sent. The client's identity stays.
+    pub(crate) fn clear(&mut self, tables: &BTreeSet<String>) -> rusqlite::Result<()> {
         let tx = self.sync.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // Keeps the triggers from capturing the deletions.
         tx.execute("UPDATE _tw_state SET applying = 1", [])?;
-        for plan in self.plans.values() {
-            tx.execute_batch(&format!("DELETE FROM {}", quote(&plan.name)))?;
+
+        for table in tables {
+            tx.execute_batch(&format!("DELETE FROM {}", quote(table)))?;
         }
         tx.execute_batch(
             "DELETE FROM _tw_buckets; DELETE FROM _tw_rows; DELETE FROM _tw_packs;
@@ -178,16 +180,16 @@ impl Writers {
              DELETE FROM _tw_queue; DELETE FROM _tw_rejected;
              UPDATE _tw_state SET applying = 0, gate = 0, checkpoint = NULL, synced_at_ms = NULL;",
         )?;
-        tx.commit()?;
-        Ok(self.plans.values().map(|plan| plan.name.clone()).collect())
+
+        tx.commit()
     }
 }
 
 fn open_writer(path: &Path) -> Result<Connection, ClientError> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-    // Has to come first: it counts only for a file without content.
+    connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS_MAX);
+    // This comes first: SQLite heeds it only for a file without content.
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
@@ -202,19 +204,16 @@ fn open_reader(path: &Path) -> Result<Connection, ClientError> {
     Ok(connection)
 }
 
+/// Notes each table that the connection changes.
 fn watch_tables(
     connection: &mut Connection,
     changed: Arc<Mutex<BTreeSet<String>>>,
 ) -> rusqlite::Result<()> {
     connection.update_hook(Some(move |_: RowAction, _: &str, table: &str, _: i64| {
         let mut changed = lock(&changed);
+        // Called for each row: allocates only for the first of a table.
         if !changed.contains(table) {
             changed.insert(table.to_owned());
         }
     }))
-}
-
-/// What the locks guard is valid between any two statements, so a panic elsewhere spoils nothing.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,25 +1,28 @@
-//! One process at a time syncs a file.
+//! The lock that lets one process at a time sync a database file.
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use crate::error::ClientError;
 
-/// Held for as long as a file is synced. It goes with the process too, so one that was killed leaves
-/// none behind.
+/// A lock file beside the database, locked while a client syncs. The operating system releases the
+/// lock with the process, so a killed process leaves no lock behind.
 #[derive(Debug)]
 pub(crate) struct FileLock {
     file: File,
 }
 
 impl FileLock {
+    /// Acquires the lock without waiting.
+    ///
     /// # Errors
-    /// [`ClientError::Locked`] when somebody else has it.
-    pub(crate) fn take(database: &Path) -> Result<Self, ClientError> {
+    /// [`ClientError::Locked`] if another client holds it.
+    pub(crate) fn acquire(database: &Path) -> Result<Self, ClientError> {
         let mut path = database.as_os_str().to_owned();
         path.push("-tw-lock");
         let path = PathBuf::from(path);
         let named = |source| ClientError::File { path: path.display().to_string(), source };
+
         let file =
             File::options().create(true).truncate(false).write(true).open(&path).map_err(named)?;
         match file.try_lock() {
@@ -31,8 +34,8 @@ impl FileLock {
 }
 
 impl Drop for FileLock {
-    /// Closing the file would not do: a process that is just being started by another thread holds a
-    /// copy of the handle for a moment, and the lock with it.
+    /// Unlocks explicitly. Closing the file is not enough: a child process that another thread is
+    /// just starting has a copy of the handle for a moment, and the lock lives as long as that copy.
     fn drop(&mut self) {
         let _ = self.file.unlock();
     }
@@ -43,14 +46,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_given_back_although_a_copy_of_the_handle_is_still_open() {
+    fn dropping_the_lock_releases_it_although_a_copy_of_the_handle_is_open() {
         let folder = tempfile::tempdir().unwrap();
         let database = folder.path().join("app.db");
-        let lock = FileLock::take(&database).unwrap();
-        assert!(matches!(FileLock::take(&database), Err(ClientError::Locked)));
+
+        let lock = FileLock::acquire(&database).unwrap();
+        assert!(matches!(FileLock::acquire(&database), Err(ClientError::Locked)));
+
         let copy = lock.file.try_clone().unwrap();
         drop(lock);
-        FileLock::take(&database).unwrap();
+        FileLock::acquire(&database).unwrap();
         drop(copy);
     }
 }

@@ -1,4 +1,4 @@
--- Everything of ours in the app's database. `LAYOUT.md` tells what each table is for.
+-- All of our tables in the app's database. `LAYOUT.md` explains each.
 CREATE TABLE IF NOT EXISTS _tw_state (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     format INTEGER NOT NULL,

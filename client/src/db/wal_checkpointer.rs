@@ -1,61 +1,65 @@
-//! When the WAL is written back into the database file.
+//! WAL checkpoints on a thread of their own.
 //!
-//! SQLite does so within a commit, once the WAL has grown enough. After a snapshot that would write
-//! and sync everything a second time before anybody is told of the new rows, which can be read long
-//! since: what is in the WAL counts. So the commit that publishes a snapshot leaves the WAL alone,
-//! and a thread of its own writes it back while the app goes on.
+//! SQLite runs a checkpoint within the commit that finds the WAL large enough. After a snapshot that
+//! would write and sync all rows a second time before the app hears of them, although rows in the
+//! WAL can be read already. So the commit that publishes a snapshot skips the checkpoint, and this
+//! thread makes up for it while the app goes on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::thread::{self, JoinHandle};
 
 use rusqlite::Connection;
 use tracing::warn;
 
-use crate::db::database::lock;
+use crate::lock::lock;
 
-/// Pages in the WAL from which on a commit writes them back: SQLite's own choice.
+/// The size of the WAL, in pages, from which on a commit runs a checkpoint. This is SQLite's own
+/// default: 4 MB with pages of 4 KiB.
 pub(crate) const AUTOCHECKPOINT_PAGES: i64 = 1_000;
 
-/// Writes the WAL back; dropped once it has. Else a program that ends would leave its rows in the
-/// WAL, and a copy of the database file alone would lack them.
+/// Runs WAL checkpoints in the background. Dropping it waits for the one that runs: otherwise a
+/// program that ends would leave its rows in the WAL, and a copy of the database file alone would
+/// lack them.
 #[derive(Debug, Default)]
-pub(crate) struct WriteBack {
+pub(crate) struct WalCheckpointer {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-impl WriteBack {
-    /// Begins to. Nobody is kept from reading or writing meanwhile.
-    pub(crate) fn begin(&self, database: PathBuf) {
+impl WalCheckpointer {
+    /// Starts a checkpoint, unless one runs. Blocks neither readers nor writers.
+    pub(crate) fn start(&self, database: PathBuf) {
         let mut running = lock(&self.thread);
         if running.as_ref().is_some_and(|thread| !thread.is_finished()) {
             return;
         }
-        let work = move || {
-            // Later commits make up for what is missed.
-            if let Err(error) = write_back(&database) {
-                warn!(%error, "cannot write the WAL back");
+
+        let spawned = thread::Builder::new().name("tidewater-wal".to_owned()).spawn(move || {
+            // A failure loses nothing: the next commit or the next start checkpoints the rest.
+            if let Err(error) = wal_checkpoint(&database) {
+                warn!(%error, "WAL checkpoint failed");
             }
-        };
-        match thread::Builder::new().name("tidewater-wal".to_owned()).spawn(work) {
+        });
+        match spawned {
             Ok(thread) => *running = Some(thread),
-            Err(error) => warn!(%error, "cannot write the WAL back"),
+            Err(error) => warn!(%error, "WAL checkpoint failed: cannot start a thread"),
         }
     }
 }
 
-impl Drop for WriteBack {
+impl Drop for WalCheckpointer {
     fn drop(&mut self) {
         let running = lock(&self.thread).take();
         if let Some(thread) = running
             && thread.join().is_err()
         {
-            warn!("writing the WAL back has panicked");
+            warn!("the WAL checkpoint panicked");
         }
     }
 }
 
-fn write_back(database: &PathBuf) -> rusqlite::Result<()> {
+fn wal_checkpoint(database: &Path) -> rusqlite::Result<()> {
     let connection = Connection::open(database)?;
+    // PASSIVE waits for nobody: it leaves what a reader still needs to the next checkpoint.
     connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
 }

@@ -1,33 +1,21 @@
-//! Fetches the files of a snapshot: ranges in parallel, each frame checked before it is written.
+//! Fetches the files of a snapshot: frames in parallel, each verified before it is written.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 use reqwest::Url;
-use tidewater_protocol::{SnapshotFrame, SnapshotLine};
-use tidewater_snapshot::{Expected, Snapshot, SnapshotError, unpack_frame};
+use tidewater_protocol::{ErrorChain, SnapshotFrame, SnapshotLine};
+use tidewater_snapshot::{Snapshot, SnapshotError, unpack_frame};
 use tokio::task::spawn_blocking;
 
-use crate::core::RequestFailed;
-use crate::db::snapshot_files::{self, SnapshotFiles};
-use crate::net::http::{self, RangeError};
+use super::http::{self, RangeError};
+use crate::core::FetchFailed;
+use crate::db::snapshot_files::{self, SnapshotFiles, expected};
 
-/// Frames under way at once; each takes its raw and its compressed size of memory.
+/// The number of frames in flight. Each takes the memory of its raw and its compressed size, and
+/// four fill a connection of usual latency.
 const FRAMES_AT_ONCE: usize = 4;
-
-/// Why a snapshot was not fetched. What arrived of it stays, and need not be fetched again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum FetchFailed {
-    /// The network, or a refusal: a new stream brings new addresses.
-    Request(RequestFailed),
-    /// It is not what was announced.
-    Damaged(String),
-    /// A later version wrote it.
-    Newer(String),
-    /// The device's disk.
-    Storage(String),
-}
 
 impl From<SnapshotError> for FetchFailed {
     fn from(error: SnapshotError) -> Self {
@@ -35,24 +23,28 @@ impl From<SnapshotError> for FetchFailed {
             SnapshotError::Damaged(reason) => Self::Damaged(reason),
             SnapshotError::NewerFormat(_) => Self::Newer(error.to_string()),
             SnapshotError::Order { .. } | SnapshotError::File { .. } | SnapshotError::Sqlite(_) => {
-                Self::Storage(with_source(&error))
+                Self::Storage(ErrorChain(&error).to_string())
             }
         }
     }
 }
 
-/// A frame's place.
-struct Place {
+/// A frame to fetch: its source and its place in the file.
+struct FrameFetch {
     url: Url,
     path: PathBuf,
     frame: SnapshotFrame,
+    /// The frame's offset in the compressed file.
     offset: u64,
+    /// The frame's offset in the raw file.
     raw_offset: u64,
     may_be_there: bool,
 }
 
-/// Fetches what is missing, then looks at what the files say of themselves. `base` is the stream's
-/// address; `on_frame` is told each frame's compressed bytes and whether it had to be fetched.
+/// Fetches the frames that are missing, then verifies what the files say of themselves.
+///
+/// `base` is the stream's address. Calls `on_frame` for each frame with its compressed size and
+/// whether it was fetched.
 pub(crate) async fn fetch(
     client: &reqwest::Client,
     base: &Url,
@@ -60,57 +52,79 @@ pub(crate) async fn fetch(
     line: &Arc<SnapshotLine>,
     on_frame: impl Fn(u64, bool) + Copy,
 ) -> Result<(), FetchFailed> {
-    let places = {
-        let (base, files, line) = (base.clone(), files.clone(), Arc::clone(line));
-        blocking(move || places(&base, &files, &line)).await?
+    let frames = {
+        let base = base.clone();
+        let files = files.clone();
+        let line = Arc::clone(line);
+        blocking(move || prepare(&base, &files, &line)).await?
     };
-    futures::stream::iter(places)
-        .map(|place| async move {
-            let bytes = place.frame.bytes;
-            let is_new = fetch_frame(client, place).await?;
+
+    futures::stream::iter(frames)
+        .map(|frame| async move {
+            let bytes = frame.frame.bytes;
+            let is_new = fetch_frame(client, frame).await?;
             on_frame(bytes, is_new);
             Ok::<_, FetchFailed>(())
         })
         .buffer_unordered(FRAMES_AT_ONCE)
         .try_for_each(|()| std::future::ready(Ok(())))
         .await?;
-    let (files, line) = (files.clone(), Arc::clone(line));
-    blocking(move || look(&files, &line)).await
+
+    let files = files.clone();
+    let line = Arc::clone(line);
+    blocking(move || verify_files(&files, &line)).await
 }
 
-fn places(
+/// Creates the files that are missing, and returns all frames.
+fn prepare(
     base: &Url,
     files: &SnapshotFiles,
     line: &SnapshotLine,
-) -> Result<Vec<Place>, FetchFailed> {
-    let mut places = Vec::new();
+) -> Result<Vec<FrameFetch>, FetchFailed> {
+    let mut frames = Vec::new();
+
     for (number, file) in line.files.iter().enumerate() {
-        let url = base.join(&file.url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-        let url = url.ok_or_else(|| FetchFailed::Damaged("its address is no URL".to_owned()))?;
+        let url = base
+            .join(&file.url)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https"))
+            .ok_or_else(|| FetchFailed::Damaged("its address is not a URL".to_owned()))?;
         let path = files.path(line, number);
-        let may_be_there = files.prepare(&path, file).map_err(|e| storage(&e))?;
-        let (mut offset, mut raw_offset) = (0, 0);
+        let may_be_there = files.prepare(&path, file).map_err(|error| storage(&error))?;
+
+        let mut offset = 0;
+        let mut raw_offset = 0;
         for frame in &file.frames {
-            let (url, path, frame) = (url.clone(), path.clone(), frame.clone());
-            let (bytes, raw_bytes) = (frame.bytes, frame.raw_bytes);
-            places.push(Place { url, path, frame, offset, raw_offset, may_be_there });
-            offset += bytes;
-            raw_offset += raw_bytes;
+            frames.push(FrameFetch {
+                url: url.clone(),
+                path: path.clone(),
+                frame: frame.clone(),
+                offset,
+                raw_offset,
+                may_be_there,
+            });
+            offset += frame.bytes;
+            raw_offset += frame.raw_bytes;
         }
     }
-    Ok(places)
+    Ok(frames)
 }
 
-/// True if the frame was not there yet.
-async fn fetch_frame(client: &reqwest::Client, place: Place) -> Result<bool, FetchFailed> {
-    let Place { url, path, frame, offset, raw_offset, may_be_there } = place;
+/// Fetches a frame unless it is there. Returns whether it was fetched.
+async fn fetch_frame(client: &reqwest::Client, fetch: FrameFetch) -> Result<bool, FetchFailed> {
+    let FrameFetch { url, path, frame, offset, raw_offset, may_be_there } = fetch;
+
     if may_be_there {
-        let (path, frame) = (path.clone(), frame.clone());
-        let look = move || snapshot_files::has_frame(&path, raw_offset, &frame);
-        if blocking(move || look().map_err(|e| storage(&e))).await? {
+        let path = path.clone();
+        let frame = frame.clone();
+        let is_there = blocking(move || {
+            snapshot_files::has_frame(&path, raw_offset, &frame).map_err(|error| storage(&error))
+        });
+        if is_there.await? {
             return Ok(false);
         }
     }
+
     let compressed = match http::range(client, url, offset, frame.bytes).await {
         Ok(compressed) => compressed,
         Err(RangeError::Failed(failed)) => return Err(FetchFailed::Request(failed)),
@@ -120,32 +134,30 @@ async fn fetch_frame(client: &reqwest::Client, place: Place) -> Result<bool, Fet
         }
     };
     blocking(move || {
+        // Unpacking verifies the hash. Only a right frame is written.
         let raw = unpack_frame(&compressed, &frame)?;
-        snapshot_files::write_frame(&path, raw_offset, &raw).map_err(|e| storage(&e))
+        snapshot_files::write_frame(&path, raw_offset, &raw).map_err(|error| storage(&error))
     })
     .await?;
     Ok(true)
 }
 
-/// Looks at all files of a snapshot whose frames were proven. Rows are looked at when they are taken
-/// in, before anything of them is visible.
-fn look(files: &SnapshotFiles, line: &SnapshotLine) -> Result<(), FetchFailed> {
+/// Verifies the headers and row counts of a snapshot's files, whose frames are all right. The rows
+/// are verified when a publication merges them, before any of them is visible.
+fn verify_files(files: &SnapshotFiles, line: &SnapshotLine) -> Result<(), FetchFailed> {
     let mut rows = 0;
     for (number, file) in line.files.iter().enumerate() {
         let snapshot = Snapshot::open(&files.path(line, number), &expected(line, file.raw_bytes))?;
         rows += snapshot.rows();
     }
+
     if rows == line.rows {
         return Ok(());
     }
     Err(FetchFailed::Damaged(format!("it has {rows} rows instead of {}", line.rows)))
 }
 
-/// What a file of a line must be.
-pub(crate) fn expected(line: &SnapshotLine, raw_bytes: u64) -> Expected<'_> {
-    Expected { bucket: &line.bucket, to: line.to, checksum: line.checksum, raw_bytes }
-}
-
+/// Runs file work on a thread that may block.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, FetchFailed> + Send + 'static,
 ) -> Result<T, FetchFailed> {
@@ -154,11 +166,4 @@ async fn blocking<T: Send + 'static>(
 
 fn storage(error: &std::io::Error) -> FetchFailed {
     FetchFailed::Storage(format!("cannot store a snapshot: {error}"))
-}
-
-fn with_source(error: &SnapshotError) -> String {
-    match std::error::Error::source(error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    }
 }

@@ -14,22 +14,26 @@ use tidewater_protocol::{ErrorChain, OpId, StreamRequest};
 use crate::core::{Closed, RequestFailed};
 use crate::error::ClientError;
 
+/// The timeout for a TCP and TLS handshake: several retransmissions on a poor mobile network.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
-/// For requests that are answered at once.
+/// The timeout for requests that the server answers at once.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// The server says something every 20 s; a stream silent for longer than this is dead.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
-/// A server that asks for more is asked again after this.
+/// The time without a byte after which a stream counts as dead. The server sends a keep-alive every
+/// 20 s, so three of them are missing.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// The longest wait that a server may ask for. It bounds the damage of a wrong header.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
-/// Longest line taken. A server sends a few MB in one; a single row may have 15 MB.
+/// The longest accepted line, in bytes. A server sends a few MB in one line, and a single row may
+/// have 15 MB, which escaping can multiply.
 const LINE_BYTES_MAX: usize = 128 << 20;
-/// As much of an error's body as is read and kept.
+/// The part of an error's body that is read and kept, in bytes.
 const ERROR_BYTES_MAX: usize = 16 << 10;
 
+/// Returns a client for all requests of a session.
 pub(crate) fn client() -> Result<reqwest::Client, ClientError> {
     reqwest::Client::builder()
         .connect_timeout(CONNECT_TIMEOUT)
-        // A redirected POST becomes a GET, whose 200 (a sign-in page's, say) would be taken for
+        // A redirected POST becomes a GET. Its 200, from a sign-in page for example, would look like
         // the answer.
         .redirect(Policy::none())
         .user_agent(concat!("tidewater-client/", env!("CARGO_PKG_VERSION")))
@@ -37,7 +41,7 @@ pub(crate) fn client() -> Result<reqwest::Client, ClientError> {
         .map_err(ClientError::Http)
 }
 
-/// Where the sync API is.
+/// The addresses of the sync API.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
     stream: Url,
@@ -45,11 +49,6 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// What relative addresses in a stream are relative to.
-    pub(crate) fn stream(&self) -> &Url {
-        &self.stream
-    }
-
     pub(crate) fn new(endpoint: &str) -> Result<Self, ClientError> {
         let base = endpoint.trim_end_matches('/');
         let url = |path: &str| {
@@ -58,16 +57,22 @@ impl Endpoint {
         };
         Ok(Self { stream: url("sync/stream")?, write_checkpoint: url("write-checkpoint2.json")? })
     }
+
+    /// Returns the address that relative addresses in a stream are relative to.
+    pub(crate) fn stream(&self) -> &Url {
+        &self.stream
+    }
 }
 
-/// An open stream, taken apart into lines.
+/// An open stream, split into lines.
 pub(crate) struct Lines {
     response: futures::stream::BoxStream<'static, reqwest::Result<Bytes>>,
     buffer: BytesMut,
-    /// How much of the buffer is known to hold no line end.
+    /// The length of the buffer's beginning that is known to hold no line end.
     searched: usize,
 }
 
+/// Opens the stream.
 pub(crate) async fn open(
     client: &reqwest::Client,
     endpoint: &Endpoint,
@@ -80,19 +85,21 @@ pub(crate) async fn open(
         .header(ACCEPT, "application/x-ndjson")
         .json(request)
         .send();
-    let response = tokio::time::timeout(SILENCE_MAX, sent)
+
+    let response = tokio::time::timeout(IDLE_TIMEOUT, sent)
         .await
         .map_err(|_| unanswered("the server does not answer".to_owned()))?
-        .map_err(|error| unanswered(chain(&error)))?;
+        .map_err(|error| unanswered(error_text(&error)))?;
     if response.status() != StatusCode::OK {
         return Err(refusal(response).await);
     }
+
     let response = response.bytes_stream().boxed();
     Ok(Lines { response, buffer: BytesMut::new(), searched: 0 })
 }
 
 impl Lines {
-    /// The next line, without its end.
+    /// Returns the next line without its end.
     pub(crate) async fn next(&mut self) -> Result<Bytes, Closed> {
         loop {
             if let Some(end) = line_end(&self.buffer[self.searched..]) {
@@ -101,24 +108,27 @@ impl Lines {
                 self.searched = 0;
                 return Ok(line.freeze());
             }
+
             self.searched = self.buffer.len();
             if self.searched > LINE_BYTES_MAX {
-                return Err(Closed::Broken(format!("a line of more than {LINE_BYTES_MAX} bytes")));
+                return Err(Closed::Broken(format!("a line has more than {LINE_BYTES_MAX} bytes")));
             }
-            let chunk = tokio::time::timeout(SILENCE_MAX, self.response.next())
+
+            let chunk = tokio::time::timeout(IDLE_TIMEOUT, self.response.next())
                 .await
-                .map_err(|_| Closed::Broken("the server has fallen silent".to_owned()))?;
+                .map_err(|_| Closed::Broken("the server sent nothing for a minute".to_owned()))?;
             match chunk {
                 Some(Ok(chunk)) => self.buffer.extend_from_slice(&chunk),
-                Some(Err(error)) => return Err(Closed::Broken(chain(&error))),
-                // A line that was cut off was never sent: its operations come again.
+                Some(Err(error)) => return Err(Closed::Broken(error_text(&error))),
+                // A line that was cut off does not count: its operations are sent again.
                 None => return Err(Closed::Ended),
             }
         }
     }
 }
 
-/// Where the first newline is. The standard library's search is many times faster than a loop.
+/// Returns the position of the first newline. The standard library's search is many times faster
+/// than a loop over bytes.
 fn line_end(mut bytes: &[u8]) -> Option<usize> {
     let all = bytes;
     let read = bytes.skip_until(b'\n').ok()?;
@@ -135,7 +145,8 @@ struct WriteCheckpoint {
     write_checkpoint: OpId,
 }
 
-/// Asks for a number which a checkpoint will carry that contains all acknowledged uploads.
+/// Asks for a write checkpoint: a number that the first checkpoint with all acknowledged uploads
+/// will carry.
 pub(crate) async fn write_checkpoint(
     client: &reqwest::Client,
     endpoint: &Endpoint,
@@ -149,24 +160,25 @@ pub(crate) async fn write_checkpoint(
         .timeout(REQUEST_TIMEOUT)
         .send()
         .await
-        .map_err(|error| unanswered(chain(&error)))?;
+        .map_err(|error| unanswered(error_text(&error)))?;
     if response.status() != StatusCode::OK {
         return Err(refusal(response).await);
     }
+
     let reply: WriteCheckpointReply =
-        response.json().await.map_err(|error| unanswered(chain(&error)))?;
+        response.json().await.map_err(|error| unanswered(error_text(&error)))?;
     Ok(reply.data.write_checkpoint)
 }
 
-/// Why a part of a file was not had.
+/// The reason why a range of a file was not fetched.
 #[derive(Debug)]
 pub(crate) enum RangeError {
     Failed(RequestFailed),
-    /// The file is too short for it.
+    /// The file ends before the range does.
     Short,
 }
 
-/// Part of a file. Without a token: the address is enough.
+/// Fetches a range of a file. Sends no token: the address is the permission.
 pub(crate) async fn range(
     client: &reqwest::Client,
     url: Url,
@@ -174,12 +186,14 @@ pub(crate) async fn range(
     bytes: u64,
 ) -> Result<Vec<u8>, RangeError> {
     let failed = |message: String| RangeError::Failed(unanswered(message));
-    let wanted = format!("bytes={offset}-{}", offset + bytes - 1);
-    let sent = client.get(url).header(RANGE, wanted).send();
+
+    let range = format!("bytes={offset}-{}", offset + bytes - 1);
+    let sent = client.get(url).header(RANGE, range).send();
     let response = tokio::time::timeout(REQUEST_TIMEOUT, sent)
         .await
         .map_err(|_| failed("the snapshot's server does not answer".to_owned()))?
-        .map_err(|error| failed(chain(&error)))?;
+        .map_err(|error| failed(error_text(&error)))?;
+
     let is_range = response.status() == StatusCode::PARTIAL_CONTENT
         && response
             .headers()
@@ -188,7 +202,7 @@ pub(crate) async fn range(
             .is_some_and(|range| range.strip_prefix(&format!("bytes {offset}-")).is_some());
     match response.status() {
         _ if is_range => {}
-        // All of it begins with this part.
+        // The server ignores ranges, but the file begins with this one.
         StatusCode::OK if offset == 0 => {}
         StatusCode::RANGE_NOT_SATISFIABLE => return Err(RangeError::Short),
         StatusCode::OK | StatusCode::PARTIAL_CONTENT => {
@@ -196,22 +210,25 @@ pub(crate) async fn range(
         }
         _ => return Err(RangeError::Failed(refusal(response).await)),
     }
+
     let is_short = response.content_length().is_some_and(|length| length < bytes);
     let bytes = usize::try_from(bytes).map_err(|_| failed("a frame is too large".to_owned()))?;
     let mut chunks = response.bytes_stream();
     let mut body = Vec::with_capacity(bytes);
+    // Stops reading as soon as the range is there.
     while !is_short && body.len() < bytes {
-        let chunk = tokio::time::timeout(SILENCE_MAX, chunks.next())
+        let chunk = tokio::time::timeout(IDLE_TIMEOUT, chunks.next())
             .await
-            .map_err(|_| failed("the snapshot's server has fallen silent".to_owned()))?;
+            .map_err(|_| failed("the snapshot's server sent nothing for a minute".to_owned()))?;
         match chunk {
             Some(chunk) => {
-                let chunk = chunk.map_err(|error| failed(chain(&error)))?;
+                let chunk = chunk.map_err(|error| failed(error_text(&error)))?;
                 body.extend_from_slice(&chunk[..chunk.len().min(bytes - body.len())]);
             }
             None => break,
         }
     }
+
     if body.len() == bytes { Ok(body) } else { Err(RangeError::Short) }
 }
 
@@ -227,13 +244,13 @@ async fn refusal(response: Response) -> RequestFailed {
     RequestFailed { status: Some(status.as_u16()), retry_after, message }
 }
 
-/// The wait that a reply asks for, if it names seconds.
+/// Returns the wait that a reply asks for, if it is given in seconds.
 pub(crate) fn retry_after(response: &Response) -> Option<Duration> {
     let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
 }
 
-/// The beginning of a reply's body.
+/// Returns the beginning of a reply's body.
 pub(crate) async fn error_body(response: Response) -> String {
     let mut body = Vec::new();
     let mut chunks = response.bytes_stream();
@@ -245,7 +262,7 @@ pub(crate) async fn error_body(response: Response) -> String {
     String::from_utf8_lossy(&body).into_owned()
 }
 
-/// What an error's body says: `{"error":{"code","description"}}`, or the text itself.
+/// Returns the message of an error's body: `{"error":{"code","description"}}`, or the text itself.
 fn described(body: &str) -> String {
     #[derive(Deserialize)]
     struct Reply {
@@ -257,22 +274,25 @@ fn described(body: &str) -> String {
         #[serde(default)]
         description: String,
     }
+
     match serde_json::from_str::<Reply>(body) {
         Ok(Reply { error }) => format!("{} {}", error.code, error.description),
         Err(_) => body.chars().take(200).collect(),
     }
 }
 
-/// An error with its causes, which reqwest keeps apart; without the URL, which may hold secrets.
-pub(crate) fn chain(error: &reqwest::Error) -> String {
-    let text = match (error.is_timeout(), error.is_connect()) {
+/// Returns the text of an error with its causes. Leaves out the URL, which reqwest would add: it may
+/// hold secrets.
+pub(crate) fn error_text(error: &reqwest::Error) -> String {
+    let summary = match (error.is_timeout(), error.is_connect()) {
         (true, _) => "timed out",
         (false, true) => "cannot connect",
         (false, false) => "the connection failed",
     };
+
     match std::error::Error::source(error) {
-        Some(cause) => format!("{text}: {}", ErrorChain(cause)),
-        None => text.to_owned(),
+        Some(cause) => format!("{summary}: {}", ErrorChain(cause)),
+        None => summary.to_owned(),
     }
 }
 
@@ -281,14 +301,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_end_at_newlines() {
+    fn a_line_ends_at_its_newline() {
         assert_eq!(line_end(b"ab\ncd\n"), Some(2));
         assert_eq!(line_end(b"\n"), Some(0));
         assert_eq!((line_end(b""), line_end(b"ab")), (None, None));
     }
 
     #[test]
-    fn an_error_is_named_by_its_code() {
+    fn an_error_body_is_described_by_its_code() {
         let body = r#"{"error":{"code":"PSYNC_S2103","description":"expired","more":1}}"#;
         assert_eq!(described(body), "PSYNC_S2103 expired");
         assert_eq!(described("<html>").as_str(), "<html>");

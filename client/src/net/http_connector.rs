@@ -1,4 +1,4 @@
-//! The connector for a backend that takes uploads as JSON.
+//! A connector for backends that accept uploads as JSON.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,32 +8,38 @@ use reqwest::{Response, StatusCode, Url};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
+use super::http;
 use crate::connector::{Connector, Credentials, LocalTransaction, UploadOutcome};
 use crate::error::ClientError;
-use crate::net::http;
 
-/// A backend may take its time over a big transaction; then the outcome is unknown and it is sent
-/// again.
+/// The timeout for one upload. It leaves a backend time for a large transaction. After it the outcome
+/// is unknown, and the transaction is sent again.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Posts each local transaction as JSON to one URL of the app's backend.
 ///
-/// `Authorization: Bearer <token>`, `Idempotency-Key: <client id>/<transaction id>`, and as body a
-/// [`LocalTransaction`]. What the answer means: 2xx, applied. 401: a new token is fetched and the
-/// transaction sent once more. 408, 425, 429 and 5xx, like no answer at all: sent again later, not
-/// before `Retry-After`. Anything else: rejected, with the answer's body kept for the app.
+/// The request carries `Authorization: Bearer <token>`, `Idempotency-Key: <client id>/<transaction
+/// id>`, and a [`LocalTransaction`] as its body. The answer's status decides:
+///
+/// | status | meaning |
+/// |---|---|
+/// | 2xx | applied |
+/// | 401 | a new token is fetched, and the transaction is sent once more |
+/// | 408, 425, 429, 3xx, 5xx, no answer | no verdict: sent again later, not before `Retry-After` |
+/// | any other 4xx | rejected; the body is kept for the app |
 pub struct HttpConnector {
     client: reqwest::Client,
     url: Url,
     credentials: Arc<dyn Credentials>,
+    /// The token in use. It may differ from the sync API's.
     token: Mutex<Option<String>>,
 }
 
 impl HttpConnector {
-    /// A connector to this URL.
+    /// Returns a connector to this URL.
     ///
     /// # Errors
-    /// When it is not a URL.
+    /// [`ClientError::Endpoint`] if it is not a URL, [`ClientError::Http`] if TLS cannot be set up.
     pub fn new(url: &str, credentials: Arc<dyn Credentials>) -> Result<Self, ClientError> {
         let parsed =
             Url::parse(url).map_err(|error| ClientError::Endpoint(format!("{url} ({error})")))?;
@@ -66,20 +72,21 @@ impl HttpConnector {
             .json(transaction)
             .send()
             .await
-            .map_err(|error| retry(None, http::chain(&error)))
+            .map_err(|error| retry(None, http::error_text(&error)))
     }
 
     async fn token(&self) -> Result<String, UploadOutcome> {
-        let mut kept = self.token.lock().await;
-        if let Some(token) = &*kept {
+        let mut cached = self.token.lock().await;
+        if let Some(token) = &*cached {
             return Ok(token.clone());
         }
+
         let token = self
             .credentials
             .token()
             .await
             .map_err(|error| retry(None, format!("no token for the backend: {error}")))?;
-        Ok(kept.insert(token).clone())
+        Ok(cached.insert(token).clone())
     }
 }
 
@@ -99,21 +106,24 @@ async fn verdict(response: Response) -> UploadOutcome {
         return UploadOutcome::Applied;
     }
     let reason = format!("the backend answered {status}");
-    // A redirect that was not followed decides nothing, and a token is no verdict on the data.
+
+    // A redirect decides nothing, and a refused token is no verdict on the data.
     let is_verdict = status.is_client_error() && !matches!(status.as_u16(), 401 | 408 | 425 | 429);
     if !is_verdict {
         return retry(http::retry_after(&response), reason);
     }
+
     let body = http::error_body(response).await;
     let reason = reason_in(&body).unwrap_or(reason);
     UploadOutcome::Rejected { reason, body: Some(body) }
 }
 
-/// `{"reason": "..."}` of a JSON body.
+/// Returns the reason in a body like `{"reason": "..."}`.
 fn reason_in(body: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Reply {
         reason: String,
     }
+
     serde_json::from_str::<Reply>(body).ok().map(|reply| reply.reason)
 }

@@ -1,13 +1,12 @@
-//! Copies of rows, many to a record.
+//! Packs: the copies of many rows in one record.
 //!
-//! Each copy of a row that a bucket holds is noted in `_tw_rows`, which for the rows of a large
-//! snapshot takes as long as the rows themselves. Most of them never change again. So the copies of
-//! a large table come as packs: a run of copies in the order of their ids, each written as what
-//! differs from the one before. A pack is opened, its copies put into `_tw_rows`, before anything
-//! happens to one of its rows.
+//! Recording each copy of a row in `_tw_rows` takes as long as inserting the rows of a large
+//! snapshot, and most copies never change again. So the copies of a large table are stored in packs.
+//! A pack is a run of copies in the order of their ids, delta-encoded. Before anything happens to one
+//! of its rows, a pack is unpacked: its copies move to `_tw_rows`. `LAYOUT.md` describes the format.
 //!
-//! The packs of a type do not overlap, so that one look tells which of them may hold a row. A table
-//! whose ids do not all lie behind them is not packed.
+//! The packs of a type do not overlap, so one lookup finds the pack that may contain a row. A table
+//! whose ids do not all come after the existing packs is not packed.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -16,47 +15,51 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, Rows, params};
 use tidewater_protocol::leb128;
 
-/// Together with ids of usual length a record fits into one page of the database.
+/// The size of a pack, in bytes. With ids of usual length the record fits into one page (4 KiB) of
+/// the database.
 const PACK_BYTES: usize = 3_800;
-/// Longer texts are none of ours.
+/// The longest text that is decoded, in bytes. The encoder never writes longer ones:
+/// SQLite refuses them.
 const TEXT_BYTES_MAX: u64 = 1 << 30;
 
 /// A copy whose value is the visible row.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Copy {
+struct PackedCopy {
     id: String,
     subkey: String,
     op_id: i64,
 }
 
-/// Writes packs to a file, from where they go into the database once the rows are there. Memory
-/// stays bounded, whatever the number of rows.
+/// Writes packs to a file. They go into the database when the rows are there. Memory stays bounded,
+/// whatever the number of rows.
 #[derive(Debug)]
-pub(crate) struct Packer {
+pub(super) struct PackWriter {
     out: BufWriter<File>,
-    /// Where the pack begins that is being filled.
+    /// The first id of the pack that is being filled.
     first: String,
-    last: Copy,
+    last: PackedCopy,
     copies: Vec<u8>,
 }
 
-impl Packer {
-    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+impl PackWriter {
+    pub(super) fn create(path: &Path) -> io::Result<Self> {
         let out = BufWriter::new(File::create(path)?);
-        Ok(Self { out, first: String::new(), last: Copy::default(), copies: Vec::new() })
+        Ok(Self { out, first: String::new(), last: PackedCopy::default(), copies: Vec::new() })
     }
 
-    /// Adds a copy. They come in ascending order of their ids.
-    pub(crate) fn push(&mut self, id: &str, subkey: &str, op_id: i64) -> io::Result<()> {
+    /// Adds a copy. Ids must ascend.
+    pub(super) fn push(&mut self, id: &str, subkey: &str, op_id: i64) -> io::Result<()> {
         if self.copies.is_empty() {
             self.first = id.to_owned();
-            self.last = Copy::default();
+            self.last = PackedCopy::default();
         }
+
         push_text(&mut self.copies, &mut self.last.id, id);
         push_text(&mut self.copies, &mut self.last.subkey, subkey);
         // Op ids are not negative, so this does not overflow.
         leb128::encode(&mut self.copies, zigzag(op_id - self.last.op_id));
         self.last.op_id = op_id;
+
         if self.copies.len() >= PACK_BYTES { self.end_pack() } else { Ok(()) }
     }
 
@@ -65,11 +68,12 @@ impl Packer {
             self.out.write_all(&(part.len() as u64).to_le_bytes())?;
             self.out.write_all(part)?;
         }
+
         self.copies.clear();
         Ok(())
     }
 
-    pub(crate) fn finish(mut self) -> io::Result<()> {
+    pub(super) fn finish(mut self) -> io::Result<()> {
         if !self.copies.is_empty() {
             self.end_pack()?;
         }
@@ -77,8 +81,8 @@ impl Packer {
     }
 }
 
-/// Puts the packs of a file into the database.
-pub(crate) fn insert(
+/// Inserts the packs of a file into the database.
+pub(super) fn insert(
     connection: &Connection,
     type_id: i64,
     bucket: i64,
@@ -88,17 +92,19 @@ pub(crate) fn insert(
     let mut insert = connection.prepare_cached(
         "INSERT INTO _tw_packs (type, first, last, bucket, copies) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?;
+
     while let Some(first) = read_part(&mut input)? {
-        let (first, last) = (text(first)?, text(read_part(&mut input)?.unwrap_or_default())?);
+        let first = text(first)?;
+        let last = text(read_part(&mut input)?.unwrap_or_default())?;
         let copies = read_part(&mut input)?.unwrap_or_default();
         insert.execute(params![type_id, first, last, bucket, copies])?;
     }
     Ok(())
 }
 
-/// Why packs did not get into the database.
+/// The reason why packs were not inserted.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum InsertError {
+pub(super) enum InsertError {
     #[error(transparent)]
     File(#[from] io::Error),
     #[error(transparent)]
@@ -111,6 +117,7 @@ fn read_part(input: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         read => read?,
     }
+
     let length = u64::from_le_bytes(length);
     let mut part = Vec::new();
     let count = input.take(length).read_to_end(&mut part)?;
@@ -121,23 +128,27 @@ fn text(bytes: Vec<u8>) -> io::Result<String> {
     String::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
-/// Whether there are packs at all; if not, none needs to be looked for.
-pub(crate) fn any(connection: &Connection) -> rusqlite::Result<bool> {
+/// Returns whether there are packs at all. If not, no row needs to be looked up in them.
+pub(super) fn has_any(connection: &Connection) -> rusqlite::Result<bool> {
     connection.prepare_cached("SELECT 1 FROM _tw_packs")?.exists([])
 }
 
-/// The greatest id in the packs of a type: further ones begin behind it.
-pub(crate) fn end(connection: &Connection, type_id: i64) -> rusqlite::Result<Option<String>> {
+/// Returns the greatest id in the packs of a type. New packs must begin after it.
+pub(super) fn last_packed_id(
+    connection: &Connection,
+    type_id: i64,
+) -> rusqlite::Result<Option<String>> {
     let sql = "SELECT last FROM _tw_packs WHERE type = ?1 ORDER BY first DESC LIMIT 1";
     connection.prepare_cached(sql)?.query_row([type_id], |row| row.get(0)).optional()
 }
 
-/// Opens the pack that holds the row, if one does.
-pub(crate) fn open_holding(
+/// Unpacks the pack that contains the row, if there is one.
+pub(super) fn unpack_containing(
     connection: &Connection,
     type_id: i64,
     id: &str,
 ) -> rusqlite::Result<()> {
+    // Packs do not overlap: only the last one that begins at or before the id can contain it.
     let mut select = connection.prepare_cached(
         "SELECT id, last, bucket, copies FROM _tw_packs WHERE type = ?1 AND first <= ?2 \
          ORDER BY first DESC LIMIT 1",
@@ -147,78 +158,83 @@ pub(crate) fn open_holding(
     if row.get_ref(1)?.as_str()? < id {
         return Ok(());
     }
-    let copies = copies(row.get_ref(3)?.as_blob()?)?;
+
+    let copies = decode(row.get_ref(3)?.as_blob()?)?;
     if copies.binary_search_by(|copy| copy.id.as_str().cmp(id)).is_err() {
         return Ok(());
     }
-    let (pack, bucket) = (row.get(0)?, row.get(2)?);
-    open(connection, pack, (type_id, bucket), &copies)
+    unpack(connection, row.get(0)?, type_id, row.get(2)?, &copies)
 }
 
-/// Opens all packs of the buckets that were cleared.
-pub(crate) fn open_cleared(connection: &Connection) -> rusqlite::Result<()> {
+/// Unpacks all packs of the buckets that were cleared.
+pub(super) fn unpack_cleared(connection: &Connection) -> rusqlite::Result<()> {
+    // The ids first, then one pack at a time: a pack is deleted once it is unpacked.
     let mut select = connection.prepare(
         "SELECT id FROM _tw_packs WHERE bucket IN (SELECT id FROM _tw_buckets WHERE is_cleared)",
     )?;
     let packs: Vec<i64> =
         select.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+
     let mut select =
         connection.prepare("SELECT type, bucket, copies FROM _tw_packs WHERE id = ?1")?;
     for pack in packs {
-        let (holder, copies) = select.query_row([pack], |row| {
-            Ok(((row.get(0)?, row.get(1)?), copies(row.get_ref(2)?.as_blob()?)?))
+        let (type_id, bucket, copies) = select.query_row([pack], |row| {
+            Ok((row.get(0)?, row.get(1)?, decode(row.get_ref(2)?.as_blob()?)?))
         })?;
-        open(connection, pack, holder, &copies)?;
+        unpack(connection, pack, type_id, bucket, &copies)?;
     }
     Ok(())
 }
 
-fn open(
+fn unpack(
     connection: &Connection,
     pack: i64,
-    (type_id, bucket): (i64, i64),
-    copies: &[Copy],
+    type_id: i64,
+    bucket: i64,
+    copies: &[PackedCopy],
 ) -> rusqlite::Result<()> {
     let mut insert = connection.prepare_cached(
         "INSERT OR ABORT INTO _tw_rows (type, id, bucket, subkey, op_id) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?;
-    for Copy { id, subkey, op_id } in copies {
+    for PackedCopy { id, subkey, op_id } in copies {
         insert.execute(params![type_id, id, bucket, subkey, op_id])?;
     }
+
     connection.prepare_cached("DELETE FROM _tw_packs WHERE id = ?1")?.execute([pack]).map(drop)
 }
 
-/// Tells which ids are in the packs of a type, asked in ascending order.
-pub(crate) struct Held<'s> {
+/// Tells which ids are in the packs of a type. Must be asked in ascending order.
+pub(super) struct PackedIds<'s> {
     packs: Rows<'s>,
-    current: Vec<Copy>,
+    current: Vec<PackedCopy>,
 }
 
-impl<'s> Held<'s> {
-    pub(crate) const SQL: &'static str =
+impl<'s> PackedIds<'s> {
+    pub(super) const SQL: &'static str =
         "SELECT copies FROM _tw_packs WHERE type = ?1 ORDER BY first";
 
-    /// Of the rows that [`Held::SQL`] finds.
-    pub(crate) fn new(packs: Rows<'s>) -> Self {
+    /// Takes the rows of [`PackedIds::SQL`].
+    pub(super) fn new(packs: Rows<'s>) -> Self {
         Self { packs, current: Vec::new() }
     }
 
-    pub(crate) fn has(&mut self, id: &str) -> rusqlite::Result<bool> {
+    pub(super) fn contains(&mut self, id: &str) -> rusqlite::Result<bool> {
         while self.current.last().is_none_or(|last| last.id.as_str() < id) {
             let Some(pack) = self.packs.next()? else { return Ok(false) };
-            self.current = copies(pack.get_ref(0)?.as_blob()?)?;
+            self.current = decode(pack.get_ref(0)?.as_blob()?)?;
         }
         Ok(self.current.binary_search_by(|copy| copy.id.as_str().cmp(id)).is_ok())
     }
 }
 
-fn copies(mut packed: &[u8]) -> rusqlite::Result<Vec<Copy>> {
+fn decode(mut packed: &[u8]) -> rusqlite::Result<Vec<PackedCopy>> {
     let mut copies = Vec::new();
-    let mut last = Copy::default();
+    let mut last = PackedCopy::default();
+
     while !packed.is_empty() {
         let next = next_copy(&mut packed, &last).ok_or_else(|| {
-            let what = "a pack of copies is damaged".into();
-            rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Blob, what)
+            let message = "a pack of copies is damaged".into();
+            rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Blob, message)
         })?;
         last.clone_from(&next);
         copies.push(next);
@@ -226,18 +242,19 @@ fn copies(mut packed: &[u8]) -> rusqlite::Result<Vec<Copy>> {
     Ok(copies)
 }
 
-fn next_copy(packed: &mut &[u8], last: &Copy) -> Option<Copy> {
+fn next_copy(packed: &mut &[u8], last: &PackedCopy) -> Option<PackedCopy> {
     let id = next_text(packed, &last.id)?;
     let subkey = next_text(packed, &last.subkey)?;
     let op_id = last.op_id.checked_add(unzigzag(leb128::decode(packed).ok()?))?;
-    Some(Copy { id, subkey, op_id })
+    Some(PackedCopy { id, subkey, op_id })
 }
 
-/// What `new` shares with `last`, then the rest of it.
+/// Writes the length that `new` shares with `last`, then the rest of it.
 fn push_text(out: &mut Vec<u8>, last: &mut String, new: &str) {
     let shared = last.bytes().zip(new.bytes()).take_while(|(a, b)| a == b).count();
-    // Both ends of what is shared are whole characters.
+    // Both parts must be whole characters.
     let shared = (0..=shared).rev().find(|&end| new.is_char_boundary(end)).unwrap_or(0);
+
     leb128::encode(out, shared as u64);
     leb128::encode(out, (new.len() - shared) as u64);
     out.extend_from_slice(&new.as_bytes()[shared..]);
@@ -246,15 +263,21 @@ fn push_text(out: &mut Vec<u8>, last: &mut String, new: &str) {
 }
 
 fn next_text(packed: &mut &[u8], last: &str) -> Option<String> {
-    let mut length = || leb128::decode(packed).ok().filter(|length| *length <= TEXT_BYTES_MAX);
-    let (shared, rest) = (usize::try_from(length()?).ok()?, usize::try_from(length()?).ok()?);
+    let shared = next_length(packed)?;
+    let rest = next_length(packed)?;
     let (rest, after) = packed.split_at_checked(rest)?;
     *packed = after;
+
     let rest = std::str::from_utf8(rest).ok()?;
     Some([last.get(..shared)?, rest].concat())
 }
 
-/// Small numbers of either sign become small ones without.
+fn next_length(packed: &mut &[u8]) -> Option<usize> {
+    let length = leb128::decode(packed).ok().filter(|length| *length <= TEXT_BYTES_MAX)?;
+    usize::try_from(length).ok()
+}
+
+/// Maps small numbers of either sign to small unsigned ones.
 const fn zigzag(number: i64) -> u64 {
     ((number << 1) ^ (number >> 63)).cast_unsigned()
 }

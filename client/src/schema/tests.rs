@@ -1,3 +1,5 @@
+//! Schemas that are accepted, and errors with their positions.
+
 use super::*;
 
 fn error(sql: &str) -> String {
@@ -5,7 +7,7 @@ fn error(sql: &str) -> String {
 }
 
 #[test]
-fn tables_and_indexes_are_read() {
+fn tables_and_indexes_are_parsed() {
     let schema = Schema::parse(
         "-- lists; of things\nCREATE TABLE lists (id TEXT PRIMARY KEY, name TEXT NOT NULL);\n\
          create table if not exists \"to dos\" (\n  id varchar(36) NOT NULL PRIMARY KEY,\n  \
@@ -14,23 +16,26 @@ fn tables_and_indexes_are_read() {
          CREATE INDEX by_list ON \"to dos\" (list_id);",
     )
     .unwrap();
+
     assert_eq!(schema.table_names().collect::<Vec<_>>(), ["lists", "to dos"]);
     let todos = &schema.tables[1];
     let columns: Vec<_> = todos.columns.iter().map(|column| column.name.as_str()).collect();
-    assert_eq!(columns, ["n", "list_id"], "neither the key nor what is generated");
+    assert_eq!(columns, ["n", "list_id"], "neither the key nor generated columns");
     assert_eq!(todos.columns[0].default.as_deref(), Some("1 + 2"));
     assert_eq!(todos.suffix, "without rowid");
+
     let columns: Vec<_> = todos.elements.iter().map(|e| e.column.as_deref()).collect();
     assert_eq!(columns, [Some("id"), Some("n"), Some("list_id"), Some("twice"), None]);
     assert_eq!(schema.indexes[0].name, "by_list");
 }
 
 #[test]
-fn what_is_no_table_or_index_is_refused_with_its_place() {
+fn any_other_statement_is_refused_with_its_position() {
     assert_eq!(
         error("CREATE TABLE a (id TEXT PRIMARY KEY);\n  CREATE VIEW v AS SELECT 1"),
-        "schema line 2, column 3: only CREATE TABLE and CREATE INDEX may stand here, not 'CREATE VIEW'"
+        "schema line 2, column 3: only CREATE TABLE and CREATE INDEX are allowed here, not 'CREATE VIEW'"
     );
+
     for (sql, found) in [
         ("CREATE TRIGGER t AFTER INSERT ON a BEGIN SELECT 1; END", "CREATE TRIGGER"),
         ("CREATE VIRTUAL TABLE f USING fts5(x)", "CREATE VIRTUAL"),
@@ -58,7 +63,7 @@ fn a_table_needs_a_text_id_as_its_only_key() {
 }
 
 #[test]
-fn sqlite_names_the_place_of_its_errors() {
+fn sqlites_errors_are_reported_with_their_position() {
     let sql = "CREATE TABLE a (\n  id TEXT PRIMARY KEY,\n  b TEXT TEXT NULL NULLS\n)";
     assert_eq!(error(sql), "schema line 3, column 20: near \"NULLS\": syntax error");
     assert!(error("CREATE TABLE a (id TEXT PRIMARY KEY").starts_with("schema line 1, column"));
@@ -70,7 +75,7 @@ fn sqlite_names_the_place_of_its_errors() {
 }
 
 #[test]
-fn our_names_and_foreign_places_are_refused() {
+fn reserved_names_and_database_prefixes_are_refused() {
     let message = error("CREATE TABLE _tw_rows (id TEXT PRIMARY KEY)");
     assert!(message.ends_with("names that start with '_tw_' are reserved"), "{message}");
     assert!(error("CREATE TABLE main.a (id TEXT PRIMARY KEY)").contains("no database prefix"));
@@ -78,7 +83,7 @@ fn our_names_and_foreign_places_are_refused() {
 }
 
 #[test]
-fn text_of_any_kind_never_panics() {
+fn parsing_arbitrary_text_never_panics() {
     use proptest::prelude::*;
     proptest!(|(sql in "[A-Za-z('\"`\\[\\];,/*-é \n]{0,60}")| {
         let _ = Schema::parse(&sql);

@@ -1,6 +1,6 @@
-//! Just enough of SQLite's lexical rules to take a schema apart and keep each part's place.
+//! A lexer for schemas: just enough of SQLite's rules to split the text and keep positions.
 
-/// A token and where it starts, in bytes.
+/// A token with its start in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Token<'a> {
     pub(super) text: &'a str,
@@ -16,7 +16,7 @@ impl<'a> Token<'a> {
         self.text.eq_ignore_ascii_case(keyword)
     }
 
-    /// The name that this token stands for, without its quotes.
+    /// Returns the name without its quotes.
     pub(super) fn name(self) -> String {
         let inner = |open: char, close: char| {
             let text = self.text.strip_prefix(open)?;
@@ -30,13 +30,14 @@ impl<'a> Token<'a> {
         inner('[', ']').unwrap_or(self.text).to_owned()
     }
 
-    /// Whether it can name something: a word or a quoted identifier.
+    /// Returns whether it can be a name: a word or a quoted identifier.
     pub(super) fn is_name(self) -> bool {
         self.text
             .starts_with(|c: char| c.is_alphabetic() || matches!(c, '_' | '"' | '`' | '[' | '\''))
     }
 
-    /// Equal for tokens that mean the same to SQLite, whose keywords and names know no case.
+    /// Returns the normal form: equal for tokens that mean the same. SQLite ignores the case of
+    /// keywords and names.
     pub(super) fn normal(self) -> String {
         if self.text.starts_with(['"', '`', '[', '\'']) {
             self.text.to_owned()
@@ -46,8 +47,8 @@ impl<'a> Token<'a> {
     }
 }
 
-/// The tokens of an SQL text; white space and comments are left out. Never fails: SQLite itself
-/// reports what is wrong with a text, here an unclosed quote just reaches to the end.
+/// Returns the tokens of an SQL text without white space and comments. Never fails: an unclosed
+/// quote extends to the end, and SQLite itself reports it.
 pub(super) fn tokens(sql: &str) -> Vec<Token<'_>> {
     let bytes = sql.as_bytes();
     let mut tokens = Vec::new();
@@ -83,7 +84,7 @@ fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || !byte.is_ascii()
 }
 
-/// The place after the next `what`, or the end.
+/// Returns the position after the next `what`, or the end.
 fn find(sql: &str, from: usize, what: &str) -> usize {
     sql.as_bytes()[from.min(sql.len())..]
         .windows(what.len())
@@ -105,10 +106,12 @@ fn quoted(bytes: &[u8], start: usize, quote: u8) -> usize {
     bytes.len()
 }
 
-/// Splits tokens at a separator that stands outside of all parentheses.
+/// Splits tokens at a separator outside of all parentheses.
 pub(super) fn split<'t, 'a>(tokens: &'t [Token<'a>], separator: &str) -> Vec<&'t [Token<'a>]> {
     let mut parts = Vec::new();
-    let (mut depth, mut from) = (0_usize, 0);
+    let mut depth = 0_usize;
+    let mut from = 0;
+
     for (at, token) in tokens.iter().enumerate() {
         match token.text {
             "(" => depth += 1,
@@ -120,16 +123,18 @@ pub(super) fn split<'t, 'a>(tokens: &'t [Token<'a>], separator: &str) -> Vec<&'t
             _ => {}
         }
     }
+
     parts.push(&tokens[from..]);
     parts
 }
 
-/// Line and column (in characters), both from 1, of a place in a text.
+/// Returns the line and the column (in characters) of a position. Both count from 1.
 pub(super) fn line_and_column(sql: &str, place: usize) -> (usize, usize) {
     let mut place = place.min(sql.len());
     while !sql.is_char_boundary(place) {
         place -= 1;
     }
+
     let before = &sql[..place];
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)

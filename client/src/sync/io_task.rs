@@ -1,5 +1,6 @@
-//! The asynchronous half of a session: requests and timers. It decides nothing; each command's
-//! result goes to the worker as an event.
+//! The asynchronous half of a session: requests, the stream, timers.
+//!
+//! It decides nothing. Each command's result goes to the sync thread as an event.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,36 +17,39 @@ use crate::db::snapshot_files::SnapshotFiles;
 use crate::net::fetch;
 use crate::net::http::{self, Endpoint};
 
-/// An app that waits for its user to sign in says so by an error, not by waiting.
+/// The time within which the app must return a token. A user who has to sign in takes longer: the
+/// app reports that by an error, not by waiting.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Something to be done without blocking the worker.
+/// An order of the sync thread that is carried out without blocking it.
 #[derive(Debug)]
 pub(crate) enum Command {
     FetchToken,
+    /// Replaces the stream.
     Open {
         connection: u64,
         token: String,
         request: Box<StreamRequest>,
     },
     Close,
-    /// Until the next `Open` or `Close`.
+    /// Lasts until the next `Open` or `Close` at most.
     FetchSnapshot {
         connection: u64,
         line: Arc<SnapshotLine>,
     },
     Upload(LocalTransaction),
-    WriteCheckpoint {
+    RequestWriteCheckpoint {
         token: String,
-        mark: i64,
+        queue_version: i64,
     },
-    Timer {
+    /// Replaces the same timer.
+    SetTimer {
         timer: Timer,
         after: Duration,
     },
 }
 
-/// What a stream brings, in its order.
+/// An item of a stream, in the stream's order.
 #[derive(Debug)]
 pub(crate) enum Received {
     Opened { connection: u64 },
@@ -53,43 +57,49 @@ pub(crate) enum Received {
     Closed { connection: u64, reason: Closed },
 }
 
-pub(crate) struct Io {
+/// The clients, addresses and channels that commands need.
+pub(crate) struct IoTask {
     pub(crate) http: reqwest::Client,
     pub(crate) endpoint: Endpoint,
     pub(crate) snapshots: SnapshotFiles,
     pub(crate) client_id: String,
     pub(crate) credentials: Arc<dyn Credentials>,
     pub(crate) connector: Option<Arc<dyn Connector>>,
-    /// Weak: the session ends when the app's end is dropped.
+    /// Weak: the session ends when the app drops its sender, and this one must not keep it open.
     pub(crate) events: mpsc::WeakUnboundedSender<Event<'static>>,
-    /// Bounded: a worker that is busy storing slows the download down.
+    /// Bounded: while the sync thread is busy storing, the download slows down.
     pub(crate) received: mpsc::Sender<Received>,
 }
 
-impl Io {
-    /// Serves the worker until it is gone; then everything under way is dropped.
+impl IoTask {
+    /// Carries out commands until the sync thread is gone. Everything in flight is dropped then.
     pub(crate) async fn run(self, mut commands: mpsc::UnboundedReceiver<Command>) {
         let io = Arc::new(self);
         let mut tasks = JoinSet::new();
         let mut stream: Option<AbortHandle> = None;
         let mut snapshot: Option<AbortHandle> = None;
         let mut timers = BTreeMap::<Timer, AbortHandle>::new();
+
         while let Some(command) = commands.recv().await {
+            // Frees the finished tasks.
             while tasks.try_join_next().is_some() {}
-            let io = Arc::clone(&io);
+
+            // A fetch belongs to its stream.
             if matches!(command, Command::Open { .. } | Command::Close)
                 && let Some(snapshot) = snapshot.take()
             {
                 snapshot.abort();
             }
+
+            let io = Arc::clone(&io);
             match command {
                 Command::FetchToken => {
                     tasks.spawn(async move { io.fetch_token().await });
                 }
                 Command::Open { connection, token, request } => {
                     let task = async move { io.stream(connection, token, *request).await };
-                    if let Some(former) = stream.replace(tasks.spawn(task)) {
-                        former.abort();
+                    if let Some(previous) = stream.replace(tasks.spawn(task)) {
+                        previous.abort();
                     }
                 }
                 Command::Close => {
@@ -104,54 +114,57 @@ impl Io {
                 Command::Upload(transaction) => {
                     tasks.spawn(async move { io.upload(transaction).await });
                 }
-                Command::WriteCheckpoint { token, mark } => {
-                    tasks.spawn(async move { io.write_checkpoint(token, mark).await });
+                Command::RequestWriteCheckpoint { token, queue_version } => {
+                    tasks.spawn(
+                        async move { io.request_write_checkpoint(token, queue_version).await },
+                    );
                 }
-                Command::Timer { timer, after } => {
+                Command::SetTimer { timer, after } => {
                     let task = async move {
                         tokio::time::sleep(after).await;
-                        io.tell(Event::Timer(timer));
+                        io.send_event(Event::Timer(timer));
                     };
-                    if let Some(former) = timers.insert(timer, tasks.spawn(task)) {
-                        former.abort();
+                    if let Some(previous) = timers.insert(timer, tasks.spawn(task)) {
+                        previous.abort();
                     }
                 }
             }
         }
     }
 
-    /// The worker may be gone: then nobody needs to know.
-    fn tell(&self, event: Event<'static>) {
+    fn send_event(&self, event: Event<'static>) {
+        // Without a sync thread nobody needs the event.
         if let Some(events) = self.events.upgrade() {
             let _ = events.send(event);
         }
     }
 
     async fn fetch_token(&self) {
-        let token = tokio::time::timeout(TOKEN_TIMEOUT, self.credentials.token()).await;
-        let token = token.unwrap_or_else(|_| Err("it takes too long".into()));
-        self.tell(Event::Token(token.map_err(|error| format!("no token: {error}"))));
+        let token = tokio::time::timeout(TOKEN_TIMEOUT, self.credentials.token())
+            .await
+            .unwrap_or_else(|_| Err("the app did not return one in time".into()));
+        self.send_event(Event::Token(token.map_err(|error| format!("no token: {error}"))));
     }
 
     async fn upload(&self, transaction: LocalTransaction) {
         let Some(connector) = &self.connector else { return };
         let outcome = connector.upload(&transaction).await;
-        self.tell(Event::Uploaded { transaction_id: transaction.transaction_id, outcome });
+        self.send_event(Event::Uploaded { transaction_id: transaction.transaction_id, outcome });
     }
 
-    async fn write_checkpoint(&self, token: String, mark: i64) {
+    async fn request_write_checkpoint(&self, token: String, queue_version: i64) {
         let answer =
             http::write_checkpoint(&self.http, &self.endpoint, &token, &self.client_id).await;
-        self.tell(Event::WriteCheckpoint { mark, answer });
+        self.send_event(Event::WriteCheckpoint { queue_version, answer });
     }
 
     async fn fetch_snapshot(&self, connection: u64, line: &Arc<SnapshotLine>) {
         let on_frame = |bytes, is_new| {
-            self.tell(Event::FrameFetched { connection, bytes, is_new });
+            self.send_event(Event::FrameFetched { connection, bytes, is_new });
         };
         let base = self.endpoint.stream();
         let outcome = fetch::fetch(&self.http, base, &self.snapshots, line, on_frame).await;
-        self.tell(Event::SnapshotFetched { connection, outcome });
+        self.send_event(Event::SnapshotFetched { connection, outcome });
     }
 
     async fn stream(&self, connection: u64, token: String, request: StreamRequest) {
@@ -170,6 +183,7 @@ impl Io {
             }
             Err(refusal) => Closed::Refused(refusal),
         };
+
         let _ = self.received.send(Received::Closed { connection, reason }).await;
     }
 }

@@ -19,10 +19,10 @@ pub(crate) const SCHEMA: &str =
      CREATE TABLE lists (id TEXT PRIMARY KEY, name TEXT);
      CREATE INDEX todos_list ON todos (list_id);";
 
-/// Far more than anything here takes: reached only when a test fails.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The timeout of every wait. Only a failing test reaches it.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Numbers its tokens.
+/// Credentials that number their tokens.
 #[derive(Default)]
 pub(crate) struct Tokens(AtomicUsize);
 
@@ -52,17 +52,17 @@ pub(crate) fn connect(client: &Client, server: &Server) {
     client.connect(&server.url, tokens, Some(Arc::new(connector) as Arc<dyn Connector>)).unwrap();
 }
 
-/// Waits until the status is as wanted.
+/// Waits until the status meets the condition.
 pub(crate) async fn until(client: &Client, wanted: impl FnMut(&Status) -> bool) -> Status {
     let mut status = client.status();
-    let found = tokio::time::timeout(PATIENCE, status.wait_for(wanted)).await;
+    let found = tokio::time::timeout(TIMEOUT, status.wait_for(wanted)).await;
     match found {
         Ok(status) => status.unwrap().clone(),
         Err(_) => panic!("waited in vain: {:?}", client.status().borrow()),
     }
 }
 
-/// Waits until the visible rows are the server's.
+/// Waits until the visible rows equal the server's.
 pub(crate) async fn until_equal(client: &Client, server: &Server) {
     let mut status = client.status();
     let equal = async {
@@ -70,17 +70,17 @@ pub(crate) async fn until_equal(client: &Client, server: &Server) {
             status.changed().await.unwrap();
         }
     };
-    if tokio::time::timeout(PATIENCE, equal).await.is_err() {
-        pretty_assert(client, server);
+    if tokio::time::timeout(TIMEOUT, equal).await.is_err() {
+        assert_equal(client, server);
     }
 }
 
-fn pretty_assert(client: &Client, server: &Server) {
+fn assert_equal(client: &Client, server: &Server) {
     let status = client.status().borrow().clone();
     assert_eq!(rows(client), visible(server.rows()), "{status:?}");
 }
 
-/// All rows of the app's tables.
+/// Returns all rows of the app's tables.
 pub(crate) fn rows(client: &Client) -> Rows {
     client.read(read_rows).unwrap()
 }
@@ -92,7 +92,8 @@ pub(crate) fn read_rows(db: &rusqlite::Connection) -> rusqlite::Result<Rows> {
          ESCAPE '\\' AND name NOT LIKE 'sqlite%'",
     )?;
     let names: Vec<String> = select.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
-    // One statement each: within a transaction, so that all are of one state.
+
+    // One statement per table, within one transaction: all see the same state.
     let tx = db.unchecked_transaction()?;
     for name in names {
         let mut select = tx.prepare(&format!("SELECT * FROM \"{name}\""))?;
@@ -124,7 +125,7 @@ fn json(value: rusqlite::types::Value) -> Value {
     }
 }
 
-/// The server's rows as the schema of these tests shows them.
+/// Returns the server's rows as this schema shows them.
 pub(crate) fn visible(mut rows: Rows) -> Rows {
     rows.retain(|table, _| table == "todos" || table == "lists");
     for (table, rows) in &mut rows {
@@ -138,6 +139,7 @@ pub(crate) fn visible(mut rows: Rows) -> Rows {
             *row = Value::Object(shown);
         }
     }
+
     rows.retain(|_, rows| !rows.is_empty());
     rows
 }

@@ -11,4 +11,5 @@ mod restart;
 mod server;
 mod snapshots;
 mod sync;
+
 mod uploads;

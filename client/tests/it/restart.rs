@@ -1,6 +1,6 @@
-//! The process is killed (SIGKILL, a real one) at any point and started again.
+//! The process is killed (by a real SIGKILL) at any point and started again.
 //!
-//! The child is this very test program: `child` below does nothing unless it is told to.
+//! The child is this very test program: `child` below does nothing unless it has a task.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -19,14 +19,14 @@ use crate::server::{Rows, Server};
 
 const TASK: &str = "TIDEWATER_TEST_TASK";
 
-/// What a child is to do: `sync URL FILE` or `write FILE`.
+/// Returns the child's task: `sync FILE URL` or `write FILE ROUND`.
 #[expect(clippy::disallowed_methods, reason = "how the parent tells the child its task")]
 fn task() -> Option<Vec<String>> {
     let task = std::env::var(TASK).ok()?;
     Some(task.split('\n').map(str::to_owned).collect())
 }
 
-/// Not a test by itself: the body of the processes that the other tests kill.
+/// Runs a task. Not a test by itself: the other tests start and kill this process.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn child() {
     let Some(task) = task() else { return };
@@ -40,6 +40,7 @@ async fn child() {
         println!("\npublished");
         std::future::pending::<()>().await;
     }
+
     for n in 0_u64.. {
         client
             .write(|tx| {
@@ -80,15 +81,18 @@ fn check_file(path: &Path) -> Rows {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_download_shows_the_old_state_or_the_new_and_goes_on() {
-    let (dir, server) = (TempDir::new().unwrap(), Server::start().await);
-    let (path, mut random) = (dir.path().join("app.db"), seed());
+async fn a_killed_download_shows_the_old_or_the_new_state_and_is_resumed() {
+    let dir = TempDir::new().unwrap();
+    let server = Server::start().await;
+    let path = dir.path().join("app.db");
+    let mut random = seed();
     drop(open(&path));
     let mut states = vec![Rows::new()];
     let change = |round: i64| {
         server.change(|source| {
             for n in 0..2_000 {
-                let (bucket, id) = (format!("b{}", n % 3), format!("t{}", n % 1_500));
+                let bucket = format!("b{}", n % 3);
+                let id = format!("t{}", n % 1_500);
                 let row = json!({"title": format!("{round}"), "done": n, "list_id": null});
                 source.put(&bucket, "todos", &id, &row);
             }
@@ -97,6 +101,7 @@ async fn a_killed_download_shows_the_old_state_or_the_new_and_goes_on() {
             }
         });
     };
+
     let mut kills = 0;
     for round in 0..3 {
         change(round);
@@ -107,7 +112,7 @@ async fn a_killed_download_shows_the_old_state_or_the_new_and_goes_on() {
             let mut child = spawn(&["sync", path.to_str().unwrap(), &server.url]);
             let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
             assert!(output.any(|line| line.unwrap() == "connected"));
-            // Somewhere in the download or the apply; later each time, so that it ends.
+            // In the download or the publication; later each time, so that the test ends.
             patience += 80;
             tokio::time::sleep(Duration::from_millis(random.random_range(0..patience))).await;
             kill(child);
@@ -117,21 +122,27 @@ async fn a_killed_download_shows_the_old_state_or_the_new_and_goes_on() {
             assert!(is_whole, "mixed state after kill {kills} in round {round}");
         }
     }
+
     println!("{kills} kills");
-    // And the positions were exact: nothing had to be downloaded twice for a wrong sum.
+
+    // The positions were exact: no checksum was wrong.
     let client = open(&path);
     connect(&client, &server);
     until(&client, |status| status.published == 1).await;
     until_equal(&client, &server).await;
+
     assert_eq!(client.status().borrow().checksum_mismatches, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn local_transactions_survive_a_kill_whole_and_take_effect_once() {
-    let (dir, server) = (TempDir::new().unwrap(), Server::start().await);
-    let (path, mut random) = (dir.path().join("app.db"), seed());
+    let dir = TempDir::new().unwrap();
+    let server = Server::start().await;
+    let path = dir.path().join("app.db");
+    let mut random = seed();
     drop(open(&path));
     let mut committed = Vec::new();
+
     for round in 0..5 {
         let mut child = spawn(&["write", path.to_str().unwrap(), &round.to_string()]);
         let output = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -142,47 +153,54 @@ async fn local_transactions_survive_a_kill_whole_and_take_effect_once() {
         kill(child);
         let rest = lines.filter(|line| line.starts_with("committed"));
         committed.extend(rest.map(|line| line["committed ".len()..].to_owned()));
-        // An uploader is killed at work, too.
+        // An uploader is killed as well.
         let uploader = spawn(&["sync", path.to_str().unwrap(), &server.url]);
         tokio::time::sleep(Duration::from_millis(random.random_range(20..200))).await;
         kill(uploader);
     }
+
     let client = open(&path);
     let local = rows(&client)["todos"].clone();
     for id in &committed {
         assert!(local.contains_key(id), "{id} was committed and is lost");
         assert!(local.contains_key(&format!("{id}b")), "half of {id} is lost");
     }
+
     assert_eq!(local.len() % 2, 0);
     connect(&client, &server);
     until(&client, |status| status.queue_length == 0 && status.published > 0).await;
     until_equal(&client, &server).await;
+
     assert_eq!(rows(&client)["todos"].len(), local.len());
     let seen = server.seen();
     let mut units: Vec<_> = seen.applied.iter().map(|(_, id)| *id).collect();
     let in_order = units.clone();
     units.sort_unstable();
     units.dedup();
+
     assert_eq!(units, in_order, "each once and in the order of the commits");
     assert_eq!(units.len() * 2, local.len());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_bootstrap_from_a_snapshot_shows_nothing_or_all_and_goes_on() {
-    let (dir, server) = (TempDir::new().unwrap(), Server::start().await);
+async fn a_killed_first_sync_from_a_snapshot_shows_nothing_or_all_and_is_resumed() {
+    let dir = TempDir::new().unwrap();
+    let server = Server::start().await;
     let mut random = seed();
     server.change(|source| {
         for n in 0..20_000 {
             let row = json!({"id": format!("t{n:05}"), "title": "x", "done": n, "list_id": null});
             source.put("a", "todos", &format!("t{n:05}"), &row);
         }
-        source.publish("a");
+        source.publish_snapshot("a");
     });
+
     let all = visible(server.rows());
     for run in 0..3 {
         let path = dir.path().join(format!("{run}.db"));
         drop(open(&path));
-        let (mut patience, mut kills) = (0, 0);
+        let mut patience = 0;
+        let mut kills = 0;
         loop {
             let mut child = spawn(&["sync", path.to_str().unwrap(), &server.url]);
             let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -206,15 +224,17 @@ async fn a_killed_bootstrap_from_a_snapshot_shows_nothing_or_all_and_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_kill_while_the_wal_is_written_back_loses_no_row_and_no_copy() {
-    let (dir, server) = (TempDir::new().unwrap(), Server::start().await);
+async fn a_kill_during_the_wal_checkpoint_loses_no_row_and_no_copy() {
+    let dir = TempDir::new().unwrap();
+    let server = Server::start().await;
     server.change(|source| {
         for n in 0..40_000 {
             let row = json!({"id": format!("t{n:05}"), "title": "x", "done": n, "list_id": null});
             source.put("a", "todos", &format!("t{n:05}"), &row);
         }
-        source.publish("a");
+        source.publish_snapshot("a");
     });
+
     for run in 0..3 {
         let path = dir.path().join(format!("{run}.db"));
         let mut child = spawn(&["sync", path.to_str().unwrap(), &server.url]);
@@ -222,7 +242,7 @@ async fn a_kill_while_the_wal_is_written_back_loses_no_row_and_no_copy() {
         assert!(output.any(|line| line.unwrap() == "published"));
         kill(child);
         assert_eq!(check_file(&path), visible(server.rows()));
-        // What the bucket holds is known as well: rows change and go.
+        // The bucket's copies are known as well: its rows can change and go.
         server.change(|source| {
             source.remove("a", "todos", &format!("t{:05}", 7 * run));
             let row = json!({"id": "t30000", "title": format!("run {run}")});

@@ -27,16 +27,16 @@ const LINE_OPERATIONS: usize = 10;
 
 pub(crate) type Rows = BTreeMap<String, BTreeMap<String, Value>>;
 
-/// What the source holds and how it went there.
+/// The source database: every operation that ever was.
 #[derive(Default)]
 pub(crate) struct Source {
     last_op: i64,
     logs: BTreeMap<String, Vec<Operation<'static>>>,
     write_checkpoint: i64,
-    /// Write checkpoints are noted here until the source has "replicated" past them.
+    /// Write checkpoints are given out but not shown, as if replication had not passed them yet.
     pub(crate) withhold_write_checkpoints: bool,
     shown_write_checkpoint: Option<i64>,
-    /// By bucket.
+    /// The published snapshot of each bucket.
     snapshots: BTreeMap<String, Published>,
 }
 
@@ -62,27 +62,27 @@ impl Source {
         self.push(bucket, OpBody::Remove { row });
     }
 
-    /// Publishes a snapshot of what the bucket holds now.
-    pub(crate) fn publish(&mut self, bucket: &str) {
+    /// Publishes a snapshot of the bucket's current rows.
+    pub(crate) fn publish_snapshot(&mut self, bucket: &str) {
         self.snapshots.insert(bucket.to_owned(), Published::of(bucket, &self.logs[bucket]));
     }
 
-    /// The bytes of a bucket's published file, to be spoilt.
-    pub(crate) fn published(&mut self, bucket: &str) -> &mut Vec<u8> {
+    /// Returns the bytes of a bucket's published file, to be damaged.
+    pub(crate) fn snapshot_bytes(&mut self, bucket: &str) -> &mut Vec<u8> {
         &mut self.snapshots.get_mut(bucket).unwrap().content
     }
 
-    /// The file of a published snapshot by its id.
+    /// Returns the file of a published snapshot by its id.
     pub(crate) fn content(&self, id: &str) -> Option<Vec<u8>> {
         let published = self.snapshots.values().find(|published| published.line.id == id)?;
         Some(published.content.clone())
     }
 
-    pub(crate) fn lose(&mut self, bucket: &str) {
+    pub(crate) fn remove_bucket(&mut self, bucket: &str) {
         self.logs.remove(bucket);
     }
 
-    /// The rows that a client which holds all of it must show.
+    /// Returns the rows that a client with all buckets must show.
     pub(crate) fn rows(&self) -> Rows {
         let mut latest = BTreeMap::new();
         for (bucket, log) in &self.logs {
@@ -99,6 +99,7 @@ impl Source {
                 };
             }
         }
+
         let mut rows: BTreeMap<_, BTreeMap<_, (OpId, Value)>> = BTreeMap::new();
         for ((table, id, _), (op_id, data)) in latest {
             let entry = rows.entry(table).or_default().entry(id).or_default();
@@ -106,9 +107,11 @@ impl Source {
                 *entry = (op_id, serde_json::from_str(&data).unwrap());
             }
         }
+
         let values = |rows: BTreeMap<String, (OpId, Value)>| {
             rows.into_iter().map(|(id, (_, data))| (id, data)).collect()
         };
+
         rows.into_iter().map(|(table, rows)| (table, values(rows))).collect()
     }
 
@@ -128,31 +131,32 @@ impl Source {
     }
 }
 
-/// What goes wrong, once each.
+/// Faults to inject. Each happens once.
 #[derive(Default)]
 pub(crate) struct Faults {
-    /// Statuses with which the next stream requests are refused.
+    /// The statuses of the next stream requests.
     pub(crate) refuse_streams: VecDeque<u16>,
-    /// The stream is cut after this many lines.
+    /// The numbers of lines after which the next streams are cut.
     pub(crate) cut_after_lines: VecDeque<usize>,
     /// Half a line is sent before the cut.
     pub(crate) cut_within_line: bool,
-    /// One wrong sum in the next checkpoint line.
-    pub(crate) wrong_sum: bool,
-    /// One altered operation in the next data line.
+    /// The next checkpoint line has one wrong checksum.
+    pub(crate) wrong_checksum: bool,
+    /// The next data line has one altered operation.
     pub(crate) altered_operation: bool,
-    /// Sent after the next completed checkpoint.
+    /// The remaining life of the token, sent after the next complete checkpoint.
     pub(crate) token_expires_in: Option<i64>,
-    /// The stream ends after each completed checkpoint.
+    /// The stream ends after each complete checkpoint.
     pub(crate) end_when_complete: bool,
-    /// How the backend answers the next uploads; `None` is a lost reply after the effect.
+    /// The backend's answers to the next uploads. `None` is a reply that is lost after the effect.
     pub(crate) uploads: VecDeque<Option<(u16, &'static str)>>,
-    /// What becomes of the next requests for parts of snapshots.
+    /// The fates of the next requests for ranges of snapshots.
     pub(crate) snapshots: VecDeque<SnapshotFault>,
-    /// Statuses with which the next requests for write checkpoints are refused.
+    /// The statuses of the next requests for write checkpoints.
     pub(crate) refuse_write_checkpoints: VecDeque<u16>,
 }
 
+/// Everything that the server was asked.
 #[derive(Default)]
 pub(crate) struct Seen {
     pub(crate) streams: Vec<StreamRequest>,
@@ -160,11 +164,10 @@ pub(crate) struct Seen {
     /// Every upload request, repeats included.
     pub(crate) uploads: Vec<LocalTransaction>,
     pub(crate) upload_tokens: Vec<String>,
-    /// Those that took effect.
+    /// The uploads that took effect.
     pub(crate) applied: Vec<(String, i64)>,
-    pub(crate) lines: usize,
     pub(crate) write_checkpoints: usize,
-    /// Beginnings of the ranges asked for, all and those that were sent to their end.
+    /// The starts of the requested ranges: all, and those sent to their end.
     pub(crate) ranges: Vec<u64>,
     pub(crate) ranges_sent: Vec<u64>,
 }
@@ -179,6 +182,8 @@ pub(crate) struct Shared {
     pub(crate) faults: Mutex<Faults>,
     pub(crate) seen: Mutex<Seen>,
     changed: watch::Sender<u64>,
+    /// The number of lines sent on all streams.
+    lines_sent: watch::Sender<usize>,
 }
 
 impl Server {
@@ -188,7 +193,9 @@ impl Server {
             faults: Mutex::default(),
             seen: Mutex::default(),
             changed: watch::channel(0).0,
+            lines_sent: watch::channel(0).0,
         });
+
         let router = Router::new()
             .route("/sync/stream", post(stream))
             .route("/write-checkpoint2.json", get(write_checkpoint))
@@ -225,7 +232,12 @@ impl Server {
         self.shared.seen.lock().unwrap()
     }
 
-    /// The source has replicated past all write checkpoints.
+    /// Returns the number of lines sent, to be read or awaited.
+    pub(crate) fn lines_sent(&self) -> watch::Receiver<usize> {
+        self.shared.lines_sent.subscribe()
+    }
+
+    /// Lets replication pass all write checkpoints.
     pub(crate) fn release_write_checkpoints(&self) {
         self.change(|source| {
             source.withhold_write_checkpoints = false;
@@ -248,11 +260,13 @@ async fn stream(
         seen.tokens.push(token(&headers));
         seen.streams.push(request.clone());
     }
+
     let refused = shared.faults.lock().unwrap().refuse_streams.pop_front();
     if let Some(status) = refused {
         let error = json!({"error": {"code": "PSYNC_S2101", "description": "refused by script"}});
         return (StatusCode::from_u16(status).unwrap(), Json(error)).into_response();
     }
+
     let (sender, body) = mpsc::channel::<Result<Bytes, std::io::Error>>(0);
     let lines_left = shared.faults.lock().unwrap().cut_after_lines.pop_front();
     let mut connection = Connection {
@@ -263,10 +277,12 @@ async fn stream(
         sender,
         shared,
     };
+
     tokio::spawn(async move {
-        // Broken off by the script, or the client has gone.
+        // An error means that the script cut the stream, or that the client is gone.
         let _ = connection.serve().await;
     });
+
     Body::from_stream(body.chain(futures::stream::empty())).into_response()
 }
 
@@ -313,13 +329,15 @@ impl Connection {
             let _ = self.sender.send(Err(std::io::Error::other("cut"))).await;
             return Err(Cut);
         }
+
         self.lines_left = self.lines_left.map(|left| left - 1);
         self.sender.send(Ok(line.into())).await.map_err(|_| Cut)?;
-        self.shared.seen.lock().unwrap().lines += 1;
+        self.shared.lines_sent.send_modify(|lines| *lines += 1);
+
         Ok(())
     }
 
-    /// Everything from the announcement of a checkpoint to its completion.
+    /// Returns all lines from the announcement of a checkpoint to its completion.
     fn lines(&mut self) -> Vec<Vec<u8>> {
         let source = self.shared.source.lock().unwrap();
         let mut faults = self.shared.faults.lock().unwrap();
@@ -327,7 +345,9 @@ impl Connection {
         if self.known.as_ref() == Some(&now) {
             return Vec::new();
         }
-        let (last_op_id, write_checkpoint) = (op(source.last_op), now.1.map(op));
+
+        let last_op_id = op(source.last_op);
+        let write_checkpoint = now.1.map(op);
         let mut lines = Vec::new();
         let mut write = |line: &SyncLine<'_>| {
             let mut out = Vec::new();
@@ -335,7 +355,7 @@ impl Connection {
             lines.push(out);
         };
         let mut buckets: Vec<_> = now.0.values().cloned().collect();
-        if std::mem::take(&mut faults.wrong_sum)
+        if std::mem::take(&mut faults.wrong_checksum)
             && let Some(bucket) = buckets.first_mut()
         {
             bucket.checksum += Checksum(1);
@@ -398,6 +418,7 @@ async fn write_checkpoint(
     if let Some(status) = refused {
         return StatusCode::from_u16(status).unwrap().into_response();
     }
+
     assert!(query.contains_key("client_id"));
     shared.seen.lock().unwrap().write_checkpoints += 1;
     let number = {
@@ -408,6 +429,7 @@ async fn write_checkpoint(
         }
         source.write_checkpoint
     };
+
     shared.changed.send_modify(|version| *version += 1);
     Json(json!({"data": {"write_checkpoint": number.to_string()}})).into_response()
 }
@@ -425,6 +447,7 @@ async fn upload(
         seen.upload_tokens.push(token(&headers));
         shared.faults.lock().unwrap().uploads.pop_front()
     };
+
     if let Some(Some((status, body))) = script {
         let mut headers = HeaderMap::new();
         match status {
@@ -434,6 +457,7 @@ async fn upload(
         }
         return (StatusCode::from_u16(status).unwrap(), headers, body).into_response();
     }
+
     let is_new = {
         let mut seen = shared.seen.lock().unwrap();
         let is_new = !seen.applied.contains(&key);
@@ -442,12 +466,14 @@ async fn upload(
         }
         is_new
     };
+
     if is_new {
         apply(&mut shared.source.lock().unwrap(), &transaction);
         shared.changed.send_modify(|version| *version += 1);
     }
+
     if script == Some(None) {
-        // The reply gets lost: the connection breaks within the headers' promise.
+        // The reply is lost: the connection breaks before its body.
         let broken = futures::stream::once(async {
             tokio::time::sleep(Duration::from_millis(5)).await;
             Err::<Bytes, _>(std::io::Error::other("lost"))
@@ -455,13 +481,15 @@ async fn upload(
         let reply = Response::builder().status(500).body(Body::from_stream(broken));
         return reply.unwrap();
     }
+
     StatusCode::OK.into_response()
 }
 
-/// Uploads land in the bucket `mine`.
+/// Applies an upload to the bucket `mine`.
 fn apply(source: &mut Source, transaction: &LocalTransaction) {
     for operation in &transaction.operations {
-        let (table, id) = (&operation.table, &operation.id);
+        let table = &operation.table;
+        let id = &operation.id;
         let before = source.rows().get(table).and_then(|rows| rows.get(id)).cloned();
         match operation.op {
             LocalOp::Put => source.put("mine", table, id, &json!(operation.data)),

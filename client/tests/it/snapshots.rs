@@ -10,23 +10,25 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use tempfile::TempDir;
-use tidewater_client::{Client, ClientError, FixedToken, Method, Options, ProblemKind, SyncReport};
+use tidewater_client::{
+    Client, ClientError, FixedToken, Options, ProblemKind, SyncReport, TransferMethod,
+};
 use tidewater_protocol::{Body as OpBody, Checksum, OpId, Operation, SnapshotFile, SnapshotLine};
 use tidewater_snapshot::{SnapshotHeader, SnapshotOptions, SnapshotRow, SnapshotWriter};
 
 use crate::app::{SCHEMA, connect, open, open_with, open_with_options, rows, until, until_equal};
 use crate::server::{Server, Shared};
 
-/// What becomes of a request for a part of a snapshot.
+/// The fate of a request for a range of a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SnapshotFault {
-    /// All is well.
+    /// It is answered.
     None,
-    /// Refused with a status.
+    /// It is refused with a status.
     Status(u16),
     /// The connection breaks within the body.
     Cut,
-    /// No answer, as long as the client waits.
+    /// It gets no answer, as long as the client waits.
     Stall,
 }
 
@@ -46,12 +48,14 @@ impl Published {
                 OpBody::Move | OpBody::Clear => None,
             };
         }
+
         let to = log.last().map_or(OpId::ZERO, |last| last.op_id);
         let checksum: Checksum = log.iter().map(|operation| operation.checksum).sum();
         let dir = TempDir::new().unwrap();
         let header = SnapshotHeader { bucket: bucket.to_owned(), to, checksum };
         let options = SnapshotOptions { frame_raw_bytes: 8_192, ..SnapshotOptions::default() };
         let mut writer = SnapshotWriter::create(dir.path(), &header, &options).unwrap();
+
         for (row, (operation, data)) in &live {
             writer
                 .push(&SnapshotRow {
@@ -64,12 +68,14 @@ impl Published {
                 })
                 .unwrap();
         }
+
         let [file] = writer.finish().unwrap().try_into().unwrap();
         let id = format!("{bucket}-{to}");
         let url = format!("/snapshot/{id}");
         let content = std::fs::read(&file.path).unwrap();
         let files = vec![SnapshotFile { url, raw_bytes: file.raw_bytes, frames: file.frames }];
-        let (bucket, count) = (bucket.to_owned(), log.len() as u64);
+        let bucket = bucket.to_owned();
+        let count = log.len() as u64;
         let rows = live.len() as u64;
         Self { line: SnapshotLine { bucket, id, to, checksum, rows, count, files }, content }
     }
@@ -80,18 +86,21 @@ pub(crate) async fn serve(
     UrlPath(id): UrlPath<String>,
     headers: HeaderMap,
 ) -> Response {
-    assert!(!headers.contains_key("authorization"), "the address is enough");
+    assert!(!headers.contains_key("authorization"), "the address is the permission");
     let range = headers["range"].to_str().unwrap().strip_prefix("bytes=").unwrap();
     let (first, last) = range.split_once('-').unwrap();
-    let (first, last): (usize, usize) = (first.parse().unwrap(), last.parse().unwrap());
+    let first: usize = first.parse().unwrap();
+    let last: usize = last.parse().unwrap();
     shared.seen.lock().unwrap().ranges.push(first as u64);
     let fault = shared.faults.lock().unwrap().snapshots.pop_front();
     let Some(content) = shared.source.lock().unwrap().content(&id) else {
         return StatusCode::NOT_FOUND.into_response();
     };
+
     if first >= content.len() {
         return StatusCode::RANGE_NOT_SATISFIABLE.into_response();
     }
+
     let part = Bytes::from(content[first..content.len().min(last + 1)].to_vec());
     let half = part.slice(..part.len() / 2);
     let body = match fault.unwrap_or(SnapshotFault::None) {
@@ -111,12 +120,13 @@ pub(crate) async fn serve(
             Body::from(part.clone())
         }
     };
+
     let range = format!("bytes {first}-{}/{}", first + part.len() - 1, content.len());
     let reply = Response::builder().status(StatusCode::PARTIAL_CONTENT);
     reply.header("content-range", range).body(body).unwrap()
 }
 
-/// A server with a snapshot of many frames and operations after it.
+/// Starts a server with a snapshot of many frames, and operations after it.
 async fn server() -> Server {
     let server = Server::start().await;
     server.change(|source| {
@@ -127,11 +137,12 @@ async fn server() -> Server {
         }
         source.remove("a", "todos", "t0005");
         source.put("a", "unknown", "u1", &json!({"id": "u1", "x": [1]}));
-        source.publish("a");
+        source.publish_snapshot("a");
         source.put("a", "todos", "t0003", &json!({"id": "t0003", "title": "later", "done": true}));
         source.remove("a", "todos", "t0004");
         source.put("b", "lists", "l1", &json!({"id": "l1", "name": "groceries"}));
     });
+
     server
 }
 
@@ -153,46 +164,51 @@ fn shown(server: &Server) -> crate::server::Rows {
 }
 
 #[tokio::test]
-async fn a_bucket_comes_as_a_snapshot_and_what_came_later() {
-    let (dir, server) = (TempDir::new().unwrap(), server().await);
+async fn a_bucket_comes_as_a_snapshot_and_later_operations() {
+    let dir = TempDir::new().unwrap();
+    let server = server().await;
     let path = dir.path().join("app.db");
     let client = open(&path);
     let report = sync_once(&client, &server).await.unwrap();
-    let methods = [("a".to_owned(), Method::SnapshotMerged), ("b".to_owned(), Method::Lines)];
+    let methods =
+        [("a".to_owned(), TransferMethod::SnapshotMerged), ("b".to_owned(), TransferMethod::Lines)];
     assert_eq!(report.buckets, methods.into());
     assert_eq!(rows(&client), shown(&server));
     assert!(!has_files(&path));
     assert!(server.seen().ranges.len() > 10);
     assert_eq!(report.operations, 2_000 + 2 + 1);
-    // Positions and sums are as after lines: what follows is only what is new.
+
+    // Positions and checksums are as after lines: only new operations follow.
     server.change(|source| source.remove("a", "todos", "t0003"));
     let report = sync_once(&client, &server).await.unwrap();
     assert_eq!((report.operations, report.rows), (1, 1));
-    assert_eq!(report.buckets["a"], Method::Lines);
+    assert_eq!(report.buckets["a"], TransferMethod::Lines);
     assert_eq!(client.status().borrow().checksum_mismatches, 0);
 }
 
 #[tokio::test]
 async fn without_snapshots_the_same_rows_come_in_lines() {
-    let (dir, server) = (TempDir::new().unwrap(), server().await);
+    let dir = TempDir::new().unwrap();
+    let server = server().await;
     let options = Options { snapshots: false, ..Options::default() };
     let client = open_with_options(&dir.path().join("app.db"), SCHEMA, options);
     let report = sync_once(&client, &server).await.unwrap();
-    assert_eq!(report.buckets["a"], Method::Lines);
+    assert_eq!(report.buckets["a"], TransferMethod::Lines);
     assert_eq!(rows(&client), shown(&server));
     assert!(server.seen().ranges.is_empty());
     assert_eq!(server.seen().streams[0].tidewater, None);
 }
 
 #[tokio::test]
-async fn a_fetch_that_is_cut_or_whose_address_expires_goes_on_where_it_was() {
+async fn a_fetch_that_is_cut_or_whose_address_expires_is_resumed() {
     use SnapshotFault::{Cut, None, Status};
     for fault in [Cut, Status(403), Status(404), Status(503)] {
-        let (dir, server) = (TempDir::new().unwrap(), server().await);
+        let dir = TempDir::new().unwrap();
+        let server = server().await;
         server.faults().snapshots.extend([None, None, None, None, None, None, fault]);
         let client = open(&dir.path().join("app.db"));
         let report = sync_once(&client, &server).await.unwrap();
-        assert_eq!(report.buckets["a"], Method::SnapshotMerged);
+        assert_eq!(report.buckets["a"], TransferMethod::SnapshotMerged);
         assert_eq!(rows(&client), shown(&server));
         let seen = server.seen();
         assert_eq!(seen.streams.len(), 2, "{fault:?}");
@@ -200,22 +216,24 @@ async fn a_fetch_that_is_cut_or_whose_address_expires_goes_on_where_it_was() {
         let all = sent.len();
         sent.sort_unstable();
         sent.dedup();
-        // Those under way at the fault may have been dropped, and come again.
+        // The ranges in flight at the fault may have been dropped, and are fetched again.
         assert!(all - sent.len() < 4, "{fault:?}: {all} sent, {} of them new", sent.len());
     }
 }
 
 #[tokio::test]
-async fn a_fetch_goes_on_after_a_restart() {
+async fn a_fetch_is_resumed_after_a_restart() {
     use SnapshotFault::{None, Stall};
-    let (dir, server) = (TempDir::new().unwrap(), server().await);
+    let dir = TempDir::new().unwrap();
+    let server = server().await;
     let path = dir.path().join("app.db");
     server.faults().snapshots.extend([None; 8].into_iter().chain([Stall; 4]));
     let client = open(&path);
     connect(&client, &server);
     until(&client, |status| status.downloading.is_some_and(|progress| progress.downloaded > 500))
         .await;
-    // In the midst of it: the app may read, write and leave.
+
+    // During the fetch the app may read, write and disconnect.
     client.write(|tx| tx.execute("INSERT INTO lists VALUES ('mine', 'x')", [])).unwrap();
     until(&client, |status| status.queue_length == 0).await;
     client.disconnect().await;
@@ -237,9 +255,10 @@ async fn a_fetch_goes_on_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_damaged_snapshot_is_told_with_what_to_do_and_nothing_is_lost() {
-    let (dir, server) = (TempDir::new().unwrap(), server().await);
-    let spoilt: [fn(&mut Vec<u8>); 3] = [
+async fn a_damaged_snapshot_is_reported_with_a_remedy_and_nothing_is_lost() {
+    let dir = TempDir::new().unwrap();
+    let server = server().await;
+    let damages: [fn(&mut Vec<u8>); 3] = [
         |bytes| bytes.truncate(bytes.len() / 2),
         |bytes| bytes.truncate(bytes.len() - 5),
         |bytes| {
@@ -247,10 +266,11 @@ async fn a_damaged_snapshot_is_told_with_what_to_do_and_nothing_is_lost() {
             bytes[middle..middle + 40].fill(7);
         },
     ];
-    for (at, spoil) in spoilt.into_iter().enumerate() {
+
+    for (at, damage) in damages.into_iter().enumerate() {
         server.change(|source| {
-            source.publish("a");
-            spoil(source.published("a"));
+            source.publish_snapshot("a");
+            damage(source.snapshot_bytes("a"));
         });
         let path = dir.path().join(format!("{at}.db"));
         let options = Options { failures_max: 2, ..Options::default() };
@@ -273,13 +293,14 @@ async fn a_damaged_snapshot_is_told_with_what_to_do_and_nothing_is_lost() {
         until(&client, |status| status.published > 0).await;
         assert_eq!(rows(&client), shown(&server));
         client.disconnect().await;
-        assert!(!has_files(&path), "what was fetched in vain is removed");
+        assert!(!has_files(&path), "files of an unused snapshot are removed");
     }
 }
 
 #[tokio::test]
-async fn local_writes_hold_a_snapshot_back_until_they_are_in_it() {
-    let (dir, server) = (TempDir::new().unwrap(), server().await);
+async fn a_snapshot_is_deferred_until_it_contains_the_local_writes() {
+    let dir = TempDir::new().unwrap();
+    let server = server().await;
     let path = dir.path().join("app.db");
     server.change(|source| source.withhold_write_checkpoints = true);
     let client = open(&path);
@@ -291,7 +312,8 @@ async fn local_writes_hold_a_snapshot_back_until_they_are_in_it() {
     client.disconnect().await;
     assert_eq!(rows(&client)["todos"].len(), 2);
     drop(client);
-    // While it waits the app gains a column, and is started anew.
+
+    // While it waits the app is updated: its schema gains a column.
     let schema = SCHEMA.replace("list_id TEXT)", "list_id TEXT, added TEXT)");
     let client = open_with(&path, &schema);
     server.release_write_checkpoints();
@@ -308,8 +330,9 @@ async fn local_writes_hold_a_snapshot_back_until_they_are_in_it() {
 }
 
 #[tokio::test]
-async fn a_bucket_that_shows_rows_is_replaced_by_its_snapshot() {
-    let (dir, server) = (TempDir::new().unwrap(), server().await);
+async fn a_bucket_with_visible_rows_is_replaced_by_its_snapshot() {
+    let dir = TempDir::new().unwrap();
+    let server = server().await;
     let client = open(&dir.path().join("app.db"));
     connect(&client, &server);
     until(&client, |status| status.published == 1).await;
@@ -317,9 +340,10 @@ async fn a_bucket_that_shows_rows_is_replaced_by_its_snapshot() {
     server.change(|source| {
         source.remove("a", "todos", "t0003");
         source.put("a", "todos", "t0007", &json!({"id": "t0007", "title": "changed"}));
-        source.publish("a");
+        source.publish_snapshot("a");
         source.put("b", "todos", "t0008", &json!({"id": "t0008", "title": "twice"}));
     });
+
     connect(&client, &server);
     until_equal(&client, &server).await;
     assert_eq!(client.status().borrow().checksum_mismatches, 0);

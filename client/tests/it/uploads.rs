@@ -1,4 +1,4 @@
-//! Local writes on their way to the backend and back, over real HTTP.
+//! Local writes: captured, uploaded, and returned by the stream, over real HTTP.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,19 +22,21 @@ fn title(client: &Client, id: &str) -> Option<String> {
     Some(title.as_str().unwrap().to_owned())
 }
 
-/// Waits until all is sent, acknowledged and shown.
+/// Waits until everything is uploaded, acknowledged and visible.
 async fn until_settled(client: &Client, server: &Server) {
     until(client, |status| status.queue_length == 0).await;
     until_equal(client, server).await;
 }
 
 #[tokio::test]
-async fn a_local_transaction_is_one_unit_with_what_changed() {
-    let (dir, server) = (TempDir::new().unwrap(), Server::start().await);
+async fn a_local_transaction_is_uploaded_as_one_unit_of_changes() {
+    let dir = TempDir::new().unwrap();
+    let server = Server::start().await;
     server.change(|source| {
         source.put("mine", "todos", "t1", &json!({"title": "old", "done": 0, "list_id": null}));
         source.put("mine", "todos", "t2", &json!({"title": "gone", "done": 0, "list_id": null}));
     });
+
     let client = open(&dir.path().join("app.db"));
     connect(&client, &server);
     until_equal(&client, &server).await;
@@ -63,18 +65,20 @@ async fn a_local_transaction_is_one_unit_with_what_changed() {
         (LocalOp::Patch, "t1", json!({"done": 1})),
         (LocalOp::Delete, "t2", json!({})),
     ];
+
     assert_eq!(sent, [(1, first), (2, vec![(LocalOp::Patch, "l1", json!({"name": null}))])]);
     assert_eq!(seen.uploads[0].client_id, client.client_id());
 }
 
 #[test]
-fn a_transaction_that_fails_leaves_nothing_behind() {
+fn a_failed_transaction_leaves_nothing_behind() {
     let dir = TempDir::new().unwrap();
     let client = open(&dir.path().join("app.db"));
     let failed = client.write(|tx| {
         tx.execute("INSERT INTO lists VALUES ('l1', 'x')", [])?;
         tx.execute("INSERT INTO lists VALUES ('l1', 'again')", [])
     });
+
     assert!(failed.is_err());
     for (sql, message) in [
         ("UPDATE lists SET id = 'l3' WHERE id = 'l2'", "the id of a synced row cannot change"),
@@ -91,6 +95,7 @@ fn a_transaction_that_fails_leaves_nothing_behind() {
         let cause = std::error::Error::source(&error).unwrap().to_string();
         assert_eq!(cause, message, "{sql}");
     }
+
     assert_eq!(client.status().borrow().queue_length, 0);
     assert!(rows(&client).is_empty());
     client.write(|tx| tx.execute("INSERT INTO lists VALUES (5, 'x')", [])).unwrap();
@@ -98,7 +103,7 @@ fn a_transaction_that_fails_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn replacing_a_row_that_stands_in_the_way_is_captured_whole() {
+async fn replace_captures_the_deleted_row_and_the_new_one() {
     let dir = TempDir::new().unwrap();
     let schema = "CREATE TABLE lists (id TEXT PRIMARY KEY, name TEXT UNIQUE)";
     let client = crate::app::open_with(&dir.path().join("app.db"), schema);
@@ -113,11 +118,13 @@ async fn replacing_a_row_that_stands_in_the_way_is_captured_whole() {
 }
 
 #[tokio::test]
-async fn a_rejected_transaction_is_parked_and_the_queue_goes_on() {
-    let (dir, server) = (TempDir::new().unwrap(), Server::start().await);
+async fn a_rejected_transaction_is_set_aside_and_the_queue_goes_on() {
+    let dir = TempDir::new().unwrap();
+    let server = Server::start().await;
     server.change(|source| {
         source.put("mine", "todos", "t1", &json!({"title": "the server's", "done": 0}));
     });
+
     let client = open(&dir.path().join("app.db"));
     connect(&client, &server);
     until_equal(&client, &server).await;
@@ -126,10 +133,12 @@ async fn a_rejected_transaction_is_parked_and_the_queue_goes_on() {
     client.write(|tx| tx.execute(edit, [])).unwrap();
     insert(&client, "t2", "fine");
     let status = until(&client, |status| status.rejected == 1).await;
+
     assert_eq!(status.upload_problem, None);
     until_settled(&client, &server).await;
-    assert_eq!(title(&client, "t1").unwrap(), "the server's", "rolled back by itself");
+    assert_eq!(title(&client, "t1").unwrap(), "the server's", "reverted by the checkpoint");
     assert_eq!(title(&client, "t2").unwrap(), "fine");
+
     let rejected = client.rejected().unwrap();
     assert_eq!(rejected.len(), 1);
     assert_eq!(rejected[0].reason, "not today");
@@ -141,7 +150,7 @@ async fn a_rejected_transaction_is_parked_and_the_queue_goes_on() {
 }
 
 #[tokio::test]
-async fn whatever_is_no_verdict_is_sent_again_and_takes_effect_once() {
+async fn an_upload_without_a_verdict_is_sent_again_and_takes_effect_once() {
     for fault in [
         Some((408, "")),
         Some((425, "")),
@@ -151,7 +160,8 @@ async fn whatever_is_no_verdict_is_sent_again_and_takes_effect_once() {
         Some((302, "")),
         None,
     ] {
-        let (dir, server) = (TempDir::new().unwrap(), Server::start().await);
+        let dir = TempDir::new().unwrap();
+        let server = Server::start().await;
         let client = open(&dir.path().join("app.db"));
         connect(&client, &server);
         server.faults().uploads.push_back(fault);
@@ -171,15 +181,17 @@ async fn whatever_is_no_verdict_is_sent_again_and_takes_effect_once() {
 }
 
 #[tokio::test]
-async fn a_refused_token_is_replaced_and_the_unit_sent_once_more() {
-    let (dir, server) = (TempDir::new().unwrap(), Server::start().await);
+async fn a_refused_token_is_replaced_and_the_unit_is_sent_again() {
+    let dir = TempDir::new().unwrap();
+    let server = Server::start().await;
     let client = open(&dir.path().join("app.db"));
     connect(&client, &server);
     server.faults().uploads.push_back(Some((401, "")));
     insert(&client, "t1", "x");
     until_settled(&client, &server).await;
     assert_eq!(server.seen().upload_tokens, ["Bearer t1", "Bearer t2"]);
-    // A second refusal is no verdict on the data either.
+
+    // A second refusal is not a verdict on the data either.
     server.faults().uploads.extend([Some((401, "")), Some((401, ""))]);
     insert(&client, "t2", "y");
     until(&client, |status| status.upload_problem.is_some()).await;
@@ -188,11 +200,13 @@ async fn a_refused_token_is_replaced_and_the_unit_sent_once_more() {
 }
 
 #[tokio::test]
-async fn nothing_is_shown_that_lacks_an_unacknowledged_write() {
-    let (dir, server) = (TempDir::new().unwrap(), Server::start().await);
+async fn no_checkpoint_without_the_local_writes_becomes_visible() {
+    let dir = TempDir::new().unwrap();
+    let server = Server::start().await;
     server.change(|source| {
         source.put("mine", "todos", "t1", &json!({"title": "first", "done": 0}));
     });
+
     let client = open(&dir.path().join("app.db"));
     connect(&client, &server);
     until_equal(&client, &server).await;
@@ -201,45 +215,50 @@ async fn nothing_is_shown_that_lacks_an_unacknowledged_write() {
     client.write(|tx| tx.execute(edit, [])).unwrap();
     until(&client, |status| status.queue_length == 0).await;
     let published = client.status().borrow().published;
-    // The source moves on, but its checkpoints are not known to contain the write.
+
+    // The source goes on, but its checkpoints are not known to contain the write.
+    let lines = *server.lines_sent().borrow();
     server.change(|source| {
         source.put("mine", "todos", "t2", &json!({"title": "news", "done": 0}));
     });
-    let lines = server.seen().lines;
+
     until_lines(&server, lines + 3).await;
     assert_eq!(client.status().borrow().published, published);
     assert_eq!(title(&client, "t1").unwrap(), "mine");
     assert_eq!(title(&client, "t2"), None);
-    // A restart changes nothing about it.
+
+    // A restart does not change that.
     client.disconnect().await;
     drop(client);
     let client = open(&dir.path().join("app.db"));
-    let lines = server.seen().lines;
+    let lines = *server.lines_sent().borrow();
     connect(&client, &server);
     until_lines(&server, lines + 2).await;
+
     assert_eq!(title(&client, "t2"), None);
     server.release_write_checkpoints();
     until_equal(&client, &server).await;
     assert_eq!(title(&client, "t2").unwrap(), "news");
 }
 
+/// Waits until the server has sent this many lines.
 async fn until_lines(server: &Server, lines: usize) {
-    let enough = async {
-        while server.seen().lines < lines {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), enough).await.unwrap();
+    let mut sent = server.lines_sent();
+    let enough = sent.wait_for(|sent| *sent >= lines);
+    tokio::time::timeout(Duration::from_secs(20), enough).await.unwrap().unwrap();
 }
 
 #[tokio::test]
-async fn what_is_written_offline_is_sent_in_order_later() {
-    let (dir, server) = (TempDir::new().unwrap(), Server::start().await);
+async fn offline_writes_are_sent_later_in_order() {
+    let dir = TempDir::new().unwrap();
+    let server = Server::start().await;
     let path = dir.path().join("app.db");
+
     for n in 0..20 {
-        // Each time the app is started anew.
+        // The app is started again each time.
         insert(&open(&path), &format!("t{n:02}"), "offline");
     }
+
     let client = open(&path);
     assert_eq!(client.status().borrow().queue_length, 20);
     connect(&client, &server);
@@ -247,13 +266,15 @@ async fn what_is_written_offline_is_sent_in_order_later() {
     until_equal(&client, &server).await;
     let seen = server.seen();
     let ids: Vec<_> = seen.uploads.iter().map(|unit| unit.operations[0].id.clone()).collect();
+
     assert_eq!(ids, (0..20).map(|n| format!("t{n:02}")).collect::<Vec<_>>());
     assert_eq!(seen.write_checkpoints, 1, "asked for when the queue is empty");
 }
 
 #[tokio::test]
-async fn writes_of_other_programs_are_sent_too() {
-    let (dir, server) = (TempDir::new().unwrap(), Server::start().await);
+async fn writes_of_other_processes_are_sent_too() {
+    let dir = TempDir::new().unwrap();
+    let server = Server::start().await;
     let path = dir.path().join("app.db");
     let client = open(&path);
     let other = rusqlite::Connection::open(&path).unwrap();
@@ -262,15 +283,17 @@ async fn writes_of_other_programs_are_sent_too() {
     connect(&client, &server);
     until(&client, |status| status.published == 1).await;
     assert_eq!(server.seen().uploads.len(), 2);
-    // Nobody tells a connected client of these.
+
+    // Nobody notifies a connected client of these: it polls.
     other.execute("INSERT INTO lists VALUES ('l2', 'later')", []).unwrap();
     until(&client, |status| status.published == 2).await;
     assert_eq!(server.seen().uploads.len(), 3);
 }
 
 #[tokio::test]
-async fn sync_once_sends_first_and_takes_no_longer_than_it_may() {
-    let (dir, server) = (TempDir::new().unwrap(), Server::start().await);
+async fn sync_once_uploads_first_and_keeps_its_deadline() {
+    let dir = TempDir::new().unwrap();
+    let server = Server::start().await;
     let client = open(&dir.path().join("app.db"));
     insert(&client, "t1", "x");
     let token = Arc::new(FixedToken("t".into()));
@@ -280,6 +303,7 @@ async fn sync_once_sends_first_and_takes_no_longer_than_it_may() {
     let deadline = Some(Duration::from_millis(200));
     let url = &server.url;
     let late = client.sync_once(url, token.clone(), Some(connector.clone()), deadline).await;
+
     assert!(matches!(late, Err(tidewater_client::ClientError::Deadline)));
     server.release_write_checkpoints();
     client.sync_once(url, token.clone(), Some(connector), None).await.unwrap();
@@ -292,5 +316,6 @@ async fn sync_once_sends_first_and_takes_no_longer_than_it_may() {
     let hasty = Client::open(dir.path().join("app.db"), &schema, options).unwrap();
     let hopeless = hasty.sync_once(url, token, Some(Arc::new(nobody.unwrap())), None).await;
     let message = hopeless.unwrap_err().to_string();
+
     assert!(message.starts_with("cannot sync: cannot connect"), "{message}");
 }

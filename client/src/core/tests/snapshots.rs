@@ -3,7 +3,6 @@
 use tidewater_protocol::{SnapshotFile, SnapshotFrame, SnapshotLine};
 
 use super::*;
-use crate::net::fetch::FetchFailed;
 
 fn snapshot(bucket: &str, to: i64) -> SyncLine<'static> {
     let frame = |bytes| SnapshotFrame { bytes, raw_bytes: 4_096, sha256: String::new() };
@@ -19,7 +18,7 @@ fn snapshot(bucket: &str, to: i64) -> SyncLine<'static> {
     })
 }
 
-/// A core that fetches a snapshot of 8 of a bucket's 10 operations.
+/// Returns a core that fetches a snapshot of 8 of the bucket's 10 operations.
 fn fetching() -> Script {
     let mut script = Script::connected();
     let bucket = BucketDescription { count: 10, ..described("a", Checksum(5) + later_sum()) };
@@ -46,24 +45,26 @@ fn fetched(outcome: Result<(), FetchFailed>) -> Event<'static> {
 }
 
 #[test]
-fn a_snapshot_takes_the_place_of_lines_and_later_ones_follow() {
+fn a_snapshot_replaces_lines_and_later_lines_follow() {
     let mut script = fetching();
     let progress = |script: &Script| script.0.status().progress.unwrap().downloaded;
     script.event(frame(1, 100, false), &[]);
     assert_eq!(progress(&script), 2);
     script.event(frame(7, 300, true), &[]);
+
     assert_eq!(progress(&script), 2, "of another stream");
     script.event(frame(1, 300, true), &[]);
     assert_eq!(progress(&script), 8);
     script.event(fetched(Ok(())), &["snapshot a@4"]);
+
     assert_eq!(progress(&script), 8);
     assert!(!script.0.is_fetching());
     script.line(data("a", &later()), &["stage 2 a@6"]);
-    script.line(complete(9), &["apply 9 [a]"]);
+    script.line(complete(9), &["publish 9 [a]"]);
 }
 
 #[test]
-fn snapshots_out_of_place_or_of_no_sense_close_the_stream() {
+fn snapshots_out_of_order_or_of_impossible_size_close_the_stream() {
     let mut script = Script::connected();
     script.line(snapshot("a", 4), &["close", "Reconnect 1s"]);
     assert_eq!(script.problem(), Some(ProblemKind::Protocol));
@@ -76,17 +77,18 @@ fn snapshots_out_of_place_or_of_no_sense_close_the_stream() {
 }
 
 #[test]
-fn a_failed_fetch_is_taken_up_by_the_next_stream() {
+fn a_failed_fetch_is_resumed_by_the_next_stream() {
     let network = || FetchFailed::Request(failed(500));
     let mut script = fetching();
     script.event(fetched(Err(network())), &["close", "Reconnect 1s"]);
     assert_eq!(script.problem(), Some(ProblemKind::Network));
     script.event(Event::Timer(Timer::Reconnect), &["load"]);
-    script.event(Event::Loaded(BTreeMap::new()), &["open 2 t1 []"]);
+    script.event(Event::BucketsLoaded(BTreeMap::new()), &["open 2 t1 []"]);
     script.event(Event::Opened { connection: 2 }, &[]);
     script.line(checkpoint(9, vec![described("a", Checksum(5))]), &[]);
     script.line(snapshot("a", 4), &["fetch 2 a k7"]);
-    // What is told of the former fetch does not count.
+
+    // A late event of the first fetch is ignored.
     script.event(fetched(Ok(())), &[]);
     let second = |outcome| Event::SnapshotFetched { connection: 2, outcome };
     script.event(second(Err(network())), &["close", "Reconnect 2s"]);
@@ -94,7 +96,7 @@ fn a_failed_fetch_is_taken_up_by_the_next_stream() {
 }
 
 #[test]
-fn an_address_that_expires_on_the_way_is_renewed_at_once_but_never_in_a_loop() {
+fn an_address_that_expires_during_the_fetch_is_renewed_at_once_without_a_loop() {
     let expired = || FetchFailed::Request(failed(403));
     let mut script = fetching();
     script.event(frame(1, 100, true), &[]);
@@ -106,7 +108,7 @@ fn an_address_that_expires_on_the_way_is_renewed_at_once_but_never_in_a_loop() {
 }
 
 #[test]
-fn what_is_wrong_with_a_snapshot_is_told() {
+fn each_failure_of_a_snapshot_is_reported_by_its_kind() {
     for (failure, kind) in [
         (FetchFailed::Damaged("short".into()), ProblemKind::Checksum),
         (FetchFailed::Newer("format 2".into()), ProblemKind::Protocol),
@@ -116,17 +118,19 @@ fn what_is_wrong_with_a_snapshot_is_told() {
         script.event(fetched(Err(failure)), &["close", "Reconnect 1s"]);
         assert_eq!(script.problem(), Some(kind));
     }
+
     let mut script = fetching();
     script.event(fetched(Ok(())), &["snapshot a@4"]);
     script.line(data("a", &later()), &["stage 2 a@6"]);
-    script.line(complete(9), &["apply 9 [a]"]);
-    let damaged = Apply::Damaged { bucket: "a".into(), message: "spoilt".into() };
-    script.event(Event::Applied(damaged), &["reset a", "close", "Reconnect 1s"]);
+    script.line(complete(9), &["publish 9 [a]"]);
+    let damaged = PublishOutcome::SnapshotDamaged { bucket: "a".into(), message: "spoilt".into() };
+    script.event(Event::PublishFinished(damaged), &["reset a", "close", "Reconnect 1s"]);
+
     assert_eq!(script.problem(), Some(ProblemKind::Checksum));
 }
 
 #[test]
-fn a_token_that_comes_during_a_fetch_waits_for_its_end() {
+fn a_token_that_arrives_during_a_fetch_is_used_after_it() {
     let mut script = Script::connected();
     script.line(checkpoint(9, vec![described("a", Checksum(5))]), &[]);
     script.line(SyncLine::TokenExpiresIn(20), &["token"]);
@@ -135,5 +139,5 @@ fn a_token_that_comes_during_a_fetch_waits_for_its_end() {
     script.event(fetched(Ok(())), &["snapshot a@4", "close", "load"]);
     let at = LocalBucket { position: op(4), ..LocalBucket::default() };
     let local = BTreeMap::from([("a".into(), at)]);
-    script.event(Event::Loaded(local), &["open 2 t2 [a@4]"]);
+    script.event(Event::BucketsLoaded(local), &["open 2 t2 [a@4]"]);
 }

@@ -1,3 +1,5 @@
+//! Schema changes: which are applied, and which are refused by name.
+
 use tempfile::TempDir;
 
 use super::*;
@@ -5,7 +7,7 @@ use super::*;
 const FIRST: &str = "CREATE TABLE a (id TEXT PRIMARY KEY, n INTEGER, CHECK (n > 0));
     CREATE INDEX a_n ON a (n);";
 
-/// Takes a fresh file through two schemas.
+/// Migrates a new file to one schema and then to another.
 fn change(from: &str, to: &str) -> Result<Connection, ClientError> {
     let mut connection = Connection::open_in_memory().unwrap();
     assert_eq!(migrate(&mut connection, &Schema::parse(from).unwrap()).unwrap(), 1);
@@ -21,9 +23,9 @@ fn generation(connection: &Connection) -> i64 {
 }
 
 #[test]
-fn the_same_schema_in_other_words_is_no_change() {
+fn the_same_schema_written_differently_is_no_change() {
     let same = "-- as before\ncreate table if not exists A_ (id TEXT PRIMARY KEY);";
-    assert!(error(same).contains("table 'a' is no longer in it"));
+    assert!(error(same).contains("table 'a' is missing"));
     let same = "CREATE  TABLE a (\n id TEXT primary key /* key */, n integer, check(n>0) );
         CREATE INDEX a_n ON a(n)";
     assert_eq!(generation(&change(FIRST, same).unwrap()), 1);
@@ -37,31 +39,34 @@ fn tables_columns_and_indexes_can_be_added() {
         CREATE INDEX a_added ON a (added);
         CREATE TABLE b (id TEXT PRIMARY KEY, a_id TEXT REFERENCES a (id));";
     let connection = change(FIRST, more).unwrap();
+
     assert_eq!(generation(&connection), 2);
     connection.execute_batch("INSERT INTO a (id, n) VALUES ('1', 2)").unwrap();
     let captured: String =
         connection.query_row("SELECT data FROM _tw_queue", [], |row| row.get(0)).unwrap();
+
     assert_eq!(captured, r#"{"added":"x","n":2}"#, "the triggers know the new column");
     let indexes = "SELECT group_concat(name) FROM sqlite_schema \
                    WHERE type = 'index' AND name LIKE 'a%'";
     let indexes: String = connection.query_row(indexes, [], |row| row.get(0)).unwrap();
+
     assert_eq!(indexes, "a_added", "and the one that the schema dropped is gone");
 }
 
 #[test]
-fn other_changes_are_refused_by_name() {
+fn other_schema_changes_are_refused_by_name() {
     let table = |rest: &str| format!("CREATE TABLE a (id TEXT PRIMARY KEY, {rest}");
     for (to, expected) in [
-        (String::new(), "table 'a' is no longer in it"),
-        (table("n TEXT, CHECK (n > 0))"), "in table 'a', 'n INTEGER' was changed or taken out"),
-        (table("n INTEGER)"), "in table 'a', 'CHECK (n > 0)' was changed or taken out"),
+        (String::new(), "table 'a' is missing"),
+        (table("n TEXT, CHECK (n > 0))"), "in table 'a', 'n INTEGER' was changed or removed"),
+        (table("n INTEGER)"), "in table 'a', 'CHECK (n > 0)' was changed or removed"),
         (
             table("n INTEGER, CHECK (n > 0), UNIQUE (n))"),
-            "in table 'a', the constraint 'UNIQUE (n)' is new: that cannot be added",
+            "in table 'a', the constraint 'UNIQUE (n)' cannot be added",
         ),
         (
             table("n INTEGER, CHECK (n > 0)) WITHOUT ROWID"),
-            "in table 'a', 'without rowid' stands at the end instead of ''",
+            "in table 'a', the end is 'without rowid' instead of ''",
         ),
         (
             table("n INTEGER, u TEXT UNIQUE, CHECK (n > 0))"),
@@ -75,7 +80,7 @@ fn other_changes_are_refused_by_name() {
 }
 
 #[test]
-fn tables_of_the_apps_own_are_not_taken_over() {
+fn a_table_that_is_not_synced_is_never_taken_over() {
     let dir = TempDir::new().unwrap();
     let mut connection = Connection::open(dir.path().join("app.db")).unwrap();
     connection.execute_batch("CREATE TABLE A (x)").unwrap();
@@ -88,7 +93,7 @@ fn tables_of_the_apps_own_are_not_taken_over() {
 }
 
 #[test]
-fn a_file_of_a_newer_version_is_left_alone() {
+fn a_newer_format_is_refused_and_older_formats_are_upgraded() {
     let dir = TempDir::new().unwrap();
     let mut connection = Connection::open(dir.path().join("app.db")).unwrap();
     let schema = Schema::parse(FIRST).unwrap();
@@ -96,8 +101,10 @@ fn a_file_of_a_newer_version_is_left_alone() {
     let set = "UPDATE _tw_state SET format = ?1";
     connection.execute(set, [FORMAT + 1]).unwrap();
     let error = migrate(&mut connection, &schema).unwrap_err();
+
     assert!(matches!(error, ClientError::NewerFormat(4)), "{error}");
-    // One of an older version is taken along.
+
+    // A file of an older version is upgraded.
     for (older, added) in [(1, "_tw_snapshots"), (2, "_tw_packs")] {
         connection.execute(&format!("DROP TABLE {added}"), []).unwrap();
         connection.execute(set, [older]).unwrap();
@@ -110,7 +117,7 @@ fn a_file_of_a_newer_version_is_left_alone() {
 }
 
 #[test]
-fn a_new_column_has_its_buckets_downloaded_again() {
+fn a_new_column_resets_the_buckets_of_its_table() {
     let dir = TempDir::new().unwrap();
     let mut connection = Connection::open(dir.path().join("app.db")).unwrap();
     migrate(&mut connection, &Schema::parse(FIRST).unwrap()).unwrap();
@@ -126,6 +133,7 @@ fn a_new_column_has_its_buckets_downloaded_again() {
     migrate(&mut connection, &Schema::parse(&more).unwrap()).unwrap();
     let positions = "SELECT group_concat(name || position || sum || is_cleared) FROM _tw_buckets";
     let positions: String = connection.query_row(positions, [], |row| row.get(0)).unwrap();
+
     assert_eq!(positions, "with001,without990,packed001");
 }
 
@@ -140,10 +148,12 @@ fn triggers_of_an_older_version_are_replaced() {
              UPDATE _tw_schema SET sql = 'older' WHERE kind = 'triggers';",
         )
         .unwrap();
+
     assert_eq!(migrate(&mut connection, &schema).unwrap(), 1);
     connection.execute_batch("INSERT INTO a (id, n) VALUES ('1', 2)").unwrap();
     let captured: i64 =
         connection.query_row("SELECT count(*) FROM _tw_queue", [], |row| row.get(0)).unwrap();
+
     assert_eq!(captured, 1);
 }
 

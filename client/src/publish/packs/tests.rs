@@ -1,4 +1,4 @@
-//! Copies go into packs and come out of them as they were.
+//! Copies come out of packs as they went in.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// Subkey and op id, by id.
+/// The subkey and op id of each id.
 type Copies = BTreeMap<String, (String, i64)>;
 
 const TYPE: i64 = 7;
@@ -23,11 +23,11 @@ fn database() -> Connection {
 fn pack(connection: &Connection, copies: &Copies) {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("packs");
-    let mut packer = Packer::create(&path).unwrap();
+    let mut writer = PackWriter::create(&path).unwrap();
     for (id, (subkey, op_id)) in copies {
-        packer.push(id, subkey, *op_id).unwrap();
+        writer.push(id, subkey, *op_id).unwrap();
     }
-    packer.finish().unwrap();
+    writer.finish().unwrap();
     insert(connection, TYPE, BUCKET, &path).unwrap();
 }
 
@@ -48,59 +48,67 @@ fn many(count: i64) -> Copies {
 
 proptest! {
     #[test]
-    fn copies_come_out_as_they_were(
+    fn packed_copies_are_unpacked_unchanged(
         copies in proptest::collection::btree_map("[a-cé\u{1F600}]{0,6}", ("[kéê]{0,2}", 0..=i64::MAX), 0..200)
     ) {
         let connection = database();
         pack(&connection, &copies);
-        let mut select = connection.prepare(Held::SQL).unwrap();
-        let mut held = Held::new(select.query([TYPE]).unwrap());
+        let mut select = connection.prepare(PackedIds::SQL).unwrap();
+        let mut packed = PackedIds::new(select.query([TYPE]).unwrap());
         let asked = ["", "a", "b", "c", "é", "é\u{1F600}", "\u{1F600}"];
         let asked: BTreeSet<&str> = copies.keys().map(String::as_str).chain(asked).collect();
+
         for id in asked {
-            prop_assert_eq!(held.has(id).unwrap(), copies.contains_key(id));
+            prop_assert_eq!(packed.contains(id).unwrap(), copies.contains_key(id));
         }
-        let end = end(&connection, TYPE).unwrap();
-        prop_assert_eq!(end.as_ref(), copies.keys().next_back());
+
+        let last = last_packed_id(&connection, TYPE).unwrap();
+        prop_assert_eq!(last.as_ref(), copies.keys().next_back());
         connection.execute("UPDATE _tw_buckets SET is_cleared = 1", []).unwrap();
-        open_cleared(&connection).unwrap();
+        unpack_cleared(&connection).unwrap();
         prop_assert_eq!(unpacked(&connection), copies);
-        prop_assert!(!any(&connection).unwrap());
+        prop_assert!(!has_any(&connection).unwrap());
     }
 
     #[test]
-    fn a_pack_of_any_content_is_an_error_or_some_copies(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..60)) {
-        let _ = copies(&bytes);
+    fn decoding_arbitrary_bytes_never_panics(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..60)) {
+        let _ = decode(&bytes);
     }
 }
 
 #[test]
-fn a_row_opens_its_own_pack_and_no_other() {
+fn a_row_unpacks_its_own_pack_and_no_other() {
     let connection = database();
     let all = many(5_000);
     pack(&connection, &all);
     let packs = || -> i64 {
         connection.query_row("SELECT count(*) FROM _tw_packs", [], |row| row.get(0)).unwrap()
     };
+
     let before = packs();
     assert!(before > 3, "{before}");
-    // Not there: before, between and behind the ids of the packs, and of another type.
+
+    // No such row: before, between and after the ids of the packs, and of another type.
     for id in ["", "0", "000010x", "x"] {
-        open_holding(&connection, TYPE, id).unwrap();
+        unpack_containing(&connection, TYPE, id).unwrap();
     }
-    open_holding(&connection, TYPE + 1, "000010").unwrap();
+
+    unpack_containing(&connection, TYPE + 1, "000010").unwrap();
     assert_eq!((packs(), unpacked(&connection)), (before, Copies::new()));
-    open_holding(&connection, TYPE, "002500").unwrap();
-    open_holding(&connection, TYPE, "002500").unwrap();
+    unpack_containing(&connection, TYPE, "002500").unwrap();
+    unpack_containing(&connection, TYPE, "002500").unwrap();
+
     assert_eq!(packs(), before - 1);
-    let opened = unpacked(&connection);
-    assert_eq!(opened["002500"], all["002500"]);
-    assert!(opened.len() < 2_000 && opened.iter().all(|(id, copy)| all[id] == *copy));
-    assert_eq!(end(&connection, TYPE).unwrap().unwrap(), "004999");
+    let unpacked_copies = unpacked(&connection);
+    assert_eq!(unpacked_copies["002500"], all["002500"]);
+    assert!(
+        unpacked_copies.len() < 2_000 && unpacked_copies.iter().all(|(id, copy)| all[id] == *copy)
+    );
+    assert_eq!(last_packed_id(&connection, TYPE).unwrap().unwrap(), "004999");
 }
 
 #[test]
-fn a_pack_fills_a_page_and_not_much_more() {
+fn a_pack_is_as_large_as_a_page() {
     let connection = database();
     pack(&connection, &many(20_000));
     let sql = "SELECT max(length(copies)) FROM _tw_packs";

@@ -1,46 +1,35 @@
-//! Laws of staging and applying, against a model that keeps everything in maps.
+//! Staging and publishing, compared with a model that keeps everything in maps.
 
-use std::path::Path;
+use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use tempfile::TempDir;
-use tidewater_protocol::{
-    Body, BucketDescription, Checksum, DataLine, OpId, Operation, Priority, RowKey,
-};
+use rusqlite::Connection;
 
 use super::*;
 use crate::connector::LocalOp;
-use crate::core::{LocalBucket, Rejection};
-use crate::db::database::Database;
+use crate::core::Rejection;
 use crate::db::queue;
-use crate::db::staging;
-use crate::publish::merge::tests::{TestRow, stage_snapshot};
-use crate::schema::Schema;
 
 const BUCKETS: [&str; 3] = ["x", "y", "mine"];
 pub(super) const SCHEMA: &str = "CREATE TABLE t (id TEXT PRIMARY KEY, a INTEGER, b TEXT);";
 pub(super) const LATER_SCHEMA: &str = "CREATE TABLE t (id TEXT PRIMARY KEY, a INTEGER, b TEXT);
     CREATE TABLE u (id TEXT PRIMARY KEY, b TEXT, a INTEGER) WITHOUT ROWID;";
 
-/// Identity of a row on the server: type, id, subkey.
+/// The identity of a row on the server: type, id, subkey.
 type Key = (&'static str, &'static str, &'static str);
-/// Columns `a` and `b`.
+/// The columns `a` and `b`.
 type Content = (Option<i64>, Option<String>);
-/// Rows of one table by their ids.
+/// The rows of one table by their ids.
 type Table = BTreeMap<String, Content>;
 
-/// Op id, row and new content; none is a removal.
+/// The op id, the row and its new content; none for a removal.
 type Change = (i64, Key, Option<Content>);
 
-/// The server's side: every operation there ever was.
+/// The server: every operation that ever was.
 #[derive(Default)]
 struct Server {
     last_op: i64,
     logs: BTreeMap<&'static str, Vec<Change>>,
-}
-
-pub(super) fn op(id: i64) -> OpId {
-    OpId::from_i64(id).unwrap()
 }
 
 fn body(key: Key, content: Option<&Content>) -> Body<'static> {
@@ -90,7 +79,7 @@ impl Server {
         live
     }
 
-    /// What a client that reads these buckets must show of a table.
+    /// Returns the rows of a table that a client with these buckets must show.
     fn visible(&self, buckets: &[&'static str], table: &str) -> Table {
         let mut rows = BTreeMap::<String, (i64, Content)>::new();
         let live = buckets.iter().flat_map(|bucket| self.live(bucket));
@@ -103,10 +92,11 @@ impl Server {
         rows.into_iter().map(|(id, (_, content))| (id, content)).collect()
     }
 
-    /// The lines that take a client from a position to now, of two operations each.
+    /// Returns the lines from a position to now, of two operations each.
     fn lines(&self, bucket: &'static str, after: i64, style: Style) -> Vec<DataLine<'static>> {
         let Some(log) = self.logs.get(bucket) else { return Vec::new() };
-        // A base may come at any time; a marker inside one is good for nothing but all of it.
+
+        // A base may come at any time. A marker within one is followed by the whole base again.
         let is_base = style == Style::Base || after >= 1 << 62;
         let operations = if is_base {
             self.base(bucket)
@@ -122,14 +112,16 @@ impl Server {
             })
             .collect()
         };
+
         let line = |operations: &[Operation<'static>]| DataLine {
             bucket: bucket.to_owned(),
             operations: operations.to_vec(),
         };
+
         operations.chunks(2).map(line).collect()
     }
 
-    /// A snapshot of a bucket, `back` changes of it ago, if there is anything to take one of.
+    /// Returns a snapshot of a bucket, `back` changes of it ago, if it has that many.
     fn snapshot(&self, bucket: &'static str, back: usize) -> Option<(LocalBucket, Vec<TestRow>)> {
         let log = self.logs.get(bucket)?;
         let to = log.get(log.len().checked_sub(1 + back)?)?.0;
@@ -139,11 +131,13 @@ impl Server {
             let key = [key.0, key.1, key.2].map(str::to_owned);
             TestRow { key, op_id: operation.op_id, data: data.to_string() }
         });
-        let (position, sum) = (op(to), self.sum_at(bucket, to));
+        let position = op(to);
+        let sum = self.sum_at(bucket, to);
         Some((LocalBucket { position, sum, ..LocalBucket::default() }, rows.collect()))
     }
 
-    /// The live rows, greatest key first, behind a CLEAR with the rest of the sum.
+    /// Returns a base: a CLEAR with the rest of the checksum, then the current rows, greatest key
+    /// first.
     fn base(&self, bucket: &'static str) -> Vec<Operation<'static>> {
         let live = self.live(bucket);
         let rows = live.iter().rev();
@@ -151,6 +145,7 @@ impl Server {
             rows.map(|(key, (id, content))| operation(*id, *key, Some(content))).collect();
         let rest = self.sum(bucket) - rows.iter().map(|row| row.checksum).sum();
         let clear = Operation { op_id: op(1), checksum: rest, body: Body::Clear };
+
         // Each line of two ends with a marker.
         let marked =
             std::iter::once(clear).chain(rows).enumerate().flat_map(|(sent, operation)| {
@@ -166,18 +161,18 @@ enum Style {
     Raw,
     Moves,
     Base,
-    /// Files of the state some changes ago, then what came since.
+    /// Files of the state some changes ago, then the operations since.
     Snapshot {
         back: usize,
-        is_proven: bool,
+        is_verified: bool,
     },
 }
 
-/// The device's side.
-struct Device<'d> {
+/// The device and what it must show.
+struct ModelDevice<'d> {
     path: &'d Path,
-    database: Database,
-    /// What must be visible in `t`.
+    device: Device,
+    /// The rows that must be visible in `t`.
     expected: Table,
     published: Vec<&'static str>,
     write_checkpoint: i64,
@@ -185,12 +180,11 @@ struct Device<'d> {
     awaits: Option<i64>,
 }
 
-impl<'d> Device<'d> {
+impl<'d> ModelDevice<'d> {
     fn new(path: &'d Path) -> Self {
-        let database = Database::open(path, &Schema::parse(SCHEMA).unwrap()).unwrap();
         Self {
             path,
-            database,
+            device: Device::open_at(path, SCHEMA),
             expected: Table::new(),
             published: Vec::new(),
             write_checkpoint: 0,
@@ -199,7 +193,7 @@ impl<'d> Device<'d> {
     }
 
     fn reopen(&mut self, schema: &str) {
-        self.database = Database::open(self.path, &Schema::parse(schema).unwrap()).unwrap();
+        self.device = Device::open_at(self.path, schema);
     }
 
     fn table(&self, name: &str) -> Table {
@@ -209,10 +203,10 @@ impl<'d> Device<'d> {
             let rows = select.query_map([], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))?;
             rows.collect()
         };
-        self.database.read(read).unwrap()
+        self.device.database.read(read).unwrap()
     }
 
-    /// Receives a checkpoint; true if it got to its end.
+    /// Receives a checkpoint. Returns whether it arrived as a whole.
     fn receive(&mut self, server: &Server, round: &Round) -> bool {
         let named: Vec<&'static str> = BUCKETS
             .into_iter()
@@ -220,56 +214,46 @@ impl<'d> Device<'d> {
             .filter(|(at, _)| round.buckets[*at])
             .map(|b| b.1)
             .collect();
-        let mut writers = self.database.writers();
-        let writers = &mut *writers;
-        let local = staging::load(&writers.sync).unwrap();
+        let local = staging::load(&self.device.writers().sync).unwrap();
         for name in local.keys().filter(|name| !named.contains(&name.as_str())) {
-            staging::reset_named(&writers.sync, name).unwrap();
+            staging::reset_named(&self.device.writers().sync, name).unwrap();
         }
+
         let mut lines_left = round.lines_max;
         for &bucket in &named {
-            let mut state =
-                staging::load(&writers.sync).unwrap().remove(bucket).unwrap_or_default();
-            if let Style::Snapshot { back, is_proven } = round.style
+            let mut state = self.device.bucket(bucket);
+            if let Style::Snapshot { back, is_verified } = round.style
                 && let Some((taken, rows)) = server.snapshot(bucket, back)
             {
                 state = taken;
-                stage_snapshot(writers, bucket, &rows, state, is_proven);
+                self.device.stage_snapshot(bucket, &rows, state, is_verified);
             }
             for line in server.lines(bucket, state.position.get(), round.style) {
                 if lines_left == 0 {
                     return false;
                 }
                 lines_left -= 1;
-                receive(&mut state, &line);
-                let tx = writers.sync.transaction().unwrap();
-                staging::stage(&tx, &mut writers.staging, &line, state).unwrap();
-                tx.commit().unwrap();
+                add_line(&mut state, &line);
+                self.device.stage(&line, state).unwrap();
             }
-            // The law by which both sides know that nothing is missing.
+            // Equal checksums prove that nothing is missing.
             assert_eq!(state.sum, server.sum(bucket), "sum of {bucket}");
         }
-        let described = |bucket: &&str| BucketDescription {
-            bucket: (*bucket).to_owned(),
-            checksum: server.sum(bucket),
-            count: 0,
-            priority: Priority::default(),
-            subscriptions: vec![],
-        };
+
         let number = if round.is_acknowledged { self.write_checkpoint } else { 0 };
+        let buckets = named.iter().map(|name| describe(name, server.sum(name))).collect();
         let checkpoint = Checkpoint {
-            last_op_id: op(server.last_op),
             write_checkpoint: OpId::from_i64(number),
-            buckets: named.iter().map(described).collect(),
-            streams: vec![],
+            ..checkpoint_at(op(server.last_op), buckets)
         };
-        let applied = writers.apply(&checkpoint).unwrap();
-        let must_hold = self.awaits.is_some_and(|number_awaited| number < number_awaited);
-        assert_eq!(applied == Applied::Held, must_hold, "awaits {:?}, has {number}", self.awaits);
-        if !must_hold {
+        let published = self.device.publish(&checkpoint).unwrap();
+        let must_defer = self.awaits.is_some_and(|number_awaited| number < number_awaited);
+        let is_deferred = published == Publication::Deferred;
+        assert_eq!(is_deferred, must_defer, "awaits {:?}, has {number}", self.awaits);
+        if !must_defer {
             self.awaits = None;
             self.expected = server.visible(&named, "t");
-            let kept = staging::load(&writers.sync).unwrap();
+            let kept = staging::load(&self.device.writers().sync).unwrap();
             assert_eq!(
                 kept.into_keys().collect::<Vec<_>>(),
                 sorted(&named),
@@ -292,8 +276,8 @@ impl<'d> Device<'d> {
             2 => "UPDATE t SET b = ?3 WHERE id = ?1 AND ?2 IS ?2",
             _ => "DELETE FROM t WHERE id = ?1 AND ?2 IS ?2 AND ?3 IS ?3",
         };
-        let (_, _) =
-            self.database.writers().write(|tx| tx.execute(sql, params![id, a, b])).unwrap();
+        self.device.writers().write(|tx| tx.execute(sql, params![id, a, b])).unwrap();
+
         let row = self.expected.get_mut(*id);
         match (kind, row) {
             (0, Some(row)) => row.0 = *a,
@@ -302,14 +286,14 @@ impl<'d> Device<'d> {
             (2, None) => {}
             _ => drop(self.expected.remove(*id)),
         }
-        if queue::lengths(&self.database.writers().sync).unwrap().0 > 0 {
+        if queue::lengths(&self.device.writers().sync).unwrap().queued > 0 {
             self.awaits = Some(i64::MAX);
         }
     }
 
-    /// Sends the queue; the server takes some, by turns, and refuses the rest.
+    /// Sends the queue. The server applies all of it or rejects all of it.
     fn upload(&mut self, server: &mut Server, is_refused: bool) {
-        let mut writers = self.database.writers();
+        let mut writers = self.device.writers();
         while let Some(unit) = queue::head(&mut writers.sync).unwrap() {
             let rejection = Rejection { reason: "no".into(), body: None };
             if !is_refused {
@@ -331,27 +315,26 @@ impl<'d> Device<'d> {
             let rejected = is_refused.then_some(&rejection);
             queue::finish(&mut writers.sync, unit.transaction_id, rejected).unwrap();
         }
+
         if self.awaits.is_some() {
             self.write_checkpoint += 1;
-            let (_, mark) = queue::gate(&writers.sync).unwrap();
-            assert!(queue::set_gate(&writers.sync, mark, op(self.write_checkpoint)).unwrap());
+            let (_, version) = queue::pending_uploads(&writers.sync).unwrap();
+            let number = op(self.write_checkpoint);
+            assert!(queue::store_write_checkpoint(&writers.sync, version, number).unwrap());
             self.awaits = Some(self.write_checkpoint);
         }
     }
 
-    /// What is kept beside the visible rows is no more than it must be.
+    /// Checks that no more is stored beside the visible rows than necessary.
     fn check_storage(&self) {
-        let count = |sql: &str| {
-            self.database.read(|db| db.query_row(sql, [], |row| row.get::<_, i64>(0))).unwrap()
-        };
+        let count = |sql: &str| self.device.query::<i64>(sql);
         let alone = "SELECT count(*) FROM _tw_rows AS row WHERE payload IS NOT NULL \
                      AND type = (SELECT id FROM _tw_types WHERE name = 't') AND op_id = \
                      (SELECT max(op_id) FROM _tw_rows WHERE type = row.type AND id = row.id)";
         assert_eq!(count(alone), 0, "the winner's value is the visible row");
         assert_eq!(count("SELECT applying FROM _tw_state"), 0);
         if self.awaits.is_none() {
-            let gate = "SELECT gate FROM _tw_state";
-            assert_eq!(count(gate), 0);
+            assert_eq!(count("SELECT gate FROM _tw_state"), 0);
         }
     }
 }
@@ -362,16 +345,6 @@ fn sorted<'b>(names: &'b [&'static str]) -> Vec<&'b str> {
     names
 }
 
-pub(super) fn receive(state: &mut LocalBucket, line: &DataLine<'_>) {
-    for operation in &line.operations {
-        match operation.body {
-            Body::Clear => state.sum = operation.checksum,
-            Body::Put { .. } | Body::Remove { .. } | Body::Move => state.sum += operation.checksum,
-        }
-        state.position = operation.op_id;
-    }
-}
-
 #[derive(Clone, Debug)]
 struct LocalWrite {
     id: &'static str,
@@ -379,7 +352,7 @@ struct LocalWrite {
     kind: u8,
 }
 
-/// What happens, in this order.
+/// A round of events, in this order.
 #[derive(Clone, Debug)]
 struct Round {
     changes: Vec<(usize, Key, Option<Content>)>,
@@ -387,13 +360,13 @@ struct Round {
     is_uploaded: bool,
     is_refused: bool,
     is_reopened: bool,
-    /// Which buckets the user has.
+    /// The buckets that the user has.
     buckets: [bool; 3],
     style: Style,
-    /// Where the connection is cut.
+    /// The number of lines after which the connection is cut.
     lines_max: usize,
     is_acknowledged: bool,
-    /// A bucket is found wrong, and is downloaded again.
+    /// A bucket whose checksum is wrong, and which is downloaded again.
     reset: Option<usize>,
 }
 
@@ -409,6 +382,7 @@ fn rounds() -> impl Strategy<Value = Vec<Round>> {
         proptest::sample::select(&IDS[..]),
         proptest::sample::select(&["", "own"][..]),
     );
+
     let change = (0..3_usize, key, proptest::option::weighted(0.7, content()));
     let write = (proptest::sample::select(&IDS[..]), content(), 0..4_u8);
     let write = write.prop_map(|(id, content, kind)| LocalWrite { id, content, kind });
@@ -422,11 +396,12 @@ fn rounds() -> impl Strategy<Value = Vec<Round>> {
             Just(Style::Moves),
             Just(Style::Base),
             (0..3_usize, any::<bool>())
-                .prop_map(|(back, is_proven)| Style::Snapshot { back, is_proven }),
+                .prop_map(|(back, is_verified)| Style::Snapshot { back, is_verified }),
         ],
         prop_oneof![3 => Just(usize::MAX), 1 => 0..5_usize],
         (proptest::bool::weighted(0.7), proptest::option::weighted(0.2, 0..3_usize)),
     );
+
     let round = round.prop_map(|(changes, writes, flags, buckets, style, lines_max, last)| Round {
         changes,
         writes,
@@ -439,13 +414,15 @@ fn rounds() -> impl Strategy<Value = Vec<Round>> {
         is_acknowledged: last.0,
         reset: last.1,
     });
+
     proptest::collection::vec(round, 1..12)
 }
 
 fn run(rounds: &[Round]) {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("app.db");
-    let (mut server, mut device) = (Server::default(), Device::new(&path));
+    let mut server = Server::default();
+    let mut device = ModelDevice::new(&path);
     for round in rounds {
         for (bucket, key, content) in &round.changes {
             server.change(BUCKETS[*bucket], *key, content.clone());
@@ -459,13 +436,14 @@ fn run(rounds: &[Round]) {
             device.reopen(SCHEMA);
         }
         if let Some(bucket) = round.reset {
-            staging::reset_named(&device.database.writers().sync, BUCKETS[bucket]).unwrap();
+            staging::reset_named(&device.device.writers().sync, BUCKETS[bucket]).unwrap();
         }
         device.receive(&server, round);
         assert_eq!(device.table("t"), device.expected, "after a checkpoint");
         device.check_storage();
     }
-    // Everything is sent and acknowledged in the end: then all is as on the server.
+
+    // In the end everything is sent and acknowledged, and the device equals the server.
     device.upload(&mut server, false);
     let last = Round {
         changes: vec![],
@@ -481,7 +459,8 @@ fn run(rounds: &[Round]) {
     };
     assert!(device.receive(&server, &last));
     assert_eq!(device.table("t"), server.visible(&BUCKETS, "t"));
-    // Rows of a table that the schema lacked have been kept.
+
+    // Rows of a table that the schema lacked were kept.
     device.reopen(LATER_SCHEMA);
     assert_eq!(device.table("u"), server.visible(&BUCKETS, "u"));
     server.change("x", ("u", "r1", ""), Some((Some(9), None)));
@@ -494,7 +473,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
 
     #[test]
-    fn what_is_visible_is_one_checkpoint_and_the_local_writes(rounds in rounds()) {
+    fn the_visible_rows_are_one_checkpoint_and_the_local_writes(rounds in rounds()) {
         run(&rounds);
     }
 }
