@@ -11,5 +11,6 @@ mod restart;
 mod server;
 mod snapshots;
 mod sync;
+mod todo;
 
 mod uploads;
