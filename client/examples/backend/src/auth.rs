@@ -1,4 +1,4 @@
-//! Who sends an upload.
+//! Authentication: which user sends an upload.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use jsonwebtoken::jwk::{Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde::Deserialize;
 
-/// The keys that sign your users' tokens, and whom the tokens must be for.
+/// The keys that sign your users' tokens, and the accepted audiences.
 pub(crate) struct Keys {
     set: JwkSet,
     audience: Vec<String>,
@@ -21,23 +21,26 @@ struct Claims {
 }
 
 impl Keys {
+    /// Reads a JWK Set from a file.
     pub(crate) fn read(path: &Path, audience: &[String]) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the keys {}", path.display()))?;
         let set: JwkSet = serde_json::from_str(&text)
             .with_context(|| format!("{} is not a JWK Set", path.display()))?;
         for key in &set.keys {
-            algorithm(key).context("a key needs an `alg` that this program knows")?;
+            algorithm(key).context("a key needs an `alg` that this program supports")?;
         }
         anyhow::ensure!(!set.keys.is_empty(), "{} holds no key", path.display());
         Ok(Self { set, audience: audience.to_vec() })
     }
 
-    /// The `sub` of a valid token.
+    /// Returns the `sub` of a valid token, or `None`.
     pub(crate) fn user_of(&self, headers: &HeaderMap) -> Option<String> {
         let token = headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")?;
         let kid = decode_header(token).ok()?.kid;
-        // A key that the token names is the key; else those without a name are tried.
+
+        // If the set has the key that the token names, only that one counts. Otherwise the keys
+        // without a name are tried.
         let named = self.set.keys.iter().any(|key| kid.is_some() && key.common.key_id == kid);
         let wanted = if named { kid } else { None };
         self.set
@@ -48,7 +51,7 @@ impl Keys {
     }
 
     fn verify(&self, token: &str, key: &Jwk) -> Option<String> {
-        // The algorithm is the key's, never the token's choice.
+        // The key decides the algorithm, never the token: a token could choose a weaker one.
         let mut validation = Validation::new(algorithm(key)?);
         validation.set_required_spec_claims(&["sub", "exp", "aud"]);
         validation.set_audience(&self.audience);

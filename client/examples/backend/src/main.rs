@@ -1,12 +1,12 @@
-//! An example of the part of the system that is yours: the backend which takes your users' writes.
+//! An example of the part of the system that is yours: the backend that takes your users' writes.
 //!
 //! Tidewater never writes to your database. A client sends each local transaction to a backend like
-//! this one, which decides about it: copy it, and put your own rules where it says so.
+//! this one, which decides about it. Copy it, and add your own rules where the comments say so.
 //!
 //! `POST /upload` with `Authorization: Bearer <JWT>` and one local transaction as JSON:
 //! `{"client_id", "transaction_id", "operations": [{"op", "table", "id", "data"}]}`. The answer is
 //! 200 `{"outcome": "applied"}`, or 4xx `{"outcome": "rejected", "reason"}` for what will never be
-//! applied. 401, 429 and 5xx are no verdict: the client sends the transaction again.
+//! applied. 401, 429 and 5xx are not a verdict: the client sends the transaction again.
 
 mod auth;
 mod tables;
@@ -29,13 +29,14 @@ use tokio::net::TcpListener;
 use auth::Keys;
 use upload::{Transaction, Uploads, Verdict};
 
-/// Larger transactions are rejected with 413.
+/// The largest accepted body, in bytes. It bounds the memory of a request; larger ones are rejected
+/// with 413.
 const BODY_BYTES_MAX: usize = 10 << 20;
 
 /// Example backend: applies uploads to PostgreSQL, each once
 #[derive(Debug, Parser)]
 struct Args {
-    /// PostgreSQL; without TLS, so for a local database or a private network
+    /// PostgreSQL; without TLS, so only for a local database or a private network
     #[arg(long, env = "TIDEWATER_DATABASE_URL", hide_env_values = true)]
     database_url: String,
     /// Address to listen on; port 0 takes a free one
@@ -61,12 +62,14 @@ struct App {
 async fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let args = Args::parse();
+
     let keys = Keys::read(&args.jwks, &args.audience)?;
     let uploads = Uploads::connect(&args.database_url, &args.table).await?;
     let app = Router::new()
         .route("/upload", post(upload))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(Arc::new(App { keys, uploads }));
+
     let listener = TcpListener::bind(&args.listen)
         .await
         .with_context(|| format!("cannot listen on {}", args.listen))?;
@@ -79,10 +82,11 @@ async fn upload(
     headers: HeaderMap,
     body: Result<Json<Transaction>, JsonRejection>,
 ) -> (StatusCode, Json<Value>) {
-    // The token comes first: who has none learns nothing about the body.
+    // The token comes first: without one, the caller learns nothing about the body.
     let Some(user_id) = app.keys.user_of(&headers) else {
         return (StatusCode::UNAUTHORIZED, Json(json!({ "reason": "no valid token" })));
     };
+
     let verdict = match body {
         Ok(Json(transaction)) => app.uploads.apply(&user_id, &transaction).await,
         Err(rejection) => {
@@ -90,6 +94,7 @@ async fn upload(
             return (rejection.status(), Json(json!({ "outcome": "rejected", "reason": reason })));
         }
     };
+
     match verdict {
         Ok(Verdict::Applied) => (StatusCode::OK, Json(json!({ "outcome": "applied" }))),
         Ok(Verdict::Rejected(reason)) => {

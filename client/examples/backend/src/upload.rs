@@ -1,4 +1,4 @@
-//! Applies one transaction, once.
+//! Applies each transaction exactly once.
 
 use anyhow::{Context, anyhow};
 use serde::{Deserialize, Serialize};
@@ -10,10 +10,11 @@ use tokio_postgres::{Client, NoTls};
 
 use crate::tables::{Statement, Tables};
 
+/// The number of operations in one transaction. It bounds the time that one upload blocks others.
 const OPERATIONS_MAX: usize = 10_000;
 
-/// One row for each transaction ever sent, so that sending it again has no second effect. Rows may
-/// be deleted once no device can still hold the transaction in its queue.
+/// The table that makes uploads idempotent: one row for each transaction ever sent. Rows may be
+/// deleted once no device can still have the transaction in its queue.
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS tidewater_uploads (
     user_id text NOT NULL,
     client_id text NOT NULL,
@@ -24,8 +25,8 @@ const TABLE: &str = "CREATE TABLE IF NOT EXISTS tidewater_uploads (
     PRIMARY KEY (user_id, client_id, tx_id)
 )";
 
-/// A local transaction of a client. The user is part of its key, so that nobody can take another
-/// user's numbers.
+/// A local transaction of a client. Its key includes the user, so nobody can use up another user's
+/// numbers.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Transaction {
     client_id: String,
@@ -50,38 +51,39 @@ enum Op {
     Delete,
 }
 
-/// What became of a transaction, now or when it was first sent.
+/// The verdict on a transaction, now or when it was first sent.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Applied,
     Rejected(String),
-    /// Its number was used for other operations before.
+    /// The number was used before, for other operations.
     Reused,
 }
 
-/// One connection: enough for an example. Put a pool here.
+/// Applies uploads over one connection. That is enough for an example: put a pool here.
 pub(crate) struct Uploads {
     database_url: String,
     client: Mutex<Client>,
     tables: Tables,
 }
 
-/// Why an operation did not work.
+/// The reason why an operation failed.
 enum Refusal {
-    /// It never will.
+    /// It will always fail: a verdict.
     Final(String),
-    /// The database is not able to, now.
+    /// The database cannot do it now: not a verdict.
     Temporary(anyhow::Error),
 }
 
 impl Uploads {
     pub(crate) async fn connect(database_url: &str, tables: &[String]) -> anyhow::Result<Self> {
         let client = connect(database_url).await?;
-        client.batch_execute(TABLE).await.context("cannot make tidewater_uploads")?;
+        client.batch_execute(TABLE).await.context("cannot create tidewater_uploads")?;
         let tables = Tables::read(&client, tables).await?;
         Ok(Self { database_url: database_url.to_owned(), client: Mutex::new(client), tables })
     }
 
+    /// Applies a transaction, unless it was applied or rejected before. Returns the verdict.
     pub(crate) async fn apply(
         &self,
         user_id: &str,
@@ -92,11 +94,13 @@ impl Uploads {
         if client.is_closed() {
             *client = connect(&self.database_url).await?;
         }
+
         let tx = client.transaction().await?;
-        // Row-level security policies and triggers can ask for it: that is the place for your
-        // rules about who may write which row.
+        // Row-level security policies and triggers can read this setting. They are the place for
+        // your rules about who may write which row.
         tx.execute("SELECT set_config('app.user_id', $1, true)", &[&user_id]).await?;
-        // Takes the number, and waits here while another request with the same one is at work.
+
+        // Takes the number. Waits here while another request with the same number is in flight.
         let taken = "INSERT INTO tidewater_uploads (user_id, client_id, tx_id, operations_hash) \
                      VALUES ($1, $2, $3, md5($4)) ON CONFLICT DO NOTHING";
         let key: [&(dyn ToSql + Sync); 4] =
@@ -111,23 +115,26 @@ impl Uploads {
                 (true, Some(reason)) => Verdict::Rejected(reason),
             });
         }
+
+        // The savepoint lets a rejection be recorded while its operations are rolled back.
         tx.batch_execute("SAVEPOINT operations").await?;
-        let verdict = match self.carry_out(&tx, upload).await {
+        let verdict = match self.execute_all(&tx, upload).await {
             Ok(()) => Verdict::Applied,
             Err(Refusal::Temporary(error)) => return Err(error),
             Err(Refusal::Final(reason)) => {
                 tx.batch_execute("ROLLBACK TO SAVEPOINT operations").await?;
-                let note = "UPDATE tidewater_uploads SET rejected = $4 \
+                let record = "UPDATE tidewater_uploads SET rejected = $4 \
                             WHERE user_id = $1 AND client_id = $2 AND tx_id = $3";
-                tx.execute(note, &[key[0], key[1], key[2], &reason]).await?;
+                tx.execute(record, &[key[0], key[1], key[2], &reason]).await?;
                 Verdict::Rejected(reason)
             }
         };
+
         tx.commit().await?;
         Ok(verdict)
     }
 
-    async fn carry_out(
+    async fn execute_all(
         &self,
         tx: &tokio_postgres::Transaction<'_>,
         upload: &Transaction,
@@ -135,6 +142,7 @@ impl Uploads {
         if upload.operations.len() > OPERATIONS_MAX {
             return Err(Refusal::Final(format!("more than {OPERATIONS_MAX} operations")));
         }
+
         for operation in &upload.operations {
             let Operation { op, table, id, data } = operation;
             let statement = match op {
@@ -143,26 +151,30 @@ impl Uploads {
                 Op::Delete => self.tables.delete(table, id).map(Some),
             };
             let Some(statement) = statement.map_err(Refusal::Final)? else { continue };
+
             let rows = execute(tx, &statement).await?;
             if rows == 0 && matches!(op, Op::Patch) {
-                // Somebody deleted it meanwhile. Your app may prefer to ignore that.
+                // Somebody else deleted the row. Your app may prefer to ignore that.
                 return Err(Refusal::Final(format!("there is no row '{id}' in '{table}'")));
             }
         }
-        // Deferred constraints are part of the verdict, too.
+
+        // Deferred constraints are part of the verdict.
         tx.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await.map_err(refusal)
     }
 }
 
 async fn execute(
     tx: &tokio_postgres::Transaction<'_>,
-    (sql, texts): &Statement,
+    statement: &Statement,
 ) -> Result<u64, Refusal> {
-    let parameters: Vec<_> = texts.iter().map(|text| text as &(dyn ToSql + Sync)).collect();
-    tx.execute(sql, &parameters).await.map_err(refusal)
+    let parameters: Vec<_> =
+        statement.texts.iter().map(|text| text as &(dyn ToSql + Sync)).collect();
+    tx.execute(&statement.sql, &parameters).await.map_err(refusal)
 }
 
-/// What the data or a rule of the database forbids is final; anything else may pass.
+/// Sorts an error. Anything that the data or a rule of the database forbids is final. Anything else
+/// may be transient.
 fn refusal(error: tokio_postgres::Error) -> Refusal {
     let Some(cause) = error.as_db_error() else { return Refusal::Temporary(error.into()) };
     let code = cause.code();
@@ -171,6 +183,7 @@ fn refusal(error: tokio_postgres::Error) -> Refusal {
         || code.code().starts_with("44") // Check option of a view.
         || *code == SqlState::INSUFFICIENT_PRIVILEGE // Row-level security.
         || *code == SqlState::RAISE_EXCEPTION;
+
     if is_final {
         Refusal::Final(cause.message().to_owned())
     } else {
@@ -184,7 +197,7 @@ async fn connect(database_url: &str) -> anyhow::Result<Client> {
         .context("cannot connect to PostgreSQL")?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
-            tracing::warn!(%error, "lost PostgreSQL");
+            tracing::warn!(%error, "the connection to PostgreSQL was lost");
         }
     });
     Ok(client)

@@ -123,7 +123,7 @@ async fn connect(database_url: &str) -> tokio_postgres::Client {
     }
 }
 
-/// PostgreSQL refuses to run as root: then the user `postgres` runs it.
+/// Starts PostgreSQL. It refuses to run as root, so the user `postgres` runs it then.
 fn start_postgres(dir: &Path, port: u16) -> Running {
     let data = dir.join("data");
     fs::create_dir(&data).unwrap();
@@ -135,19 +135,23 @@ fn start_postgres(dir: &Path, port: u16) -> Running {
         }
         command
     };
+
     if let Some((user, group)) = postgres_user() {
         chown(dir, Some(user), Some(group)).unwrap();
         chown(&data, Some(user), Some(group)).unwrap();
     }
+
     let made = command("initdb")
         .args(["--auth", "trust", "--username", "postgres", "--no-sync", "-D"])
         .arg(&data)
         .status()
         .unwrap();
+
     assert!(made.success());
     let mut server = command("postgres");
     server.arg("-D").arg(&data).args(["-c", "fsync=off", "-c", "unix_socket_directories="]);
     server.args(["-c", &format!("port={port}")]);
+
     Running(server.spawn().unwrap())
 }
 
@@ -187,38 +191,44 @@ fn put(title: &str) -> Value {
 }
 
 #[tokio::test]
-async fn uploads_take_effect_whole_and_once() {
+async fn an_upload_takes_effect_as_a_whole_and_once() {
     let world = World::start().await;
     assert_eq!(world.upload(1, put("a")).await, (200, Value::Null));
     assert_eq!(world.texts("SELECT title || done || n FROM todos").await, ["atrue2.5"]);
-    // Another change, then the first unit once more: it has no second effect.
+
+    // Another change, then the first unit again: it has no second effect.
     let patch = json!([{"op": "PATCH", "table": "todos", "id": T1, "data": {"title": "b"}}]);
     assert_eq!(world.upload(2, patch.clone()).await.0, 200);
     assert_eq!(world.upload(1, put("a")).await, (200, Value::Null));
     assert_eq!(world.texts("SELECT title || n FROM todos").await, ["b2.5"]);
-    // The number is taken for this user, not for others.
+
+    // The number is used for this user, not for others.
     assert_eq!(world.upload(1, patch.clone()).await.0, 409);
     assert_eq!(world.upload_as("u2", 1, put("c")).await.0, 200);
+
     // All or nothing.
     let half = json!([
         {"op": "DELETE", "table": "todos", "id": T1},
         {"op": "PUT", "table": "todos", "id": T1, "data": {"title": null}},
     ]);
+
     let (status, reason) = world.upload(3, half).await;
     assert_eq!(status, 422);
     assert!(reason.as_str().unwrap().contains("not-null constraint"), "{reason}");
     assert_eq!(world.texts("SELECT title FROM todos").await, ["c"]);
+
     let delete = json!([{"op": "DELETE", "table": "todos", "id": T1}]);
     assert_eq!(world.upload(4, delete.clone()).await.0, 200);
     assert_eq!(world.upload(5, delete).await.0, 200);
     assert_eq!(world.upload(6, patch).await.0, 422);
+
     let owned = json!([{"op": "PUT", "table": "owned", "id": "o1"}]);
     assert_eq!(world.upload(7, owned).await.0, 200);
     assert_eq!(world.texts("SELECT owner FROM owned").await, ["u1"]);
 }
 
 #[tokio::test]
-async fn a_rejection_stays_what_it_was() {
+async fn a_rejection_is_final() {
     let world = World::start().await;
     let big = json!([{"op": "PUT", "table": "todos", "id": T1, "data": {"title": "a", "n": 500}}]);
     let first = world.upload(1, big.clone()).await;
@@ -230,28 +240,31 @@ async fn a_rejection_stays_what_it_was() {
 }
 
 #[tokio::test]
-async fn the_same_unit_sent_at_once_takes_effect_once() {
+async fn a_unit_sent_concurrently_takes_effect_once() {
     let world = World::start().await;
     let count = "CREATE TABLE counted (n int);
         CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
             $$ BEGIN INSERT INTO counted VALUES (1); RETURN NEW; END $$;
         CREATE TRIGGER count AFTER INSERT OR UPDATE ON todos FOR EACH ROW EXECUTE FUNCTION note()";
     connect(&world.database_url).await.batch_execute(count).await.unwrap();
-    // By two backends, so that it is the database which decides.
+
+    // Two backends, so that only the database can decide.
     let keys = world.dir.path().join("jwks.json");
     let (_other, other_url) = start_backend(&world.database_url, &keys);
     let body = json!({"client_id": "c1", "transaction_id": 1, "operations": put("a")});
     let user = token("u1");
     let user = user.as_str();
-    let (first, second) = (world.url.as_str(), other_url.as_str());
+    let first = world.url.as_str();
+    let second = other_url.as_str();
     let sent = [first, second].repeat(4).into_iter().map(|url| post(url, user, body.to_string()));
     let replies = futures::future::join_all(sent).await;
+
     assert!(replies.iter().all(|reply| reply.0 == 200), "{replies:?}");
     assert_eq!(world.texts("SELECT count(*)::text FROM counted").await, ["1"]);
 }
 
 #[tokio::test]
-async fn what_cannot_be_written_is_rejected_by_name() {
+async fn a_write_that_is_not_possible_is_rejected_by_name() {
     let world = World::start().await;
     let attack = "title\" = 'x'; DROP TABLE todos; --";
     let cases = [
@@ -281,24 +294,28 @@ async fn what_cannot_be_written_is_rejected_by_name() {
             "invalid byte sequence",
         ),
     ];
+
     for (number, (operation, expected)) in (1..).zip(cases) {
         let (status, reason) = world.upload(number, json!([operation])).await;
         assert_eq!(status, 422, "{operation}");
         assert!(reason.as_str().unwrap().contains(expected), "{operation}: {reason}");
     }
+
     let odd = json!([{"op": "PUT", "table": "od\"d", "id": "1'", "data": {"a b": "$1'"}}]);
     assert_eq!(world.upload(50, odd).await.0, 200);
     assert_eq!(world.texts("SELECT id || \"a b\" FROM \"od\"\"d\"").await, ["1'$1'"]);
+
     let many: Vec<_> =
         (0..10_001).map(|_| json!({"op": "DELETE", "table": "todos", "id": T1})).collect();
     assert_eq!(world.upload(51, Value::Array(many)).await.0, 422);
 }
 
 #[tokio::test]
-async fn who_has_no_valid_token_learns_and_changes_nothing() {
+async fn without_a_valid_token_nothing_is_changed_or_revealed() {
     let world = World::start().await;
     let body = json!({"client_id": "c", "transaction_id": 1, "operations": put("a")}).to_string();
-    let (later, before) = (now() + 600, now() - 600);
+    let later = now() + 600;
+    let before = now() - 600;
     let bad = [
         String::new(),
         "nonsense".into(),
@@ -311,10 +328,12 @@ async fn who_has_no_valid_token_learns_and_changes_nothing() {
         signed(&json!({"aud": "app", "exp": later}), SECRET),
         "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ1MSIsImF1ZCI6ImFwcCIsImV4cCI6OTk5OTk5OTk5OX0.".into(),
     ];
+
     for token in bad {
         assert_eq!(world.post(&token, body.clone()).await.0, 401, "{token}");
         assert_eq!(world.post(&token, "{".into()).await.0, 401, "{token}");
     }
+
     assert!(world.texts("SELECT id::text FROM todos").await.is_empty());
     assert_eq!(world.post(&token("u1"), "{".into()).await.0, 400);
     assert_eq!(world.post(&token("u1"), "{}".into()).await.0, 422);
@@ -323,7 +342,7 @@ async fn who_has_no_valid_token_learns_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_lost_database_is_no_verdict() {
+async fn a_lost_database_is_not_a_verdict() {
     let world = World::start().await;
     let db = connect(&world.database_url).await;
     db.batch_execute("ALTER TABLE todos RENAME TO away").await.unwrap();
@@ -333,9 +352,11 @@ async fn a_lost_database_is_no_verdict() {
                   WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'";
     db.query(others, &[]).await.unwrap();
     let mut replies = Vec::new();
+
     while replies.last() != Some(&200) && replies.len() < 3 {
         replies.push(world.upload(1, put("a")).await.0);
     }
+
     assert!(replies.iter().all(|status| matches!(status, 200 | 503)), "{replies:?}");
     assert_eq!(world.texts("SELECT title FROM todos").await, ["a"]);
 }
