@@ -1,4 +1,5 @@
-//! What the language accepts and refuses, and what it makes of rows and requests.
+//! Tests of the language: which configs it accepts and rejects, and how it evaluates rows and
+//! requests.
 
 mod absence;
 mod custom_types;
@@ -29,31 +30,39 @@ use tidewater_protocol::StreamSubscription;
 
 use crate::{Column, Diagnostic, PgTypes, Request, RowOutput, Severity, SyncConfig, TableSchema};
 
-/// A config of edition 3 with one stream `s` of one query.
+/// Returns a config of edition 3 with one stream `s` that has one query.
 fn stream(query: &str) -> String {
     let query = query.replace('\n', "\n      ");
     format!("config:\n  edition: 3\nstreams:\n  s:\n    query: |\n      {query}\n")
 }
 
-/// A config of edition 2 with one bucket definition `b`.
+/// Returns a config of edition 3 with one auto-subscribed stream `s`.
+fn auto_subscribed(query: &str) -> String {
+    format!("{}    auto_subscribe: true\n", stream(query))
+}
+
+/// Prints queries as items of a YAML list.
+fn block_scalars(queries: &[&str]) -> String {
+    queries.iter().map(|query| format!("      - |\n        {query}\n")).collect()
+}
+
+/// Returns a config of edition 2 with one bucket definition `b`.
 fn definition(parameters: &[&str], data: &[&str]) -> String {
-    let list = |queries: &[&str]| {
-        queries.iter().map(|query| format!("      - |\n        {query}\n")).collect::<String>()
-    };
     let parameters = if parameters.is_empty() {
         String::new()
     } else {
-        format!("    parameters:\n{}", list(parameters))
+        format!("    parameters:\n{}", block_scalars(parameters))
     };
-    let data = list(data);
+    let data = block_scalars(data);
     format!("config:\n  edition: 2\nbucket_definitions:\n  b:\n{parameters}    data:\n{data}")
 }
 
 fn compile(yaml: &str) -> SyncConfig {
-    SyncConfig::compile(yaml).unwrap_or_else(|findings| panic!("{}", list(&findings)))
+    SyncConfig::compile(yaml).unwrap_or_else(|findings| panic!("{}", format_findings(&findings)))
 }
 
-fn list(findings: &[Diagnostic]) -> String {
+/// Prints each finding as `line:column message`, with its hint on a line of its own.
+fn format_findings(findings: &[Diagnostic]) -> String {
     findings
         .iter()
         .map(|finding| {
@@ -67,15 +76,15 @@ fn list(findings: &[Diagnostic]) -> String {
         .collect()
 }
 
-/// The findings of a config that is refused.
+/// Returns the findings of a config that does not compile, or `accepted`.
 fn refused(yaml: &str) -> String {
     match SyncConfig::compile(yaml) {
         Ok(_) => "accepted\n".to_owned(),
-        Err(findings) => list(&findings),
+        Err(findings) => format_findings(&findings),
     }
 }
 
-/// `todos(id text, n int4)`
+/// Parses a table specification such as `todos(id text, n int4)`.
 fn table(spec: &str) -> TableSchema {
     let (name, columns) = spec.strip_suffix(')').unwrap().split_once('(').unwrap();
     let (schema, name) = name.split_once('.').unwrap_or(("public", name));
@@ -107,37 +116,44 @@ fn oid(type_name: &str) -> u32 {
     }
 }
 
-/// What a row yields, a line for each bucket, answer and error. Values are separated by `|`; `~` is
-/// NULL.
+/// Evaluates one row and returns a line for each bucket, lookup answer and error. In `values` the
+/// columns are separated by `|`, and `~` is NULL.
 fn row(yaml: &str, spec: &str, values: &str) -> String {
     rows(&compile(yaml), &table(spec), &[values])
 }
 
 fn rows(config: &SyncConfig, table: &TableSchema, rows: &[&str]) -> String {
-    let evaluator = config.bind(table).unwrap_or_else(|findings| panic!("{}", list(&findings)));
+    let evaluator =
+        config.bind(table).unwrap_or_else(|findings| panic!("{}", format_findings(&findings)));
     let evaluator = evaluator.expect("the config reads the table");
     let mut out = RowOutput::default();
+
     let mut text = String::new();
     for values in rows {
         let values: Vec<Option<&str>> =
             values.split('|').map(|value| (value != "~").then_some(value)).collect();
         evaluator.evaluate(&values, &mut out);
+
         for bucket in out.buckets() {
             let name = &config.definitions()[bucket.definition].name;
             let object = format!("{}/{}", bucket.object_type, bucket.object_id);
             text += &format!("{name}{} {object} {}\n", bucket.params, bucket.data);
         }
+
         for lookup in out.lookups() {
             text += &format!("lookup {} {} -> {}\n", lookup.lookup, lookup.key, lookup.output);
         }
+
         for error in out.errors() {
             text += &format!("error {error}\n");
         }
     }
+
     text
 }
 
-/// A request in JSON: `{"sub", "claims", "parameters", "defaults", "subscriptions"}`, all optional.
+/// Request parsed from JSON: `{"sub", "claims", "parameters", "defaults", "subscriptions"}`, all
+/// optional.
 struct TestRequest {
     user_id: String,
     claims: Map<String, Json>,
@@ -171,12 +187,13 @@ impl TestRequest {
     }
 }
 
-/// What a request is granted: questions, buckets and streams' errors, a line for each. `answers` are
-/// `(lookup and key, outputs)`.
+/// Evaluates a request and returns a line for each question, granted bucket and stream.
+/// `answers` maps `<lookup> <key>` to the outputs of that lookup.
 fn granted(yaml: &str, request: &str, answers: &[(&str, &[&str])]) -> String {
     let config = compile(yaml);
     let request = TestRequest::new(request);
     let mut evaluation = config.request(&request.borrow());
+
     let mut text = String::new();
     while !evaluation.questions().is_empty() {
         let mut found = Vec::new();
@@ -189,12 +206,14 @@ fn granted(yaml: &str, request: &str, answers: &[(&str, &[&str])]) -> String {
         }
         evaluation.answer(&found);
     }
+
     let granted = evaluation.finish();
     for bucket in &granted.buckets {
         let name = &config.definitions()[bucket.definition].name;
         let why = serde_json::to_string(&bucket.subscriptions).unwrap();
         text += &format!("{name}{} priority {} {why}\n", bucket.params, bucket.priority.get());
     }
+
     for stream in &granted.streams {
         let default = if stream.is_default { " default" } else { "" };
         let errors = if stream.errors.is_empty() {
@@ -204,5 +223,6 @@ fn granted(yaml: &str, request: &str, answers: &[(&str, &[&str])]) -> String {
         };
         text += &format!("stream {}{default}{errors}\n", stream.name);
     }
+
     text
 }

@@ -1,4 +1,4 @@
-//! The JSON Schema for editors says what the reader of the file says.
+//! The JSON Schema for editors agrees with the reader of the file.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::collections::BTreeSet;
@@ -8,8 +8,8 @@ use tidewater_sync_config::{Diagnostic, SyncConfig};
 
 const SCHEMA: &str = include_str!("../sync-config.schema.json");
 
-/// The objects of the file: where their keys stand in the schema, and files of both kinds with
-/// `ENTRY` among an object's entries.
+/// Objects of the file: the place of their keys in the schema, and files in which `ENTRY` is one of
+/// their entries.
 const OBJECTS: [(&str, &[&str]); 4] = [
     (
         "/properties",
@@ -52,7 +52,7 @@ fn properties(place: &str) -> Vec<(String, Value)> {
     properties.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
-/// What one of the files with this entry says, the best of them: `Ok` when it compiles.
+/// Compiles each file with the entry in it and returns the best result.
 fn compile(files: &[&str], key: &str, value: &str) -> Result<(), Vec<Diagnostic>> {
     let entry = format!("{key}: {value}");
     let mut results: Vec<_> =
@@ -63,7 +63,7 @@ fn compile(files: &[&str], key: &str, value: &str) -> Result<(), Vec<Diagnostic>
     }
 }
 
-/// The keys that the reader lists where one is unknown.
+/// Returns the keys that the reader lists in its error about an unknown key.
 fn known_keys(files: &[&str]) -> BTreeSet<String> {
     let findings = compile(files, "no_such_key", "1").unwrap_err();
     let unknown = findings.iter().find(|one| one.message == "unknown key `no_such_key`").unwrap();
@@ -71,18 +71,19 @@ fn known_keys(files: &[&str]) -> BTreeSet<String> {
     keys.split(", ").map(str::to_owned).collect()
 }
 
-/// As a flow scalar, which JSON's are too.
+/// Prints values as YAML flow scalars, of which JSON's are a subset.
 fn texts(values: &Value) -> Vec<String> {
     values.as_array().unwrap().iter().map(ToString::to_string).collect()
 }
 
-/// Values that the schema allows, and some that it does not; nothing for what needs more than a
-/// scalar.
+/// Returns values that the schema allows, and some that it does not. Both are empty if the property
+/// needs more than a scalar.
 fn samples(property: &Value) -> (Vec<String>, Vec<String>) {
     let schema = schema();
     let target = property["$ref"].as_str().map(|name| name.trim_start_matches('#'));
     let property = target.map_or(property, |place| schema.pointer(place).unwrap());
     let other = ["4", "\"other\"", "[]"].map(str::to_owned).to_vec();
+
     if property["enum"].is_array() {
         (texts(&property["enum"]), other)
     } else if property["type"] == "boolean" {
@@ -97,7 +98,7 @@ fn samples(property: &Value) -> (Vec<String>, Vec<String>) {
 }
 
 #[test]
-fn the_keys_of_the_schema_are_those_that_the_reader_knows() {
+fn schema_keys_equal_reader_keys() {
     for (place, files) in OBJECTS {
         let keys: BTreeSet<_> = properties(place).into_iter().map(|(key, _)| key).collect();
         assert_eq!(keys, known_keys(files), "{place}");
@@ -110,7 +111,7 @@ fn the_keys_of_the_schema_are_those_that_the_reader_knows() {
 }
 
 #[test]
-fn the_values_of_the_schema_are_those_that_the_reader_takes() {
+fn schema_values_equal_accepted_values() {
     let mut count = 0;
     for (place, files) in OBJECTS {
         for (key, property) in properties(place) {
@@ -126,12 +127,13 @@ fn the_values_of_the_schema_are_those_that_the_reader_takes() {
             }
         }
     }
-    // Of 16 keys, with at least one value of each sort.
+
+    // Of 16 keys, each with at least one value of each sort.
     assert!(count >= 32, "the schema has lost its values");
 }
 
 #[test]
-fn every_key_is_described() {
+fn every_key_has_a_description() {
     for (place, _) in OBJECTS {
         for (key, property) in properties(place) {
             let schema = schema();
@@ -144,20 +146,23 @@ fn every_key_is_described() {
 }
 
 #[test]
-fn names_and_editions_are_held_to_what_the_reader_takes() {
+fn name_and_edition_limits_equal_the_readers() {
     let schema = schema();
     assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
     assert_eq!(schema["$defs"]["name"]["maxLength"], 100);
+
     let name = |length: usize| {
         let name = "n".repeat(length);
         SyncConfig::compile(&format!("bucket_definitions: {{{name}: {{data: [SELECT * FROM t]}}}}"))
     };
     assert!(name(100).is_ok() && name(101).is_err());
     assert_eq!(schema["then"]["properties"], json!({"bucket_definitions": false}));
+
     let before = &schema["else"];
     assert_eq!(before["properties"], json!({"with": false}));
     assert_eq!(before["if"]["properties"]["config"]["properties"]["edition"]["const"], 2);
     assert_eq!(before["else"]["properties"], json!({"streams": false}));
+
     for (edition, streams, definitions) in [(1, false, true), (2, true, true), (3, true, false)] {
         let config = format!("config: {{edition: {edition}}}");
         let with = |rest: &str| SyncConfig::compile(&format!("{config}\n{rest}")).is_ok();

@@ -1,4 +1,4 @@
-//! `NOT IN (SELECT ...)` and `NOT EXISTS` are what SQLite makes of them.
+//! `NOT IN (SELECT ...)` and `NOT EXISTS` agree with SQLite over random queries and rows.
 
 mod refused;
 mod requests;
@@ -12,13 +12,14 @@ use serde_json::json;
 use super::{TestRequest, table};
 use crate::{Question, RowOutput, SyncConfig};
 
-/// A condition of the language, and when SQLite has it that it holds and that its negation does.
+/// Condition of the language, with the SQLite expressions for when it and its negation are true.
 #[derive(Clone, Debug)]
 struct Condition {
     ours: String,
-    holds: String,
-    /// In SQLite's own engine; in the other one what is unknown is false for NOT.
-    fails: String,
+    is_true: String,
+    /// SQLite expression for the negation in SQLite's engine. In the default engine NULL is false
+    /// under NOT.
+    is_false: String,
     is_not_true: String,
 }
 
@@ -29,7 +30,7 @@ struct World {
     parameters: serde_json::Value,
 }
 
-/// What inner queries select from, and what they select of it. `NESTED` is another condition.
+/// FROM clauses of inner queries, each with the expressions that may be selected from it.
 const INNER: [(&str, &[&str]); 9] = [
     ("members m", &["m.usr", "m.org", "m.role", ":user", "7", "NULL"]),
     ("members m, members k", &["m.usr", "k.org"]),
@@ -57,7 +58,8 @@ const VALUES: [&str; 9] = [
     "coalesce(:org, :corg)",
 ];
 
-/// Conditions on rows of inner queries, of any of them or of those of `members m` whole.
+/// Conditions on rows of inner queries. `OF_ANY` fits any table, `OF_MEMBERS` needs all of `members
+/// m`.
 const OF_ANY: [&str; 6] = [
     "m.usr = :user",
     "m.org = :org",
@@ -74,7 +76,7 @@ const OF_MEMBERS: [&str; 5] = [
     "EXISTS (SELECT 1 FROM members n WHERE n.org = m.org AND n.usr = :user)",
 ];
 const OF_JOINED: [&str; 3] = ["k.org = :org", "k.role > 1", "k.usr = m.org"];
-/// These can be negated.
+/// Conditions on rows that may be negated.
 const PLAIN: [&str; 5] =
     ["m.usr = 'u1'", "m.org IS NULL", ":org = 'o1'", ":num IN (1, 2)", "m.usr > 'u1'"];
 
@@ -86,7 +88,8 @@ fn ours(text: &str) -> String {
         .replace(":corg", "connection.parameter('org')")
 }
 
-/// Members of the request are taken by SQLite's own JSON functions, not by ours.
+/// Translates a condition to SQL for SQLite. Request parameters are read by SQLite's own JSON
+/// functions.
 fn to_sqlite(text: &str) -> String {
     text.replace("IN :orgs", "IN (SELECT value FROM json_each(:orgs))")
         .replace("IN m.tags", "IN (SELECT value FROM json_each(m.tags))")
@@ -102,16 +105,21 @@ fn to_sqlite(text: &str) -> String {
         .replace(":corg", "(?3 ->> 'org')")
 }
 
+fn join(operator: &str, one: &str, other: &str) -> String {
+    format!("({one} {operator} {other})")
+}
+
 impl Condition {
-    /// `is_query`: NOT of what is unknown does not hold, whatever the engine.
+    /// `is_query` marks conditions with an inner query, whose NOT is false for NULL in both
+    /// engines.
     fn new(ours_text: &str, sqlite: &str, is_query: bool) -> Self {
-        let fails = format!("(({sqlite}) IS FALSE)");
+        let is_false = format!("(({sqlite}) IS FALSE)");
         let is_not_true = format!("(({sqlite}) IS NOT TRUE)");
         Self {
             ours: ours(ours_text),
-            holds: format!("(({sqlite}) IS TRUE)"),
-            is_not_true: if is_query { fails.clone() } else { is_not_true },
-            fails,
+            is_true: format!("(({sqlite}) IS TRUE)"),
+            is_not_true: if is_query { is_false.clone() } else { is_not_true },
+            is_false,
         }
     }
 
@@ -121,47 +129,49 @@ impl Condition {
 
     fn both(&self, operator: &str, other: &Self) -> Self {
         let negated = if operator == "AND" { "OR" } else { "AND" };
-        let join = |operator: &str, one: &str, other: &str| format!("({one} {operator} {other})");
         Self {
             ours: join(operator, &self.ours, &other.ours),
-            holds: join(operator, &self.holds, &other.holds),
-            fails: join(negated, &self.fails, &other.fails),
+            is_true: join(operator, &self.is_true, &other.is_true),
+            is_false: join(negated, &self.is_false, &other.is_false),
             is_not_true: join(negated, &self.is_not_true, &other.is_not_true),
         }
     }
 
     fn not(&self, is_three_valued: bool) -> Self {
-        let fails = if is_three_valued { &self.fails } else { &self.is_not_true };
+        let is_false = if is_three_valued { &self.is_false } else { &self.is_not_true };
         Self {
             ours: format!("(NOT {})", self.ours),
-            holds: fails.clone(),
-            fails: self.holds.clone(),
-            is_not_true: self.holds.clone(),
+            is_true: is_false.clone(),
+            is_false: self.is_true.clone(),
+            is_not_true: self.is_true.clone(),
         }
     }
 }
 
-/// A condition on the request alone that asks tables. `depth` is how often NOT may be within NOT.
+fn select(column: &str, from: &str, condition: &str) -> String {
+    match condition {
+        "" => format!("SELECT {column} FROM {from}"),
+        _ => format!("SELECT {column} FROM {from} WHERE {condition}"),
+    }
+}
+
+/// Returns conditions on the request alone that query tables. `depth` bounds NOT within NOT.
 fn query(is_three_valued: bool, depth: usize) -> BoxedStrategy<Condition> {
-    let selected = |(from, columns): (&'static str, &'static [&'static str])| {
-        (Just(from), prop::sample::select(columns))
-    };
-    let inner = prop::sample::select(INNER.to_vec()).prop_flat_map(selected);
+    let inner = prop::sample::select(INNER.to_vec())
+        .prop_flat_map(|(from, columns)| (Just(from), prop::sample::select(columns)));
     let kind = prop::sample::select(vec!["IN", "NOT IN", "EXISTS", "NOT EXISTS", "&&"]);
     let value = prop::sample::select(VALUES.to_vec());
     let of_inner = inner.prop_flat_map(move |(from, column)| {
         (Just(from), Just(column), inner_condition(from, is_three_valued, depth))
     });
+
     let asked = (kind, value, of_inner).prop_map(|(kind, value, (from, column, condition))| {
-        let select = |column: &str, from: &str, condition: &str| match condition {
-            "" => format!("SELECT {column} FROM {from}"),
-            _ => format!("SELECT {column} FROM {from} WHERE {condition}"),
-        };
-        let (mine, holds) =
-            condition.map_or_else(Default::default, |condition| (condition.ours, condition.holds));
+        let (mine, is_true) = condition
+            .map_or_else(Default::default, |condition| (condition.ours, condition.is_true));
         let mine = select(column, from, &mine);
-        let sqlites = to_sqlite(&select(column, from, &holds));
+        let sqlites = to_sqlite(&select(column, from, &is_true));
         let sqlite_value = to_sqlite(value);
+
         let (mine, sqlite) = match kind {
             "EXISTS" | "NOT EXISTS" => (format!("{kind} ({mine})"), format!("{kind} ({sqlites})")),
             "&&" => (
@@ -178,14 +188,16 @@ fn query(is_three_valued: bool, depth: usize) -> BoxedStrategy<Condition> {
             ),
             _ => (format!("{value} {kind} ({mine})"), format!("{sqlite_value} {kind} ({sqlites})")),
         };
+
         Condition::new(&mine, &sqlite, true)
     });
+
     let cte = prop::sample::select(vec![":org IN orgs", ":org NOT IN orgs", ":user NOT IN orgs"])
         .prop_map(|text| Condition::new(text, &to_sqlite(text), true));
     prop_oneof![12 => asked, 1 => cte].boxed()
 }
 
-/// WHERE of an inner query, if any.
+/// Returns the WHERE clause of an inner query, if any.
 fn inner_condition(
     from: &'static str,
     is_three_valued: bool,
@@ -198,26 +210,31 @@ fn inner_condition(
         (true, false) => OF_ANY.to_vec(),
         (false, _) => vec![":num = 1", ":user = 'u1'"],
     };
+
     if from.contains(" k") {
         of_row.extend(OF_JOINED);
     }
+
     let plain = if has_row { PLAIN.to_vec() } else { vec![":org = 'o1'", "e.value = 'o1'"] };
     let positive = prop::sample::select(of_row).prop_map(Condition::plain);
     let negatable = (prop::sample::select(plain), any::<bool>()).prop_map(move |(text, not)| {
         let condition = Condition::plain(text);
         if not { condition.not(is_three_valued) } else { condition }
     });
+
     let mut leaf = prop_oneof![2 => positive, 1 => negatable].boxed();
     if depth > 0 {
         leaf = prop_oneof![4 => leaf, 1 => query(is_three_valued, depth - 1)].boxed();
     }
+
     let operator = prop::sample::select(vec!["AND", "OR"]);
     let both = (leaf.clone(), operator, leaf.clone())
         .prop_map(|(one, operator, other)| Some(one.both(operator, &other)));
+
     prop_oneof![1 => Just(None), 2 => leaf.prop_map(Some), 2 => both].boxed()
 }
 
-/// WHERE of the stream: what is about its rows is not negated.
+/// Returns the WHERE clause of the stream. Conditions on its own rows are never negated.
 fn condition(is_three_valued: bool) -> BoxedStrategy<Condition> {
     let leaf = (query(is_three_valued, 2), any::<bool>());
     let leaf = leaf.prop_map(move |(one, not)| if not { one.not(is_three_valued) } else { one });
@@ -232,16 +249,17 @@ fn condition(is_three_valued: bool) -> BoxedStrategy<Condition> {
     let row = prop::sample::select(vec!["i.owner = :user", "i.owner = 'u1'", "i.owner IN :orgs"]);
     let with_row = (of_request.clone(), operator(), row)
         .prop_map(|(one, operator, row)| one.both(operator, &Condition::plain(row)));
+
     prop_oneof![1 => of_request, 1 => with_row].boxed()
 }
 
-/// What the stream selects from: its rows alone, or with a left join that has such a condition too.
-/// Whether the joined row must be there decides what the join is.
+/// Returns what the stream selects from: the items alone, or with a left join that has such a
+/// condition too. A condition that needs the joined row turns the left join into an inner join.
 fn from(is_three_valued: bool) -> BoxedStrategy<(String, String, &'static str)> {
     let alone = Just(("items i".to_owned(), "items i".to_owned(), ""));
     let joined = query(is_three_valued, 1).prop_map(|on| {
         let join = "items i LEFT JOIN members z ON z.usr = i.owner AND";
-        (format!("{join} {}", on.ours), format!("{join} {}", on.holds))
+        (format!("{join} {}", on.ours), format!("{join} {}", on.is_true))
     });
     let needed = prop::sample::select(vec![" AND z.role > 1", ""]);
     let joined = (joined, needed).prop_map(|((ours, sqlite), needed)| (ours, sqlite, needed));
@@ -267,6 +285,7 @@ fn world() -> impl Strategy<Value = World> {
     ]);
     let number = prop::sample::select(vec![json!(1), json!(2.0), json!("1"), json!(null)]);
     let values = (org(), orgs, number, org());
+
     (prop::collection::vec(member, 0..5), values).prop_map(|(members, (org, orgs, num, other))| {
         World {
             members,
@@ -279,38 +298,43 @@ fn world() -> impl Strategy<Value = World> {
 const ITEMS: [[Option<&str>; 2]; 3] =
     [[Some("0"), Some("u1")], [Some("1"), Some("o1")], [Some("2"), None]];
 
-/// The items that SQLite gives.
-fn naive(from: &str, condition: &str, world: &World) -> BTreeSet<String> {
+/// Returns the items that SQLite selects.
+fn items_by_sqlite(from: &str, condition: &str, world: &World) -> BTreeSet<String> {
     let connection = Connection::open_in_memory().unwrap();
     connection
         .execute_batch(
             "CREATE TABLE items (id, owner); CREATE TABLE members (usr, org, role, tags)",
         )
         .unwrap();
+
     for item in ITEMS {
         connection.execute("INSERT INTO items VALUES (?, ?)", item).unwrap();
     }
+
     for member in &world.members {
         let role = member[2].map(|text| text.parse::<i64>().unwrap());
         let values = (member[0], member[1], role, member[3]);
         connection.execute("INSERT INTO members VALUES (?, ?, ?, ?)", values).unwrap();
     }
-    // Every parameter of a statement must be in it.
+
+    // SQLite rejects values for parameters that the statement does not use.
     let known = "?1 IS NOT NULL AND ?2 IS NOT NULL AND ?3 IS NOT NULL";
     let with = to_sqlite(WITH);
     let sql = format!("{with} SELECT i.id FROM {from} WHERE {known} AND {condition}");
     let mut statement = connection.prepare(&sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
     let request = ("u1", world.claims.to_string(), world.parameters.to_string());
     let ids = statement.query_map(request, |row| row.get(0)).unwrap();
+
     ids.collect::<Result<_, _>>().unwrap()
 }
 
-/// The items in the buckets that the request is granted.
-fn synced(config: &SyncConfig, world: &World) -> BTreeSet<String> {
+/// Returns the items in the buckets that are granted to the request.
+fn synced_items(config: &SyncConfig, world: &World) -> BTreeSet<String> {
     let mut out = RowOutput::default();
     let mut buckets: HashMap<(usize, String), BTreeSet<String>> = HashMap::new();
     let mut answers: HashMap<Question, Vec<String>> = HashMap::new();
     let items = config.bind(&table("items(id text, owner text)")).unwrap().unwrap();
+
     for item in ITEMS {
         items.evaluate(&item, &mut out);
         for bucket in out.buckets() {
@@ -318,6 +342,7 @@ fn synced(config: &SyncConfig, world: &World) -> BTreeSet<String> {
             buckets.entry(key).or_default().insert(bucket.object_id.to_owned());
         }
     }
+
     let members = table("members(usr text, org text, role int8, tags json)");
     if let Some(evaluator) = config.bind(&members).unwrap() {
         for member in &world.members {
@@ -329,6 +354,7 @@ fn synced(config: &SyncConfig, world: &World) -> BTreeSet<String> {
             }
         }
     }
+
     let request = TestRequest {
         user_id: "u1".to_owned(),
         claims: world.claims.as_object().unwrap().clone(),
@@ -336,14 +362,17 @@ fn synced(config: &SyncConfig, world: &World) -> BTreeSet<String> {
         include_defaults: true,
         subscriptions: Vec::new(),
     };
+
     let mut evaluation = config.request(&request.borrow());
     while !evaluation.questions().is_empty() {
         let answer = |question| answers.get(question).cloned().unwrap_or_default();
         let found: Vec<Vec<String>> = evaluation.questions().iter().map(answer).collect();
         evaluation.answer(&found);
     }
+
     let granted = evaluation.finish();
     assert!(granted.streams.iter().all(|stream| stream.errors.is_empty()), "{granted:?}");
+
     let ids = granted.buckets.into_iter().map(|bucket| (bucket.definition, bucket.params));
     ids.filter_map(|key| buckets.remove(&key)).flatten().collect()
 }
@@ -352,7 +381,7 @@ proptest! {
     #![proptest_config(ProptestConfig { max_global_rejects: 100_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn is_sqlites(
+    fn absence_conditions_agree_with_sqlite(
         (is_three_valued, condition, (from, sqlite_from, needed)) in any::<bool>()
             .prop_flat_map(|three| (Just(three), condition(three), from(three))),
         worlds in prop::collection::vec(world(), 4),
@@ -364,6 +393,7 @@ proptest! {
             ours(WITH),
             condition.ours,
         );
+
         let config = match SyncConfig::compile(&yaml) {
             Ok(config) => config,
             Err(findings) => {
@@ -374,9 +404,10 @@ proptest! {
                 return Err(TestCaseError::reject("no buckets for it"));
             }
         };
+
         for world in worlds {
-            let expected = naive(&sqlite_from, &format!("{}{needed}", condition.holds), &world);
-            prop_assert_eq!(synced(&config, &world), expected, "{}\n{:?}", yaml, &world);
+            let expected = items_by_sqlite(&sqlite_from, &format!("{}{needed}", condition.is_true), &world);
+            prop_assert_eq!(synced_items(&config, &world), expected, "{}\n{:?}", yaml, &world);
         }
     }
 }

@@ -1,43 +1,50 @@
-//! Types that the catalogue describes: domains, composites, and arrays and ranges of whatever.
+//! Types from the catalog: domains, composites, and arrays and ranges of any type.
 
 use expect_test::{Expect, expect};
 
 use super::values::{QUERY, convert};
-use super::{compile, definition, list, stream};
+use super::{compile, definition, format_findings, stream};
 use crate::{Attribute, Column, PgType, PgTypes, SyncConfig, TableSchema};
 
 const RATING: u32 = 100_001; // A domain over int4.
-const RATINGS: u32 = 100_002; // Its array,
-const RATING_LIST: u32 = 100_003; // a domain over that,
-const RATING_LISTS: u32 = 100_004; // and an array of those.
+const RATINGS: u32 = 100_002; // An array of RATING.
+const RATING_LIST: u32 = 100_003; // A domain over RATINGS.
+const RATING_LISTS: u32 = 100_004; // An array of RATING_LIST.
 const MOOD: u32 = 100_005; // An enum.
 const MOODS: u32 = 100_006;
 const PAIR: u32 = 100_007; // A composite: (a bool, "b c" text, d text[]).
 const PAIRS: u32 = 100_008;
 const PAIR_DOMAIN: u32 = 100_009;
-const NESTED: u32 = 100_010; // (pair, pairs, rating_list)
-const SINGLE: u32 = 100_011; // (a text)
-const NONE: u32 = 100_012; // ()
-const SCALARS: u32 = 100_013; // One attribute for each kind of scalar.
-const SPAN: u32 = 100_014; // A range of ratings, its array, its multirange, and the array of that.
-const SPANS: u32 = 100_015;
-const MULTISPAN: u32 = 100_016;
-const MULTISPANS: u32 = 100_017;
-const COLONS: u32 = 100_018; // An array with colons between its elements.
+const NESTED: u32 = 100_010; // A composite: (pair, pairs, rating_list).
+const SINGLE: u32 = 100_011; // A composite: (a text).
+const NONE: u32 = 100_012; // A composite without attributes.
+const SCALARS: u32 = 100_013; // A composite with one attribute for each kind of scalar.
+const SPAN: u32 = 100_014; // A range of ratings.
+const SPANS: u32 = 100_015; // An array of SPAN.
+const MULTISPAN: u32 = 100_016; // The multirange of SPAN.
+const MULTISPANS: u32 = 100_017; // An array of MULTISPAN.
+const COLONS: u32 = 100_018; // An array whose delimiter is a colon.
 const BYTES_DOMAIN: u32 = 100_019;
 const JSON_DOMAIN: u32 = 100_020;
 const BYTES_RANGE: u32 = 100_021;
-const CIRCLE: u32 = 100_022; // What PostgreSQL refuses to make.
+const CIRCLE: u32 = 100_022; // A domain over itself, which PostgreSQL never creates.
 const SPAN_DOMAIN: u32 = 100_023;
-const CHAIN: u32 = 200_000; // A composite of the next one, which is a composite of the next one...
+const CHAIN: u32 = 200_000; // First of a chain of composites, each with the next one as its attribute.
 
 fn composite(attributes: &[(&str, u32)]) -> PgType {
-    let attribute = |&(name, type_oid): &(&str, u32)| Attribute { name: name.to_owned(), type_oid };
-    PgType::Composite(attributes.iter().map(attribute).collect())
+    PgType::Composite(
+        attributes
+            .iter()
+            .map(|&(name, type_oid)| Attribute { name: name.to_owned(), type_oid })
+            .collect(),
+    )
+}
+
+fn array(element: u32) -> PgType {
+    PgType::Array { element, delimiter: b',' }
 }
 
 pub(super) fn types() -> PgTypes {
-    let array = |element| PgType::Array { element, delimiter: b',' };
     let scalars = [
         ("bool", 16),
         ("int8", 20),
@@ -55,6 +62,7 @@ pub(super) fn types() -> PgTypes {
         ("int4range", 3904),
         ("boxes", 1020),
     ];
+
     let types = [
         (RATING, PgType::Domain(23)),
         (RATINGS, array(RATING)),
@@ -79,22 +87,25 @@ pub(super) fn types() -> PgTypes {
         (CIRCLE, PgType::Domain(CIRCLE)),
         (SPAN_DOMAIN, PgType::Domain(SPAN)),
     ];
+
     let chain = (CHAIN..CHAIN + 15).map(|oid| (oid, composite(&[("x", oid + 1)])));
     types.into_iter().chain(chain).collect()
 }
 
-/// As `convert`, but a text is in single quotes and without its escapes.
+/// Converts each value and prints it like `convert`, with strings in single quotes and unescaped.
 fn convert_all(config: &SyncConfig, values: &[(u32, &str)]) -> String {
     let types = types();
-    let convert = |&(oid, text): &(u32, &str)| {
-        let json = convert(config, &types, oid, text);
-        let json = serde_json::from_str(&json).map_or(json, |text: String| format!("'{text}'"));
-        format!("{text} => {json}\n")
-    };
-    values.iter().map(convert).collect()
+    values
+        .iter()
+        .map(|&(oid, text)| {
+            let json = convert(config, &types, oid, text);
+            let json = serde_json::from_str(&json).map_or(json, |text: String| format!("'{text}'"));
+            format!("{text} => {json}\n")
+        })
+        .collect()
 }
 
-/// What becomes of values where custom types are on; where they are off, all are as printed.
+/// Compares with custom types on. With custom types off, every value must stay its PostgreSQL text.
 fn check(values: &[(u32, &str)], expected: Expect) {
     expected.assert_eq(&convert_all(&compile(&stream(QUERY)), values));
     let first = definition(&[], &[QUERY]).replace("edition: 2", "edition: 1");
@@ -103,7 +114,7 @@ fn check(values: &[(u32, &str)], expected: Expect) {
 }
 
 #[test]
-fn a_domain_is_what_it_is_based_on() {
+fn a_domain_converts_like_its_base_type() {
     check(
         &[
             (RATING, "5"),
@@ -122,12 +133,13 @@ fn a_domain_is_what_it_is_based_on() {
             5 => '5'
         "#]],
     );
+
     let config = compile(&stream(QUERY));
     assert_eq!(convert(&config, &types(), BYTES_DOMAIN, "\\x00"), "left out");
 }
 
 #[test]
-fn an_array_of_any_type_is_json() {
+fn arrays_of_any_type_become_json() {
     check(
         &[
             (RATINGS, "{1,2,3}"),
@@ -151,7 +163,7 @@ fn an_array_of_any_type_is_json() {
 }
 
 #[test]
-fn a_composite_is_an_object() {
+fn composites_become_json_objects() {
     check(
         &[
             (PAIR, "(f,plain,{})"),
@@ -190,7 +202,7 @@ fn a_composite_is_an_object() {
 const ALL: &str = r#"(t,-9223372036854775808,NaN,1.10,"a b","{""x"": 1.0}","\\x00",infinity,01:02:03.5,"1999-12-31 23:59:59","2024-03-01 01:30:00+02",0/A,ok,empty,"{(1,1),(0,0);(2,2),(1,1)}")"#;
 
 #[test]
-fn each_attribute_is_what_a_column_of_its_type_is() {
+fn attributes_convert_like_columns_of_their_type() {
     check(
         &[(SCALARS, ALL)],
         expect![[r#"
@@ -199,35 +211,39 @@ fn each_attribute_is_what_a_column_of_its_type_is() {
     );
 }
 
-/// The options are independent of each other.
+/// The options for times and for custom types are independent.
 #[test]
-fn times_within_composites_follow_the_option_for_times() {
+fn times_in_composites_follow_the_time_options() {
     let options = "edition: 2\n  timestamps_iso8601: false";
     let yaml = definition(&[], &[QUERY]).replace("edition: 2", options);
     let json = convert_all(&compile(&yaml), &[(SCALARS, ALL)]);
+
     assert!(
         json.contains(
             r#""time":"01:02:03.5","timestamp":"1999-12-31 23:59:59","timestamptz":"2024-02-29 23:30:00Z""#
         ),
         "{json}"
     );
+
     let options = "edition: 1\n  custom_postgres_types: true\n  timestamps_iso8601: true\n  \
                    timestamp_max_precision: milliseconds";
     let yaml = definition(&[], &[QUERY]).replace("edition: 2", options);
     let json = convert_all(&compile(&yaml), &[(SCALARS, ALL)]);
+
     assert!(
         json.contains(
             r#""time":"01:02:03.500","timestamp":"1999-12-31T23:59:59.000","timestamptz":"2024-02-29T23:30:00.000Z""#
         ),
         "{json}"
     );
+
     let options = "edition: 3\n  custom_postgres_types: false";
     let yaml = stream(QUERY).replace("edition: 3", options);
     assert_eq!(convert_all(&compile(&yaml), &[(SCALARS, ALL)]), format!("{ALL} => '{ALL}'\n"));
 }
 
 #[test]
-fn ranges_of_any_type_are_objects() {
+fn ranges_of_any_type_become_json_objects() {
     check(
         &[
             (SPAN, "[1,5)"),
@@ -252,9 +268,9 @@ fn ranges_of_any_type_are_objects() {
     );
 }
 
-/// An attribute that is new to us has no name; one that a value does not have yet is NULL.
+/// An attribute that the known type lacks is dropped. An attribute that the value lacks is NULL.
 #[test]
-fn a_composite_may_have_got_or_lost_attributes() {
+fn a_composite_value_may_have_more_or_fewer_attributes_than_its_type() {
     let values = [(PAIR, "(t,x,{y},1)"), (PAIR, "(t,x)"), (PAIR, "()"), (NONE, "(1)")];
     check(
         &values,
@@ -267,27 +283,34 @@ fn a_composite_may_have_got_or_lost_attributes() {
     );
 }
 
-#[test]
-fn what_is_nested_too_deep_is_an_error_of_the_row() {
-    // The chain's `depth` composites in each other, quotes doubled at each level.
-    let chain = |depth: usize, inner: &str| {
-        (0..depth).fold(inner.to_owned(), |inner, _| match inner.as_str() {
-            "" => "()".to_owned(),
-            inner if inner.contains(['"', '(']) => format!("(\"{}\")", inner.replace('"', "\"\"")),
-            inner => format!("({inner})"),
-        })
-    };
-    let config = compile(&stream(QUERY));
-    let convert = |text: &str| convert(&config, &types(), CHAIN, text);
-    let object = |depth| format!("{}{}{}", "{\\\"x\\\":".repeat(depth), "null", "}".repeat(depth));
-    assert_eq!(convert(&chain(11, "")), format!("\"{}\"", object(11)));
-    let too_deep = "s|0: a value is nested more than 10 levels deep";
-    assert_eq!(convert(&chain(12, "")), too_deep);
-    assert_eq!(convert(&chain(12, "x")), too_deep);
+/// Prints a value of `depth` nested composites. Each level doubles the quotes.
+fn composite_chain(depth: usize, inner: &str) -> String {
+    (0..depth).fold(inner.to_owned(), |inner, _| match inner.as_str() {
+        "" => "()".to_owned(),
+        inner if inner.contains(['"', '(']) => format!("(\"{}\")", inner.replace('"', "\"\"")),
+        inner => format!("({inner})"),
+    })
+}
+
+fn nested_object(depth: usize) -> String {
+    format!("{}{}{}", "{\\\"x\\\":".repeat(depth), "null", "}".repeat(depth))
 }
 
 #[test]
-fn composites_and_ranges_that_are_none_are_errors() {
+fn too_deep_nesting_is_a_row_error() {
+    // A value of `depth` nested composites; each level doubles the quotes.
+    let config = compile(&stream(QUERY));
+    let convert = |text: &str| convert(&config, &types(), CHAIN, text);
+
+    assert_eq!(convert(&composite_chain(11, "")), format!("\"{}\"", nested_object(11)));
+
+    let too_deep = "s|0: a value is nested more than 10 levels deep";
+    assert_eq!(convert(&composite_chain(12, "")), too_deep);
+    assert_eq!(convert(&composite_chain(12, "x")), too_deep);
+}
+
+#[test]
+fn malformed_composites_and_ranges_are_row_errors() {
     let config = compile(&stream(QUERY));
     for (oid, text) in [
         (PAIR, ""),
@@ -315,10 +338,13 @@ fn composites_and_ranges_that_are_none_are_errors() {
     }
 }
 
-/// A domain over numbers is a number on devices, where custom types are on.
+fn column(name: &str, type_oid: u32) -> Column {
+    Column { name: name.to_owned(), type_oid }
+}
+
+/// With custom types on, a domain over numbers is a number on devices.
 #[test]
-fn comparisons_that_never_hold_are_warned_of_by_the_base_of_a_domain() {
-    let column = |name: &str, type_oid| Column { name: name.to_owned(), type_oid };
+fn comparison_warnings_use_the_base_type_of_a_domain() {
     let table = TableSchema {
         schema: "public".to_owned(),
         name: "t".to_owned(),
@@ -326,23 +352,25 @@ fn comparisons_that_never_hold_are_warned_of_by_the_base_of_a_domain() {
         types: types(),
     };
     let query = "SELECT id FROM t WHERE v = '1' AND p = 1";
+
     expect![[r#"
         6:30 warning: `v` is a number on devices and is never equal to a text
           write `v::text`, or compare with a number; booleans are 1 and 0
         6:42 warning: `p` is a text on devices and is never equal to a number
           write `p::real` or `p::integer`, or compare with a text
     "#]]
-    .assert_eq(&list(&compile(&stream(query)).check(std::slice::from_ref(&table))));
+    .assert_eq(&format_findings(&compile(&stream(query)).check(std::slice::from_ref(&table))));
+
     let first = definition(&[], &[query]).replace("edition: 2", "edition: 1");
     expect![[r#"
         7:44 warning: `p` is a text on devices and is never equal to a number
           write `p::real` or `p::integer`, or compare with a text
     "#]]
-    .assert_eq(&list(&compile(&first).check(&[table])));
+    .assert_eq(&format_findings(&compile(&first).check(&[table])));
 }
 
 #[test]
-fn only_what_a_table_uses_belongs_to_it() {
+fn a_table_keeps_only_the_types_it_uses() {
     let used = types().used_by([RATING_LISTS, 25].into_iter());
     let oids: Vec<u32> = used.iter().map(|(oid, _)| oid).collect();
     assert_eq!(oids, [RATING, RATINGS, RATING_LIST, RATING_LISTS]);

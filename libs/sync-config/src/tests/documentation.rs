@@ -1,9 +1,9 @@
-//! What the documentation shows is what is taken.
+//! The sync configs in the documentation compile.
 
 use super::compile;
 
 #[test]
-fn every_sync_config_of_the_documentation_is_taken() {
+fn every_sync_config_in_the_documentation_compiles() {
     let pages = [
         include_str!("../../../../docs/sync-config.md"),
         include_str!("../../../../docs/getting-started.md"),

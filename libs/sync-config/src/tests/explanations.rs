@@ -1,4 +1,4 @@
-//! What a config is explained to be.
+//! Explanations of compiled configs.
 
 use expect_test::{Expect, expect};
 
@@ -9,14 +9,14 @@ fn check(yaml: &str, expected: &Expect) {
     expected.assert_eq(&compile(yaml).explain().to_string());
 }
 
-/// The filter of the rows of a stream's only query.
+/// Compares the row filter of a stream with one query.
 fn check_filter(query: &str, expected: &str) {
     let explanation = compile(&stream(query)).explain();
     assert_eq!(explanation.streams[0].families[0].rows[0].conditions.join(" AND "), expected);
 }
 
 #[test]
-fn rows_of_a_user_and_rows_of_all() {
+fn per_user_and_global_buckets_are_explained() {
     let yaml = "\
 config: {edition: 3}
 streams:
@@ -27,6 +27,7 @@ streams:
   accounts: {query: 'SELECT aid AS id, bid, upper(name) AS \"Name\" FROM app.accounts AS a'}
   audit: {query: SELECT * FROM audit_log WHERE auth.parameter('role') = 'admin'}
 ";
+
     check(
         yaml,
         &expect![[r#"
@@ -67,9 +68,10 @@ streams:
 }
 
 #[test]
-fn a_lookup_says_what_it_is_asked_and_gives() {
+fn a_lookup_shows_its_key_and_its_output() {
     let query = "SELECT * FROM tasks WHERE NOT done AND project_id IN \
                  (SELECT project_id FROM members WHERE user_id = auth.user_id() AND active)";
+
     check(
         &stream(query),
         &expect![[r#"
@@ -90,7 +92,7 @@ fn a_lookup_says_what_it_is_asked_and_gives() {
 }
 
 #[test]
-fn a_join_is_asked_table_by_table() {
+fn joins_are_explained_table_by_table() {
     let yaml = "\
 config: {edition: 3}
 with:
@@ -102,6 +104,7 @@ streams:
       JOIN tasks ON tasks.id = comments.task_id
       JOIN my_projects ON my_projects.project_id = tasks.project_id
 ";
+
     check(
         yaml,
         &expect![[r#"
@@ -123,9 +126,10 @@ streams:
 }
 
 #[test]
-fn a_table_that_is_asked_twice_has_two_names() {
+fn a_table_used_twice_has_two_aliases() {
     let query = "SELECT * FROM users WHERE id IN (SELECT friend FROM friends WHERE person IN \
                  (SELECT friend FROM friends WHERE person = auth.user_id()))";
+
     check(
         &stream(query),
         &expect![[r#"
@@ -146,9 +150,10 @@ fn a_table_that_is_asked_twice_has_two_names() {
 }
 
 #[test]
-fn arrays_of_rows_are_taken_apart() {
+fn array_columns_are_explained_as_elements() {
     let query = "SELECT d.* FROM documents AS d, json_each(d.shares) AS s \
                  WHERE s.value ->> 'user' = auth.user_id() AND s.value ->> 'can_read' = 1";
+
     check(
         &stream(query),
         &expect![[r#"
@@ -168,7 +173,7 @@ fn arrays_of_rows_are_taken_apart() {
 }
 
 #[test]
-fn alternatives_are_families_of_their_own() {
+fn each_alternative_is_explained_as_a_family() {
     let yaml = "\
 config: {edition: 3}
 streams:
@@ -177,6 +182,7 @@ streams:
       - SELECT * FROM notes WHERE owner_id = auth.user_id() OR team_id IN auth.parameter('teams')
       - SELECT * FROM notes WHERE auth.user_id() IN shared_with
 ";
+
     check(
         yaml,
         &expect![[r#"
@@ -203,17 +209,19 @@ streams:
 }
 
 #[test]
-fn a_bucket_definition_is_found_by_each_of_its_parameter_queries() {
+fn a_bucket_definition_lists_each_of_its_parameter_queries() {
     let parameters = [
         "SELECT id AS list_id FROM lists WHERE owner_id = request.user_id()",
         "SELECT value AS list_id, 1 AS _priority FROM json_each(request.jwt() -> 'lists')",
         "SELECT request.parameters() ->> 'list' AS list_id WHERE request.jwt() ->> 'role' = 'admin'",
         "SELECT token_parameters.list AS list_id",
     ];
+
     let data = [
         "SELECT * FROM lists WHERE id = bucket.list_id",
         "SELECT upper(title) AS title, * FROM todos WHERE list_id = bucket.list_id",
     ];
+
     check(
         &definition(&parameters, &data),
         &expect![[r#"
@@ -245,7 +253,7 @@ fn a_bucket_definition_is_found_by_each_of_its_parameter_queries() {
 }
 
 #[test]
-fn a_row_that_only_has_to_be_there_gives_nothing() {
+fn a_row_that_only_has_to_exist_has_no_output() {
     let query = "SELECT * FROM news WHERE EXISTS \
                  (SELECT 1 FROM readers WHERE readers.user_id = auth.user_id())";
     let explanation = compile(&stream(query)).explain();
@@ -260,7 +268,7 @@ fn a_row_that_only_has_to_be_there_gives_nothing() {
 }
 
 #[test]
-fn a_change_costs_what_reads_its_table() {
+fn each_table_lists_the_families_and_lookups_that_read_it() {
     let yaml = "\
 config: {edition: 3}
 streams:
@@ -275,44 +283,42 @@ streams:
     assert_eq!(other.reads, ["*"]);
 }
 
-#[test]
-fn parentheses_are_where_the_text_would_mean_something_else() {
-    let filter = |condition: &str, expected: &str| {
-        check_filter(&format!("SELECT * FROM t WHERE {condition}"), expected);
-    };
-    filter("a = 1 AND (b = 2 OR c = 3)", "a = 1 AND (b = 2 OR c = 3)");
-    filter("NOT (a = 1) AND b IS NULL", "NOT a = 1 AND b IS NULL");
-    filter("(a + b) * c > a + b * c", "(a + b) * c > a + b * c");
-    filter("a - (b - c) > a - b - c", "a - (b - c) > a - b - c");
-    filter("(a || b) ->> 'k' = 'x'", "(a || b) ->> 'k' = 'x'");
-    filter("a || (b ->> 'k') = 'x'", "a || b ->> 'k' = 'x'");
-    filter("a = (1 << 2) | 4", "a = (1 << 2) | 4");
-    filter("a || (b + 1) = 1 << (2 | 4)", "a || (b + 1) = 1 << 2 | 4");
-    filter("(a = b) = c", "(a = b) = c");
-    filter("a & (b + 1) = 1", "a & b + 1 = 1");
-    filter("(a & b) + 1 = 1", "(a & b) + 1 = 1");
+fn check_condition(condition: &str, expected: &str) {
+    check_filter(&format!("SELECT * FROM t WHERE {condition}"), expected);
 }
 
 #[test]
-fn each_expression_has_its_text() {
-    let filter = |condition: &str, expected: &str| {
-        check_filter(&format!("SELECT * FROM t WHERE {condition}"), expected);
-    };
-    filter("name = 'it''s'", "name = 'it''s'");
-    filter("r > 1.0", "r > 1.0");
-    filter("\"a b\" <= -1", "\"a b\" <= -1");
-    filter("a IN ('x', 'y')", "a IN ('x', 'y')");
-    filter("a BETWEEN 1 AND 2", "a BETWEEN 1 AND 2");
-    filter("CAST(a AS integer) % 2 = 0", "CAST(a AS integer) % 2 = 0");
-    filter("a LIKE '5!%%' ESCAPE '!'", "a LIKE '5\\%%' ESCAPE '\\'");
-    filter("a LIKE 'x_'", "a LIKE 'x_'");
-    filter("substr(a, 1, 2) = 'ab'", "substring(a, 1, 2) = 'ab'");
-    filter("CASE WHEN a THEN b ELSE c END", "CASE WHEN a THEN b ELSE c END");
+fn parentheses_are_printed_only_where_needed() {
+    check_condition("a = 1 AND (b = 2 OR c = 3)", "a = 1 AND (b = 2 OR c = 3)");
+    check_condition("NOT (a = 1) AND b IS NULL", "NOT a = 1 AND b IS NULL");
+    check_condition("(a + b) * c > a + b * c", "(a + b) * c > a + b * c");
+    check_condition("a - (b - c) > a - b - c", "a - (b - c) > a - b - c");
+    check_condition("(a || b) ->> 'k' = 'x'", "(a || b) ->> 'k' = 'x'");
+    check_condition("a || (b ->> 'k') = 'x'", "a || b ->> 'k' = 'x'");
+    check_condition("a = (1 << 2) | 4", "a = (1 << 2) | 4");
+    check_condition("a || (b + 1) = 1 << (2 | 4)", "a || (b + 1) = 1 << 2 | 4");
+    check_condition("(a = b) = c", "(a = b) = c");
+    check_condition("a & (b + 1) = 1", "a & b + 1 = 1");
+    check_condition("(a & b) + 1 = 1", "(a & b) + 1 = 1");
 }
 
-/// What is explained as a filter is one, and the same one.
 #[test]
-fn the_text_of_an_expression_compiles_to_it() {
+fn every_expression_has_a_text() {
+    check_condition("name = 'it''s'", "name = 'it''s'");
+    check_condition("r > 1.0", "r > 1.0");
+    check_condition("\"a b\" <= -1", "\"a b\" <= -1");
+    check_condition("a IN ('x', 'y')", "a IN ('x', 'y')");
+    check_condition("a BETWEEN 1 AND 2", "a BETWEEN 1 AND 2");
+    check_condition("CAST(a AS integer) % 2 = 0", "CAST(a AS integer) % 2 = 0");
+    check_condition("a LIKE '5!%%' ESCAPE '!'", "a LIKE '5\\%%' ESCAPE '\\'");
+    check_condition("a LIKE 'x_'", "a LIKE 'x_'");
+    check_condition("substr(a, 1, 2) = 'ab'", "substring(a, 1, 2) = 'ab'");
+    check_condition("CASE WHEN a THEN b ELSE c END", "CASE WHEN a THEN b ELSE c END");
+}
+
+/// The printed filter compiles again, to the same expression.
+#[test]
+fn a_printed_expression_compiles_to_itself() {
     for condition in [
         "a = 1 AND (b = 2 OR NOT c) AND NOT (a IS NULL OR b IS NOT NULL)",
         "(a || b) ->> 'k' || (c -> '$.x.y') <> coalesce(a, b, 'z')",
@@ -331,7 +337,7 @@ fn the_text_of_an_expression_compiles_to_it() {
 }
 
 #[test]
-fn steps_have_members_for_programs() {
+fn steps_are_machine_readable() {
     let query = "SELECT id FROM tasks WHERE project_id IN \
                  (SELECT project_id FROM members WHERE user_id IN auth.parameter('users') AND active) \
                  AND project_id = subscription.parameter('project')";
@@ -347,10 +353,11 @@ fn steps_have_members_for_programs() {
 }
 
 #[test]
-fn patterns_stand_for_their_tables() {
+fn table_patterns_are_explained_as_patterns() {
     let query = r#"SELECT id, "ev_%".table_suffix() AS year FROM "ev_%" WHERE org IN
                    (SELECT org FROM "members_%".m WHERE m.usr = auth.user_id() AND m.schema() > 'x')
                    AND "ev_%".table_name() <> 'ev_x'"#;
+
     check(
         &stream(query),
         &expect![[r#"

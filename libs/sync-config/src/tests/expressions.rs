@@ -1,4 +1,4 @@
-//! Operators and functions: what they make of values, in both engines.
+//! Operators and functions in both engines.
 
 mod engines;
 mod geometry;
@@ -13,7 +13,7 @@ const VALUES: &str = r#"1|7|2.5|aßÉ😀|~|{"k": [1, 2.0, "x"]}|\x61c3a9"#;
 pub(super) const JAVASCRIPT: &str = "edition: 3";
 pub(super) const SQLITE: &str = "edition: 3\n  unstable_sqlite_expression_engine: true";
 
-/// The value of an expression over the row as JSON, or why there is none.
+/// Returns the value of an expression over the row as JSON, or the error.
 fn value(options: &str, expression: &str) -> String {
     let yaml = stream(&format!("SELECT id, {expression} AS v FROM t"));
     let text = row(&yaml.replace("edition: 3", options), SPEC, VALUES);
@@ -25,7 +25,7 @@ fn value(options: &str, expression: &str) -> String {
     data.strip_prefix(r#","v":"#).unwrap_or("a blob").to_owned()
 }
 
-/// As [`value`], of a data query of an edition before the third.
+/// Returns the value of an expression in a data query of an edition before 3.
 pub(super) fn earlier_value(edition: u8, expression: &str) -> String {
     let yaml = definition(&[], &[&format!("SELECT id, {expression} AS v FROM t")]);
     let text = row(&yaml.replace("edition: 2", &format!("edition: {edition}")), SPEC, VALUES);
@@ -37,7 +37,7 @@ pub(super) fn earlier_value(edition: u8, expression: &str) -> String {
     data.strip_prefix(r#","v":"#).unwrap_or("a blob").to_owned()
 }
 
-/// Each expression has its value in both engines.
+/// Checks each expression in both engines.
 pub(super) fn check(cases: &[(&str, &str)]) {
     check_each(JAVASCRIPT, cases);
     check_each(SQLITE, cases);
@@ -49,7 +49,7 @@ pub(super) fn check_each(options: &str, cases: &[(&str, &str)]) {
     }
 }
 
-/// Each expression has one value in the JavaScript engine, and another in SQLite's.
+/// Checks each expression: the second value is the default engine's, the third SQLite's.
 pub(super) fn check_both(cases: &[(&str, &str, &str)]) {
     for (expression, javascript, sqlite) in cases {
         assert_eq!(value(JAVASCRIPT, expression), *javascript, "{expression}");
@@ -58,7 +58,7 @@ pub(super) fn check_both(cases: &[(&str, &str, &str)]) {
 }
 
 #[test]
-fn earlier_editions_have_not_all_of_them() {
+fn earlier_editions_reject_newer_operators_and_functions() {
     for (name, expression) in [
         ("BETWEEN", "i BETWEEN 1 AND 2"),
         ("BETWEEN", "i NOT BETWEEN 1 AND 2"),
@@ -98,7 +98,7 @@ fn earlier_editions_have_not_all_of_them() {
 }
 
 #[test]
-fn earlier_editions_have_the_functions_of_the_language() {
+fn earlier_editions_have_the_documented_functions() {
     let query = "SELECT id, -5 AS a, json_valid(j) AS b, unixepoch(s) AS c, datetime(i, 'unixepoch') AS d, \
                  hex(uuid_blob(n)) AS e, ST_AsGeoJSON(n) AS f, st_astext(n) AS g, ST_X(n) AS h, \
                  ST_Y(n) AS k, i && j AS l, substring(s FROM 2 FOR 1) AS m FROM t";
@@ -109,10 +109,11 @@ fn earlier_editions_have_the_functions_of_the_language() {
 }
 
 #[test]
-fn what_they_make_is_limited() {
-    // 16 times 16 texts of 64 KB are 16 MiB.
+fn the_size_of_computed_values_is_limited() {
+    // Joining 16 times 16 texts of 64 KiB gives 16 MiB.
     let long = format!("replace(substring('{0}', 1, 16), 'a', '{0}')", "a".repeat(4096));
     let longer = format!("replace('{}', 'a', {long})", "a".repeat(256));
+
     check(&[
         (&format!("length({long})"), "65536"),
         (&format!("length({longer})"), "16777216"),
@@ -122,21 +123,24 @@ fn what_they_make_is_limited() {
             &format!("replace({longer}, 'a', 'aa')"),
             "the result of an expression is longer than 16 MiB",
         ),
-        // Of 256 TiB none is made.
+        // A text of 256 TiB is rejected before it is allocated.
         (
             &format!("replace({longer}, 'a', {longer})"),
             "the result of an expression is longer than 16 MiB",
         ),
         (&format!("hex({longer})"), "the result of an expression is longer than 16 MiB"),
     ]);
-    // A column is as long as it is.
+
+    // Columns are borrowed and have no limit.
     let column = "a".repeat(16 * 1024 * 1024 + 1);
     let yaml = stream("SELECT id, length(ifnull(s, 1)) AS a, length(substring(s, 1)) AS b FROM t");
     let found = row(&yaml, "t(id text, s text)", &format!("1|{column}"));
     assert_eq!(found, "s|0[] t/1 {\"id\":\"1\",\"a\":16777217,\"b\":16777217}\n");
-    // Each position of the text is tried to the end of the pattern.
+
+    // LIKE tries the whole pattern at each position of the text.
     let text = format!("replace('{0}', 'a', '{0}')", "a".repeat(512));
     let pattern = format!("%{}b%", "a".repeat(4096));
+
     check_each(
         JAVASCRIPT,
         &[

@@ -1,4 +1,4 @@
-//! Equal contents have equal hashes, other contents others.
+//! Hashes of definitions and lookups are equal exactly when their contents are.
 
 mod properties;
 
@@ -17,7 +17,7 @@ fn lookup_hashes(yaml: &str) -> Vec<String> {
 const QUERY: &str = "SELECT id, a || 'x' AS b FROM t WHERE n > 1 AND a = auth.user_id()";
 
 #[test]
-fn do_not_depend_on_how_the_file_is_written() {
+fn hashes_do_not_depend_on_formatting() {
     let hashes = definition_hashes(&stream(QUERY));
     for same in [
         "SELECT  id,\n a||'x' AS \"b\" -- comment\nFROM public.T WHERE (n > 1) AND auth.user_id() = a;",
@@ -29,21 +29,22 @@ fn do_not_depend_on_how_the_file_is_written() {
     assert_eq!(definition_hashes(&flow), hashes);
 }
 
+fn two_streams(names: [&str; 2]) -> String {
+    let stream = |name: &str| format!("  {name}:\n    query: SELECT * FROM {name}\n");
+    format!("config: {{edition: 3}}\nstreams:\n{}{}", stream(names[0]), stream(names[1]))
+}
+
 #[test]
-fn do_not_depend_on_other_streams() {
-    let yaml = |names: [&str; 2]| {
-        let stream = |name: &str| format!("  {name}:\n    query: SELECT * FROM {name}\n");
-        format!("config: {{edition: 3}}\nstreams:\n{}{}", stream(names[0]), stream(names[1]))
-    };
+fn hashes_do_not_depend_on_other_streams() {
     let (forth, back) =
-        (definition_hashes(&yaml(["a", "b"])), definition_hashes(&yaml(["b", "a"])));
+        (definition_hashes(&two_streams(["a", "b"])), definition_hashes(&two_streams(["b", "a"])));
     assert_eq!(forth[0], back[1]);
     assert_eq!(forth[1], back[0]);
     assert_ne!(forth[0], forth[1]);
 }
 
 #[test]
-fn do_not_depend_on_who_may_read() {
+fn hashes_do_not_depend_on_who_may_read() {
     let other = QUERY.replace("auth.user_id()", "connection.parameter('u')");
     assert_eq!(definition_hashes(&stream(QUERY)), definition_hashes(&stream(&other)));
     let prompt = format!("{}    priority: 0\n    auto_subscribe: true\n", stream(QUERY));
@@ -51,7 +52,7 @@ fn do_not_depend_on_who_may_read() {
 }
 
 #[test]
-fn depend_on_all_that_changes_the_contents() {
+fn hashes_change_with_the_contents() {
     let mut hashes = definition_hashes(&stream(QUERY));
     for other in [
         QUERY.replace("id,", "n AS id,"),
@@ -69,7 +70,9 @@ fn depend_on_all_that_changes_the_contents() {
     ] {
         hashes.extend(definition_hashes(&stream(&other)));
     }
+
     hashes.extend(definition_hashes(&stream(QUERY).replace("  s:", "  renamed:")));
+
     for option in [
         "timestamps_iso8601: false",
         "timestamp_max_precision: seconds",
@@ -79,17 +82,24 @@ fn depend_on_all_that_changes_the_contents() {
         let yaml = stream(QUERY).replace("edition: 3", &format!("edition: 3\n  {option}"));
         hashes.extend(definition_hashes(&yaml));
     }
+
     let count = hashes.len();
     hashes.sort();
     hashes.dedup();
     assert_eq!(hashes.len(), count);
 }
 
+fn inner_query_stream(inner: &str) -> String {
+    stream(&format!("SELECT * FROM t WHERE a IN ({inner})"))
+}
+
 #[test]
-fn of_lookups_are_those_of_their_rows() {
-    let query = |inner: &str| stream(&format!("SELECT * FROM t WHERE a IN ({inner})"));
-    let hashes = lookup_hashes(&query("SELECT o FROM m WHERE u = auth.user_id()"));
-    assert_eq!(lookup_hashes(&query("SELECT o FROM m x WHERE auth.parameter('y') = x.u")), hashes);
+fn lookup_hashes_depend_on_the_rows_they_index() {
+    let hashes = lookup_hashes(&inner_query_stream("SELECT o FROM m WHERE u = auth.user_id()"));
+    assert_eq!(
+        lookup_hashes(&inner_query_stream("SELECT o FROM m x WHERE auth.parameter('y') = x.u")),
+        hashes
+    );
     for other in [
         "SELECT p FROM m WHERE u = auth.user_id()",
         "SELECT o FROM m WHERE v = auth.user_id()",
@@ -97,14 +107,14 @@ fn of_lookups_are_those_of_their_rows() {
         "SELECT o FROM n WHERE u = auth.user_id()",
         "SELECT o FROM m",
     ] {
-        assert_ne!(lookup_hashes(&query(other)), hashes, "{other}");
+        assert_ne!(lookup_hashes(&inner_query_stream(other)), hashes, "{other}");
     }
 }
 
-/// A failure means that every device downloads everything again: raise `EVALUATOR_VERSION` if rows
-/// may come out differently, else keep the form that is hashed.
+/// A failure here means that every device downloads everything again. Raise `EVALUATOR_VERSION`
+/// if rows may now evaluate differently, else keep the hashed form.
 #[test]
-fn stay_what_they_are_from_release_to_release() {
+fn hashes_are_stable_across_releases() {
     expect!["f9205d26b5c6cb25eda4334e88268a867956a2a0d093974e5524ed1b5d8d0032"]
         .assert_eq(&definition_hashes(&stream(QUERY)).join("\n"));
     let yaml = definition(

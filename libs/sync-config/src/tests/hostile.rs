@@ -1,4 +1,4 @@
-//! Whatever the file holds, the compiler answers, soon.
+//! Hostile input: the compiler and the evaluator answer in bounded time and never panic.
 
 mod files;
 mod mutations;
@@ -13,15 +13,15 @@ use super::{TestRequest, stream, table};
 use crate::file::diagnostic::lines;
 use crate::{Diagnostic, RowOutput, SyncConfig};
 
-/// Far more than any of these needs, and far less than what grows without bound.
+/// Time limit of one case: far above what any needs, far below unbounded growth.
 const LONGEST: Duration = Duration::from_secs(20);
 
-/// Each is rendered in the time that the file takes.
+/// Number of findings to render for each file: rendering one takes time proportional to the file.
 const RENDERED_MAX: usize = 20;
 
-/// Compiles, and uses what compiles.
+/// Compiles a file and, if it compiles, evaluates rows and a request. Fails if it takes too long.
 #[expect(clippy::disallowed_methods, reason = "the time it takes is what is tested")]
-fn survive(yaml: &str) {
+fn check_survives(yaml: &str) {
     let start = Instant::now();
     match SyncConfig::compile(yaml) {
         Ok(config) => exercise(&config),
@@ -33,7 +33,7 @@ fn survive(yaml: &str) {
     assert!(start.elapsed() < LONGEST, "took {:?}", start.elapsed());
 }
 
-/// Each finding says something of a place that there is.
+/// Checks that each finding has a message and a place that exists in the file.
 fn check_findings(findings: &[Diagnostic], yaml: &str) {
     let lines: Vec<&str> = lines(yaml).collect();
     for (index, finding) in findings.iter().enumerate() {
@@ -52,6 +52,7 @@ fn exercise(config: &SyncConfig) {
     let tables: Vec<_> =
         ["t(id text, a text, b int4)", "u(id text, a json, b text)"].map(table).into();
     let _ = config.check(&tables);
+
     let mut out = RowOutput::default();
     for table in &tables {
         if let Ok(Some(evaluator)) = config.bind(table) {
@@ -59,12 +60,14 @@ fn exercise(config: &SyncConfig) {
             evaluator.evaluate(&[], &mut out);
         }
     }
+
     let request = TestRequest::new(r#"{"claims": {"x": [1, 2]}, "parameters": {"x": 1}}"#);
     let mut evaluation = config.request(&request.borrow());
     if !evaluation.questions().is_empty() {
         let answers = vec![vec!["[1]".to_owned()]; evaluation.questions().len()];
         evaluation.answer(&answers);
     }
+
     let _ = evaluation.finish();
 }
 
@@ -73,7 +76,7 @@ fn nested(open: &str, inner: &str, close: &str, depth: usize) -> String {
 }
 
 #[test]
-fn deep_nesting_is_an_error() {
+fn deep_nesting_is_rejected_or_accepted_without_overflow() {
     for depth in [30, 95, 200, 2_000] {
         for (open, inner, close) in [
             ("(", "1", ")"),
@@ -107,11 +110,12 @@ fn deep_nesting_is_an_error() {
             ("a = ANY(", "1", ")"),
             ("INTERVAL ", "'1'", ""),
         ] {
-            survive(&stream(&format!(
+            check_survives(&stream(&format!(
                 "SELECT id FROM t WHERE {}",
                 nested(open, inner, close, depth)
             )));
         }
+
         for (open, inner, close) in [
             ("(", "t", ")"),
             ("(SELECT * FROM ", "t", ") x"),
@@ -120,58 +124,72 @@ fn deep_nesting_is_an_error() {
             ("LATERAL (", "t", ")"),
             ("(", "SELECT 1", ""),
         ] {
-            survive(&stream(&format!("SELECT id FROM {}", nested(open, inner, close, depth))));
+            check_survives(&stream(&format!(
+                "SELECT id FROM {}",
+                nested(open, inner, close, depth)
+            )));
         }
-        survive(&stream(&nested("(", "SELECT id FROM t", ")", depth)));
-        survive(&stream(&nested("", "SELECT id FROM t", " UNION SELECT id FROM t", depth)));
-        survive(&stream(&format!("SELECT CAST(a AS {}) FROM t", nested("", "int", "[]", depth))));
-        survive(&stream(&format!(
+
+        check_survives(&stream(&nested("(", "SELECT id FROM t", ")", depth)));
+        check_survives(&stream(&nested("", "SELECT id FROM t", " UNION SELECT id FROM t", depth)));
+        check_survives(&stream(&format!(
+            "SELECT CAST(a AS {}) FROM t",
+            nested("", "int", "[]", depth)
+        )));
+        check_survives(&stream(&format!(
             "SELECT CAST(a AS {}) FROM t",
             nested("ARRAY<", "int", ">", depth)
         )));
-        survive(&nested("[", "", "]", depth));
-        survive(&nested("{a: ", "b", "}", depth));
-        survive(&nested("- ", "b", "", depth));
-        survive(&nested("? ", "b", "", depth));
-        survive(&(0..depth).map(|n| format!("{}a:\n", " ".repeat(n.min(600)))).collect::<String>());
+        check_survives(&nested("[", "", "]", depth));
+        check_survives(&nested("{a: ", "b", "}", depth));
+        check_survives(&nested("- ", "b", "", depth));
+        check_survives(&nested("? ", "b", "", depth));
+        check_survives(
+            &(0..depth).map(|n| format!("{}a:\n", " ".repeat(n.min(600)))).collect::<String>(),
+        );
     }
 }
 
 #[test]
-fn long_queries_are_bounded() {
+fn long_queries_finish_in_time() {
     for count in [10, 1_000, 8_000] {
         let list = |item: &str, separator: &str| vec![item; count].join(separator);
-        survive(&stream(&format!("SELECT id, {} FROM t", list("a", ", "))));
-        survive(&stream(&format!("SELECT id FROM t WHERE b IN ({})", list("1", ", "))));
-        survive(&stream(&format!("SELECT id FROM t WHERE {}", list("b = 1", " AND "))));
-        survive(&stream(&format!("SELECT id FROM t WHERE {}", list("b = 1", " OR "))));
-        survive(&stream(&format!(
+        check_survives(&stream(&format!("SELECT id, {} FROM t", list("a", ", "))));
+        check_survives(&stream(&format!("SELECT id FROM t WHERE b IN ({})", list("1", ", "))));
+        check_survives(&stream(&format!("SELECT id FROM t WHERE {}", list("b = 1", " AND "))));
+        check_survives(&stream(&format!("SELECT id FROM t WHERE {}", list("b = 1", " OR "))));
+        check_survives(&stream(&format!(
             "SELECT id FROM t WHERE {}",
             list("a = auth.user_id()", " AND ")
         )));
-        survive(&stream(&format!("SELECT id FROM t WHERE {}", list("a = auth.user_id()", " OR "))));
-        survive(&stream(&format!("SELECT id FROM t WHERE a = {}", list("'x'", " || "))));
-        survive(&stream(&format!("SELECT id FROM t WHERE {}", list("a LIKE '%'", " OR "))));
-        survive(&stream(&format!("SELECT id FROM t WHERE a IN ARRAY[{}]", list("1", ", "))));
-        survive(&stream(&format!(
+        check_survives(&stream(&format!(
+            "SELECT id FROM t WHERE {}",
+            list("a = auth.user_id()", " OR ")
+        )));
+        check_survives(&stream(&format!("SELECT id FROM t WHERE a = {}", list("'x'", " || "))));
+        check_survives(&stream(&format!("SELECT id FROM t WHERE {}", list("a LIKE '%'", " OR "))));
+        check_survives(&stream(&format!("SELECT id FROM t WHERE a IN ARRAY[{}]", list("1", ", "))));
+        check_survives(&stream(&format!(
             "SELECT id FROM t WHERE CASE {} END",
             list("WHEN a = 1 THEN b", " ")
         )));
-        survive(&stream(&format!("SELECT id FROM t WHERE coalesce({})", list("a", ", "))));
-        survive(&stream(&format!("SELECT id FROM t WHERE a LIKE '{}'", list("%_", ""))));
-        survive(&stream(&format!("SELECT id FROM {}", list("t", ", "))));
-        survive(&stream(&format!("SELECT id FROM t {}", list("JOIN t ON a", " "))));
-        survive(&stream(&list("'", "")));
-        survive(&stream(&list("/*", " ")));
-        survive(&stream(&list("$", "")));
+        check_survives(&stream(&format!("SELECT id FROM t WHERE coalesce({})", list("a", ", "))));
+        check_survives(&stream(&format!("SELECT id FROM t WHERE a LIKE '{}'", list("%_", ""))));
+        check_survives(&stream(&format!("SELECT id FROM {}", list("t", ", "))));
+        check_survives(&stream(&format!("SELECT id FROM t {}", list("JOIN t ON a", " "))));
+        check_survives(&stream(&list("'", "")));
+        check_survives(&stream(&list("/*", " ")));
+        check_survives(&stream(&list("$", "")));
     }
-    let clause = |n: usize| format!("(a = auth.parameter('{n}') OR b = auth.parameter('{n}'))");
-    let clauses: Vec<String> = (0..300).map(clause).collect();
-    survive(&stream(&format!("SELECT id FROM t WHERE {}", clauses.join(" AND "))));
-    survive(&stream(&format!("SELECT id FROM t WHERE NOT ({})", clauses.join(" OR "))));
+
+    let clauses: Vec<String> = (0..300)
+        .map(|n| format!("(a = auth.parameter('{n}') OR b = auth.parameter('{n}'))"))
+        .collect();
+    check_survives(&stream(&format!("SELECT id FROM t WHERE {}", clauses.join(" AND "))));
+    check_survives(&stream(&format!("SELECT id FROM t WHERE NOT ({})", clauses.join(" OR "))));
 }
 
-/// Words that parse more often than random text does.
+/// Returns sequences of SQL words, which parse more often than random text.
 fn words() -> impl Strategy<Value = String> {
     let word = prop::sample::select(vec![
         "SELECT",
@@ -257,6 +275,7 @@ fn words() -> impl Strategy<Value = String> {
         "@",
         "#",
     ]);
+
     prop::collection::vec(word, 0..40).prop_map(|words| words.join(" "))
 }
 
@@ -303,6 +322,7 @@ fn yaml() -> impl Strategy<Value = String> {
         "\u{2028}",
         "<<: *a",
     ]);
+
     prop::collection::vec((line, any::<bool>()), 0..30).prop_map(|lines| {
         lines
             .into_iter()
@@ -313,33 +333,34 @@ fn yaml() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn any_text_is_survived(text in any::<String>()) {
-        survive(&text);
-        survive(&stream(&text));
-        survive(&format!("config: {{edition: 3}}\nstreams:\n  s:\n    query: {text:?}\n"));
+    fn random_text_does_not_panic(text in any::<String>()) {
+        check_survives(&text);
+        check_survives(&stream(&text));
+        check_survives(&format!("config: {{edition: 3}}\nstreams:\n  s:\n    query: {text:?}\n"));
     }
 
     #[test]
-    fn any_yaml_is_survived(text in yaml()) {
-        survive(&text);
+    fn random_yaml_does_not_panic(text in yaml()) {
+        check_survives(&text);
     }
 
     #[test]
-    fn any_words_are_survived(words in words()) {
-        survive(&stream(&words));
-        survive(&stream(&format!("SELECT id FROM t WHERE {words}")));
-        survive(&stream(&format!("SELECT {words} AS id FROM t")));
+    fn random_sql_words_do_not_panic(words in words()) {
+        check_survives(&stream(&words));
+        check_survives(&stream(&format!("SELECT id FROM t WHERE {words}")));
+        check_survives(&stream(&format!("SELECT {words} AS id FROM t")));
         let words = words.replace('\n', " ");
-        survive(&format!(
+        check_survives(&format!(
             "bucket_definitions:\n  s:\n    parameters: |\n      {words}\n    data:\n    - |\n      {words}\n"
         ));
     }
 
     #[test]
-    fn any_value_of_a_row_is_survived(text in any::<String>(), oid in 0..7000_u32) {
+    fn random_column_values_do_not_panic(text in any::<String>(), oid in 0..7000_u32) {
         let config = super::compile(&stream("SELECT id, v, upper(v) AS u, v ->> '$.a.0' AS j, length(replace(v, v, v || v)) AS l, trim(v, v) AS m, round(v, v) AS r, v LIKE '%a_%' AS p, datetime(v, 'subsec') AS d, unixepoch(v, 'unixepoch') AS e, substring(v, v, v) AS s, v % v AS q, v << v AS x FROM t WHERE auth.user_id() IN v OR v = 1"));
         let mut table = table("t(id text, v text)");
         table.types = super::custom_types::types();
+
         let mut out = RowOutput::default();
         for oid in [oid, 16, 17, 20, 114, 700, 1007, 1009, 1082, 1083, 1114, 1184, 1185, 3220, 3904, 3910, 4451, 3905, 100_008, 100_010, 100_013, 100_017, 100_018, 200_000] {
             table.columns[1].type_oid = oid;

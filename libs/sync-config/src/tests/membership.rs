@@ -1,4 +1,4 @@
-//! A row is in one of a user's buckets exactly when the query, asked naively, gives it to the user.
+//! A row is in one of a user's buckets exactly when SQLite returns it for the user's query.
 
 mod fixed;
 mod items;

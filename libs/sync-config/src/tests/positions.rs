@@ -1,4 +1,4 @@
-//! Places in the file, whatever way the SQL is written into YAML.
+//! Places of findings in the file, for each way of writing SQL in YAML.
 
 use expect_test::expect;
 use proptest::prelude::*;
@@ -7,7 +7,7 @@ use super::refused;
 use crate::file::yaml::{self, NodeValue, Source};
 use crate::{Diagnostic, SyncConfig};
 
-/// Checks that each finding is where `nope` stands in the file, as often as it does.
+/// Checks that the findings are at the occurrences of `nope` in the file.
 fn check_places(yaml: &str) {
     let findings = SyncConfig::compile(yaml).expect_err("`nope` is no function");
     let found: Vec<(usize, usize)> =
@@ -27,20 +27,20 @@ fn with_query(query: &str) -> String {
 }
 
 #[test]
-fn in_plain_scalars() {
+fn places_in_plain_scalars() {
     check_places(&with_query("SELECT id, nope(a) AS b FROM t"));
     check_places(&with_query("SELECT id, 'é' AS e, nope(a) AS b FROM t WHERE nope() = 1"));
 }
 
 #[test]
-fn in_plain_scalars_of_several_lines() {
+fn places_in_plain_scalars_of_several_lines() {
     check_places(&with_query(
         "SELECT id,\n      nope(a) AS b\n\n      FROM t\n        WHERE nope() = 1",
     ));
 }
 
 #[test]
-fn in_single_quotes() {
+fn places_in_single_quotes() {
     check_places(&with_query("'SELECT id, ''it'''' s'' AS e, nope(a) AS b FROM t'"));
     check_places(&with_query(
         "'SELECT id, '''' AS e,\n\n      nope(a) AS b FROM t WHERE nope() = 1'",
@@ -48,7 +48,7 @@ fn in_single_quotes() {
 }
 
 #[test]
-fn in_double_quotes() {
+fn places_in_double_quotes() {
     check_places(&with_query(
         r#""SELECT id, \"a\", '\x41\u00e9\U0001F600\t' AS e, nope(a) AS b FROM t""#,
     ));
@@ -58,7 +58,7 @@ fn in_double_quotes() {
 }
 
 #[test]
-fn in_literal_blocks() {
+fn places_in_literal_blocks() {
     check_places(&with_query(
         "|\n      SELECT id,\n        nope(a) AS b\n\n      FROM t -- 'x\n      WHERE nope() = 1",
     ));
@@ -68,7 +68,7 @@ fn in_literal_blocks() {
 }
 
 #[test]
-fn in_folded_blocks() {
+fn places_in_folded_blocks() {
     check_places(&with_query(
         ">\n      SELECT id,\n      'a  b' AS e, nope(a) AS b\n\n      FROM t\n        WHERE nope() = 1\n",
     ));
@@ -76,7 +76,7 @@ fn in_folded_blocks() {
 }
 
 #[test]
-fn in_lists() {
+fn places_in_lists() {
     check_places(
         "config: {edition: 3}\nstreams:\n  s:\n    queries:\n      - SELECT id, nope() AS a FROM t\n      \
          - \"SELECT id, nope() AS b FROM t\"\n      - |\n        SELECT id,\n        nope() AS b FROM t\n",
@@ -88,7 +88,7 @@ fn in_lists() {
 }
 
 #[test]
-fn with_windows_line_breaks() {
+fn places_with_windows_line_breaks() {
     let yaml =
         with_query("|\n      SELECT id,\n        nope(a) AS b\n      FROM t WHERE nope() = 1");
     check_places(&yaml.replace('\n', "\r\n"));
@@ -97,7 +97,7 @@ fn with_windows_line_breaks() {
 }
 
 #[test]
-fn of_the_end_of_a_query() {
+fn place_of_the_end_of_a_query() {
     expect![[r#"
         5:26 not SQL: expected identifier, found: EOF
           is a word, comma or parenthesis missing before it, or one too many?
@@ -111,17 +111,20 @@ fn of_the_end_of_a_query() {
 }
 
 #[test]
-fn are_shown_with_their_line() {
+fn places_are_rendered_with_their_line() {
     let yaml = with_query("SELECT id, nope(a) AS b FROM t");
     let findings = SyncConfig::compile(&yaml).unwrap_err();
+
     expect![[r#"
         sync.yaml:5:23: error: unknown function `nope`
          5 |     query: SELECT id, nope(a) AS b FROM t
            |                       ^
           hint: the functions are: upper, lower, length, hex, base64, typeof, ifnull, iif, instr, substring, substr, json_extract, json_array_length, json_valid, json_keys, unixepoch, datetime, uuid_blob, st_asgeojson, st_astext, st_x, st_y, coalesce, nullif, abs, round, trim, ltrim, rtrim, replace
     "#]].assert_eq(&findings[0].render("sync.yaml", &yaml));
+
     let far = with_query(&format!("SELECT {} nope(a) AS b FROM t", "id, ".repeat(100)));
     let findings = SyncConfig::compile(&far).unwrap_err();
+
     expect![[r#"
         sync.yaml:5:420: error: unknown function `nope`
          5 | d, id, id, id, id, id, id, id, id, id, id, id, id, id, id, id, id, id, id, id,  nope(a) AS b FROM t
@@ -131,7 +134,7 @@ fn are_shown_with_their_line() {
 }
 
 #[test]
-fn beyond_the_file_are_shown_without_a_line() {
+fn places_beyond_the_file_are_rendered_without_a_line() {
     let findings = SyncConfig::compile("").unwrap_err();
     let moved = Diagnostic { line: 9, column: 9, hint: None, ..findings[0].clone() };
     expect![[r#"
@@ -140,10 +143,11 @@ fn beyond_the_file_are_shown_without_a_line() {
     .assert_eq(&moved.render("sync.yaml", "a\nb"));
 }
 
-/// Text in any style, whose every visible character must be found again.
+/// Returns a scalar in any YAML style. Each of its visible characters must be found again.
 fn styled() -> impl Strategy<Value = String> {
     let word = "[a-z0-9_=(),.<>*é'\"\\\\ ]{1,12}";
     let text = prop::collection::vec(word, 1..6);
+
     (text, 0..5_usize).prop_map(|(words, style)| {
         let text: Vec<String> = words.iter().map(|word| word.trim().to_owned()).collect();
         match style {
@@ -163,7 +167,7 @@ fn styled() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn of_visible_characters_hold_those_characters(scalar in styled()) {
+    fn visible_characters_are_at_their_mapped_places(scalar in styled()) {
         let file = format!("k: {scalar}\n");
         let source = Source::new(&file);
         let Ok(Some(root)) = yaml::parse(&file, &source) else { return Ok(()) };
@@ -171,6 +175,7 @@ proptest! {
         let NodeValue::Scalar(scalar) = &entries[0].1.value else { return Ok(()) };
         let map = source.map(scalar);
         let lines: Vec<Vec<char>> = file.split('\n').map(|line| line.chars().collect()).collect();
+
         for (index, c) in scalar.text.chars().enumerate().filter(|(_, c)| !c.is_whitespace()) {
             let place = map.position(index);
             let mut there = lines[place.line - 1][place.column - 1];

@@ -1,4 +1,4 @@
-//! Random values of random types, printed as PostgreSQL prints them, and what JSON they are.
+//! Random values of random types in PostgreSQL's text format, and their JSON.
 
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
@@ -18,7 +18,7 @@ enum Type {
     Multirange(Box<Type>),
 }
 
-/// A value that is not NULL.
+/// Non-null value as PostgreSQL prints it, and as JSON.
 #[derive(Clone, Debug)]
 struct Printed {
     text: String,
@@ -68,15 +68,17 @@ fn values(kind: &Type) -> Values {
             })
             .boxed(),
     };
+
     prop::option::weighted(0.8, some).boxed()
 }
 
-/// Arrays of one or two dimensions, some of them with lower bounds.
+/// Returns arrays of one or two dimensions, some with explicit lower bounds.
 fn arrays(element: Values) -> BoxedStrategy<Printed> {
     let flat = prop::collection::vec(element.clone(), 0..4);
     let rows =
         move |width| prop::collection::vec(prop::collection::vec(element.clone(), width), 1..3);
     let two = (1..3_usize).prop_flat_map(rows);
+
     prop_oneof![
         3 => flat.prop_map(|elements| array(&elements)),
         1 => two.prop_map(|rows| {
@@ -104,6 +106,7 @@ fn array(elements: &[Option<Printed>]) -> Printed {
             }
         })
         .collect();
+
     let json = elements.iter().map(json_of).collect();
     Printed { text: format!("{{{}}}", texts.join(",")), json }
 }
@@ -124,19 +127,22 @@ fn ranges(bound: &Values, may_be_empty: bool) -> BoxedStrategy<Printed> {
             field(&upper, "()[],"),
             if ends { ')' } else { ']' }
         );
+
         let json = json!({
             "lower": json_of(&lower),
             "upper": json_of(&upper),
             "lower_exclusive": u8::from(opens),
             "upper_exclusive": u8::from(ends),
         });
+
         Printed { text, json }
     });
+
     let empty = Just(Printed { text: "empty".to_owned(), json: json!("empty") });
     prop_oneof![4 => range, u32::from(may_be_empty) => empty].boxed()
 }
 
-/// A field of a composite or a bound of a range.
+/// Prints a field of a composite, or a bound of a range.
 fn field(value: &Option<Printed>, special: &str) -> String {
     match value {
         None => String::new(),
@@ -160,7 +166,7 @@ fn name(attribute: usize) -> String {
     format!("a\"{attribute}")
 }
 
-/// Gives the type an OID, and describes it.
+/// Adds the type to the known types and returns its OID.
 fn describe(kind: &Type, known: &mut Vec<(u32, PgType)>) -> u32 {
     let described = match kind {
         Type::Text => return 25,
@@ -179,6 +185,7 @@ fn describe(kind: &Type, known: &mut Vec<(u32, PgType)>) -> u32 {
         Type::Range(bound) => PgType::Range(describe(bound, known)),
         Type::Multirange(bound) => PgType::Multirange(describe(bound, known)),
     };
+
     let oid = 100_000 + u32::try_from(known.len()).unwrap();
     known.push((oid, described));
     oid
@@ -186,7 +193,7 @@ fn describe(kind: &Type, known: &mut Vec<(u32, PgType)>) -> u32 {
 
 proptest! {
     #[test]
-    fn what_postgresql_prints_is_read((kind, value) in types().prop_flat_map(|kind| {
+    fn printed_values_convert_to_their_json((kind, value) in types().prop_flat_map(|kind| {
         let kind = Type::Composite(vec![kind]);
         (Just(kind.clone()), values(&kind).prop_filter("NULL", Option::is_some))
     })) {

@@ -1,4 +1,4 @@
-//! Each sentence of the language that is accepted, and what it makes of rows.
+//! Accepted forms of queries, and how they evaluate rows.
 
 mod bucket_definitions;
 mod joins;

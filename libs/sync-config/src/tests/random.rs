@@ -1,10 +1,11 @@
-//! Random configs over random tables, with what SQLite must be asked to give the same.
+//! Random configs over random tables, each with the SQLite queries that must give the same rows.
 //!
-//! Decisions come from a list of numbers, which proptest makes smaller when a test fails. What is
-//! generated is in the part of the language where SQLite has the same meaning: with texts that have no
-//! case beyond ASCII, and that are JSON where JSON is read, arrays that are arrays or NULL, casts only in what is
-//! selected (SQLite gives them an affinity, which the equalities that find buckets do not know), and
-//! no inner query under NOT.
+//! Decisions come from a list of numbers, which proptest shrinks when a test fails. The generated
+//! queries use only the part of the language that has the same meaning in SQLite:
+//! - texts have no case beyond ASCII, and are JSON where JSON is read; arrays are arrays or NULL;
+//! - casts are only in the select list, as SQLite gives them an affinity that the equalities that
+//!   find buckets do not apply;
+//! - no inner query stands under NOT.
 
 mod condition;
 mod config;
@@ -16,21 +17,28 @@ mod request;
 mod schema;
 mod tokens;
 
+use proptest::prelude::*;
+
 pub(super) use config::{RandomConfig, RandomQuery, RandomStream};
 pub(super) use definition::RandomDefinitions;
-pub(super) use request::Given;
+pub(super) use request::RandomRequest;
 pub(super) use schema::{Rows, Schema, quoted};
 pub(super) use tokens::{mutated, tokens};
 
-/// Decisions, taken one by one from a list. After its end each is the first of what there is.
+/// Source of decisions, read one by one from a list. After the end of the list every decision is 0.
 pub(super) struct Choices<'l> {
     list: &'l [u16],
     place: usize,
-    /// Whether what only edition 3 has is left out.
+    /// `true` to leave out what only edition 3 has.
     is_early: bool,
 }
 
-/// What only edition 3 has.
+/// Returns random lists of `count` numbers, for [`Choices`].
+pub(super) fn decisions(count: usize) -> impl Strategy<Value = Vec<u16>> {
+    prop::collection::vec(any::<u16>(), count)
+}
+
+/// Words that only edition 3 has.
 const LATER: [&str; 13] = [
     "CASE", "coalesce", "LIKE", "abs", "BETWEEN", "DISTINCT", "nullif", "replace", "trim", "%",
     "round", "<<", "&",
@@ -41,7 +49,7 @@ impl<'l> Choices<'l> {
         Self { list, place: 0, is_early: false }
     }
 
-    /// How many of the list were taken.
+    /// Returns the number of list entries that were used.
     pub(super) fn taken(&self) -> usize {
         self.place.min(self.list.len())
     }
@@ -56,7 +64,7 @@ impl<'l> Choices<'l> {
         from[self.below(from.len())].clone()
     }
 
-    /// One of these templates that the edition has.
+    /// Picks one of the templates that the edition supports.
     fn template(&mut self, from: &[&'static str]) -> &'static str {
         if !self.is_early {
             return self.pick(from);
@@ -66,12 +74,12 @@ impl<'l> Choices<'l> {
         self.pick(&early)
     }
 
-    /// Seldom, and never after the list's end.
+    /// Returns `true` once in `count` times, and never after the end of the list.
     pub(super) fn one_in(&mut self, count: usize) -> bool {
         self.below(count) == count - 1
     }
 
-    /// Some of them in any order, at least so many.
+    /// Picks `least` to `most` of the items, in any order.
     pub(super) fn some_of<T: Clone>(&mut self, from: &[T], least: usize, most: usize) -> Vec<T> {
         let mut left = from.to_vec();
         let count = least + self.below(most - least + 1);
@@ -79,7 +87,7 @@ impl<'l> Choices<'l> {
     }
 }
 
-/// A part of a query in both languages: ours and SQLite's.
+/// Part of a query in both languages: ours and SQLite's.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Both {
     pub(super) ours: String,
@@ -92,9 +100,9 @@ impl Both {
         Self { sqlite: ours.clone(), ours }
     }
 
-    /// Of operands in the place of `$1` and so on. In the template `@t` stands after what AND and OR
-    /// join, what NOT negates between `@n` and `@m`, and `@w` before an operand whose text is asked for:
-    /// see [`Both::sqlite_of`].
+    /// Replaces `$1`, `$2` and so on by the operands. Markers in the template depend on the engine
+    /// (see [`Both::sqlite_of`]): `@t` follows an operand of AND and OR, `@n` and `@m` enclose what
+    /// NOT negates, and `@w` precedes an operand that is converted to text.
     fn new(template: &str, operands: &[&Self]) -> Self {
         let ours = template.replace("@t", "").replace("@n", "NOT ").replace("@m", "");
         let whole = "iif(@d AND typeof($1) = 'real' AND CAST($1 AS integer) = $1, \
@@ -112,8 +120,8 @@ impl Both {
         Self { ours: ours.into(), sqlite: sqlite.into() }
     }
 
-    /// What SQLite is asked. In the default engine NULL is false in AND and OR, and NOT makes it true;
-    /// whole reals have the text of integers.
+    /// Resolves the markers for an engine. In the default engine NULL is false in AND and OR, NOT
+    /// makes it true, and whole reals convert to the text of integers.
     fn sqlite_of(sqlite: &str, is_default_engine: bool) -> String {
         let [truth, not, not_true, whole] = if is_default_engine {
             [" IS TRUE", "", " IS NOT TRUE", "TRUE"]

@@ -1,5 +1,5 @@
-//! The reference of the language, sentence by sentence: what each says is accepted, and what it makes
-//! of rows and requests, and what each says is refused.
+//! The language reference, sentence by sentence: accepted forms with the rows and buckets they
+//! yield, and rejected forms.
 
 mod bucket_names;
 mod config;
@@ -16,41 +16,41 @@ mod values;
 
 use expect_test::Expect;
 
-use super::{compile, definition, granted, list, refused, row, stream};
+use super::{auto_subscribed, compile, definition, format_findings, granted, refused, row, stream};
 
-/// `todos`, for one query of a stream.
+/// The table `todos`, for queries of one stream.
 const TODOS: &str = "todos(id text, owner text, list text, n int4, done bool, meta text)";
 
-/// What the rows of `todos` yield in a stream of one query.
+/// Compares the output of rows of `todos` in a stream with one query.
 fn check_rows(query: &str, values: &[&str], expected: Expect) {
     let text: String = values.iter().map(|values| row(&stream(query), TODOS, values)).collect();
     expected.assert_eq(&text);
 }
 
-/// Of configs that are refused: each query's findings.
+/// Compares the findings of each query, as the only one of a stream.
 fn check_refused(queries: &[&str], expected: Expect) {
     let text: String =
         queries.iter().map(|query| format!("{query}\n{}", refused(&stream(query)))).collect();
     expected.assert_eq(&text);
 }
 
-/// The warnings of a config that is accepted.
+/// Compares the warnings of a config that compiles.
 fn check_compiled(yaml: &str, expected: Expect) {
-    expected.assert_eq(&list(compile(yaml).warnings()));
+    expected.assert_eq(&format_findings(compile(yaml).warnings()));
 }
 
-/// What a row of another table answers to the lookups of one query of a stream.
+/// Returns how a row of another table answers the lookups of a stream's query.
 fn lookups(query: &str, table: &str, values: &str) -> String {
     row(&stream(query), table, values)
 }
 
-/// What a request is granted by a stream that subscribes by itself, without lookups.
+/// Compares what is granted to a request by an auto-subscribed stream without lookups.
 fn check_request(query: &str, request: &str, expected: Expect) {
-    let yaml = stream(query).replace("    query:", "    auto_subscribe: true\n    query:");
+    let yaml = auto_subscribed(query);
     expected.assert_eq(&granted(&yaml, request, &[]));
 }
 
-/// What the rows of `todos` yield in a bucket definition of edition 2 without parameters.
+/// Compares the output of rows of `todos` in a bucket definition of edition 2 without parameters.
 fn check_definition_rows(query: &str, values: &[&str], expected: Expect) {
     let yaml = definition(&[], &[query]);
     let text: String = values.iter().map(|values| row(&yaml, TODOS, values)).collect();

@@ -1,15 +1,15 @@
-//! What is refused, where, and what is said to write instead.
+//! Files that are rejected: place, message and hint of each finding.
 
 use expect_test::{Expect, expect};
 
-use super::{compile, definition, list, refused, stream};
+use super::{compile, definition, format_findings, refused, stream};
 
 fn check(yaml: &str, expected: Expect) {
     expected.assert_eq(&refused(yaml));
 }
 
 #[test]
-fn text_that_is_not_a_config() {
+fn files_that_are_not_configs_are_rejected() {
     check(
         "",
         expect![[r#"
@@ -17,30 +17,35 @@ fn text_that_is_not_a_config() {
           define `streams` or `bucket_definitions`
     "#]],
     );
+
     check(
         "a: [",
         expect![[r#"
         1:5 not YAML: while parsing a node, did not find expected node content
     "#]],
     );
+
     check(
         "- a",
         expect![[r#"
         1:1 the file must be a map, not a list
     "#]],
     );
+
     check(
         "a: 1\n---\nb: 2",
         expect![[r#"
         3:1 the file has more than one YAML document
     "#]],
     );
+
     check(
         "streams: !a {}\n",
         expect![[r#"
         1:10 YAML tags are not supported
     "#]],
     );
+
     check(
         "bucket_definitions: {}\n",
         expect![[r#"
@@ -48,6 +53,7 @@ fn text_that_is_not_a_config() {
           define `streams` (edition 3) or `bucket_definitions`
     "#]],
     );
+
     check(
         "config: {edition: 3}\n",
         expect![[r#"
@@ -55,6 +61,7 @@ fn text_that_is_not_a_config() {
           define `streams` (edition 3) or `bucket_definitions`
     "#]],
     );
+
     check(
         &format!("a: \"{}\"", " ".repeat(1 << 20)),
         expect![[r#"
@@ -64,7 +71,7 @@ fn text_that_is_not_a_config() {
 }
 
 #[test]
-fn keys_that_are_unknown_wrong_or_doubled() {
+fn unknown_wrong_or_duplicate_keys_are_rejected() {
     check(
         "config:\n  edition: 3\n  color: red\nstreams:\n  s:\n    qery: x\n    priority: 4\n    \
          auto_subscribe: yes\nstream: {}\n",
@@ -80,6 +87,7 @@ fn keys_that_are_unknown_wrong_or_doubled() {
               the keys here are: config, with, streams, bucket_definitions
         "#]],
     );
+
     check(
         "config: {edition: 3}\nstreams:\n  s:\n    query: SELECT * FROM a\n    query: SELECT * FROM b\n  \
          s:\n    query: SELECT * FROM c\n",
@@ -88,6 +96,7 @@ fn keys_that_are_unknown_wrong_or_doubled() {
             6:3 `s` is defined twice
         "#]],
     );
+
     check(
         "config: [3]\nstreams: [a]\nbucket_definitions: ~\n",
         expect![[r#"
@@ -98,6 +107,7 @@ fn keys_that_are_unknown_wrong_or_doubled() {
             3:21 `bucket_definitions` must be a map, not nothing
         "#]],
     );
+
     check(
         "config: {edition: 3}\nstreams:\n  s: {query: SELECT * FROM a, queries: [SELECT * FROM a]}\n  \
          t: {queries: []}\n  u: {query: 5}\n  v: {query: {a: b}}\n  w: SELECT\n  \"x#y\": {query: a}\n",
@@ -111,6 +121,7 @@ fn keys_that_are_unknown_wrong_or_doubled() {
               letters, digits, `_`, `-` and `.`, at most 100 of them
         "#]],
     );
+
     check(
         "with: {a: SELECT 1}\nevent_definitions: {}\nbucket_definitions: {}\n",
         expect![[r#"
@@ -120,6 +131,7 @@ fn keys_that_are_unknown_wrong_or_doubled() {
               remove it
         "#]],
     );
+
     check(
         "config: {edition: 3}\nstreams: {s: {with: {}, query: SELECT * FROM a}}\n",
         expect![[r#"
@@ -129,7 +141,7 @@ fn keys_that_are_unknown_wrong_or_doubled() {
 }
 
 #[test]
-fn options_that_are_not_supported() {
+fn unsupported_options_are_rejected() {
     for (options, expected) in [
         (
             "edition: 4",
@@ -201,7 +213,7 @@ fn options_that_are_not_supported() {
 }
 
 #[test]
-fn options_that_change_nothing_here() {
+fn options_without_effect_are_accepted() {
     compile(
         "config: {edition: 3, storage_version: 3, versioned_bucket_ids: false, \
          unstable_sqlite_expression_engine: false, custom_postgres_types: true, \
@@ -210,7 +222,7 @@ fn options_that_change_nothing_here() {
 }
 
 #[test]
-fn editions_have_one_kind_of_section_each() {
+fn each_edition_has_one_kind_of_section() {
     check(
         "config: {edition: 3}\nbucket_definitions: {b: {data: [SELECT * FROM a]}}\n",
         expect![[r#"
@@ -218,6 +230,7 @@ fn editions_have_one_kind_of_section_each() {
               write `streams`, or set `edition: 2` in `config`
         "#]],
     );
+
     check(
         "streams: {b: {query: SELECT * FROM a}}\n",
         expect![[r#"
@@ -225,11 +238,12 @@ fn editions_have_one_kind_of_section_each() {
               set `edition: 3` in `config`
         "#]],
     );
+
     compile("bucket_definitions: {b: {data: [SELECT * FROM a]}}\n");
 }
 
 #[test]
-fn conditions_with_too_many_alternatives() {
+fn conditions_with_too_many_alternatives_are_rejected() {
     let pair =
         |index| format!("(a = auth.parameter('a{index}') OR b = auth.parameter('b{index}'))");
     let pairs = |count| (0..count).map(pair).collect::<Vec<_>>().join(" AND ");
@@ -244,7 +258,7 @@ fn conditions_with_too_many_alternatives() {
 }
 
 #[test]
-fn streams_with_too_many_families() {
+fn streams_with_too_many_families_are_rejected() {
     let query =
         |index| format!("      - SELECT id FROM t WHERE a{index} = auth.user_id() || {index}\n");
     let queries = |count| (0..count).map(query).collect::<String>();
@@ -260,7 +274,7 @@ fn streams_with_too_many_families() {
 }
 
 #[test]
-fn all_errors_are_found_at_once() {
+fn all_errors_are_reported_at_once() {
     check(
         "config: {edition: 3}\nstreams:\n  a:\n    query: SELECT id, x() AS x, y() AS y FROM t \
          WHERE z() = 1\n  b:\n    query: SELECT a FROM t LIMIT 1\n  c:\n    query: SELECT\n",
@@ -290,7 +304,7 @@ fn check_definitions(cases: &[(&[&str], &[&str])], expected: Expect) {
 }
 
 #[test]
-fn data_queries_that_are_refused() {
+fn invalid_data_queries_are_rejected() {
     let user = "SELECT request.user_id() AS u";
     check_definitions(
         &[
@@ -361,7 +375,7 @@ fn data_queries_that_are_refused() {
 }
 
 #[test]
-fn parameter_queries_that_are_refused() {
+fn invalid_parameter_queries_are_rejected() {
     let user = "SELECT request.user_id() AS u";
     check_definitions(
         &[
@@ -409,9 +423,12 @@ fn parameter_queries_that_are_refused() {
     );
 }
 
+fn warnings(yaml: &str) -> String {
+    format_findings(compile(yaml).warnings())
+}
+
 #[test]
-fn what_any_client_may_ask_for_is_warned_of() {
-    let warnings = |yaml: &str| list(compile(yaml).warnings());
+fn data_readable_by_any_client_is_a_warning() {
     let query = "SELECT id FROM t WHERE a = subscription.parameter('a')";
     expect![[r#"
         6:7 warning: any client can read this: it depends on parameters that clients choose and on nothing in the token
@@ -419,8 +436,10 @@ fn what_any_client_may_ask_for_is_warned_of() {
     "#]].assert_eq(&warnings(&stream(query)));
     expect![[""]].assert_eq(&warnings(&stream(&format!("{query} AND b = auth.user_id()"))));
     expect![[""]].assert_eq(&warnings(&stream("SELECT id FROM t")));
+
     let quiet = format!("{}    accept_potentially_dangerous_queries: true\n", stream(query));
     expect![[""]].assert_eq(&warnings(&quiet));
+
     let legacy =
         definition(&["SELECT user_parameters.x AS x"], &["SELECT id FROM t WHERE a = bucket.x"]);
     expect![[r#"

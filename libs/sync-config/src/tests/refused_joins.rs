@@ -1,13 +1,13 @@
-//! Combinations of tables and arrays that are refused, where, and what is said to write instead.
+//! Joins and subqueries that are rejected: place, message and hint of each finding.
 
 use expect_test::expect;
 
 use super::refused_queries::check;
-use super::{list, refused};
+use super::{format_findings, refused};
 use crate::SyncConfig;
 
 #[test]
-fn joins_that_the_language_does_not_have() {
+fn unsupported_joins_are_rejected() {
     check(
         &[
             "SELECT t.id FROM t RIGHT JOIN u ON u.a = t.a",
@@ -64,7 +64,7 @@ fn joins_that_the_language_does_not_have() {
 }
 
 #[test]
-fn names_that_could_be_of_several_tables_or_are_of_none() {
+fn ambiguous_or_unknown_names_are_rejected() {
     check(
         &[
             "SELECT t.id FROM t, u WHERE a = 1",
@@ -113,7 +113,7 @@ fn names_that_could_be_of_several_tables_or_are_of_none() {
 }
 
 #[test]
-fn rows_that_are_not_of_one_table() {
+fn selecting_rows_of_several_tables_is_rejected() {
     check(
         &[
             "SELECT t.id, u.a FROM t, u",
@@ -142,7 +142,7 @@ fn rows_that_are_not_of_one_table() {
 }
 
 #[test]
-fn conditions_by_which_no_bucket_can_be_found() {
+fn conditions_that_cannot_find_buckets_are_rejected() {
     check(
         &[
             "SELECT t.id FROM t, u WHERE t.a < u.a",
@@ -199,30 +199,38 @@ fn conditions_by_which_no_bucket_can_be_found() {
     );
 }
 
+/// Returns the findings of a config with `count` CTEs, each of which reads the one before.
+fn chained_ctes(count: usize, first: &str, next: fn(usize) -> String) -> String {
+    let mut yaml = format!("config: {{edition: 3}}\nwith:\n  c0: {first}\n");
+    for index in 1..count {
+        yaml += &format!("  c{index}: {}\n", next(index - 1));
+    }
+    let last = count - 1;
+    yaml += &format!("streams:\n  s:\n    query: SELECT id FROM t WHERE a IN c{last}\n");
+    format_findings(&SyncConfig::compile(&yaml).unwrap_err())
+}
+
+fn joined_twice(before: usize) -> String {
+    format!("SELECT x.a FROM c{before} x, c{before} y")
+}
+
 #[test]
-fn queries_that_are_about_too_much() {
+fn too_large_queries_are_rejected() {
     let tables: Vec<String> = (0..101).map(|index| format!("t t{index}")).collect();
     let query = format!("SELECT t0.id FROM {}", tables.join(", "));
     let found = refused(&super::stream(&query));
+
     expect![[r#"
         6:715 the query is about more than 100 tables and arrays
           CTEs and inner queries count each time they are used
     "#]]
     .assert_eq(&found);
-    let ctes = |count: usize, first: &str, next: &dyn Fn(usize) -> String| {
-        let mut yaml = format!("config: {{edition: 3}}\nwith:\n  c0: {first}\n");
-        for index in 1..count {
-            yaml += &format!("  c{index}: {}\n", next(index - 1));
-        }
-        let last = count - 1;
-        yaml += &format!("streams:\n  s:\n    query: SELECT id FROM t WHERE a IN c{last}\n");
-        list(&SyncConfig::compile(&yaml).unwrap_err())
-    };
-    // Each CTE doubles what it uses, be there a table in it or none.
-    let twice = |before: usize| format!("SELECT x.a FROM c{before} x, c{before} y");
-    let mut found = ctes(10, "SELECT a FROM t", &twice);
-    found += &ctes(10, "SELECT 1 AS a", &twice);
-    found += &ctes(1_000, "SELECT a FROM t", &|before| format!("SELECT a FROM c{before}"));
+
+    // Each CTE doubles its source, whether it contains a table or not.
+    let mut found = chained_ctes(10, "SELECT a FROM t", joined_twice);
+    found += &chained_ctes(10, "SELECT 1 AS a", joined_twice);
+    found += &chained_ctes(1_000, "SELECT a FROM t", |before| format!("SELECT a FROM c{before}"));
+
     expect![[r#"
         3:3 the CTEs are used too often, or nested too deeply
           one query may put in 200 of them, 16 within each other

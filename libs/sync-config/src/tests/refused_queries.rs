@@ -1,10 +1,10 @@
-//! Queries that are refused, where, and what is said to write instead.
+//! Queries that are rejected: place, message and hint of each finding.
 
 use expect_test::{Expect, expect};
 
 use super::{refused, stream};
 
-/// The findings of each query as the one of a stream; the query begins at 6:7.
+/// Compares the findings of each query, as the only one of a stream. The query begins at 6:7.
 pub(super) fn check(queries: &[&str], expected: Expect) {
     let found: String =
         queries.iter().map(|query| format!("{query}\n{}", refused(&stream(query)))).collect();
@@ -12,7 +12,7 @@ pub(super) fn check(queries: &[&str], expected: Expect) {
 }
 
 #[test]
-fn clauses_that_the_language_does_not_have() {
+fn unsupported_clauses_are_rejected() {
     check(
         &[
             "SELECT DISTINCT ON (id) id FROM t",
@@ -74,7 +74,7 @@ fn clauses_that_the_language_does_not_have() {
 }
 
 #[test]
-fn more_or_less_than_one_table() {
+fn queries_without_exactly_one_table_are_rejected() {
     check(
         &[
             "SELECT t.id FROM t JOIN u ON t.a = u.a",
@@ -113,7 +113,7 @@ fn more_or_less_than_one_table() {
 }
 
 #[test]
-fn what_is_not_a_query() {
+fn statements_that_are_not_queries_are_rejected() {
     check(
         &[
             "VALUES (1)",
@@ -167,7 +167,7 @@ fn what_is_not_a_query() {
 }
 
 #[test]
-fn patterns_that_are_not_written_out() {
+fn patterns_that_are_not_literals_are_rejected() {
     check(
         &[
             "SELECT id FROM t WHERE b = 1 AND a LIKE c",
@@ -195,7 +195,7 @@ fn patterns_that_are_not_written_out() {
 }
 
 #[test]
-fn operators_that_the_language_does_not_have() {
+fn unsupported_operators_are_rejected() {
     check(
         &[
             "SELECT id FROM t WHERE a SIMILAR TO 'x'",
@@ -255,7 +255,7 @@ fn operators_that_the_language_does_not_have() {
 }
 
 #[test]
-fn paths_that_would_find_nothing() {
+fn json_paths_that_never_match_are_rejected() {
     check(
         &[
             "SELECT id, j ->> '$[0]' AS a FROM t",
@@ -281,7 +281,7 @@ fn paths_that_would_find_nothing() {
 }
 
 #[test]
-fn functions_and_casts_that_the_language_does_not_have() {
+fn unsupported_functions_and_casts_are_rejected() {
     check(
         &[
             "SELECT id, a::uuid AS a FROM t",
@@ -354,7 +354,7 @@ fn functions_and_casts_that_the_language_does_not_have() {
 }
 
 #[test]
-fn other_expressions_that_the_language_does_not_have() {
+fn other_unsupported_expressions_are_rejected() {
     check(
         &[
             "SELECT id FROM t WHERE a = $1",
@@ -427,7 +427,7 @@ fn other_expressions_that_the_language_does_not_have() {
 }
 
 #[test]
-fn comparisons_by_which_no_bucket_can_be_found() {
+fn comparisons_that_cannot_find_buckets_are_rejected() {
     check(
         &[
             "SELECT id FROM t WHERE a != auth.user_id()",
@@ -484,7 +484,7 @@ fn comparisons_by_which_no_bucket_can_be_found() {
 }
 
 #[test]
-fn inner_queries_that_are_no_lookup() {
+fn inner_queries_that_cannot_be_lookups_are_rejected() {
     check(
         &[
             "SELECT id FROM t WHERE (a IN (SELECT b FROM u)) = 1",
@@ -521,7 +521,7 @@ fn inner_queries_that_are_no_lookup() {
 }
 
 #[test]
-fn values_that_cannot_be_where_they_are() {
+fn values_in_unsupported_places_are_rejected() {
     check(
         &[
             "SELECT name FROM t",

@@ -1,21 +1,16 @@
-//! Requests to questions and buckets.
+//! Requests: questions to lookups, and granted buckets.
 
 use expect_test::{Expect, expect};
 
-use super::{compile, definition, granted, stream};
+use super::{auto_subscribed, compile, definition, granted, stream};
 
 fn check(yaml: &str, request: &str, answers: &[(&str, &[&str])], expected: Expect) {
     expected.assert_eq(&granted(yaml, request, answers));
 }
 
-/// One stream `s` that subscribes by itself.
-fn auto(query: &str) -> String {
-    format!("{}    auto_subscribe: true\n", stream(query))
-}
-
 #[test]
-fn a_stream_that_subscribes_by_itself_is_granted_to_all() {
-    let yaml = auto("SELECT * FROM t");
+fn an_auto_subscribed_stream_is_granted_to_every_request() {
+    let yaml = auto_subscribed("SELECT * FROM t");
     check(
         &yaml,
         "{}",
@@ -54,8 +49,8 @@ fn explicit_subscriptions_have_parameters_and_priorities_of_their_own() {
 }
 
 #[test]
-fn an_explicit_subscription_without_parameters_stands_for_the_default_one() {
-    let yaml = auto("SELECT * FROM t");
+fn an_explicit_subscription_without_parameters_replaces_the_default_one() {
+    let yaml = auto_subscribed("SELECT * FROM t");
     check(
         &yaml,
         r#"{"subscriptions": [{"stream": "s"}]}"#,
@@ -65,6 +60,7 @@ fn an_explicit_subscription_without_parameters_stands_for_the_default_one() {
         stream s default
     "#]],
     );
+
     check(
         &yaml,
         r#"{"subscriptions": [{"stream": "s", "parameters": {}}]}"#,
@@ -76,13 +72,17 @@ fn an_explicit_subscription_without_parameters_stands_for_the_default_one() {
     );
 }
 
+fn stream_with_value(value: &str) -> String {
+    auto_subscribed(&format!("SELECT * FROM t WHERE a = {value}"))
+}
+
 #[test]
-fn values_of_the_request() {
-    let query = |value: &str| auto(&format!("SELECT * FROM t WHERE a = {value}"));
+fn request_values_become_bucket_parameters() {
     let request = r#"{"sub": "u\"1", "claims": {
             "sub": "u\"1", "n": 1.0, "r": 1.5, "big": 9007199254740993, "t": true, "z": null,
             "o": {"k": [1, 2.0], "a.b": 1}, "a.b": "dotted", "parameters": {"p": "old"}
         }, "parameters": {"c": "conn", "list": [1]}}"#;
+
     let mut text = String::new();
     for value in [
         "auth.user_id()",
@@ -107,9 +107,10 @@ fn values_of_the_request() {
         "subscription.parameters()",
         "'constant'",
     ] {
-        let found = granted(&query(value), request, &[]);
+        let found = granted(&stream_with_value(value), request, &[]);
         text += &format!("{value}: {}\n", found.lines().next().unwrap_or_default());
     }
+
     expect![[r#"
         auth.user_id(): s|0["u\"1"] priority 3 [{"default":0}]
         auth.parameter('n'): s|0[1] priority 3 [{"default":0}]
@@ -137,9 +138,10 @@ fn values_of_the_request() {
 }
 
 #[test]
-fn values_of_the_request_for_bucket_definitions() {
+fn request_values_become_parameters_of_bucket_definitions() {
     let request = r#"{"claims": {"role": "admin", "parameters": {"p": "old", "a.b": 1}},
         "parameters": {"c": "conn", "d": {"e": 5}}}"#;
+
     let mut text = String::new();
     for value in [
         "request.user_id()",
@@ -159,6 +161,7 @@ fn values_of_the_request_for_bucket_definitions() {
         let found = granted(&yaml, request, &[]);
         text += &format!("{value}: {}\n", found.lines().next().unwrap_or_default());
     }
+
     expect![[r#"
         request.user_id(): b["u1"] priority 3 [{"default":0}]
         request.jwt() ->> 'role': b["admin"] priority 3 [{"default":0}]
@@ -176,8 +179,8 @@ fn values_of_the_request_for_bucket_definitions() {
 }
 
 #[test]
-fn arrays_of_the_request_are_a_bucket_for_each_value() {
-    let yaml = auto("SELECT * FROM t WHERE a IN auth.parameter('a')");
+fn request_arrays_yield_a_bucket_for_each_value() {
+    let yaml = auto_subscribed("SELECT * FROM t WHERE a IN auth.parameter('a')");
     check(
         &yaml,
         r#"{"claims": {"a": ["x", "y", "x", 1, 1.0, true, null, 1.5, [2], {"b": 1}, "1"]}}"#,
@@ -193,6 +196,7 @@ fn arrays_of_the_request_are_a_bucket_for_each_value() {
             stream s default
         "#]],
     );
+
     check(
         &yaml,
         r#"{"claims": {"a": []}}"#,
@@ -201,6 +205,7 @@ fn arrays_of_the_request_are_a_bucket_for_each_value() {
         stream s default
     "#]],
     );
+
     check(
         &yaml,
         "{}",
@@ -209,6 +214,7 @@ fn arrays_of_the_request_are_a_bucket_for_each_value() {
         stream s default
     "#]],
     );
+
     check(
         &yaml,
         r#"{"claims": {"a": 5}}"#,
@@ -217,6 +223,7 @@ fn arrays_of_the_request_are_a_bucket_for_each_value() {
         stream s default [{"subscription":"default","message":"cannot evaluate the subscription: a value is not a JSON array"}]
     "#]],
     );
+
     check(
         &yaml,
         r#"{"claims": {"a": {"b": 1}}}"#,
@@ -226,6 +233,7 @@ fn arrays_of_the_request_are_a_bucket_for_each_value() {
             stream s default
         "#]],
     );
+
     check(
         &yaml,
         r#"{"claims": {"a": "x"}}"#,
@@ -238,10 +246,11 @@ fn arrays_of_the_request_are_a_bucket_for_each_value() {
 
 #[test]
 fn several_parameters_are_combined() {
-    let yaml = auto(
+    let yaml = auto_subscribed(
         "SELECT * FROM t WHERE a IN auth.parameter('a') AND b IN auth.parameter('b') \
          AND c = auth.user_id()",
     );
+
     check(
         &yaml,
         r#"{"claims": {"a": ["x", "y"], "b": [1, 2]}}"#,
@@ -257,9 +266,11 @@ fn several_parameters_are_combined() {
 }
 
 #[test]
-fn two_sources_of_one_value_are_intersected() {
-    let yaml =
-        auto("SELECT * FROM t WHERE a IN auth.parameter('a') AND a IN connection.parameter('a')");
+fn two_conditions_on_one_value_are_intersected() {
+    let yaml = auto_subscribed(
+        "SELECT * FROM t WHERE a IN auth.parameter('a') AND a IN connection.parameter('a')",
+    );
+
     check(
         &yaml,
         r#"{"claims": {"a": ["x", "y", "z"]}, "parameters": {"a": ["z", "w", "y"]}}"#,
@@ -270,10 +281,12 @@ fn two_sources_of_one_value_are_intersected() {
             stream s default
         "#]],
     );
-    let yaml = auto(
+
+    let yaml = auto_subscribed(
         "SELECT * FROM t WHERE a IN (SELECT a FROM m WHERE u = auth.user_id()) \
          AND a IN connection.parameter('a')",
     );
+
     check(
         &yaml,
         r#"{"parameters": {"a": ["z", "x"]}}"#,
@@ -287,8 +300,8 @@ fn two_sources_of_one_value_are_intersected() {
 }
 
 #[test]
-fn two_elements_of_one_array_are_two_parameters() {
-    let yaml = auto(
+fn two_memberships_in_one_array_are_two_parameters() {
+    let yaml = auto_subscribed(
         "SELECT * FROM t WHERE auth.user_id() IN tags AND auth.parameter('x') IN tags \
          AND auth.user_id() IN tags",
     );
@@ -304,11 +317,12 @@ fn two_elements_of_one_array_are_two_parameters() {
 }
 
 #[test]
-fn filters_of_the_request_decide_on_all_buckets() {
-    let yaml = auto(
+fn request_filters_decide_on_all_buckets() {
+    let yaml = auto_subscribed(
         "SELECT * FROM t WHERE auth.parameter('role') = 'admin' \
          OR (a = auth.user_id() AND NOT (connection.parameter('hidden') IS NOT NULL))",
     );
+
     check(
         &yaml,
         r#"{"claims": {"role": "admin"}}"#,
@@ -319,6 +333,7 @@ fn filters_of_the_request_decide_on_all_buckets() {
         stream s default
     "#]],
     );
+
     check(
         &yaml,
         r#"{"claims": {"role": "admin"}, "parameters": {"hidden": 0}}"#,
@@ -328,6 +343,7 @@ fn filters_of_the_request_decide_on_all_buckets() {
             stream s default
         "#]],
     );
+
     check(
         &yaml,
         r#"{"parameters": {"hidden": 0}}"#,
@@ -339,12 +355,13 @@ fn filters_of_the_request_decide_on_all_buckets() {
 }
 
 #[test]
-fn inner_queries_are_asked_once_and_grant_what_they_answer() {
+fn inner_queries_are_asked_once_and_grant_their_answers() {
     let yaml = "config: {edition: 3}\nstreams:\n  a:\n    auto_subscribe: true\n    priority: 2\n    \
         query: SELECT * FROM t WHERE a IN (SELECT org FROM m WHERE u = auth.user_id())\n  \
         b:\n    auto_subscribe: true\n    \
         query: SELECT * FROM v WHERE b IN (SELECT org FROM m WHERE u = auth.user_id())\n";
     assert_eq!(compile(yaml).lookups().len(), 1);
+
     check(
         yaml,
         "{}",
@@ -359,6 +376,7 @@ fn inner_queries_are_asked_once_and_grant_what_they_answer() {
         stream b default
     "#]],
     );
+
     check(
         yaml,
         "{}",
@@ -372,11 +390,12 @@ fn inner_queries_are_asked_once_and_grant_what_they_answer() {
 }
 
 #[test]
-fn an_inner_query_is_asked_for_each_element() {
-    let yaml = auto(
+fn an_inner_query_is_asked_once_for_each_element() {
+    let yaml = auto_subscribed(
         "SELECT * FROM t WHERE a IN \
          (SELECT x FROM m WHERE u IN auth.parameter('us') AND v = auth.user_id() AND w IN (1, 2))",
     );
+
     check(
         &yaml,
         r#"{"claims": {"us": ["a", "b", "a"]}}"#,
@@ -390,6 +409,7 @@ fn an_inner_query_is_asked_for_each_element() {
             stream s default
         "#]],
     );
+
     check(
         &yaml,
         r#"{"claims": {"us": []}}"#,
@@ -401,10 +421,11 @@ fn an_inner_query_is_asked_for_each_element() {
 }
 
 #[test]
-fn a_request_value_in_an_inner_query_is_a_condition() {
-    let yaml = auto(
+fn a_request_value_in_an_inner_query_is_part_of_its_key() {
+    let yaml = auto_subscribed(
         "SELECT * FROM t WHERE auth.user_id() IN (SELECT id FROM users WHERE is_admin) AND b = 1",
     );
+
     check(
         &yaml,
         "{}",
@@ -415,6 +436,7 @@ fn a_request_value_in_an_inner_query_is_a_condition() {
         stream s default
     "#]],
     );
+
     check(
         &yaml,
         "{}",
@@ -427,11 +449,12 @@ fn a_request_value_in_an_inner_query_is_a_condition() {
 }
 
 #[test]
-fn filters_of_the_request_in_an_inner_query_come_before_its_questions() {
-    let yaml = auto(
+fn request_filters_in_an_inner_query_are_evaluated_before_its_questions() {
+    let yaml = auto_subscribed(
         "SELECT * FROM t WHERE a IN \
          (SELECT x FROM m WHERE u = auth.user_id() AND auth.parameter('ok') = 1)",
     );
+
     check(
         &yaml,
         r#"{"claims": {"ok": 1}}"#,
@@ -442,6 +465,7 @@ fn filters_of_the_request_in_an_inner_query_come_before_its_questions() {
         stream s default
     "#]],
     );
+
     check(
         &yaml,
         "{}",
@@ -458,6 +482,7 @@ fn parameters_from_one_row_stay_together() {
         &["SELECT a, b, request.user_id() AS u FROM m WHERE owner = request.user_id()"],
         &["SELECT * FROM t WHERE x = bucket.a AND y = bucket.b AND z = bucket.u"],
     );
+
     check(
         &yaml,
         "{}",
@@ -472,7 +497,7 @@ fn parameters_from_one_row_stay_together() {
 }
 
 #[test]
-fn bucket_definitions_are_streams_that_subscribe_by_themselves() {
+fn bucket_definitions_act_like_auto_subscribed_streams() {
     let yaml = definition(&[], &["SELECT * FROM t"]);
     check(
         &yaml,
@@ -496,6 +521,7 @@ fn parameter_queries_are_a_union() {
         ],
         &["SELECT * FROM t WHERE x = bucket.u AND y = bucket.k"],
     );
+
     check(
         &yaml,
         r#"{"claims": {"role": "admin"}}"#,
@@ -510,10 +536,11 @@ fn parameter_queries_are_a_union() {
 }
 
 #[test]
-fn a_bucket_granted_twice_has_both_reasons_and_the_more_urgent_priority() {
+fn a_bucket_granted_twice_has_both_subscriptions_and_the_higher_priority() {
     let yaml = "config: {edition: 3}\nstreams:\n  a:\n    auto_subscribe: true\n    priority: 2\n    \
         queries:\n      - SELECT * FROM t WHERE x IN subscription.parameter('x')\n      \
         - SELECT * FROM u WHERE y IN subscription.parameter('x')\n";
+
     check(
         yaml,
         r#"{"subscriptions": [
@@ -531,10 +558,13 @@ fn a_bucket_granted_twice_has_both_reasons_and_the_more_urgent_priority() {
 }
 
 #[test]
-fn too_many_buckets_are_an_error_of_the_subscription() {
-    let yaml = auto("SELECT * FROM t WHERE a IN auth.parameter('a') AND b IN auth.parameter('a')");
+fn too_many_buckets_are_a_subscription_error() {
+    let yaml = auto_subscribed(
+        "SELECT * FROM t WHERE a IN auth.parameter('a') AND b IN auth.parameter('a')",
+    );
     let items: Vec<String> = (0..101).map(|n| n.to_string()).collect();
     let request = format!(r#"{{"claims": {{"a": [{}]}}}}"#, items.join(","));
+
     check(
         &yaml,
         &request,
@@ -543,10 +573,12 @@ fn too_many_buckets_are_an_error_of_the_subscription() {
         stream s default [{"subscription":"default","message":"cannot evaluate the subscription: too many combinations of array elements"}]
     "#]],
     );
-    let yaml = auto(
+
+    let yaml = auto_subscribed(
         "SELECT * FROM t WHERE a IN \
          (SELECT x FROM m WHERE u IN auth.parameter('a') AND v IN auth.parameter('a'))",
     );
+
     check(
         &yaml,
         &request,
@@ -558,8 +590,9 @@ fn too_many_buckets_are_an_error_of_the_subscription() {
 }
 
 #[test]
-fn answers_that_are_none_grant_nothing() {
-    let yaml = auto("SELECT * FROM t WHERE a IN (SELECT x FROM m WHERE u = auth.user_id())");
+fn malformed_answers_grant_nothing() {
+    let yaml =
+        auto_subscribed("SELECT * FROM t WHERE a IN (SELECT x FROM m WHERE u = auth.user_id())");
     let answers: &[&str] = &["", "x", "{}", "[]", "[1,2]", "[3]"];
     check(
         &yaml,

@@ -1,41 +1,46 @@
-//! What live tables must have.
+//! Checks of a config against the tables of the database.
 
 use expect_test::expect;
 
-use super::{compile, definition, list, stream, table};
+use super::{compile, definition, format_findings, stream, table};
 
 fn check(yaml: &str, tables: &[&str]) -> String {
     let tables: Vec<_> = tables.iter().map(|spec| table(spec)).collect();
-    list(&compile(yaml).check(&tables))
+    format_findings(&compile(yaml).check(&tables))
 }
 
 #[test]
-fn unknown_tables_are_errors() {
+fn tables_missing_in_the_database_are_errors() {
     let yaml = stream("SELECT id FROM todo");
     expect![[r#"
         6:22 there is no table `todo`
           did you mean `todos`?
     "#]]
     .assert_eq(&check(&yaml, &["todos(id text)", "lists(id text)"]));
+
     expect![[r#"
         6:22 there is no table `todo`
           there is one in the schema `app`: write `app.todo`
     "#]]
     .assert_eq(&check(&yaml, &["app.todo(id text)"]));
+
     expect![[r#"
         6:22 there is no table `todo`
           the tables of the schema `public` are: a, b
     "#]]
     .assert_eq(&check(&yaml, &["a(id text)", "b(id text)"]));
+
     expect![[r#"
         6:22 there is no table `todo`
     "#]]
     .assert_eq(&check(&yaml, &[]));
+
     expect![[r#"
         6:22 there is no table `app.todo`
           there is one in the schema `public`: write `public.todo`
     "#]]
     .assert_eq(&check(&stream("SELECT id FROM app.todo"), &["todo(id text)"]));
+
     expect![[r#"
         6:22 there is no table `todo`
           did you mean `"ToDo"`?
@@ -44,12 +49,13 @@ fn unknown_tables_are_errors() {
 }
 
 #[test]
-fn unknown_columns_are_errors() {
+fn columns_missing_in_the_database_are_errors() {
     let yaml = stream(
         "SELECT id, nam FROM todos WHERE ownerId = auth.user_id() AND list IN \
          (SELECT list_id FROM members WHERE usr = auth.user_id() AND zzz)",
     );
     let todos = r#"todos(id text, name text, "ownerId" text, list text)"#;
+
     expect![[r#"
         6:18 the table `todos` has no column `nam`
           did you mean `name`?
@@ -61,6 +67,7 @@ fn unknown_columns_are_errors() {
           its columns are: list_id, user_id
     "#]]
     .assert_eq(&check(&yaml, &[todos, "members(list_id text, user_id text)"]));
+
     let config = compile(&yaml);
     expect![[r#"
         6:18 the table `todos` has no column `nam`
@@ -68,7 +75,7 @@ fn unknown_columns_are_errors() {
         6:39 the table `todos` has no column `ownerid`
           did you mean `"ownerId"`?
     "#]]
-    .assert_eq(&list(&config.bind(&table(todos)).unwrap_err()));
+    .assert_eq(&format_findings(&config.bind(&table(todos)).unwrap_err()));
 }
 
 #[test]
@@ -85,12 +92,13 @@ fn a_star_without_an_id_is_an_error() {
 }
 
 #[test]
-fn comparisons_that_never_hold_are_warned_of() {
+fn comparisons_that_are_never_true_are_a_warning() {
     let spec = "t(id text, n int4, s text, d numeric, b bytea, f bool)";
     let yaml = stream(
         "SELECT * FROM t WHERE n = auth.user_id() AND s = 1 AND d > 2.5 AND b = 'x' AND n = '1' \
          AND f = 'true' AND n IN ('a', 1) AND s::integer = 1 AND f = true AND n = auth.parameter('x')",
     );
+
     expect![[r#"
         6:29 warning: `n` is a number on devices and is never equal to a text
           write `n::text`, or compare with a number; booleans are 1 and 0
@@ -108,6 +116,7 @@ fn comparisons_that_never_hold_are_warned_of() {
           write `n::text`, or compare with a number; booleans are 1 and 0
     "#]]
     .assert_eq(&check(&yaml, &[spec]));
+
     assert!(compile(&yaml).bind(&table(spec)).unwrap().is_some());
 }
 

@@ -1,8 +1,8 @@
-//! Expressions have the values that SQLite itself gives them.
+//! Random expressions of the default engine, compared with SQLite.
 //!
-//! The language deviates where its users rely on it, and the text for SQLite says so: NULL counts as
-//! false in AND, OR and NOT, `<>` is NOT of `=`, the truth of a text is that of its whole number, a cast to
-//! integer rounds down, and a text never begins before its start.
+//! Where the language deviates on purpose, the SQL for SQLite is adapted: NULL is false in AND, OR
+//! and NOT, `<>` is NOT of `=`, the truth of a text is that of its leading integer, casts to
+//! integer round down, and substrings never begin before the start of the text.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ use crate::RowOutput;
 use crate::value::Value;
 use crate::value::json;
 
-/// An expression in both languages: ours and SQLite's.
+/// Expression in both languages: ours and SQLite's.
 #[derive(Clone, Debug)]
 struct Both {
     ours: String,
@@ -44,14 +44,16 @@ fn leaf() -> impl Strategy<Value = Both> {
     ]
 }
 
-/// The expression, and a constant in place of reals: their text is JavaScript's, with more digits
-/// than SQLite's.
-fn without_reals(a: &Both) -> Both {
-    let guard = |a: &str| format!("iif(typeof({a}) = 'real', 'r', {a})");
-    Both { ours: guard(&a.ours), sqlite: guard(&a.sqlite) }
+fn without_real(a: &str) -> String {
+    format!("iif(typeof({a}) = 'real', 'r', {a})")
 }
 
-/// What SQLite takes for true when the language does.
+/// Replaces reals by a constant: JavaScript prints them with more digits than SQLite.
+fn without_reals(a: &Both) -> Both {
+    Both { ours: without_real(&a.ours), sqlite: without_real(&a.sqlite) }
+}
+
+/// Returns SQL for SQLite with the truth that an expression has in the language.
 fn truth(sqlite: &str) -> String {
     format!("(iif(typeof({sqlite}) = 'text', CAST({sqlite} AS integer), {sqlite}))")
 }
@@ -65,6 +67,7 @@ fn expression() -> impl Strategy<Value = Both> {
 fn operators(inner: impl Strategy<Value = Both> + Clone) -> impl Strategy<Value = Both> {
     let two = (inner.clone(), inner.clone());
     let operators = vec!["=", "!=", "<>", "<", "<=", ">", ">=", "+", "-", "*", "/", "||"];
+
     let binary = (two.clone(), prop::sample::select(operators)).prop_map(|((a, b), operator)| {
         let (a, b) = if operator == "||" { (without_reals(&a), without_reals(&b)) } else { (a, b) };
         let sqlite = match operator {
@@ -73,6 +76,7 @@ fn operators(inner: impl Strategy<Value = Both> + Clone) -> impl Strategy<Value 
         };
         Both { ours: format!("({} {operator} {})", a.ours, b.ours), sqlite }
     });
+
     let logical =
         (two, prop::sample::select(vec!["AND", "OR"])).prop_map(|((a, b), operator)| Both {
             ours: format!("({} {operator} {})", a.ours, b.ours),
@@ -82,6 +86,7 @@ fn operators(inner: impl Strategy<Value = Both> + Clone) -> impl Strategy<Value 
                 truth(&b.sqlite)
             ),
         });
+
     prop_oneof![2 => binary, 1 => logical]
 }
 
@@ -90,12 +95,14 @@ fn tests(inner: impl Strategy<Value = Both> + Clone) -> impl Strategy<Value = Bo
         ours: format!("(NOT {})", a.ours),
         sqlite: format!("({} IS NOT TRUE)", truth(&a.sqlite)),
     });
+
     let is_null = (inner.clone(), prop::sample::select(vec!["IS NULL", "IS NOT NULL"])).prop_map(
         |(a, test)| Both {
             ours: format!("({} {test})", a.ours),
             sqlite: format!("({} {test})", a.sqlite),
         },
     );
+
     let in_list = (inner, prop::collection::vec(leaf(), 2..4), any::<bool>()).prop_map(
         |(a, list, negated)| {
             let ours: Vec<&str> = list.iter().map(|item| item.ours.as_str()).collect();
@@ -109,6 +116,7 @@ fn tests(inner: impl Strategy<Value = Both> + Clone) -> impl Strategy<Value = Bo
             }
         },
     );
+
     prop_oneof![2 => not, 1 => is_null, 2 => in_list]
 }
 
@@ -118,7 +126,7 @@ fn calls(inner: impl Strategy<Value = Both> + Clone) -> impl Strategy<Value = Bo
         |(a, to)| {
             let a = if to == "text" { without_reals(&a) } else { a };
             let sqlite = if to == "integer" {
-                // Below the smallest integer there is none to round down to.
+                // Below the smallest integer there is nothing to round down to.
                 format!(
                     "(+CAST({a} AS integer) - (typeof({a}) = 'real' AND {a} > -9.2e18 \
                          AND CAST({a} AS integer) > {a}))",
@@ -127,26 +135,32 @@ fn calls(inner: impl Strategy<Value = Both> + Clone) -> impl Strategy<Value = Bo
             } else {
                 format!("(+CAST({} AS {to}))", a.sqlite)
             };
+
             Both { ours: format!("CAST({} AS {to})", a.ours), sqlite }
         },
     );
+
     let names = vec!["upper", "lower", "length", "typeof", "hex"];
     let call = (inner.clone(), prop::sample::select(names)).prop_map(|(a, name)| {
         let a = if name == "typeof" { a } else { without_reals(&a) };
         Both { ours: format!("{name}({})", a.ours), sqlite: format!("{name}({})", a.sqlite) }
     });
+
     let call_two =
         (two, prop::sample::select(vec!["ifnull", "instr"])).prop_map(|((a, b), name)| {
-            let (a, b) = (without_reals(&a), without_reals(&b));
+            let a = without_reals(&a);
+            let b = without_reals(&b);
             Both {
                 ours: format!("{name}({}, {})", a.ours, b.ours),
                 sqlite: format!("{name}({}, {})", a.sqlite, b.sqlite),
             }
         });
+
     let iif = (inner.clone(), inner.clone(), inner.clone()).prop_map(|(a, b, c)| Both {
         ours: format!("iif({}, {}, {})", a.ours, b.ours, c.ours),
         sqlite: format!("iif({}, {}, {})", truth(&a.sqlite), b.sqlite, c.sqlite),
     });
+
     let substring = (inner, -3..5_i8, prop::option::of(-3..5_i8)).prop_map(|(a, from, count)| {
         let a = without_reals(&a);
         let rest = count.map(|count| format!(", {count}")).unwrap_or_default();
@@ -159,12 +173,16 @@ fn calls(inner: impl Strategy<Value = Both> + Clone) -> impl Strategy<Value = Bo
             sqlite: format!("substr({}, {start}{rest})", a.sqlite),
         }
     });
+
     prop_oneof![2 => cast, 1 => call, 1 => call_two, 1 => iif, 1 => substring]
 }
 
-/// A row, as PostgreSQL prints it and as SQLite holds it.
+fn integers() -> impl Strategy<Value = String> {
+    prop::sample::select(INTEGERS.to_vec()).prop_map(|n| n.to_string())
+}
+
+/// Returns a row in PostgreSQL's text format.
 fn row() -> impl Strategy<Value = Vec<Option<String>>> {
-    let integers = || prop::sample::select(INTEGERS.to_vec()).prop_map(|n| n.to_string());
     (
         integers(),
         prop::sample::select(REALS.to_vec()).prop_map(str::to_owned),
@@ -175,37 +193,42 @@ fn row() -> impl Strategy<Value = Vec<Option<String>>> {
         .prop_map(|(i, r, s, f, n)| vec![Some(i), Some(r), s, Some(f), n])
 }
 
-/// SQLite's value of an expression over the row, as JSON.
+/// Returns the first column as JSON.
+fn json_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<String> {
+    let value = match row.get_ref(0)? {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(integer) => Value::Integer(integer),
+        ValueRef::Real(real) => Value::Real(real),
+        ValueRef::Text(text) => Value::text(String::from_utf8_lossy(text)),
+        ValueRef::Blob(_) => panic!("no expression here is a blob"),
+    };
+    let mut out = String::new();
+    json::push_value(&value, &mut out);
+    Ok(out)
+}
+
+/// Returns SQLite's value of an expression over the row, as JSON.
 fn evaluate_in_sqlite(expression: &str, row: &[Option<String>]) -> String {
     let connection = Connection::open_in_memory().unwrap();
     let text = |index: usize| row[index].clone();
     let integer = |index: usize| text(index).map(|text| text.parse::<i64>().unwrap());
     let real = text(1).map(|text| text.parse::<f64>().unwrap());
     let f = text(3).map(|text| i64::from(text == "t"));
-    // Columns without types, so that comparisons convert nothing.
+
+    // Columns have no types, so that comparisons do not convert.
     connection.execute_batch("CREATE TABLE t (i, r, s, f, n)").unwrap();
     connection
         .execute("INSERT INTO t VALUES (?, ?, ?, ?, ?)", (integer(0), real, text(2), f, integer(4)))
         .unwrap();
+
     let sql = format!("SELECT {expression} FROM t");
-    let to_json = |row: &rusqlite::Row<'_>| {
-        let value = match row.get_ref(0)? {
-            ValueRef::Null => Value::Null,
-            ValueRef::Integer(integer) => Value::Integer(integer),
-            ValueRef::Real(real) => Value::Real(real),
-            ValueRef::Text(text) => Value::text(String::from_utf8_lossy(text)),
-            ValueRef::Blob(_) => panic!("no expression here is a blob"),
-        };
-        let mut out = String::new();
-        json::push_value(&value, &mut out);
-        Ok(out)
-    };
-    connection.query_row(&sql, (), to_json).unwrap_or_else(|error| panic!("{sql}: {error}"))
+
+    connection.query_row(&sql, (), json_of).unwrap_or_else(|error| panic!("{sql}: {error}"))
 }
 
 proptest! {
     #[test]
-    fn of_columns_and_filters(expression in expression(), row in row()) {
+    fn columns_and_filters_agree_with_sqlite(expression in expression(), row in row()) {
         let expected = evaluate_in_sqlite(&expression.sqlite, &row);
         let query = format!("SELECT '1' AS id, {0} AS v, ({0}) IS NULL AS z FROM t", expression.ours);
         let config = compile(&stream(&query));

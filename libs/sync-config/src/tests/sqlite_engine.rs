@@ -1,8 +1,8 @@
-//! With SQLite's engine expressions have the values, and the types, that SQLite itself gives them.
+//! Random expressions of the SQLite engine, compared with SQLite in value and type.
 //!
-//! Columns are bound parameters there, which have no affinity. Left out are: the text of
-//! reals, and `upper` and `lower`, which are JavaScript's, and text of bytes that are not UTF-8. Parts of texts
-//! begin near them, as SQLite's own limits show in what is far away.
+//! SQLite gets the columns as bound parameters, which have no affinity. Left out are: texts of
+//! reals, `upper` and `lower` (both are JavaScript's), and bytes that are not UTF-8. Positions of
+//! substrings are near their texts, as distant ones meet internal limits of SQLite.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ use crate::RowOutput;
 use crate::value::Value;
 use crate::value::json;
 
-/// An expression in both languages: ours and SQLite's.
+/// Expression in both languages: ours and SQLite's.
 #[derive(Clone, Debug)]
 struct Both {
     ours: String,
@@ -87,9 +87,10 @@ const PATTERNS: [&str; 12] = [
 ];
 
 impl Both {
-    /// Of operands in the place of `$1` and so on.
+    /// Replaces `$1`, `$2` and so on by the operands.
     fn new(template: &str, operands: &[&Self]) -> Self {
-        let (mut ours, mut sqlite) = (template.to_owned(), template.to_owned());
+        let mut ours = template.to_owned();
+        let mut sqlite = template.to_owned();
         for (index, operand) in operands.iter().enumerate() {
             let place = format!("${}", index + 1);
             ours = ours.replace(&place, &operand.ours);
@@ -103,7 +104,7 @@ impl Both {
         Self { sqlite: ours.clone(), ours }
     }
 
-    /// A constant where it is a real, as what it becomes a text of is not compared.
+    /// Replaces a real by a constant, as texts of reals are not compared.
     fn not_real(&self) -> Self {
         Self::new("CASE typeof($1) WHEN 'real' THEN 'r' ELSE $1 END", &[self])
     }
@@ -115,7 +116,7 @@ fn column(name: &str) -> Both {
 }
 
 fn leaf() -> impl Strategy<Value = Both> {
-    // The least integer is a real to SQLite when it is written out.
+    // SQLite reads the literal of the least integer as a real.
     let integers: Vec<i64> = INTEGERS.into_iter().filter(|n| *n != i64::MIN).collect();
     prop_oneof![
         4 => prop::sample::select(vec!["i", "r", "s", "n", "b"]).prop_map(column),
@@ -166,6 +167,7 @@ fn operators(inner: impl Strategy<Value = Both> + Clone) -> impl Strategy<Value 
         "CAST($1 AS real)",
         "CAST($1 AS numeric)",
     ];
+
     let of_texts = vec!["($1 || $2)", "CAST($1 AS text)", "CAST($1 AS blob)"];
     let two = (inner.clone(), inner.clone());
     let of_values = (two.clone(), prop::sample::select(of_values))
@@ -178,6 +180,7 @@ fn operators(inner: impl Strategy<Value = Both> + Clone) -> impl Strategy<Value 
             Both::new(&format!("($1 {not}LIKE {pattern})"), &[&a.not_real()])
         },
     );
+
     prop_oneof![6 => of_values, 2 => of_texts, 1 => like]
 }
 
@@ -196,15 +199,18 @@ fn choices(inner: impl Strategy<Value = Both> + Clone) -> impl Strategy<Value = 
         "($1 IN ($2, $3))",
         "($1 NOT IN ($2, $3, 3))",
     ];
+
     let three = (inner.clone(), inner.clone(), inner.clone(), prop::sample::select(three))
         .prop_map(|(a, b, c, template)| Both::new(template, &[&a, &b, &c]));
-    // `IS TRUE` is a comparison with 1 here.
+
+    // In the language `IS TRUE` compares with 1.
     let truth = (inner, prop::sample::select(vec![("TRUE", 1), ("FALSE", 0)]), any::<bool>())
         .prop_map(|(a, (name, number), negated)| {
             let not = if negated { "NOT " } else { "" };
             let ours = format!("({} IS {not}{name})", a.ours);
             Both { ours, sqlite: format!("({} IS {not}{number})", a.sqlite) }
         });
+
     prop_oneof![6 => three, 1 => truth]
 }
 
@@ -226,16 +232,18 @@ fn calls(inner: impl Strategy<Value = Both> + Clone) -> impl Strategy<Value = Bo
         "replace($1, 'a', $2)",
         "json_valid(CAST($1 AS text))",
     ];
+
     let three = (inner.clone(), inner.clone(), inner);
     let of_numbers = (three.clone(), prop::sample::select(of_numbers))
         .prop_map(|((a, b, _), template)| Both::new(template, &[&a, &b]));
     let of_texts = (three, prop::sample::select(of_texts)).prop_map(|((a, b, c), template)| {
         Both::new(template, &[&a.not_real(), &b.not_real(), &c.not_real()])
     });
+
     prop_oneof![1 => of_numbers, 3 => of_texts]
 }
 
-/// Of any bytes.
+/// Returns expressions over blobs with random bytes.
 fn bytes() -> impl Strategy<Value = Both> {
     let templates = vec![
         "hex($1)",
@@ -249,6 +257,7 @@ fn bytes() -> impl Strategy<Value = Both> {
         "hex(CAST($1 AS blob))",
         "abs(-length($1))",
     ];
+
     (prop::sample::select(templates), -3..6_i8).prop_map(|(template, number)| {
         let number = Both::same(format!("({number})"));
         Both::new(template, &[&column("c"), &column("d"), &number])
@@ -258,8 +267,11 @@ fn bytes() -> impl Strategy<Value = Both> {
 #[derive(Clone, Debug)]
 struct Row(Vec<Owned>);
 
+fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(prop::sample::select(vec![0, 1, 65, 97, 255]), 0..5)
+}
+
 fn row() -> impl Strategy<Value = Row> {
-    let any_bytes = || prop::collection::vec(prop::sample::select(vec![0, 1, 65, 97, 255]), 0..5);
     (
         prop::sample::select(INTEGERS.to_vec()),
         prop::sample::select(REALS.to_vec()),
@@ -285,42 +297,48 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02X}")).collect()
 }
 
-/// As PostgreSQL prints them.
-fn printed(row: &Row) -> Vec<Option<String>> {
-    let print = |value: &Owned| match value {
+fn print_value(value: &Owned) -> Option<String> {
+    match value {
         Owned::Null => None,
         Owned::Integer(integer) => Some(integer.to_string()),
         Owned::Real(real) => Some(format!("{real:e}")),
         Owned::Text(text) => Some(text.clone()),
         Owned::Blob(blob) => Some(format!("\\x{}", hex(blob))),
-    };
-    row.0.iter().map(print).collect()
+    }
 }
 
-/// SQLite's value as its type and JSON; `None` when there is an error instead.
-fn in_sqlite(connection: &Connection, expression: &str, row: &Row) -> Option<String> {
-    // Each parameter is named, so that all of them can be given.
-    let sql = format!("SELECT {expression} WHERE coalesce(1, ?1, ?2, ?3, ?4, ?5, ?6, ?7)");
-    let to_json = |row: &rusqlite::Row<'_>| {
-        let value = match row.get_ref(0)? {
-            ValueRef::Null => Value::Null,
-            ValueRef::Integer(integer) => Value::Integer(integer),
-            ValueRef::Real(real) => Value::Real(real),
-            ValueRef::Text(text) => Value::text(std::str::from_utf8(text).unwrap().to_owned()),
-            ValueRef::Blob(blob) => return Ok(format!("\"blob\" \"{}\"", hex(blob))),
-        };
-        let mut out = format!("\"{}\" ", value.type_name());
-        json::push_value(&value, &mut out);
-        Ok(out)
+/// Prints the row as PostgreSQL does.
+fn printed(row: &Row) -> Vec<Option<String>> {
+    row.0.iter().map(print_value).collect()
+}
+
+/// Returns the first column's type, and its value as JSON.
+fn typed_json_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<String> {
+    let value = match row.get_ref(0)? {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(integer) => Value::Integer(integer),
+        ValueRef::Real(real) => Value::Real(real),
+        ValueRef::Text(text) => Value::text(std::str::from_utf8(text).unwrap().to_owned()),
+        ValueRef::Blob(blob) => return Ok(format!("\"blob\" \"{}\"", hex(blob))),
     };
-    match connection.query_row(&sql, params_from_iter(&row.0), to_json) {
+    let mut out = format!("\"{}\" ", value.type_name());
+    json::push_value(&value, &mut out);
+    Ok(out)
+}
+
+/// Returns SQLite's value as type and JSON, or `None` for an error.
+fn in_sqlite(connection: &Connection, expression: &str, row: &Row) -> Option<String> {
+    // All values are bound, so the statement must use each parameter.
+    let sql = format!("SELECT {expression} WHERE coalesce(1, ?1, ?2, ?3, ?4, ?5, ?6, ?7)");
+
+    match connection.query_row(&sql, params_from_iter(&row.0), typed_json_of) {
         Ok(value) => Some(value),
         Err(error) if error.to_string().contains("integer overflow") => None,
         Err(error) => panic!("{sql}: {error}"),
     }
 }
 
-/// Our value as its type and JSON, or the error.
+/// Returns our value as type and JSON, or the error.
 fn in_ours(options: &str, expression: &str, row: &Row) -> String {
     let query = format!(
         "SELECT '1' AS id, typeof({expression}) AS y, \
@@ -331,10 +349,12 @@ fn in_ours(options: &str, expression: &str, row: &Row) -> String {
     let values = printed(row);
     let values: Vec<Option<&str>> = values.iter().map(Option::as_deref).collect();
     let mut out = RowOutput::default();
+
     evaluator.evaluate(&values, &mut out);
     if let Some(error) = out.errors().first() {
         return error.clone();
     }
+
     let data: HashMap<String, Box<RawValue>> =
         serde_json::from_str(out.buckets().next().unwrap().data).unwrap();
     format!("{} {}", data["y"].get(), data["v"].get())
@@ -343,8 +363,8 @@ fn in_ours(options: &str, expression: &str, row: &Row) -> String {
 const JAVASCRIPT: &str = "edition: 3";
 const SQLITE: &str = "edition: 3\n  unstable_sqlite_expression_engine: true";
 
-/// The functions and operators that only SQLite has, in either engine.
-fn of_sqlite_alone() -> impl Strategy<Value = Both> {
+/// Returns expressions that only SQLite has. They are the same in both engines.
+fn sqlite_only_expression() -> impl Strategy<Value = Both> {
     let templates = vec![
         "coalesce($1, $2, $3)",
         "nullif($1, $2)",
@@ -367,6 +387,7 @@ fn of_sqlite_alone() -> impl Strategy<Value = Both> {
         "(-$1)",
         "($1 IS DISTINCT FROM $2)",
     ];
+
     (leaf(), leaf(), leaf(), prop::sample::select(templates)).prop_map(|(a, b, c, template)| {
         let is_of_texts = ["trim", "replace", "LIKE"].iter().any(|name| template.contains(name));
         let guard = |a: Both| if is_of_texts { a.not_real() } else { a };
@@ -378,8 +399,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn the_default_engine_has_sqlites_too_where_it_is_the_only_one(
-        expression in of_sqlite_alone(),
+    fn sqlite_only_expressions_agree_with_sqlite_in_both_engines(
+        expression in sqlite_only_expression(),
         row in row(),
     ) {
         let connection = Connection::open_in_memory().unwrap();
@@ -392,7 +413,7 @@ proptest! {
     }
 
     #[test]
-    fn has_the_values_of_sqlite(expression in expression(), row in row()) {
+    fn the_sqlite_engine_agrees_with_sqlite(expression in expression(), row in row()) {
         let connection = Connection::open_in_memory().unwrap();
         if let Some(expected) = in_sqlite(&connection, &expression.sqlite, &row) {
             let found = in_ours(SQLITE, &expression.ours, &row);
@@ -400,9 +421,9 @@ proptest! {
         }
     }
 
-    /// Decimals that end in a five are as near to a half as a real can be.
+    /// A decimal that ends in five is as near to a half as a real can be.
     #[test]
-    fn rounds_as_sqlite_does(
+    fn round_agrees_with_sqlite(
         digits in 0..18_i32,
         whole in any::<u32>(),
         fraction in any::<u32>(),

@@ -1,11 +1,11 @@
-//! How many tables may be asked one after the other.
+//! The limit on dependent lookups: tables that must be asked one after the other.
 
 use std::fmt::Write;
 
-use super::{TestRequest, list, stream};
+use super::{TestRequest, auto_subscribed, format_findings};
 use crate::{STAGES_MAX, SyncConfig};
 
-/// Inner queries within each other, each of which is asked what the one within it answers.
+/// Returns nested inner queries, each with a condition on the output of the next.
 fn nested(tables: usize) -> String {
     let mut condition = "a = auth.user_id()".to_owned();
     for number in 1..tables {
@@ -14,7 +14,7 @@ fn nested(tables: usize) -> String {
     format!("SELECT b FROM c{tables} WHERE {condition}")
 }
 
-/// The same with joins, which may be more.
+/// Returns the same chain as joins, which may be longer than nested queries.
 fn joined(tables: usize) -> String {
     let mut from = "c1".to_owned();
     for number in 2..=tables {
@@ -23,11 +23,11 @@ fn joined(tables: usize) -> String {
     format!("SELECT c{tables}.b FROM {from} WHERE c1.a = auth.user_id()")
 }
 
-/// The rounds of questions of a request when each question has an answer; else what is said.
+/// Returns the number of question rounds when each question has an answer, or the findings.
 fn rounds(condition: &str) -> Result<usize, String> {
-    let yaml = stream(&format!("SELECT id FROM t WHERE {condition}"));
-    let config = SyncConfig::compile(&format!("{yaml}    auto_subscribe: true\n"));
-    let config = config.map_err(|findings| list(&findings))?;
+    let yaml = auto_subscribed(&format!("SELECT id FROM t WHERE {condition}"));
+    let config = SyncConfig::compile(&yaml);
+    let config = config.map_err(|findings| format_findings(&findings))?;
     let request = TestRequest::new(r#"{"claims": {"x": ["x", "y"]}}"#);
     let mut evaluation = config.request(&request.borrow());
     let mut rounds = 0;
@@ -54,12 +54,12 @@ fn check_refused(condition: &str) {
 }
 
 #[test]
-fn a_chain_is_as_long_as_its_tables() {
+fn each_table_of_a_chain_is_a_round() {
     for tables in [1, 2, 10] {
         check(&format!("t.a IN ({})", nested(tables)), tables);
         check(&format!("t.a IN ({})", joined(tables)), tables);
     }
-    // What is asked of nothing that is answered needs no rounds before it.
+    // Lookups that do not depend on answers are in the first round.
     check("t.a IN (SELECT c.b FROM c, d WHERE c.a = auth.user_id() AND d.a = auth.user_id())", 1);
     check("t.a IN (SELECT c.b FROM c WHERE c.a IN auth.parameter('x'))", 1);
 }
@@ -68,15 +68,16 @@ fn a_chain_is_as_long_as_its_tables() {
 fn a_chain_may_be_as_long_as_the_limit() {
     check(&format!("t.a IN ({})", joined(STAGES_MAX)), STAGES_MAX);
     check_refused(&format!("t.a IN ({})", joined(STAGES_MAX + 1)));
-    // An array of the request takes slots and no round.
+    // An array of the request needs no round.
     let with_array = |tables| format!("t.z IN auth.parameter('x') AND t.a IN ({})", joined(tables));
     check(&with_array(STAGES_MAX), STAGES_MAX);
     check_refused(&with_array(STAGES_MAX + 1));
 }
 
 #[test]
-fn chains_that_are_asked_side_by_side_count_once() {
-    let (long, short) = (joined(STAGES_MAX), joined(STAGES_MAX / 2));
+fn independent_chains_share_their_rounds() {
+    let long = joined(STAGES_MAX);
+    let short = joined(STAGES_MAX / 2);
     check(&format!("t.a IN ({long}) AND t.c IN ({short})"), STAGES_MAX);
     check(&format!("t.a IN ({short}) OR t.c IN ({long})"), STAGES_MAX);
     check(&format!("t.a IN ({short}) AND NOT EXISTS ({long})"), STAGES_MAX);
@@ -84,7 +85,7 @@ fn chains_that_are_asked_side_by_side_count_once() {
 }
 
 #[test]
-fn what_must_be_absent_counts_too() {
+fn negated_queries_count_as_rounds() {
     let over = joined(STAGES_MAX + 1);
     check_refused(&format!("t.a = 1 AND NOT EXISTS ({over})"));
     check_refused(&format!(

@@ -1,4 +1,4 @@
-//! PostgreSQL's values on their way to SQLite.
+//! Conversion of PostgreSQL values to SQLite and JSON.
 
 use expect_test::{Expect, expect};
 
@@ -11,9 +11,13 @@ const TIME: u32 = 1083;
 const TIMESTAMP: u32 = 1114;
 const TIMESTAMPTZ: u32 = 1184;
 
-/// What becomes of a column's text: as a column of the row, and as the value of an expression.
+fn column(name: &str, type_oid: u32) -> Column {
+    Column { name: name.to_owned(), type_oid }
+}
+
+/// Returns a column's value: as a column of the row, and as the value of an expression if it
+/// differs.
 pub(super) fn convert(config: &SyncConfig, types: &PgTypes, type_oid: u32, text: &str) -> String {
-    let column = |name: &str, type_oid| Column { name: name.to_owned(), type_oid };
     let table = TableSchema {
         schema: "public".to_owned(),
         name: "t".to_owned(),
@@ -22,16 +26,20 @@ pub(super) fn convert(config: &SyncConfig, types: &PgTypes, type_oid: u32, text:
     };
     let evaluator = config.bind(&table).unwrap().unwrap();
     let mut out = RowOutput::default();
+
     evaluator.evaluate(&[Some("1"), Some(text)], &mut out);
+
     let Some(bucket) = out.buckets().next() else { return out.errors().join(", ") };
     let data = bucket.data.strip_prefix(r#"{"id":"1""#).unwrap().strip_suffix('}').unwrap();
     let data = data.trim_start_matches(',');
     let as_column = data.split(r#""e":"#).next().unwrap().trim_end_matches(',');
     let as_expression = data.split(r#""e":"#).nth(1);
+
     let as_column = as_column.strip_prefix(r#""v":"#).unwrap_or("left out");
     if as_expression.is_some_and(|value| value != as_column) {
         return format!("{as_column} and {}", as_expression.unwrap_or_default());
     }
+
     as_column.to_owned()
 }
 
@@ -50,7 +58,7 @@ fn check_with(config: &SyncConfig, values: &[(u32, &str)], expected: Expect) {
     expected.assert_eq(&text);
 }
 
-/// As [`check`] with the defaults of edition 1.
+/// Compares like [`check`], with the defaults of edition 1.
 fn check_first_edition(values: &[(u32, &str)], expected: Expect) {
     let yaml = definition(&[], &[QUERY]).replace("edition: 2", "edition: 1");
     check_with(&compile(&yaml), values, expected);
@@ -129,7 +137,7 @@ fn reals_are_printed_as_javascript_does() {
 }
 
 #[test]
-fn what_has_no_equal_is_text_as_printed() {
+fn types_unknown_to_sqlite_are_their_postgresql_text() {
     check(
         &[
             (1700, "0.10"),
@@ -171,7 +179,7 @@ fn what_has_no_equal_is_text_as_printed() {
 }
 
 #[test]
-fn text_is_escaped_as_json_has_to_be() {
+fn text_is_escaped_for_json() {
     let config = compile(&stream(QUERY));
     let text = "a\"b\\c/\n\t\r\u{8}\u{c}\u{1}\u{1f}\u{7f} é\u{2028}😀";
     let escaped = r#""a\"b\\c/\n\t\r\b\f\u0001\u001f"#;
@@ -181,7 +189,7 @@ fn text_is_escaped_as_json_has_to_be() {
 }
 
 #[test]
-fn json_is_its_own_text() {
+fn json_columns_are_their_text() {
     check(
         &[(114, "{ \"b\" : 1.0,\"a\":2, \"a\":3 }"), (3802, "[1, \"x\"]"), (114, "null")],
         expect![[r#"
@@ -193,7 +201,7 @@ fn json_is_its_own_text() {
 }
 
 #[test]
-fn bytes_are_left_out() {
+fn bytea_columns_are_left_out() {
     check(
         &[(17, "\\x"), (17, "\\x00ff"), (17, "escape\\000")],
         expect![[r#"
@@ -202,6 +210,7 @@ fn bytes_are_left_out() {
         17 escape\000 => s|0: a value is not as PostgreSQL prints its type
     "#]],
     );
+
     let config = compile(&stream("SELECT id, hex(v) AS v, base64(v) AS b FROM t"));
     check_with(
         &config,
@@ -236,7 +245,7 @@ const DATES: [(u32, &str); 17] = [
 ];
 
 #[test]
-fn dates_and_times_of_later_editions_are_iso_8601() {
+fn dates_and_times_are_iso_8601_in_later_editions() {
     check(
         &DATES,
         expect![[r#"
@@ -262,7 +271,7 @@ fn dates_and_times_of_later_editions_are_iso_8601() {
 }
 
 #[test]
-fn dates_and_times_of_the_first_edition_are_as_printed() {
+fn dates_and_times_are_as_printed_in_the_first_edition() {
     check_first_edition(
         &DATES,
         expect![[r#"
@@ -285,8 +294,10 @@ fn dates_and_times_of_the_first_edition_are_as_printed() {
         1184 12345-01-02 03:04:05+00 => null
     "#]],
     );
+
     let yaml =
         definition(&[], &[QUERY]).replace("edition: 2", "edition: 1\n  timestamps_iso8601: true");
+
     check_with(
         &compile(&yaml),
         &DATES[7..8],
@@ -294,8 +305,10 @@ fn dates_and_times_of_the_first_edition_are_as_printed() {
         1114 1999-12-31 23:59:59 => "1999-12-31T23:59:59.000000"
     "#]],
     );
+
     let yaml =
         definition(&[], &[QUERY]).replace("edition: 2", "edition: 2\n  timestamps_iso8601: false");
+
     check_with(
         &compile(&yaml),
         &DATES[7..8],
@@ -333,6 +346,7 @@ fn timestamps_with_a_zone_become_utc() {
             1184 1997-12-17 07:37:16"+00 => null
         "#]],
     );
+
     check_first_edition(
         &[(TIMESTAMPTZ, "2024-03-01 01:30:00+02"), (TIMESTAMPTZ, "2024-03-01 01:30:00.120+02")],
         expect![[r#"
@@ -343,12 +357,13 @@ fn timestamps_with_a_zone_become_utc() {
 }
 
 #[test]
-fn the_precision_of_times_is_an_option() {
+fn time_precision_is_an_option() {
     let values = [
         (TIME, "01:02:03.987654"),
         (TIMESTAMP, "1999-12-31 23:59:59.987654"),
         (TIMESTAMPTZ, "1999-12-31 23:59:59.9+00"),
     ];
+
     for (precision, expected) in [
         (
             "seconds",
@@ -390,7 +405,7 @@ fn the_precision_of_times_is_an_option() {
 }
 
 #[test]
-fn log_positions_are_padded() {
+fn lsn_values_are_padded() {
     check(
         &[(3220, "0/0"), (3220, "1F/16B3748"), (3220, "FFFFFFFF/FFFFFFFF")],
         expect![[r#"
@@ -402,7 +417,7 @@ fn log_positions_are_padded() {
 }
 
 #[test]
-fn arrays_are_json() {
+fn arrays_become_json() {
     check(
         &[
             (1000, "{t,f,NULL}"),
@@ -452,7 +467,7 @@ fn arrays_are_json() {
 }
 
 #[test]
-fn arrays_that_are_none_are_errors() {
+fn malformed_arrays_are_row_errors() {
     check(
         &[
             (1007, ""),
@@ -478,7 +493,7 @@ fn arrays_that_are_none_are_errors() {
 }
 
 #[test]
-fn ranges_are_json_where_custom_types_are_on() {
+fn ranges_become_json_with_custom_types_on() {
     let values = [
         (3904, "[1,5)"),
         (3904, "empty"),
@@ -493,6 +508,7 @@ fn ranges_are_json_where_custom_types_are_on() {
         (6150, r#"{"{[1,3),[5,7)}","{}"}"#),
         (1020, "{(1,1),(0,0);(2,2),(1,1)}"),
     ];
+
     check(
         &values,
         expect![[r#"
@@ -510,6 +526,7 @@ fn ranges_are_json_where_custom_types_are_on() {
         1020 {(1,1),(0,0);(2,2),(1,1)} => "[\"(1,1),(0,0)\",\"(2,2),(1,1)\"]"
     "#]],
     );
+
     check_first_edition(
         &values,
         expect![[r#"
@@ -527,6 +544,7 @@ fn ranges_are_json_where_custom_types_are_on() {
         1020 {(1,1),(0,0);(2,2),(1,1)} => "[\"(1\",\"1)\",\"(0\",\"0);(2\",\"2)\",\"(1\",\"1)\"]"
     "#]],
     );
+
     check(
         &[(3904, "[1,5"), (3904, "1,5"), (4451, "[1,3)"), (4451, "{[1,3),}")],
         expect![[r#"
@@ -552,6 +570,7 @@ fn null_is_null() {
     };
     let evaluator = config.bind(&table).unwrap().unwrap();
     let mut out = RowOutput::default();
+
     evaluator.evaluate(&[&[Some("1")], vec![None; types.len()].as_slice()].concat(), &mut out);
     expect![[r#"{"id":"1","c16":null,"c20":null,"c25":null,"c114":null,"c701":null,"c1082":null,"c1184":null,"c1007":null,"c3904":null}"#]].assert_eq(out.buckets().next().unwrap().data);
 }

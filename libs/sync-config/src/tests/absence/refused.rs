@@ -1,9 +1,9 @@
-//! NOT before inner queries that is refused, where, and what is said to write instead.
+//! Rejected uses of NOT before inner queries, with the place and hint of each finding.
 
 use expect_test::{Expect, expect};
 
-use crate::tests::{compile, list, refused, stream, table};
-use crate::{Severity, SyncConfig};
+use crate::tests::{compile, format_findings, refused, stream, table};
+use crate::{Diagnostic, Severity, SyncConfig};
 
 fn check(queries: &[&str], expected: Expect) {
     let found: String =
@@ -11,9 +11,9 @@ fn check(queries: &[&str], expected: Expect) {
     expected.assert_eq(&found);
 }
 
-/// That each is about a row around the inner query, and said to be.
+/// Each finding names the inner query that refers to a row of the outer query.
 #[test]
-fn a_row_around_the_inner_query_cannot_be_asked_for_what_is_not_there() {
+fn not_before_a_correlated_subquery_is_rejected() {
     for condition in [
         "t.a NOT IN (SELECT x FROM b)",
         "NOT EXISTS (SELECT 1 FROM b WHERE b.x = t.a)",
@@ -38,7 +38,7 @@ fn a_row_around_the_inner_query_cannot_be_asked_for_what_is_not_there() {
 }
 
 #[test]
-fn it_is_said_what_is_possible() {
+fn rejected_negations_have_hints() {
     check(
         &[
             "SELECT id FROM t WHERE a = 1 AND a NOT IN (SELECT x FROM b)",
@@ -67,7 +67,7 @@ fn it_is_said_what_is_possible() {
 }
 
 #[test]
-fn earlier_editions_do_not_have_it() {
+fn earlier_editions_reject_not_before_inner_queries() {
     let query = "SELECT id FROM t WHERE auth.user_id() NOT IN (SELECT x FROM b)";
     let yaml = stream(query).replace("edition: 3", "edition: 2");
     let found = refused(&yaml);
@@ -75,7 +75,7 @@ fn earlier_editions_do_not_have_it() {
 }
 
 #[test]
-fn what_would_not_be_found_equal_cannot_be_compared() {
+fn comparisons_that_may_miss_equal_values_are_rejected_under_not() {
     check(
         &[
             "SELECT id FROM t WHERE uuid_blob(auth.user_id()) NOT IN (SELECT x FROM b)",
@@ -84,7 +84,7 @@ fn what_would_not_be_found_equal_cannot_be_compared() {
              (SELECT CASE WHEN y = 1 THEN uuid_blob(x) ELSE x END FROM b)",
             "SELECT id FROM t WHERE NOT EXISTS \
              (SELECT 1 FROM b JOIN c ON ifnull(c.x, uuid_blob(c.y)) = b.x)",
-            // Within one thing all is compared as it is.
+            // A comparison within one row or within the request is exact.
             "SELECT id FROM t WHERE NOT EXISTS (SELECT 1 FROM b WHERE uuid_blob(b.x) = b.y)",
             "SELECT id FROM t WHERE auth.user_id() NOT IN (SELECT hex(uuid_blob(x)) FROM b)",
         ],
@@ -109,65 +109,74 @@ fn what_would_not_be_found_equal_cannot_be_compared() {
     );
 }
 
-#[test]
-fn a_column_of_blobs_is_found_when_the_tables_are_known() {
-    let check = |query: &str, is_error: bool| {
-        let config = compile(&stream(&format!("SELECT id FROM t WHERE {query}")));
-        let found = config.check(&[table("t(id text)"), table("b(u bytea, n int8)")]);
-        let errors = found.iter().filter(|one| one.severity == Severity::Error).count();
-        assert_eq!(errors, usize::from(is_error), "{query}\n{}", list(&found));
-        assert_eq!(config.bind(&table("b(u bytea, n int8)")).is_err(), is_error, "{query}");
-    };
-    check("auth.parameter('u') NOT IN (SELECT u FROM b)", true);
-    check("auth.parameter('u') NOT IN (SELECT coalesce(u, '') FROM b)", true);
-    check("NOT EXISTS (SELECT 1 FROM b JOIN b AS c ON c.u = b.u)", true);
-    check("auth.parameter('u') NOT IN (SELECT hex(u) FROM b)", false);
-    check("auth.parameter('u') NOT IN (SELECT n FROM b WHERE u IS NULL)", false);
-    check("auth.parameter('u') NOT IN (SELECT n FROM b WHERE u = CAST('x' AS blob))", false);
-    // Who finds nothing sees nothing.
-    check("auth.parameter('u') IN (SELECT u FROM b)", false);
+/// Checks whether `u`, a `bytea` column, may be compared in the condition.
+fn check_blobs(query: &str, is_error: bool) {
+    let config = compile(&stream(&format!("SELECT id FROM t WHERE {query}")));
+    let found = config.check(&[table("t(id text)"), table("b(u bytea, n int8)")]);
+    let errors = found.iter().filter(|one| one.severity == Severity::Error).count();
+    assert_eq!(errors, usize::from(is_error), "{query}\n{}", format_findings(&found));
+    assert_eq!(config.bind(&table("b(u bytea, n int8)")).is_err(), is_error, "{query}");
 }
 
 #[test]
-fn it_is_warned_of_a_list_in_which_nobody_is() {
+fn blob_columns_under_not_are_rejected_when_the_tables_are_known() {
+    check_blobs("auth.parameter('u') NOT IN (SELECT u FROM b)", true);
+    check_blobs("auth.parameter('u') NOT IN (SELECT coalesce(u, '') FROM b)", true);
+    check_blobs("NOT EXISTS (SELECT 1 FROM b JOIN b AS c ON c.u = b.u)", true);
+    check_blobs("auth.parameter('u') NOT IN (SELECT hex(u) FROM b)", false);
+    check_blobs("auth.parameter('u') NOT IN (SELECT n FROM b WHERE u IS NULL)", false);
+    check_blobs("auth.parameter('u') NOT IN (SELECT n FROM b WHERE u = CAST('x' AS blob))", false);
+
+    // Without NOT a missed match only withholds rows.
+    check_blobs("auth.parameter('u') IN (SELECT u FROM b)", false);
+}
+
+#[test]
+fn not_in_a_list_that_never_matches_is_a_warning() {
     let config = compile(&stream("SELECT id FROM t WHERE auth.user_id() NOT IN (SELECT n FROM b)"));
-    let found = list(&config.check(&[table("t(id text)"), table("b(n int8)")]));
+    let found = format_findings(&config.check(&[table("t(id text)"), table("b(n int8)")]));
     assert!(
         found.starts_with("6:30 warning: `n` is a number on devices and is never equal to a text"),
         "{found}"
     );
 }
 
+fn sqlite_engine_stream(value: &str) -> String {
+    stream(&format!("SELECT id FROM t WHERE {value} NOT IN (SELECT x FROM b)"))
+        .replace("edition: 3", "edition: 3\n  unstable_sqlite_expression_engine: true")
+}
+
 #[test]
-fn a_cast_does_not_convert_the_other_side_in_secret() {
-    let yaml = |value: &str| {
-        stream(&format!("SELECT id FROM t WHERE {value} NOT IN (SELECT x FROM b)"))
-            .replace("edition: 3", "edition: 3\n  unstable_sqlite_expression_engine: true")
-    };
-    let found = refused(&yaml("CAST(auth.parameter('n') AS integer)"));
+fn a_cast_under_not_is_rejected_if_it_converts_the_other_side() {
+    let found = refused(&sqlite_engine_stream("CAST(auth.parameter('n') AS integer)"));
     assert!(found.contains("7:35 a `CAST` cannot be compared after `NOT`"), "{found}");
-    assert_eq!(refused(&yaml("+CAST(auth.parameter('n') AS integer)")), "accepted\n");
+    assert_eq!(
+        refused(&sqlite_engine_stream("+CAST(auth.parameter('n') AS integer)")),
+        "accepted\n"
+    );
     let in_default_engine =
         "SELECT id FROM t WHERE CAST(auth.parameter('n') AS integer) NOT IN (SELECT x FROM b)";
     assert_eq!(refused(&stream(in_default_engine)), "accepted\n");
 }
 
+fn nested_alternatives(depth: usize) -> Result<SyncConfig, Vec<Diagnostic>> {
+    let choices = "(x = 1 OR y = auth.user_id()) AND (x = 2 OR z = auth.user_id()) \
+                   AND (x = 3 OR w = auth.user_id())";
+    let mut query = format!("NOT EXISTS (SELECT 1 FROM b WHERE {choices})");
+    for _ in 1..depth {
+        query = format!("NOT EXISTS (SELECT 1 FROM b WHERE {choices} AND {query})");
+    }
+    SyncConfig::compile(&stream(&format!("SELECT id FROM t WHERE {query}")))
+}
+
 #[test]
-fn alternatives_within_alternatives_are_limited() {
-    // Each level multiplies those of the one within by 8.
-    let nested = |depth: usize| {
-        let choices = "(x = 1 OR y = auth.user_id()) AND (x = 2 OR z = auth.user_id()) \
-                       AND (x = 3 OR w = auth.user_id())";
-        let mut query = format!("NOT EXISTS (SELECT 1 FROM b WHERE {choices})");
-        for _ in 1..depth {
-            query = format!("NOT EXISTS (SELECT 1 FROM b WHERE {choices} AND {query})");
-        }
-        SyncConfig::compile(&stream(&format!("SELECT id FROM t WHERE {query}")))
-    };
+fn nested_alternatives_under_not_are_limited() {
+    // Each level multiplies the alternatives of the next inner level by 8.
     // 8 + 8 * (8 + 8 * 8), and one for the query itself.
-    assert!(nested(3).is_ok());
+    assert!(nested_alternatives(3).is_ok());
+
     for depth in [4, 10] {
-        let found = list(&nested(depth).unwrap_err());
+        let found = format_findings(&nested_alternatives(depth).unwrap_err());
         assert!(found.contains("after `NOT` have more than 1000 alternatives"), "{found}");
     }
 }

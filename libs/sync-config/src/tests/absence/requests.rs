@@ -1,20 +1,15 @@
-//! What is asked, when a request is granted, and what a config is explained to be.
+//! Requests that must not match an inner query: questions, granted buckets and explanations.
 
 use expect_test::{Expect, expect};
 
-use crate::SyncConfig;
-use crate::tests::{TestRequest, compile, granted, list, stream};
-
-/// One stream `s` that subscribes by itself.
-fn auto(query: &str) -> String {
-    format!("{}    auto_subscribe: true\n", stream(query))
-}
+use crate::tests::{TestRequest, auto_subscribed, compile, format_findings, granted, stream};
+use crate::{Definition, SyncConfig};
 
 fn check(query: &str, request: &str, answers: &[(&str, &[&str])], expected: &Expect) {
-    expected.assert_eq(&granted(&auto(query), request, answers));
+    expected.assert_eq(&granted(&auto_subscribed(query), request, answers));
 }
 
-fn explained(query: &str, expected: &Expect) {
+fn check_explanation(query: &str, expected: &Expect) {
     expected.assert_eq(&compile(&stream(query)).explain().streams[0].to_string());
 }
 
@@ -22,13 +17,14 @@ const BANNED: &str =
     "SELECT id FROM t WHERE auth.user_id() NOT IN (SELECT user_id FROM banned) AND org = 'o1'";
 
 #[test]
-fn a_bucket_is_granted_while_a_lookup_has_no_answer() {
+fn a_bucket_is_granted_while_its_negated_lookup_is_empty() {
     let granted = expect![[r#"
         question 0 ["u1"]
         question 1 []
         s|0[] priority 3 [{"default":0}]
         stream s default
     "#]];
+
     let refused = expect![[r#"
         question 0 ["u1"]
         question 1 []
@@ -37,42 +33,53 @@ fn a_bucket_is_granted_while_a_lookup_has_no_answer() {
     check(BANNED, "{}", &[], &granted);
     check(BANNED, "{}", &[(r#"0 ["u2"]"#, &["[]"])], &granted);
     check(BANNED, "{}", &[(r#"0 ["u1"]"#, &["[]"])], &refused);
-    // Of a row with NULL it is not known whether it is the user's.
+
+    // NULL in the list makes `NOT IN` unknown, so nothing is granted.
     check(BANNED, "{}", &[("1 []", &["[]"])], &refused);
 }
 
+/// Returns the definitions, and the hashes of the lookups.
+fn definitions_and_lookups(query: &str) -> (Vec<Definition>, Vec<String>) {
+    let config = compile(&auto_subscribed(query));
+    let hashes: Vec<String> = config.lookups().iter().map(|one| one.hash.clone()).collect();
+    (config.definitions().to_vec(), hashes)
+}
+
 #[test]
-fn all_ways_of_not_are_one() {
-    let lookups = |query: &str| {
-        let config = compile(&auto(query));
-        let hashes: Vec<String> = config.lookups().iter().map(|one| one.hash.clone()).collect();
-        (config.definitions().to_vec(), hashes)
-    };
-    let expected = lookups("SELECT id FROM t WHERE auth.user_id() NOT IN (SELECT u FROM b)");
+fn equivalent_negations_compile_to_the_same_lookups() {
+    let expected =
+        definitions_and_lookups("SELECT id FROM t WHERE auth.user_id() NOT IN (SELECT u FROM b)");
+
     assert_eq!(expected.1.len(), 2);
+
     for condition in [
         "NOT auth.user_id() IN (SELECT u FROM b)",
         "NOT (NOT (auth.user_id() NOT IN (SELECT u FROM b)))",
         "NOT (auth.user_id() IN (SELECT u FROM b) OR auth.user_id() IN (SELECT u FROM b))",
     ] {
         assert_eq!(
-            lookups(&format!("SELECT id FROM t WHERE {condition}")),
+            definitions_and_lookups(&format!("SELECT id FROM t WHERE {condition}")),
             expected,
             "{condition}"
         );
     }
+
     let by_name = "WITH c AS (SELECT u FROM b) SELECT id FROM t WHERE auth.user_id() NOT IN c";
-    assert_eq!(lookups(by_name), expected);
-    // What is asked of the table is what IN asks.
-    let (_, present) = lookups("SELECT id FROM t WHERE auth.user_id() IN (SELECT u FROM b)");
-    assert_eq!(present[..], expected.1[..1]);
+    assert_eq!(definitions_and_lookups(by_name), expected);
+
+    // The negated lookup is the one that `IN` uses.
     let (_, present) =
-        lookups("SELECT id FROM t WHERE NOT (auth.user_id() NOT IN (SELECT u FROM b))");
+        definitions_and_lookups("SELECT id FROM t WHERE auth.user_id() IN (SELECT u FROM b)");
+    assert_eq!(present[..], expected.1[..1]);
+
+    let (_, present) = definitions_and_lookups(
+        "SELECT id FROM t WHERE NOT (auth.user_id() NOT IN (SELECT u FROM b))",
+    );
     assert_eq!(present[..], expected.1[..1]);
 }
 
 #[test]
-fn what_is_absent_may_depend_on_all_of_the_request() {
+fn negated_queries_may_use_all_request_parameters() {
     let query = "SELECT id FROM t WHERE org = subscription.parameter('org') AND NOT EXISTS \
                  (SELECT 1 FROM banned WHERE banned.user_id = auth.user_id() \
                  AND banned.org = subscription.parameter('org'))";
@@ -81,6 +88,7 @@ fn what_is_absent_may_depend_on_all_of_the_request() {
         {"stream": "s", "parameters": {"org": "o2"}},
         {"stream": "s"}
     ]}"#;
+
     check(
         query,
         request,
@@ -95,19 +103,22 @@ fn what_is_absent_may_depend_on_all_of_the_request() {
 }
 
 #[test]
-fn each_alternative_is_asked_and_none_may_be_there() {
+fn every_alternative_of_a_negated_query_must_be_empty() {
     let query = "SELECT id FROM t WHERE NOT EXISTS (SELECT 1 FROM a WHERE a.x = auth.user_id() \
                  OR a.y = auth.user_id() AND a.z IN (SELECT z FROM b WHERE b.u = auth.user_id()))";
     let expected = |is_granted: bool| {
         let bucket = if is_granted { "s|0[] priority 3 [{\"default\":0}]\n" } else { "" };
         format!("{bucket}stream s default\n")
     };
-    // 0 is a by x, 1 is b by u, 2 is a by y and z.
-    let all = granted(&auto(query), "{}", &[]);
+
+    // Lookup 0 is `a` by `x`, 1 is `b` by `u`, 2 is `a` by `y` and `z`.
+    let all = granted(&auto_subscribed(query), "{}", &[]);
     assert_eq!(all, format!("question 0 [\"u1\"]\nquestion 1 [\"u1\"]\n{}", expected(true)));
+
     let of_b: (&str, &[&str]) = (r#"1 ["u1"]"#, &[r#"["z1"]"#]);
     let of_x: (&str, &[&str]) = (r#"0 ["u1"]"#, &["[]"]);
     let of_yz: (&str, &[&str]) = (r#"2 ["u1","z1"]"#, &["[]"]);
+
     for (answers, is_granted) in [
         (&[of_x][..], false),
         (&[of_b][..], true),
@@ -115,15 +126,15 @@ fn each_alternative_is_asked_and_none_may_be_there() {
         (&[of_b, of_yz][..], false),
         (&[of_b, of_x][..], false),
     ] {
-        let text = granted(&auto(query), "{}", answers);
+        let text = granted(&auto_subscribed(query), "{}", answers);
         assert!(text.ends_with(&expected(is_granted)), "{answers:?}: {text}");
         assert_eq!(text.contains("s|0"), is_granted, "{answers:?}: {text}");
     }
 }
 
 #[test]
-fn a_value_that_is_null_is_in_no_list_that_has_rows() {
-    // 0 is the list by its value, 1 its NULLs, 2 whether it has a row.
+fn null_not_in_a_list_is_granted_only_if_the_list_is_empty() {
+    // Lookup 0 finds the value in the list, 1 finds NULLs in it, 2 finds any row of it.
     let query = "SELECT id FROM t WHERE coalesce(auth.parameter('a'), auth.parameter('b')) NOT IN (SELECT u FROM b)";
     let granted = expect![[r#"
         question 1 []
@@ -131,7 +142,9 @@ fn a_value_that_is_null_is_in_no_list_that_has_rows() {
         s|0[] priority 3 [{"default":0}]
         stream s default
     "#]];
+
     check(query, "{}", &[], &granted);
+
     check(
         query,
         "{}",
@@ -142,6 +155,7 @@ fn a_value_that_is_null_is_in_no_list_that_has_rows() {
             stream s default
         "#]],
     );
+
     check(
         query,
         r#"{"claims": {"b": 1}}"#,
@@ -153,15 +167,17 @@ fn a_value_that_is_null_is_in_no_list_that_has_rows() {
             stream s default
         "#]],
     );
-    // It is only asked what may be NULL.
+
+    // Values that cannot be NULL need only the first lookup.
     let query = "SELECT id FROM t WHERE coalesce(auth.parameter('a'), '') NOT IN (SELECT 1 FROM b)";
-    assert_eq!(compile(&auto(query)).lookups().len(), 1);
+    assert_eq!(compile(&auto_subscribed(query)).lookups().len(), 1);
 }
 
 #[test]
-fn arrays_share_nothing_when_they_are_known() {
+fn negated_overlap_is_granted_if_no_element_is_found() {
     let query = "SELECT id FROM t WHERE NOT (auth.parameter('roles') && (SELECT role FROM locked))";
     let claims = r#"{"claims": {"roles": ["r1", null]}}"#;
+
     check(
         query,
         claims,
@@ -172,6 +188,7 @@ fn arrays_share_nothing_when_they_are_known() {
             stream s default
         "#]],
     );
+
     check(
         query,
         claims,
@@ -181,6 +198,7 @@ fn arrays_share_nothing_when_they_are_known() {
             stream s default
         "#]],
     );
+
     check(
         query,
         "{}",
@@ -192,7 +210,7 @@ fn arrays_share_nothing_when_they_are_known() {
 }
 
 #[test]
-fn not_may_be_within_not() {
+fn not_within_not_is_supported() {
     let query = "SELECT id FROM t WHERE NOT EXISTS (SELECT 1 FROM locks WHERE locks.org = 'o1' \
                  AND auth.user_id() NOT IN (SELECT user_id FROM keepers WHERE user_id IS NOT NULL))";
     let locked: (&str, &[&str]) = ("0 []", &["[]"]);
@@ -203,19 +221,20 @@ fn not_may_be_within_not() {
         (&[keeper][..], true),
         (&[locked, keeper][..], true),
     ] {
-        let text = granted(&auto(query), "{}", answers);
+        let text = granted(&auto_subscribed(query), "{}", answers);
         assert_eq!(text.contains("s|0"), is_granted, "{answers:?}: {text}");
     }
 }
 
 #[test]
-fn what_must_be_absent_is_asked_beside_what_must_be_there() {
+fn negated_and_positive_lookups_share_question_rounds() {
     let query = "SELECT id FROM t WHERE org IN (SELECT org FROM a WHERE x IN \
                  (SELECT x FROM b WHERE u = auth.user_id())) AND NOT EXISTS (SELECT 1 FROM c WHERE x IN \
                  (SELECT x FROM d WHERE u = auth.user_id()))";
     let of_a: (&str, &[&str]) = (r#"1 ["x1"]"#, &[r#"["o1"]"#]);
     let of_b: (&str, &[&str]) = (r#"0 ["u1"]"#, &[r#"["x1"]"#]);
     let of_d: (&str, &[&str]) = (r#"2 ["u1"]"#, &[r#"["x2"]"#]);
+
     check(
         query,
         "{}",
@@ -232,8 +251,8 @@ fn what_must_be_absent_is_asked_beside_what_must_be_there() {
 }
 
 #[test]
-fn nothing_is_granted_before_all_is_answered() {
-    let config = compile(&auto("SELECT id FROM t WHERE NOT EXISTS (SELECT 1 FROM b)"));
+fn nothing_is_granted_before_all_questions_are_answered() {
+    let config = compile(&auto_subscribed("SELECT id FROM t WHERE NOT EXISTS (SELECT 1 FROM b)"));
     let request = TestRequest::new("{}");
     let mut evaluation = config.request(&request.borrow());
     assert_eq!(evaluation.clone().finish().buckets, []);
@@ -242,9 +261,10 @@ fn nothing_is_granted_before_all_is_answered() {
 }
 
 #[test]
-fn what_cannot_be_evaluated_is_not_absent() {
+fn an_evaluation_error_under_not_grants_nothing() {
     let query = "SELECT id FROM t WHERE NOT EXISTS \
                  (SELECT 1 FROM json_each(auth.parameter('a')) e WHERE e.value = 'x')";
+
     check(
         query,
         r#"{"claims": {"a": "x"}}"#,
@@ -253,6 +273,7 @@ fn what_cannot_be_evaluated_is_not_absent() {
             stream s default [{"subscription":"default","message":"cannot evaluate the subscription: a value is not valid JSON"}]
         "#]],
     );
+
     check(
         query,
         r#"{"claims": {"a": ["x"]}}"#,
@@ -261,6 +282,7 @@ fn what_cannot_be_evaluated_is_not_absent() {
             stream s default
         "#]],
     );
+
     check(
         query,
         r#"{"claims": {"a": ["y"]}}"#,
@@ -272,29 +294,32 @@ fn what_cannot_be_evaluated_is_not_absent() {
     );
 }
 
-#[test]
-fn queries_are_one_family_when_the_same_must_be_absent() {
-    let families = |conditions: [&str; 2]| {
-        let yaml = format!(
-            "config: {{edition: 3}}\nstreams:\n  s:\n    queries:\n      \
-             - SELECT id FROM t WHERE {}\n      - SELECT id FROM u WHERE {}\n",
-            conditions[0], conditions[1],
-        );
-        compile(&yaml).definitions().len()
-    };
-    let not_in = "auth.user_id() NOT IN (SELECT u FROM b)";
-    assert_eq!(families([not_in, not_in]), 1);
-    assert_eq!(families([not_in, "1 = 1"]), 2);
-    assert_eq!(families([not_in, "auth.user_id() NOT IN (SELECT u FROM c)"]), 2);
-    assert_eq!(families([not_in, "auth.user_id() IN (SELECT u FROM b)"]), 2);
+/// Returns the number of families of a stream with two queries.
+fn family_count(conditions: [&str; 2]) -> usize {
+    let yaml = format!(
+        "config: {{edition: 3}}\nstreams:\n  s:\n    queries:\n      \
+         - SELECT id FROM t WHERE {}\n      - SELECT id FROM u WHERE {}\n",
+        conditions[0], conditions[1],
+    );
+    compile(&yaml).definitions().len()
 }
 
 #[test]
-fn who_may_read_it_is_in_what_must_be_absent_too() {
-    let warnings = |condition: &str| {
-        let config = SyncConfig::compile(&stream(&format!("SELECT id FROM t WHERE {condition}")));
-        list(config.unwrap().warnings())
-    };
+fn queries_with_equal_negated_conditions_share_a_family() {
+    let not_in = "auth.user_id() NOT IN (SELECT u FROM b)";
+    assert_eq!(family_count([not_in, not_in]), 1);
+    assert_eq!(family_count([not_in, "1 = 1"]), 2);
+    assert_eq!(family_count([not_in, "auth.user_id() NOT IN (SELECT u FROM c)"]), 2);
+    assert_eq!(family_count([not_in, "auth.user_id() IN (SELECT u FROM b)"]), 2);
+}
+
+fn warnings(condition: &str) -> String {
+    let config = SyncConfig::compile(&stream(&format!("SELECT id FROM t WHERE {condition}")));
+    format_findings(config.unwrap().warnings())
+}
+
+#[test]
+fn negated_conditions_count_for_the_client_parameter_warning() {
     let of_client = warnings("connection.parameter('x') NOT IN (SELECT x FROM b)");
     assert!(of_client.contains("any client can read this"), "{of_client}");
     let of_both = "connection.parameter('x') NOT IN (SELECT x FROM b WHERE u = auth.user_id())";
@@ -303,8 +328,8 @@ fn who_may_read_it_is_in_what_must_be_absent_too() {
 }
 
 #[test]
-fn it_is_explained_what_must_be_absent() {
-    explained(
+fn explanations_list_negated_conditions() {
+    check_explanation(
         "SELECT id FROM t WHERE org = auth.parameter('org') AND auth.user_id() NOT IN \
          (SELECT user_id FROM banned WHERE auth.parameter('role') = 'guest')",
         &expect![[r#"
@@ -324,7 +349,8 @@ fn it_is_explained_what_must_be_absent() {
                 buckets: one, of auth.parameter('org')
         "#]],
     );
-    explained(
+
+    check_explanation(
         "SELECT id FROM t WHERE NOT EXISTS (SELECT 1 FROM a WHERE NOT EXISTS (SELECT 1))",
         &expect![[r#"
             stream s  (subscribed by the app, priority 3)
@@ -340,7 +366,7 @@ fn it_is_explained_what_must_be_absent() {
 }
 
 #[test]
-fn a_change_of_what_must_be_absent_costs_lookups() {
+fn tables_of_negated_conditions_cost_lookups() {
     let tables = compile(&stream(BANNED)).explain().tables;
     let banned = tables.iter().find(|table| table.table == "public.banned").unwrap();
     assert_eq!((banned.families, banned.lookups), (0, 2));

@@ -1,10 +1,16 @@
-//! In what the two engines differ, and that nothing else of the file does so.
+//! Differences between the two expression engines, and that no other part of the file differs.
 
 use super::*;
 use crate::tests::compile;
 
+/// Returns how many rows satisfy the condition: 0 or 1.
+fn rows_with_condition(options: &str, condition: &str) -> usize {
+    let yaml = stream(&format!("SELECT id FROM t WHERE {condition}"));
+    row(&yaml.replace("edition: 3", options), SPEC, VALUES).lines().count()
+}
+
 #[test]
-fn null_is_false_or_unknown() {
+fn null_is_false_in_the_default_engine_and_unknown_in_sqlite() {
     check_both(&[
         ("NOT n", "1", "null"),
         ("NOT (n = 1)", "1", "null"),
@@ -19,18 +25,15 @@ fn null_is_false_or_unknown() {
         ("n IN '[1]' OR 0", "0", "null"),
         ("json_valid(n)", "0", "null"),
     ]);
-    let counts = |options: &str, condition: &str| {
-        let yaml = stream(&format!("SELECT id FROM t WHERE {condition}"));
-        row(&yaml.replace("edition: 3", options), SPEC, VALUES).lines().count()
-    };
+
     for condition in ["NOT n", "n NOT IN (1)", "NOT (n OR 0)", "NOT (n = 1 AND i = 7)"] {
-        assert_eq!(counts(JAVASCRIPT, condition), 1, "{condition}");
-        assert_eq!(counts(SQLITE, condition), 0, "{condition}");
+        assert_eq!(rows_with_condition(JAVASCRIPT, condition), 1, "{condition}");
+        assert_eq!(rows_with_condition(SQLITE, condition), 0, "{condition}");
     }
 }
 
 #[test]
-fn texts_are_of_utf_16_units_or_characters() {
+fn texts_count_utf_16_units_or_characters() {
     check_both(&[
         ("length(s)", "5", "4"),
         ("length(b)", "3", "3"),
@@ -49,7 +52,7 @@ fn texts_are_of_utf_16_units_or_characters() {
 }
 
 #[test]
-fn casts_round_down_or_towards_zero() {
+fn casts_to_integer_round_down_or_towards_zero() {
     check_both(&[
         ("CAST(-2.5 AS integer)", "-3", "-2"),
         ("CAST(2.5 AS integer)", "2", "2"),
@@ -61,9 +64,9 @@ fn casts_round_down_or_towards_zero() {
     ]);
 }
 
-/// SQLite's CAST gives its operand an affinity.
+/// In SQLite a CAST gives its operand an affinity, which converts the other side of a comparison.
 #[test]
-fn comparisons_convert_nothing_or_what_is_compared_with_a_cast() {
+fn comparisons_apply_the_affinity_of_a_cast_only_in_sqlite() {
     check_both(&[
         ("CAST(i AS text) = 7", "0", "1"),
         ("CAST(i AS text) IN (7, 8)", "0", "1"),
@@ -80,7 +83,7 @@ fn comparisons_convert_nothing_or_what_is_compared_with_a_cast() {
 }
 
 #[test]
-fn what_is_not_asked_for_is_evaluated_or_not() {
+fn only_sqlite_skips_operands_that_cannot_matter() {
     let error = "a value is not valid JSON";
     check_both(&[
         ("iif(json_valid(s), s -> 'x', 'none')", error, "\"none\""),
@@ -89,7 +92,7 @@ fn what_is_not_asked_for_is_evaluated_or_not() {
 }
 
 #[test]
-fn the_rest_is_one() {
+fn other_parts_of_the_file_are_the_same_in_both_engines() {
     check(&[
         ("hex(n)", "\"\""),
         ("base64(n)", "\"\""),
@@ -131,11 +134,14 @@ fn the_engine_is_part_of_every_hash() {
     assert_eq!(one.lookups()[0].hash, same.lookups()[0].hash);
 }
 
+fn is_granted(yaml: &str) -> bool {
+    crate::tests::granted(yaml, "{}", &[]).contains("s|0[] priority")
+}
+
 #[test]
 fn requests_are_evaluated_by_the_same_engine() {
     let yaml = stream("SELECT id FROM t WHERE NOT auth.parameter('guest')");
     let yaml = yaml.replace("  s:\n", "  s:\n    auto_subscribe: true\n");
-    let reads = |yaml: &str| crate::tests::granted(yaml, "{}", &[]).contains("s|0[] priority");
-    assert!(reads(&yaml));
-    assert!(!reads(&yaml.replace(JAVASCRIPT, SQLITE)));
+    assert!(is_granted(&yaml));
+    assert!(!is_granted(&yaml.replace(JAVASCRIPT, SQLITE)));
 }

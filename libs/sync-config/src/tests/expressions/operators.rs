@@ -1,9 +1,9 @@
-//! Operators, and the functions of SQLite that were added to the language.
+//! Operators, and the SQLite functions that only edition 3 has.
 
 use super::*;
 
 #[test]
-fn between_compares_with_both() {
+fn between_compares_with_both_bounds() {
     check(&[
         ("i BETWEEN 7 AND 7", "1"),
         ("i BETWEEN 8 AND 9", "0"),
@@ -15,6 +15,7 @@ fn between_compares_with_both() {
         ("i BETWEEN n AND 8", "null"),
         ("1 + i BETWEEN 1 + 7 AND 8 AND TRUE", "1"),
     ]);
+
     check_both(&[
         ("i BETWEEN n AND 6", "null", "0"),
         ("i BETWEEN 8 AND n", "null", "0"),
@@ -23,7 +24,7 @@ fn between_compares_with_both() {
 }
 
 #[test]
-fn case_takes_the_first_that_holds() {
+fn case_returns_the_first_branch_that_is_true() {
     check(&[
         ("CASE WHEN n THEN 1 WHEN i = 7 THEN 2 WHEN TRUE THEN 3 ELSE 4 END", "2"),
         ("CASE WHEN 'x' THEN 1 ELSE 4 END", "4"),
@@ -31,14 +32,14 @@ fn case_takes_the_first_that_holds() {
         ("CASE i WHEN 1 THEN 'one' WHEN 7.0 THEN 'seven' END", "\"seven\""),
         ("CASE n WHEN NULL THEN 1 ELSE 2 END", "2"),
         ("CASE i WHEN '7' THEN 1 ELSE 2 END", "2"),
-        // What is not chosen is not evaluated.
+        // Branches that are not chosen are not evaluated.
         ("CASE WHEN json_valid(s) THEN s ->> 'x' ELSE 'none' END", "\"none\""),
     ]);
 }
 
-/// `IS TRUE` is a comparison with 1, as it is in the PowerSync service.
+/// `IS TRUE` compares with 1, as in the PowerSync service.
 #[test]
-fn is_compares_null_too() {
+fn is_compares_null_as_a_value() {
     check(&[
         ("n IS NOT DISTINCT FROM NULL", "1"),
         ("n IS DISTINCT FROM 7", "1"),
@@ -56,7 +57,7 @@ fn is_compares_null_too() {
 }
 
 #[test]
-fn remainders_and_bits_are_of_integers() {
+fn remainder_and_bit_operators_convert_to_integers() {
     check(&[
         ("i % 4", "3"),
         ("-i % 4", "-3"),
@@ -86,7 +87,7 @@ fn remainders_and_bits_are_of_integers() {
 }
 
 #[test]
-fn signs_stand_before_any_expression() {
+fn signs_may_precede_any_expression() {
     check(&[
         ("-i", "-7"),
         ("- - i", "7"),
@@ -102,7 +103,7 @@ fn signs_stand_before_any_expression() {
 }
 
 #[test]
-fn like_knows_the_case_of_no_ascii_letter() {
+fn like_ignores_the_case_of_ascii_letters() {
     check(&[
         ("'abc' LIKE 'A%'", "1"),
         ("'abc' ILIKE 'A%'", "1"),
@@ -129,7 +130,7 @@ fn like_knows_the_case_of_no_ascii_letter() {
 }
 
 #[test]
-fn in_takes_values_that_are_written_out() {
+fn in_accepts_a_list_of_values() {
     check(&[
         ("i IN ARRAY[1, 7.0]", "1"),
         ("i IN ARRAY['7']", "0"),
@@ -143,7 +144,7 @@ fn in_takes_values_that_are_written_out() {
 }
 
 #[test]
-fn arrays_overlap_when_they_share_a_value() {
+fn arrays_overlap_if_they_share_a_value() {
     check(&[
         ("'[1, 2]' && '[3, 2.0]'", "1"),
         ("'[1, 2]' && '[\"1\", 3]'", "0"),
@@ -160,11 +161,12 @@ fn arrays_overlap_when_they_share_a_value() {
         ("'null' && '[null]'", "0"),
         ("b && '[7]'", "a value is not a JSON array"),
     ]);
+
     check_both(&[("i && '[7]'", "a value is not a JSON array", "1")]);
 }
 
 #[test]
-fn overlap_of_the_request_decides_who_reads() {
+fn overlap_on_the_request_decides_access() {
     let yaml = stream(
         "SELECT id FROM t WHERE auth.parameter('roles') && connection.parameter('roles') AND s = 'x'",
     );
@@ -180,15 +182,17 @@ fn overlap_of_the_request_decides_who_reads() {
 }
 
 #[test]
-fn each_side_of_a_query_may_use_them() {
+fn row_and_request_expressions_share_all_operators() {
     let yaml = stream(
         "SELECT id FROM t WHERE coalesce(n, s) = replace(auth.user_id(), 'u', 'v') \
          AND CASE auth.parameter('role') WHEN 'admin' THEN TRUE END \
          AND auth.parameter('age') BETWEEN 18 AND 99 AND i NOT BETWEEN 1 AND 2 AND s LIKE '%x'",
     );
     let values = r"1|7|2.5|ax|~|[]|\x";
+
     assert_eq!(row(&yaml, SPEC, values), "s|0[\"ax\"] t/1 {\"id\":\"1\"}\n");
     assert_eq!(row(&yaml, SPEC, r"1|2|2.5|ax|~|[]|\x"), "");
+
     let yaml = yaml.replace("  s:\n", "  s:\n    auto_subscribe: true\n");
     let granted = |claims: &str| {
         let request = format!(r#"{{"sub": "u1", "claims": {claims}}}"#);
@@ -200,7 +204,7 @@ fn each_side_of_a_query_may_use_them() {
 }
 
 #[test]
-fn the_functions_of_sqlite() {
+fn sqlite_functions_return_sqlite_values() {
     check(&[
         ("coalesce(n, NULL, i, 1)", "7"),
         ("coalesce(n, NULL)", "null"),

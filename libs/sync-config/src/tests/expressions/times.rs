@@ -1,9 +1,9 @@
-//! `datetime` and `unixepoch`.
+//! The functions `datetime` and `unixepoch`.
 
 use super::*;
 
 #[test]
-fn times_of_text_are_utc_unless_they_say_otherwise() {
+fn time_strings_without_an_offset_are_utc() {
     check(&[
         ("datetime('2023-06-28')", "\"2023-06-28 00:00:00\""),
         ("datetime('2023-06-28 14:12')", "\"2023-06-28 14:12:00\""),
@@ -28,7 +28,7 @@ fn times_of_text_are_utc_unless_they_say_otherwise() {
 }
 
 #[test]
-fn times_of_numbers_are_julian_days_or_seconds() {
+fn numbers_are_julian_days_or_unix_seconds() {
     check(&[
         ("datetime('2023')", "\"-4707-06-08 12:00:00\""),
         ("datetime('2023.')", "\"-4707-06-08 12:00:00\""),
@@ -47,7 +47,7 @@ fn times_of_numbers_are_julian_days_or_seconds() {
 }
 
 #[test]
-fn what_is_no_time_is_null() {
+fn invalid_times_are_null() {
     check(&[
         ("datetime(n)", "null"),
         ("datetime(s)", "null"),

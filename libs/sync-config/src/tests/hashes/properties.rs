@@ -1,4 +1,4 @@
-//! Of random configs: hashes are equal where nothing changed, and only where rows come out alike.
+//! Hashes of random configs: equal after harmless rewrites, and equal only if rows evaluate alike.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -6,18 +6,18 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use super::super::random::{Choices, RandomConfig, Rows, Schema, mutated, tokens};
+use super::super::random::{Choices, RandomConfig, Rows, Schema, decisions, mutated, tokens};
 use crate::{RowOutput, SyncConfig};
 
-/// Decisions about tables, a config, and changes of it.
+/// Numbers of random decisions about the tables, the config, and the changes to it.
 const SCHEMA_CHOICES: usize = 60;
 const CONFIG_CHOICES: usize = 400;
 const CHANGE_CHOICES: usize = 600;
-/// Least share of changed configs that still have a hash of the former one, and of those with a
-/// definition whose rows come out otherwise, in per cent.
+/// Least share of changed configs that keep a hash, and of those with a definition whose rows
+/// evaluate differently, in per cent. They guard against a test that checks nothing.
 const ALIKE_MIN: usize = 50;
 const OTHER_MIN: usize = 10;
-/// Rows are drawn so often.
+/// Number of random sets of rows for each config.
 const DRAWS: usize = 4;
 
 const OPTIONS: [&str; 6] = [
@@ -37,14 +37,10 @@ fn runner() -> TestRunner {
     })
 }
 
-fn list(count: usize) -> impl Strategy<Value = Vec<u16>> {
-    prop::collection::vec(any::<u16>(), count)
-}
-
-/// Of the definitions of streams, with the stream's name, and of lookups.
+/// Hashes of the definitions, each with its stream's name, and of the lookups.
 type Hashes = (Vec<(String, String)>, Vec<String>);
 
-/// `None` if it does not compile.
+/// Returns the hashes, or `None` if the config does not compile.
 fn hashes(yaml: &str) -> Option<Hashes> {
     let config = SyncConfig::compile(yaml).ok()?;
     let of_definition = |one: &crate::Definition| {
@@ -57,32 +53,36 @@ fn hashes(yaml: &str) -> Option<Hashes> {
     Some((definitions, lookups))
 }
 
-/// A query with other names for what does not come out, and with other space between the words.
+/// Returns whether the word is a name that the generator made: a source, a column or a CTE.
+fn is_generated_name(word: &str) -> bool {
+    let number = word.strip_prefix(['s', 'c', 'w']);
+    number.is_some_and(|number| number.parse::<u32>().is_ok())
+}
+
+/// Renames what does not appear in the output, and changes the space between tokens.
 fn rewritten(sql: &str, config: &RandomConfig, choices: &mut Choices<'_>) -> String {
     let queries = config.streams.iter().flat_map(|stream| &stream.queries);
     let kept: BTreeSet<&str> = queries.map(|query| query.object_type.as_str()).collect();
-    let is_name = |word: &str| {
-        let number = word.strip_prefix(['s', 'c', 'w']);
-        number.is_some_and(|number| number.parse::<u32>().is_ok())
-    };
+
     let rewrite = |token: String| {
         let word = token.trim_matches('"').to_lowercase();
         if token == " " {
             let space = [" ", "  ", "\n", " /* x */ ", " -- y'\n", "\n\n  "];
             return choices.pick(&space).to_owned();
         }
-        if !is_name(&word) || kept.contains(word.as_str()) {
+        if !is_generated_name(&word) || kept.contains(word.as_str()) {
             return token;
         }
         if token.starts_with('"') { format!("\"r{word}\"") } else { format!("r{token}") }
     };
+
     tokens(sql).into_iter().map(rewrite).collect()
 }
 
-/// What does not change the rows: the order of streams and of their queries, names, space.
+/// Rewrites a config without changing its rows: order of streams and queries, names, space.
 fn alike(random: &RandomConfig, choices: &mut Choices<'_>) -> String {
     let mut other = random.map(&mut |sql| {
-        // The name of a CTE stands alone in the file.
+        // The YAML file refers to a CTE by its bare name.
         if sql.contains(' ') { rewritten(sql, random, choices) } else { format!("r{sql}") }
     });
     other.streams = choices.some_of(&other.streams, other.streams.len(), other.streams.len());
@@ -94,15 +94,18 @@ fn alike(random: &RandomConfig, choices: &mut Choices<'_>) -> String {
 }
 
 #[test]
-fn of_random_streams_do_not_depend_on_how_they_are_written() {
-    let choices = (list(SCHEMA_CHOICES), list(CONFIG_CHOICES), list(CHANGE_CHOICES));
+fn hashes_of_random_streams_survive_harmless_rewrites() {
+    let choices = (decisions(SCHEMA_CHOICES), decisions(CONFIG_CHOICES), decisions(CHANGE_CHOICES));
     let result = runner().run(&choices, |(tables, config, change)| {
         let schema = Schema::new(&mut Choices::new(&tables));
         let random = RandomConfig::new(&mut Choices::new(&config), &schema);
         prop_assume!(!random.streams.is_empty());
-        let (yaml, other) = (random.yaml(), alike(&random, &mut Choices::new(&change)));
+
+        let yaml = random.yaml();
+        let other = alike(&random, &mut Choices::new(&change));
         let known = hashes(&yaml);
         prop_assert_eq!(&hashes(&other), &known, "{}\n{}", &yaml, &other);
+
         let Some((definitions, lookups)) = known else { return Ok(()) };
         let more = format!(
             "{yaml}  z:\n    query: SELECT * FROM unrelated WHERE a IN (SELECT b FROM c)\n"
@@ -110,22 +113,25 @@ fn of_random_streams_do_not_depend_on_how_they_are_written() {
         let (more_definitions, more_lookups) = hashes(&more).expect("it only has one more stream");
         prop_assert!(definitions.iter().all(|hash| more_definitions.contains(hash)), "{}", &yaml);
         prop_assert!(lookups.iter().all(|hash| more_lookups.contains(hash)), "{}", &yaml);
+
         Ok(())
     });
+
     if let Err(error) = result {
         panic!("{error}");
     }
 }
 
-/// What rows make: by definition and by lookup, each with its hash.
+/// Output of rows for each definition and each lookup, with its hash.
 type Outputs = (Vec<(String, BTreeSet<String>)>, Vec<(String, BTreeSet<String>)>);
 
-/// `None` if the config does not compile, or needs what the tables do not have.
+/// Returns `None` if the config does not compile or needs tables that are missing.
 fn outputs(yaml: &str, schema: &Schema, draws: &[Rows]) -> Option<Outputs> {
     let config = SyncConfig::compile(yaml).ok()?;
     let start = |hash: &String| (hash.clone(), BTreeSet::new());
     let mut definitions: Vec<_> = config.definitions().iter().map(|d| start(&d.hash)).collect();
     let mut lookups: Vec<_> = config.lookups().iter().map(|l| start(&l.hash)).collect();
+
     let mut out = RowOutput::default();
     for (index, table) in schema.live().iter().enumerate() {
         let Some(evaluator) = config.bind(table).ok()? else { continue };
@@ -142,28 +148,38 @@ fn outputs(yaml: &str, schema: &Schema, draws: &[Rows]) -> Option<Outputs> {
             }
         }
     }
+
     Some((definitions, lookups))
 }
 
-/// A query with one token in the place of another of its kind.
+/// Tokens by kind. A token may be replaced by another of its kind.
+const KINDS: [&[&str]; 6] = [
+    &["=", "!=", "<", ">", "<=", ">="],
+    &["AND", "OR"],
+    &["upper", "lower", "trim", "length", "hex", "typeof"],
+    &["+", "-", "*", "%", "/"],
+    &["a", "n", "t"],
+    &["text", "real", "integer"],
+];
+
+fn kind_of(token: &str) -> Option<&'static [&'static str]> {
+    KINDS.iter().copied().find(|kind| kind.contains(&token))
+}
+
+fn is_replaceable(token: &str) -> bool {
+    token.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '"' | '\''))
+        || kind_of(token).is_some()
+}
+
+/// Replaces one token of a query by another of its kind.
 fn altered(sql: &str, choices: &mut Choices<'_>) -> String {
-    const KINDS: [&[&str]; 6] = [
-        &["=", "!=", "<", ">", "<=", ">="],
-        &["AND", "OR"],
-        &["upper", "lower", "trim", "length", "hex", "typeof"],
-        &["+", "-", "*", "%", "/"],
-        &["a", "n", "t"],
-        &["text", "real", "integer"],
-    ];
     let mut tokens = tokens(sql);
-    let kind = |token: &str| KINDS.iter().find(|kind| kind.contains(&token));
-    let is_word = |token: &str| token.starts_with(|c: char| c.is_alphanumeric() || c == '"');
-    let is_open =
-        |token: &String| token.starts_with('\'') || is_word(token) || kind(token).is_some();
-    let places: Vec<usize> = (0..tokens.len()).filter(|place| is_open(&tokens[*place])).collect();
+    let places: Vec<usize> =
+        (0..tokens.len()).filter(|place| is_replaceable(&tokens[*place])).collect();
     let place = choices.pick(&places);
     let token = tokens[place].clone();
-    tokens[place] = if let Some(kind) = kind(&token) {
+
+    tokens[place] = if let Some(kind) = kind_of(&token) {
         choices.pick(kind).to_owned()
     } else if token.starts_with('\'') {
         choices.pick(&["'a'", "'b'", "'u1'", "''"]).to_owned()
@@ -174,13 +190,15 @@ fn altered(sql: &str, choices: &mut Choices<'_>) -> String {
     } else {
         tokens[choices.pick(&places)].clone()
     };
+
     tokens.concat()
 }
 
-/// A config that differs in a little, or in more: one decision is another one, or tokens of one
-/// stream's queries are, or the options.
+/// Returns a config with one change: another random decision, other tokens in the queries of one
+/// stream, or other options.
 fn changed(config: &[u16], schema: &Schema, options: &str, choices: &mut Choices<'_>) -> String {
     let mut decisions = Choices::new(config);
+
     let mut random = RandomConfig::new(&mut decisions, schema);
     match choices.below(8) {
         0..=2 => {
@@ -193,13 +211,15 @@ fn changed(config: &[u16], schema: &Schema, options: &str, choices: &mut Choices
         4 => return random.map(&mut |sql| query_or_name(sql, choices, mutated)).yaml_with(options),
         _ => {}
     }
+
     let place = choices.below(random.streams.len());
     random.streams[place] =
         random.streams[place].map(&mut |sql| query_or_name(sql, choices, altered));
+
     random.yaml_with(options)
 }
 
-/// The name of a CTE stands alone in the file, and stays.
+/// Applies `change` to a query. The bare name of a CTE in the YAML file stays.
 fn query_or_name(
     sql: &str,
     choices: &mut Choices<'_>,
@@ -222,33 +242,42 @@ fn check(
     Ok(is_alike)
 }
 
+fn add_if(count: &Cell<usize>, condition: bool) {
+    count.set(count.get() + usize::from(condition));
+}
+
 #[test]
-fn of_random_changes_are_equal_only_where_rows_come_out_alike() {
+fn equal_hashes_of_random_changes_imply_equal_rows() {
     let [all, alike, other] = [Cell::new(0), Cell::new(0), Cell::new(0)];
-    let add = |count: &Cell<usize>, holds: bool| count.set(count.get() + usize::from(holds));
-    let choices = (list(SCHEMA_CHOICES), list(CONFIG_CHOICES), list(CHANGE_CHOICES));
+    let choices = (decisions(SCHEMA_CHOICES), decisions(CONFIG_CHOICES), decisions(CHANGE_CHOICES));
+
     let result = runner().run(&choices, |(tables, config, change)| {
         let mut choices = Choices::new(&change);
         let schema = Schema::new(&mut Choices::new(&tables));
         let options = choices.pick(&OPTIONS);
         let random = RandomConfig::new(&mut Choices::new(&config), &schema);
         prop_assume!(!random.streams.is_empty());
+
         let yaml = random.yaml_with(options);
         let changed = changed(&config, &schema, options, &mut choices);
         let draws: Vec<Rows> = (0..DRAWS).map(|_| schema.rows(&mut choices)).collect();
         let both = (outputs(&yaml, &schema, &draws), outputs(&changed, &schema, &draws));
         let (Some(former), Some(latter)) = both else { return Ok(()) };
-        add(&all, true);
+        add_if(&all, true);
+
         let describe = |error| TestCaseError::fail(format!("{error}\n{yaml}\n{changed}"));
         let is_alike = check(&former.0, &latter.0).map_err(describe)?
             | check(&former.1, &latter.1).map_err(describe)?;
-        add(&alike, is_alike);
-        add(&other, former.0.iter().zip(&latter.0).any(|(one, other)| one.1 != other.1));
+        add_if(&alike, is_alike);
+        add_if(&other, former.0.iter().zip(&latter.0).any(|(one, other)| one.1 != other.1));
+
         Ok(())
     });
+
     if let Err(error) = result {
         panic!("{error}");
     }
+
     let share = |part: &Cell<usize>| 100 * part.get() / all.get();
     assert!(share(&alike) >= ALIKE_MIN, "only {} % have a hash that is the same", share(&alike));
     assert!(share(&other) >= OTHER_MIN, "only {} % have other rows", share(&other));

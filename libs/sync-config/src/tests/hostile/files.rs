@@ -1,10 +1,10 @@
-//! YAML that means more than it says, or that is large.
+//! YAML files that expand (aliases) or are large.
 
 use super::super::refused;
-use super::survive;
+use super::check_survives;
 use crate::file::yaml::FILE_BYTES_MAX;
 
-/// A list that names the one before it ten times, and so on.
+/// Returns a file in which each list refers ten times to the one before it.
 fn aliases(levels: usize) -> String {
     let mut yaml = "a0: &a0 [x]\n".to_owned();
     for level in 1..levels {
@@ -16,14 +16,16 @@ fn aliases(levels: usize) -> String {
 }
 
 #[test]
-fn aliases_stand_for_so_much_and_no_more() {
+fn alias_expansion_is_bounded() {
     for levels in [2, 10, 200] {
-        survive(&aliases(levels));
+        check_survives(&aliases(levels));
     }
+
     assert!(refused(&aliases(2)).contains("unknown key `a0`"), "{}", refused(&aliases(2)));
     for levels in [10, 200] {
         assert!(refused(&aliases(levels)).contains("the aliases up to here stand for too much"));
     }
+
     for yaml in [
         "a: &a\n  b: *a\n",
         "streams: &a\n  s: {<<: *a, query: SELECT * FROM t}\n",
@@ -32,59 +34,67 @@ fn aliases_stand_for_so_much_and_no_more() {
         "config: !!binary aGVsbG8=\nstreams: !!set {? x}\n",
         "streams: !<tag:yaml.org,2002:map> {s: {query: SELECT * FROM t}}\n",
     ] {
-        survive(yaml);
+        check_survives(yaml);
         assert_ne!(refused(yaml), "accepted\n", "{yaml}");
     }
 }
 
+fn unrelated_stream(n: usize) -> String {
+    format!("  s{n}: {{query: SELECT * FROM t{n}}}\n")
+}
+
 #[test]
-fn large_files_are_bounded() {
+fn large_files_finish_in_time() {
     let query = "query: SELECT id FROM t WHERE a = ";
     for length in [1_000, 60_000, 100_000, FILE_BYTES_MAX - 100, FILE_BYTES_MAX + 1] {
         let long = "x".repeat(length);
-        survive(&long);
-        survive(&format!("config: {{edition: 3}}\nstreams:\n  s:\n    {query}'{long}'\n"));
-        survive(&format!("config: {{edition: 3}}\nstreams:\n  s:\n    query: |\n      {long}\n"));
-        survive(&format!("config: {{edition: 3}}\nstreams:\n  {long}:\n    query: 1\n"));
-        survive(&format!("config: {{edition: 3}}\nstreams:\n  s:\n    query: \"{long}\"\n"));
-        survive(&format!("# {long}\n"));
-        survive(&" ".repeat(length));
-        survive(&"\n".repeat(length));
-        survive(&"\u{1f600}".repeat(length / 4));
+        check_survives(&long);
+        check_survives(&format!("config: {{edition: 3}}\nstreams:\n  s:\n    {query}'{long}'\n"));
+        check_survives(&format!(
+            "config: {{edition: 3}}\nstreams:\n  s:\n    query: |\n      {long}\n"
+        ));
+        check_survives(&format!("config: {{edition: 3}}\nstreams:\n  {long}:\n    query: 1\n"));
+        check_survives(&format!("config: {{edition: 3}}\nstreams:\n  s:\n    query: \"{long}\"\n"));
+        check_survives(&format!("# {long}\n"));
+        check_survives(&" ".repeat(length));
+        check_survives(&"\n".repeat(length));
+        check_survives(&"\u{1f600}".repeat(length / 4));
     }
+
     for count in [100, 100_000] {
-        survive(&format!(
+        check_survives(&format!(
             "config: {{edition: 3}}\nstreams:\n  s:\n    {query}'' AND {}\n",
             "1+".repeat(count)
         ));
         let items = "a+1,".repeat(count);
-        survive(&format!(
+        check_survives(&format!(
             "config: {{edition: 3}}\nstreams:\n  s: {{query: 'SELECT {items} id FROM t'}}\n"
         ));
     }
+
     for count in [100, 5_000] {
-        let streams = |n: usize| format!("  s{n}: {{query: SELECT * FROM t{n}}}\n");
-        let streams: String = (0..count).map(streams).collect();
-        survive(&format!("config: {{edition: 3}}\nstreams:\n{streams}"));
-        survive(&format!(
+        let streams: String = (0..count).map(unrelated_stream).collect();
+        check_survives(&format!("config: {{edition: 3}}\nstreams:\n{streams}"));
+        check_survives(&format!(
             "config: {{edition: 3}}\nstreams:\n{}",
             "  s: {query: 1}\n".repeat(count)
         ));
+
         let queries = "      - SELECT * FROM t WHERE a = auth.user_id()\n".repeat(count);
-        survive(&format!("config: {{edition: 3}}\nstreams:\n  s:\n    queries:\n{queries}"));
-        survive(&"a: b\n".repeat(count));
-        survive(&"- ".repeat(count));
-        survive(&"[".repeat(count));
-        survive(&"{a: ".repeat(count));
-        survive(&"? ".repeat(count));
-        survive(&"\"\\".repeat(count));
-        survive(&"--- \n".repeat(count));
-        survive(&"|\n".repeat(count));
+        check_survives(&format!("config: {{edition: 3}}\nstreams:\n  s:\n    queries:\n{queries}"));
+        check_survives(&"a: b\n".repeat(count));
+        check_survives(&"- ".repeat(count));
+        check_survives(&"[".repeat(count));
+        check_survives(&"{a: ".repeat(count));
+        check_survives(&"? ".repeat(count));
+        check_survives(&"\"\\".repeat(count));
+        check_survives(&"--- \n".repeat(count));
+        check_survives(&"|\n".repeat(count));
     }
 }
 
 #[test]
-fn what_is_said_twice_is_an_error() {
+fn duplicate_keys_are_errors() {
     for yaml in [
         "config: {edition: 3, edition: 3}\nstreams: {s: {query: SELECT * FROM t}}\n",
         "config: {edition: 3}\nstreams: {s: {query: SELECT * FROM t}}\nconfig: {edition: 3}\n",
@@ -95,7 +105,7 @@ fn what_is_said_twice_is_an_error() {
         "config: {edition: 3}\nwith: {c: SELECT a FROM t, c: SELECT a FROM t}\n\
          streams: {s: {query: SELECT * FROM t WHERE a IN c}}\n",
     ] {
-        survive(yaml);
+        check_survives(yaml);
         assert!(refused(yaml).contains("is defined twice"), "{yaml}\n{}", refused(yaml));
     }
 }

@@ -1,21 +1,22 @@
-//! Queries that are right but for some tokens.
+//! Valid queries with some of their tokens changed.
 
 use std::cell::Cell;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use super::super::random::{Choices, Given, RandomConfig, Schema, mutated};
+use super::super::random::{Choices, RandomConfig, RandomRequest, Schema, decisions, mutated};
 use super::check_findings;
 use crate::{RowOutput, SyncConfig};
 
 const SCHEMA_CHOICES: usize = 60;
 const CONFIG_CHOICES: usize = 300;
 const CHANGE_CHOICES: usize = 500;
-/// Of one config, which is made anew less often as that takes longer.
+/// Number of changed copies of one random config. Fewer configs are generated, as each takes
+/// longer.
 const CHANGED_COPIES: usize = 8;
 
-/// What the random streams do not have.
+/// Queries with what the random streams lack.
 const QUERIES: [&str; 10] = [
     "SELECT *, upper(a) AS a FROM t WHERE a = 'x' AND b BETWEEN 1 AND 2 OR c IS NOT TRUE",
     "SELECT id, a::text AS a, CAST(b AS real) AS b, c ->> '$.x.0' AS c FROM app.t AS u",
@@ -28,7 +29,7 @@ const QUERIES: [&str; 10] = [
     "SELECT id, st_x(g) AS x, st_astext(g) AS y, hex(a) AS h, base64(a) AS k FROM t",
     "SELECT t.id FROM t, json_each(t.tags) e WHERE e.value ->> 'u' = auth.user_id()",
 ];
-/// Of bucket definitions.
+/// Parameter queries and data queries of bucket definitions.
 const PARAMETERS: [&str; 3] = [
     "SELECT id AS a FROM t WHERE b = request.user_id() AND c IN request.jwt() -> 'c'",
     "SELECT value AS a FROM json_each(request.jwt() -> 'x') WHERE value > 1",
@@ -39,11 +40,11 @@ const DATA: [&str; 2] = [
     "SELECT upper(id) AS id, * FROM app.t AS u WHERE u.a = bucket.a AND u.b ->> 'x' IN ('y', 'z')",
 ];
 
-/// Least share of changed configs that still compile, and of those that do not, in per cent.
+/// Least share of changed configs that compile, and of those that do not, in per cent.
 const SHARE_MIN: usize = 10;
 
-/// Compiles what was changed, and uses it. Whether it compiles.
-fn survive(yaml: &str, schema: &Schema, choices: &mut Choices<'_>) -> bool {
+/// Compiles a changed config and evaluates rows and a request with it. Returns whether it compiles.
+fn check_survives(yaml: &str, schema: &Schema, choices: &mut Choices<'_>) -> bool {
     let config = match SyncConfig::compile(yaml) {
         Ok(config) => config,
         Err(findings) => {
@@ -52,13 +53,18 @@ fn survive(yaml: &str, schema: &Schema, choices: &mut Choices<'_>) -> bool {
             return false;
         }
     };
+
     check_findings(config.warnings(), yaml);
+
     let live = schema.live();
     check_findings(&config.check(&live), yaml);
+
     let explanation = config.explain();
     assert_eq!(explanation.tables.len(), config.tables().len());
+
     let rows = schema.rows(choices);
     let mut out = RowOutput::default();
+
     let mut outputs = vec![Vec::new(); config.lookups().len()];
     for (table, rows) in live.iter().zip(&rows) {
         let evaluator = match config.bind(table) {
@@ -69,6 +75,7 @@ fn survive(yaml: &str, schema: &Schema, choices: &mut Choices<'_>) -> bool {
                 continue;
             }
         };
+
         for row in rows {
             evaluator.evaluate(row, &mut out);
             for bucket in out.buckets() {
@@ -79,24 +86,30 @@ fn survive(yaml: &str, schema: &Schema, choices: &mut Choices<'_>) -> bool {
             }
         }
     }
-    let request = Given::new(choices, 1).request();
+
+    let request = RandomRequest::new(choices, 1).request();
     let mut evaluation = config.request(&request.borrow());
     let mut steps = 0;
     while !evaluation.questions().is_empty() {
-        let all = |question: &crate::Question| outputs[question.lookup].clone();
-        let answers: Vec<Vec<String>> = evaluation.questions().iter().map(all).collect();
+        let answers: Vec<Vec<String>> = evaluation
+            .questions()
+            .iter()
+            .map(|question| outputs[question.lookup].clone())
+            .collect();
         evaluation.answer(&answers);
         steps += 1;
         assert!(steps <= config.lookups().len(), "each lookup is asked once by each way");
     }
+
     for bucket in evaluation.finish().buckets {
         serde_json::from_str::<serde_json::Value>(&bucket.params).expect("parameters are JSON");
     }
+
     true
 }
 
-/// A config of the queries that are listed, of which one is changed.
-fn listed(choices: &mut Choices<'_>) -> String {
+/// Returns a config with queries from the lists above, one of them changed.
+fn changed_listed_queries(choices: &mut Choices<'_>) -> String {
     let (one, other) = if choices.below(2) == 0 {
         (choices.pick(&PARAMETERS), choices.pick(&DATA))
     } else {
@@ -110,12 +123,14 @@ fn listed(choices: &mut Choices<'_>) -> String {
     };
     let one = change(one, is_first);
     let other = change(other, !is_first);
+
     if is_definition {
         return format!(
             "config: {{edition: 2}}\nbucket_definitions:\n  b:\n    parameters: |\n      {one}\n    \
              data:\n    - |\n      {other}\n"
         );
     }
+
     format!(
         "config: {{edition: 3}}\nwith:\n  d: |\n    {one}\nstreams:\n  t0:\n    \
          auto_subscribe: true\n    query: |\n      {other}\n"
@@ -125,7 +140,7 @@ fn listed(choices: &mut Choices<'_>) -> String {
 fn changed(random: &RandomConfig, choices: &mut Choices<'_>) -> String {
     match choices.below(4) {
         0 => mutated(&random.yaml(), choices),
-        1 => listed(choices),
+        1 => changed_listed_queries(choices),
         _ => {
             let mut change = |sql: &str| {
                 let is_changed = sql.contains(' ') && choices.below(3) == 0;
@@ -137,20 +152,20 @@ fn changed(random: &RandomConfig, choices: &mut Choices<'_>) -> String {
 }
 
 #[test]
-fn are_survived_and_what_is_wrong_is_said_with_its_place() {
-    let list = |count| prop::collection::vec(any::<u16>(), count);
-    let changes = prop::collection::vec(list(CHANGE_CHOICES), CHANGED_COPIES);
+fn mutated_queries_do_not_panic_and_findings_have_places() {
+    let changes = prop::collection::vec(decisions(CHANGE_CHOICES), CHANGED_COPIES);
     let [all, compiled] = [Cell::new(0), Cell::new(0)];
     let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::default() });
-    let choices = (list(SCHEMA_CHOICES), list(CONFIG_CHOICES), changes);
+    let choices = (decisions(SCHEMA_CHOICES), decisions(CONFIG_CHOICES), changes);
     let result = runner.run(&choices, |(tables, config, changes)| {
         let schema = Schema::new(&mut Choices::new(&tables));
         let random = RandomConfig::new(&mut Choices::new(&config), &schema);
         for change in changes {
             let mut choices = Choices::new(&change);
             let yaml = changed(&random, &mut choices);
-            let survives =
-                std::panic::catch_unwind(|| survive(&yaml, &schema, &mut Choices::new(&change)));
+            let survives = std::panic::catch_unwind(|| {
+                check_survives(&yaml, &schema, &mut Choices::new(&change))
+            });
             let Ok(compiles) = survives else { return Err(TestCaseError::fail(yaml)) };
             all.set(all.get() + 1);
             compiled.set(compiled.get() + usize::from(compiles));

@@ -1,4 +1,4 @@
-//! Rows and requests that are large, deep, or many.
+//! Rows, requests and lookup answers that are large, deeply nested, or numerous.
 
 use std::time::Instant;
 
@@ -8,22 +8,22 @@ use super::super::{TestRequest, compile, stream, table};
 use super::LONGEST;
 use crate::{Granted, RowOutput};
 
-/// Does it soon enough.
+/// Runs `act` and fails if it takes too long.
 #[expect(clippy::disallowed_methods, reason = "the time it takes is what is tested")]
-fn soon<T>(what: &str, act: impl FnOnce() -> T) -> T {
+fn run_in_time<T>(what: &str, act: impl FnOnce() -> T) -> T {
     let start = Instant::now();
     let result = act();
     assert!(start.elapsed() < LONGEST, "{what} took {:?}", start.elapsed());
     result
 }
 
-/// How many buckets hold the row, and how many errors there are.
-fn row(query: &str, spec: &str, values: &[&str]) -> (usize, usize) {
+/// Evaluates a row and returns how many buckets hold it, and how many errors it has.
+fn evaluate_row(query: &str, spec: &str, values: &[&str]) -> (usize, usize) {
     let config = compile(&stream(query));
     let evaluator = config.bind(&table(spec)).unwrap().unwrap();
     let values: Vec<Option<&str>> = values.iter().copied().map(Some).collect();
     let mut out = RowOutput::default();
-    soon(query, || evaluator.evaluate(&values, &mut out));
+    run_in_time(query, || evaluator.evaluate(&values, &mut out));
     (out.buckets().count(), out.errors().len())
 }
 
@@ -36,7 +36,8 @@ fn request(query: &str, claims: &Json, answer: &dyn Fn(usize) -> Vec<String>) ->
         include_defaults: true,
         subscriptions: vec![serde_json::from_value(json!({"stream": "s"})).unwrap()],
     };
-    soon(query, || {
+
+    run_in_time(query, || {
         let mut evaluation = config.request(&request.borrow());
         let mut step = 0;
         while !evaluation.questions().is_empty() {
@@ -53,10 +54,11 @@ fn outcome(granted: &Granted) -> (usize, usize) {
 }
 
 #[test]
-fn deep_json_is_taken_or_an_error() {
+fn deep_json_is_evaluated_or_a_row_error() {
     for depth in [1, 100, 127, 128, 1_000, 200_000] {
         let array = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         let object = format!("{}1{}", r#"{"a":"#.repeat(depth), "}".repeat(depth));
+
         let path = format!("$.{}", vec!["a"; depth].join("."));
         for value in [&array, &object, &path] {
             for query in [
@@ -68,13 +70,19 @@ fn deep_json_is_taken_or_an_error() {
                 "SELECT id, json_keys(v) AS a, json_array_length(v) AS b, json_valid(v) AS c FROM t",
                 "SELECT id, v ->> v AS a FROM t",
             ] {
-                row(query, "t(id text, v json)", &["1", value]);
-                row(query, "t(id text, v jsonb)", &["1", value]);
+                evaluate_row(query, "t(id text, v json)", &["1", value]);
+                evaluate_row(query, "t(id text, v jsonb)", &["1", value]);
             }
         }
-        // serde_json takes 127 levels, so what a row has as elements is one text, or none.
-        let (buckets, errors) =
-            row("SELECT id FROM t WHERE auth.user_id() IN v", "t(id text, v json)", &["1", &array]);
+
+        // serde_json parses up to 127 levels. The elements of a row are then one text, or
+        // an error.
+        let (buckets, errors) = evaluate_row(
+            "SELECT id FROM t WHERE auth.user_id() IN v",
+            "t(id text, v json)",
+            &["1", &array],
+        );
+
         assert_eq!(
             (buckets, errors),
             if depth == 1 {
@@ -86,10 +94,12 @@ fn deep_json_is_taken_or_an_error() {
             }
         );
     }
+
     let mut deep = json!("x");
     for _ in 0..120 {
         deep = json!([deep]);
     }
+
     let claims = json!({"x": deep, "y": {"z": deep}});
     for query in [
         "SELECT id FROM t WHERE a IN auth.parameter('x')",
@@ -102,28 +112,32 @@ fn deep_json_is_taken_or_an_error() {
 }
 
 #[test]
-fn products_of_a_rows_arrays_are_bounded() {
+fn products_of_row_arrays_are_bounded() {
     let query = "SELECT t.id FROM t, json_each(t.a) x, json_each(t.b) y, json_each(t.c) z \
                  WHERE x.value = auth.parameter('x') AND y.value = auth.parameter('y') \
                  AND z.value = auth.parameter('z')";
     let spec = "t(id text, a json, b json, c json)";
+
     for (count, expected) in [(0, (0, 0)), (21, (9_261, 0)), (22, (0, 1)), (60_000, (0, 1))] {
         let array = Json::from((0..count).collect::<Vec<_>>()).to_string();
-        assert_eq!(row(query, spec, &["1", &array, &array, &array]), expected);
+        assert_eq!(evaluate_row(query, spec, &["1", &array, &array, &array]), expected);
     }
+
     let array = Json::from((0..300_000).collect::<Vec<_>>()).to_string();
     let other = Json::from((300_000..600_000).collect::<Vec<_>>()).to_string();
     let query = "SELECT id FROM t WHERE a && b AND id = auth.user_id()";
-    assert_eq!(row(query, spec, &["1", &array, &other, "[]"]), (0, 0));
+    assert_eq!(evaluate_row(query, spec, &["1", &array, &other, "[]"]), (0, 0));
+
     let query = "SELECT id FROM t WHERE auth.user_id() IN a";
-    assert_eq!(row(query, spec, &["1", &array, &other, "[]"]), (0, 1));
+    assert_eq!(evaluate_row(query, spec, &["1", &array, &other, "[]"]), (0, 1));
 }
 
 #[test]
-fn long_texts_take_no_longer_than_they_are() {
+fn functions_take_linear_time_for_long_texts() {
     let text = "a".repeat(1 << 20);
     let other = format!("{}b", "a".repeat(1 << 19));
     let distinct: String = (0x4e00..0x9e00).filter_map(char::from_u32).collect();
+
     for function in [
         "upper(v)",
         "length(v)",
@@ -160,42 +174,52 @@ fn long_texts_take_no_longer_than_they_are() {
     ] {
         let query = format!("SELECT id, {function} AS x FROM t");
         for (v, w) in [(&text, &other), (&distinct, &distinct), (&other, &distinct)] {
-            let (buckets, errors) = row(&query, "t(id text, v text, w text)", &["1", v, w]);
+            let (buckets, errors) =
+                evaluate_row(&query, "t(id text, v text, w text)", &["1", v, w]);
             assert_eq!(buckets + errors, 1, "{query}");
         }
     }
 }
 
 #[test]
-fn products_of_a_requests_arrays_are_bounded() {
+fn products_of_request_arrays_are_bounded() {
     let query = "SELECT id FROM t WHERE a IN auth.parameter('x') AND b IN auth.parameter('y')";
     for (count, expected) in [(100, (10_000, 0)), (101, (0, 1)), (100_000, (0, 1))] {
         let array: Vec<usize> = (0..count).collect();
         let claims = json!({"x": array, "y": array});
         assert_eq!(outcome(&request(query, &claims, &|_| Vec::new())), expected);
     }
+
     let (array, other): (Vec<_>, Vec<_>) = ((0..100_000).collect(), (100_000..200_000).collect());
     let claims = json!({"x": array, "y": other});
     let query = "SELECT id FROM t WHERE auth.parameter('x') && auth.parameter('y')";
     assert_eq!(outcome(&request(query, &claims, &|_| Vec::new())), (0, 0));
+
     let query = "SELECT t.id FROM t, json_each(auth.parameter('x')) x, \
                  json_each(auth.parameter('y')) y WHERE x.value = y.value AND x.value = t.a";
     let (buckets, errors) = outcome(&request(query, &claims, &|_| Vec::new()));
     assert_eq!((buckets, errors), (0, 1));
 }
 
+fn number_answers(count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("[{n}]")).collect::<Vec<_>>()
+}
+
 #[test]
-fn answers_of_lookups_are_bounded() {
+fn lookup_answers_are_bounded() {
     let query = "SELECT id FROM t WHERE a IN (SELECT x FROM u WHERE y IN \
                  (SELECT p FROM v WHERE q = auth.user_id()))";
-    let answers = |count: usize| (0..count).map(|n| format!("[{n}]")).collect::<Vec<_>>();
-    let few = request(query, &json!({}), &|_| answers(50));
+    let few = request(query, &json!({}), &|_| number_answers(50));
     assert_eq!(outcome(&few), (50, 0));
-    let many = request(query, &json!({}), &|step| answers(if step == 0 { 9_000 } else { 200 }));
+
+    let many =
+        request(query, &json!({}), &|step| number_answers(if step == 0 { 9_000 } else { 200 }));
     assert_eq!(outcome(&many), (0, 1));
-    let wide = request(query, &json!({}), &|_| answers(10_001));
+
+    let wide = request(query, &json!({}), &|_| number_answers(10_001));
     assert_eq!(outcome(&wide), (0, 1));
-    // What no index of ours has written is no answer.
+
+    // An output that no lookup index writes is ignored.
     for junk in ["", "[", "{}", "[1,2]", "[[[[", "null", "\u{0}"] {
         let granted = request(query, &json!({}), &|_| vec![junk.to_owned()]);
         assert_eq!(outcome(&granted), (0, 0), "{junk}");
@@ -203,11 +227,11 @@ fn answers_of_lookups_are_bounded() {
 }
 
 #[test]
-fn a_pattern_that_takes_too_many_steps_is_an_error() {
+fn a_like_pattern_with_too_many_steps_is_an_error() {
     let text = "a".repeat(1 << 20);
-    // At each place of the text all of the pattern but its end is there.
+    // At each position all of the pattern but its end matches.
     for (length, expected) in [(2, (0, 0)), (1_000, (0, 1))] {
         let query = format!("SELECT id FROM t WHERE v LIKE '%{}b'", "a".repeat(length));
-        assert_eq!(row(&query, "t(id text, v text)", &["1", &text]), expected);
+        assert_eq!(evaluate_row(&query, "t(id text, v text)", &["1", &text]), expected);
     }
 }

@@ -1,20 +1,20 @@
-//! Conditions that are known to matter, over items and members.
+//! Hand-written conditions, combined at random, over items and members.
 
 use proptest::prelude::*;
 
-use super::items::{ALL_KNOWN, naive, synced, world};
-use crate::{Diagnostic, Severity, SyncConfig};
+use super::items::{USES_ALL_PARAMETERS, items_by_sqlite, synced_items, world};
+use crate::{Severity, SyncConfig};
 
-/// A condition in the language and, with the request's values put in, in SQLite's.
+/// Condition in the language and in SQLite's SQL, with the request's values inserted.
 #[derive(Clone, Debug)]
 struct Condition {
     ours: String,
     sqlite: String,
-    /// Whether NOT may stand before it.
+    /// `true` if NOT may stand before the condition.
     negatable: bool,
 }
 
-/// What a query selects from, with the items as `i`, and conditions that can be made on it.
+/// FROM clause with the items as `i`, and conditions that fit it.
 #[derive(Clone, Copy, Debug)]
 struct From {
     with: &'static str,
@@ -22,7 +22,7 @@ struct From {
     terms: &'static [(&'static str, bool)],
 }
 
-/// Conditions on items and requests, and whether they can be negated.
+/// Conditions on items and requests, each with whether it can be negated.
 const TERMS: [(&str, bool); 30] = [
     ("i.owner = auth.user_id()", false),
     ("auth.parameter('org') = i.org", false),
@@ -202,7 +202,7 @@ const DATA: [&str; 6] = [
     "(i.n = 1 OR i.owner IS NULL) AND i.org = bucket.a",
 ];
 
-/// What SQLite is asked. Text of the language that SQLite does not know is replaced.
+/// Translates to SQL for SQLite by replacing what it lacks.
 fn to_sqlite(ours: &str) -> String {
     let mut sqlite = ours.to_owned();
     for (from, to) in [
@@ -235,12 +235,13 @@ fn to_sqlite(ours: &str) -> String {
     ] {
         sqlite = sqlite.replace(from, to);
     }
+
     sqlite
 }
 
 fn from_and_condition() -> impl Strategy<Value = (From, Condition)> {
     prop::sample::select(FROMS.to_vec()).prop_flat_map(|from| {
-        // Half of the terms are about what is joined.
+        // Half of the terms are about the joined tables.
         let own = if from.terms.is_empty() { TERMS.to_vec() } else { from.terms.to_vec() };
         let term = prop_oneof![prop::sample::select(own), prop::sample::select(TERMS.to_vec()),];
         (Just(from), condition(term.boxed()))
@@ -253,6 +254,7 @@ fn condition(term: BoxedStrategy<(&'static str, bool)>) -> impl Strategy<Value =
         sqlite: format!("(({}) IS TRUE)", to_sqlite(ours)),
         negatable,
     });
+
     term.prop_recursive(3, 8, 2, |inner| {
         let operator = prop::sample::select(vec!["AND", "OR"]);
         let both =
@@ -261,8 +263,9 @@ fn condition(term: BoxedStrategy<(&'static str, bool)>) -> impl Strategy<Value =
                 sqlite: format!("({} {operator} {})", a.sqlite, b.sqlite),
                 negatable: a.negatable && b.negatable,
             });
+
         let not = inner.prop_map(|a| {
-            // What cannot be negated is negated twice.
+            // Where a single NOT is not supported, two of them are.
             let not = if a.negatable { "NOT" } else { "NOT NOT" };
             Condition {
                 ours: format!("({not} {})", a.ours),
@@ -270,6 +273,7 @@ fn condition(term: BoxedStrategy<(&'static str, bool)>) -> impl Strategy<Value =
                 negatable: a.negatable,
             }
         });
+
         prop_oneof![4 => both, 1 => not]
     })
 }
@@ -278,7 +282,7 @@ proptest! {
     #![proptest_config(ProptestConfig { max_global_rejects: 100_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn is_what_the_query_says(
+    fn stream_membership_agrees_with_sqlite(
         (from, condition) in from_and_condition(),
         worlds in prop::collection::vec(world(), 4),
     ) {
@@ -288,30 +292,32 @@ proptest! {
             "config: {{edition: 3}}\nstreams:\n  s:\n    auto_subscribe: true\n    query: |\n      \
              {query}\n",
         );
+
         let config = match SyncConfig::compile(&yaml) {
             Ok(config) => config,
             Err(findings) => {
-                let is_error = |one: &&Diagnostic| one.severity == Severity::Error;
-                let message = &findings.iter().find(is_error).unwrap().message;
+                let message = &findings.iter().find(|one| one.severity == Severity::Error).unwrap().message;
                 let is_expected = message.contains("alternatives")
                     || from.from.contains("LEFT") && message.contains("no row is joined");
                 prop_assert!(is_expected, "{findings:?}");
                 return Err(TestCaseError::reject("no buckets for it"));
             }
         };
+
         let query = format!(
-            "{} SELECT DISTINCT i.id FROM {} WHERE {ALL_KNOWN} AND i.id IS NOT NULL AND {}",
+            "{} SELECT DISTINCT i.id FROM {} WHERE {USES_ALL_PARAMETERS} AND i.id IS NOT NULL AND {}",
             to_sqlite(from.with),
             to_sqlite(from.from),
             condition.sqlite,
         );
+
         for world in worlds {
-            prop_assert_eq!(synced(&config, &world), naive(&query, &world), "{:?}", &world);
+            prop_assert_eq!(synced_items(&config, &world), items_by_sqlite(&query, &world), "{:?}", &world);
         }
     }
 
     #[test]
-    fn is_what_the_queries_of_a_bucket_definition_say(
+    fn bucket_definition_membership_agrees_with_sqlite(
         parameters in prop::sample::subsequence(PARAMETERS.to_vec(), 1..=2),
         data in prop::sample::select(DATA.to_vec()),
         worlds in prop::collection::vec(world(), 4),
@@ -325,12 +331,13 @@ proptest! {
         let config = SyncConfig::compile(&yaml).unwrap();
         let union: Vec<String> = parameters.iter().map(|query| to_sqlite(query)).collect();
         let query = format!(
-            "SELECT DISTINCT i.id FROM items i, ({}) p WHERE {ALL_KNOWN} AND ({})",
+            "SELECT DISTINCT i.id FROM items i, ({}) p WHERE {USES_ALL_PARAMETERS} AND ({})",
             union.join(" UNION ALL "),
             to_sqlite(data),
         );
+
         for world in worlds {
-            prop_assert_eq!(synced(&config, &world), naive(&query, &world), "{:?}", &world);
+            prop_assert_eq!(synced_items(&config, &world), items_by_sqlite(&query, &world), "{:?}", &world);
         }
     }
 }

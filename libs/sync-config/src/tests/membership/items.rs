@@ -1,4 +1,4 @@
-//! Items and members, as a server and as SQLite hold them.
+//! Items and members, stored as a server stores them and in SQLite.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -31,8 +31,8 @@ const TAGS: [Option<&str>; 7] = [
     None,
 ];
 
-/// Every parameter of a statement must be in it.
-pub(super) const ALL_KNOWN: &str = "?1 IS NOT NULL AND ?2 IS NOT NULL AND ?3 IS NOT NULL";
+/// Condition that uses every parameter: SQLite rejects values for parameters that are not used.
+pub(super) const USES_ALL_PARAMETERS: &str = "?1 IS NOT NULL AND ?2 IS NOT NULL AND ?3 IS NOT NULL";
 
 pub(super) fn world() -> impl Strategy<Value = World> {
     let pick = |list: &'static [Option<&'static str>]| prop::sample::select(list);
@@ -41,6 +41,7 @@ pub(super) fn world() -> impl Strategy<Value = World> {
     let member = (pick(&USERS), pick(&ORGS), pick(&NUMBERS))
         .prop_map(|(user, org, role)| vec![user, org, role]);
     let orgs = prop::sample::subsequence(vec!["o1", "o2", "o3", "o2"], 0..=4);
+
     let number = || {
         prop::sample::select(vec![
             json!(1),
@@ -51,8 +52,10 @@ pub(super) fn world() -> impl Strategy<Value = World> {
             json!(true),
         ])
     };
+
     let numbers = prop::collection::vec(number(), 0..4);
     let org = || prop::sample::select(vec![json!("o1"), json!("o2"), json!(null), json!(7)]);
+
     (
         prop::collection::vec(item, 0..6),
         prop::collection::vec(member, 0..6),
@@ -68,24 +71,30 @@ pub(super) fn world() -> impl Strategy<Value = World> {
         })
 }
 
-/// The items that SQLite gives for a query, in which the request's values have names.
-pub(super) fn naive(query: &str, world: &World) -> BTreeSet<String> {
+fn number(text: Option<&str>) -> Option<i64> {
+    text.map(|text| text.parse::<i64>().unwrap())
+}
+
+/// Returns the items that SQLite selects. The request's values have names in `query`.
+pub(super) fn items_by_sqlite(query: &str, world: &World) -> BTreeSet<String> {
     let connection = Connection::open_in_memory().unwrap();
     connection
         .execute_batch(
             "CREATE TABLE items (id, owner, org, n, tags); CREATE TABLE members (usr, org, role)",
         )
         .unwrap();
-    let number = |text: Option<&str>| text.map(|text| text.parse::<i64>().unwrap());
+
     for (id, item) in world.items.iter().enumerate() {
         let values = (id.to_string(), item[0], item[1], number(item[2]), item[3]);
         connection.execute("INSERT INTO items VALUES (?, ?, ?, ?, ?)", values).unwrap();
     }
+
     for member in &world.members {
         let values = (member[0], member[1], number(member[2]));
         connection.execute("INSERT INTO members VALUES (?, ?, ?)", values).unwrap();
     }
-    // Members of the request are taken by SQLite's own JSON functions, not by ours.
+
+    // SQLite's own JSON functions read the request's parameters, not ours.
     let mut sql = query.to_owned();
     for (name, value) in [
         (":user", "?1"),
@@ -97,20 +106,23 @@ pub(super) fn naive(query: &str, world: &World) -> BTreeSet<String> {
     ] {
         sql = sql.replace(name, value);
     }
+
     let mut statement = connection.prepare(&sql).unwrap();
     let request = (world.user, world.claims.to_string(), world.parameters.to_string());
     let ids = statement.query_map(request, |row| row.get(0)).unwrap();
+
     ids.collect::<Result<_, _>>().unwrap()
 }
 
-/// The items in the buckets that the request is granted.
-pub(super) fn synced(config: &SyncConfig, world: &World) -> BTreeSet<String> {
+/// Returns the items in the buckets that are granted to the request.
+pub(super) fn synced_items(config: &SyncConfig, world: &World) -> BTreeSet<String> {
     let items = table("items(id text, owner text, org text, n int4, tags json)");
     let members = table("members(usr text, org text, role int8)");
     let mut out = RowOutput::default();
     let mut buckets: HashMap<(usize, String), BTreeSet<String>> = HashMap::new();
     let mut answers: HashMap<Question, Vec<String>> = HashMap::new();
     let evaluator = config.bind(&items).unwrap().unwrap();
+
     for (id, item) in world.items.iter().enumerate() {
         let id = id.to_string();
         let row: Vec<Option<&str>> =
@@ -122,6 +134,7 @@ pub(super) fn synced(config: &SyncConfig, world: &World) -> BTreeSet<String> {
             assert!(buckets.entry(key).or_default().insert(bucket.object_id.to_owned()));
         }
     }
+
     if let Some(evaluator) = config.bind(&members).unwrap() {
         for member in &world.members {
             evaluator.evaluate(member, &mut out);
@@ -131,6 +144,7 @@ pub(super) fn synced(config: &SyncConfig, world: &World) -> BTreeSet<String> {
             }
         }
     }
+
     let request = TestRequest {
         user_id: world.user.to_owned(),
         claims: world.claims.as_object().unwrap().clone(),
@@ -138,6 +152,7 @@ pub(super) fn synced(config: &SyncConfig, world: &World) -> BTreeSet<String> {
         include_defaults: true,
         subscriptions: Vec::new(),
     };
+
     let mut evaluation = config.request(&request.borrow());
     while !evaluation.questions().is_empty() {
         let found: Vec<Vec<String>> = evaluation
@@ -147,13 +162,17 @@ pub(super) fn synced(config: &SyncConfig, world: &World) -> BTreeSet<String> {
             .collect();
         evaluation.answer(&found);
     }
+
     let granted = evaluation.finish();
     assert!(granted.streams.iter().all(|stream| stream.errors.is_empty()));
+
     let names: BTreeSet<_> = granted.buckets.iter().map(|b| (b.definition, &b.params)).collect();
     assert_eq!(names.len(), granted.buckets.len(), "each bucket once");
+
     let mut ids = BTreeSet::new();
     for bucket in granted.buckets {
         ids.extend(buckets.remove(&(bucket.definition, bucket.params)).unwrap_or_default());
     }
+
     ids
 }

@@ -1,4 +1,4 @@
-//! Random streams and bucket definitions over random tables.
+//! Random streams and bucket definitions over random tables, compared with SQLite.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -10,20 +10,21 @@ use rusqlite::{Connection, params_from_iter};
 use serde_json::json;
 
 use super::super::random::{
-    Choices, Given, RandomConfig, RandomDefinitions, RandomQuery, RandomStream, Rows, Schema,
+    Choices, RandomConfig, RandomDefinitions, RandomQuery, RandomRequest, RandomStream, Rows,
+    Schema, decisions,
 };
 use super::store::{Store, Synced};
 use crate::SyncConfig;
 use crate::value::Value;
 use crate::value::json;
 
-/// Decisions about tables, a config, and rows and requests.
+/// Numbers of random decisions about the tables, the config, and the rows and requests.
 const SCHEMA_CHOICES: usize = 60;
 const CONFIG_CHOICES: usize = 400;
 const WORLD_CHOICES: usize = 300;
-/// Of making smaller what fails.
+/// Limit of shrinking steps for a failure.
 const SHRINK_MAX: u32 = 20_000;
-/// Configs without a query, of which there are few.
+/// Limit of generated configs without a query. They are rare.
 const REJECTS_MAX: u32 = 100_000;
 /// Least share of configs that compile, in per cent.
 const STREAMS_ACCEPTED_MIN: usize = 65;
@@ -31,7 +32,7 @@ const DEFINITIONS_ACCEPTED_MIN: usize = 80;
 /// Least share of requests that get anything, in per cent.
 const SYNCED_MIN: usize = 10;
 
-/// How often the test was about something.
+/// Counters that show how much was really compared.
 #[derive(Default)]
 struct Counts {
     all: Cell<usize>,
@@ -44,7 +45,7 @@ fn add(count: &Cell<usize>) {
     count.set(count.get() + 1);
 }
 
-/// The tables in SQLite.
+/// Creates the tables in SQLite and inserts the rows.
 fn fill(connection: &Connection, schema: &Schema, rows: &Rows) {
     for (table, rows) in schema.tables.iter().zip(rows) {
         let name = table.sqlite_name();
@@ -61,7 +62,7 @@ fn fill(connection: &Connection, schema: &Schema, rows: &Rows) {
     }
 }
 
-/// What SQLite gives for a query's row: its id, and what is selected of it.
+/// Returns the id and the selected values of a result row of SQLite.
 fn selected(query: &RandomQuery, row: &rusqlite::Row<'_>) -> (String, BTreeMap<String, String>) {
     let value = |index: usize| match row.get_ref(index).unwrap() {
         ValueRef::Null => Value::Null,
@@ -70,6 +71,7 @@ fn selected(query: &RandomQuery, row: &rusqlite::Row<'_>) -> (String, BTreeMap<S
         ValueRef::Text(text) => Value::text(String::from_utf8(text.to_vec()).unwrap()),
         ValueRef::Blob(blob) => Value::Blob(blob.to_vec().into()),
     };
+
     let mut members = BTreeMap::new();
     for (index, name) in query.names.iter().enumerate() {
         let mut text = String::new();
@@ -78,11 +80,16 @@ fn selected(query: &RandomQuery, row: &rusqlite::Row<'_>) -> (String, BTreeMap<S
             members.insert(name.clone(), text);
         }
     }
+
     (value(0).into_text(crate::value::Engine::JavaScript).unwrap().into_owned(), members)
 }
 
-/// What SQLite gives for all queries to which the request is subscribed.
-fn naive(connection: &Connection, streams: &[RandomStream], given: &Given) -> Synced {
+/// Returns what SQLite selects for all queries of the streams that the request is subscribed to.
+fn selected_by_sqlite(
+    connection: &Connection,
+    streams: &[RandomStream],
+    given: &RandomRequest,
+) -> Synced {
     let mut synced = Synced::new();
     for (index, stream) in streams.iter().enumerate() {
         let evaluations = given.evaluations(index, stream.auto_subscribe);
@@ -90,6 +97,7 @@ fn naive(connection: &Connection, streams: &[RandomStream], given: &Given) -> Sy
             let mut statement = connection
                 .prepare(&query.sqlite)
                 .unwrap_or_else(|error| panic!("{}: {error}", query.sqlite));
+
             for parameters in &evaluations {
                 let connection_parameters = given.connection.clone().unwrap_or(json!({}));
                 let values = (
@@ -98,6 +106,7 @@ fn naive(connection: &Connection, streams: &[RandomStream], given: &Given) -> Sy
                     connection_parameters.to_string(),
                     parameters.to_string(),
                 );
+
                 let rows = statement.query_map(values, |row| Ok(selected(query, row))).unwrap();
                 for (id, members) in rows.map(Result::unwrap) {
                     let object = (query.object_type.clone(), id);
@@ -106,10 +115,11 @@ fn naive(connection: &Connection, streams: &[RandomStream], given: &Given) -> Sy
             }
         }
     }
+
     synced
 }
 
-/// Checks a config over some rows, and again after changes of them.
+/// Compares a config with SQLite over some rows, and again after changes to them.
 fn check(
     schema: &Schema,
     streams: &[RandomStream],
@@ -120,36 +130,43 @@ fn check(
     let connection = Connection::open_in_memory().unwrap();
     let mut store = Store::new(config, schema);
     let mut rows = Rows::new();
+
     let mut next = schema.rows(choices);
     for _ in 0..3 {
         store.replace(&rows, &next);
         rows = next;
         fill(&connection, schema, &rows);
+
         for _ in 0..2 {
-            let given = Given::new(choices, streams.len());
-            let naive = naive(&connection, streams, &given);
+            let given = RandomRequest::new(choices, streams.len());
+            let expected = selected_by_sqlite(&connection, streams, &given);
             add(&counts.asked);
-            if !naive.is_empty() {
+            if !expected.is_empty() {
                 add(&counts.synced);
             }
             let synced = store.synced(&given.request());
-            prop_assert_eq!(synced, naive, "of {:#?}\nand {:?}", &given, &rows);
+            prop_assert_eq!(synced, expected, "of {:#?}\nand {:?}", &given, &rows);
         }
+
         let mut fresh = Store::new(config, schema);
         fresh.replace(&Rows::new(), &rows);
         prop_assert_eq!(store.contents(), fresh.contents());
         next = schema.changes(&rows, choices);
     }
+
     Ok(())
 }
 
-/// A file, and the streams that it means.
-type Made = (String, Vec<RandomStream>);
+/// File and the streams that it declares.
+type GeneratedConfig = (String, Vec<RandomStream>);
 
-/// Checks random configs: what is made of them, and whether it was checked often enough. `make` gives
-/// the file and what it means; none where it means nothing.
-fn check_many(accepted_min: usize, make: fn(&mut Choices<'_>, &Schema) -> Option<Made>) {
-    let list = |count| prop::collection::vec(any::<u16>(), count);
+fn percentage(part: &Cell<usize>, whole: &Cell<usize>) -> usize {
+    100 * part.get() / whole.get()
+}
+
+/// Compares random configs with SQLite, and checks that enough of them compile and sync rows.
+/// `make` returns `None` where the generated config would be empty.
+fn check_many(accepted_min: usize, make: fn(&mut Choices<'_>, &Schema) -> Option<GeneratedConfig>) {
     let counts = Counts::default();
     let config = Config {
         failure_persistence: None,
@@ -158,7 +175,8 @@ fn check_many(accepted_min: usize, make: fn(&mut Choices<'_>, &Schema) -> Option
         ..Config::default()
     };
     let mut runner = TestRunner::new(config);
-    let choices = (list(SCHEMA_CHOICES), list(CONFIG_CHOICES), list(WORLD_CHOICES));
+    let choices = (decisions(SCHEMA_CHOICES), decisions(CONFIG_CHOICES), decisions(WORLD_CHOICES));
+
     let result = runner.run(&choices, |(tables, config, world)| {
         let schema = Schema::new(&mut Choices::new(&tables));
         let made = make(&mut Choices::new(&config), &schema);
@@ -169,18 +187,20 @@ fn check_many(accepted_min: usize, make: fn(&mut Choices<'_>, &Schema) -> Option
         check(&schema, &streams, &config, &mut Choices::new(&world), &counts)
             .map_err(|error| TestCaseError::fail(format!("{error}\n{yaml}\n{streams:#?}")))
     });
+
     if let Err(error) = result {
         panic!("{error}");
     }
-    let share = |part: &Cell<usize>, whole: &Cell<usize>| 100 * part.get() / whole.get();
-    let accepted = share(&counts.accepted, &counts.all);
+
+    let accepted = percentage(&counts.accepted, &counts.all);
     assert!(accepted >= accepted_min, "only {accepted} % of the configs compile");
-    let synced = share(&counts.synced, &counts.asked);
+
+    let synced = percentage(&counts.synced, &counts.asked);
     assert!(synced >= SYNCED_MIN, "only {synced} % of the requests get anything");
 }
 
 #[test]
-fn of_random_streams_is_what_sqlite_says() {
+fn random_streams_sync_what_sqlite_selects() {
     check_many(STREAMS_ACCEPTED_MIN, |choices, schema| {
         let random = RandomConfig::new(choices, schema);
         (!random.streams.is_empty()).then(|| (random.yaml(), random.streams))
@@ -188,7 +208,7 @@ fn of_random_streams_is_what_sqlite_says() {
 }
 
 #[test]
-fn of_random_bucket_definitions_is_what_sqlite_says() {
+fn random_bucket_definitions_sync_what_sqlite_selects() {
     check_many(DEFINITIONS_ACCEPTED_MIN, |choices, schema| {
         let random = RandomDefinitions::new(choices, schema);
         let has_data = random.streams.iter().all(|stream| !stream.queries.is_empty());

@@ -1,4 +1,5 @@
-//! What a server keeps of rows, maintained row by row, and what a request gets from it.
+//! Minimal server state: the output of rows, maintained row by row, and what a request gets from
+//! it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -8,19 +9,19 @@ use super::super::TestRequest;
 use super::super::random::{Rows, Schema};
 use crate::{Question, RowOutput, SyncConfig, TableEvaluator};
 
-/// An object's table and id.
+/// Name of an object's table, and its id.
 type Object = (String, String);
-/// What is synced: by table of the device and id the values by name, as JSON.
+/// Synced objects with their columns by name, each as JSON.
 pub(super) type Synced = BTreeMap<Object, BTreeSet<BTreeMap<String, String>>>;
 
 pub(super) struct Store<'c> {
     config: &'c SyncConfig,
-    /// By table.
+    /// One for each table of the schema.
     evaluators: Vec<Option<TableEvaluator>>,
     contents: Contents,
 }
 
-/// Each with how many rows make it.
+/// Bucket contents and lookup answers, each with the number of rows that yield it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Contents {
     buckets: HashMap<(usize, String), BTreeMap<(Object, String), usize>>,
@@ -38,17 +39,20 @@ impl<'c> Store<'c> {
         &self.contents
     }
 
-    /// Makes the rows that were into those that are, looking at those only that differ.
+    /// Replaces the old rows by the new ones. Evaluates only rows that differ.
     pub(super) fn replace(&mut self, old: &Rows, new: &Rows) {
         let mut out = RowOutput::default();
         for (index, evaluator) in self.evaluators.iter().enumerate() {
             let Some(evaluator) = evaluator else { continue };
             let none = Vec::new();
-            let (old, new) = (old.get(index).unwrap_or(&none), new.get(index).unwrap_or(&none));
+            let old = old.get(index).unwrap_or(&none);
+
+            let new = new.get(index).unwrap_or(&none);
             for row in old.iter().filter(|row| !new.contains(row)) {
                 evaluator.evaluate(row, &mut out);
                 self.contents.remove(&out);
             }
+
             for row in new.iter().filter(|row| !old.contains(row)) {
                 evaluator.evaluate(row, &mut out);
                 assert!(out.errors().is_empty(), "{:?}", out.errors());
@@ -57,7 +61,7 @@ impl<'c> Store<'c> {
         }
     }
 
-    /// What a request is granted.
+    /// Returns what is granted to a request.
     pub(super) fn synced(&self, request: &TestRequest) -> Synced {
         let mut evaluation = self.config.request(&request.borrow());
         while !evaluation.questions().is_empty() {
@@ -69,9 +73,12 @@ impl<'c> Store<'c> {
             let answers: Vec<Vec<String>> = evaluation.questions().iter().map(answer).collect();
             evaluation.answer(&answers);
         }
+
         let granted = evaluation.finish();
         assert!(granted.streams.iter().all(|stream| stream.errors.is_empty()), "{granted:?}");
+
         let mut names = BTreeSet::new();
+
         let mut synced = Synced::new();
         for bucket in granted.buckets {
             let name = (bucket.definition, bucket.params);
@@ -82,6 +89,7 @@ impl<'c> Store<'c> {
                 synced.entry(object.clone()).or_default().insert(members(data));
             }
         }
+
         synced
     }
 }
@@ -108,16 +116,16 @@ impl Contents {
             let name = (bucket.definition, bucket.params.to_owned());
             let object = (bucket.object_type.to_owned(), bucket.object_id.to_owned());
             let object = (object, bucket.data.to_owned());
-            less(&mut self.buckets, name, &object);
+            decrement(&mut self.buckets, name, &object);
         }
         for lookup in out.lookups() {
             let question = (lookup.lookup, lookup.key.to_owned());
-            less(&mut self.answers, question, &lookup.output.to_owned());
+            decrement(&mut self.answers, question, &lookup.output.to_owned());
         }
     }
 }
 
-fn less<K: Eq + std::hash::Hash, V: Ord>(
+fn decrement<K: Eq + std::hash::Hash, V: Ord>(
     all: &mut HashMap<K, BTreeMap<V, usize>>,
     key: K,
     value: &V,
@@ -133,7 +141,7 @@ fn less<K: Eq + std::hash::Hash, V: Ord>(
     }
 }
 
-/// The members of an object, each as JSON.
+/// Returns the members of a JSON object, each as JSON.
 fn members(data: &str) -> BTreeMap<String, String> {
     let members: BTreeMap<String, Box<RawValue>> = serde_json::from_str(data).unwrap();
     members.into_iter().map(|(name, value)| (name, value.get().to_owned())).collect()

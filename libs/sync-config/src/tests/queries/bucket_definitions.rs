@@ -1,4 +1,4 @@
-//! Bucket definitions, where they are not as streams.
+//! Bucket definitions, where they differ from streams.
 
 use super::*;
 use crate::tests::refused;
@@ -16,7 +16,7 @@ fn bucket_definitions_without_parameters_are_one_bucket() {
 }
 
 #[test]
-fn keywords_are_names_where_they_can_be_nothing_else() {
+fn keywords_are_names_where_nothing_else_is_possible() {
     let yaml = stream(
         "SELECT id, interval, trim, t.date, \"order\", user FROM t \
          WHERE exists = 1 AND interval = 2 AND timestamp IS NOT NULL",
@@ -30,7 +30,7 @@ fn keywords_are_names_where_they_can_be_nothing_else() {
 }
 
 #[test]
-fn an_empty_list_of_parameters_is_as_none() {
+fn an_empty_list_of_parameters_is_like_a_missing_one() {
     let yaml = "bucket_definitions: {b: {parameters: [], data: [SELECT id FROM todos]}}";
     expect![[r#"
         b[] todos/t1 {"id":"t1"}
@@ -48,6 +48,7 @@ fn bucket_parameters_are_matched_by_data_queries() {
             b["u1",7] todos/t1 {"id":"t1"}
         "#]],
     );
+
     check_definition(
         &["SELECT request.user_id() AS u"],
         &["SELECT id FROM todos WHERE bucket.u IN meta"],
@@ -57,6 +58,7 @@ fn bucket_parameters_are_matched_by_data_queries() {
             b["b"] todos/t1 {"id":"t1"}
         "#]],
     );
+
     check_definition(
         &["SELECT request.user_id() AS u"],
         &["SELECT id FROM todos WHERE owner_id = bucket.u OR id = bucket.u"],
@@ -69,7 +71,7 @@ fn bucket_parameters_are_matched_by_data_queries() {
 }
 
 #[test]
-fn a_parameter_query_of_a_table_is_a_lookup() {
+fn a_parameter_query_on_a_table_is_a_lookup() {
     let yaml = definition(
         &["SELECT id AS list_id, request.user_id() AS u, kind FROM lists \
            WHERE owner = request.user_id() AND NOT hidden"],
@@ -78,10 +80,12 @@ fn a_parameter_query_of_a_table_is_a_lookup() {
     );
     let config = compile(&yaml);
     let lists = table("lists(id text, owner text, kind int4, hidden bool)");
+
     expect![[r#"
         lookup 0 ["u1"] -> ["l1",3]
     "#]]
     .assert_eq(&rows(&config, &lists, &["l1|u1|3|f", "l2|u1|3|t", "l3|u1|~|f"]));
+
     let todos = table("todos(id text, list_id text, u text, kind int4)");
     expect![[r#"
         b["l1","u1",3] todos/t1 {"id":"t1"}
@@ -96,11 +100,13 @@ fn the_star_of_bucket_definitions_skips_underscores() {
         b[] t/1 {"id":"1","a_b":"y"}
     "#]]
     .assert_eq(&row(&yaml, "t(id text, _hidden text, a_b text)", "1|x|y"));
+
     let yaml = definition(&[], &["SELECT *, _hidden FROM t"]);
     expect![[r#"
         b[] t/1 {"id":"1","a_b":"y","_hidden":"x"}
     "#]]
     .assert_eq(&row(&yaml, "t(id text, _hidden text, a_b text)", "1|x|y"));
+
     let yaml = stream("SELECT * FROM t");
     expect![[r#"
         s|0[] t/1 {"id":"1","_hidden":"x","a_b":"y"}
@@ -108,26 +114,29 @@ fn the_star_of_bucket_definitions_skips_underscores() {
     .assert_eq(&row(&yaml, "t(id text, _hidden text, a_b text)", "1|x|y"));
 }
 
-/// `*` before edition 3 gives only what no column before it gave, or gave as NULL.
+/// Before edition 3 `*` adds a column only if no earlier column has its name and a value.
 #[test]
-fn a_star_does_not_overwrite_what_stands_before_it() {
+fn a_star_does_not_overwrite_earlier_columns() {
     let spec = "todos(id text, title text, _rev int4)";
     let yaml = definition(&[], &["SELECT upper(title) AS title, * FROM todos"]);
     expect![[r#"
         b[] todos/t1 {"title":"A","id":"t1"}
     "#]]
     .assert_eq(&row(&yaml, spec, "t1|a|1"));
+
     let yaml = definition(&[], &["SELECT NULL AS title, 'x' AS id, * FROM todos"]);
     expect![[r#"
         b[] todos/x {"title":"a","id":"x"}
     "#]]
     .assert_eq(&row(&yaml, spec, "t1|a|1"));
+
     let yaml = definition(&[], &["SELECT *, upper(title) AS title FROM todos"]);
     expect![[r#"
         b[] todos/t1 {"id":"t1","title":"A"}
     "#]]
     .assert_eq(&row(&yaml, spec, "t1|a|1"));
-    // In edition 3 the last one stands.
+
+    // In edition 3 the last column of a name wins.
     let yaml = stream("SELECT upper(title) AS title, * FROM todos");
     expect![[r#"
         s|0[] todos/t1 {"title":"a","id":"t1","_rev":1}
@@ -135,37 +144,43 @@ fn a_star_does_not_overwrite_what_stands_before_it() {
     .assert_eq(&row(&yaml, spec, "t1|a|1"));
 }
 
+fn early_stream(query: &str) -> String {
+    format!(
+        "config: {{edition: 2}}\nstreams:\n  s:\n    auto_subscribe: true\n    query: {query}\n"
+    )
+}
+
 #[test]
 fn edition_two_has_streams_of_one_query() {
-    let yaml = |query: &str| {
-        format!(
-            "config: {{edition: 2}}\nstreams:\n  s:\n    auto_subscribe: true\n    query: {query}\n"
-        )
-    };
     let query = "SELECT * FROM todos WHERE owner = auth.user_id() AND list IN \
                  (SELECT id FROM lists WHERE usr = auth.user_id())";
-    let config = compile(&yaml(query));
+    let config = compile(&early_stream(query));
+
     assert_eq!(config.warnings().len(), 1);
     assert!(config.warnings()[0].message.contains("early form"), "{:?}", config.warnings());
+
     expect![[r#"
         s|0["u1","l1"] todos/t1 {"id":"t1","owner":"u1","list":"l1"}
     "#]]
     .assert_eq(&row(
-        &yaml(query),
+        &early_stream(query),
         "todos(id text, owner text, list text, _rev int4)",
         "t1|u1|l1|1",
     ));
+
     let mut found = String::new();
     for query in [
         "SELECT t.* FROM t JOIN u ON u.a = t.a",
         "SELECT * FROM t WHERE a BETWEEN 1 AND 2",
         "WITH c AS (SELECT a FROM u) SELECT * FROM t",
     ] {
-        found += &refused(&yaml(query));
+        found += &refused(&early_stream(query));
     }
+
     found +=
         &refused("config: {edition: 2}\nstreams: {s: {queries: [SELECT * FROM t], with: {}}}\n");
     found += &refused("streams: {s: {query: SELECT * FROM t}}\n");
+
     expect![[r#"
         2:1 warning: the streams of edition 2 are an early form, with less in it
           set `edition: 3` in `config`

@@ -1,13 +1,14 @@
-//! Several tables and arrays in one query: which rows are in which buckets, and what is asked.
+//! Several tables and arrays in one query: buckets of rows, lookups and questions.
 
 use super::*;
-use crate::tests::granted;
+use crate::tests::{auto_subscribed, granted};
 
-/// What rows of tables yield, and what a request is granted.
+/// Compares the output of rows of several tables and what a request is granted.
 fn check_all(query: &str, tables: &[(&str, &[&str])], request: &str, expected: Expect) {
-    let yaml = stream(query).replace("    query:", "    auto_subscribe: true\n    query:");
+    let yaml = auto_subscribed(query);
     let config = compile(&yaml);
     let mut text = String::new();
+
     let mut answers: Vec<(String, Vec<String>)> = Vec::new();
     for (spec, values) in tables {
         let found = rows(&config, &table(spec), values);
@@ -20,6 +21,7 @@ fn check_all(query: &str, tables: &[(&str, &[&str])], request: &str, expected: E
         }
         text += &found;
     }
+
     let answers: Vec<(&str, Vec<&str>)> = answers
         .iter()
         .map(|(question, outputs)| {
@@ -28,6 +30,7 @@ fn check_all(query: &str, tables: &[(&str, &[&str])], request: &str, expected: E
         .collect();
     let answers: Vec<(&str, &[&str])> =
         answers.iter().map(|(question, outputs)| (*question, outputs.as_slice())).collect();
+
     text += &granted(&yaml, request, &answers);
     expected.assert_eq(&text);
 }
@@ -77,7 +80,7 @@ fn values_of_one_joined_row_stay_together() {
 }
 
 #[test]
-fn lookups_follow_each_other_from_the_request_to_the_rows() {
+fn lookups_are_chained_from_the_request_to_the_rows() {
     check_all(
         "SELECT c.id FROM comments c WHERE c.list IN (SELECT l.id FROM lists l WHERE l.org IN \
          (SELECT org FROM members WHERE usr = auth.user_id()))",
@@ -101,9 +104,10 @@ fn lookups_follow_each_other_from_the_request_to_the_rows() {
 }
 
 #[test]
-fn a_table_that_is_tied_to_the_request_only_must_have_a_row() {
+fn a_table_joined_to_the_request_only_must_have_a_row() {
     let query = "SELECT l.id FROM lists l JOIN admins a ON a.usr = auth.user_id()";
     let admins = "admins(usr text)";
+
     check_all(
         query,
         &[(LISTS, &["l1|o1"]), (admins, &["u1"])],
@@ -116,6 +120,7 @@ fn a_table_that_is_tied_to_the_request_only_must_have_a_row() {
             stream s default
         "#]],
     );
+
     check_all(
         query,
         &[(LISTS, &["l1|o1"]), (admins, &["u2"])],
@@ -130,7 +135,7 @@ fn a_table_that_is_tied_to_the_request_only_must_have_a_row() {
 }
 
 #[test]
-fn elements_of_an_array_of_the_row_may_be_filtered_and_compared() {
+fn elements_of_a_row_array_may_be_filtered_and_compared() {
     check_all(
         "SELECT d.id FROM docs d, json_each(d.shares) s \
          WHERE s.value ->> 'usr' = auth.user_id() AND s.value ->> 'write' = 1",
@@ -154,7 +159,7 @@ fn elements_of_an_array_of_the_row_may_be_filtered_and_compared() {
 }
 
 #[test]
-fn elements_of_an_array_of_the_request_may_be_filtered_and_compared() {
+fn elements_of_a_request_array_may_be_filtered_and_compared() {
     check_all(
         "SELECT l.id FROM lists l, json_each(auth.parameter('orgs')) o \
          WHERE o.value ->> 'id' = l.org AND o.value ->> 'active' = 1",
@@ -170,7 +175,7 @@ fn elements_of_an_array_of_the_request_may_be_filtered_and_compared() {
 }
 
 #[test]
-fn a_left_join_that_nothing_depends_on_changes_nothing() {
+fn an_unused_left_join_changes_nothing() {
     check_all(
         "SELECT l.id FROM lists l LEFT JOIN members m ON m.org = l.org WHERE l.org = 'o1'",
         &[(LISTS, &["l1|o1", "l2|o2"])],
@@ -203,7 +208,7 @@ fn a_left_join_is_an_inner_join_where_a_condition_needs_its_row() {
     );
 }
 
-/// Rows that are selected are there: a join that may find none of them is no less of a condition.
+/// Selected rows must exist, so a left join of their table is an inner join.
 #[test]
 fn a_left_join_of_the_selected_table_is_an_inner_join() {
     check_all(
@@ -223,7 +228,7 @@ fn a_left_join_of_the_selected_table_is_an_inner_join() {
 }
 
 #[test]
-fn ctes_of_the_file_of_the_stream_and_of_the_query_are_put_in() {
+fn ctes_of_the_file_stream_and_query_are_inlined() {
     let yaml = "config: {edition: 3}\nwith:\n  \
         myOrgs: SELECT org FROM members WHERE usr = auth.user_id()\n  \
         hidden: SELECT 1 AS x FROM nowhere\n\
@@ -233,11 +238,14 @@ fn ctes_of_the_file_of_the_stream_and_of_the_query_are_put_in() {
         SELECT c.id FROM comments c WHERE c.list IN theirs\n";
     let config = compile(yaml);
     let tables: Vec<&str> = config.tables().iter().map(|table| table.name.as_str()).collect();
+
     assert_eq!(tables, ["comments", "lists", "members"]);
+
     let warnings: Vec<&str> =
         config.warnings().iter().map(|warning| warning.message.as_str()).collect();
     assert_eq!(warnings, ["`hidden` is not used"]);
     assert_eq!(config.warnings()[0].line, 4);
+
     expect![[r#"
         question 0 ["u1"]
         question 1 ["o1"]
@@ -252,7 +260,7 @@ fn ctes_of_the_file_of_the_stream_and_of_the_query_are_put_in() {
 }
 
 #[test]
-fn a_query_in_from_may_be_selected_from_when_its_rows_are_of_one_table() {
+fn a_subquery_in_from_may_be_selected_if_its_rows_are_of_one_table() {
     check_all(
         "SELECT d.* FROM (SELECT id, org AS o FROM lists WHERE org != 'x') AS d \
          JOIN members m ON m.org = d.o WHERE m.usr = auth.user_id()",
@@ -269,7 +277,7 @@ fn a_query_in_from_may_be_selected_from_when_its_rows_are_of_one_table() {
 }
 
 #[test]
-fn alternatives_over_the_same_rows_are_one_family_that_is_found_in_two_ways() {
+fn alternatives_over_equal_rows_share_one_family() {
     check_all(
         "SELECT id FROM lists WHERE org = auth.parameter('a') OR org = auth.parameter('b')",
         &[(LISTS, &["l1|o1"])],
@@ -299,17 +307,19 @@ fn parameter_queries_may_be_over_an_array_of_the_request() {
     .assert_eq(&granted(&yaml, request, &[]));
 }
 
+fn warnings(query: &str) -> Vec<String> {
+    let config = compile(&stream(query));
+    config.warnings().iter().map(|one| format!("{}: {}", one.column, one.message)).collect()
+}
+
 #[test]
-fn an_alias_that_names_the_table_on_devices_by_accident_is_a_warning() {
-    let warnings = |query: &str| -> Vec<String> {
-        let config = compile(&stream(query));
-        config.warnings().iter().map(|one| format!("{}: {}", one.column, one.message)).collect()
-    };
+fn an_alias_that_renames_the_table_on_devices_is_a_warning() {
     let join = "JOIN members m ON m.org = l.org WHERE m.usr = auth.user_id()";
     assert_eq!(
         warnings(&format!("SELECT l.* FROM lists l {join}")),
         ["23: on devices the table of these rows is called `l`"]
     );
+
     for query in [
         &format!("SELECT l.* FROM lists AS \"l\" {join}"),
         &format!("SELECT lists.* FROM lists {}", join.replace("l.", "lists.")),

@@ -1,4 +1,4 @@
-//! Which rows are in which buckets, and what is asked of lookups.
+//! Bucket parameters: buckets of rows and keys of lookups.
 
 use super::*;
 
@@ -23,12 +23,14 @@ fn conditions_on_the_row_are_filters() {
         "n = '7'",
         "owner_id > n",
     ];
+
     let mut text = String::new();
     for filter in filters {
         let found =
             row(&stream(&format!("SELECT id FROM todos WHERE {filter}")), TODOS, "t1|u1|7|t|~");
         text += &format!("{filter}: {}\n", if found.is_empty() { "no" } else { "yes" });
     }
+
     expect![[r#"
         n = 7: yes
         n != 7: no
@@ -52,7 +54,7 @@ fn conditions_on_the_row_are_filters() {
 }
 
 #[test]
-fn equality_with_the_request_is_a_parameter() {
+fn equality_with_a_request_value_is_a_parameter() {
     check(
         "SELECT id FROM todos WHERE owner_id = auth.user_id()",
         "t1|u1|7|t|~",
@@ -60,6 +62,7 @@ fn equality_with_the_request_is_a_parameter() {
         s|0["u1"] todos/t1 {"id":"t1"}
     "#]],
     );
+
     check(
         "SELECT id FROM todos WHERE auth.parameter('org') = n AND owner_id = connection.parameter('o')",
         "t1|u1|7|t|~",
@@ -67,6 +70,7 @@ fn equality_with_the_request_is_a_parameter() {
             s|0[7,"u1"] todos/t1 {"id":"t1"}
         "#]],
     );
+
     check("SELECT id FROM todos WHERE owner_id = auth.user_id()", "t1|~|7|t|~", expect![[r#""#]]);
 }
 
@@ -99,7 +103,7 @@ fn parameters_are_canonical_json() {
 }
 
 #[test]
-fn an_array_of_the_request_is_one_parameter() {
+fn membership_in_a_request_array_is_one_parameter() {
     check(
         "SELECT id FROM todos WHERE owner_id IN auth.parameter('owners')",
         "t1|u1|7|t|~",
@@ -107,6 +111,7 @@ fn an_array_of_the_request_is_one_parameter() {
             s|0["u1"] todos/t1 {"id":"t1"}
         "#]],
     );
+
     check(
         "SELECT id FROM todos WHERE owner_id IN subscription.parameters() -> 'owners'",
         "t1|u1|7|t|~",
@@ -117,7 +122,7 @@ fn an_array_of_the_request_is_one_parameter() {
 }
 
 #[test]
-fn an_array_of_the_row_is_a_bucket_for_each_element() {
+fn a_row_array_yields_a_bucket_for_each_element() {
     let query = "SELECT id FROM todos WHERE auth.user_id() IN meta";
     check(
         query,
@@ -128,8 +133,10 @@ fn an_array_of_the_row_is_a_bucket_for_each_element() {
         s|0[3] todos/t1 {"id":"t1"}
     "#]],
     );
+
     check(query, "t1|u1|7|t|~", expect![[r#""#]]);
     check(query, "t1|u1|7|t|[]", expect![[r#""#]]);
+
     check(
         query,
         r#"t1|u1|7|t|{"a": 1}"#,
@@ -137,6 +144,7 @@ fn an_array_of_the_row_is_a_bucket_for_each_element() {
             s|0[1] todos/t1 {"id":"t1"}
         "#]],
     );
+
     check(
         query,
         "t1|u1|7|t|[1",
@@ -157,6 +165,7 @@ fn alternatives_are_variants() {
             s|2[] todos/t1 {"id":"t1"}
         "#]],
     );
+
     check(
         "SELECT id FROM todos WHERE auth.user_id() IN (owner_id, id)",
         "t1|u1|7|t|~",
@@ -165,6 +174,7 @@ fn alternatives_are_variants() {
             s|0["t1"] todos/t1 {"id":"t1"}
         "#]],
     );
+
     check(
         "SELECT id FROM todos WHERE NOT (NOT (owner_id = auth.user_id()) AND NOT (n = 7))",
         "t1|u1|7|t|~",
@@ -176,7 +186,7 @@ fn alternatives_are_variants() {
 }
 
 #[test]
-fn alternatives_that_differ_in_filters_only_are_one() {
+fn alternatives_that_differ_only_in_filters_are_merged() {
     let yaml = stream(
         "SELECT id FROM todos WHERE (owner_id = auth.user_id() AND n = 1) \
          OR (owner_id = auth.user_id() AND done)",
@@ -203,8 +213,10 @@ fn an_inner_query_is_a_lookup() {
         s|0["o1"] lists/l1 {"id":"l1","org_id":"o1"}
     "#]]
     .assert_eq(&rows(&config, &table("lists(id text, org_id text)"), &["l1|o1"]));
+
     let members = table("members(org text, usr text, role text)");
     let values = ["o1|u1|admin", "o1|u1|guest", "~|u1|admin", "o1|~|admin", "o1|u1|~"];
+
     expect![[r#"
         lookup 0 ["u1"] -> ["o1"]
         lookup 0 ["u1"] -> ["o1"]
@@ -238,6 +250,7 @@ fn alternatives_of_an_inner_query_are_variants() {
         s|0["o1"] lists/l1 {"id":"l1"}
     "#]]
     .assert_eq(&rows(&config, &table("lists(id text, org_id text)"), &["l1|o1"]));
+
     let members = table("members(org text, usr text, public bool)");
     expect![[r#"
         lookup 0 ["u1"] -> ["o1"]
@@ -248,7 +261,7 @@ fn alternatives_of_an_inner_query_are_variants() {
 }
 
 #[test]
-fn queries_that_are_instantiated_alike_share_their_buckets() {
+fn queries_with_equal_parameters_share_their_buckets() {
     let yaml = "config: {edition: 3}\nstreams:\n  s:\n    queries:\n      \
         - SELECT id FROM lists WHERE owner = auth.user_id()\n      \
         - SELECT id FROM todos WHERE owner_id = auth.user_id()\n      \
@@ -256,11 +269,13 @@ fn queries_that_are_instantiated_alike_share_their_buckets() {
         - SELECT id FROM todos AS again\n";
     let config = compile(yaml);
     let names: Vec<&str> = config.definitions().iter().map(|d| d.name.as_str()).collect();
+
     assert_eq!(names, ["s|0", "s|1", "s|2"]);
     expect![[r#"
         s|0["u1"] lists/l1 {"id":"l1"}
     "#]]
     .assert_eq(&rows(&config, &table("lists(id text, owner text)"), &["l1|u1"]));
+
     expect![[r#"
         s|0["u1"] todos/t1 {"id":"t1"}
         s|1["u1"] todos/t1 {"id":"t1"}
@@ -270,7 +285,7 @@ fn queries_that_are_instantiated_alike_share_their_buckets() {
 }
 
 #[test]
-fn of_equal_objects_in_a_bucket_the_last_query_wins() {
+fn the_last_query_wins_for_equal_objects_in_a_bucket() {
     let yaml = "config: {edition: 3}\nstreams:\n  s:\n    queries:\n      \
         - SELECT id, 1 AS v FROM todos\n      - SELECT id, 2 AS v FROM todos\n";
     expect![[r#"

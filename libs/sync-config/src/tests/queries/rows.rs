@@ -1,9 +1,9 @@
-//! What a query makes of a row.
+//! Output of a query for a row.
 
 use super::*;
 
 #[test]
-fn a_star_gives_all_columns_in_the_order_of_the_table() {
+fn a_star_selects_all_columns_in_table_order() {
     check(
         "SELECT * FROM todos",
         r#"t1|u1|7|t|{"a": 1}"#,
@@ -11,6 +11,7 @@ fn a_star_gives_all_columns_in_the_order_of_the_table() {
         s|0[] todos/t1 {"id":"t1","owner_id":"u1","n":7,"done":1,"meta":"{\"a\": 1}"}
     "#]],
     );
+
     check(
         "SELECT t.* FROM todos t",
         "t1|~|~|f|~",
@@ -18,6 +19,7 @@ fn a_star_gives_all_columns_in_the_order_of_the_table() {
         s|0[] t/t1 {"id":"t1","owner_id":null,"n":null,"done":0,"meta":null}
     "#]],
     );
+
     check(
         "SELECT todos.* FROM public.todos;",
         "t1|~|~|f|~",
@@ -28,7 +30,7 @@ fn a_star_gives_all_columns_in_the_order_of_the_table() {
 }
 
 #[test]
-fn bytes_are_left_out_of_rows() {
+fn bytea_columns_are_left_out_of_rows() {
     let yaml = stream("SELECT *, hex(b) AS h, CAST(id AS blob) AS c FROM t");
     expect![[r#"
         s|0[] t/x {"id":"x","h":"00FF"}
@@ -37,7 +39,7 @@ fn bytes_are_left_out_of_rows() {
 }
 
 #[test]
-fn columns_are_selected_by_name_alias_and_expression() {
+fn columns_are_selected_by_name_alias_or_expression() {
     check(
         "SELECT id, n FROM todos",
         "t1|u1|7|t|~",
@@ -45,6 +47,7 @@ fn columns_are_selected_by_name_alias_and_expression() {
         s|0[] todos/t1 {"id":"t1","n":7}
     "#]],
     );
+
     check(
         "SELECT todos.id, n AS number FROM todos",
         "t1|u1|7|t|~",
@@ -52,6 +55,7 @@ fn columns_are_selected_by_name_alias_and_expression() {
         s|0[] todos/t1 {"id":"t1","number":7}
     "#]],
     );
+
     check(
         "SELECT owner_id || '/' || n AS id, 1 AS one, 2.5 AS real, NULL AS nothing, TRUE AS yes \
          FROM todos",
@@ -63,7 +67,7 @@ fn columns_are_selected_by_name_alias_and_expression() {
 }
 
 #[test]
-fn a_later_column_takes_the_place_of_a_former_one() {
+fn a_later_column_replaces_an_earlier_one_of_its_name() {
     check(
         "SELECT *, upper(owner_id) AS owner_id FROM todos",
         "t1|u1|7|t|~",
@@ -71,6 +75,7 @@ fn a_later_column_takes_the_place_of_a_former_one() {
         s|0[] todos/t1 {"id":"t1","owner_id":"U1","n":7,"done":1,"meta":null}
     "#]],
     );
+
     check(
         "SELECT n AS id, id FROM todos",
         "t1|u1|7|t|~",
@@ -89,6 +94,7 @@ fn the_alias_of_the_table_is_the_output_table() {
         s|0[] tasks/t1 {"id":"t1"}
     "#]],
     );
+
     check(
         r#"SELECT id FROM todos AS "Tasks""#,
         "t1|u1|7|t|~",
@@ -107,11 +113,13 @@ fn names_are_folded_unless_quoted() {
             s|0[] todos/t1 {"id":"t1","Big N":7,"who":"u1"}
         "#]],
     );
+
     let yaml = stream("SELECT ID, ÄB FROM t");
     expect![[r#"
         s|0[] t/1 {"id":"1","Äb":"x"}
     "#]]
     .assert_eq(&row(&yaml, "t(id text, Äb text)", "1|x"));
+
     let yaml = stream(r#"SELECT id, "ownerId" FROM "Lists""#);
     expect![[r#"
         s|0[] Lists/l1 {"id":"l1","ownerId":"u1"}
@@ -120,24 +128,28 @@ fn names_are_folded_unless_quoted() {
 }
 
 #[test]
-fn an_id_that_is_no_text_is_one_as_object_id() {
+fn a_number_id_becomes_a_text_object_id() {
     let yaml = stream("SELECT * FROM t");
     expect![[r#"
         s|0[] t/9007199254740993 {"id":9007199254740993}
     "#]]
     .assert_eq(&row(&yaml, "t(id int8)", "9007199254740993"));
+
     expect![[r#"
         s|0[] t/2 {"id":2.0}
     "#]]
     .assert_eq(&row(&yaml, "t(id float8)", "2"));
+
     expect![[r#"
         s|0[] t/2.5 {"id":2.5}
     "#]]
     .assert_eq(&row(&yaml, "t(id float8)", "2.5"));
+
     expect![[r#"
         s|0[] t/2.0 {"id":"2.0"}
     "#]]
     .assert_eq(&row(&yaml, "t(id numeric)", "2.0"));
+
     expect![[r#"
         s|0[] t/1 {"id":1}
     "#]]
@@ -145,7 +157,7 @@ fn an_id_that_is_no_text_is_one_as_object_id() {
 }
 
 #[test]
-fn an_id_that_cannot_be_one_is_an_error_of_the_row() {
+fn a_null_or_blob_id_is_a_row_error() {
     let yaml = stream("SELECT * FROM t");
     expect![[r#"
         error s|0: the column `id` is NULL
@@ -158,7 +170,7 @@ fn an_id_that_cannot_be_one_is_an_error_of_the_row() {
 }
 
 #[test]
-fn the_functions_of_the_select_list() {
+fn functions_evaluate_in_the_select_list() {
     let yaml = stream(
         "SELECT id, upper(s) AS upper, lower(s) AS lower, length(s) AS length, hex(s) AS hex, \
          base64(s) AS base64, typeof(n) AS typeof, ifnull(z, 'none') AS ifnull, \
@@ -174,7 +186,7 @@ fn the_functions_of_the_select_list() {
 }
 
 #[test]
-fn casts_and_arithmetic_are_those_of_sqlite() {
+fn casts_and_arithmetic_agree_with_sqlite() {
     let yaml = stream(
         "SELECT id, s::integer AS i, CAST(s AS real) AS r, n::text AS t, r::integer AS down, \
          s::numeric AS num, n + 1 AS plus, n - 0.5 AS minus, n * n AS times, n / 2 AS half, \
@@ -190,7 +202,7 @@ fn casts_and_arithmetic_are_those_of_sqlite() {
 }
 
 #[test]
-fn a_row_that_cannot_be_evaluated_is_an_error_of_its_query_only() {
+fn an_evaluation_error_affects_only_its_query() {
     let yaml = "config: {edition: 3}\nstreams:\n  a: {query: SELECT id FROM todos}\n  \
         b: {query: \"SELECT id, meta ->> 'x' AS x FROM todos\"}\n";
     expect![[r#"
@@ -201,7 +213,7 @@ fn a_row_that_cannot_be_evaluated_is_an_error_of_its_query_only() {
 }
 
 #[test]
-fn too_many_elements_are_an_error_of_the_row() {
+fn too_many_array_elements_are_a_row_error() {
     let yaml = stream("SELECT id FROM t WHERE auth.user_id() IN a AND auth.parameter('x') IN b");
     let items: Vec<String> = (0..101).map(|n| n.to_string()).collect();
     let array = format!("[{}]", items.join(","));
@@ -222,7 +234,7 @@ fn only_the_columns_that_are_used_are_read() {
 }
 
 #[test]
-fn an_output_is_cleared_before_it_is_used_again() {
+fn a_row_output_is_cleared_before_reuse() {
     let yaml = stream("SELECT id FROM t WHERE auth.user_id() IN a");
     let config = compile(&yaml);
     let values = [r#"1|["a"]"#, "2|x", r#"3|["b"]"#];
@@ -235,7 +247,7 @@ fn an_output_is_cleared_before_it_is_used_again() {
 }
 
 #[test]
-fn what_a_json_path_means_depends_on_the_edition() {
+fn json_path_semantics_depend_on_the_edition() {
     let spec = "t(id text, j json)";
     let values = r#"1|{"a": {"b": 1}, "a.b": 2}"#;
     let query = "SELECT id, j ->> 'a.b' AS plain, j ->> '$.a.b' AS dollar FROM t";
@@ -244,10 +256,12 @@ fn what_a_json_path_means_depends_on_the_edition() {
         b[] t/1 {"id":"1","plain":2,"dollar":1}
     "#]]
     .assert_eq(&row(&yaml, spec, values));
+
     expect![[r#"
         b[] t/1 {"id":"1","plain":1,"dollar":1}
     "#]]
     .assert_eq(&row(&yaml.replace("edition: 2", "edition: 1"), spec, values));
+
     let fixed = yaml.replace("edition: 2", "edition: 1\n  fixed_json_extract: true");
     expect![[r#"
         b[] t/1 {"id":"1","plain":2,"dollar":1}
@@ -256,7 +270,7 @@ fn what_a_json_path_means_depends_on_the_edition() {
 }
 
 #[test]
-fn elements_of_json_arrays_are_named_by_their_index() {
+fn elements_of_json_arrays_are_addressed_by_index() {
     let yaml = stream(
         "SELECT id, j ->> '$.a.1' AS a, j ->> '$.a.01' AS b, j ->> '$.a.-1' AS c, j ->> '$.a.9' AS d, \
          j -> '$.o.1' AS e, j ->> '$.o.1.x' AS f, j ->> '$' AS g FROM t",
@@ -268,7 +282,7 @@ fn elements_of_json_arrays_are_named_by_their_index() {
 }
 
 #[test]
-fn json_numbers_keep_what_they_are() {
+fn json_numbers_keep_their_type() {
     let yaml = stream("SELECT id, j ->> 'i' AS i, j ->> 'r' AS r, j -> 'a' AS a FROM t");
     let values = r#"1|{"i": 9007199254740993, "r": 1.0, "a": [1.0, 1e21, 1e-7, 9007199254740993]}"#;
     expect![[r#"
@@ -278,7 +292,7 @@ fn json_numbers_keep_what_they_are() {
 }
 
 #[test]
-fn a_table_knows_its_name_and_schema() {
+fn table_functions_return_its_name_and_schema() {
     let yaml = stream(
         "SELECT id, t.schema() AS s, t.table_name() AS n FROM app.todos AS t \
          WHERE t.table_name() = 'todos'",

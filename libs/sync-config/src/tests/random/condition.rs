@@ -1,15 +1,17 @@
 //! Random conditions.
 
-use super::expression::{Known, Shown, column, column_of, literal, other_value, row_value};
+use super::expression::{
+    ColumnType, KnownColumn, column, column_of, literal, other_value, row_value,
+};
 use super::query::Queries;
 use super::request::{request_array, request_value};
 use super::schema::{Class, Kind};
 use super::{Both, Choices};
 
-/// Of a term for which there may be no column.
+/// Number of attempts at a term. An attempt fails if no column fits.
 const TRIES: usize = 5;
 
-/// A condition, and whether there is a query in it.
+/// Condition, and whether it contains an inner query.
 struct Condition {
     both: Both,
     has_query: bool,
@@ -35,31 +37,33 @@ fn class(choices: &mut Choices<'_>) -> Class {
 }
 
 impl Queries<'_, '_> {
-    /// A condition on what is known; `depth` of trees and inner queries that it may still have.
-    pub(super) fn condition(&mut self, known: &[Known], depth: usize) -> Both {
+    /// Returns a condition on the known columns with at most `depth` levels of operators and inner
+    /// queries.
+    pub(super) fn condition(&mut self, known: &[KnownColumn], depth: usize) -> Both {
         self.tree(known, depth).both
     }
 
-    fn tree(&mut self, known: &[Known], depth: usize) -> Condition {
+    fn tree(&mut self, known: &[KnownColumn], depth: usize) -> Condition {
         let kind = if depth == 0 { 0 } else { self.choices.below(10) };
         match kind {
             0..=4 => self.term(known, depth),
             5..=8 => {
                 let operator = if kind == 8 || self.choices.one_in(4) { "OR" } else { "AND" };
-                let (a, b) = (self.tree(known, depth - 1), self.tree(known, depth - 1));
+                let a = self.tree(known, depth - 1);
+                let b = self.tree(known, depth - 1);
                 let both = Both::new(&format!("($1@t {operator} $2@t)"), &[&a.both, &b.both]);
                 Condition { both, has_query: a.has_query || b.has_query }
             }
             _ => {
                 let inner = self.tree(known, depth - 1);
-                // What cannot be negated is negated twice.
+                // Where a single NOT is not supported, two of them are.
                 let template = if inner.has_query { "(@n(@n$1@m)@m)" } else { "(@n$1@m)" };
                 Condition { both: Both::new(template, &[&inner.both]), ..inner }
             }
         }
     }
 
-    fn term(&mut self, known: &[Known], depth: usize) -> Condition {
+    fn term(&mut self, known: &[KnownColumn], depth: usize) -> Condition {
         for _ in 0..TRIES {
             if let Some(found) = self.try_term(known, depth) {
                 return found;
@@ -68,12 +72,13 @@ impl Queries<'_, '_> {
         Condition::plain("(1 = 1)", &[])
     }
 
-    /// `None` where there is no column for it.
-    fn try_term(&mut self, known: &[Known], depth: usize) -> Option<Condition> {
+    /// Returns `None` if no column fits.
+    fn try_term(&mut self, known: &[KnownColumn], depth: usize) -> Option<Condition> {
         let kind = self.choices.below(16);
         if !self.is_of_request {
             return self.test(known);
         }
+
         let depth = if self.is_plain { 0 } else { depth };
         match kind {
             0..=4 => self.equality(known),
@@ -89,7 +94,7 @@ impl Queries<'_, '_> {
         }
     }
 
-    fn equality(&mut self, known: &[Known]) -> Option<Condition> {
+    fn equality(&mut self, known: &[KnownColumn]) -> Option<Condition> {
         let class = class(self.choices);
         let (row, _) = row_value(self.choices, known, class)?;
         let other = other_value(self.choices, known, class);
@@ -97,7 +102,8 @@ impl Queries<'_, '_> {
         Some(Condition::plain(template, &[&row, &other]))
     }
 
-    /// In edition 3 `!=` is NOT of `=`.
+    /// Builds a condition without inner queries. In edition 3 `!=` is NOT of `=`, for SQLite as
+    /// well.
     fn plain(&self, template: &str, operands: &[&Both]) -> Condition {
         let mut condition = Condition::plain(template, operands);
         if template.contains(" != ") && !self.choices.is_early {
@@ -107,14 +113,15 @@ impl Queries<'_, '_> {
         condition
     }
 
-    /// A condition on one row.
-    fn test(&mut self, known: &[Known]) -> Option<Condition> {
+    /// Returns a condition on one row.
+    fn test(&mut self, known: &[KnownColumn]) -> Option<Condition> {
         let class = class(self.choices);
         let (row, column) = row_value(self.choices, known, class)?;
         let [low, high] = [literal(self.choices, class), literal(self.choices, class)];
-        let same = |known: &Known| known.qualifier == column.qualifier;
-        let sibling: Vec<Known> = known.iter().filter(|known| same(known)).cloned().collect();
+        let same = |known: &KnownColumn| known.qualifier == column.qualifier;
+        let sibling: Vec<KnownColumn> = known.iter().filter(|known| same(known)).cloned().collect();
         let (other, _) = row_value(self.choices, &sibling, class)?;
+
         let templates = [
             "($1 = $2)",
             "($1 != $2)",
@@ -133,28 +140,31 @@ impl Queries<'_, '_> {
             "(CASE $1 WHEN $2 THEN 1 ELSE $4 IS NULL END)",
             "($1 IN ($2, $4, NULL))",
         ];
+
         let likes = ["($1 LIKE 'a%')", "($1 NOT LIKE '_')", "($1 LIKE '%1%')"];
         let template = if class == Class::Text && !self.choices.is_early && self.choices.one_in(5) {
             self.choices.template(&likes)
         } else {
             self.choices.template(&templates)
         };
+
         Some(self.plain(template, &[&row, &low, &high, &other]))
     }
 
-    /// That a value is one of several, of which some may be the request's.
-    fn in_values(&mut self, known: &[Known]) -> Option<Condition> {
+    /// Compares a value with a list of values, some of which may be the request's.
+    fn in_values(&mut self, known: &[KnownColumn]) -> Option<Condition> {
         let class = class(self.choices);
         let (row, _) = row_value(self.choices, known, class)?;
         let other = other_value(self.choices, known, class);
         let request = request_value(self.choices, class);
+
         Some(match self.choices.below(3) {
             0 => Condition::plain("($1 IN ($2, $3))", &[&row, &other, &request]),
             1 => Condition::plain("($3 IN ($1, $2))", &[&row, &other, &request]),
             _ if self.choices.is_early => return None,
             _ => {
                 let literals = [literal(self.choices, class), literal(self.choices, class)];
-                // Here a number is not in parentheses.
+                // A single number here is not in parentheses.
                 let [a, b] = literals.each_ref().map(|one| one.ours.replace(['(', ')'], ""));
                 let ours = format!("({} IN ARRAY[{a}, {b}])", row.ours);
                 let sqlite =
@@ -165,12 +175,12 @@ impl Queries<'_, '_> {
         })
     }
 
-    fn array_column(&mut self, known: &[Known]) -> Option<Both> {
-        let is_array = |known: &Known| known.kind == Shown::Kind(Kind::Array);
-        column(self.choices, known, is_array).map(|column| column.write(self.choices))
+    fn array_column(&mut self, known: &[KnownColumn]) -> Option<Both> {
+        column(self.choices, known, |known| known.kind == ColumnType::Kind(Kind::Array))
+            .map(|column| column.write(self.choices))
     }
 
-    fn in_array(&mut self, known: &[Known]) -> Option<Condition> {
+    fn in_array(&mut self, known: &[KnownColumn]) -> Option<Condition> {
         let class = class(self.choices);
         let (value, array) = match self.choices.below(6) {
             0..=2 => (row_value(self.choices, known, class)?.0, request_array(self.choices)),
@@ -178,7 +188,8 @@ impl Queries<'_, '_> {
             4 => (literal(self.choices, class), self.array_column(known)?),
             _ => (row_value(self.choices, known, class)?.0, self.array_column(known)?),
         };
-        // An element that is NULL is not looked at, other than in SQLite.
+
+        // The language skips NULL elements, SQLite does not.
         let sqlite = format!(
             "(CASE WHEN {0} IS NOT NULL AND {1} IS NOT NULL THEN \
              EXISTS (SELECT 1 FROM json_each({1}) z WHERE z.value = {0}) END)",
@@ -188,14 +199,16 @@ impl Queries<'_, '_> {
         let (operator, sqlite) =
             if has_query { ("IN", sqlite) } else { ("NOT IN", format!("(@n{sqlite}@m)")) };
         let ours = format!("({} {operator} {})", value.ours, array.ours);
+
         Some(Condition { both: Both::pair(ours, sqlite), has_query })
     }
 
-    fn overlap(&mut self, known: &[Known], depth: usize) -> Option<Condition> {
+    fn overlap(&mut self, known: &[KnownColumn], depth: usize) -> Option<Condition> {
         let own = self.array_column(known)?;
         if depth > 0 && self.choices.one_in(3) {
             let class = class(self.choices);
             let query = self.one_column(known, class, depth - 1);
+
             return Some(Condition {
                 both: Both {
                     ours: format!("({} && ({}))", own.ours, query.ours),
@@ -207,6 +220,7 @@ impl Queries<'_, '_> {
                 has_query: true,
             });
         }
+
         let has_query = self.choices.below(3) < 2;
         let other = if has_query { request_array(self.choices) } else { self.array_column(known)? };
         let (left, right) = if self.choices.one_in(2) { (other, own) } else { (own, other) };
@@ -216,6 +230,7 @@ impl Queries<'_, '_> {
             left.sqlite, right.sqlite
         );
         let both = Both::pair(format!("(({}) && ({}))", left.ours, right.ours), sqlite);
+
         Some(Condition { both, has_query })
     }
 
@@ -226,6 +241,7 @@ impl Queries<'_, '_> {
             0 => request_value(self.choices, class),
             _ => literal(self.choices, class),
         };
+
         let template = self.choices.template(&[
             "($1 = $2)",
             "($1 != $2)",
@@ -235,10 +251,11 @@ impl Queries<'_, '_> {
             "($1 IN ($2, $1))",
             "($1 NOT IN ($2, 1))",
         ]);
+
         self.plain(template, &[&value, &other])
     }
 
-    fn in_query(&mut self, known: &[Known], depth: usize) -> Option<Condition> {
+    fn in_query(&mut self, known: &[KnownColumn], depth: usize) -> Option<Condition> {
         let class = class(self.choices);
         let value = match self.choices.below(4) {
             0..=2 => row_value(self.choices, known, class)?.0,
@@ -248,12 +265,12 @@ impl Queries<'_, '_> {
         Some(Condition::query("($1 IN ($2))", &[&value, &query]))
     }
 
-    fn exists(&mut self, known: &[Known], depth: usize) -> Condition {
+    fn exists(&mut self, known: &[KnownColumn], depth: usize) -> Condition {
         let query = self.one_column(known, Class::Text, depth - 1);
         Condition::query("(EXISTS ($1))", &[&query])
     }
 
-    fn in_cte(&mut self, known: &[Known]) -> Option<Condition> {
+    fn in_cte(&mut self, known: &[KnownColumn]) -> Option<Condition> {
         let of_one_column: Vec<_> =
             self.ctes.iter().filter(|cte| cte.columns.len() == 1).cloned().collect();
         if of_one_column.is_empty() {

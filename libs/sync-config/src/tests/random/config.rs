@@ -7,7 +7,7 @@ use super::{Both, Choices};
 #[derive(Clone, Debug)]
 pub(in crate::tests) struct RandomConfig {
     is_default_engine: bool,
-    /// For all streams: name and query.
+    /// Names and queries of the CTEs that all streams share.
     pub(in crate::tests) ctes: Vec<(String, String)>,
     pub(in crate::tests) streams: Vec<RandomStream>,
 }
@@ -23,29 +23,33 @@ pub(in crate::tests) struct RandomStream {
 #[derive(Clone, Debug)]
 pub(in crate::tests) struct RandomQuery {
     pub(in crate::tests) ours: String,
-    /// Gives a row's id, and what it comes out as.
+    /// Query for SQLite that selects a row's id and its output columns.
     pub(in crate::tests) sqlite: String,
-    /// Of what comes out.
+    /// Names of the output columns.
     pub(in crate::tests) names: Vec<String>,
-    /// Of this query only.
+    /// Table on devices of this query's rows.
     pub(in crate::tests) object_type: String,
 }
 
 const STREAMS_MAX: usize = 3;
 const QUERIES_MAX: usize = 3;
 
+fn names_and_queries(ctes: &[Cte]) -> Vec<(String, String)> {
+    ctes.iter().map(|cte| (cte.name.clone(), cte.query.ours.clone())).collect()
+}
+
 impl RandomConfig {
     pub(in crate::tests) fn new(choices: &mut Choices<'_>, schema: &Schema) -> Self {
         let is_default_engine = choices.below(2) == 0;
         let mut queries = Queries::new(choices, schema);
         queries.add_ctes();
-        let written = |ctes: &[Cte]| -> Vec<(String, String)> {
-            ctes.iter().map(|cte| (cte.name.clone(), cte.query.ours.clone())).collect()
-        };
-        let ctes = written(&queries.ctes);
+
+        let ctes = names_and_queries(&queries.ctes);
+
         let mut streams = Vec::new();
         for _ in 0..=few(queries.choices, STREAMS_MAX) {
             queries.add_ctes();
+
             let auto_subscribe = !queries.choices.one_in(3);
             let count = 1 + few(queries.choices, QUERIES_MAX);
             let selecting = (0..count).filter_map(|_| queries.selecting()).map(|one| RandomQuery {
@@ -55,17 +59,20 @@ impl RandomConfig {
                 object_type: one.object_type,
             });
             let selecting: Vec<_> = selecting.collect();
-            let own = written(&queries.ctes[ctes.len()..]);
+            let own = names_and_queries(&queries.ctes[ctes.len()..]);
+
             queries.ctes.truncate(ctes.len());
+
             if !selecting.is_empty() {
                 let name = format!("t{}", streams.len());
                 streams.push(RandomStream { name, auto_subscribe, ctes: own, queries: selecting });
             }
         }
+
         Self { is_default_engine, ctes, streams }
     }
 
-    /// In which expressions mean what they mean to SQLite.
+    /// Returns the file, with the engine for which the SQLite queries are generated.
     pub(in crate::tests) fn yaml(&self) -> String {
         self.yaml_with(if self.is_default_engine {
             "edition: 3"
@@ -74,7 +81,7 @@ impl RandomConfig {
         })
     }
 
-    /// With each query, and each name of a CTE, as `change` has it.
+    /// Applies `change` to each query and to each name of a CTE.
     pub(in crate::tests) fn map(&self, change: &mut impl FnMut(&str) -> String) -> Self {
         Self {
             is_default_engine: self.is_default_engine,
@@ -84,7 +91,7 @@ impl RandomConfig {
     }
 
     pub(in crate::tests) fn yaml_with(&self, options: &str) -> String {
-        let mut yaml = format!("config: {{{options}}}\n{}streams:\n", with("", &self.ctes));
+        let mut yaml = format!("config: {{{options}}}\n{}streams:\n", with_section("", &self.ctes));
         for stream in &self.streams {
             yaml += &stream.yaml();
         }
@@ -99,7 +106,7 @@ impl RandomQuery {
 }
 
 impl RandomStream {
-    /// As [`RandomConfig::map`].
+    /// Applies `change` like [`RandomConfig::map`].
     pub(in crate::tests) fn map(&self, change: &mut impl FnMut(&str) -> String) -> Self {
         Self {
             ctes: map_ctes(&self.ctes, change),
@@ -111,11 +118,11 @@ impl RandomStream {
     fn yaml(&self) -> String {
         let Self { name, auto_subscribe, ctes, queries } = self;
         let head = format!("  {name}:\n    auto_subscribe: {auto_subscribe}\n");
-        let query = |query: &RandomQuery| {
-            format!("      - |\n        {}\n", query.ours.replace('\n', "\n        "))
-        };
-        let queries: String = queries.iter().map(query).collect();
-        format!("{head}{}    queries:\n{queries}", with("    ", ctes))
+        let queries: String = queries
+            .iter()
+            .map(|query| format!("      - |\n        {}\n", query.ours.replace('\n', "\n        ")))
+            .collect();
+        format!("{head}{}    queries:\n{queries}", with_section("    ", ctes))
     }
 }
 
@@ -126,16 +133,18 @@ fn map_ctes(
     ctes.iter().map(|(name, query)| (change(name), change(query))).collect()
 }
 
-fn with(indent: &str, ctes: &[(String, String)]) -> String {
-    let cte = |(name, query): &(String, String)| {
-        let query = query.replace('\n', &format!("\n{indent}    "));
-        format!("{indent}  {name}: |\n{indent}    {query}\n")
-    };
-    let ctes: String = ctes.iter().map(cte).collect();
+fn with_section(indent: &str, ctes: &[(String, String)]) -> String {
+    let ctes: String = ctes
+        .iter()
+        .map(|(name, query)| {
+            let query = query.replace('\n', &format!("\n{indent}    "));
+            format!("{indent}  {name}: |\n{indent}    {query}\n")
+        })
+        .collect();
     if ctes.is_empty() { ctes } else { format!("{indent}with:\n{ctes}") }
 }
 
-/// Often none, at most one less than `most`.
+/// Returns a random number below `most`, often 0.
 fn few(choices: &mut Choices<'_>, most: usize) -> usize {
     choices.below(2 * most).saturating_sub(most)
 }

@@ -1,13 +1,13 @@
 //! Random bucket definitions of edition 2.
 
 use super::config::{RandomQuery, RandomStream};
-use super::expression::{Known, Shown, column, row_value};
-use super::query::{ALL_KNOWN, Queries};
+use super::expression::{ColumnType, KnownColumn, column, row_value};
+use super::query::{Queries, USES_ALL_PARAMETERS};
 use super::request::{request_array, request_value};
-use super::schema::{Class, Kind, Schema, quoted, written};
+use super::schema::{Class, Kind, Schema, quoted, write_name};
 use super::{Both, Choices};
 
-/// Bucket definitions, each as the stream that it is like.
+/// Bucket definitions, each with the stream that it is equivalent to.
 #[derive(Clone, Debug)]
 pub(in crate::tests) struct RandomDefinitions {
     pub(in crate::tests) yaml: String,
@@ -17,12 +17,18 @@ pub(in crate::tests) struct RandomDefinitions {
 const NAMES: [(&str, Class); 2] = [("a", Class::Text), ("b", Class::Number)];
 const DEPTH: usize = 2;
 
+fn list_items(queries: Vec<&str>) -> String {
+    queries.iter().map(|query| format!("      - |\n        {query}\n")).collect::<String>()
+}
+
 impl RandomDefinitions {
     pub(in crate::tests) fn new(choices: &mut Choices<'_>, schema: &Schema) -> Self {
         let mut queries = Queries::new(choices, schema);
         queries.is_plain = true;
         queries.choices.is_early = true;
+
         let mut yaml = "config: {edition: 2}\nbucket_definitions:\n".to_owned();
+
         let mut streams = Vec::new();
         for index in 0..=queries.choices.below(2) {
             let count = 1 + queries.choices.below(NAMES.len());
@@ -33,18 +39,14 @@ impl RandomDefinitions {
             let union = union.join(" UNION ALL ");
             let found = (0..=queries.choices.below(2)).filter_map(|_| queries.data(names, &union));
             let data: Vec<RandomQuery> = found.collect();
-            let list = |queries: Vec<&str>| {
-                queries
-                    .iter()
-                    .map(|query| format!("      - |\n        {query}\n"))
-                    .collect::<String>()
-            };
             let name = format!("t{index}");
+
             yaml += &format!(
                 "  {name}:\n    parameters:\n{}    data:\n{}",
-                list(parameters.iter().map(|one| one.ours.as_str()).collect()),
-                list(data.iter().map(|one| one.ours.as_str()).collect()),
+                list_items(parameters.iter().map(|one| one.ours.as_str()).collect()),
+                list_items(data.iter().map(|one| one.ours.as_str()).collect()),
             );
+
             streams.push(RandomStream {
                 name,
                 auto_subscribe: true,
@@ -52,11 +54,12 @@ impl RandomDefinitions {
                 queries: data,
             });
         }
+
         Self { yaml, streams }
     }
 }
 
-/// What streams say of the request, as bucket definitions say it. They have no subscriptions.
+/// Rewrites stream functions as those of bucket definitions, which have no subscriptions.
 fn of_definition(both: &Both) -> Both {
     let mut ours = both.ours.replace("subscription.", "connection.");
     for (function, whole) in
@@ -67,6 +70,7 @@ fn of_definition(both: &Both) -> Both {
             ours = format!("{before}{whole} ->> '{name}'{after}");
         }
     }
+
     for (of_stream, of_definition) in [
         ("auth.user_id", "request.user_id"),
         ("auth.parameters", "request.jwt"),
@@ -74,25 +78,27 @@ fn of_definition(both: &Both) -> Both {
     ] {
         ours = ours.replace(of_stream, of_definition);
     }
+
     Both::pair(ours, Both::sqlite_of(&both.sqlite.replace("?4", "?3"), true))
 }
 
 impl Queries<'_, '_> {
-    /// A query that gives these parameters.
+    /// Returns a parameter query with these output parameters.
     fn parameters(&mut self, names: &[(&str, Class)]) -> Both {
         let (from, known) = match self.choices.below(4) {
             0 => (None, Vec::new()),
             1 => {
                 let array = request_array(self.choices);
-                let known = Known {
+                let known = KnownColumn {
                     qualifier: "json_each".to_owned(),
                     name: "value".to_owned(),
-                    kind: Shown::Any,
+                    kind: ColumnType::Any,
                     owner: None,
                     is_key: false,
                     is_inner: false,
                     is_bare: true,
                 };
+
                 (Some(Both::new("json_each($1)", &[&array])), vec![known])
             }
             _ => {
@@ -100,6 +106,7 @@ impl Queries<'_, '_> {
                 (Some(from), known)
             }
         };
+
         let mut items = Both::default();
         for (index, (name, class)) in names.iter().enumerate() {
             let of_row = (self.choices.below(4) < 3)
@@ -110,58 +117,66 @@ impl Queries<'_, '_> {
             items.push_same(if index == 0 { "" } else { ", " });
             items.push(&Both::new(&format!("$1 AS {name}"), &[&value]));
         }
+
         let mut query = Both::new("SELECT $1", &[&items]);
         if let Some(from) = &from {
             query.push(&Both::new(" FROM $1", &[from]));
         }
+
         if self.choices.below(4) < 3 {
             let condition = self.condition(&known, DEPTH);
             query.push(&Both::new(" WHERE $1", &[&condition]));
         }
+
         of_definition(&query)
     }
 
-    fn unnamed_table(&mut self) -> (Both, Vec<Known>) {
+    fn unnamed_table(&mut self) -> (Both, Vec<KnownColumn>) {
         let schema = self.schema;
         let table = &schema.tables[self.choices.below(schema.tables.len())];
-        let mut name = written(table.name, self.choices);
+        let mut name = write_name(table.name, self.choices);
         if table.schema != "public" {
             name = format!("{}.{name}", table.schema);
         }
-        let known = table.columns.iter().map(|column| Known {
+
+        let known = table.columns.iter().map(|column| KnownColumn {
             qualifier: quoted(table.name),
             name: column.name.to_owned(),
-            kind: Shown::Kind(column.kind),
+            kind: ColumnType::Kind(column.kind),
             owner: None,
             is_key: false,
             is_inner: false,
             is_bare: true,
         });
+
         let sqlite = format!("{} {}", table.sqlite_name(), quoted(table.name));
         (Both::pair(name, sqlite), known.collect())
     }
 
-    /// A data query of buckets with these parameters, which are the columns of `union`.
+    /// Returns a data query that uses these parameters, which are the columns of `union` in SQLite.
     fn data(&mut self, names: &[(&str, Class)], union: &str) -> Option<RandomQuery> {
         let (from, mut known) = self.table();
         for known in &mut known {
             known.is_bare = true;
         }
+
         let key = known[0].clone();
         let (items, out) = self.items(&known, &key);
-        let mut condition = self.ties(&known, names)?;
+        let mut condition = self.parameter_conditions(&known, names)?;
         if self.choices.below(3) == 0 {
-            let other = self.ties(&known, names)?;
+            let other = self.parameter_conditions(&known, names)?;
             condition = Both::new("($1@t OR $2@t)", &[&condition, &other]);
         }
+
         let condition = of_definition(&condition);
         let items = of_definition(&items);
         let id = format!("{}.{}", key.qualifier, quoted(&key.name));
         let owner = key.owner?;
+
         Some(RandomQuery {
             ours: format!("SELECT {} FROM {} WHERE {}", items.ours, from.ours, condition.ours),
             sqlite: format!(
-                "SELECT DISTINCT {id}, {} FROM {}, ({union}) p WHERE {ALL_KNOWN} AND {}",
+                "SELECT DISTINCT {id}, {} FROM {}, ({union}) p WHERE {USES_ALL_PARAMETERS} AND {}",
                 items.sqlite, from.sqlite, condition.sqlite
             ),
             names: out,
@@ -169,13 +184,19 @@ impl Queries<'_, '_> {
         })
     }
 
-    /// What ties a row to all parameters, and perhaps more.
-    fn ties(&mut self, known: &[Known], names: &[(&str, Class)]) -> Option<Both> {
+    /// Returns a condition that compares a row with all parameters, and perhaps with more.
+    fn parameter_conditions(
+        &mut self,
+        known: &[KnownColumn],
+        names: &[(&str, Class)],
+    ) -> Option<Both> {
         let mut all: Option<Both> = None;
         for (name, class) in names {
             let parameter = Both::pair(format!("bucket.{name}"), format!("p.{name}"));
-            let is_array = |known: &Known| known.kind == Shown::Kind(Kind::Array);
-            let array = column(self.choices, known, is_array).filter(|_| self.choices.one_in(3));
+            let array =
+                column(self.choices, known, |known| known.kind == ColumnType::Kind(Kind::Array))
+                    .filter(|_| self.choices.one_in(3));
+
             let tie = if let Some(array) = array {
                 let array = array.write(self.choices);
                 let ours = format!("{} IN {}", parameter.ours, array.ours);
@@ -187,7 +208,7 @@ impl Queries<'_, '_> {
                     ),
                 )
             } else {
-                // There is always a text, and the length of it is a number.
+                // Every table has a text column, and the length of it is a number.
                 let value = match row_value(self.choices, known, *class) {
                     Some((value, _)) => value,
                     None => Both::new("length($1)", &[&known[1].write(self.choices)]),
@@ -195,16 +216,20 @@ impl Queries<'_, '_> {
                 let template = self.choices.pick(&["$1 = $2", "$2 = $1"]);
                 Both::new(template, &[&value, &parameter])
             };
+
             all = Some(match all {
                 None => Both::new("($1)", &[&tie]),
                 Some(all) => Both::new("($1@t AND ($2)@t)", &[&all, &tie]),
             });
         }
+
         let all = all?;
         if self.choices.below(2) == 0 {
             return Some(all);
         }
+
         self.is_of_request = false;
+
         let row = self.condition(known, 1);
         self.is_of_request = true;
         Some(Both::new("($1@t AND $2@t)", &[&all, &row]))

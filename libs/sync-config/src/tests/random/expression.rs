@@ -1,35 +1,35 @@
-//! Random values of rows.
+//! Random expressions over rows.
 
 use super::request::request_value;
-use super::schema::{Class, Kind, quoted, written};
+use super::schema::{Class, Kind, quoted, write_name};
 use super::{Both, Choices};
 
-/// A column that a query can name.
+/// Column that a query can refer to.
 #[derive(Clone, Debug)]
-pub(in crate::tests) struct Known {
-    /// What stands before the dot.
+pub(in crate::tests) struct KnownColumn {
+    /// Qualifier of the column: what stands before the dot.
     pub(in crate::tests) qualifier: String,
     pub(in crate::tests) name: String,
-    pub(in crate::tests) kind: Shown,
-    /// The row that it is of, by the number of its table's use; none of elements of arrays.
+    pub(in crate::tests) kind: ColumnType,
+    /// Index of the table use whose row has the column. `None` for elements of arrays.
     pub(in crate::tests) owner: Option<usize>,
     pub(in crate::tests) is_key: bool,
-    /// Whether an inner query selects it.
+    /// `true` if an inner query selects the column.
     pub(in crate::tests) is_inner: bool,
-    /// Whether it can be named without what stands before the dot.
+    /// `true` if the column can be named without its qualifier.
     pub(in crate::tests) is_bare: bool,
 }
 
-/// What is known of a column's values.
+/// Type of a column's values, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::tests) enum Shown {
+pub(in crate::tests) enum ColumnType {
     Kind(Kind),
     Class(Class),
-    /// An element of an array.
+    /// Element of an array.
     Any,
 }
 
-impl Shown {
+impl ColumnType {
     fn is(self, class: Class) -> bool {
         match self {
             Self::Kind(kind) => kind.class() == Some(class),
@@ -39,27 +39,27 @@ impl Shown {
     }
 }
 
-impl Known {
+impl KnownColumn {
     pub(in crate::tests) fn write(&self, choices: &mut Choices<'_>) -> Both {
-        let name = written(&self.name, choices);
+        let name = write_name(&self.name, choices);
         let ours = if self.is_bare && choices.below(2) == 0 {
             name
         } else {
             format!("{}.{name}", self.qualifier)
         };
-        // SQLite's arrays have columns `id`, `key` and `value` too.
+        // SQLite's `json_each` has columns `id`, `key` and `value`, too.
         Both::pair(ours, format!("{}.{}", self.qualifier, quoted(&self.name)))
     }
 }
 
-/// A column of one of the kinds, of the row of `owner` if that is given.
+/// Returns a column of one of the kinds. If `owner` is given, the column is of that row.
 pub(in crate::tests) fn column(
     choices: &mut Choices<'_>,
-    known: &[Known],
-    is: impl Fn(&Known) -> bool,
-) -> Option<Known> {
-    let found: Vec<&Known> = known.iter().filter(|known| is(known)).collect();
-    // What was named last is the query's own.
+    known: &[KnownColumn],
+    is: impl Fn(&KnownColumn) -> bool,
+) -> Option<KnownColumn> {
+    let found: Vec<&KnownColumn> = known.iter().filter(|known| is(known)).collect();
+    // The columns named last belong to the query itself.
     let recent = &found[found.len() / 2..];
     match (choices.below(2), recent.is_empty()) {
         (_, true) => None,
@@ -70,9 +70,9 @@ pub(in crate::tests) fn column(
 
 pub(in crate::tests) fn column_of(
     choices: &mut Choices<'_>,
-    known: &[Known],
+    known: &[KnownColumn],
     class: Class,
-) -> Option<Known> {
+) -> Option<KnownColumn> {
     column(choices, known, |known| known.kind.is(class))
 }
 
@@ -83,13 +83,13 @@ pub(in crate::tests) fn literal(choices: &mut Choices<'_>, class: Class) -> Both
     })
 }
 
-/// A value of one row: a column, or made of one.
+/// Returns a value of one row: a column or an expression over one.
 pub(in crate::tests) fn row_value(
     choices: &mut Choices<'_>,
-    known: &[Known],
+    known: &[KnownColumn],
     class: Class,
-) -> Option<(Both, Known)> {
-    let is_object = |known: &Known| known.kind == Shown::Kind(Kind::Object);
+) -> Option<(Both, KnownColumn)> {
+    let is_object = |known: &KnownColumn| known.kind == ColumnType::Kind(Kind::Object);
     if choices.one_in(6)
         && let Some(object) = column(choices, known, is_object)
     {
@@ -99,11 +99,13 @@ pub(in crate::tests) fn row_value(
         };
         return Some((Both::new(choices.template(templates), &[&object.write(choices)]), object));
     }
+
     let column = column_of(choices, known, class)?;
     let written = column.write(choices);
     if choices.below(3) < 2 {
         return Some((written, column));
     }
+
     let templates: &[&str] = match class {
         Class::Text => &[
             "upper(@w$1)",
@@ -132,13 +134,14 @@ pub(in crate::tests) fn row_value(
             "($1 << 1)",
         ],
     };
+
     Some((Both::new(choices.template(templates), &[&written]), column))
 }
 
-/// What a row is compared with: most often a value of the request.
+/// Returns a value to compare a row with, most often one of the request.
 pub(in crate::tests) fn other_value(
     choices: &mut Choices<'_>,
-    known: &[Known],
+    known: &[KnownColumn],
     class: Class,
 ) -> Both {
     match choices.below(6) {

@@ -1,31 +1,34 @@
-//! Random FROM: tables, arrays, inner queries and CTEs.
+//! Random FROM clauses: tables, arrays, inner queries and CTEs.
 
 use super::Both;
-use super::expression::{Known, Shown, column};
+use super::expression::{ColumnType, KnownColumn, column};
 use super::query::Queries;
 use super::request::request_array;
-use super::schema::{Kind, quoted, written};
+use super::schema::{Kind, quoted, write_name};
 
-/// Items of FROM.
+/// Maximum number of items in FROM.
 const ITEMS_MAX: usize = 3;
 
 impl Queries<'_, '_> {
-    /// FROM, and what is known beside `outer` then.
-    pub(super) fn from(&mut self, outer: &[Known], depth: usize) -> (Both, Vec<Known>) {
-        let mut known: Vec<Known> =
-            outer.iter().map(|known| Known { is_bare: false, ..known.clone() }).collect();
+    /// Returns a FROM clause, and the columns of `outer` followed by its own.
+    pub(super) fn from(&mut self, outer: &[KnownColumn], depth: usize) -> (Both, Vec<KnownColumn>) {
+        let mut known: Vec<KnownColumn> =
+            outer.iter().map(|known| KnownColumn { is_bare: false, ..known.clone() }).collect();
         let first = known.len();
         let (mut from, own) = self.item(&known[..first], &[], depth, true);
         known.extend(own);
+
         let count = match self.choices.below(6) {
             0..=3 => 1,
             4 => 2,
             _ => ITEMS_MAX,
         };
+
         for _ in 1..count {
             let beside = known[first..].to_vec();
             let (item, own) = self.item(outer, &beside, depth, false);
             known.extend(own);
+
             let join = self.choices.pick(&[
                 " JOIN $1 ON $2",
                 " INNER JOIN $1 ON $2",
@@ -34,6 +37,7 @@ impl Queries<'_, '_> {
                 " CROSS JOIN $1",
                 " LEFT OUTER JOIN $1 ON $2",
             ]);
+
             let on = if join.contains("$2") {
                 self.condition(&known[first..], depth.min(1))
             } else {
@@ -41,28 +45,30 @@ impl Queries<'_, '_> {
             };
             from.push(&Both::new(join, &[&item, &on]));
         }
+
         if count == 1 {
             for own in &mut known[first..] {
                 own.is_bare = true;
             }
         }
+
         (from, known)
     }
 
-    /// One item, and its columns. `beside` is what stands before it.
+    /// Returns one item and its columns. `beside` are the columns of the items before it.
     fn item(
         &mut self,
-        outer: &[Known],
-        beside: &[Known],
+        outer: &[KnownColumn],
+        beside: &[KnownColumn],
         depth: usize,
         is_first: bool,
-    ) -> (Both, Vec<Known>) {
+    ) -> (Both, Vec<KnownColumn>) {
         match self.choices.below(8) {
             0..=3 => self.table(),
             4 | 5 if depth > 0 => {
                 let (query, columns) = self.columns_query(outer, depth - 1);
                 let alias = self.name('s');
-                let known = columns.into_iter().map(|known| Known {
+                let known = columns.into_iter().map(|known| KnownColumn {
                     qualifier: alias.clone(),
                     is_bare: false,
                     ..known
@@ -77,7 +83,7 @@ impl Queries<'_, '_> {
                 let known = cte
                     .columns
                     .into_iter()
-                    .map(|known| Known { qualifier: alias.clone(), ..known });
+                    .map(|known| KnownColumn { qualifier: alias.clone(), ..known });
                 let known = known.collect();
                 (Both::same(format!("{} {alias}", cte.name)), known)
             }
@@ -86,14 +92,16 @@ impl Queries<'_, '_> {
         }
     }
 
-    pub(super) fn table(&mut self) -> (Both, Vec<Known>) {
+    pub(super) fn table(&mut self) -> (Both, Vec<KnownColumn>) {
         let table = self.choices.below(self.schema.tables.len());
         let schema = self.schema;
         let table = &schema.tables[table];
-        let mut name = written(table.name, self.choices);
+
+        let mut name = write_name(table.name, self.choices);
         if table.schema != "public" || self.choices.one_in(8) {
             name = format!("{}.{name}", table.schema);
         }
+
         let is_named = self.bare_tables.contains(&table.name) || self.choices.below(8) != 7;
         let (alias, owner) = if is_named {
             let alias = self.name('s');
@@ -106,44 +114,49 @@ impl Queries<'_, '_> {
             self.bare_tables.push(table.name);
             (quoted(table.name), table.name.to_owned())
         };
+
         let sqlite = if is_named {
             format!("{} {alias}", table.sqlite_name())
         } else {
             format!("{} {}", table.sqlite_name(), quoted(table.name))
         };
         self.owners.push(owner);
+
         let owner = Some(self.owners.len() - 1);
-        let known = table.columns.iter().enumerate().map(|(index, column)| Known {
+        let known = table.columns.iter().enumerate().map(|(index, column)| KnownColumn {
             qualifier: alias.clone(),
             name: column.name.to_owned(),
-            kind: Shown::Kind(column.kind),
+            kind: ColumnType::Kind(column.kind),
             owner,
             is_key: index == 0,
             is_inner: false,
             is_bare: false,
         });
+
         (Both::pair(name, sqlite), known.collect())
     }
 
-    /// The elements of an array of what stands before it, or of the request.
-    fn elements(&mut self, beside: &[Known]) -> (Both, Vec<Known>) {
-        let is_array = |known: &Known| known.kind == Shown::Kind(Kind::Array);
+    /// Returns the elements of an array of an item before it, or of the request.
+    fn elements(&mut self, beside: &[KnownColumn]) -> (Both, Vec<KnownColumn>) {
         let of_row = if self.choices.below(3) < 2 {
-            column(self.choices, beside, is_array).map(|column| column.write(self.choices))
+            column(self.choices, beside, |known| known.kind == ColumnType::Kind(Kind::Array))
+                .map(|column| column.write(self.choices))
         } else {
             None
         };
         let array = of_row.unwrap_or_else(|| request_array(self.choices));
         let alias = self.name('s');
-        let known = Known {
+
+        let known = KnownColumn {
             qualifier: alias.clone(),
             name: "value".to_owned(),
-            kind: Shown::Any,
+            kind: ColumnType::Any,
             owner: None,
             is_key: false,
             is_inner: false,
             is_bare: false,
         };
+
         (Both::new(&format!("json_each($1) AS {alias}"), &[&array]), vec![known])
     }
 }

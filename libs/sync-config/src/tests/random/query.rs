@@ -1,54 +1,54 @@
 //! Random queries.
 
-use super::expression::{Known, Shown, column, column_of, literal, row_value};
-use super::schema::{Class, Kind, Schema, written};
+use super::expression::{ColumnType, KnownColumn, column, column_of, literal, row_value};
+use super::schema::{Class, Kind, Schema, write_name};
 use super::{Both, Choices};
 
-/// What queries are made from.
+/// Generator of queries.
 pub(in crate::tests) struct Queries<'q, 'l> {
     pub(super) choices: &'q mut Choices<'l>,
     pub(super) schema: &'q Schema,
-    /// Those that can be selected from, here.
+    /// CTEs that are in scope.
     pub(super) ctes: Vec<Cte>,
-    /// By each use of a table what rows selected from it are called on devices.
+    /// For each use of a table, the name on devices of rows selected from it.
     pub(super) owners: Vec<String>,
-    /// Tables that stand somewhere under their own name.
+    /// Tables that are used under their own name somewhere.
     pub(super) bare_tables: Vec<&'static str>,
-    /// Uses of tables whose rows are selected.
+    /// Indexes of the table uses whose rows are selected.
     pub(super) selected: Vec<usize>,
-    /// Whether conditions have no inner queries, and `*` is not selected.
+    /// `true` for conditions without inner queries, and without `*` in the select list.
     pub(super) is_plain: bool,
-    /// Whether conditions may be of the request.
+    /// `true` if conditions may use values of the request.
     pub(super) is_of_request: bool,
     name_count: usize,
 }
 
-/// A query with a name.
+/// Named query.
 #[derive(Clone, Debug)]
 pub(super) struct Cte {
     pub(super) name: String,
     pub(super) query: Both,
-    pub(super) columns: Vec<Known>,
+    pub(super) columns: Vec<KnownColumn>,
 }
 
-/// A query of a stream.
-pub(super) struct Selecting {
+/// Query of a stream.
+pub(super) struct StreamQuery {
     pub(super) ours: String,
-    /// Gives a row's id and what else is selected of it, whose names are `names`.
+    /// Query for SQLite that selects a row's id and the columns in `names`.
     pub(super) sqlite: String,
     pub(super) names: Vec<String>,
     pub(super) object_type: String,
 }
 
-/// Every parameter of a statement must be in it.
-pub(super) const ALL_KNOWN: &str =
+/// Condition that uses every parameter: SQLite rejects values for parameters that are not used.
+pub(super) const USES_ALL_PARAMETERS: &str =
     "?1 IS NOT NULL AND ?2 IS NOT NULL AND ?3 IS NOT NULL AND ?4 IS NOT NULL";
-/// Of trees and inner queries.
+/// Maximum depth of operators and inner queries.
 const DEPTH: usize = 3;
 const CTES_MAX: usize = 2;
 
-/// WITH of some CTEs, if there are any.
-fn with(ctes: &[Cte]) -> Both {
+/// Returns the WITH clause, or nothing if there are no CTEs.
+fn with_clause(ctes: &[Cte]) -> Both {
     let mut all = Both::default();
     for (index, cte) in ctes.iter().enumerate() {
         all.push_same(if index == 0 { "WITH " } else { ", " });
@@ -73,13 +73,13 @@ impl<'q, 'l> Queries<'q, 'l> {
         }
     }
 
-    /// A name that nothing else has: `s` of what is selected from, `c` of columns, `w` of CTEs.
+    /// Returns an unused name. The prefix is `s` for a source, `c` for a column, `w` for a CTE.
     pub(super) fn name(&mut self, kind: char) -> String {
         self.name_count += 1;
         format!("{kind}{}", self.name_count)
     }
 
-    /// Adds CTEs, each of which may select from those before.
+    /// Adds CTEs. Each may select from those before it.
     pub(super) fn add_ctes(&mut self) {
         let count = match self.choices.below(6) {
             0..=3 => 0,
@@ -93,97 +93,116 @@ impl<'q, 'l> Queries<'q, 'l> {
         }
     }
 
-    /// An inner query that selects a value.
-    pub(super) fn one_column(&mut self, outer: &[Known], class: Class, depth: usize) -> Both {
+    /// Returns an inner query that selects one value.
+    pub(super) fn one_column(&mut self, outer: &[KnownColumn], class: Class, depth: usize) -> Both {
         let around = self.ctes.len();
         if depth > 0 && self.choices.one_in(6) {
             self.add_ctes();
         }
-        let mut query = with(&self.ctes[around..]);
+
+        let mut query = with_clause(&self.ctes[around..]);
         let (from, known) = self.from(outer, depth);
         let value = row_value(self.choices, &known[outer.len()..], class)
             .map_or_else(|| literal(self.choices, class), |(value, _)| value);
         query.push(&Both::new("SELECT $1 FROM $2", &[&value, &from]));
+
         if self.choices.below(4) < 3 {
             let condition = self.condition(&known, depth);
             query.push(&Both::new(" WHERE $1", &[&condition]));
         }
+
         self.ctes.truncate(around);
         query
     }
 
-    /// An inner query, and the columns that it gives.
-    pub(super) fn columns_query(&mut self, outer: &[Known], depth: usize) -> (Both, Vec<Known>) {
+    /// Returns an inner query and its columns.
+    pub(super) fn columns_query(
+        &mut self,
+        outer: &[KnownColumn],
+        depth: usize,
+    ) -> (Both, Vec<KnownColumn>) {
         let (from, known) = self.from(outer, depth);
         let own = &known[outer.len()..];
         let mut items = Both::default();
-        let mut columns: Vec<Known> = Vec::new();
-        // The key, so that rows can be selected from it.
-        let mut chosen: Vec<(Both, Known)> = Vec::new();
+        let mut columns: Vec<KnownColumn> = Vec::new();
+
+        // With the key, rows of the inner query can be selected.
+        let mut chosen: Vec<(Both, KnownColumn)> = Vec::new();
         if let Some(key) = column(self.choices, own, |known| known.is_key) {
             chosen.push((key.write(self.choices), key));
         }
+
         for _ in 0..self.choices.below(3) {
             let any = self.choices.pick(own);
             chosen.push((any.write(self.choices), any));
         }
+
         if self.choices.one_in(3)
             && let Some((value, of)) = row_value(self.choices, own, Class::Text)
         {
-            let kind = Shown::Class(Class::Text);
-            chosen.push((value, Known { kind, is_key: false, ..of }));
+            let kind = ColumnType::Class(Class::Text);
+            chosen.push((value, KnownColumn { kind, is_key: false, ..of }));
         }
+
         if chosen.is_empty() {
             let any = self.choices.pick(own);
             chosen.push((any.write(self.choices), any));
         }
+
         for (value, of) in chosen {
             let name = self.name('c');
             if !columns.is_empty() {
                 items.push_same(", ");
             }
             items.push(&Both::new(&format!("$1 AS {name}"), &[&value]));
-            columns.push(Known { name, is_inner: true, is_bare: false, ..of });
+            columns.push(KnownColumn { name, is_inner: true, is_bare: false, ..of });
         }
+
         let mut query = Both::new("SELECT $1 FROM $2", &[&items, &from]);
         if self.choices.below(2) == 0 {
             let condition = self.condition(&known, depth);
             query.push(&Both::new(" WHERE $1", &[&condition]));
         }
+
         (query, columns)
     }
 
-    /// A query of a stream; `None` if there is no row that it could select.
-    pub(super) fn selecting(&mut self) -> Option<Selecting> {
+    /// Returns a query of a stream, or `None` if there is no row that it could select.
+    pub(super) fn selecting(&mut self) -> Option<StreamQuery> {
         let around = self.ctes.len();
         self.add_ctes();
+
         let own: Vec<Cte> = self.ctes[around..].to_vec();
         let (from, known) = self.from(&[], DEPTH - 1);
         let selected = &self.selected;
-        let is_new = |known: &Known| {
+        let is_new = |known: &KnownColumn| {
             known.is_key && known.owner.is_some_and(|owner| !selected.contains(&owner))
         };
         let key = column(self.choices, &known, is_new);
         let condition = (!self.choices.one_in(8)).then(|| self.condition(&known, DEPTH));
         let ctes = self.ctes.clone();
+
         self.ctes.truncate(around);
+
         let key = key?;
         let owner = key.owner?;
         self.selected.push(owner);
+
         let (items, names) = self.items(&known, &key);
         let condition = condition.unwrap_or_else(|| Both::same("(1 = 1)"));
         let id = format!("{}.{}", key.qualifier, super::schema::quoted(&key.name));
-        Some(Selecting {
+
+        Some(StreamQuery {
             ours: format!(
                 "{}SELECT {} FROM {} WHERE {}",
-                with(&own).ours,
+                with_clause(&own).ours,
                 items.ours,
                 from.ours,
                 condition.ours
             ),
             sqlite: format!(
-                "{}SELECT DISTINCT {id}, {} FROM {} WHERE {ALL_KNOWN} AND {id} IS NOT NULL AND {}",
-                with(&ctes).sqlite,
+                "{}SELECT DISTINCT {id}, {} FROM {} WHERE {USES_ALL_PARAMETERS} AND {id} IS NOT NULL AND {}",
+                with_clause(&ctes).sqlite,
                 items.sqlite,
                 from.sqlite,
                 condition.sqlite
@@ -193,9 +212,13 @@ impl<'q, 'l> Queries<'q, 'l> {
         })
     }
 
-    /// What is selected of a row, and the names of what comes out.
-    pub(super) fn items(&mut self, known: &[Known], key: &Known) -> (Both, Vec<String>) {
-        let of_row: Vec<Known> = known
+    /// Returns the select list for a row, and the names of the output columns.
+    pub(super) fn items(
+        &mut self,
+        known: &[KnownColumn],
+        key: &KnownColumn,
+    ) -> (Both, Vec<String>) {
+        let of_row: Vec<KnownColumn> = known
             .iter()
             .filter(|known| known.owner == key.owner && known.qualifier == key.qualifier)
             .cloned()
@@ -211,9 +234,11 @@ impl<'q, 'l> Queries<'q, 'l> {
         };
         let id = key.write(self.choices);
         let id = Both::pair(format!("{} AS id", id.ours), id.sqlite);
+
         add(&id, "id".to_owned(), &mut names);
+
         if !self.is_plain && !key.is_inner && key.name != "id" && self.choices.one_in(3) {
-            // All of the row; the id is added, as none of its columns is called so.
+            // `*` selects all of the row. The id is added, as none of its columns is named so.
             let all: Vec<String> = of_row
                 .iter()
                 .map(|known| format!("{}.{}", known.qualifier, super::schema::quoted(&known.name)))
@@ -223,17 +248,19 @@ impl<'q, 'l> Queries<'q, 'l> {
             names.extend(of_row[1..].iter().map(|known| known.name.clone()));
             return (items, names);
         }
+
         for index in 0..self.choices.below(4) {
             let name = format!("p{index}");
             let item = self.item_of(&of_row);
-            let written = written(&name, self.choices);
+            let written = write_name(&name, self.choices);
             let ours = format!("{} AS {written}", item.ours);
             add(&Both::pair(ours, item.sqlite), name, &mut names);
         }
+
         (items, names)
     }
 
-    fn item_of(&mut self, of_row: &[Known]) -> Both {
+    fn item_of(&mut self, of_row: &[KnownColumn]) -> Both {
         let class = self.choices.pick(&[Class::Text, Class::Number]);
         let found = match self.choices.below(6) {
             0 | 1 => Some(self.choices.pick(of_row).write(self.choices)),
@@ -250,10 +277,11 @@ impl<'q, 'l> Queries<'q, 'l> {
                     "(@n$1@m)",
                     "length(@w$1)",
                 ];
+
                 Both::new(self.choices.template(&templates), &[&column.write(self.choices)])
             }),
             _ => {
-                let is_json = |known: &Known| known.kind == Shown::Kind(Kind::Array);
+                let is_json = |known: &KnownColumn| known.kind == ColumnType::Kind(Kind::Array);
                 column(self.choices, of_row, is_json).map(|column| {
                     let templates =
                         ["json_array_length($1)", "($1 IS NULL)", "CAST($1 AS text)", "$1"];
@@ -261,6 +289,7 @@ impl<'q, 'l> Queries<'q, 'l> {
                 })
             }
         };
+
         found.unwrap_or_else(|| literal(self.choices, class))
     }
 }

@@ -6,14 +6,14 @@ use super::super::oid;
 use super::Choices;
 use crate::{Column, PgTypes, TableSchema};
 
-/// What a column holds.
+/// Type of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::tests) enum Kind {
     Text,
     Integer,
     Real,
     Boolean,
-    /// A text to SQLite.
+    /// A text in SQLite.
     Numeric,
     Array,
     Object,
@@ -21,7 +21,7 @@ pub(in crate::tests) enum Kind {
     Bytes,
 }
 
-/// What can be equal to what.
+/// Comparison class: values of one class can be equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::tests) enum Class {
     Text,
@@ -38,7 +38,7 @@ pub(in crate::tests) struct RandomColumn {
 pub(in crate::tests) struct RandomTable {
     pub(in crate::tests) schema: &'static str,
     pub(in crate::tests) name: &'static str,
-    /// The first is the key; the second is a text.
+    /// The first column is the key, the second a text.
     pub(in crate::tests) columns: Vec<RandomColumn>,
 }
 
@@ -47,9 +47,9 @@ pub(in crate::tests) struct Schema {
     pub(in crate::tests) tables: Vec<RandomTable>,
 }
 
-/// A row as PostgreSQL prints it.
+/// Row in PostgreSQL's text format.
 pub(in crate::tests) type PrintedRow = Vec<Option<&'static str>>;
-/// By table.
+/// Rows of each table.
 pub(in crate::tests) type Rows = Vec<Vec<PrintedRow>>;
 
 const TABLES: [&str; 8] =
@@ -94,7 +94,7 @@ impl Kind {
         }
     }
 
-    /// Few, so that values are often equal.
+    /// Returns the possible values. They are few, so that values are often equal.
     fn values(self) -> &'static [&'static str] {
         match self {
             Self::Text => &["a", "b", "u1", "A", "c", "1", "", "中", "it's", "a\"b", "2.0"],
@@ -123,7 +123,7 @@ impl Kind {
         }
     }
 
-    /// What SQLite holds for it.
+    /// Returns the value that SQLite stores.
     fn value(self, printed: &str) -> Value {
         match self {
             Self::Text | Self::Numeric | Self::Array | Self::Object => {
@@ -166,7 +166,7 @@ impl Schema {
         Self { tables: tables.collect() }
     }
 
-    /// As PostgreSQL describes them.
+    /// Returns the tables as the catalog describes them.
     pub(in crate::tests) fn live(&self) -> Vec<TableSchema> {
         let live = |table: &RandomTable| TableSchema {
             schema: table.schema.to_owned(),
@@ -185,8 +185,7 @@ impl Schema {
         self.tables.iter().map(rows).collect()
     }
 
-    /// The rows after some were inserted, updated and deleted: by table the old ones and the new ones
-    /// in their place.
+    /// Inserts, updates and deletes some rows, and returns all rows of each table afterwards.
     pub(in crate::tests) fn changes(&self, rows: &Rows, choices: &mut Choices<'_>) -> Rows {
         let mut new = Rows::new();
         for (table, rows) in self.tables.iter().zip(rows) {
@@ -198,13 +197,16 @@ impl Schema {
                     _ => {}
                 }
             }
+
             for key in choices.some_of(table.columns[0].kind.values(), 0, 2) {
                 if kept.iter().all(|row| row[0] != Some(key)) {
                     kept.push(table.row(key, choices));
                 }
             }
+
             new.push(kept);
         }
+
         new
     }
 }
@@ -217,7 +219,8 @@ impl RandomColumn {
 
 impl RandomTable {
     fn row(&self, key: &'static str, choices: &mut Choices<'_>) -> PrintedRow {
-        // Bytes are always there: as no device gets them, NULL in their place is not written either.
+        // bytea is never NULL: devices get no bytea column, so SQLite's NULL would not be
+        // written either.
         let cell = |column: &RandomColumn| {
             let is_null = choices.one_in(4) && column.kind != Kind::Bytes;
             (!is_null).then(|| choices.pick(column.kind.values()))
@@ -225,7 +228,7 @@ impl RandomTable {
         std::iter::once(Some(key)).chain(self.columns[1..].iter().map(cell)).collect()
     }
 
-    /// Its name in SQLite, which has no schemas here.
+    /// Returns the table's name in SQLite, where it is not in a schema.
     pub(in crate::tests) fn sqlite_name(&self) -> String {
         let name = if self.schema == "public" {
             self.name.to_owned()
@@ -236,10 +239,13 @@ impl RandomTable {
     }
 
     pub(in crate::tests) fn sqlite_row(&self, row: &PrintedRow) -> Vec<Value> {
-        let value = |(column, printed): (&RandomColumn, &Option<&str>)| {
-            printed.map_or(Value::Null, |printed| column.kind.value(printed))
-        };
-        self.columns.iter().zip(row).map(value).collect()
+        self.columns
+            .iter()
+            .zip(row)
+            .map(|(column, printed)| {
+                printed.map_or(Value::Null, |printed| column.kind.value(printed))
+            })
+            .collect()
     }
 }
 
@@ -247,8 +253,8 @@ pub(in crate::tests) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// A name in a query, in one of the ways in which it can be written.
-pub(in crate::tests) fn written(name: &str, choices: &mut Choices<'_>) -> String {
+/// Writes a name as a query may: quoted, or bare where it can be.
+pub(in crate::tests) fn write_name(name: &str, choices: &mut Choices<'_>) -> String {
     let is_plain = name.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit())
         && !["order", "select", "group"].contains(&name);
     match choices.below(8) {

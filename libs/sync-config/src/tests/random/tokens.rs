@@ -1,8 +1,8 @@
-//! The tokens of SQL, and random changes of them.
+//! SQL tokens, and random changes to them.
 
 use super::Choices;
 
-/// What queries of the language are made of, and what others are.
+/// Tokens of the language, and of SQL that it does not have.
 const DICTIONARY: &str = "
     SELECT FROM WHERE AND OR NOT IN EXISTS WITH AS JOIN INNER LEFT OUTER CROSS RIGHT FULL
     NATURAL ON USING LATERAL IS NULL TRUE FALSE DISTINCT BETWEEN LIKE ILIKE ESCAPE CASE WHEN
@@ -17,14 +17,15 @@ const DICTIONARY: &str = "
     replace( é \u{202e}
 ";
 
-/// Changes of one text: most often one.
+/// Numbers of changes to one text. Most often it is one.
 const CHANGES: [usize; 6] = [1, 1, 1, 1, 2, 4];
-/// Tokens that are doubled together.
+/// Maximum length of a run of tokens that is duplicated or deleted.
 const RUN_MAX: usize = 12;
 
-/// The tokens, with the space between them; together they are the text.
+/// Splits SQL into tokens. Spaces are tokens, so the concatenation is the input.
 pub(in crate::tests) fn tokens(sql: &str) -> Vec<String> {
     let mut tokens = Vec::new();
+
     let mut rest = sql;
     while let Some(first) = rest.chars().next() {
         let is_word = |c: char| c.is_alphanumeric() || c == '_';
@@ -35,27 +36,34 @@ pub(in crate::tests) fn tokens(sql: &str) -> Vec<String> {
         } else if first == ' ' {
             1
         } else {
-            let is_operator = |token: &&&str| rest.starts_with(**token);
             let operators = ["->>", "->", "||", "&&", "<=", ">=", "!=", "<>", "<<", ">>", "::"];
-            operators.iter().find(is_operator).map_or(first.len_utf8(), |token| token.len())
+            operators
+                .iter()
+                .find(|token| rest.starts_with(**token))
+                .map_or(first.len_utf8(), |token| token.len())
         };
+
         tokens.push(rest[..length].to_owned());
         rest = &rest[length..];
     }
+
     tokens
 }
 
-/// The text after some tokens were removed, doubled, swapped, replaced or added.
+/// Removes, duplicates, swaps, replaces or inserts some tokens.
 pub(in crate::tests) fn mutated(sql: &str, choices: &mut Choices<'_>) -> String {
     let dictionary: Vec<&str> = DICTIONARY.split_whitespace().collect();
+
     let mut tokens = tokens(sql);
     for _ in 0..choices.pick(&CHANGES) {
         let places: Vec<usize> = (0..tokens.len()).filter(|place| tokens[*place] != " ").collect();
         if places.is_empty() {
             break;
         }
+
         let place = choices.pick(&places);
         let other = choices.pick(&places);
+
         match choices.below(8) {
             0 => {
                 tokens.remove(place);
@@ -75,5 +83,6 @@ pub(in crate::tests) fn mutated(sql: &str, choices: &mut Choices<'_>) -> String 
             _ => tokens[place] = format!(" {} ", choices.pick(&dictionary)),
         }
     }
+
     tokens.concat()
 }

@@ -1,4 +1,4 @@
-//! How buckets are called.
+//! Names of buckets.
 
 use expect_test::expect;
 
@@ -6,7 +6,7 @@ use super::super::{refused, row};
 use super::check_rows;
 
 #[test]
-fn a_bucket_is_called_by_its_stream_a_number_and_its_parameters() {
+fn a_bucket_name_has_the_stream_a_number_and_the_parameters() {
     check_rows(
         "SELECT id FROM todos WHERE owner = auth.user_id() OR (list = subscription.parameter('l') AND n = auth.parameter('n'))",
         &["a|u1|l1|1|~|~"],
@@ -15,6 +15,7 @@ fn a_bucket_is_called_by_its_stream_a_number_and_its_parameters() {
             s|1["l1",1] todos/a {"id":"a"}
         "#]],
     );
+
     check_rows(
         "SELECT id FROM todos",
         &["a|~|~|~|~|~"],
@@ -25,7 +26,7 @@ fn a_bucket_is_called_by_its_stream_a_number_and_its_parameters() {
 }
 
 #[test]
-fn a_bucket_definition_gives_its_name_alone() {
+fn a_bucket_definition_has_no_number_in_its_bucket_names() {
     let yaml = "bucket_definitions:\n  by_owner:\n    parameters: SELECT request.user_id() AS u\n    \
                 data: [SELECT id FROM todos WHERE owner = bucket.u]\n";
     expect![[r#"
@@ -35,9 +36,10 @@ fn a_bucket_definition_gives_its_name_alone() {
 }
 
 #[test]
-fn equal_numbers_are_one_parameter_and_null_and_blobs_are_none() {
+fn equal_numbers_share_a_bucket_and_null_and_blobs_have_none() {
     let query = "SELECT id FROM todos WHERE n = auth.parameter('n')";
     let yaml = super::stream(query);
+
     for (spec, value, parameter) in [
         ("int4", "1", "1"),
         ("float8", "1", "1"),
@@ -51,24 +53,28 @@ fn equal_numbers_are_one_parameter_and_null_and_blobs_are_none() {
         let found = row(&yaml, &format!("todos(id text, n {spec})"), &format!("a|{value}"));
         assert_eq!(found, format!("s|0[{parameter}] todos/a {{\"id\":\"a\"}}\n"), "{spec} {value}");
     }
+
     for (spec, value) in [("int4", "~"), ("text", "~"), ("bytea", "\\x31")] {
         let found = row(&yaml, &format!("todos(id text, n {spec})"), &format!("a|{value}"));
         assert_eq!(found, "", "{spec} {value}");
     }
 }
 
+fn findings_of_name(name: &str) -> String {
+    refused(&format!("config: {{edition: 3}}\nstreams:\n  {name}: {{query: SELECT * FROM t}}\n"))
+}
+
 #[test]
-fn a_name_has_letters_digits_and_three_signs() {
-    let named = |name: &str| {
-        refused(&format!(
-            "config: {{edition: 3}}\nstreams:\n  {name}: {{query: SELECT * FROM t}}\n"
-        ))
-    };
+fn names_have_letters_digits_and_three_punctuation_characters() {
     for name in ["a", "1", "a-b_c.d", "ä", "_", "'true'", &"x".repeat(100)] {
-        assert_eq!(named(name), "accepted\n", "{name}");
+        assert_eq!(findings_of_name(name), "accepted\n", "{name}");
     }
     for name in ["a b", "a#b", "a|b", "'a[b'", "a/b", "'%'", "''", &"x".repeat(101)] {
-        assert!(named(name).starts_with("3:3 `"), "{name}: {}", named(name));
-        assert!(named(name).contains("` cannot be a name\n"), "{name}: {}", named(name));
+        assert!(findings_of_name(name).starts_with("3:3 `"), "{name}: {}", findings_of_name(name));
+        assert!(
+            findings_of_name(name).contains("` cannot be a name\n"),
+            "{name}: {}",
+            findings_of_name(name)
+        );
     }
 }

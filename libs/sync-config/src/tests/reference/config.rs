@@ -7,13 +7,13 @@ use super::super::{compile, refused};
 const STREAM: &str = "streams: {s: {query: SELECT * FROM todos}}";
 const DEFINITION: &str = "bucket_definitions: {b: {data: [SELECT * FROM todos]}}";
 
-/// The findings of a file with this `config`, if it is refused.
+/// Returns the findings of a file with this `config`, or `accepted`.
 fn check(config: &str, content: &str) -> String {
     refused(&format!("config: {{{config}}}\n{content}\n"))
 }
 
 #[test]
-fn the_edition_is_one_without_a_key() {
+fn the_default_edition_is_one() {
     compile(DEFINITION);
     compile(&format!("config: {{}}\n{DEFINITION}"));
     expect![[r#"
@@ -35,6 +35,7 @@ fn the_edition_is_one_two_or_three() {
     ] {
         assert_eq!(check(&format!("edition: {edition}"), content), "accepted\n", "{edition}");
     }
+
     for edition in ["0", "4", "30", "3.5", "3.01", "-1", "'3'", "three", "true", "~", "[3]"] {
         let found = check(&format!("edition: {edition}"), STREAM);
         assert_eq!(found, "1:19 `edition` must be 1, 2 or 3\n", "{edition}");
@@ -42,7 +43,7 @@ fn the_edition_is_one_two_or_three() {
 }
 
 #[test]
-fn each_edition_has_its_own_form_of_config() {
+fn each_edition_has_its_own_sections() {
     expect![[r#"
         2:1 `bucket_definitions` do not exist in edition 3
           write `streams`, or set `edition: 2` in `config`
@@ -52,7 +53,7 @@ fn each_edition_has_its_own_form_of_config() {
 }
 
 #[test]
-fn fixes_are_on_or_off() {
+fn fixes_can_be_switched_on_and_off() {
     for key in [
         "timestamps_iso8601",
         "versioned_bucket_ids",
@@ -66,6 +67,7 @@ fn fixes_are_on_or_off() {
             let config = format!("edition: 3, {key}: {value}");
             assert_eq!(check(&config, STREAM), "accepted\n", "{config}");
         }
+
         for value in ["1", "yes", "'true'", "~"] {
             let found = check(&format!("{key}: {value}"), DEFINITION);
             assert!(found.contains(&format!("`{key}` must be `true` or `false`")), "{found}");
@@ -91,7 +93,7 @@ fn the_sqlite_engine_needs_edition_3_and_fixed_json_extract() {
 }
 
 #[test]
-fn a_precision_is_a_name_and_needs_iso_timestamps() {
+fn a_time_precision_is_a_name_and_needs_iso_timestamps() {
     let key = "timestamp_max_precision";
     for value in ["seconds", "milliseconds", "microseconds", "nanoseconds"] {
         let config = format!("edition: 3, {key}: {value}");
@@ -120,7 +122,7 @@ fn the_storage_version_is_two_or_three() {
 }
 
 #[test]
-fn there_are_no_other_keys() {
+fn unknown_keys_are_rejected() {
     let found = check("edition: 3, iso: true", STREAM);
     assert!(found.starts_with("1:22 unknown key `iso`"), "{found}");
     let found = check("edition: 3", &format!("rules: []\n{STREAM}"));

@@ -1,11 +1,11 @@
 //! Bucket definitions of editions 1 and 2.
 
-use crate::tests::{compile, definition, granted, list, refused, row, rows, table};
+use crate::tests::{compile, definition, format_findings, granted, refused, row, rows, table};
 
 const USER: &str = "SELECT request.user_id() AS u";
 const DATA: &str = "SELECT id FROM t WHERE a = bucket.u";
 
-/// Each parameter query is accepted, or refused for a reason.
+/// Checks that each parameter query has a finding with this text, or is `accepted`.
 fn check_parameters(cases: &[(&str, &str)]) {
     for (query, reason) in cases {
         let found = refused(&definition(&[query], &[DATA]));
@@ -13,7 +13,7 @@ fn check_parameters(cases: &[(&str, &str)]) {
     }
 }
 
-/// Each data query is accepted, or refused for a reason; with a parameter `u` where it is used.
+/// Checks data queries likewise. A parameter query that yields `u` is added where it is used.
 fn check_data(cases: &[(&str, &str)]) {
     for (query, reason) in cases {
         let parameters = if query.contains("bucket.u") { &[USER][..] } else { &[] };
@@ -22,7 +22,7 @@ fn check_data(cases: &[(&str, &str)]) {
     }
 }
 
-/// The buckets that a request gets without any question, as `["u1"] 3`.
+/// Returns the buckets that a request gets without lookups, as `["u1"] 3`.
 fn buckets(parameters: &[&str], request: &str) -> Vec<String> {
     let text = granted(&definition(parameters, &[DATA]), request, &[]);
     let lines = text.lines().filter_map(|line| line.strip_prefix('b'));
@@ -36,7 +36,7 @@ fn a_static_query_yields_no_bucket_or_one_for_a_request() {
     assert!(buckets(&[query], r#"{"claims": {"role": "y"}}"#).is_empty());
     assert!(buckets(&[query], "{}").is_empty());
     assert_eq!(buckets(&["SELECT 1.0 AS u"], "{}"), ["[1] 3"]);
-    // NULL equals nothing.
+    // NULL is equal to nothing.
     assert!(buckets(&["SELECT request.jwt() ->> 'org' AS u"], "{}").is_empty());
     check_parameters(&[
         ("SELECT a AS u", "`a` is a column, but the query has no table"),
@@ -60,7 +60,7 @@ fn a_table_query_is_of_one_table_without_alias_join_or_inner_query() {
 }
 
 #[test]
-fn outputs_are_of_the_row_or_of_the_request() {
+fn outputs_come_from_the_row_or_from_the_request() {
     check_parameters(&[
         ("SELECT upper(id) AS u FROM lists", "accepted"),
         ("SELECT request.user_id() AS u FROM lists", "accepted"),
@@ -69,23 +69,31 @@ fn outputs_are_of_the_row_or_of_the_request() {
     ]);
 }
 
+fn lookup_line(key: &str) -> String {
+    format!("lookup 0 {key} -> [\"l1\"]\n")
+}
+
 #[test]
-fn conditions_of_a_table_query_are_filters_and_equalities_of_row_and_request() {
+fn a_table_query_has_row_filters_and_equalities_with_the_request() {
     let lists = table("lists(id text, owner text, members text, archived bool)");
     let lookups = |condition: &str| {
         let query = format!("SELECT id AS u FROM lists WHERE {condition}");
         let config = compile(&definition(&[&query], &[DATA]));
         rows(&config, &lists, &[r#"l1|u1|["u1","u2"]|f"#])
     };
-    let of = |key: &str| format!("lookup 0 {key} -> [\"l1\"]\n");
-    assert_eq!(lookups("owner = request.user_id()"), of(r#"["u1"]"#));
-    assert_eq!(lookups("request.user_id() = owner AND NOT archived"), of(r#"["u1"]"#));
+
+    assert_eq!(lookups("owner = request.user_id()"), lookup_line(r#"["u1"]"#));
+    assert_eq!(lookups("request.user_id() = owner AND NOT archived"), lookup_line(r#"["u1"]"#));
     assert_eq!(lookups("owner = request.user_id() AND archived"), "");
-    assert_eq!(lookups("upper(owner) = upper(request.user_id())"), of(r#"["U1"]"#));
-    assert_eq!(lookups("id IN request.jwt() -> 'ids'"), of(r#"["l1"]"#));
-    assert_eq!(lookups("id IN (request.jwt() -> 'ids')"), of(r#"["l1"]"#));
-    assert_eq!(lookups("request.user_id() IN members"), of(r#"["u1"]"#) + &of(r#"["u2"]"#));
-    assert_eq!(lookups("request.jwt() ->> 'role' = 'x'"), of("[]"));
+    assert_eq!(lookups("upper(owner) = upper(request.user_id())"), lookup_line(r#"["U1"]"#));
+    assert_eq!(lookups("id IN request.jwt() -> 'ids'"), lookup_line(r#"["l1"]"#));
+    assert_eq!(lookups("id IN (request.jwt() -> 'ids')"), lookup_line(r#"["l1"]"#));
+    assert_eq!(
+        lookups("request.user_id() IN members"),
+        lookup_line(r#"["u1"]"#) + &lookup_line(r#"["u2"]"#)
+    );
+    assert_eq!(lookups("request.jwt() ->> 'role' = 'x'"), lookup_line("[]"));
+
     check_parameters(&[
         ("SELECT id AS u FROM lists WHERE owner > request.user_id()", "by `=` and `IN` only"),
         ("SELECT id AS u FROM lists WHERE owner <> request.user_id()", "by `=` and `IN` only"),
@@ -96,9 +104,9 @@ fn conditions_of_a_table_query_are_filters_and_equalities_of_row_and_request() {
     ]);
 }
 
-/// With two equalities of one value of the request both must hold.
+/// Two equalities with one request value must both be true.
 #[test]
-fn both_equalities_with_one_value_of_the_request_are_looked_up() {
+fn two_equalities_with_one_request_value_are_both_looked_up() {
     let query =
         "SELECT id AS u FROM lists WHERE owner = request.user_id() AND id = request.user_id()";
     let yaml = definition(&[query], &[DATA]);
@@ -108,9 +116,9 @@ fn both_equalities_with_one_value_of_the_request_are_looked_up() {
     assert!(found.starts_with("question 0 [\"u1\",\"u1\"]\n"), "{found}");
 }
 
-/// What must be one query elsewhere may be written with OR.
+/// OR between conditions that need different parameters acts like two queries.
 #[test]
-fn alternatives_with_other_parameters_are_as_two_queries() {
+fn alternatives_with_different_parameters_act_like_two_queries() {
     let one = "SELECT id AS u FROM lists WHERE owner = request.user_id() OR org = request.jwt() ->> 'org'";
     let two = [
         "SELECT id AS u FROM lists WHERE owner = request.user_id()",
@@ -120,6 +128,7 @@ fn alternatives_with_other_parameters_are_as_two_queries() {
     let answers: [(&str, &[&str]); 2] =
         [(r#"0 ["u1"]"#, &[r#"["l1"]"#]), (r#"1 ["o1"]"#, &[r#"["l2"]"#])];
     let found = granted(&definition(&[one], &[DATA]), request, &answers);
+
     assert_eq!(found, granted(&definition(&two, &[DATA]), request, &answers));
     assert!(
         found.contains("b[\"l1\"] priority 3") && found.contains("b[\"l2\"] priority 3"),
@@ -128,7 +137,7 @@ fn alternatives_with_other_parameters_are_as_two_queries() {
 }
 
 #[test]
-fn a_table_valued_query_is_a_bucket_for_each_value() {
+fn a_table_valued_query_yields_a_bucket_for_each_value() {
     let claims =
         r#"{"claims": {"ids": ["p1", 2, null, 3.5, "p1"], "one": "p1", "o": {"a": "p1"}}}"#;
     let of = |query: &str| buckets(&[query], claims);
@@ -136,11 +145,13 @@ fn a_table_valued_query_is_a_bucket_for_each_value() {
         of("SELECT value AS u FROM json_each(request.jwt() -> 'ids')"),
         [r#"["p1"] 3"#, "[2] 3", "[3.5] 3"]
     );
+
     assert_eq!(
         of("SELECT e.value AS u FROM json_each(request.jwt() -> 'ids') AS e WHERE e.value = 'p1'"),
         [r#"["p1"] 3"#]
     );
-    // Of one value it is one, of an object those in it.
+
+    // A scalar is one element, an object has its member values.
     assert_eq!(of("SELECT value AS u FROM json_each(request.jwt() -> 'one')"), [r#"["p1"] 3"#]);
     assert_eq!(of("SELECT value AS u FROM json_each(request.jwt() -> 'o')"), [r#"["p1"] 3"#]);
     assert!(of("SELECT value AS u FROM json_each(request.jwt() -> 'none')").is_empty());
@@ -149,6 +160,7 @@ fn a_table_valued_query_is_a_bucket_for_each_value() {
         of("SELECT value || 'x' AS u FROM json_each('[\"y\", 1]')"),
         [r#"["yx"] 3"#, r#"["1x"] 3"#]
     );
+
     check_parameters(&[
         (
             "SELECT path AS u FROM json_each(request.jwt() -> 'a')",
@@ -160,7 +172,7 @@ fn a_table_valued_query_is_a_bucket_for_each_value() {
 }
 
 #[test]
-fn parameter_queries_are_a_union_of_the_same_names_in_any_order() {
+fn parameter_queries_are_a_union_with_equal_names_in_any_order() {
     let data = "SELECT id FROM t WHERE a = bucket.a AND b = bucket.b";
     let queries = ["SELECT 'x' AS a, 'y' AS b", "SELECT 'v' AS b, 'u' AS a"];
     let found = granted(&definition(&queries, &[data]), "{}", &[]);
@@ -171,34 +183,40 @@ fn parameter_queries_are_a_union_of_the_same_names_in_any_order() {
     }
 }
 
+fn with_priority_key(query: &str, priority: &str) -> String {
+    definition(&[query], &[DATA]).replace("  b:\n", &format!("  b:\n    priority: {priority}\n"))
+}
+
 #[test]
-fn a_priority_is_a_number_of_the_query_or_a_key() {
+fn a_priority_comes_from_the_query_or_from_a_key() {
     for priority in 0..4 {
         let query = format!("SELECT request.user_id() AS u, {priority} AS _priority");
         assert_eq!(buckets(&[&query], "{}"), [format!(r#"["u1"] {priority}"#)]);
     }
+
     let queries = ["SELECT 'x' AS u, 2 AS _priority", "SELECT 'x' AS u, 1 AS _priority"];
     assert_eq!(buckets(&queries, "{}"), [r#"["x"] 1"#]);
+
     let queries = ["SELECT 'x' AS u, 1 AS _priority", "SELECT 'y' AS u"];
     assert_eq!(buckets(&queries, "{}"), [r#"["x"] 1"#, r#"["y"] 3"#]);
+
     for priority in ["4", "-1", "1 + 1", "'1'", "1.0", "NULL", "TRUE", "request.parameter('p')"] {
         let query = format!("SELECT request.user_id() AS u, {priority} AS _priority");
         check_parameters(&[(&query, "`_priority` must be")]);
     }
-    let with_key = |query: &str, priority: &str| {
-        definition(&[query], &[DATA])
-            .replace("  b:\n", &format!("  b:\n    priority: {priority}\n"))
-    };
-    assert_eq!(refused(&with_key(USER, "0")), "accepted\n");
-    assert!(refused(&with_key(USER, "4")).contains("`priority` must be 0, 1, 2 or 3"));
-    let found = refused(&with_key("SELECT request.user_id() AS u, 1 AS _priority", "1"));
+
+    assert_eq!(refused(&with_priority_key(USER, "0")), "accepted\n");
+    assert!(refused(&with_priority_key(USER, "4")).contains("`priority` must be 0, 1, 2 or 3"));
+
+    let found = refused(&with_priority_key("SELECT request.user_id() AS u, 1 AS _priority", "1"));
     assert!(found.contains("`_priority` and the key `priority` cannot both be given"), "{found}");
 }
 
 #[test]
-fn the_request_has_functions_and_two_tables() {
+fn the_request_is_read_by_functions_and_two_tables() {
     let request =
         r#"{"claims": {"org": "o1", "parameters": {"team": "t1"}}, "parameters": {"p": "q"}}"#;
+
     for (expression, bucket) in [
         ("request.user_id()", r#"["u1"] 3"#),
         ("request.jwt() ->> 'org'", r#"["o1"] 3"#),
@@ -214,7 +232,9 @@ fn the_request_has_functions_and_two_tables() {
             "{expression}"
         );
     }
+
     assert!(buckets(&["SELECT token_parameters.org AS u"], request).is_empty());
+
     check_parameters(&[
         ("SELECT auth.user_id() AS u", "`auth.user_id` is not available in bucket definitions"),
         ("SELECT subscription.parameter('x') AS u", "is not available in bucket definitions"),
@@ -222,21 +242,23 @@ fn the_request_has_functions_and_two_tables() {
         ("SELECT request.user_id(1) AS u", "`request.user_id` takes no argument"),
         ("SELECT request.parameter() AS u", "`request.parameter` takes one argument"),
     ]);
+
     check_data(&[(
         "SELECT id FROM t WHERE a = request.user_id()",
         "not available in data queries",
     )]);
 }
 
+/// Returns whether the parameter query is a warning, which the stream's key silences.
+fn is_dangerous(query: &str) -> bool {
+    let yaml = definition(&[query], &[DATA]);
+    let quiet = yaml.replace("  b:\n", "  b:\n    accept_potentially_dangerous_queries: true\n");
+    assert_eq!(format_findings(compile(&quiet).warnings()), "", "{query}");
+    format_findings(compile(&yaml).warnings()).contains("any client can read this")
+}
+
 #[test]
-fn what_depends_on_unauthenticated_parameters_alone_is_warned_of() {
-    let is_warned = |query: &str| {
-        let yaml = definition(&[query], &[DATA]);
-        let quiet =
-            yaml.replace("  b:\n", "  b:\n    accept_potentially_dangerous_queries: true\n");
-        assert_eq!(list(compile(&quiet).warnings()), "", "{query}");
-        list(compile(&yaml).warnings()).contains("any client can read this")
-    };
+fn depending_only_on_unauthenticated_parameters_is_a_warning() {
     for query in [
         "SELECT request.parameter('p') AS u",
         "SELECT user_parameters.p AS u",
@@ -245,20 +267,21 @@ fn what_depends_on_unauthenticated_parameters_alone_is_warned_of() {
         "SELECT value AS u FROM json_each(request.parameter('ids'))",
         "SELECT 'x' AS u WHERE request.parameter('p')",
     ] {
-        assert!(is_warned(query), "{query}");
+        assert!(is_dangerous(query), "{query}");
     }
+
     for query in [
         USER,
         "SELECT id AS u FROM lists",
         "SELECT id AS u FROM lists WHERE id = request.parameter('p') AND owner = request.user_id()",
         "SELECT request.user_id() AS u WHERE request.parameter('p')",
     ] {
-        assert!(!is_warned(query), "{query}");
+        assert!(!is_dangerous(query), "{query}");
     }
 }
 
 #[test]
-fn a_data_query_uses_each_parameter_once_and_as_it_is() {
+fn a_data_query_uses_each_parameter_once_and_unchanged() {
     check_data(&[
         ("SELECT id FROM t WHERE a = bucket.u", "accepted"),
         ("SELECT id FROM t WHERE upper(a) = bucket.u AND b", "accepted"),
@@ -278,26 +301,41 @@ fn a_data_query_uses_each_parameter_once_and_as_it_is() {
         ("SELECT id FROM t WHERE a IN bucket.u", "can only be compared with the row as it is"),
         ("SELECT id, bucket.u AS x FROM t WHERE a = bucket.u", "cannot depend on the request"),
     ]);
+
     let found = refused(&definition(&[USER], &["SELECT id FROM t"]));
     assert!(found.contains("does not use the parameter `bucket.u`"), "{found}");
+
     let found = refused(&definition(&[], &[DATA]));
     assert!(found.contains("the bucket has no parameter `u`"), "{found}");
 }
 
-/// Then all rows are in that bucket.
+fn bucket_line(key: &str) -> String {
+    format!("b[{key}] t/1 {{\"id\":\"1\"}}\n")
+}
+
+fn row_with_condition(condition: &str) -> String {
+    let yaml = definition(&[USER], &[&format!("SELECT id FROM t WHERE {condition}")]);
+    row(&yaml, "t(id text, a text)", "1|x")
+}
+
+/// Then all rows are in the bucket with that value.
 #[test]
 fn a_parameter_may_be_compared_with_a_constant() {
-    let of = |condition: &str| {
-        let yaml = definition(&[USER], &[&format!("SELECT id FROM t WHERE {condition}")]);
-        row(&yaml, "t(id text, a text)", "1|x")
-    };
-    let bucket = |key: &str| format!("b[{key}] t/1 {{\"id\":\"1\"}}\n");
-    assert_eq!(of("bucket.u = 'u1'"), bucket("\"u1\""));
-    assert_eq!(of("1.0 = bucket.u AND a = 'x'"), bucket("1"));
-    assert_eq!(of("bucket.u = 'u1' AND a = 'y'"), "");
-    assert_eq!(of("bucket.u = 'u1' OR bucket.u = a"), bucket("\"u1\"") + &bucket("\"x\""));
-    assert_eq!(of("bucket.u IN '[\"u1\", null, 2]'"), bucket("\"u1\"") + &bucket("2"));
-    assert_eq!(of("bucket.u IN ('u1', 'u2')"), bucket("\"u1\"") + &bucket("\"u2\""));
+    assert_eq!(row_with_condition("bucket.u = 'u1'"), bucket_line("\"u1\""));
+    assert_eq!(row_with_condition("1.0 = bucket.u AND a = 'x'"), bucket_line("1"));
+    assert_eq!(row_with_condition("bucket.u = 'u1' AND a = 'y'"), "");
+    assert_eq!(
+        row_with_condition("bucket.u = 'u1' OR bucket.u = a"),
+        bucket_line("\"u1\"") + &bucket_line("\"x\"")
+    );
+    assert_eq!(
+        row_with_condition("bucket.u IN '[\"u1\", null, 2]'"),
+        bucket_line("\"u1\"") + &bucket_line("2")
+    );
+    assert_eq!(
+        row_with_condition("bucket.u IN ('u1', 'u2')"),
+        bucket_line("\"u1\"") + &bucket_line("\"u2\"")
+    );
 }
 
 #[test]
@@ -311,6 +349,7 @@ fn a_data_query_outputs_an_id_under_the_name_of_its_table_or_alias() {
     assert_eq!(of("SELECT id FROM t AS O"), "b[] o/1 {\"id\":\"1\"}\n");
     assert_eq!(of("SELECT a AS id, _b FROM public.t"), "b[] t/x {\"id\":\"x\",\"_b\":\"y\"}\n");
     assert_eq!(of("SELECT id, a AS x, _b AS x FROM t"), "b[] t/1 {\"id\":\"1\",\"x\":\"y\"}\n");
+
     check_data(&[
         ("SELECT a FROM t", "the query has no column `id`"),
         ("SELECT id, upper(a) FROM t", "this expression has no name"),
@@ -321,7 +360,7 @@ fn a_data_query_outputs_an_id_under_the_name_of_its_table_or_alias() {
 }
 
 #[test]
-fn everything_else_of_sql_is_an_error() {
+fn all_other_sql_is_rejected() {
     for (rest, reason) in [
         ("JOIN s ON s.a = t.a", "more than one table"),
         (", s", "more than one table"),
@@ -342,6 +381,7 @@ fn everything_else_of_sql_is_an_error() {
     ] {
         check_data(&[(&format!("SELECT id FROM t {rest}"), reason)]);
     }
+
     check_data(&[
         ("SELECT DISTINCT id FROM t", "`DISTINCT` and `ALL` are not supported here"),
         ("WITH c AS (SELECT 1 AS x) SELECT id FROM t", "`WITH` is not supported here"),
@@ -352,7 +392,7 @@ fn everything_else_of_sql_is_an_error() {
 }
 
 #[test]
-fn a_column_that_cannot_be_evaluated_leaves_its_query_without_the_row() {
+fn an_evaluation_error_skips_the_row_for_its_query() {
     let yaml = definition(&[], &["SELECT id, a ->> 'x' AS x FROM t", "SELECT id FROM t AS u"]);
     let found = row(&yaml, "t(id text, a text)", "1|{");
     assert_eq!(found, "b[] u/1 {\"id\":\"1\"}\nerror b: a value is not valid JSON\n");
@@ -362,7 +402,7 @@ fn a_column_that_cannot_be_evaluated_leaves_its_query_without_the_row() {
 }
 
 #[test]
-fn parameters_are_optional_and_data_is_not() {
+fn parameters_are_optional_and_data_is_required() {
     let yaml = |keys: &str| format!("bucket_definitions:\n  b:\n{keys}");
     for keys in [
         "    data: [SELECT id FROM t]\n",
@@ -372,6 +412,7 @@ fn parameters_are_optional_and_data_is_not() {
     ] {
         assert_eq!(refused(&yaml(keys)), "accepted\n", "{keys}");
     }
+
     for (keys, reason) in [
         ("    parameters: SELECT 1 AS u\n", "data"),
         ("    data: []\n", "expected a list of SQL queries"),

@@ -2,7 +2,7 @@
 
 use expect_test::expect;
 
-use super::super::{compile, granted, list, refused, row};
+use super::super::{compile, format_findings, granted, refused, row};
 
 const TODOS: &str = "todos(id text, owner text, list text, n int4, done bool, tags json)";
 
@@ -12,23 +12,23 @@ fn early(query: &str) -> String {
     )
 }
 
-/// What a row yields, and what a request is granted, in buckets without lookups.
+/// Returns the output of a row, and what is granted to a request, without lookups.
 fn rows_and_request(query: &str, values: &str, request: &str) -> String {
     let yaml = early(query);
     row(&yaml, TODOS, values) + &granted(&yaml, request, &[])
 }
 
 #[test]
-fn they_are_warned_of() {
+fn early_streams_are_a_warning() {
     expect![[r#"
         2:1 warning: the streams of edition 2 are an early form, with less in it
           set `edition: 3` in `config`
     "#]]
-    .assert_eq(&list(compile(&early("SELECT * FROM todos")).warnings()));
+    .assert_eq(&format_findings(compile(&early("SELECT * FROM todos")).warnings()));
 }
 
 #[test]
-fn they_have_conditions_on_rows_and_on_the_request_with_and_or_and_not() {
+fn early_streams_have_conditions_with_and_or_and_not() {
     let request = r#"{"sub": "u1", "claims": {"role": "admin"}}"#;
     for (condition, bucket) in [
         ("owner = auth.user_id()", r#"s|0["u1"]"#),
@@ -49,6 +49,7 @@ fn they_have_conditions_on_rows_and_on_the_request_with_and_or_and_not() {
         );
         assert_eq!(found, expected, "{condition}");
     }
+
     expect![[r#"
         s|0["u1"] todos/a {"id":"a"}
         s|1["l"] todos/a {"id":"a"}
@@ -63,9 +64,10 @@ fn they_have_conditions_on_rows_and_on_the_request_with_and_or_and_not() {
 }
 
 #[test]
-fn they_have_one_level_of_inner_queries_and_overlaps() {
+fn early_streams_have_one_level_of_inner_queries_and_overlaps() {
     let query =
         "SELECT id FROM todos WHERE list IN (SELECT id FROM lists WHERE owner = auth.user_id())";
+
     expect![[r#"
         s|0["l"] todos/a {"id":"a"}
         question 0 ["u1"]
@@ -76,6 +78,7 @@ fn they_have_one_level_of_inner_queries_and_overlaps() {
         let yaml = early(query);
         row(&yaml, TODOS, "a|u1|l|1|f|~") + &granted(&yaml, "{}", &[(r#"0 ["u1"]"#, &[r#"["l"]"#])])
     });
+
     expect![[r#"
         s|0["x"] todos/a {"id":"a"}
         s|0["y"] todos/a {"id":"a"}
@@ -102,7 +105,7 @@ fn a_subscription_without_parameters_has_an_empty_object() {
 }
 
 #[test]
-fn a_star_leaves_out_what_begins_with_an_underscore() {
+fn a_star_skips_columns_that_begin_with_an_underscore() {
     expect![[r#"
         s|0[] t/a {"id":"a"}
     "#]]
@@ -110,7 +113,7 @@ fn a_star_leaves_out_what_begins_with_an_underscore() {
 }
 
 #[test]
-fn what_came_with_edition_3_is_refused() {
+fn features_of_edition_3_are_rejected() {
     let mut found = String::new();
     for query in [
         "SELECT t.* FROM t, u WHERE t.a = u.a",
@@ -130,6 +133,7 @@ fn what_came_with_edition_3_is_refused() {
         let lines: Vec<&str> = findings.lines().filter(|line| line.starts_with("6:")).collect();
         found += &format!("{query}\n{}\n", lines.join("\n"));
     }
+
     expect![[r#"
         SELECT t.* FROM t, u WHERE t.a = u.a
         6:26 more than one table in `FROM` is not supported here

@@ -1,17 +1,18 @@
-//! Expressions: operators, functions, and what they make of values.
+//! Expressions: operators, functions, and conversions.
 
 mod json;
 
 use crate::tests::expressions::{JAVASCRIPT, SQLITE, check, check_both, check_each, earlier_value};
 use crate::tests::{definition, refused, row, stream};
 
-/// Each expression has its value in both engines, and in both editions before there were two.
+/// Checks each expression in both engines, and in editions 1 and 2, which have only the default
+/// one.
 fn check_all(cases: &[(&str, &str)]) {
     check(cases);
     check_earlier(cases);
 }
 
-/// Each expression has its value in editions 1 and 2.
+/// Checks each expression in editions 1 and 2.
 fn check_earlier(cases: &[(&str, &str)]) {
     for (expression, expected) in cases {
         for edition in [1, 2] {
@@ -21,8 +22,8 @@ fn check_earlier(cases: &[(&str, &str)]) {
     }
 }
 
-/// Each expression has one value in JavaScript's engine, which is that of earlier editions too, and
-/// another in SQLite's.
+/// Checks each expression: the second value is the default engine's, and of editions 1 and 2, the
+/// third SQLite's.
 fn check_engines(cases: &[(&str, &str, &str)]) {
     check_both(cases);
     for (expression, javascript, _) in cases {
@@ -30,7 +31,7 @@ fn check_engines(cases: &[(&str, &str, &str)]) {
     }
 }
 
-/// Each expression is refused, in a stream and in a bucket definition, for a reason.
+/// Checks that each expression is rejected for a reason, in a stream and in a bucket definition.
 fn check_refused(cases: &[(&str, &str)]) {
     for (expression, reason) in cases {
         let query = format!("SELECT id, {expression} AS v FROM t");
@@ -42,7 +43,7 @@ fn check_refused(cases: &[(&str, &str)]) {
 }
 
 #[test]
-fn values_are_null_integers_reals_texts_and_blobs() {
+fn literals_are_null_integers_reals_texts_and_blobs() {
     check_all(&[
         ("typeof(n)", "\"null\""),
         ("typeof(i)", "\"integer\""),
@@ -71,12 +72,13 @@ fn a_cast_is_to_text_numeric_integer_real_or_blob() {
         ("CAST('ab' AS blob)", "a blob"),
         ("CAST(n AS integer)", "null"),
     ]);
+
     for to in ["boolean", "varchar", "date", "jsonb", "uuid", "double precision"] {
         check_refused(&[(&format!("i::{to}"), "a cast to this type is not supported")]);
     }
 }
 
-/// A text with a point or an exponent stays a real in JavaScript's engine.
+/// In the default engine a text with a point or an exponent converts to a real.
 #[test]
 fn a_cast_to_integer_rounds_down_and_one_to_numeric_keeps_reals() {
     check_engines(&[
@@ -106,9 +108,13 @@ fn a_comparison_with_null_is_null() {
     ]);
 }
 
-/// In earlier editions, and in SQLite's engine, it is as the other comparisons.
+fn row_count(yaml: &str) -> usize {
+    row(yaml, "t(id text, state text)", "1|~").lines().count()
+}
+
+/// In earlier editions, and in SQLite's engine, `!=` compares like the other operators.
 #[test]
-fn from_edition_three_unequal_is_not_equal_and_true_of_null() {
+fn from_edition_three_unequal_is_not_of_equal_and_true_for_null() {
     for unequal in ["!=", "<>"] {
         check_both(&[
             (&format!("i {unequal} n"), "1", "null"),
@@ -118,26 +124,29 @@ fn from_edition_three_unequal_is_not_equal_and_true_of_null() {
             (&format!("i {unequal} 7.0"), "0", "0"),
             (&format!("s {unequal} 'x'"), "1", "1"),
         ]);
+
         check_earlier(&[
             (&format!("i {unequal} n"), "null"),
             (&format!("NOT (i {unequal} n)"), "1"),
             (&format!("i {unequal} 8"), "1"),
         ]);
+
         let yaml = stream(&format!("SELECT id FROM t WHERE NOT (s {unequal} auth.user_id())"));
         assert_eq!(row(&yaml, "t(id text, s text)", "1|x"), "s|0[\"x\"] t/1 {\"id\":\"1\"}\n");
+
         let earlier = format!("SELECT id FROM t WHERE NOT (s {unequal} bucket.u)");
         let earlier = definition(&["SELECT request.user_id() AS u"], &[&earlier]);
         assert!(refused(&earlier).contains("can only be compared"), "{unequal}");
-        let found = |yaml: &str| row(yaml, "t(id text, state text)", "1|~").lines().count();
+
         let query = format!("SELECT id FROM t WHERE state {unequal} 'done'");
-        assert_eq!(found(&stream(&query)), 1, "{query}");
-        assert_eq!(found(&stream(&query).replace(JAVASCRIPT, SQLITE)), 0, "{query}");
-        assert_eq!(found(&definition(&[], &[&query])), 0, "{query}");
+        assert_eq!(row_count(&stream(&query)), 1, "{query}");
+        assert_eq!(row_count(&stream(&query).replace(JAVASCRIPT, SQLITE)), 0, "{query}");
+        assert_eq!(row_count(&definition(&[], &[&query])), 0, "{query}");
     }
 }
 
 #[test]
-fn not_null_is_true_and_null_is_false_in_and_and_or() {
+fn null_is_false_in_and_and_or_and_true_after_not() {
     check_engines(&[
         ("NOT n", "1", "null"),
         ("n AND 1", "0", "null"),
@@ -148,9 +157,9 @@ fn not_null_is_true_and_null_is_false_in_and_and_or() {
     check_all(&[("n OR 1", "1"), ("n AND 0", "0")]);
 }
 
-/// Reals are true unless they are 0; texts by their whole number, blobs never.
+/// Reals are true unless they are 0. A text counts as its leading integer, a blob is false.
 #[test]
-fn the_truth_of_a_text_is_that_of_its_whole_number() {
+fn the_truth_of_a_text_is_that_of_its_leading_integer() {
     check_engines(&[
         ("NOT '0.5'", "1", "0"),
         ("NOT '.5'", "1", "0"),
@@ -159,6 +168,7 @@ fn the_truth_of_a_text_is_that_of_its_whole_number() {
         ("0 OR '0.5'", "0", "1"),
         ("NOT CAST('12' AS blob)", "1", "0"),
     ]);
+
     check_all(&[
         ("NOT r", "0"),
         ("NOT 0.5", "0"),
@@ -167,14 +177,16 @@ fn the_truth_of_a_text_is_that_of_its_whole_number() {
         ("NOT 'abc'", "1"),
         ("NOT ''", "1"),
     ]);
+
     check_both(&[("CASE WHEN '0.5' THEN 1 ELSE 2 END", "2", "1")]);
+
     let yaml = stream("SELECT id FROM t WHERE s");
     assert_eq!(row(&yaml, "t(id text, s text)", "1|0.5"), "");
     assert_eq!(row(&yaml, "t(id text, s text)", "1|1.5"), "s|0[] t/1 {\"id\":\"1\"}\n");
 }
 
 #[test]
-fn upper_and_lower_know_all_letters() {
+fn upper_and_lower_convert_all_letters() {
     check_all(&[
         ("upper('straße')", "\"STRASSE\""),
         ("lower('ÀÉ')", "\"àé\""),
@@ -197,12 +209,13 @@ fn length_and_substring_count_utf_16_units() {
 }
 
 #[test]
-fn a_substring_never_begins_before_the_start_of_its_text() {
+fn a_substring_start_is_clamped_to_the_start_of_the_text() {
     check_engines(&[
         ("substring('abc', -5, 3)", "\"abc\"", "\"a\""),
         ("substring('abc', -4, 2)", "\"ab\"", "\"a\""),
         ("substring('abc', -5, 1)", "\"a\"", "\"\""),
     ]);
+
     check_all(&[
         ("substring('abc', -5)", "\"abc\""),
         ("substring('abc', -5, -1)", "\"\""),
@@ -213,12 +226,13 @@ fn a_substring_never_begins_before_the_start_of_its_text() {
         ("substring('abc' FROM 2)", "\"bc\""),
         ("substring('abc' FOR 2)", "\"ab\""),
     ]);
+
     check_refused(&[("substring('abc')", "`substring` takes 2 or 3 arguments, not 1")]);
 }
 
-/// As JavaScript prints a number; SQLite says of a whole one that it is a real.
+/// JavaScript prints a whole real as an integer. SQLite adds `.0`.
 #[test]
-fn the_text_of_a_whole_real_is_that_of_its_integer() {
+fn a_whole_real_prints_like_its_integer() {
     check_engines(&[
         ("r * 2 || ''", "\"5\"", "\"5.0\""),
         ("CAST(r * 2 AS text)", "\"5\"", "\"5.0\""),
@@ -229,11 +243,13 @@ fn the_text_of_a_whole_real_is_that_of_its_integer() {
         ("substring(r * 2, 1, 2)", "\"5\"", "\"5.\""),
         ("(r * 2) ->> '$'", "5", "5.0"),
     ]);
+
     check_all(&[
         ("r || ''", "\"2.5\""),
         ("r * 2", "5.0"),
         ("0.1 + 0.2 || ''", "\"0.30000000000000004\""),
     ]);
+
     let yaml = stream("SELECT id FROM t WHERE CAST(r AS text) = auth.user_id()");
     assert_eq!(row(&yaml, "t(id text, r float8)", "1|2"), "s|0[\"2\"] t/1 {\"id\":\"1\"}\n");
 }
@@ -250,7 +266,7 @@ fn hex_and_base64_of_null_are_empty() {
 }
 
 #[test]
-fn uuid_blob_of_what_is_no_uuid_is_an_error_of_the_row() {
+fn uuid_blob_of_an_invalid_uuid_is_a_row_error() {
     check_all(&[
         ("uuid_blob(n)", "null"),
         ("uuid_blob('a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11')", "a blob"),
@@ -274,7 +290,7 @@ fn integers_stay_integers_and_division_by_zero_is_null() {
 }
 
 #[test]
-fn texts_are_numbers_by_their_prefix() {
+fn texts_convert_to_numbers_by_their_prefix() {
     check_all(&[
         ("'12abc' + 1", "13"),
         ("'abc' + 1", "1"),
@@ -286,7 +302,7 @@ fn texts_are_numbers_by_their_prefix() {
 }
 
 #[test]
-fn times_have_no_modifiers_but_unixepoch_and_subsec() {
+fn time_functions_accept_only_unixepoch_and_subsec() {
     check_all(&[
         ("datetime('2023-03-06')", "\"2023-03-06 00:00:00\""),
         ("datetime(0, 'unixepoch')", "\"1970-01-01 00:00:00\""),
@@ -294,6 +310,7 @@ fn times_have_no_modifiers_but_unixepoch_and_subsec() {
         ("unixepoch('1970-01-02', 'subsecond')", "86400.0"),
         ("unixepoch(n)", "null"),
     ]);
+
     check_refused(&[
         ("datetime('now')", "`now` is not supported"),
         ("datetime(s, '+1 day')", "the modifier `+1 day` is not supported"),
@@ -304,7 +321,7 @@ fn times_have_no_modifiers_but_unixepoch_and_subsec() {
 }
 
 #[test]
-fn lookup_keys_and_buckets_have_whole_reals_as_integers() {
+fn whole_reals_are_integers_in_lookup_keys_and_bucket_names() {
     let yaml = stream("SELECT id FROM t WHERE r = auth.parameter('x')");
     assert_eq!(row(&yaml, "t(id text, r float8)", "1|2"), "s|0[2] t/1 {\"id\":\"1\"}\n");
     assert_eq!(row(&yaml, "t(id text, r float8)", "1|2.5"), "s|0[2.5] t/1 {\"id\":\"1\"}\n");
@@ -316,7 +333,7 @@ fn lookup_keys_and_buckets_have_whole_reals_as_integers() {
 }
 
 #[test]
-fn texts_are_joined_as_numbers_are_added() {
+fn concatenation_has_the_precedence_of_addition() {
     check_all(&[
         ("1 || 2 + 3", "15"),
         ("1 + 2 || 3", "\"33\""),
@@ -327,7 +344,7 @@ fn texts_are_joined_as_numbers_are_added() {
 }
 
 #[test]
-fn equality_is_the_loosest_comparison_and_is_null_the_next() {
+fn equality_binds_loosest_and_is_null_next() {
     check_all(&[
         ("0 = 2 IS NULL", "1"),
         ("5 = 1 IS NOT NULL", "0"),
@@ -339,6 +356,7 @@ fn equality_is_the_loosest_comparison_and_is_null_the_next() {
         ("1 = 5 IN '[5]'", "1"),
         ("n IS NULL = 1", "1"),
     ]);
+
     check(&[
         ("1 <> 2 IS NULL", "1"),
         ("0 = 2 BETWEEN 3 AND 4", "1"),
@@ -347,7 +365,7 @@ fn equality_is_the_loosest_comparison_and_is_null_the_next() {
 }
 
 #[test]
-fn shifts_are_looser_than_the_other_operators_of_bits() {
+fn shifts_bind_looser_than_the_other_bit_operators() {
     check(&[
         ("4 << 1 | 1", "8"),
         ("4 << 1 & 1", "8"),

@@ -1,4 +1,4 @@
-//! What queries of streams select from, and how they name it.
+//! FROM of stream queries, and how it is qualified.
 
 use expect_test::expect;
 
@@ -19,10 +19,12 @@ fn a_join_in_parentheses_is_read_like_one_without() {
                 s|0["l1"] todos/a {"id":"a","owner":null,"list":"l1","n":null,"done":null,"meta":null}
             "#]],
         );
+
         expect![[r#"
             lookup 1 ["t1"] -> ["l1"]
         "#]]
         .assert_eq(&lookups(&query, "lists(id text, team text)", "l1|t1"));
+
         expect![[r#"
             lookup 0 ["u1"] -> ["t1"]
         "#]]
@@ -34,6 +36,7 @@ fn a_join_in_parentheses_is_read_like_one_without() {
 fn an_alias_of_a_query_may_name_its_columns() {
     let query = "SELECT todos.id FROM todos JOIN (SELECT upper(id), owner FROM lists) AS l(key, who) \
                  ON todos.list = l.key WHERE l.who = auth.user_id()";
+
     check_rows(
         query,
         &["a|~|L1|~|~|~"],
@@ -41,10 +44,12 @@ fn an_alias_of_a_query_may_name_its_columns() {
             s|0["L1"] todos/a {"id":"a"}
         "#]],
     );
+
     expect![[r#"
         lookup 0 ["u1"] -> ["L1"]
     "#]]
     .assert_eq(&lookups(query, "lists(id text, owner text)", "l1|u1"));
+
     check_refused(
         &[
             "SELECT t.id FROM t JOIN (SELECT id, a FROM u) AS l(x) ON t.a = l.x",
@@ -84,6 +89,7 @@ fn a_schema_may_stand_before_the_table_of_a_column() {
         let yielded = format!("s|0[\"u1\"] {name}/a {{\"id\":\"a\"}}\n");
         assert_eq!(super::row(&super::stream(query), super::TODOS, "a|u1|~|~|~|~"), yielded);
     }
+
     check_rows(
         "SELECT public.todos.* FROM todos, other.lists WHERE other.lists.id = public.todos.list",
         &["a|u1|l1|1|t|~"],
@@ -91,6 +97,7 @@ fn a_schema_may_stand_before_the_table_of_a_column() {
             s|0["l1"] todos/a {"id":"a","owner":"u1","list":"l1","n":1,"done":1,"meta":null}
         "#]],
     );
+
     check_refused(
         &[
             "SELECT other.t.id FROM t",
@@ -119,7 +126,7 @@ fn a_schema_may_stand_before_the_table_of_a_column() {
 }
 
 #[test]
-fn a_table_is_found_in_other_letters_than_it_is_named_in() {
+fn table_names_match_in_any_case() {
     for (query, name) in [
         (r#"SELECT T.id FROM todos AS "T" WHERE t.n = 1"#, "T"),
         (r#"SELECT "t".id FROM todos AS "T""#, "T"),
@@ -129,7 +136,8 @@ fn a_table_is_found_in_other_letters_than_it_is_named_in() {
         let yielded = format!("s|0[] {name}/a {{\"id\":\"a\"}}\n");
         assert_eq!(super::row(&super::stream(query), super::TODOS, "a|u1|~|1|~|~"), yielded);
     }
-    // The name that is spelled the same comes first, and with several others it is none of them.
+
+    // An exact match wins. Without one, several matches are ambiguous.
     check_rows(
         r#"SELECT t.id FROM todos AS "t", todos AS "T" WHERE t.id = "T".list"#,
         &["a|~|b|~|~|~"],
@@ -138,6 +146,7 @@ fn a_table_is_found_in_other_letters_than_it_is_named_in() {
             lookup 0 [] -> ["b"]
         "#]],
     );
+
     check_refused(
         &[r#"SELECT tt.id FROM t AS "Tt", t AS "tT""#, r#"SELECT id FROM t AS "T" WHERE u.a = 1"#],
         expect![[r#"
@@ -152,7 +161,7 @@ fn a_table_is_found_in_other_letters_than_it_is_named_in() {
 }
 
 #[test]
-fn a_text_may_have_escapes_after_an_e() {
+fn a_text_after_e_may_have_escapes() {
     check_rows(
         r"SELECT id, E'it\'s\n' AS x FROM todos WHERE owner = e'u\\1'",
         &[r"a|u\1|~|~|~|~", r"b|u\\1|~|~|~|~"],

@@ -12,7 +12,7 @@ fn rows(query: &str, values: &[&str]) -> String {
 }
 
 #[test]
-fn elements_of_a_row_are_values_with_keys() {
+fn json_each_of_a_row_has_values_and_keys() {
     let values = [
         r#"a|{"u1": "rw", "u2": "r"}"#,
         r#"b|["u1", "u2"]"#,
@@ -22,6 +22,7 @@ fn elements_of_a_row_are_values_with_keys() {
         "f|{}",
         "g|u1",
     ];
+
     expect![[r#"
         s|0["u1"] notes/a {"id":"a"}
         s|0["u2"] notes/a {"id":"a"}
@@ -33,6 +34,7 @@ fn elements_of_a_row_are_values_with_keys() {
         "SELECT notes.id FROM notes, json_each(notes.shares) AS s WHERE s.key = auth.user_id()",
         &values,
     ));
+
     expect![[r#"
         s|0["u1"] notes/a {"id":"a"}
         error s|0: a value is not valid JSON
@@ -42,6 +44,7 @@ fn elements_of_a_row_are_values_with_keys() {
          WHERE s.key = auth.user_id()",
         &values,
     ));
+
     expect![[r#"
         s|0["u1"] notes/b {"id":"b"}
         s|0["u2"] notes/b {"id":"b"}
@@ -52,6 +55,7 @@ fn elements_of_a_row_are_values_with_keys() {
          AND typeof(json_each.key) = 'integer'",
         &values,
     ));
+
     // A scalar has no key.
     expect![[r#"
         s|0["u1"] notes/c {"id":"c"}
@@ -65,7 +69,7 @@ fn elements_of_a_row_are_values_with_keys() {
 }
 
 #[test]
-fn elements_of_the_request_are_values_with_keys() {
+fn json_each_of_the_request_has_values_and_keys() {
     let request = r#"{"claims": {"lists": {"l1": "owner", "l2": "guest"}, "ids": ["x", "y"]}}"#;
     check_request(
         "SELECT todos.* FROM todos, json_each(auth.parameter('lists')) AS l \
@@ -76,6 +80,7 @@ fn elements_of_the_request_are_values_with_keys() {
             stream s default
         "#]],
     );
+
     check_request(
         "SELECT * FROM todos WHERE list IN (SELECT key FROM json_each(auth.parameter('lists')))",
         request,
@@ -85,6 +90,7 @@ fn elements_of_the_request_are_values_with_keys() {
             stream s default
         "#]],
     );
+
     check_request(
         "SELECT todos.* FROM todos JOIN json_each(auth.parameter('ids')) AS i \
          ON todos.n = i.key AND todos.list = i.value",
@@ -98,7 +104,7 @@ fn elements_of_the_request_are_values_with_keys() {
 }
 
 #[test]
-fn elements_of_a_looked_up_row_are_answers() {
+fn json_each_of_a_lookup_row_yields_answers() {
     let query = "SELECT * FROM todos WHERE list IN \
                  (SELECT s.key FROM notes, json_each(notes.shares) AS s WHERE s.value = auth.user_id())";
     expect![[r#"
@@ -109,13 +115,14 @@ fn elements_of_a_looked_up_row_are_answers() {
 }
 
 #[test]
-fn bucket_definitions_have_values_and_keys_of_the_request_too() {
+fn json_each_of_the_request_works_in_bucket_definitions() {
     for edition in [1, 2] {
         let yaml = format!(
             "config: {{edition: {edition}}}\nbucket_definitions:\n  b:\n    parameters:\n      \
              - SELECT key AS list FROM json_each(request.jwt() -> 'lists') WHERE value = 'owner'\n    \
              data: [SELECT * FROM todos WHERE list = bucket.list]\n"
         );
+
         expect![[r#"
             b["l1"] priority 3 [{"default":0}]
             stream b default
@@ -129,7 +136,7 @@ fn bucket_definitions_have_values_and_keys_of_the_request_too() {
 }
 
 #[test]
-fn it_has_one_argument_no_other_columns_and_is_not_selected() {
+fn json_each_has_one_argument_and_only_two_columns() {
     check_refused(
         &[
             "SELECT t.id FROM t, json_each(t.a) AS e WHERE e.atom = 1",

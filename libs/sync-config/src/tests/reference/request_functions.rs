@@ -1,4 +1,4 @@
-//! What a stream's query knows of the request, and of its tables.
+//! Functions that read the request or name the query's tables.
 
 use expect_test::expect;
 
@@ -11,7 +11,7 @@ const REQUEST: &str = r#"{"sub": "u1", "defaults": false,
     "subscriptions": [{"stream": "s", "parameters": {"a": {"b": "subscription"}, "n": 1.0}}]}"#;
 
 #[test]
-fn each_function_gives_its_part_of_the_request() {
+fn each_function_reads_its_part_of_the_request() {
     for (function, parameter) in [
         ("auth.user_id()", r#""u1""#),
         ("auth.parameter('$.a.b')", r#""claim""#),
@@ -43,7 +43,7 @@ fn each_function_gives_its_part_of_the_request() {
 }
 
 #[test]
-fn what_is_not_in_the_request_equals_nothing() {
+fn missing_request_values_equal_nothing() {
     for function in [
         "auth.parameter('missing')",
         "auth.parameter('$.a.b.c')",
@@ -58,7 +58,7 @@ fn what_is_not_in_the_request_equals_nothing() {
 }
 
 #[test]
-fn functions_of_bucket_definitions_wrong_arguments_and_other_paths_are_refused() {
+fn wrong_functions_arguments_and_paths_are_rejected() {
     check_refused(
         &[
             "SELECT id FROM t WHERE a = request.user_id()",
@@ -108,7 +108,7 @@ fn functions_of_bucket_definitions_wrong_arguments_and_other_paths_are_refused()
 }
 
 #[test]
-fn a_condition_on_the_request_alone_decides_on_the_bucket() {
+fn a_condition_on_the_request_alone_decides_access_to_the_bucket() {
     for (condition, holds) in [
         ("auth.parameter('role') = 'admin'", true),
         ("auth.parameter('role') IN ('admin', 'owner')", true),
@@ -139,6 +139,7 @@ fn a_condition_on_the_request_alone_decides_on_the_bucket() {
         let found = super::granted(&yaml, request, &[]);
         assert_eq!(found, format!("{granted}stream s default\n"), "{condition}");
     }
+
     check_request(
         "SELECT id FROM todos WHERE owner = auth.user_id() AND auth.parameter('role') = 'admin'",
         r#"{"claims": {"role": "guest"}}"#,
@@ -149,7 +150,7 @@ fn a_condition_on_the_request_alone_decides_on_the_bucket() {
 }
 
 #[test]
-fn a_table_has_functions_for_what_it_is() {
+fn table_functions_name_the_table() {
     check_rows(
         "SELECT id, t.schema() AS s, t.table_name() AS n FROM todos AS t WHERE t.schema() = 'public'",
         &["a|~|~|~|~|~"],
@@ -157,6 +158,7 @@ fn a_table_has_functions_for_what_it_is() {
             s|0[] t/a {"id":"a","s":"public","n":"todos"}
         "#]],
     );
+
     check_refused(
         &["SELECT id, t.schema(1) AS s FROM t", "SELECT id, t.owner() AS s FROM t"],
         expect![[r#"

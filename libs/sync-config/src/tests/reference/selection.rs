@@ -1,11 +1,11 @@
-//! What queries of streams select.
+//! Select lists of stream queries.
 
 use expect_test::expect;
 
 use super::{check_compiled, check_rows, row, stream};
 
 #[test]
-fn an_expression_without_a_name_is_named_by_its_text_with_a_warning() {
+fn an_unnamed_expression_is_named_by_its_text_with_a_warning() {
     check_compiled(
         &stream(
             "SELECT id,\n  upper(owner), n::text || '!', (n + 1) * 2, NOT done, (n) FROM todos",
@@ -21,6 +21,7 @@ fn an_expression_without_a_name_is_named_by_its_text_with_a_warning() {
               add one, as in `upper(name) AS name`
         "#]],
     );
+
     check_rows(
         "SELECT id,\n  upper(owner), n::text || '!', (n + 1) * 2, NOT done, (n) FROM todos",
         &["a|u1|~|3|t|~"],
@@ -31,7 +32,7 @@ fn an_expression_without_a_name_is_named_by_its_text_with_a_warning() {
 }
 
 #[test]
-fn the_text_of_an_expression_is_as_it_is_written() {
+fn the_name_of_an_expression_is_its_source_text() {
     for (written, name) in [
         ("upper( owner )", "upper( owner )"),
         ("(upper(owner))", "upper(owner)"),
@@ -59,7 +60,7 @@ fn the_text_of_an_expression_is_as_it_is_written() {
 }
 
 #[test]
-fn a_column_without_a_name_can_be_named_by_its_text_outside() {
+fn an_outer_query_can_name_an_unnamed_column_by_its_text() {
     check_rows(
         r#"SELECT s.id, s."upper(owner)" AS who FROM (SELECT id, upper(owner) FROM todos) AS s"#,
         &["a|u1|~|~|~|~"],
@@ -78,9 +79,11 @@ fn a_star_after_aliases_is_a_warning() {
               write `*` first
         "#]],
     );
+
     for query in ["SELECT *, upper(owner) AS owner FROM todos", "SELECT n, * FROM todos"] {
         check_compiled(&stream(query), expect![[""]]);
     }
+
     // In earlier editions it does not overwrite.
     check_compiled(
         "bucket_definitions: {b: {data: ['SELECT upper(owner) AS owner, * FROM todos']}}",
@@ -104,11 +107,12 @@ fn distinct_changes_nothing_in_edition_3() {
 }
 
 #[test]
-fn distinct_and_names_from_texts_are_refused_before_edition_3() {
+fn distinct_and_unnamed_expressions_are_rejected_before_edition_3() {
     let early =
         |query: &str| format!("config: {{edition: 2}}\nstreams: {{s: {{query: '{query}'}}}}");
     let warning = "2:1 warning: the streams of edition 2 are an early form, with less in it\n  \
                    set `edition: 3` in `config`\n";
+
     for (query, finding) in [
         (
             "SELECT DISTINCT id FROM todos",

@@ -2,22 +2,22 @@
 
 use expect_test::expect;
 
-use super::super::{compile, granted, list, refused};
+use super::super::{compile, format_findings, granted, refused};
 
-/// A file with one stream of these keys.
+/// Returns a file with one stream that has these keys.
 fn file(keys: &str) -> String {
     format!("config: {{edition: 3}}\nstreams:\n  s:\n    {}\n", keys.replace('\n', "\n    "))
 }
 
 const QUERY: &str = "query: SELECT * FROM todos";
 
-/// What a request is granted, and with which priority.
+/// Returns what is granted to a request, with priorities.
 fn granted_to(keys: &str, request: &str) -> String {
     granted(&file(keys), request, &[])
 }
 
 #[test]
-fn a_stream_subscribes_by_itself_only_if_it_says_so() {
+fn a_stream_is_auto_subscribed_only_with_its_key() {
     for keys in [QUERY.to_owned(), format!("auto_subscribe: false\n{QUERY}")] {
         expect![""].assert_eq(&granted_to(&keys, "{}"));
     }
@@ -45,7 +45,7 @@ fn the_priority_is_three_unless_it_is_given() {
 }
 
 #[test]
-fn there_is_one_query_or_a_list_of_them() {
+fn a_stream_has_one_query_or_a_list() {
     for keys in [
         QUERY,
         "queries: [SELECT * FROM todos]",
@@ -53,6 +53,7 @@ fn there_is_one_query_or_a_list_of_them() {
     ] {
         assert_eq!(refused(&file(keys)), "accepted\n", "{keys}");
     }
+
     let mut found = String::new();
     for keys in [
         "auto_subscribe: true",
@@ -66,6 +67,7 @@ fn there_is_one_query_or_a_list_of_them() {
     ] {
         found += &format!("{keys}\n{}", refused(&file(keys)));
     }
+
     expect![[r#"
         auto_subscribe: true
         3:3 the stream `s` must have either `query` or `queries`
@@ -96,6 +98,7 @@ fn a_cte_of_the_stream_hides_the_one_of_the_file() {
                 streams:\n  s:\n    auto_subscribe: true\n    with:\n      \
                 mine: SELECT id FROM lists WHERE owner = auth.parameter('stream')\n    \
                 query: SELECT * FROM todos WHERE list IN mine\n";
+
     expect![[r#"
         question 0 ["b"]
         s|0["l1"] priority 3 [{"default":0}]
@@ -106,30 +109,35 @@ fn a_cte_of_the_stream_hides_the_one_of_the_file() {
         r#"{"claims": {"file": "a", "stream": "b"}}"#,
         &[(r#"0 ["b"]"#, &[r#"["l1"]"#])],
     ));
+
     expect![[r#"
         3:3 warning: `mine` is not used
     "#]]
-    .assert_eq(&list(compile(yaml).warnings()));
+    .assert_eq(&format_findings(compile(yaml).warnings()));
+}
+
+fn warning_count(keys: &str) -> usize {
+    compile(&file(keys)).warnings().len()
 }
 
 #[test]
-fn danger_is_warned_of_unless_it_is_accepted() {
+fn dangerous_queries_are_a_warning_unless_accepted() {
     let query = "query: SELECT * FROM todos WHERE list = subscription.parameter('list')";
-    let warnings = |keys: &str| compile(&file(keys)).warnings().len();
-    assert_eq!(warnings(query), 1);
+    assert_eq!(warning_count(query), 1);
     let of_connection = query.replace("subscription", "connection");
-    assert_eq!(warnings(&of_connection), 1);
+    assert_eq!(warning_count(&of_connection), 1);
     let of_token = format!("{query} AND owner = auth.user_id()");
-    assert_eq!(warnings(&of_token), 0);
+    assert_eq!(warning_count(&of_token), 0);
     let accepted = format!("accept_potentially_dangerous_queries: true\n{query}");
-    assert_eq!(warnings(&accepted), 0);
+    assert_eq!(warning_count(&accepted), 0);
 }
 
 #[test]
-fn an_alias_stands_for_what_its_anchor_is_at() {
+fn a_yaml_alias_stands_for_its_anchor() {
     let yaml = "config: {edition: 3}\nstreams:\n  a: &all\n    auto_subscribe: true\n    \
                 query: &todos SELECT * FROM todos\n  b: *all\n  c:\n    auto_subscribe: &yes true\n    \
                 queries: [*todos, SELECT * FROM lists]\n  d: {auto_subscribe: *yes, query: *todos}\n";
+
     expect![[r#"
         a|0[] priority 3 [{"default":0}]
         b|0[] priority 3 [{"default":1}]
@@ -141,6 +149,7 @@ fn an_alias_stands_for_what_its_anchor_is_at() {
         stream d default
     "#]]
     .assert_eq(&granted(yaml, "{}", &[]));
+
     expect![[r#"
         5:39 `LIMIT` is not supported
           all rows for which the condition holds are synced: order and limit them on the device
@@ -149,7 +158,7 @@ fn an_alias_stands_for_what_its_anchor_is_at() {
 }
 
 #[test]
-fn findings_in_what_has_an_anchor_are_where_they_are_written() {
+fn findings_in_anchored_values_are_at_the_anchor() {
     for (query, place) in [
         ("&q SELECT id FROM t LIMIT 1", "4:32"),
         ("&q 'SELECT id FROM t LIMIT 1'", "4:33"),
@@ -166,22 +175,26 @@ fn findings_in_what_has_an_anchor_are_where_they_are_written() {
 }
 
 #[test]
-fn aliases_are_bounded_and_cannot_be_in_what_they_stand_for() {
+fn yaml_aliases_are_bounded_and_cannot_be_recursive() {
     expect![[r#"
         2:17 an alias cannot stand for what it is in
     "#]]
     .assert_eq(&refused("config: {edition: 3}\nstreams: &a {s: *a}\n"));
+
     let mut doubled = "a0: &a0 {x: 1}\n".to_owned();
     for level in 1..=25 {
         let former = level - 1;
         doubled += &format!("a{level}: &a{level} [*a{former}, *a{former}]\n");
     }
+
     let found = refused(&doubled);
     assert!(found.contains("the aliases up to here stand for too much"), "{found}");
+
     let mut nested = "a0: &a0 {x: 1}\n".to_owned();
     for level in 1..=40 {
         nested += &format!("a{level}: &a{level} [*a{}]\n", level - 1);
     }
+
     let found = refused(&nested);
     assert!(found.contains("the file is nested too deeply"), "{found}");
 }

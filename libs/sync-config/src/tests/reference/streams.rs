@@ -5,7 +5,7 @@ use expect_test::expect;
 use super::{check_definition_rows, check_refused, check_request, check_rows};
 
 #[test]
-fn different_is_not_of_equal_so_that_null_is_different() {
+fn unequal_is_not_of_equal_so_null_is_unequal() {
     let values = ["a|~|~|5|~|~", "b|~|~|~|~|~", "c|~|~|1|~|~"];
     check_rows(
         "SELECT id, n != 5 AS x FROM todos WHERE n <> 5",
@@ -15,6 +15,7 @@ fn different_is_not_of_equal_so_that_null_is_different() {
             s|0[] todos/c {"id":"c","x":1}
         "#]],
     );
+
     check_rows(
         "SELECT id FROM todos WHERE NOT (n != 5)",
         &values,
@@ -22,6 +23,7 @@ fn different_is_not_of_equal_so_that_null_is_different() {
             s|0[] todos/a {"id":"a"}
         "#]],
     );
+
     check_rows(
         "SELECT id FROM todos WHERE NULL != NULL AND n = 1",
         &values,
@@ -29,6 +31,7 @@ fn different_is_not_of_equal_so_that_null_is_different() {
             s|0[] todos/c {"id":"c"}
         "#]],
     );
+
     check_definition_rows(
         "SELECT id FROM todos WHERE n != 5",
         &values,
@@ -39,7 +42,7 @@ fn different_is_not_of_equal_so_that_null_is_different() {
 }
 
 #[test]
-fn not_of_different_is_equal() {
+fn not_of_unequal_is_equal() {
     check_rows(
         "SELECT id FROM todos WHERE NOT (owner != auth.user_id() OR n <> 1)",
         &["a|u1|~|1|~|~", "b|u1|~|2|~|~", "c|~|~|1|~|~"],
@@ -50,7 +53,7 @@ fn not_of_different_is_equal() {
 }
 
 #[test]
-fn a_claim_that_is_missing_is_different_from_any_value() {
+fn a_missing_claim_is_unequal_to_any_value() {
     let query = "SELECT id FROM todos WHERE auth.parameter('role') != 'guest'";
     for claims in ["{}", r#"{"claims": {"role": null}}"#, r#"{"claims": {"role": "admin"}}"#] {
         check_request(
@@ -62,6 +65,7 @@ fn a_claim_that_is_missing_is_different_from_any_value() {
             "#]],
         );
     }
+
     check_request(
         query,
         r#"{"claims": {"role": "guest"}}"#,
@@ -85,7 +89,7 @@ fn a_subscription_without_parameters_has_null_and_not_an_empty_object() {
 }
 
 #[test]
-fn in_takes_the_elements_of_an_array_with_and_without_parentheses() {
+fn in_takes_array_elements_with_and_without_parentheses() {
     for array in ["auth.parameter('a')", "(auth.parameter('a'))", "(auth.parameters() -> 'a')"] {
         check_request(
             &format!("SELECT id FROM todos WHERE list IN {array}"),
@@ -97,6 +101,7 @@ fn in_takes_the_elements_of_an_array_with_and_without_parentheses() {
             "#]],
         );
     }
+
     for array in [r#"'["x", "y"]'"#, r#"('["x", "y"]')"#, "('x', 'y')", "ARRAY['x', 'y']"] {
         check_rows(
             &format!("SELECT id FROM todos WHERE list IN {array}"),
@@ -106,6 +111,7 @@ fn in_takes_the_elements_of_an_array_with_and_without_parentheses() {
             "#]],
         );
     }
+
     check_rows(
         r#"SELECT id FROM todos WHERE list NOT IN ('["x", "y"]')"#,
         &["a|~|x|~|~|~", "b|~|z|~|~|~"],
@@ -137,7 +143,8 @@ fn the_elements_of_an_object_are_its_values_and_a_scalar_is_its_own() {
             "#]],
         );
     }
-    // Another operator, and earlier editions, want an array.
+
+    // The overlap operator, and earlier editions, need an array.
     let values = [r#"a|~|~|~|~|{"k": "u1"}"#, r#"b|~|~|~|~|["u2"]"#];
     check_rows(
         "SELECT id FROM todos WHERE 'u1' NOT IN meta",
@@ -147,6 +154,7 @@ fn the_elements_of_an_object_are_its_values_and_a_scalar_is_its_own() {
             s|0[] todos/b {"id":"b"}
         "#]],
     );
+
     check_definition_rows(
         "SELECT id FROM todos WHERE 'u2' IN meta",
         &values,
@@ -158,7 +166,7 @@ fn the_elements_of_an_object_are_its_values_and_a_scalar_is_its_own() {
 }
 
 #[test]
-fn in_refuses_one_value_that_can_be_no_array() {
+fn in_rejects_a_single_value_that_cannot_be_an_array() {
     check_refused(
         &[
             "SELECT id FROM t WHERE a IN 5",

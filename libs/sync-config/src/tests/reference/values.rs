@@ -1,4 +1,4 @@
-//! PostgreSQL's values as SQLite's. What each type becomes is in the tests of values and of custom types.
+//! Conversion of PostgreSQL values. The tests of values and custom types cover each type.
 
 use crate::tests::values::convert;
 use crate::tests::{compile, definition, refused, stream};
@@ -17,7 +17,8 @@ const NUMERIC: u32 = 1700;
 const BYTEA: u32 = 17;
 const INTEGERS: u32 = 1007;
 
-/// A config that selects an expression over the value, of a bucket definition before edition 3.
+/// Returns a config that selects an expression over the value. Before edition 3 it has a bucket
+/// definition.
 fn selecting(edition: &str, expression: &str) -> SyncConfig {
     let query = format!("SELECT id, {expression} AS v FROM t");
     let yaml = if edition == "edition: 3" {
@@ -28,13 +29,13 @@ fn selecting(edition: &str, expression: &str) -> SyncConfig {
     compile(&yaml)
 }
 
-/// What an expression over a value of a type is, in the last edition.
+/// Returns the value of an expression over a column of a type, in the latest edition.
 fn value(expression: &str, type_oid: u32, text: &str) -> String {
     convert(&selecting("edition: 3", expression), &PgTypes::default(), type_oid, text)
 }
 
 #[test]
-fn types_without_an_equal_are_texts_as_printed() {
+fn types_unknown_to_sqlite_are_their_postgresql_text() {
     for (type_oid, text) in [
         (829, "08:00:2b:01:02:03"),
         (774, "08:00:2b:01:02:03:04:05"),
@@ -54,7 +55,7 @@ fn types_without_an_equal_are_texts_as_printed() {
 }
 
 #[test]
-fn each_type_is_of_one_type_of_sqlite() {
+fn each_type_maps_to_one_sqlite_type() {
     for (type_oid, text, type_name) in [
         (BOOL, "t", "integer"),
         (INT8, "1", "integer"),
@@ -81,7 +82,7 @@ fn each_type_is_of_one_type_of_sqlite() {
 }
 
 #[test]
-fn a_numeric_is_a_text_and_compares_as_one_unless_it_is_cast() {
+fn a_numeric_compares_as_text_unless_it_is_cast() {
     assert_eq!(value("v = 1.10", NUMERIC, "1.10"), "0");
     assert_eq!(value("v = '1.10'", NUMERIC, "1.10"), "1");
     assert_eq!(value("CAST(v AS real) = 1.1", NUMERIC, "1.10"), "1");
@@ -93,7 +94,7 @@ fn a_numeric_is_a_text_and_compares_as_one_unless_it_is_cast() {
 }
 
 #[test]
-fn a_boolean_is_one_or_zero_in_conditions_too() {
+fn booleans_are_one_and_zero_in_conditions() {
     assert_eq!(value("v = TRUE", BOOL, "t"), "1");
     assert_eq!(value("v = 'true'", BOOL, "t"), "0");
     assert_eq!(value("NOT v", BOOL, "f"), "1");
@@ -101,7 +102,7 @@ fn a_boolean_is_one_or_zero_in_conditions_too() {
 }
 
 #[test]
-fn json_is_text_of_which_members_can_be_taken() {
+fn json_is_text_with_extractable_members() {
     assert_eq!(value("v ->> 'a'", JSON, r#"{"a" : 1.50}"#), "1.5");
     assert_eq!(value("v", JSON, r#"{"a" : 1.50}"#), r#""{\"a\" : 1.50}""#);
     assert_eq!(value("v ->> '$.0'", INTEGERS, "{5,6}"), "5");
@@ -109,7 +110,7 @@ fn json_is_text_of_which_members_can_be_taken() {
 }
 
 #[test]
-fn bytes_are_dropped_unless_they_are_converted() {
+fn bytea_is_dropped_unless_it_is_converted() {
     for edition in ["edition: 1", "edition: 2", "edition: 3"] {
         for (expression, expected) in [
             ("v", "left out"),
@@ -131,11 +132,13 @@ fn times_are_iso_8601_from_edition_two_and_as_printed_in_edition_one() {
         (TIMESTAMP, "2023-03-06 15:47:12.4", "2023-03-06 15:47:12.4"),
         (TIMESTAMPTZ, "2023-03-06 15:47:00+02", "2023-03-06 13:47:00Z"),
     ];
+
     let new = [
         (TIME, "17:42:01.12", "17:42:01.120000"),
         (TIMESTAMP, "2023-03-06 15:47:12.4", "2023-03-06T15:47:12.400000"),
         (TIMESTAMPTZ, "2023-03-06 15:47:00+02", "2023-03-06T13:47:00.000000Z"),
     ];
+
     for (options, cases) in [
         ("edition: 1", &old),
         ("edition: 2\n  timestamps_iso8601: false", &old),
@@ -163,6 +166,7 @@ fn the_precision_of_times_truncates_and_pads_and_needs_iso_8601() {
         let found = convert(&config, &PgTypes::default(), TIMESTAMP, "2023-03-06 15:47:12.129956");
         assert_eq!(found, format!("\"{expected}\""), "{precision}");
     }
+
     let query = ["SELECT id FROM t"];
     for options in [
         "edition: 1\n  timestamp_max_precision: seconds",
@@ -175,7 +179,7 @@ fn the_precision_of_times_truncates_and_pads_and_needs_iso_8601() {
 }
 
 #[test]
-fn what_is_not_as_its_type_prints_it_is_an_error_of_the_row() {
+fn malformed_values_are_row_errors() {
     for (type_oid, text) in
         [(INT8, "1.5"), (INT8, ""), (FLOAT8, "x"), (INTEGERS, "{1"), (3904, "[1")]
     {

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn members_of_json_are_json_or_values() {
+fn json_members_are_extracted_as_json_or_as_values() {
     check_all(&[
         ("j -> 'k'", "\"[1,2.0,\\\"x\\\"]\""),
         ("j ->> 'k'", "\"[1,2.0,\\\"x\\\"]\""),
@@ -18,9 +18,17 @@ fn members_of_json_are_json_or_values() {
     check_engines(&[("'null' -> '$'", "null", "\"null\"")]);
 }
 
-/// With `fixed_json_extract` off a member that is null is the text of it, and NULL as JSON.
+fn bucket_count(options: &str, expression: &str) -> usize {
+    let query = format!("SELECT {expression} AS u");
+    let yaml = definition(&[&query], &["SELECT id FROM t WHERE s = bucket.u"]);
+    let request = r#"{"claims": {"a": null}, "parameters": {"a": null}}"#;
+    let granted = crate::tests::granted(&yaml.replace("edition: 2", options), request, &[]);
+    granted.lines().filter(|line| line.starts_with("b[")).count()
+}
+
+/// With `fixed_json_extract` off, `->>` of a JSON null is the text `null`, and `->` is NULL.
 #[test]
-fn a_null_of_json_is_null_unless_json_is_extracted_as_before() {
+fn json_null_is_null_unless_fixed_json_extract_is_off() {
     let null = "'{\"a\": {\"b\": null}}'";
     for (rest, fixed, before) in [
         ("->> '$.a.b'", "null", "\"null\""),
@@ -33,22 +41,18 @@ fn a_null_of_json_is_null_unless_json_is_extracted_as_before() {
         assert_eq!(earlier_value(2, &expression), fixed, "{expression}");
         assert_eq!(earlier_value(1, &expression), before, "{expression}");
     }
+
     let expression = format!("json_extract({null}, '$.a.b')");
     assert_eq!(earlier_value(2, &expression), "null");
     assert_eq!(earlier_value(1, &expression), "\"null\"");
-    let buckets = |options: &str, expression: &str| {
-        let query = format!("SELECT {expression} AS u");
-        let yaml = definition(&[&query], &["SELECT id FROM t WHERE s = bucket.u"]);
-        let request = r#"{"claims": {"a": null}, "parameters": {"a": null}}"#;
-        let granted = crate::tests::granted(&yaml.replace("edition: 2", options), request, &[]);
-        granted.lines().filter(|line| line.starts_with("b[")).count()
-    };
+
     for options in ["edition: 1", "edition: 2\n  fixed_json_extract: false"] {
-        assert_eq!(buckets(options, "request.jwt() ->> 'a'"), 1, "{options}");
-        assert_eq!(buckets(options, "request.jwt() -> 'a'"), 0, "{options}");
-        assert_eq!(buckets(options, "request.parameter('a')"), 0, "{options}");
+        assert_eq!(bucket_count(options, "request.jwt() ->> 'a'"), 1, "{options}");
+        assert_eq!(bucket_count(options, "request.jwt() -> 'a'"), 0, "{options}");
+        assert_eq!(bucket_count(options, "request.parameter('a')"), 0, "{options}");
     }
-    assert_eq!(buckets("edition: 2", "request.jwt() ->> 'a'"), 0);
+
+    assert_eq!(bucket_count("edition: 2", "request.jwt() ->> 'a'"), 0);
 }
 
 #[test]
@@ -69,7 +73,7 @@ fn paths_are_split_at_dots_after_a_dollar_or_always_in_edition_one() {
 }
 
 #[test]
-fn a_path_has_names_only_and_a_number_is_an_items_name() {
+fn a_path_has_names_and_a_number_addresses_an_element() {
     check_each(JAVASCRIPT, &[("j ->> '$.k.0'", "1"), ("j -> 'k' ->> '2'", "\"x\"")]);
     check_earlier(&[("j ->> '$.k.0'", "1"), ("j -> 'k' ->> 2", "\"x\"")]);
     check_refused(&[
@@ -79,11 +83,12 @@ fn a_path_has_names_only_and_a_number_is_an_items_name() {
     ]);
 }
 
-/// Numbers are indices only in brackets or when they are no texts, and nothing is written anew.
+/// A number is an index only in brackets or if it is not a text, and JSON text is not reformatted.
 #[test]
-fn the_engine_of_sqlite_has_its_paths() {
+fn the_sqlite_engine_uses_sqlite_paths() {
     let object = "'{\"a\": [1.50, 1e3, \"x\\u0041\"], \"1\": 2, \"d.e\": 5}'";
     let of = |rest: &str| format!("{object} {rest}");
+
     check_each(
         SQLITE,
         &[
@@ -114,6 +119,7 @@ fn the_engine_of_sqlite_has_its_paths() {
             (&format!("json_array_length({object}, n)"), "null"),
         ],
     );
+
     for path in ["$a", "$.", "$.a[x]", "$[", "$[0", "$[]", "$..a", "$.\"a"] {
         let yaml = stream(&format!("SELECT id, j ->> '{path}' AS v FROM t"));
         let found = refused(&yaml.replace(JAVASCRIPT, SQLITE));
@@ -121,17 +127,18 @@ fn the_engine_of_sqlite_has_its_paths() {
     }
 }
 
-#[test]
-fn what_is_nested_too_deeply_is_not_read() {
-    let nested = |depth: usize| {
-        let json = format!("{}1{}", "{\"a\":".repeat(depth), "}".repeat(depth));
-        format!("'{json}' ->> ('$' || '{}')", ".a".repeat(depth))
-    };
-    check(&[(&nested(127), "1"), (&nested(129), "a value is not valid JSON")]);
+fn nested_member(depth: usize) -> String {
+    let json = format!("{}1{}", "{\"a\":".repeat(depth), "}".repeat(depth));
+    format!("'{json}' ->> ('$' || '{}')", ".a".repeat(depth))
 }
 
 #[test]
-fn paths_of_the_request_are_the_engines() {
+fn too_deeply_nested_json_is_not_read() {
+    check(&[(&nested_member(127), "1"), (&nested_member(129), "a value is not valid JSON")]);
+}
+
+#[test]
+fn request_paths_follow_the_engine() {
     let yaml = stream("SELECT id FROM t WHERE s = auth.parameter('$.orgs[1].id')")
         .replace(JAVASCRIPT, SQLITE)
         .replace("  s:\n", "  s:\n    auto_subscribe: true\n");
@@ -143,7 +150,7 @@ fn paths_of_the_request_are_the_engines() {
 }
 
 #[test]
-fn members_that_are_numbers_come_first_in_objects() {
+fn integer_member_names_come_first_in_objects() {
     let object = "'{\"b\": 1, \"10\": 2, \"a\": 3, \"2\": 4, \"01\": 5}'";
     let ordered = r#""{\"2\":4,\"10\":2,\"b\":1,\"a\":3,\"01\":5}""#;
     let written = r#""{\"b\":1,\"10\":2,\"a\":3,\"2\":4,\"01\":5}""#;
@@ -156,7 +163,7 @@ fn members_that_are_numbers_come_first_in_objects() {
 }
 
 #[test]
-fn the_paths_of_functions_begin_with_a_dollar() {
+fn paths_of_functions_begin_with_a_dollar() {
     check_all(&[
         ("json_extract('{\"a\": 1}', '$.a')", "1"),
         ("json_extract(n, '$.a')", "null"),
@@ -171,11 +178,13 @@ fn the_paths_of_functions_begin_with_a_dollar() {
         ("json_array_length(n)", "null"),
         ("json_array_length('{}', s)", "a JSON path does not begin with `$`"),
     ]);
+
     check_engines(&[
         ("json_array_length('[1]', n)", "1", "null"),
         ("json_extract('null', '$')", "null", "null"),
         ("json_array_length('null', '$')", "null", "0"),
     ]);
+
     check_refused(&[
         ("json_extract(j, 'k')", "the path `k` does not begin with `$`\n  write `$.k`"),
         ("json_array_length(j, 'k')", "the path `k` does not begin with `$`"),
@@ -183,9 +192,9 @@ fn the_paths_of_functions_begin_with_a_dollar() {
     ]);
 }
 
-/// One text is a value only in parentheses, and when it cannot be an array.
+/// A single text is an element only in parentheses and only if it cannot be a JSON array.
 #[test]
-fn a_value_is_in_a_json_array_when_a_number_or_text_in_it_is_equal() {
+fn a_value_is_in_a_json_array_if_a_number_or_text_is_equal() {
     check_all(&[
         ("1 IN '[1.0]'", "1"),
         ("1.0 IN '[1]'", "1"),
@@ -210,6 +219,7 @@ fn a_value_is_in_a_json_array_when_a_number_or_text_in_it_is_equal() {
         ("i IN '[7]' = 1", "1"),
         ("i IN '[7]' IS NULL", "0"),
     ]);
+
     check(&[("i NOT IN '[7]'", "0"), ("i NOT IN '[8]'", "1")]);
     check_refused(&[
         ("i IN 'abc'", "this is one value, and no array"),
@@ -218,7 +228,7 @@ fn a_value_is_in_a_json_array_when_a_number_or_text_in_it_is_equal() {
 }
 
 #[test]
-fn numbers_of_json_are_exact_and_whole_reals_keep_their_point() {
+fn json_numbers_are_exact_and_whole_reals_keep_their_point() {
     check_all(&[
         ("'{\"a\": 9007199254740993}' ->> 'a'", "9007199254740993"),
         ("'{\"a\": -9223372036854775808}' ->> 'a'", "-9223372036854775808"),
@@ -230,9 +240,10 @@ fn numbers_of_json_are_exact_and_whole_reals_keep_their_point() {
 }
 
 #[test]
-fn a_member_is_taken_before_anything_is_done_with_it() {
+fn member_operators_bind_tightest() {
     let object = "'{\"a\": 1}'";
     let of = |rest: &str| format!("{object} {rest}");
+
     check_all(&[
         (&of("->> 'a' + 1"), "2"),
         (&of("->> 'a' * 2"), "2"),
@@ -247,9 +258,9 @@ fn a_member_is_taken_before_anything_is_done_with_it() {
     ]);
 }
 
-/// In edition 3 a value is looked for where `json_each` finds values; earlier it must be an array.
+/// In edition 3 IN searches what `json_each` returns. Earlier it needs an array.
 #[test]
-fn an_object_or_a_single_value_is_searched_too_in_edition_three() {
+fn in_edition_three_in_also_searches_objects_and_scalars() {
     for (array, is_in, earlier) in [
         ("'{\"a\": 7}'::text", "1", "a value is not a JSON array"),
         ("'7'::text", "1", "a value is not a JSON array"),
@@ -262,7 +273,9 @@ fn an_object_or_a_single_value_is_searched_too_in_edition_three() {
         check(&[(&format!("i IN {array}"), is_in)]);
         check_earlier(&[(&format!("i IN {array}"), earlier)]);
     }
+
     check(&[("i NOT IN '7'::text", "a value is not a JSON array")]);
+
     let yaml = stream("SELECT id FROM t WHERE auth.user_id() IN a");
     let spec = "t(id text, a text)";
     assert_eq!(row(&yaml, spec, "1|\"u1\""), "s|0[\"u1\"] t/1 {\"id\":\"1\"}\n");
