@@ -1,6 +1,6 @@
 //! Editions of the config's language.
 
-/// Which language the file is written in.
+/// Version of the language that a file is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Edition {
     One,

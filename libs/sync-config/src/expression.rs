@@ -1,4 +1,4 @@
-//! Compiled expressions over a row's columns or a request's values.
+//! Compiled expressions over the columns of a row or the values of a request.
 
 mod affinity;
 mod evaluate;
@@ -16,9 +16,9 @@ use crate::value::{Engine, EvaluationError, PathSplit, Value};
 
 pub(crate) use like::Pattern;
 
-/// An expression over leaves of one kind.
+/// Expression over leaves of type `L`.
 ///
-/// Serialised it is part of hashes: a change here is a new
+/// Its serialised form is part of the definition hashes: changing it requires a new
 /// [`EVALUATOR_VERSION`](crate::EVALUATOR_VERSION).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) enum Expression<L> {
@@ -51,7 +51,7 @@ pub(crate) enum Expression<L> {
         value: Box<Self>,
         negated: bool,
     },
-    /// As `=`, but NULL equals NULL and nothing else.
+    /// Null-safe equality: NULL is equal to NULL and to nothing else.
     Is {
         left: Box<Self>,
         right: Box<Self>,
@@ -82,10 +82,11 @@ pub(crate) enum Expression<L> {
         value: Box<Self>,
         array: Box<Self>,
     },
-    /// An array as `json_each` reads it: of an object its values, and a scalar is its only element. It
-    /// stands where an array does; by itself it is the value that it is of.
+    /// An array as `json_each` reads it: the elements of an object are its values, and a scalar is
+    /// its only element. Only the parent expression uses this; the value of `Each` is that of its
+    /// operand.
     Each(Box<Self>),
-    /// Whether two JSON arrays have a value in common.
+    /// `&&`: true if two JSON arrays have a common value.
     Overlap {
         left: Box<Self>,
         right: Box<Self>,
@@ -136,11 +137,11 @@ pub(crate) enum CastType {
     Blob,
 }
 
-/// Gives leaves their values.
+/// Source of the values of leaves: a row or a request.
 pub(crate) trait Leaves<'v, L> {
     fn value(&self, leaf: &L) -> Result<Value<'v>, EvaluationError>;
 
-    /// Whose results expressions have.
+    /// Returns the engine whose results the expressions have.
     fn engine(&self) -> Engine;
 }
 

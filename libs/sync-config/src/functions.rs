@@ -1,4 +1,4 @@
-//! The functions of expressions.
+//! Functions of expressions.
 
 mod geometry;
 mod json_member;
@@ -22,8 +22,8 @@ pub(crate) use text::to_blob;
 pub(crate) use time::{is_modifier, is_now};
 
 impl Function {
-    /// Its value. The number of arguments was checked when it was compiled; those beyond `count` are
-    /// NULL. COALESCE, which takes any number of them, is evaluated by who holds the arguments.
+    /// Evaluates the function. The compiler has checked the number of arguments; those beyond
+    /// `count` are NULL. The caller evaluates COALESCE, which takes any number of arguments.
     pub(crate) fn call<'v>(
         self,
         [first, second, third]: [Value<'v>; ARGUMENTS_MAX],
@@ -32,11 +32,15 @@ impl Function {
     ) -> Result<Value<'v>, EvaluationError> {
         let second_given = (count > 1).then_some(&second);
         let third_given = (count > 2).then_some(&third);
+
         Ok(match self {
             Self::Upper => text::map(first, str::to_uppercase),
             Self::Lower => text::map(first, str::to_lowercase),
             Self::Length => text::length(first, engine),
-            Self::Hex => Value::text(text::hex(&text::to_bytes(first, engine).unwrap_or_default())),
+            Self::Hex => {
+                let bytes = text::to_bytes(first, engine).unwrap_or_default();
+                Value::text(hex::encode_upper(bytes))
+            }
             Self::Base64 => {
                 let bytes = text::to_bytes(first, engine).unwrap_or_default();
                 Value::text(base64::engine::general_purpose::STANDARD.encode(bytes))
@@ -78,9 +82,9 @@ impl Function {
             }
             Self::Abs => numbers::abs(&first)?,
             Self::Round => numbers::round(&first, second_given),
-            Self::Trim => text::trim(first, second_given, (true, true), engine),
-            Self::TrimStart => text::trim(first, second_given, (true, false), engine),
-            Self::TrimEnd => text::trim(first, second_given, (false, true), engine),
+            Self::Trim => text::trim(first, second_given, text::TrimSide::Both, engine),
+            Self::TrimStart => text::trim(first, second_given, text::TrimSide::Start, engine),
+            Self::TrimEnd => text::trim(first, second_given, text::TrimSide::End, engine),
             Self::Replace => text::replace(first, second, third, engine)?,
         })
     }

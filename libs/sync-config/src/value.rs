@@ -1,4 +1,4 @@
-//! SQLite's values and how it compares and converts them.
+//! Values of SQLite, with its comparisons and conversions.
 
 mod engine;
 mod error;
@@ -15,11 +15,11 @@ pub(crate) use error::EvaluationError;
 pub(crate) use number::Number;
 pub(crate) use options::{PathSplit, ValueOptions};
 
-/// Longest text or blob that an expression may make, in bytes: rows of a PowerSync service end at
-/// 15 MiB.
+/// Maximum length of a computed text or blob, in bytes. The PowerSync service limits rows to 15
+/// MiB, so no valid row needs more.
 pub(crate) const VALUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// A value as SQLite has them.
+/// Value with one of SQLite's storage classes.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Value<'v> {
     Null,
@@ -34,12 +34,12 @@ impl<'v> Value<'v> {
         Self::Text(text.into())
     }
 
-    /// A real as SQLite keeps it, which has no NaN.
+    /// Returns a real, or NULL for NaN, as in SQLite.
     pub(crate) fn real(real: f64) -> Self {
         if real.is_nan() { Self::Null } else { Self::Real(real) }
     }
 
-    /// SQLite's booleans are 1 and 0.
+    /// Returns 1, 0 or NULL.
     pub(crate) fn boolean(boolean: Option<bool>) -> Self {
         boolean.map_or(Self::Null, |boolean| Self::Integer(i64::from(boolean)))
     }
@@ -48,7 +48,7 @@ impl<'v> Value<'v> {
         matches!(self, Self::Null)
     }
 
-    /// Borrows from this value.
+    /// Returns a value that borrows from this one.
     pub(crate) fn reborrow(&self) -> Value<'_> {
         match self {
             Self::Null => Value::Null,
@@ -69,7 +69,7 @@ impl<'v> Value<'v> {
         }
     }
 
-    /// Whether a condition holds: NULL does not.
+    /// Returns whether the value is true as a condition. NULL is not.
     pub(crate) fn is_true(&self, engine: Engine) -> bool {
         match self {
             Self::Text(text) if engine.cuts_truth() => number::integer_prefix(text) != 0,
@@ -84,12 +84,13 @@ impl<'v> Value<'v> {
         }
     }
 
-    /// Whether a condition holds; `None` for NULL where that is unknown.
+    /// Returns the truth of the value, or `None` for NULL if the engine has three-valued logic.
     pub(crate) fn truth(&self, engine: Engine) -> Option<bool> {
         if self.is_null() && engine.is_three_valued() { None } else { Some(self.is_true(engine)) }
     }
 
-    /// An error when it was made too long. What is a part of what it was made of is not.
+    /// Fails if a newly built (owned) value exceeds [`VALUE_BYTES_MAX`]. Borrowed slices of the
+    /// input are not checked.
     pub(crate) fn limited(self) -> Result<Self, EvaluationError> {
         let length = match &self {
             Self::Text(Cow::Owned(text)) => text.len(),
@@ -103,7 +104,7 @@ impl<'v> Value<'v> {
         if length > VALUE_BYTES_MAX { Err(EvaluationError::TooLong) } else { Ok(self) }
     }
 
-    /// Order of values that are not NULL: numbers before text before blobs.
+    /// Compares two values: numbers before texts before blobs. Returns `None` if either is NULL.
     pub(crate) fn compare(&self, other: &Self) -> Option<Ordering> {
         Some(match (self, other) {
             (Self::Null, _) | (_, Self::Null) => return None,
@@ -120,7 +121,7 @@ impl<'v> Value<'v> {
         })
     }
 
-    /// The number that arithmetic and truth see: text by its numeric prefix.
+    /// Converts to a number for arithmetic and truth. A text or blob gives its numeric prefix.
     pub(crate) fn to_numeric(&self) -> Number {
         match self {
             Self::Null => Number::Null,
@@ -131,7 +132,7 @@ impl<'v> Value<'v> {
         }
     }
 
-    /// The text that `||` and `CAST(.. AS TEXT)` see.
+    /// Converts to text, as for `||` and `CAST(.. AS TEXT)`. Returns `None` for NULL.
     pub(crate) fn into_text(self, engine: Engine) -> Option<Cow<'v, str>> {
         match self {
             Self::Null => None,
@@ -149,12 +150,12 @@ impl<'v> Value<'v> {
         }
     }
 
-    /// `CAST(.. AS INTEGER)`.
+    /// Evaluates `CAST(.. AS INTEGER)`.
     pub(crate) fn to_integer(&self, engine: Engine) -> Self {
         self.integer(engine).map_or(Self::Null, Self::Integer)
     }
 
-    /// The integer that a cast makes; of NULL none.
+    /// Converts to an integer as CAST does. Returns `None` for NULL.
     pub(crate) fn integer(&self, engine: Engine) -> Option<i64> {
         Some(match self {
             Self::Null => return None,
@@ -165,12 +166,12 @@ impl<'v> Value<'v> {
         })
     }
 
-    /// The integer that operators of integers see.
+    /// Converts to an integer for integer operators, truncating towards zero in both engines.
     pub(crate) fn truncated(&self) -> Option<i64> {
         self.integer(Engine::Sqlite)
     }
 
-    /// `CAST(.. AS REAL)`.
+    /// Evaluates `CAST(.. AS REAL)`.
     pub(crate) fn to_real(&self) -> Self {
         match self {
             Self::Null => Self::Null,
@@ -182,9 +183,9 @@ impl<'v> Value<'v> {
     }
 }
 
-/// Exact, also where the integer has no equal real.
+/// Compares exactly, even if no real is equal to the integer.
 fn compare_integer_real(integer: i64, real: f64) -> Ordering {
-    const LIMIT: f64 = 9_223_372_036_854_775_808.0; // 2^63, which a real holds exactly.
+    const LIMIT: f64 = 9_223_372_036_854_775_808.0; // 2^63, which is exact as a real
     if real >= LIMIT {
         return Ordering::Less;
     }
@@ -212,7 +213,7 @@ impl From<Number> for Value<'_> {
 mod tests {
     use super::*;
 
-    /// Every value is less than all that follow it.
+    /// The values are in ascending order.
     #[test]
     fn integers_and_reals_have_one_order_and_text_and_blobs_follow() {
         let values = [
@@ -238,6 +239,7 @@ mod tests {
             Value::Blob(Cow::Borrowed(&[])),
             Value::Blob(Cow::Borrowed(&[255])),
         ];
+
         for (i, a) in values.iter().enumerate() {
             for (j, b) in values.iter().enumerate() {
                 assert_eq!(a.compare(b), Some(i.cmp(&j)), "{a:?} {b:?}");
@@ -245,6 +247,7 @@ mod tests {
             assert_eq!(a.compare(&Value::Null), None);
             assert_eq!(Value::Null.compare(a), None);
         }
+
         assert_eq!(Value::Integer(3).compare(&Value::Real(3.0)), Some(Ordering::Equal));
         assert_eq!(Value::Null.compare(&Value::Null), None);
     }

@@ -1,7 +1,7 @@
 //! What the values of rows and requests are called.
 
 use crate::expression::quote::{identifier, quoted};
-use crate::expression::text::{SqlText, Strength, to_sql};
+use crate::expression::text::{Precedence, SqlText, to_sql};
 use crate::plan::{
     Member, RequestExpression, RequestLeaf, RequestSource, RowExpression, RowLeaf, RowQuery,
     TableFact,
@@ -67,10 +67,12 @@ impl RowNames {
 
     fn sql(&self, expression: &RowExpression) -> SqlText {
         to_sql(expression, &|leaf: &RowLeaf| match leaf {
-            RowLeaf::Column(name) => SqlText::whole(format!("{}{}", self.prefix, identifier(name))),
-            RowLeaf::Fact(fact) => SqlText::whole(self.fact(*fact)),
-            RowLeaf::Element(index) => SqlText::whole(format!("{}.value", self.arrays[*index])),
-            RowLeaf::Key(index) => SqlText::whole(format!("{}.key", self.arrays[*index])),
+            RowLeaf::Column(name) => {
+                SqlText::primary(format!("{}{}", self.prefix, identifier(name)))
+            }
+            RowLeaf::Fact(fact) => SqlText::primary(self.fact(*fact)),
+            RowLeaf::Element(index) => SqlText::primary(format!("{}.value", self.arrays[*index])),
+            RowLeaf::Key(index) => SqlText::primary(format!("{}.key", self.arrays[*index])),
         })
     }
 
@@ -92,19 +94,19 @@ impl RowNames {
 pub(super) fn request_text(expression: &RequestExpression, element: &str, words: Words) -> SqlText {
     to_sql(expression, &|leaf: &RequestLeaf| match leaf {
         RequestLeaf::Given { source, member } => given_text(*source, member.as_ref(), words),
-        RequestLeaf::Element => SqlText::whole(format!("{element}.value")),
-        RequestLeaf::Key => SqlText::whole(format!("{element}.key")),
+        RequestLeaf::Element => SqlText::primary(format!("{element}.value")),
+        RequestLeaf::Key => SqlText::primary(format!("{element}.key")),
     })
 }
 
 fn given_text(source: RequestSource, member: Option<&Member>, words: Words) -> SqlText {
     let (whole, one) = source_words(source, words);
-    let Some(Member { names, as_value }) = member else { return SqlText::whole(whole) };
+    let Some(Member { names, as_value }) = member else { return SqlText::primary(whole) };
     if let ([name], true, Some(one)) = (names.as_slice(), *as_value, one) {
-        return SqlText::whole(format!("{one}({})", quoted(name)));
+        return SqlText::primary(format!("{one}({})", quoted(name)));
     }
     if let (RequestSource::TokenParameters, [name], true) = (source, names.as_slice(), *as_value) {
-        return SqlText::whole(format!("{whole}.{}", identifier(name)));
+        return SqlText::primary(format!("{whole}.{}", identifier(name)));
     }
     let operator = if *as_value { "->>" } else { "->" };
     let path = match names.as_slice() {
@@ -112,7 +114,7 @@ fn given_text(source: RequestSource, member: Option<&Member>, words: Words) -> S
         [name] => name.clone(),
         [_, _, ..] => format!("$.{}", names.join(".")),
     };
-    SqlText::new(Strength::Path, format!("{whole} {operator} {}", quoted(&path)))
+    SqlText::new(Precedence::JsonPath, format!("{whole} {operator} {}", quoted(&path)))
 }
 
 /// How all of it is written, and the function that gives one member of it.

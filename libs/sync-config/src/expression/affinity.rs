@@ -1,7 +1,7 @@
-//! SQLite's affinities: what a comparison converts its operands to.
+//! Type affinity in comparisons of the SQLite engine.
 //!
-//! Columns of rows have none here, as they are bound to expressions by their values. What has one is
-//! CAST alone.
+//! Columns have no affinity here: expressions get their values, like bound parameters in SQLite.
+//! Only CAST gives its operand an affinity.
 
 use super::{CastType, Expression};
 use crate::value::{Engine, Value, number};
@@ -25,7 +25,7 @@ impl<L> Expression<L> {
 }
 
 impl Affinity {
-    /// The affinity of a comparison, of those of its operands.
+    /// Returns the affinity that a comparison applies, given those of its operands.
     pub(super) fn of_both(left: Option<Self>, right: Option<Self>) -> Option<Self> {
         match (left, right) {
             (Some(Self::Numeric), Some(_)) | (Some(_), Some(Self::Numeric)) => Some(Self::Numeric),
@@ -34,7 +34,7 @@ impl Affinity {
         }
     }
 
-    /// Converts the operands of a comparison.
+    /// Applies the affinity to the operands of a comparison.
     pub(super) fn apply(self, left: &mut Value<'_>, right: &mut Value<'_>) {
         match self {
             Self::Numeric => {
@@ -51,7 +51,7 @@ impl Affinity {
     }
 }
 
-/// A text that is a number, and nothing else, becomes it.
+/// Converts a text to a number if all of it is one.
 fn become_number(value: &mut Value<'_>) {
     if let Value::Text(text) = value
         && let Some(number) = number::whole_text(text)

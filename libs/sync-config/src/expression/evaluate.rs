@@ -1,4 +1,4 @@
-//! The values of expressions.
+//! Evaluation of expressions.
 
 use super::affinity::Affinity;
 use super::items::{Items, items_of};
@@ -7,7 +7,7 @@ use crate::functions::{self, ARGUMENTS_MAX, Function};
 use crate::value::{EvaluationError, Value};
 
 impl<L> Expression<L> {
-    /// The expression's value. Recursion is bounded by the depth that the compiler accepts.
+    /// Evaluates the expression. The compiler bounds its depth, and so this recursion.
     pub(crate) fn evaluate<'v, S: Leaves<'v, L>>(
         &'v self,
         leaves: &S,
@@ -49,15 +49,17 @@ impl<L> Expression<L> {
                 operator.apply(&left.evaluate(leaves)?, &right.evaluate(leaves)?)
             }
             Self::Concat { left, right } => {
-                let (left, right) = (left.evaluate(leaves)?, right.evaluate(leaves)?);
+                let left = left.evaluate(leaves)?;
+                let right = right.evaluate(leaves)?;
                 match (left.into_text(engine), right.into_text(engine)) {
                     (Some(left), Some(right)) => Value::text(format!("{left}{right}")).limited()?,
                     (None, _) | (_, None) => Value::Null,
                 }
             }
             Self::Json { value, path, as_value, split } => {
-                let (value, path) = (value.evaluate(leaves)?, path.evaluate(leaves)?);
-                functions::json_get(&value, &path, (*as_value, *split), engine)?.limited()?
+                let value = value.evaluate(leaves)?;
+                let path = path.evaluate(leaves)?;
+                functions::json_get(&value, &path, *as_value, *split, engine)?.limited()?
             }
             Self::IsNull { value, negated } => {
                 let is_null = value.evaluate(leaves)?.is_null();
@@ -76,7 +78,7 @@ impl<L> Expression<L> {
         matches!(self, Self::Each(_))
     }
 
-    /// Whether a condition holds.
+    /// Evaluates the expression as a condition. NULL is false.
     pub(crate) fn is_true<'v, S: Leaves<'v, L>>(
         &'v self,
         leaves: &S,
@@ -85,7 +87,8 @@ impl<L> Expression<L> {
     }
 }
 
-/// AND, which one false decides, or OR, which one true does.
+/// Evaluates AND (`decisive` is false) or OR (`decisive` is true), up to the first decisive
+/// operand.
 fn junction<'v, L, S: Leaves<'v, L>>(
     list: &'v [Expression<L>],
     decisive: bool,
@@ -102,13 +105,14 @@ fn junction<'v, L, S: Leaves<'v, L>>(
     Ok(Value::boolean(if has_null { None } else { Some(!decisive) }))
 }
 
-/// The values of a comparison's operands, converted as it has to.
+/// Evaluates the operands of a comparison and applies its affinity.
 fn operands<'v, L, S: Leaves<'v, L>>(
     left: &'v Expression<L>,
     right: &'v Expression<L>,
     leaves: &S,
 ) -> Result<(Value<'v>, Value<'v>), EvaluationError> {
-    let (mut left_value, mut right_value) = (left.evaluate(leaves)?, right.evaluate(leaves)?);
+    let mut left_value = left.evaluate(leaves)?;
+    let mut right_value = right.evaluate(leaves)?;
     if leaves.engine().has_affinity()
         && let Some(affinity) = Affinity::of_both(left.affinity(), right.affinity())
     {
@@ -117,10 +121,12 @@ fn operands<'v, L, S: Leaves<'v, L>>(
     Ok((left_value, right_value))
 }
 
-/// As [`operands`], of values already evaluated, for what is compared more than once.
+/// Compares an operand, evaluated before as `left_value`, with `right`. The affinity is applied to a
+/// copy, so that the value can be compared again.
 fn compare<'v, L, S: Leaves<'v, L>>(
     comparison: Comparison,
-    (left, value): (&Expression<L>, &Value<'_>),
+    left: &Expression<L>,
+    left_value: &Value<'_>,
     right: &'v Expression<L>,
     leaves: &S,
 ) -> Result<Option<bool>, EvaluationError> {
@@ -128,11 +134,12 @@ fn compare<'v, L, S: Leaves<'v, L>>(
     if leaves.engine().has_affinity()
         && let Some(affinity) = Affinity::of_both(left.affinity(), right.affinity())
     {
-        let mut value = value.reborrow();
-        affinity.apply(&mut value, &mut right_value);
-        return Ok(comparison.holds(&value, &right_value));
+        let mut left_value = left_value.reborrow();
+        affinity.apply(&mut left_value, &mut right_value);
+        return Ok(comparison.holds(&left_value, &right_value));
     }
-    Ok(comparison.holds(value, &right_value))
+
+    Ok(comparison.holds(left_value, &right_value))
 }
 
 fn between<'v, L, S: Leaves<'v, L>>(
@@ -142,8 +149,9 @@ fn between<'v, L, S: Leaves<'v, L>>(
     leaves: &S,
 ) -> Result<Value<'v>, EvaluationError> {
     let value = operand.evaluate(leaves)?;
-    let from = compare(Comparison::GreaterOrEqual, (operand, &value), low, leaves)?;
-    let to = compare(Comparison::LessOrEqual, (operand, &value), high, leaves)?;
+    let from = compare(Comparison::GreaterOrEqual, operand, &value, low, leaves)?;
+    let to = compare(Comparison::LessOrEqual, operand, &value, high, leaves)?;
+
     Ok(Value::boolean(match (from, to) {
         (Some(from), Some(to)) => Some(from && to),
         (Some(false), None) | (None, Some(false)) if leaves.engine().is_three_valued() => {
@@ -153,7 +161,7 @@ fn between<'v, L, S: Leaves<'v, L>>(
     }))
 }
 
-/// The result after the first condition that holds.
+/// Returns the result of the first branch whose condition is true.
 fn true_branch<'v, L, S: Leaves<'v, L>>(
     branches: &'v [(Expression<L>, Expression<L>)],
     leaves: &S,
@@ -166,7 +174,7 @@ fn true_branch<'v, L, S: Leaves<'v, L>>(
     Ok(None)
 }
 
-/// The result after the first value that equals the operand.
+/// Returns the result of the first branch whose value is equal to the operand.
 fn equal_branch<'v, L, S: Leaves<'v, L>>(
     operand: &'v Expression<L>,
     branches: &'v [(Expression<L>, Expression<L>)],
@@ -174,7 +182,7 @@ fn equal_branch<'v, L, S: Leaves<'v, L>>(
 ) -> Result<Option<&'v Expression<L>>, EvaluationError> {
     let value = operand.evaluate(leaves)?;
     for (candidate, result) in branches {
-        if compare(Comparison::Equal, (operand, &value), candidate, leaves)? == Some(true) {
+        if compare(Comparison::Equal, operand, &value, candidate, leaves)? == Some(true) {
             return Ok(Some(result));
         }
     }
@@ -196,10 +204,12 @@ fn call<'v, L, S: Leaves<'v, L>>(
         }
         _ => {}
     }
+
     let mut values = [const { Value::Null }; ARGUMENTS_MAX];
     for (value, argument) in values.iter_mut().zip(arguments) {
         *value = argument.evaluate(leaves)?;
     }
+
     function.call(values, arguments.len(), engine)
 }
 
@@ -222,8 +232,10 @@ fn is_in_list<'v, L, S: Leaves<'v, L>>(
     leaves: &S,
 ) -> Result<Value<'v>, EvaluationError> {
     let value = operand.evaluate(leaves)?;
+
     // The list has no affinity of its own: that of the operand is applied to both.
     let affinity = operand.affinity().filter(|_| leaves.engine().has_affinity());
+
     let mut has_null = value.is_null() && !list.is_empty();
     for item in list {
         let mut item = item.evaluate(leaves)?;
@@ -237,6 +249,7 @@ fn is_in_list<'v, L, S: Leaves<'v, L>>(
             None => has_null = true,
         }
     }
+
     Ok(Value::boolean(if has_null { None } else { Some(false) }))
 }
 
@@ -260,14 +273,17 @@ fn overlap<'v, L, S: Leaves<'v, L>>(
     right: &'v Expression<L>,
     leaves: &S,
 ) -> Result<Value<'v>, EvaluationError> {
-    let (left_value, right_value) = (left.evaluate(leaves)?, right.evaluate(leaves)?);
+    let left_value = left.evaluate(leaves)?;
+    let right_value = right.evaluate(leaves)?;
     if left_value.is_null() || right_value.is_null() {
         return Ok(Value::Null);
     }
+
     let left = items_of(&left_value, left.is_each(), leaves.engine())?;
     let right = items_of(&right_value, right.is_each(), leaves.engine())?;
-    let (left, right) = (sorted(&left), sorted(&right));
-    let (mut left, mut right) = (left.iter().peekable(), right.iter().peekable());
+    let mut left = sorted(&left).into_iter().peekable();
+    let mut right = sorted(&right).into_iter().peekable();
+
     while let (Some(one), Some(other)) = (left.peek(), right.peek()) {
         match one.compare(other) {
             Some(std::cmp::Ordering::Less) => left.next(),
@@ -276,6 +292,7 @@ fn overlap<'v, L, S: Leaves<'v, L>>(
             None => break,
         };
     }
+
     Ok(Value::boolean(Some(false)))
 }
 

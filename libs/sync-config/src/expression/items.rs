@@ -1,4 +1,4 @@
-//! The elements of JSON arrays, as `IN`, `&&` and `json_each` take them.
+//! Elements of JSON arrays, for `IN`, `&&` and `json_each`.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use super::{Expression, Leaves};
 use crate::value::{Engine, EvaluationError, Value, json};
 
-/// What an array has, or what else has elements.
+/// Elements of an array, an object or a scalar.
 pub(crate) enum Items {
     Array(Vec<Json>),
     /// The members of an object.
@@ -37,7 +37,8 @@ impl Items {
         json.map_or(Value::Null, json::to_value)
     }
 
-    /// Of an array the index, from 0; of an object the member's name; a scalar has none.
+    /// Returns the key of an element: the index from 0 in an array, the name in an object. NULL for
+    /// a scalar.
     pub(crate) fn key(&self, place: usize) -> Value<'_> {
         match self {
             Self::Array(_) => i64::try_from(place).map_or(Value::Null, Value::Integer),
@@ -49,7 +50,7 @@ impl Items {
     }
 }
 
-/// The elements of an array; none of NULL.
+/// Evaluates an array expression and returns its elements. NULL has none.
 pub(crate) fn items<'v, L, S: Leaves<'v, L>>(
     array: &'v Expression<L>,
     leaves: &S,
@@ -57,7 +58,8 @@ pub(crate) fn items<'v, L, S: Leaves<'v, L>>(
     items_of(&array.evaluate(leaves)?, array.is_each(), leaves.engine())
 }
 
-/// The elements of a JSON array in text, or of what else has them for [`Expression::Each`].
+/// Parses the elements of a JSON array. With `is_each`, objects and scalars have elements, too; see
+/// [`Expression::Each`].
 pub(super) fn items_of(
     array: &Value<'_>,
     is_each: bool,
@@ -66,7 +68,7 @@ pub(super) fn items_of(
     let text = match array {
         Value::Null => return Ok(Items::Array(Vec::new())),
         Value::Text(text) => Cow::Borrowed(text.as_ref()),
-        // To SQLite's `json_each` a number is JSON too.
+        // SQLite's `json_each` reads a number as JSON, too.
         Value::Integer(_) | Value::Real(_) if is_each && engine.has_sqlites_paths() => {
             array.reborrow().into_text(engine).unwrap_or_default()
         }
@@ -74,6 +76,7 @@ pub(super) fn items_of(
             return Err(EvaluationError::NotAnArray);
         }
     };
+
     match json::parse(&text) {
         Some(Json::Array(items)) => Ok(Items::Array(items)),
         Some(Json::Object(members)) if is_each => Ok(Items::Object(members.into_iter().collect())),

@@ -1,81 +1,88 @@
-//! The patterns of LIKE.
+//! Patterns of LIKE.
 
 use serde::Serialize;
 
 use super::quote::quoted;
 use crate::value::EvaluationError;
 
-/// Most steps that comparing a text with a pattern may take, besides four for each byte of the text.
+/// Maximum number of steps of one match, in addition to four for each byte of the text. A pattern
+/// can take steps in proportion to the product of its length and the text's, so the limit bounds
+/// the time.
 const STEPS_MAX: usize = 10_000_000;
 
-/// A pattern, as SQLite understands it: ASCII letters are equal in either case, others are not.
+/// Pattern of LIKE with SQLite's rules: only ASCII letters are equal in either case.
 ///
-/// Serialised it is part of hashes.
+/// Its serialised form is part of the definition hashes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Pattern(Vec<Part>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 enum Part {
-    /// Any characters, or none.
+    /// `%`: any number of characters.
     Any,
-    /// One character.
+    /// `_`: one character.
     One,
-    /// This character; a letter in lower case stands for both.
+    /// This character. An ASCII letter is in lower case and matches both cases.
     Character(char),
 }
 
 impl Pattern {
-    /// `None` when the pattern ends with the escape character, which then escapes nothing.
+    /// Parses a pattern. Returns `None` if it ends with the escape character.
     pub(crate) fn new(text: &str, escape: Option<char>) -> Option<Self> {
         let mut parts = Vec::new();
+
         let mut characters = text.chars();
         while let Some(character) = characters.next() {
             let part = match character {
-                _ if escape == Some(character) => Part::of(characters.next()?),
-                // Two in a row are as good as one.
+                _ if escape == Some(character) => Part::literal(characters.next()?),
+                // Consecutive `%` match like one.
                 '%' if parts.last() == Some(&Part::Any) => continue,
                 '%' => Part::Any,
                 '_' => Part::One,
-                other => Part::of(other),
+                other => Part::literal(other),
             };
             parts.push(part);
         }
+
         Some(Self(parts))
     }
 
-    /// The pattern as SQL, with an escape character where it needs one.
+    /// Prints the pattern as SQL, with ESCAPE if needed.
     pub(crate) fn to_sql(&self) -> String {
         let Self(parts) = self;
-        let is_special = |part: &Part| matches!(part, Part::Character('%' | '_'));
-        let escapes = parts.iter().any(is_special);
+        let escapes = parts.iter().any(Part::is_wildcard_character);
+
         let mut text = String::new();
         for part in parts {
             match part {
                 Part::Any => text.push('%'),
                 Part::One => text.push('_'),
                 Part::Character(character) => {
-                    if escapes && (is_special(part) || *character == '\\') {
+                    if escapes && (part.is_wildcard_character() || *character == '\\') {
                         text.push('\\');
                     }
                     text.push(*character);
                 }
             }
         }
+
         let escape = if escapes { " ESCAPE '\\'" } else { "" };
         format!("{}{escape}", quoted(&text))
     }
 
-    /// Whether the whole text is as the pattern says. What follows a `%` is looked for from left to
-    /// right, and only the last `%` is ever returned to, so steps are at most the product of the
-    /// lengths.
+    /// Returns whether the pattern matches the whole text. Backtracks only to the last `%`, so the
+    /// number of steps is at most the product of the lengths.
     pub(crate) fn matches(&self, text: &str) -> Result<bool, EvaluationError> {
         let Self(parts) = self;
         let mut steps = text.len().saturating_mul(4).saturating_add(STEPS_MAX);
-        let (mut part, mut rest) = (0, text.chars());
-        // The part after the last `%`, and what was left of the text when it was last tried.
+        let mut part = 0;
+        let mut rest = text.chars();
+
+        // The part after the last `%`, and the rest of the text at its last attempt.
         let mut retry: Option<(usize, std::str::Chars<'_>)> = None;
         loop {
             steps = steps.checked_sub(1).ok_or(EvaluationError::TooManySteps)?;
+
             let here = rest.clone();
             let fits = match parts.get(part) {
                 Some(Part::Any) if part + 1 == parts.len() => return Ok(true),
@@ -91,21 +98,29 @@ impl Pattern {
                 None if rest.as_str().is_empty() => return Ok(true),
                 None => false,
             };
+
             if fits {
                 part += 1;
                 continue;
             }
+
             let Some((after, tried)) = &mut retry else { return Ok(false) };
             if tried.next().is_none() {
                 return Ok(false);
             }
-            (part, rest) = (*after, tried.clone());
+
+            part = *after;
+            rest = tried.clone();
         }
     }
 }
 
 impl Part {
-    fn of(character: char) -> Self {
+    fn literal(character: char) -> Self {
         Self::Character(character.to_ascii_lowercase())
+    }
+    /// Returns whether the part is a literal `%` or `_`, which needs an escape.
+    fn is_wildcard_character(&self) -> bool {
+        matches!(self, Self::Character('%' | '_'))
     }
 }

@@ -1,9 +1,9 @@
-//! What is done to each part of an expression.
+//! Traversal of expressions.
 
 use super::Expression;
 
 impl<L> Expression<L> {
-    /// Replaces the leaves.
+    /// Copies the expression with its leaves replaced. Stops at the first error.
     pub(crate) fn try_map<M, E>(
         &self,
         leaf: &mut impl FnMut(&L) -> Result<M, E>,
@@ -69,7 +69,7 @@ impl<L> Expression<L> {
         })
     }
 
-    /// Shows the expressions that this one is made of, not what is within those.
+    /// Calls `see` for each direct child.
     pub(crate) fn for_each_child<'e>(&'e self, see: &mut impl FnMut(&'e Self)) {
         match self {
             Self::Leaf(_) | Self::Literal(_) => {}
@@ -111,18 +111,19 @@ impl<L> Expression<L> {
         }
     }
 
-    /// How many parts it has, and how deeply they are nested.
+    /// Returns the number of nodes and the depth.
     pub(crate) fn size(&self) -> (usize, usize) {
-        let (mut parts, mut depth) = (1, 0);
+        let mut nodes = 1;
+        let mut depth = 0;
         self.for_each_child(&mut |child| {
-            let (child_parts, child_depth) = child.size();
-            parts += child_parts;
+            let (child_nodes, child_depth) = child.size();
+            nodes += child_nodes;
             depth = depth.max(child_depth);
         });
-        (parts, depth + 1)
+        (nodes, depth + 1)
     }
 
-    /// Shows each leaf.
+    /// Calls `see` for each leaf.
     pub(crate) fn for_each_leaf<'e>(&'e self, see: &mut impl FnMut(&'e L)) {
         if let Self::Leaf(leaf) = self {
             see(leaf);

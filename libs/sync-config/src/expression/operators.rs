@@ -1,11 +1,11 @@
-//! What operators make of values.
+//! Operators on values.
 
 use super::{Arithmetic, CastType, Comparison};
 use crate::functions;
 use crate::value::{Engine, Number, Value};
 
 impl Comparison {
-    /// `None` when either side is NULL.
+    /// Compares two values. Returns `None` if either is NULL.
     pub(super) fn holds(self, left: &Value<'_>, right: &Value<'_>) -> Option<bool> {
         let ordering = left.compare(right)?;
         Some(match self {
@@ -37,26 +37,28 @@ impl Arithmetic {
     }
 }
 
-/// Integers stay integers as long as the result is one of 64 bits.
+/// Applies an operator. The result of integers is an integer if it fits in 64 bits, else a real.
 fn numbers<'v>(
     left: &Value<'_>,
     right: &Value<'_>,
     of_integers: fn(i64, i64) -> Option<i64>,
     of_reals: fn(f64, f64) -> f64,
 ) -> Value<'v> {
-    let (left, right) = (left.to_numeric(), right.to_numeric());
+    let left = left.to_numeric();
+    let right = right.to_numeric();
     if let (Number::Integer(left), Number::Integer(right)) = (left, right)
         && let Some(integer) = of_integers(left, right)
     {
         return Value::Integer(integer);
     }
+
     match (left.to_f64(), right.to_f64()) {
         (Some(left), Some(right)) => Value::real(of_reals(left, right)),
         (None, _) | (_, None) => Value::Null,
     }
 }
 
-/// NULL when it is by zero.
+/// Divides. Returns NULL for a division by zero.
 fn divide<'v>(left: &Value<'_>, right: &Value<'_>) -> Value<'v> {
     if right.to_numeric().to_f64() == Some(0.0) {
         return Value::Null;
@@ -71,7 +73,8 @@ fn integers<'v>(left: &Value<'_>, right: &Value<'_>, operator: fn(i64, i64) -> i
     }
 }
 
-/// Of integers, even when the operands are reals: then the result is a real.
+/// Returns the remainder of the operands truncated to integers. If either is a real, so is the
+/// result.
 fn remainder<'v>(left: &Value<'_>, right: &Value<'_>) -> Value<'v> {
     let (Some(dividend), Some(divisor)) = (left.truncated(), right.truncated()) else {
         return Value::Null;
@@ -86,7 +89,7 @@ fn remainder<'v>(left: &Value<'_>, right: &Value<'_>) -> Value<'v> {
     }
 }
 
-/// To the right when `places` is negative; the sign fills what becomes free there.
+/// Shifts to the left, or arithmetically to the right if `places` is negative.
 fn shift_left(integer: i64, places: i64) -> i64 {
     let count = u32::try_from(places.unsigned_abs()).unwrap_or(u32::MAX);
     if places >= 0 { integer.checked_shl(count).unwrap_or(0) } else { integer >> count.min(63) }

@@ -1,18 +1,13 @@
-//! Quoting of texts and names in SQL.
+//! Quoting of literals and identifiers in SQL.
 
-/// A text in quotes.
+/// Returns an SQL string literal.
 pub(crate) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// A name, in quotes where it needs them.
+/// Returns an SQL identifier, quoted if needed.
 pub(crate) fn identifier(name: &str) -> String {
-    let is_plain = |(place, c): (usize, char)| {
-        c == '_' || c.is_ascii_alphabetic() || (place > 0 && c.is_ascii_digit())
-    };
-    if !name.is_empty() && name.chars().enumerate().all(is_plain) {
-        name.to_owned()
-    } else {
-        format!("\"{}\"", name.replace('"', "\"\""))
-    }
+    let is_plain = name.starts_with(|first: char| first == '_' || first.is_ascii_alphabetic())
+        && name.chars().all(|c| c == '_' || c.is_ascii_alphanumeric());
+    if is_plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
 }

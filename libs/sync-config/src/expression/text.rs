@@ -1,153 +1,200 @@
-//! Compiled expressions as SQL, for people. It means what is evaluated, but need not be what was written.
+//! Prints compiled expressions as SQL, for explanations. The SQL has the meaning of the expression, but
+//! may differ from the source text.
 
 use super::quote::quoted;
 use super::{Arithmetic, CastType, Comparison, Expression, Literal};
 use crate::functions::Signature;
 use crate::value::number;
 
-/// How firmly the parts of a text hold together, the loosest first. Texts that are not firmer than
-/// what they stand in get parentheses.
+/// Precedence of SQL operators, from the loosest to the tightest. An operand gets parentheses if it
+/// binds looser than its operator requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Strength {
+pub(crate) enum Precedence {
     Or,
     And,
     Not,
     Comparison,
     Shift,
-    Bits,
+    BitOperator,
     Sum,
     Product,
-    Path,
-    Whole,
+    JsonPath,
+    Primary,
 }
 
-/// The text of an expression.
+/// SQL text of an expression, with the precedence of its outermost operator.
 #[derive(Clone, Debug)]
 pub(crate) struct SqlText {
-    strength: Strength,
+    precedence: Precedence,
     text: String,
 }
 
 impl SqlText {
-    pub(crate) fn new(strength: Strength, text: String) -> Self {
-        Self { strength, text }
+    pub(crate) fn new(precedence: Precedence, text: String) -> Self {
+        Self { precedence, text }
     }
 
-    /// What never needs parentheses.
-    pub(crate) fn whole(text: impl Into<String>) -> Self {
-        Self::new(Strength::Whole, text.into())
+    /// Returns a text that never needs parentheses.
+    pub(crate) fn primary(text: impl Into<String>) -> Self {
+        Self::new(Precedence::Primary, text.into())
     }
 
     pub(crate) fn into_text(self) -> String {
         self.text
     }
 
-    /// As one of several conditions that are joined by AND.
+    /// Returns the text as an operand of AND.
     pub(crate) fn into_condition(self) -> String {
-        self.firmer_than(Strength::And)
+        self.tighter_than(Precedence::And)
     }
 
-    /// As a part that must be at least this firm.
-    fn at_least(self, strength: Strength) -> String {
-        if self.strength < strength { format!("({})", self.text) } else { self.text }
+    /// Adds parentheses if the text binds looser than `precedence`.
+    fn at_least(self, precedence: Precedence) -> String {
+        if self.precedence < precedence { format!("({})", self.text) } else { self.text }
     }
 
-    /// As a part that must be firmer than this.
-    fn firmer_than(self, strength: Strength) -> String {
-        if self.strength <= strength { format!("({})", self.text) } else { self.text }
+    /// Adds parentheses unless the text binds tighter than `precedence`.
+    fn tighter_than(self, precedence: Precedence) -> String {
+        if self.precedence <= precedence { format!("({})", self.text) } else { self.text }
     }
 }
 
-/// The SQL of an expression whose leaves have these texts.
-pub(crate) fn to_sql<L>(expression: &Expression<L>, leaf: &impl Fn(&L) -> SqlText) -> SqlText {
-    let sql = |part: &Expression<L>| to_sql(part, leaf);
-    let compared = |part: &Expression<L>| sql(part).firmer_than(Strength::Comparison);
-    let comparison = |text| SqlText::new(Strength::Comparison, text);
-    let chain = |left: &Expression<L>, operator: &str, right: &Expression<L>, strength| {
-        let (left, right) = (sql(left).at_least(strength), sql(right).firmer_than(strength));
-        SqlText::new(strength, format!("{left} {operator} {right}"))
-    };
-    let infix = |left: &Expression<L>, operator: &str, right: &Expression<L>| {
-        comparison(format!("{} {operator} {}", compared(left), compared(right)))
-    };
-    let list =
-        |parts: &[Expression<L>]| joined(parts.iter().map(|part| sql(part).into_text()), ", ");
-    let all = |parts: &[Expression<L>], operator: &str, strength| {
-        let texts = parts.iter().map(|part| sql(part).firmer_than(strength));
-        SqlText::new(strength, joined(texts, operator))
-    };
-    match expression {
-        Expression::Leaf(one) => leaf(one),
-        Expression::Literal(literal) => SqlText::whole(literal_text(literal)),
-        Expression::And(parts) => all(parts, " AND ", Strength::And),
-        Expression::Or(parts) => all(parts, " OR ", Strength::Or),
-        Expression::Not(inner) => {
-            SqlText::new(Strength::Not, format!("NOT {}", sql(inner).firmer_than(Strength::Not)))
-        }
-        Expression::Compare { comparison, left, right } => {
-            infix(left, comparison_text(*comparison), right)
-        }
-        Expression::Arithmetic { operator, left, right } => {
-            let (operator, strength) = arithmetic_text(*operator);
-            chain(left, operator, right, strength)
-        }
-        Expression::Concat { left, right } => chain(left, "||", right, Strength::Sum),
-        Expression::Json { value, path, as_value, .. } => {
-            chain(value, if *as_value { "->>" } else { "->" }, path, Strength::Path)
-        }
-        Expression::IsNull { value, negated } => {
-            let not = if *negated { "NOT " } else { "" };
-            comparison(format!("{} IS {not}NULL", compared(value)))
-        }
-        Expression::Is { left, right } => infix(left, "IS NOT DISTINCT FROM", right),
-        Expression::Between { value, low, high } => {
-            let [value, low, high] = [value, low, high].map(|part| compared(part));
-            comparison(format!("{value} BETWEEN {low} AND {high}"))
-        }
-        Expression::Like { value, pattern } => {
-            comparison(format!("{} LIKE {}", compared(value), pattern.to_sql()))
-        }
-        Expression::Case { operand, branches, otherwise } => {
-            SqlText::whole(case_text(operand.as_deref(), branches, otherwise.as_deref(), leaf))
-        }
-        Expression::Cast { value, to } => {
-            SqlText::whole(format!("CAST({} AS {})", sql(value).into_text(), cast_text(*to)))
-        }
-        Expression::InList { value, list: values } => {
-            comparison(format!("{} IN ({})", compared(value), list(values)))
-        }
-        Expression::InArray { value, array } => infix(value, "IN", array),
-        Expression::Each(array) => sql(array),
-        Expression::Overlap { left, right } => infix(left, "&&", right),
-        Expression::Call { function, arguments } => {
-            SqlText::whole(format!("{}({})", Signature::name_of(*function), list(arguments)))
-        }
-    }
+/// Prints an expression. `leaf` prints its leaves.
+pub(crate) fn to_sql<L>(expression: &Expression<L>, leaf: &dyn Fn(&L) -> SqlText) -> SqlText {
+    Printer { leaf }.sql(expression)
 }
 
-fn joined(texts: impl Iterator<Item = String>, separator: &str) -> String {
-    texts.collect::<Vec<_>>().join(separator)
+struct Printer<'p, L> {
+    leaf: &'p dyn Fn(&L) -> SqlText,
 }
 
-fn case_text<L>(
-    operand: Option<&Expression<L>>,
-    branches: &[(Expression<L>, Expression<L>)],
-    otherwise: Option<&Expression<L>>,
-    leaf: &impl Fn(&L) -> SqlText,
-) -> String {
-    let sql = |part: &Expression<L>| to_sql(part, leaf).into_text();
-    let mut text = "CASE".to_owned();
-    if let Some(operand) = operand {
-        text.push_str(&format!(" {}", sql(operand)));
+impl<L> Printer<'_, L> {
+    fn sql(&self, expression: &Expression<L>) -> SqlText {
+        match expression {
+            Expression::Leaf(leaf) => (self.leaf)(leaf),
+            Expression::Literal(literal) => SqlText::primary(literal_text(literal)),
+            Expression::And(operands) => self.junction(operands, " AND ", Precedence::And),
+            Expression::Or(operands) => self.junction(operands, " OR ", Precedence::Or),
+            Expression::Not(inner) => {
+                let operand = self.sql(inner).tighter_than(Precedence::Not);
+                SqlText::new(Precedence::Not, format!("NOT {operand}"))
+            }
+
+            Expression::Compare { comparison, left, right } => {
+                self.comparison(left, comparison_text(*comparison), right)
+            }
+            Expression::Is { left, right } => self.comparison(left, "IS NOT DISTINCT FROM", right),
+            Expression::InArray { value, array } => self.comparison(value, "IN", array),
+            Expression::Overlap { left, right } => self.comparison(left, "&&", right),
+            Expression::IsNull { value, negated } => {
+                let not = if *negated { "NOT " } else { "" };
+                self.predicate(value, &format!("IS {not}NULL"))
+            }
+            Expression::Between { value, low, high } => {
+                let low = self.compared(low);
+                let high = self.compared(high);
+                self.predicate(value, &format!("BETWEEN {low} AND {high}"))
+            }
+            Expression::Like { value, pattern } => {
+                self.predicate(value, &format!("LIKE {}", pattern.to_sql()))
+            }
+            Expression::InList { value, list } => {
+                self.predicate(value, &format!("IN ({})", self.list(list)))
+            }
+
+            Expression::Arithmetic { operator, left, right } => {
+                let (operator, precedence) = arithmetic_text(*operator);
+                self.left_associative(left, operator, right, precedence)
+            }
+            Expression::Concat { left, right } => {
+                self.left_associative(left, "||", right, Precedence::Sum)
+            }
+            Expression::Json { value, path, as_value, .. } => {
+                let operator = if *as_value { "->>" } else { "->" };
+                self.left_associative(value, operator, path, Precedence::JsonPath)
+            }
+
+            Expression::Case { operand, branches, otherwise } => {
+                self.case(operand.as_deref(), branches, otherwise.as_deref())
+            }
+            Expression::Cast { value, to } => {
+                let value = self.sql(value).into_text();
+                SqlText::primary(format!("CAST({value} AS {})", cast_text(*to)))
+            }
+            Expression::Each(array) => self.sql(array),
+            Expression::Call { function, arguments } => {
+                let name = Signature::name_of(*function);
+                SqlText::primary(format!("{name}({})", self.list(arguments)))
+            }
+        }
     }
-    for (condition, result) in branches {
-        text.push_str(&format!(" WHEN {} THEN {}", sql(condition), sql(result)));
+
+    fn junction(
+        &self,
+        operands: &[Expression<L>],
+        operator: &str,
+        precedence: Precedence,
+    ) -> SqlText {
+        let operands: Vec<String> =
+            operands.iter().map(|operand| self.sql(operand).tighter_than(precedence)).collect();
+        SqlText::new(precedence, operands.join(operator))
     }
-    if let Some(otherwise) = otherwise {
-        text.push_str(&format!(" ELSE {}", sql(otherwise)));
+
+    fn left_associative(
+        &self,
+        left: &Expression<L>,
+        operator: &str,
+        right: &Expression<L>,
+        precedence: Precedence,
+    ) -> SqlText {
+        let left = self.sql(left).at_least(precedence);
+        let right = self.sql(right).tighter_than(precedence);
+        SqlText::new(precedence, format!("{left} {operator} {right}"))
     }
-    text.push_str(" END");
-    text
+
+    fn comparison(&self, left: &Expression<L>, operator: &str, right: &Expression<L>) -> SqlText {
+        self.predicate(left, &format!("{operator} {}", self.compared(right)))
+    }
+
+    /// Prints a comparison of which the part after the left operand is given.
+    fn predicate(&self, left: &Expression<L>, rest: &str) -> SqlText {
+        SqlText::new(Precedence::Comparison, format!("{} {rest}", self.compared(left)))
+    }
+
+    fn compared(&self, operand: &Expression<L>) -> String {
+        self.sql(operand).tighter_than(Precedence::Comparison)
+    }
+
+    fn list(&self, expressions: &[Expression<L>]) -> String {
+        let texts: Vec<String> =
+            expressions.iter().map(|expression| self.sql(expression).into_text()).collect();
+        texts.join(", ")
+    }
+
+    fn case(
+        &self,
+        operand: Option<&Expression<L>>,
+        branches: &[(Expression<L>, Expression<L>)],
+        otherwise: Option<&Expression<L>>,
+    ) -> SqlText {
+        let mut text = "CASE".to_owned();
+        if let Some(operand) = operand {
+            text.push_str(&format!(" {}", self.sql(operand).into_text()));
+        }
+
+        for (condition, result) in branches {
+            let condition = self.sql(condition).into_text();
+            let result = self.sql(result).into_text();
+            text.push_str(&format!(" WHEN {condition} THEN {result}"));
+        }
+
+        if let Some(otherwise) = otherwise {
+            text.push_str(&format!(" ELSE {}", self.sql(otherwise).into_text()));
+        }
+        text.push_str(" END");
+
+        SqlText::primary(text)
+    }
 }
 
 fn literal_text(literal: &Literal) -> String {
@@ -174,17 +221,17 @@ fn comparison_text(comparison: Comparison) -> &'static str {
     }
 }
 
-fn arithmetic_text(operator: Arithmetic) -> (&'static str, Strength) {
+fn arithmetic_text(operator: Arithmetic) -> (&'static str, Precedence) {
     match operator {
-        Arithmetic::Add => ("+", Strength::Sum),
-        Arithmetic::Subtract => ("-", Strength::Sum),
-        Arithmetic::Multiply => ("*", Strength::Product),
-        Arithmetic::Divide => ("/", Strength::Product),
-        Arithmetic::Remainder => ("%", Strength::Product),
-        Arithmetic::BitAnd => ("&", Strength::Bits),
-        Arithmetic::BitOr => ("|", Strength::Bits),
-        Arithmetic::ShiftLeft => ("<<", Strength::Shift),
-        Arithmetic::ShiftRight => (">>", Strength::Shift),
+        Arithmetic::Add => ("+", Precedence::Sum),
+        Arithmetic::Subtract => ("-", Precedence::Sum),
+        Arithmetic::Multiply => ("*", Precedence::Product),
+        Arithmetic::Divide => ("/", Precedence::Product),
+        Arithmetic::Remainder => ("%", Precedence::Product),
+        Arithmetic::BitAnd => ("&", Precedence::BitOperator),
+        Arithmetic::BitOr => ("|", Precedence::BitOperator),
+        Arithmetic::ShiftLeft => ("<<", Precedence::Shift),
+        Arithmetic::ShiftRight => (">>", Precedence::Shift),
     }
 }
 

@@ -1,15 +1,16 @@
-//! PostGIS geometries as text.
+//! Functions of PostGIS geometries.
 
-use super::text::unhex;
 use super::well_known_binary::{Geometry, Position, Shape};
 use crate::value::{EvaluationError, Value, number};
 
-/// The geometry of hexadecimal text, as PostgreSQL prints it, or of its bytes. Numbers are none, which
-/// is NULL.
+/// Parses a geometry from hexadecimal text, as PostgreSQL prints it, or from bytes. Returns `None`
+/// for numbers, which gives NULL.
 fn parse(value: &Value<'_>) -> Result<Option<Geometry>, EvaluationError> {
     let geometry = match value {
         Value::Null | Value::Integer(_) | Value::Real(_) => return Ok(None),
-        Value::Text(text) => unhex(text.as_bytes()).and_then(|bytes| Geometry::parse(&bytes)),
+        Value::Text(text) => {
+            hex::decode(text.as_ref()).ok().and_then(|bytes| Geometry::parse(&bytes))
+        }
         Value::Blob(blob) => Geometry::parse(blob),
     };
     geometry.map(Some).ok_or(EvaluationError::NotGeometry)
@@ -27,7 +28,7 @@ pub(super) fn coordinate<'v>(
     })
 }
 
-/// GeoJSON without spaces. It has no place for M and for the spatial reference.
+/// Evaluates `st_asgeojson`, without spaces. GeoJSON has no place for M and the spatial reference.
 pub(super) fn as_geojson<'v>(value: &Value<'_>) -> Result<Value<'v>, EvaluationError> {
     Ok(parse(value)?.map_or(Value::Null, |geometry| {
         let mut text = String::new();
@@ -46,14 +47,17 @@ fn push_geojson(geometry: &Geometry, out: &mut String) {
         Shape::MultiPolygon(_) => ("MultiPolygon", "coordinates"),
         Shape::Collection(_) => ("GeometryCollection", "geometries"),
     };
+
     for part in ["{\"type\":\"", name, "\",\"", member, "\":"] {
         out.push_str(part);
     }
+
     if let Shape::Collection(parts) = &geometry.shape {
-        push_list(('[', ']'), parts, out, push_geojson);
+        push_list('[', ']', parts, out, push_geojson);
     } else {
         push_coordinates(geometry, out);
     }
+
     out.push('}');
 }
 
@@ -62,18 +66,18 @@ fn push_coordinates(geometry: &Geometry, out: &mut String) {
         Shape::Point(None) => out.push_str("[]"),
         Shape::Point(Some(position)) => push_position_json(position, out),
         Shape::LineString(positions) => push_positions_json(positions, out),
-        Shape::Polygon(rings) => push_list(('[', ']'), rings, out, |ring, out| {
+        Shape::Polygon(rings) => push_list('[', ']', rings, out, |ring, out| {
             push_positions_json(ring, out);
         }),
         Shape::MultiPoint(parts)
         | Shape::MultiLineString(parts)
         | Shape::MultiPolygon(parts)
-        | Shape::Collection(parts) => push_list(('[', ']'), parts, out, push_coordinates),
+        | Shape::Collection(parts) => push_list('[', ']', parts, out, push_coordinates),
     }
 }
 
 fn push_positions_json(positions: &[Position], out: &mut String) {
-    push_list(('[', ']'), positions, out, push_position_json);
+    push_list('[', ']', positions, out, push_position_json);
 }
 
 fn push_position_json(position: &Position, out: &mut String) {
@@ -86,7 +90,7 @@ fn push_position_json(position: &Position, out: &mut String) {
     out.push(']');
 }
 
-/// Well-known text, with numbers as JavaScript prints them.
+/// Evaluates `st_astext`: well-known text, with numbers as JavaScript prints them.
 pub(super) fn as_text<'v>(value: &Value<'_>) -> Result<Value<'v>, EvaluationError> {
     Ok(parse(value)?.map_or(Value::Null, |geometry| {
         let mut text = String::new();
@@ -105,7 +109,9 @@ fn push_text(geometry: &Geometry, out: &mut String) {
         Shape::MultiPolygon(parts) => ("MULTIPOLYGON", parts.is_empty()),
         Shape::Collection(parts) => ("GEOMETRYCOLLECTION", parts.is_empty()),
     };
+
     out.push_str(name);
+
     out.push_str(match (geometry.has_z, geometry.has_m) {
         (false, false) if is_empty => " ",
         (false, false) => "",
@@ -113,6 +119,7 @@ fn push_text(geometry: &Geometry, out: &mut String) {
         (false, true) => " M ",
         (true, true) => " ZM ",
     });
+
     if is_empty {
         out.push_str("EMPTY");
     } else {
@@ -120,19 +127,19 @@ fn push_text(geometry: &Geometry, out: &mut String) {
     }
 }
 
-/// What is in parentheses.
+/// Writes the coordinates in parentheses.
 fn push_body(geometry: &Geometry, out: &mut String) {
     match &geometry.shape {
         Shape::Point(None) => out.push_str("EMPTY"),
         Shape::Point(Some(position)) => {
-            push_list(('(', ')'), std::slice::from_ref(position), out, push_position);
+            push_list('(', ')', std::slice::from_ref(position), out, push_position);
         }
-        Shape::LineString(positions) => push_list(('(', ')'), positions, out, push_position),
-        Shape::Polygon(rings) => push_list(('(', ')'), rings, out, |ring, out| {
-            push_list(('(', ')'), ring, out, push_position);
+        Shape::LineString(positions) => push_list('(', ')', positions, out, push_position),
+        Shape::Polygon(rings) => push_list('(', ')', rings, out, |ring, out| {
+            push_list('(', ')', ring, out, push_position);
         }),
-        Shape::MultiPoint(parts) => push_list(('(', ')'), parts, out, |part, out| {
-            // Its points are without parentheses.
+        Shape::MultiPoint(parts) => push_list('(', ')', parts, out, |part, out| {
+            // The points of a MULTIPOINT have no parentheses of their own.
             if let Shape::Point(Some(position)) = &part.shape {
                 push_position(position, out);
             } else {
@@ -140,9 +147,9 @@ fn push_body(geometry: &Geometry, out: &mut String) {
             }
         }),
         Shape::MultiLineString(parts) | Shape::MultiPolygon(parts) => {
-            push_list(('(', ')'), parts, out, push_body);
+            push_list('(', ')', parts, out, push_body);
         }
-        Shape::Collection(parts) => push_list(('(', ')'), parts, out, push_text),
+        Shape::Collection(parts) => push_list('(', ')', parts, out, push_text),
     }
 }
 
@@ -155,7 +162,8 @@ fn push_position(position: &Position, out: &mut String) {
 }
 
 fn push_list<T>(
-    (open, close): (char, char),
+    open: char,
+    close: char,
     items: &[T],
     out: &mut String,
     push: impl Fn(&T, &mut String),
@@ -164,12 +172,15 @@ fn push_list<T>(
         out.push_str("EMPTY");
         return;
     }
+
     out.push(open);
+
     for (index, item) in items.iter().enumerate() {
         if index > 0 {
             out.push(',');
         }
         push(item, out);
     }
+
     out.push(close);
 }

@@ -1,12 +1,12 @@
-//! One member of a JSON text, read without a tree of the others.
+//! Reads one member of a JSON text without building a tree of the others.
 
 use std::fmt;
 
 use serde::de::{Deserialize, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value as Json;
 
-/// The member that names lead to; the whole for none. Of members of one name it is the last, as in a
-/// tree. `Err` when the text is no JSON, be it behind what is looked for.
+/// Returns the member at a path of names; the whole text for an empty path. Of several members with
+/// one name it is the last, as in a tree. Fails if any part of the text is not JSON.
 pub(super) fn member(text: &str, names: &[&str]) -> Result<Option<Json>, serde_json::Error> {
     let mut reader = serde_json::Deserializer::from_str(text);
     let found = Find(names).deserialize(&mut reader)?;
@@ -14,13 +14,13 @@ pub(super) fn member(text: &str, names: &[&str]) -> Result<Option<Json>, serde_j
     Ok(found)
 }
 
-/// Only the canonical text of an index is one: `0`, not `00`.
+/// Parses an array index in its canonical form: `0`, not `00`.
 pub(super) fn array_index(name: &str) -> Option<usize> {
     let index: usize = name.parse().ok()?;
     (index.to_string() == name).then_some(index)
 }
 
-/// Reads a value and keeps of it what names lead to.
+/// Deserializer seed that keeps only the member at the path.
 #[derive(Clone, Copy)]
 struct Find<'n>(&'n [&'n str]);
 
@@ -100,7 +100,7 @@ impl<'de> Visitor<'de> for FindIn<'_> {
     }
 }
 
-/// Reads a member's name: whether it is this one.
+/// Deserializer seed that compares a member's name without copying it.
 struct Is<'n>(&'n str);
 
 impl<'de> DeserializeSeed<'de> for Is<'_> {
@@ -149,6 +149,7 @@ mod tests {
             "01",
             "\"",
         ]);
+
         leaf.prop_map(str::to_owned).prop_recursive(4, 24, 4, move |inner| {
             let members = prop::collection::vec((name(), inner.clone()), 0..4);
             prop_oneof![
@@ -163,7 +164,7 @@ mod tests {
     }
 
     proptest! {
-        /// With texts that are no JSON, and members that are there twice.
+        /// The texts include invalid JSON and duplicate members.
         #[test]
         fn a_member_is_that_of_the_tree(
             text in text(),

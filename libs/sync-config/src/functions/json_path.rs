@@ -1,4 +1,4 @@
-//! Members of JSON texts.
+//! JSON operators and functions of the default engine.
 
 use std::borrow::Cow;
 
@@ -8,27 +8,31 @@ use super::json_member::{array_index, member};
 use super::sqlite_json;
 use crate::value::{Engine, EvaluationError, PathSplit, Value, json};
 
-/// `->` and `->>`.
+/// Evaluates `->`, and `->>` if `as_value`.
 pub(crate) fn json_get<'v>(
     value: &Value<'_>,
     path: &Value<'_>,
-    (as_value, split): (bool, PathSplit),
+    as_value: bool,
+    split: PathSplit,
     engine: Engine,
 ) -> Result<Value<'v>, EvaluationError> {
     if engine.has_sqlites_paths() {
         return sqlite_json::get(value, path, as_value);
     }
+
     if value.is_null() || path.is_null() {
         return Ok(Value::Null);
     }
+
     let text = text_of(value)?;
     let Some(path) = path.reborrow().into_text(Engine::JavaScript) else { return Ok(Value::Null) };
     let names = path_names(&path, split);
     let found = member(&text, &names).map_err(|_| EvaluationError::NotJson)?;
+
     Ok(match found {
-        // A JSON null has not even itself.
+        // JSON null as a whole is NULL.
         Some(Json::Null) if names.is_empty() => Value::Null,
-        // Where paths are split always it is a text as a value, and nothing as JSON.
+        // Without `fixed_json_extract`, `->>` of a JSON null is the text `null`, and `->` is NULL.
         Some(Json::Null) if split == PathSplit::Always => {
             if as_value {
                 Value::text("null")
@@ -41,7 +45,7 @@ pub(crate) fn json_get<'v>(
     })
 }
 
-/// The names that a path is made of.
+/// Splits a path into names.
 pub(crate) fn path_names(path: &str, split: PathSplit) -> Vec<&str> {
     match (split, path.strip_prefix("$.")) {
         (_, None) if path == "$" => Vec::new(),
@@ -51,7 +55,7 @@ pub(crate) fn path_names(path: &str, split: PathSplit) -> Vec<&str> {
     }
 }
 
-/// The member that names lead to.
+/// Returns the member at a path of names.
 pub(crate) fn walk<'j>(json: &'j Json, names: &[impl AsRef<str>]) -> Option<&'j Json> {
     let mut json = json;
     for name in names {
@@ -65,7 +69,7 @@ pub(crate) fn walk<'j>(json: &'j Json, names: &[impl AsRef<str>]) -> Option<&'j 
     Some(json)
 }
 
-/// What `->`, or `->>`, makes of a member.
+/// Returns the result of `->`, or of `->>` if `as_value`, for a member that was found.
 pub(crate) fn output<'v>(json: &Json, as_value: bool) -> Value<'v> {
     if !as_value {
         return Value::text(json::to_text(json));
@@ -95,10 +99,10 @@ pub(super) fn json_extract<'v>(
     if value.is_null() || whole_path(path)?.is_none() {
         return Ok(Value::Null);
     }
-    json_get(value, path, (true, PathSplit::AfterDollar), engine)
+    json_get(value, path, true, PathSplit::AfterDollar, engine)
 }
 
-/// A path of a function, which begins with `$`; `None` of NULL.
+/// Checks that the path of a function begins with `$`. Returns `None` for NULL.
 fn whole_path<'p>(path: &'p Value<'_>) -> Result<Option<&'p str>, EvaluationError> {
     match path {
         Value::Null => Ok(None),
@@ -117,18 +121,22 @@ pub(super) fn json_array_length<'v>(
     if value.is_null() {
         return Ok(Value::Null);
     }
+
     let given = path.map(whole_path).transpose()?;
     if engine.has_sqlites_paths() {
         let Some(path) = given.unwrap_or(Some("$")) else { return Ok(Value::Null) };
         let length = sqlite_json::array_length(value, path)?;
         return Ok(length.map_or(Value::Null, super::text::count));
     }
+
     let json = parse(value)?;
-    // NULL is as no path.
+
+    // A NULL path acts like a missing one.
     let Some(path) = given.flatten() else {
         return Ok(super::text::count(json.as_array().map_or(0, Vec::len)));
     };
     let names = path_names(path, PathSplit::AfterDollar);
+
     Ok(match walk(&json, &names).filter(|found| !found.is_null()) {
         Some(found) => super::text::count(found.as_array().map_or(0, Vec::len)),
         None => Value::Null,
@@ -151,7 +159,7 @@ pub(super) fn json_keys<'v>(value: &Value<'_>) -> Result<Value<'v>, EvaluationEr
     }
 }
 
-/// Whether a text is JSON; other values are judged by their text.
+/// Evaluates `json_valid`. Values that are not texts are converted to text.
 pub(super) fn json_valid<'v>(value: Value<'_>, engine: Engine) -> Value<'v> {
     if value.is_null() && engine.knows_types() {
         return Value::Null;

@@ -1,10 +1,10 @@
-//! Which functions there are, and what they take.
+//! Names of the functions and the numbers of their arguments.
 
 use serde::Serialize;
 
 use crate::edition::Edition;
 
-/// A function that yields one value.
+/// Scalar function of the language.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) enum Function {
     Upper,
@@ -38,17 +38,17 @@ pub(crate) enum Function {
     Replace,
 }
 
-/// Most arguments of a function, COALESCE aside.
+/// Maximum number of arguments of any function but COALESCE.
 pub(crate) const ARGUMENTS_MAX: usize = 3;
 
-/// A function's name and what it takes.
+/// Name of a function, and the number of its arguments.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Signature {
     pub(crate) name: &'static str,
     pub(crate) function: Function,
-    /// Least and most arguments.
+    /// Minimum and maximum number of arguments.
     pub(crate) arity: (usize, usize),
-    /// The first edition that has it.
+    /// First edition that has the function.
     pub(crate) since: Edition,
 }
 
@@ -94,23 +94,23 @@ const SIGNATURES: [Signature; 30] = [
 ];
 
 impl Signature {
-    /// The function of this name.
+    /// Returns the function with this name in lower case.
     pub(crate) fn find(name: &str) -> Option<Self> {
         SIGNATURES.iter().find(|known| known.name == name).copied()
     }
 
-    /// A function's name, the first of several.
+    /// Returns the name of a function, the first if it has several.
     pub(crate) fn name_of(function: Function) -> &'static str {
         let known = SIGNATURES.iter().find(|known| known.function == function);
         known.expect("every function has a signature").name
     }
 
-    /// The names of an edition's functions.
+    /// Returns the names of the functions of an edition.
     pub(crate) fn names(edition: Edition) -> impl Iterator<Item = &'static str> {
         SIGNATURES.iter().filter(move |known| known.since <= edition).map(|known| known.name)
     }
 
-    /// How many arguments it takes, when it does not take this many.
+    /// Describes how many arguments the function takes, if it does not take `count`.
     pub(crate) fn expected(&self, count: usize) -> Option<String> {
         let (least, most) = self.arity;
         if (least..=most).contains(&count) {
@@ -126,7 +126,7 @@ impl Signature {
     }
 }
 
-/// Functions that would give another value each time.
+/// Functions that are not deterministic.
 const CHANGING: [&str; 22] = [
     "random",
     "randomblob",
@@ -152,7 +152,7 @@ const CHANGING: [&str; 22] = [
     "session_user",
 ];
 
-/// Functions of many rows.
+/// Aggregate and window functions.
 const AGGREGATES: [&str; 22] = [
     "count",
     "sum",
@@ -178,7 +178,7 @@ const AGGREGATES: [&str; 22] = [
     "row_number",
 ];
 
-/// What is said of a function that the language cannot have, and what to do instead.
+/// Returns the message and the hint for a function that the language cannot have.
 pub(crate) fn refusal(name: &str, arguments: usize) -> Option<(&'static str, &'static str)> {
     if CHANGING.contains(&name) {
         return Some((
@@ -186,7 +186,7 @@ pub(crate) fn refusal(name: &str, arguments: usize) -> Option<(&'static str, &'s
             "what is synced may depend on the row and the request only; keep times in a column",
         ));
     }
-    // Of two values and more these are functions of one row.
+    // With two arguments or more, SQLite's `min` and `max` are scalar functions.
     let is_of_row = matches!(name, "min" | "max") && arguments > 1;
     (AGGREGATES.contains(&name) && !is_of_row).then_some((
         "is not supported: it is a function of many rows",

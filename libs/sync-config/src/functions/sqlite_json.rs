@@ -1,4 +1,5 @@
-//! Members of JSON texts as SQLite finds them: what is found is as it was written, spaces aside.
+//! JSON operators and functions of the SQLite engine. Members are returned as they are written,
+//! without spaces.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,20 +10,20 @@ use serde_json::value::RawValue;
 
 use crate::value::{Engine, EvaluationError, Value, number};
 
-/// Longest path, as each step reads what the former one found. No JSON that the other engine reads is
-/// nested more deeply.
+/// Maximum length of a path. Each step reads the text that the previous one found, so the limit
+/// bounds the time. serde_json, which the default engine uses, does not parse deeper nesting.
 const STEPS_MAX: usize = 128;
 
-/// A step of a path.
+/// Step of a JSON path.
 #[derive(Debug)]
 pub(crate) enum Step<'p> {
     Name(&'p str),
     Index(usize),
-    /// From 1 backwards; 0 is behind the last.
+    /// Index from the end: 1 is the last item, 0 is after it.
     FromEnd(usize),
 }
 
-/// `->` and `->>`: the right side is a path, the name of a member, or the index of an item.
+/// Evaluates `->`, and `->>` if `as_value`. `path` is a path, the name of a member or an index.
 pub(super) fn get<'v>(
     value: &Value<'_>,
     path: &Value<'_>,
@@ -31,6 +32,7 @@ pub(super) fn get<'v>(
     let Some(text) = text_of(value) else { return Ok(Value::Null) };
     let Some(path_text) = text_of(path) else { return Ok(Value::Null) };
     let in_brackets = format!("${path_text}");
+
     let steps = match path {
         Value::Integer(index) => {
             let count = usize::try_from(index.unsigned_abs()).unwrap_or(usize::MAX);
@@ -48,6 +50,7 @@ pub(super) fn get<'v>(
             }
         }
     };
+
     Ok(match find(&text, &steps)? {
         Some(found) if as_value => to_value(found)?,
         Some(found) => Value::text(without_spaces(found)),
@@ -55,7 +58,7 @@ pub(super) fn get<'v>(
     })
 }
 
-/// How many items an array has; other values have none.
+/// Returns the length of an array, and 0 for other values. `None` if there is no value.
 pub(super) fn array_length(
     value: &Value<'_>,
     path: &str,
@@ -66,9 +69,10 @@ pub(super) fn array_length(
     Ok(Some(if found.starts_with('[') { items(found)?.len() } else { 0 }))
 }
 
-/// The steps of `$.name."other name"[0][#-1]`.
+/// Parses a path such as `$.name."other name"[0][#-1]`.
 pub(crate) fn steps(path: &str) -> Option<Vec<Step<'_>>> {
     let mut rest = path.strip_prefix('$')?;
+
     let mut steps = Vec::new();
     while !rest.is_empty() {
         if let Some(quoted) = rest.strip_prefix(".\"") {
@@ -92,6 +96,7 @@ pub(crate) fn steps(path: &str) -> Option<Vec<Step<'_>>> {
             rest = after;
         }
     }
+
     Some(steps)
 }
 
@@ -100,12 +105,13 @@ fn digits(text: &str) -> Option<usize> {
     is_number.then(|| text.parse().unwrap_or(usize::MAX))
 }
 
-/// What steps lead to, as it is written.
+/// Returns the text at the end of a path, as it is written.
 fn find<'t>(text: &'t str, steps: &[Step<'_>]) -> Result<Option<&'t str>, EvaluationError> {
     let mut found = serde_json::from_str::<&RawValue>(text).map_err(not_json)?.get();
     if steps.len() > STEPS_MAX {
         return Err(EvaluationError::NotJson);
     }
+
     for step in steps {
         let next = match step {
             Step::Name(name) if found.starts_with('{') => {
@@ -119,11 +125,13 @@ fn find<'t>(text: &'t str, steps: &[Step<'_>]) -> Result<Option<&'t str>, Evalua
             }
             Step::Name(_) | Step::Index(_) | Step::FromEnd(_) => None,
         };
+
         match next {
             Some(next) => found = next.get(),
             None => return Ok(None),
         }
     }
+
     Ok(Some(found))
 }
 
@@ -131,7 +139,7 @@ fn items(array: &str) -> Result<Vec<&RawValue>, EvaluationError> {
     serde_json::from_str(array).map_err(not_json)
 }
 
-/// The first member of a name.
+/// Visitor that returns the first member with this name.
 struct Member<'n>(&'n str);
 
 impl<'de> Visitor<'de> for Member<'_> {
@@ -166,7 +174,8 @@ fn to_value<'v>(json: &str) -> Result<Value<'v>, EvaluationError> {
 }
 
 fn without_spaces(json: &str) -> String {
-    let (mut in_string, mut is_escaped) = (false, false);
+    let mut in_string = false;
+    let mut is_escaped = false;
     json.chars()
         .filter(|c| {
             let is_kept = in_string || !matches!(c, ' ' | '\t' | '\n' | '\r');

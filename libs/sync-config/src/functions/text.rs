@@ -1,15 +1,16 @@
-//! Functions of texts and bytes.
+//! Functions of texts and blobs.
 
 use std::borrow::Cow;
 
 use crate::value::{Engine, EvaluationError, VALUE_BYTES_MAX, Value};
 
-/// `upper` and `lower`, which know all letters and are JavaScript's in either engine.
+/// Maps a text, for `upper` and `lower`. They are JavaScript's in both engines and know all
+/// letters.
 pub(super) fn map<'v>(value: Value<'_>, map: impl Fn(&str) -> String) -> Value<'v> {
     value.into_text(Engine::JavaScript).map_or(Value::Null, |text| Value::text(map(&text)))
 }
 
-/// Of a blob in bytes.
+/// Evaluates `length`: in units of the engine for texts, in bytes for blobs.
 pub(super) fn length<'v>(value: Value<'_>, engine: Engine) -> Value<'v> {
     match value {
         Value::Null => Value::Null,
@@ -40,45 +41,29 @@ pub(crate) fn to_blob(value: Value<'_>, engine: Engine) -> Value<'_> {
     to_bytes(value, engine).map_or(Value::Null, Value::Blob)
 }
 
-pub(super) fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
-    text
-}
-
-/// The bytes of pairs of hexadecimal digits.
-pub(super) fn unhex(digits: &[u8]) -> Option<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let (pairs, rest) = digits.as_chunks::<2>();
-    if !rest.is_empty() {
-        return None;
-    }
-    pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()
-}
-
-/// From 1, in units; in bytes when both are blobs; 0 when it is not there.
+/// Evaluates `instr`: the position from 1 in units, or in bytes if both are blobs; 0 if not found.
 pub(super) fn instr<'v>(value: Value<'_>, part: Value<'_>, engine: Engine) -> Value<'v> {
     if let (Value::Blob(value), Value::Blob(part)) = (&value, &part) {
-        // As characters, since the search for those never takes more than linear time.
-        let characters = |bytes: &[u8]| bytes.iter().map(|byte| char::from(*byte)).collect();
-        let (value, part): (String, String) = (characters(value), characters(part));
-        return found(&value, &part, Engine::Sqlite);
+        // Bytes are searched as characters: `str::find` takes linear time, unlike a search in
+        // slices.
+        return position(&latin1(value), &latin1(part), Engine::Sqlite);
     }
     let (Some(value), Some(part)) = (value.into_text(engine), part.into_text(engine)) else {
         return Value::Null;
     };
-    found(&value, &part, engine)
+    position(&value, &part, engine)
 }
 
-fn found<'v>(value: &str, part: &str, engine: Engine) -> Value<'v> {
+/// Decodes each byte as the character with that code.
+fn latin1(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| char::from(*byte)).collect()
+}
+
+fn position<'v>(value: &str, part: &str, engine: Engine) -> Value<'v> {
     count(value.find(part).map_or(0, |index| engine.units_before(value, index) + 1))
 }
 
-/// SQLite's rules for start and length, in units.
+/// Evaluates `substring` by SQLite's rules for start and length, both in units of the engine.
 pub(super) fn substring<'v>(
     value: Value<'v>,
     start: &Value<'_>,
@@ -88,14 +73,16 @@ pub(super) fn substring<'v>(
     if value.is_null() {
         return Value::Null;
     }
+
     let Some(start) = start.integer(engine) else { return Value::Null };
     let length = match length.map(|length| length.integer(engine)) {
         None => i64::MAX,
         Some(Some(length)) => length,
         Some(None) => return Value::Null,
     };
+
     match value {
-        // An empty blob has no bytes to SQLite, which is NULL here.
+        // SQLite returns NULL for a part of an empty blob.
         Value::Blob(blob) if engine.knows_types() && blob.is_empty() => Value::Null,
         Value::Blob(blob) if engine.knows_types() => {
             let (from, to) = range(start, length, blob.len(), engine);
@@ -116,12 +103,13 @@ pub(super) fn substring<'v>(
     }
 }
 
-/// The range, from 0, of units that a start and a length mean.
+/// Converts a start and a length, as arguments of `substring`, to a range from 0.
 fn range(start: i64, length: i64, count: usize, engine: Engine) -> (usize, usize) {
     let start = i128::from(start);
     let length = i128::from(length);
     let count = i128::try_from(count).unwrap_or(i128::MAX >> 2);
-    // A negative start counts from the end; 0 is the place before the first.
+
+    // A negative start counts from the end. 0 is the place before the first unit.
     let from = match start {
         1.. => start - 1,
         0 => -1,
@@ -129,16 +117,25 @@ fn range(start: i64, length: i64, count: usize, engine: Engine) -> (usize, usize
     };
     let to = if length >= 0 { from.saturating_add(length) } else { from };
     let from = if length >= 0 { from } else { from.saturating_add(length) };
-    let clamp = |index: i128| usize::try_from(index.clamp(0, count)).unwrap_or(0);
-    let (from, to) = (clamp(from), clamp(to));
+    let from = usize::try_from(from.clamp(0, count)).unwrap_or(0);
+    let to = usize::try_from(to.clamp(0, count)).unwrap_or(0);
+
     (from, to.max(from))
 }
 
-/// Without characters of a set, which is the space when none is given, at the start, the end or both.
+/// Side at which `trim`, `ltrim` or `rtrim` removes characters.
+#[derive(Clone, Copy)]
+pub(super) enum TrimSide {
+    Start,
+    End,
+    Both,
+}
+
+/// Removes the characters of a set, by default the space, from the start, the end or both.
 pub(super) fn trim<'v>(
     value: Value<'v>,
     set: Option<&Value<'_>>,
-    (at_start, at_end): (bool, bool),
+    side: TrimSide,
     engine: Engine,
 ) -> Value<'v> {
     let Some(text) = value.into_text(engine) else { return Value::Null };
@@ -146,25 +143,33 @@ pub(super) fn trim<'v>(
         None => None,
         Some(None) => return Value::Null,
         Some(Some(set)) => {
-            // Sorted, as a long set would else be read for each character.
+            // Sorted for a binary search: a long set must not be scanned for each character.
             let mut members: Vec<char> = set.chars().collect();
             members.sort_unstable();
             Some(members)
         }
     };
+
     let is_member = |c: char| match &members {
         Some(members) => members.binary_search(&c).is_ok(),
         None => c == ' ',
     };
-    let from = if at_start { text.len() - text.trim_start_matches(is_member).len() } else { 0 };
-    let to = if at_end { text.trim_end_matches(is_member).len().max(from) } else { text.len() };
+    let from = match side {
+        TrimSide::Start | TrimSide::Both => text.len() - text.trim_start_matches(is_member).len(),
+        TrimSide::End => 0,
+    };
+    let to = match side {
+        TrimSide::End | TrimSide::Both => text.trim_end_matches(is_member).len().max(from),
+        TrimSide::Start => text.len(),
+    };
+
     Value::Text(match text {
         Cow::Borrowed(text) => Cow::Borrowed(&text[from..to]),
         Cow::Owned(text) => Cow::Owned(text[from..to].to_owned()),
     })
 }
 
-/// With each occurrence of a text replaced.
+/// Replaces each occurrence of a text.
 pub(super) fn replace<'v>(
     value: Value<'v>,
     part: Value<'_>,
@@ -177,22 +182,26 @@ pub(super) fn replace<'v>(
     if part.is_empty() {
         return Ok(Value::Text(text));
     }
+
     let Some(with) = with.into_text(engine) else { return Ok(Value::Null) };
     let count = text.matches(part.as_ref()).count();
     if count == 0 {
         return Ok(Value::Text(text));
     }
-    // Known before any of it is made.
+
+    // Checks the length of the result before allocating it.
     let length = (text.len() - count * part.len()).saturating_add(count.saturating_mul(with.len()));
     if length > VALUE_BYTES_MAX {
         return Err(EvaluationError::TooLong);
     }
+
     Ok(Value::text(text.replace(part.as_ref(), &with)))
 }
 
-/// The 16 bytes of a UUID, as PostgreSQL prints it, in either case.
+/// Parses a UUID in PostgreSQL's format, in either case, to its 16 bytes.
 pub(super) fn uuid_blob<'v>(value: &Value<'_>) -> Result<Value<'v>, EvaluationError> {
     const DASHES: [usize; 4] = [8, 13, 18, 23];
+
     let text = match value {
         Value::Null => return Ok(Value::Null),
         Value::Text(text) if text.len() == 36 => text.as_bytes(),
@@ -202,9 +211,11 @@ pub(super) fn uuid_blob<'v>(value: &Value<'_>) -> Result<Value<'v>, EvaluationEr
     };
     let has_dashes = DASHES.iter().all(|index| text[*index] == b'-');
     let mut digits = text.to_owned();
+
     digits.retain(|byte| *byte != b'-');
-    match unhex(&digits) {
-        Some(bytes) if has_dashes && bytes.len() == 16 => Ok(Value::Blob(Cow::Owned(bytes))),
-        Some(_) | None => Err(EvaluationError::NotUuid),
+
+    match hex::decode(digits) {
+        Ok(bytes) if has_dashes && bytes.len() == 16 => Ok(Value::Blob(Cow::Owned(bytes))),
+        Ok(_) | Err(_) => Err(EvaluationError::NotUuid),
     }
 }

@@ -1,23 +1,24 @@
-//! `unixepoch` and `datetime`, which read dates as JavaScript does, in UTC.
+//! The functions `unixepoch` and `datetime`. They read dates as JavaScript does, in UTC.
 
 use crate::value::Value;
 use crate::value::number;
 use crate::value::timestamp::{civil_from_days, days_from_civil, push_padded};
 
 const DAY_MILLISECONDS: i64 = 86_400_000;
-/// The furthest that a date of JavaScript is from 1970.
+/// Range of JavaScript's `Date`: 100,000,000 days before and after 1970, in milliseconds.
 const MILLISECONDS_MAX: f64 = 8.64e15;
 
-/// What the texts after the first argument ask for.
+/// Modifiers of a time: the texts after the first argument.
 #[derive(Default)]
 struct Modifiers {
-    /// Numbers are seconds since 1970, not Julian days.
+    /// Reads numbers as seconds since 1970, not as Julian days.
     is_epoch: bool,
+    /// Returns milliseconds, too.
     has_fraction: bool,
 }
 
 impl Modifiers {
-    /// `None` for others than there are, and for another order.
+    /// Returns `None` for an unknown modifier or if the modifiers are in the wrong order.
     fn new(first: &Value<'_>, second: &Value<'_>) -> Option<Self> {
         let mut modifiers = Self::default();
         for modifier in [first, second] {
@@ -27,6 +28,7 @@ impl Modifiers {
                 }
                 return None;
             };
+
             match text.as_ref() {
                 "unixepoch" if !modifiers.is_epoch && !modifiers.has_fraction => {
                     modifiers.is_epoch = true;
@@ -35,17 +37,18 @@ impl Modifiers {
                 _ => return None,
             }
         }
+
         Some(modifiers)
     }
 }
 
-/// Whether a text is a modifier where it stands, with what stood before it.
+/// Returns whether a text is a valid modifier after the modifier `before`.
 pub(crate) fn is_modifier(before: Option<&str>, text: &str) -> bool {
-    let value = |text: Option<&str>| text.map_or(Value::Null, |text| Value::text(text.to_owned()));
-    Modifiers::new(&value(before), &value(Some(text))).is_some()
+    let before = before.map_or(Value::Null, Value::text);
+    Modifiers::new(&before, &Value::text(text)).is_some()
 }
 
-/// Whether a text stands for the time at which it is read.
+/// Returns whether a text stands for the current time.
 pub(crate) fn is_now(text: &str) -> bool {
     text.trim().eq_ignore_ascii_case("now")
 }
@@ -64,6 +67,7 @@ pub(super) fn datetime<'v>(value: &Value<'_>, first: &Value<'_>, second: &Value<
     let Some(time) = milliseconds(value, modifiers.is_epoch) else { return Value::Null };
     let (year, month, day) = civil_from_days(time.div_euclid(DAY_MILLISECONDS));
     let time = time.rem_euclid(DAY_MILLISECONDS);
+
     let mut text = String::with_capacity(24);
     match year {
         0..=9999 => push_padded(year, 4, &mut text),
@@ -73,6 +77,7 @@ pub(super) fn datetime<'v>(value: &Value<'_>, first: &Value<'_>, second: &Value<
         }
         _ => number::push_integer(year, &mut text),
     }
+
     let parts = [
         ('-', month, 2),
         ('-', day, 2),
@@ -81,14 +86,16 @@ pub(super) fn datetime<'v>(value: &Value<'_>, first: &Value<'_>, second: &Value<
         (':', time / 1000 % 60, 2),
         ('.', time % 1000, 3),
     ];
+
     for (separator, part, width) in &parts[..if modifiers.has_fraction { 6 } else { 5 }] {
         text.push(*separator);
         push_padded(*part, *width, &mut text);
     }
+
     Value::text(text)
 }
 
-/// Since 1970; `None` of what is no time.
+/// Returns the milliseconds since 1970, or `None` if the value is not a time.
 fn milliseconds(value: &Value<'_>, is_epoch: bool) -> Option<i64> {
     match value {
         Value::Null | Value::Blob(_) => None,
@@ -104,7 +111,7 @@ fn milliseconds(value: &Value<'_>, is_epoch: bool) -> Option<i64> {
     }
 }
 
-/// Of seconds since 1970, or of a Julian day.
+/// Converts seconds since 1970, or a Julian day, to milliseconds since 1970.
 fn of_number(number: f64, is_epoch: bool) -> Option<i64> {
     const JULIAN_1970: f64 = 2_440_587.5;
     let milliseconds = if is_epoch {
@@ -116,33 +123,39 @@ fn of_number(number: f64, is_epoch: bool) -> Option<i64> {
     in_range.then(|| number::saturating_i64(milliseconds.trunc()))
 }
 
-/// `2023-03-06`, with a time after `T` or a space, with an offset after that.
+/// Parses `2023-03-06`, optionally with a time after `T` or a space, and an offset after the time.
 fn of_text(text: &str) -> Option<i64> {
     let (date, rest) = text.split_at_checked(10)?;
     let date = date.as_bytes();
     if date[4] != b'-' || date[7] != b'-' {
         return None;
     }
-    let (year, month, day) = (digits(&date[..4])?, digits(&date[5..7])?, digits(&date[8..])?);
+
+    let year = digits(&date[..4])?;
+    let month = digits(&date[5..7])?;
+    let day = digits(&date[8..])?;
     if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
         return None;
     }
+
     let (time, offset) = split_offset(rest)?;
     let time = match time.strip_prefix(['T', 't', ' ']) {
         Some(time) => time_of_day(time)?,
         None if time.is_empty() => 0,
         None => return None,
     };
-    // The day may be beyond the month's last: then it is one of the next.
+
+    // A day after the end of the month is a day of the next one, as in JavaScript.
     let days = days_from_civil(year, month, 1) + day - 1;
     Some(days * DAY_MILLISECONDS + time - offset)
 }
 
-/// What is before the offset, and the offset in milliseconds; without one it is UTC.
+/// Splits off the offset and returns it in milliseconds. Without an offset, the time is UTC.
 fn split_offset(text: &str) -> Option<(&str, i64)> {
     if let Some(time) = text.strip_suffix(['Z', 'z']) {
         return Some((time, 0));
     }
+
     let Some(at) = text.len().checked_sub(6).filter(|at| text.is_char_boundary(*at)) else {
         return Some((text, 0));
     };
@@ -153,22 +166,26 @@ fn split_offset(text: &str) -> Option<(&str, i64)> {
         b'-' => -1,
         _ => return Some((text, 0)),
     };
-    let (hours, minutes) = (digits(&offset[1..3])?, digits(&offset[4..])?);
+    let hours = digits(&offset[1..3])?;
+    let minutes = digits(&offset[4..])?;
     let valid = offset[3] == b':' && hours < 24 && minutes < 60;
+
     valid.then_some((time, sign * (hours * 60 + minutes) * 60_000))
 }
 
-/// `17:42`, with seconds, with any number of digits of a second, of which three count.
+/// Parses `17:42`, optionally with seconds and a fraction, of which three digits are kept.
 fn time_of_day(text: &str) -> Option<i64> {
     let (clock, fraction) = text.split_once('.').unwrap_or((text, "0"));
     if fraction.is_empty() || !is_digits(fraction) {
         return None;
     }
+
     let mut milliseconds = 0;
     for index in 0..3 {
         let digit = fraction.as_bytes().get(index).map_or(0, |digit| i64::from(digit - b'0'));
         milliseconds = milliseconds * 10 + digit;
     }
+
     let clock = clock.as_bytes();
     let (hour, minute, second) = match clock {
         [h1, h2, b':', m1, m2] if !text.contains('.') => {
@@ -179,6 +196,7 @@ fn time_of_day(text: &str) -> Option<i64> {
         }
         _ => return None,
     };
+
     let valid = minute < 60 && second < 60 && hour <= 24;
     let time = ((hour * 60 + minute) * 60 + second) * 1000 + milliseconds;
     (valid && time <= DAY_MILLISECONDS).then_some(time)
@@ -188,7 +206,7 @@ fn is_digits(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The number of a few digits and nothing else.
+/// Parses a short run of decimal digits.
 fn digits(bytes: &[u8]) -> Option<i64> {
     bytes.iter().try_fold(0, |number, byte| {
         byte.is_ascii_digit().then(|| number * 10 + i64::from(byte - b'0'))

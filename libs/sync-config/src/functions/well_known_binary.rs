@@ -1,9 +1,8 @@
-//! Geometries in the extended well-known binary of PostGIS.
+//! Reader of PostGIS's extended well-known binary (EWKB).
 //!
-//! Read here and not by a crate: what is needed is a page, and the crates for it bring types of
-//! geometries with all that is done to them.
+//! The crates for EWKB depend on large geometry libraries. The part needed here is one page.
 
-/// Deepest nesting of collections.
+/// Maximum nesting of collections. It bounds the recursion of the reader.
 const DEPTH_MAX: usize = 32;
 
 const HAS_Z: u32 = 0x8000_0000;
@@ -19,7 +18,7 @@ pub(super) struct Geometry {
 
 #[derive(Debug)]
 pub(super) enum Shape {
-    /// `None` is the empty point.
+    /// `None` is `POINT EMPTY`.
     Point(Option<Position>),
     LineString(Vec<Position>),
     Polygon(Vec<Vec<Position>>),
@@ -38,7 +37,7 @@ pub(super) struct Position {
 }
 
 impl Geometry {
-    /// Reads all of the bytes; `None` when they are anything but one geometry.
+    /// Parses all of the bytes. Returns `None` unless they are exactly one geometry.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader { rest: bytes, is_big_endian: false };
         let geometry = reader.geometry(DEPTH_MAX)?;
@@ -59,12 +58,15 @@ impl Reader<'_> {
             [1] => false,
             [_] => return None,
         };
+
         let code = self.number()?;
         if code & HAS_SRID != 0 {
             self.number()?;
         }
+
         let kind = code & !(HAS_Z | HAS_M | HAS_SRID);
-        // ISO's codes have a digit for what the flags say.
+
+        // ISO codes tell the dimensions by their thousands digit, PostGIS by flags.
         let (has_z, has_m) = match kind / 1000 {
             0 => (code & HAS_Z != 0, code & HAS_M != 0),
             1 => (true, false),
@@ -72,6 +74,7 @@ impl Reader<'_> {
             3 => (true, true),
             _ => return None,
         };
+
         let shape = match kind % 1000 {
             1 => {
                 let position = self.position(has_z, has_m)?;
@@ -92,6 +95,7 @@ impl Reader<'_> {
             7 => Shape::Collection(self.parts(depth, |_| true)?),
             _ => return None,
         };
+
         Some(Geometry { has_z, has_m, shape })
     }
 
@@ -101,8 +105,7 @@ impl Reader<'_> {
         is_allowed: impl Fn(&Shape) -> bool,
     ) -> Option<Vec<Geometry>> {
         let count = self.count(9)?;
-        let part = |_| self.geometry(depth).filter(|part| is_allowed(&part.shape));
-        (0..count).map(part).collect()
+        (0..count).map(|_| self.geometry(depth).filter(|part| is_allowed(&part.shape))).collect()
     }
 
     fn positions(&mut self, has_z: bool, has_m: bool) -> Option<Vec<Position>> {
@@ -111,13 +114,15 @@ impl Reader<'_> {
     }
 
     fn position(&mut self, has_z: bool, has_m: bool) -> Option<Position> {
-        let (x, y) = (self.real()?, self.real()?);
+        let x = self.real()?;
+        let y = self.real()?;
         let z = if has_z { Some(self.real()?) } else { None };
         let m = if has_m { Some(self.real()?) } else { None };
         Some(Position { x, y, z, m })
     }
 
-    /// A number of things that take this many bytes at least. What cannot be there is not waited for.
+    /// Reads a count of items of at least `least_bytes`. Returns `None` if so many do not fit in
+    /// the rest, so that a false count reserves no memory.
     fn count(&mut self, least_bytes: usize) -> Option<usize> {
         let count = usize::try_from(self.number()?).ok()?;
         (count <= self.rest.len() / least_bytes).then_some(count)

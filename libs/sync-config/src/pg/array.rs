@@ -1,21 +1,21 @@
-//! PostgreSQL's array output to a JSON array.
+//! Converts PostgreSQL's array output to JSON.
 
 use crate::value::EvaluationError;
 
-/// Writes an element that lies in so many structures; `None` is NULL.
+/// Writes an element at a depth of nesting. `None` is NULL.
 pub(crate) type PushElement<'a> =
     dyn FnMut(Option<&str>, usize, &mut String) -> Result<(), EvaluationError> + 'a;
 
-/// Most structures that a value may lie in: ten below the outermost.
+/// Maximum number of structures around a value: ten within the outermost. It bounds the recursion.
 const DEPTH_MAX: usize = 11;
 
-/// A value that lies in so many structures must not lie in too many.
+/// Fails if a value is nested too deeply.
 pub(crate) fn check_depth(depth: usize) -> Result<(), EvaluationError> {
     if depth > DEPTH_MAX { Err(EvaluationError::TooDeep) } else { Ok(()) }
 }
 
-/// Writes an array, which itself lies in `depth` structures, as JSON. Arrays with other lower bounds
-/// than 1 begin with `[..]=`, which is left out.
+/// Writes an array that is within `depth` structures as JSON. An array with lower bounds other than
+/// 1 begins with `[..]=`, which is skipped.
 pub(crate) fn push_json(
     text: &str,
     delimiter: u8,
@@ -36,7 +36,7 @@ struct Reader<'t> {
     text: &'t str,
     at: usize,
     delimiter: u8,
-    /// An element without its quotes and backslashes.
+    /// Buffer for an element without its quotes and backslashes.
     scratch: String,
 }
 
@@ -62,11 +62,13 @@ impl<'t> Reader<'t> {
         check_depth(depth)?;
         self.take(b'{')?;
         out.push('[');
+
         if self.peek() == Some(b'}') {
             self.at += 1;
             out.push(']');
             return Ok(());
         }
+
         loop {
             match self.peek() {
                 Some(b'{') => self.array(depth + 1, out, push_element)?,
@@ -80,11 +82,13 @@ impl<'t> Reader<'t> {
                 }
                 None => return Err(EvaluationError::BadText),
             }
+
             if self.peek() == Some(b'}') {
                 self.at += 1;
                 out.push(']');
                 return Ok(());
             }
+
             self.take(self.delimiter)?;
             out.push(',');
         }
@@ -92,22 +96,28 @@ impl<'t> Reader<'t> {
 
     fn unquoted(&mut self) -> Result<&'t str, EvaluationError> {
         let rest = &self.text[self.at..];
-        let ends = |byte: u8| byte == self.delimiter || byte == b'}';
-        let length = rest.bytes().position(ends).ok_or(EvaluationError::BadText)?;
+        let length = rest
+            .bytes()
+            .position(|byte| byte == self.delimiter || byte == b'}')
+            .ok_or(EvaluationError::BadText)?;
         self.at += length;
         Ok(&rest[..length])
     }
 
-    /// An element in quotes; `None` if it is in `scratch`, for it has backslashes.
+    /// Reads a quoted element. Returns `None` if it has backslashes; then it is in `scratch`.
     fn quoted(&mut self) -> Result<Option<&'t str>, EvaluationError> {
         let start = self.at + 1;
         let mut from = start;
         self.scratch.clear();
+
         loop {
             let rest = self.text.get(from..).ok_or(EvaluationError::BadText)?;
-            let is_special = |byte: u8| matches!(byte, b'"' | b'\\');
-            let length = rest.bytes().position(is_special).ok_or(EvaluationError::BadText)?;
+            let length = rest
+                .bytes()
+                .position(|byte| matches!(byte, b'"' | b'\\'))
+                .ok_or(EvaluationError::BadText)?;
             let end = from + length;
+
             if rest.as_bytes()[length] == b'"' {
                 self.at = end + 1;
                 if from == start {
@@ -116,7 +126,9 @@ impl<'t> Reader<'t> {
                 self.scratch.push_str(&rest[..length]);
                 return Ok(None);
             }
+
             self.scratch.push_str(&rest[..length]);
+
             let taken = rest[length + 1..].chars().next().ok_or(EvaluationError::BadText)?;
             self.scratch.push(taken);
             from = end + 1 + taken.len_utf8();

@@ -1,8 +1,8 @@
-//! PostgreSQL's built-in types, by the OIDs that never change.
+//! PostgreSQL's built-in types, whose OIDs never change.
 
 use super::catalog::Attribute;
 
-/// How a value is made of others; their types are named by OID.
+/// Structure of a type. Types within it are referred to by OID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape<'a> {
     Array { element: u32, delimiter: u8 },
@@ -11,15 +11,15 @@ pub(crate) enum Shape<'a> {
     Multirange(u32),
 }
 
-/// What becomes of a value that is not made of others.
+/// Conversion of a type that contains no others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scalar {
     Boolean,
     Integer,
     Real,
-    /// As printed.
+    /// Stays as PostgreSQL prints it.
     Text,
-    /// As printed; within arrays and the like embedded as it is.
+    /// Stays as PostgreSQL prints it. Within a structure it is embedded, not quoted.
     Json,
     Bytes,
     Date,
@@ -29,7 +29,7 @@ pub(crate) enum Scalar {
     Lsn,
 }
 
-/// Types whose values are not text as printed.
+/// Types whose values do not stay PostgreSQL's text.
 const SCALARS: [(u32, Scalar); 15] = [
     (16, Scalar::Boolean),
     (17, Scalar::Bytes),
@@ -48,7 +48,7 @@ const SCALARS: [(u32, Scalar); 15] = [
     (3220, Scalar::Lsn),
 ];
 
-/// Arrays that are JSON in every edition, with what they are arrays of.
+/// Array types that become JSON in every edition, with their element types.
 const ARRAYS: [(u32, u32); 60] = [
     (143, 142),   // xml
     (199, 114),   // json
@@ -112,11 +112,11 @@ const ARRAYS: [(u32, u32); 60] = [
     (4192, 4191), // regcollation
 ];
 
-/// The one built-in type whose arrays have no commas between their elements, and its array.
+/// `box`, the only built-in type whose arrays are delimited by semicolons, and its array type.
 const BOX: u32 = 603;
 const BOX_ARRAY: u32 = 1020;
 
-/// Range, array of it, multirange, array of that, and what it is a range of.
+/// OIDs of built-in ranges: the range, its array, its multirange, the array of that, and the bound.
 const RANGES: [(u32, u32, u32, u32, u32); 6] = [
     (3904, 3905, 4451, 6150, 23),
     (3926, 3927, 4536, 6157, 20),
@@ -126,14 +126,14 @@ const RANGES: [(u32, u32, u32, u32, u32); 6] = [
     (3912, 3913, 4535, 6155, 1082),
 ];
 
-/// What a value is that is not made of others, as far as its type's OID tells.
+/// Returns the conversion of a type without structure. Unknown types are texts.
 pub(crate) fn scalar(oid: u32) -> Scalar {
     let found = SCALARS.iter().find(|(known, _)| *known == oid);
     found.map_or(Scalar::Text, |(_, scalar)| *scalar)
 }
 
-/// An array that is JSON in every edition. Without custom types, boxes too are taken to have commas
-/// between them, so that they fall apart: devices under such a config know them so.
+/// Returns the structure of a built-in array type. Without custom types, arrays of `box` are split
+/// at commas, within the boxes: the PowerSync service does so, and devices expect it.
 pub(crate) fn array(oid: u32, custom_types: bool) -> Option<Shape<'static>> {
     if oid == BOX_ARRAY {
         let delimiter = if custom_types { b';' } else { b',' };
@@ -143,14 +143,13 @@ pub(crate) fn array(oid: u32, custom_types: bool) -> Option<Shape<'static>> {
     found.map(|(_, element)| Shape::Array { element: *element, delimiter: b',' })
 }
 
-/// A built-in type of ranges.
+/// Returns the structure of a built-in range or multirange type, or of an array of one.
 pub(crate) fn ranges(oid: u32) -> Option<Shape<'static>> {
-    let array = |element| Shape::Array { element, delimiter: b',' };
     RANGES.iter().find_map(|&(range, ranges, multirange, multiranges, bound)| match oid {
         _ if oid == range => Some(Shape::Range(bound)),
         _ if oid == multirange => Some(Shape::Multirange(bound)),
-        _ if oid == ranges => Some(array(range)),
-        _ if oid == multiranges => Some(array(multirange)),
+        _ if oid == ranges => Some(Shape::Array { element: range, delimiter: b',' }),
+        _ if oid == multiranges => Some(Shape::Array { element: multirange, delimiter: b',' }),
         _ => None,
     })
 }

@@ -1,56 +1,56 @@
-//! What PostgreSQL's catalogue says of the types that a table's columns are made of.
+//! Types of a table's columns, as PostgreSQL's catalog describes them.
 
 use std::collections::BTreeMap;
 
 use super::builtin_types::Shape;
 
-/// A type, as far as its text can be taken apart; types within it are named by their OIDs.
+/// Structure of a type. Types within it are referred to by OID.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PgType {
-    /// Prints what the type that it is based on prints.
+    /// A domain over the type with this OID. It prints like its base type.
     Domain(u32),
-    /// Prints its attributes: `(1,"a b",)`.
+    /// A composite type. It prints its attributes: `(1,"a b",)`.
     Composite(Vec<Attribute>),
-    /// Prints its elements: `{1,2}`.
+    /// An array type. It prints its elements: `{1,2}`.
     Array {
-        /// The type of its elements.
+        /// OID of the element type.
         element: u32,
-        /// What stands between them: a comma for nearly all types.
+        /// Byte between elements: a comma for nearly all types (`typdelim` in `pg_type`).
         delimiter: u8,
     },
-    /// Prints its bounds, which are of this type: `[1,5)`.
+    /// A range type over the type with this OID. It prints its bounds: `[1,5)`.
     Range(u32),
-    /// Prints ranges whose bounds are of this type: `{[1,3),[5,7)}`.
+    /// A multirange type over the type with this OID. It prints its ranges: `{[1,3),[5,7)}`.
     Multirange(u32),
 }
 
-/// An attribute of a composite type.
+/// Attribute of a composite type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attribute {
-    /// Its name.
+    /// Name of the attribute.
     pub name: String,
     /// OID in `pg_type`.
     pub type_oid: u32,
 }
 
-/// Types by their OIDs. What is not in it is known by its OID alone, or is text as printed: enums,
+/// Types by OID. A type that is missing is either built in, or stays its PostgreSQL text: enums,
 /// base types and what extensions bring.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PgTypes(BTreeMap<u32, PgType>);
 
 impl PgTypes {
-    /// The type of this OID.
+    /// Returns the type with this OID.
     #[must_use]
     pub fn get(&self, oid: u32) -> Option<&PgType> {
         self.0.get(&oid)
     }
 
-    /// All types, by ascending OID.
+    /// Returns all types, by ascending OID.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &PgType)> {
         self.0.iter().map(|(oid, kind)| (*oid, kind))
     }
 
-    /// Those that these types are made of, themselves included.
+    /// Returns these types and all types within them.
     #[must_use]
     pub fn used_by(&self, oids: impl Iterator<Item = u32>) -> Self {
         let mut used = BTreeMap::new();
@@ -65,7 +65,7 @@ impl PgTypes {
         Self(used)
     }
 
-    /// Follows domains down to what they are based on.
+    /// Follows domains to their base type.
     pub(crate) fn base(&self, mut oid: u32) -> u32 {
         for _ in 0..self.0.len() {
             let Some(PgType::Domain(base)) = self.get(oid) else { break };
@@ -82,7 +82,7 @@ impl FromIterator<(u32, PgType)> for PgTypes {
 }
 
 impl PgType {
-    /// How it is made of others; `None` for a domain, which is what it is based on.
+    /// Returns the structure of the type, or `None` for a domain.
     pub(crate) fn shape(&self) -> Option<Shape<'_>> {
         match self {
             Self::Domain(_) => None,
@@ -95,7 +95,7 @@ impl PgType {
         }
     }
 
-    /// The types that it is made of.
+    /// Returns the OIDs of the types within this one.
     fn parts(&self) -> Vec<u32> {
         match self {
             Self::Composite(attributes) => {

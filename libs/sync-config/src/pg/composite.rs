@@ -1,17 +1,17 @@
-//! PostgreSQL's output of composites to JSON.
+//! Converts PostgreSQL's composite output to JSON.
 
 use super::converter::{Converter, Member};
 use super::field;
 use crate::value::EvaluationError;
 
-/// Writes a member; `None` is NULL. `false`, and nothing written, for what JSON cannot hold.
+/// Writes a member; `None` is NULL. Returns `false` and writes nothing for bytes, which JSON lacks.
 pub(crate) type PushMember<'a> =
     dyn FnMut(Converter, Option<&str>, &mut String) -> Result<bool, EvaluationError> + 'a;
 
 /// Writes `(1,"a b",)` as an object.
 ///
-/// A type may get and lose attributes while values are on their way. What has no name here was added
-/// later and is left out; what a value does not have yet is NULL, as PostgreSQL says itself.
+/// A type may change between the catalog read and a value. A field without a member was added later
+/// and is skipped. A member without a field is NULL, as in PostgreSQL.
 pub(crate) fn push_json(
     text: &str,
     members: &[Member],
@@ -21,8 +21,10 @@ pub(crate) fn push_json(
     if !text.starts_with('(') {
         return Err(EvaluationError::BadText);
     }
+
     let mut members = members.iter();
     let mut separator = "{";
+
     let mut push = |member: &Member, value: Option<&str>, out: &mut String| {
         let before = out.len();
         out.push_str(separator);
@@ -34,6 +36,7 @@ pub(crate) fn push_json(
         }
         Ok(())
     };
+
     let mut at = 0;
     while text.as_bytes().get(at) != Some(&b')') {
         let (value, end) = field::field(text, at + 1, b",)")?;
@@ -42,15 +45,19 @@ pub(crate) fn push_json(
         }
         at = end;
     }
+
     if at + 1 != text.len() {
         return Err(EvaluationError::BadText);
     }
+
     for member in members {
         push(member, None, out)?;
     }
+
     if separator == "{" {
         out.push('{');
     }
+
     out.push('}');
     Ok(())
 }

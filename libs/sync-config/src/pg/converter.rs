@@ -1,4 +1,4 @@
-//! What becomes of the text of each of a table's columns.
+//! Converters from PostgreSQL's text output, chosen by the types of a table's columns.
 
 use super::builtin_types::{self, Scalar, Shape};
 use super::catalog::{Attribute, PgType, PgTypes};
@@ -6,7 +6,7 @@ use crate::plan::Kind;
 use crate::schema::TableSchema;
 use crate::value::{ValueOptions, json};
 
-/// What becomes of a type's text.
+/// Conversion of the text of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Converter {
     Scalar(Scalar),
@@ -14,8 +14,8 @@ pub(crate) enum Converter {
     Structure(usize),
 }
 
-/// A type that is made of others. Those are named by index, so that nothing is nested, however deep
-/// types are.
+/// Type that contains other types. They are referred to by index, so that deeply nested types do
+/// not need recursion here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Structure {
     Array { element: Converter, delimiter: u8 },
@@ -24,15 +24,15 @@ pub(crate) enum Structure {
     Multirange(Converter),
 }
 
-/// An attribute of a composite type.
+/// Attribute of a composite type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Member {
-    /// Its name and a colon, as JSON.
+    /// Name and a colon, as JSON.
     pub(crate) key: String,
     pub(crate) converter: Converter,
 }
 
-/// What becomes of the text of a table's columns.
+/// Converters of a table's columns.
 #[derive(Clone, Debug)]
 pub(crate) struct Converters {
     pub(crate) options: ValueOptions,
@@ -47,14 +47,15 @@ impl Converters {
         let oids = table.columns.iter().map(|column| column.type_oid);
         let columns = oids.map(|oid| builder.converter(oid)).collect();
         let mut structures = Vec::new();
-        // Each may find further ones; there are only so many types.
+        // Each structure may add others to `found`. The loop ends, as the number of types is
+        // finite.
         while let Some(&(_, shape)) = builder.found.get(structures.len()) {
             structures.push(builder.structure(shape));
         }
         Self { options, columns, structures }
     }
 
-    /// What values of a column are compared as; `None` for bytes.
+    /// Returns the kind as which values of a column are compared, or `None` for `bytea`.
     pub(crate) fn kind(&self, column: usize) -> Option<Kind> {
         match self.columns[column] {
             Converter::Scalar(Scalar::Bytes) => None,
@@ -78,7 +79,7 @@ impl Converters {
 struct Builder<'a> {
     types: &'a PgTypes,
     custom_types: bool,
-    /// The structures so far, by OID, in the order of their indices.
+    /// Structures found so far, with their OIDs, in the order of their indices.
     found: Vec<(u32, Shape<'a>)>,
 }
 

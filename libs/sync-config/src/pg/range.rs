@@ -1,13 +1,14 @@
-//! PostgreSQL's range output to JSON.
+//! Converts PostgreSQL's range output to JSON.
 
 use super::field;
 use crate::value::EvaluationError;
 
-/// Writes a bound; `None` is none. `false`, and nothing written, for what JSON cannot hold.
+/// Writes a bound; `None` is infinite. Returns `false` and writes nothing for bytes, which JSON
+/// lacks.
 pub(crate) type PushBound<'a> =
     dyn FnMut(Option<&str>, &mut String) -> Result<bool, EvaluationError> + 'a;
 
-/// The range of nothing, which stays a text.
+/// The empty range, which stays a text.
 pub(crate) const EMPTY: &str = "empty";
 
 /// Writes `[1,5)` as an object.
@@ -24,7 +25,7 @@ pub(crate) fn push_range(
     if end == text.len() { Ok(()) } else { Err(EvaluationError::BadText) }
 }
 
-/// Writes `{[1,3),[5,7)}` as an array of what ranges are.
+/// Writes `{[1,3),[5,7)}` as an array of range objects.
 pub(crate) fn push_multirange(
     text: &str,
     out: &mut String,
@@ -34,6 +35,7 @@ pub(crate) fn push_multirange(
         out.push_str("[]");
         return Ok(());
     }
+
     let mut separator = (b'{', '[');
     let mut at = 0;
     while text.as_bytes().get(at) == Some(&separator.0) {
@@ -41,14 +43,16 @@ pub(crate) fn push_multirange(
         at = range(text, at + 1, out, push_bound)?;
         separator = (b',', ',');
     }
+
     if at == 0 || text.get(at..) != Some("}") {
         return Err(EvaluationError::BadText);
     }
+
     out.push(']');
     Ok(())
 }
 
-/// Writes the range that begins at `start`; gives where it ends.
+/// Writes the range that begins at `start` and returns its end.
 fn range(
     text: &str,
     start: usize,
@@ -63,7 +67,9 @@ fn range(
     let (lower, middle) = field::field(text, start + 1, b",")?;
     let (upper, end) = field::field(text, middle + 1, b"])")?;
     let upper_exclusive = if text.as_bytes().get(end) == Some(&b')') { '1' } else { '0' };
+
     out.push('{');
+
     for (key, bound) in [("\"lower\":", lower), ("\"upper\":", upper)] {
         let before = out.len();
         out.push_str(key);
@@ -73,10 +79,12 @@ fn range(
             out.truncate(before);
         }
     }
+
     out.push_str("\"lower_exclusive\":");
     out.push(lower_exclusive);
     out.push_str(",\"upper_exclusive\":");
     out.push(upper_exclusive);
     out.push('}');
+
     Ok(end + 1)
 }

@@ -1,4 +1,4 @@
-//! PostgreSQL's text output of a column to a SQLite value, or straight to JSON.
+//! Converts PostgreSQL's text output of a column to a SQLite value, or directly to JSON.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,7 @@ use super::{array, composite, range};
 use crate::value::{EvaluationError, Value, ValueOptions, json, number, timestamp};
 
 impl Converters {
-    /// The value of a column.
+    /// Converts the text of a column to a value.
     pub(crate) fn to_value<'t>(
         &self,
         column: usize,
@@ -27,8 +27,8 @@ impl Converters {
         }
     }
 
-    /// Writes the JSON of a column; `Ok(false)`, and nothing written, for bytes, which rows cannot
-    /// hold.
+    /// Writes the JSON of a column. Returns `Ok(false)` and writes nothing for `bytea`, which rows
+    /// cannot contain.
     pub(crate) fn push_json(
         &self,
         column: usize,
@@ -47,15 +47,16 @@ impl Converters {
                 json::push_string(&inner, out);
             }
         }
+
         Ok(true)
     }
 
-    /// The one structure that is a text, unless it is within another.
+    /// Returns whether the value is an empty range, the only structure that is not written as JSON.
     fn is_empty_range(&self, structure: usize, text: &str) -> bool {
         text == range::EMPTY && matches!(self.structures[structure], Structure::Range(_))
     }
 
-    /// Writes the JSON of an array or the like that lies in `depth` others, not yet as a string.
+    /// Writes the JSON of a structure that is within `depth` others, not escaped as a string.
     fn push_structure(
         &self,
         structure: usize,
@@ -86,8 +87,8 @@ impl Converters {
         }
     }
 
-    /// Writes the JSON of a value that lies in `depth` structures; `None` is NULL. `Ok(false)`, and
-    /// nothing written, for bytes, which JSON cannot hold.
+    /// Writes the JSON of a value within `depth` structures; `None` is NULL. Returns `Ok(false)`
+    /// and writes nothing for `bytea`, which JSON lacks.
     fn push_part(
         &self,
         converter: Converter,
@@ -96,6 +97,7 @@ impl Converters {
         out: &mut String,
     ) -> Result<bool, EvaluationError> {
         array::check_depth(depth)?;
+
         match (text, converter) {
             (None, _) => out.push_str("null"),
             (Some(text), Converter::Scalar(scalar)) => {
@@ -105,6 +107,7 @@ impl Converters {
                 self.push_structure(structure, text, depth, out)?;
             }
         }
+
         Ok(true)
     }
 }
@@ -128,8 +131,8 @@ fn to_value<'t>(
     }
 }
 
-/// Writes the JSON of a value; JSON is embedded as it is. `Ok(false)`, and nothing written, for
-/// bytes.
+/// Writes the JSON of a scalar; JSON is embedded unchanged. Returns `Ok(false)` and writes nothing
+/// for `bytea`.
 fn push_scalar(
     scalar: Scalar,
     options: &ValueOptions,
@@ -154,15 +157,17 @@ fn push_scalar(
             }
         }
     }
+
     Ok(true)
 }
 
-/// Writes what is text, but not as printed. Nothing in it needs an escape in JSON unless the input
-/// is not of its type, for which see [`is_plain`]. `false`, and nothing written, for NULL.
+/// Writes a scalar whose text is rewritten. A valid text needs no escapes in JSON, and [`is_plain`]
+/// rejects others. Returns `false` and writes nothing for NULL.
 fn push_rewritten(scalar: Scalar, options: &ValueOptions, text: &str, out: &mut String) -> bool {
     if !is_plain(text) {
         return false;
     }
+
     match scalar {
         Scalar::Date => timestamp::push_date(text, out),
         Scalar::Time => timestamp::push_time(text, options, out),
@@ -176,6 +181,7 @@ fn push_rewritten(scalar: Scalar, options: &ValueOptions, text: &str, out: &mut 
         | Scalar::Json
         | Scalar::Bytes => out.push_str(text),
     }
+
     true
 }
 
@@ -184,7 +190,8 @@ fn is_plain(text: &str) -> bool {
         .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\') || byte == b' ')
 }
 
-/// `0/16B3748` with each half padded to eight digits, so that text order is the order.
+/// Writes an LSN such as `0/16B3748` with each half padded to eight digits, so that texts sort like
+/// LSNs.
 fn push_lsn(text: &str, out: &mut String) {
     let Some((high, low)) = text.split_once('/') else {
         out.push_str(text);
@@ -215,24 +222,8 @@ fn real(text: &str) -> Result<f64, EvaluationError> {
     text.parse().map_err(|_| EvaluationError::BadText)
 }
 
-/// `\x` and hexadecimal digits.
+/// Parses `bytea` in the hex format: `\x` and hexadecimal digits.
 fn bytes(text: &str) -> Result<Vec<u8>, EvaluationError> {
-    let digits = text.strip_prefix("\\x").ok_or(EvaluationError::BadText)?.as_bytes();
-    if digits.len() % 2 != 0 {
-        return Err(EvaluationError::BadText);
-    }
-    digits
-        .chunks_exact(2)
-        .map(|pair| Some(hex_digit(pair[0])? << 4 | hex_digit(pair[1])?))
-        .collect::<Option<_>>()
-        .ok_or(EvaluationError::BadText)
-}
-
-fn hex_digit(byte: u8) -> Option<u8> {
-    match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        b'A'..=b'F' => Some(byte - b'A' + 10),
-        _ => None,
-    }
+    let digits = text.strip_prefix("\\x").ok_or(EvaluationError::BadText)?;
+    hex::decode(digits).map_err(|_| EvaluationError::BadText)
 }

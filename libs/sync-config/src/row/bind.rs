@@ -1,4 +1,4 @@
-//! A plan tied to a live table: names become indices, types become converters.
+//! Binds a plan to a table of the database: names become indexes, types become converters.
 
 use super::evaluate::{
     BoundExpression, BoundItem, BoundLeaf, BoundLookup, BoundProjection, BoundQuery, BoundRows,
@@ -14,7 +14,8 @@ use crate::plan::{
 use crate::schema::TableSchema;
 use crate::value::json;
 
-/// Binds the queries and lookups of a table. The table was checked.
+/// Binds the queries and lookups that read a table. The caller has checked the table. Returns
+/// `None` if it lacks a column that is needed.
 pub(crate) fn bind(plan: &Plan, table: &TableSchema) -> Option<TableEvaluator> {
     let matches = |rows: &RowQuery| table.is(&plan.tables[rows.table]);
     let mut binder = Binder {
@@ -24,27 +25,31 @@ pub(crate) fn bind(plan: &Plan, table: &TableSchema) -> Option<TableEvaluator> {
         columns_read: vec![false; table.columns.len()],
         projections: Vec::new(),
     };
+
     let mut queries = Vec::new();
     for (definition, definition_plan) in plan.definitions.iter().enumerate() {
         for query in definition_plan.queries.iter().filter(|query| matches(&query.rows)) {
             match binder.query(definition, &definition_plan.name, query) {
                 Some(query) => queries.push(query),
-                // It has no `id`, which was warned of.
+                // The table has no `id`; `check` reports a warning.
                 None if plan.tables[query.rows.table].is_wildcard() => {}
                 None => return None,
             }
         }
     }
+
     let mut lookups = Vec::new();
     for (lookup, lookup_plan) in plan.lookups.iter().enumerate() {
         if matches(&lookup_plan.rows) {
             lookups.push(binder.lookup(lookup, lookup_plan)?);
         }
     }
+
     let Binder { converters, columns_read, projections, .. } = binder;
     let projections = projections.into_iter().map(|(_, bound)| bound).collect();
     let TableSchema { schema, name, .. } = table;
     let name = QualifiedName { schema: schema.clone(), name: name.clone() };
+
     Some(TableEvaluator { name, converters, columns_read, projections, queries, lookups })
 }
 
@@ -53,7 +58,8 @@ struct Binder<'a> {
     table: &'a TableSchema,
     converters: Converters,
     columns_read: Vec<bool>,
-    /// What queries select alike is written once per row.
+    /// Projections with the query that each was made for. Queries with equal projections share one,
+    /// so that the data is written once per row.
     projections: Vec<(&'a DataQuery, BoundProjection)>,
 }
 
@@ -76,7 +82,7 @@ impl<'a> Binder<'a> {
         })
     }
 
-    /// What the filter says of the row alone is asked before the arrays are looked at.
+    /// Splits the filter: conditions on the row alone are evaluated before its arrays are parsed.
     fn rows(&mut self, rows: &RowQuery) -> Option<BoundRows> {
         let filters = match &rows.filter {
             None => &[][..],
@@ -101,7 +107,8 @@ impl<'a> Binder<'a> {
         expressions.iter().map(|expression| self.expression(pattern, expression)).collect()
     }
 
-    /// `None` when the table lacks a column, unless it was found by a pattern: there it is NULL.
+    /// Returns `None` if the table lacks a column. In a table found by a pattern such a column is
+    /// NULL.
     fn expression(
         &mut self,
         pattern: usize,
@@ -122,6 +129,7 @@ impl<'a> Binder<'a> {
             RowLeaf::Element(index) => Ok(BoundLeaf::Element(*index)),
             RowLeaf::Key(index) => Ok(BoundLeaf::Key(*index)),
         };
+
         expression.try_map(leaf).ok()
     }
 
@@ -137,10 +145,13 @@ impl<'a> Binder<'a> {
                 && known.projection == query.projection
                 && known.rows.table == query.rows.table
         };
+
         if let Some(index) = self.projections.iter().position(same) {
             return Some(index);
         }
+
         let pattern = query.rows.table;
+
         let mut columns: Vec<(String, ItemSource)> = Vec::new();
         for item in &query.projection {
             match item {
@@ -163,28 +174,34 @@ impl<'a> Binder<'a> {
                     } else {
                         ItemSource::Expression(self.expression(pattern, expression)?)
                     };
+
                     set(&mut columns, name, source);
                 }
             }
         }
-        // Rows cannot hold bytes, so they are not even read.
+
+        // Rows cannot contain `bytea`, so these columns are not read.
         let is_bytes = |source: &ItemSource| match source {
             ItemSource::Column(index) => {
                 self.converters.columns[*index] == Converter::Scalar(Scalar::Bytes)
             }
             ItemSource::Expression(_) => false,
         };
+
         columns.retain(|(name, source)| name == "id" || !is_bytes(source));
+
         for (_, source) in &columns {
             if let ItemSource::Column(index) = source {
                 self.columns_read[*index] = true;
             }
         }
+
         let id = columns.iter().position(|(name, _)| name == "id")?;
         let object_type = match &query.object_type {
             ObjectType::Named(name) => name,
             ObjectType::OfTable => &self.table.name,
         };
+
         let bound = BoundProjection {
             object_type: object_type.clone(),
             items: columns
@@ -193,6 +210,7 @@ impl<'a> Binder<'a> {
                 .collect(),
             id,
         };
+
         self.projections.push((query, bound));
         Some(self.projections.len() - 1)
     }
@@ -205,7 +223,7 @@ fn is_of_element(filter: &RowExpression) -> bool {
     found
 }
 
-/// Later columns take the place of former ones of their name.
+/// Sets a column, replacing an earlier one with its name.
 fn set(columns: &mut Vec<(String, ItemSource)>, name: &str, source: ItemSource) {
     match columns.iter_mut().find(|(known, _)| known == name) {
         Some((_, known)) => *known = source,
@@ -213,7 +231,8 @@ fn set(columns: &mut Vec<(String, ItemSource)>, name: &str, source: ItemSource) 
     }
 }
 
-/// Before edition 3 `*` gives only what is not there yet, or is NULL.
+/// Adds a column of `*` before edition 3: it does not replace an earlier one with its name, unless
+/// that is NULL.
 fn fill(columns: &mut Vec<(String, ItemSource)>, name: &str, index: usize) {
     let Some((_, known)) = columns.iter_mut().find(|(known, _)| known == name) else {
         columns.push((name.to_owned(), ItemSource::Column(index)));

@@ -1,4 +1,4 @@
-//! Rows of one table to buckets and answers.
+//! Evaluates rows of one table: the buckets that contain them and their answers to lookups.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -9,29 +9,30 @@ use crate::expression::{Expression, Leaves};
 use crate::pg::converter::Converters;
 use crate::value::{Engine, EvaluationError, Value, json};
 
-/// Most buckets, or answers, that one query may make of one row.
+/// Maximum number of combinations of array elements of a row for one query. It bounds time and
+/// memory; a row that yields more is a row error.
 const COMBINATIONS_MAX: usize = 10_000;
 
-/// Over a row of the table it is bound to.
+/// Expression over a row of the bound table.
 pub(crate) type BoundExpression = Expression<BoundLeaf>;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum BoundLeaf {
-    /// A column, by index.
+    /// Column with this index.
     Column(usize),
-    /// A column that the table does not have.
+    /// Column that the table lacks. It is NULL.
     Missing,
-    /// The table's schema.
+    /// Schema of the table.
     Schema,
-    /// The table's name, from this byte on.
+    /// Name of the table, from this byte on.
     Name { from: usize },
-    /// The element at hand of an array, by index.
+    /// Current element of the array with this index.
     Element(usize),
-    /// The key of that element.
+    /// Key of the current element of the array with this index.
     Key(usize),
 }
 
-/// Evaluates rows of one table, whose columns are as they were when it was bound.
+/// Evaluator of the rows of one table. The columns must be those at the time of binding.
 #[derive(Clone, Debug)]
 pub struct TableEvaluator {
     pub(crate) name: QualifiedName,
@@ -42,7 +43,7 @@ pub struct TableEvaluator {
     pub(crate) lookups: Vec<BoundLookup>,
 }
 
-/// What a table is called.
+/// Schema and name of a table.
 #[derive(Clone, Debug)]
 pub(crate) struct QualifiedName {
     pub(crate) schema: String,
@@ -53,13 +54,13 @@ pub(crate) struct QualifiedName {
 pub(crate) struct BoundProjection {
     pub(crate) object_type: String,
     pub(crate) items: Vec<BoundItem>,
-    /// Index of the item that is the object's id.
+    /// Index of the item with the object's id.
     pub(crate) id: usize,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct BoundItem {
-    /// Its name and a colon, as JSON.
+    /// Name and a colon, as JSON.
     pub(crate) key: String,
     pub(crate) source: ItemSource,
 }
@@ -73,7 +74,7 @@ pub(crate) enum ItemSource {
 #[derive(Clone, Debug)]
 pub(crate) struct BoundQuery {
     pub(crate) definition: usize,
-    /// Of its definition.
+    /// Name of the definition, for errors.
     pub(crate) name: String,
     pub(crate) projection: usize,
     pub(crate) rows: BoundRows,
@@ -86,35 +87,36 @@ pub(crate) struct BoundLookup {
     pub(crate) outputs: Vec<BoundExpression>,
 }
 
-/// See [`RowQuery`](crate::plan::RowQuery).
+/// Bound form of a [`RowQuery`](crate::plan::RowQuery).
 #[derive(Clone, Debug)]
 pub(crate) struct BoundRows {
-    /// On the row alone.
+    /// Conditions on the row alone.
     pub(crate) filters: Vec<BoundExpression>,
     pub(crate) arrays: Vec<BoundExpression>,
-    /// On elements too.
+    /// Conditions that use elements of arrays.
     pub(crate) element_filters: Vec<BoundExpression>,
     pub(crate) keys: Vec<BoundExpression>,
 }
 
 impl TableEvaluator {
-    /// Whether its rows answer to lookups.
+    /// Returns whether the table's rows answer lookups.
     #[must_use]
     pub fn has_lookups(&self) -> bool {
         !self.lookups.is_empty()
     }
 
-    /// For each column of the table whether any query reads it.
+    /// Returns for each column of the table whether any query reads it.
     #[must_use]
     pub fn columns_read(&self) -> &[bool] {
         &self.columns_read
     }
 
-    /// Evaluates a row, given as PostgreSQL's text output of each column (`None` is NULL).
-    /// `out` is cleared first. Equal (definition, params, object type, object id) appear once: the
-    /// last query wins. Order is deterministic.
+    /// Evaluates a row, given as PostgreSQL's text output of each column (`None` is NULL). Clears
+    /// `out` first. Each (definition, params, object type, object id) appears once: the last query
+    /// wins. The order is deterministic.
     pub fn evaluate(&self, row: &[Option<&str>], out: &mut RowOutput) {
         out.clear(self.projections.len());
+
         let row = Row { evaluator: self, row };
         for query in &self.queries {
             let bucket_count = out.buckets.len();
@@ -126,6 +128,7 @@ impl TableEvaluator {
                 }
             }
         }
+
         for lookup in &self.lookups {
             let lookup_count = out.lookups.len();
             if let Err(error) = row.lookup(lookup, out) {
@@ -133,20 +136,21 @@ impl TableEvaluator {
                 out.errors.push(format!("lookup {}: {}", lookup.lookup, error.message()));
             }
         }
+
         out.deduplicate();
     }
 }
 
-/// A row under evaluation.
+/// Row with the evaluator of its table.
 struct Row<'r> {
     evaluator: &'r TableEvaluator,
     row: &'r [Option<&'r str>],
 }
 
-/// A row with one element of each array.
+/// Row with one element of each array.
 struct Combination<'c> {
     row: &'c Row<'c>,
-    /// Of each array which element it is.
+    /// For each array its items and the index of the current one.
     elements: &'c [(&'c Items, usize)],
 }
 
@@ -191,7 +195,7 @@ impl<'r> Leaves<'r, BoundLeaf> for Row<'r> {
     }
 }
 
-/// Where a row's key, and what it answers, were written.
+/// Ranges of the output text with a key and the output for it.
 struct Match {
     key: Range<usize>,
     output: Range<usize>,
@@ -217,9 +221,11 @@ impl<'r> Row<'r> {
             let projected = empty.clone();
             buckets.push(BucketEntry { definition: query.definition, params: key, projected });
         })?;
+
         if out.buckets.len() == start {
             return Ok(());
         }
+
         let projected = match out.projected[query.projection].clone() {
             Some(projected) => projected,
             None => {
@@ -229,9 +235,11 @@ impl<'r> Row<'r> {
                 projected
             }
         };
+
         for entry in &mut out.buckets[start..] {
             entry.projected = projected.clone();
         }
+
         Ok(())
     }
 
@@ -243,7 +251,7 @@ impl<'r> Row<'r> {
         })
     }
 
-    /// The keys under which the row is found, and what it answers.
+    /// Calls `found` for each key that finds the row, with the output for it.
     fn matches(
         &self,
         rows: &'r BoundRows,
@@ -254,12 +262,14 @@ impl<'r> Row<'r> {
         if !all_hold(&rows.filters, self)? {
             return Ok(());
         }
+
         if rows.arrays.is_empty() {
             if let Some(one) = push_match(rows, outputs, self, text)? {
                 found(one);
             }
             return Ok(());
         }
+
         let mut arrays = Vec::with_capacity(rows.arrays.len());
         let mut count: usize = 1;
         for array in &rows.arrays {
@@ -267,28 +277,33 @@ impl<'r> Row<'r> {
             count = count.saturating_mul(items.len());
             arrays.push(items);
         }
+
         if count > COMBINATIONS_MAX {
             return Err(EvaluationError::TooMany);
         }
+
         let mut elements = Vec::with_capacity(arrays.len());
         for combination in 0..count {
             let mut rest = combination;
             elements.clear();
+
             for items in &arrays {
                 elements.push((items, rest % items.len()));
                 rest /= items.len();
             }
+
             let combination = Combination { row: self, elements: &elements };
             if all_hold(&rows.element_filters, &combination)?
                 && let Some(one) = push_match(rows, outputs, &combination, text)?
             {
                 found(one);
-                // Any further one is the same.
+                // Without keys and outputs, further combinations give the same match.
                 if rows.keys.is_empty() && outputs.is_none_or(<[_]>::is_empty) {
                     break;
                 }
             }
         }
+
         Ok(())
     }
 
@@ -299,10 +314,13 @@ impl<'r> Row<'r> {
     ) -> Result<Projected, EvaluationError> {
         let start = text.len();
         text.push_str(&projection.object_type);
+
         let object_type = start..text.len();
         self.push_id(&projection.items[projection.id].source, text)?;
+
         let object_id = object_type.end..text.len();
         text.push('{');
+
         let mut separator = "";
         for item in &projection.items {
             let before = text.len();
@@ -314,11 +332,12 @@ impl<'r> Row<'r> {
                 text.truncate(before);
             }
         }
+
         text.push('}');
         Ok(Projected { object_type, data: object_id.end..text.len(), object_id })
     }
 
-    /// `false`, and nothing written, for bytes.
+    /// Writes the value of an item. Returns `false` and writes nothing for bytes.
     fn push_item(
         &self,
         source: &'r ItemSource,
@@ -363,7 +382,7 @@ fn all_hold<'v, S: Leaves<'v, BoundLeaf>>(
     Ok(true)
 }
 
-/// Writes key and output; `None`, and nothing written, when a part of them cannot be equal to anything.
+/// Writes key and output. Returns `None` and writes nothing if a part of them is equal to nothing.
 fn push_match<'v, S: Leaves<'v, BoundLeaf>>(
     rows: &'v BoundRows,
     outputs: Option<&'v [BoundExpression]>,
@@ -374,6 +393,7 @@ fn push_match<'v, S: Leaves<'v, BoundLeaf>>(
     if !push_array(&rows.keys, leaves, text)? {
         return Ok(None);
     }
+
     let middle = text.len();
     if let Some(outputs) = outputs
         && !push_array(outputs, leaves, text)?
@@ -381,10 +401,11 @@ fn push_match<'v, S: Leaves<'v, BoundLeaf>>(
         text.truncate(start);
         return Ok(None);
     }
+
     Ok(Some(Match { key: start..middle, output: middle..text.len() }))
 }
 
-/// `false`, and nothing written, when one of the values is NULL or a blob.
+/// Writes the values as a JSON array. Returns `false` and writes nothing if one is NULL or a blob.
 fn push_array<'v, S: Leaves<'v, BoundLeaf>>(
     expressions: &'v [BoundExpression],
     leaves: &S,
@@ -392,6 +413,7 @@ fn push_array<'v, S: Leaves<'v, BoundLeaf>>(
 ) -> Result<bool, EvaluationError> {
     let start = text.len();
     text.push('[');
+
     for (index, expression) in expressions.iter().enumerate() {
         if index > 0 {
             text.push(',');
@@ -401,6 +423,7 @@ fn push_array<'v, S: Leaves<'v, BoundLeaf>>(
             return Ok(false);
         }
     }
+
     text.push(']');
     Ok(true)
 }

@@ -1,21 +1,23 @@
-//! What a row yields, in buffers that are reused from row to row.
+//! Output of a row, in buffers that are reused from row to row.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
-/// From here on duplicates are found by hashing.
+/// Number of entries from which duplicates are found by hashing. For fewer, comparing all is
+/// faster.
 const HASH_FROM: usize = 16;
-/// What is kept of the text's buffer after a row that needed more.
+/// Capacity of the text buffer that is kept between rows, in bytes. A larger one, after an
+/// unusually large row, is shrunk.
 const KEPT_BYTES_MAX: usize = 1 << 20;
 
-/// What a row yields; reused from row to row.
+/// Output of a row: buckets, answers to lookups, and errors. Reuse one value from row to row.
 #[derive(Clone, Debug, Default)]
 pub struct RowOutput {
     pub(crate) text: String,
     pub(crate) buckets: Vec<BucketEntry>,
     pub(crate) lookups: Vec<LookupEntry>,
     pub(crate) errors: Vec<String>,
-    /// By projection: what this row's came out as.
+    /// For each projection its output for this row, if any query needed it.
     pub(crate) projected: Vec<Option<Projected>>,
 }
 
@@ -40,45 +42,45 @@ pub(crate) struct LookupEntry {
     pub(crate) output: Range<usize>,
 }
 
-/// One row in one bucket.
+/// Row in a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BucketRow<'a> {
     /// Index into [`SyncConfig::definitions`](crate::SyncConfig::definitions).
     pub definition: usize,
-    /// The bucket's parameters: a canonical JSON array.
+    /// Parameters of the bucket: a canonical JSON array.
     pub params: &'a str,
-    /// The output table.
+    /// Name of the table on devices.
     pub object_type: &'a str,
-    /// The text of the output column `id`.
+    /// Text of the output column `id`.
     pub object_id: &'a str,
-    /// The JSON object.
+    /// Output columns as a JSON object.
     pub data: &'a str,
 }
 
-/// One row's answer to one lookup.
+/// Answer of a row to a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LookupRow<'a> {
     /// Index into [`SyncConfig::lookups`](crate::SyncConfig::lookups).
     pub lookup: usize,
-    /// What must be asked: a canonical JSON array.
+    /// Key to ask for: a canonical JSON array.
     pub key: &'a str,
-    /// The answer: a canonical JSON array.
+    /// Output for the key: a canonical JSON array.
     pub output: &'a str,
 }
 
 impl RowOutput {
-    /// The buckets that hold the row.
+    /// Returns the buckets that contain the row.
     pub fn buckets(&self) -> impl Iterator<Item = BucketRow<'_>> {
         self.buckets.iter().map(|entry| self.bucket(entry))
     }
 
-    /// What the row answers to lookups.
+    /// Returns the row's answers to lookups.
     pub fn lookups(&self) -> impl Iterator<Item = LookupRow<'_>> {
         self.lookups.iter().map(|entry| self.lookup(entry))
     }
 
-    /// Queries that could not be evaluated for this row, so that it is not in their buckets: to be
-    /// logged, never with values.
+    /// Returns the errors of queries that could not be evaluated for this row. It is not in the
+    /// buckets of those queries. The messages contain no values and may be logged.
     #[must_use]
     pub fn errors(&self) -> &[String] {
         &self.errors
@@ -113,11 +115,12 @@ impl RowOutput {
         }
     }
 
-    /// Of equal buckets and objects keeps the data of the last, at the place of the first; of equal
-    /// answers the first.
+    /// Removes duplicates. Equal objects in a bucket keep the data of the last one, at the place of
+    /// the first.
     pub(crate) fn deduplicate(&mut self) {
         let mut buckets = std::mem::take(&mut self.buckets);
         let text = &self.text;
+
         unique(
             &mut buckets,
             |entry| {
@@ -127,19 +130,23 @@ impl RowOutput {
             },
             |first, last| first.projected = last.projected,
         );
+
         self.buckets = buckets;
+
         let mut lookups = std::mem::take(&mut self.lookups);
         let text = &self.text;
+
         unique(
             &mut lookups,
             |entry| (entry.lookup, &text[entry.key.clone()], &text[entry.output.clone()]),
             |_, _| {},
         );
+
         self.lookups = lookups;
     }
 }
 
-/// Merges each entry into the first of its key.
+/// Merges each entry into the first one with an equal key.
 fn unique<T, K: Eq + std::hash::Hash>(
     entries: &mut Vec<T>,
     key: impl Fn(&T) -> K,
@@ -148,9 +155,11 @@ fn unique<T, K: Eq + std::hash::Hash>(
     if entries.len() < 2 {
         return;
     }
+
     let mut kept: Vec<T> = Vec::with_capacity(entries.len());
     let mut index_of = HashMap::new();
     let hashed = entries.len() >= HASH_FROM;
+
     for entry in entries.drain(..) {
         let entry_key = key(&entry);
         let known = if hashed {
@@ -158,6 +167,7 @@ fn unique<T, K: Eq + std::hash::Hash>(
         } else {
             kept.iter().position(|known| key(known) == entry_key)
         };
+
         match known {
             Some(index) => merge(&mut kept[index], entry),
             None => {
@@ -168,5 +178,6 @@ fn unique<T, K: Eq + std::hash::Hash>(
             }
         }
     }
+
     *entries = kept;
 }

@@ -1,4 +1,4 @@
-//! The two sets of results that expressions can have.
+//! The two engines: sets of rules by which expressions are evaluated.
 
 use std::borrow::Cow;
 
@@ -6,53 +6,55 @@ use serde::Serialize;
 
 use super::number;
 
-/// Whose results expressions have where the two implementations of the language differ.
+/// Rules of evaluation where the two implementations of the language differ.
 ///
-/// Besides what the methods say, the engines are one: dates, geometries, arrays after IN, `upper` and `lower`, and the
-/// digits in the text of reals, which are JavaScript's (the fewest that give the number again), as
-/// SQLite's depend on its version.
+/// The methods are all of the differences. Dates, geometries, arrays after IN, `upper` and `lower`
+/// are the same. So are the digits of reals in text: the fewest that give the number again, as in
+/// JavaScript, since those of SQLite depend on its version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) enum Engine {
-    /// What the language began with.
+    /// The default, and the only engine before edition 3.
     #[default]
     JavaScript,
     Sqlite,
 }
 
 impl Engine {
-    /// Hashes leave the default out, so that they are what they were before there were two.
+    /// Returns whether this is the default engine. Hashes omit the default, so that they are the
+    /// same as before there were two engines.
     pub(crate) fn is_default(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Whether NULL is unknown in AND, OR, NOT and BETWEEN. Else it is false in the first two, NOT
-    /// makes it true, and BETWEEN of it is NULL.
+    /// Returns whether AND, OR, NOT and BETWEEN use three-valued logic. Without it, NULL is false
+    /// in AND and OR, NOT of NULL is true, and BETWEEN with a NULL is NULL.
     pub(crate) fn is_three_valued(self) -> bool {
         self == Self::Sqlite
     }
 
-    /// Whether paths in JSON are SQLite's, with `[0]`, and what they lead to is as it was written.
+    /// Returns whether JSON paths are SQLite's, with `[0]`, and give members as they are written.
     pub(crate) fn has_sqlites_paths(self) -> bool {
         self == Self::Sqlite
     }
 
-    /// Whether `substring` and `json_valid` know what is not text: bytes of a blob, and NULL.
+    /// Returns whether `substring` works on the bytes of a blob, and `json_valid` of NULL is NULL.
     pub(crate) fn knows_types(self) -> bool {
         self == Self::Sqlite
     }
 
-    /// Whether what is not asked for is not evaluated, and thus no error.
+    /// Returns whether `iif` and `ifnull` evaluate only the arguments that they return.
     pub(crate) fn is_lazy(self) -> bool {
         self == Self::Sqlite
     }
 
-    /// Whether CAST gives its operand an affinity, by which comparisons convert the other one.
+    /// Returns whether CAST gives its operand an affinity, by which comparisons convert the other
+    /// operand.
     pub(crate) fn has_affinity(self) -> bool {
         self == Self::Sqlite
     }
 
-    /// The largest whole real that CAST to numeric makes an integer of when a text says it: SQLite
-    /// leaves those that are too large for all such integers to be reals.
+    /// Returns the largest magnitude at which CAST of a text to numeric turns a whole real into an
+    /// integer. SQLite keeps larger ones as reals, where not every integer has an exact real.
     pub(crate) fn whole_numeric_max(self) -> f64 {
         match self {
             Self::JavaScript => -1.0,
@@ -60,13 +62,13 @@ impl Engine {
         }
     }
 
-    /// Whether the truth of a text is that of its whole number, so that `'0.5'` is false, and a blob
-    /// never true.
+    /// Returns whether the truth of a text is that of its leading integer (`'0.5'` is false) and
+    /// blobs are false.
     pub(crate) fn cuts_truth(self) -> bool {
         self == Self::JavaScript
     }
 
-    /// Writes a real as a text. Of a whole one JavaScript does not say that it is a real.
+    /// Writes a real as text. JavaScript prints a whole one without a fraction.
     pub(crate) fn push_real(self, real: f64, out: &mut String) {
         match self {
             Self::JavaScript => number::push_real_javascript(real, out),
@@ -74,7 +76,7 @@ impl Engine {
         }
     }
 
-    /// The whole number that a cast to integer makes of a real.
+    /// Rounds a real as a cast to integer does.
     pub(crate) fn whole(self, real: f64) -> f64 {
         match self {
             Self::JavaScript => real.floor(),
@@ -82,16 +84,16 @@ impl Engine {
         }
     }
 
-    /// The length of a text: UTF-16 units, or Unicode characters.
+    /// Returns the length of a text in UTF-16 units or in Unicode characters.
     pub(crate) fn length(self, text: &str) -> usize {
         match self {
             Self::JavaScript => text.encode_utf16().count(),
-            // SQLite's texts end at a zero.
+            // SQLite's `length` stops at the first NUL.
             Self::Sqlite => text.chars().take_while(|c| *c != '\0').count(),
         }
     }
 
-    /// How many units are before this place of a text.
+    /// Returns the number of units before a byte index.
     pub(crate) fn units_before(self, text: &str, index: usize) -> usize {
         match self {
             Self::JavaScript => text[..index].encode_utf16().count(),
@@ -99,8 +101,8 @@ impl Engine {
         }
     }
 
-    /// Where a text begins that is asked for from further before its end than it is long, in units: there,
-    /// or before its start.
+    /// Returns the start offset of `substr(x, -n)` when `n` exceeds the length: JavaScript clamps
+    /// to 0, SQLite keeps it negative.
     pub(crate) fn first_place(self, place: i128) -> i128 {
         match self {
             Self::JavaScript => place.max(0),
@@ -108,7 +110,7 @@ impl Engine {
         }
     }
 
-    /// The units from one place to another; half a surrogate pair becomes a replacement character.
+    /// Returns a range of units. Half a surrogate pair becomes a replacement character.
     pub(crate) fn slice<'t>(self, text: Cow<'t, str>, from: usize, to: usize) -> Cow<'t, str> {
         if self == Self::JavaScript && !text.is_ascii() {
             let units = text.encode_utf16().skip(from).take(to - from);

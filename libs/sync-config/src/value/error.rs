@@ -1,35 +1,38 @@
-//! Why an expression has no value.
+//! Errors of evaluation.
 
-/// Why an expression has no value. Never holds one.
+/// Reason why an expression has no value. Contains no data of the row, so it may be logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EvaluationError {
-    /// Text that should be JSON is not.
+    /// A text is not valid JSON.
     NotJson,
-    /// Text that should be a JSON array is something else.
+    /// A text is not a JSON array.
     NotAnArray,
-    /// A path that does not begin with `$`.
+    /// A JSON path does not begin with `$`.
     BadPath,
-    /// PostgreSQL's text of a value that is not what its type prints.
+    /// The text of a PostgreSQL value does not have the format of its type.
     BadText,
-    /// Arrays and the like within each other, too many.
+    /// Arrays, composites and ranges are nested too deeply.
     TooDeep,
-    /// Text that should be a UUID is not.
+    /// A value is not a UUID.
     NotUuid,
-    /// What should be a geometry as PostGIS prints it is not.
+    /// A value is not a geometry in PostGIS's format.
     NotGeometry,
-    /// An integer that does not fit in 64 bits.
+    /// An integer does not fit in 64 bits.
     IntegerOverflow,
-    /// A text or blob that is longer than [`VALUE_BYTES_MAX`](crate::value::VALUE_BYTES_MAX).
+    /// A text or blob is longer than [`VALUE_BYTES_MAX`](crate::value::VALUE_BYTES_MAX).
     TooLong,
-    /// A LIKE of too many steps.
+    /// A LIKE takes too many steps.
     TooManySteps,
-    /// More buckets or keys than may come of one row or request.
+    /// A row or a request yields too many buckets or keys.
     TooMany,
+    /// The output column `id` is NULL.
     NullId,
+    /// The output column `id` is a blob.
     BlobId,
 }
 
 impl EvaluationError {
+    /// Returns the message for logs and reports.
     pub(crate) fn message(self) -> &'static str {
         match self {
             Self::NotJson => "a value is not valid JSON",

@@ -1,11 +1,11 @@
-//! JSON text: written without a tree, read through serde_json.
+//! JSON text. It is written directly, and parsed by serde_json.
 
 use serde_json::{Map, Value as Json};
 
 use super::Value;
 use super::number;
 
-/// For each ASCII byte what must follow a backslash: 0 nothing, `u` a code.
+/// Escapes of ASCII bytes: the character after the backslash, `u` for a code, 0 for no escape.
 const ESCAPES: [u8; 128] = {
     let mut table = [0; 128];
     let mut byte = 0;
@@ -30,7 +30,7 @@ pub(crate) fn push_string(text: &str, out: &mut String) {
     out.push('"');
 }
 
-/// Writes the inside of a JSON string.
+/// Writes the escaped content of a JSON string, without quotes.
 pub(crate) fn push_escaped(text: &str, out: &mut String) {
     let mut start = 0;
     for (index, byte) in text.bytes().enumerate() {
@@ -38,10 +38,12 @@ pub(crate) fn push_escaped(text: &str, out: &mut String) {
         if escape == 0 {
             continue;
         }
+
         out.push_str(&text[start..index]);
         start = index + 1;
         out.push('\\');
         out.push(char::from(escape));
+
         if escape == b'u' {
             const HEX: &[u8; 16] = b"0123456789abcdef";
             out.push_str("00");
@@ -49,10 +51,11 @@ pub(crate) fn push_escaped(text: &str, out: &mut String) {
             out.push(char::from(HEX[usize::from(byte & 15)]));
         }
     }
+
     out.push_str(&text[start..]);
 }
 
-/// A member's name and the colon after it.
+/// Returns a member's name and the colon after it.
 pub(crate) fn key(name: &str) -> String {
     let mut key = String::new();
     push_string(name, &mut key);
@@ -60,7 +63,8 @@ pub(crate) fn key(name: &str) -> String {
     key
 }
 
-/// Writes a value of a row; `false`, and nothing written, for a blob, which rows cannot hold.
+/// Writes a value of a row. Returns `false` and writes nothing for a blob, which rows cannot
+/// contain.
 pub(crate) fn push_value(value: &Value<'_>, out: &mut String) -> bool {
     match value {
         Value::Null => out.push_str("null"),
@@ -72,8 +76,8 @@ pub(crate) fn push_value(value: &Value<'_>, out: &mut String) -> bool {
     true
 }
 
-/// Writes a bucket's parameter or a part of a lookup's key, where `1.0` is `1`; `false`, and
-/// nothing written, for NULL and blobs, which match nothing.
+/// Writes a bucket parameter or a part of a lookup key, in which `1.0` is `1`. Returns `false` and
+/// writes nothing for NULL and blobs, which are equal to nothing.
 pub(crate) fn push_parameter(value: &Value<'_>, out: &mut String) -> bool {
     match value {
         Value::Null | Value::Blob(_) => return false,
@@ -87,12 +91,12 @@ pub(crate) fn push_parameter(value: &Value<'_>, out: &mut String) -> bool {
     true
 }
 
-/// Reads JSON text; nesting is limited by serde_json.
+/// Parses JSON text. serde_json limits the nesting.
 pub(crate) fn parse(text: &str) -> Option<Json> {
     serde_json::from_str(text).ok()
 }
 
-/// The SQL value of a JSON value: what is not a scalar is its text.
+/// Converts JSON to an SQL value. Arrays and objects become their text.
 pub(crate) fn to_value(json: &Json) -> Value<'_> {
     match json {
         Json::Null => Value::Null,
@@ -106,27 +110,28 @@ pub(crate) fn to_value(json: &Json) -> Value<'_> {
     }
 }
 
-/// The text of a JSON value, without spaces.
+/// Prints JSON without spaces.
 pub(crate) fn to_text(json: &Json) -> String {
     let mut text = String::new();
     push_json(json, &mut text);
     text
 }
 
-/// The members of an object as JavaScript has them: numbers first, by size, then the others as written.
+/// Returns the members in JavaScript's order: integer names first, ascending, then the others as
+/// written.
 pub(crate) fn in_order(entries: &Map<String, Json>) -> Vec<(&String, &Json)> {
     let mut ordered: Vec<(&String, &Json)> = entries.iter().collect();
     ordered.sort_by_key(|(key, _)| index(key).map_or((1, 0), |index| (0, index)));
     ordered
 }
 
-/// The number that a member's name is, as JavaScript prints one.
+/// Parses a member's name that JavaScript treats as an array index.
 fn index(key: &str) -> Option<u32> {
     let index: u32 = key.parse().ok().filter(|index| *index < u32::MAX)?;
     (itoa::Buffer::new().format(index) == key).then_some(index)
 }
 
-/// serde_json limits the depth of what it parses, so this ends.
+/// Writes a JSON tree. serde_json limits the depth of parsed trees, and so this recursion.
 fn push_json(json: &Json, out: &mut String) {
     match json {
         Json::Null => out.push_str("null"),
@@ -150,6 +155,7 @@ fn push_json(json: &Json, out: &mut String) {
         }
         Json::Object(entries) => {
             out.push('{');
+
             for (index, (key, item)) in in_order(entries).into_iter().enumerate() {
                 if index > 0 {
                     out.push(',');
@@ -158,6 +164,7 @@ fn push_json(json: &Json, out: &mut String) {
                 out.push(':');
                 push_json(item, out);
             }
+
             out.push('}');
         }
     }

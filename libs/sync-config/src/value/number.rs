@@ -1,6 +1,6 @@
-//! Numbers as text, both ways.
+//! Conversion between numbers and text, with the rules of SQLite and JavaScript.
 
-/// What is left of a value when only numbers count.
+/// Value that is NULL or a number.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Number {
     Null,
@@ -18,27 +18,27 @@ impl Number {
     }
 }
 
-/// The nearest integer a whole real has, at the ends of the range the last one.
+/// Converts a whole real to an integer, saturating at the ends of the range.
 #[expect(clippy::cast_possible_truncation, reason = "`as` saturates, which is what is wanted")]
 pub(crate) fn saturating_i64(whole: f64) -> i64 {
     whole as i64
 }
 
-/// The nearest real.
+/// Converts an integer to the nearest real.
 #[expect(clippy::cast_precision_loss, reason = "SQLite rounds too")]
 pub(crate) fn to_f64(integer: i64) -> f64 {
     integer as f64
 }
 
-/// The integer that a whole real equals.
+/// Returns the integer that is equal to the real, if any.
 pub(crate) fn exact_i64(real: f64) -> Option<i64> {
     const LIMIT: f64 = 9_223_372_036_854_775_808.0; // 2^63
     let fits = real.trunc() == real && (-LIMIT..LIMIT).contains(&real);
     fits.then(|| saturating_i64(real))
 }
 
-/// As JavaScript prints a double, but a whole one keeps `.0`, so that it stays a real.
-/// Infinities are what SQLite reads as such; NaN is null.
+/// Writes a real as JSON: as JavaScript prints it, but a whole one with `.0`, so that it is read as
+/// a real again. Infinities are `9e999`, which SQLite reads as such; NaN is null.
 pub(crate) fn push_real_json(real: f64, out: &mut String) {
     if real.is_nan() {
         out.push_str("null");
@@ -49,7 +49,7 @@ pub(crate) fn push_real_json(real: f64, out: &mut String) {
     }
 }
 
-/// As [`push_real_json`], with the names SQLite gives to infinities in text.
+/// Writes a real as SQLite's text: like [`push_real_json`], with `Inf` for infinity.
 pub(crate) fn push_real_text(real: f64, out: &mut String) {
     if real.is_infinite() {
         out.push_str(if real > 0.0 { "Inf" } else { "-Inf" });
@@ -58,7 +58,7 @@ pub(crate) fn push_real_text(real: f64, out: &mut String) {
     }
 }
 
-/// As JavaScript prints a double, also a whole one.
+/// Writes a real as JavaScript prints it. A whole one has no fraction.
 pub(crate) fn push_real_javascript(real: f64, out: &mut String) {
     out.push_str(ryu_js::Buffer::new().format(real));
 }
@@ -90,12 +90,14 @@ fn sign(bytes: &[u8]) -> usize {
     usize::from(matches!(bytes.first(), Some(b'+' | b'-')))
 }
 
-/// Lengths of the longest numeric prefix: of its integer part, sign included, and of all.
+/// Returns the lengths of the longest numeric prefix: of its integer part with the sign, and in
+/// total.
 fn prefix(text: &str) -> (usize, usize) {
     let bytes = text.as_bytes();
     let sign_len = sign(bytes);
     let whole = digits(&bytes[sign_len..]);
     let mut end = sign_len + whole;
+
     let mut fraction = 0;
     if bytes.get(end) == Some(&b'.') {
         fraction = digits(&bytes[end + 1..]);
@@ -103,9 +105,11 @@ fn prefix(text: &str) -> (usize, usize) {
             end += 1 + fraction;
         }
     }
+
     if whole + fraction == 0 {
         return (0, 0);
     }
+
     if matches!(bytes.get(end), Some(b'e' | b'E')) {
         let exponent_sign = sign(&bytes[end + 1..]);
         let exponent = digits(&bytes[end + 1 + exponent_sign..]);
@@ -113,10 +117,11 @@ fn prefix(text: &str) -> (usize, usize) {
             end += 1 + exponent_sign + exponent;
         }
     }
+
     (sign_len + whole, end)
 }
 
-/// What arithmetic makes of a text: its longest numeric prefix, else 0.
+/// Converts a text for arithmetic: to its longest numeric prefix, or 0.
 pub(crate) fn numeric_prefix(text: &str) -> Number {
     let text = skip_space(text);
     let (whole, all) = prefix(text);
@@ -131,14 +136,14 @@ pub(crate) fn numeric_prefix(text: &str) -> Number {
     Number::Real(parse_real(&text[..all]))
 }
 
-/// The number that a text is, spaces around it aside; `None` when it is anything else.
+/// Parses a text that is a number, apart from spaces around it.
 pub(crate) fn whole_text(text: &str) -> Option<Number> {
     let text = skip_space(text).trim_end_matches(SPACES);
     let (_, all) = prefix(text);
     (all == text.len() && all > 0).then(|| numeric_prefix(text))
 }
 
-/// What `CAST(.. AS INTEGER)` makes of a text.
+/// Converts a text as `CAST(.. AS INTEGER)` does.
 pub(crate) fn integer_prefix(text: &str) -> i64 {
     let text = skip_space(text);
     let bytes = text.as_bytes();
@@ -151,7 +156,7 @@ pub(crate) fn integer_prefix(text: &str) -> i64 {
     }
 }
 
-/// What `CAST(.. AS REAL)` makes of a text.
+/// Converts a text as `CAST(.. AS REAL)` does.
 pub(crate) fn real_prefix(text: &str) -> f64 {
     let text = skip_space(text);
     let (_, all) = prefix(text);

@@ -4,26 +4,26 @@ use serde::Serialize;
 
 use super::engine::Engine;
 
-/// How PostgreSQL's values become SQLite's, and what expressions make of them. Part of every hash.
+/// Options that change how values are converted and evaluated. Part of every definition hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct ValueOptions {
-    /// ISO 8601 with a `T` and a fixed number of fractional digits, not as printed.
+    /// Converts times to ISO 8601 with a `T` and a fixed number of fractional digits.
     pub(crate) timestamps_iso8601: bool,
-    /// Digits after the second, when `timestamps_iso8601`.
+    /// Number of digits after the second, with `timestamps_iso8601`.
     pub(crate) fraction_digits: usize,
-    /// A path for `->` is split at dots only after `$.`.
+    /// Splits a path after `->` at dots only if it begins with `$.`.
     pub(crate) fixed_json_extract: bool,
-    /// Ranges and the like are JSON, not as printed.
+    /// Converts ranges, composites and all arrays to JSON.
     pub(crate) custom_types: bool,
     #[serde(skip_serializing_if = "Engine::is_default")]
     pub(crate) engine: Engine,
 }
 
-/// Where a path for `->` is split into names.
+/// Rule that splits a path after `->` into names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) enum PathSplit {
-    /// At dots when it begins with `$.`.
+    /// Splits at dots if the path begins with `$.`.
     AfterDollar,
-    /// At every dot.
+    /// Splits at every dot.
     Always,
 }

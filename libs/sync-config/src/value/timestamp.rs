@@ -1,11 +1,11 @@
-//! Dates and times: PostgreSQL's ISO output, rewritten.
+//! Conversion of dates and times from PostgreSQL's ISO output.
 
 use super::options::ValueOptions;
 
-/// Digits after the second that PostgreSQL has at most: of a finer precision there is nothing more.
+/// Maximum number of digits after the second: PostgreSQL's precision is a microsecond.
 const DIGITS_MAX: usize = 6;
 const ZEROS: &str = "000000";
-/// What becomes of the infinities, in the form that PostgreSQL prints.
+/// Replacements of `-infinity` and `infinity`, in PostgreSQL's format.
 const FIRST: &str = "0000-01-01 00:00:00";
 const LAST: &str = "9999-12-31 23:59:59";
 
@@ -27,16 +27,18 @@ pub(crate) fn push_time(text: &str, options: &ValueOptions, out: &mut String) {
     }
 }
 
-/// Writes a `timestamp`; `false`, and nothing written, when it is of before Christ, which is NULL.
+/// Writes a `timestamp`. Returns `false` and writes nothing for a year BC, which is NULL.
 pub(crate) fn push_timestamp(text: &str, options: &ValueOptions, out: &mut String) -> bool {
     let text = match text {
         "infinity" => LAST,
         "-infinity" => FIRST,
         other => other,
     };
+
     if text.ends_with(" BC") {
         return false;
     }
+
     match text.split_once(' ') {
         Some((date, time)) if options.timestamps_iso8601 => {
             out.push_str(date);
@@ -45,6 +47,7 @@ pub(crate) fn push_timestamp(text: &str, options: &ValueOptions, out: &mut Strin
         }
         Some(_) | None => out.push_str(text),
     }
+
     true
 }
 
@@ -61,7 +64,7 @@ fn push_with_fraction(text: &str, digits: usize, out: &mut String) {
     }
 }
 
-/// Writes a `timestamptz` in UTC; `false`, and nothing written, when it is not within the years 0 to
+/// Writes a `timestamptz` in UTC. Returns `false` and writes nothing outside of the years 0 to
 /// 9999, which is NULL.
 pub(crate) fn push_timestamptz(text: &str, options: &ValueOptions, out: &mut String) -> bool {
     if matches!(text, "infinity" | "-infinity") {
@@ -69,24 +72,30 @@ pub(crate) fn push_timestamptz(text: &str, options: &ValueOptions, out: &mut Str
         out.push('Z');
         return true;
     }
+
     let Some(instant) = Instant::parse(text) else { return false };
     let Some(utc) = instant.utc() else { return false };
     push_padded(utc.year, 4, out);
+
     for (separator, part) in [('-', utc.month), ('-', utc.day)] {
         out.push(separator);
         push_padded(part, 2, out);
     }
+
     out.push(if options.timestamps_iso8601 { 'T' } else { ' ' });
     push_padded(utc.hour, 2, out);
+
     for part in [utc.minute, utc.second] {
         out.push(':');
         push_padded(part, 2, out);
     }
+
     if options.timestamps_iso8601 {
         push_with_fraction(instant.fraction, options.fraction_digits, out);
     } else {
         out.push_str(instant.fraction);
     }
+
     out.push('Z');
     true
 }
@@ -98,12 +107,12 @@ pub(crate) fn push_padded(number: i64, width: usize, out: &mut String) {
     out.push_str(text);
 }
 
-/// A printed `timestamptz`.
+/// Parsed `timestamptz`.
 struct Instant<'t> {
     clock: Clock,
-    /// Empty, or `.` and digits.
+    /// Fraction of the second: empty, or `.` and digits.
     fraction: &'t str,
-    /// East of Greenwich.
+    /// Offset from UTC, positive to the east.
     offset_seconds: i64,
 }
 
@@ -118,20 +127,24 @@ struct Clock {
 }
 
 impl<'t> Instant<'t> {
-    /// `2023-03-06 15:47:00.5+02`, the offset with minutes and seconds where it has them.
+    /// Parses `2023-03-06 15:47:00.5+02`. The offset may have minutes and seconds.
     fn parse(text: &'t str) -> Option<Self> {
         let (date, rest) = text.split_once(' ')?;
         let mut date = date.splitn(3, '-');
-        let (year, month, day) = (number(date.next()?)?, number(date.next()?)?, date.next()?);
+        let year = number(date.next()?)?;
+        let month = number(date.next()?)?;
+        let day = date.next()?;
         let sign_at = rest.rfind(['+', '-'])?;
         let (time, offset) = rest.split_at(sign_at);
         let (whole, fraction) = match time.find('.') {
             Some(dot) => time.split_at(dot),
             None => (time, ""),
         };
+
         if !fraction.bytes().skip(1).all(|byte| byte.is_ascii_digit()) {
             return None;
         }
+
         let mut time = whole.splitn(3, ':');
         let clock = Clock {
             year,
@@ -141,12 +154,14 @@ impl<'t> Instant<'t> {
             minute: number(time.next()?)?,
             second: number(time.next()?)?,
         };
+
         let mut seconds = 0;
         let mut unit = 3600;
         for part in offset[1..].splitn(3, ':') {
             seconds += number(part)? * unit;
             unit /= 60;
         }
+
         let offset_seconds = if offset.starts_with('-') { -seconds } else { seconds };
         Some(Self { clock, fraction, offset_seconds })
     }
@@ -156,10 +171,12 @@ impl<'t> Instant<'t> {
         if year > 9999 || !(1..=12).contains(&month) {
             return None;
         }
+
         let seconds = days_from_civil(year, month, day) * 86_400
             + (hour * 3600 + minute * 60 + second - self.offset_seconds);
         let (year, month, day) = civil_from_days(seconds.div_euclid(86_400));
         let second = seconds.rem_euclid(86_400);
+
         let clock = Clock {
             year,
             month,
@@ -168,18 +185,19 @@ impl<'t> Instant<'t> {
             minute: second / 60 % 60,
             second: second % 60,
         };
+
         (0..=9999).contains(&year).then_some(clock)
     }
 }
 
-/// Digits only, few enough that nothing made of them overflows.
+/// Parses up to seven digits: so few that no arithmetic on them overflows.
 fn number(text: &str) -> Option<i64> {
     let valid = (1..=7).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
     if valid { text.parse().ok() } else { None }
 }
 
-/// Days since 1970-01-01 in the Gregorian calendar, by counting years from March, so that a leap day
-/// is the last of its year.
+/// Returns the days since 1970-01-01 in the Gregorian calendar. Years are counted from March, so
+/// that a leap day is the last day of its year.
 pub(crate) fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);
@@ -190,7 +208,7 @@ pub(crate) fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + day_of_era - 719_468
 }
 
-/// The inverse of [`days_from_civil`].
+/// Returns year, month and day: the inverse of [`days_from_civil`].
 pub(crate) fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let era = days.div_euclid(146_097);
