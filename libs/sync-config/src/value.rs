@@ -72,8 +72,10 @@ impl<'v> Value<'v> {
     /// Returns whether the value is true as a condition. NULL is not.
     pub(crate) fn is_true(&self, engine: Engine) -> bool {
         match self {
-            Self::Text(text) if engine.cuts_truth() => number::integer_prefix(text) != 0,
-            Self::Blob(_) if engine.cuts_truth() => false,
+            Self::Text(text) if engine.text_truth_uses_integer_prefix() => {
+                number::integer_prefix(text) != 0
+            }
+            Self::Blob(_) if engine.text_truth_uses_integer_prefix() => false,
             Self::Null | Self::Integer(_) | Self::Real(_) | Self::Text(_) | Self::Blob(_) => {
                 match self.to_numeric() {
                     Number::Null => false,
@@ -91,7 +93,7 @@ impl<'v> Value<'v> {
 
     /// Fails if a newly built (owned) value exceeds [`VALUE_BYTES_MAX`]. Borrowed slices of the
     /// input are not checked.
-    pub(crate) fn limited(self) -> Result<Self, EvaluationError> {
+    pub(crate) fn check_length(self) -> Result<Self, EvaluationError> {
         let length = match &self {
             Self::Text(Cow::Owned(text)) => text.len(),
             Self::Blob(Cow::Owned(blob)) => blob.len(),

@@ -209,7 +209,7 @@ impl Compiler<'_> {
         position: Position,
     ) -> Result<(), Diagnostic> {
         let Expression::Literal(Literal::Text(path)) = path else { return Ok(()) };
-        let (is_known, hint) = if self.plan.values.engine.has_sqlites_paths() {
+        let (is_known, hint) = if self.plan.values.engine.has_sqlite_json_paths() {
             (steps(path).is_some(), "SQLite's paths are as `$.list[0].name`")
         } else {
             let is_simple = path == "$" || path.starts_with("$.");
@@ -248,7 +248,7 @@ impl Compiler<'_> {
         if let Expression::Leaf(Leaf::Request(RequestLeaf::Given { source, member: None })) = *value
             && source != RequestSource::UserId
             && let Expression::Literal(Literal::Text(path)) = path.as_ref()
-            && !(self.plan.values.engine.has_sqlites_paths() && path.starts_with(['$', '[']))
+            && !(self.plan.values.engine.has_sqlite_json_paths() && path.starts_with(['$', '[']))
         {
             let names = path_names(path, self.path_split).into_iter().map(str::to_owned).collect();
             let member = Some(Member { names, as_value });

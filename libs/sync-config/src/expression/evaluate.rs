@@ -23,11 +23,11 @@ impl<L> Expression<L> {
             }
             Self::Compare { comparison, left, right } => {
                 let (left, right) = operands(left, right, leaves)?;
-                Value::boolean(comparison.holds(&left, &right))
+                Value::boolean(comparison.compare(&left, &right))
             }
             Self::Is { left, right } => {
                 let (left, right) = operands(left, right, leaves)?;
-                let is = Comparison::Equal.holds(&left, &right);
+                let is = Comparison::Equal.compare(&left, &right);
                 Value::boolean(Some(is.unwrap_or(left.is_null() && right.is_null())))
             }
             Self::Between { value, low, high } => between(value, low, high, leaves)?,
@@ -52,14 +52,16 @@ impl<L> Expression<L> {
                 let left = left.evaluate(leaves)?;
                 let right = right.evaluate(leaves)?;
                 match (left.into_text(engine), right.into_text(engine)) {
-                    (Some(left), Some(right)) => Value::text(format!("{left}{right}")).limited()?,
+                    (Some(left), Some(right)) => {
+                        Value::text(format!("{left}{right}")).check_length()?
+                    }
                     (None, _) | (_, None) => Value::Null,
                 }
             }
             Self::Json { value, path, as_value, split } => {
                 let value = value.evaluate(leaves)?;
                 let path = path.evaluate(leaves)?;
-                functions::json_get(&value, &path, *as_value, *split, engine)?.limited()?
+                functions::json_get(&value, &path, *as_value, *split, engine)?.check_length()?
             }
             Self::IsNull { value, negated } => {
                 let is_null = value.evaluate(leaves)?.is_null();
@@ -70,7 +72,9 @@ impl<L> Expression<L> {
             Self::InArray { value, array } => is_in_array(&value.evaluate(leaves)?, array, leaves)?,
             Self::Each(array) => array.evaluate(leaves)?,
             Self::Overlap { left, right } => overlap(left, right, leaves)?,
-            Self::Call { function, arguments } => call(*function, arguments, leaves)?.limited()?,
+            Self::Call { function, arguments } => {
+                call(*function, arguments, leaves)?.check_length()?
+            }
         })
     }
 
@@ -136,10 +140,10 @@ fn compare<'v, L, S: Leaves<'v, L>>(
     {
         let mut left_value = left_value.reborrow();
         affinity.apply(&mut left_value, &mut right_value);
-        return Ok(comparison.holds(&left_value, &right_value));
+        return Ok(comparison.compare(&left_value, &right_value));
     }
 
-    Ok(comparison.holds(left_value, &right_value))
+    Ok(comparison.compare(left_value, &right_value))
 }
 
 fn between<'v, L, S: Leaves<'v, L>>(
@@ -233,7 +237,7 @@ fn is_in_list<'v, L, S: Leaves<'v, L>>(
 ) -> Result<Value<'v>, EvaluationError> {
     let value = operand.evaluate(leaves)?;
 
-    // The list has no affinity of its own: that of the operand is applied to both.
+    // A list has no affinity of its own. SQLite applies that of the operand to both sides.
     let affinity = operand.affinity().filter(|_| leaves.engine().has_affinity());
 
     let mut has_null = value.is_null() && !list.is_empty();
@@ -243,7 +247,7 @@ fn is_in_list<'v, L, S: Leaves<'v, L>>(
         if let Some(affinity) = affinity {
             affinity.apply(&mut value, &mut item);
         }
-        match Comparison::Equal.holds(&value, &item) {
+        match Comparison::Equal.compare(&value, &item) {
             Some(true) => return Ok(Value::boolean(Some(true))),
             Some(false) => {}
             None => has_null = true,
@@ -263,11 +267,11 @@ fn is_in_array<'v, L, S: Leaves<'v, L>>(
         return Ok(Value::Null);
     }
     let items = items_of(&elements, array.is_each(), leaves.engine())?;
-    let found = items.values().any(|item| Comparison::Equal.holds(value, &item) == Some(true));
+    let found = items.values().any(|item| Comparison::Equal.compare(value, &item) == Some(true));
     Ok(Value::boolean(Some(found)))
 }
 
-/// Both sides are sorted, as every pair would be too many.
+/// Evaluates `&&`. Both sides are sorted: comparing every pair would take quadratic time.
 fn overlap<'v, L, S: Leaves<'v, L>>(
     left: &'v Expression<L>,
     right: &'v Expression<L>,
@@ -296,7 +300,7 @@ fn overlap<'v, L, S: Leaves<'v, L>>(
     Ok(Value::boolean(Some(false)))
 }
 
-/// NULL equals nothing, so it is left out.
+/// Returns the elements in ascending order, without NULLs, which are equal to nothing.
 fn sorted(items: &Items) -> Vec<Value<'_>> {
     let mut values: Vec<Value<'_>> = items.values().filter(|value| !value.is_null()).collect();
     values.sort_by(|one, other| one.compare(other).unwrap_or(std::cmp::Ordering::Equal));

@@ -69,7 +69,7 @@ pub(super) fn items_of(
         Value::Null => return Ok(Items::Array(Vec::new())),
         Value::Text(text) => Cow::Borrowed(text.as_ref()),
         // SQLite's `json_each` reads a number as JSON, too.
-        Value::Integer(_) | Value::Real(_) if is_each && engine.has_sqlites_paths() => {
+        Value::Integer(_) | Value::Real(_) if is_each && engine.has_sqlite_json_paths() => {
             array.reborrow().into_text(engine).unwrap_or_default()
         }
         Value::Integer(_) | Value::Real(_) | Value::Blob(_) => {

@@ -14,10 +14,10 @@ const STEPS_MAX: usize = 10_000_000;
 ///
 /// Its serialised form is part of the definition hashes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct Pattern(Vec<Part>);
+pub(crate) struct Pattern(Vec<PatternPart>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-enum Part {
+enum PatternPart {
     /// `%`: any number of characters.
     Any,
     /// `_`: one character.
@@ -34,12 +34,12 @@ impl Pattern {
         let mut characters = text.chars();
         while let Some(character) = characters.next() {
             let part = match character {
-                _ if escape == Some(character) => Part::literal(characters.next()?),
+                _ if escape == Some(character) => PatternPart::literal(characters.next()?),
                 // Consecutive `%` match like one.
-                '%' if parts.last() == Some(&Part::Any) => continue,
-                '%' => Part::Any,
-                '_' => Part::One,
-                other => Part::literal(other),
+                '%' if parts.last() == Some(&PatternPart::Any) => continue,
+                '%' => PatternPart::Any,
+                '_' => PatternPart::One,
+                other => PatternPart::literal(other),
             };
             parts.push(part);
         }
@@ -50,14 +50,14 @@ impl Pattern {
     /// Prints the pattern as SQL, with ESCAPE if needed.
     pub(crate) fn to_sql(&self) -> String {
         let Self(parts) = self;
-        let escapes = parts.iter().any(Part::is_wildcard_character);
+        let escapes = parts.iter().any(PatternPart::is_wildcard_character);
 
         let mut text = String::new();
         for part in parts {
             match part {
-                Part::Any => text.push('%'),
-                Part::One => text.push('_'),
-                Part::Character(character) => {
+                PatternPart::Any => text.push('%'),
+                PatternPart::One => text.push('_'),
+                PatternPart::Character(character) => {
                     if escapes && (part.is_wildcard_character() || *character == '\\') {
                         text.push('\\');
                     }
@@ -85,14 +85,14 @@ impl Pattern {
 
             let here = rest.clone();
             let fits = match parts.get(part) {
-                Some(Part::Any) if part + 1 == parts.len() => return Ok(true),
-                Some(Part::Any) => {
+                Some(PatternPart::Any) if part + 1 == parts.len() => return Ok(true),
+                Some(PatternPart::Any) => {
                     part += 1;
                     retry = Some((part, here));
                     continue;
                 }
-                Some(Part::One) => rest.next().is_some(),
-                Some(Part::Character(wanted)) => {
+                Some(PatternPart::One) => rest.next().is_some(),
+                Some(PatternPart::Character(wanted)) => {
                     rest.next().is_some_and(|c| c.to_ascii_lowercase() == *wanted)
                 }
                 None if rest.as_str().is_empty() => return Ok(true),
@@ -115,7 +115,7 @@ impl Pattern {
     }
 }
 
-impl Part {
+impl PatternPart {
     fn literal(character: char) -> Self {
         Self::Character(character.to_ascii_lowercase())
     }

@@ -6,7 +6,7 @@ use crate::value::{Engine, Number, Value};
 
 impl Comparison {
     /// Compares two values. Returns `None` if either is NULL.
-    pub(super) fn holds(self, left: &Value<'_>, right: &Value<'_>) -> Option<bool> {
+    pub(super) fn compare(self, left: &Value<'_>, right: &Value<'_>) -> Option<bool> {
         let ordering = left.compare(right)?;
         Some(match self {
             Self::Equal => ordering.is_eq(),

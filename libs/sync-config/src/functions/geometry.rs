@@ -1,6 +1,6 @@
 //! Functions of PostGIS geometries.
 
-use super::well_known_binary::{Geometry, Position, Shape};
+use super::well_known_binary::{Geometry, GeometryShape, Position};
 use crate::value::{EvaluationError, Value, number};
 
 /// Parses a geometry from hexadecimal text, as PostgreSQL prints it, or from bytes. Returns `None`
@@ -21,7 +21,7 @@ pub(super) fn coordinate<'v>(
     select: impl Fn(&Position) -> f64,
 ) -> Result<Value<'v>, EvaluationError> {
     Ok(match parse(value)? {
-        Some(Geometry { shape: Shape::Point(Some(position)), .. }) => {
+        Some(Geometry { shape: GeometryShape::Point(Some(position)), .. }) => {
             Value::real(select(&position))
         }
         Some(_) | None => Value::Null,
@@ -39,20 +39,20 @@ pub(super) fn as_geojson<'v>(value: &Value<'_>) -> Result<Value<'v>, EvaluationE
 
 fn push_geojson(geometry: &Geometry, out: &mut String) {
     let (name, member) = match &geometry.shape {
-        Shape::Point(_) => ("Point", "coordinates"),
-        Shape::LineString(_) => ("LineString", "coordinates"),
-        Shape::Polygon(_) => ("Polygon", "coordinates"),
-        Shape::MultiPoint(_) => ("MultiPoint", "coordinates"),
-        Shape::MultiLineString(_) => ("MultiLineString", "coordinates"),
-        Shape::MultiPolygon(_) => ("MultiPolygon", "coordinates"),
-        Shape::Collection(_) => ("GeometryCollection", "geometries"),
+        GeometryShape::Point(_) => ("Point", "coordinates"),
+        GeometryShape::LineString(_) => ("LineString", "coordinates"),
+        GeometryShape::Polygon(_) => ("Polygon", "coordinates"),
+        GeometryShape::MultiPoint(_) => ("MultiPoint", "coordinates"),
+        GeometryShape::MultiLineString(_) => ("MultiLineString", "coordinates"),
+        GeometryShape::MultiPolygon(_) => ("MultiPolygon", "coordinates"),
+        GeometryShape::Collection(_) => ("GeometryCollection", "geometries"),
     };
 
     for part in ["{\"type\":\"", name, "\",\"", member, "\":"] {
         out.push_str(part);
     }
 
-    if let Shape::Collection(parts) = &geometry.shape {
+    if let GeometryShape::Collection(parts) = &geometry.shape {
         push_list('[', ']', parts, out, push_geojson);
     } else {
         push_coordinates(geometry, out);
@@ -63,16 +63,16 @@ fn push_geojson(geometry: &Geometry, out: &mut String) {
 
 fn push_coordinates(geometry: &Geometry, out: &mut String) {
     match &geometry.shape {
-        Shape::Point(None) => out.push_str("[]"),
-        Shape::Point(Some(position)) => push_position_json(position, out),
-        Shape::LineString(positions) => push_positions_json(positions, out),
-        Shape::Polygon(rings) => push_list('[', ']', rings, out, |ring, out| {
+        GeometryShape::Point(None) => out.push_str("[]"),
+        GeometryShape::Point(Some(position)) => push_position_json(position, out),
+        GeometryShape::LineString(positions) => push_positions_json(positions, out),
+        GeometryShape::Polygon(rings) => push_list('[', ']', rings, out, |ring, out| {
             push_positions_json(ring, out);
         }),
-        Shape::MultiPoint(parts)
-        | Shape::MultiLineString(parts)
-        | Shape::MultiPolygon(parts)
-        | Shape::Collection(parts) => push_list('[', ']', parts, out, push_coordinates),
+        GeometryShape::MultiPoint(parts)
+        | GeometryShape::MultiLineString(parts)
+        | GeometryShape::MultiPolygon(parts)
+        | GeometryShape::Collection(parts) => push_list('[', ']', parts, out, push_coordinates),
     }
 }
 
@@ -101,13 +101,13 @@ pub(super) fn as_text<'v>(value: &Value<'_>) -> Result<Value<'v>, EvaluationErro
 
 fn push_text(geometry: &Geometry, out: &mut String) {
     let (name, is_empty) = match &geometry.shape {
-        Shape::Point(position) => ("POINT", position.is_none()),
-        Shape::LineString(positions) => ("LINESTRING", positions.is_empty()),
-        Shape::Polygon(rings) => ("POLYGON", rings.is_empty()),
-        Shape::MultiPoint(parts) => ("MULTIPOINT", parts.is_empty()),
-        Shape::MultiLineString(parts) => ("MULTILINESTRING", parts.is_empty()),
-        Shape::MultiPolygon(parts) => ("MULTIPOLYGON", parts.is_empty()),
-        Shape::Collection(parts) => ("GEOMETRYCOLLECTION", parts.is_empty()),
+        GeometryShape::Point(position) => ("POINT", position.is_none()),
+        GeometryShape::LineString(positions) => ("LINESTRING", positions.is_empty()),
+        GeometryShape::Polygon(rings) => ("POLYGON", rings.is_empty()),
+        GeometryShape::MultiPoint(parts) => ("MULTIPOINT", parts.is_empty()),
+        GeometryShape::MultiLineString(parts) => ("MULTILINESTRING", parts.is_empty()),
+        GeometryShape::MultiPolygon(parts) => ("MULTIPOLYGON", parts.is_empty()),
+        GeometryShape::Collection(parts) => ("GEOMETRYCOLLECTION", parts.is_empty()),
     };
 
     out.push_str(name);
@@ -130,26 +130,26 @@ fn push_text(geometry: &Geometry, out: &mut String) {
 /// Writes the coordinates in parentheses.
 fn push_body(geometry: &Geometry, out: &mut String) {
     match &geometry.shape {
-        Shape::Point(None) => out.push_str("EMPTY"),
-        Shape::Point(Some(position)) => {
+        GeometryShape::Point(None) => out.push_str("EMPTY"),
+        GeometryShape::Point(Some(position)) => {
             push_list('(', ')', std::slice::from_ref(position), out, push_position);
         }
-        Shape::LineString(positions) => push_list('(', ')', positions, out, push_position),
-        Shape::Polygon(rings) => push_list('(', ')', rings, out, |ring, out| {
+        GeometryShape::LineString(positions) => push_list('(', ')', positions, out, push_position),
+        GeometryShape::Polygon(rings) => push_list('(', ')', rings, out, |ring, out| {
             push_list('(', ')', ring, out, push_position);
         }),
-        Shape::MultiPoint(parts) => push_list('(', ')', parts, out, |part, out| {
+        GeometryShape::MultiPoint(parts) => push_list('(', ')', parts, out, |part, out| {
             // The points of a MULTIPOINT have no parentheses of their own.
-            if let Shape::Point(Some(position)) = &part.shape {
+            if let GeometryShape::Point(Some(position)) = &part.shape {
                 push_position(position, out);
             } else {
                 out.push_str("EMPTY");
             }
         }),
-        Shape::MultiLineString(parts) | Shape::MultiPolygon(parts) => {
+        GeometryShape::MultiLineString(parts) | GeometryShape::MultiPolygon(parts) => {
             push_list('(', ')', parts, out, push_body);
         }
-        Shape::Collection(parts) => push_list('(', ')', parts, out, push_text),
+        GeometryShape::Collection(parts) => push_list('(', ')', parts, out, push_text),
     }
 }
 

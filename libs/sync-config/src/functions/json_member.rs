@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 /// one name it is the last, as in a tree. Fails if any part of the text is not JSON.
 pub(super) fn member(text: &str, names: &[&str]) -> Result<Option<Json>, serde_json::Error> {
     let mut reader = serde_json::Deserializer::from_str(text);
-    let found = Find(names).deserialize(&mut reader)?;
+    let found = MemberSeed(names).deserialize(&mut reader)?;
     reader.end()?;
     Ok(found)
 }
@@ -22,25 +22,27 @@ pub(super) fn array_index(name: &str) -> Option<usize> {
 
 /// Deserializer seed that keeps only the member at the path.
 #[derive(Clone, Copy)]
-struct Find<'n>(&'n [&'n str]);
+struct MemberSeed<'n>(&'n [&'n str]);
 
-impl<'de> DeserializeSeed<'de> for Find<'_> {
+impl<'de> DeserializeSeed<'de> for MemberSeed<'_> {
     type Value = Option<Json>;
 
     fn deserialize<D: serde::Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
         match self.0 {
             [] => Json::deserialize(reader).map(Some),
-            [name, rest @ ..] => reader.deserialize_any(FindIn { name, rest: Find(rest) }),
+            [name, rest @ ..] => {
+                reader.deserialize_any(MemberVisitor { name, rest: MemberSeed(rest) })
+            }
         }
     }
 }
 
-struct FindIn<'n> {
+struct MemberVisitor<'n> {
     name: &'n str,
-    rest: Find<'n>,
+    rest: MemberSeed<'n>,
 }
 
-impl<'de> Visitor<'de> for FindIn<'_> {
+impl<'de> Visitor<'de> for MemberVisitor<'_> {
     type Value = Option<Json>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -49,7 +51,7 @@ impl<'de> Visitor<'de> for FindIn<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut found = None;
-        while let Some(is_it) = map.next_key_seed(Is(self.name))? {
+        while let Some(is_it) = map.next_key_seed(NameSeed(self.name))? {
             if is_it {
                 found = map.next_value_seed(self.rest)?;
             } else {
@@ -101,9 +103,9 @@ impl<'de> Visitor<'de> for FindIn<'_> {
 }
 
 /// Deserializer seed that compares a member's name without copying it.
-struct Is<'n>(&'n str);
+struct NameSeed<'n>(&'n str);
 
-impl<'de> DeserializeSeed<'de> for Is<'_> {
+impl<'de> DeserializeSeed<'de> for NameSeed<'_> {
     type Value = bool;
 
     fn deserialize<D: serde::Deserializer<'de>>(self, reader: D) -> Result<bool, D::Error> {
@@ -111,7 +113,7 @@ impl<'de> DeserializeSeed<'de> for Is<'_> {
     }
 }
 
-impl Visitor<'_> for Is<'_> {
+impl Visitor<'_> for NameSeed<'_> {
     type Value = bool;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -16,7 +16,7 @@ pub(crate) fn json_get<'v>(
     split: PathSplit,
     engine: Engine,
 ) -> Result<Value<'v>, EvaluationError> {
-    if engine.has_sqlites_paths() {
+    if engine.has_sqlite_json_paths() {
         return sqlite_json::get(value, path, as_value);
     }
 
@@ -123,7 +123,7 @@ pub(super) fn json_array_length<'v>(
     }
 
     let given = path.map(whole_path).transpose()?;
-    if engine.has_sqlites_paths() {
+    if engine.has_sqlite_json_paths() {
         let Some(path) = given.unwrap_or(Some("$")) else { return Ok(Value::Null) };
         let length = sqlite_json::array_length(value, path)?;
         return Ok(length.map_or(Value::Null, super::text::count));
@@ -161,7 +161,7 @@ pub(super) fn json_keys<'v>(value: &Value<'_>) -> Result<Value<'v>, EvaluationEr
 
 /// Evaluates `json_valid`. Values that are not texts are converted to text.
 pub(super) fn json_valid<'v>(value: Value<'_>, engine: Engine) -> Value<'v> {
-    if value.is_null() && engine.knows_types() {
+    if value.is_null() && engine.distinguishes_types() {
         return Value::Null;
     }
     Value::boolean(Some(value.into_text(engine).is_some_and(|text| json::parse(&text).is_some())))

@@ -6,7 +6,9 @@ use crate::value::{Engine, EvaluationError, Number, Value, number};
 pub(crate) fn to_numeric(value: Value<'_>, engine: Engine) -> Value<'_> {
     match value {
         Value::Text(_) | Value::Blob(_) => match value.to_numeric() {
-            Number::Real(real) if real.abs() > engine.whole_numeric_max() => Value::Real(real),
+            Number::Real(real) if real.abs() > engine.numeric_cast_integer_max() => {
+                Value::Real(real)
+            }
             Number::Real(real) => number::exact_i64(real).map_or(Value::Real(real), Value::Integer),
             other @ (Number::Null | Number::Integer(_)) => other.into(),
         },

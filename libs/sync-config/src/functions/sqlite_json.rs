@@ -16,7 +16,7 @@ const STEPS_MAX: usize = 128;
 
 /// Step of a JSON path.
 #[derive(Debug)]
-pub(crate) enum Step<'p> {
+pub(crate) enum PathStep<'p> {
     Name(&'p str),
     Index(usize),
     /// Index from the end: 1 is the last item, 0 is after it.
@@ -36,7 +36,7 @@ pub(super) fn get<'v>(
     let steps = match path {
         Value::Integer(index) => {
             let count = usize::try_from(index.unsigned_abs()).unwrap_or(usize::MAX);
-            vec![if *index < 0 { Step::FromEnd(count) } else { Step::Index(count) }]
+            vec![if *index < 0 { PathStep::FromEnd(count) } else { PathStep::Index(count) }]
         }
         Value::Null | Value::Real(_) | Value::Text(_) | Value::Blob(_) => {
             if path_text.starts_with('$') {
@@ -46,7 +46,7 @@ pub(super) fn get<'v>(
             } else if path_text.is_empty() {
                 return Err(EvaluationError::BadPath);
             } else {
-                vec![Step::Name(&path_text)]
+                vec![PathStep::Name(&path_text)]
             }
         }
     };
@@ -70,28 +70,28 @@ pub(super) fn array_length(
 }
 
 /// Parses a path such as `$.name."other name"[0][#-1]`.
-pub(crate) fn steps(path: &str) -> Option<Vec<Step<'_>>> {
+pub(crate) fn steps(path: &str) -> Option<Vec<PathStep<'_>>> {
     let mut rest = path.strip_prefix('$')?;
 
     let mut steps = Vec::new();
     while !rest.is_empty() {
         if let Some(quoted) = rest.strip_prefix(".\"") {
             let (name, after) = quoted.split_once('"')?;
-            steps.push(Step::Name(name));
+            steps.push(PathStep::Name(name));
             rest = after;
         } else if let Some(named) = rest.strip_prefix('.') {
             let (name, after) = named.split_at(named.find(['.', '[']).unwrap_or(named.len()));
             if name.is_empty() {
                 return None;
             }
-            steps.push(Step::Name(name));
+            steps.push(PathStep::Name(name));
             rest = after;
         } else {
             let (index, after) = rest.strip_prefix('[')?.split_once(']')?;
             steps.push(match index.strip_prefix('#') {
-                Some("") => Step::FromEnd(0),
-                Some(back) => Step::FromEnd(digits(back.strip_prefix('-')?)?),
-                None => Step::Index(digits(index)?),
+                Some("") => PathStep::FromEnd(0),
+                Some(back) => PathStep::FromEnd(digits(back.strip_prefix('-')?)?),
+                None => PathStep::Index(digits(index)?),
             });
             rest = after;
         }
@@ -106,7 +106,7 @@ fn digits(text: &str) -> Option<usize> {
 }
 
 /// Returns the text at the end of a path, as it is written.
-fn find<'t>(text: &'t str, steps: &[Step<'_>]) -> Result<Option<&'t str>, EvaluationError> {
+fn find<'t>(text: &'t str, steps: &[PathStep<'_>]) -> Result<Option<&'t str>, EvaluationError> {
     let mut found = serde_json::from_str::<&RawValue>(text).map_err(not_json)?.get();
     if steps.len() > STEPS_MAX {
         return Err(EvaluationError::NotJson);
@@ -114,16 +114,16 @@ fn find<'t>(text: &'t str, steps: &[Step<'_>]) -> Result<Option<&'t str>, Evalua
 
     for step in steps {
         let next = match step {
-            Step::Name(name) if found.starts_with('{') => {
+            PathStep::Name(name) if found.starts_with('{') => {
                 let mut object = serde_json::Deserializer::from_str(found);
-                object.deserialize_map(Member(name)).map_err(not_json)?
+                object.deserialize_map(FirstMember(name)).map_err(not_json)?
             }
-            Step::Index(index) if found.starts_with('[') => items(found)?.get(*index).copied(),
-            Step::FromEnd(count) if found.starts_with('[') => {
+            PathStep::Index(index) if found.starts_with('[') => items(found)?.get(*index).copied(),
+            PathStep::FromEnd(count) if found.starts_with('[') => {
                 let items = items(found)?;
                 items.len().checked_sub(*count).and_then(|index| items.get(index)).copied()
             }
-            Step::Name(_) | Step::Index(_) | Step::FromEnd(_) => None,
+            PathStep::Name(_) | PathStep::Index(_) | PathStep::FromEnd(_) => None,
         };
 
         match next {
@@ -140,9 +140,9 @@ fn items(array: &str) -> Result<Vec<&RawValue>, EvaluationError> {
 }
 
 /// Visitor that returns the first member with this name.
-struct Member<'n>(&'n str);
+struct FirstMember<'n>(&'n str);
 
-impl<'de> Visitor<'de> for Member<'_> {
+impl<'de> Visitor<'de> for FirstMember<'_> {
     type Value = Option<&'de RawValue>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

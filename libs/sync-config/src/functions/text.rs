@@ -83,8 +83,8 @@ pub(super) fn substring<'v>(
 
     match value {
         // SQLite returns NULL for a part of an empty blob.
-        Value::Blob(blob) if engine.knows_types() && blob.is_empty() => Value::Null,
-        Value::Blob(blob) if engine.knows_types() => {
+        Value::Blob(blob) if engine.distinguishes_types() && blob.is_empty() => Value::Null,
+        Value::Blob(blob) if engine.distinguishes_types() => {
             let (from, to) = range(start, length, blob.len(), engine);
             Value::Blob(match blob {
                 Cow::Borrowed(blob) => Cow::Borrowed(&blob[from..to]),
@@ -113,7 +113,7 @@ fn range(start: i64, length: i64, count: usize, engine: Engine) -> (usize, usize
     let from = match start {
         1.. => start - 1,
         0 => -1,
-        _ => engine.first_place(count + start),
+        _ => engine.substring_start(count + start),
     };
     let to = if length >= 0 { from.saturating_add(length) } else { from };
     let from = if length >= 0 { from } else { from.saturating_add(length) };

@@ -10,14 +10,14 @@ const MILLISECONDS_MAX: f64 = 8.64e15;
 
 /// Modifiers of a time: the texts after the first argument.
 #[derive(Default)]
-struct Modifiers {
+struct TimeModifiers {
     /// Reads numbers as seconds since 1970, not as Julian days.
     is_epoch: bool,
     /// Returns milliseconds, too.
     has_fraction: bool,
 }
 
-impl Modifiers {
+impl TimeModifiers {
     /// Returns `None` for an unknown modifier or if the modifiers are in the wrong order.
     fn new(first: &Value<'_>, second: &Value<'_>) -> Option<Self> {
         let mut modifiers = Self::default();
@@ -45,7 +45,7 @@ impl Modifiers {
 /// Returns whether a text is a valid modifier after the modifier `before`.
 pub(crate) fn is_modifier(before: Option<&str>, text: &str) -> bool {
     let before = before.map_or(Value::Null, Value::text);
-    Modifiers::new(&before, &Value::text(text)).is_some()
+    TimeModifiers::new(&before, &Value::text(text)).is_some()
 }
 
 /// Returns whether a text stands for the current time.
@@ -54,7 +54,7 @@ pub(crate) fn is_now(text: &str) -> bool {
 }
 
 pub(super) fn unixepoch<'v>(value: &Value<'_>, first: &Value<'_>, second: &Value<'_>) -> Value<'v> {
-    let Some(modifiers) = Modifiers::new(first, second) else { return Value::Null };
+    let Some(modifiers) = TimeModifiers::new(first, second) else { return Value::Null };
     match milliseconds(value, modifiers.is_epoch) {
         Some(time) if modifiers.has_fraction => Value::Real(number::to_f64(time) / 1000.0),
         Some(time) => Value::Integer(time.div_euclid(1000)),
@@ -63,7 +63,7 @@ pub(super) fn unixepoch<'v>(value: &Value<'_>, first: &Value<'_>, second: &Value
 }
 
 pub(super) fn datetime<'v>(value: &Value<'_>, first: &Value<'_>, second: &Value<'_>) -> Value<'v> {
-    let Some(modifiers) = Modifiers::new(first, second) else { return Value::Null };
+    let Some(modifiers) = TimeModifiers::new(first, second) else { return Value::Null };
     let Some(time) = milliseconds(value, modifiers.is_epoch) else { return Value::Null };
     let (year, month, day) = civil_from_days(time.div_euclid(DAY_MILLISECONDS));
     let time = time.rem_euclid(DAY_MILLISECONDS);
@@ -99,20 +99,20 @@ pub(super) fn datetime<'v>(value: &Value<'_>, first: &Value<'_>, second: &Value<
 fn milliseconds(value: &Value<'_>, is_epoch: bool) -> Option<i64> {
     match value {
         Value::Null | Value::Blob(_) => None,
-        Value::Integer(integer) => of_number(number::to_f64(*integer), is_epoch),
-        Value::Real(real) => of_number(*real, is_epoch),
+        Value::Integer(integer) => milliseconds_of_number(number::to_f64(*integer), is_epoch),
+        Value::Real(real) => milliseconds_of_number(*real, is_epoch),
         Value::Text(text) => {
             let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
             if !whole.is_empty() && [whole, fraction].into_iter().all(is_digits) {
-                return of_number(text.parse().ok()?, false);
+                return milliseconds_of_number(text.parse().ok()?, false);
             }
-            of_text(text)
+            milliseconds_of_text(text)
         }
     }
 }
 
 /// Converts seconds since 1970, or a Julian day, to milliseconds since 1970.
-fn of_number(number: f64, is_epoch: bool) -> Option<i64> {
+fn milliseconds_of_number(number: f64, is_epoch: bool) -> Option<i64> {
     const JULIAN_1970: f64 = 2_440_587.5;
     let milliseconds = if is_epoch {
         number * 1000.0
@@ -124,7 +124,7 @@ fn of_number(number: f64, is_epoch: bool) -> Option<i64> {
 }
 
 /// Parses `2023-03-06`, optionally with a time after `T` or a space, and an offset after the time.
-fn of_text(text: &str) -> Option<i64> {
+fn milliseconds_of_text(text: &str) -> Option<i64> {
     let (date, rest) = text.split_at_checked(10)?;
     let date = date.as_bytes();
     if date[4] != b'-' || date[7] != b'-' {

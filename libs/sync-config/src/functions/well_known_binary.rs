@@ -13,11 +13,11 @@ const HAS_SRID: u32 = 0x2000_0000;
 pub(super) struct Geometry {
     pub(super) has_z: bool,
     pub(super) has_m: bool,
-    pub(super) shape: Shape,
+    pub(super) shape: GeometryShape,
 }
 
 #[derive(Debug)]
-pub(super) enum Shape {
+pub(super) enum GeometryShape {
     /// `None` is `POINT EMPTY`.
     Point(Option<Position>),
     LineString(Vec<Position>),
@@ -39,18 +39,18 @@ pub(super) struct Position {
 impl Geometry {
     /// Parses all of the bytes. Returns `None` unless they are exactly one geometry.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
-        let mut reader = Reader { rest: bytes, is_big_endian: false };
+        let mut reader = WkbReader { rest: bytes, is_big_endian: false };
         let geometry = reader.geometry(DEPTH_MAX)?;
         reader.rest.is_empty().then_some(geometry)
     }
 }
 
-struct Reader<'b> {
+struct WkbReader<'b> {
     rest: &'b [u8],
     is_big_endian: bool,
 }
 
-impl Reader<'_> {
+impl WkbReader<'_> {
     fn geometry(&mut self, depth: usize) -> Option<Geometry> {
         let depth = depth.checked_sub(1)?;
         self.is_big_endian = match self.take::<1>()? {
@@ -78,21 +78,27 @@ impl Reader<'_> {
         let shape = match kind % 1000 {
             1 => {
                 let position = self.position(has_z, has_m)?;
-                Shape::Point(Some(position).filter(|point| !point.x.is_nan() || !point.y.is_nan()))
+                GeometryShape::Point(
+                    Some(position).filter(|point| !point.x.is_nan() || !point.y.is_nan()),
+                )
             }
-            2 => Shape::LineString(self.positions(has_z, has_m)?),
+            2 => GeometryShape::LineString(self.positions(has_z, has_m)?),
             3 => {
                 let count = self.count(4)?;
-                Shape::Polygon(
+                GeometryShape::Polygon(
                     (0..count).map(|_| self.positions(has_z, has_m)).collect::<Option<_>>()?,
                 )
             }
-            4 => Shape::MultiPoint(self.parts(depth, |part| matches!(part, Shape::Point(_)))?),
-            5 => Shape::MultiLineString(
-                self.parts(depth, |part| matches!(part, Shape::LineString(_)))?,
+            4 => GeometryShape::MultiPoint(
+                self.parts(depth, |part| matches!(part, GeometryShape::Point(_)))?,
             ),
-            6 => Shape::MultiPolygon(self.parts(depth, |part| matches!(part, Shape::Polygon(_)))?),
-            7 => Shape::Collection(self.parts(depth, |_| true)?),
+            5 => GeometryShape::MultiLineString(
+                self.parts(depth, |part| matches!(part, GeometryShape::LineString(_)))?,
+            ),
+            6 => GeometryShape::MultiPolygon(
+                self.parts(depth, |part| matches!(part, GeometryShape::Polygon(_)))?,
+            ),
+            7 => GeometryShape::Collection(self.parts(depth, |_| true)?),
             _ => return None,
         };
 
@@ -102,7 +108,7 @@ impl Reader<'_> {
     fn parts(
         &mut self,
         depth: usize,
-        is_allowed: impl Fn(&Shape) -> bool,
+        is_allowed: impl Fn(&GeometryShape) -> bool,
     ) -> Option<Vec<Geometry>> {
         let count = self.count(9)?;
         (0..count).map(|_| self.geometry(depth).filter(|part| is_allowed(&part.shape))).collect()

@@ -27,12 +27,12 @@ pub(crate) fn push_json(
         (true, Some(end)) => &text[end + 2..],
         _ => text,
     };
-    let mut reader = Reader { text, at: 0, delimiter, scratch: String::new() };
+    let mut reader = ArrayReader { text, at: 0, delimiter, scratch: String::new() };
     reader.array(depth, out, push_element)?;
     if reader.at == text.len() { Ok(()) } else { Err(EvaluationError::BadText) }
 }
 
-struct Reader<'t> {
+struct ArrayReader<'t> {
     text: &'t str,
     at: usize,
     delimiter: u8,
@@ -40,7 +40,7 @@ struct Reader<'t> {
     scratch: String,
 }
 
-impl<'t> Reader<'t> {
+impl<'t> ArrayReader<'t> {
     fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }

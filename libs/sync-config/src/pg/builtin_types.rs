@@ -4,7 +4,7 @@ use super::catalog::Attribute;
 
 /// Structure of a type. Types within it are referred to by OID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shape<'a> {
+pub(crate) enum TypeShape<'a> {
     Array { element: u32, delimiter: u8 },
     Composite(&'a [Attribute]),
     Range(u32),
@@ -134,22 +134,22 @@ pub(crate) fn scalar(oid: u32) -> Scalar {
 
 /// Returns the structure of a built-in array type. Without custom types, arrays of `box` are split
 /// at commas, within the boxes: the PowerSync service does so, and devices expect it.
-pub(crate) fn array(oid: u32, custom_types: bool) -> Option<Shape<'static>> {
+pub(crate) fn array(oid: u32, custom_types: bool) -> Option<TypeShape<'static>> {
     if oid == BOX_ARRAY {
         let delimiter = if custom_types { b';' } else { b',' };
-        return Some(Shape::Array { element: BOX, delimiter });
+        return Some(TypeShape::Array { element: BOX, delimiter });
     }
     let found = ARRAYS.iter().find(|(known, _)| *known == oid);
-    found.map(|(_, element)| Shape::Array { element: *element, delimiter: b',' })
+    found.map(|(_, element)| TypeShape::Array { element: *element, delimiter: b',' })
 }
 
 /// Returns the structure of a built-in range or multirange type, or of an array of one.
-pub(crate) fn ranges(oid: u32) -> Option<Shape<'static>> {
+pub(crate) fn ranges(oid: u32) -> Option<TypeShape<'static>> {
     RANGES.iter().find_map(|&(range, ranges, multirange, multiranges, bound)| match oid {
-        _ if oid == range => Some(Shape::Range(bound)),
-        _ if oid == multirange => Some(Shape::Multirange(bound)),
-        _ if oid == ranges => Some(Shape::Array { element: range, delimiter: b',' }),
-        _ if oid == multiranges => Some(Shape::Array { element: multirange, delimiter: b',' }),
+        _ if oid == range => Some(TypeShape::Range(bound)),
+        _ if oid == multirange => Some(TypeShape::Multirange(bound)),
+        _ if oid == ranges => Some(TypeShape::Array { element: range, delimiter: b',' }),
+        _ if oid == multiranges => Some(TypeShape::Array { element: multirange, delimiter: b',' }),
         _ => None,
     })
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::builtin_types::Shape;
+use super::builtin_types::TypeShape;
 
 /// Structure of a type. Types within it are referred to by OID.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,15 +83,15 @@ impl FromIterator<(u32, PgType)> for PgTypes {
 
 impl PgType {
     /// Returns the structure of the type, or `None` for a domain.
-    pub(crate) fn shape(&self) -> Option<Shape<'_>> {
+    pub(crate) fn shape(&self) -> Option<TypeShape<'_>> {
         match self {
             Self::Domain(_) => None,
-            Self::Composite(attributes) => Some(Shape::Composite(attributes)),
+            Self::Composite(attributes) => Some(TypeShape::Composite(attributes)),
             Self::Array { element, delimiter } => {
-                Some(Shape::Array { element: *element, delimiter: *delimiter })
+                Some(TypeShape::Array { element: *element, delimiter: *delimiter })
             }
-            Self::Range(bound) => Some(Shape::Range(*bound)),
-            Self::Multirange(bound) => Some(Shape::Multirange(*bound)),
+            Self::Range(bound) => Some(TypeShape::Range(*bound)),
+            Self::Multirange(bound) => Some(TypeShape::Multirange(*bound)),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Converts PostgreSQL's composite output to JSON.
 
-use super::converter::{Converter, Member};
+use super::converter::{CompositeMember, Converter};
 use super::field;
 use crate::value::EvaluationError;
 
@@ -14,7 +14,7 @@ pub(crate) type PushMember<'a> =
 /// and is skipped. A member without a field is NULL, as in PostgreSQL.
 pub(crate) fn push_json(
     text: &str,
-    members: &[Member],
+    members: &[CompositeMember],
     out: &mut String,
     push_member: &mut PushMember<'_>,
 ) -> Result<(), EvaluationError> {
@@ -25,7 +25,7 @@ pub(crate) fn push_json(
     let mut members = members.iter();
     let mut separator = "{";
 
-    let mut push = |member: &Member, value: Option<&str>, out: &mut String| {
+    let mut push = |member: &CompositeMember, value: Option<&str>, out: &mut String| {
         let before = out.len();
         out.push_str(separator);
         out.push_str(&member.key);

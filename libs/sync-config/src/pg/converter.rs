@@ -1,6 +1,6 @@
 //! Converters from PostgreSQL's text output, chosen by the types of a table's columns.
 
-use super::builtin_types::{self, Scalar, Shape};
+use super::builtin_types::{self, Scalar, TypeShape};
 use super::catalog::{Attribute, PgType, PgTypes};
 use crate::plan::Kind;
 use crate::schema::TableSchema;
@@ -19,14 +19,14 @@ pub(crate) enum Converter {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Structure {
     Array { element: Converter, delimiter: u8 },
-    Composite(Vec<Member>),
+    Composite(Vec<CompositeMember>),
     Range(Converter),
     Multirange(Converter),
 }
 
 /// Attribute of a composite type.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Member {
+pub(crate) struct CompositeMember {
     /// Name and a colon, as JSON.
     pub(crate) key: String,
     pub(crate) converter: Converter,
@@ -43,7 +43,8 @@ pub(crate) struct Converters {
 impl Converters {
     pub(crate) fn of_table(table: &TableSchema, options: ValueOptions) -> Self {
         let custom_types = options.custom_types;
-        let mut builder = Builder { types: &table.types, custom_types, found: Vec::new() };
+        let mut builder =
+            ConvertersBuilder { types: &table.types, custom_types, found: Vec::new() };
         let oids = table.columns.iter().map(|column| column.type_oid);
         let columns = oids.map(|oid| builder.converter(oid)).collect();
         let mut structures = Vec::new();
@@ -76,22 +77,23 @@ impl Converters {
     }
 }
 
-struct Builder<'a> {
+struct ConvertersBuilder<'a> {
     types: &'a PgTypes,
     custom_types: bool,
     /// Structures found so far, with their OIDs, in the order of their indices.
-    found: Vec<(u32, Shape<'a>)>,
+    found: Vec<(u32, TypeShape<'a>)>,
 }
 
-impl Builder<'_> {
+impl ConvertersBuilder<'_> {
     fn converter(&mut self, oid: u32) -> Converter {
         let oid = if self.custom_types { self.types.base(oid) } else { oid };
         if let Some(index) = self.found.iter().position(|(known, _)| *known == oid) {
             return Converter::Structure(index);
         }
-        let custom = || self.types.get(oid).and_then(PgType::shape);
         let shape = match builtin_types::array(oid, self.custom_types) {
-            None if self.custom_types => builtin_types::ranges(oid).or_else(custom),
+            None if self.custom_types => {
+                builtin_types::ranges(oid).or_else(|| self.types.get(oid).and_then(PgType::shape))
+            }
             shape => shape,
         };
         let Some(shape) = shape else { return Converter::Scalar(builtin_types::scalar(oid)) };
@@ -99,20 +101,23 @@ impl Builder<'_> {
         Converter::Structure(self.found.len() - 1)
     }
 
-    fn structure(&mut self, shape: Shape<'_>) -> Structure {
+    fn structure(&mut self, shape: TypeShape<'_>) -> Structure {
         match shape {
-            Shape::Array { element, delimiter } => {
+            TypeShape::Array { element, delimiter } => {
                 Structure::Array { element: self.converter(element), delimiter }
             }
-            Shape::Composite(attributes) => {
+            TypeShape::Composite(attributes) => {
                 Structure::Composite(attributes.iter().map(|each| self.member(each)).collect())
             }
-            Shape::Range(bound) => Structure::Range(self.converter(bound)),
-            Shape::Multirange(bound) => Structure::Multirange(self.converter(bound)),
+            TypeShape::Range(bound) => Structure::Range(self.converter(bound)),
+            TypeShape::Multirange(bound) => Structure::Multirange(self.converter(bound)),
         }
     }
 
-    fn member(&mut self, attribute: &Attribute) -> Member {
-        Member { key: json::key(&attribute.name), converter: self.converter(attribute.type_oid) }
+    fn member(&mut self, attribute: &Attribute) -> CompositeMember {
+        CompositeMember {
+            key: json::key(&attribute.name),
+            converter: self.converter(attribute.type_oid),
+        }
     }
 }

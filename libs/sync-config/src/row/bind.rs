@@ -29,7 +29,7 @@ pub(crate) fn bind(plan: &Plan, table: &TableSchema) -> Option<TableEvaluator> {
     let mut queries = Vec::new();
     for (definition, definition_plan) in plan.definitions.iter().enumerate() {
         for query in definition_plan.queries.iter().filter(|query| matches(&query.rows)) {
-            match binder.query(definition, &definition_plan.name, query) {
+            match binder.bind_query(definition, &definition_plan.name, query) {
                 Some(query) => queries.push(query),
                 // The table has no `id`; `check` reports a warning.
                 None if plan.tables[query.rows.table].is_wildcard() => {}
@@ -41,7 +41,7 @@ pub(crate) fn bind(plan: &Plan, table: &TableSchema) -> Option<TableEvaluator> {
     let mut lookups = Vec::new();
     for (lookup, lookup_plan) in plan.lookups.iter().enumerate() {
         if matches(&lookup_plan.rows) {
-            lookups.push(binder.lookup(lookup, lookup_plan)?);
+            lookups.push(binder.bind_lookup(lookup, lookup_plan)?);
         }
     }
 
@@ -64,26 +64,31 @@ struct Binder<'a> {
 }
 
 impl<'a> Binder<'a> {
-    fn query(&mut self, definition: usize, name: &str, query: &'a DataQuery) -> Option<BoundQuery> {
-        let projection = self.projection(query)?;
+    fn bind_query(
+        &mut self,
+        definition: usize,
+        name: &str,
+        query: &'a DataQuery,
+    ) -> Option<BoundQuery> {
+        let projection = self.bind_projection(query)?;
         Some(BoundQuery {
             definition,
             name: name.to_owned(),
             projection,
-            rows: self.rows(&query.rows)?,
+            rows: self.bind_rows(&query.rows)?,
         })
     }
 
-    fn lookup(&mut self, lookup: usize, plan: &LookupPlan) -> Option<BoundLookup> {
+    fn bind_lookup(&mut self, lookup: usize, plan: &LookupPlan) -> Option<BoundLookup> {
         Some(BoundLookup {
             lookup,
-            rows: self.rows(&plan.rows)?,
-            outputs: self.expressions(plan.rows.table, &plan.outputs)?,
+            rows: self.bind_rows(&plan.rows)?,
+            outputs: self.bind_expressions(plan.rows.table, &plan.outputs)?,
         })
     }
 
     /// Splits the filter: conditions on the row alone are evaluated before its arrays are parsed.
-    fn rows(&mut self, rows: &RowQuery) -> Option<BoundRows> {
+    fn bind_rows(&mut self, rows: &RowQuery) -> Option<BoundRows> {
         let filters = match &rows.filter {
             None => &[][..],
             Some(RowExpression::And(list)) => list,
@@ -92,31 +97,31 @@ impl<'a> Binder<'a> {
         let (of_elements, of_row): (Vec<_>, Vec<_>) =
             filters.iter().cloned().partition(is_of_element);
         Some(BoundRows {
-            filters: self.expressions(rows.table, &of_row)?,
-            arrays: self.expressions(rows.table, &rows.arrays)?,
-            element_filters: self.expressions(rows.table, &of_elements)?,
-            keys: self.expressions(rows.table, &rows.keys)?,
+            filters: self.bind_expressions(rows.table, &of_row)?,
+            arrays: self.bind_expressions(rows.table, &rows.arrays)?,
+            element_filters: self.bind_expressions(rows.table, &of_elements)?,
+            keys: self.bind_expressions(rows.table, &rows.keys)?,
         })
     }
 
-    fn expressions(
+    fn bind_expressions(
         &mut self,
         pattern: usize,
         expressions: &[RowExpression],
     ) -> Option<Vec<BoundExpression>> {
-        expressions.iter().map(|expression| self.expression(pattern, expression)).collect()
+        expressions.iter().map(|expression| self.bind_expression(pattern, expression)).collect()
     }
 
     /// Returns `None` if the table lacks a column. In a table found by a pattern such a column is
     /// NULL.
-    fn expression(
+    fn bind_expression(
         &mut self,
         pattern: usize,
         expression: &RowExpression,
     ) -> Option<BoundExpression> {
         let pattern = &self.plan.tables[pattern];
         let leaf = &mut |leaf: &RowLeaf| match leaf {
-            RowLeaf::Column(name) => match self.column(name) {
+            RowLeaf::Column(name) => match self.read_column(name) {
                 Some(column) => Ok(BoundLeaf::Column(column)),
                 None if pattern.is_wildcard() => Ok(BoundLeaf::Missing),
                 None => Err(()),
@@ -133,62 +138,28 @@ impl<'a> Binder<'a> {
         expression.try_map(leaf).ok()
     }
 
-    fn column(&mut self, name: &str) -> Option<usize> {
+    /// Returns the index of a column and marks it as read.
+    fn read_column(&mut self, name: &str) -> Option<usize> {
         let index = self.table.column(name)?;
         self.columns_read[index] = true;
         Some(index)
     }
 
-    fn projection(&mut self, query: &'a DataQuery) -> Option<usize> {
-        let same = |(known, _): &(&DataQuery, _)| {
+    /// Returns the index of the query's projection, which an earlier query may have added.
+    fn bind_projection(&mut self, query: &'a DataQuery) -> Option<usize> {
+        let known = self.projections.iter().position(|(known, _)| {
             known.object_type == query.object_type
                 && known.projection == query.projection
                 && known.rows.table == query.rows.table
-        };
-
-        if let Some(index) = self.projections.iter().position(same) {
-            return Some(index);
+        });
+        if known.is_some() {
+            return known;
         }
 
-        let pattern = query.rows.table;
-
-        let mut columns: Vec<(String, ItemSource)> = Vec::new();
-        for item in &query.projection {
-            match item {
-                ProjectionItem::All { skip_underscore } => {
-                    for (index, column) in self.table.columns.iter().enumerate() {
-                        if !*skip_underscore {
-                            set(&mut columns, &column.name, ItemSource::Column(index));
-                        } else if !column.name.starts_with('_') {
-                            fill(&mut columns, &column.name, index);
-                        }
-                    }
-                }
-                ProjectionItem::Expression { name, expression } => {
-                    let source = if let RowExpression::Leaf(RowLeaf::Column(column)) = expression {
-                        match self.column(column) {
-                            Some(column) => ItemSource::Column(column),
-                            None if self.plan.tables[pattern].is_wildcard() => continue,
-                            None => return None,
-                        }
-                    } else {
-                        ItemSource::Expression(self.expression(pattern, expression)?)
-                    };
-
-                    set(&mut columns, name, source);
-                }
-            }
-        }
+        let mut columns = self.projected_columns(query)?;
 
         // Rows cannot contain `bytea`, so these columns are not read.
-        let is_bytes = |source: &ItemSource| match source {
-            ItemSource::Column(index) => {
-                self.converters.columns[*index] == Converter::Scalar(Scalar::Bytes)
-            }
-            ItemSource::Expression(_) => false,
-        };
-
-        columns.retain(|(name, source)| name == "id" || !is_bytes(source));
+        columns.retain(|(name, source)| name == "id" || !self.is_bytes(source));
 
         for (_, source) in &columns {
             if let ItemSource::Column(index) = source {
@@ -214,6 +185,49 @@ impl<'a> Binder<'a> {
         self.projections.push((query, bound));
         Some(self.projections.len() - 1)
     }
+
+    /// Returns the output columns with their names.
+    fn projected_columns(&mut self, query: &DataQuery) -> Option<Vec<(String, ItemSource)>> {
+        let pattern = query.rows.table;
+        let mut columns = Vec::new();
+        for item in &query.projection {
+            match item {
+                ProjectionItem::All { skip_underscore } => {
+                    for (index, column) in self.table.columns.iter().enumerate() {
+                        if !*skip_underscore {
+                            set_column(&mut columns, &column.name, ItemSource::Column(index));
+                        } else if !column.name.starts_with('_') {
+                            fill_column(&mut columns, &column.name, index);
+                        }
+                    }
+                }
+                ProjectionItem::Expression { name, expression } => {
+                    let source = if let RowExpression::Leaf(RowLeaf::Column(column)) = expression {
+                        match self.read_column(column) {
+                            Some(column) => ItemSource::Column(column),
+                            None if self.plan.tables[pattern].is_wildcard() => continue,
+                            None => return None,
+                        }
+                    } else {
+                        ItemSource::Expression(self.bind_expression(pattern, expression)?)
+                    };
+
+                    set_column(&mut columns, name, source);
+                }
+            }
+        }
+
+        Some(columns)
+    }
+
+    fn is_bytes(&self, source: &ItemSource) -> bool {
+        match source {
+            ItemSource::Column(index) => {
+                self.converters.columns[*index] == Converter::Scalar(Scalar::Bytes)
+            }
+            ItemSource::Expression(_) => false,
+        }
+    }
 }
 
 fn is_of_element(filter: &RowExpression) -> bool {
@@ -224,7 +238,7 @@ fn is_of_element(filter: &RowExpression) -> bool {
 }
 
 /// Sets a column, replacing an earlier one with its name.
-fn set(columns: &mut Vec<(String, ItemSource)>, name: &str, source: ItemSource) {
+fn set_column(columns: &mut Vec<(String, ItemSource)>, name: &str, source: ItemSource) {
     match columns.iter_mut().find(|(known, _)| known == name) {
         Some((_, known)) => *known = source,
         None => columns.push((name.to_owned(), source)),
@@ -233,7 +247,7 @@ fn set(columns: &mut Vec<(String, ItemSource)>, name: &str, source: ItemSource) 
 
 /// Adds a column of `*` before edition 3: it does not replace an earlier one with its name, unless
 /// that is NULL.
-fn fill(columns: &mut Vec<(String, ItemSource)>, name: &str, index: usize) {
+fn fill_column(columns: &mut Vec<(String, ItemSource)>, name: &str, index: usize) {
     let Some((_, known)) = columns.iter_mut().find(|(known, _)| known == name) else {
         columns.push((name.to_owned(), ItemSource::Column(index)));
         return;

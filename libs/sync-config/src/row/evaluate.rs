@@ -117,10 +117,10 @@ impl TableEvaluator {
     pub fn evaluate(&self, row: &[Option<&str>], out: &mut RowOutput) {
         out.clear(self.projections.len());
 
-        let row = Row { evaluator: self, row };
+        let row = BoundRow { evaluator: self, row };
         for query in &self.queries {
             let bucket_count = out.buckets.len();
-            if let Err(error) = row.query(query, out) {
+            if let Err(error) = row.evaluate_query(query, out) {
                 out.buckets.truncate(bucket_count);
                 let message = format!("{}: {}", query.name, error.message());
                 if !out.errors.contains(&message) {
@@ -131,7 +131,7 @@ impl TableEvaluator {
 
         for lookup in &self.lookups {
             let lookup_count = out.lookups.len();
-            if let Err(error) = row.lookup(lookup, out) {
+            if let Err(error) = row.evaluate_lookup(lookup, out) {
                 out.lookups.truncate(lookup_count);
                 out.errors.push(format!("lookup {}: {}", lookup.lookup, error.message()));
             }
@@ -142,14 +142,14 @@ impl TableEvaluator {
 }
 
 /// Row with the evaluator of its table.
-struct Row<'r> {
+struct BoundRow<'r> {
     evaluator: &'r TableEvaluator,
     row: &'r [Option<&'r str>],
 }
 
 /// Row with one element of each array.
 struct Combination<'c> {
-    row: &'c Row<'c>,
+    row: &'c BoundRow<'c>,
     /// For each array its items and the index of the current one.
     elements: &'c [(&'c Items, usize)],
 }
@@ -177,7 +177,7 @@ impl<'c> Leaves<'c, BoundLeaf> for Combination<'c> {
     }
 }
 
-impl<'r> Leaves<'r, BoundLeaf> for Row<'r> {
+impl<'r> Leaves<'r, BoundLeaf> for BoundRow<'r> {
     fn value(&self, leaf: &BoundLeaf) -> Result<Value<'r>, EvaluationError> {
         match leaf {
             BoundLeaf::Column(column) => self.column(*column),
@@ -201,7 +201,7 @@ struct Match {
     output: Range<usize>,
 }
 
-impl<'r> Row<'r> {
+impl<'r> BoundRow<'r> {
     fn text(&self, column: usize) -> Option<&'r str> {
         self.row.get(column).copied().flatten()
     }
@@ -213,11 +213,16 @@ impl<'r> Row<'r> {
         }
     }
 
-    fn query(&self, query: &'r BoundQuery, out: &mut RowOutput) -> Result<(), EvaluationError> {
+    /// Adds the buckets that contain the row by this query.
+    fn evaluate_query(
+        &self,
+        query: &'r BoundQuery,
+        out: &mut RowOutput,
+    ) -> Result<(), EvaluationError> {
         let start = out.buckets.len();
         let empty = Projected { object_type: 0..0, object_id: 0..0, data: 0..0 };
         let buckets = &mut out.buckets;
-        self.matches(&query.rows, None, &mut out.text, &mut |Match { key, .. }| {
+        self.for_each_match(&query.rows, None, &mut out.text, &mut |Match { key, .. }| {
             let projected = empty.clone();
             buckets.push(BucketEntry { definition: query.definition, params: key, projected });
         })?;
@@ -243,23 +248,28 @@ impl<'r> Row<'r> {
         Ok(())
     }
 
-    fn lookup(&self, lookup: &'r BoundLookup, out: &mut RowOutput) -> Result<(), EvaluationError> {
+    /// Adds the row's answers to this lookup.
+    fn evaluate_lookup(
+        &self,
+        lookup: &'r BoundLookup,
+        out: &mut RowOutput,
+    ) -> Result<(), EvaluationError> {
         let lookups = &mut out.lookups;
         let outputs = Some(lookup.outputs.as_slice());
-        self.matches(&lookup.rows, outputs, &mut out.text, &mut |Match { key, output }| {
+        self.for_each_match(&lookup.rows, outputs, &mut out.text, &mut |Match { key, output }| {
             lookups.push(LookupEntry { lookup: lookup.lookup, key, output });
         })
     }
 
     /// Calls `found` for each key that finds the row, with the output for it.
-    fn matches(
+    fn for_each_match(
         &self,
         rows: &'r BoundRows,
         outputs: Option<&'r [BoundExpression]>,
         text: &mut String,
         found: &mut impl FnMut(Match),
     ) -> Result<(), EvaluationError> {
-        if !all_hold(&rows.filters, self)? {
+        if !all_true(&rows.filters, self)? {
             return Ok(());
         }
 
@@ -293,7 +303,7 @@ impl<'r> Row<'r> {
             }
 
             let combination = Combination { row: self, elements: &elements };
-            if all_hold(&rows.element_filters, &combination)?
+            if all_true(&rows.element_filters, &combination)?
                 && let Some(one) = push_match(rows, outputs, &combination, text)?
             {
                 found(one);
@@ -307,6 +317,7 @@ impl<'r> Row<'r> {
         Ok(())
     }
 
+    /// Writes the object's table, id and data.
     fn project(
         &self,
         projection: &'r BoundProjection,
@@ -370,7 +381,7 @@ impl<'r> Row<'r> {
     }
 }
 
-fn all_hold<'v, S: Leaves<'v, BoundLeaf>>(
+fn all_true<'v, S: Leaves<'v, BoundLeaf>>(
     filters: &'v [BoundExpression],
     leaves: &S,
 ) -> Result<bool, EvaluationError> {

@@ -33,12 +33,12 @@ impl Engine {
     }
 
     /// Returns whether JSON paths are SQLite's, with `[0]`, and give members as they are written.
-    pub(crate) fn has_sqlites_paths(self) -> bool {
+    pub(crate) fn has_sqlite_json_paths(self) -> bool {
         self == Self::Sqlite
     }
 
     /// Returns whether `substring` works on the bytes of a blob, and `json_valid` of NULL is NULL.
-    pub(crate) fn knows_types(self) -> bool {
+    pub(crate) fn distinguishes_types(self) -> bool {
         self == Self::Sqlite
     }
 
@@ -55,7 +55,7 @@ impl Engine {
 
     /// Returns the largest magnitude at which CAST of a text to numeric turns a whole real into an
     /// integer. SQLite keeps larger ones as reals, where not every integer has an exact real.
-    pub(crate) fn whole_numeric_max(self) -> f64 {
+    pub(crate) fn numeric_cast_integer_max(self) -> f64 {
         match self {
             Self::JavaScript => -1.0,
             Self::Sqlite => 2_251_799_813_685_247.0, // 2^51 - 1
@@ -64,7 +64,7 @@ impl Engine {
 
     /// Returns whether the truth of a text is that of its leading integer (`'0.5'` is false) and
     /// blobs are false.
-    pub(crate) fn cuts_truth(self) -> bool {
+    pub(crate) fn text_truth_uses_integer_prefix(self) -> bool {
         self == Self::JavaScript
     }
 
@@ -103,7 +103,7 @@ impl Engine {
 
     /// Returns the start offset of `substr(x, -n)` when `n` exceeds the length: JavaScript clamps
     /// to 0, SQLite keeps it negative.
-    pub(crate) fn first_place(self, place: i128) -> i128 {
+    pub(crate) fn substring_start(self, place: i128) -> i128 {
         match self {
             Self::JavaScript => place.max(0),
             Self::Sqlite => place,

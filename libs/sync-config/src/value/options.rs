@@ -13,7 +13,7 @@ pub(crate) struct ValueOptions {
     pub(crate) fraction_digits: usize,
     /// Splits a path after `->` at dots only if it begins with `$.`.
     pub(crate) fixed_json_extract: bool,
-    /// Converts ranges, composites and all arrays to JSON.
+    /// Converts ranges and values of custom types to JSON; see `custom_postgres_types`.
     pub(crate) custom_types: bool,
     #[serde(skip_serializing_if = "Engine::is_default")]
     pub(crate) engine: Engine,

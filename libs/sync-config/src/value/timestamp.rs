@@ -73,7 +73,7 @@ pub(crate) fn push_timestamptz(text: &str, options: &ValueOptions, out: &mut Str
         return true;
     }
 
-    let Some(instant) = Instant::parse(text) else { return false };
+    let Some(instant) = ZonedTimestamp::parse(text) else { return false };
     let Some(utc) = instant.utc() else { return false };
     push_padded(utc.year, 4, out);
 
@@ -108,8 +108,8 @@ pub(crate) fn push_padded(number: i64, width: usize, out: &mut String) {
 }
 
 /// Parsed `timestamptz`.
-struct Instant<'t> {
-    clock: Clock,
+struct ZonedTimestamp<'t> {
+    clock: CivilTime,
     /// Fraction of the second: empty, or `.` and digits.
     fraction: &'t str,
     /// Offset from UTC, positive to the east.
@@ -117,7 +117,7 @@ struct Instant<'t> {
 }
 
 #[derive(Clone, Copy)]
-struct Clock {
+struct CivilTime {
     year: i64,
     month: i64,
     day: i64,
@@ -126,7 +126,7 @@ struct Clock {
     second: i64,
 }
 
-impl<'t> Instant<'t> {
+impl<'t> ZonedTimestamp<'t> {
     /// Parses `2023-03-06 15:47:00.5+02`. The offset may have minutes and seconds.
     fn parse(text: &'t str) -> Option<Self> {
         let (date, rest) = text.split_once(' ')?;
@@ -146,7 +146,7 @@ impl<'t> Instant<'t> {
         }
 
         let mut time = whole.splitn(3, ':');
-        let clock = Clock {
+        let clock = CivilTime {
             year,
             month,
             day: number(day)?,
@@ -166,8 +166,8 @@ impl<'t> Instant<'t> {
         Some(Self { clock, fraction, offset_seconds })
     }
 
-    fn utc(&self) -> Option<Clock> {
-        let Clock { year, month, day, hour, minute, second } = self.clock;
+    fn utc(&self) -> Option<CivilTime> {
+        let CivilTime { year, month, day, hour, minute, second } = self.clock;
         if year > 9999 || !(1..=12).contains(&month) {
             return None;
         }
@@ -177,7 +177,7 @@ impl<'t> Instant<'t> {
         let (year, month, day) = civil_from_days(seconds.div_euclid(86_400));
         let second = seconds.rem_euclid(86_400);
 
-        let clock = Clock {
+        let clock = CivilTime {
             year,
             month,
             day,
