@@ -24,6 +24,8 @@ mod lsn;
 mod ports;
 mod replay;
 mod segment;
+#[cfg(test)]
+mod stored_forms;
 mod write_checkpoint;
 
 pub use base_rows::{BaseRowsWriter, FramePlace, OpenBase};

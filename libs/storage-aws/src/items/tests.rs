@@ -96,3 +96,59 @@ fn a_size_is_names_and_values() {
     ]);
     assert_eq!(size(&item), (1 + 3) + (2 + 10) + (1 + 4));
 }
+
+/// What an item holds, by the names of its attributes.
+fn shown(item: &Item) -> String {
+    let value = |value: &AttributeValue| {
+        if let Ok(text) = value.as_s() {
+            return format!("S {text}");
+        }
+        if let Ok(number) = value.as_n() {
+            return format!("N {number}");
+        }
+        format!("B {:02x?}", value.as_b().unwrap().as_ref())
+    };
+    let mut attributes: Vec<String> =
+        item.iter().map(|(name, stored)| format!("{name} {}", value(stored))).collect();
+    attributes.sort();
+    attributes.join(", ")
+}
+
+#[test]
+fn items_have_the_attributes_that_the_layout_names() {
+    let written = Segment {
+        bucket: bucket(),
+        last: OpId::from_i64(9).unwrap(),
+        prev: OpId::from_i64(8).unwrap(),
+        sum_before: Checksum(1),
+        sum: Checksum(2),
+        count: 3,
+        payload: Bytes::new(),
+    };
+    let inline = Stored::Inline(Bytes::from_static(b"x"));
+    let object = Stored::Object("segments/x".into(), 5);
+    let epoch = Epoch::new(4).unwrap();
+    let closed = ClosedEpoch { epoch, limit: OpId::from_i64(7).unwrap() };
+    let long = "x".repeat(1_000);
+    let item_of = |(name, value): (&str, AttributeValue)| Item::from([(name.to_owned(), value)]);
+    for (item, expected) in [
+        (segment(&written, &inline), "a N 8, b N 1, c N 3, d B [78], n N 2, p S haaaaa[1], s N 9"),
+        (
+            segment(&written, &object),
+            "a N 8, b N 1, c N 3, l N 5, n N 2, o S segments/x, p S haaaaa[1], s N 9",
+        ),
+        (closed_epoch(&closed), "l N 7, p S closed-epochs, s N 4"),
+        (item_of(record(&5)), "v S 5"),
+        (
+            listed(&ItemKey::registered(&bucket()), Some("whole"), []),
+            "k S whole, p S haaaaa/00, s S haaaaa[1]",
+        ),
+        (
+            listed(&ItemKey::due(&bucket()), None, [(AT, number(6)), (NOT_BEFORE, number(0))]),
+            "a N 6, n N 0, p N 0, s S haaaaa[1]",
+        ),
+    ] {
+        assert_eq!(shown(&item), expected);
+    }
+    assert!(shown(&item_of(record(&long))).starts_with("z B ["));
+}

@@ -266,3 +266,34 @@ async fn what_must_outlive_the_machine_is_synced_with_its_commit() {
         assert_eq!(store.writing(durability, level).await.unwrap(), expected);
     }
 }
+
+#[test]
+fn the_tables_keep_their_names_and_columns() {
+    let store = Embedded::temporary().unwrap();
+    let connection = Connection::open(store.path().join(schema::FILE_NAME)).unwrap();
+    let read = |sql: &str| {
+        let mut select = connection.prepare(sql).unwrap();
+        let rows = select.query_map((), |row| row.get::<_, String>(0)).unwrap();
+        rows.collect::<Result<Vec<_>, _>>().unwrap().join("\n")
+    };
+    let columns = "SELECT m.name || ': ' || group_concat(c.name || ' ' || c.type, ', ')
+        FROM (SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name) m,
+            pragma_table_info(m.name) c
+        GROUP BY m.name ORDER BY m.name";
+    expect_test::expect![[r#"
+        bell: id INTEGER, ticket INTEGER
+        bucket: bucket TEXT, cell BLOB, catalog BLOB, catalog_revision INTEGER
+        closed_epoch: epoch INTEGER, last INTEGER
+        control: id INTEGER, revision INTEGER, record TEXT
+        copy: generation INTEGER, cell BLOB
+        due: bucket TEXT, at INTEGER, not_before INTEGER
+        generation: id INTEGER, record TEXT
+        lookup: lookup TEXT, source TEXT, cell BLOB
+        registry: bucket TEXT
+        segment: bucket TEXT, last INTEGER, prev INTEGER, sum_before INTEGER, sum INTEGER, count INTEGER, payload BLOB
+        source_row: generation INTEGER, source_table INTEGER, row_key TEXT, cell BLOB
+        write_request: user_id TEXT, client_id TEXT, revision INTEGER, record TEXT"#]].assert_eq(&read(columns));
+    let identity = "SELECT application_id || ' ' || user_version
+        FROM pragma_application_id, pragma_user_version";
+    expect_test::expect!["1952741236 2"].assert_eq(&read(identity));
+}
