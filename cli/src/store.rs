@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::Args;
 use tidewater_storage::Embedded;
 #[cfg(feature = "aws")]
-use tidewater_storage_aws::{Aws, AwsConfig};
+use tidewater_storage_aws::{AwsConfig, AwsStore};
 
 #[cfg(feature = "aws")]
 use crate::failure::Failure;
@@ -46,7 +46,7 @@ pub(crate) enum StoreArg {
 impl StoreArgs {
     /// Connects to the store on AWS.
     #[cfg(feature = "aws")]
-    pub(crate) async fn aws(&self) -> Result<Aws, Failure> {
+    pub(crate) async fn aws(&self) -> Result<AwsStore, Failure> {
         let bucket = self.bucket.clone().ok_or_else(|| {
             Failure::Wrong(anyhow::anyhow!(
                 "--store aws needs --bucket: the S3 bucket of the deployment (an output of its \
@@ -54,7 +54,7 @@ impl StoreArgs {
             ))
         })?;
         let config = AwsConfig { prefix: self.table_prefix.clone(), bucket_name: bucket };
-        Ok(Aws::connect(&config).await.context("cannot use the store on AWS")?)
+        Ok(AwsStore::connect(&config).await.context("cannot use the store on AWS")?)
     }
 
     /// What tells this deployment apart on this machine.

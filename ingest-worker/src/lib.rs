@@ -3,7 +3,7 @@
 //! One run holds the replication slot, which makes it the only worker, and owns one epoch of the
 //! log. Transactions are applied in commit order; everything a commit needs is stored before the
 //! one write of the control record that makes it count. The first copy is read in chunks between
-//! the stream's transactions, behind a gate.
+//! the stream's transactions, behind a visibility barrier.
 
 mod apply;
 mod config;

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use sha2::{Digest, Sha256};
 use tidewater_protocol::Epoch;
 use tidewater_storage::{
-    At, CellKey, Control, Generation, GenerationId, Lsn, SourceIdentity, Storage, Tag,
+    Control, Generation, GenerationId, Lsn, ReadResult, RecordKey, SourceIdentity, Storage, Tag,
 };
 use tidewater_sync_config::{Diagnostic, EVALUATOR_VERSION, Severity, SyncConfig};
 use tokio_postgres::Client;
@@ -29,8 +29,8 @@ use crate::source::tables::{CandidateTable, candidate_tables, check_config};
 
 /// Raised when what the worker stores means something else than before.
 const STORED_FORMAT: u32 = 3;
-/// "Not before I say so": the gate while a copy is under way.
-pub(crate) const GATE_CLOSED: Lsn = Lsn(u64::MAX);
+/// "Not before I say so": the visibility barrier while a copy is under way.
+pub(crate) const BARRIER_UNKNOWN: Lsn = Lsn(u64::MAX);
 
 /// What the source looks like.
 struct Plan {
@@ -159,7 +159,7 @@ fn next(former: Control, found: SourceIdentity, slot: Position) -> Result<Taken,
         || stored.timeline != found.timeline
         || slot.confirmed > former.committed.lsn;
     let (mut next, archived) =
-        former.taken_over(new_nonce()?).map_err(|_| WriteError::NoEpochLeft)?;
+        former.after_takeover(new_nonce()?).map_err(|_| WriteError::NoEpochLeft)?;
     let slot_generation = stored.slot_generation + u32::from(is_reset);
     next.source = SourceIdentity { slot_generation, ..found };
     if is_reset {
@@ -212,7 +212,7 @@ async fn take_over<S: Storage>(
     let (generation, numbered, knows_unseen) = match kept {
         Some((generation, mut numbered, knows_unseen)) => {
             if numbered.is_changed {
-                next.gate = Some(GATE_CLOSED);
+                next.visibility_barrier = Some(BARRIER_UNKNOWN);
                 numbered.copy.ignore_until = plan.read_at;
             }
             (generation, numbered, knows_unseen)
@@ -220,7 +220,7 @@ async fn take_over<S: Storage>(
         None => {
             next.generation = GenerationId(next.epoch);
             next.truncated.clear();
-            next.gate = Some(GATE_CLOSED);
+            next.visibility_barrier = Some(BARRIER_UNKNOWN);
             let sync_config = &plan.sync_config;
             let new = new_generation(next.generation, identity, &config.sync_config, sync_config)?;
             let numbered = number(sync_config, &tables, CopyState::new(plan.read_at))?;
@@ -242,10 +242,12 @@ async fn take_over<S: Storage>(
 /// that cannot be read is none: then everything is copied anew.
 async fn stored<S: Storage>(storage: &S, former: &Control) -> Result<Option<Stored>, RunError> {
     let Some(generation) = storage.generation(former.generation).await? else { return Ok(None) };
-    let cells = storage.cells(&[CellKey::Copy(generation.id)]).await?;
-    let Some(cell) = cells.into_iter().next().flatten() else { return Ok(None) };
-    let limits = former.limits(&storage.archived_epochs().await?);
-    let At::Value(_, record) = cell.at(former.committed.op, &limits) else { return Ok(None) };
+    let records = storage.records(&[RecordKey::Copy(generation.id)]).await?;
+    let Some(record) = records.into_iter().next().flatten() else { return Ok(None) };
+    let committed_ops = former.committed_ops(&storage.archived_epochs().await?);
+    let ReadResult::Found(_, record) = record.read_at(former.committed.op, &committed_ops) else {
+        return Ok(None);
+    };
     Ok(serde_json::from_slice(record).ok().map(|copy| Stored { generation, copy }))
 }
 
@@ -328,7 +330,7 @@ async fn session<S: Storage>(
     held: AcquiredSlot,
 ) -> Result<Session<S>, RunError> {
     let Contents { copy, gone, knows_unseen, watch } = contents;
-    let is_copying = applier.writer.control().gate.is_some();
+    let is_copying = applier.writer.control().visibility_barrier.is_some();
     let copy = is_copying.then_some(copy);
     // While chunks are read, the record tells which transactions were applied but may not be
     // visible yet. Afterwards it is not kept, so any that is under way may be one of them.

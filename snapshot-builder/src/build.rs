@@ -6,7 +6,7 @@ use tempfile::TempDir;
 use tidewater_protocol::OpId;
 use tidewater_snapshot::{SnapshotHeader, SnapshotOptions, SnapshotWriter, WrittenFile};
 use tidewater_storage::{
-    Base, BucketKey, Catalog, Head, Limits, Manifest, Replay, Storage, TypedFile,
+    Base, BaseManifest, BucketHead, BucketKey, Catalog, CommittedOps, Replay, Storage, TypedFile,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -23,15 +23,15 @@ const ROWS_MAX: u64 = u32::MAX as u64;
 /// A bucket to make a base of.
 pub(crate) struct Job<'a> {
     pub(crate) bucket: &'a BucketKey,
-    pub(crate) head: Head,
+    pub(crate) head: BucketHead,
     pub(crate) catalog: &'a Catalog,
-    pub(crate) limits: &'a Limits,
+    pub(crate) committed_ops: &'a CommittedOps,
 }
 
 /// Files of a base that is not stored yet.
 struct Written {
     base: Base,
-    manifest: Manifest,
+    manifest: BaseManifest,
     rows: PathBuf,
     typed: Vec<PathBuf>,
     /// Where they are, as long as it exists.
@@ -50,7 +50,7 @@ pub(crate) async fn build<S: Storage>(
     };
     let path = dir.path().join("live");
     let mut rows = blocking(move || LiveRows::create(&path)).await?;
-    let live = |op: OpId| job.limits.live(op);
+    let live = |op: OpId| job.committed_ops.is_committed(op);
     let mut replay = Replay::new(storage, job.bucket, job.catalog.base.as_ref(), job.head, live);
     while let Some(payload) = replay.next().await? {
         rows = blocking(move || rows.apply(&payload).map(|()| rows)).await?;
@@ -76,7 +76,7 @@ pub(crate) async fn build<S: Storage>(
         let path = dir.path().join("rows");
         let frames = rows.write_rows(&path, line_rows)?;
         let mut written =
-            Written { base, manifest: Manifest::default(), rows: path, typed: Vec::new(), dir };
+            Written { base, manifest: BaseManifest::default(), rows: path, typed: Vec::new(), dir };
         written.manifest.rows = frames;
         if is_typed {
             written.add_typed(&rows, &bucket)?;

@@ -11,7 +11,7 @@ pub enum BuildError {
     Storage(#[from] StorageError),
     /// The bucket changed under the builder's hands: try again at once.
     #[error("the bucket's history changed while it was read")]
-    Broken(#[source] tidewater_storage::Broken),
+    Broken(#[source] tidewater_storage::BrokenChain),
     /// The temporary directory cannot be used: make room there, or name another.
     #[error("the temporary directory cannot be used")]
     File(#[from] std::io::Error),
@@ -35,7 +35,7 @@ pub enum BuildError {
 impl From<ReplayError> for BuildError {
     fn from(error: ReplayError) -> Self {
         match error {
-            ReplayError::Broken(broken) => Self::Broken(broken),
+            ReplayError::Incomplete(broken) => Self::Broken(broken),
             ReplayError::Storage(error) => Self::Storage(error),
         }
     }

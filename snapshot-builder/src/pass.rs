@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tidewater_protocol::ErrorChain;
 use tidewater_storage::{
-    At, Base, BucketItem, BucketKey, Catalog, Control, Due, Head, Limits, Storage,
+    Base, BucketHead, BucketItem, BucketKey, Catalog, CommittedOps, CompactionTask, Control,
+    ReadResult, Storage,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -40,7 +41,7 @@ pub struct Report {
 /// The store as a pass sees it.
 struct Scene {
     control: Control,
-    limits: Limits,
+    committed_ops: CommittedOps,
 }
 
 /// Works until `shutdown`, with a pause of `interval` after each pass. `clock` gives seconds since
@@ -88,10 +89,10 @@ pub async fn run_pass<S: Storage>(
 ) -> Result<Report, BuildError> {
     let began = Instant::now();
     let mut report = Report::default();
-    let due = storage.due(now, BUCKETS_MAX).await?;
+    let due = storage.due_tasks(now, BUCKETS_MAX).await?;
     let Some(control) = storage.control().await? else { return Ok(report) };
-    let limits = control.limits(&storage.archived_epochs().await?);
-    let scene = Scene { control, limits };
+    let committed_ops = control.committed_ops(&storage.archived_epochs().await?);
+    let scene = Scene { control, committed_ops };
     for entry in &due {
         let work = tend(storage, options, &scene, entry, now);
         let Some(done) = until(end, work).await else {
@@ -100,7 +101,7 @@ pub async fn run_pass<S: Storage>(
                 warn!(bucket = %entry.bucket, "a bucket takes longer than this builder may run: \
                      give it more time, or run `tidewater compact`");
                 let later = now.saturating_add(PAUSE_AFTER_TIMEOUT_SECONDS);
-                let _ = storage.settle(entry, Some(later)).await;
+                let _ = storage.defer(entry, later).await;
             }
             return Ok(report);
         };
@@ -116,7 +117,7 @@ pub async fn run_pass<S: Storage>(
                 warn!(bucket = %entry.bucket, error = %ErrorChain(&error), "a bucket was left as it is");
                 let later = now.saturating_add(PAUSE_AFTER_FAILURE_SECONDS);
                 // If that fails too, the bucket is merely looked at sooner.
-                let _ = storage.settle(entry, Some(later)).await;
+                let _ = storage.defer(entry, later).await;
             }
         }
     }
@@ -138,7 +139,7 @@ async fn tend<S: Storage>(
     storage: &S,
     options: &Options,
     scene: &Scene,
-    entry: &Due,
+    entry: &CompactionTask,
     now: u64,
 ) -> Result<Option<Base>, BuildError> {
     if scene.is_pending(entry) {
@@ -147,7 +148,7 @@ async fn tend<S: Storage>(
     let bucket = &entry.bucket;
     let item = storage.buckets(std::slice::from_ref(bucket)).await?.pop().flatten();
     let Some(item) = item else {
-        storage.settle(entry, None).await?;
+        storage.complete(entry).await?;
         return Ok(None);
     };
     let mut kept = Kept::read(bucket, &item)?;
@@ -163,7 +164,7 @@ async fn tend<S: Storage>(
         && policy::wants_base(&head, &kept.catalog, options)
         && !policy::must_wait(&kept.catalog)
     {
-        let job = Job { bucket, head, catalog: &kept.catalog, limits: &scene.limits };
+        let job = Job { bucket, head, catalog: &kept.catalog, committed_ops: &scene.committed_ops };
         if let Some(base) = build(storage, job, options).await? {
             let next = policy::published(&kept.catalog, base.clone(), now, options);
             if !kept.swap(storage, next).await? {
@@ -174,26 +175,30 @@ async fn tend<S: Storage>(
             published = Some(base);
         }
     }
-    storage.settle(entry, policy::next_look(&kept.catalog, options)).await?;
+    match policy::next_look(&kept.catalog, options) {
+        Some(time) => storage.defer(entry, time).await?,
+        None => storage.complete(entry).await?,
+    };
     Ok(published)
 }
 
 impl Scene {
     /// Whether the write that made the bucket due may still become visible: then it is too early
     /// to settle it.
-    fn is_pending(&self, entry: &Due) -> bool {
+    fn is_pending(&self, entry: &CompactionTask) -> bool {
         let Some(visible) = &self.control.visible else { return true };
-        let epoch = entry.at.epoch().unwrap_or_default();
-        entry.at > visible.at.op && (epoch >= self.control.epoch || self.limits.live(entry.at))
+        let epoch = entry.triggered_by.epoch().unwrap_or_default();
+        entry.triggered_by > visible.at.op
+            && (epoch >= self.control.epoch || self.committed_ops.is_committed(entry.triggered_by))
     }
 
     /// The bucket's head at the visible checkpoint, if it has one there.
-    fn head(&self, item: &BucketItem) -> Result<Result<Option<Head>, TooOld>, BuildError> {
+    fn head(&self, item: &BucketItem) -> Result<Result<Option<BucketHead>, TooOld>, BuildError> {
         let Some(visible) = &self.control.visible else { return Ok(Ok(None)) };
-        match item.head.at(visible.at.op, &self.limits) {
-            At::Value(_, value) => Ok(Ok(Some(Head::decode(value)?))),
-            At::Nothing => Ok(Ok(None)),
-            At::TooOld => Ok(Err(TooOld)),
+        match item.head.read_at(visible.at.op, &self.committed_ops) {
+            ReadResult::Found(_, value) => Ok(Ok(Some(BucketHead::decode(value)?))),
+            ReadResult::NotFound => Ok(Ok(None)),
+            ReadResult::TooOld => Ok(Err(TooOld)),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What to do with a bucket, decided from its head and catalog alone.
 
-use tidewater_storage::{Base, Catalog, Head, Mark, Retired};
+use tidewater_storage::{Base, BucketHead, Catalog, RetiredBase, TimedOp};
 
 use crate::options::Options;
 
@@ -24,7 +24,7 @@ pub(crate) struct Trash {
 }
 
 /// Whether a bucket's rows are worth being read for a base.
-pub(crate) fn wants_base(head: &Head, catalog: &Catalog, options: &Options) -> bool {
+pub(crate) fn wants_base(head: &BucketHead, catalog: &Catalog, options: &Options) -> bool {
     let Some(base) = &catalog.base else { return head.count >= options.threshold.max(1) };
     let grown = head.count.saturating_sub(base.count);
     grown >= options.threshold.max(base.rows / GROWTH_DIVISOR).max(1)
@@ -36,7 +36,7 @@ pub(crate) fn must_wait(catalog: &Catalog) -> bool {
 }
 
 /// Whether a base of so many rows is worth being published.
-pub(crate) fn is_worth(rows: u64, head: &Head, catalog: &Catalog, options: &Options) -> bool {
+pub(crate) fn is_worth(rows: u64, head: &BucketHead, catalog: &Catalog, options: &Options) -> bool {
     rows >= options.threshold
         || catalog.base.is_some()
         || head.count >= options.threshold.max(1).saturating_mul(LONG_LOG)
@@ -45,15 +45,15 @@ pub(crate) fn is_worth(rows: u64, head: &Head, catalog: &Catalog, options: &Opti
 /// The catalog with a new base.
 pub(crate) fn published(old: &Catalog, base: Base, now: u64, options: &Options) -> Catalog {
     let mut next = old.clone();
-    let mark = Mark { op: base.to, time: now };
+    let mark = TimedOp { op: base.to, time: now };
     if let Some(base) = next.base.replace(base) {
         let delete_at = now.saturating_add(options.grace.as_secs());
-        next.retired.push(Retired { base, delete_at });
+        next.retired.push(RetiredBase { base, delete_at });
     }
     let step = options.horizon.as_secs() / HORIZON_STEPS;
-    let is_due = |last: &Mark| now >= last.time.saturating_add(step);
-    if next.marks.last().is_none_or(is_due) {
-        next.marks.push(mark);
+    let is_due = |last: &TimedOp| now >= last.time.saturating_add(step);
+    if next.published.last().is_none_or(is_due) {
+        next.published.push(mark);
     }
     aged(&next, now, options)
 }
@@ -62,14 +62,14 @@ pub(crate) fn published(old: &Catalog, base: Base, now: u64, options: &Options) 
 /// horizon.
 pub(crate) fn aged(old: &Catalog, now: u64, options: &Options) -> Catalog {
     let mut next = old.clone();
-    let is_old = |mark: &&Mark| mark.time.saturating_add(options.horizon.as_secs()) <= now;
-    let last = next.marks.iter().copied().rfind(|mark| is_old(&mark));
+    let is_old = |mark: &&TimedOp| mark.time.saturating_add(options.horizon.as_secs()) <= now;
+    let last = next.published.iter().copied().rfind(|mark| is_old(&mark));
     let Some(mark) = last.filter(|_| next.covered.len() < COVERED_MAX) else { return next };
-    next.marks.retain(|other| other.op > mark.op);
+    next.published.retain(|other| other.op > mark.op);
     if mark.op > next.floor {
         next.floor = mark.op;
         let time = now.saturating_add(options.grace.as_secs());
-        next.covered.push(Mark { op: mark.op, time });
+        next.covered.push(TimedOp { op: mark.op, time });
     }
     next
 }
@@ -82,7 +82,7 @@ pub(crate) fn emptied(old: &Catalog, now: u64) -> (Trash, Catalog) {
     let (covered, waiting): (Vec<_>, _) =
         next.covered.into_iter().partition(|mark| mark.time <= now);
     next.covered = waiting;
-    let gone: Vec<Retired> = gone;
+    let gone: Vec<RetiredBase> = gone;
     let bases = gone.into_iter().map(|retired| retired.base).collect();
     (Trash { bases, segments: covered.iter().map(|mark| mark.op).max() }, next)
 }
@@ -92,7 +92,7 @@ pub(crate) fn next_look(catalog: &Catalog, options: &Options) -> Option<u64> {
     let retired = catalog.retired.iter().map(|retired| retired.delete_at);
     let covered = catalog.covered.iter().map(|mark| mark.time);
     let horizon = options.horizon.as_secs();
-    let marks = catalog.marks.iter().map(|mark| mark.time.saturating_add(horizon));
+    let marks = catalog.published.iter().map(|mark| mark.time.saturating_add(horizon));
     retired.chain(covered).chain(marks).min()
 }
 
@@ -124,8 +124,8 @@ mod tests {
         }
     }
 
-    fn head(count: u64) -> Head {
-        Head { last: op(count), sum: Checksum::ZERO, count }
+    fn head(count: u64) -> BucketHead {
+        BucketHead { last: op(count), sum: Checksum::ZERO, count }
     }
 
     fn options() -> Options {
@@ -166,7 +166,7 @@ mod tests {
         let second = published(&first, base(9, 9), NOW + 60, &options());
         assert_eq!(second.base, Some(base(9, 9)));
         let delete_at = NOW + 60 + DAY;
-        assert_eq!(second.retired, [Retired { base: base(5, 5), delete_at }]);
+        assert_eq!(second.retired, [RetiredBase { base: base(5, 5), delete_at }]);
         let (trash, kept) = emptied(&second, delete_at - 1);
         assert_eq!((trash.bases.len(), kept), (0, second.clone()));
         let (trash, kept) = emptied(&second, delete_at);
@@ -181,7 +181,7 @@ mod tests {
         assert_eq!((early.floor, early.covered.len()), (OpId::ZERO, 0));
         let now = NOW + 7 * DAY;
         let late = aged(&catalog, now, &options());
-        assert_eq!((late.floor, late.marks.len()), (op(5), 0));
+        assert_eq!((late.floor, late.published.len()), (op(5), 0));
         assert_eq!(emptied(&late, now + DAY - 1).0.segments, None);
         let (trash, kept) = emptied(&late, now + DAY);
         assert_eq!((trash.segments, next_look(&kept, &options())), (Some(op(5)), None));
@@ -199,7 +199,7 @@ mod tests {
             let oldest = catalog.retired.iter().map(|retired| retired.base.to).min();
             // What is still promised to readers has the log behind it, or is below the floor.
             assert!(oldest.is_none_or(|to| to <= op(200)));
-            assert!(catalog.marks.len() <= 17 && catalog.covered.len() <= COVERED_MAX);
+            assert!(catalog.published.len() <= 17 && catalog.covered.len() <= COVERED_MAX);
         }
         // 200 hours: floors of up to 168 hours ago, which is step 31 and a mark each 10.5 hours.
         assert!(catalog.floor >= op(20) && catalog.floor <= op(32));

@@ -54,7 +54,7 @@ async fn remove<S: Storage>(storage: &S, generation: &Generation) -> Result<(), 
 
 async fn remove_buckets<S: Storage>(storage: &S, tag: &Tag) -> Result<(), BuildError> {
     loop {
-        let page = storage.registered(tag, None, PAGE).await?;
+        let page = storage.registered_buckets(tag, None, PAGE).await?;
         if page.is_empty() {
             return Ok(());
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tidewater_snapshot_builder::Options;
-use tidewater_storage::{Embedded, FaultPlan, Faulty, Turnstile};
+use tidewater_storage::{CallScheduler, Embedded, FaultPlan, Faulty};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -14,7 +14,7 @@ use crate::worker;
 
 /// A task whose storage calls wait for turns.
 pub(crate) struct Actor<T> {
-    turnstile: Arc<Turnstile>,
+    scheduler: Arc<CallScheduler>,
     task: Option<JoinHandle<anyhow::Result<T>>>,
     ended: Option<anyhow::Result<T>>,
     recall: watch::Sender<bool>,
@@ -48,7 +48,7 @@ impl Actor<Reader> {
     /// Lets the reader end what it is at, and gives it back.
     pub(crate) async fn recall(&mut self) -> Reader {
         self.recall.send_replace(true);
-        self.turnstile.open();
+        self.scheduler.admit_all();
         self.outcome().await.unwrap()
     }
 }
@@ -62,28 +62,28 @@ impl<T: Send + 'static> Actor<T> {
     where
         F: Future<Output = anyhow::Result<T>> + Send + 'static,
     {
-        let turnstile = Arc::new(Turnstile::default());
+        let scheduler = Arc::new(CallScheduler::default());
         let (recall, recalled) = watch::channel(false);
-        let store = Faulty::new(store.clone(), faults).with_turnstile(turnstile.clone());
+        let store = Faulty::new(store.clone(), faults).with_scheduler(scheduler.clone());
         let task = Some(tokio::spawn(act(store, recalled)));
-        Self { turnstile, task, ended: None, recall }
+        Self { scheduler, task, ended: None, recall }
     }
 
     /// Lets one storage call be made, and waits until the next one is to be. False when the task
     /// has ended instead.
     pub(crate) async fn turn(&mut self) -> bool {
         // The first call must have come before it can be let through.
-        if !self.at_rest().await {
+        if !self.wait_until_idle().await {
             return false;
         }
-        self.turnstile.let_one_through();
-        self.at_rest().await
+        self.scheduler.admit_one();
+        self.wait_until_idle().await
     }
 
-    async fn at_rest(&mut self) -> bool {
+    async fn wait_until_idle(&mut self) -> bool {
         let Some(task) = &mut self.task else { return false };
         tokio::select! {
-            () = self.turnstile.at_rest() => true,
+            () = self.scheduler.wait_until_idle() => true,
             ended = task => {
                 self.task = None;
                 self.ended = Some(ended.unwrap());

@@ -1,7 +1,7 @@
 //! The protocol's own code under chosen interleavings.
 //!
 //! The real worker core and the real sync API share one store, and each of their storage calls
-//! waits for its turn at a turnstile. A seeded scheduler gives the turns, commits transactions to
+//! waits for its turn at a call scheduler. A seeded scheduler gives the turns, commits transactions to
 //! a model of the source, kills workers, starts second ones beside them, changes the sync config
 //! and loses replies. Nothing keeps two workers apart here but the store, which is worse than
 //! reality, where the replication slot does. Every completed checkpoint of every client must equal

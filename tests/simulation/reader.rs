@@ -11,7 +11,7 @@ use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tidewater_functions::{Authenticator, Settings, router};
-use tidewater_storage::{Embedded, FaultPlan, Faulty, Turnstile};
+use tidewater_storage::{CallScheduler, Embedded, FaultPlan, Faulty};
 use tidewater_tests::{AUDIENCE, Completed, LineEffect, LocalBuckets, SigningKey};
 use tokio::sync::watch;
 use tower::ServiceExt;
@@ -61,9 +61,9 @@ impl Reader {
 
     /// Reads without a cut, and compares with the end of the source.
     pub(crate) async fn read_to_the_end(&mut self, store: &Embedded, world: &Shared) {
-        let turnstile = std::sync::Arc::new(Turnstile::default());
-        turnstile.open();
-        let store = Faulty::new(store.clone(), FaultPlan::default()).with_turnstile(turnstile);
+        let scheduler = std::sync::Arc::new(CallScheduler::default());
+        scheduler.admit_all();
+        let store = Faulty::new(store.clone(), FaultPlan::default()).with_scheduler(scheduler);
         let done = self.read(&store, world, usize::MAX).await.unwrap();
         let done = done.expect("a checkpoint is visible, and nothing cuts the connection");
         let expected = world.lock().unwrap().source.now().visible_to(self.user);

@@ -10,7 +10,7 @@ use tidewater_ingest_worker::{
 };
 use tidewater_storage::conformance::first_control;
 use tidewater_storage::{
-    CellKey, Control, ControlStore, Embedded, Faulty, Generation, GenerationId, Lsn, Nonce, Tag,
+    Control, ControlStore, Embedded, Faulty, Generation, GenerationId, Lsn, Nonce, RecordKey, Tag,
     Ticket, WriteCheckpointStore,
 };
 use tidewater_sync_config::{Column, PgTypes, SyncConfig, TableSchema};
@@ -22,7 +22,7 @@ type Store = Faulty<Embedded>;
 
 /// PostgreSQL's `text`.
 const TEXT_OID: u32 = 25;
-const GATE_CLOSED: Lsn = Lsn(u64::MAX);
+const BARRIER_UNKNOWN: Lsn = Lsn(u64::MAX);
 /// The copy's chunks: a table, and which of its rows.
 type Chunk = (usize, fn(&Row) -> bool);
 const CHUNKS: [Chunk; 4] = [
@@ -46,7 +46,7 @@ async fn take_over(store: &Store, rng: &mut StdRng) -> Result<Applier<Store>> {
     let former = store.control().await?;
     let nonce = Nonce(format!("{:x}", rng.random::<u128>()));
     let (mut next, archived) = match &former {
-        Some(former) => former.taken_over(nonce)?,
+        Some(former) => former.after_takeover(nonce)?,
         None => (Control { owner: nonce, ..first_control() }, Vec::new()),
     };
     let stored = match &former {
@@ -58,7 +58,7 @@ async fn take_over(store: &Store, rng: &mut StdRng) -> Result<Applier<Store>> {
     if new.is_some() {
         next.generation = GenerationId(next.epoch);
         next.truncated.clear();
-        next.gate = Some(GATE_CLOSED);
+        next.visibility_barrier = Some(BARRIER_UNKNOWN);
     }
     let generation = kept.or(new.clone()).context("one of them")?;
     let writer = LogWriter::take_over(store.clone(), former, next, archived, new.as_ref()).await?;
@@ -124,7 +124,7 @@ struct Worker {
     world: Shared,
     rng: StdRng,
     copied: Option<Copied>,
-    gate: Option<Lsn>,
+    visibility_barrier: Option<Lsn>,
     ticket: u64,
     emitted: u64,
 }
@@ -132,15 +132,15 @@ struct Worker {
 impl Worker {
     async fn new(mut applier: Applier<Store>, world: Shared, rng: StdRng) -> Result<Self> {
         let control = applier.writer.control();
-        let (gate, ticket) = (control.gate, control.committed.ticket.0);
-        let key = CellKey::Copy(applier.generation.id);
-        let cells = applier.writer.load([key]).await?;
-        let stored = applier.writer.get(cells[0]).map(|(_, value)| {
+        let (visibility_barrier, ticket) = (control.visibility_barrier, control.committed.ticket.0);
+        let key = RecordKey::Copy(applier.generation.id);
+        let records = applier.writer.load([key]).await?;
+        let stored = applier.writer.get(records[0]).map(|(_, value)| {
             let number = |at: usize| u64::from_le_bytes(value[at..at + 8].try_into().unwrap());
             Copied { chunks: usize::try_from(number(0)).unwrap(), notes_at: number(8) }
         });
-        let copied = gate.map(|_| stored.unwrap_or_default());
-        Ok(Self { applier, world, rng, copied, gate, ticket, emitted: ticket })
+        let copied = visibility_barrier.map(|_| stored.unwrap_or_default());
+        Ok(Self { applier, world, rng, copied, visibility_barrier, ticket, emitted: ticket })
     }
 
     /// A chunk, or a few transactions, or a message for tickets that were taken.
@@ -184,12 +184,12 @@ impl Worker {
         }
         copied.chunks += 1;
         if copied.chunks == CHUNKS.len() {
-            self.gate = Some(Lsn(now));
+            self.visibility_barrier = Some(Lsn(now));
         }
         self.copied = Some(copied);
         let mut record = (copied.chunks as u64).to_le_bytes().to_vec();
         record.extend_from_slice(&copied.notes_at.to_le_bytes());
-        let key = CellKey::Copy(self.applier.generation.id);
+        let key = RecordKey::Copy(self.applier.generation.id);
         self.applier.writer.set_at(key, Some(record.into()));
         let at = self.applier.writer.latest_control().committed.lsn;
         self.commit(at).await
@@ -256,7 +256,8 @@ impl Worker {
             let found = now.tables[TODOS].iter().find(|found| found[0] == row[0]).cloned();
             (found, world.source.position())
         };
-        self.gate = Some(self.gate.map_or(Lsn(now), |gate| gate.max(Lsn(now))));
+        self.visibility_barrier =
+            Some(self.visibility_barrier.map_or(Lsn(now), |barrier| barrier.max(Lsn(now))));
         match found {
             Some(found) => self.upsert(TODOS, &found).await,
             None => self.delete(TODOS, row).await,
@@ -297,13 +298,16 @@ impl Worker {
 
     /// Mostly the next unit is begun while this one is still on its way.
     async fn commit(&mut self, lsn: Lsn) -> Result<()> {
-        let hold = CommitOptions { gate: self.gate, truncated: self.applier.truncated.clone() };
+        let hold = CommitOptions {
+            visibility_barrier: self.visibility_barrier,
+            truncated: self.applier.truncated.clone(),
+        };
         self.applier.writer.start_commit(lsn, Ticket(self.ticket), hold).await?;
         if self.rng.random_range(0..3) == 0 {
             self.applier.writer.finish().await?;
         }
-        self.gate = self.applier.writer.latest_control().gate;
-        if self.gate.is_none() {
+        self.visibility_barrier = self.applier.writer.latest_control().visibility_barrier;
+        if self.visibility_barrier.is_none() {
             self.copied = None;
         }
         Ok(())

@@ -6,7 +6,7 @@ use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::{Value, json};
 use tidewater_lambda::{BuilderConfig, log_json, time_left};
 use tidewater_snapshot_builder::{Options, Report, run_pass};
-use tidewater_storage_aws::Aws;
+use tidewater_storage_aws::AwsStore;
 use tokio::time::Instant;
 use tracing::info;
 
@@ -17,7 +17,7 @@ const RESERVE: Duration = Duration::from_secs(20);
 async fn main() -> Result<(), Error> {
     log_json();
     let BuilderConfig { store, snapshot_threshold } = BuilderConfig::from_env()?;
-    let storage = &Aws::connect(&store).await?;
+    let storage = &AwsStore::connect(&store).await?;
     let options = &Options { threshold: snapshot_threshold, ..Options::default() };
     lambda_runtime::run(service_fn(async move |event: LambdaEvent<Value>| {
         let end = Instant::now() + time_left(&event.context).saturating_sub(RESERVE);

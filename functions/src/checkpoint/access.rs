@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use tidewater_protocol::{Priority, StreamDescription, StreamSubscription, Subscription};
-use tidewater_storage::{BucketKey, Catalog, Head, Storage};
+use tidewater_storage::{BucketHead, BucketKey, Catalog, Storage};
 use tidewater_sync_config::{Granted, Question, Request, STAGES_MAX};
 
 use super::error::CheckpointError;
@@ -38,7 +38,7 @@ pub(crate) struct ReadableBucket {
     pub(crate) key: BucketKey,
     pub(crate) priority: Priority,
     pub(crate) subscriptions: Vec<Subscription>,
-    pub(crate) head: Head,
+    pub(crate) head: BucketHead,
     pub(crate) catalog: Arc<Catalog>,
 }
 

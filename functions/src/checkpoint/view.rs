@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tidewater_protocol::{Epoch, OpId};
 use tidewater_storage::{
-    At, BucketItem, BucketKey, Catalog, ClosedEpoch, Control, Head, Limits, LookupKey, LookupRow,
-    Storage, StorageError, Visible, table_of_answer,
+    BucketHead, BucketItem, BucketKey, Catalog, ClosedEpoch, CommittedOps, Control, LookupKey,
+    LookupRow, ReadResult, Storage, StorageError, Visible, table_of_answer,
 };
 use tidewater_sync_config::Question;
 use tokio::sync::Mutex;
@@ -29,7 +29,7 @@ type Answer = Option<Arc<[String]>>;
 /// A bucket at a checkpoint.
 #[derive(Clone)]
 pub(crate) struct BucketContent {
-    pub(crate) head: Head,
+    pub(crate) head: BucketHead,
     pub(crate) catalog: Arc<Catalog>,
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct CheckpointView {
     pub(crate) revision: u64,
     pub(crate) visible: Visible,
     /// Which op ids count.
-    pub(crate) limits: Arc<Limits>,
+    pub(crate) committed_ops: Arc<CommittedOps>,
     pub(crate) generation: Arc<CompiledGeneration>,
     answers: BatchingCache<LookupKey, Answer>,
     /// `None` when the checkpoint is too old to know.
@@ -68,12 +68,12 @@ impl CheckpointView {
 
     fn content(&self, item: Option<&BucketItem>) -> Result<Option<BucketContent>, StorageError> {
         let Some(item) = item else {
-            return Ok(Some(self.with_catalog(Head::default(), &[])?));
+            return Ok(Some(self.with_catalog(BucketHead::default(), &[])?));
         };
-        let head = match item.head.at(self.visible.at.op, &self.limits) {
-            At::Value(_, value) => Head::decode(value)?,
-            At::Nothing => Head::default(),
-            At::TooOld => return Ok(None),
+        let head = match item.head.read_at(self.visible.at.op, &self.committed_ops) {
+            ReadResult::Found(_, value) => BucketHead::decode(value)?,
+            ReadResult::NotFound => BucketHead::default(),
+            ReadResult::TooOld => return Ok(None),
         };
         let content = self.with_catalog(head, &item.catalog)?;
         // The builder was at a later checkpoint: what it published cannot be served at this one.
@@ -81,7 +81,7 @@ impl CheckpointView {
         Ok((!ahead).then_some(content))
     }
 
-    fn with_catalog(&self, head: Head, stored: &[u8]) -> Result<BucketContent, StorageError> {
+    fn with_catalog(&self, head: BucketHead, stored: &[u8]) -> Result<BucketContent, StorageError> {
         let catalog = if stored.is_empty() {
             Arc::clone(&self.no_catalog)
         } else {
@@ -109,11 +109,11 @@ impl CheckpointView {
     fn outputs(&self, rows: &[LookupRow]) -> Result<Answer, StorageError> {
         let mut outputs = Vec::new();
         for row in rows {
-            match row.cell.at(self.visible.at.op, &self.limits) {
-                At::Value(op, _) if self.is_truncated(&row.source, op)? => {}
-                At::Value(_, value) => outputs.push(text(value)?),
-                At::Nothing => {}
-                At::TooOld => return Ok(None),
+            match row.record.read_at(self.visible.at.op, &self.committed_ops) {
+                ReadResult::Found(op, _) if self.is_truncated(&row.source, op)? => {}
+                ReadResult::Found(_, value) => outputs.push(text(value)?),
+                ReadResult::NotFound => {}
+                ReadResult::TooOld => return Ok(None),
             }
         }
         outputs.sort_unstable();
@@ -131,7 +131,7 @@ impl CheckpointView {
     }
 }
 
-/// The value of a lookup cell: one output.
+/// The value of a lookup record: one output.
 fn text(value: &[u8]) -> Result<String, StorageError> {
     String::from_utf8(value.to_vec()).map_err(|error| StorageError::Damaged("lookup", error.into()))
 }
@@ -218,7 +218,7 @@ impl<S: Storage> ViewCache<S> {
         let archived = current.archived.as_ref().map_or(&[][..], |(_, archived)| archived);
         let view = Arc::new(CheckpointView {
             revision: control.revision,
-            limits: Arc::new(control.limits(archived)),
+            committed_ops: Arc::new(control.committed_ops(archived)),
             visible,
             generation,
             answers: BatchingCache::new(),

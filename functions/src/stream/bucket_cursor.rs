@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use tidewater_protocol::{BucketDescription, OpId, Priority, Subscription};
-use tidewater_storage::{Base, BucketKey, Catalog, Chain, FramePlace, Head, Limits, OpenBase};
+use tidewater_storage::{
+    Base, BaseReader, BucketHead, BucketKey, Catalog, CommittedOps, FramePosition, SegmentChain,
+};
 
 use super::resume_point::{ResumePoint, resume_point};
 use crate::checkpoint::ReadableBucket;
@@ -15,7 +17,7 @@ pub(crate) struct BucketCursor {
     pub(crate) priority: Priority,
     subscriptions: Vec<Subscription>,
     /// As announced.
-    pub(crate) head: Head,
+    pub(crate) head: BucketHead,
     catalog: Arc<Catalog>,
     pub(crate) position: Position,
 }
@@ -31,7 +33,7 @@ pub(crate) enum Position {
 pub(crate) struct BasePosition {
     pub(crate) base: Base,
     /// Read when the first line is due.
-    pub(crate) open: Option<(OpenBase, FramePlace)>,
+    pub(crate) open: Option<(BaseReader, FramePosition)>,
     /// How many of its rows the client has.
     pub(crate) rows: u64,
     /// Whether what the client holds is void: the next line begins with a CLEAR.
@@ -42,7 +44,7 @@ pub(crate) struct BasePosition {
 #[derive(Clone, Copy)]
 pub(crate) struct LogPosition {
     /// How far the client has got.
-    pub(crate) chain: Chain,
+    pub(crate) chain: SegmentChain,
     /// Whether what it holds is void: the next line begins with a CLEAR.
     pub(crate) clear: bool,
 }
@@ -53,11 +55,11 @@ impl BucketCursor {
         bucket: ReadableBucket,
         after: OpId,
         checkpoint: OpId,
-        limits: &Limits,
+        committed_ops: &CommittedOps,
     ) -> Self {
-        let position = match resume_point(after, checkpoint, limits, &bucket.catalog) {
+        let position = match resume_point(after, checkpoint, committed_ops, &bucket.catalog) {
             ResumePoint::Log(after) => {
-                Position::Log(LogPosition { chain: Chain::from(after), clear: false })
+                Position::Log(LogPosition { chain: SegmentChain::after(after), clear: false })
             }
             ResumePoint::Base(base, rows) => Position::base(base, rows, false),
             ResumePoint::Restart => Position::restart(&bucket.catalog),
@@ -139,7 +141,7 @@ impl Position {
     fn restart(catalog: &Catalog) -> Self {
         match &catalog.base {
             Some(base) => Self::base(base, 0, true),
-            None => Self::Log(LogPosition { chain: Chain::from(OpId::ZERO), clear: true }),
+            None => Self::Log(LogPosition { chain: SegmentChain::after(OpId::ZERO), clear: true }),
         }
     }
 }

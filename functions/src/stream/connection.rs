@@ -14,7 +14,7 @@ use tidewater_protocol::{
     RowData, SyncLine, write_line,
 };
 use tidewater_storage::{
-    Broken, ClientKey, GenerationId, Storage, StorageError, Ticket, WriteRequests,
+    BrokenChain, ClientKey, GenerationId, Storage, StorageError, Ticket, WriteRequests,
 };
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
@@ -42,7 +42,7 @@ pub(crate) enum StreamError {
     #[error("a new checkpoint cannot be served")]
     Checkpoint(#[source] CheckpointError),
     #[error("stored operations are incomplete")]
-    Broken(#[source] Broken),
+    Broken(#[source] BrokenChain),
     #[error("stored operations are damaged")]
     Damaged(#[source] DamagedSegment),
 }
@@ -115,7 +115,7 @@ impl<S: Storage> Connection<S> {
             .into_iter()
             .map(|bucket| {
                 let after = positions.remove(&bucket.name).unwrap_or(OpId::ZERO);
-                BucketCursor::new(bucket, after, checkpoint.op, &view.limits)
+                BucketCursor::new(bucket, after, checkpoint.op, &view.committed_ops)
             })
             .collect();
         buckets.sort_by(|a, b| a.name.cmp(&b.name));
@@ -193,7 +193,8 @@ impl<S: Storage> Connection<S> {
         let until = self.deadlines.next();
         let timeout = until.saturating_duration_since(Instant::now());
         if !timeout.is_zero() {
-            let changed = self.app.storage.control_changed(self.announced.revision, timeout);
+            let changed =
+                self.app.storage.wait_for_control_change(self.announced.revision, timeout);
             tokio::select! {
                 changed = changed => changed?,
                 () = self.app.settings.shutdown.cancelled() => {
@@ -305,8 +306,13 @@ impl<S: Storage> Connection<S> {
                     changed
                 }
                 None => {
-                    let limits = &view.limits;
-                    self.buckets.push(BucketCursor::new(bucket, OpId::ZERO, OpId::ZERO, limits));
+                    let committed_ops = &view.committed_ops;
+                    self.buckets.push(BucketCursor::new(
+                        bucket,
+                        OpId::ZERO,
+                        OpId::ZERO,
+                        committed_ops,
+                    ));
                     true
                 }
             };
@@ -328,7 +334,7 @@ impl<S: Storage> Connection<S> {
             (0..self.buckets.len()).filter(|&index| self.buckets[index].is_behind()).collect();
         behind.sort_by_key(|&index| self.buckets[index].priority); // Stable: then by name.
         self.plan = Some(Box::new(SendPlan {
-            limits: Arc::clone(&view.limits),
+            committed_ops: Arc::clone(&view.committed_ops),
             read_upto: behind
                 .first()
                 .map_or(OpId::ZERO, |&index| self.buckets[index].log_position()),
@@ -396,7 +402,7 @@ impl<S: Storage> Connection<S> {
 
     /// A read missed something, or the builder has replaced it: reads again, at a newer checkpoint
     /// if there is one. What was sent is right and stays.
-    async fn recover(&mut self, broken: Broken) -> Result<(), StreamError> {
+    async fn recover(&mut self, broken: BrokenChain) -> Result<(), StreamError> {
         let Some(plan) = &mut self.plan else { return Ok(()) };
         plan.attempts += 1;
         if plan.attempts > ATTEMPTS_MAX {

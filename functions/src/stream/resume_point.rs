@@ -1,7 +1,7 @@
 //! Where a client starts in a bucket.
 
 use tidewater_protocol::OpId;
-use tidewater_storage::{Base, Catalog, Limits};
+use tidewater_storage::{Base, Catalog, CommittedOps};
 
 /// What a client must be sent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(crate) enum ResumePoint<'a> {
 pub(crate) fn resume_point<'a>(
     after: OpId,
     checkpoint: OpId,
-    limits: &Limits,
+    committed_ops: &CommittedOps,
     catalog: &'a Catalog,
 ) -> ResumePoint<'a> {
     if let Some((marker, rows)) = after.as_marker() {
@@ -36,7 +36,7 @@ pub(crate) fn resume_point<'a>(
         let whole = catalog.base.is_none() && catalog.floor == OpId::ZERO;
         return if whole { ResumePoint::Log(after) } else { ResumePoint::Restart };
     }
-    let ours = after <= checkpoint && limits.live(after) && after >= catalog.floor;
+    let ours = after <= checkpoint && committed_ops.is_committed(after) && after >= catalog.floor;
     if ours { ResumePoint::Log(after) } else { ResumePoint::Restart }
 }
 
@@ -44,7 +44,7 @@ pub(crate) fn resume_point<'a>(
 mod tests {
     use super::*;
     use tidewater_protocol::{Checksum, Epoch};
-    use tidewater_storage::{ClosedEpoch, Retired};
+    use tidewater_storage::{ClosedEpoch, RetiredBase};
 
     fn op(epoch: u32, sequence: u64) -> OpId {
         OpId::new(Epoch::new(epoch).unwrap(), sequence)
@@ -65,9 +65,9 @@ mod tests {
 
     fn check_in(catalog: &Catalog, after: OpId, expected: ResumePoint<'_>) {
         // Epoch 1 counts up to 10, epoch 2 never committed anything, epoch 3 is at work.
-        let closed = vec![ClosedEpoch { epoch: Epoch::new(1).unwrap(), limit: op(1, 10) }];
-        let limits = Limits::new(Epoch::new(3).unwrap(), op(3, 9), closed);
-        assert_eq!(resume_point(after, op(3, 5), &limits, catalog), expected, "{after}");
+        let closed = vec![ClosedEpoch { epoch: Epoch::new(1).unwrap(), last_committed: op(1, 10) }];
+        let committed_ops = CommittedOps::new(Epoch::new(3).unwrap(), op(3, 9), closed);
+        assert_eq!(resume_point(after, op(3, 5), &committed_ops, catalog), expected, "{after}");
     }
 
     fn check(after: OpId, expected: ResumePoint<'_>) {
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn a_client_in_the_middle_of_a_base_gets_the_rest_of_it() {
         let (new, old, oldest) = (base(op(3, 2), 7), base(op(1, 8), 6), base(op(1, 3), 5));
-        let retired = [&oldest, &old].map(|base| Retired { base: base.clone(), delete_at: 0 });
+        let retired = [&oldest, &old].map(|base| RetiredBase { base: base.clone(), delete_at: 0 });
         let catalog = Catalog {
             floor: op(1, 8),
             base: Some(new.clone()),

@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tidewater_protocol::{OpId, RowData, SyncLine, write_line};
-use tidewater_storage::{Broken, Chain, Limits, OpenBase, Segment, Storage, StorageError};
+use tidewater_storage::{
+    BaseReader, BrokenChain, CommittedOps, Segment, SegmentChain, Storage, StorageError,
+};
 
 use super::bucket_cursor::{BasePosition, BucketCursor, LogPosition, Position};
 use super::data_line::{self, DamagedSegment};
@@ -16,7 +18,7 @@ const PAGE_BYTES_MAX: usize = 4 << 20;
 
 /// The way to a checkpoint.
 pub(crate) struct SendPlan {
-    pub(crate) limits: Arc<Limits>,
+    pub(crate) committed_ops: Arc<CommittedOps>,
     /// Buckets that are behind, most urgent first: indices.
     pub(crate) queue: VecDeque<usize>,
     /// Segments read and not yet sent, of the first in the queue.
@@ -37,7 +39,7 @@ pub(crate) struct LineOutput<'a> {
 
 /// Why a line cannot be sent.
 pub(crate) enum SendError {
-    Broken(Broken),
+    Broken(BrokenChain),
     Storage(StorageError),
     Damaged(DamagedSegment),
 }
@@ -48,8 +50,8 @@ impl From<StorageError> for SendError {
     }
 }
 
-impl From<Broken> for SendError {
-    fn from(broken: Broken) -> Self {
+impl From<BrokenChain> for SendError {
+    fn from(broken: BrokenChain) -> Self {
         Self::Broken(broken)
     }
 }
@@ -75,11 +77,11 @@ async fn send_base<S: Storage>(
     output: LineOutput<'_>,
 ) -> Result<bool, SendError> {
     let Position::Base(position) = &mut bucket.position else { return Ok(false) };
-    let gone = Broken(position.base.to);
+    let gone = BrokenChain(position.base.to);
     let (open, place) = match position.open.take() {
         Some(open) => open,
         None => {
-            let open = OpenBase::open(storage, &position.base).await?.ok_or(gone)?;
+            let open = BaseReader::open(storage, &position.base).await?.ok_or(gone)?;
             let Some(place) = open.after(position.rows) else {
                 // No line of ours ends there: whatever the client holds, it is not a part of it.
                 bucket.restart();
@@ -88,10 +90,10 @@ async fn send_base<S: Storage>(
             (open, place)
         }
     };
-    let behind = Chain::at(position.base.to, position.base.checksum);
+    let behind = SegmentChain::at_segment_end(position.base.to, position.base.checksum);
     let done = behind.has_reached(&bucket.head);
     if done {
-        behind.ends_at(&bucket.head)?;
+        behind.verify_end(&bucket.head)?;
     }
     if let Some(urls) = output.snapshots
         && position.is_untouched()
@@ -146,10 +148,13 @@ async fn send_log<S: Storage>(
         let (after, upto) = (plan.read_upto, output.checkpoint);
         let page = storage.segments(&bucket.key, after, upto, PAGE_BYTES_MAX).await?;
         plan.read_upto = page.segments.last().map_or(after, |segment| segment.last);
-        let live = page.segments.into_iter().filter(|segment| plan.limits.live(segment.last));
+        let live = page
+            .segments
+            .into_iter()
+            .filter(|segment| plan.committed_ops.is_committed(segment.last));
         plan.page.extend(live);
         if plan.page.is_empty() && !page.has_more {
-            return Err(SendError::Broken(Broken(log.chain.last)));
+            return Err(SendError::Broken(BrokenChain(log.chain.last)));
         }
     }
     let mut chain = log.chain;
@@ -166,11 +171,11 @@ async fn send_log<S: Storage>(
         return Ok(false);
     }
     for segment in segments {
-        chain = chain.followed_by(segment)?;
+        chain = chain.append(segment)?;
     }
     let done = chain.has_reached(&head);
     if done {
-        chain.ends_at(&head)?;
+        chain.verify_end(&head)?;
     }
     if log.clear || !segments.is_empty() {
         let line = data_line::LineParams {

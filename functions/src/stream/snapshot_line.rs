@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidewater_protocol::{SnapshotFile, SnapshotLine};
-use tidewater_storage::{OpenBase, Storage, StorageError};
+use tidewater_storage::{BaseReader, Storage, StorageError};
 
 use crate::snapshot_url::SnapshotUrls;
 
@@ -15,7 +15,7 @@ pub(crate) async fn snapshot_line<S: Storage>(
     storage: &S,
     urls: &SnapshotUrls,
     bucket: &str,
-    open: &OpenBase,
+    open: &BaseReader,
 ) -> Result<SnapshotLine, StorageError> {
     let base = &open.base;
     let mut files = Vec::with_capacity(open.manifest.files.len());

@@ -1,7 +1,7 @@
 //! Replies that are no streams.
 
 use serde_json::{Value, json};
-use tidewater_storage::{Embedded, Fault, FaultPlan, Faulty, Method};
+use tidewater_storage::{Embedded, Fault, FaultPlan, Faulty, PortMethod};
 
 use crate::server::{Server, settings, token, token_with, unix_now};
 use crate::worker::{Worker, put};
@@ -127,7 +127,9 @@ async fn browsers_of_any_origin_may_call() {
 async fn a_failing_store_is_a_500_that_tells_nothing() {
     let mut worker = Worker::start(Embedded::temporary().unwrap(), CONFIG).await;
     worker.commit(&[put("everyone", "[]", "n1", "one")]).await;
-    for method in [Method::Control, Method::Generation, Method::Buckets, Method::LookupRows] {
+    for method in
+        [PortMethod::Control, PortMethod::Generation, PortMethod::Buckets, PortMethod::LookupRows]
+    {
         let plan = FaultPlan::default().with(method, 1, Fault::Fail);
         let server = Server::start(Faulty::new(worker.storage.clone(), plan), settings()).await;
         let (status, body) = server.refusal(&token("u1"), "{}").await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tidewater_storage::{Embedded, FaultPlan, Faulty, Method};
+use tidewater_storage::{Embedded, FaultPlan, Faulty, PortMethod};
 
 use crate::client::{Device, kinds};
 use crate::server::{Next, Server, settings, token, token_with, unix_now};
@@ -117,9 +117,9 @@ async fn nothing_is_read_ahead_for_a_client_that_does_not_read() {
         device.take(&line);
         taken += 1;
         // Two or three lines fit into the sockets, and one or two are on their way there.
-        let read = store.calls(Method::Segments);
+        let read = store.calls(PortMethod::Segments);
         assert!(read <= taken + 6, "{read} pages were read for a client that took {taken} lines");
     }
     assert_eq!(device.rows(&worker.name("everyone", "[]")).len(), 100);
-    assert!(store.calls(Method::Segments) >= 20);
+    assert!(store.calls(PortMethod::Segments) >= 20);
 }

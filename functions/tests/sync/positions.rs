@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tidewater_protocol::{Epoch, OpId};
 use tidewater_storage::{
-    Batch, CellStore, ControlStore, Embedded, FaultPlan, Faulty, OpLog, Turnstile,
+    Batch, CallScheduler, ControlStore, Embedded, FaultPlan, Faulty, OpLog, RecordStore,
 };
 
 use crate::client::{Device, Held, kinds};
@@ -175,18 +175,18 @@ async fn a_read_that_missed_something_is_repeated_at_a_newer_checkpoint() {
 async fn a_checkpoint_that_grew_too_old_while_it_was_read_is_replaced_by_a_newer_one() {
     let mut worker = Worker::start(Embedded::temporary().unwrap(), crate::CONFIG).await;
     worker.commit(&[put("everyone", "[]", "n1", "0")]).await;
-    let turnstile = Arc::new(Turnstile::default());
+    let scheduler = Arc::new(CallScheduler::default());
     let store = Faulty::new(worker.storage.clone(), FaultPlan::default());
-    let server = Server::start(store.with_turnstile(Arc::clone(&turnstile)), settings()).await;
+    let server = Server::start(store.with_scheduler(Arc::clone(&scheduler)), settings()).await;
     let (mut device, token) = (Device::default(), token("u1"));
     let commits = async {
         // The record, the config and the archive are read; the heads are not.
-        (0..3).for_each(|_| turnstile.let_one_through());
-        turnstile.came(4).await;
+        (0..3).for_each(|_| scheduler.admit_one());
+        scheduler.wait_for_calls(4).await;
         for text in ["1", "2", "3"] {
             worker.commit(&[put("everyone", "[]", "n1", text)]).await;
         }
-        turnstile.open();
+        scheduler.admit_all();
     };
     let (lines, ()) = tokio::join!(device.sync(&server, &token), commits);
     assert_eq!(kinds(&lines), ["checkpoint", "data", "checkpoint_complete"]);

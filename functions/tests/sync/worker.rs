@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use tidewater_protocol::{Body, OpId, Operation, RowKey};
 use tidewater_storage::conformance::first_control;
 use tidewater_storage::{
-    Batch, BucketKey, Cell, CellKey, CellStore, CellWrite, Committed, Control, ControlStore,
-    Embedded, Generation, GenerationId, Head, LookupKey, Lsn, Nonce, SegmentWriter, SwapOutcome,
-    Tag, Ticket, Truncation, Version, WriteContext, answer_name,
+    Batch, BucketHead, BucketKey, Committed, Control, ControlStore, Embedded, Generation,
+    GenerationId, LookupKey, Lsn, Nonce, RecordKey, RecordStore, RecordWrite, SegmentWriter,
+    SwapOutcome, Tag, Ticket, Truncation, Version, VersionedRecord, WriteContext, answer_name,
 };
 use tidewater_sync_config::SyncConfig;
 
@@ -48,13 +48,13 @@ impl Worker {
         let control = first_control();
         let (config, generation) = compiled(yaml, control.generation);
         storage.put_generation(&generation).await.unwrap();
-        assert_eq!(storage.swap_control(None, &control).await.unwrap(), SwapOutcome::Done);
+        assert_eq!(storage.swap_control(None, &control).await.unwrap(), SwapOutcome::Swapped);
         Self { storage, control, config, generation, sequence: 0 }
     }
 
     /// Ends this run without a commit of what it flushed, and begins another.
     pub(crate) async fn crash(&mut self) {
-        let (next, archived) = self.control.taken_over(Nonce("next".to_owned())).unwrap();
+        let (next, archived) = self.control.after_takeover(Nonce("next".to_owned())).unwrap();
         self.storage.archive_epochs(&archived).await.unwrap();
         self.swap(next).await;
         self.sequence = 0;
@@ -62,7 +62,7 @@ impl Worker {
 
     /// Serves another config from now on.
     pub(crate) async fn deploy(&mut self, yaml: &str) {
-        let (next, _) = self.control.taken_over(Nonce("deploy".to_owned())).unwrap();
+        let (next, _) = self.control.after_takeover(Nonce("deploy".to_owned())).unwrap();
         let id = GenerationId(next.epoch);
         (self.config, self.generation) = compiled(yaml, id);
         self.storage.put_generation(&self.generation).await.unwrap();
@@ -109,9 +109,9 @@ impl Worker {
                     let tag = &self.generation.lookups[*lookup];
                     let table = self.config.lookups()[*lookup].table;
                     let name = answer_name(u16::try_from(table).unwrap(), source, 0);
-                    let key = CellKey::Lookup(LookupKey::new(tag, question), name);
+                    let key = RecordKey::Lookup(LookupKey::new(tag, question), name);
                     let value = output.clone().map(bytes::Bytes::from);
-                    batch.cells.push(self.cell(key, Version { op: op_id, value }).await);
+                    batch.records.push(self.record(key, Version { op: op_id, value }).await);
                     continue;
                 }
             };
@@ -119,14 +119,14 @@ impl Worker {
             runs.entry(bucket).or_default().push(&Operation { op_id, checksum, body });
         }
         for (bucket, run) in runs {
-            let key = CellKey::Bucket(bucket.clone());
+            let key = RecordKey::Bucket(bucket.clone());
             let mut head = self.head(&key).await;
             let segment = run.finish(bucket.clone(), head.last, head.sum);
             head.last = segment.last;
             head.sum += segment.sum;
             head.count += segment.count;
             let version = Version { op: head.last, value: Some(head.encode()) };
-            batch.cells.push(self.cell(key, version).await);
+            batch.records.push(self.record(key, version).await);
             batch.registry.push(bucket);
             batch.segments.push(segment);
         }
@@ -141,9 +141,9 @@ impl Worker {
 
     /// Commits what was flushed; readers stay where they are.
     pub(crate) async fn commit_held(&mut self) {
-        let gate = Some(Lsn(u64::MAX));
+        let visibility_barrier = Some(Lsn(u64::MAX));
         let ticket = self.control.committed.ticket;
-        self.advance(ticket, self.control.truncated.clone(), gate).await;
+        self.advance(ticket, self.control.truncated.clone(), visibility_barrier).await;
     }
 
     /// Stores changes and publishes them as one checkpoint.
@@ -165,44 +165,53 @@ impl Worker {
         self.advance(ticket, vec![Truncation { table, op }], None).await;
     }
 
-    async fn advance(&mut self, ticket: Ticket, truncated: Vec<Truncation>, gate: Option<Lsn>) {
+    async fn advance(
+        &mut self,
+        ticket: Ticket,
+        truncated: Vec<Truncation>,
+        visibility_barrier: Option<Lsn>,
+    ) {
         let former = self.control.committed;
         let last = OpId::new(self.control.epoch, self.sequence);
         let op = if self.sequence > 0 { last.max(former.op) } else { former.op };
         let lsn = Lsn(former.lsn.0 + 1);
         let committed = Committed { op, lsn, ticket };
-        self.swap(self.control.advanced(committed, truncated, gate)).await;
+        self.swap(self.control.after_commit(committed, truncated, visibility_barrier)).await;
     }
 
     async fn swap(&mut self, next: Control) {
         let expected = Some(self.control.revision);
         let outcome = self.storage.swap_control(expected, &next).await.unwrap();
-        assert_eq!(outcome, SwapOutcome::Done);
+        assert_eq!(outcome, SwapOutcome::Swapped);
         self.control = next;
     }
 
-    async fn stored(&self, key: &CellKey) -> Option<Cell> {
-        let mut cells = self.storage.cells(std::slice::from_ref(key)).await.unwrap();
-        cells.remove(0)
+    async fn stored(&self, key: &RecordKey) -> Option<VersionedRecord> {
+        let mut records = self.storage.records(std::slice::from_ref(key)).await.unwrap();
+        records.remove(0)
     }
 
-    async fn limits(&self) -> tidewater_storage::Limits {
-        self.control.limits(&self.storage.archived_epochs().await.unwrap())
+    async fn committed_ops(&self) -> tidewater_storage::CommittedOps {
+        self.control.committed_ops(&self.storage.archived_epochs().await.unwrap())
     }
 
-    async fn head(&self, key: &CellKey) -> Head {
-        let (cell, limits) = (self.stored(key).await, self.limits().await);
-        let own = cell.as_ref().and_then(|cell| cell.own(&limits));
+    async fn head(&self, key: &RecordKey) -> BucketHead {
+        let (record, committed_ops) = (self.stored(key).await, self.committed_ops().await);
+        let own = record.as_ref().and_then(|record| record.latest_for_writer(&committed_ops));
         let value = own.and_then(|version| version.value.as_ref());
-        value.map_or(Head::default(), |value| Head::decode(value).unwrap())
+        value.map_or(BucketHead::default(), |value| BucketHead::decode(value).unwrap())
     }
 
-    async fn cell(&self, key: CellKey, version: Version) -> CellWrite {
-        let (stored, limits) = (self.stored(&key).await, self.limits().await);
+    async fn record(&self, key: RecordKey, version: Version) -> RecordWrite {
+        let (stored, committed_ops) = (self.stored(&key).await, self.committed_ops().await);
         let visible = self.control.visible.as_ref().map(|visible| visible.at.op);
-        let context = WriteContext { limits: &limits, visible, recent: &[] };
-        let cell = Cell::written(stored.as_ref(), version, &context);
-        CellWrite { known_top: stored.as_ref().map(Cell::top), key, cell }
+        let context = WriteContext { committed_ops: &committed_ops, visible, recent: &[] };
+        let record = VersionedRecord::with_version(stored.as_ref(), version, &context);
+        RecordWrite {
+            expected_newest: stored.as_ref().map(VersionedRecord::newest_op),
+            key,
+            record,
+        }
     }
 }
 

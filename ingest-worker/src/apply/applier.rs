@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidewater_protocol::{Body, OpId, RowKey};
 use tidewater_storage::{
-    BucketKey, Catalog, CellKey, Generation, Head, LookupKey, Replay, ReplayError, SegmentReader,
-    Storage, StorageError, Truncation, answer_name,
+    BucketHead, BucketKey, Catalog, Generation, LookupKey, RecordKey, Replay, ReplayError,
+    SegmentReader, Storage, StorageError, Truncation, answer_name,
 };
 use tidewater_sync_config::{BucketRow, LookupRow, RowOutput, TableEvaluator};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
@@ -74,12 +74,12 @@ impl SyncedTable {
     }
 }
 
-/// A row whose record is at hand, until the writer's cells are trimmed.
+/// A row whose record is at hand, until the writer's records are trimmed.
 #[derive(Clone, Debug)]
 pub struct RowRef {
     table: usize,
     key: Arc<str>,
-    cell: RecordRef,
+    record: RecordRef,
 }
 
 impl RowRef {
@@ -130,9 +130,9 @@ impl<S: Storage> Applier<S> {
     /// As [`LogWriter::load`].
     pub async fn load(&mut self, rows: Vec<(usize, Arc<str>)>) -> Result<Vec<RowRef>, WriteError> {
         let records: Vec<_> = rows.iter().map(|(table, key)| self.record(*table, key)).collect();
-        let cells = self.writer.load(records).await?;
-        let row = |((table, key), cell)| RowRef { table, key, cell };
-        Ok(rows.into_iter().zip(cells).map(row).collect())
+        let records = self.writer.load(records).await?;
+        let row = |((table, key), record)| RowRef { table, key, record };
+        Ok(rows.into_iter().zip(records).map(row).collect())
     }
 
     /// The same for rows of one table that the copy has read, each of them once.
@@ -149,18 +149,18 @@ impl<S: Storage> Applier<S> {
             return self.load(keys.into_iter().map(|key| (table, key)).collect()).await;
         }
         let records: Vec<_> = keys.iter().map(|key| self.record(table, key)).collect();
-        let cells = self.writer.load_copied(records).await?;
-        let row = |(key, cell)| RowRef { table, key, cell };
-        Ok(keys.into_iter().zip(cells).map(row).collect())
+        let records = self.writer.load_copied(records).await?;
+        let row = |(key, record)| RowRef { table, key, record };
+        Ok(keys.into_iter().zip(records).map(row).collect())
     }
 
-    fn record(&self, table: usize, row_key: &Arc<str>) -> CellKey {
-        CellKey::SourceRow(self.generation.id, self.tables[table].number, row_key.clone())
+    fn record(&self, table: usize, row_key: &Arc<str>) -> RecordKey {
+        RecordKey::SourceRow(self.generation.id, self.tables[table].number, row_key.clone())
     }
 
     /// The stored form of a row's record.
     fn stored_record(&self, row: &RowRef) -> Option<Bytes> {
-        let (op, value) = self.writer.get(row.cell)?;
+        let (op, value) = self.writer.get(row.record)?;
         let number = self.tables[row.table].number;
         let is_truncated = self.truncated.iter().any(|t| t.table == number && op < t.op);
         (!is_truncated).then(|| value.clone())
@@ -168,7 +168,7 @@ impl<S: Storage> Applier<S> {
 
     fn set_record(&mut self, row: &RowRef, record: &SourceRow<'_>) {
         record.encode(&row.key, &mut self.encoded);
-        self.writer.set(row.cell, Some(Bytes::copy_from_slice(&self.encoded)));
+        self.writer.set(row.record, Some(Bytes::copy_from_slice(&self.encoded)));
     }
 
     /// The values that an UPDATE of the row may leave out, as far as they are known.
@@ -229,7 +229,7 @@ impl<S: Storage> Applier<S> {
         self.tables[row.table].subkey(&row.key, &mut self.subkey);
         self.diff_buckets(&old.memberships, &RowOutput::default());
         self.diff_lookups(&old.answers, std::iter::empty(), row);
-        self.writer.set(row.cell, None);
+        self.writer.set(row.record, None);
         Ok(())
     }
 
@@ -273,7 +273,7 @@ impl<S: Storage> Applier<S> {
         let place = |generation: &Generation, a: &Answer<'_>, output_hash: u64| {
             let tag = &generation.lookups[usize::from(a.lookup)];
             let name = answer_name(number, &row.key, output_hash);
-            CellKey::Lookup(LookupKey::new(tag, a.key), name)
+            RecordKey::Lookup(LookupKey::new(tag, a.key), name)
         };
         for gone in old.iter().filter(|old| !new.iter().any(|(new, _)| new == *old)) {
             let key = place(&self.generation, gone, gone.output_hash);
@@ -305,7 +305,7 @@ impl<S: Storage> Applier<S> {
             let mut after = None;
             loop {
                 let storage = self.writer.storage();
-                let page = storage.registered(&tag, after.as_ref(), BUCKETS_PAGE).await?;
+                let page = storage.registered_buckets(&tag, after.as_ref(), BUCKETS_PAGE).await?;
                 for bucket in &page {
                     self.remove_live_rows(bucket, &prefix).await?;
                 }
@@ -332,8 +332,8 @@ impl<S: Storage> Applier<S> {
             match self.live_rows(bucket, prefix).await {
                 Ok(live) => break live,
                 // The builder has replaced what was being read.
-                Err(ReplayError::Broken(_)) if attempt < REPLAY_ATTEMPTS => attempt += 1,
-                Err(ReplayError::Broken(broken)) => {
+                Err(ReplayError::Incomplete(_)) if attempt < REPLAY_ATTEMPTS => attempt += 1,
+                Err(ReplayError::Incomplete(broken)) => {
                     let error = StorageError::Damaged("log", broken.into());
                     return Err(WriteError::Storage(error));
                 }
@@ -356,15 +356,18 @@ impl<S: Storage> Applier<S> {
         prefix: &str,
     ) -> Result<BTreeSet<RowKey<'static>>, ReplayError> {
         let storage = self.writer.storage();
-        let limits = self.writer.limits();
+        let committed_ops = self.writer.committed_ops();
         let item = storage.buckets(std::slice::from_ref(bucket)).await?.pop().flatten();
         let Some(item) = item else { return Ok(BTreeSet::new()) };
-        let Some(head) = item.head.own(limits).and_then(|version| version.value.as_ref()) else {
+        let Some(head) =
+            item.head.latest_for_writer(committed_ops).and_then(|version| version.value.as_ref())
+        else {
             return Ok(BTreeSet::new());
         };
-        let head = Head::decode(head)?;
+        let head = BucketHead::decode(head)?;
         let catalog = Catalog::decode(&item.catalog)?;
-        let counts = |op: OpId| limits.live(op) || limits.is_current(op);
+        let counts =
+            |op: OpId| committed_ops.is_committed(op) || committed_ops.is_from_current_epoch(op);
         let mut replay = Replay::new(storage, bucket, catalog.base.as_ref(), head, counts);
         let mut live = BTreeSet::new();
         while let Some(payload) = replay.next().await? {

@@ -28,7 +28,7 @@ pub(crate) struct Membership<'a> {
     pub(crate) data_hash: u64,
 }
 
-/// A row's answer to a lookup; the answer itself is in the lookup's cell.
+/// A row's answer to a lookup; the answer itself is in the lookup's record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Answer<'a> {
     pub(crate) lookup: u16,

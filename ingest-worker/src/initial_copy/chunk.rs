@@ -10,7 +10,7 @@ use crate::initial_copy::state::{CopyState, GoneTable, TableCopy};
 use crate::log::writer::RECORDS_CACHED_MAX;
 use crate::replication::session::Session;
 use crate::source::connection::{CopyRows, SourceError, rows_query};
-use crate::start::GATE_CLOSED;
+use crate::start::BARRIER_UNKNOWN;
 
 /// Rows of a chunk: after each the cursor is committed.
 const CHUNK_ROWS: usize = 20_000;
@@ -57,7 +57,7 @@ impl<S: Storage> Session<S> {
         }
         let is_last = self.copy.as_ref().is_some_and(|copy| copy.next().is_none());
         if is_last {
-            self.gate = Some(self.source.insert_lsn().await?);
+            self.visibility_barrier = Some(self.source.insert_lsn().await?);
         }
         self.commit().await?;
         if is_done {
@@ -83,8 +83,8 @@ impl<S: Storage> Session<S> {
             }
         }
         let has_copied = self.copy.as_ref().is_some_and(|copy| copy.next().is_none());
-        if has_copied && self.gate == Some(GATE_CLOSED) {
-            self.gate = Some(self.source.insert_lsn().await?);
+        if has_copied && self.visibility_barrier == Some(BARRIER_UNKNOWN) {
+            self.visibility_barrier = Some(self.source.insert_lsn().await?);
             self.commit().await?;
             self.source.emit_message("gate").await?;
         }

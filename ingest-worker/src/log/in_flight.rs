@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidewater_storage::{Batch, Control, Refused, Storage, StorageError, SwapOutcome};
+use tidewater_storage::{Batch, Control, RecordConflict, Storage, StorageError, SwapOutcome};
 use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -22,8 +22,8 @@ pub(crate) struct Commit {
 pub(crate) struct WriteResult {
     pub(crate) batch: Batch,
     pub(crate) commit: Option<Commit>,
-    /// Cell writes that did not happen. The commit was not tried then.
-    pub(crate) refused: Vec<Refused>,
+    /// Record writes that did not happen. The commit was not tried then.
+    pub(crate) refused: Vec<RecordConflict>,
     pub(crate) swap: Option<SwapOutcome>,
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use foldhash::fast::RandomState;
-use tidewater_storage::CellKey;
+use tidewater_storage::RecordKey;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Rows of the stream that are remembered; with more, all rows are looked up.
@@ -18,12 +18,12 @@ pub(crate) struct SeenRows {
 
 impl SeenRows {
     /// The stream has brought the row of this record.
-    pub(crate) fn note(&mut self, record: &CellKey) {
+    pub(crate) fn note(&mut self, record: &RecordKey) {
         self.rows.extend(hash(record));
     }
 
     /// Whether nothing can be stored of the row of this record, which the copy reads only once.
-    pub(crate) fn is_new(&self, record: &CellKey) -> bool {
+    pub(crate) fn is_new(&self, record: &RecordKey) -> bool {
         hash(record).is_some_and(|row| !self.rows.contains(&row))
     }
 
@@ -33,12 +33,12 @@ impl SeenRows {
     }
 }
 
-fn hash(record: &CellKey) -> Option<u64> {
+fn hash(record: &RecordKey) -> Option<u64> {
     match record {
-        CellKey::SourceRow(_, table, row) => {
+        RecordKey::SourceRow(_, table, row) => {
             Some(xxh3_64_with_seed(row.as_bytes(), u64::from(*table)))
         }
-        CellKey::Bucket(_) | CellKey::Lookup(..) | CellKey::Copy(_) => None,
+        RecordKey::Bucket(_) | RecordKey::Lookup(..) | RecordKey::Copy(_) => None,
     }
 }
 
@@ -51,11 +51,11 @@ mod tests {
     #[test]
     fn only_a_row_that_the_stream_did_not_bring_is_new() {
         let generation = GenerationId(Epoch::ZERO.next().unwrap());
-        let row = |table, key: &str| CellKey::SourceRow(generation, table, key.into());
+        let row = |table, key: &str| RecordKey::SourceRow(generation, table, key.into());
         let mut copy = SeenRows::default();
         copy.note(&row(1, "a"));
         assert!(!copy.is_new(&row(1, "a")));
         assert!(copy.is_new(&row(1, "b")) && copy.is_new(&row(2, "a")));
-        assert!(!copy.is_new(&CellKey::Copy(generation)), "not the record of a row");
+        assert!(!copy.is_new(&RecordKey::Copy(generation)), "not the record of a row");
     }
 }

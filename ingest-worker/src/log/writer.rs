@@ -8,9 +8,9 @@ use bytes::Bytes;
 use foldhash::fast::RandomState;
 use tidewater_protocol::{Body, OpId, Operation};
 use tidewater_storage::{
-    Batch, BucketKey, Cell, CellKey, CellWrite, ClosedEpoch, Committed, Control, Generation, Head,
-    Limits, Lsn, Nonce, Refused, SegmentWriter, Storage, StorageError, SwapOutcome, Ticket,
-    Truncation, Version, WriteContext,
+    Batch, BucketHead, BucketKey, ClosedEpoch, Committed, CommittedOps, CompactionTask, Control,
+    Generation, Lsn, Nonce, RecordConflict, RecordKey, RecordWrite, SegmentWriter, Storage,
+    StorageError, SwapOutcome, Ticket, Truncation, Version, VersionedRecord, WriteContext,
 };
 use tokio::time::Instant;
 
@@ -27,7 +27,7 @@ const UNIT_BYTES_MAX: usize = 3 << 20;
 pub(crate) const RECORDS_CACHED_MAX: usize = 10_000;
 /// Buckets whose registration is remembered between units; registering twice does no harm.
 const REMEMBERED_BUCKETS_MAX: usize = 100_000;
-/// Cell writes may be refused this often in a row: by a cell that expired, or a dead one.
+/// Record writes may be refused this often in a row: by a record that expired, or a dead one.
 const CELL_ATTEMPTS: usize = 3;
 /// Readers may still be working at a checkpoint that was visible this long ago.
 const READER_LIFETIME: Duration = Duration::from_secs(10);
@@ -47,7 +47,7 @@ pub enum WriteError {
     /// Four million runs have used up the op ids.
     #[error("no epoch is left: start a new deployment")]
     NoEpochLeft,
-    /// A cell kept changing under the one worker that may change it.
+    /// A record kept changing under the one worker that may change it.
     #[error("a stored cell changes without this worker")]
     Contended,
 }
@@ -61,9 +61,9 @@ pub enum WriteError {
 pub struct LogWriter<S> {
     storage: S,
     control: Control,
-    limits: Limits,
+    committed_ops: CommittedOps,
     sequence: u64,
-    cells: RecordCache,
+    records: RecordCache,
     open: HashMap<BucketKey, Vec<SegmentWriter>, RandomState>,
     registered: HashSet<BucketKey, RandomState>,
     unit_bytes: usize,
@@ -94,19 +94,19 @@ impl<S: Storage> LogWriter<S> {
         }
         let expected = former.map(|former| former.revision);
         match retried(|| storage.swap_control(expected, &next)).await? {
-            SwapOutcome::Done => {}
-            SwapOutcome::Refused(_) => return Err(WriteError::Fenced),
+            SwapOutcome::Swapped => {}
+            SwapOutcome::Conflict(_) => return Err(WriteError::Fenced),
         }
         if let Some(generation) = generation {
             retried(|| storage.put_generation(generation)).await?;
         }
-        let limits = next.limits(&retried(|| storage.archived_epochs()).await?);
+        let committed_ops = next.committed_ops(&retried(|| storage.archived_epochs()).await?);
         Ok(Self {
             storage,
-            limits,
+            committed_ops,
             control: next,
             sequence: 1,
-            cells: RecordCache::default(),
+            records: RecordCache::default(),
             open: HashMap::default(),
             registered: HashSet::default(),
             unit_bytes: 0,
@@ -139,33 +139,33 @@ impl<S: Storage> LogWriter<S> {
     }
 
     /// Which op ids count.
-    pub fn limits(&self) -> &Limits {
-        &self.limits
+    pub fn committed_ops(&self) -> &CommittedOps {
+        &self.committed_ops
     }
 
-    /// Forgets cells that need not be at hand, if there are more than so many of them: what was
+    /// Forgets records that need not be at hand, if there are more than so many of them: what was
     /// loaded before has to be loaded again.
     pub fn trim(&mut self, kept_max: usize) {
-        self.cells.trim(kept_max);
+        self.records.trim(kept_max);
     }
 
-    /// Finds cells, in the order of the keys, and reads those that are not at hand.
+    /// Finds records, in the order of the keys, and reads those that are not at hand.
     ///
     /// # Errors
     /// `Fenced` when a later run has written one of them.
     pub async fn load(
         &mut self,
-        keys: impl IntoIterator<Item = CellKey>,
+        keys: impl IntoIterator<Item = RecordKey>,
     ) -> Result<Vec<RecordRef>, WriteError> {
-        let mut cells = Vec::new();
+        let mut records = Vec::new();
         for key in keys {
             if let Some(first_copy) = &mut self.first_copy {
                 first_copy.note(&key);
             }
-            cells.push(self.cells.at(key));
+            records.push(self.records.at(key));
         }
-        self.read(&cells).await?;
-        Ok(cells)
+        self.read(&records).await?;
+        Ok(records)
     }
 
     /// The same for the records of rows that a copy has read, each of them once. While the copy is
@@ -176,55 +176,56 @@ impl<S: Storage> LogWriter<S> {
     /// As [`LogWriter::load`].
     pub async fn load_copied(
         &mut self,
-        keys: impl IntoIterator<Item = CellKey>,
+        keys: impl IntoIterator<Item = RecordKey>,
     ) -> Result<Vec<RecordRef>, WriteError> {
-        let mut cells = Vec::new();
+        let mut records = Vec::new();
         for key in keys {
             let is_new = self.first_copy.as_ref().is_some_and(|copy| copy.is_new(&key));
-            let cell = self.cells.at(key);
-            if is_new && self.cells.is_unread(cell) {
-                self.cells.note_stored(cell, None);
+            let record = self.records.at(key);
+            if is_new && self.records.is_unread(record) {
+                self.records.note_stored(record, None);
             }
-            cells.push(cell);
+            records.push(record);
         }
-        self.read(&cells).await?;
-        Ok(cells)
+        self.read(&records).await?;
+        Ok(records)
     }
 
-    async fn read(&mut self, cells: &[RecordRef]) -> Result<(), WriteError> {
-        let unread = self.cells.unread(cells.iter().copied());
+    async fn read(&mut self, records: &[RecordRef]) -> Result<(), WriteError> {
+        let unread = self.records.unread(records.iter().copied());
         if unread.is_empty() {
             return Ok(());
         }
-        let keys: Vec<_> = unread.iter().map(|&cell| self.cells.key(cell).clone()).collect();
-        let stored = retried(|| self.storage.cells(&keys)).await?;
-        for (cell, stored) in unread.into_iter().zip(stored) {
-            self.note_stored(cell, stored)?;
+        let keys: Vec<_> = unread.iter().map(|&record| self.records.key(record).clone()).collect();
+        let stored = retried(|| self.storage.records(&keys)).await?;
+        for (record, stored) in unread.into_iter().zip(stored) {
+            self.note_stored(record, stored)?;
         }
         Ok(())
     }
 
-    /// The value of a loaded cell as this run sees it, and the operation that gave it.
+    /// The value of a loaded record as this run sees it, and the operation that gave it.
     ///
     /// # Panics
-    /// When the cell was not loaded.
-    pub fn get(&self, cell: RecordRef) -> Option<(OpId, &Bytes)> {
-        let (stored, pending) = self.cells.get(cell);
-        let version = pending.or_else(|| stored.and_then(|cell| cell.own(&self.limits)));
+    /// When the record was not loaded.
+    pub fn get(&self, record: RecordRef) -> Option<(OpId, &Bytes)> {
+        let (stored, pending) = self.records.get(record);
+        let version = pending
+            .or_else(|| stored.and_then(|record| record.latest_for_writer(&self.committed_ops)));
         version.and_then(|version| Some((version.op, version.value.as_ref()?)))
     }
 
-    /// Gives a cell a value in the current unit; `None` is "gone".
-    pub fn set(&mut self, cell: RecordRef, value: Option<Bytes>) {
+    /// Gives a record a value in the current unit; `None` is "gone".
+    pub fn set(&mut self, record: RecordRef, value: Option<Bytes>) {
         let op = self.next_op();
         self.unit_bytes += 64 + value.as_ref().map_or(0, Bytes::len);
-        self.cells.set(cell, Version { op, value });
+        self.records.set(record, Version { op, value });
     }
 
-    /// The same for a cell that need not be loaded.
-    pub fn set_at(&mut self, key: CellKey, value: Option<Bytes>) {
-        let cell = self.cells.at(key);
-        self.set(cell, value);
+    /// The same for a record that need not be loaded.
+    pub fn set_at(&mut self, key: RecordKey, value: Option<Bytes>) {
+        let record = self.records.at(key);
+        self.set(record, value);
     }
 
     /// Appends an operation to the bucket of this name ([`BucketKey::as_str`]) in the current unit.
@@ -250,7 +251,7 @@ impl<S: Storage> LogWriter<S> {
         self.unit_bytes += run.len() - before;
     }
 
-    /// An op id of its own, for what is neither an operation nor a cell.
+    /// An op id of its own, for what is neither an operation nor a record.
     pub fn next_op(&mut self) -> OpId {
         let op = OpId::new(self.control.epoch, self.sequence);
         self.sequence += 1;
@@ -278,13 +279,13 @@ impl<S: Storage> LogWriter<S> {
         if !batch.is_empty() {
             self.in_flight = Some(InFlightWrite::start(&self.storage, batch, None));
         } else {
-            self.cells.release_in_flight();
+            self.records.release_in_flight();
         }
         Ok(())
     }
 
     /// Begins to store the rest of the unit and to commit it: everything up to `lsn` and `ticket`
-    /// is taken in. Readers follow unless the gate is ahead of `lsn`. Whatever is written from
+    /// is taken in. Readers follow unless the visibility barrier is ahead of `lsn`. Whatever is written from
     /// here on belongs to the next unit.
     ///
     /// # Errors
@@ -304,7 +305,7 @@ impl<S: Storage> LogWriter<S> {
         };
         let ticket = ticket.max(self.control.committed.ticket);
         let committed = Committed { op, lsn: lsn.max(self.control.committed.lsn), ticket };
-        let next = self.control.advanced(committed, hold.truncated, hold.gate);
+        let next = self.control.after_commit(committed, hold.truncated, hold.visibility_barrier);
         let commit = Commit { expected: self.control.revision, next };
         self.in_flight = Some(InFlightWrite::start(&self.storage, batch, Some(commit)));
         Ok(())
@@ -345,15 +346,15 @@ impl<S: Storage> LogWriter<S> {
         let Some(in_flight) = self.in_flight.take() else { return Ok(()) };
         let WriteResult { batch, commit, refused, mut swap } = in_flight.result()?;
         if !refused.is_empty() {
-            self.store_again(&batch.cells, refused).await?;
+            self.store_again(&batch.records, refused).await?;
             if let Some(commit) = &commit {
                 swap = Some(retried(|| commit.swap(&self.storage)).await?);
             }
         }
-        self.cells.release_in_flight();
+        self.records.release_in_flight();
         match (commit, swap) {
             (None, _) => Ok(()),
-            (Some(commit), Some(SwapOutcome::Done)) => {
+            (Some(commit), Some(SwapOutcome::Swapped)) => {
                 self.note_committed(commit.next);
                 Ok(())
             }
@@ -374,18 +375,24 @@ impl<S: Storage> LogWriter<S> {
         while self.recent.front().is_some_and(|(at, _)| now - *at > READER_LIFETIME) {
             self.recent.pop_front();
         }
-        self.limits.advance(next.committed.op);
-        if next.gate.is_none() || self.first_copy.as_ref().is_some_and(SeenRows::is_too_large) {
+        self.committed_ops.advance(next.committed.op);
+        if next.visibility_barrier.is_none()
+            || self.first_copy.as_ref().is_some_and(SeenRows::is_too_large)
+        {
             self.first_copy = None;
         }
         self.control = next;
     }
 
-    fn note_stored(&mut self, cell: RecordRef, stored: Option<Cell>) -> Result<(), WriteError> {
-        if stored.as_ref().is_some_and(|cell| cell.is_ahead_of(&self.limits)) {
+    fn note_stored(
+        &mut self,
+        record: RecordRef,
+        stored: Option<VersionedRecord>,
+    ) -> Result<(), WriteError> {
+        if stored.as_ref().is_some_and(|record| record.has_newer_epoch(&self.committed_ops)) {
             return Err(WriteError::Fenced);
         }
-        self.cells.note_stored(cell, stored);
+        self.records.note_stored(record, stored);
         Ok(())
     }
 
@@ -393,8 +400,8 @@ impl<S: Storage> LogWriter<S> {
     async fn assemble(&mut self) -> Result<Batch, WriteError> {
         let open = std::mem::take(&mut self.open);
         let heads: Vec<_> =
-            open.keys().map(|bucket| self.cells.at(CellKey::Bucket(bucket.clone()))).collect();
-        let changed = self.cells.changed().to_vec();
+            open.keys().map(|bucket| self.records.at(RecordKey::Bucket(bucket.clone()))).collect();
+        let changed = self.records.changed().to_vec();
         self.read(&heads).await?;
         self.read(&changed).await?;
         let mut batch = Batch::default();
@@ -402,9 +409,11 @@ impl<S: Storage> LogWriter<S> {
             self.close_runs(&mut batch, bucket, runs, head)?;
         }
         let recent = self.recent();
-        let context = context(&self.limits, &self.control, &recent);
-        let written = |stored: Option<&Cell>, version| Cell::written(stored, version, &context);
-        batch.cells = self.cells.take_changed(written);
+        let context = context(&self.committed_ops, &self.control, &recent);
+        let written = |stored: Option<&VersionedRecord>, version| {
+            VersionedRecord::with_version(stored, version, &context)
+        };
+        batch.records = self.records.take_changed(written);
         self.unit_bytes = 0;
         if self.registered.len() > REMEMBERED_BUCKETS_MAX {
             self.registered.clear();
@@ -418,9 +427,9 @@ impl<S: Storage> LogWriter<S> {
         batch: &mut Batch,
         bucket: BucketKey,
         runs: Vec<SegmentWriter>,
-        cell: RecordRef,
+        record: RecordRef,
     ) -> Result<(), WriteError> {
-        let head = self.get(cell).map(|(_, value)| Head::decode(value)).transpose()?;
+        let head = self.get(record).map(|(_, value)| BucketHead::decode(value)).transpose()?;
         let mut head = head.unwrap_or_default();
         let before = head.count / self.compaction_threshold;
         for run in runs {
@@ -430,9 +439,9 @@ impl<S: Storage> LogWriter<S> {
             head.count += segment.count;
             batch.segments.push(segment);
         }
-        self.cells.set(cell, Version { op: head.last, value: Some(head.encode()) });
+        self.records.set(record, Version { op: head.last, value: Some(head.encode()) });
         if head.count / self.compaction_threshold > before {
-            batch.due.push((bucket.clone(), head.last));
+            batch.compaction_tasks.push(CompactionTask::immediate(bucket.clone(), head.last));
         }
         if self.registered.insert(bucket.clone()) {
             batch.registry.push(bucket);
@@ -443,29 +452,32 @@ impl<S: Storage> LogWriter<S> {
     /// Builds the writes that were refused again, over what is stored, until they are taken.
     async fn store_again(
         &mut self,
-        writes: &[CellWrite],
-        mut refused: Vec<Refused>,
+        writes: &[RecordWrite],
+        mut refused: Vec<RecordConflict>,
     ) -> Result<(), WriteError> {
         let recent = self.recent();
         for _ in 1..CELL_ATTEMPTS {
             let mut batch = Batch::default();
-            for Refused { key, stored } in std::mem::take(&mut refused) {
+            for RecordConflict { key, stored } in std::mem::take(&mut refused) {
                 let write = writes.iter().find(|write| write.key == key);
-                let version = write.and_then(|write| write.cell.versions.first()).cloned();
+                let version = write.and_then(|write| write.record.versions.first()).cloned();
                 let version = version.ok_or(WriteError::Contended)?;
-                let is_own = |top: OpId| self.limits.is_current(top) && top != version.op;
-                if stored.as_ref().is_some_and(|cell| is_own(cell.top())) {
+                let is_own =
+                    |top: OpId| self.committed_ops.is_from_current_epoch(top) && top != version.op;
+                if stored.as_ref().is_some_and(|record| is_own(record.newest_op())) {
                     // Everything that this run has written it knows.
                     return Err(WriteError::Contended);
                 }
-                let cell = self.cells.at(key.clone());
-                self.note_stored(cell, stored)?;
-                let context = context(&self.limits, &self.control, &recent);
-                let (stored, _) = self.cells.get(cell);
-                let (known_top, new) =
-                    (stored.map(Cell::top), Cell::written(stored, version, &context));
-                self.cells.note_stored(cell, Some(new.clone()));
-                batch.cells.push(CellWrite { key, known_top, cell: new });
+                let record = self.records.at(key.clone());
+                self.note_stored(record, stored)?;
+                let context = context(&self.committed_ops, &self.control, &recent);
+                let (stored, _) = self.records.get(record);
+                let (expected_newest, new) = (
+                    stored.map(VersionedRecord::newest_op),
+                    VersionedRecord::with_version(stored, version, &context),
+                );
+                self.records.note_stored(record, Some(new.clone()));
+                batch.records.push(RecordWrite { key, expected_newest, record: new });
             }
             refused = retried(|| self.storage.write(&batch)).await?;
             if refused.is_empty() {
@@ -476,17 +488,21 @@ impl<S: Storage> LogWriter<S> {
     }
 }
 
-/// What decides which versions of a cell are still needed.
-fn context<'a>(limits: &'a Limits, control: &Control, recent: &'a [OpId]) -> WriteContext<'a> {
+/// What decides which versions of a record are still needed.
+fn context<'a>(
+    committed_ops: &'a CommittedOps,
+    control: &Control,
+    recent: &'a [OpId],
+) -> WriteContext<'a> {
     let visible = control.visible.as_ref().map(|visible| visible.at.op);
-    WriteContext { limits, visible, recent }
+    WriteContext { committed_ops, visible, recent }
 }
 
 /// What a commit does to visibility.
 #[derive(Clone, Debug, Default)]
 pub struct CommitOptions {
-    /// See [`Control::gate`].
-    pub gate: Option<Lsn>,
+    /// See [`Control::visibility_barrier`].
+    pub visibility_barrier: Option<Lsn>,
     /// See [`Control::truncated`].
     pub truncated: Vec<Truncation>,
 }

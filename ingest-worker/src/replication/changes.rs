@@ -147,7 +147,7 @@ impl<S: Storage> Session<S> {
         if !missing.is_empty() {
             kept = self.applier.out_of_line(old.unwrap_or(new))?;
             // While a copy is ahead of the stream, the record of the old key may be another row's.
-            let trusted = !(*is_moved && self.gate.is_some());
+            let trusted = !(*is_moved && self.visibility_barrier.is_some());
             let found = |column: &usize| kept.iter().any(|(at, _)| usize::from(*at) == *column);
             if !(trusted && missing.iter().all(found)) {
                 return self.read_again(moved_from, new, values).await;
@@ -181,7 +181,8 @@ impl<S: Storage> Session<S> {
         let rows: Vec<_> = rows.collect().await;
         self.source.end_snapshot().await?;
         let ahead = self.source.insert_lsn().await?;
-        self.gate = Some(self.gate.map_or(ahead, |gate| gate.max(ahead)));
+        self.visibility_barrier =
+            Some(self.visibility_barrier.map_or(ahead, |barrier| barrier.max(ahead)));
         if let Some(old) = moved_from {
             self.applier.delete(old)?;
         }
@@ -191,7 +192,7 @@ impl<S: Storage> Session<S> {
                 copied.push(&row);
                 self.applier.upsert(new, &copied.values()?)?;
             }
-            // It is gone by now, and the stream will say so before the gate opens.
+            // It is gone by now, and the stream will say so before the visibility barrier opens.
             None => self.applier.delete(new)?,
         }
         // The stream must come by a commit after the read, also when nobody writes.

@@ -78,8 +78,8 @@ pub(crate) struct Session<S> {
     pub(crate) source: SourceConnection,
     stream: ReplicationClient,
     pub(crate) copy: Option<CopyState>,
-    /// See [`tidewater_storage::Control::gate`]; as it will be at the next commit.
-    pub(crate) gate: Option<Lsn>,
+    /// See [`tidewater_storage::Control::visibility_barrier`]; as it will be at the next commit.
+    pub(crate) visibility_barrier: Option<Lsn>,
     relations: HashMap<u32, Mapped>,
     items: Vec<Item>,
     item_bytes: usize,
@@ -104,13 +104,13 @@ impl<S: Storage> Session<S> {
         watch: CatalogWatcher,
     ) -> Self {
         let control = applier.writer.control();
-        let (gate, committed) = (control.gate, control.committed);
+        let (visibility_barrier, committed) = (control.visibility_barrier, control.committed);
         Self {
             applier,
             source,
             stream,
             copy,
-            gate,
+            visibility_barrier,
             relations: HashMap::new(),
             items: Vec::new(),
             item_bytes: 0,
@@ -170,7 +170,7 @@ impl<S: Storage> Session<S> {
                 self.take(event).await?;
                 self.take_ready_events(ITEMS_MAX).await
             }
-            taken = storage.ticket_taken(self.emitted, TICKET_WAIT) => {
+            taken = storage.wait_for_ticket(self.emitted, TICKET_WAIT) => {
                 taken?;
                 self.emit_ticket().await?;
                 self.watch.check(&self.source.client, &self.applier.tables).await
@@ -324,7 +324,7 @@ impl<S: Storage> Session<S> {
     /// Everything up to here has been sent.
     async fn take_keepalive(&mut self, wal_end: Lsn) -> Result<(), RunError> {
         let is_idle = self.open.is_none() && self.items.is_empty();
-        let is_due = self.gate.is_some() || self.idle_since.elapsed() >= IDLE_COMMIT;
+        let is_due = self.visibility_barrier.is_some() || self.idle_since.elapsed() >= IDLE_COMMIT;
         let known = self.applier.writer.latest_control().committed.lsn.max(self.received);
         if is_idle && is_due && wal_end > known {
             self.received = wal_end;
@@ -391,7 +391,7 @@ impl<S: Storage> Session<S> {
     fn is_nothing_new(&self) -> bool {
         !self.applier.writer.has_uncommitted()
             && self.ticket <= self.applier.writer.latest_control().committed.ticket
-            && self.gate.is_none()
+            && self.visibility_barrier.is_none()
             && self.copy.is_none()
             && self.idle_since.elapsed() < IDLE_COMMIT
     }
@@ -402,10 +402,13 @@ impl<S: Storage> Session<S> {
             self.source.forget_visible_xids().await?;
         }
         self.store_copy()?;
-        let hold = CommitOptions { gate: self.gate, truncated: self.applier.truncated.clone() };
+        let hold = CommitOptions {
+            visibility_barrier: self.visibility_barrier,
+            truncated: self.applier.truncated.clone(),
+        };
         self.applier.writer.start_commit(self.received, self.ticket, hold).await?;
-        self.gate = self.applier.writer.latest_control().gate;
-        if self.gate.is_none() {
+        self.visibility_barrier = self.applier.writer.latest_control().visibility_barrier;
+        if self.visibility_barrier.is_none() {
             self.copy = None;
         }
         self.idle_since = Instant::now();
@@ -425,7 +428,7 @@ impl<S: Storage> Session<S> {
         copy.unseen = self.source.not_yet_visible_xids().to_vec();
         let record = serde_json::to_vec(copy)
             .map_err(|error| RunError::Unexpected(format!("the copy's record: {error}")))?;
-        let key = tidewater_storage::CellKey::Copy(self.applier.generation.id);
+        let key = tidewater_storage::RecordKey::Copy(self.applier.generation.id);
         self.applier.writer.set_at(key, Some(record.into()));
         Ok(())
     }

@@ -7,8 +7,8 @@ use aws_config::{BehaviorVersion, SdkConfig};
 use bytes::Bytes;
 use tidewater_storage::{ObjectStore, Storage, StorageError};
 
-use crate::changes::Changes;
-use crate::consumed::Consumed;
+use crate::change_notifier::ChangeNotifier;
+use crate::consumed::ConsumedUnits;
 use crate::dynamo::Dynamo;
 use crate::objects::S3Objects;
 
@@ -24,14 +24,14 @@ pub struct AwsConfig {
 /// A store on DynamoDB, with objects on S3 (or wherever `O` keeps them).
 ///
 /// Clones are the same store, and share one poller for those who wait.
-pub struct Aws<O = S3Objects> {
+pub struct AwsStore<O = S3Objects> {
     inner: Arc<Inner<O>>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Inner<O> {
     pub(crate) dynamo: Dynamo,
-    pub(crate) changes: Changes,
+    pub(crate) changes: ChangeNotifier,
     pub(crate) objects: O,
 }
 
@@ -46,9 +46,9 @@ impl AwsConfig {
     }
 }
 
-impl<O: ObjectStore + 'static> Storage for Aws<O> {}
+impl<O: ObjectStore + 'static> Storage for AwsStore<O> {}
 
-impl Aws {
+impl AwsStore {
     /// The store of a deployment, with region, credentials and endpoints from the standard AWS
     /// environment. Nothing is called yet but what gives the region.
     ///
@@ -71,16 +71,17 @@ impl Aws {
     }
 }
 
-impl<O> Aws<O> {
+impl<O> AwsStore<O> {
     /// A store whose objects are elsewhere.
     pub fn with_objects(sdk: &SdkConfig, prefix: &str, objects: O) -> Self {
-        let inner = Inner { dynamo: Dynamo::new(sdk, prefix), changes: Changes::new(), objects };
+        let inner =
+            Inner { dynamo: Dynamo::new(sdk, prefix), changes: ChangeNotifier::new(), objects };
         Self { inner: Arc::new(inner) }
     }
 
     /// What this process's calls of DynamoDB have cost so far.
     #[must_use]
-    pub fn consumed(&self) -> Consumed {
+    pub fn consumed(&self) -> ConsumedUnits {
         self.inner.dynamo.meter.consumed()
     }
 
@@ -100,24 +101,24 @@ impl<O> Aws<O> {
         &self.inner.dynamo
     }
 
-    pub(crate) fn changes(&self) -> &Changes {
+    pub(crate) fn changes(&self) -> &ChangeNotifier {
         &self.inner.changes
     }
 }
 
-impl<O: ObjectStore> Aws<O> {
+impl<O: ObjectStore> AwsStore<O> {
     pub(crate) async fn whole_object(&self, name: &str) -> Result<Option<Bytes>, StorageError> {
         self.inner.objects.object_range(name, 0..u64::MAX).await
     }
 }
 
-impl<O> Clone for Aws<O> {
+impl<O> Clone for AwsStore<O> {
     fn clone(&self) -> Self {
         Self { inner: Arc::clone(&self.inner) }
     }
 }
 
-impl<O> fmt::Debug for Aws<O> {
+impl<O> fmt::Debug for AwsStore<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Aws").field("dynamo", &self.inner.dynamo).finish_non_exhaustive()
     }

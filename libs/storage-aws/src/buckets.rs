@@ -4,12 +4,12 @@ use aws_sdk_dynamodb::types::ReturnValue;
 use bytes::Bytes;
 use tidewater_storage::{BucketItem, BucketKey, BucketStore, ObjectStore, StorageError};
 
-use crate::Aws;
-use crate::dynamo::{Outcome, What, Write};
+use crate::AwsStore;
+use crate::dynamo::{ItemWrite, WriteAction, WriteOutcome};
 use crate::items::{self, binary, number};
 use crate::keys::{Item, ItemKey};
 
-impl<O: ObjectStore + 'static> BucketStore for Aws<O> {
+impl<O: ObjectStore + 'static> BucketStore for AwsStore<O> {
     async fn buckets(&self, keys: &[BucketKey]) -> Result<Vec<Option<BucketItem>>, StorageError> {
         let keys: Vec<_> = keys.iter().map(ItemKey::bucket).collect();
         let found = self.dynamo().get_batch(keys.clone()).await?;
@@ -36,20 +36,21 @@ impl<O: ObjectStore + 'static> BucketStore for Aws<O> {
             values.push((":g", number(expected)));
             "attribute_exists(t) AND g = :g"
         };
-        let what = What::Update("SET k = :k, g = :n", ReturnValue::None);
-        let write = Write { key: ItemKey::bucket(key), what, condition: Some(condition), values };
+        let action = WriteAction::Update("SET k = :k, g = :n", ReturnValue::None);
+        let write =
+            ItemWrite { key: ItemKey::bucket(key), action, condition: Some(condition), values };
         match self.dynamo().write(write).await? {
-            Outcome::Done(_) => Ok(true),
-            Outcome::Refused(None) => Ok(false),
+            WriteOutcome::Written(_) => Ok(true),
+            WriteOutcome::ConditionFailed(None) => Ok(false),
             // Found as it was to be: a reply was lost.
-            Outcome::Refused(Some(mut stored)) => {
+            WriteOutcome::ConditionFailed(Some(mut stored)) => {
                 Ok(items::take_catalog(&mut stored)? == (catalog.clone(), expected + 1))
             }
         }
     }
 }
 
-impl<O: ObjectStore + 'static> Aws<O> {
+impl<O: ObjectStore + 'static> AwsStore<O> {
     async fn bucket_item(
         &self,
         key: &ItemKey,
@@ -57,7 +58,7 @@ impl<O: ObjectStore + 'static> Aws<O> {
     ) -> Result<Option<BucketItem>, StorageError> {
         let mut item = item;
         let (catalog, catalog_revision) = items::take_catalog(&mut item)?;
-        let head = self.cell(key, item).await?;
+        let head = self.versioned_record(key, item).await?;
         Ok(head.map(|head| BucketItem { head, catalog, catalog_revision }))
     }
 }

@@ -8,7 +8,7 @@ use crate::tables::Table;
 
 /// Request units, which are what DynamoDB charges for on demand.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Units {
+pub struct RequestUnits {
     /// Write request units: one for each KB of an item that was begun.
     pub write: f64,
     /// Read request units: one for each 4 KB that were begun, half of it if not read strongly.
@@ -18,30 +18,30 @@ pub struct Units {
 /// Request units since the store was connected, by table, as DynamoDB itself counted them. Attempts
 /// that got no reply are not in it.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Consumed {
-    tables: [Units; Table::ALL.len()],
+pub struct ConsumedUnits {
+    tables: [RequestUnits; Table::ALL.len()],
 }
 
-impl Consumed {
+impl ConsumedUnits {
     /// Those of one table.
     #[must_use]
-    pub fn of(&self, table: Table) -> Units {
+    pub fn of(&self, table: Table) -> RequestUnits {
         self.tables[table as usize]
     }
 
     /// Those of all tables.
     #[must_use]
-    pub fn total(&self) -> Units {
+    pub fn total(&self) -> RequestUnits {
         let write = self.tables.iter().map(|units| units.write).sum();
-        Units { write, read: self.tables.iter().map(|units| units.read).sum() }
+        RequestUnits { write, read: self.tables.iter().map(|units| units.read).sum() }
     }
 }
 
 /// Adds up what replies say they have cost.
 #[derive(Debug, Default)]
-pub(crate) struct Meter(Mutex<Consumed>);
+pub(crate) struct CapacityMeter(Mutex<ConsumedUnits>);
 
-impl Meter {
+impl CapacityMeter {
     pub(crate) fn read(&self, table: Table, consumed: Option<&ConsumedCapacity>) {
         self.add(table, |units| units.read += units_of(consumed));
     }
@@ -56,11 +56,11 @@ impl Meter {
         self.add(table, |of_table| of_table.write += f64::from(units));
     }
 
-    pub(crate) fn consumed(&self) -> Consumed {
+    pub(crate) fn consumed(&self) -> ConsumedUnits {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn add(&self, table: Table, add: impl FnOnce(&mut Units)) {
+    fn add(&self, table: Table, add: impl FnOnce(&mut RequestUnits)) {
         let mut consumed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         add(&mut consumed.tables[table as usize]);
     }

@@ -7,9 +7,9 @@ use tidewater_storage::{
     SwapOutcome,
 };
 
-use crate::Aws;
+use crate::AwsStore;
 use crate::batch::BatchWrite;
-use crate::dynamo::{Outcome, Query, Read, What, Write};
+use crate::dynamo::{Consistency, ItemWrite, Query, WriteAction, WriteOutcome};
 use crate::items::{self, LAYOUT, REVISION, number};
 use crate::keys::{self, Item, ItemKey};
 use crate::tables::{PARTITION, Table};
@@ -17,9 +17,9 @@ use crate::tables::{PARTITION, Table};
 /// The layout that this program writes, and the newest that it reads.
 const KNOWN_LAYOUT: i64 = 1;
 
-impl<O: ObjectStore + 'static> ControlStore for Aws<O> {
+impl<O: ObjectStore + 'static> ControlStore for AwsStore<O> {
     async fn control(&self) -> Result<Option<Control>, StorageError> {
-        let item = self.dynamo().get(&ItemKey::control(), Read::Strong, None).await?;
+        let item = self.dynamo().get(&ItemKey::control(), Consistency::Strong, None).await?;
         item.as_ref().map(read_control).transpose()
     }
 
@@ -29,8 +29,8 @@ impl<O: ObjectStore + 'static> ControlStore for Aws<O> {
         new: &Control,
     ) -> Result<SwapOutcome, StorageError> {
         let outcome = match self.dynamo().write(swap(expected, new)).await {
-            Ok(Outcome::Done(_)) => SwapOutcome::Done,
-            Ok(Outcome::Refused(stored)) => {
+            Ok(WriteOutcome::Written(_)) => SwapOutcome::Swapped,
+            Ok(WriteOutcome::ConditionFailed(stored)) => {
                 outcome(stored.as_ref().map(read_control).transpose()?, new)
             }
             // It may have been written, or may still be if the revision has not moved on.
@@ -45,27 +45,31 @@ impl<O: ObjectStore + 'static> ControlStore for Aws<O> {
             }
             Err(error) => return Err(error),
         };
-        if outcome == SwapOutcome::Done {
-            self.changes().control.is(new.revision);
+        if outcome == SwapOutcome::Swapped {
+            self.changes().control.advance_to(new.revision);
         }
         Ok(outcome)
     }
 
-    async fn control_changed(&self, seen: u64, timeout: Duration) -> Result<(), StorageError> {
+    async fn wait_for_control_change(
+        &self,
+        seen: u64,
+        timeout: Duration,
+    ) -> Result<(), StorageError> {
         let watched = &self.changes().control;
         if watched.newest() < seen {
             // Either the caller is ahead of us, or the store was put back to an older state.
             let stored = self.control().await?.map_or(0, |control| control.revision);
-            watched.is(stored);
+            watched.advance_to(stored);
             if stored != seen {
                 return Ok(());
             }
         }
         let look = async || {
             let key = ItemKey::control();
-            let item = self.dynamo().get(&key, Read::Eventual, Some(REVISION)).await?;
+            let item = self.dynamo().get(&key, Consistency::Eventual, Some(REVISION)).await?;
             let revision = |item| {
-                let found = items::natural(&item, REVISION);
+                let found = items::parse_unsigned(&item, REVISION);
                 found.ok_or_else(|| items::damaged("control record", &item))
             };
             item.map_or(Ok(0), revision)
@@ -85,27 +89,28 @@ impl<O: ObjectStore + 'static> ControlStore for Aws<O> {
     }
 
     async fn generation(&self, id: GenerationId) -> Result<Option<Generation>, StorageError> {
-        let item = self.dynamo().get(&ItemKey::generation(id), Read::Strong, None).await?;
-        item.as_ref().map(|item| items::read_record("generation", item)).transpose()
+        let item = self.dynamo().get(&ItemKey::generation(id), Consistency::Strong, None).await?;
+        item.as_ref().map(|item| items::read_json("generation", item)).transpose()
     }
 
     async fn put_generation(&self, generation: &Generation) -> Result<(), StorageError> {
         let key = ItemKey::generation(generation.id);
-        let what = What::Put(items::item(&key, [items::record(generation)]));
-        self.dynamo().write(Write { key, what, condition: None, values: vec![] }).await?;
+        let action = WriteAction::Put(items::item(&key, [items::json_attribute(generation)]));
+        self.dynamo().write(ItemWrite { key, action, condition: None, values: vec![] }).await?;
         Ok(())
     }
 }
 
-fn swap(expected: Option<u64>, new: &Control) -> Write {
+fn swap(expected: Option<u64>, new: &Control) -> ItemWrite {
     let key = ItemKey::control();
     let (revision, layout) = ((REVISION, number(new.revision)), (LAYOUT, number(KNOWN_LAYOUT)));
-    let what = What::Put(items::item(&key, [revision, layout, items::record(new)]));
+    let action =
+        WriteAction::Put(items::item(&key, [revision, layout, items::json_attribute(new)]));
     let (condition, values) = match expected {
         None => (absent(), vec![]),
         Some(expected) => ("r = :r", vec![(":r", number(expected))]),
     };
-    Write { key, what, condition: Some(condition), values }
+    ItemWrite { key, action, condition: Some(condition), values }
 }
 
 /// The condition that there is no item.
@@ -116,9 +121,9 @@ pub(crate) const fn absent() -> &'static str {
 
 fn outcome(stored: Option<Control>, new: &Control) -> SwapOutcome {
     if stored.as_ref() == Some(new) {
-        SwapOutcome::Done
+        SwapOutcome::Swapped
     } else {
-        SwapOutcome::Refused(stored.map(Box::new))
+        SwapOutcome::Conflict(stored.map(Box::new))
     }
 }
 
@@ -127,5 +132,5 @@ fn read_control(item: &Item) -> Result<Control, StorageError> {
     if let Some(found) = layout.filter(|&found| found > KNOWN_LAYOUT) {
         return Err(StorageError::TooNew { found, known: KNOWN_LAYOUT });
     }
-    items::read_record("control record", item)
+    items::read_json("control record", item)
 }

@@ -8,7 +8,7 @@ use aws_sdk_dynamodb::types::{
 };
 use tidewater_storage::StorageError;
 
-use crate::Aws;
+use crate::AwsStore;
 use crate::dynamo::Dynamo;
 use crate::failure;
 use crate::tables::{KeyType, PARTITION, SORT, Table};
@@ -20,7 +20,7 @@ const LOOKS_MAX: u32 = 480;
 /// How often a table is asked for without an answer: LocalStack begins with DynamoDB only then.
 const ATTEMPTS_MAX: u32 = 5;
 
-impl<O> Aws<O> {
+impl<O> AwsStore<O> {
     /// Makes the tables that are not there, on demand, and returns when all can be used. For local
     /// use: deployments bring their own.
     ///

@@ -16,10 +16,10 @@ use aws_sdk_dynamodb::types::{
 };
 use tidewater_storage::StorageError;
 
-use crate::consumed::Meter;
+use crate::consumed::CapacityMeter;
 use crate::failure::{self, ITEM_BYTES_MAX};
 use crate::items;
-use crate::keys::{Item, ItemKey, Part};
+use crate::keys::{Item, ItemKey, KeyPart};
 use crate::tables::{PARTITION, SORT, Table};
 
 /// Attempts that the SDK makes of one call, with pauses from 50 ms on: 5 seconds' worth at most.
@@ -39,7 +39,7 @@ pub(crate) const COUNTED: ReturnConsumedCapacity = ReturnConsumedCapacity::Total
 #[derive(Debug)]
 pub(crate) struct Dynamo {
     pub(crate) client: Client,
-    pub(crate) meter: Meter,
+    pub(crate) meter: CapacityMeter,
     pub(crate) prefix: String,
     names: [String; Table::ALL.len()],
 }
@@ -49,7 +49,7 @@ pub(crate) type Values = Vec<(&'static str, AttributeValue)>;
 
 /// How a read sees writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Read {
+pub(crate) enum Consistency {
     /// All that were done before it.
     Strong,
     /// It may miss the latest, at half the price.
@@ -58,9 +58,9 @@ pub(crate) enum Read {
 
 /// A write of one item.
 #[derive(Debug)]
-pub(crate) struct Write {
+pub(crate) struct ItemWrite {
     pub(crate) key: ItemKey,
-    pub(crate) what: What,
+    pub(crate) action: WriteAction,
     /// The item is written only if this holds.
     pub(crate) condition: Option<&'static str>,
     /// Values that expression and condition name.
@@ -68,7 +68,7 @@ pub(crate) struct Write {
 }
 
 #[derive(Debug)]
-pub(crate) enum What {
+pub(crate) enum WriteAction {
     /// The whole item.
     Put(Item),
     /// Some of its attributes, by an update expression; what they were before, or are now, is
@@ -79,20 +79,20 @@ pub(crate) enum What {
 
 /// How a conditional write ended.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Outcome {
+pub(crate) enum WriteOutcome {
     /// Done; with the attributes that were asked for.
-    Done(Item),
+    Written(Item),
     /// The condition does not hold for this item.
-    Refused(Option<Item>),
+    ConditionFailed(Option<Item>),
 }
 
 /// Some items of a partition, ascending.
 #[derive(Clone, Debug)]
 pub(crate) struct Query {
     pub(crate) table: Table,
-    pub(crate) partition: Part,
-    pub(crate) sort: Range,
-    pub(crate) read: Read,
+    pub(crate) partition: KeyPart,
+    pub(crate) sort: SortKeys,
+    pub(crate) read: Consistency,
     /// Which attributes; all if none are named.
     pub(crate) attributes: Option<&'static str>,
     /// Only items for which this holds, with its values.
@@ -103,17 +103,17 @@ pub(crate) struct Query {
 
 /// Which sort keys.
 #[derive(Clone, Debug)]
-pub(crate) enum Range {
+pub(crate) enum SortKeys {
     All,
-    From(Part),
-    UpTo(Part),
-    Between(Part, Part),
+    From(KeyPart),
+    UpTo(KeyPart),
+    Between(KeyPart, KeyPart),
     StartingWith(String),
 }
 
 /// A part of a query's items.
 #[derive(Debug)]
-pub(crate) struct Page {
+pub(crate) struct QueryPage {
     pub(crate) items: Vec<Item>,
     /// Where the next page begins, if there may be more.
     pub(crate) next: Option<Item>,
@@ -121,8 +121,8 @@ pub(crate) struct Page {
 
 impl Query {
     /// All items of a partition, read strongly.
-    pub(crate) fn all(table: Table, partition: Part) -> Self {
-        let (sort, read) = (Range::All, Read::Strong);
+    pub(crate) fn all(table: Table, partition: KeyPart) -> Self {
+        let (sort, read) = (SortKeys::All, Consistency::Strong);
         Self { table, partition, sort, read, attributes: None, filter: None, limit: None }
     }
 }
@@ -148,7 +148,7 @@ impl Dynamo {
             .timeout_config(timeouts)
             .build();
         let names = Table::ALL.map(|table| table.name(prefix));
-        let (client, meter) = (Client::from_conf(config), Meter::default());
+        let (client, meter) = (Client::from_conf(config), CapacityMeter::default());
         Self { client, meter, prefix: prefix.to_owned(), names }
     }
 
@@ -164,7 +164,7 @@ impl Dynamo {
     pub(crate) async fn get(
         &self,
         key: &ItemKey,
-        read: Read,
+        read: Consistency,
         attributes: Option<&str>,
     ) -> Result<Option<Item>, StorageError> {
         let name = self.name(key.table);
@@ -173,7 +173,7 @@ impl Dynamo {
             .get_item()
             .table_name(name)
             .set_key(Some(key.attributes()))
-            .consistent_read(read == Read::Strong)
+            .consistent_read(read == Consistency::Strong)
             .set_projection_expression(attributes.map(str::to_owned))
             .return_consumed_capacity(COUNTED);
         let reply = boxed(call.send()).await;
@@ -186,7 +186,7 @@ impl Dynamo {
         &self,
         query: &Query,
         from: Option<Item>,
-    ) -> Result<Page, StorageError> {
+    ) -> Result<QueryPage, StorageError> {
         let name = self.name(query.table);
         let mut call = self
             .client
@@ -194,7 +194,7 @@ impl Dynamo {
             .table_name(name)
             .key_condition_expression(query.sort.expression())
             .expression_attribute_values(":p", query.partition.attribute())
-            .consistent_read(query.read == Read::Strong)
+            .consistent_read(query.read == Consistency::Strong)
             .set_projection_expression(query.attributes.map(str::to_owned))
             .set_limit(query.limit)
             .set_exclusive_start_key(from)
@@ -211,7 +211,7 @@ impl Dynamo {
         let reply =
             boxed(call.send()).await.map_err(|error| failure::of_read("Query", name, error))?;
         self.meter.read(query.table, reply.consumed_capacity());
-        Ok(Page { items: reply.items.unwrap_or_default(), next: reply.last_evaluated_key })
+        Ok(QueryPage { items: reply.items.unwrap_or_default(), next: reply.last_evaluated_key })
     }
 
     /// All of a query's items.
@@ -227,19 +227,19 @@ impl Dynamo {
         }
     }
 
-    pub(crate) async fn write(&self, write: Write) -> Result<Outcome, StorageError> {
-        let Write { key, what, condition, values } = write;
+    pub(crate) async fn write(&self, write: ItemWrite) -> Result<WriteOutcome, StorageError> {
+        let ItemWrite { key, action, condition, values } = write;
         let given: usize = values.iter().map(|(_, value)| items::size_of_value(value)).sum();
-        match what {
-            What::Put(item) => {
+        match action {
+            WriteAction::Put(item) => {
                 check_size(&key, items::size(&item))?;
                 self.put(key.table, item, condition, values).await
             }
-            What::Update(expression, returned) => {
+            WriteAction::Update(expression, returned) => {
                 check_size(&key, key.len() + given)?;
                 self.update(&key, (expression, returned), condition, values).await
             }
-            What::Delete => self.delete(&key, condition, values).await,
+            WriteAction::Delete => self.delete(&key, condition, values).await,
         }
     }
 
@@ -249,7 +249,7 @@ impl Dynamo {
         item: Item,
         condition: Option<&'static str>,
         values: Values,
-    ) -> Result<Outcome, StorageError> {
+    ) -> Result<WriteOutcome, StorageError> {
         let name = self.name(table);
         let call = self
             .client
@@ -263,11 +263,11 @@ impl Dynamo {
         match boxed(call.send()).await {
             Ok(reply) => {
                 self.meter.wrote(table, reply.consumed_capacity());
-                Ok(Outcome::Done(Item::new()))
+                Ok(WriteOutcome::Written(Item::new()))
             }
             Err(error) => match error.as_service_error() {
                 Some(PutItemError::ConditionalCheckFailedException(refusal)) => {
-                    Ok(self.refused(table, refusal))
+                    Ok(self.condition_failed(table, refusal))
                 }
                 _ => Err(failure::of_write("PutItem", name, error)),
             },
@@ -280,7 +280,7 @@ impl Dynamo {
         (expression, returned): (&'static str, ReturnValue),
         condition: Option<&'static str>,
         values: Values,
-    ) -> Result<Outcome, StorageError> {
+    ) -> Result<WriteOutcome, StorageError> {
         let name = self.name(key.table);
         let call = self
             .client
@@ -296,11 +296,11 @@ impl Dynamo {
         match boxed(call.send()).await {
             Ok(reply) => {
                 self.meter.wrote(key.table, reply.consumed_capacity());
-                Ok(Outcome::Done(reply.attributes.unwrap_or_default()))
+                Ok(WriteOutcome::Written(reply.attributes.unwrap_or_default()))
             }
             Err(error) => match error.as_service_error() {
                 Some(UpdateItemError::ConditionalCheckFailedException(refusal)) => {
-                    Ok(self.refused(key.table, refusal))
+                    Ok(self.condition_failed(key.table, refusal))
                 }
                 _ => Err(failure::of_write("UpdateItem", name, error)),
             },
@@ -312,7 +312,7 @@ impl Dynamo {
         key: &ItemKey,
         condition: Option<&'static str>,
         values: Values,
-    ) -> Result<Outcome, StorageError> {
+    ) -> Result<WriteOutcome, StorageError> {
         let name = self.name(key.table);
         let call = self
             .client
@@ -326,25 +326,29 @@ impl Dynamo {
         match boxed(call.send()).await {
             Ok(reply) => {
                 self.meter.wrote(key.table, reply.consumed_capacity());
-                Ok(Outcome::Done(Item::new()))
+                Ok(WriteOutcome::Written(Item::new()))
             }
             Err(error) => match error.as_service_error() {
                 Some(DeleteItemError::ConditionalCheckFailedException(refusal)) => {
-                    Ok(self.refused(key.table, refusal))
+                    Ok(self.condition_failed(key.table, refusal))
                 }
                 _ => Err(failure::of_write("DeleteItem", name, error)),
             },
         }
     }
 
-    fn refused(&self, table: Table, refusal: &ConditionalCheckFailedException) -> Outcome {
+    fn condition_failed(
+        &self,
+        table: Table,
+        refusal: &ConditionalCheckFailedException,
+    ) -> WriteOutcome {
         let stored = refusal.item().filter(|item| !item.is_empty()).cloned();
         self.meter.refused(table, stored.as_ref().map_or(0, items::size));
-        Outcome::Refused(stored)
+        WriteOutcome::ConditionFailed(stored)
     }
 }
 
-impl Range {
+impl SortKeys {
     fn expression(&self) -> String {
         let sort = match self {
             Self::All => return format!("{PARTITION} = :p"),

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidewater_protocol::{Checksum, Epoch, OpId};
-use tidewater_storage::{BoxError, BucketKey, ClosedEpoch, Due, Segment, StorageError};
+use tidewater_storage::{BoxError, BucketKey, ClosedEpoch, CompactionTask, Segment, StorageError};
 
-use crate::keys::{Item, ItemKey, Part};
+use crate::keys::{Item, ItemKey, KeyPart};
 use crate::tables::{SORT, Table};
 
 /// Revision of a record.
@@ -27,7 +27,7 @@ pub(crate) const OBJECT: &str = "o";
 pub(crate) const CATALOG: &str = "k";
 pub(crate) const CATALOG_REVISION: &str = "g";
 /// The text that the sort key was cut from.
-const WHOLE: &str = "k";
+const FULL_KEY: &str = "k";
 /// Op id that made a bucket due, and the time before which it is not.
 pub(crate) const AT: &str = "a";
 pub(crate) const NOT_BEFORE: &str = "n";
@@ -52,7 +52,7 @@ const UNPACKED_BYTES_MAX: usize = 16 << 20;
 
 /// Where the bytes of a cell or segment are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Stored {
+pub(crate) enum PayloadLocation {
     Inline(Bytes),
     /// In the object of this name, so many bytes if that is known.
     Object(String, usize),
@@ -63,7 +63,7 @@ pub(crate) enum Stored {
 pub(crate) struct StoredSegment {
     /// With an empty payload.
     pub(crate) segment: Segment,
-    pub(crate) payload: Stored,
+    pub(crate) payload: PayloadLocation,
 }
 
 pub(crate) fn number(number: impl ToString) -> AttributeValue {
@@ -82,7 +82,7 @@ pub(crate) fn item<const N: usize>(key: &ItemKey, rest: [(&str, AttributeValue);
 }
 
 /// The attribute of a record: JSON, compressed if it is long.
-pub(crate) fn record(record: &impl Serialize) -> (&'static str, AttributeValue) {
+pub(crate) fn json_attribute(record: &impl Serialize) -> (&'static str, AttributeValue) {
     let text =
         serde_json::to_string(record).expect("a record of texts, numbers and lists is valid JSON");
     if text.len() <= RECORD_BYTES_MAX {
@@ -93,7 +93,7 @@ pub(crate) fn record(record: &impl Serialize) -> (&'static str, AttributeValue) 
 }
 
 /// Reads a record.
-pub(crate) fn read_record<T: DeserializeOwned>(
+pub(crate) fn read_json<T: DeserializeOwned>(
     what: &'static str,
     item: &Item,
 ) -> Result<T, StorageError> {
@@ -111,19 +111,19 @@ pub(crate) fn read_record<T: DeserializeOwned>(
 
 pub(crate) fn closed_epoch(closed: &ClosedEpoch) -> Item {
     let key = ItemKey::closed_epoch(closed.epoch);
-    item(&key, [(LIMIT, number(closed.limit.get()))])
+    item(&key, [(LIMIT, number(closed.last_committed.get()))])
 }
 
 pub(crate) fn read_closed_epoch(item: &Item) -> Result<ClosedEpoch, StorageError> {
     let read = || {
         let epoch = Epoch::new(u32::try_from(whole_number(item, SORT)?).ok()?)?;
-        Some(ClosedEpoch { epoch, limit: op_id(item, LIMIT)? })
+        Some(ClosedEpoch { epoch, last_committed: op_id(item, LIMIT)? })
     };
     read().ok_or_else(|| damaged("closed epoch", item))
 }
 
 /// The item of a segment whose payload is stored so.
-pub(crate) fn segment(segment: &Segment, payload: &Stored) -> Item {
+pub(crate) fn segment(segment: &Segment, payload: &PayloadLocation) -> Item {
     let key = ItemKey::segment(&segment.bucket, segment.last);
     let mut item = item(
         &key,
@@ -135,10 +135,10 @@ pub(crate) fn segment(segment: &Segment, payload: &Stored) -> Item {
         ],
     );
     match payload {
-        Stored::Inline(payload) => {
+        PayloadLocation::Inline(payload) => {
             item.insert(PAYLOAD.to_owned(), binary(&payload[..]));
         }
-        Stored::Object(name, length) => {
+        PayloadLocation::Object(name, length) => {
             item.insert(OBJECT.to_owned(), AttributeValue::S(name.clone()));
             item.insert(LENGTH.to_owned(), number(length));
         }
@@ -150,16 +150,17 @@ pub(crate) fn read_segment(
     bucket: &BucketKey,
     mut item: Item,
 ) -> Result<StoredSegment, StorageError> {
-    let payload = take_bytes(&mut item, PAYLOAD).map(Stored::Inline);
+    let payload = take_bytes(&mut item, PAYLOAD).map(PayloadLocation::Inline);
     let read = || {
-        let object = || Some(Stored::Object(text(&item, OBJECT)?, natural(&item, LENGTH)?));
+        let object =
+            || Some(PayloadLocation::Object(text(&item, OBJECT)?, parse_unsigned(&item, LENGTH)?));
         let segment = Segment {
             bucket: bucket.clone(),
             last: op_id(&item, SORT)?,
             prev: op_id(&item, PREV)?,
-            sum_before: Checksum(natural(&item, SUM_BEFORE)?),
-            sum: Checksum(natural(&item, SUM)?),
-            count: natural(&item, COUNT)?,
+            sum_before: Checksum(parse_unsigned(&item, SUM_BEFORE)?),
+            sum: Checksum(parse_unsigned(&item, SUM)?),
+            count: parse_unsigned(&item, COUNT)?,
             payload: Bytes::new(),
         };
         Some(StoredSegment { segment, payload: payload.or_else(object)? })
@@ -168,12 +169,15 @@ pub(crate) fn read_segment(
 }
 
 /// What is stored of a cell, if there is one.
-pub(crate) fn take_cell(table: Table, item: &mut Item) -> Result<Option<Stored>, StorageError> {
-    if let Some(cell) = take_bytes(item, VALUE) {
-        return Ok(Some(Stored::Inline(cell)));
+pub(crate) fn take_versioned_record(
+    table: Table,
+    item: &mut Item,
+) -> Result<Option<PayloadLocation>, StorageError> {
+    if let Some(record) = take_bytes(item, VALUE) {
+        return Ok(Some(PayloadLocation::Inline(record)));
     }
     match (text(item, OBJECT), item.contains_key(TOP)) {
-        (Some(name), _) => Ok(Some(Stored::Object(name, 0))),
+        (Some(name), _) => Ok(Some(PayloadLocation::Object(name, 0))),
         (None, false) => Ok(None),
         (None, true) => Err(damaged(table.holds(), item)),
     }
@@ -185,7 +189,7 @@ pub(crate) fn take_catalog(item: &mut Item) -> Result<(Bytes, u64), StorageError
     if !item.contains_key(CATALOG_REVISION) {
         return Ok((catalog, 0));
     }
-    let revision = natural(item, CATALOG_REVISION);
+    let revision = parse_unsigned(item, CATALOG_REVISION);
     Ok((catalog, revision.ok_or_else(|| damaged("catalog's revision", item))?))
 }
 
@@ -197,7 +201,7 @@ pub(crate) fn listed<const N: usize>(
 ) -> Item {
     let mut item = item(key, rest);
     if let Some(whole) = whole {
-        item.insert(WHOLE.to_owned(), AttributeValue::S(whole.to_owned()));
+        item.insert(FULL_KEY.to_owned(), AttributeValue::S(whole.to_owned()));
     }
     item
 }
@@ -210,18 +214,23 @@ pub(crate) fn read_listed(what: &'static str, item: &Item) -> Result<String, Sto
 
 /// The text that the sort key was cut from, if it was.
 pub(crate) fn whole_text(item: &Item) -> Option<String> {
-    text(item, WHOLE)
+    text(item, FULL_KEY)
 }
 
-pub(crate) fn read_due(item: &Item) -> Result<Due, StorageError> {
+pub(crate) fn read_compaction_task(item: &Item) -> Result<CompactionTask, StorageError> {
     let bucket = BucketKey::from_stored(&read_listed("work list entry", item)?);
-    let read =
-        || Some(Due { bucket, at: op_id(item, AT)?, not_before: natural(item, NOT_BEFORE)? });
+    let read = || {
+        Some(CompactionTask {
+            bucket,
+            triggered_by: op_id(item, AT)?,
+            not_before: parse_unsigned(item, NOT_BEFORE)?,
+        })
+    };
     read().ok_or_else(|| damaged("work list entry", item))
 }
 
 /// A number that is not negative and fits.
-pub(crate) fn natural<T: TryFrom<u64>>(item: &Item, name: &str) -> Option<T> {
+pub(crate) fn parse_unsigned<T: TryFrom<u64>>(item: &Item, name: &str) -> Option<T> {
     T::try_from(item.get(name)?.as_n().ok()?.parse().ok()?).ok()
 }
 
@@ -279,8 +288,8 @@ pub(crate) fn read_key(table: Table, item: &Item) -> Result<ItemKey, StorageErro
 /// The text of a sort key.
 pub(crate) fn sort_text(key: &ItemKey) -> Option<&str> {
     match key.sort.as_ref()? {
-        Part::Text(text) => Some(text),
-        Part::Number(_) => None,
+        KeyPart::Text(text) => Some(text),
+        KeyPart::Number(_) => None,
     }
 }
 

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use aws_sdk_dynamodb::types::AttributeValue;
 use sha2::{Digest, Sha256};
 use tidewater_protocol::{Epoch, OpId};
-use tidewater_storage::{BucketKey, CellKey, ClientKey, GenerationId, LookupKey, Tag};
+use tidewater_storage::{BucketKey, ClientKey, GenerationId, LookupKey, RecordKey, Tag};
 
 use crate::tables::{PARTITION, SORT, Table};
 
@@ -49,7 +49,7 @@ pub(crate) type Item = HashMap<String, AttributeValue>;
 
 /// The value of one attribute of a key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Part {
+pub(crate) enum KeyPart {
     Text(String),
     Number(i64),
 }
@@ -58,11 +58,11 @@ pub(crate) enum Part {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ItemKey {
     pub(crate) table: Table,
-    pub(crate) partition: Part,
-    pub(crate) sort: Option<Part>,
+    pub(crate) partition: KeyPart,
+    pub(crate) sort: Option<KeyPart>,
 }
 
-impl Part {
+impl KeyPart {
     pub(crate) fn attribute(&self) -> AttributeValue {
         match self {
             Self::Text(text) => AttributeValue::S(text.clone()),
@@ -87,28 +87,28 @@ impl Part {
 }
 
 impl ItemKey {
-    fn new(table: Table, partition: Part, sort: Option<Part>) -> Self {
+    fn new(table: Table, partition: KeyPart, sort: Option<KeyPart>) -> Self {
         Self { table, partition, sort }
     }
 
     /// The one control record.
     pub(crate) fn control() -> Self {
-        Self::new(Table::Control, control_partition(), Some(Part::Number(0)))
+        Self::new(Table::Control, control_partition(), Some(KeyPart::Number(0)))
     }
 
     pub(crate) fn closed_epoch(epoch: Epoch) -> Self {
-        let sort = Some(Part::Number(epoch.number().into()));
+        let sort = Some(KeyPart::Number(epoch.number().into()));
         Self::new(Table::Control, closed_epochs_partition(), sort)
     }
 
     pub(crate) fn generation(id: GenerationId) -> Self {
-        let sort = Some(Part::Number(id.0.number().into()));
+        let sort = Some(KeyPart::Number(id.0.number().into()));
         Self::new(Table::Control, generations_partition(), sort)
     }
 
     /// The one counter of tickets.
-    pub(crate) fn bell() -> Self {
-        Self::new(Table::WriteCheckpoints, Part::Text("bell".into()), None)
+    pub(crate) fn ticket_counter() -> Self {
+        Self::new(Table::WriteCheckpoints, KeyPart::Text("bell".into()), None)
     }
 
     pub(crate) fn write_requests(client: &ClientKey) -> Self {
@@ -118,7 +118,7 @@ impl ItemKey {
     }
 
     pub(crate) fn segment(bucket: &BucketKey, last: OpId) -> Self {
-        let sort = Some(Part::Number(last.get()));
+        let sort = Some(KeyPart::Number(last.get()));
         Self::new(Table::Segments, segments_partition(bucket), sort)
     }
 
@@ -128,42 +128,43 @@ impl ItemKey {
 
     fn lookup(lookup: &LookupKey, source: &str) -> Self {
         let (partition, values) = lookup_range(lookup);
-        let sort = Part::Text(format!("{values}{}", fitted(source, SOURCE_BYTES_MAX)));
+        let sort =
+            KeyPart::Text(format!("{values}{}", truncate_with_hash(source, SOURCE_BYTES_MAX)));
         Self::new(Table::Lookups, partition, Some(sort))
     }
 
     fn source_row(generation: GenerationId, table: u16, row: &str) -> Self {
         let partition = source_rows_partition(generation, shard_of(&[&table.to_string(), row]));
-        let sort = Part::Text(format!("{table}/{}", fitted(row, ROW_BYTES_MAX)));
+        let sort = KeyPart::Text(format!("{table}/{}", truncate_with_hash(row, ROW_BYTES_MAX)));
         Self::new(Table::SourceRows, partition, Some(sort))
     }
 
     pub(crate) fn copy(generation: GenerationId) -> Self {
-        Self::new(Table::Copies, Part::Number(generation.0.number().into()), None)
+        Self::new(Table::Copies, KeyPart::Number(generation.0.number().into()), None)
     }
 
     pub(crate) fn registered(bucket: &BucketKey) -> Self {
         let text = bucket.as_str();
         let shard = shard_of(&[text]) % LIST_SHARDS;
-        let sort = Part::Text(fitted(text, SORT_BYTES_MAX).into_owned());
+        let sort = KeyPart::Text(truncate_with_hash(text, SORT_BYTES_MAX).into_owned());
         Self::new(Table::Registry, registry_partition(tag_of(text), shard), Some(sort))
     }
 
     pub(crate) fn due(bucket: &BucketKey) -> Self {
         let text = bucket.as_str();
         let shard = shard_of(&[text]) % LIST_SHARDS;
-        let sort = Part::Text(fitted(text, SORT_BYTES_MAX).into_owned());
-        Self::new(Table::WorkList, work_list_partition(shard), Some(sort))
+        let sort = KeyPart::Text(truncate_with_hash(text, SORT_BYTES_MAX).into_owned());
+        Self::new(Table::CompactionQueue, work_list_partition(shard), Some(sort))
     }
 
-    pub(crate) fn cell(key: &CellKey) -> Self {
+    pub(crate) fn record(key: &RecordKey) -> Self {
         match key {
-            CellKey::Bucket(bucket) => Self::bucket(bucket),
-            CellKey::Lookup(lookup, source) => Self::lookup(lookup, source),
-            CellKey::SourceRow(generation, table, row) => {
+            RecordKey::Bucket(bucket) => Self::bucket(bucket),
+            RecordKey::Lookup(lookup, source) => Self::lookup(lookup, source),
+            RecordKey::SourceRow(generation, table, row) => {
                 Self::source_row(*generation, *table, row)
             }
-            CellKey::Copy(generation) => Self::copy(*generation),
+            RecordKey::Copy(generation) => Self::copy(*generation),
         }
     }
 
@@ -178,9 +179,9 @@ impl ItemKey {
 
     /// The key in an item that was read, or in what was left to do of a batch.
     pub(crate) fn of_item(table: Table, item: &Item) -> Option<Self> {
-        let partition = Part::of_attribute(item.get(PARTITION)?)?;
+        let partition = KeyPart::of_attribute(item.get(PARTITION)?)?;
         let sort = match table.schema().sort {
-            Some(_) => Some(Part::of_attribute(item.get(SORT)?)?),
+            Some(_) => Some(KeyPart::of_attribute(item.get(SORT)?)?),
             None => None,
         };
         Some(Self { table, partition, sort })
@@ -195,7 +196,7 @@ impl ItemKey {
 
     /// Bytes that it takes in its item, at most.
     pub(crate) fn len(&self) -> usize {
-        2 + self.partition.len() + self.sort.as_ref().map_or(0, Part::len)
+        2 + self.partition.len() + self.sort.as_ref().map_or(0, KeyPart::len)
     }
 
     /// A name for an object that belongs to the item, in two parts: equal keys have equal names.
@@ -203,8 +204,8 @@ impl ItemKey {
         let mut hash = Sha256::new();
         for part in [Some(&self.partition), self.sort.as_ref()].into_iter().flatten() {
             match part {
-                Part::Text(text) => hash.update(text),
-                Part::Number(number) => hash.update(number.to_string()),
+                KeyPart::Text(text) => hash.update(text),
+                KeyPart::Number(number) => hash.update(number.to_string()),
             }
             // Neither a text in UTF-8 nor a number has this byte.
             hash.update([0xFF]);
@@ -213,62 +214,62 @@ impl ItemKey {
     }
 }
 
-fn control_partition() -> Part {
-    Part::Text("control".into())
+fn control_partition() -> KeyPart {
+    KeyPart::Text("control".into())
 }
 
-pub(crate) fn closed_epochs_partition() -> Part {
-    Part::Text("closed-epochs".into())
+pub(crate) fn closed_epochs_partition() -> KeyPart {
+    KeyPart::Text("closed-epochs".into())
 }
 
-pub(crate) fn generations_partition() -> Part {
-    Part::Text("generations".into())
+pub(crate) fn generations_partition() -> KeyPart {
+    KeyPart::Text("generations".into())
 }
 
-pub(crate) fn segments_partition(bucket: &BucketKey) -> Part {
+pub(crate) fn segments_partition(bucket: &BucketKey) -> KeyPart {
     partition_text(bucket.as_str())
 }
 
 /// Where the answers to a lookup are: their partition, and what their sort keys begin with.
-pub(crate) fn lookup_range(lookup: &LookupKey) -> (Part, String) {
+pub(crate) fn lookup_range(lookup: &LookupKey) -> (KeyPart, String) {
     let text = lookup.as_str();
     let tag = tag_of(text);
     let partition = lookups_partition(tag, shard_of(&[text]));
-    let values = fitted(&text[tag.len()..], VALUES_BYTES_MAX);
+    let values = truncate_with_hash(&text[tag.len()..], VALUES_BYTES_MAX);
     // The length says where the values end, whatever they and the source row's name contain.
     (partition, format!("{}:{values}", values.len()))
 }
 
-pub(crate) fn lookups_partition(tag: &str, shard: u8) -> Part {
-    Part::Text(format!("{tag}/{shard:02}"))
+pub(crate) fn lookups_partition(tag: &str, shard: u8) -> KeyPart {
+    KeyPart::Text(format!("{tag}/{shard:02}"))
 }
 
-pub(crate) fn source_rows_partition(generation: GenerationId, shard: u8) -> Part {
-    Part::Text(format!("{}/{shard:02}", generation.0.number()))
+pub(crate) fn source_rows_partition(generation: GenerationId, shard: u8) -> KeyPart {
+    KeyPart::Text(format!("{}/{shard:02}", generation.0.number()))
 }
 
-pub(crate) fn registry_partition(tag: &str, shard: u8) -> Part {
-    Part::Text(format!("{tag}/{shard:02}"))
+pub(crate) fn registry_partition(tag: &str, shard: u8) -> KeyPart {
+    KeyPart::Text(format!("{tag}/{shard:02}"))
 }
 
-pub(crate) fn work_list_partition(shard: u8) -> Part {
-    Part::Number(shard.into())
+pub(crate) fn work_list_partition(shard: u8) -> KeyPart {
+    KeyPart::Number(shard.into())
 }
 
 /// The whole text, if it was cut for a sort key: then it has to be an attribute.
-pub(crate) fn whole_if_cut(text: &str) -> Option<&str> {
-    is_cut(text, SORT_BYTES_MAX).then_some(text)
+pub(crate) fn full_key_if_truncated(text: &str) -> Option<&str> {
+    is_truncated(text, SORT_BYTES_MAX).then_some(text)
 }
 
 /// The name of a lookup's source row, if it was cut for the sort key.
-pub(crate) fn source_if_cut(source: &str) -> Option<&str> {
-    is_cut(source, SOURCE_BYTES_MAX).then_some(source)
+pub(crate) fn source_if_truncated(source: &str) -> Option<&str> {
+    is_truncated(source, SOURCE_BYTES_MAX).then_some(source)
 }
 
 /// The first sort key that a text after this one can have in a list of buckets. The text itself may
 /// come after it, and so may some before it, which were cut at the same place.
 pub(crate) fn first_after(text: &str) -> String {
-    group(&fitted(text, SORT_BYTES_MAX)).to_owned()
+    group(&truncate_with_hash(text, SORT_BYTES_MAX)).to_owned()
 }
 
 /// What a sort key has in common with those whose order among each other is not that of their
@@ -290,18 +291,18 @@ fn tag_of(text: &str) -> &str {
     text.get(..6).unwrap_or(text)
 }
 
-fn partition_text(text: &str) -> Part {
-    Part::Text(fitted(text, PARTITION_BYTES_MAX).into_owned())
+fn partition_text(text: &str) -> KeyPart {
+    KeyPart::Text(truncate_with_hash(text, PARTITION_BYTES_MAX).into_owned())
 }
 
-fn is_cut(text: &str, bytes_max: usize) -> bool {
+fn is_truncated(text: &str, bytes_max: usize) -> bool {
     text.len() > bytes_max - CUT_BYTES
 }
 
 /// The text itself if it leaves room for a hash, else its beginning and a hash of all of it. Other
 /// texts come out as others: a text that was cut is longer than any that was not.
-fn fitted(text: &str, bytes_max: usize) -> Cow<'_, str> {
-    if !is_cut(text, bytes_max) {
+fn truncate_with_hash(text: &str, bytes_max: usize) -> Cow<'_, str> {
+    if !is_truncated(text, bytes_max) {
         return Cow::Borrowed(text);
     }
     let beginning = &text[..text.floor_char_boundary(bytes_max - CUT_BYTES)];

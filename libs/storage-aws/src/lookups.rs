@@ -3,8 +3,8 @@
 use futures::stream::{self, StreamExt, TryStreamExt};
 use tidewater_storage::{LookupKey, LookupRow, LookupStore, ObjectStore, StorageError};
 
-use crate::Aws;
-use crate::dynamo::{Query, Range};
+use crate::AwsStore;
+use crate::dynamo::{Query, SortKeys};
 use crate::items;
 use crate::keys::{self, Item};
 use crate::tables::Table;
@@ -12,7 +12,7 @@ use crate::tables::Table;
 /// Queries under way for one call: there is no other way to ask for several lookups.
 const QUERIES_AT_ONCE: usize = 32;
 
-impl<O: ObjectStore + 'static> LookupStore for Aws<O> {
+impl<O: ObjectStore + 'static> LookupStore for AwsStore<O> {
     async fn lookup_rows(&self, keys: &[LookupKey]) -> Result<Vec<Vec<LookupRow>>, StorageError> {
         stream::iter(keys.to_vec())
             .map(|key| self.rows_of(key))
@@ -22,11 +22,11 @@ impl<O: ObjectStore + 'static> LookupStore for Aws<O> {
     }
 }
 
-impl<O: ObjectStore + 'static> Aws<O> {
+impl<O: ObjectStore + 'static> AwsStore<O> {
     async fn rows_of(&self, key: LookupKey) -> Result<Vec<LookupRow>, StorageError> {
         let (partition, beginning) = keys::lookup_range(&key);
         let query = Query {
-            sort: Range::StartingWith(beginning.clone()),
+            sort: SortKeys::StartingWith(beginning.clone()),
             ..Query::all(Table::Lookups, partition)
         };
         let mut rows = Vec::new();
@@ -46,7 +46,7 @@ impl<O: ObjectStore + 'static> Aws<O> {
         let source = items::whole_text(&item)
             .or_else(|| Some(items::sort_text(&key)?.strip_prefix(beginning)?.to_owned()));
         let source = source.ok_or_else(|| items::damaged("lookup", &item))?;
-        let cell = self.cell(&key, item).await?;
-        Ok(cell.map(|cell| LookupRow { source: source.into(), cell }))
+        let record = self.versioned_record(&key, item).await?;
+        Ok(record.map(|record| LookupRow { source: source.into(), record }))
     }
 }

@@ -23,7 +23,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use tidewater_storage::{ObjectStore, StorageError};
 use tracing::warn;
 
-use crate::Aws;
+use crate::AwsStore;
 use crate::dynamo::boxed;
 use crate::failure;
 
@@ -307,7 +307,7 @@ impl fmt::Debug for S3Objects {
     }
 }
 
-impl<O: ObjectStore + 'static> ObjectStore for Aws<O> {
+impl<O: ObjectStore + 'static> ObjectStore for AwsStore<O> {
     async fn put_object(&self, name: &str, content: Bytes) -> Result<(), StorageError> {
         self.objects().put_object(name, content).await
     }

@@ -6,11 +6,11 @@ use tidewater_protocol::OpId;
 use tidewater_storage::{BucketKey, ObjectStore, OpLog, Segment, SegmentPage, StorageError};
 use tracing::warn;
 
-use crate::Aws;
+use crate::AwsStore;
 use crate::batch::BatchWrite;
-use crate::dynamo::{Query, Range, Read};
-use crate::items::{self, Stored, StoredSegment};
-use crate::keys::{self, Item, ItemKey, Part};
+use crate::dynamo::{Consistency, Query, SortKeys};
+use crate::items::{self, PayloadLocation, StoredSegment};
+use crate::keys::{self, Item, ItemKey, KeyPart};
 use crate::tables::Table;
 
 /// A longer payload is an object: deleting an item costs what writing it cost, so that 4 KB in an
@@ -25,7 +25,7 @@ const SMALL_BYTES: usize = 256;
 const LOOKED_AT_MIN: usize = 16;
 const LOOKED_AT_MAX: usize = 4_096;
 
-impl<O: ObjectStore + 'static> OpLog for Aws<O> {
+impl<O: ObjectStore + 'static> OpLog for AwsStore<O> {
     async fn segments(
         &self,
         bucket: &BucketKey,
@@ -48,7 +48,7 @@ impl<O: ObjectStore + 'static> OpLog for Aws<O> {
 
     async fn delete_segments(&self, bucket: &BucketKey, upto: OpId) -> Result<(), StorageError> {
         let query = Query {
-            sort: Range::UpTo(Part::Number(upto.get())),
+            sort: SortKeys::UpTo(KeyPart::Number(upto.get())),
             attributes: Some("p, s, o"),
             ..Query::all(Table::Segments, keys::segments_partition(bucket))
         };
@@ -56,7 +56,7 @@ impl<O: ObjectStore + 'static> OpLog for Aws<O> {
     }
 }
 
-impl<O: ObjectStore + 'static> Aws<O> {
+impl<O: ObjectStore + 'static> AwsStore<O> {
     /// Stores the payloads that are too long for items; returns the writes of all items, which are
     /// to be made after that.
     pub(crate) async fn segment_writes(
@@ -72,12 +72,12 @@ impl<O: ObjectStore + 'static> Aws<O> {
 
     async fn segment_write(&self, segment: Segment) -> Result<BatchWrite, StorageError> {
         let payload = if segment.payload.len() <= INLINE_BYTES_MAX {
-            Stored::Inline(segment.payload.clone())
+            PayloadLocation::Inline(segment.payload.clone())
         } else {
             let key = ItemKey::segment(&segment.bucket, segment.last);
             let name = format!("{}/{}", key.object_folder(), segment.last.get());
             self.objects().put_object(&name, segment.payload.clone()).await?;
-            Stored::Object(name, segment.payload.len())
+            PayloadLocation::Object(name, segment.payload.len())
         };
         Ok(BatchWrite::Put(Table::Segments, items::segment(&segment, &payload)))
     }
@@ -92,8 +92,8 @@ impl<O: ObjectStore + 'static> Aws<O> {
     ) -> Result<(Vec<StoredSegment>, bool), StorageError> {
         let looked_at = (bytes_max / SMALL_BYTES).clamp(LOOKED_AT_MIN, LOOKED_AT_MAX);
         let query = Query {
-            sort: Range::Between(Part::Number(after.get() + 1), Part::Number(upto.get())),
-            read: Read::Eventual,
+            sort: SortKeys::Between(KeyPart::Number(after.get() + 1), KeyPart::Number(upto.get())),
+            read: Consistency::Eventual,
             limit: i32::try_from(looked_at).ok(),
             ..Query::all(Table::Segments, keys::segments_partition(bucket))
         };
@@ -106,8 +106,8 @@ impl<O: ObjectStore + 'static> Aws<O> {
                 }
                 let segment = items::read_segment(bucket, item)?;
                 bytes += match &segment.payload {
-                    Stored::Inline(payload) => payload.len(),
-                    Stored::Object(_, length) => *length,
+                    PayloadLocation::Inline(payload) => payload.len(),
+                    PayloadLocation::Object(_, length) => *length,
                 };
                 stored.push(segment);
             }
@@ -123,8 +123,8 @@ impl<O: ObjectStore + 'static> Aws<O> {
     async fn with_payload(&self, stored: StoredSegment) -> Result<Option<Segment>, StorageError> {
         let StoredSegment { segment, payload } = stored;
         let name = match payload {
-            Stored::Inline(payload) => return Ok(Some(Segment { payload, ..segment })),
-            Stored::Object(name, _) => name,
+            PayloadLocation::Inline(payload) => return Ok(Some(Segment { payload, ..segment })),
+            PayloadLocation::Object(name, _) => name,
         };
         let Some(payload) = self.whole_object(&name).await? else {
             warn!(object = name, "the payload of a segment is not there");

@@ -2,18 +2,18 @@
 
 use tidewater_storage::{BucketKey, ObjectStore, Registry, StorageError, Tag};
 
-use crate::Aws;
+use crate::AwsStore;
 use crate::batch::BatchWrite;
-use crate::dynamo::{Query, Range};
+use crate::dynamo::{Query, SortKeys};
 use crate::items;
-use crate::keys::{self, Item, ItemKey, LIST_SHARDS, Part};
+use crate::keys::{self, Item, ItemKey, KeyPart, LIST_SHARDS};
 use crate::tables::Table;
 
 /// Buckets read of a shard beside its share of those wanted: shards are not equally full.
 const SPARE: usize = 8;
 
-impl<O: ObjectStore + 'static> Registry for Aws<O> {
-    async fn registered(
+impl<O: ObjectStore + 'static> Registry for AwsStore<O> {
+    async fn registered_buckets(
         &self,
         tag: &Tag,
         after: Option<&BucketKey>,
@@ -51,15 +51,16 @@ struct Shard {
 impl Shard {
     fn new(tag: &Tag, shard: u8, after: Option<&BucketKey>, limit: Option<i32>) -> Self {
         let partition = keys::registry_partition(keys::tag_text(tag), shard);
-        let sort = after
-            .map_or(Range::All, |after| Range::From(Part::Text(keys::first_after(after.as_str()))));
+        let sort = after.map_or(SortKeys::All, |after| {
+            SortKeys::From(KeyPart::Text(keys::first_after(after.as_str())))
+        });
         let query = Query { sort, limit, ..Query::all(Table::Registry, partition) };
         let read_upto = String::new();
         Self { query, next: None, is_read: false, read_upto, found: Vec::new() }
     }
 }
 
-impl<O: ObjectStore + 'static> Aws<O> {
+impl<O: ObjectStore + 'static> AwsStore<O> {
     async fn read_on(&self, shard: &mut Shard) -> Result<(), StorageError> {
         let page = self.dynamo().query(&shard.query, shard.next.take()).await?;
         for item in &page.items {
@@ -91,7 +92,7 @@ fn certain(shards: &[Shard], after: Option<&BucketKey>) -> Vec<BucketKey> {
 
 /// Stores that a bucket may exist.
 pub(crate) fn registration(bucket: &BucketKey) -> BatchWrite {
-    let whole = keys::whole_if_cut(bucket.as_str());
+    let whole = keys::full_key_if_truncated(bucket.as_str());
     let item = items::listed(&ItemKey::registered(bucket), whole, []);
     BatchWrite::Put(Table::Registry, item)
 }

@@ -4,11 +4,11 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use tidewater_protocol::{Epoch, OpId};
 use tidewater_storage::{BucketKey, GenerationId, ObjectStore, OpLog, StorageError, Sweep, Tag};
 
-use crate::Aws;
+use crate::AwsStore;
 use crate::batch::BatchWrite;
 use crate::dynamo::Query;
 use crate::items;
-use crate::keys::{self, Item, ItemKey, Part, SHARDS};
+use crate::keys::{self, Item, ItemKey, KeyPart, SHARDS};
 use crate::tables::{SORT, Table};
 
 /// Partitions being emptied for one call: the worker's writes come first.
@@ -17,7 +17,7 @@ const PARTITIONS_AT_ONCE: usize = 4;
 /// What is deleted is read no further than to its keys and the names of its objects.
 const KEYS: &str = "p, s, o";
 
-impl<O: ObjectStore + 'static> Sweep for Aws<O> {
+impl<O: ObjectStore + 'static> Sweep for AwsStore<O> {
     async fn generations(&self) -> Result<Vec<GenerationId>, StorageError> {
         let partition = keys::generations_partition();
         let query = Query { attributes: Some(SORT), ..Query::all(Table::Control, partition) };
@@ -50,11 +50,11 @@ impl<O: ObjectStore + 'static> Sweep for Aws<O> {
     }
 }
 
-impl<O: ObjectStore + 'static> Aws<O> {
+impl<O: ObjectStore + 'static> AwsStore<O> {
     async fn delete_partitions(
         &self,
         table: Table,
-        partitions: impl Iterator<Item = Part>,
+        partitions: impl Iterator<Item = KeyPart>,
     ) -> Result<(), StorageError> {
         let queries: Vec<Query> = partitions
             .map(|partition| Query { attributes: Some(KEYS), ..Query::all(table, partition) })
@@ -74,6 +74,6 @@ impl<O: ObjectStore + 'static> Aws<O> {
 }
 
 fn generation_id(item: &Item) -> Result<GenerationId, StorageError> {
-    let epoch = items::natural(item, SORT).and_then(Epoch::new);
+    let epoch = items::parse_unsigned(item, SORT).and_then(Epoch::new);
     epoch.map(GenerationId).ok_or_else(|| items::damaged("generation", item))
 }

@@ -18,7 +18,7 @@ pub enum Table {
     /// Which buckets exist.
     Registry,
     /// Which buckets the builder is to look at.
-    WorkList,
+    CompactionQueue,
     /// Tickets and requests of write checkpoints: all that the functions write.
     WriteCheckpoints,
 }
@@ -72,7 +72,7 @@ impl Table {
         Self::SourceRows,
         Self::Copies,
         Self::Registry,
-        Self::WorkList,
+        Self::CompactionQueue,
         Self::WriteCheckpoints,
     ];
 
@@ -88,7 +88,7 @@ impl Table {
             Self::SourceRows => ("source-rows", Text, Some(Text)),
             Self::Copies => ("copies", Number, None),
             Self::Registry => ("registry", Text, Some(Text)),
-            Self::WorkList => ("work-list", Number, Some(Text)),
+            Self::CompactionQueue => ("work-list", Number, Some(Text)),
             Self::WriteCheckpoints => ("write-checkpoints", Text, None),
         };
         let expires_by = match self {
@@ -100,7 +100,7 @@ impl Table {
             | Self::SourceRows
             | Self::Copies
             | Self::Registry
-            | Self::WorkList => None,
+            | Self::CompactionQueue => None,
         };
         TableSchema { suffix, partition, sort, expires_by }
     }
@@ -121,7 +121,7 @@ impl Table {
             Self::SourceRows => "source row",
             Self::Copies => "copy",
             Self::Registry => "registry entry",
-            Self::WorkList => "work list entry",
+            Self::CompactionQueue => "work list entry",
             Self::WriteCheckpoints => "write-checkpoint requests",
         }
     }

@@ -8,7 +8,7 @@ use std::path::Path;
 use bytes::Bytes;
 use tidewater_protocol::{Checksum, OpId, Operation};
 
-use crate::catalog::{Base, Manifest, RowsFrame};
+use crate::catalog::{Base, BaseManifest, RowsFrame};
 use crate::error::{BoxError, StorageError};
 use crate::ports::ObjectStore;
 use crate::segment::SegmentWriter;
@@ -81,23 +81,23 @@ impl BaseRowsWriter {
 
 /// A base whose manifest has been read, so that its frames can be.
 #[derive(Clone, Debug)]
-pub struct OpenBase {
+pub struct BaseReader {
     /// It.
     pub base: Base,
     /// What it consists of.
-    pub manifest: Manifest,
+    pub manifest: BaseManifest,
 }
 
 /// A place between two frames of a base.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FramePlace {
+pub struct FramePosition {
     number: usize,
     at: u64,
     /// Rows before it.
     pub rows: u64,
 }
 
-impl OpenBase {
+impl BaseReader {
     /// Reads the manifest of a base. `None` if the base has been deleted.
     ///
     /// # Errors
@@ -109,7 +109,7 @@ impl OpenBase {
         let Some(stored) = storage.object_range(&base.manifest(), 0..u64::MAX).await? else {
             return Ok(None);
         };
-        let manifest = Manifest::decode(&stored)?;
+        let manifest = BaseManifest::decode(&stored)?;
         let rows: u64 = manifest.rows.iter().map(|frame| frame.rows).sum();
         let sum = manifest.rows.iter().fold(Checksum::ZERO, |sum, frame| sum + frame.sum);
         let files = u64::from(base.files) == manifest.files.len() as u64;
@@ -121,14 +121,14 @@ impl OpenBase {
 
     /// The place after so many rows, if a frame ends there.
     #[must_use]
-    pub fn after(&self, rows: u64) -> Option<FramePlace> {
+    pub fn after(&self, rows: u64) -> Option<FramePosition> {
         let (number, at) = self.manifest.frame_after(rows)?;
-        Some(FramePlace { number, at, rows })
+        Some(FramePosition { number, at, rows })
     }
 
     /// Whether there is no frame behind a place.
     #[must_use]
-    pub fn ends_at(&self, place: FramePlace) -> bool {
+    pub fn ends_at(&self, place: FramePosition) -> bool {
         place.number >= self.manifest.rows.len()
     }
 
@@ -137,7 +137,7 @@ impl OpenBase {
     /// # Panics
     /// When there are 2^32 rows; the builder makes no such base.
     #[must_use]
-    pub fn marker(&self, place: FramePlace) -> OpId {
+    pub fn marker(&self, place: FramePosition) -> OpId {
         let rows = u32::try_from(place.rows).expect("a base has fewer than 2^32 rows");
         OpId::marker(self.base.marker, rows)
     }
@@ -153,8 +153,8 @@ impl OpenBase {
     pub async fn frame(
         &self,
         storage: &impl ObjectStore,
-        place: FramePlace,
-    ) -> Result<Option<(Bytes, FramePlace)>, StorageError> {
+        place: FramePosition,
+    ) -> Result<Option<(Bytes, FramePosition)>, StorageError> {
         let frame = self.manifest.rows[place.number];
         let end = place.at + frame.bytes;
         let Some(packed) = storage.object_range(&self.base.rows_object(), place.at..end).await?
@@ -162,7 +162,8 @@ impl OpenBase {
             return Ok(None);
         };
         let raw = unpacked(&packed, &frame)?;
-        let next = FramePlace { number: place.number + 1, at: end, rows: place.rows + frame.rows };
+        let next =
+            FramePosition { number: place.number + 1, at: end, rows: place.rows + frame.rows };
         Ok(Some((raw, next)))
     }
 }
@@ -212,7 +213,7 @@ mod tests {
             files: 0,
         };
         store.put_object_file(&base.rows_object(), &path).await.unwrap();
-        let manifest = Manifest { rows: frames, files: Vec::new() };
+        let manifest = BaseManifest { rows: frames, files: Vec::new() };
         store.put_object(&base.manifest(), manifest.encode()).await.unwrap();
         base
     }
@@ -222,7 +223,7 @@ mod tests {
         let store = Embedded::temporary().unwrap();
         for rows in [0, 1, 9_999, 10_000, 10_001, 25_000] {
             let base = stored(&store, rows).await;
-            let open = OpenBase::open(&store, &base).await.unwrap().unwrap();
+            let open = BaseReader::open(&store, &base).await.unwrap().unwrap();
             let mut place = open.after(0).unwrap();
             let mut seen = 0;
             while !open.ends_at(place) {
@@ -243,11 +244,11 @@ mod tests {
     async fn a_deleted_base_is_not_an_error() {
         let store = Embedded::temporary().unwrap();
         let base = stored(&store, 3).await;
-        let open = OpenBase::open(&store, &base).await.unwrap().unwrap();
+        let open = BaseReader::open(&store, &base).await.unwrap().unwrap();
         for object in base.objects() {
             store.delete_object(&object).await.unwrap();
         }
-        assert!(OpenBase::open(&store, &base).await.unwrap().is_none());
+        assert!(BaseReader::open(&store, &base).await.unwrap().is_none());
         assert!(open.frame(&store, open.after(0).unwrap()).await.unwrap().is_none());
     }
 
@@ -260,10 +261,10 @@ mod tests {
             Base { checksum: Checksum(1), ..base.clone() },
             Base { files: 1, ..base.clone() },
         ] {
-            let opened = OpenBase::open(&store, &other).await;
+            let opened = BaseReader::open(&store, &other).await;
             assert!(matches!(opened, Err(StorageError::Damaged("manifest", _))));
         }
-        let open = OpenBase::open(&store, &base).await.unwrap().unwrap();
+        let open = BaseReader::open(&store, &base).await.unwrap().unwrap();
         let place = open.after(0).unwrap();
         let whole = store.object_range(&base.rows_object(), 0..u64::MAX).await.unwrap().unwrap();
         for bad in [whole.slice(..whole.len() - 1), whole.slice(1..), Bytes::new()] {

@@ -3,12 +3,12 @@
 use bytes::Bytes;
 use tidewater_protocol::{Checksum, OpId};
 
-use crate::cell::Cell;
 use crate::error::{BoxError, StorageError};
+use crate::versioned_record::VersionedRecord;
 
 /// A bucket at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Head {
+pub struct BucketHead {
     /// Its last operation.
     pub last: OpId,
     /// Sum over all of its operations.
@@ -17,7 +17,7 @@ pub struct Head {
     pub count: u64,
 }
 
-impl Head {
+impl BucketHead {
     /// The value of a head cell.
     #[must_use]
     pub fn encode(&self) -> Bytes {
@@ -50,7 +50,7 @@ impl Head {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BucketItem {
     /// Versions of its [`Head`].
-    pub head: Cell,
+    pub head: VersionedRecord,
     /// The snapshots it has, in the builder's encoding; empty when it has none.
     pub catalog: Bytes,
     /// Raised by one with every change of the catalog.
@@ -66,17 +66,20 @@ mod tests {
     proptest! {
         #[test]
         fn a_head_is_read_back(last in 0..=i64::MAX, sum in any::<u32>(), count in any::<u64>()) {
-            let head = Head { last: OpId::from_i64(last).unwrap(), sum: Checksum(sum), count };
-            prop_assert_eq!(Head::decode(&head.encode()).unwrap(), head);
+            let head = BucketHead { last: OpId::from_i64(last).unwrap(), sum: Checksum(sum), count };
+            prop_assert_eq!(BucketHead::decode(&head.encode()).unwrap(), head);
         }
     }
 
     #[test]
     fn what_is_no_head_is_an_error() {
-        let head = Head::default().encode();
+        let head = BucketHead::default().encode();
         let negative = [&[0xFF; 8][..], &head[8..]].concat();
         for bad in [&head[..19], &[&head[..], &[0]].concat(), &negative, &[]] {
-            assert!(matches!(Head::decode(bad), Err(StorageError::Damaged("bucket head", _))));
+            assert!(matches!(
+                BucketHead::decode(bad),
+                Err(StorageError::Damaged("bucket head", _))
+            ));
         }
     }
 }

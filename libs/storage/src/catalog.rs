@@ -18,13 +18,13 @@ pub struct Catalog {
     pub base: Option<Base>,
     /// Former bases whose objects are still there, for clients in the middle of one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub retired: Vec<Retired>,
+    pub retired: Vec<RetiredBase>,
     /// When bases were published, oldest first: where the floor may rise to.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub marks: Vec<Mark>,
+    #[serde(rename = "marks", skip_serializing_if = "Vec::is_empty")]
+    pub published: Vec<TimedOp>,
     /// Segments up to there are deleted at that time.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub covered: Vec<Mark>,
+    pub covered: Vec<TimedOp>,
 }
 
 /// The live rows of a bucket at one op id.
@@ -50,7 +50,7 @@ pub struct Base {
 
 /// A base that another has replaced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Retired {
+pub struct RetiredBase {
     /// It.
     #[serde(flatten)]
     pub base: Base,
@@ -60,7 +60,7 @@ pub struct Retired {
 
 /// An op id and a time, in seconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mark {
+pub struct TimedOp {
     /// The op id.
     pub op: OpId,
     /// The time.
@@ -69,7 +69,7 @@ pub struct Mark {
 
 /// What a base consists of: the object `<name>/manifest`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Manifest {
+pub struct BaseManifest {
     /// Frames of the object `<name>/rows`, in order.
     pub rows: Vec<RowsFrame>,
     /// The objects `<name>/file-<n>`, in order.
@@ -161,7 +161,7 @@ impl Base {
     }
 }
 
-impl Manifest {
+impl BaseManifest {
     /// Reads a stored manifest.
     ///
     /// # Errors
@@ -221,12 +221,12 @@ mod tests {
 
     #[test]
     fn a_catalog_is_read_back() {
-        let mark = Mark { op: op(4), time: 1_800_000_000 };
+        let mark = TimedOp { op: op(4), time: 1_800_000_000 };
         let catalog = Catalog {
             floor: op(3),
             base: Some(base(9, 1)),
-            retired: vec![Retired { base: base(5, 2), delete_at: 1_800_000_001 }],
-            marks: vec![mark],
+            retired: vec![RetiredBase { base: base(5, 2), delete_at: 1_800_000_001 }],
+            published: vec![mark],
             covered: vec![mark],
         };
         assert_eq!(Catalog::decode(&catalog.encode()).unwrap(), catalog);
@@ -238,8 +238,8 @@ mod tests {
     #[test]
     fn a_marker_is_good_while_the_log_behind_its_base_is_there() {
         let retired = vec![
-            Retired { base: base(5, 2), delete_at: 0 },
-            Retired { base: base(6, 3), delete_at: 0 },
+            RetiredBase { base: base(5, 2), delete_at: 0 },
+            RetiredBase { base: base(6, 3), delete_at: 0 },
         ];
         let catalog =
             Catalog { floor: op(6), base: Some(base(9, 1)), retired, ..Catalog::default() };
@@ -262,11 +262,11 @@ mod tests {
     #[test]
     fn rows_are_counted_by_frames() {
         let frame = |bytes, rows| RowsFrame { bytes, raw_bytes: 0, rows, sum: Checksum::ZERO };
-        let manifest = Manifest { rows: vec![frame(100, 3), frame(50, 2)], files: Vec::new() };
+        let manifest = BaseManifest { rows: vec![frame(100, 3), frame(50, 2)], files: Vec::new() };
         let found = |rows| manifest.frame_after(rows);
         assert_eq!([found(0), found(3), found(5)], [Some((0, 0)), Some((1, 100)), Some((2, 150))]);
         assert_eq!([found(1), found(4), found(6)], [None, None, None]);
-        assert_eq!(Manifest::default().frame_after(0), Some((0, 0)));
+        assert_eq!(BaseManifest::default().frame_after(0), Some((0, 0)));
     }
 
     #[test]

@@ -10,12 +10,12 @@
 #![allow(clippy::missing_panics_doc, clippy::unwrap_used, reason = "these are tests")]
 
 pub mod buckets;
-pub mod cells;
+pub mod compaction_queue;
 pub mod control;
 pub mod objects;
 pub mod op_log;
+pub mod records;
 pub mod sweep;
-pub mod work_list;
 pub mod write_checkpoints;
 
 use std::future::Future;
@@ -25,8 +25,8 @@ use bytes::Bytes;
 use tidewater_protocol::{Body, Checksum, Epoch, OpId, Operation, RowKey};
 
 use crate::{
-    BucketKey, Cell, CellKey, Control, Generation, GenerationId, LookupKey, Lsn, Nonce, Segment,
-    SegmentWriter, SourceIdentity, Tag, Version,
+    BucketKey, Control, Generation, GenerationId, LookupKey, Lsn, Nonce, RecordKey, Segment,
+    SegmentWriter, SourceIdentity, Tag, Version, VersionedRecord,
 };
 
 #[macro_export]
@@ -46,7 +46,7 @@ macro_rules! storage_conformance {
                 closed_epochs_are_archived_once,
                 a_generation_is_found_by_its_name,
             ]
-            cells: [
+            records: [
                 cells_come_in_the_order_of_the_keys,
                 kinds_of_cells_do_not_mix,
                 an_absent_cell_is_written_when_none_is_known,
@@ -101,7 +101,7 @@ macro_rules! storage_conformance {
                 one_object_does_not_touch_another,
                 a_file_is_stored_as_an_object,
             ]
-            work_list: [
+            compaction_queue: [
                 a_bucket_that_was_written_is_due,
                 a_settled_entry_is_off_the_list,
                 what_happened_since_is_not_settled,
@@ -150,14 +150,14 @@ fn generation() -> GenerationId {
     GenerationId(Epoch::ZERO.next().unwrap())
 }
 
-fn row(key: &str) -> CellKey {
-    CellKey::SourceRow(generation(), 3, key.into())
+fn row(key: &str) -> RecordKey {
+    RecordKey::SourceRow(generation(), 3, key.into())
 }
 
 /// A cell of one version with an arbitrary value.
-fn cell(sequence: u64) -> Cell {
+fn record(sequence: u64) -> VersionedRecord {
     let value = Some(Bytes::from(format!("value {sequence}")));
-    Cell { floor: OpId::ZERO, versions: vec![Version { op: op(sequence), value }] }
+    VersionedRecord { floor: OpId::ZERO, versions: vec![Version { op: op(sequence), value }] }
 }
 
 /// The control record that the first run on a store writes.
@@ -184,7 +184,7 @@ pub fn empty_generation(id: GenerationId) -> Generation {
     }
 }
 
-fn record(revision: u64) -> Control {
+fn control_at(revision: u64) -> Control {
     Control { revision, ..first_control() }
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tidewater_protocol::{Epoch, EpochError, OpId};
 
-use crate::limits::{ClosedEpoch, Limits};
+use crate::committed_ops::{ClosedEpoch, CommittedOps};
 use crate::{Lsn, Tag, Ticket};
 
 /// How many closed epochs the control record itself names; older ones are archived.
@@ -24,7 +24,8 @@ pub struct Control {
     /// What readers see; nothing before the first copy is done.
     pub visible: Option<Visible>,
     /// Visible waits until `committed.lsn` has reached it.
-    pub gate: Option<Lsn>,
+    #[serde(rename = "gate")]
+    pub visibility_barrier: Option<Lsn>,
     /// What the worker maintains. Readers see it once `visible` names it.
     pub generation: GenerationId,
     /// The last truncation of each table of `generation`, if there was one.
@@ -122,7 +123,7 @@ impl Control {
             owner,
             committed: Committed { op: OpId::ZERO, lsn, ticket: Ticket::default() },
             visible: None,
-            gate: None,
+            visibility_barrier: None,
             generation: GenerationId(epoch),
             truncated: Vec::new(),
             recent: Vec::new(),
@@ -135,13 +136,13 @@ impl Control {
     ///
     /// # Errors
     /// When there is no epoch left.
-    pub fn taken_over(&self, owner: Nonce) -> Result<(Self, Vec<ClosedEpoch>), EpochError> {
+    pub fn after_takeover(&self, owner: Nonce) -> Result<(Self, Vec<ClosedEpoch>), EpochError> {
         let mut next =
             Self { revision: self.revision + 1, epoch: self.epoch.next()?, owner, ..self.clone() };
         // Only what the former epoch itself wrote can lie below its limit; an epoch that committed
         // no operation gets none, and so none of its operations counts.
         if self.committed.op.epoch() == Some(self.epoch) {
-            next.recent.push(ClosedEpoch { epoch: self.epoch, limit: self.committed.op });
+            next.recent.push(ClosedEpoch { epoch: self.epoch, last_committed: self.committed.op });
         }
         let surplus = next.recent.len().saturating_sub(RECENT_EPOCHS);
         let archived = next.recent.drain(..surplus).collect();
@@ -150,28 +151,35 @@ impl Control {
 
     /// The record after a commit. `visible` follows unless the gate holds it.
     #[must_use]
-    pub fn advanced(
+    pub fn after_commit(
         &self,
         committed: Committed,
         truncated: Vec<Truncation>,
-        gate: Option<Lsn>,
+        visibility_barrier: Option<Lsn>,
     ) -> Self {
-        let held = gate.is_some_and(|gate| committed.lsn < gate);
-        let visible = if held {
+        let is_delayed = visibility_barrier.is_some_and(|barrier| committed.lsn < barrier);
+        let visible = if is_delayed {
             self.visible.clone()
         } else {
             let generation = self.generation;
             Some(Visible { at: committed, generation, truncated: truncated.clone() })
         };
-        let gate = gate.filter(|_| held);
-        Self { revision: self.revision + 1, committed, truncated, visible, gate, ..self.clone() }
+        let visibility_barrier = visibility_barrier.filter(|_| is_delayed);
+        Self {
+            revision: self.revision + 1,
+            committed,
+            truncated,
+            visible,
+            visibility_barrier,
+            ..self.clone()
+        }
     }
 
     /// Which op ids count, given the archived epochs.
     #[must_use]
-    pub fn limits(&self, archived: &[ClosedEpoch]) -> Limits {
+    pub fn committed_ops(&self, archived: &[ClosedEpoch]) -> CommittedOps {
         let closed = archived.iter().chain(&self.recent).copied().collect();
-        Limits::new(self.epoch, self.committed.op, closed)
+        CommittedOps::new(self.epoch, self.committed.op, closed)
     }
 }
 

@@ -1,19 +1,19 @@
 //! The store on one machine: one SQLite file in WAL mode, and a directory of objects.
 
 mod buckets;
-mod cells;
-mod changes;
+mod change_notifier;
+mod compaction_queue;
+mod connection_pool;
 mod control;
 mod failure;
-mod log_keeper;
 mod objects;
 mod op_log;
+mod records;
 mod schema;
-mod sessions;
 mod sweep;
 #[cfg(test)]
 mod tests;
-mod work_list;
+mod wal_checkpointer;
 mod write_checkpoints;
 
 use std::fs::{self, File};
@@ -25,9 +25,9 @@ use tempfile::TempDir;
 
 use crate::Storage;
 use crate::error::StorageError;
-use changes::Changes;
+use change_notifier::ChangeNotifier;
+use connection_pool::{ConnectionPool, Durability};
 use objects::Objects;
-use sessions::{Durability, Sessions};
 
 /// A store in a directory: `tidewater.db` for records, `objects/` for objects.
 ///
@@ -41,8 +41,8 @@ pub struct Embedded {
 // Fields are dropped in this order: the connections are closed before a temporary directory goes.
 #[derive(Debug)]
 struct Inner {
-    changes: Changes,
-    sessions: Sessions,
+    changes: ChangeNotifier,
+    connection_pool: ConnectionPool,
     objects: Arc<Objects>,
     path: PathBuf,
     _temporary: Option<TempDir>,
@@ -97,7 +97,7 @@ impl Embedded {
         let database = self.inner.path.join(schema::FILE_NAME);
         let log = self.inner.path.join(format!("{}-wal", schema::FILE_NAME));
         let objects = Arc::clone(&self.inner.objects);
-        sessions::blocking(move || {
+        connection_pool::blocking(move || {
             let size = |path: &Path| fs::metadata(path).map_or(0, |found| found.len());
             let object_bytes = objects.size().map_err(failure::of_file)?;
             Ok(DiskUsage { database_bytes: size(&database), log_bytes: size(&log), object_bytes })
@@ -115,8 +115,8 @@ impl Embedded {
         let objects = Arc::new(Objects::open(&path).map_err(failure::of_file)?);
         drop(alone);
         let inner = Inner {
-            changes: Changes::new(database.clone()),
-            sessions: Sessions::new(database, writer),
+            changes: ChangeNotifier::new(database.clone()),
+            connection_pool: ConnectionPool::new(database, writer),
             objects,
             path,
             _temporary: temporary,
@@ -128,7 +128,7 @@ impl Embedded {
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, StorageError> {
-        self.inner.sessions.read(work).await
+        self.inner.connection_pool.read(work).await
     }
 
     async fn writing<T: Send + 'static>(
@@ -136,6 +136,6 @@ impl Embedded {
         durability: Durability,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, StorageError> {
-        self.inner.sessions.write(durability, work).await
+        self.inner.connection_pool.write(durability, work).await
     }
 }

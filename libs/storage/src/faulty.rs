@@ -1,10 +1,10 @@
 //! A store that fails on cue, for tests of everything above it.
 
+mod call_scheduler;
 mod plan;
 mod ports;
 #[cfg(test)]
 mod tests;
-mod turnstile;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::Storage;
 use crate::error::StorageError;
 
-pub use plan::{Cue, Fault, FaultPlan, FaultPlanError, Method};
-pub use turnstile::Turnstile;
+pub use call_scheduler::CallScheduler;
+pub use plan::{Fault, FaultPlan, FaultPlanError, PlannedFault, PortMethod};
 
 /// A store whose calls fail, are late, lose their replies or end the process, as a plan says.
 ///
@@ -23,15 +23,15 @@ pub use turnstile::Turnstile;
 pub struct Faulty<S> {
     store: S,
     plan: Arc<FaultPlan>,
-    calls: Arc<[AtomicU64; Method::ALL.len()]>,
-    turnstile: Option<Arc<Turnstile>>,
+    calls: Arc<[AtomicU64; PortMethod::ALL.len()]>,
+    scheduler: Option<Arc<CallScheduler>>,
 }
 
 /// The cause of an error that a plan asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("call {nth} of {method} was to fail")]
 struct Injected {
-    method: Method,
+    method: PortMethod,
     nth: u64,
 }
 
@@ -40,14 +40,14 @@ impl<S: Storage> Storage for Faulty<S> {}
 impl<S> Faulty<S> {
     /// The store with these faults.
     pub fn new(store: S, plan: FaultPlan) -> Self {
-        let calls = [const { AtomicU64::new(0) }; Method::ALL.len()];
-        Self { store, plan: Arc::new(plan), calls: Arc::new(calls), turnstile: None }
+        let calls = [const { AtomicU64::new(0) }; PortMethod::ALL.len()];
+        Self { store, plan: Arc::new(plan), calls: Arc::new(calls), scheduler: None }
     }
 
     /// The store, whose every call also waits for its turn.
     #[must_use]
-    pub fn with_turnstile(self, turnstile: Arc<Turnstile>) -> Self {
-        Self { turnstile: Some(turnstile), ..self }
+    pub fn with_scheduler(self, scheduler: Arc<CallScheduler>) -> Self {
+        Self { scheduler: Some(scheduler), ..self }
     }
 
     /// The store without its faults. What is done there is not counted.
@@ -57,18 +57,18 @@ impl<S> Faulty<S> {
 
     /// How often a method has been called: each of these calls is a place for a fault.
     #[must_use]
-    pub fn calls(&self, method: Method) -> u64 {
+    pub fn calls(&self, method: PortMethod) -> u64 {
         self.calls[method as usize].load(Ordering::Relaxed)
     }
 
     /// Makes one call, or what the plan has in its place. A call does nothing before it is awaited.
     async fn call<T>(
         &self,
-        method: Method,
+        method: PortMethod,
         call: impl Future<Output = Result<T, StorageError>>,
     ) -> Result<T, StorageError> {
-        let _passed = match &self.turnstile {
-            Some(turnstile) => Some(turnstile.pass().await),
+        let _passed = match &self.scheduler {
+            Some(scheduler) => Some(scheduler.pass().await),
             None => None,
         };
         let nth = self.calls[method as usize].fetch_add(1, Ordering::Relaxed) + 1;

@@ -103,7 +103,7 @@ impl LookupKey {
 
 /// Identity of a cell: something that changes in place.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum CellKey {
+pub enum RecordKey {
     /// The head of a bucket ([`crate::Head`]).
     Bucket(BucketKey),
     /// One answer of a source row to a parameter lookup, a canonical JSON array; the text is

@@ -9,8 +9,7 @@
 mod base_rows;
 mod bucket;
 mod catalog;
-mod cell;
-mod chain;
+mod committed_ops;
 #[cfg(any(test, feature = "conformance"))]
 #[doc(hidden)]
 pub mod conformance;
@@ -19,34 +18,37 @@ mod embedded;
 mod error;
 mod faulty;
 mod keys;
-mod limits;
 mod lsn;
 mod ports;
 mod replay;
 mod segment;
+mod segment_chain;
 #[cfg(test)]
 mod stored_forms;
+mod versioned_record;
 mod write_checkpoint;
 
-pub use base_rows::{BaseRowsWriter, FramePlace, OpenBase};
-pub use bucket::{BucketItem, Head};
-pub use catalog::{Base, Catalog, Manifest, Mark, Retired, RowsFrame, TypedFile};
-pub use cell::{At, Cell, Version, WriteContext};
-pub use chain::{Broken, Chain};
+pub use base_rows::{BaseReader, BaseRowsWriter, FramePosition};
+pub use bucket::{BucketHead, BucketItem};
+pub use catalog::{Base, BaseManifest, Catalog, RetiredBase, RowsFrame, TimedOp, TypedFile};
+pub use committed_ops::{ClosedEpoch, CommittedOps};
 pub use control::{
     Committed, Control, Generation, GenerationId, Nonce, SourceIdentity, Truncation, Visible,
 };
 pub use embedded::{DiskUsage, Embedded};
 pub use error::{BoxError, StorageError};
-pub use faulty::{Cue, Fault, FaultPlan, FaultPlanError, Faulty, Method, Turnstile};
-pub use keys::{BucketKey, CellKey, LookupKey, Tag, answer_name, table_of_answer};
-pub use limits::{ClosedEpoch, Limits};
+pub use faulty::{
+    CallScheduler, Fault, FaultPlan, FaultPlanError, Faulty, PlannedFault, PortMethod,
+};
+pub use keys::{BucketKey, LookupKey, RecordKey, Tag, answer_name, table_of_answer};
 pub use lsn::Lsn;
 pub use ports::{
-    Batch, BucketStore, CellStore, CellWrite, ControlStore, Due, LookupRow, LookupStore,
-    ObjectStore, OpLog, Refused, Registry, SegmentPage, Storage, SwapOutcome, Sweep, WorkList,
-    WriteCheckpointStore,
+    Batch, BucketStore, CompactionQueue, CompactionTask, ControlStore, LookupRow, LookupStore,
+    ObjectStore, OpLog, RecordConflict, RecordStore, RecordWrite, Registry, SegmentPage, Storage,
+    SwapOutcome, Sweep, WriteCheckpointStore,
 };
 pub use replay::{Replay, ReplayError};
 pub use segment::{Segment, SegmentError, SegmentReader, SegmentWriter};
+pub use segment_chain::{BrokenChain, SegmentChain};
+pub use versioned_record::{ReadResult, Version, VersionedRecord, WriteContext};
 pub use write_checkpoint::{ClientKey, Ticket, WriteRequest, WriteRequests};

@@ -9,25 +9,25 @@ use bytes::Bytes;
 use tidewater_protocol::OpId;
 
 use crate::bucket::BucketItem;
-use crate::cell::Cell;
+use crate::committed_ops::ClosedEpoch;
 use crate::control::{Control, Generation, GenerationId};
 use crate::error::StorageError;
-use crate::keys::{BucketKey, CellKey, LookupKey, Tag};
-use crate::limits::ClosedEpoch;
+use crate::keys::{BucketKey, LookupKey, RecordKey, Tag};
 use crate::segment::Segment;
+use crate::versioned_record::VersionedRecord;
 use crate::write_checkpoint::{ClientKey, Ticket, WriteRequests};
 
 /// Everything that is stored. Cheap to clone; clones are the same store.
 pub trait Storage:
     ControlStore
-    + CellStore
+    + RecordStore
     + OpLog
     + BucketStore
     + LookupStore
     + Registry
     + WriteCheckpointStore
     + ObjectStore
-    + WorkList
+    + CompactionQueue
     + Sweep
     + Clone
     + 'static
@@ -38,9 +38,9 @@ pub trait Storage:
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SwapOutcome {
     /// The record is now the new one.
-    Done,
+    Swapped,
     /// It was another than expected, and still is: this one.
-    Refused(Option<Box<Control>>),
+    Conflict(Option<Box<Control>>),
 }
 
 /// The control record and what it refers to.
@@ -59,7 +59,7 @@ pub trait ControlStore: Send + Sync {
     ) -> impl Future<Output = Result<SwapOutcome, StorageError>> + Send;
 
     /// Returns once the record may have another revision than `seen`, or after `timeout`.
-    fn control_changed(
+    fn wait_for_control_change(
         &self,
         seen: u64,
         timeout: Duration,
@@ -91,22 +91,22 @@ pub trait ControlStore: Send + Sync {
 
 /// A conditional write of a cell.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CellWrite {
+pub struct RecordWrite {
     /// Which cell.
-    pub key: CellKey,
+    pub key: RecordKey,
     /// Top of the cell as the writer knows it; `None` is "not there".
-    pub known_top: Option<OpId>,
+    pub expected_newest: Option<OpId>,
     /// The cell as it is to be.
-    pub cell: Cell,
+    pub record: VersionedRecord,
 }
 
 /// A cell write that did not happen, since the stored cell is another than the writer knew.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
+pub struct RecordConflict {
     /// Which cell.
-    pub key: CellKey,
+    pub key: RecordKey,
     /// The cell as it is stored.
-    pub stored: Option<Cell>,
+    pub stored: Option<VersionedRecord>,
 }
 
 /// What one flush stores.
@@ -115,35 +115,38 @@ pub struct Batch {
     /// Whole segments; storing one twice is storing it once.
     pub segments: Vec<Segment>,
     /// Cells, each on its condition; at most one write for a cell.
-    pub cells: Vec<CellWrite>,
+    pub records: Vec<RecordWrite>,
     /// Buckets that may be new.
     pub registry: Vec<BucketKey>,
-    /// Buckets that the builder is to look at, and the operations that made it so; blind. They
-    /// replace what the work list says of these buckets.
-    pub due: Vec<(BucketKey, OpId)>,
+    /// Buckets that need compaction. Each task replaces the queued task of its bucket without a
+    /// condition.
+    pub compaction_tasks: Vec<CompactionTask>,
 }
 
 impl Batch {
     /// Whether there is nothing to store.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self { segments, cells, registry, due } = self;
-        segments.is_empty() && cells.is_empty() && registry.is_empty() && due.is_empty()
+        let Self { segments, records, registry, compaction_tasks } = self;
+        segments.is_empty()
+            && records.is_empty()
+            && registry.is_empty()
+            && compaction_tasks.is_empty()
     }
 }
 
 /// What changes in place, for its one writer: the worker.
-pub trait CellStore: Send + Sync {
+pub trait RecordStore: Send + Sync {
     /// The stored cells, in the order of the keys; `None` where there is none. Read strongly.
-    fn cells(
+    fn records(
         &self,
-        keys: &[CellKey],
-    ) -> impl Future<Output = Result<Vec<Option<Cell>>, StorageError>> + Send;
+        keys: &[RecordKey],
+    ) -> impl Future<Output = Result<Vec<Option<VersionedRecord>>, StorageError>> + Send;
 
     /// Stores a batch, in no order and not as a whole: nothing in it counts before a later
     /// [`ControlStore::swap_control`] passes it. Repeating a batch after an error is safe.
     ///
-    /// A cell is written if its stored top is `known_top`, or already the new cell's own top (a
+    /// A cell is written if its stored top is `expected_newest`, or already the new cell's own top (a
     /// reply was lost); the others are returned.
     ///
     /// # Errors
@@ -151,7 +154,7 @@ pub trait CellStore: Send + Sync {
     fn write(
         &self,
         batch: &Batch,
-    ) -> impl Future<Output = Result<Vec<Refused>, StorageError>> + Send;
+    ) -> impl Future<Output = Result<Vec<RecordConflict>, StorageError>> + Send;
 }
 
 /// Some of a bucket's segments.
@@ -208,7 +211,7 @@ pub struct LookupRow {
     /// Identity of the source row.
     pub source: Arc<str>,
     /// Versions of its outputs.
-    pub cell: Cell,
+    pub record: VersionedRecord,
 }
 
 /// Parameter lookups, for readers.
@@ -224,7 +227,7 @@ pub trait LookupStore: Send + Sync {
 pub trait Registry: Send + Sync {
     /// Buckets of a tag after a given one, ascending, at most `limit`. Includes buckets that were
     /// written but never committed.
-    fn registered(
+    fn registered_buckets(
         &self,
         tag: &Tag,
         after: Option<&BucketKey>,
@@ -242,7 +245,7 @@ pub trait WriteCheckpointStore: Send + Sync {
     fn take_ticket(&self) -> impl Future<Output = Result<Ticket, StorageError>> + Send;
 
     /// Returns once the last ticket may be another than `seen`, or after `timeout`.
-    fn ticket_taken(
+    fn wait_for_ticket(
         &self,
         seen: Ticket,
         timeout: Duration,
@@ -303,32 +306,48 @@ pub trait ObjectStore: Send + Sync {
     fn delete_object(&self, name: &str) -> impl Future<Output = Result<(), StorageError>> + Send;
 }
 
-/// A bucket that the builder is to look at.
+/// A bucket that needs compaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Due {
-    /// Which.
+pub struct CompactionTask {
+    /// The bucket.
     pub bucket: BucketKey,
-    /// The operation whose write made it due.
-    pub at: OpId,
-    /// Not before this time, in seconds since 1970; 0 is "at once".
+    /// The operation whose write queued the task; it identifies this version of the task.
+    pub triggered_by: OpId,
+    /// Earliest time of processing in seconds since 1970; 0 is immediately.
     pub not_before: u64,
 }
 
-/// The builder's work: buckets whose history has grown, or that something is to be deleted of.
-pub trait WorkList: Send + Sync {
-    /// Buckets whose time has come at `now` (seconds since 1970), at most `limit`, in any order.
-    fn due(
+impl CompactionTask {
+    /// Creates a task that may be processed immediately.
+    #[must_use]
+    pub const fn immediate(bucket: BucketKey, triggered_by: OpId) -> Self {
+        Self { bucket, triggered_by, not_before: 0 }
+    }
+}
+
+/// The compaction tasks of the snapshot builder: at most one for each bucket.
+pub trait CompactionQueue: Send + Sync {
+    /// Returns at most `limit` tasks whose `not_before` is at or before `now` (seconds since 1970),
+    /// in any order.
+    fn due_tasks(
         &self,
         now: u64,
         limit: usize,
-    ) -> impl Future<Output = Result<Vec<Due>, StorageError>> + Send;
+    ) -> impl Future<Output = Result<Vec<CompactionTask>, StorageError>> + Send;
 
-    /// Takes an entry off the list, or puts it off until `not_before`; but only if its `at` is
-    /// still the one given: else something has happened since. Returns whether it was.
-    fn settle(
+    /// Removes a task if its `triggered_by` is still the given one: otherwise the bucket was
+    /// written in between. Returns whether the task was removed.
+    fn complete(
         &self,
-        due: &Due,
-        not_before: Option<u64>,
+        task: &CompactionTask,
+    ) -> impl Future<Output = Result<bool, StorageError>> + Send;
+
+    /// Delays a task until `not_before` under the condition of [`CompactionQueue::complete`].
+    /// Returns whether the task was delayed.
+    fn defer(
+        &self,
+        task: &CompactionTask,
+        not_before: u64,
     ) -> impl Future<Output = Result<bool, StorageError>> + Send;
 }
 

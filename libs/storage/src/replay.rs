@@ -5,14 +5,14 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use tidewater_protocol::OpId;
 
-use crate::base_rows::{FramePlace, OpenBase};
-use crate::bucket::Head;
+use crate::base_rows::{BaseReader, FramePosition};
+use crate::bucket::BucketHead;
 use crate::catalog::Base;
-use crate::chain::{Broken, Chain};
 use crate::error::StorageError;
 use crate::keys::BucketKey;
 use crate::ports::{ObjectStore, OpLog};
 use crate::segment::Segment;
+use crate::segment_chain::{BrokenChain, SegmentChain};
 
 /// Payload of the segments read at a time.
 const PAGE_BYTES_MAX: usize = 4 << 20;
@@ -23,7 +23,7 @@ pub enum ReplayError {
     /// Something is missing: it was not there yet, or has been compacted away since the catalog
     /// was read. Read the bucket's item again and begin anew.
     #[error("the history of a bucket is incomplete")]
-    Broken(#[from] Broken),
+    Incomplete(#[from] BrokenChain),
     /// A storage call failed.
     #[error("storage failed")]
     Storage(#[from] StorageError),
@@ -36,10 +36,10 @@ pub enum ReplayError {
 pub struct Replay<'a, S, L> {
     storage: &'a S,
     bucket: &'a BucketKey,
-    head: Head,
-    live: L,
+    head: BucketHead,
+    is_committed: L,
     base: Option<Rows>,
-    chain: Chain,
+    chain: SegmentChain,
     page: VecDeque<Segment>,
     read_upto: OpId,
 }
@@ -47,7 +47,7 @@ pub struct Replay<'a, S, L> {
 enum Rows {
     /// Not opened yet.
     Closed(Base),
-    Open(Box<OpenBase>, FramePlace),
+    Open(Box<BaseReader>, FramePosition),
 }
 
 impl<'a, S: OpLog + ObjectStore, L: Fn(OpId) -> bool> Replay<'a, S, L> {
@@ -57,12 +57,14 @@ impl<'a, S: OpLog + ObjectStore, L: Fn(OpId) -> bool> Replay<'a, S, L> {
         storage: &'a S,
         bucket: &'a BucketKey,
         base: Option<&Base>,
-        head: Head,
-        live: L,
+        head: BucketHead,
+        is_committed: L,
     ) -> Self {
-        let chain = base.map_or(Chain::from(OpId::ZERO), |base| Chain::at(base.to, base.checksum));
+        let chain = base.map_or(SegmentChain::after(OpId::ZERO), |base| {
+            SegmentChain::at_segment_end(base.to, base.checksum)
+        });
         let (page, base) = (VecDeque::new(), base.cloned().map(Rows::Closed));
-        Self { storage, bucket, head, live, base, chain, page, read_upto: chain.last }
+        Self { storage, bucket, head, is_committed, base, chain, page, read_upto: chain.last }
     }
 
     /// The next payload; `None` once everything has been read and proved complete.
@@ -76,14 +78,14 @@ impl<'a, S: OpLog + ObjectStore, L: Fn(OpId) -> bool> Replay<'a, S, L> {
             return Ok(Some(payload));
         }
         if self.chain.has_reached(&self.head) {
-            self.chain.ends_at(&self.head)?;
+            self.chain.verify_end(&self.head)?;
             return Ok(None);
         }
         while self.page.is_empty() {
             self.read_page().await?;
         }
-        let segment = self.page.pop_front().ok_or(Broken(self.chain.last))?;
-        self.chain = self.chain.followed_by(&segment)?;
+        let segment = self.page.pop_front().ok_or(BrokenChain(self.chain.last))?;
+        self.chain = self.chain.append(&segment)?;
         Ok(Some(segment.payload))
     }
 
@@ -91,8 +93,8 @@ impl<'a, S: OpLog + ObjectStore, L: Fn(OpId) -> bool> Replay<'a, S, L> {
         let (open, place) = match rows {
             Rows::Open(open, place) => (open, place),
             Rows::Closed(base) => {
-                let gone = Broken(base.to);
-                let open = OpenBase::open(self.storage, &base).await?.ok_or(gone)?;
+                let gone = BrokenChain(base.to);
+                let open = BaseReader::open(self.storage, &base).await?.ok_or(gone)?;
                 let place = open.after(0).ok_or(gone)?;
                 (Box::new(open), place)
             }
@@ -100,7 +102,7 @@ impl<'a, S: OpLog + ObjectStore, L: Fn(OpId) -> bool> Replay<'a, S, L> {
         if open.ends_at(place) {
             return Ok(None);
         }
-        let gone = Broken(open.base.to);
+        let gone = BrokenChain(open.base.to);
         let (payload, next) = open.frame(self.storage, place).await?.ok_or(gone)?;
         self.base = Some(Rows::Open(open, next));
         Ok(Some(payload))
@@ -110,9 +112,10 @@ impl<'a, S: OpLog + ObjectStore, L: Fn(OpId) -> bool> Replay<'a, S, L> {
         let (after, upto) = (self.read_upto, self.head.last);
         let page = self.storage.segments(self.bucket, after, upto, PAGE_BYTES_MAX).await?;
         self.read_upto = page.segments.last().map_or(after, |segment| segment.last);
-        self.page.extend(page.segments.into_iter().filter(|segment| (self.live)(segment.last)));
+        self.page
+            .extend(page.segments.into_iter().filter(|segment| (self.is_committed)(segment.last)));
         if self.page.is_empty() && !page.has_more {
-            return Err(Broken(self.chain.last).into());
+            return Err(BrokenChain(self.chain.last).into());
         }
         Ok(())
     }

@@ -6,9 +6,9 @@ use expect_test::{Expect, expect};
 use tidewater_protocol::{Body, Checksum, Epoch, OpId, Operation, RowKey, SnapshotFrame};
 
 use crate::{
-    Base, BucketKey, Catalog, Cell, Generation, GenerationId, Head, LookupKey, Manifest, Mark,
-    Retired, RowsFrame, SegmentWriter, Tag, Ticket, TypedFile, Version, WriteRequest,
-    WriteRequests, answer_name,
+    Base, BaseManifest, BucketHead, BucketKey, Catalog, Generation, GenerationId, LookupKey,
+    RetiredBase, RowsFrame, SegmentWriter, Tag, Ticket, TimedOp, TypedFile, Version,
+    VersionedRecord, WriteRequest, WriteRequests, answer_name,
 };
 
 fn op(epoch: u32, sequence: u64) -> OpId {
@@ -46,7 +46,7 @@ fn a_versioned_record_keeps_its_bytes() {
         Version { op: op(2, 3), value: None },
         Version { op: op(1, 2), value: Some(Bytes::from_static(b"value")) },
     ];
-    let record = Cell { floor: op(1, 1), versions };
+    let record = VersionedRecord { floor: op(1, 1), versions };
     check_bytes(
         &record.encode(),
         &expect![[r#"
@@ -58,7 +58,7 @@ fn a_versioned_record_keeps_its_bytes() {
 
 #[test]
 fn a_bucket_head_keeps_its_bytes() {
-    let head = Head { last: op(1, 2), sum: Checksum(0x0403_0201), count: 5 };
+    let head = BucketHead { last: op(1, 2), sum: Checksum(0x0403_0201), count: 5 };
     check_bytes(
         &head.encode(),
         &expect![[r#"
@@ -144,9 +144,9 @@ fn a_catalog_keeps_its_fields() {
     let catalog = Catalog {
         floor: op(1, 3),
         base: Some(base()),
-        retired: vec![Retired { base: base(), delete_at: 1_800_000_001 }],
-        marks: vec![Mark { op: op(1, 4), time: 1_800_000_002 }],
-        covered: vec![Mark { op: op(1, 5), time: 1_800_000_003 }],
+        retired: vec![RetiredBase { base: base(), delete_at: 1_800_000_001 }],
+        published: vec![TimedOp { op: op(1, 4), time: 1_800_000_002 }],
+        covered: vec![TimedOp { op: op(1, 5), time: 1_800_000_003 }],
     };
     check(
         std::str::from_utf8(&catalog.encode()).unwrap(),
@@ -163,7 +163,7 @@ fn a_catalog_keeps_its_fields() {
 #[test]
 fn a_base_manifest_keeps_its_fields() {
     let frames = vec![SnapshotFrame { bytes: 5, raw_bytes: 6, sha256: "ab".into() }];
-    let manifest = Manifest {
+    let manifest = BaseManifest {
         rows: vec![RowsFrame { bytes: 1, raw_bytes: 2, rows: 3, sum: Checksum(4) }],
         files: vec![TypedFile { bytes: 5, raw_bytes: 6, rows: 3, frames }],
     };

@@ -11,9 +11,10 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use bytes::Bytes;
 use tidewater_protocol::{Body, Checksum, Epoch, OpId, Operation, RowKey};
 use tidewater_storage::{
-    At, Batch, BucketKey, Cell, CellKey, CellStore, CellWrite, Committed, Control, ControlStore,
-    Embedded, FaultPlan, Faulty, GenerationId, Lsn, Nonce, ObjectStore, OpLog, SegmentWriter,
-    SourceIdentity, Storage, SwapOutcome, Tag, Ticket, Version, WriteCheckpointStore, WriteContext,
+    Batch, BucketKey, Committed, CompactionTask, Control, ControlStore, Embedded, FaultPlan,
+    Faulty, GenerationId, Lsn, Nonce, ObjectStore, OpLog, ReadResult, RecordKey, RecordStore,
+    RecordWrite, SegmentWriter, SourceIdentity, Storage, SwapOutcome, Tag, Ticket, Version,
+    VersionedRecord, WriteCheckpointStore, WriteContext,
 };
 
 /// Rows that each commit writes anew: enough that a kill often falls into a transaction.
@@ -89,8 +90,8 @@ fn a_kill_before_a_swap_leaves_it_undone() {
         let store = Embedded::open(dir.path()).unwrap();
         check(&store, 3, 3).await;
         // The batch before it is there, and does not count.
-        let stored = store.cells(&[row(0)]).await.unwrap().remove(0).unwrap();
-        assert_eq!(stored.top().sequence(), 4);
+        let stored = store.records(&[row(0)]).await.unwrap().remove(0).unwrap();
+        assert_eq!(stored.newest_op().sequence(), 4);
     });
 }
 
@@ -154,7 +155,7 @@ async fn write(dir: &Path, plan: FaultPlan) {
     let (expected, mut control) = match store.control().await.unwrap() {
         None => (None, Control::first(Epoch::ZERO.next().unwrap(), owner, source(), Lsn(1))),
         Some(found) => {
-            let (next, archived) = found.taken_over(owner).unwrap();
+            let (next, archived) = found.after_takeover(owner).unwrap();
             store.archive_epochs(&archived).await.unwrap();
             (Some(found.revision), next)
         }
@@ -166,7 +167,7 @@ async fn write(dir: &Path, plan: FaultPlan) {
         store.write(&batch(&store, &control, op).await).await.unwrap();
         store.put_object(&object(revision), content(revision)).await.unwrap();
         let committed = Committed { op, lsn: Lsn(revision), ticket: Ticket::default() };
-        let next = control.advanced(committed, Vec::new(), None);
+        let next = control.after_commit(committed, Vec::new(), None);
         swap(&store, Some(control.revision), &next).await;
         control = next;
     }
@@ -174,32 +175,35 @@ async fn write(dir: &Path, plan: FaultPlan) {
 
 /// Writes the control record and reports it.
 async fn swap(store: &impl Storage, expected: Option<u64>, new: &Control) {
-    assert_eq!(store.swap_control(expected, new).await.unwrap(), SwapOutcome::Done);
+    assert_eq!(store.swap_control(expected, new).await.unwrap(), SwapOutcome::Swapped);
     println!("{}", new.revision);
 }
 
 /// All rows with the value `op`, and a segment that says so.
 async fn batch(store: &impl Storage, control: &Control, op: OpId) -> Batch {
     let archived = store.archived_epochs().await.unwrap();
-    let limits = control.limits(&archived);
-    let context =
-        WriteContext { limits: &limits, visible: Some(control.committed.op), recent: &[] };
+    let committed_ops = control.committed_ops(&archived);
+    let context = WriteContext {
+        committed_ops: &committed_ops,
+        visible: Some(control.committed.op),
+        recent: &[],
+    };
     let keys: Vec<_> = (0..ROWS).map(row).collect();
-    let stored = store.cells(&keys).await.unwrap();
-    let cells = keys.into_iter().zip(stored).map(|(key, known)| {
+    let stored = store.records(&keys).await.unwrap();
+    let records = keys.into_iter().zip(stored).map(|(key, known)| {
         let version = Version { op, value: Some(value(op)) };
-        let cell = Cell::written(known.as_ref(), version, &context);
-        CellWrite { key, known_top: known.map(|known| known.top()), cell }
+        let record = VersionedRecord::with_version(known.as_ref(), version, &context);
+        RecordWrite { key, expected_newest: known.map(|known| known.newest_op()), record }
     });
     let mut writer = SegmentWriter::default();
     let body = Body::Put { row: RowKey::new("todos", "t1", "s"), data: op.to_string().into() };
     writer.push(&Operation { op_id: op, checksum: Checksum(1), body });
     let segment = writer.finish(bucket(), control.committed.op, Checksum(0));
     Batch {
-        cells: cells.collect(),
+        records: records.collect(),
         segments: vec![segment],
         registry: vec![bucket()],
-        due: vec![(bucket(), op)],
+        compaction_tasks: vec![CompactionTask::immediate(bucket(), op)],
     }
 }
 
@@ -208,18 +212,18 @@ async fn check(store: &Embedded, at_least: u64, at_most: u64) {
     let control = store.control().await.unwrap().unwrap();
     let revision = control.revision;
     assert!((at_least..=at_most).contains(&revision), "{revision} in {at_least}..={at_most}");
-    let limits = control.limits(&store.archived_epochs().await.unwrap());
+    let committed_ops = control.committed_ops(&store.archived_epochs().await.unwrap());
     let at = control.committed.op;
     if at == OpId::ZERO {
         return;
     }
     let keys: Vec<_> = (0..ROWS).map(row).collect();
-    for cell in store.cells(&keys).await.unwrap() {
-        assert_eq!(cell.unwrap().at(at, &limits), At::Value(at, &value(at)));
+    for record in store.records(&keys).await.unwrap() {
+        assert_eq!(record.unwrap().read_at(at, &committed_ops), ReadResult::Found(at, &value(at)));
     }
     let segments = store.segments(&bucket(), OpId::ZERO, at, usize::MAX).await.unwrap().segments;
     let mut last = OpId::ZERO;
-    for segment in segments.iter().filter(|segment| limits.live(segment.last)) {
+    for segment in segments.iter().filter(|segment| committed_ops.is_committed(segment.last)) {
         assert_eq!(segment.prev, last, "the chain of live segments");
         last = segment.last;
     }
@@ -247,9 +251,9 @@ fn bucket() -> BucketKey {
     BucketKey::new(&Tag::from_bits(1), "[]")
 }
 
-fn row(number: u64) -> CellKey {
+fn row(number: u64) -> RecordKey {
     let generation = GenerationId(Epoch::ZERO.next().unwrap());
-    CellKey::SourceRow(generation, 0, format!("[{number}]").into())
+    RecordKey::SourceRow(generation, 0, format!("[{number}]").into())
 }
 
 fn value(op: OpId) -> Bytes {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tidewater_protocol::OpId;
 use tidewater_snapshot_builder::{Options, run_pass};
 use tidewater_storage::{
-    Base, BucketKey, BucketStore, Catalog, Embedded, Faulty, Method, ObjectStore, OpLog, Turnstile,
-    WorkList,
+    Base, BucketKey, BucketStore, CallScheduler, Catalog, CompactionQueue, Embedded, Faulty,
+    ObjectStore, OpLog, PortMethod,
 };
 
 use crate::NOW;
@@ -145,27 +145,27 @@ async fn what_could_not_be_deleted_is_deleted_later() {
 #[tokio::test]
 async fn of_two_builders_at_once_one_publishes_and_the_other_deletes_only_its_own_objects() {
     let (store, _writer) = store().await;
-    let turnstile = Arc::new(Turnstile::default());
-    let late = Faulty::new(store.clone(), "".parse().unwrap()).with_turnstile(turnstile.clone());
+    let scheduler = Arc::new(CallScheduler::default());
+    let late = Faulty::new(store.clone(), "".parse().unwrap()).with_scheduler(scheduler.clone());
     let pass = {
         let late = late.clone();
         tokio::spawn(async move { run_pass(&late, &options(), NOW, None).await })
     };
     // The manifest is stored last: what waits then is the write of the catalog.
-    turnstile.at_rest().await;
-    while late.calls(Method::PutObject) == 0 {
-        turnstile.let_one_through();
-        turnstile.at_rest().await;
+    scheduler.wait_until_idle().await;
+    while late.calls(PortMethod::PutObject) == 0 {
+        scheduler.admit_one();
+        scheduler.wait_until_idle().await;
     }
     let base = publish(&store, NOW).await;
-    turnstile.open();
+    scheduler.admit_all();
     let report = pass.await.unwrap().unwrap();
     assert_eq!((report.looked_at, report.published, report.failed), (1, 0, 0));
-    assert_eq!((late.calls(Method::SwapCatalog), late.calls(Method::Settle)), (1, 0));
+    assert_eq!((late.calls(PortMethod::SwapCatalog), late.calls(PortMethod::Complete)), (1, 0));
 
     assert_eq!(catalog(&store).await.base.as_ref(), Some(&base));
     let bytes: Option<u64> = objects(&store, &base).await.into_iter().sum();
     assert_eq!(bytes, Some(store.disk_usage().await.unwrap().object_bytes));
-    let later = store.due(NOW + HORIZON, 10).await.unwrap();
+    let later = store.due_tasks(NOW + HORIZON, 10).await.unwrap();
     assert_eq!(later.len(), 1, "the log behind the base is still to be deleted one day");
 }

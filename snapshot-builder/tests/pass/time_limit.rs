@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidewater_snapshot_builder::{Options, Report, run_pass};
-use tidewater_storage::{BucketKey, Embedded, Faulty, WorkList};
+use tidewater_storage::{BucketKey, CompactionQueue, Embedded, Faulty};
 use tokio::time::Instant;
 
 use crate::NOW;
@@ -23,12 +23,12 @@ async fn store() -> Embedded {
         put(&mut writer, &BucketKey::from_stored(bucket), ROWS);
     }
     commit(&mut writer).await;
-    assert_eq!(store.due(NOW, 10).await.unwrap().len(), 2);
+    assert_eq!(store.due_tasks(NOW, 10).await.unwrap().len(), 2);
     store
 }
 
 async fn due(store: &Embedded, now: u64) -> usize {
-    store.due(now, 10).await.unwrap().len()
+    store.due_tasks(now, 10).await.unwrap().len()
 }
 
 #[tokio::test]

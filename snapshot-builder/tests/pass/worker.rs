@@ -15,7 +15,7 @@ pub(crate) async fn begun(store: &Embedded, definitions: Option<&[Tag]>) -> Writ
     let former = store.control().await.unwrap();
     let nonce = Nonce("n".into());
     let (mut next, archived) = match &former {
-        Some(former) => former.taken_over(nonce).unwrap(),
+        Some(former) => former.after_takeover(nonce).unwrap(),
         None => (first_control(), Vec::new()),
     };
     let generation = definitions.map(|definitions| Generation {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use tidewater_storage::conformance::{empty_generation, first_control};
 use tidewater_storage::{
-    Committed, ControlStore, Embedded, FaultPlan, Faulty, Lsn, SwapOutcome, Turnstile, Visible,
+    CallScheduler, Committed, ControlStore, Embedded, FaultPlan, Faulty, Lsn, SwapOutcome, Visible,
     WriteCheckpointStore,
 };
 
@@ -23,7 +23,7 @@ async fn store_covering(ticket: Ticket) -> Embedded {
     let generation = control.generation;
     control.visible = Some(Visible { at, generation, truncated: Vec::new() });
     storage.put_generation(&empty_generation(generation)).await.unwrap();
-    assert_eq!(storage.swap_control(None, &control).await.unwrap(), SwapOutcome::Done);
+    assert_eq!(storage.swap_control(None, &control).await.unwrap(), SwapOutcome::Swapped);
     storage
 }
 
@@ -82,22 +82,22 @@ async fn requests_at_the_same_time_keep_numbers_and_tickets_in_one_order() {
 async fn interleaved(turns: Vec<usize>) {
     let storage = store_covering(Ticket(0)).await;
     let client = client("u");
-    let turnstiles: Vec<_> = (0..3).map(|_| Arc::new(Turnstile::default())).collect();
-    let request = |turnstile: &Arc<Turnstile>| {
+    let schedulers: Vec<_> = (0..3).map(|_| Arc::new(CallScheduler::default())).collect();
+    let request = |scheduler: &Arc<CallScheduler>| {
         let store = Faulty::new(storage.clone(), FaultPlan::default());
-        let store = store.with_turnstile(Arc::clone(turnstile));
+        let store = store.with_scheduler(Arc::clone(scheduler));
         let client = client.clone();
         async move { next_number(&store, &client).await.unwrap() }
     };
-    let requests: Vec<_> = turnstiles.iter().map(request).map(tokio::spawn).collect();
+    let requests: Vec<_> = schedulers.iter().map(request).map(tokio::spawn).collect();
     for turn in turns {
-        turnstiles[turn].let_one_through();
+        schedulers[turn].admit_one();
         // Its call is done when it waits with the next one, or has ended.
-        while !requests[turn].is_finished() && !turnstiles[turn].is_at_rest() {
+        while !requests[turn].is_finished() && !schedulers[turn].is_idle() {
             tokio::task::yield_now().await;
         }
     }
-    turnstiles.iter().for_each(|turnstile| turnstile.open());
+    schedulers.iter().for_each(|scheduler| scheduler.admit_all());
     let mut numbers = Vec::new();
     for request in requests {
         numbers.push(request.await.unwrap());

@@ -1,8 +1,8 @@
 use bytes::Bytes;
 use tidewater_protocol::{Checksum, OpId};
 use tidewater_storage::{
-    Base, Batch, BucketStore, Cell, CellKey, CellStore, CellWrite, Committed, ControlStore,
-    Embedded, Nonce, SwapOutcome, Version,
+    Base, Batch, BucketStore, Committed, ControlStore, Embedded, Nonce, RecordKey, RecordStore,
+    RecordWrite, SwapOutcome, Version, VersionedRecord,
 };
 
 use super::*;
@@ -15,11 +15,12 @@ fn op(epoch: u32, sequence: u64) -> OpId {
 /// A bucket that was written after the visible checkpoint.
 async fn bucket(storage: &Embedded) -> BucketKey {
     let bucket = BucketKey::from_stored("aaaaaa[]");
-    let head = Head { last: op(1, 1), ..Head::default() };
+    let head = BucketHead { last: op(1, 1), ..BucketHead::default() };
     let version = Version { op: head.last, value: Some(head.encode()) };
-    let cell = Cell { floor: OpId::ZERO, versions: vec![version] };
-    let write = CellWrite { key: CellKey::Bucket(bucket.clone()), known_top: None, cell };
-    let batch = Batch { cells: vec![write], ..Batch::default() };
+    let record = VersionedRecord { floor: OpId::ZERO, versions: vec![version] };
+    let write =
+        RecordWrite { key: RecordKey::Bucket(bucket.clone()), expected_newest: None, record };
+    let batch = Batch { records: vec![write], ..Batch::default() };
     assert_eq!(storage.write(&batch).await.unwrap(), []);
     bucket
 }
@@ -27,18 +28,18 @@ async fn bucket(storage: &Embedded) -> BucketKey {
 /// Commits up to an op id of the epoch at work.
 async fn commit(storage: &Embedded, op: OpId) {
     let control = storage.control().await.unwrap().unwrap();
-    let next = control.advanced(Committed { op, ..control.committed }, Vec::new(), None);
+    let next = control.after_commit(Committed { op, ..control.committed }, Vec::new(), None);
     let swapped = storage.swap_control(Some(control.revision), &next).await.unwrap();
-    assert_eq!(swapped, SwapOutcome::Done);
+    assert_eq!(swapped, SwapOutcome::Swapped);
 }
 
 /// Another run of the worker begins.
 async fn take_over(storage: &Embedded) -> Epoch {
     let control = storage.control().await.unwrap().unwrap();
-    let (next, archived) = control.taken_over(Nonce("next".to_owned())).unwrap();
+    let (next, archived) = control.after_takeover(Nonce("next".to_owned())).unwrap();
     storage.archive_epochs(&archived).await.unwrap();
     let swapped = storage.swap_control(Some(control.revision), &next).await.unwrap();
-    assert_eq!(swapped, SwapOutcome::Done);
+    assert_eq!(swapped, SwapOutcome::Swapped);
     next.epoch
 }
 

@@ -52,7 +52,7 @@ fn number(table: usize) -> u16 {
 async fn begun(storage: &Embedded) -> Applier<Embedded> {
     let former = storage.control().await.unwrap();
     let (next, archived) = match &former {
-        Some(former) => former.taken_over(nonce().unwrap()).unwrap(),
+        Some(former) => former.after_takeover(nonce().unwrap()).unwrap(),
         None => (first_control(), Vec::new()),
     };
     let generation = Generation {
@@ -83,7 +83,7 @@ impl Applier<Embedded> {
     }
 
     async fn commit(&mut self) {
-        let hold = CommitOptions { gate: None, truncated: self.truncated.clone() };
+        let hold = CommitOptions { visibility_barrier: None, truncated: self.truncated.clone() };
         self.writer.commit(Lsn(1), Ticket(0), hold).await.unwrap();
     }
 }

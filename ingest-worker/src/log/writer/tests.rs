@@ -1,16 +1,16 @@
 use tidewater_protocol::RowKey;
 use tidewater_storage::conformance::{empty_generation, first_control};
-use tidewater_storage::{CellStore, ControlStore, Embedded, Faulty, OpLog, SegmentReader, Tag};
+use tidewater_storage::{ControlStore, Embedded, Faulty, OpLog, RecordStore, SegmentReader, Tag};
 
 use super::*;
 
-fn row(key: &str) -> CellKey {
-    CellKey::SourceRow(first_control().generation, 0, key.into())
+fn row(key: &str) -> RecordKey {
+    RecordKey::SourceRow(first_control().generation, 0, key.into())
 }
 
 /// A run that has just begun, with a generation of its own.
 async fn begun(storage: &Embedded) -> LogWriter<Embedded> {
-    let control = Control { gate: Some(Lsn(u64::MAX)), ..first_control() };
+    let control = Control { visibility_barrier: Some(Lsn(u64::MAX)), ..first_control() };
     let generation = empty_generation(control.generation);
     LogWriter::take_over(storage.clone(), None, control, Vec::new(), Some(&generation))
         .await
@@ -22,22 +22,22 @@ fn put(writer: &mut LogWriter<Embedded>, id: &str) {
     writer.append("aaaaaa[]", Body::Put { row, data: "{}".into() });
 }
 
-fn hold(gate: u64) -> CommitOptions {
-    CommitOptions { gate: Some(Lsn(gate)), truncated: Vec::new() }
+fn hold(visibility_barrier: u64) -> CommitOptions {
+    CommitOptions { visibility_barrier: Some(Lsn(visibility_barrier)), truncated: Vec::new() }
 }
 
 #[tokio::test]
 async fn a_copied_row_that_the_stream_brought_before_is_looked_up() {
     let storage = Embedded::temporary().unwrap();
     let mut writer = begun(&storage).await;
-    let cells = writer.load([row("a")]).await.unwrap();
-    writer.set(cells[0], Some("streamed".into()));
+    let records = writer.load([row("a")]).await.unwrap();
+    writer.set(records[0], Some("streamed".into()));
     writer.commit(Lsn(1), Ticket(0), hold(u64::MAX)).await.unwrap();
     writer.trim(0);
 
-    let cells = writer.load_copied([row("a"), row("b")]).await.unwrap();
-    assert_eq!(writer.get(cells[0]).map(|(_, value)| value), Some(&"streamed".into()));
-    assert_eq!(writer.get(cells[1]), None);
+    let records = writer.load_copied([row("a"), row("b")]).await.unwrap();
+    assert_eq!(writer.get(records[0]).map(|(_, value)| value), Some(&"streamed".into()));
+    assert_eq!(writer.get(records[1]), None);
 }
 
 #[tokio::test]
@@ -47,14 +47,14 @@ async fn a_row_that_only_the_copy_can_have_brought_is_not_looked_up_until_the_co
     writer.set_at(row("a"), Some("another's".into()));
     writer.commit(Lsn(1), Ticket(0), hold(u64::MAX)).await.unwrap();
     writer.trim(0);
-    let cells = writer.load_copied([row("a")]).await.unwrap();
-    assert_eq!(writer.get(cells[0]), None, "it was looked up");
+    let records = writer.load_copied([row("a")]).await.unwrap();
+    assert_eq!(writer.get(records[0]), None, "it was looked up");
 
     writer.trim(0);
-    // The gate opens: the copy is done.
+    // The visibility barrier opens: the copy is done.
     writer.commit(Lsn(2), Ticket(0), hold(2)).await.unwrap();
-    let cells = writer.load_copied([row("a")]).await.unwrap();
-    assert_eq!(writer.get(cells[0]).map(|(_, value)| value), Some(&"another's".into()));
+    let records = writer.load_copied([row("a")]).await.unwrap();
+    assert_eq!(writer.get(records[0]).map(|(_, value)| value), Some(&"another's".into()));
 }
 
 #[tokio::test]
@@ -64,11 +64,11 @@ async fn a_cell_that_is_not_as_this_run_left_it_is_not_written_over() {
     writer.set_at(row("a"), Some("first".into()));
     writer.commit(Lsn(1), Ticket(0), hold(u64::MAX)).await.unwrap();
     writer.trim(0);
-    let cells = writer.load_copied([row("a")]).await.unwrap();
-    writer.set(cells[0], Some("second".into()));
+    let records = writer.load_copied([row("a")]).await.unwrap();
+    writer.set(records[0], Some("second".into()));
     let error = writer.commit(Lsn(2), Ticket(0), hold(u64::MAX)).await.unwrap_err();
     assert!(matches!(error, WriteError::Contended), "{error:?}");
-    let stored = storage.cells(&[row("a")]).await.unwrap();
+    let stored = storage.records(&[row("a")]).await.unwrap();
     let values = &stored[0].as_ref().unwrap().versions;
     assert_eq!(values[0].value, Some("first".into()));
 }
@@ -102,8 +102,8 @@ async fn the_next_unit_is_written_while_a_commit_is_on_its_way() {
 }
 
 /// How a run takes over from the one that wrote this record.
-fn taken_over(former: &Control) -> (Control, Vec<ClosedEpoch>) {
-    former.taken_over(nonce().unwrap()).unwrap()
+fn after_takeover(former: &Control) -> (Control, Vec<ClosedEpoch>) {
+    former.after_takeover(nonce().unwrap()).unwrap()
 }
 
 /// The run that is at work after so many have ended, each of which committed something.
@@ -112,7 +112,7 @@ async fn followed(mut writer: LogWriter<Embedded>, runs: u32) -> LogWriter<Embed
         writer.set_at(row("a"), None);
         writer.commit(Lsn(1), Ticket(0), CommitOptions::default()).await.unwrap();
         let former = writer.control().clone();
-        let (next, archived) = taken_over(&former);
+        let (next, archived) = after_takeover(&former);
         let storage = writer.storage().clone();
         let begun = LogWriter::take_over(storage, Some(former), next, archived, None).await;
         writer = begun.unwrap();
@@ -146,7 +146,7 @@ async fn the_control_record_drops_no_epoch_that_could_not_be_archived() {
     put(&mut writer, "1");
     writer.commit(Lsn(1), Ticket(0), CommitOptions::default()).await.unwrap();
     let former = writer.control().clone();
-    let (next, archived) = taken_over(&former);
+    let (next, archived) = after_takeover(&former);
     assert_eq!(archived, former.recent[..1]);
 
     let full = Faulty::new(storage.clone(), "archive_epochs:1:full".parse().unwrap());

@@ -31,9 +31,9 @@ proptest! {
     fn a_segment_is_read_back(
         written in any_segment(),
         payload in prop_oneof![
-            any::<Vec<u8>>().prop_map(|payload| Stored::Inline(payload.into())),
+            any::<Vec<u8>>().prop_map(|payload| PayloadLocation::Inline(payload.into())),
             ("[a-z/]{1,9}", any::<u32>())
-                .prop_map(|(name, length)| Stored::Object(name, length as usize)),
+                .prop_map(|(name, length)| PayloadLocation::Object(name, length as usize)),
         ],
     ) {
         let read = read_segment(&bucket(), segment(&written, &payload)).unwrap();
@@ -43,15 +43,15 @@ proptest! {
     #[test]
     fn a_record_is_read_back_whatever_its_length(text in "\\PC{0,200}", times in 0_usize..40) {
         let written = Value::from(text.repeat(times));
-        let (name, value) = record(&written);
+        let (name, value) = json_attribute(&written);
         let item = Item::from([(name.to_owned(), value)]);
-        prop_assert_eq!(read_record::<Value>("record", &item).unwrap(), written);
+        prop_assert_eq!(read_json::<Value>("record", &item).unwrap(), written);
     }
 
     #[test]
     fn a_closed_epoch_is_read_back(epoch in 0_u32..1 << 20, limit in 0..=i64::MAX) {
         let epoch = Epoch::new(epoch).unwrap();
-        let closed = ClosedEpoch { epoch, limit: OpId::from_i64(limit).unwrap() };
+        let closed = ClosedEpoch { epoch, last_committed: OpId::from_i64(limit).unwrap() };
         prop_assert_eq!(read_closed_epoch(&closed_epoch(&closed)).unwrap(), closed);
     }
 }
@@ -59,9 +59,9 @@ proptest! {
 #[test]
 fn a_cell_without_bytes_is_damaged_and_an_item_without_a_cell_has_none() {
     let top = |name: &str| Item::from([(name.to_owned(), number(5))]);
-    let damaged = take_cell(Table::Lookups, &mut top(TOP)).unwrap_err();
+    let damaged = take_versioned_record(Table::Lookups, &mut top(TOP)).unwrap_err();
     assert!(matches!(damaged, StorageError::Damaged("lookup", _)));
-    assert_eq!(take_cell(Table::Lookups, &mut top(CATALOG_REVISION)).unwrap(), None);
+    assert_eq!(take_versioned_record(Table::Lookups, &mut top(CATALOG_REVISION)).unwrap(), None);
 }
 
 #[test]
@@ -75,16 +75,19 @@ fn an_item_that_lacks_something_is_damaged() {
         count: 3,
         payload: Bytes::new(),
     };
-    let whole = super::segment(&segment, &Stored::Inline(Bytes::from_static(b"x")));
+    let whole = super::segment(&segment, &PayloadLocation::Inline(Bytes::from_static(b"x")));
     for name in [SORT, PREV, SUM_BEFORE, SUM, COUNT, PAYLOAD] {
         let mut item = whole.clone();
         item.remove(name);
         let error = read_segment(&bucket(), item).unwrap_err();
         assert!(matches!(error, StorageError::Damaged("segment", _)), "without {name}");
     }
-    let error = read_record::<Value>("record", &whole).unwrap_err();
+    let error = read_json::<Value>("record", &whole).unwrap_err();
     assert!(matches!(error, StorageError::Damaged("record", _)));
-    assert!(matches!(read_due(&whole).unwrap_err(), StorageError::Damaged("work list entry", _)));
+    assert!(matches!(
+        read_compaction_task(&whole).unwrap_err(),
+        StorageError::Damaged("work list entry", _)
+    ));
 }
 
 #[test]
@@ -125,10 +128,10 @@ fn items_have_the_attributes_that_the_layout_names() {
         count: 3,
         payload: Bytes::new(),
     };
-    let inline = Stored::Inline(Bytes::from_static(b"x"));
-    let object = Stored::Object("segments/x".into(), 5);
+    let inline = PayloadLocation::Inline(Bytes::from_static(b"x"));
+    let object = PayloadLocation::Object("segments/x".into(), 5);
     let epoch = Epoch::new(4).unwrap();
-    let closed = ClosedEpoch { epoch, limit: OpId::from_i64(7).unwrap() };
+    let closed = ClosedEpoch { epoch, last_committed: OpId::from_i64(7).unwrap() };
     let long = "x".repeat(1_000);
     let item_of = |(name, value): (&str, AttributeValue)| Item::from([(name.to_owned(), value)]);
     for (item, expected) in [
@@ -138,7 +141,7 @@ fn items_have_the_attributes_that_the_layout_names() {
             "a N 8, b N 1, c N 3, l N 5, n N 2, o S segments/x, p S haaaaa[1], s N 9",
         ),
         (closed_epoch(&closed), "l N 7, p S closed-epochs, s N 4"),
-        (item_of(record(&5)), "v S 5"),
+        (item_of(json_attribute(&5)), "v S 5"),
         (
             listed(&ItemKey::registered(&bucket()), Some("whole"), []),
             "k S whole, p S haaaaa/00, s S haaaaa[1]",
@@ -150,5 +153,5 @@ fn items_have_the_attributes_that_the_layout_names() {
     ] {
         assert_eq!(shown(&item), expected);
     }
-    assert!(shown(&item_of(record(&long))).starts_with("z B ["));
+    assert!(shown(&item_of(json_attribute(&long))).starts_with("z B ["));
 }

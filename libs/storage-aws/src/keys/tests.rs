@@ -22,33 +22,33 @@ fn text() -> impl Strategy<Value = String> {
     ]
 }
 
-fn cell_key() -> impl Strategy<Value = CellKey> {
+fn cell_key() -> impl Strategy<Value = RecordKey> {
     let generation = |n: u32| GenerationId(Epoch::new(n).unwrap());
     prop_oneof![
-        text().prop_map(|params| CellKey::Bucket(bucket(&params))),
+        text().prop_map(|params| RecordKey::Bucket(bucket(&params))),
         (0_u32..3, text(), text()).prop_map(|(tag, values, source)| {
-            CellKey::Lookup(LookupKey::new(&Tag::from_bits(tag), &values), source.into())
+            RecordKey::Lookup(LookupKey::new(&Tag::from_bits(tag), &values), source.into())
         }),
-        (0_u32..3, any::<u16>(), text()).prop_map(move |(n, table, row)| CellKey::SourceRow(
+        (0_u32..3, any::<u16>(), text()).prop_map(move |(n, table, row)| RecordKey::SourceRow(
             generation(n),
             table,
             row.into()
         )),
-        (0_u32..99).prop_map(move |n| CellKey::Copy(generation(n))),
+        (0_u32..99).prop_map(move |n| RecordKey::Copy(generation(n))),
     ]
 }
 
 fn assert_within_limits(key: &ItemKey) {
-    if let Part::Text(text) = &key.partition {
+    if let KeyPart::Text(text) = &key.partition {
         assert!((1..=PARTITION_BYTES_MAX).contains(&text.len()), "{text}");
     }
-    if let Some(Part::Text(text)) = &key.sort {
+    if let Some(KeyPart::Text(text)) = &key.sort {
         assert!((1..=SORT_BYTES_MAX).contains(&text.len()), "{text}");
     }
     let schema = key.table.schema();
-    let kind = |part: &Part| match part {
-        Part::Text(_) => "S",
-        Part::Number(_) => "N",
+    let kind = |part: &KeyPart| match part {
+        KeyPart::Text(_) => "S",
+        KeyPart::Number(_) => "N",
     };
     assert_eq!(kind(&key.partition), schema.partition.letter());
     assert_eq!(key.sort.as_ref().map(kind), schema.sort.map(crate::tables::KeyType::letter));
@@ -57,16 +57,16 @@ fn assert_within_limits(key: &ItemKey) {
 proptest! {
     #[test]
     fn other_cells_have_other_keys(one in cell_key(), other in cell_key()) {
-        let (one_key, other_key) = (ItemKey::cell(&one), ItemKey::cell(&other));
+        let (one_key, other_key) = (ItemKey::record(&one), ItemKey::record(&other));
         prop_assert_eq!(one_key == other_key, one == other);
         prop_assert_eq!(one_key.object_folder() == other_key.object_folder(), one == other);
     }
 
     #[test]
-    fn a_key_is_within_dynamodbs_limits_and_read_back(cell in cell_key(), text in text()) {
+    fn a_key_is_within_dynamodbs_limits_and_read_back(record in cell_key(), text in text()) {
         let client = ClientKey { user_id: text.clone(), client_id: text.clone() };
         let keys = [
-            ItemKey::cell(&cell),
+            ItemKey::record(&record),
             ItemKey::registered(&bucket(&text)),
             ItemKey::due(&bucket(&text)),
             ItemKey::segment(&bucket(&text), OpId::MAX),
@@ -81,9 +81,9 @@ proptest! {
 
     #[test]
     fn a_text_is_cut_only_if_it_must_be(text in text(), bytes_max in 424_usize..2_048) {
-        let fitted = fitted(&text, bytes_max);
-        prop_assert!(fitted.len() <= bytes_max);
-        prop_assert_eq!(fitted == text, !is_cut(&text, bytes_max));
+        let truncate_with_hash = truncate_with_hash(&text, bytes_max);
+        prop_assert!(truncate_with_hash.len() <= bytes_max);
+        prop_assert_eq!(truncate_with_hash == text, !is_truncated(&text, bytes_max));
     }
 
     #[test]
@@ -94,7 +94,7 @@ proptest! {
         if one > other {
             std::mem::swap(&mut one, &mut other);
         }
-        let [stored, after] = [&one, &other].map(|text| fitted(text, SORT_BYTES_MAX));
+        let [stored, after] = [&one, &other].map(|text| truncate_with_hash(text, SORT_BYTES_MAX));
         prop_assert!(group(&stored) <= group(&after), "{one} {other}");
         if group(&stored) < group(&after) {
             prop_assert!(stored < after);
@@ -104,7 +104,7 @@ proptest! {
         prop_assert!(*first_after(&one) <= *after);
         // Texts share a group only when both were cut.
         let grouped = group(&stored) == group(&after) && one != other;
-        prop_assert!(!grouped || whole_if_cut(&one).is_some() && whole_if_cut(&other).is_some());
+        prop_assert!(!grouped || full_key_if_truncated(&one).is_some() && full_key_if_truncated(&other).is_some());
     }
 
     #[test]
@@ -115,14 +115,14 @@ proptest! {
     ) {
         let [lookup, other] = [&values, &others].map(|v| LookupKey::new(&Tag::from_bits(1), v));
         let (partition, beginning) = lookup_range(&lookup);
-        let answer = ItemKey::cell(&CellKey::Lookup(other.clone(), source.clone().into()));
-        let Some(Part::Text(sort)) = &answer.sort else { panic!("a text") };
+        let answer = ItemKey::record(&RecordKey::Lookup(other.clone(), source.clone().into()));
+        let Some(KeyPart::Text(sort)) = &answer.sort else { panic!("a text") };
         // Whatever the partition: the sort keys alone tell them apart.
         prop_assert_eq!(sort.starts_with(&beginning), lookup == other);
         if lookup == other {
             prop_assert_eq!(answer.partition, partition);
             let stored = sort.strip_prefix(&beginning);
-            prop_assert_eq!(stored == Some(&*source), source_if_cut(&source).is_none());
+            prop_assert_eq!(stored == Some(&*source), source_if_truncated(&source).is_none());
         }
     }
 }
@@ -143,12 +143,12 @@ fn keys_are_as_the_layout_has_them() {
         (ItemKey::copy(generation), "5", ""),
         (ItemKey::registered(&bucket("[1]")), "haaaaa/00", "haaaaa[1]"),
         (ItemKey::due(&bucket("[1]")), "0", "haaaaa[1]"),
-        (ItemKey::bell(), "bell", ""),
+        (ItemKey::ticket_counter(), "bell", ""),
         (ItemKey::write_requests(&client), "[\"u1\",\"c1\"]", ""),
     ] {
-        let text = |part: &Part| match part {
-            Part::Text(text) => text.clone(),
-            Part::Number(number) => number.to_string(),
+        let text = |part: &KeyPart| match part {
+            KeyPart::Text(text) => text.clone(),
+            KeyPart::Number(number) => number.to_string(),
         };
         assert_eq!(text(&key.partition), partition);
         assert_eq!(key.sort.as_ref().map(text).unwrap_or_default(), sort);

@@ -2,37 +2,42 @@
 
 use tidewater_protocol::{Epoch, OpId};
 use tidewater_storage::{
-    Batch, BucketStore, CellKey, CellStore, ClosedEpoch, Committed, Control, ControlStore,
-    Embedded, GenerationId, Lsn, OpLog, Ticket, Truncation, Visible, WriteCheckpointStore,
+    Batch, BucketStore, ClosedEpoch, Committed, CompactionTask, Control, ControlStore, Embedded,
+    GenerationId, Lsn, OpLog, RecordKey, RecordStore, Ticket, Truncation, Visible,
+    WriteCheckpointStore,
 };
-use tidewater_storage_aws::{Aws, Table, Units};
+use tidewater_storage_aws::{AwsStore, RequestUnits, Table};
 
 use crate::emulator;
-use crate::given::{bucket, cell, cells, lookup, op, put, record, row, segment, write};
+use crate::given::{bucket, first_control, lookup, op, put, record, records, row, segment, write};
 
 /// What it costs in all.
-async fn cost_of(store: &Aws<Embedded>, call: impl Future<Output = ()>) -> Units {
+async fn cost_of(store: &AwsStore<Embedded>, call: impl Future<Output = ()>) -> RequestUnits {
     let before = store.consumed().total();
     call.await;
     let after = store.consumed().total();
-    Units { write: after.write - before.write, read: after.read - before.read }
+    RequestUnits { write: after.write - before.write, read: after.read - before.read }
 }
 
-fn written(units: f64) -> Units {
-    Units { write: units, read: 0.0 }
+fn written(units: f64) -> RequestUnits {
+    RequestUnits { write: units, read: 0.0 }
 }
 
-fn read(units: f64) -> Units {
-    Units { write: 0.0, read: units }
+fn read(units: f64) -> RequestUnits {
+    RequestUnits { write: 0.0, read: units }
 }
 
 /// A record with all the closed epochs that it ever names itself.
 fn long_record() -> Control {
     let closed = |n| {
         let epoch = Epoch::new(n).unwrap();
-        ClosedEpoch { epoch, limit: OpId::new(epoch, 9_876_543_210 + u64::from(n) * 7_919) }
+        ClosedEpoch {
+            epoch,
+            last_committed: OpId::new(epoch, 9_876_543_210 + u64::from(n) * 7_919),
+        }
     };
-    let at = Committed { op: closed(4_016).limit, lsn: Lsn(1 << 42), ticket: Ticket(1 << 30) };
+    let at =
+        Committed { op: closed(4_016).last_committed, lsn: Lsn(1 << 42), ticket: Ticket(1 << 30) };
     let truncated = vec![Truncation { table: 12, op: at.op }];
     let generation = GenerationId(Epoch::new(3_000).unwrap());
     Control {
@@ -40,7 +45,7 @@ fn long_record() -> Control {
         visible: Some(Visible { at, generation, truncated: truncated.clone() }),
         committed: at,
         truncated,
-        ..record()
+        ..first_control()
     }
 }
 
@@ -49,15 +54,15 @@ async fn a_lone_transaction_costs_four_units() {
     let store = emulator::empty_store().await;
     let key = bucket("[\"0190a4e6-7d1e-7a3e-8f43-b1d4c1b0a001\"]");
     store.swap_control(None, &long_record()).await.unwrap();
-    let head = CellKey::Bucket(key.clone());
-    let writes = vec![write(&head, None, cell(1, 20)), write(&row("[1]"), None, cell(1, 200))];
-    put(&store, cells(writes)).await;
+    let head = RecordKey::Bucket(key.clone());
+    let writes = vec![write(&head, None, record(1, 20)), write(&row("[1]"), None, record(1, 200))];
+    put(&store, records(writes)).await;
     let transaction = async {
         let batch = Batch {
             segments: vec![segment(&key, 2, 400)],
-            cells: vec![
-                write(&head, Some(1), cell(2, 20)),
-                write(&row("[1]"), Some(1), cell(2, 200)),
+            records: vec![
+                write(&head, Some(1), record(2, 20)),
+                write(&row("[1]"), Some(1), record(2, 200)),
             ],
             ..Batch::default()
         };
@@ -77,14 +82,14 @@ async fn a_write_costs_a_unit_for_each_begun_kilobyte() {
     for (n, bytes, units) in [(1, 10, 1.0), (2, 900, 1.0), (3, 1_024, 2.0), (4, 10_200, 10.0)] {
         let known = (n > 1).then_some(n - 1);
         let put =
-            async { put(&store, cells(vec![write(&row("[1]"), known, cell(n, bytes))])).await };
+            async { put(&store, records(vec![write(&row("[1]"), known, record(n, bytes))])).await };
         assert_eq!(cost_of(&store, put).await, written(units), "{bytes} bytes");
     }
     // A smaller cell over a larger one costs what the larger one did, and so does a refusal.
-    let smaller = write(&row("[1]"), Some(1), cell(5, 10));
-    let refused = async { drop(store.write(&cells(vec![smaller.clone()])).await.unwrap()) };
+    let smaller = write(&row("[1]"), Some(1), record(5, 10));
+    let refused = async { drop(store.write(&records(vec![smaller.clone()])).await.unwrap()) };
     assert_eq!(cost_of(&store, refused).await, written(10.0));
-    let done = put(&store, cells(vec![write(&row("[1]"), Some(4), cell(5, 10))]));
+    let done = put(&store, records(vec![write(&row("[1]"), Some(4), record(5, 10))]));
     assert_eq!(cost_of(&store, done).await, written(10.0));
 }
 
@@ -92,8 +97,12 @@ async fn a_write_costs_a_unit_for_each_begun_kilobyte() {
 async fn registrations_and_work_cost_a_unit_each() {
     let store = emulator::empty_store().await;
     let buckets: Vec<_> = (0..60).map(|n| bucket(&format!("[{n}]"))).collect();
-    let due = buckets.iter().take(10).map(|bucket| (bucket.clone(), op(1))).collect();
-    let batch = Batch { registry: buckets, due, ..Batch::default() };
+    let tasks = buckets
+        .iter()
+        .take(10)
+        .map(|bucket| CompactionTask::immediate(bucket.clone(), op(1)))
+        .collect();
+    let batch = Batch { registry: buckets, compaction_tasks: tasks, ..Batch::default() };
     assert_eq!(cost_of(&store, put(&store, batch)).await, written(70.0));
 }
 
@@ -116,8 +125,9 @@ async fn a_poll_costs_a_unit_for_control_and_one_for_each_bucket() {
     let store = emulator::empty_store().await;
     store.swap_control(None, &long_record()).await.unwrap();
     let buckets: Vec<_> = (0..150).map(|n| bucket(&format!("[{n}]"))).collect();
-    let heads = buckets.iter().map(|key| write(&CellKey::Bucket(key.clone()), None, cell(1, 20)));
-    put(&store, cells(heads.collect())).await;
+    let heads =
+        buckets.iter().map(|key| write(&RecordKey::Bucket(key.clone()), None, record(1, 20)));
+    put(&store, records(heads.collect())).await;
     let poll = async {
         store.control().await.unwrap();
         assert_eq!(store.buckets(&buckets).await.unwrap().len(), 150);
@@ -141,6 +151,6 @@ async fn segments_are_read_at_half_the_price() {
 #[tokio::test]
 async fn a_lookup_row_costs_a_unit() {
     let store = emulator::empty_store().await;
-    let call = put(&store, cells(vec![write(&lookup("[\"u1\"]", "[1]"), None, cell(1, 40))]));
+    let call = put(&store, records(vec![write(&lookup("[\"u1\"]", "[1]"), None, record(1, 40))]));
     assert_eq!(cost_of(&store, call).await, written(1.0));
 }

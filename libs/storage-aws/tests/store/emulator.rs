@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
 use tidewater_storage::Embedded;
-use tidewater_storage_aws::Aws;
+use tidewater_storage_aws::AwsStore;
 
 use crate::sdk;
 
@@ -23,20 +23,20 @@ pub(crate) fn endpoint() -> &'static str {
 }
 
 /// A store whose tables and objects no other test has.
-pub(crate) async fn empty_store() -> Aws<Embedded> {
+pub(crate) async fn empty_store() -> AwsStore<Embedded> {
     let [store, _] = two_handles_of_an_empty_store().await;
     store
 }
 
 /// The same, opened by two clients that know nothing of each other.
-pub(crate) async fn two_handles_of_an_empty_store() -> [Aws<Embedded>; 2] {
+pub(crate) async fn two_handles_of_an_empty_store() -> [AwsStore<Embedded>; 2] {
     two_handles(endpoint()).await
 }
 
 /// The same, with DynamoDB at this endpoint.
-pub(crate) async fn two_handles(endpoint: &str) -> [Aws<Embedded>; 2] {
+pub(crate) async fn two_handles(endpoint: &str) -> [AwsStore<Embedded>; 2] {
     let (prefix, objects) = (sdk::random_prefix(), Embedded::temporary().unwrap());
-    let open = || Aws::with_objects(&sdk::for_endpoint(endpoint), &prefix, objects.clone());
+    let open = || AwsStore::with_objects(&sdk::for_endpoint(endpoint), &prefix, objects.clone());
     let stores = [open(), open()];
     stores[0].create_tables().await.unwrap();
     stores

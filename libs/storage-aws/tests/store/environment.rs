@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use tidewater_storage::WriteCheckpointStore;
-use tidewater_storage_aws::{Aws, AwsConfig};
+use tidewater_storage_aws::{AwsConfig, AwsStore};
 
 use crate::emulator;
 
@@ -28,7 +28,7 @@ fn again(environment: &[(&str, &str)]) -> std::process::Output {
 async fn the_environment_says_where_it_is() {
     if let Ok(prefix) = std::env::var(PREFIX) {
         let config = AwsConfig { prefix, ..AwsConfig::new("objects") };
-        let store = match Aws::connect(&config).await {
+        let store = match AwsStore::connect(&config).await {
             Ok(store) => store,
             Err(error) => panic!("{:?}", std::error::Error::source(&error)),
         };

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use tidewater_protocol::{Checksum, Epoch, OpId};
 use tidewater_storage::{
-    Batch, BucketKey, Cell, CellKey, CellStore, CellWrite, Control, GenerationId, LookupKey, Lsn,
-    Nonce, Segment, SourceIdentity, Tag, Version,
+    Batch, BucketKey, Control, GenerationId, LookupKey, Lsn, Nonce, RecordKey, RecordStore,
+    RecordWrite, Segment, SourceIdentity, Tag, Version, VersionedRecord,
 };
 
 pub(crate) fn tag() -> Tag {
@@ -23,18 +23,18 @@ pub(crate) fn bucket(params: &str) -> BucketKey {
     BucketKey::new(&tag(), params)
 }
 
-pub(crate) fn lookup(values: &str, source: &str) -> CellKey {
-    CellKey::Lookup(LookupKey::new(&tag(), values), source.into())
+pub(crate) fn lookup(values: &str, source: &str) -> RecordKey {
+    RecordKey::Lookup(LookupKey::new(&tag(), values), source.into())
 }
 
-pub(crate) fn row(key: &str) -> CellKey {
-    CellKey::SourceRow(generation(), 1, key.into())
+pub(crate) fn row(key: &str) -> RecordKey {
+    RecordKey::SourceRow(generation(), 1, key.into())
 }
 
 /// A cell of one version with so many bytes that no compression makes fewer.
-pub(crate) fn cell(sequence: u64, bytes: usize) -> Cell {
+pub(crate) fn record(sequence: u64, bytes: usize) -> VersionedRecord {
     let versions = vec![Version { op: op(sequence), value: Some(noise(sequence, bytes)) }];
-    Cell { floor: OpId::ZERO, versions }
+    VersionedRecord { floor: OpId::ZERO, versions }
 }
 
 pub(crate) fn noise(seed: u64, bytes: usize) -> Bytes {
@@ -44,8 +44,8 @@ pub(crate) fn noise(seed: u64, bytes: usize) -> Bytes {
     noise.into()
 }
 
-pub(crate) fn write(key: &CellKey, known: Option<u64>, cell: Cell) -> CellWrite {
-    CellWrite { key: key.clone(), known_top: known.map(op), cell }
+pub(crate) fn write(key: &RecordKey, known: Option<u64>, record: VersionedRecord) -> RecordWrite {
+    RecordWrite { key: key.clone(), expected_newest: known.map(op), record }
 }
 
 /// A segment whose payload is so long.
@@ -61,7 +61,7 @@ pub(crate) fn segment(bucket: &BucketKey, sequence: u64, bytes: usize) -> Segmen
     }
 }
 
-pub(crate) fn record() -> Control {
+pub(crate) fn first_control() -> Control {
     let source = SourceIdentity {
         system_id: "7301234567890123456".into(),
         database: "app".into(),
@@ -73,10 +73,10 @@ pub(crate) fn record() -> Control {
     Control::first(Epoch::ZERO.next().unwrap(), nonce, source, Lsn(1 << 40))
 }
 
-pub(crate) async fn put(store: &impl CellStore, batch: Batch) {
+pub(crate) async fn put(store: &impl RecordStore, batch: Batch) {
     assert_eq!(store.write(&batch).await.unwrap(), []);
 }
 
-pub(crate) fn cells(writes: Vec<CellWrite>) -> Batch {
-    Batch { cells: writes, ..Batch::default() }
+pub(crate) fn records(writes: Vec<RecordWrite>) -> Batch {
+    Batch { records: writes, ..Batch::default() }
 }

@@ -6,14 +6,14 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use bytes::Bytes;
 use tidewater_protocol::OpId;
 use tidewater_storage::{
-    Batch, BucketStore, CellKey, CellStore, ClientKey, ControlStore, Embedded, Generation,
-    LookupKey, LookupStore, ObjectStore, OpLog, Registry, StorageError, Sweep, Ticket, WorkList,
-    WriteCheckpointStore, WriteRequests,
+    Batch, BucketStore, ClientKey, CompactionQueue, CompactionTask, ControlStore, Embedded,
+    Generation, LookupKey, LookupStore, ObjectStore, OpLog, RecordKey, RecordStore, Registry,
+    StorageError, Sweep, Ticket, WriteCheckpointStore, WriteRequests,
 };
-use tidewater_storage_aws::{Aws, Table};
+use tidewater_storage_aws::{AwsStore, Table};
 
 use crate::given::{
-    bucket, cell, cells, generation, lookup, op, put, record, row, segment, tag, write,
+    bucket, first_control, generation, lookup, op, put, record, records, row, segment, tag, write,
 };
 use crate::{emulator, sdk};
 
@@ -36,18 +36,18 @@ fn long_texts() -> Vec<String> {
 #[tokio::test]
 async fn long_keys_are_told_apart() {
     let store = emulator::empty_store().await;
-    let kinds: [fn(&str) -> CellKey; 4] = [
-        |text| CellKey::Bucket(bucket(&format!("[{text}]"))),
+    let kinds: [fn(&str) -> RecordKey; 4] = [
+        |text| RecordKey::Bucket(bucket(&format!("[{text}]"))),
         |text| lookup(&format!("[{text}]"), "s"),
         |text| lookup("[1]", text),
         row,
     ];
     let keys: Vec<_> =
         kinds.iter().flat_map(|key| long_texts().into_iter().map(|t| key(&t))).collect();
-    let writes = (1..).zip(&keys).map(|(n, key)| write(key, None, cell(n, 9))).collect();
-    put(&store, cells(writes)).await;
-    let expected: Vec<_> = (1..).zip(&keys).map(|(n, _)| Some(cell(n, 9))).collect();
-    assert_eq!(store.cells(&keys).await.unwrap(), expected);
+    let writes = (1..).zip(&keys).map(|(n, key)| write(key, None, record(n, 9))).collect();
+    put(&store, records(writes)).await;
+    let expected: Vec<_> = (1..).zip(&keys).map(|(n, _)| Some(record(n, 9))).collect();
+    assert_eq!(store.records(&keys).await.unwrap(), expected);
 }
 
 #[tokio::test]
@@ -55,8 +55,8 @@ async fn long_names_of_source_rows_are_read_back() {
     let store = emulator::empty_store().await;
     let texts = long_texts();
     for values in ["[1]", &format!("[{}]", "v".repeat(3_000))] {
-        let writes = texts.iter().map(|text| write(&lookup(values, text), None, cell(1, 9)));
-        put(&store, cells(writes.collect())).await;
+        let writes = texts.iter().map(|text| write(&lookup(values, text), None, record(1, 9)));
+        put(&store, records(writes.collect())).await;
         let found = store.lookup_rows(&[LookupKey::new(&tag(), values)]).await.unwrap().remove(0);
         let mut found: Vec<_> = found.iter().map(|row| row.source.to_string()).collect();
         found.sort();
@@ -69,20 +69,21 @@ async fn long_buckets_are_listed_in_order() {
     let store = emulator::empty_store().await;
     let mut keys: Vec<_> = long_texts().iter().map(|text| bucket(text)).collect();
     keys.sort();
-    let due = keys.iter().map(|key| (key.clone(), op(1))).collect();
-    put(&store, Batch { registry: keys.clone(), due, ..Batch::default() }).await;
+    let tasks = keys.iter().map(|key| CompactionTask::immediate(key.clone(), op(1))).collect();
+    let batch = Batch { registry: keys.clone(), compaction_tasks: tasks, ..Batch::default() };
+    put(&store, batch).await;
     for limit in [9, 50, 1_000] {
         let (mut listed, mut after) = (Vec::new(), None);
         while listed.len() < keys.len() {
-            let page = store.registered(&tag(), after.as_ref(), limit).await.unwrap();
+            let page = store.registered_buckets(&tag(), after.as_ref(), limit).await.unwrap();
             assert_eq!(page.len(), limit.min(keys.len() - listed.len()));
             after = page.last().cloned();
             listed.extend(page);
         }
         assert_eq!(listed, keys, "{limit} at once");
     }
-    let mut due: Vec<_> =
-        store.due(0, 1_000).await.unwrap().into_iter().map(|due| due.bucket).collect();
+    let tasks = store.due_tasks(0, 1_000).await.unwrap();
+    let mut due: Vec<_> = tasks.into_iter().map(|task| task.bucket).collect();
     due.sort();
     assert_eq!(due, keys);
 }
@@ -93,9 +94,9 @@ async fn buckets_that_differ_only_behind_the_limit_are_listed_in_order() {
     let keys: Vec<_> =
         (100..500).map(|n| bucket(&format!("[\"{}{n}\"]", "x".repeat(1_000)))).collect();
     put(&store, Batch { registry: keys.clone(), ..Batch::default() }).await;
-    let first = store.registered(&tag(), None, 100).await.unwrap();
+    let first = store.registered_buckets(&tag(), None, 100).await.unwrap();
     assert_eq!(first, keys[..100]);
-    let second = store.registered(&tag(), first.last(), 100).await.unwrap();
+    let second = store.registered_buckets(&tag(), first.last(), 100).await.unwrap();
     assert_eq!(second, keys[100..200]);
 }
 
@@ -128,24 +129,24 @@ async fn clients_with_long_names_do_not_mix() {
     }
 }
 
-async fn object_bytes(store: &Aws<Embedded>) -> u64 {
+async fn object_bytes(store: &AwsStore<Embedded>) -> u64 {
     store.objects().disk_usage().await.unwrap().object_bytes
 }
 
 #[tokio::test]
 async fn a_cell_that_no_item_holds_is_an_object_until_it_is_replaced() {
     let store = emulator::empty_store().await;
-    for key in [row("[1]"), lookup("[1]", "s"), CellKey::Copy(generation())] {
+    for key in [row("[1]"), lookup("[1]", "s"), RecordKey::Copy(generation())] {
         for (n, bytes) in [(1, 1_000_000), (2, 500_000), (3, 299_000), (4, 400_000), (5, 10)] {
             let known = (n > 1).then_some(n - 1);
             for _ in 0..2 {
-                put(&store, cells(vec![write(&key, known, cell(n, bytes))])).await;
+                put(&store, records(vec![write(&key, known, record(n, bytes))])).await;
             }
-            let found = store.cells(std::slice::from_ref(&key)).await.unwrap();
-            assert_eq!(found, [Some(cell(n, bytes))]);
+            let found = store.records(std::slice::from_ref(&key)).await.unwrap();
+            assert_eq!(found, [Some(record(n, bytes))]);
             let refused =
-                store.write(&cells(vec![write(&key, Some(9), cell(10, 1))])).await.unwrap();
-            assert_eq!(refused[0].stored, Some(cell(n, bytes)));
+                store.write(&records(vec![write(&key, Some(9), record(10, 1))])).await.unwrap();
+            assert_eq!(refused[0].stored, Some(record(n, bytes)));
             let is_object = object_bytes(&store).await > 0;
             assert_eq!(is_object, bytes > 300_000, "{bytes} bytes");
         }
@@ -174,14 +175,14 @@ async fn long_payloads_are_objects_that_go_with_their_items() {
 #[tokio::test]
 async fn large_cells_go_with_their_generation_and_lookup() {
     let store = emulator::empty_store().await;
-    let keys = [row("[1]"), lookup("[1]", "s"), CellKey::Copy(generation())];
-    let writes = keys.iter().map(|key| write(key, None, cell(1, 400_000))).collect();
-    put(&store, cells(writes)).await;
+    let keys = [row("[1]"), lookup("[1]", "s"), RecordKey::Copy(generation())];
+    let writes = keys.iter().map(|key| write(key, None, record(1, 400_000))).collect();
+    put(&store, records(writes)).await;
     store.delete_generation(generation()).await.unwrap();
     assert!((400_000..500_000).contains(&object_bytes(&store).await));
     store.delete_lookup(&tag()).await.unwrap();
     assert_eq!(object_bytes(&store).await, 0);
-    assert_eq!(store.cells(&keys).await.unwrap(), [None, None, None]);
+    assert_eq!(store.records(&keys).await.unwrap(), [None, None, None]);
 }
 
 #[tokio::test]
@@ -202,10 +203,10 @@ async fn a_segment_whose_object_was_deleted_is_left_out() {
 #[tokio::test]
 async fn a_cell_whose_object_is_not_there_is_damaged() {
     let store = emulator::empty_store().await;
-    put(&store, cells(vec![write(&row("[1]"), None, cell(1, 400_000))])).await;
+    put(&store, records(vec![write(&row("[1]"), None, record(1, 400_000))])).await;
     let name = raw(&store, Table::SourceRows).await[0]["o"].as_s().unwrap().clone();
     store.delete_object(&name).await.unwrap();
-    let error = store.cells(&[row("[1]")]).await.unwrap_err();
+    let error = store.records(&[row("[1]")]).await.unwrap_err();
     assert!(matches!(error, StorageError::Damaged("source row", _)), "{error:?}");
 }
 
@@ -213,7 +214,7 @@ async fn a_cell_whose_object_is_not_there_is_damaged() {
 async fn what_no_item_holds_is_named() {
     let store = emulator::empty_store().await;
     let key = bucket("[]");
-    put(&store, cells(vec![write(&CellKey::Bucket(key.clone()), None, cell(1, 20))])).await;
+    put(&store, records(vec![write(&RecordKey::Bucket(key.clone()), None, record(1, 20))])).await;
     let catalog = Bytes::from(vec![0; 420_000]);
     let of_bucket = store.swap_catalog(&key, 0, &catalog).await.unwrap_err();
     assert!(of_bucket.source().unwrap().to_string().starts_with("the bucket takes 420"));
@@ -238,7 +239,7 @@ async fn what_no_item_holds_is_named() {
 #[tokio::test]
 async fn a_store_of_a_newer_layout_is_refused() {
     let store = emulator::empty_store().await;
-    store.swap_control(None, &record()).await.unwrap();
+    store.swap_control(None, &first_control()).await.unwrap();
     let mut item = raw(&store, Table::Control).await.remove(0);
     item.insert("y".into(), AttributeValue::N("2".into()));
     let put = client().put_item().table_name(name(&store, Table::Control)).set_item(Some(item));
@@ -267,13 +268,13 @@ fn client() -> aws_sdk_dynamodb::Client {
     aws_sdk_dynamodb::Client::new(&sdk::for_endpoint(emulator::endpoint()))
 }
 
-fn name(store: &Aws<Embedded>, table: Table) -> String {
+fn name(store: &AwsStore<Embedded>, table: Table) -> String {
     table.name(store.prefix())
 }
 
 /// All items of a table.
 async fn raw(
-    store: &Aws<Embedded>,
+    store: &AwsStore<Embedded>,
     table: Table,
 ) -> Vec<std::collections::HashMap<String, AttributeValue>> {
     let scan = client().scan().table_name(name(store, table)).send().await.unwrap();

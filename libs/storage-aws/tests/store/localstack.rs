@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidewater_storage::{ObjectStore, storage_conformance};
-use tidewater_storage_aws::{Aws, AwsConfig};
+use tidewater_storage_aws::{AwsConfig, AwsStore};
 
 use crate::sdk;
 
@@ -24,7 +24,7 @@ mod conformance {
 
 /// Two handles of an empty store, if there is a LocalStack.
 #[expect(clippy::disallowed_methods, reason = "tests are told where it is by the environment")]
-async fn handles() -> Option<[Aws; 2]> {
+async fn handles() -> Option<[AwsStore; 2]> {
     let Ok(endpoint) = std::env::var("TIDEWATER_TEST_LOCALSTACK") else {
         let required = std::env::var("TIDEWATER_TEST_REQUIRE_LOCALSTACK").is_ok_and(|it| it == "1");
         assert!(!required, "TIDEWATER_TEST_LOCALSTACK does not say where LocalStack is");
@@ -32,7 +32,7 @@ async fn handles() -> Option<[Aws; 2]> {
         return None;
     };
     let config = AwsConfig { prefix: sdk::random_prefix(), ..AwsConfig::new(BUCKET) };
-    let stores = [(), ()].map(|()| Aws::with_sdk(&sdk::for_endpoint(&endpoint), &config));
+    let stores = [(), ()].map(|()| AwsStore::with_sdk(&sdk::for_endpoint(&endpoint), &config));
     stores[0].create_tables().await.unwrap();
     stores[0].objects().create_bucket().await.unwrap();
     Some(stores)

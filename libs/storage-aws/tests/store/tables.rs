@@ -1,7 +1,7 @@
 //! The tables themselves.
 
 use tidewater_storage::Embedded;
-use tidewater_storage_aws::Aws;
+use tidewater_storage_aws::AwsStore;
 
 use crate::{emulator, sdk};
 
@@ -9,7 +9,7 @@ use crate::{emulator, sdk};
 async fn tables_are_made_once() {
     let objects = Embedded::temporary().unwrap();
     let sdk = sdk::for_endpoint(emulator::endpoint());
-    let store = Aws::with_objects(&sdk, &sdk::random_prefix(), objects);
+    let store = AwsStore::with_objects(&sdk, &sdk::random_prefix(), objects);
     for _ in 0..2 {
         store.create_tables().await.unwrap();
     }

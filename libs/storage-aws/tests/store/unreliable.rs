@@ -4,13 +4,14 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use tidewater_storage::{
-    Batch, BucketKey, BucketStore, CellKey, CellStore, Control, ControlStore, Embedded, FaultPlan,
-    Faulty, Lsn, Method, Registry, StorageError, SwapOutcome, Tag, storage_conformance,
+    Batch, BucketKey, BucketStore, Control, ControlStore, Embedded, FaultPlan, Faulty, Lsn,
+    PortMethod, RecordKey, RecordStore, Registry, StorageError, SwapOutcome, Tag,
+    storage_conformance,
 };
-use tidewater_storage_aws::Aws;
+use tidewater_storage_aws::AwsStore;
 
 use crate::faults::{Fault, Proxy};
-use crate::given::{self, cell, write};
+use crate::given::{self, record, write};
 use crate::{emulator, sdk};
 
 /// Of a thousand requests, how many meet each kind of fault.
@@ -31,7 +32,7 @@ async fn proxy() -> Proxy {
     Proxy::start(emulator::endpoint(), PER_MILLE, seed).await
 }
 
-fn row(n: u64) -> CellKey {
+fn row(n: u64) -> RecordKey {
     given::row(&format!("[{n}]"))
 }
 
@@ -42,15 +43,15 @@ async fn the_proxy_does_what_it_is_there_for_and_nothing_is_lost() {
     let tag = Tag::from_bits(1);
     let buckets: Vec<_> = (0..500).map(|n| BucketKey::new(&tag, &format!("[{n}]"))).collect();
     let batch = Batch {
-        cells: (1..=500).map(|n| write(&row(n), None, cell(n, 9))).collect(),
+        records: (1..=500).map(|n| write(&row(n), None, record(n, 9))).collect(),
         registry: buckets.clone(),
         ..Batch::default()
     };
     assert_eq!(store.write(&batch).await.unwrap(), []);
     let keys: Vec<_> = (1..=500).map(row).collect();
-    let cells = store.cells(&keys).await.unwrap();
-    assert_eq!(cells, (1..=500).map(|n| Some(cell(n, 9))).collect::<Vec<_>>());
-    let listed = store.registered(&tag, None, 1_000).await.unwrap();
+    let records = store.records(&keys).await.unwrap();
+    assert_eq!(records, (1..=500).map(|n| Some(record(n, 9))).collect::<Vec<_>>());
+    let listed = store.registered_buckets(&tag, None, 1_000).await.unwrap();
     assert_eq!(listed.into_iter().collect::<HashSet<_>>(), buckets.into_iter().collect());
     for fault in [Fault::Throttled, Fault::Failed, Fault::Unprocessed, Fault::ReplyLost] {
         assert!(proxy.done(fault) > 0, "{fault:?} did not happen");
@@ -67,15 +68,15 @@ async fn always(status: u16, body: &'static str) -> String {
     endpoint
 }
 
-fn store_at(endpoint: &str) -> Aws<Embedded> {
-    Aws::with_objects(&sdk::for_endpoint(endpoint), "test", Embedded::temporary().unwrap())
+fn store_at(endpoint: &str) -> AwsStore<Embedded> {
+    AwsStore::with_objects(&sdk::for_endpoint(endpoint), "test", Embedded::temporary().unwrap())
 }
 
 async fn outcomes(endpoint: &str) -> (StorageError, StorageError) {
     let store = store_at(endpoint);
     let key = BucketKey::new(&Tag::from_bits(1), "[]");
     let read = store.buckets(std::slice::from_ref(&key)).await.unwrap_err();
-    let batch = Batch { cells: vec![write(&row(1), None, cell(1, 9))], ..Batch::default() };
+    let batch = Batch { records: vec![write(&row(1), None, record(1, 9))], ..Batch::default() };
     (read, store.write(&batch).await.unwrap_err())
 }
 
@@ -135,12 +136,12 @@ async fn a_batch_that_is_never_processed_is_given_up() {
 }
 
 /// A store that never learns how its writes of the control record ended, and one that does.
-async fn deaf_and_hearing() -> [Aws<Embedded>; 2] {
+async fn deaf_and_hearing() -> [AwsStore<Embedded>; 2] {
     let proxy = Proxy::start_mute(emulator::endpoint(), "PutItem").await;
     let prefix = sdk::random_prefix();
     let stores = [proxy.endpoint.as_str(), emulator::endpoint()].map(|endpoint| {
         let objects = Embedded::temporary().unwrap();
-        Aws::with_objects(&sdk::for_endpoint(endpoint), &prefix, objects)
+        AwsStore::with_objects(&sdk::for_endpoint(endpoint), &prefix, objects)
     });
     stores[1].create_tables().await.unwrap();
     stores
@@ -149,26 +150,26 @@ async fn deaf_and_hearing() -> [Aws<Embedded>; 2] {
 #[tokio::test]
 async fn a_swap_whose_every_reply_is_lost_is_read_back() {
     let [deaf, hearing] = deaf_and_hearing().await;
-    let first = given::record();
-    assert_eq!(deaf.swap_control(None, &first).await.unwrap(), SwapOutcome::Done);
+    let first = given::first_control();
+    assert_eq!(deaf.swap_control(None, &first).await.unwrap(), SwapOutcome::Swapped);
     assert_eq!(hearing.control().await.unwrap(), Some(first.clone()));
     let second = Control { revision: 2, ..first.clone() };
-    assert_eq!(hearing.swap_control(Some(1), &second).await.unwrap(), SwapOutcome::Done);
-    let rival = Control { revision: 2, gate: Some(Lsn(9)), ..first };
-    let refused = SwapOutcome::Refused(Some(Box::new(second)));
+    assert_eq!(hearing.swap_control(Some(1), &second).await.unwrap(), SwapOutcome::Swapped);
+    let rival = Control { revision: 2, visibility_barrier: Some(Lsn(9)), ..first };
+    let refused = SwapOutcome::Conflict(Some(Box::new(second)));
     assert_eq!(deaf.swap_control(Some(1), &rival).await.unwrap(), refused);
 }
 
 #[tokio::test]
 async fn a_flush_is_repeated_whose_outcome_is_unknown() {
     let plan = FaultPlan::default()
-        .with(Method::Write, 1, tidewater_storage::Fault::LoseReply)
-        .with(Method::SwapControl, 1, tidewater_storage::Fault::LoseReply);
+        .with(PortMethod::Write, 1, tidewater_storage::Fault::LoseReply)
+        .with(PortMethod::SwapControl, 1, tidewater_storage::Fault::LoseReply);
     let store = Faulty::new(emulator::empty_store().await, plan);
-    let batch = given::cells(vec![write(&row(1), None, cell(1, 9))]);
+    let batch = given::records(vec![write(&row(1), None, record(1, 9))]);
     assert!(matches!(store.write(&batch).await, Err(StorageError::Unknown(_))));
     assert_eq!(store.write(&batch).await.unwrap(), []);
-    let record = given::record();
+    let record = given::first_control();
     assert!(matches!(store.swap_control(None, &record).await, Err(StorageError::Unknown(_))));
-    assert_eq!(store.swap_control(None, &record).await.unwrap(), SwapOutcome::Done);
+    assert_eq!(store.swap_control(None, &record).await.unwrap(), SwapOutcome::Swapped);
 }

@@ -2,19 +2,20 @@
 
 use bytes::Bytes;
 
-use super::{bucket, cell, lookup, op, row, tag};
+use super::{bucket, lookup, op, record, row, tag};
 use crate::{
-    Batch, BucketItem, BucketKey, Cell, CellKey, CellWrite, LookupKey, LookupRow, Storage, Version,
+    Batch, BucketItem, BucketKey, LookupKey, LookupRow, RecordKey, RecordWrite, Storage, Version,
+    VersionedRecord,
 };
 
-async fn put(store: &impl Storage, key: CellKey, known: Option<u64>, cell: Cell) {
-    let write = CellWrite { key, known_top: known.map(op), cell };
-    let batch = Batch { cells: vec![write], ..Batch::default() };
+async fn put(store: &impl Storage, key: RecordKey, known: Option<u64>, record: VersionedRecord) {
+    let write = RecordWrite { key, expected_newest: known.map(op), record };
+    let batch = Batch { records: vec![write], ..Batch::default() };
     assert_eq!(store.write(&batch).await.unwrap(), []);
 }
 
 async fn put_head(store: &impl Storage, key: &BucketKey, known: Option<u64>, sequence: u64) {
-    put(store, CellKey::Bucket(key.clone()), known, cell(sequence)).await;
+    put(store, RecordKey::Bucket(key.clone()), known, record(sequence)).await;
 }
 
 async fn register(store: &impl Storage, buckets: &[BucketKey]) {
@@ -34,7 +35,7 @@ pub async fn items_come_in_the_order_of_the_keys([a, b]: [impl Storage; 2]) {
     let [first, second, absent] = ["[1]", "[2]", "[3]"].map(|params| bucket(1, params));
     put_head(&a, &first, None, 1).await;
     put_head(&a, &second, None, 2).await;
-    let item = |n| Some(BucketItem { head: cell(n), catalog: Bytes::new(), catalog_revision: 0 });
+    let item = |n| Some(BucketItem { head: record(n), catalog: Bytes::new(), catalog_revision: 0 });
     let found = b.buckets(&[second.clone(), absent, first, second]).await.unwrap();
     assert_eq!(found, [item(2), None, item(1), item(2)]);
     assert_eq!(b.buckets(&[]).await.unwrap(), []);
@@ -72,35 +73,36 @@ pub async fn head_and_catalog_do_not_disturb_each_other([a, b]: [impl Storage; 2
     put_head(&a, &key, None, 1).await;
     assert!(b.swap_catalog(&key, 0, &catalog("one")).await.unwrap());
     put_head(&a, &key, Some(1), 2).await;
-    let both = BucketItem { head: cell(2), catalog: catalog("one"), catalog_revision: 1 };
+    let both = BucketItem { head: record(2), catalog: catalog("one"), catalog_revision: 1 };
     assert_eq!(item(&b, &key).await, both);
     assert!(b.swap_catalog(&key, 1, &Bytes::new()).await.unwrap());
-    let both = BucketItem { head: cell(2), catalog: Bytes::new(), catalog_revision: 2 };
+    let both = BucketItem { head: record(2), catalog: Bytes::new(), catalog_revision: 2 };
     assert_eq!(item(&a, &key).await, both);
 }
 
 pub async fn a_lookup_finds_all_rows_that_ever_answered_it([a, b]: [impl Storage; 2]) {
     let key = lookup("[\"u1\"]");
-    let gone = Cell { versions: vec![Version { op: op(9), value: None }], ..cell(9) };
-    put(&a, CellKey::Lookup(key.clone(), "[1,\"a\"]".into()), None, cell(1)).await;
-    put(&a, CellKey::Lookup(key.clone(), "[1,\"b\"]".into()), None, gone.clone()).await;
-    put(&a, CellKey::Lookup(lookup("[\"u1\",2]"), "[1,\"a\"]".into()), None, cell(2)).await;
-    put(&a, row("[1,\"a\"]"), None, cell(3)).await;
+    let gone = VersionedRecord { versions: vec![Version { op: op(9), value: None }], ..record(9) };
+    put(&a, RecordKey::Lookup(key.clone(), "[1,\"a\"]".into()), None, record(1)).await;
+    put(&a, RecordKey::Lookup(key.clone(), "[1,\"b\"]".into()), None, gone.clone()).await;
+    put(&a, RecordKey::Lookup(lookup("[\"u1\",2]"), "[1,\"a\"]".into()), None, record(2)).await;
+    put(&a, row("[1,\"a\"]"), None, record(3)).await;
     let mut found = b.lookup_rows(&[key]).await.unwrap().remove(0);
     found.sort_by(|x, y| x.source.cmp(&y.source));
-    let row = |source: &str, cell| LookupRow { source: source.into(), cell };
-    assert_eq!(found, [row("[1,\"a\"]", cell(1)), row("[1,\"b\"]", gone)]);
+    let row = |source: &str, record| LookupRow { source: source.into(), record };
+    assert_eq!(found, [row("[1,\"a\"]", record(1)), row("[1,\"b\"]", gone)]);
 }
 
 pub async fn lookups_come_in_the_order_of_the_keys([a, b]: [impl Storage; 2]) {
     let keys: Vec<LookupKey> = (1..=3).map(|n| lookup(&format!("[{n}]"))).collect();
-    put(&a, CellKey::Lookup(keys[0].clone(), "x".into()), None, cell(1)).await;
-    put(&a, CellKey::Lookup(keys[2].clone(), "x".into()), None, cell(3)).await;
+    put(&a, RecordKey::Lookup(keys[0].clone(), "x".into()), None, record(1)).await;
+    put(&a, RecordKey::Lookup(keys[2].clone(), "x".into()), None, record(3)).await;
     let asked = [&keys[2], &keys[1], &keys[0], &keys[2]].map(Clone::clone);
     let found = b.lookup_rows(&asked).await.unwrap();
-    let cells = |rows: &[LookupRow]| rows.iter().map(|row| row.cell.clone()).collect::<Vec<_>>();
-    let found: Vec<_> = found.iter().map(|rows| cells(rows)).collect();
-    assert_eq!(found, [vec![cell(3)], vec![], vec![cell(1)], vec![cell(3)]]);
+    let records =
+        |rows: &[LookupRow]| rows.iter().map(|row| row.record.clone()).collect::<Vec<_>>();
+    let found: Vec<_> = found.iter().map(|rows| records(rows)).collect();
+    assert_eq!(found, [vec![record(3)], vec![], vec![record(1)], vec![record(3)]]);
     assert_eq!(b.lookup_rows(&[]).await.unwrap(), Vec::<Vec<LookupRow>>::new());
 }
 
@@ -108,7 +110,7 @@ pub async fn a_registered_bucket_is_listed_once([a, b]: [impl Storage; 2]) {
     let keys = [bucket(1, "[1]"), bucket(1, "[2]")];
     register(&a, &keys).await;
     register(&b, &[keys[1].clone(), keys[1].clone()]).await;
-    assert_eq!(b.registered(&tag(1), None, 100).await.unwrap(), keys);
+    assert_eq!(b.registered_buckets(&tag(1), None, 100).await.unwrap(), keys);
 }
 
 pub async fn a_listing_is_paged_in_order([a, b]: [impl Storage; 2]) {
@@ -119,12 +121,12 @@ pub async fn a_listing_is_paged_in_order([a, b]: [impl Storage; 2]) {
     keys.dedup();
     let (mut listed, mut after): (Vec<BucketKey>, Option<BucketKey>) = (Vec::new(), None);
     while listed.len() < keys.len() {
-        let page = b.registered(&tag(1), after.as_ref(), 7).await.unwrap();
+        let page = b.registered_buckets(&tag(1), after.as_ref(), 7).await.unwrap();
         assert!((1..=7).contains(&page.len()), "{} after {after:?}", page.len());
         after = page.last().cloned();
         listed.extend(page);
     }
-    assert_eq!(b.registered(&tag(1), after.as_ref(), 7).await.unwrap(), []);
+    assert_eq!(b.registered_buckets(&tag(1), after.as_ref(), 7).await.unwrap(), []);
     assert_eq!(listed, keys);
 }
 
@@ -132,11 +134,11 @@ pub async fn a_listing_keeps_to_its_tag([a, b]: [impl Storage; 2]) {
     let keys: Vec<_> = (0..4).map(|bits| bucket(bits, "[\"\u{10FFFF}\"]")).collect();
     register(&a, &keys).await;
     for bits in 0..4 {
-        let listed = b.registered(&tag(bits), None, 100).await.unwrap();
+        let listed = b.registered_buckets(&tag(bits), None, 100).await.unwrap();
         assert_eq!(listed, [bucket(bits, "[\"\u{10FFFF}\"]")]);
     }
-    assert_eq!(b.registered(&tag(4), None, 100).await.unwrap(), []);
+    assert_eq!(b.registered_buckets(&tag(4), None, 100).await.unwrap(), []);
     // A position in another tag's buckets is before or behind all of this one's.
-    assert_eq!(b.registered(&tag(1), Some(&keys[0]), 100).await.unwrap().len(), 1);
-    assert_eq!(b.registered(&tag(1), Some(&keys[2]), 100).await.unwrap().len(), 0);
+    assert_eq!(b.registered_buckets(&tag(1), Some(&keys[0]), 100).await.unwrap().len(), 1);
+    assert_eq!(b.registered_buckets(&tag(1), Some(&keys[2]), 100).await.unwrap().len(), 0);
 }

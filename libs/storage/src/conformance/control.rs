@@ -4,54 +4,54 @@ use std::time::Duration;
 
 use tidewater_protocol::{Epoch, OpId};
 
-use super::{FOREVER, generation, op, record, soon, tag};
+use super::{FOREVER, control_at, generation, op, soon, tag};
 use crate::{
     ClosedEpoch, Committed, Control, Generation, GenerationId, Lsn, Nonce, Storage, SwapOutcome,
     Ticket, Truncation, Visible,
 };
 
 fn refused(by: &Control) -> SwapOutcome {
-    SwapOutcome::Refused(Some(Box::new(by.clone())))
+    SwapOutcome::Conflict(Some(Box::new(by.clone())))
 }
 
 fn owned_by(revision: u64, owner: &str) -> Control {
-    Control { owner: Nonce(owner.into()), ..record(revision) }
+    Control { owner: Nonce(owner.into()), ..control_at(revision) }
 }
 
 fn closed(epoch: u32, sequence: u64) -> ClosedEpoch {
     let epoch = Epoch::new(epoch).unwrap();
-    ClosedEpoch { epoch, limit: OpId::new(epoch, sequence) }
+    ClosedEpoch { epoch, last_committed: OpId::new(epoch, sequence) }
 }
 
 pub async fn nothing_is_there_before_the_first_record([a, b]: [impl Storage; 2]) {
     assert_eq!(a.control().await.unwrap(), None);
     assert_eq!(b.archived_epochs().await.unwrap(), []);
-    assert_eq!(a.swap_control(Some(0), &record(1)).await.unwrap(), SwapOutcome::Refused(None));
+    assert_eq!(a.swap_control(Some(0), &control_at(1)).await.unwrap(), SwapOutcome::Conflict(None));
     assert_eq!(b.control().await.unwrap(), None);
 }
 
 pub async fn a_swap_needs_the_revision_that_is_stored([a, b]: [impl Storage; 2]) {
-    assert_eq!(a.swap_control(None, &record(1)).await.unwrap(), SwapOutcome::Done);
-    assert_eq!(b.swap_control(Some(1), &record(2)).await.unwrap(), SwapOutcome::Done);
+    assert_eq!(a.swap_control(None, &control_at(1)).await.unwrap(), SwapOutcome::Swapped);
+    assert_eq!(b.swap_control(Some(1), &control_at(2)).await.unwrap(), SwapOutcome::Swapped);
     for stale in [Some(0), Some(1), Some(3)] {
         let late = owned_by(3, "late");
-        assert_eq!(a.swap_control(stale, &late).await.unwrap(), refused(&record(2)));
+        assert_eq!(a.swap_control(stale, &late).await.unwrap(), refused(&control_at(2)));
     }
-    assert_eq!(b.control().await.unwrap(), Some(record(2)));
+    assert_eq!(b.control().await.unwrap(), Some(control_at(2)));
 }
 
 pub async fn the_first_record_is_written_once([a, b]: [impl Storage; 2]) {
-    assert_eq!(a.swap_control(None, &owned_by(1, "a")).await.unwrap(), SwapOutcome::Done);
+    assert_eq!(a.swap_control(None, &owned_by(1, "a")).await.unwrap(), SwapOutcome::Swapped);
     let second = b.swap_control(None, &owned_by(1, "b")).await.unwrap();
     assert_eq!(second, refused(&owned_by(1, "a")));
 }
 
 pub async fn a_swap_whose_reply_was_lost_is_done_when_repeated([a, b]: [impl Storage; 2]) {
     for _ in 0..2 {
-        assert_eq!(a.swap_control(None, &owned_by(1, "a")).await.unwrap(), SwapOutcome::Done);
+        assert_eq!(a.swap_control(None, &owned_by(1, "a")).await.unwrap(), SwapOutcome::Swapped);
     }
     for _ in 0..2 {
-        assert_eq!(a.swap_control(Some(1), &owned_by(2, "a")).await.unwrap(), SwapOutcome::Done);
+        assert_eq!(a.swap_control(Some(1), &owned_by(2, "a")).await.unwrap(), SwapOutcome::Swapped);
     }
     // The same revision is not enough: this one is a rival's.
     let rival = b.swap_control(Some(1), &owned_by(2, "b")).await.unwrap();
@@ -59,7 +59,7 @@ pub async fn a_swap_whose_reply_was_lost_is_done_when_repeated([a, b]: [impl Sto
 }
 
 pub async fn of_rival_swaps_one_wins([a, b]: [impl Storage; 2]) {
-    a.swap_control(None, &record(1)).await.unwrap();
+    a.swap_control(None, &control_at(1)).await.unwrap();
     let rivals = (0..8).map(|n| {
         let store = if n % 2 == 0 { a.clone() } else { b.clone() };
         tokio::spawn(
@@ -68,7 +68,7 @@ pub async fn of_rival_swaps_one_wins([a, b]: [impl Storage; 2]) {
     });
     let mut winners = 0;
     for rival in rivals.collect::<Vec<_>>() {
-        if rival.await.unwrap().unwrap() == SwapOutcome::Done {
+        if rival.await.unwrap().unwrap() == SwapOutcome::Swapped {
             winners += 1;
         }
     }
@@ -83,7 +83,7 @@ pub async fn a_record_is_read_as_it_was_written([a, b]: [impl Storage; 2]) {
         epoch: Epoch::MAX,
         committed: at,
         visible: Some(Visible { at, generation: generation(), truncated: truncated.clone() }),
-        gate: Some(Lsn(1)),
+        visibility_barrier: Some(Lsn(1)),
         truncated,
         recent: (1..=16).map(|epoch| closed(epoch, 3)).collect(),
         ..owned_by(1, "\"ünïcode\"")
@@ -93,34 +93,34 @@ pub async fn a_record_is_read_as_it_was_written([a, b]: [impl Storage; 2]) {
 }
 
 pub async fn a_waiter_learns_of_a_swap([a, b]: [impl Storage; 2]) {
-    a.swap_control(None, &record(1)).await.unwrap();
+    a.swap_control(None, &control_at(1)).await.unwrap();
     for revision in 1..4 {
         let (waiting, writing) = (a.clone(), b.clone());
         let waiter = tokio::spawn(async move {
             while waiting.control().await.unwrap().unwrap().revision == revision {
-                waiting.control_changed(revision, FOREVER * 2).await.unwrap();
+                waiting.wait_for_control_change(revision, FOREVER * 2).await.unwrap();
             }
         });
         tokio::task::yield_now().await;
-        writing.swap_control(Some(revision), &record(revision + 1)).await.unwrap();
+        writing.swap_control(Some(revision), &control_at(revision + 1)).await.unwrap();
         soon(waiter).await.unwrap();
     }
 }
 
 pub async fn a_waiter_is_not_kept_when_the_record_is_another_already([a, b]: [impl Storage; 2]) {
-    a.swap_control(None, &record(1)).await.unwrap();
-    a.swap_control(Some(1), &record(2)).await.unwrap();
-    soon(b.control_changed(1, FOREVER * 2)).await.unwrap();
-    soon(a.control_changed(0, FOREVER * 2)).await.unwrap();
-    // A store put back to an older state is another record, too.
-    soon(b.control_changed(3, FOREVER * 2)).await.unwrap();
+    a.swap_control(None, &control_at(1)).await.unwrap();
+    a.swap_control(Some(1), &control_at(2)).await.unwrap();
+    soon(b.wait_for_control_change(1, FOREVER * 2)).await.unwrap();
+    soon(a.wait_for_control_change(0, FOREVER * 2)).await.unwrap();
+    // A store put back to an older state is another control_at, too.
+    soon(b.wait_for_control_change(3, FOREVER * 2)).await.unwrap();
 }
 
 pub async fn a_wait_for_a_swap_ends([a, b]: [impl Storage; 2]) {
-    soon(a.control_changed(0, Duration::from_millis(20))).await.unwrap();
-    a.swap_control(None, &record(1)).await.unwrap();
-    soon(b.control_changed(1, Duration::from_millis(20))).await.unwrap();
-    soon(a.control_changed(1, Duration::ZERO)).await.unwrap();
+    soon(a.wait_for_control_change(0, Duration::from_millis(20))).await.unwrap();
+    a.swap_control(None, &control_at(1)).await.unwrap();
+    soon(b.wait_for_control_change(1, Duration::from_millis(20))).await.unwrap();
+    soon(a.wait_for_control_change(1, Duration::ZERO)).await.unwrap();
 }
 
 pub async fn closed_epochs_are_archived_once([a, b]: [impl Storage; 2]) {

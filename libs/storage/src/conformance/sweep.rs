@@ -2,14 +2,17 @@
 
 use tidewater_protocol::{Epoch, OpId};
 
-use super::{bucket, cell, segment, tag};
-use crate::{Batch, CellKey, CellWrite, Generation, GenerationId, LookupKey, Storage, Tag};
+use super::{bucket, record, segment, tag};
+use crate::{
+    Batch, CompactionTask, Generation, GenerationId, LookupKey, RecordKey, RecordWrite, Storage,
+    Tag,
+};
 
 fn id(epoch: u32) -> GenerationId {
     GenerationId(Epoch::new(epoch).unwrap())
 }
 
-fn record(epoch: u32) -> Generation {
+fn a_generation(epoch: u32) -> Generation {
     Generation {
         id: id(epoch),
         identity: "i".into(),
@@ -24,18 +27,18 @@ async fn write(store: &impl Storage, batch: Batch) {
     assert_eq!(store.write(&batch).await.unwrap(), []);
 }
 
-fn put(key: CellKey) -> CellWrite {
-    CellWrite { key, known_top: None, cell: cell(1) }
+fn put(key: RecordKey) -> RecordWrite {
+    RecordWrite { key, expected_newest: None, record: record(1) }
 }
 
-async fn is_there(store: &impl Storage, key: CellKey) -> bool {
-    store.cells(&[key]).await.unwrap()[0].is_some()
+async fn is_there(store: &impl Storage, key: RecordKey) -> bool {
+    store.records(&[key]).await.unwrap()[0].is_some()
 }
 
 pub async fn generations_are_listed([a, b]: [impl Storage; 2]) {
     assert_eq!(b.generations().await.unwrap(), []);
     for epoch in [12, 3] {
-        a.put_generation(&record(epoch)).await.unwrap();
+        a.put_generation(&a_generation(epoch)).await.unwrap();
     }
     assert_eq!(b.generations().await.unwrap(), [id(3), id(12)]);
 }
@@ -45,9 +48,9 @@ pub async fn a_deleted_bucket_leaves_nothing([a, b]: [impl Storage; 2]) {
     for bucket in [&gone, &kept] {
         let batch = Batch {
             segments: (1..=40).map(|n| segment(bucket, n, n - 1)).collect(),
-            cells: vec![put(CellKey::Bucket(bucket.clone()))],
+            records: vec![put(RecordKey::Bucket(bucket.clone()))],
             registry: vec![bucket.clone()],
-            due: vec![(bucket.clone(), super::op(1))],
+            compaction_tasks: vec![CompactionTask::immediate(bucket.clone(), super::op(1))],
         };
         write(&a, batch).await;
     }
@@ -59,19 +62,19 @@ pub async fn a_deleted_bucket_leaves_nothing([a, b]: [impl Storage; 2]) {
             store.segments(bucket, OpId::ZERO, OpId::MAX, 1 << 20).await.unwrap().segments.len()
         };
         assert_eq!((log(&gone).await, log(&kept).await), (0, 40));
-        assert_eq!(*store.registered(&tag(1), None, 9).await.unwrap(), [kept.clone()][..]);
-        let due = store.due(0, 9).await.unwrap();
+        assert_eq!(*store.registered_buckets(&tag(1), None, 9).await.unwrap(), [kept.clone()][..]);
+        let due = store.due_tasks(0, 9).await.unwrap();
         assert_eq!(due.iter().map(|due| &due.bucket).collect::<Vec<_>>(), [&kept]);
     }
 }
 
 pub async fn a_deleted_lookup_leaves_others([a, b]: [impl Storage; 2]) {
     let key = |tag: &Tag, n: u32| {
-        CellKey::Lookup(LookupKey::new(tag, &format!("[{}]", n % 7)), format!("s{n}").into())
+        RecordKey::Lookup(LookupKey::new(tag, &format!("[{}]", n % 7)), format!("s{n}").into())
     };
     let (gone, kept) = (tag(9), tag(10));
-    let cells = (0..1_100).map(|n| put(key(&gone, n))).chain([put(key(&kept, 1))]).collect();
-    write(&a, Batch { cells, ..Batch::default() }).await;
+    let records = (0..1_100).map(|n| put(key(&gone, n))).chain([put(key(&kept, 1))]).collect();
+    write(&a, Batch { records, ..Batch::default() }).await;
     b.delete_lookup(&gone).await.unwrap();
     for n in [0, 1, 500, 1_099] {
         assert!(!is_there(&a, key(&gone, n)).await);
@@ -81,18 +84,18 @@ pub async fn a_deleted_lookup_leaves_others([a, b]: [impl Storage; 2]) {
 }
 
 pub async fn a_deleted_generation_leaves_others([a, b]: [impl Storage; 2]) {
-    let row = |epoch, n: u32| CellKey::SourceRow(id(epoch), 3, format!("r{n}").into());
+    let row = |epoch, n: u32| RecordKey::SourceRow(id(epoch), 3, format!("r{n}").into());
     for epoch in [1, 2] {
-        a.put_generation(&record(epoch)).await.unwrap();
+        a.put_generation(&a_generation(epoch)).await.unwrap();
         let rows = (0..1_100).map(|n| put(row(epoch, n)));
-        let cells = rows.chain([put(CellKey::Copy(id(epoch)))]).collect();
-        write(&a, Batch { cells, ..Batch::default() }).await;
+        let records = rows.chain([put(RecordKey::Copy(id(epoch)))]).collect();
+        write(&a, Batch { records, ..Batch::default() }).await;
     }
     b.delete_generation(id(1)).await.unwrap();
-    for key in [row(1, 0), row(1, 1_099), CellKey::Copy(id(1))] {
+    for key in [row(1, 0), row(1, 1_099), RecordKey::Copy(id(1))] {
         assert!(!is_there(&a, key).await);
     }
-    for key in [row(2, 0), row(2, 1_099), CellKey::Copy(id(2))] {
+    for key in [row(2, 0), row(2, 1_099), RecordKey::Copy(id(2))] {
         assert!(is_there(&a, key).await);
     }
     assert_eq!(a.generations().await.unwrap(), [id(2)]);

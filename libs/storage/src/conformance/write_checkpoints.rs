@@ -42,7 +42,7 @@ pub async fn a_waiter_learns_of_a_ticket([a, b]: [impl Storage; 2]) {
         let (waiting, taking) = (a.clone(), b.clone());
         let waiter = tokio::spawn(async move {
             while waiting.last_ticket().await.unwrap() == Ticket(seen) {
-                waiting.ticket_taken(Ticket(seen), FOREVER * 2).await.unwrap();
+                waiting.wait_for_ticket(Ticket(seen), FOREVER * 2).await.unwrap();
             }
         });
         tokio::task::yield_now().await;
@@ -54,10 +54,10 @@ pub async fn a_waiter_learns_of_a_ticket([a, b]: [impl Storage; 2]) {
 pub async fn a_waiter_is_not_kept_when_a_ticket_was_taken_already([a, b]: [impl Storage; 2]) {
     a.take_ticket().await.unwrap();
     a.take_ticket().await.unwrap();
-    soon(b.ticket_taken(Ticket(1), FOREVER * 2)).await.unwrap();
-    soon(a.ticket_taken(Ticket(0), FOREVER * 2)).await.unwrap();
+    soon(b.wait_for_ticket(Ticket(1), FOREVER * 2)).await.unwrap();
+    soon(a.wait_for_ticket(Ticket(0), FOREVER * 2)).await.unwrap();
     // A store put back to an older state has given other tickets, too.
-    soon(b.ticket_taken(Ticket(3), FOREVER * 2)).await.unwrap();
+    soon(b.wait_for_ticket(Ticket(3), FOREVER * 2)).await.unwrap();
 }
 
 pub async fn a_client_has_no_requests_at_first([a, _]: [impl Storage; 2]) {

@@ -30,29 +30,36 @@ fn committed(op: OpId, lsn: u64) -> Committed {
 /// After a commit of `sequence` by the epoch at work.
 fn after(control: &Control, sequence: u64) -> Control {
     let at = committed(OpId::new(control.epoch, sequence), control.committed.lsn.0 + 1);
-    control.advanced(at, Vec::new(), control.gate)
+    control.after_commit(at, Vec::new(), control.visibility_barrier)
 }
 
 #[test]
 fn a_takeover_closes_the_epoch_at_what_it_committed() {
     let control = after(&after(&first(), 7), 9);
-    let (next, archived) = control.taken_over(nonce("b")).unwrap();
-    assert_eq!(next.recent, [ClosedEpoch { epoch: epoch(1), limit: op(1, 9) }]);
+    let (next, archived) = control.after_takeover(nonce("b")).unwrap();
+    assert_eq!(next.recent, [ClosedEpoch { epoch: epoch(1), last_committed: op(1, 9) }]);
     assert_eq!((next.epoch, next.revision, archived), (epoch(2), control.revision + 1, vec![]));
     assert_eq!((&next.owner, next.committed), (&nonce("b"), control.committed));
     assert_eq!(next.visible, control.visible);
-    let limits = next.limits(&[]);
-    assert!(limits.live(op(1, 9)) && !limits.live(op(1, 10)) && !limits.live(op(2, 1)));
+    let committed_ops = next.committed_ops(&[]);
+    assert!(
+        committed_ops.is_committed(op(1, 9))
+            && !committed_ops.is_committed(op(1, 10))
+            && !committed_ops.is_committed(op(2, 1))
+    );
 }
 
 #[test]
 fn an_epoch_that_committed_nothing_gets_no_limit() {
     let control = after(&first(), 7);
-    let (second, _) = control.taken_over(nonce("b")).unwrap();
-    let (third, _) = second.taken_over(nonce("c")).unwrap();
-    assert_eq!(third.recent, [ClosedEpoch { epoch: epoch(1), limit: op(1, 7) }]);
-    assert!(!third.limits(&[]).live(op(2, 0)) && !third.limits(&[]).live(op(2, 1)));
-    let (second, _) = first().taken_over(nonce("b")).unwrap();
+    let (second, _) = control.after_takeover(nonce("b")).unwrap();
+    let (third, _) = second.after_takeover(nonce("c")).unwrap();
+    assert_eq!(third.recent, [ClosedEpoch { epoch: epoch(1), last_committed: op(1, 7) }]);
+    assert!(
+        !third.committed_ops(&[]).is_committed(op(2, 0))
+            && !third.committed_ops(&[]).is_committed(op(2, 1))
+    );
+    let (second, _) = first().after_takeover(nonce("b")).unwrap();
     assert_eq!(second.recent, []);
 }
 
@@ -61,34 +68,34 @@ fn the_latest_sixteen_closed_epochs_are_kept_and_older_ones_archived() {
     let mut control = after(&first(), 1);
     let mut archived = Vec::new();
     for run in 2..=40_u64 {
-        let (next, surplus) = control.taken_over(nonce("n")).unwrap();
+        let (next, surplus) = control.after_takeover(nonce("n")).unwrap();
         archived.extend(surplus);
         assert!(next.recent.len() <= RECENT_EPOCHS);
         control = after(&next, run);
     }
     assert_eq!(control.recent.len(), RECENT_EPOCHS);
     let expected: Vec<_> = (1..40 - 16)
-        .map(|run| ClosedEpoch { epoch: epoch(run), limit: op(run, u64::from(run)) })
+        .map(|run| ClosedEpoch { epoch: epoch(run), last_committed: op(run, u64::from(run)) })
         .collect();
     assert_eq!(archived, expected);
-    let limits = control.limits(&archived);
+    let committed_ops = control.committed_ops(&archived);
     for run in 1..=40 {
-        assert!(limits.live(op(run, u64::from(run))), "of epoch {run}");
-        assert!(!limits.live(op(run, u64::from(run) + 1)), "of epoch {run}");
+        assert!(committed_ops.is_committed(op(run, u64::from(run))), "of epoch {run}");
+        assert!(!committed_ops.is_committed(op(run, u64::from(run) + 1)), "of epoch {run}");
     }
 }
 
 #[test]
 fn there_is_no_takeover_after_the_last_epoch() {
     let control = Control { epoch: Epoch::MAX, ..first() };
-    assert_eq!(control.taken_over(nonce("b")), Err(EpochError));
+    assert_eq!(control.after_takeover(nonce("b")), Err(EpochError));
 }
 
 #[test]
 fn visible_follows_the_commit_unless_it_is_held() {
     let control = first();
     let truncated = vec![Truncation { table: 2, op: op(1, 3) }];
-    let next = control.advanced(committed(op(1, 3), 8), truncated.clone(), None);
+    let next = control.after_commit(committed(op(1, 3), 8), truncated.clone(), None);
     let visible = next.visible.clone().unwrap();
     assert_eq!((visible.at, visible.truncated), (next.committed, truncated));
     assert_eq!((visible.generation, next.revision), (control.generation, 2));
@@ -96,20 +103,20 @@ fn visible_follows_the_commit_unless_it_is_held() {
 
 #[test]
 fn a_gate_holds_visible_until_the_commit_reaches_it() {
-    let gate = Some(Lsn(20));
-    let before = first().advanced(committed(op(1, 1), 19), Vec::new(), gate);
-    assert_eq!((&before.visible, before.gate), (&None, gate));
-    let at = before.advanced(committed(op(1, 2), 20), Vec::new(), before.gate);
-    assert_eq!((at.visible.clone().unwrap().at, at.gate), (at.committed, None));
+    let visibility_barrier = Some(Lsn(20));
+    let before = first().after_commit(committed(op(1, 1), 19), Vec::new(), visibility_barrier);
+    assert_eq!((&before.visible, before.visibility_barrier), (&None, visibility_barrier));
+    let at = before.after_commit(committed(op(1, 2), 20), Vec::new(), before.visibility_barrier);
+    assert_eq!((at.visible.clone().unwrap().at, at.visibility_barrier), (at.committed, None));
     // A later gate holds what is visible by then.
-    let held = at.advanced(committed(op(1, 3), 21), Vec::new(), Some(Lsn(30)));
+    let held = at.after_commit(committed(op(1, 3), 21), Vec::new(), Some(Lsn(30)));
     assert_eq!(held.visible, at.visible);
     assert_eq!(held.committed.op, op(1, 3));
 }
 
 #[test]
 fn a_stored_record_is_readable_by_the_versions_to_come() {
-    let control = after(&first(), 7).taken_over(nonce("b")).unwrap().0;
+    let control = after(&first(), 7).after_takeover(nonce("b")).unwrap().0;
     let record = serde_json::to_string_pretty(&control).unwrap();
     expect_test::expect![[r#"
         {

@@ -3,14 +3,14 @@
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::cells::blob;
-use super::sessions::{Durability, in_one_snapshot};
+use super::connection_pool::{Durability, in_one_snapshot};
+use super::records::blob;
 use super::{Embedded, failure};
 use crate::bucket::BucketItem;
-use crate::cell::Cell;
 use crate::error::StorageError;
 use crate::keys::{BucketKey, LookupKey, Tag};
 use crate::ports::{BucketStore, LookupRow, LookupStore, Registry};
+use crate::versioned_record::VersionedRecord;
 
 impl BucketStore for Embedded {
     async fn buckets(&self, keys: &[BucketKey]) -> Result<Vec<Option<BucketItem>>, StorageError> {
@@ -32,9 +32,13 @@ impl BucketStore for Embedded {
                         })
                         .optional()
                         .map_err(failure::of_sqlite)?;
-                    let Some((cell, catalog, revision)) = stored else { return Ok(None) };
+                    let Some((record, catalog, revision)) = stored else { return Ok(None) };
                     let catalog_revision = revision.cast_unsigned();
-                    Ok(Some(BucketItem { head: Cell::decode(&cell)?, catalog, catalog_revision }))
+                    Ok(Some(BucketItem {
+                        head: VersionedRecord::decode(&record)?,
+                        catalog,
+                        catalog_revision,
+                    }))
                 };
                 keys.iter().map(item).collect()
             })
@@ -84,7 +88,7 @@ impl LookupStore for Embedded {
 }
 
 impl Registry for Embedded {
-    async fn registered(
+    async fn registered_buckets(
         &self,
         tag: &Tag,
         after: Option<&BucketKey>,
@@ -121,8 +125,8 @@ fn lookup_rows(connection: &Connection, key: &LookupKey) -> Result<Vec<LookupRow
     let mut found = Vec::new();
     while let Some(row) = rows.next().map_err(failure::of_sqlite)? {
         let read = || Ok((row.get_ref(0)?.as_str()?.into(), blob(row, 1)?));
-        let (source, cell) = read().map_err(failure::of_sqlite)?;
-        found.push(LookupRow { source, cell: Cell::decode(&cell)? });
+        let (source, record) = read().map_err(failure::of_sqlite)?;
+        found.push(LookupRow { source, record: VersionedRecord::decode(&record)? });
     }
     Ok(found)
 }

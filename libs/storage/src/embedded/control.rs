@@ -6,11 +6,11 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Serialize, de::DeserializeOwned};
 use tidewater_protocol::{Epoch, OpId};
 
-use super::sessions::Durability;
+use super::connection_pool::Durability;
 use super::{Embedded, failure};
+use crate::committed_ops::ClosedEpoch;
 use crate::control::{Control, Generation, GenerationId};
 use crate::error::{BoxError, StorageError};
-use crate::limits::ClosedEpoch;
 use crate::ports::{ControlStore, SwapOutcome};
 
 impl ControlStore for Embedded {
@@ -31,7 +31,7 @@ impl ControlStore for Embedded {
                 // The same record is written again after a lost reply: its commit is what makes
                 // batches durable that were stored in between.
                 if found != expected && stored.as_ref() != Some(&new) {
-                    return Ok(SwapOutcome::Refused(stored.map(Box::new)));
+                    return Ok(SwapOutcome::Conflict(stored.map(Box::new)));
                 }
                 transaction
                     .prepare_cached("INSERT OR REPLACE INTO control VALUES (1, ?1, ?2)")
@@ -39,21 +39,25 @@ impl ControlStore for Embedded {
                         insert.execute(params![new.revision.cast_signed(), to_record(&new)])
                     })
                     .map_err(failure::of_sqlite)?;
-                Ok(SwapOutcome::Done)
+                Ok(SwapOutcome::Swapped)
             })
             .await?;
-        if outcome == SwapOutcome::Done {
-            self.inner.changes.control_is(revision);
+        if outcome == SwapOutcome::Swapped {
+            self.inner.changes.control_advanced_to(revision);
         }
         Ok(outcome)
     }
 
-    async fn control_changed(&self, seen: u64, timeout: Duration) -> Result<(), StorageError> {
+    async fn wait_for_control_change(
+        &self,
+        seen: u64,
+        timeout: Duration,
+    ) -> Result<(), StorageError> {
         let changes = &self.inner.changes;
         if changes.newest().control < seen {
             // Either the caller is ahead of us, or the store was put back to an older state.
             let stored = self.control().await?.map_or(0, |control| control.revision);
-            changes.control_is(stored);
+            changes.control_advanced_to(stored);
             if stored != seen {
                 return Ok(());
             }
@@ -87,7 +91,7 @@ impl ControlStore for Embedded {
                 let mut insert = transaction
                     .prepare_cached("INSERT OR IGNORE INTO closed_epoch VALUES (?1, ?2)")?;
                 for closed in &epochs {
-                    insert.execute((closed.epoch.number(), closed.limit.get()))?;
+                    insert.execute((closed.epoch.number(), closed.last_committed.get()))?;
                 }
                 Ok(())
             };
@@ -135,7 +139,8 @@ fn stored_control(connection: &Connection) -> Result<Option<Control>, StorageErr
 }
 
 fn closed_epoch((epoch, last): (u32, i64)) -> Result<ClosedEpoch, StorageError> {
-    let read = || Some(ClosedEpoch { epoch: Epoch::new(epoch)?, limit: OpId::from_i64(last)? });
+    let read =
+        || Some(ClosedEpoch { epoch: Epoch::new(epoch)?, last_committed: OpId::from_i64(last)? });
     read().ok_or_else(|| {
         let cause: BoxError = format!("epoch {epoch}, last op id {last}").into();
         StorageError::Damaged("closed epoch", cause)

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::sessions::blocking;
+use super::connection_pool::blocking;
 use super::{Embedded, failure};
 use crate::error::StorageError;
 use crate::ports::ObjectStore;

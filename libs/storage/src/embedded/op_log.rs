@@ -4,7 +4,7 @@ use bytes::Bytes;
 use rusqlite::{OptionalExtension, Row, Transaction};
 use tidewater_protocol::{Checksum, OpId};
 
-use super::sessions::Durability;
+use super::connection_pool::Durability;
 use super::{Embedded, failure};
 use crate::error::StorageError;
 use crate::keys::BucketKey;

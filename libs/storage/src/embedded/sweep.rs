@@ -3,7 +3,7 @@
 use rusqlite::{Params, params};
 use tidewater_protocol::{Epoch, OpId};
 
-use super::sessions::Durability;
+use super::connection_pool::Durability;
 use super::{Embedded, failure};
 use crate::control::GenerationId;
 use crate::error::{BoxError, StorageError};

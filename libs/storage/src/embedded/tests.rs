@@ -6,8 +6,8 @@ use tidewater_protocol::{Epoch, OpId};
 use super::*;
 use crate::storage_conformance;
 use crate::{
-    Batch, Cell, CellKey, CellStore, CellWrite, Control, ControlStore, GenerationId, Lsn, Nonce,
-    ObjectStore, SourceIdentity, Ticket, Version, WriteCheckpointStore,
+    Batch, Control, ControlStore, GenerationId, Lsn, Nonce, ObjectStore, RecordKey, RecordStore,
+    RecordWrite, SourceIdentity, Ticket, Version, VersionedRecord, WriteCheckpointStore,
 };
 
 mod two_clones {
@@ -28,14 +28,14 @@ mod opened_twice {
     });
 }
 
-fn row(key: &str) -> CellKey {
-    CellKey::SourceRow(GenerationId(Epoch::ZERO), 0, key.into())
+fn row(key: &str) -> RecordKey {
+    RecordKey::SourceRow(GenerationId(Epoch::ZERO), 0, key.into())
 }
 
-fn batch(key: CellKey, value: Bytes) -> Batch {
+fn batch(key: RecordKey, value: Bytes) -> Batch {
     let versions = vec![Version { op: OpId::MAX, value: Some(value) }];
-    let cell = Cell { floor: OpId::ZERO, versions };
-    Batch { cells: vec![CellWrite { key, known_top: None, cell }], ..Batch::default() }
+    let record = VersionedRecord { floor: OpId::ZERO, versions };
+    Batch { records: vec![RecordWrite { key, expected_newest: None, record }], ..Batch::default() }
 }
 
 fn control() -> Control {
@@ -66,7 +66,7 @@ async fn what_was_stored_is_there_when_opened_again() {
     let store = Embedded::open(&path).unwrap();
     assert_eq!(store.path(), path);
     assert_eq!(store.control().await.unwrap(), Some(control()));
-    assert!(store.cells(&[row("a")]).await.unwrap()[0].is_some());
+    assert!(store.records(&[row("a")]).await.unwrap()[0].is_some());
     assert_eq!(store.object_range("o", 0..9).await.unwrap(), Some("content".into()));
 }
 
@@ -75,7 +75,7 @@ async fn a_temporary_store_goes_with_its_last_clone() {
     let store = Embedded::temporary().unwrap();
     let (path, clone) = (store.path().to_path_buf(), store.clone());
     store.take_ticket().await.unwrap();
-    store.ticket_taken(Ticket(1), Duration::from_millis(1)).await.unwrap();
+    store.wait_for_ticket(Ticket(1), Duration::from_millis(1)).await.unwrap();
     drop(store);
     assert_eq!(clone.last_ticket().await.unwrap(), Ticket(1));
     drop(clone);
@@ -147,11 +147,11 @@ async fn a_full_disk_is_named_and_changes_nothing() {
     let large = Bytes::from(vec![7; 1_000_000]);
     let error = store.write(&batch(row("b"), large.clone())).await.unwrap_err();
     assert!(matches!(error, StorageError::Full(_)), "{error:?}");
-    assert_eq!(store.cells(&[row("b")]).await.unwrap(), [None]);
+    assert_eq!(store.records(&[row("b")]).await.unwrap(), [None]);
     store.swap_control(None, &control()).await.unwrap();
     limit(1_000_000).await.unwrap();
     store.write(&batch(row("b"), large)).await.unwrap();
-    assert!(store.cells(&[row("b")]).await.unwrap()[0].is_some());
+    assert!(store.records(&[row("b")]).await.unwrap()[0].is_some());
 }
 
 #[tokio::test]
@@ -179,10 +179,10 @@ async fn a_damaged_record_is_named() {
     meddle(store.path(), "UPDATE control SET record = '{}'; UPDATE source_row SET cell = x'00'");
     let error = store.control().await.unwrap_err();
     assert!(matches!(error, StorageError::Damaged("control record", _)), "{error:?}");
-    let error = store.cells(&[row("a")]).await.unwrap_err();
-    assert!(matches!(error, StorageError::Damaged("cell", _)), "{error:?}");
+    let error = store.records(&[row("a")]).await.unwrap_err();
+    assert!(matches!(error, StorageError::Damaged("versioned record", _)), "{error:?}");
     meddle(store.path(), "DROP TABLE source_row");
-    let error = store.cells(&[row("a")]).await.unwrap_err();
+    let error = store.records(&[row("a")]).await.unwrap_err();
     assert!(matches!(error, StorageError::Damaged("database", _)), "{error:?}");
 }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension};
 
+use super::connection_pool::Durability;
 use super::control::{from_record, to_record};
-use super::sessions::Durability;
 use super::{Embedded, failure};
 use crate::error::StorageError;
 use crate::ports::WriteCheckpointStore;
@@ -40,16 +40,16 @@ impl WriteCheckpointStore for Embedded {
                 Ok(Ticket(ticket.cast_unsigned()))
             })
             .await?;
-        self.inner.changes.ticket_is(ticket);
+        self.inner.changes.ticket_advanced_to(ticket);
         Ok(ticket)
     }
 
-    async fn ticket_taken(&self, seen: Ticket, timeout: Duration) -> Result<(), StorageError> {
+    async fn wait_for_ticket(&self, seen: Ticket, timeout: Duration) -> Result<(), StorageError> {
         let changes = &self.inner.changes;
         if changes.newest().ticket < seen {
             // Either the caller is ahead of us, or the store was put back to an older state.
             let last = self.last_ticket().await?;
-            changes.ticket_is(last);
+            changes.ticket_advanced_to(last);
             if last != seen {
                 return Ok(());
             }

@@ -9,11 +9,11 @@ macro_rules! methods {
         /// A method of the ports.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[expect(missing_docs, reason = "each is the method of its name")]
-        pub enum Method {
+        pub enum PortMethod {
             $($method,)+
         }
 
-        impl Method {
+        impl PortMethod {
             /// All of them.
             pub const ALL: [Self; [$($name,)+].len()] = [$(Self::$method,)+];
 
@@ -37,22 +37,22 @@ macro_rules! methods {
 methods! {
     Control "control" false,
     SwapControl "swap_control" true,
-    ControlChanged "control_changed" false,
+    WaitForControlChange "wait_for_control_change" false,
     ArchivedEpochs "archived_epochs" false,
     ArchiveEpochs "archive_epochs" true,
     Generation "generation" false,
     PutGeneration "put_generation" true,
-    Cells "cells" false,
+    Records "records" false,
     Write "write" true,
     Segments "segments" false,
     DeleteSegments "delete_segments" true,
     Buckets "buckets" false,
     SwapCatalog "swap_catalog" true,
     LookupRows "lookup_rows" false,
-    Registered "registered" false,
+    RegisteredBuckets "registered_buckets" false,
     LastTicket "last_ticket" false,
     TakeTicket "take_ticket" true,
-    TicketTaken "ticket_taken" false,
+    WaitForTicket "wait_for_ticket" false,
     WriteRequests "write_requests" false,
     SwapWriteRequests "swap_write_requests" true,
     PutObject "put_object" true,
@@ -60,15 +60,16 @@ methods! {
     DeleteObject "delete_object" true,
     PutObjectFile "put_object_file" true,
     ObjectUrl "object_url" false,
-    Due "due" false,
-    Settle "settle" true,
+    DueTasks "due_tasks" false,
+    Complete "complete" true,
+    Defer "defer" true,
     Generations "generations" false,
     DeleteBucket "delete_bucket" true,
     DeleteLookup "delete_lookup" true,
     DeleteGeneration "delete_generation" true,
 }
 
-impl fmt::Display for Method {
+impl fmt::Display for PortMethod {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -93,9 +94,9 @@ pub enum Fault {
 
 /// One fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cue {
+pub struct PlannedFault {
     /// Calls of which method.
-    pub method: Method,
+    pub method: PortMethod,
     /// Which of them; the first is 1.
     pub nth: u64,
     /// What happens to it.
@@ -109,7 +110,7 @@ pub struct Cue {
 /// overlap meets the same faults again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FaultPlan {
-    cues: Vec<Cue>,
+    cues: Vec<PlannedFault>,
     random: Option<Random>,
 }
 
@@ -130,8 +131,8 @@ pub struct FaultPlanError(String);
 impl FaultPlan {
     /// The plan with one more fault.
     #[must_use]
-    pub fn with(mut self, method: Method, nth: u64, fault: Fault) -> Self {
-        self.cues.push(Cue { method, nth, fault });
+    pub fn with(mut self, method: PortMethod, nth: u64, fault: Fault) -> Self {
+        self.cues.push(PlannedFault { method, nth, fault });
         self
     }
 
@@ -142,14 +143,14 @@ impl FaultPlan {
         self
     }
 
-    pub(super) fn fault(&self, method: Method, nth: u64) -> Option<Fault> {
+    pub(super) fn fault(&self, method: PortMethod, nth: u64) -> Option<Fault> {
         let cue = self.cues.iter().find(|cue| cue.method == method && cue.nth == nth);
         cue.map(|cue| cue.fault).or_else(|| self.random?.fault(method, nth))
     }
 }
 
 impl Random {
-    fn fault(self, method: Method, nth: u64) -> Option<Fault> {
+    fn fault(self, method: PortMethod, nth: u64) -> Option<Fault> {
         let bits = mixed(mixed(self.seed ^ mixed(method as u64)) ^ nth);
         if bits % 1_000 >= self.per_mille {
             return None;
@@ -186,7 +187,7 @@ impl FaultPlan {
         if name == "random" {
             return Some(self.with_random(number, what.parse().ok()?));
         }
-        let method = Method::ALL.into_iter().find(|method| method.name() == name)?;
+        let method = PortMethod::ALL.into_iter().find(|method| method.name() == name)?;
         // Calls are counted from one: a fault at call 0 would never come.
         (number > 0).then_some(())?;
         Some(self.with(method, number, fault(what)?))

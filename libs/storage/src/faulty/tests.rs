@@ -25,7 +25,7 @@ async fn a_failed_call_does_nothing() {
     assert!(matches!(store.take_ticket().await, Err(StorageError::Full(_))));
     assert_eq!(store.last_ticket().await.unwrap(), Ticket(1));
     assert_eq!(store.take_ticket().await.unwrap(), Ticket(2));
-    assert_eq!(store.calls(Method::TakeTicket), 4);
+    assert_eq!(store.calls(PortMethod::TakeTicket), 4);
 }
 
 #[tokio::test]
@@ -43,7 +43,7 @@ async fn clones_count_together_and_methods_apart() {
     store.last_ticket().await.unwrap();
     store.take_ticket().await.unwrap();
     assert!(clone.take_ticket().await.is_err());
-    assert_eq!((store.calls(Method::TakeTicket), store.calls(Method::Control)), (2, 0));
+    assert_eq!((store.calls(PortMethod::TakeTicket), store.calls(PortMethod::Control)), (2, 0));
 }
 
 #[tokio::test]
@@ -82,9 +82,9 @@ fn a_plan_is_read_from_text() {
             .parse()
             .unwrap();
     let expected = FaultPlan::default()
-        .with(Method::SwapControl, 3, Fault::KillBefore)
-        .with(Method::Write, 1, Fault::LoseReply)
-        .with(Method::Write, 2, Fault::Delay(Duration::from_millis(50)))
+        .with(PortMethod::SwapControl, 3, Fault::KillBefore)
+        .with(PortMethod::Write, 1, Fault::LoseReply)
+        .with(PortMethod::Write, 2, Fault::Delay(Duration::from_millis(50)))
         .with_random(7, 20);
     assert_eq!(plan, expected);
     assert_eq!("".parse(), Ok(FaultPlan::default()));
@@ -112,26 +112,26 @@ fn what_is_no_plan_is_named() {
 #[test]
 fn every_method_has_the_name_of_its_port() {
     let ports = include_str!("../ports.rs");
-    for method in Method::ALL {
+    for method in PortMethod::ALL {
         assert!(ports.contains(&format!("    fn {}(", method.name())), "{method}");
     }
     let declared = ports.matches("\n    fn ").count();
-    assert_eq!(declared, Method::ALL.len());
+    assert_eq!(declared, PortMethod::ALL.len());
 }
 
 #[tokio::test]
 async fn a_call_waits_until_the_turnstile_lets_it_through() {
-    let turnstile = Arc::new(Turnstile::default());
-    let store = store("").with_turnstile(Arc::clone(&turnstile));
+    let scheduler = Arc::new(CallScheduler::default());
+    let store = store("").with_scheduler(Arc::clone(&scheduler));
     let call = |store: Faulty<Embedded>| async move { store.take_ticket().await.unwrap() };
     let callers = [tokio::spawn(call(store.clone())), tokio::spawn(call(store.clone()))];
-    turnstile.at_rest().await;
-    assert_eq!(store.calls(Method::TakeTicket), 0);
-    turnstile.let_one_through();
-    turnstile.at_rest().await;
-    assert_eq!(store.calls(Method::TakeTicket), 1);
+    scheduler.wait_until_idle().await;
+    assert_eq!(store.calls(PortMethod::TakeTicket), 0);
+    scheduler.admit_one();
+    scheduler.wait_until_idle().await;
+    assert_eq!(store.calls(PortMethod::TakeTicket), 1);
     assert_eq!(store.inner().last_ticket().await.unwrap(), Ticket(1));
-    turnstile.open();
+    scheduler.admit_all();
     for caller in callers {
         caller.await.unwrap();
     }
@@ -140,15 +140,15 @@ async fn a_call_waits_until_the_turnstile_lets_it_through() {
 
 #[tokio::test]
 async fn a_caller_that_gives_up_waits_no_longer() {
-    let turnstile = Arc::new(Turnstile::default());
-    let store = store("").with_turnstile(Arc::clone(&turnstile));
+    let scheduler = Arc::new(CallScheduler::default());
+    let store = store("").with_scheduler(Arc::clone(&scheduler));
     let caller = tokio::spawn({
         let store = store.clone();
         async move { store.take_ticket().await }
     });
-    turnstile.at_rest().await;
+    scheduler.wait_until_idle().await;
     caller.abort();
     assert!(caller.await.unwrap_err().is_cancelled());
-    let nobody = tokio::time::timeout(Duration::from_millis(20), turnstile.at_rest()).await;
+    let nobody = tokio::time::timeout(Duration::from_millis(20), scheduler.wait_until_idle()).await;
     assert!(nobody.is_err(), "no call waits any more");
 }

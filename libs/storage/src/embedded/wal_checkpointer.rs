@@ -19,7 +19,7 @@ const PAGES_MAX: i64 = 16_384;
 /// A thread that is told of commits. The writer would otherwise stop for this work after some of
 /// them, for as long as the disk takes.
 #[derive(Debug)]
-pub(super) struct LogKeeper {
+pub(super) struct WalCheckpointer {
     shared: Arc<Shared>,
     file: PathBuf,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -39,22 +39,22 @@ struct State {
     closed: bool,
 }
 
-impl LogKeeper {
+impl WalCheckpointer {
     pub(super) fn new(file: PathBuf) -> Self {
         Self { shared: Arc::default(), file, thread: Mutex::default() }
     }
 
     /// Moves the pages of a log that has grown too long, on the writer's connection and between its
     /// transactions.
-    pub(super) fn shorten(&self, writer: &Connection) {
-        let shorten = || {
+    pub(super) fn checkpoint_if_large(&self, writer: &Connection) {
+        let checkpoint_if_large = || {
             if Log::of(writer)?.pages >= PAGES_MAX {
                 let _turn = self.shared.turn();
-                move_pages(writer)?;
+                wal_checkpoint(writer)?;
             }
             Ok::<_, rusqlite::Error>(())
         };
-        if let Err(error) = shorten() {
+        if let Err(error) = checkpoint_if_large() {
             // What was committed is safe in the log; the next commit tries again.
             warn!(%error, "cannot move committed pages from the log into the file");
         }
@@ -78,7 +78,7 @@ impl LogKeeper {
     }
 }
 
-impl Drop for LogKeeper {
+impl Drop for WalCheckpointer {
     fn drop(&mut self) {
         self.shared.state().closed = true;
         self.shared.wake.notify_one();
@@ -99,14 +99,18 @@ impl Shared {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn shorten(&self, file: &Path, connection: &mut Option<Connection>) -> rusqlite::Result<()> {
+    fn checkpoint_if_large(
+        &self,
+        file: &Path,
+        connection: &mut Option<Connection>,
+    ) -> rusqlite::Result<()> {
         let connection = match connection {
             Some(connection) => connection,
             None => connection.insert(schema::connect(file)?),
         };
         if Log::of(connection)?.waiting >= PAGES_KEPT {
             let _turn = self.turn();
-            move_pages(connection)?;
+            wal_checkpoint(connection)?;
         }
         Ok(())
     }
@@ -123,7 +127,7 @@ impl Shared {
             }
             state.committed = false;
             drop(state);
-            if let Err(error) = self.shorten(file, &mut connection) {
+            if let Err(error) = self.checkpoint_if_large(file, &mut connection) {
                 warn!(%error, "cannot move committed pages from the log into the file");
                 connection = None;
             }
@@ -148,6 +152,6 @@ impl Log {
 }
 
 /// Moves as many pages as readers allow.
-fn move_pages(connection: &Connection) -> rusqlite::Result<()> {
+fn wal_checkpoint(connection: &Connection) -> rusqlite::Result<()> {
     connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?.query_row((), |_| Ok(()))
 }

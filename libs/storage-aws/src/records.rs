@@ -7,12 +7,13 @@ use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
 use tidewater_storage::{
-    Batch, Cell, CellKey, CellStore, CellWrite, ObjectStore, Refused, StorageError,
+    Batch, ObjectStore, RecordConflict, RecordKey, RecordStore, RecordWrite, StorageError,
+    VersionedRecord,
 };
 
-use crate::Aws;
-use crate::dynamo::{Outcome, Read, What, Write};
-use crate::items::{self, Stored, binary, number};
+use crate::AwsStore;
+use crate::dynamo::{Consistency, ItemWrite, WriteAction, WriteOutcome};
+use crate::items::{self, PayloadLocation, binary, number};
 use crate::keys::{self, Item, ItemKey};
 
 /// A longer cell is an object: an item holds 400 KB, and its key takes 3.
@@ -31,45 +32,50 @@ const REREADS_MAX: usize = 5;
 const KNOWN: &str = "t = :k OR t = :t";
 const ABSENT: &str = "attribute_not_exists(t) OR t = :t";
 
-impl<O: ObjectStore + 'static> CellStore for Aws<O> {
-    async fn cells(&self, keys: &[CellKey]) -> Result<Vec<Option<Cell>>, StorageError> {
-        let keys: Vec<_> = keys.iter().map(ItemKey::cell).collect();
+impl<O: ObjectStore + 'static> RecordStore for AwsStore<O> {
+    async fn records(
+        &self,
+        keys: &[RecordKey],
+    ) -> Result<Vec<Option<VersionedRecord>>, StorageError> {
+        let keys: Vec<_> = keys.iter().map(ItemKey::record).collect();
         let mut items = self.dynamo().get_batch(keys.clone()).await?;
-        let cells: HashMap<ItemKey, Option<Cell>> = stream::iter(items.drain())
+        let records: HashMap<ItemKey, Option<VersionedRecord>> = stream::iter(items.drain())
             .map(|(key, item)| async {
-                let cell = self.cell(&key, item).await?;
-                Ok::<_, StorageError>((key, cell))
+                let record = self.versioned_record(&key, item).await?;
+                Ok::<_, StorageError>((key, record))
             })
             .buffer_unordered(OBJECTS_AT_ONCE)
             .try_collect()
             .await?;
-        Ok(keys.iter().map(|key| cells.get(key).cloned().flatten()).collect())
+        Ok(keys.iter().map(|key| records.get(key).cloned().flatten()).collect())
     }
 
-    async fn write(&self, batch: &Batch) -> Result<Vec<Refused>, StorageError> {
+    async fn write(&self, batch: &Batch) -> Result<Vec<RecordConflict>, StorageError> {
         let blind = async {
             let mut writes = self.segment_writes(&batch.segments).await?;
             writes.extend(batch.registry.iter().map(crate::registry::registration));
-            writes
-                .extend(batch.due.iter().map(|(bucket, at)| crate::work_list::entry(bucket, *at)));
+            writes.extend(batch.compaction_tasks.iter().map(crate::compaction_queue::entry));
             self.dynamo().write_batch(writes).await
         };
-        let cells = stream::iter(0..batch.cells.len())
-            .map(|at| self.write_cell(&batch.cells[at]))
+        let records = stream::iter(0..batch.records.len())
+            .map(|at| self.write_record(&batch.records[at]))
             .buffered(WRITES_AT_ONCE)
             .try_filter_map(async |refused| Ok(refused))
             .try_collect();
-        let ((), refused) = futures::try_join!(blind, cells)?;
+        let ((), refused) = futures::try_join!(blind, records)?;
         Ok(refused)
     }
 }
 
-impl<O: ObjectStore + 'static> Aws<O> {
+impl<O: ObjectStore + 'static> AwsStore<O> {
     /// Writes a cell on its condition; returns what is stored if it does not hold.
-    async fn write_cell(&self, write: &CellWrite) -> Result<Option<Refused>, StorageError> {
-        let key = ItemKey::cell(&write.key);
-        let top = write.cell.top().get();
-        let encoded = write.cell.encode();
+    async fn write_record(
+        &self,
+        write: &RecordWrite,
+    ) -> Result<Option<RecordConflict>, StorageError> {
+        let key = ItemKey::record(&write.key);
+        let top = write.record.newest_op().get();
+        let encoded = write.record.encode();
         let mut values = vec![(":t", number(top))];
         let mut object = None;
         if encoded.len() <= INLINE_BYTES_MAX {
@@ -83,14 +89,14 @@ impl<O: ObjectStore + 'static> Aws<O> {
             object = Some(name);
         }
         let mut condition = ABSENT;
-        if let Some(known) = write.known_top {
+        if let Some(known) = write.expected_newest {
             values.push((":k", number(known.get())));
             condition = KNOWN;
         }
         // An answer to a lookup is listed with the source row's name.
         let source = match &write.key {
-            CellKey::Lookup(_, source) => keys::source_if_cut(source),
-            CellKey::Bucket(_) | CellKey::SourceRow(..) | CellKey::Copy(_) => None,
+            RecordKey::Lookup(_, source) => keys::source_if_truncated(source),
+            RecordKey::Bucket(_) | RecordKey::SourceRow(..) | RecordKey::Copy(_) => None,
         };
         if let Some(source) = source {
             values.push((":n", AttributeValue::S(source.to_owned())));
@@ -101,10 +107,10 @@ impl<O: ObjectStore + 'static> Aws<O> {
             (Some(_), None) => "SET t = :t, o = :o REMOVE v",
             (Some(_), Some(_)) => "SET t = :t, o = :o, k = :n REMOVE v",
         };
-        let what = What::Update(expression, ReturnValue::UpdatedOld);
-        let call = Write { key: key.clone(), what, condition: Some(condition), values };
+        let action = WriteAction::Update(expression, ReturnValue::UpdatedOld);
+        let call = ItemWrite { key: key.clone(), action, condition: Some(condition), values };
         match self.dynamo().write(call).await? {
-            Outcome::Done(before) => {
+            WriteOutcome::Written(before) => {
                 // Readers of the former item find its object gone, and read the item again.
                 match items::text(&before, items::OBJECT) {
                     Some(former) if Some(&former) != object.as_ref() => {
@@ -114,31 +120,33 @@ impl<O: ObjectStore + 'static> Aws<O> {
                 }
                 Ok(None)
             }
-            Outcome::Refused(stored) => {
-                let stored = self.cell(&key, stored.unwrap_or_default()).await?;
-                Ok(Some(Refused { key: write.key.clone(), stored }))
+            WriteOutcome::ConditionFailed(stored) => {
+                let stored = self.versioned_record(&key, stored.unwrap_or_default()).await?;
+                Ok(Some(RecordConflict { key: write.key.clone(), stored }))
             }
         }
     }
 
     /// The cell in an item, wherever its bytes are.
-    pub(crate) async fn cell(
+    pub(crate) async fn versioned_record(
         &self,
         key: &ItemKey,
         item: Item,
-    ) -> Result<Option<Cell>, StorageError> {
+    ) -> Result<Option<VersionedRecord>, StorageError> {
         let mut item = item;
         for _ in 0..REREADS_MAX {
-            let name = match items::take_cell(key.table, &mut item)? {
+            let name = match items::take_versioned_record(key.table, &mut item)? {
                 None => return Ok(None),
-                Some(Stored::Inline(cell)) => return Cell::decode(&cell).map(Some),
-                Some(Stored::Object(name, _)) => name,
+                Some(PayloadLocation::Inline(record)) => {
+                    return VersionedRecord::decode(&record).map(Some);
+                }
+                Some(PayloadLocation::Object(name, _)) => name,
             };
             let found: Option<Bytes> = self.whole_object(&name).await?;
-            if let Some(cell) = found {
-                return Cell::decode(&cell).map(Some);
+            if let Some(record) = found {
+                return VersionedRecord::decode(&record).map(Some);
             }
-            let again = self.dynamo().get(key, Read::Strong, None).await?;
+            let again = self.dynamo().get(key, Consistency::Strong, None).await?;
             let Some(again) = again else { return Ok(None) };
             item = again;
         }

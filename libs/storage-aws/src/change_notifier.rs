@@ -21,11 +21,11 @@ const BUSY_FOR: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct Watched {
     newest: watch::Sender<u64>,
-    pace: Mutex<Pace>,
+    pace: Mutex<PollSchedule>,
 }
 
 #[derive(Debug)]
-struct Pace {
+struct PollSchedule {
     busy: Duration,
     idle: Duration,
     /// The last look, and the last one that found a change.
@@ -35,13 +35,13 @@ struct Pace {
 
 /// What this process watches.
 #[derive(Debug)]
-pub(crate) struct Changes {
+pub(crate) struct ChangeNotifier {
     /// Revision of the control record; 0 is "none".
     pub(crate) control: Watched,
     tickets: Watched,
 }
 
-impl Changes {
+impl ChangeNotifier {
     pub(crate) fn new() -> Self {
         Self {
             control: Watched::new(CONTROL_INTERVAL, CONTROL_INTERVAL),
@@ -54,19 +54,19 @@ impl Changes {
         &self.tickets
     }
 
-    pub(crate) fn ticket_is(&self, ticket: Ticket) {
-        self.tickets.is(ticket.0);
+    pub(crate) fn ticket_advanced_to(&self, ticket: Ticket) {
+        self.tickets.advance_to(ticket.0);
     }
 }
 
 impl Watched {
     fn new(busy: Duration, idle: Duration) -> Self {
-        let pace = Pace { busy, idle, looked: None, changed: None };
+        let pace = PollSchedule { busy, idle, looked: None, changed: None };
         Self { newest: watch::Sender::new(0), pace: Mutex::new(pace) }
     }
 
     /// It is at least this now.
-    pub(crate) fn is(&self, number: u64) {
+    pub(crate) fn advance_to(&self, number: u64) {
         self.newest.send_if_modified(|newest| {
             let raised = number > *newest;
             *newest = number.max(*newest);
@@ -114,13 +114,13 @@ impl Watched {
             let found = look().await?;
             if found > self.newest() {
                 pace.changed = pace.looked;
-                self.is(found);
+                self.advance_to(found);
             }
         }
     }
 }
 
-impl Pace {
+impl PollSchedule {
     /// When the next look is due.
     fn next(&self) -> Option<Instant> {
         let looked = self.looked?;
@@ -173,7 +173,7 @@ mod tests {
         let began = Instant::now();
         let (waited, ()) = tokio::join!(watched.wait(6, LONG * 2, async || Ok(6)), async {
             tokio::task::yield_now().await;
-            watched.is(7);
+            watched.advance_to(7);
         });
         assert!(waited.is_ok());
         assert_eq!(began.elapsed(), Duration::ZERO);
@@ -181,7 +181,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn looks_are_closer_for_a_while_after_a_change() {
-        let changes = Changes::new();
+        let changes = ChangeNotifier::new();
         let looks = Cell::new(0_u32);
         let count = async || {
             looks.set(looks.get() + 1);
@@ -203,7 +203,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stale_look_takes_nothing_back() {
         let watched = Watched::new(CONTROL_INTERVAL, CONTROL_INTERVAL);
-        watched.is(5);
+        watched.advance_to(5);
         watched.wait(5, CONTROL_INTERVAL * 3, async || Ok(3)).await.unwrap();
         assert_eq!(watched.newest(), 5);
     }

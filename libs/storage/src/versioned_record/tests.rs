@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use tidewater_protocol::Epoch;
 
 use super::*;
-use crate::limits::ClosedEpoch;
+use crate::committed_ops::ClosedEpoch;
 
 /// How many different answers to recent checkpoints a cell keeps at least, beside those to the
 /// committed and the visible one.
@@ -39,7 +39,7 @@ fn step() -> impl Strategy<Value = Step> {
 /// A cell, and beside it all that was ever written to it.
 #[derive(Debug)]
 struct Model {
-    cell: Option<Cell>,
+    record: Option<VersionedRecord>,
     history: Vec<Version>,
     epoch: Epoch,
     sequence: u64,
@@ -55,7 +55,7 @@ struct Model {
 impl Model {
     fn new() -> Self {
         Self {
-            cell: None,
+            record: None,
             history: Vec::new(),
             epoch: Epoch::ZERO.next().unwrap(),
             sequence: 0,
@@ -68,8 +68,8 @@ impl Model {
         }
     }
 
-    fn limits(&self) -> Limits {
-        Limits::new(self.epoch, self.committed, self.closed.clone())
+    fn committed_ops(&self) -> CommittedOps {
+        CommittedOps::new(self.epoch, self.committed, self.closed.clone())
     }
 
     fn next_op(&mut self) -> OpId {
@@ -88,7 +88,8 @@ impl Model {
             }
             Step::Crash { forgets } => {
                 if self.committed.epoch() == Some(self.epoch) {
-                    self.closed.push(ClosedEpoch { epoch: self.epoch, limit: self.committed });
+                    self.closed
+                        .push(ClosedEpoch { epoch: self.epoch, last_committed: self.committed });
                 }
                 self.epoch = self.epoch.next().unwrap();
                 self.sequence = 0;
@@ -103,9 +104,14 @@ impl Model {
         let op = self.next_op();
         let value = (!gone).then(|| Bytes::from(op.to_string()));
         let version = Version { op, value };
-        let limits = self.limits();
-        let context = WriteContext { limits: &limits, visible: self.visible, recent: &self.recent };
-        self.cell = Some(Cell::written(self.cell.as_ref(), version.clone(), &context));
+        let committed_ops = self.committed_ops();
+        let context = WriteContext {
+            committed_ops: &committed_ops,
+            visible: self.visible,
+            recent: &self.recent,
+        };
+        self.record =
+            Some(VersionedRecord::with_version(self.record.as_ref(), version.clone(), &context));
         self.history.push(version);
     }
 
@@ -119,17 +125,19 @@ impl Model {
     }
 
     /// What is to be seen at a checkpoint: the newest that counts, of all that was written.
-    fn naive(&self, checkpoint: OpId) -> At<'_> {
-        let limits = self.limits();
-        let seen = |v: &&Version| v.op <= checkpoint && limits.live(v.op);
+    fn naive(&self, checkpoint: OpId) -> ReadResult<'_> {
+        let committed_ops = self.committed_ops();
+        let seen = |v: &&Version| v.op <= checkpoint && committed_ops.is_committed(v.op);
         match self.history.iter().rfind(seen) {
-            Some(Version { op, value: Some(value) }) => At::Value(*op, value),
-            _ => At::Nothing,
+            Some(Version { op, value: Some(value) }) => ReadResult::Found(*op, value),
+            _ => ReadResult::NotFound,
         }
     }
 
-    fn answer(&self, checkpoint: OpId) -> At<'_> {
-        self.cell.as_ref().map_or(At::Nothing, |cell| cell.at(checkpoint, &self.limits()))
+    fn answer(&self, checkpoint: OpId) -> ReadResult<'_> {
+        self.record.as_ref().map_or(ReadResult::NotFound, |record| {
+            record.read_at(checkpoint, &self.committed_ops())
+        })
     }
 
     fn check(&self) {
@@ -138,8 +146,8 @@ impl Model {
         }
         let mut answers: Vec<OpId> = Vec::new();
         for &checkpoint in &self.recent {
-            let limits = self.limits();
-            let seen = |v: &&Version| v.op <= checkpoint && limits.live(v.op);
+            let committed_ops = self.committed_ops();
+            let seen = |v: &&Version| v.op <= checkpoint && committed_ops.is_committed(v.op);
             let Some(answer) = self.history.iter().rfind(seen) else { continue };
             if !answers.contains(&answer.op) {
                 answers.push(answer.op);
@@ -151,14 +159,17 @@ impl Model {
         }
         for &checkpoint in &self.ever_visible {
             let answer = self.answer(checkpoint);
-            if answer != At::TooOld {
+            if answer != ReadResult::TooOld {
                 assert_eq!(answer, self.naive(checkpoint), "at former {checkpoint}");
             }
         }
-        let limits = self.limits();
-        let own = self.cell.as_ref().and_then(|cell| cell.own(&limits));
-        let expected = self.history.iter().rfind(|v| limits.is_current(v.op) || limits.live(v.op));
-        assert_eq!(own, expected, "what the worker itself sees");
+        let committed_ops = self.committed_ops();
+        let latest_for_writer =
+            self.record.as_ref().and_then(|record| record.latest_for_writer(&committed_ops));
+        let expected = self.history.iter().rfind(|v| {
+            committed_ops.is_from_current_epoch(v.op) || committed_ops.is_committed(v.op)
+        });
+        assert_eq!(latest_for_writer, expected, "what the worker itself sees");
     }
 }
 
@@ -179,7 +190,7 @@ proptest! {
         let mut model = Model::new();
         for step in &steps {
             model.take(step);
-            let versions = model.cell.as_ref().map_or(0, |cell| cell.versions.len());
+            let versions = model.record.as_ref().map_or(0, |record| record.versions.len());
             prop_assert!(versions <= 1 + VERSIONS_FOR_RECENT);
         }
     }
@@ -190,25 +201,25 @@ proptest! {
         for step in &steps {
             model.take(step);
         }
-        if let Some(cell) = &model.cell {
-            let stored = Bytes::from(cell.encode());
-            prop_assert_eq!(&Cell::decode(&stored).unwrap(), cell);
+        if let Some(record) = &model.record {
+            let stored = Bytes::from(record.encode());
+            prop_assert_eq!(&VersionedRecord::decode(&stored).unwrap(), record);
             // SQL looks for the top there.
-            prop_assert_eq!(&stored[8..16], &cell.top().get().to_le_bytes());
+            prop_assert_eq!(&stored[8..16], &record.newest_op().get().to_le_bytes());
         }
     }
 
     #[test]
     fn damage_is_an_error_and_no_panic(bytes in vec(any::<u8>(), 0..60)) {
-        let _ = Cell::decode(&bytes.into());
+        let _ = VersionedRecord::decode(&bytes.into());
     }
 
     #[test]
     fn a_stored_form_that_was_cut_is_an_error(keep in 0_usize..20, length in 0_usize..40) {
         let value = Some(vec![7; length].into());
-        let stored = Bytes::from(Cell { floor: op(1, 0), versions: vec![Version { op: op(1, 1), value }] }.encode());
+        let stored = Bytes::from(VersionedRecord { floor: op(1, 0), versions: vec![Version { op: op(1, 1), value }] }.encode());
         let kept = stored.slice(..keep.min(stored.len() - 1));
-        prop_assert!(matches!(Cell::decode(&kept), Err(StorageError::Damaged("cell", _))));
+        prop_assert!(matches!(VersionedRecord::decode(&kept), Err(StorageError::Damaged("versioned record", _))));
     }
 }
 
@@ -220,18 +231,22 @@ fn version(op: OpId) -> Version {
     Version { op, value: Some(op.to_string().into()) }
 }
 
-fn ops(cell: &Cell) -> Vec<OpId> {
-    cell.versions.iter().map(|version| version.op).collect()
+fn ops(record: &VersionedRecord) -> Vec<OpId> {
+    record.versions.iter().map(|version| version.op).collect()
 }
 
 #[test]
 fn a_dead_version_is_dropped_by_the_next_write() {
-    let closed = vec![ClosedEpoch { epoch: op(1, 0).epoch().unwrap(), limit: op(1, 3) }];
-    let limits = Limits::new(op(2, 0).epoch().unwrap(), op(1, 3), closed);
-    let stored = Cell { floor: OpId::ZERO, versions: vec![version(op(1, 5)), version(op(1, 2))] };
-    assert_eq!(stored.at(op(1, 3), &limits), At::Value(op(1, 2), &op(1, 2).to_string().into()));
-    let context = WriteContext { limits: &limits, visible: None, recent: &[] };
-    let written = Cell::written(Some(&stored), version(op(2, 1)), &context);
+    let closed = vec![ClosedEpoch { epoch: op(1, 0).epoch().unwrap(), last_committed: op(1, 3) }];
+    let committed_ops = CommittedOps::new(op(2, 0).epoch().unwrap(), op(1, 3), closed);
+    let stored =
+        VersionedRecord { floor: OpId::ZERO, versions: vec![version(op(1, 5)), version(op(1, 2))] };
+    assert_eq!(
+        stored.read_at(op(1, 3), &committed_ops),
+        ReadResult::Found(op(1, 2), &op(1, 2).to_string().into())
+    );
+    let context = WriteContext { committed_ops: &committed_ops, visible: None, recent: &[] };
+    let written = VersionedRecord::with_version(Some(&stored), version(op(2, 1)), &context);
     assert_eq!(ops(&written), [op(2, 1), op(1, 2)]);
     // What was dropped never counted, so no reader is turned away.
     assert_eq!(written.floor, OpId::ZERO);
@@ -239,33 +254,36 @@ fn a_dead_version_is_dropped_by_the_next_write() {
 
 #[test]
 fn a_version_of_the_unit_at_work_replaces_the_one_before() {
-    let limits = Limits::new(op(1, 0).epoch().unwrap(), op(1, 1), Vec::new());
-    let context = WriteContext { limits: &limits, visible: Some(op(1, 1)), recent: &[] };
-    let cell = Cell::written(None, version(op(1, 1)), &context);
-    let cell = Cell::written(Some(&cell), version(op(1, 2)), &context);
-    let cell = Cell::written(Some(&cell), version(op(1, 3)), &context);
-    assert_eq!(ops(&cell), [op(1, 3), op(1, 1)]);
+    let committed_ops = CommittedOps::new(op(1, 0).epoch().unwrap(), op(1, 1), Vec::new());
+    let context =
+        WriteContext { committed_ops: &committed_ops, visible: Some(op(1, 1)), recent: &[] };
+    let record = VersionedRecord::with_version(None, version(op(1, 1)), &context);
+    let record = VersionedRecord::with_version(Some(&record), version(op(1, 2)), &context);
+    let record = VersionedRecord::with_version(Some(&record), version(op(1, 3)), &context);
+    assert_eq!(ops(&record), [op(1, 3), op(1, 1)]);
 }
 
 #[test]
 fn a_reader_below_what_was_dropped_is_turned_away() {
-    let mut limits = Limits::new(op(1, 0).epoch().unwrap(), op(1, 1), Vec::new());
-    let context = WriteContext { limits: &limits, visible: Some(op(1, 1)), recent: &[] };
-    let cell = Cell::written(None, version(op(1, 1)), &context);
-    let cell = Cell::written(Some(&cell), version(op(1, 2)), &context);
-    limits.advance(op(1, 2));
-    let context = WriteContext { limits: &limits, visible: Some(op(1, 2)), recent: &[] };
-    let cell = Cell::written(Some(&cell), version(op(1, 3)), &context);
-    assert_eq!(ops(&cell), [op(1, 3), op(1, 2)]);
-    assert_eq!(cell.at(op(1, 1), &limits), At::TooOld);
-    assert!(matches!(cell.at(op(1, 2), &limits), At::Value(..)));
+    let mut committed_ops = CommittedOps::new(op(1, 0).epoch().unwrap(), op(1, 1), Vec::new());
+    let context =
+        WriteContext { committed_ops: &committed_ops, visible: Some(op(1, 1)), recent: &[] };
+    let record = VersionedRecord::with_version(None, version(op(1, 1)), &context);
+    let record = VersionedRecord::with_version(Some(&record), version(op(1, 2)), &context);
+    committed_ops.advance(op(1, 2));
+    let context =
+        WriteContext { committed_ops: &committed_ops, visible: Some(op(1, 2)), recent: &[] };
+    let record = VersionedRecord::with_version(Some(&record), version(op(1, 3)), &context);
+    assert_eq!(ops(&record), [op(1, 3), op(1, 2)]);
+    assert_eq!(record.read_at(op(1, 1), &committed_ops), ReadResult::TooOld);
+    assert!(matches!(record.read_at(op(1, 2), &committed_ops), ReadResult::Found(..)));
 }
 
 #[test]
 fn a_writer_sees_that_a_newer_epoch_was_there() {
-    let limits = Limits::new(op(2, 0).epoch().unwrap(), op(1, 1), Vec::new());
-    let cell = |op| Cell { floor: OpId::ZERO, versions: vec![version(op)] };
-    assert!(cell(op(3, 1)).is_ahead_of(&limits));
-    assert!(!cell(op(2, 9)).is_ahead_of(&limits));
-    assert!(!cell(op(1, 9)).is_ahead_of(&limits));
+    let committed_ops = CommittedOps::new(op(2, 0).epoch().unwrap(), op(1, 1), Vec::new());
+    let record = |op| VersionedRecord { floor: OpId::ZERO, versions: vec![version(op)] };
+    assert!(record(op(3, 1)).has_newer_epoch(&committed_ops));
+    assert!(!record(op(2, 9)).has_newer_epoch(&committed_ops));
+    assert!(!record(op(1, 9)).has_newer_epoch(&committed_ops));
 }

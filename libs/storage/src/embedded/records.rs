@@ -4,12 +4,12 @@ use bytes::Bytes;
 use rusqlite::{CachedStatement, Connection, Row, Statement, Transaction};
 use tidewater_protocol::OpId;
 
-use super::sessions::{Durability, in_one_snapshot};
-use super::{Embedded, failure, op_log, work_list};
-use crate::cell::Cell;
+use super::connection_pool::{Durability, in_one_snapshot};
+use super::{Embedded, compaction_queue, failure, op_log};
 use crate::error::StorageError;
-use crate::keys::{BucketKey, CellKey};
-use crate::ports::{Batch, CellStore, CellWrite, Refused};
+use crate::keys::{BucketKey, RecordKey};
+use crate::ports::{Batch, RecordConflict, RecordStore, RecordWrite};
+use crate::versioned_record::VersionedRecord;
 
 /// The statements for one kind of cell. Their parameters are the columns of its key, then the new
 /// cell, its top, the top known. `substr(cell, 9, 8)` is the top in the encoded cell.
@@ -52,8 +52,11 @@ const COPY: Sql = Sql {
     update: "UPDATE copy SET cell = ?2 WHERE generation = ?1 AND substr(cell, 9, 8) IN (?3, ?4)",
 };
 
-impl CellStore for Embedded {
-    async fn cells(&self, keys: &[CellKey]) -> Result<Vec<Option<Cell>>, StorageError> {
+impl RecordStore for Embedded {
+    async fn records(
+        &self,
+        keys: &[RecordKey],
+    ) -> Result<Vec<Option<VersionedRecord>>, StorageError> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
@@ -61,13 +64,13 @@ impl CellStore for Embedded {
         self.reading(move |connection| {
             in_one_snapshot(connection, |connection| {
                 let mut selects = Selects::new(connection);
-                keys.iter().map(|key| selects.cell(key)).collect()
+                keys.iter().map(|key| selects.record(key)).collect()
             })
         })
         .await
     }
 
-    async fn write(&self, batch: &Batch) -> Result<Vec<Refused>, StorageError> {
+    async fn write(&self, batch: &Batch) -> Result<Vec<RecordConflict>, StorageError> {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
@@ -76,12 +79,13 @@ impl CellStore for Embedded {
         self.writing(Durability::Process, move |transaction| {
             register(transaction, &batch.registry).map_err(failure::of_sqlite)?;
             op_log::put(transaction, &batch.segments).map_err(failure::of_sqlite)?;
-            work_list::put(transaction, &batch.due).map_err(failure::of_sqlite)?;
-            let refused = write_cells(transaction, &batch.cells).map_err(failure::of_sqlite)?;
+            compaction_queue::put(transaction, &batch.compaction_tasks)
+                .map_err(failure::of_sqlite)?;
+            let refused = write_records(transaction, &batch.records).map_err(failure::of_sqlite)?;
             let mut selects = Selects::new(transaction);
             let refused = refused.into_iter().map(|key| {
-                let stored = selects.cell(key)?;
-                Ok(Refused { key: key.clone(), stored })
+                let stored = selects.record(key)?;
+                Ok(RecordConflict { key: key.clone(), stored })
             });
             refused.collect()
         })
@@ -101,24 +105,24 @@ fn register(transaction: &Transaction<'_>, buckets: &[BucketKey]) -> rusqlite::R
 }
 
 /// Writes cells on their conditions; returns the keys of those that were refused.
-fn write_cells<'a>(
+fn write_records<'a>(
     transaction: &Transaction<'_>,
-    writes: &'a [CellWrite],
-) -> rusqlite::Result<Vec<&'a CellKey>> {
+    writes: &'a [RecordWrite],
+) -> rusqlite::Result<Vec<&'a RecordKey>> {
     let mut refused = Vec::new();
     let mut inserts: [Option<CachedStatement<'_>>; 4] = Default::default();
     let mut updates: [Option<CachedStatement<'_>>; 4] = Default::default();
     for write in writes {
         let (kind, sql) = kind(&write.key);
-        let (statement, sql) = match write.known_top {
+        let (statement, sql) = match write.expected_newest {
             None => (&mut inserts[kind], sql.insert),
             Some(_) => (&mut updates[kind], sql.update),
         };
         let statement = prepared(transaction, statement, sql)?;
         let next = bind_key(statement, &write.key)?;
-        statement.raw_bind_parameter(next, write.cell.encode())?;
-        statement.raw_bind_parameter(next + 1, &encoded(write.cell.top())[..])?;
-        if let Some(known) = write.known_top {
+        statement.raw_bind_parameter(next, write.record.encode())?;
+        statement.raw_bind_parameter(next + 1, &encoded(write.record.newest_op())[..])?;
+        if let Some(known) = write.expected_newest {
             statement.raw_bind_parameter(next + 2, &encoded(known)[..])?;
         }
         if statement.raw_execute()? == 0 {
@@ -138,12 +142,12 @@ impl<'a> Selects<'a> {
         Self { connection, statements: Default::default() }
     }
 
-    fn cell(&mut self, key: &CellKey) -> Result<Option<Cell>, StorageError> {
+    fn record(&mut self, key: &RecordKey) -> Result<Option<VersionedRecord>, StorageError> {
         let stored = self.stored(key).map_err(failure::of_sqlite)?;
-        stored.as_ref().map(Cell::decode).transpose()
+        stored.as_ref().map(VersionedRecord::decode).transpose()
     }
 
-    fn stored(&mut self, key: &CellKey) -> rusqlite::Result<Option<Bytes>> {
+    fn stored(&mut self, key: &RecordKey) -> rusqlite::Result<Option<Bytes>> {
         let (kind, sql) = kind(key);
         let statement = prepared(self.connection, &mut self.statements[kind], sql.select)?;
         bind_key(statement, key)?;
@@ -163,34 +167,34 @@ fn prepared<'s, 'c>(
     }
 }
 
-fn kind(key: &CellKey) -> (usize, &'static Sql) {
+fn kind(key: &RecordKey) -> (usize, &'static Sql) {
     match key {
-        CellKey::Bucket(_) => (0, &BUCKET),
-        CellKey::Lookup(..) => (1, &LOOKUP),
-        CellKey::SourceRow(..) => (2, &SOURCE_ROW),
-        CellKey::Copy(_) => (3, &COPY),
+        RecordKey::Bucket(_) => (0, &BUCKET),
+        RecordKey::Lookup(..) => (1, &LOOKUP),
+        RecordKey::SourceRow(..) => (2, &SOURCE_ROW),
+        RecordKey::Copy(_) => (3, &COPY),
     }
 }
 
 /// Binds the columns of the key; returns the number of the next parameter.
-fn bind_key(statement: &mut Statement<'_>, key: &CellKey) -> rusqlite::Result<usize> {
+fn bind_key(statement: &mut Statement<'_>, key: &RecordKey) -> rusqlite::Result<usize> {
     match key {
-        CellKey::Bucket(bucket) => {
+        RecordKey::Bucket(bucket) => {
             statement.raw_bind_parameter(1, bucket.as_str())?;
             Ok(2)
         }
-        CellKey::Lookup(lookup, source) => {
+        RecordKey::Lookup(lookup, source) => {
             statement.raw_bind_parameter(1, lookup.as_str())?;
             statement.raw_bind_parameter(2, &**source)?;
             Ok(3)
         }
-        CellKey::SourceRow(generation, table, row) => {
+        RecordKey::SourceRow(generation, table, row) => {
             statement.raw_bind_parameter(1, generation.0.number())?;
             statement.raw_bind_parameter(2, *table)?;
             statement.raw_bind_parameter(3, &**row)?;
             Ok(4)
         }
-        CellKey::Copy(generation) => {
+        RecordKey::Copy(generation) => {
             statement.raw_bind_parameter(1, generation.0.number())?;
             Ok(2)
         }

@@ -20,14 +20,14 @@ fn segment(prev: u64, last: u64, sum_before: u32, sum: u32) -> Segment {
     }
 }
 
-fn head(last: u64, sum: u32) -> Head {
-    Head { last: op(last), sum: Checksum(sum), count: u64::from(sum) }
+fn head(last: u64, sum: u32) -> BucketHead {
+    BucketHead { last: op(last), sum: Checksum(sum), count: u64::from(sum) }
 }
 
 /// Whether a client at `after` may be told that it has everything once it has got the segments.
-fn check(after: u64, segments: &[Segment], head: Head, expected: bool) {
-    let run = segments.iter().try_fold(Chain::from(op(after)), |chain, s| chain.followed_by(s));
-    let proven = run.and_then(|chain| chain.ends_at(&head));
+fn check(after: u64, segments: &[Segment], head: BucketHead, expected: bool) {
+    let run = segments.iter().try_fold(SegmentChain::after(op(after)), |chain, s| chain.append(s));
+    let proven = run.and_then(|chain| chain.verify_end(&head));
     assert_eq!(proven.is_ok(), expected, "from {after}: {proven:?}");
 }
 
@@ -85,7 +85,7 @@ fn sums_must_meet() {
 
 #[test]
 fn an_empty_bucket_is_complete() {
-    check(0, &[], Head::default(), true);
-    check(7, &[], Head::default(), true);
-    check(0, &[], Head { sum: Checksum(1), ..Head::default() }, false);
+    check(0, &[], BucketHead::default(), true);
+    check(7, &[], BucketHead::default(), true);
+    check(0, &[], BucketHead { sum: Checksum(1), ..BucketHead::default() }, false);
 }

@@ -24,7 +24,7 @@ pub(super) struct Seen {
 }
 
 #[derive(Debug)]
-pub(super) struct Changes {
+pub(super) struct ChangeNotifier {
     shared: Arc<Shared>,
     file: PathBuf,
     poller: Mutex<Option<JoinHandle<()>>>,
@@ -46,7 +46,7 @@ struct State {
 /// Somebody waits as long as it exists.
 struct Waiter<'a>(&'a Shared);
 
-impl Changes {
+impl ChangeNotifier {
     pub(super) fn new(file: PathBuf) -> Self {
         let shared = Shared {
             newest: watch::Sender::new(Seen::default()),
@@ -56,11 +56,11 @@ impl Changes {
         Self { shared: Arc::new(shared), file, poller: Mutex::default() }
     }
 
-    pub(super) fn control_is(&self, revision: u64) {
+    pub(super) fn control_advanced_to(&self, revision: u64) {
         self.shared.raise(Seen { control: revision, ticket: Ticket::default() });
     }
 
-    pub(super) fn ticket_is(&self, ticket: Ticket) {
+    pub(super) fn ticket_advanced_to(&self, ticket: Ticket) {
         self.shared.raise(Seen { control: 0, ticket });
     }
 
@@ -94,7 +94,7 @@ impl Changes {
     }
 }
 
-impl Drop for Changes {
+impl Drop for ChangeNotifier {
     fn drop(&mut self) {
         self.shared.state().closed = true;
         self.shared.wake.notify_all();

@@ -2,12 +2,12 @@
 
 use tidewater_protocol::{Checksum, OpId};
 
-use crate::bucket::Head;
+use crate::bucket::BucketHead;
 use crate::segment::Segment;
 
 /// How far a reader has got in a bucket's log, and what it has summed up by then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Chain {
+pub struct SegmentChain {
     /// Everything up to it has been read.
     pub last: OpId,
     /// Sum of all operations so far; not known where a client resumes, until the first segment
@@ -21,12 +21,12 @@ pub struct Chain {
 /// some, or they have been merged meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the chain of segments is broken after {0}")]
-pub struct Broken(pub OpId);
+pub struct BrokenChain(pub OpId);
 
-impl Chain {
+impl SegmentChain {
     /// A client that holds everything up to `after`, as far as its position tells.
     #[must_use]
-    pub fn from(after: OpId) -> Self {
+    pub fn after(after: OpId) -> Self {
         let fresh = after == OpId::ZERO;
         Self { last: after, sum: fresh.then_some(Checksum::ZERO), exact: fresh }
     }
@@ -34,7 +34,7 @@ impl Chain {
     /// A reader that holds everything up to `to`, where a segment ends and the sum is `sum`: all of
     /// a base.
     #[must_use]
-    pub const fn at(to: OpId, sum: Checksum) -> Self {
+    pub const fn at_segment_end(to: OpId, sum: Checksum) -> Self {
         Self { last: to, sum: Some(sum), exact: true }
     }
 
@@ -42,12 +42,12 @@ impl Chain {
     ///
     /// # Errors
     /// When something is missing before it.
-    pub fn followed_by(self, segment: &Segment) -> Result<Self, Broken> {
+    pub fn append(self, segment: &Segment) -> Result<Self, BrokenChain> {
         let follows =
             if self.exact { segment.prev == self.last } else { segment.prev <= self.last };
         let adds_up = self.sum.is_none_or(|sum| sum == segment.sum_before);
         if !(follows && adds_up && segment.last > self.last) {
-            return Err(Broken(self.last));
+            return Err(BrokenChain(self.last));
         }
         let sum = Some(segment.sum_before + segment.sum);
         Ok(Self { last: segment.last, sum, exact: true })
@@ -61,7 +61,7 @@ impl Chain {
 
     /// Whether it has reached the head of its bucket.
     #[must_use]
-    pub fn has_reached(&self, head: &Head) -> bool {
+    pub fn has_reached(&self, head: &BucketHead) -> bool {
         self.last >= head.last
     }
 
@@ -69,10 +69,10 @@ impl Chain {
     ///
     /// # Errors
     /// When it ends elsewhere, or the sums differ.
-    pub fn ends_at(&self, head: &Head) -> Result<(), Broken> {
+    pub fn verify_end(&self, head: &BucketHead) -> Result<(), BrokenChain> {
         let here = !self.exact || self.last == head.last;
         let adds_up = self.sum.is_none_or(|sum| sum == head.sum);
-        if here && adds_up && self.has_reached(head) { Ok(()) } else { Err(Broken(self.last)) }
+        if here && adds_up && self.has_reached(head) { Ok(()) } else { Err(BrokenChain(self.last)) }
     }
 }
 

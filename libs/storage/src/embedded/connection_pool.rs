@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::Semaphore;
 
-use super::log_keeper::LogKeeper;
+use super::wal_checkpointer::WalCheckpointer;
 use super::{failure, schema};
 use crate::error::StorageError;
 
@@ -23,10 +23,10 @@ pub(super) enum Durability {
 }
 
 #[derive(Debug)]
-pub(super) struct Sessions {
+pub(super) struct ConnectionPool {
     writer: Arc<tokio::sync::Mutex<Writer>>,
     readers: Arc<Readers>,
-    log_keeper: Arc<LogKeeper>,
+    wal_checkpointer: Arc<WalCheckpointer>,
 }
 
 #[derive(Debug)]
@@ -42,16 +42,16 @@ struct Readers {
     idle: Mutex<Vec<Connection>>,
 }
 
-impl Sessions {
+impl ConnectionPool {
     pub(super) fn new(file: PathBuf, writer: Connection) -> Self {
         let writer = Writer { connection: writer, durability: None };
         let turns = Arc::new(Semaphore::new(READERS_MAX));
-        let log_keeper = Arc::new(LogKeeper::new(file.clone()));
+        let wal_checkpointer = Arc::new(WalCheckpointer::new(file.clone()));
         let readers = Readers { file, turns, idle: Mutex::default() };
         Self {
             writer: Arc::new(tokio::sync::Mutex::new(writer)),
             readers: Arc::new(readers),
-            log_keeper,
+            wal_checkpointer,
         }
     }
 
@@ -63,11 +63,11 @@ impl Sessions {
         work: impl FnOnce(&Transaction<'_>) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, StorageError> {
         let mut writer = Arc::clone(&self.writer).lock_owned().await;
-        let log_keeper = Arc::clone(&self.log_keeper);
+        let wal_checkpointer = Arc::clone(&self.wal_checkpointer);
         blocking(move || {
             let result = writer.write(durability, work);
-            log_keeper.committed();
-            log_keeper.shorten(&writer.connection);
+            wal_checkpointer.committed();
+            wal_checkpointer.checkpoint_if_large(&writer.connection);
             result
         })
         .await

@@ -3,15 +3,15 @@
 use bytes::Bytes;
 use tidewater_protocol::OpId;
 
+use crate::committed_ops::CommittedOps;
 use crate::error::{BoxError, StorageError};
-use crate::limits::Limits;
 
 /// How many versions a cell keeps for readers at recent checkpoints.
 const VERSIONS_FOR_RECENT: usize = 8;
 
 /// A few versions of one value, newest first.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cell {
+pub struct VersionedRecord {
     /// A reader at a checkpoint below it cannot be answered: what it would see was dropped.
     pub floor: OpId,
     /// At least one.
@@ -29,11 +29,11 @@ pub struct Version {
 
 /// What a reader at a checkpoint sees in a cell.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum At<'a> {
+pub enum ReadResult<'a> {
     /// This value, given by this operation.
-    Value(OpId, &'a Bytes),
+    Found(OpId, &'a Bytes),
     /// Nothing: it never was there, or is gone.
-    Nothing,
+    NotFound,
     /// The checkpoint is too old for this cell: take a newer one.
     TooOld,
 }
@@ -42,7 +42,7 @@ pub enum At<'a> {
 #[derive(Clone, Debug)]
 pub struct WriteContext<'a> {
     /// Which op ids count now.
-    pub limits: &'a Limits,
+    pub committed_ops: &'a CommittedOps,
     /// The checkpoint that readers take now, if there is one.
     pub visible: Option<OpId>,
     /// Checkpoints that were visible within the last 10 seconds, in any order.
@@ -53,51 +53,55 @@ impl WriteContext<'_> {
     /// Whether a reader is to see the version of `op`, after which `newer` is the next that counts.
     fn needs(&self, op: OpId, newer: Option<OpId>) -> bool {
         let sees = |at: OpId| op <= at && newer.is_none_or(|newer| at < newer);
-        sees(self.limits.committed())
+        sees(self.committed_ops.last_committed())
             || self.visible.is_some_and(sees)
             || self.recent.iter().copied().any(sees)
     }
 
     fn oldest_needed(&self) -> OpId {
         let checkpoints = self.recent.iter().copied().chain(self.visible);
-        checkpoints.min().unwrap_or(OpId::MAX).min(self.limits.committed())
+        checkpoints.min().unwrap_or(OpId::MAX).min(self.committed_ops.last_committed())
     }
 }
 
-impl Cell {
+impl VersionedRecord {
     /// Op id of the newest version, dead or alive: what a write is conditional on.
     ///
     /// # Panics
     /// Never: a cell has at least one version.
     #[must_use]
-    pub fn top(&self) -> OpId {
+    pub fn newest_op(&self) -> OpId {
         self.versions.first().expect("a cell has at least one version").op
     }
 
     /// What a reader at `checkpoint` sees.
     #[must_use]
-    pub fn at(&self, checkpoint: OpId, limits: &Limits) -> At<'_> {
+    pub fn read_at(&self, checkpoint: OpId, committed_ops: &CommittedOps) -> ReadResult<'_> {
         if checkpoint < self.floor {
-            return At::TooOld;
+            return ReadResult::TooOld;
         }
         let seen = self
             .versions
             .iter()
-            .find(|version| version.op <= checkpoint && limits.live(version.op));
+            .find(|version| version.op <= checkpoint && committed_ops.is_committed(version.op));
         let value = seen.and_then(|version| Some((version.op, version.value.as_ref()?)));
-        value.map_or(At::Nothing, |(op, value)| At::Value(op, value))
+        value.map_or(ReadResult::NotFound, |(op, value)| ReadResult::Found(op, value))
     }
 
     /// What the worker itself sees: committed values, and those of its own unfinished unit.
     #[must_use]
-    pub fn own(&self, limits: &Limits) -> Option<&Version> {
-        self.versions.iter().find(|v| limits.is_current(v.op) || limits.live(v.op))
+    pub fn latest_for_writer(&self, committed_ops: &CommittedOps) -> Option<&Version> {
+        self.versions
+            .iter()
+            .find(|v| committed_ops.is_from_current_epoch(v.op) || committed_ops.is_committed(v.op))
     }
 
     /// Whether a newer epoch than the writer's has been here: the writer is fenced.
     #[must_use]
-    pub fn is_ahead_of(&self, limits: &Limits) -> bool {
-        self.versions.iter().any(|v| v.op.epoch().is_some_and(|epoch| epoch > limits.current()))
+    pub fn has_newer_epoch(&self, committed_ops: &CommittedOps) -> bool {
+        self.versions
+            .iter()
+            .any(|v| v.op.epoch().is_some_and(|epoch| epoch > committed_ops.current_epoch()))
     }
 
     /// The cell after writing `version` over what is stored now.
@@ -109,12 +113,16 @@ impl Cell {
     /// oldest version kept. It stays when only versions were dropped that came after all of the
     /// needed checkpoints: while visible is held, a row that is new since then reads as nothing.
     #[must_use]
-    pub fn written(known: Option<&Self>, version: Version, context: &WriteContext<'_>) -> Self {
+    pub fn with_version(
+        known: Option<&Self>,
+        version: Version,
+        context: &WriteContext<'_>,
+    ) -> Self {
         let mut versions = vec![version];
         let Some(known) = known else { return Self { floor: OpId::ZERO, versions } };
         let mut is_missed = false;
         let mut newer = None;
-        for old in known.versions.iter().filter(|v| context.limits.live(v.op)) {
+        for old in known.versions.iter().filter(|v| context.committed_ops.is_committed(v.op)) {
             let needed = context.needs(old.op, newer);
             if needed && versions.len() <= VERSIONS_FOR_RECENT {
                 versions.push(old.clone());
@@ -156,13 +164,14 @@ impl Cell {
     /// `Damaged` when it is none.
     pub fn decode(stored: &Bytes) -> Result<Self, StorageError> {
         decode(stored).ok_or_else(|| {
-            let cause: BoxError = format!("{} bytes that are no cell", stored.len()).into();
-            StorageError::Damaged("cell", cause)
+            let cause: BoxError =
+                format!("{} bytes that are no versioned record", stored.len()).into();
+            StorageError::Damaged("versioned record", cause)
         })
     }
 }
 
-fn decode(stored: &Bytes) -> Option<Cell> {
+fn decode(stored: &Bytes) -> Option<VersionedRecord> {
     let id = |at: usize| {
         let bytes = stored.get(at..at + 8)?;
         OpId::from_i64(i64::from_le_bytes(bytes.try_into().ok()?))
@@ -185,7 +194,7 @@ fn decode(stored: &Bytes) -> Option<Cell> {
         };
         versions.push(Version { op, value });
     }
-    if versions.is_empty() { None } else { Some(Cell { floor, versions }) }
+    if versions.is_empty() { None } else { Some(VersionedRecord { floor, versions }) }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use tokio::sync::{Semaphore, watch};
 /// Stops every call of a [`super::Faulty`] store before it is made, until it is let through: so a
 /// test can choose the order in which several users of one store get their turns.
 #[derive(Debug)]
-pub struct Turnstile {
+pub struct CallScheduler {
     turns: Semaphore,
     calls: watch::Sender<Calls>,
 }
@@ -22,7 +22,7 @@ struct Calls {
 }
 
 /// A call that waits, until it is dropped: callers may give up.
-struct Waiting<'a>(&'a Turnstile);
+struct Waiting<'a>(&'a CallScheduler);
 
 impl Calls {
     fn are_at_rest(&self) -> bool {
@@ -31,40 +31,40 @@ impl Calls {
 }
 
 /// A call that is under way, until it is dropped.
-pub(super) struct Passed<'a>(&'a Turnstile);
+pub(super) struct Passed<'a>(&'a CallScheduler);
 
-impl Default for Turnstile {
+impl Default for CallScheduler {
     fn default() -> Self {
         Self { turns: Semaphore::new(0), calls: watch::Sender::default() }
     }
 }
 
-impl Turnstile {
+impl CallScheduler {
     /// Lets one call through: the one that has waited longest, or the next to come.
-    pub fn let_one_through(&self) {
+    pub fn admit_one(&self) {
         self.calls.send_modify(|calls| calls.given += 1);
         self.turns.add_permits(1);
     }
 
     /// Lets all calls through from now on.
-    pub fn open(&self) {
+    pub fn admit_all(&self) {
         self.turns.add_permits(Semaphore::MAX_PERMITS / 2);
     }
 
     /// Waits until no call is under way and one waits: then nothing happens before the next turn.
-    pub async fn at_rest(&self) {
+    pub async fn wait_until_idle(&self) {
         // It cannot close: the sender lives as long as `self`.
         let _ = self.calls.subscribe().wait_for(Calls::are_at_rest).await;
     }
 
     /// Whether that is so now.
     #[must_use]
-    pub fn is_at_rest(&self) -> bool {
+    pub fn is_idle(&self) -> bool {
         self.calls.borrow().are_at_rest()
     }
 
     /// Waits until this many calls have come since the beginning.
-    pub async fn came(&self, calls: u64) {
+    pub async fn wait_for_calls(&self, calls: u64) {
         // As above.
         let _ = self.calls.subscribe().wait_for(|now| now.came >= calls).await;
     }
@@ -84,12 +84,12 @@ impl Turnstile {
 }
 
 impl<'a> Waiting<'a> {
-    fn new(turnstile: &'a Turnstile) -> Self {
-        turnstile.calls.send_modify(|calls| {
+    fn new(scheduler: &'a CallScheduler) -> Self {
+        scheduler.calls.send_modify(|calls| {
             calls.came += 1;
             calls.waiting += 1;
         });
-        Self(turnstile)
+        Self(scheduler)
     }
 }
 
