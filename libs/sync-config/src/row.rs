@@ -1,4 +1,5 @@
-//! Which bucket entries and lookup rows a row makes: the compiled config, bound to a table's columns.
+//! Evaluation of rows: the buckets that contain a row and its answers to lookups. The compiled
+//! config is bound to a table's columns first.
 
 pub(crate) mod bind;
 pub(crate) mod evaluate;

@@ -133,8 +133,11 @@ mod tests {
     use super::*;
     use crate::value::json;
 
+    fn member_name() -> impl Strategy<Value = &'static str> {
+        prop::sample::select(vec!["a", "b", "0", "1", "é\\n", ""])
+    }
+
     fn text() -> impl Strategy<Value = String> {
-        let name = || prop::sample::select(vec!["a", "b", "0", "1", "é\\n", ""]);
         let leaf = prop::sample::select(vec![
             "null",
             "true",
@@ -153,13 +156,16 @@ mod tests {
         ]);
 
         leaf.prop_map(str::to_owned).prop_recursive(4, 24, 4, move |inner| {
-            let members = prop::collection::vec((name(), inner.clone()), 0..4);
+            let members = prop::collection::vec((member_name(), inner.clone()), 0..4);
             prop_oneof![
                 prop::collection::vec(inner, 0..4)
                     .prop_map(|items| format!("[{}]", items.join(", "))),
                 members.prop_map(|members| {
-                    let member = |(name, value): &(&str, String)| format!("\"{name}\": {value}");
-                    format!("{{{}}}", members.iter().map(member).collect::<Vec<_>>().join(" ,"))
+                    let members: Vec<String> = members
+                        .iter()
+                        .map(|(name, value)| format!("\"{name}\": {value}"))
+                        .collect();
+                    format!("{{{}}}", members.join(" ,"))
                 }),
             ]
         })

@@ -119,6 +119,7 @@ impl TableEvaluator {
 
         let row = BoundRow { evaluator: self, row };
         for query in &self.queries {
+            // An error affects its own query only: the entries of that query are dropped.
             let bucket_count = out.buckets.len();
             if let Err(error) = row.evaluate_query(query, out) {
                 out.buckets.truncate(bucket_count);
@@ -231,6 +232,8 @@ impl<'r> BoundRow<'r> {
             return Ok(());
         }
 
+        // The data is written only for rows that are in a bucket, and once for all queries with the
+        // same projection.
         let projected = match out.projected[query.projection].clone() {
             Some(projected) => projected,
             None => {
@@ -294,6 +297,8 @@ impl<'r> BoundRow<'r> {
 
         let mut elements = Vec::with_capacity(arrays.len());
         for combination in 0..count {
+            // The digits of the combination's number, each to the base of an array's length, are
+            // the indexes of its elements.
             let mut rest = combination;
             elements.clear();
 
@@ -325,13 +330,12 @@ impl<'r> BoundRow<'r> {
     ) -> Result<Projected, EvaluationError> {
         let start = text.len();
         text.push_str(&projection.object_type);
-
         let object_type = start..text.len();
+
         self.push_id(&projection.items[projection.id].source, text)?;
-
         let object_id = object_type.end..text.len();
-        text.push('{');
 
+        text.push('{');
         let mut separator = "";
         for item in &projection.items {
             let before = text.len();

@@ -234,12 +234,15 @@ fn inner_condition(
     prop_oneof![1 => Just(None), 2 => leaf.prop_map(Some), 2 => both].boxed()
 }
 
+fn operator() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec!["AND", "OR"])
+}
+
 /// Returns the WHERE clause of the stream. Conditions on its own rows are never negated.
 fn condition(is_three_valued: bool) -> BoxedStrategy<Condition> {
     let leaf = (query(is_three_valued, 2), any::<bool>());
     let leaf = leaf.prop_map(move |(one, not)| if not { one.not(is_three_valued) } else { one });
     let leaf = leaf.boxed();
-    let operator = || prop::sample::select(vec!["AND", "OR"]);
     let both = (leaf.clone(), operator(), leaf.clone(), any::<bool>());
     let both = both.prop_map(move |(one, operator, other, not)| {
         let both = one.both(operator, &other);
@@ -266,8 +269,15 @@ fn from(is_three_valued: bool) -> BoxedStrategy<(String, String, &'static str)> 
     prop_oneof![2 => alone, 1 => joined].boxed()
 }
 
+fn pick(list: &'static [Option<&'static str>]) -> impl Strategy<Value = Option<&'static str>> {
+    prop::sample::select(list)
+}
+
+fn org() -> impl Strategy<Value = serde_json::Value> {
+    prop::sample::select(vec![json!("o1"), json!("o2"), json!("u1"), json!(null)])
+}
+
 fn world() -> impl Strategy<Value = World> {
-    let pick = |list: &'static [Option<&'static str>]| prop::sample::select(list);
     let member = (
         pick(&[Some("u1"), Some("u2"), Some("o1"), None]),
         pick(&[Some("o1"), Some("o2"), None]),
@@ -275,7 +285,6 @@ fn world() -> impl Strategy<Value = World> {
         pick(&[Some("[]"), Some(r#"["u1", null]"#), Some(r#"["o1", 1]"#), Some("[2.0]"), None]),
     )
         .prop_map(|(user, org, role, tags)| vec![user, org, role, tags]);
-    let org = || prop::sample::select(vec![json!("o1"), json!("o2"), json!("u1"), json!(null)]);
     let orgs = prop::sample::select(vec![
         json!([]),
         json!(["o1"]),

@@ -29,9 +29,16 @@ fn hashes_do_not_depend_on_formatting() {
     assert_eq!(definition_hashes(&flow), hashes);
 }
 
+fn stream_entry(name: &str) -> String {
+    format!("  {name}:\n    query: SELECT * FROM {name}\n")
+}
+
 fn two_streams(names: [&str; 2]) -> String {
-    let stream = |name: &str| format!("  {name}:\n    query: SELECT * FROM {name}\n");
-    format!("config: {{edition: 3}}\nstreams:\n{}{}", stream(names[0]), stream(names[1]))
+    format!(
+        "config: {{edition: 3}}\nstreams:\n{}{}",
+        stream_entry(names[0]),
+        stream_entry(names[1])
+    )
 }
 
 #[test]

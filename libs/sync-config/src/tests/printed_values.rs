@@ -154,8 +154,9 @@ fn field(value: &Option<Printed>, special: &str) -> String {
 }
 
 fn must_be_quoted(text: &str, special: &str) -> bool {
-    let is_special = |c: char| special.contains(c) || matches!(c, '"' | '\\' | ' ' | '\t'..='\r');
-    text.is_empty() || text.contains(is_special)
+    text.is_empty()
+        || text
+            .contains(|c: char| special.contains(c) || matches!(c, '"' | '\\' | ' ' | '\t'..='\r'))
 }
 
 fn json_of(value: &Option<Printed>) -> Json {

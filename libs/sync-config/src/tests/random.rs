@@ -69,8 +69,11 @@ impl<'l> Choices<'l> {
         if !self.is_early {
             return self.pick(from);
         }
-        let is_early = |template: &&&str| !LATER.iter().any(|later| template.contains(later));
-        let early: Vec<&str> = from.iter().filter(is_early).copied().collect();
+        let early: Vec<&str> = from
+            .iter()
+            .filter(|template| !LATER.iter().any(|later| template.contains(later)))
+            .copied()
+            .collect();
         self.pick(&early)
     }
 

@@ -7,11 +7,13 @@ use super::{compile, definition, format_findings, refused, row, stream, table};
 /// Returns the output of one row of each table.
 fn rows_of_tables(yaml: &str, tables: &[(&str, &str)]) -> String {
     let config = compile(yaml);
-    let line = |(spec, values): &(&str, &str)| match config.bind(&table(spec)).unwrap() {
-        Some(_) => super::rows(&config, &table(spec), &[values]),
-        None => format!("{spec} is not read\n"),
-    };
-    tables.iter().map(line).collect()
+    tables
+        .iter()
+        .map(|(spec, values)| match config.bind(&table(spec)).unwrap() {
+            Some(_) => super::rows(&config, &table(spec), &[values]),
+            None => format!("{spec} is not read\n"),
+        })
+        .collect()
 }
 
 #[test]

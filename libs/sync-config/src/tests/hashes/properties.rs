@@ -43,10 +43,11 @@ type Hashes = (Vec<(String, String)>, Vec<String>);
 /// Returns the hashes, or `None` if the config does not compile.
 fn hashes(yaml: &str) -> Option<Hashes> {
     let config = SyncConfig::compile(yaml).ok()?;
-    let of_definition = |one: &crate::Definition| {
-        (one.name.split('|').next().unwrap_or_default().to_owned(), one.hash.clone())
-    };
-    let mut definitions: Vec<_> = config.definitions().iter().map(of_definition).collect();
+    let mut definitions: Vec<_> = config
+        .definitions()
+        .iter()
+        .map(|one| (one.name.split('|').next().unwrap_or_default().to_owned(), one.hash.clone()))
+        .collect();
     let mut lookups: Vec<_> = config.lookups().iter().map(|one| one.hash.clone()).collect();
     definitions.sort();
     lookups.sort();
@@ -64,19 +65,20 @@ fn rewritten(sql: &str, config: &RandomConfig, choices: &mut Choices<'_>) -> Str
     let queries = config.streams.iter().flat_map(|stream| &stream.queries);
     let kept: BTreeSet<&str> = queries.map(|query| query.object_type.as_str()).collect();
 
-    let rewrite = |token: String| {
-        let word = token.trim_matches('"').to_lowercase();
-        if token == " " {
-            let space = [" ", "  ", "\n", " /* x */ ", " -- y'\n", "\n\n  "];
-            return choices.pick(&space).to_owned();
-        }
-        if !is_generated_name(&word) || kept.contains(word.as_str()) {
-            return token;
-        }
-        if token.starts_with('"') { format!("\"r{word}\"") } else { format!("r{token}") }
-    };
-
-    tokens(sql).into_iter().map(rewrite).collect()
+    tokens(sql)
+        .into_iter()
+        .map(|token| {
+            let word = token.trim_matches('"').to_lowercase();
+            if token == " " {
+                let space = [" ", "  ", "\n", " /* x */ ", " -- y'\n", "\n\n  "];
+                return choices.pick(&space).to_owned();
+            }
+            if !is_generated_name(&word) || kept.contains(word.as_str()) {
+                return token;
+            }
+            if token.starts_with('"') { format!("\"r{word}\"") } else { format!("r{token}") }
+        })
+        .collect()
 }
 
 /// Rewrites a config without changing its rows: order of streams and queries, names, space.

@@ -34,33 +34,32 @@ const TAGS: [Option<&str>; 7] = [
 /// Condition that uses every parameter: SQLite rejects values for parameters that are not used.
 pub(super) const USES_ALL_PARAMETERS: &str = "?1 IS NOT NULL AND ?2 IS NOT NULL AND ?3 IS NOT NULL";
 
+fn pick(list: &'static [Option<&'static str>]) -> impl Strategy<Value = Option<&'static str>> {
+    prop::sample::select(list)
+}
+
+fn request_number() -> impl Strategy<Value = serde_json::Value> {
+    prop::sample::select(vec![json!(1), json!(1.0), json!("1"), json!(2), json!(null), json!(true)])
+}
+
+fn org() -> impl Strategy<Value = serde_json::Value> {
+    prop::sample::select(vec![json!("o1"), json!("o2"), json!(null), json!(7)])
+}
+
 pub(super) fn world() -> impl Strategy<Value = World> {
-    let pick = |list: &'static [Option<&'static str>]| prop::sample::select(list);
     let item = (pick(&USERS), pick(&ORGS), pick(&NUMBERS), pick(&TAGS))
         .prop_map(|(owner, org, n, tags)| vec![owner, org, n, tags]);
     let member = (pick(&USERS), pick(&ORGS), pick(&NUMBERS))
         .prop_map(|(user, org, role)| vec![user, org, role]);
     let orgs = prop::sample::subsequence(vec!["o1", "o2", "o3", "o2"], 0..=4);
 
-    let number = || {
-        prop::sample::select(vec![
-            json!(1),
-            json!(1.0),
-            json!("1"),
-            json!(2),
-            json!(null),
-            json!(true),
-        ])
-    };
-
-    let numbers = prop::collection::vec(number(), 0..4);
-    let org = || prop::sample::select(vec![json!("o1"), json!("o2"), json!(null), json!(7)]);
+    let numbers = prop::collection::vec(request_number(), 0..4);
 
     (
         prop::collection::vec(item, 0..6),
         prop::collection::vec(member, 0..6),
         prop::sample::select(vec!["u1", "u2", "nobody"]),
-        (orgs, numbers, number(), org(), org()),
+        (orgs, numbers, request_number(), org(), org()),
     )
         .prop_map(|(items, members, user, (orgs, numbers, n, org, connection_org))| World {
             items,

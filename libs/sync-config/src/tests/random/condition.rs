@@ -118,8 +118,8 @@ impl Queries<'_, '_> {
         let class = class(self.choices);
         let (row, column) = row_value(self.choices, known, class)?;
         let [low, high] = [literal(self.choices, class), literal(self.choices, class)];
-        let same = |known: &KnownColumn| known.qualifier == column.qualifier;
-        let sibling: Vec<KnownColumn> = known.iter().filter(|known| same(known)).cloned().collect();
+        let sibling: Vec<KnownColumn> =
+            known.iter().filter(|known| known.qualifier == column.qualifier).cloned().collect();
         let (other, _) = row_value(self.choices, &sibling, class)?;
 
         let templates = [

@@ -89,9 +89,9 @@ pub(in crate::tests) fn row_value(
     known: &[KnownColumn],
     class: Class,
 ) -> Option<(Both, KnownColumn)> {
-    let is_object = |known: &KnownColumn| known.kind == ColumnType::Kind(Kind::Object);
     if choices.one_in(6)
-        && let Some(object) = column(choices, known, is_object)
+        && let Some(object) =
+            column(choices, known, |known| known.kind == ColumnType::Kind(Kind::Object))
     {
         let templates: &[&str] = match class {
             Class::Text => &["($1 ->> 'a')", "($1 ->> '$.in.m')", "json_extract($1, '$.a')"],

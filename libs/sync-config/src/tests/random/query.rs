@@ -175,10 +175,9 @@ impl<'q, 'l> Queries<'q, 'l> {
         let own: Vec<Cte> = self.ctes[around..].to_vec();
         let (from, known) = self.from(&[], DEPTH - 1);
         let selected = &self.selected;
-        let is_new = |known: &KnownColumn| {
+        let key = column(self.choices, &known, |known| {
             known.is_key && known.owner.is_some_and(|owner| !selected.contains(&owner))
-        };
-        let key = column(self.choices, &known, is_new);
+        });
         let condition = (!self.choices.one_in(8)).then(|| self.condition(&known, DEPTH));
         let ctes = self.ctes.clone();
 
@@ -280,14 +279,12 @@ impl<'q, 'l> Queries<'q, 'l> {
 
                 Both::new(self.choices.template(&templates), &[&column.write(self.choices)])
             }),
-            _ => {
-                let is_json = |known: &KnownColumn| known.kind == ColumnType::Kind(Kind::Array);
-                column(self.choices, of_row, is_json).map(|column| {
+            _ => column(self.choices, of_row, |known| known.kind == ColumnType::Kind(Kind::Array))
+                .map(|column| {
                     let templates =
                         ["json_array_length($1)", "($1 IS NULL)", "CAST($1 AS text)", "$1"];
                     Both::new(self.choices.template(&templates), &[&column.write(self.choices)])
-                })
-            }
+                }),
         };
 
         found.unwrap_or_else(|| literal(self.choices, class))

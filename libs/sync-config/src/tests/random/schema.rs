@@ -168,21 +168,25 @@ impl Schema {
 
     /// Returns the tables as the catalog describes them.
     pub(in crate::tests) fn live(&self) -> Vec<TableSchema> {
-        let live = |table: &RandomTable| TableSchema {
-            schema: table.schema.to_owned(),
-            name: table.name.to_owned(),
-            columns: table.columns.iter().map(RandomColumn::live).collect(),
-            types: PgTypes::default(),
-        };
-        self.tables.iter().map(live).collect()
+        self.tables
+            .iter()
+            .map(|table| TableSchema {
+                schema: table.schema.to_owned(),
+                name: table.name.to_owned(),
+                columns: table.columns.iter().map(RandomColumn::live).collect(),
+                types: PgTypes::default(),
+            })
+            .collect()
     }
 
     pub(in crate::tests) fn rows(&self, choices: &mut Choices<'_>) -> Rows {
-        let rows = |table: &RandomTable| {
-            let keys = choices.some_of(table.columns[0].kind.values(), 0, ROWS_MAX);
-            keys.into_iter().map(|key| table.row(key, choices)).collect()
-        };
-        self.tables.iter().map(rows).collect()
+        self.tables
+            .iter()
+            .map(|table| {
+                let keys = choices.some_of(table.columns[0].kind.values(), 0, ROWS_MAX);
+                keys.into_iter().map(|key| table.row(key, choices)).collect()
+            })
+            .collect()
     }
 
     /// Inserts, updates and deletes some rows, and returns all rows of each table afterwards.
@@ -221,11 +225,12 @@ impl RandomTable {
     fn row(&self, key: &'static str, choices: &mut Choices<'_>) -> PrintedRow {
         // bytea is never NULL: devices get no bytea column, so SQLite's NULL would not be
         // written either.
-        let cell = |column: &RandomColumn| {
-            let is_null = choices.one_in(4) && column.kind != Kind::Bytes;
-            (!is_null).then(|| choices.pick(column.kind.values()))
-        };
-        std::iter::once(Some(key)).chain(self.columns[1..].iter().map(cell)).collect()
+        std::iter::once(Some(key))
+            .chain(self.columns[1..].iter().map(|column| {
+                let is_null = choices.one_in(4) && column.kind != Kind::Bytes;
+                (!is_null).then(|| choices.pick(column.kind.values()))
+            }))
+            .collect()
     }
 
     /// Returns the table's name in SQLite, where it is not in a schema.
