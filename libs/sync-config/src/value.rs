@@ -15,8 +15,8 @@ pub(crate) use error::EvaluationError;
 pub(crate) use number::Number;
 pub(crate) use options::{PathSplit, ValueOptions};
 
-/// Maximum length of a computed text or blob, in bytes. The PowerSync service limits rows to 15
-/// MiB, so no valid row needs more.
+/// Maximum length of a computed text or blob, in bytes. The PowerSync service limits rows to
+/// 15 MiB, so no valid row needs more.
 pub(crate) const VALUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Value with one of SQLite's storage classes.

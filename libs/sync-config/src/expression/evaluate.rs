@@ -16,11 +16,13 @@ impl<L> Expression<L> {
         Ok(match self {
             Self::Leaf(leaf) => leaves.value(leaf)?,
             Self::Literal(literal) => literal.value(),
+
             Self::And(list) => junction(list, false, leaves)?,
             Self::Or(list) => junction(list, true, leaves)?,
             Self::Not(inner) => {
                 Value::boolean(inner.evaluate(leaves)?.truth(engine).map(|truth| !truth))
             }
+
             Self::Compare { comparison, left, right } => {
                 let (left, right) = operands(left, right, leaves)?;
                 Value::boolean(comparison.compare(&left, &right))
@@ -35,6 +37,7 @@ impl<L> Expression<L> {
                 Some(text) => Value::boolean(Some(pattern.matches(&text)?)),
                 None => Value::Null,
             },
+
             Self::Case { operand, branches, otherwise } => {
                 let chosen = match operand {
                     Some(operand) => equal_branch(operand, branches, leaves)?,
@@ -45,6 +48,7 @@ impl<L> Expression<L> {
                     None => Value::Null,
                 }
             }
+
             Self::Arithmetic { operator, left, right } => {
                 operator.apply(&left.evaluate(leaves)?, &right.evaluate(leaves)?)
             }
@@ -63,15 +67,18 @@ impl<L> Expression<L> {
                 let path = path.evaluate(leaves)?;
                 functions::json_get(&value, &path, *as_value, *split, engine)?.check_length()?
             }
+
             Self::IsNull { value, negated } => {
                 let is_null = value.evaluate(leaves)?.is_null();
                 Value::boolean(Some(is_null != *negated))
             }
             Self::Cast { value, to } => to.apply(value.evaluate(leaves)?, engine),
+
             Self::InList { value, list } => is_in_list(value, list, leaves)?,
             Self::InArray { value, array } => is_in_array(&value.evaluate(leaves)?, array, leaves)?,
             Self::Each(array) => array.evaluate(leaves)?,
             Self::Overlap { left, right } => overlap(left, right, leaves)?,
+
             Self::Call { function, arguments } => {
                 call(*function, arguments, leaves)?.check_length()?
             }
@@ -91,8 +98,7 @@ impl<L> Expression<L> {
     }
 }
 
-/// Evaluates AND (`decisive` is false) or OR (`decisive` is true), up to the first decisive
-/// operand.
+/// Evaluates AND (`decisive` is false) or OR (`decisive` is true) until an operand is decisive.
 fn junction<'v, L, S: Leaves<'v, L>>(
     list: &'v [Expression<L>],
     decisive: bool,

@@ -58,8 +58,7 @@ pub(crate) fn items<'v, L, S: Leaves<'v, L>>(
     items_of(&array.evaluate(leaves)?, array.is_each(), leaves.engine())
 }
 
-/// Parses the elements of a JSON array. With `is_each`, objects and scalars have elements, too; see
-/// [`Expression::Each`].
+/// Parses the elements of a JSON array; of any JSON with `is_each`, see [`Expression::Each`].
 pub(super) fn items_of(
     array: &Value<'_>,
     is_each: bool,

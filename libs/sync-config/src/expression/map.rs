@@ -11,14 +11,17 @@ impl<L> Expression<L> {
         Ok(match self {
             Self::Leaf(l) => Expression::Leaf(leaf(l)?),
             Self::Literal(literal) => Expression::Literal(literal.clone()),
+
             Self::And(list) => Expression::And(map_all(list, leaf)?),
             Self::Or(list) => Expression::Or(map_all(list, leaf)?),
             Self::Not(inner) => Expression::Not(map_box(inner, leaf)?),
+
             Self::Compare { comparison, left, right } => Expression::Compare {
                 comparison: *comparison,
                 left: map_box(left, leaf)?,
                 right: map_box(right, leaf)?,
             },
+
             Self::Arithmetic { operator, left, right } => Expression::Arithmetic {
                 operator: *operator,
                 left: map_box(left, leaf)?,
@@ -33,6 +36,7 @@ impl<L> Expression<L> {
                 as_value: *as_value,
                 split: *split,
             },
+
             Self::IsNull { value, negated } => {
                 Expression::IsNull { value: map_box(value, leaf)?, negated: *negated }
             }
@@ -47,12 +51,14 @@ impl<L> Expression<L> {
             Self::Like { value, pattern } => {
                 Expression::Like { value: map_box(value, leaf)?, pattern: pattern.clone() }
             }
+
             Self::Case { operand, branches, otherwise } => Expression::Case {
                 operand: map_option(operand.as_deref(), leaf)?,
                 branches: map_pairs(branches, leaf)?,
                 otherwise: map_option(otherwise.as_deref(), leaf)?,
             },
             Self::Cast { value, to } => Expression::Cast { value: map_box(value, leaf)?, to: *to },
+
             Self::InList { value, list } => {
                 Expression::InList { value: map_box(value, leaf)?, list: map_all(list, leaf)? }
             }
@@ -63,6 +69,7 @@ impl<L> Expression<L> {
             Self::Overlap { left, right } => {
                 Expression::Overlap { left: map_box(left, leaf)?, right: map_box(right, leaf)? }
             }
+
             Self::Call { function, arguments } => {
                 Expression::Call { function: *function, arguments: map_all(arguments, leaf)? }
             }

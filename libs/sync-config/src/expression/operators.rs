@@ -73,8 +73,7 @@ fn integers<'v>(left: &Value<'_>, right: &Value<'_>, operator: fn(i64, i64) -> i
     }
 }
 
-/// Returns the remainder of the operands truncated to integers. If either is a real, so is the
-/// result.
+/// Returns the remainder of the operands as integers. It is a real if either operand is.
 fn remainder<'v>(left: &Value<'_>, right: &Value<'_>) -> Value<'v> {
     let (Some(dividend), Some(divisor)) = (left.truncated(), right.truncated()) else {
         return Value::Null;

@@ -4,8 +4,7 @@ use std::borrow::Cow;
 
 use crate::value::{Engine, EvaluationError, VALUE_BYTES_MAX, Value};
 
-/// Maps a text, for `upper` and `lower`. They are JavaScript's in both engines and know all
-/// letters.
+/// Maps a text for `upper` and `lower`, which know all letters in both engines.
 pub(super) fn map<'v>(value: Value<'_>, map: impl Fn(&str) -> String) -> Value<'v> {
     value.into_text(Engine::JavaScript).map_or(Value::Null, |text| Value::text(map(&text)))
 }
@@ -44,8 +43,7 @@ pub(crate) fn to_blob(value: Value<'_>, engine: Engine) -> Value<'_> {
 /// Evaluates `instr`: the position from 1 in units, or in bytes if both are blobs; 0 if not found.
 pub(super) fn instr<'v>(value: Value<'_>, part: Value<'_>, engine: Engine) -> Value<'v> {
     if let (Value::Blob(value), Value::Blob(part)) = (&value, &part) {
-        // Bytes are searched as characters: `str::find` takes linear time, unlike a search in
-        // slices.
+        // Searched as characters, because `str::find` takes linear time. Slices lack such a search.
         return position(&latin1(value), &latin1(part), Engine::Sqlite);
     }
     let (Some(value), Some(part)) = (value.into_text(engine), part.into_text(engine)) else {

@@ -48,8 +48,7 @@ impl Converters {
         let oids = table.columns.iter().map(|column| column.type_oid);
         let columns = oids.map(|oid| builder.converter(oid)).collect();
         let mut structures = Vec::new();
-        // Each structure may add others to `found`. The loop ends, as the number of types is
-        // finite.
+        // Each structure may add others to `found`. The number of types is finite, so this ends.
         while let Some(&(_, shape)) = builder.found.get(structures.len()) {
             structures.push(builder.structure(shape));
         }

@@ -37,8 +37,7 @@ fn plainly_quoted<'t>(rest: &'t str, ends: &[u8]) -> Option<&'t str> {
     (inner.as_bytes()[length] == b'"' && ends.contains(end)).then(|| &inner[..length])
 }
 
-/// Reads a field with escapes: within quotes a quote is doubled, and a backslash escapes any
-/// character.
+/// Reads a field with escapes: a doubled quote within quotes, or a backslash before a character.
 fn quoted(rest: &str, ends: &[u8]) -> Result<(String, usize), EvaluationError> {
     let mut value = String::new();
     let mut in_quotes = false;

@@ -3,8 +3,7 @@
 use super::field;
 use crate::value::EvaluationError;
 
-/// Writes a bound; `None` is infinite. Returns `false` and writes nothing for bytes, which JSON
-/// lacks.
+/// Writes a bound; `None` is infinite. Returns `false` and writes nothing for `bytea`.
 pub(crate) type PushBound<'a> =
     dyn FnMut(Option<&str>, &mut String) -> Result<bool, EvaluationError> + 'a;
 

@@ -190,8 +190,7 @@ fn is_plain(text: &str) -> bool {
         .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\') || byte == b' ')
 }
 
-/// Writes an LSN such as `0/16B3748` with each half padded to eight digits, so that texts sort like
-/// LSNs.
+/// Writes an LSN such as `0/16B3748` with each half padded to eight digits, so that texts sort.
 fn push_lsn(text: &str, out: &mut String) {
     let Some((high, low)) = text.split_once('/') else {
         out.push_str(text);

@@ -112,8 +112,8 @@ impl<'a> Binder<'a> {
         expressions.iter().map(|expression| self.bind_expression(pattern, expression)).collect()
     }
 
-    /// Returns `None` if the table lacks a column. In a table found by a pattern such a column is
-    /// NULL.
+    /// Binds an expression. Returns `None` if the table lacks a column. In a table found by a
+    /// pattern, such a column is NULL.
     fn bind_expression(
         &mut self,
         pattern: usize,

@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-/// Number of entries from which duplicates are found by hashing. For fewer, comparing all is
-/// faster.
+/// Number of entries from which duplicates are found by hashing. For fewer, comparing is faster.
 const HASH_FROM: usize = 16;
 /// Capacity of the text buffer that is kept between rows, in bytes. A larger one, after an
 /// unusually large row, is shrunk.

@@ -58,8 +58,7 @@ const VALUES: [&str; 9] = [
     "coalesce(:org, :corg)",
 ];
 
-/// Conditions on rows of inner queries. `OF_ANY` fits any table, `OF_MEMBERS` needs all of `members
-/// m`.
+/// Conditions on rows of inner queries. `OF_ANY` fits any table, `OF_MEMBERS` only `members m`.
 const OF_ANY: [&str; 6] = [
     "m.usr = :user",
     "m.org = :org",
@@ -88,8 +87,7 @@ fn ours(text: &str) -> String {
         .replace(":corg", "connection.parameter('org')")
 }
 
-/// Translates a condition to SQL for SQLite. Request parameters are read by SQLite's own JSON
-/// functions.
+/// Translates a condition for SQLite, whose own JSON functions read the request parameters.
 fn to_sqlite(text: &str) -> String {
     text.replace("IN :orgs", "IN (SELECT value FROM json_each(:orgs))")
         .replace("IN m.tags", "IN (SELECT value FROM json_each(m.tags))")
@@ -110,8 +108,7 @@ fn join(operator: &str, one: &str, other: &str) -> String {
 }
 
 impl Condition {
-    /// `is_query` marks conditions with an inner query, whose NOT is false for NULL in both
-    /// engines.
+    /// `is_query` marks conditions with an inner query: NOT of their NULL is false in both engines.
     fn new(ours_text: &str, sqlite: &str, is_query: bool) -> Self {
         let is_false = format!("(({sqlite}) IS FALSE)");
         let is_not_true = format!("(({sqlite}) IS NOT TRUE)");

@@ -15,8 +15,7 @@ fn column(name: &str, type_oid: u32) -> Column {
     Column { name: name.to_owned(), type_oid }
 }
 
-/// Returns a column's value: as a column of the row, and as the value of an expression if it
-/// differs.
+/// Returns a value as a column of the row and, if it differs, as the value of an expression.
 pub(super) fn convert(config: &SyncConfig, types: &PgTypes, type_oid: u32, text: &str) -> String {
     let table = TableSchema {
         schema: "public".to_owned(),

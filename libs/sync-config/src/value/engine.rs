@@ -47,8 +47,7 @@ impl Engine {
         self == Self::Sqlite
     }
 
-    /// Returns whether CAST gives its operand an affinity, by which comparisons convert the other
-    /// operand.
+    /// Returns whether comparisons convert one operand by the affinity that CAST gives the other.
     pub(crate) fn has_affinity(self) -> bool {
         self == Self::Sqlite
     }

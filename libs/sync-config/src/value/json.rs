@@ -63,8 +63,7 @@ pub(crate) fn key(name: &str) -> String {
     key
 }
 
-/// Writes a value of a row. Returns `false` and writes nothing for a blob, which rows cannot
-/// contain.
+/// Writes a value of a row. Returns `false` and writes nothing for a blob, which JSON lacks.
 pub(crate) fn push_value(value: &Value<'_>, out: &mut String) -> bool {
     match value {
         Value::Null => out.push_str("null"),
@@ -117,8 +116,7 @@ pub(crate) fn to_text(json: &Json) -> String {
     text
 }
 
-/// Returns the members in JavaScript's order: integer names first, ascending, then the others as
-/// written.
+/// Returns the members in JavaScript's order: integer names first, ascending, then the rest.
 pub(crate) fn in_order(entries: &Map<String, Json>) -> Vec<(&String, &Json)> {
     let mut ordered: Vec<(&String, &Json)> = entries.iter().collect();
     ordered.sort_by_key(|(key, _)| index(key).map_or((1, 0), |index| (0, index)));

@@ -90,8 +90,7 @@ fn sign(bytes: &[u8]) -> usize {
     usize::from(matches!(bytes.first(), Some(b'+' | b'-')))
 }
 
-/// Returns the lengths of the longest numeric prefix: of its integer part with the sign, and in
-/// total.
+/// Returns two lengths of the longest numeric prefix: of its sign and integer part, and of all.
 fn prefix(text: &str) -> (usize, usize) {
     let bytes = text.as_bytes();
     let sign_len = sign(bytes);

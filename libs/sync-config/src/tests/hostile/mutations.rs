@@ -12,8 +12,7 @@ use crate::{RowOutput, SyncConfig};
 const SCHEMA_CHOICES: usize = 60;
 const CONFIG_CHOICES: usize = 300;
 const CHANGE_CHOICES: usize = 500;
-/// Number of changed copies of one random config. Fewer configs are generated, as each takes
-/// longer.
+/// Number of changed copies of one random config, which takes longer to generate than to change.
 const CHANGED_COPIES: usize = 8;
 
 /// Queries with what the random streams lack.

@@ -37,8 +37,7 @@ fn class(choices: &mut Choices<'_>) -> Class {
 }
 
 impl Queries<'_, '_> {
-    /// Returns a condition on the known columns with at most `depth` levels of operators and inner
-    /// queries.
+    /// Returns a condition with at most `depth` levels of operators and inner queries.
     pub(super) fn condition(&mut self, known: &[KnownColumn], depth: usize) -> Both {
         self.tree(known, depth).both
     }
@@ -102,8 +101,7 @@ impl Queries<'_, '_> {
         Some(Condition::plain(template, &[&row, &other]))
     }
 
-    /// Builds a condition without inner queries. In edition 3 `!=` is NOT of `=`, for SQLite as
-    /// well.
+    /// Builds a condition without inner queries. In edition 3, `!=` is NOT of `=`.
     fn plain(&self, template: &str, operands: &[&Both]) -> Condition {
         let mut condition = Condition::plain(template, operands);
         if template.contains(" != ") && !self.choices.is_early {

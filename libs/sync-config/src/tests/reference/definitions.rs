@@ -140,24 +140,32 @@ fn alternatives_with_different_parameters_act_like_two_queries() {
 fn a_table_valued_query_yields_a_bucket_for_each_value() {
     let claims =
         r#"{"claims": {"ids": ["p1", 2, null, 3.5, "p1"], "one": "p1", "o": {"a": "p1"}}}"#;
-    let of = |query: &str| buckets(&[query], claims);
+    let buckets_of = |query: &str| buckets(&[query], claims);
     assert_eq!(
-        of("SELECT value AS u FROM json_each(request.jwt() -> 'ids')"),
+        buckets_of("SELECT value AS u FROM json_each(request.jwt() -> 'ids')"),
         [r#"["p1"] 3"#, "[2] 3", "[3.5] 3"]
     );
 
     assert_eq!(
-        of("SELECT e.value AS u FROM json_each(request.jwt() -> 'ids') AS e WHERE e.value = 'p1'"),
+        buckets_of(
+            "SELECT e.value AS u FROM json_each(request.jwt() -> 'ids') AS e WHERE e.value = 'p1'"
+        ),
         [r#"["p1"] 3"#]
     );
 
     // A scalar is one element, an object has its member values.
-    assert_eq!(of("SELECT value AS u FROM json_each(request.jwt() -> 'one')"), [r#"["p1"] 3"#]);
-    assert_eq!(of("SELECT value AS u FROM json_each(request.jwt() -> 'o')"), [r#"["p1"] 3"#]);
-    assert!(of("SELECT value AS u FROM json_each(request.jwt() -> 'none')").is_empty());
-    assert_eq!(of("SELECT key AS u FROM json_each(request.jwt() -> 'o')"), [r#"["a"] 3"#]);
     assert_eq!(
-        of("SELECT value || 'x' AS u FROM json_each('[\"y\", 1]')"),
+        buckets_of("SELECT value AS u FROM json_each(request.jwt() -> 'one')"),
+        [r#"["p1"] 3"#]
+    );
+    assert_eq!(
+        buckets_of("SELECT value AS u FROM json_each(request.jwt() -> 'o')"),
+        [r#"["p1"] 3"#]
+    );
+    assert!(buckets_of("SELECT value AS u FROM json_each(request.jwt() -> 'none')").is_empty());
+    assert_eq!(buckets_of("SELECT key AS u FROM json_each(request.jwt() -> 'o')"), [r#"["a"] 3"#]);
+    assert_eq!(
+        buckets_of("SELECT value || 'x' AS u FROM json_each('[\"y\", 1]')"),
         [r#"["yx"] 3"#, r#"["1x"] 3"#]
     );
 
@@ -341,14 +349,20 @@ fn a_parameter_may_be_compared_with_a_constant() {
 #[test]
 fn a_data_query_outputs_an_id_under_the_name_of_its_table_or_alias() {
     let spec = "t(id text, a text, _b text)";
-    let of = |query: &str| row(&definition(&[], &[query]), spec, "1|x|y");
-    assert_eq!(of("SELECT * FROM t"), "b[] t/1 {\"id\":\"1\",\"a\":\"x\"}\n");
-    assert_eq!(of("SELECT * FROM t AS o"), "b[] o/1 {\"id\":\"1\",\"a\":\"x\"}\n");
-    assert_eq!(of("SELECT o.* FROM t o"), "b[] o/1 {\"id\":\"1\",\"a\":\"x\"}\n");
-    assert_eq!(of("SELECT id FROM t AS \"O\""), "b[] O/1 {\"id\":\"1\"}\n");
-    assert_eq!(of("SELECT id FROM t AS O"), "b[] o/1 {\"id\":\"1\"}\n");
-    assert_eq!(of("SELECT a AS id, _b FROM public.t"), "b[] t/x {\"id\":\"x\",\"_b\":\"y\"}\n");
-    assert_eq!(of("SELECT id, a AS x, _b AS x FROM t"), "b[] t/1 {\"id\":\"1\",\"x\":\"y\"}\n");
+    let output_of = |query: &str| row(&definition(&[], &[query]), spec, "1|x|y");
+    assert_eq!(output_of("SELECT * FROM t"), "b[] t/1 {\"id\":\"1\",\"a\":\"x\"}\n");
+    assert_eq!(output_of("SELECT * FROM t AS o"), "b[] o/1 {\"id\":\"1\",\"a\":\"x\"}\n");
+    assert_eq!(output_of("SELECT o.* FROM t o"), "b[] o/1 {\"id\":\"1\",\"a\":\"x\"}\n");
+    assert_eq!(output_of("SELECT id FROM t AS \"O\""), "b[] O/1 {\"id\":\"1\"}\n");
+    assert_eq!(output_of("SELECT id FROM t AS O"), "b[] o/1 {\"id\":\"1\"}\n");
+    assert_eq!(
+        output_of("SELECT a AS id, _b FROM public.t"),
+        "b[] t/x {\"id\":\"x\",\"_b\":\"y\"}\n"
+    );
+    assert_eq!(
+        output_of("SELECT id, a AS x, _b AS x FROM t"),
+        "b[] t/1 {\"id\":\"1\",\"x\":\"y\"}\n"
+    );
 
     check_data(&[
         ("SELECT a FROM t", "the query has no column `id`"),

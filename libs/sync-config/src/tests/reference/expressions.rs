@@ -5,8 +5,7 @@ mod json;
 use crate::tests::expressions::{JAVASCRIPT, SQLITE, check, check_both, check_each, earlier_value};
 use crate::tests::{definition, refused, row, stream};
 
-/// Checks each expression in both engines, and in editions 1 and 2, which have only the default
-/// one.
+/// Checks each expression in both engines, and in editions 1 and 2.
 fn check_all(cases: &[(&str, &str)]) {
     check(cases);
     check_earlier(cases);

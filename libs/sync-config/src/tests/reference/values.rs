@@ -17,8 +17,7 @@ const NUMERIC: u32 = 1700;
 const BYTEA: u32 = 17;
 const INTEGERS: u32 = 1007;
 
-/// Returns a config that selects an expression over the value. Before edition 3 it has a bucket
-/// definition.
+/// Returns a config that selects an expression, with streams from edition 3 on.
 fn selecting(edition: &str, expression: &str) -> SyncConfig {
     let query = format!("SELECT id, {expression} AS v FROM t");
     let yaml = if edition == "edition: 3" {

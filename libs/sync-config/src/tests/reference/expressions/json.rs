@@ -87,22 +87,22 @@ fn a_path_has_names_and_a_number_addresses_an_element() {
 #[test]
 fn the_sqlite_engine_uses_sqlite_paths() {
     let object = "'{\"a\": [1.50, 1e3, \"x\\u0041\"], \"1\": 2, \"d.e\": 5}'";
-    let of = |rest: &str| format!("{object} {rest}");
+    let on_object = |rest: &str| format!("{object} {rest}");
 
     check_each(
         SQLITE,
         &[
-            (&of("->> '$.a[0]'"), "1.5"),
-            (&of("-> '$.a[#-2]'"), "\"1e3\""),
-            (&of("-> '$.a'"), "\"[1.50,1e3,\\\"x\\\\u0041\\\"]\""),
-            (&of("->> '$.a[2]'"), "\"xA\""),
-            (&of("->> '$.a[3]'"), "null"),
-            (&of("->> '$.a.0'"), "null"),
-            (&of("->> '$.\"d.e\"'"), "5"),
-            (&of("->> '$.d.e'"), "null"),
-            (&of("->> 'd.e'"), "5"),
-            (&of("->> '1'"), "2"),
-            (&of("->> 1"), "null"),
+            (&on_object("->> '$.a[0]'"), "1.5"),
+            (&on_object("-> '$.a[#-2]'"), "\"1e3\""),
+            (&on_object("-> '$.a'"), "\"[1.50,1e3,\\\"x\\\\u0041\\\"]\""),
+            (&on_object("->> '$.a[2]'"), "\"xA\""),
+            (&on_object("->> '$.a[3]'"), "null"),
+            (&on_object("->> '$.a.0'"), "null"),
+            (&on_object("->> '$.\"d.e\"'"), "5"),
+            (&on_object("->> '$.d.e'"), "null"),
+            (&on_object("->> 'd.e'"), "5"),
+            (&on_object("->> '1'"), "2"),
+            (&on_object("->> 1"), "null"),
             ("'[1, 2, 3]' ->> 1", "2"),
             ("'[1, 2, 3]' ->> -1", "3"),
             ("'[1, 2, 3]' ->> -4", "null"),
@@ -242,18 +242,18 @@ fn json_numbers_are_exact_and_whole_reals_keep_their_point() {
 #[test]
 fn member_operators_bind_tightest() {
     let object = "'{\"a\": 1}'";
-    let of = |rest: &str| format!("{object} {rest}");
+    let on_object = |rest: &str| format!("{object} {rest}");
 
     check_all(&[
-        (&of("->> 'a' + 1"), "2"),
-        (&of("->> 'a' * 2"), "2"),
-        (&of("->> 'a'::text"), "\"1\""),
+        (&on_object("->> 'a' + 1"), "2"),
+        (&on_object("->> 'a' * 2"), "2"),
+        (&on_object("->> 'a'::text"), "\"1\""),
         (&format!("1 + {object} ->> 'a'"), "2"),
         (&format!("'x' || {object} ->> 'a' || 'y'"), "\"x1y\""),
-        (&of("->> 'a' || 'x'"), "\"1x\""),
-        (&of("->> 'a' = 1"), "1"),
+        (&on_object("->> 'a' || 'x'"), "\"1x\""),
+        (&on_object("->> 'a' = 1"), "1"),
         (&format!("NOT {object} ->> 'a' = 1"), "0"),
-        (&of("->> 'a' IN '[1]'"), "1"),
+        (&on_object("->> 'a' IN '[1]'"), "1"),
         ("'{\"a\": {\"b\": 2}}' -> 'a' ->> 'b'", "2"),
     ]);
 }
