@@ -13,7 +13,8 @@
 //! ```sh
 //! export TIDEWATER_DATABASE_URL='postgres://user:password@localhost/app?sslmode=disable'
 //! tidewater dev --sync-config todo.yaml &
-//! tidewater-example-backend --jwks .tidewater/dev-jwks.json --audience tidewater-dev --table todos &
+//! tidewater-example-backend --jwks .tidewater/dev-jwks.json --audience tidewater-dev \
+//!   --table todos &
 //! cargo run -p tidewater-client --example todo -- http://127.0.0.1:8080 \
 //!   "$(tidewater token --user-id u1)" http://127.0.0.1:3000/upload 'buy milk'
 //! ```

@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 
 /// Sends local transactions to the app's backend. [`crate::HttpConnector`] is one over HTTP.
 ///
-/// One transaction is sent at a time, in the order of the commits. It is sent again until there is a
-/// verdict, also after a restart of the app. So the backend must be idempotent: it applies each
+/// One transaction is sent at a time, in the order of the commits. It is sent again until there is
+/// a verdict, also after a restart of the app. So the backend must be idempotent: it applies each
 /// `(client id, transaction id)` once.
 pub trait Connector: Send + Sync + 'static {
     /// Sends one local transaction.
@@ -21,8 +21,8 @@ pub trait Connector: Send + Sync + 'static {
 pub enum UploadOutcome {
     /// It took effect, now or when it was sent before.
     Applied,
-    /// It will never take effect. It is moved to [`crate::Client::rejected`], the queue goes on, and
-    /// the next checkpoint reverts its rows to the server's state.
+    /// It will never take effect. It is moved to [`crate::Client::rejected`], the queue goes on,
+    /// and the next checkpoint reverts its rows to the server's state.
     Rejected {
         /// The reason, for people.
         reason: String,
@@ -38,13 +38,14 @@ pub enum UploadOutcome {
     },
 }
 
-/// The changes of one local transaction, in the order they were made. [`crate::HttpConnector`] posts
-/// it as JSON.
+/// The changes of one local transaction, in the order they were made. [`crate::HttpConnector`]
+/// posts it as JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LocalTransaction {
     /// The identity of the database file.
     pub client_id: String,
-    /// The number of the transaction in that file. Later commits have greater numbers. Never reused.
+    /// The number of the transaction in that file. Later commits have greater numbers. Never
+    /// reused.
     pub transaction_id: i64,
     /// The changes.
     pub operations: Vec<LocalOperation>,

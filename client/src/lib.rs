@@ -1,7 +1,7 @@
 //! A SQLite database on a device, kept in sync with PostgreSQL through Tidewater.
 //!
-//! The app opens a [`Client`] on a file with a [`Schema`] of plain `CREATE TABLE` and `CREATE INDEX`
-//! statements. It reads and writes its tables with ordinary SQL, and connects when it likes:
+//! The app opens a [`Client`] on a file with a [`Schema`] of plain `CREATE TABLE` and `CREATE
+//! INDEX` statements. It reads and writes its tables with ordinary SQL, and connects when it likes:
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -53,16 +53,16 @@
 //! database as it was.
 //!
 //! A connected client handles failures itself: it retries with back-off and never gives up. The app
-//! reads [`Status::download_problem`] and [`Status::upload_problem`]. Their [`ProblemKind`] says who
-//! can help: nobody has to for [`ProblemKind::Network`], [`ProblemKind::Checksum`] and
+//! reads [`Status::download_problem`] and [`Status::upload_problem`]. Their [`ProblemKind`] says
+//! who can help: nobody has to for [`ProblemKind::Network`], [`ProblemKind::Checksum`] and
 //! [`ProblemKind::Upload`]; the user for [`ProblemKind::Credentials`] and [`ProblemKind::Storage`];
 //! the developer for [`ProblemKind::Schema`] and [`ProblemKind::Protocol`].
 //!
 //! # Snapshots and priorities
 //!
-//! A bucket may come as a snapshot: files of its rows, fetched in parallel and resumed after a cut or
-//! a restart ([`Options::snapshots`]). It changes how rows are transferred, never which. Until the
-//! next visible checkpoint the files lie in `<database>-snapshots/`.
+//! A bucket may come as a snapshot: files of its rows, fetched in parallel and resumed after a cut
+//! or a restart ([`Options::snapshots`]). It changes how rows are transferred, never which. Until
+//! the next visible checkpoint the files lie in `<database>-snapshots/`.
 //!
 //! All buckets of a checkpoint become visible together. The server's announcement that buckets of a
 //! high priority are complete counts as progress only.

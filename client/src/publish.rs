@@ -9,8 +9,8 @@
 //! 4. Clears the buckets that the checkpoint does not list.
 //! 5. Merges the snapshots (`snapshot_merger.rs`): most rows are copied by one statement per table,
 //!    the others are staged in front of what came after the snapshot.
-//! 6. Stages the removal of what cleared buckets contained, and the server's state of each row that the
-//!    app wrote to.
+//! 6. Stages the removal of what cleared buckets contained, and the server's state of each row that
+//!    the app wrote to.
 //! 7. Goes through everything staged, row by row (`row_publisher.rs`).
 //! 8. Empties the staging tables, records the checkpoint and commits.
 //!
@@ -164,9 +164,9 @@ impl CheckpointPublisher {
     }
 }
 
-/// Returns whether the checkpoint contains every local write: none waits in the queue, and the write
-/// checkpoint of those that were sent has been reached. This is the pending upload check. Its result
-/// stays true until the transaction ends.
+/// Returns whether the checkpoint contains every local write: none waits in the queue, and the
+/// write checkpoint of those that were sent has been reached. This is the pending upload check. Its
+/// result stays true until the transaction ends.
 fn contains_local_writes(tx: &Transaction<'_>, checkpoint: &Checkpoint) -> rusqlite::Result<bool> {
     let (pending_until, queue_is_empty): (i64, bool) = tx.query_row(
         "SELECT gate, NOT EXISTS (SELECT 1 FROM _tw_queue) FROM _tw_state",
@@ -214,8 +214,8 @@ fn clear_unlisted_buckets(
     Ok(unlisted)
 }
 
-/// Stages the removal of the copies that cleared buckets contained, before everything else: what the
-/// bucket brought again since then comes after it and stays.
+/// Stages the removal of the copies that cleared buckets contained, before everything else: what
+/// the bucket brought again since then comes after it and stays.
 fn stage_removals(tx: &Transaction<'_>) -> rusqlite::Result<()> {
     let has_cleared = "SELECT EXISTS (SELECT 1 FROM _tw_buckets WHERE is_cleared AND has_rows)";
     if !tx.query_row(has_cleared, [], |row| row.get(0))? {

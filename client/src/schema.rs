@@ -77,8 +77,8 @@ pub(crate) struct Index {
 }
 
 impl Schema {
-    /// Parses `CREATE TABLE` and `CREATE INDEX` statements. SQLite itself validates them. Each table
-    /// needs a column `id` of type text as its primary key.
+    /// Parses `CREATE TABLE` and `CREATE INDEX` statements. SQLite itself validates them. Each
+    /// table needs a column `id` of type text as its primary key.
     ///
     /// # Errors
     /// The first error with its position.

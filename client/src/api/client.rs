@@ -28,8 +28,8 @@ use crate::sync::shared::{Change, ChangeOrigin, Shared};
 use crate::sync::stats::SyncStats;
 use crate::sync::thread::SyncThread;
 
-/// The number of lines that may wait while the database is busy. A line is a few MB at most, so this
-/// bounds the memory.
+/// The number of lines that may wait while the database is busy. A line is a few MB at most, so
+/// this bounds the memory.
 const LINES_WAITING: usize = 4;
 /// The number of changes that a slow subscriber may lag behind. After more, it is told that it has
 /// missed some.
@@ -62,8 +62,8 @@ impl Client {
     /// Opens or creates the database file, and migrates it to the schema.
     ///
     /// New tables, columns and indexes are added. Any other difference is an error that names it,
-    /// and leaves the file as it was. Rows of types that the schema lacks are kept. They appear when
-    /// the schema gains the table.
+    /// and leaves the file as it was. Rows of types that the schema lacks are kept. They appear
+    /// when the schema gains the table.
     ///
     /// # Errors
     /// [`ClientError::SchemaChange`], [`ClientError::NewerFormat`] or [`ClientError::Sqlite`].
@@ -87,8 +87,8 @@ impl Client {
         &self.inner.shared.database.client_id
     }
 
-    /// Reads. Each statement sees whole checkpoints and whole local transactions. Several statements
-    /// see the same state only within a transaction, which `read` may begin.
+    /// Reads. Each statement sees whole checkpoints and whole local transactions. Several
+    /// statements see the same state only within a transaction, which `read` may begin.
     ///
     /// # Errors
     /// [`ClientError::Sqlite`] with the error of `read`, or of opening the file.
@@ -99,8 +99,8 @@ impl Client {
         self.inner.shared.database.read(read)
     }
 
-    /// Writes, as one local transaction: its changes to synced tables are sent to the backend as one
-    /// unit. Waits for other writers, and for a checkpoint that is being published.
+    /// Writes, as one local transaction: its changes to synced tables are sent to the backend as
+    /// one unit. Waits for other writers, and for a checkpoint that is being published.
     ///
     /// # Errors
     /// [`ClientError::Sqlite`] with the error of `write`. Nothing is changed then.
@@ -178,7 +178,8 @@ impl Client {
         let thread = std::thread::Builder::new()
             .name("tidewater-sync".to_owned())
             .spawn(move || {
-                // Dropped at the end of the thread, also by a panic: this is how the end is noticed.
+                // Dropped at the end of the thread, also by a panic: this is how the end is
+                // noticed.
                 let _running = running;
                 runtime.block_on(sync_thread.run(event_receiver, received_receiver))
             })
@@ -230,8 +231,8 @@ impl Client {
 
     /// Stops syncing. Deletes all synced rows, what waits to be sent and what was rejected.
     ///
-    /// This is for a change of user. If the same user comes back, [`Client::disconnect`] and a later
-    /// [`Client::connect`] save the download. Tables outside of the schema stay.
+    /// This is for a change of user. If the same user comes back, [`Client::disconnect`] and a
+    /// later [`Client::connect`] save the download. Tables outside of the schema stay.
     ///
     /// # Errors
     /// [`ClientError::Sqlite`]. The database is as before then.

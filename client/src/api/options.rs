@@ -9,13 +9,13 @@ use tidewater_protocol::{Extensions, StreamRequest, Streams};
 /// The app's choices. The default is right for a Tidewater server.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Recomputes the checksum of each operation. On by default. Turn it off for a PowerSync service,
-    /// which hashes operations in another way.
+    /// Recomputes the checksum of each operation. On by default. Turn it off for a PowerSync
+    /// service, which hashes operations in another way.
     pub verify_operations: bool,
     /// The pause before a server that has ended the stream is polled again. 5 s by default.
     pub poll_interval: Duration,
-    /// Accepts buckets as snapshots where the server offers them. This is many times faster than row
-    /// by row. On by default; a server without snapshots sends rows either way.
+    /// Accepts buckets as snapshots where the server offers them. This is many times faster than
+    /// row by row. On by default; a server without snapshots sends rows either way.
     pub snapshots: bool,
     /// Connection parameters, which the sync config can use. They are not authenticated.
     pub parameters: Option<Map<String, Value>>,

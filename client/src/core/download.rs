@@ -6,8 +6,8 @@
 //!                  └────────────────── Waiting ◄───────────────────────┘
 //! ```
 //!
-//! Each stream begins with the stored positions. So a stream may be closed at any
-//! point: the next one continues where the stored operations end.
+//! Each stream begins with the stored positions. So a stream may be closed at any point: the next
+//! one continues where the stored operations end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -64,6 +64,7 @@ impl Core {
     pub(super) fn download_with_token(&mut self, actions: &mut Vec<Action<'_>>) {
         match self.download.state {
             DownloadState::FetchingToken => self.connect(actions),
+
             // Closing the stream would stop the fetch. The end of the fetch renews the stream.
             DownloadState::Streaming(_) if self.is_fetching() => {}
             DownloadState::Streaming(stream) if stream.is_renewing && stream.is_useful() => {
@@ -88,6 +89,7 @@ impl Core {
     ) {
         match self.download.state {
             DownloadState::FetchingToken => self.fail(problem, None, actions),
+
             // The old stream goes on. The server ends it when the old token expires.
             DownloadState::Streaming(StreamState { is_renewing: true, .. }) => {
                 self.download.problem = Some(problem);
@@ -383,10 +385,13 @@ impl Core {
                 self.download.backoff.reset();
                 self.download.problem = None;
             }
+            // Not a failure: everything was received. It stays in `deferred`.
             PublishOutcome::Deferred => {
                 self.download.backoff.reset();
                 self.download.problem = None;
             }
+
+            // The next stream brings the same rows, or later ones that fit.
             PublishOutcome::Refused(message) => {
                 self.download.deferred = None;
                 self.abandon(Problem::new(ProblemKind::Schema, message), actions);
@@ -422,6 +427,7 @@ impl Core {
             if !stream.is_useful() {
                 return self.abandon(tokens_expire_too_early(), actions);
             }
+
             actions.push(Action::Close);
             self.connect(actions);
         } else if seconds <= RENEW_BEFORE_SECONDS && !stream.is_renewing {

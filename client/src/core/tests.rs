@@ -247,12 +247,14 @@ fn a_wrong_checksum_resets_only_its_bucket_and_the_back_off_grows() {
         } else {
             script.line(data("b", &a), &["stage 1 b@1"]);
         }
+
         let connection = script.0.connection();
         let actions = script.0.on_event(Event::Line { connection, line: Ok(complete(9)) });
         let actions: Vec<_> = actions.iter().map(short).collect();
         assert_eq!(actions, ["reset a", "close", &format!("Reconnect {pause}")]);
         assert_eq!(script.problem(), Some(ProblemKind::Checksum));
         assert_eq!(script.0.status().checksum_mismatches, round);
+
         script.event(Event::Timer(Timer::Reconnect), &["load"]);
         let opened = format!("open {} t1 []", round + 1);
         script.event(Event::BucketsLoaded(BTreeMap::new()), &[&opened]);

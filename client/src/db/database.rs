@@ -25,7 +25,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 const IDLE_READERS_MAX: usize = 4;
 /// The number of prepared statements that a writer keeps. One table needs a handful.
 const CACHED_STATEMENTS_MAX: usize = 128;
-/// The number of free pages (8 MiB) that are kept for the next checkpoint instead of being released.
+/// The number of free pages (8 MiB) that are kept for the next checkpoint instead of being
+/// released.
 const FREE_PAGES_MIN: i64 = 2_048;
 /// The size, in bytes, that a large WAL is truncated to when SQLite resets it.
 const WAL_BYTES_KEPT: i64 = 8 << 20;

@@ -35,7 +35,8 @@ impl FileLock {
 
 impl Drop for FileLock {
     /// Unlocks explicitly. Closing the file is not enough: a child process that another thread is
-    /// just starting has a copy of the handle for a moment, and the lock lives as long as that copy.
+    /// just starting has a copy of the handle for a moment, and the lock lives as long as that
+    /// copy.
     fn drop(&mut self) {
         let _ = self.file.unlock();
     }

@@ -12,8 +12,8 @@ use crate::schema::{Index, Schema, Table};
 /// know them would leave their rows out of the next checkpoint.
 const FORMAT: i64 = 3;
 
-/// Creates our tables and the app's, in one transaction. Returns the generation of the schema, which
-/// grows with each change.
+/// Creates our tables and the app's, in one transaction. Returns the generation of the schema,
+/// which grows with each change.
 pub(super) fn migrate(connection: &mut Connection, schema: &Schema) -> Result<i64, ClientError> {
     let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     tx.execute_batch(include_str!("internal.sql"))?;
@@ -179,9 +179,9 @@ fn extend_table(tx: &Transaction<'_>, old: &Table, new: &Table) -> Result<bool, 
     Ok(is_extended)
 }
 
-/// Resets the buckets that contain rows of a table, so that they are downloaded again. The server may
-/// have sent a new column for long, and this client left it out. Until then the rows stay visible as
-/// they are.
+/// Resets the buckets that contain rows of a table, so that they are downloaded again. The server
+/// may have sent a new column for long, and this client left it out. Until then the rows stay
+/// visible as they are.
 fn reset_buckets_of(tx: &Transaction<'_>, table: &str) -> Result<(), ClientError> {
     let buckets = "SELECT DISTINCT bucket FROM _tw_rows WHERE type = ?1 \
                    UNION SELECT bucket FROM _tw_packs WHERE type = ?1 \

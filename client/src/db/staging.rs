@@ -86,8 +86,8 @@ pub(crate) fn stage(
     store_state(connection, bucket, after)
 }
 
-/// Returns the text as strict JSON. SQLite's JSON5 reader accepts more, and official clients rely on
-/// it: a PowerSync service sends infinite numbers by name.
+/// Returns the text as strict JSON. SQLite's JSON5 reader accepts more, and official clients rely
+/// on it: a PowerSync service sends infinite numbers by name.
 pub(crate) fn strict_json<'d>(
     connection: &Connection,
     data: &'d str,
@@ -139,8 +139,8 @@ fn bucket_id(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
         .query_row([name], |row| row.get(0))
 }
 
-/// Deletes what is staged for a bucket. The next publication removes what is published of it, except
-/// what was sent again by then.
+/// Deletes what is staged for a bucket. The next publication removes what is published of it,
+/// except what was sent again by then.
 fn clear(connection: &Connection, bucket: i64) -> rusqlite::Result<()> {
     // `_tw_staged` has no index by bucket: the flag spares a fresh bucket the scan.
     let has_staged: bool = connection
@@ -179,9 +179,9 @@ pub(crate) fn reset_named(connection: &Connection, name: &str) -> rusqlite::Resu
     ids.into_iter().try_for_each(|id| reset(connection, id))
 }
 
-/// Deletes superseded operations, if many were staged since the last time. Pending uploads may defer
-/// checkpoints for weeks: what is staged grows with the number of changed rows then, and not with
-/// the number of changes.
+/// Deletes superseded operations, if many were staged since the last time. Pending uploads may
+/// defer checkpoints for weeks: what is staged grows with the number of changed rows then, and not
+/// with the number of changes.
 pub(crate) fn compact(connection: &Connection, cache: &mut StagingCache) -> rusqlite::Result<()> {
     let last = "SELECT coalesce(max(seq), 0) FROM _tw_staged";
     let last: i64 = connection.prepare_cached(last)?.query_row([], |row| row.get(0))?;

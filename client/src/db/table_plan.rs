@@ -41,8 +41,8 @@ impl TablePlan {
         Ok(values)
     }
 
-    /// Inserts the row or replaces all of its columns. Columns that `values` does not name get their
-    /// default.
+    /// Inserts the row or replaces all of its columns. Columns that `values` does not name get
+    /// their default.
     ///
     /// Does not use REPLACE: that would delete the row first, and with it what refers to the row.
     pub(crate) fn upsert(
@@ -67,6 +67,7 @@ impl TablePlan {
         let mut names = String::new();
         let mut parameters = String::new();
         let mut sets = String::new();
+
         for (column, value) in self.columns.iter().zip(values) {
             let name = quote(&column.name);
             let separator = if sets.is_empty() { "" } else { ", " };
@@ -90,6 +91,7 @@ impl TablePlan {
         ))
     }
 
+    /// Deletes the row, if it is there.
     pub(crate) fn delete(&self, connection: &Connection, id: &str) -> rusqlite::Result<()> {
         let sql = format!("DELETE FROM {} WHERE id = ?1", quote(&self.name));
         connection.prepare_cached(&sql)?.execute([id]).map(|_| ())
@@ -114,8 +116,8 @@ impl TablePlan {
         object_sql(members)
     }
 
-    /// Returns an SQL condition that is true if a column contains a blob. JSON has no blobs, so it could
-    /// not be sent.
+    /// Returns an SQL condition that is true if a column contains a blob. JSON has no blobs, so it
+    /// could not be sent.
     pub(crate) fn has_blob_sql(&self, prefix: &str) -> String {
         let types: Vec<_> = self
             .columns
@@ -134,7 +136,8 @@ impl TablePlan {
         object_sql(members)
     }
 
-    /// Returns an SQL expression for the changed columns as they are uploaded. For an update trigger.
+    /// Returns an SQL expression for the changed columns as they are uploaded. For an update
+    /// trigger.
     pub(crate) fn changes_sql(&self) -> String {
         let members = self.columns.iter().map(|column| {
             let key = key_sql(column);
@@ -189,6 +192,7 @@ pub(crate) fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
+/// Reads the members of an object into the places of their columns.
 struct RowVisitor<'p>(&'p TablePlan);
 
 impl<'de> Visitor<'de> for RowVisitor<'_> {
@@ -200,12 +204,14 @@ impl<'de> Visitor<'de> for RowVisitor<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<ColumnValues<'de>, A::Error> {
         let mut values = vec![None; self.0.columns.len()];
+
         while let Some(key) = members.next_key::<Cow<'_, str>>()? {
             let raw = members.next_value::<&'de RawValue>()?;
             if let Some(&place) = self.0.places.get(&*key) {
                 values[place] = Some(value(raw.get()).map_err(A::Error::custom)?);
             }
         }
+
         Ok(values)
     }
 }
@@ -216,6 +222,7 @@ fn value(raw: &str) -> Result<Value<'_>, serde_json::Error> {
         Some(b'n') => Value::Null,
         Some(b't') => Value::Integer(1),
         Some(b'f') => Value::Integer(0),
+        // Most texts have no escapes, and are borrowed.
         Some(b'"') => match raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')) {
             Some(plain) if !plain.contains('\\') => Value::Text(plain.into()),
             _ => Value::Text(serde_json::from_str::<String>(raw)?.into()),

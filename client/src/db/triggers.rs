@@ -1,10 +1,10 @@
 //! Triggers that capture local writes.
 //!
-//! The triggers are part of the database file, so a write is captured whichever connection makes it.
-//! Publishing sets `_tw_state.applying` within its own transaction, which no other connection ever
-//! sees, and the triggers stay silent. The first local write to a row since the last publication
-//! saves the server's state of the row in `_tw_touched.base`. The next publication starts from that
-//! state: this is what reverts a rejected write.
+//! The triggers are part of the database file, so a write is captured whichever connection makes
+//! it. Publishing sets `_tw_state.applying` within its own transaction, which no other connection
+//! ever sees, and the triggers stay silent. The first local write to a row since the last
+//! publication saves the server's state of the row in `_tw_touched.base`. The next publication
+//! starts from that state: this is what reverts a rejected write.
 
 use super::queue::WRITE_CHECKPOINT_UNKNOWN;
 use super::table_plan::{TablePlan, quote};
@@ -74,15 +74,16 @@ fn trigger_sql(plan: &TablePlan, event: &str, when: &str, body: &str) -> String 
 
 /// Returns the statement that saves the server's state of a row before its first local change.
 fn save_base_sql(type_id: i64, id: &str, image: &str) -> String {
-    // Not INSERT OR IGNORE: within a trigger the conflict clause of the app's own statement applies,
-    // and REPLACE would overwrite the state saved first with a later one.
+    // Not INSERT OR IGNORE: within a trigger the conflict clause of the app's own statement
+    // applies, and REPLACE would overwrite the state saved first with a later one.
     format!(
         "INSERT INTO _tw_touched (type, id, base) SELECT {type_id}, {id}, {image} \
          WHERE NOT EXISTS (SELECT 1 FROM _tw_touched WHERE type = {type_id} AND id = {id});"
     )
 }
 
-/// Returns the statements that put a change into the queue and mark its write checkpoint as unknown.
+/// Returns the statements that put a change into the queue and mark its write checkpoint as
+/// unknown.
 fn capture_sql(type_id: i64, op: &str, id: &str, data: &str, condition: &str) -> String {
     format!(
         "INSERT INTO _tw_queue (tx_id, op, type, id, data) \

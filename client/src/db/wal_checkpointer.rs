@@ -1,9 +1,9 @@
 //! WAL checkpoints on a thread of their own.
 //!
-//! SQLite runs a checkpoint within the commit that finds the WAL large enough. After a snapshot that
-//! would write and sync all rows a second time before the app hears of them, although rows in the
-//! WAL can be read already. So the commit that publishes a snapshot skips the checkpoint, and this
-//! thread makes up for it while the app goes on.
+//! SQLite runs a checkpoint within the commit that finds the WAL large enough. After a snapshot
+//! that would write and sync all rows a second time before the app hears of them, although rows in
+//! the WAL can be read already. So the commit that publishes a snapshot skips the checkpoint, and
+//! this thread makes up for it while the app goes on.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;

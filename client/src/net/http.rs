@@ -33,8 +33,8 @@ const ERROR_BYTES_MAX: usize = 16 << 10;
 pub(crate) fn client() -> Result<reqwest::Client, ClientError> {
     reqwest::Client::builder()
         .connect_timeout(CONNECT_TIMEOUT)
-        // A redirected POST becomes a GET. Its 200, from a sign-in page for example, would look like
-        // the answer.
+        // A redirected POST becomes a GET. Its 200, from a sign-in page for example, would look
+        // like the answer.
         .redirect(Policy::none())
         .user_agent(concat!("tidewater-client/", env!("CARGO_PKG_VERSION")))
         .build()
@@ -281,8 +281,8 @@ fn described(body: &str) -> String {
     }
 }
 
-/// Returns the text of an error with its causes. Leaves out the URL, which reqwest would add: it may
-/// hold secrets.
+/// Returns the text of an error with its causes. Leaves out the URL, which reqwest would add: it
+/// may hold secrets.
 pub(crate) fn error_text(error: &reqwest::Error) -> String {
     let summary = match (error.is_timeout(), error.is_connect()) {
         (true, _) => "timed out",

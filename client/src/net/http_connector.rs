@@ -12,8 +12,8 @@ use super::http;
 use crate::connector::{Connector, Credentials, LocalTransaction, UploadOutcome};
 use crate::error::ClientError;
 
-/// The timeout for one upload. It leaves a backend time for a large transaction. After it the outcome
-/// is unknown, and the transaction is sent again.
+/// The timeout for one upload. It leaves a backend time for a large transaction. After it the
+/// outcome is unknown, and the transaction is sent again.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Posts each local transaction as JSON to one URL of the app's backend.

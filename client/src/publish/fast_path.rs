@@ -1,5 +1,5 @@
-//! The fast path for a type's tables: one statement copies a table, and its copies are packed beside
-//! it.
+//! The fast path for a type's tables: one statement copies a table, and its copies are packed
+//! beside it.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -153,8 +153,9 @@ impl FastPath<'_> {
         )
     }
 
-    /// Copies a large table on two threads: one inserts the rows, the other reads the keys and packs
-    /// them. Returns false, with nothing done, if the packs would overlap with those that are there.
+    /// Copies a large table on two threads: one inserts the rows, the other reads the keys and
+    /// packs them. Returns false, with nothing done, if the packs would overlap with those that are
+    /// there.
     fn copy_and_pack(
         &self,
         table: &TypedTable,

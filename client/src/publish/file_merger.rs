@@ -1,9 +1,9 @@
 //! Merges one file of a snapshot, type by type.
 //!
 //! The fast path copies each table of a file with one statement, in the order of its keys. It takes
-//! rows whose ids no other bucket contains and the app did not write to, of a bucket that had no rows
-//! before. All other rows are staged in front of what came after the snapshot, and are published row
-//! by row. Both lead to the same state.
+//! rows whose ids no other bucket contains and the app did not write to, of a bucket that had no
+//! rows before. All other rows are staged in front of what came after the snapshot, and are
+//! published row by row. Both lead to the same state.
 
 use std::collections::{BTreeSet, HashSet};
 

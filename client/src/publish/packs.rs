@@ -1,9 +1,10 @@
 //! Packs: the copies of many rows in one record.
 //!
 //! Recording each copy of a row in `_tw_rows` takes as long as inserting the rows of a large
-//! snapshot, and most copies never change again. So the copies of a large table are stored in packs.
-//! A pack is a run of copies in the order of their ids, delta-encoded. Before anything happens to one
-//! of its rows, a pack is unpacked: its copies move to `_tw_rows`. `LAYOUT.md` describes the format.
+//! snapshot, and most copies never change again. So the copies of a large table are stored in
+//! packs. A pack is a run of copies in the order of their ids, delta-encoded. Before anything
+//! happens to one of its rows, a pack is unpacked: its copies move to `_tw_rows`. `LAYOUT.md`
+//! describes the format.
 //!
 //! The packs of a type do not overlap, so one lookup finds the pack that may contain a row. A table
 //! whose ids do not all come after the existing packs is not packed.

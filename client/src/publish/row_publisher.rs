@@ -157,8 +157,8 @@ impl<'a> RowPublisher<'a> {
         row: &mut RowState,
     ) -> Result<(), PublishError> {
         let Some(winner) = row.winner() else {
-            // No bucket contains the row any more. If none did before, it is visible only because the
-            // app wrote it.
+            // No bucket contains the row any more. If none did before, it is visible only because
+            // the app wrote it.
             if row.had_copies || row.touched.is_some() {
                 self.published.tables.insert(plan.name.clone());
                 plan.delete(self.tx, &row.id)?;

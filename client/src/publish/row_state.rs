@@ -7,13 +7,18 @@
 //!
 //! | winner | other copy before | app wrote to the row | visible row | other copy afterwards |
 //! |---|---|---|---|---|
-//! | new value | same as visible | either | the new value | stores what was visible before, unless equal to the new value |
-//! | new value | own value | either | the new value | unchanged |
-//! | same as visible | any | no | unchanged | a new value equal to the visible row is not stored |
-//! | same as visible | any | yes | the server's value, restored | a new value equal to the visible row is not stored |
+//! | new value | same as visible | either | the new value | stores the value from before (1) |
+//! | new value | own value | either | the new value | unchanged (2) |
+//! | same as visible | same as visible | no | unchanged | unchanged |
+//! | same as visible | same as visible | yes | the server's value, restored | unchanged |
+//! | same as visible | own value | no | unchanged | unchanged (2) |
+//! | same as visible | own value | yes | the server's value, restored | unchanged (2) |
 //! | none | none | either | deleted | |
 //!
-//! "What was visible before" is the server's value: the row itself, or the value saved before the
+//! 1. Unless it equals the new visible row.
+//! 2. A value that arrives now and equals the visible row is not stored.
+//!
+//! "The value from before" is the server's: the row itself, or the value saved before the
 //! app wrote to it.
 
 use crate::db::staging::kind;

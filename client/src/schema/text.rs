@@ -53,6 +53,7 @@ pub(super) fn tokens(sql: &str) -> Vec<Token<'_>> {
     let bytes = sql.as_bytes();
     let mut tokens = Vec::new();
     let mut at = 0;
+
     while let Some(&first) = bytes.get(at) {
         let end = match first {
             _ if first.is_ascii_whitespace() => {
@@ -74,9 +75,11 @@ pub(super) fn tokens(sql: &str) -> Vec<Token<'_>> {
             }
             _ => at + 1,
         };
+
         tokens.push(Token { text: &sql[at..end], start: at });
         at = end;
     }
+
     tokens
 }
 

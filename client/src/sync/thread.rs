@@ -73,6 +73,7 @@ impl SyncThread {
                 self.stats.connect.get_or_insert(elapsed);
                 self.handle(Event::Opened { connection });
             }
+
             Received::Line { connection, line } if connection == self.core.connection() => {
                 self.stats.bytes += line.len() as u64 + 1;
                 // An empty line keeps the connection alive.
@@ -82,6 +83,7 @@ impl SyncThread {
             }
             // A line of an earlier stream: dropped without parsing it.
             Received::Line { .. } => {}
+
             Received::Closed { connection, reason } => {
                 debug!(connection, ?reason, "stream closed");
                 self.handle(Event::Closed { connection, reason });

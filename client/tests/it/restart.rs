@@ -80,6 +80,21 @@ fn check_file(path: &Path) -> Rows {
     read_rows(&db).unwrap()
 }
 
+/// Changes most rows of three buckets, and removes some.
+fn change_rows(server: &Server, round: i64) {
+    server.change(|source| {
+        for n in 0..2_000 {
+            let bucket = format!("b{}", n % 3);
+            let id = format!("t{}", n % 1_500);
+            let row = json!({"title": format!("{round}"), "done": n, "list_id": null});
+            source.put(&bucket, "todos", &id, &row);
+        }
+        for n in 0..300 {
+            source.remove("b0", "todos", &format!("t{}", 3 * n + 3 * round));
+        }
+    });
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_download_shows_the_old_or_the_new_state_and_is_resumed() {
     let dir = TempDir::new().unwrap();
@@ -88,35 +103,24 @@ async fn a_killed_download_shows_the_old_or_the_new_state_and_is_resumed() {
     let mut random = seed();
     drop(open(&path));
     let mut states = vec![Rows::new()];
-    let change = |round: i64| {
-        server.change(|source| {
-            for n in 0..2_000 {
-                let bucket = format!("b{}", n % 3);
-                let id = format!("t{}", n % 1_500);
-                let row = json!({"title": format!("{round}"), "done": n, "list_id": null});
-                source.put(&bucket, "todos", &id, &row);
-            }
-            for n in 0..300 {
-                source.remove("b0", "todos", &format!("t{}", 3 * n + 3 * round));
-            }
-        });
-    };
-
     let mut kills = 0;
     for round in 0..3 {
-        change(round);
+        change_rows(&server, round);
         states.push(visible(server.rows()));
+
         let mut shown = check_file(&path);
         let mut patience = 0;
         while Some(&shown) != states.last() {
             let mut child = spawn(&["sync", path.to_str().unwrap(), &server.url]);
             let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
             assert!(output.any(|line| line.unwrap() == "connected"));
+
             // In the download or the publication; later each time, so that the test ends.
             patience += 80;
             tokio::time::sleep(Duration::from_millis(random.random_range(0..patience))).await;
             kill(child);
             kills += 1;
+
             shown = check_file(&path);
             let is_whole = states[states.len() - 2..].contains(&shown);
             assert!(is_whole, "mixed state after kill {kills} in round {round}");

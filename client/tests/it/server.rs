@@ -108,11 +108,12 @@ impl Source {
             }
         }
 
-        let values = |rows: BTreeMap<String, (OpId, Value)>| {
-            rows.into_iter().map(|(id, (_, data))| (id, data)).collect()
-        };
-
-        rows.into_iter().map(|(table, rows)| (table, values(rows))).collect()
+        rows.into_iter()
+            .map(|(table, rows)| {
+                let values = rows.into_iter().map(|(id, (_, data))| (id, data));
+                (table, values.collect())
+            })
+            .collect()
     }
 
     fn describe(&self, bucket: &str) -> BucketDescription {
@@ -286,15 +287,20 @@ async fn stream(
     Body::from_stream(body.chain(futures::stream::empty())).into_response()
 }
 
+/// One stream.
 struct Connection {
     shared: Arc<Shared>,
     sender: mpsc::Sender<Result<Bytes, std::io::Error>>,
+    /// The position of each bucket.
     positions: HashMap<String, i64>,
+    /// The buckets and the write checkpoint as last announced.
     known: Option<(BTreeMap<String, BucketDescription>, Option<i64>)>,
     takes_snapshots: bool,
+    /// The number of lines until the cut.
     lines_left: Option<usize>,
 }
 
+/// The stream was cut by the script, or the client is gone.
 struct Cut;
 
 impl Connection {
@@ -305,16 +311,17 @@ impl Connection {
             for line in self.lines() {
                 self.send(line).await?;
             }
-            let (token, end) = {
+
+            let (token_expires_in, is_last) = {
                 let mut faults = self.shared.faults.lock().unwrap();
                 (faults.token_expires_in.take(), faults.end_when_complete)
             };
-            if let Some(seconds) = token {
+            if let Some(seconds) = token_expires_in {
                 let mut line = Vec::new();
                 write_line(&mut line, &SyncLine::TokenExpiresIn(seconds));
                 self.send(line).await?;
             }
-            if end || changed.changed().await.is_err() {
+            if is_last || changed.changed().await.is_err() {
                 return Ok(());
             }
         }
@@ -490,7 +497,9 @@ fn apply(source: &mut Source, transaction: &LocalTransaction) {
     for operation in &transaction.operations {
         let table = &operation.table;
         let id = &operation.id;
+
         let before = source.rows().get(table).and_then(|rows| rows.get(id)).cloned();
+
         match operation.op {
             LocalOp::Put => source.put("mine", table, id, &json!(operation.data)),
             LocalOp::Patch => {

@@ -212,6 +212,7 @@ async fn a_fetch_that_is_cut_or_whose_address_expires_is_resumed() {
         assert_eq!(rows(&client), shown(&server));
         let seen = server.seen();
         assert_eq!(seen.streams.len(), 2, "{fault:?}");
+
         let mut sent = seen.ranges_sent.clone();
         let all = sent.len();
         sent.sort_unstable();

@@ -96,8 +96,7 @@ async fn a_wrong_checksum_resets_one_bucket_and_publishes_nothing() {
     server.faults().wrong_checksum = true;
     let client = open(&dir.path().join("app.db"));
     connect(&client, &server);
-    let wrong = |status: &tidewater_client::Status| status.checksum_mismatches == 1;
-    let status = until(&client, wrong).await;
+    let status = until(&client, |status| status.checksum_mismatches == 1).await;
 
     assert_eq!(status.download_problem.unwrap().kind, ProblemKind::Checksum);
     assert!(rows(&client).is_empty());

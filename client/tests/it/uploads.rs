@@ -165,11 +165,13 @@ async fn an_upload_without_a_verdict_is_sent_again_and_takes_effect_once() {
         let client = open(&dir.path().join("app.db"));
         connect(&client, &server);
         server.faults().uploads.push_back(fault);
+
         insert(&client, "t1", "first");
         insert(&client, "t2", "second");
         let status = until(&client, |status| status.upload_problem.is_some()).await;
         assert_eq!(status.upload_problem.unwrap().kind, ProblemKind::Upload, "{fault:?}");
         assert_eq!(status.queue_length, 2, "the head blocks");
+
         until_settled(&client, &server).await;
         let seen = server.seen();
         let ids: Vec<_> = seen.uploads.iter().map(|unit| unit.transaction_id).collect();

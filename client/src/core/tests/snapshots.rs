@@ -123,7 +123,7 @@ fn each_failure_of_a_snapshot_is_reported_by_its_kind() {
     script.event(fetched(Ok(())), &["snapshot a@4"]);
     script.line(data("a", &later()), &["stage 2 a@6"]);
     script.line(complete(9), &["publish 9 [a]"]);
-    let damaged = PublishOutcome::SnapshotDamaged { bucket: "a".into(), message: "spoilt".into() };
+    let damaged = PublishOutcome::SnapshotDamaged { bucket: "a".into(), message: "wrong".into() };
     script.event(Event::PublishFinished(damaged), &["reset a", "close", "Reconnect 1s"]);
 
     assert_eq!(script.problem(), Some(ProblemKind::Checksum));

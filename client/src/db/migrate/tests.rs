@@ -159,7 +159,8 @@ fn triggers_of_an_older_version_are_replaced() {
 
 #[test]
 fn client_ids_are_random_uuids() {
-    let (first, second) = (new_client_id(), new_client_id());
+    let first = new_client_id();
+    let second = new_client_id();
     assert_ne!(first, second);
     let shape: Vec<_> = first.split('-').map(str::len).collect();
     assert_eq!((shape, &first[14..15]), (vec![8, 4, 4, 4, 12], "4"));

@@ -42,8 +42,7 @@ fn unpacked(connection: &Connection) -> Copies {
 }
 
 fn many(count: i64) -> Copies {
-    let copy = |n: i64| (format!("{n:06}"), (String::new(), n * 31 % 1_000));
-    (0..count).map(copy).collect()
+    (0..count).map(|n| (format!("{n:06}"), (String::new(), n * 31 % 1_000))).collect()
 }
 
 proptest! {

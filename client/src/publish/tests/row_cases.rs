@@ -4,7 +4,7 @@ use super::*;
 
 const SCHEMA: &str = "CREATE TABLE t (id TEXT PRIMARY KEY, a TEXT)";
 
-/// Where the winning copy's value comes from.
+/// The origin of the winning copy's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Winner {
     /// It arrives with this checkpoint.
