@@ -1,10 +1,11 @@
-//! Who is asking: JSON Web Tokens.
+//! Authentication: checks the JSON Web Tokens of requests.
 //!
-//! The algorithm comes from our key's configuration, never from the token alone; the signature is
-//! checked before a claim is looked at; every claim we use is typed and required.
+//! The algorithm comes from the configured key, never from the token alone. The signature is checked
+//! before any claim is read. Every claim that is used is required to be there and of the right type.
 
 mod address;
 mod authenticator;
+mod claims;
 mod error;
 mod fetch_rate;
 mod jwk_set;
@@ -14,6 +15,6 @@ mod published_keys;
 mod token;
 
 pub use authenticator::Authenticator;
-pub(crate) use authenticator::Verified;
+pub(crate) use claims::Verified;
 pub use error::AuthConfigError;
 pub(crate) use error::AuthError;

@@ -1,90 +1,94 @@
-//! From where keys may be fetched.
+//! The addresses from which keys may be fetched.
 //!
-//! The URL comes from whoever runs the server, never from a token. What is guarded against is a
-//! name that leads somewhere else than it says: over `https` the certificate proves the name, and
-//! `http` is for this machine alone. A private network is no obstacle, since identity providers
-//! live in some; an address that only this machine, or only its neighbours, can mean is one.
+//! The URL comes from whoever runs the server, never from a token. The risk is a name that resolves to
+//! another place than it says. Over `https` the certificate proves the name; `http` is allowed for this
+//! machine only. Private networks are allowed, because identity providers run in some. Loopback and
+//! link-local addresses are refused for names of other machines.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-/// Where AWS answers instances by IPv6; its IPv4 address is a link-local one.
+/// The IPv6 address of the AWS instance metadata service. Its IPv4 address is link-local.
 const METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
 
-/// Where a URL's host is, which is decided by its text.
+/// The location of a URL's host, decided by its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HostLocation {
-    /// On this machine.
+    /// A loopback address, or `localhost`.
     ThisMachine,
+    /// Any other host.
     Elsewhere,
 }
 
 impl HostLocation {
+    /// Returns whether keys may be fetched from a resolved address.
     fn allows(self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         match self {
             Self::ThisMachine => address.is_loopback(),
             Self::Elsewhere => match address {
                 IpAddr::V4(v4) => {
-                    let nobody = v4.is_unspecified() || v4.is_broadcast() || v4.is_multicast();
-                    !(nobody || v4.is_loopback() || v4.is_link_local())
+                    let is_nobodys = v4.is_unspecified() || v4.is_broadcast() || v4.is_multicast();
+                    !(is_nobodys || v4.is_loopback() || v4.is_link_local())
                 }
                 IpAddr::V6(v6) => {
-                    let nobody = v6.is_unspecified() || v6.is_multicast() || v6 == METADATA;
-                    !(nobody || v6.is_loopback() || v6.is_unicast_link_local())
+                    let is_nobodys = v6.is_unspecified() || v6.is_multicast() || v6 == METADATA;
+                    !(is_nobodys || v6.is_loopback() || v6.is_unicast_link_local())
                 }
             },
         }
     }
 }
 
-/// A URL for people: without what may be a secret.
+/// Returns a URL for people: without what may be a secret.
 pub(super) fn redacted(text: &str) -> String {
     let Ok(mut url) = Url::parse(text) else {
         let has_user = text.contains('@');
-        return if has_user { "a URL" } else { text.split('?').next().unwrap_or_default() }
-            .to_owned();
+        let shown = if has_user { "a URL" } else { text.split('?').next().unwrap_or_default() };
+        return shown.to_owned();
     };
-    // Neither fails where there is a host, and without one there is no user either.
+    // Both fail only if there is no host, and then there is no user either.
     let _ = url.set_username("");
     let _ = url.set_password(None);
     url.set_query(None);
     url.to_string()
 }
 
-/// Reads the URL of a JWK Set; the error says what would be right.
+/// Parses the URL of a JWK Set. The error says what would be right.
 pub(super) fn parse(text: &str) -> Result<(Url, HostLocation), String> {
-    let url = Url::parse(text).map_err(|error| format!("it is not a URL ({error})"))?;
-    let host = url.host_str().ok_or("it names no host")?;
+    let url = Url::parse(text).map_err(|error| format!("not a URL ({error})"))?;
+    let host = url.host_str().ok_or("the URL names no host")?;
     let literal: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
     let is_here = literal.map_or(host == "localhost", |ip| ip.to_canonical().is_loopback());
     let location = if is_here { HostLocation::ThisMachine } else { HostLocation::Elsewhere };
+
     match url.scheme() {
         "https" => {}
         "http" if is_here => {}
         "http" => {
-            return Err("http is for this machine alone, since whoever is on the way could put \
-                        keys in: use https"
+            return Err("http is allowed for this machine only, because anybody on the network \
+                        path could insert keys: use https"
                 .to_owned());
         }
-        _ => return Err("it must begin with https://".to_owned()),
+        _ => return Err("the URL must begin with https://".to_owned()),
     }
+
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("it holds a user or a password: a JWK Set is public".to_owned());
+        return Err("the URL has a user or a password: a JWK Set is public".to_owned());
     }
     if literal.is_some_and(|address| !location.allows(address)) {
-        return Err("nobody publishes keys at this address: name the host".to_owned());
+        return Err("keys are not fetched from this address: name the host".to_owned());
     }
     Ok((url, location))
 }
 
-/// Resolves names as the system does, and leaves out what their location does not allow.
+/// A resolver that asks the system, and drops addresses that the location does not allow.
 pub(super) struct GuardedResolver(pub(super) HostLocation);
 
 #[derive(Debug, thiserror::Error)]
-#[error("{0} leads to addresses from which keys are not fetched")]
+#[error("{0} resolves to addresses from which keys are not fetched")]
 struct NoAllowedAddress(String);
 
 impl Resolve for GuardedResolver {
@@ -107,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_come_over_https_or_from_this_machine() {
+    fn keys_are_fetched_over_https_or_from_this_machine() {
         let check = |text: &str| parse(text).map(|(_, location)| location);
         for here in [
             "http://localhost:1/k",
@@ -147,14 +151,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_of_a_url_is_no_secret() {
+    fn a_redacted_url_has_no_secret() {
         assert_eq!(redacted("https://u:p@id.example/k?code=7"), "https://id.example/k");
         assert_eq!(redacted("https://id.example:x/k?code=7"), "https://id.example:x/k");
         assert_eq!(redacted("https://u:p@id.example:x/k"), "a URL");
     }
 
     #[tokio::test]
-    async fn a_name_that_leads_here_is_not_elsewhere() {
+    async fn a_name_of_another_machine_may_not_resolve_to_this_one() {
         let resolve =
             async |location| GuardedResolver(location).resolve("localhost".parse().unwrap()).await;
         assert!(

@@ -1,57 +1,58 @@
 //! Errors of authentication.
 
-/// Why a token is refused. The reply tells no more than this.
+/// The reason why a token is refused. The reply says no more than this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AuthError {
-    /// There is none.
+    /// The request has no token.
     #[error("no token")]
     Missing,
-    /// Anything else: malformed, unknown key, wrong signature, a claim missing or ill-typed.
+    /// The token is malformed, its key is unknown, its signature is wrong, or a claim is missing or
+    /// of the wrong type.
     #[error("the token is not valid")]
     Invalid,
-    /// It was valid.
+    /// The token was valid and has expired.
     #[error("the token has expired")]
     Expired,
-    /// It lives longer than a day.
+    /// The token's lifetime exceeds a day.
     #[error("the token's lifetime is too long")]
     Lifetime,
-    /// It is meant for others.
+    /// The token is for another audience.
     #[error("the token is for another audience")]
     Audience,
-    /// No key verifies it, but there are keys that cannot be had.
-    #[error("the keys to check the token with cannot be fetched")]
+    /// No known key verifies the token, and some keys cannot be fetched.
+    #[error("the keys that verify the token cannot be fetched")]
     NoKeys,
 }
 
-/// Why the keys or audiences that were configured cannot be used.
+/// The reason why the configured keys or audiences cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthConfigError {
-    /// The text is no JWK Set.
+    /// The text is not a JWK Set.
     #[error("not a JWK Set (a JSON object with a list \"keys\")")]
     NotAJwkSet(#[source] serde_json::Error),
     /// One of the keys cannot be used.
     #[error("{key}: {problem}")]
     Key {
-        /// Its `kid`, or its place in the list.
+        /// The key's `kid`, or its place in the list.
         key: String,
-        /// What is wrong, and what would be right.
+        /// The problem, and what would be right.
         problem: String,
     },
     /// A URL of keys cannot be used.
     #[error("{url}: {problem}")]
     Url {
-        /// The URL.
+        /// The URL, without secrets.
         url: String,
-        /// What is wrong, and what would be right.
+        /// The problem, and what would be right.
         problem: String,
     },
-    /// Nothing can be fetched at all: this machine's certificates, mostly.
+    /// The HTTP client cannot start. In most cases the system's certificates cannot be read.
     #[error("the HTTP client for the keys cannot be started")]
     Http(#[source] reqwest::Error),
-    /// No key is left to check tokens with.
+    /// No key verifies tokens.
     #[error("no key that can verify a token is configured")]
     NoKey,
-    /// Tokens must be meant for somebody.
+    /// No audience is configured, so every token of the keys' owner would be accepted.
     #[error("no audience is configured")]
     NoAudience,
 }

@@ -1,4 +1,4 @@
-//! Keys as a JWK Set names them.
+//! Reads JWK Sets (RFC 7517).
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -28,8 +28,8 @@ const P384: [NamedAlgorithm; 1] = [jwt("ES384", Algorithm::ES384)];
 const P521: [NamedAlgorithm; 1] = [("ES512", SignatureScheme::Es512)];
 const ED25519: [NamedAlgorithm; 1] = [jwt("EdDSA", Algorithm::EdDSA)];
 
-/// The algorithms of keys that may be fetched: those with a public half. A published secret would
-/// be none.
+/// The algorithms of keys that may be published: those with a public key. A published symmetric key
+/// is not secret.
 const PUBLIC: [&[NamedAlgorithm]; 5] = [&RSA, &P256, &P384, &P521, &ED25519];
 
 #[derive(Deserialize)]
@@ -53,78 +53,82 @@ struct Jwk {
     y: Option<String>,
 }
 
-/// Bits of the smallest RSA modulus accepted; smaller ones have been factored or soon may be.
+/// The smallest RSA modulus, in bits. NIST and RFC 7518 require this size; smaller ones may be factored
+/// soon.
 const RSA_BITS_MIN: usize = 2048;
 
-/// Keys that a fetched set may have at most.
-const PUBLISHED_MAX: usize = 100;
+/// The largest number of keys of a fetched set. Owners publish a handful; each key costs a check for
+/// tokens without a `kid`.
+const PUBLISHED_KEYS_MAX: usize = 100;
 
-/// Whether a key that was fetched may be used with this algorithm.
+/// Returns whether a published key can have this algorithm.
 pub(super) fn is_public(alg: &str) -> bool {
     PUBLIC.iter().any(|family| family.iter().any(|(name, _)| *name == alg))
 }
 
-/// Reads a JWK Set of our own. Keys that are not for verifying are left out; any other that cannot
-/// be used is an error.
+/// Reads a configured JWK Set. Keys that are not for verifying signatures are left out. Any other key
+/// that cannot be used is an error.
 pub(super) fn read(text: &str) -> Result<Vec<Key>, AuthConfigError> {
     let set: JwkSet = serde_json::from_str(text).map_err(AuthConfigError::NotAJwkSet)?;
     let mut keys = Vec::new();
     for (index, value) in set.keys.into_iter().enumerate() {
-        let key = shown(&value, index);
-        match usable(value, &key) {
-            Ok(Some(usable)) => keys.push(usable),
-            Ok(None) => warn!(key, "left out: it is not for verifying signatures"),
-            Err(problem) => return Err(AuthConfigError::Key { key, problem }),
+        let label = key_label(&value, index);
+        match usable_key(value, &label) {
+            Ok(Some(key)) => keys.push(key),
+            Ok(None) => warn!(key = label, "left out a key that is not for verifying signatures"),
+            Err(problem) => return Err(AuthConfigError::Key { key: label, problem }),
         }
     }
     Ok(keys)
 }
 
-/// Why a fetched text is not taken.
+/// The reason why a fetched set cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PublishedError {
-    #[error("it is not a JWK Set (a JSON object with a list \"keys\")")]
+    #[error("not a JWK Set (a JSON object with a list \"keys\")")]
     NotAJwkSet(#[source] serde_json::Error),
-    #[error("it holds {0} keys; the most is {PUBLISHED_MAX}")]
+    #[error("the set has {0} keys; at most {PUBLISHED_KEYS_MAX} are accepted")]
     TooMany(usize),
 }
 
-/// Reads a JWK Set that somebody publishes for all: what we cannot use is meant for others. Of two
-/// keys with one `kid` the first counts.
+/// Reads a published JWK Set. Keys that cannot be used are meant for others and are left out. Of two
+/// keys with the same `kid`, the first is used.
 pub(super) fn read_published(text: &[u8]) -> Result<Vec<Key>, PublishedError> {
     let set: JwkSet = serde_json::from_slice(text).map_err(PublishedError::NotAJwkSet)?;
-    if set.keys.len() > PUBLISHED_MAX {
+    if set.keys.len() > PUBLISHED_KEYS_MAX {
         return Err(PublishedError::TooMany(set.keys.len()));
     }
+
     let mut keys: Vec<Key> = Vec::new();
     for (index, value) in set.keys.into_iter().enumerate() {
-        let key = shown(&value, index);
-        let problem = match usable(value, &key) {
-            Ok(Some(usable)) if !usable.is_secret() => {
-                let twice = usable.kid.is_some() && keys.iter().any(|one| one.kid == usable.kid);
-                if !twice {
-                    keys.push(usable);
-                    continue;
-                }
+        let label = key_label(&value, index);
+        let problem = match usable_key(value, &label) {
+            Ok(Some(key)) if key.is_secret() => {
+                "a published symmetric key is not secret".to_owned()
+            }
+            Ok(Some(key)) if key.kid.is_some() && keys.iter().any(|one| one.kid == key.kid) => {
                 "another key has the same kid".to_owned()
             }
-            Ok(Some(_)) => "a secret that is published is none".to_owned(),
+            Ok(Some(key)) => {
+                keys.push(key);
+                continue;
+            }
             Ok(None) => "it is not for verifying signatures".to_owned(),
             Err(problem) => problem,
         };
-        debug!(key, problem, "a published key is left out");
+        debug!(key = label, problem, "left out a published key");
     }
     Ok(keys)
 }
 
-/// A key's `kid`, or its place in the list.
-fn shown(value: &serde_json::Value, index: usize) -> String {
+/// Returns a key's `kid`, or its place in the list, for messages.
+fn key_label(value: &serde_json::Value, index: usize) -> String {
     let kid = value.get("kid").and_then(|kid| kid.as_str());
     kid.map_or(format!("key {}", index + 1), |kid| format!("key \"{kid}\""))
 }
 
-/// The key, if it is for verifying.
-fn usable(value: serde_json::Value, name: &str) -> Result<Option<Key>, String> {
+/// Returns the key, if it is for verifying signatures.
+fn usable_key(value: serde_json::Value, name: &str) -> Result<Option<Key>, String> {
     let jwk: Jwk = serde_json::from_value(value)
         .map_err(|_| "a member is missing or has the wrong type".to_owned())?;
     let verifies = jwk.usage.as_deref().is_none_or(|usage| usage == "sig")
@@ -133,32 +137,15 @@ fn usable(value: serde_json::Value, name: &str) -> Result<Option<Key>, String> {
         return Ok(None);
     }
     let (family, material) = material(&jwk, name)?;
-    let algorithms = narrowed(family, jwk.alg.as_deref())?;
+    let algorithms = narrow_algorithms(family, jwk.alg.as_deref())?;
     Ok(Some(Key { kid: jwk.kid, algorithms, material }))
 }
 
-/// The key itself and the algorithms of its family.
+/// Returns the key's bytes and the algorithms of its family.
 fn material(jwk: &Jwk, name: &str) -> Result<(&'static [NamedAlgorithm], Material), String> {
     match (jwk.kty.as_str(), jwk.crv.as_deref()) {
-        ("oct", _) => {
-            let secret = member("k", jwk.k.as_ref())?;
-            if secret.is_empty() {
-                return Err("the secret \"k\" is empty".to_owned());
-            }
-            if secret.len() < 32 {
-                warn!(key = name, bytes = secret.len(), "a secret below 32 bytes can be guessed");
-            }
-            Ok((&HMAC, Material::Jwt(DecodingKey::from_secret(&secret))))
-        }
-        ("RSA", _) => {
-            let (n, e) = (member("n", jwk.n.as_ref())?, member("e", jwk.e.as_ref())?);
-            let leading = n.iter().take_while(|&&byte| byte == 0).count();
-            if bits(&n[leading..]) < RSA_BITS_MIN {
-                return Err(format!("an RSA modulus needs at least {RSA_BITS_MIN} bits"));
-            }
-            let key = DecodingKey::from_rsa_raw_components(&n[leading..], &e);
-            Ok((&RSA, Material::Jwt(key)))
-        }
+        ("oct", _) => Ok((&HMAC, Material::Jwt(symmetric_key(jwk, name)?))),
+        ("RSA", _) => Ok((&RSA, Material::Jwt(rsa_key(jwk)?))),
         ("EC", Some(curve @ "P-256")) => {
             Ok((&P256, Material::Jwt(DecodingKey::from_ec_der(&point(jwk, curve, 32)?))))
         }
@@ -175,20 +162,42 @@ fn material(jwk: &Jwk, name: &str) -> Result<(&'static [NamedAlgorithm], Materia
         }
         ("EC", _) => Err("\"crv\" must be P-256, P-384 or P-521".to_owned()),
         ("OKP", Some("Ed448")) => {
-            Err("Ed448 is not supported: of EdDSA, use a key of Ed25519".to_owned())
+            Err("Ed448 is not supported: use an Ed25519 key for EdDSA".to_owned())
         }
         ("OKP", _) => Err("\"crv\" must be Ed25519".to_owned()),
         (kty, _) => Err(format!("kty \"{kty}\" is not one of oct, RSA, EC and OKP")),
     }
 }
 
-/// How long a number without leading zero bytes is.
+fn symmetric_key(jwk: &Jwk, name: &str) -> Result<DecodingKey, String> {
+    let secret = member("k", jwk.k.as_ref())?;
+    if secret.is_empty() {
+        return Err("the secret \"k\" is empty".to_owned());
+    }
+    if secret.len() < 32 {
+        warn!(key = name, bytes = secret.len(), "a secret shorter than 32 bytes can be guessed");
+    }
+    Ok(DecodingKey::from_secret(&secret))
+}
+
+fn rsa_key(jwk: &Jwk) -> Result<DecodingKey, String> {
+    let n = member("n", jwk.n.as_ref())?;
+    let e = member("e", jwk.e.as_ref())?;
+    let leading_zeros = n.iter().take_while(|&&byte| byte == 0).count();
+    let n = &n[leading_zeros..];
+    if bits(n) < RSA_BITS_MIN {
+        return Err(format!("an RSA modulus needs at least {RSA_BITS_MIN} bits"));
+    }
+    Ok(DecodingKey::from_rsa_raw_components(n, &e))
+}
+
+/// Returns the number of bits of a number without leading zero bytes.
 fn bits(number: &[u8]) -> usize {
     let unused = number.first().map_or(0, |first| first.leading_zeros() as usize);
     number.len() * 8 - unused
 }
 
-/// A point of a curve, in the form in which both coordinates follow a 4.
+/// Returns a point of a curve in uncompressed form: a 4, and both coordinates.
 fn point(jwk: &Jwk, curve: &str, bytes: usize) -> Result<Vec<u8>, String> {
     let mut point = vec![4];
     for (name, text) in [("x", &jwk.x), ("y", &jwk.y)] {
@@ -201,8 +210,11 @@ fn point(jwk: &Jwk, curve: &str, bytes: usize) -> Result<Vec<u8>, String> {
     Ok(point)
 }
 
-/// The family's algorithms, or the one that the key names.
-fn narrowed(family: &[NamedAlgorithm], alg: Option<&str>) -> Result<Vec<NamedAlgorithm>, String> {
+/// Returns the family's algorithms, or the one that the key names.
+fn narrow_algorithms(
+    family: &[NamedAlgorithm],
+    alg: Option<&str>,
+) -> Result<Vec<NamedAlgorithm>, String> {
     let Some(alg) = alg else { return Ok(family.to_vec()) };
     let found = family.iter().find(|(name, _)| *name == alg);
     let names: Vec<_> = family.iter().map(|(name, _)| *name).collect();
@@ -211,6 +223,7 @@ fn narrowed(family: &[NamedAlgorithm], alg: Option<&str>) -> Result<Vec<NamedAlg
         .ok_or_else(|| format!("alg \"{alg}\" does not fit the key: use {}", names.join(" or ")))
 }
 
+/// Decodes a member that is base64url.
 fn member(name: &str, text: Option<&String>) -> Result<Vec<u8>, String> {
     let text = text.ok_or_else(|| format!("\"{name}\" is missing"))?;
     URL_SAFE_NO_PAD

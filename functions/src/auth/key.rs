@@ -1,39 +1,42 @@
-//! One key, and what it says of a signature.
+//! A key that verifies signatures.
 
 use aws_lc_rs::signature::{ECDSA_P521_SHA512_FIXED, UnparsedPublicKey};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey};
 
-/// An algorithm and its name in a token's header.
+/// An algorithm with its name in a token's header.
 pub(super) type NamedAlgorithm = (&'static str, SignatureScheme);
 
-/// How a signature of an algorithm is verified.
+/// The way in which signatures of an algorithm are verified.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum SignatureScheme {
+    /// An algorithm of `jsonwebtoken`.
     Jwt(Algorithm),
-    /// ECDSA over P-521, which `jsonwebtoken` lacks and its crypto library has.
+    /// ECDSA over P-521. `jsonwebtoken` lacks it, and its crypto library has it.
     Es512,
 }
 
-/// What is verified with.
+/// The key's own bytes.
 pub(super) enum Material {
+    /// A key of `jsonwebtoken`.
     Jwt(DecodingKey),
-    /// A point of P-521, uncompressed.
+    /// An uncompressed point of P-521.
     P521(Vec<u8>),
 }
 
 /// A key that verifies tokens.
 pub(super) struct Key {
-    /// The name by which tokens choose it; a key without one serves all that name no known key.
+    /// The name by which tokens choose the key. A key without a name serves tokens that name no
+    /// known key.
     pub(super) kid: Option<String>,
-    /// What it may be used with. A token's header chooses among these and nothing else.
+    /// The algorithms of the key. A token's header chooses among these and no others.
     pub(super) algorithms: Vec<NamedAlgorithm>,
     pub(super) material: Material,
 }
 
 impl Key {
-    /// Whether who verifies with it could also sign.
+    /// Returns whether the key is symmetric, so that whoever verifies could also sign.
     pub(super) fn is_secret(&self) -> bool {
         use Algorithm::{HS256, HS384, HS512};
         self.algorithms
@@ -41,10 +44,11 @@ impl Key {
             .any(|(_, scheme)| matches!(scheme, SignatureScheme::Jwt(HS256 | HS384 | HS512)))
     }
 
-    /// Whether it signed the message, by an algorithm that is its own.
+    /// Returns whether the key has signed the message with `alg`, which must be one of its own.
     pub(super) fn has_signed(&self, alg: &str, message: &str, signature: &str) -> bool {
         let found = self.algorithms.iter().find(|(name, _)| *name == alg);
         let Some(&(_, scheme)) = found else { return false };
+
         match (scheme, &self.material) {
             (SignatureScheme::Jwt(algorithm), Material::Jwt(key)) => {
                 let message = message.as_bytes();

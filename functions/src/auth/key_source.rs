@@ -1,4 +1,4 @@
-//! One fetch of a JWK Set, bounded in time and size.
+//! Fetches a JWK Set, with bounds on time and size.
 
 use reqwest::header::ACCEPT;
 use reqwest::redirect::Policy;
@@ -10,39 +10,39 @@ use super::error::AuthConfigError;
 use super::jwk_set::{self, PublishedError};
 use super::key::Key;
 
-/// Sets have a few KB; with certificate chains, tens.
+/// The largest set, in bytes. Sets have a few KB; with certificate chains, tens of KB.
 const SET_BYTES_MAX: usize = 64 << 10;
 
-/// Where a set is published.
+/// A URL that publishes a set.
 pub(super) struct KeySource {
     client: Client,
     url: Url,
 }
 
-/// Why a fetch brought no keys.
+/// The reason why a fetch failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FetchError {
-    #[error("it did not answer in time")]
+    #[error("the server did not answer in time")]
     Timeout,
-    #[error("it cannot be reached")]
+    #[error("the server cannot be reached")]
     Unreachable(#[source] reqwest::Error),
-    #[error("it redirects, which is not followed: name the URL it leads to")]
+    #[error("the server redirects, which is not followed: configure the URL it leads to")]
     Redirect,
-    #[error("it answers {0}")]
+    #[error("the server answers {0}")]
     Status(StatusCode),
-    #[error("it sends more than {SET_BYTES_MAX} bytes")]
+    #[error("the server sends more than {SET_BYTES_MAX} bytes")]
     TooLarge,
     #[error(transparent)]
     Content(#[from] PublishedError),
 }
 
 impl KeySource {
-    /// Nothing is fetched yet.
+    /// Checks the URL. Nothing is fetched yet.
     pub(super) fn new(text: &str) -> Result<Self, AuthConfigError> {
         let (url, location) = address::parse(text)
             .map_err(|problem| AuthConfigError::Url { url: address::redacted(text), problem })?;
         let mut builder = Client::builder()
-            // To which address a redirect leads is up to whoever answers.
+            // A redirect could lead to an address that the URL may not name.
             .redirect(Policy::none())
             .dns_resolver(GuardedResolver(location))
             .user_agent(concat!("tidewater/", env!("CARGO_PKG_VERSION")));
@@ -52,12 +52,12 @@ impl KeySource {
         Ok(Self { client: builder.build().map_err(AuthConfigError::Http)?, url })
     }
 
-    /// For logs: without what may be a secret.
+    /// Returns the URL for logs, without what may be a secret.
     pub(super) fn redacted_url(&self) -> String {
         address::redacted(self.url.as_str())
     }
 
-    /// Fetches the keys; gives up at the deadline.
+    /// Fetches the keys. Fails at the deadline.
     pub(super) async fn fetch(&self, deadline: Instant) -> Result<Vec<Key>, FetchError> {
         let text = timeout_at(deadline, self.text()).await.map_err(|_| FetchError::Timeout)??;
         Ok(jwk_set::read_published(&text)?)
@@ -71,6 +71,7 @@ impl KeySource {
             status if status.is_redirection() => return Err(FetchError::Redirect),
             status => return Err(FetchError::Status(status)),
         }
+
         let mut text = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
             if text.len() + chunk.len() > SET_BYTES_MAX {

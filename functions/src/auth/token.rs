@@ -1,4 +1,4 @@
-//! A token taken apart; nothing in it is believed yet.
+//! Splits a token into its parts. Nothing of them is trusted yet.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -6,24 +6,27 @@ use serde::Deserialize;
 
 use super::error::AuthError;
 
-/// Longer tokens are refused unread.
+/// The longest token in bytes; longer ones are refused unread. Tokens have one or two KB, and some
+/// identity providers list all groups of a user.
 const TOKEN_BYTES_MAX: usize = 16 * 1024;
 
+/// The parts of a token.
 pub(super) struct Token<'a> {
     pub(super) alg: String,
     pub(super) kid: Option<String>,
-    /// What is signed: header and payload, as they came.
+    /// The signed text: header and payload, as received.
     pub(super) message: &'a str,
     pub(super) signature: &'a str,
     payload: &'a str,
 }
 
-/// What we read of a token's header. Whatever else it names (`jku`, `x5u`, `jwk`) has no effect.
+/// The parts of a token's header that are used. Others have no effect, such as `jku`, `x5u` and `jwk`,
+/// by which a token would name its own key.
 #[derive(Deserialize)]
 struct Header {
     alg: String,
     kid: Option<String>,
-    // Extensions that change what the signature means: we know none of them.
+    // Extensions that change the meaning of the signature. None of them is supported.
     #[serde(default, deserialize_with = "present")]
     crit: Option<()>,
     #[serde(default, deserialize_with = "present")]
@@ -38,15 +41,18 @@ impl<'a> Token<'a> {
         let text = std::str::from_utf8(header).map_err(|_| AuthError::Invalid)?;
         let token = text.strip_prefix("Token ").or_else(|| text.strip_prefix("Bearer "));
         let token = token.ok_or(AuthError::Missing)?;
+
         let fits = !token.is_empty() && token.len() <= TOKEN_BYTES_MAX;
         if !fits || token.contains(char::is_whitespace) {
             return Err(AuthError::Invalid);
         }
+
         let (message, signature) = token.rsplit_once('.').ok_or(AuthError::Invalid)?;
         let (header, payload) = message.split_once('.').ok_or(AuthError::Invalid)?;
         if payload.contains('.') {
-            return Err(AuthError::Invalid); // Five parts: encrypted.
+            return Err(AuthError::Invalid); // An encrypted token has five parts.
         }
+
         let header: Header =
             serde_json::from_slice(&decoded(header)?).map_err(|_| AuthError::Invalid)?;
         if header.crit.is_some() || header.b64.is_some() || header.enc.is_some() {
@@ -55,7 +61,7 @@ impl<'a> Token<'a> {
         Ok(Self { alg: header.alg, kid: header.kid, message, signature, payload })
     }
 
-    /// For whoever has checked the signature.
+    /// Returns the payload, for a caller that has checked the signature.
     pub(super) fn payload(&self) -> Result<Vec<u8>, AuthError> {
         decoded(self.payload)
     }

@@ -1,4 +1,4 @@
-//! Who gets which buckets.
+//! Access: which client gets which buckets.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,8 @@ use crate::{CONFIG, deployment, rows};
 async fn a_bucket_comes_and_goes_with_the_row_that_grants_it() {
     let (mut worker, server) = deployment().await;
     worker.commit(&[put("org", r#"["o1"]"#, "d1", "one")]).await;
-    let (mut device, token) = (Device::default(), token("u1"));
+    let mut device = Device::default();
+    let token = token("u1");
     let mut lines = device.connect(&server, &token).await;
     device.until_complete(&mut lines).await;
     let org = worker.name("org", r#"["o1"]"#);
@@ -46,7 +47,7 @@ async fn a_bucket_comes_and_goes_with_the_row_that_grants_it() {
 }
 
 #[tokio::test]
-async fn answers_of_a_crashed_run_grant_nothing() {
+async fn uncommitted_answers_of_a_crashed_run_grant_nothing() {
     let (mut worker, server) = deployment().await;
     worker.commit(&[put("org", r#"["o1"]"#, "d1", "one")]).await;
     worker.flush(&[answer(r#"["u1"]"#, "m1", Some(r#"["o1"]"#))]).await;
@@ -64,18 +65,22 @@ async fn answers_from_before_a_truncation_grant_nothing() {
     let changes =
         [answer(r#"["u1"]"#, "m1", Some(r#"["o1"]"#)), put("org", r#"["o1"]"#, "d1", "one")];
     worker.commit(&changes).await;
-    let (mut device, token) = (Device::default(), token("u1"));
+    let mut device = Device::default();
+    let token = token("u1");
     device.sync(&server, &token).await;
     let org = worker.name("org", r#"["o1"]"#);
     assert!(device.buckets.contains_key(&org));
+
     let table = u16::try_from(worker.config.lookups()[0].table).unwrap();
     worker.truncate(table + 1).await;
     device.sync(&server, &token).await;
     assert!(device.buckets.contains_key(&org), "another table was truncated");
+
     worker.truncate(table).await;
     device.sync(&server, &token).await;
     assert!(!device.buckets.contains_key(&org));
-    // What is written afterwards counts again.
+
+    // An answer written after the truncation grants again.
     worker.commit(&[answer(r#"["u1"]"#, "m1", Some(r#"["o1"]"#))]).await;
     device.sync(&server, &token).await;
     assert_eq!(device.rows(&org), rows([("d1", "one")]));
@@ -116,7 +121,8 @@ streams:
     let mut worker = Worker::start(Embedded::temporary().unwrap(), config).await;
     let server = Server::start(worker.storage.clone(), settings()).await;
     worker.commit(&[put("open", "[]", "d1", "one")]).await;
-    let (mut device, token) = (Device::default(), token("u1"));
+    let mut device = Device::default();
+    let token = token("u1");
     let mut lines = device.connect(&server, &token).await;
     device.until_complete(&mut lines).await;
     let open = worker.name("open", "[]");
@@ -134,7 +140,7 @@ streams:
     assert_eq!(kinds(&seen), ["checkpoint_diff", "checkpoint_complete"]);
     assert_eq!(seen[0]["checkpoint_diff"]["removed_buckets"], json!([open]));
 
-    // The answer that is gone gives it back, and so does a list that was emptied.
+    // Removing the answer returns the bucket, and so does truncating the table.
     worker.commit(&[answer(r#"["u1"]"#, "b2", None)]).await;
     device.until_complete(&mut lines).await;
     assert_eq!(device.rows(&open), rows([("d1", "one"), ("d2", "secret")]));
@@ -147,7 +153,7 @@ streams:
 }
 
 #[tokio::test]
-async fn a_limit_names_itself_and_what_exceeds_it() {
+async fn an_exceeded_quota_names_the_limit_and_the_cause() {
     let mut worker = Worker::start(Embedded::temporary().unwrap(), CONFIG).await;
     let mut limited = settings();
     limited.quotas.buckets_max = 5;
@@ -180,7 +186,7 @@ async fn a_limit_names_itself_and_what_exceeds_it() {
     let text = body["error"]["description"].as_str().unwrap();
     assert!(text.contains("yield 11 rows; the limit is 10"), "{text}");
     assert!(text.contains("members (11)"), "{text}");
-    // Others are served.
+    // Other clients are served.
     let other = crate::server::token("u2");
     Device::default().sync(&server, &other).await;
 }
@@ -210,7 +216,7 @@ async fn unverified_parameters_do_not_replace_claims() {
 }
 
 #[tokio::test]
-async fn asking_for_a_bucket_by_its_name_yields_nothing() {
+async fn naming_a_bucket_in_the_request_grants_nothing() {
     let (mut worker, server) = deployment().await;
     let changes = [put("own", r#"["u2"]"#, "a2", "secret"), put("own", r#"["u1"]"#, "a1", "mine")];
     let checkpoint = worker.commit(&changes).await;
@@ -226,7 +232,7 @@ async fn asking_for_a_bucket_by_its_name_yields_nothing() {
     }
 }
 
-/// What happens in one commit: a user's membership of an organisation, or a row of one.
+/// A change in one commit: a user's membership of an organisation, or a row of one.
 #[derive(Clone, Debug)]
 enum Step {
     Join(u8, u8),
@@ -243,7 +249,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Names in which one could pass for a part of another.
+/// Names of which one could be mistaken for a part of another.
 const ORGS: [&str; 4] = ["o", "o\",\"p", "o]", "o 1"];
 const USERS: [&str; 4] = ["u", "u\"", "u\",\"v", "u]["];
 
@@ -256,6 +262,7 @@ fn secret(org: u8, commit: usize) -> String {
     format!("secret-of-{org}-{commit}")
 }
 
+/// Plays commits, and checks after each what every user receives.
 async fn play(commits: Vec<Vec<Step>>) {
     let mut worker = Worker::start(Embedded::temporary().unwrap(), CONFIG).await;
     let server = Server::start(worker.storage.clone(), settings()).await;
@@ -280,7 +287,8 @@ async fn play(commits: Vec<Vec<Step>>) {
                     changes.push(answer(&params(USERS[usize::from(user)]), &source, None));
                 }
                 Step::Write(org, row) => {
-                    let (id, text) = (format!("d{row}"), secret(org, number));
+                    let id = format!("d{row}");
+                    let text = secret(org, number);
                     changes.push(put("org", &params(ORGS[usize::from(org)]), &id, &text));
                     content.entry(org).or_default().insert(id, text);
                 }
@@ -314,7 +322,7 @@ fn is_answer(change: &Change, source: &str) -> bool {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
     #[test]
-    fn no_byte_of_a_bucket_reaches_who_may_not_read_it(
+    fn no_byte_of_a_bucket_reaches_a_client_that_may_not_read_it(
         commits in prop::collection::vec(prop::collection::vec(step(), 1..6), 1..8)
     ) {
         let runtime = tokio::runtime::Runtime::new().unwrap();

@@ -1,4 +1,4 @@
-//! A client that sums up what it gets as official SDKs do.
+//! A client that validates checksums as official SDKs do.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use tidewater_protocol::{
 
 use crate::server::{Lines, Next, Server};
 
-/// What a device holds, over all of its connections.
+/// The state of a device, over all of its connections.
 #[derive(Default)]
 pub(crate) struct Device {
     pub(crate) buckets: BTreeMap<String, Held>,
@@ -23,7 +23,7 @@ pub(crate) struct Device {
 pub(crate) struct Held {
     /// Winning operations by row.
     rows: BTreeMap<RowKey<'static>, (OpId, Checksum, String)>,
-    /// Sum of what has been superseded.
+    /// Checksum of superseded operations.
     add: Checksum,
     last: OpId,
 }
@@ -39,7 +39,7 @@ impl Device {
         server.stream(token, &self.request()).await
     }
 
-    /// Takes in one line; returns it for what a test wants to know.
+    /// Applies one line.
     pub(crate) fn take(&mut self, line: &[u8]) {
         match SyncLine::parse(line).unwrap() {
             SyncLine::Checkpoint(checkpoint) => {
@@ -101,7 +101,7 @@ impl Device {
         }
     }
 
-    /// Rows of a bucket: id to `text`.
+    /// Returns the rows of a bucket: id to `text`.
     pub(crate) fn rows(&self, bucket: &str) -> BTreeMap<String, String> {
         let rows = self.buckets.get(bucket).into_iter().flat_map(|held| &held.rows);
         let text = |data: &str| serde_json::from_str::<Value>(data).unwrap()["text"].clone();
@@ -111,7 +111,7 @@ impl Device {
         .collect()
     }
 
-    /// Follows a stream until a checkpoint is complete.
+    /// Applies lines until a checkpoint is complete. Returns the lines.
     pub(crate) async fn until_complete(&mut self, lines: &mut Lines) -> Vec<Value> {
         self.completed = None;
         let mut seen = Vec::new();
@@ -127,7 +127,7 @@ impl Device {
         seen
     }
 
-    /// Connects, follows until a checkpoint is complete, and leaves.
+    /// Connects, applies lines until a checkpoint is complete, and disconnects.
     pub(crate) async fn sync(&mut self, server: &Server, token: &str) -> Vec<Value> {
         let mut lines = self.connect(server, token).await;
         self.until_complete(&mut lines).await
@@ -138,6 +138,7 @@ impl Held {
     fn apply(&mut self, operation: Operation<'_>, checkpoint: OpId) {
         let Operation { op_id, checksum, body } = operation;
         assert!(op_id <= checkpoint, "operation {op_id} is above the checkpoint {checkpoint}");
+
         match body {
             Body::Put { row, data } => {
                 let value = (op_id, checksum, data.into_owned());
@@ -159,7 +160,7 @@ impl Held {
         }
     }
 
-    /// Makes a device that holds rows nobody gave it.
+    /// Returns rows that no server ever sent.
     pub(crate) fn foreign(last: OpId) -> Self {
         let row = RowKey::new("rows", "ghost", "ghost").into_owned();
         let data = r#"{"id":"ghost","text":"ghost"}"#.to_owned();
@@ -167,7 +168,7 @@ impl Held {
     }
 }
 
-/// The kinds of lines, in order.
+/// Returns the kinds of lines, in order.
 pub(crate) fn kinds(lines: &[Value]) -> Vec<&str> {
     lines.iter().map(|line| line.as_object().unwrap().keys().next().unwrap().as_str()).collect()
 }

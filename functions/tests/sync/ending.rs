@@ -1,4 +1,4 @@
-//! Streams that have to end at a time, as those of a function with a time limit.
+//! Streams with a deadline, as in a function with a time limit.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::client::{Device, kinds};
 use crate::server::{settings, token};
 use crate::worker::{Worker, put};
 
-/// So much that it goes out as several lines.
+/// Returns a worker with so many rows that they are sent as several lines.
 async fn much_to_send() -> Worker {
     let mut worker = Worker::start(Embedded::temporary().unwrap(), CONFIG).await;
     let megabyte = "x".repeat(1 << 20);
@@ -27,7 +27,7 @@ async fn much_to_send() -> Worker {
     worker
 }
 
-/// The answer to a device, from a router whose streams end after that time.
+/// Opens a stream of a router whose streams end after a time.
 async fn stream(worker: &Worker, device: &Device, ends_after: Duration) -> BodyDataStream {
     let deadline = StreamDeadline(Instant::now() + ends_after);
     let router = router(worker.storage.clone(), settings()).layer(Extension(deadline));
@@ -39,7 +39,7 @@ async fn stream(worker: &Worker, device: &Device, ends_after: Duration) -> BodyD
     router.oneshot(request).await.unwrap().into_body().into_data_stream()
 }
 
-/// The lines of the next chunk, which holds whole ones; none at the end.
+/// Returns the lines of the next chunk, which has whole lines only; none at the end.
 async fn next_lines(chunks: &mut BodyDataStream, device: &mut Device) -> Vec<Value> {
     let Some(chunk) = chunks.next().await else { return Vec::new() };
     let chunk = chunk.unwrap();
@@ -52,26 +52,31 @@ async fn next_lines(chunks: &mut BodyDataStream, device: &mut Device) -> Vec<Val
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_is_behind_is_handed_over_and_served_meanwhile() {
-    let (worker, mut device) = (much_to_send().await, Device::default());
+async fn a_client_that_is_behind_is_handed_over_and_still_served() {
+    let worker = much_to_send().await;
+    let mut device = Device::default();
     let mut chunks = stream(&worker, &device, Duration::from_secs(100)).await;
     let lines = next_lines(&mut chunks, &mut device).await;
     assert_eq!(kinds(&lines), ["checkpoint", "data"]);
+
     advance(Duration::from_secs(80)).await;
     let lines = next_lines(&mut chunks, &mut device).await;
     assert_eq!(lines[0], json!({ "token_expires_in": 20 }));
     assert_eq!(kinds(&lines[1..]), ["data"]);
+
     while device.completed.is_none() {
         let lines = next_lines(&mut chunks, &mut device).await;
         assert!(matches!(kinds(&lines)[..], ["data"] | ["checkpoint_complete"]), "{lines:?}");
     }
+
     // Up to date by now: there is nothing to wait for.
     assert!(next_lines(&mut chunks, &mut device).await.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_has_no_time_left_ends_at_the_end_of_a_line_and_can_be_resumed() {
-    let (worker, mut device) = (much_to_send().await, Device::default());
+async fn a_stream_past_its_deadline_ends_after_a_whole_line_and_can_be_resumed() {
+    let worker = much_to_send().await;
+    let mut device = Device::default();
     let mut chunks = stream(&worker, &device, Duration::from_secs(100)).await;
     next_lines(&mut chunks, &mut device).await;
     advance(Duration::from_secs(100)).await;

@@ -1,4 +1,4 @@
-//! First sync, resuming, following.
+//! The first sync, resuming, and following checkpoints.
 
 use serde_json::{Value, json};
 
@@ -22,7 +22,8 @@ async fn a_first_sync_sends_the_most_urgent_buckets_first() {
         put("own", r#"["u2"]"#, "a2", "not theirs"),
     ];
     let checkpoint = worker.commit(&changes).await;
-    let (mut device, token) = (Device::default(), token("u1"));
+    let mut device = Device::default();
+    let token = token("u1");
     let lines = device.sync(&server, &token).await;
     let expected = [
         "checkpoint",
@@ -35,20 +36,27 @@ async fn a_first_sync_sends_the_most_urgent_buckets_first() {
         "checkpoint_complete",
     ];
     assert_eq!(kinds(&lines), expected);
+
     let buckets: Vec<_> = lines.iter().filter_map(|line| line["data"]["bucket"].as_str()).collect();
-    let (own, org1) = (worker.name("own", r#"["u1"]"#), worker.name("org", r#"["o1"]"#));
-    let (org2, all) = (worker.name("org", r#"["o2"]"#), worker.name("everyone", "[]"));
+    let own = worker.name("own", r#"["u1"]"#);
+    let org1 = worker.name("org", r#"["o1"]"#);
+    let org2 = worker.name("org", r#"["o2"]"#);
+    let all = worker.name("everyone", "[]");
     assert_eq!(buckets, [&*own, &*org1, &*org2, &*all]);
+
     let partial = |index: usize| lines[index]["partial_checkpoint_complete"]["priority"].clone();
     assert_eq!((partial(2), partial(5)), (json!(1), json!(2)));
     assert_eq!(device.rows(&own), rows([("a1", "mine")]));
     assert_eq!(device.rows(&org2), rows([("d2", "two")]));
     assert_eq!(device.completed, Some(checkpoint));
     assert_eq!(device.write_checkpoint, None);
+
     let first = &lines[0]["checkpoint"];
     assert_eq!(first["last_op_id"], json!(checkpoint.to_string()));
+
     let streams: Vec<_> = first["streams"].as_array().unwrap().iter().collect();
     assert_eq!(streams[0], &json!({ "name": "everyone", "is_default": true, "errors": [] }));
+
     let described: Vec<_> = first["buckets"].as_array().unwrap().iter().collect();
     let described = described.iter().find(|bucket| bucket["bucket"] == json!(own)).unwrap();
     assert_eq!((&described["count"], &described["priority"]), (&json!(1), &json!(1)));
@@ -56,16 +64,18 @@ async fn a_first_sync_sends_the_most_urgent_buckets_first() {
 }
 
 #[tokio::test]
-async fn an_empty_bucket_is_listed_and_has_no_line() {
+async fn an_empty_bucket_is_announced_and_has_no_data_line() {
     let (mut worker, server) = deployment().await;
     worker.publish().await;
     let mut device = Device::default();
     let lines = device.sync(&server, &token("u1")).await;
     assert_eq!(kinds(&lines), ["checkpoint", "checkpoint_complete"]);
     assert_eq!(lines[0]["checkpoint"]["last_op_id"], json!("0"));
+
     for bucket in lines[0]["checkpoint"]["buckets"].as_array().unwrap() {
         assert_eq!((&bucket["checksum"], &bucket["count"]), (&json!(0), &json!(0)));
     }
+
     // The first operation ever reaches the same client.
     worker.commit(&[put("everyone", "[]", "n1", "hello")]).await;
     let lines = device.sync(&server, &token("u1")).await;
@@ -76,11 +86,13 @@ async fn an_empty_bucket_is_listed_and_has_no_line() {
 async fn a_device_resumes_where_its_last_checkpoint_ended() {
     let (mut worker, server) = deployment().await;
     worker.commit(&[put("everyone", "[]", "n1", "one"), put("own", r#"["u1"]"#, "a1", "x")]).await;
+
     // The checkpoint lies above the last operation of either bucket.
     worker.commit(&[put("own", r#"["u2"]"#, "a2", "y")]).await;
     let (mut device, token) = synced(&server).await;
     let lines = device.sync(&server, &token).await;
     assert_eq!(kinds(&lines), ["checkpoint", "checkpoint_complete"], "nothing is sent twice");
+
     worker.commit(&[put("everyone", "[]", "n1", "two"), remove("own", r#"["u1"]"#, "a1")]).await;
     let lines = device.sync(&server, &token).await;
     let sent = |line: &Value| line["data"]["data"].as_array().map(Vec::len);
@@ -93,10 +105,12 @@ async fn a_device_resumes_where_its_last_checkpoint_ended() {
 async fn a_change_reaches_an_open_stream_as_a_diff() {
     let (mut worker, server) = deployment().await;
     worker.commit(&[put("everyone", "[]", "n1", "one")]).await;
-    let (mut device, token) = (Device::default(), token("u1"));
+    let mut device = Device::default();
+    let token = token("u1");
     let mut lines = device.connect(&server, &token).await;
     device.until_complete(&mut lines).await;
-    // What does not concern the client is not announced.
+
+    // Changes of other users' buckets are not announced.
     worker.commit(&[put("own", r#"["u2"]"#, "a2", "not theirs")]).await;
     let checkpoint = worker
         .commit(&[put("everyone", "[]", "n1", "two"), put("own", r#"["u1"]"#, "a", "b")])
@@ -105,6 +119,7 @@ async fn a_change_reaches_an_open_stream_as_a_diff() {
     let expected =
         ["checkpoint_diff", "data", "partial_checkpoint_complete", "data", "checkpoint_complete"];
     assert_eq!(kinds(&seen), expected);
+
     let diff = &seen[0]["checkpoint_diff"];
     assert_eq!(diff["last_op_id"], json!(checkpoint.to_string()));
     assert_eq!(diff["updated_buckets"].as_array().unwrap().len(), 2);
@@ -113,7 +128,7 @@ async fn a_change_reaches_an_open_stream_as_a_diff() {
 }
 
 #[tokio::test]
-async fn an_old_client_gets_rows_as_objects() {
+async fn a_client_without_raw_data_gets_rows_as_objects() {
     let (mut worker, server) = deployment().await;
     worker.commit(&[put("everyone", "[]", "n1", "one")]).await;
     let mut lines = server.stream(&token("u1"), &json!({})).await;
@@ -136,7 +151,8 @@ async fn a_line_takes_many_commits_and_ends_where_a_segment_ends() {
         let changes: Vec<_> = (0..1_000).map(|row| put("everyone", "[]", &id(row), "x")).collect();
         worker.commit(&changes).await;
     }
-    let (mut device, token) = (Device::default(), token("u1"));
+    let mut device = Device::default();
+    let token = token("u1");
     let lines = device.sync(&server, &token).await;
     let sent: Vec<_> =
         lines.iter().filter_map(|line| line["data"]["data"].as_array().map(Vec::len)).collect();
@@ -161,18 +177,22 @@ async fn a_line_takes_many_commits_and_ends_where_a_segment_ends() {
 }
 
 #[tokio::test]
-async fn another_config_ends_the_stream() {
+async fn a_new_generation_ends_the_stream() {
     let (mut worker, server) = deployment().await;
     worker.commit(&[put("everyone", "[]", "n1", "one")]).await;
-    let (mut device, token) = (Device::default(), token("u1"));
+    let mut device = Device::default();
+    let token = token("u1");
     let mut lines = device.connect(&server, &token).await;
     device.until_complete(&mut lines).await;
     let old = worker.name("everyone", "[]");
     worker.deploy(crate::CONFIG).await;
-    // No operation goes with the switch.
+
+    // The switch comes without an operation.
     worker.publish().await;
     assert!(matches!(lines.next().await, Next::End));
+
     worker.commit(&[put("everyone", "[]", "n1", "anew")]).await;
+
     // The buckets of another generation have other names, so nothing of the old ones is mixed in.
     device.sync(&server, &token).await;
     let new = worker.name("everyone", "[]");

@@ -1,4 +1,4 @@
-//! Replies that are no streams.
+//! Replies other than streams.
 
 use serde_json::{Value, json};
 use tidewater_storage::{Embedded, Fault, FaultPlan, Faulty, PortMethod};
@@ -15,7 +15,7 @@ fn error(body: &Value) -> (String, u64) {
 }
 
 #[tokio::test]
-async fn every_path_that_needs_a_token_refuses_alike() {
+async fn every_path_refuses_a_token_with_the_same_reply() {
     let (_worker, server) = deployment().await;
     let now = unix_now();
     let claims = |change: Value| {
@@ -43,12 +43,13 @@ async fn every_path_that_needs_a_token_refuses_alike() {
             "{text}"
         );
     }
+
     let (status, body) = server.get("/write-checkpoint2.json", None).await;
     assert_eq!((status.as_u16(), error(&body)), (401, ("PSYNC_S2106".to_owned(), 401)));
 }
 
 #[tokio::test]
-async fn a_wrong_body_is_answered_with_the_field() {
+async fn an_invalid_body_is_refused_with_the_name_of_the_field() {
     let (mut worker, server) = deployment().await;
     worker.publish().await;
     let token = token("u1");
@@ -75,11 +76,14 @@ async fn a_wrong_body_is_answered_with_the_field() {
         assert!(text.contains(field), "{body}: {text}");
         assert!(!text.contains("secret"), "{text}");
     }
+
     let deep = format!("{{\"parameters\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
     assert_eq!(server.refusal(&token, deep).await.0.as_u16(), 400);
+
     let large = format!("{{\"parameters\":{{\"a\":\"{}\"}}}}", "x".repeat(3 << 20));
     let (status, reply) = server.refusal(&token, large).await;
     assert_eq!((status.as_u16(), error(&reply)), (413, ("PSYNC_S2001".to_owned(), 413)));
+
     let long_id = json!({ "client_id": "c".repeat(300) }).to_string();
     assert_eq!(server.refusal(&token, long_id).await.0.as_u16(), 400);
 }
@@ -94,7 +98,7 @@ async fn an_unknown_path_or_method_is_a_404() {
 }
 
 #[tokio::test]
-async fn probes_tell_whether_a_checkpoint_is_visible() {
+async fn readiness_requires_a_visible_checkpoint() {
     let (mut worker, server) = deployment().await;
     for path in ["/probes/startup", "/probes/liveness"] {
         assert_eq!(server.get(path, None).await.0.as_u16(), 200);
@@ -111,20 +115,23 @@ async fn browsers_of_any_origin_may_call() {
     let (_worker, server) = deployment().await;
     let reply = server.options("/sync/stream", "https://app.example").await;
     assert_eq!(reply.status().as_u16(), 200);
+
     let header = |name: &str| reply.headers()[name].to_str().unwrap().to_ascii_lowercase();
     assert_eq!(header("access-control-allow-origin"), "*");
     assert_eq!(header("access-control-max-age"), "3600");
     assert!(header("access-control-allow-methods").contains("post"));
+
     for name in ["content-type", "authorization", "user-agent", "x-user-agent"] {
         assert!(header("access-control-allow-headers").contains(name), "{name}");
     }
+
     let reply = server.post("/nothing", "x", "").await;
     assert_eq!(reply.headers()["access-control-allow-origin"], "*", "errors are readable too");
     assert_eq!(reply.headers()["access-control-expose-headers"], "content-type,content-range");
 }
 
 #[tokio::test]
-async fn a_failing_store_is_a_500_that_tells_nothing() {
+async fn a_failing_store_is_a_500_without_details() {
     let mut worker = Worker::start(Embedded::temporary().unwrap(), CONFIG).await;
     worker.commit(&[put("everyone", "[]", "n1", "one")]).await;
     for method in
@@ -136,7 +143,7 @@ async fn a_failing_store_is_a_500_that_tells_nothing() {
         assert_eq!((status.as_u16(), error(&body)), (500, ("PSYNC_S2001".to_owned(), 500)));
         let text = body["error"]["description"].as_str().unwrap();
         assert_eq!(text, "Something went wrong on the server");
-        // It was that one call: the next request is served.
+        // Only that one call failed: the next request is served.
         crate::client::Device::default().sync(&server, &token("u1")).await;
     }
 }

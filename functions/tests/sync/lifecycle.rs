@@ -1,4 +1,4 @@
-//! How streams are bounded and how they end.
+//! Limits on streams, and their ends.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ async fn one_row() -> Worker {
 }
 
 #[tokio::test]
-async fn a_stream_too_many_gets_an_empty_429() {
+async fn a_stream_over_the_quota_gets_an_empty_429() {
     let worker = one_row().await;
     let mut limited = settings();
     limited.quotas.connections_max = 2;
@@ -28,8 +28,10 @@ async fn a_stream_too_many_gets_an_empty_429() {
     let reply = server.post("/sync/stream", &token, "{}").await;
     assert_eq!(reply.status().as_u16(), 429);
     assert_eq!(reply.bytes().await.unwrap().len(), 0);
+
     Device::default().until_complete(&mut first).await;
-    // A client that leaves makes room, without a word.
+
+    // A client that disconnects makes room.
     drop(first);
     let again = tokio::time::timeout(Duration::from_secs(20), async {
         loop {
@@ -39,7 +41,7 @@ async fn a_stream_too_many_gets_an_empty_429() {
             }
         }
     });
-    again.await.expect("the place of a client that left becomes free");
+    again.await.expect("a client that disconnected makes room");
 }
 
 #[tokio::test]
@@ -52,27 +54,31 @@ async fn a_stream_ends_with_its_token() {
     let mut lines = device.connect(&server, &short).await;
     let seen = device.until_complete(&mut lines).await;
     assert_eq!(kinds(&seen), ["checkpoint", "data", "checkpoint_complete"]);
-    let Next::Line(line) = lines.next().await else { panic!("no last word") };
+
+    let Next::Line(line) = lines.next().await else { panic!("the stream ended without a line") };
     assert_eq!(line, br#"{"token_expires_in":0}"#);
     assert!(matches!(lines.next().await, Next::End));
-    // Within the skew of clocks it is still accepted, only to be told the same.
+
+    // Within the clock skew the token is accepted, and the stream ends with the same line.
     let mut lines = device.connect(&server, &short).await;
-    let Next::Line(line) = lines.next().await else { panic!("no last word") };
+    let Next::Line(line) = lines.next().await else { panic!("the stream ended without a line") };
     assert_eq!(line, br#"{"token_expires_in":0}"#);
     assert!(matches!(lines.next().await, Next::End));
 }
 
 #[tokio::test]
-async fn an_up_to_date_client_is_held_as_long_as_set() {
+async fn an_up_to_date_stream_is_kept_open_for_the_set_time() {
     let mut worker = one_row().await;
     let mut polled = settings();
     polled.keep_open = Some(Duration::ZERO);
     let server = Server::start(worker.storage.clone(), polled).await;
-    let (mut device, token) = (Device::default(), token("u1"));
+    let mut device = Device::default();
+    let token = token("u1");
     let mut lines = device.connect(&server, &token).await;
     device.until_complete(&mut lines).await;
     assert!(matches!(lines.next().await, Next::End));
-    // One whose write checkpoint is outstanding is given the time to see it.
+
+    // A client that waits for a write checkpoint is given the time to see it.
     server.get("/write-checkpoint2.json?client_id=c1", Some(&token)).await;
     let mut lines = device.connect(&server, &token).await;
     device.until_complete(&mut lines).await;
@@ -83,12 +89,13 @@ async fn an_up_to_date_client_is_held_as_long_as_set() {
 }
 
 #[tokio::test]
-async fn a_shutdown_ends_streams_cleanly_and_refuses_new_ones() {
+async fn a_shutdown_ends_streams_after_a_whole_line_and_refuses_new_ones() {
     let worker = one_row().await;
     let ours = settings();
     let shutdown = ours.shutdown.clone();
     let server = Server::start(worker.storage.clone(), ours).await;
-    let (mut device, token) = (Device::default(), token("u1"));
+    let mut device = Device::default();
+    let token = token("u1");
     let mut lines = device.connect(&server, &token).await;
     device.until_complete(&mut lines).await;
     shutdown.cancel();
@@ -100,15 +107,18 @@ async fn a_shutdown_ends_streams_cleanly_and_refuses_new_ones() {
 #[tokio::test]
 async fn nothing_is_read_ahead_for_a_client_that_does_not_read() {
     let mut worker = Worker::start(Embedded::temporary().unwrap(), CONFIG).await;
-    // Each page is one line of four megabytes or so.
+
+    // Each page is one line of about 4 MB.
     let megabyte = "x".repeat(1 << 20);
     for number in 0..100 {
         let id = format!("n{number}");
         worker.commit(&[put("everyone", "[]", &id, &megabyte)]).await;
     }
+
     let store = Faulty::new(worker.storage.clone(), FaultPlan::default());
     let server = Server::start(store.clone(), settings()).await;
-    let (mut device, token) = (Device::default(), token("u1"));
+    let mut device = Device::default();
+    let token = token("u1");
     let mut lines = device.connect(&server, &token).await;
     let mut taken = 0;
     device.completed = None;
@@ -120,6 +130,7 @@ async fn nothing_is_read_ahead_for_a_client_that_does_not_read() {
         let read = store.calls(PortMethod::Segments);
         assert!(read <= taken + 6, "{read} pages were read for a client that took {taken} lines");
     }
+
     assert_eq!(device.rows(&worker.name("everyone", "[]")).len(), 100);
     assert!(store.calls(PortMethod::Segments) >= 20);
 }

@@ -1,4 +1,4 @@
-//! The router over a real store, spoken to over HTTP. The tests play the ingest worker.
+//! Tests of the router over HTTP, with a real store. The tests play the ingest worker.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 #[path = "../../src/auth/authenticator/tests/issuer.rs"]
@@ -41,7 +41,7 @@ streams:
     query: SELECT * FROM docs WHERE org IN (SELECT org FROM members WHERE usr = auth.user_id())
 ";
 
-/// A worker with the config above, and a server over the same store.
+/// Starts a worker with the config above, and a server over the same store.
 pub(crate) async fn deployment() -> (Worker, Server) {
     let worker = Worker::start(Embedded::temporary().unwrap(), CONFIG).await;
     let server = Server::start(worker.storage.clone(), server::settings()).await;
@@ -54,9 +54,10 @@ pub(crate) fn rows<const N: usize>(
     rows.map(|(id, text)| (id.to_owned(), text.to_owned())).into()
 }
 
-/// A device of user `u1` that has just synced, and its token.
+/// Returns a device of user `u1` that has just synced, and its token.
 pub(crate) async fn synced(server: &Server) -> (Device, String) {
-    let (mut device, token) = (Device::default(), server::token("u1"));
+    let mut device = Device::default();
+    let token = server::token("u1");
     device.sync(server, &token).await;
     (device, token)
 }

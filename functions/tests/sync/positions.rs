@@ -1,4 +1,4 @@
-//! Positions that are not of our history, operations that do not count, and reads that miss some.
+//! Invalid positions, uncommitted operations, and reads that miss operations.
 
 use std::sync::Arc;
 
@@ -25,27 +25,27 @@ fn first_operation(lines: &[Value]) -> Value {
 }
 
 #[tokio::test]
-async fn a_foreign_position_is_cleared() {
+async fn an_invalid_position_is_cleared() {
     let (mut worker, server) = deployment().await;
     worker.commit(&[put("everyone", "[]", "n1", "one")]).await;
     worker.flush(&[put("everyone", "[]", "litter", "never committed")]).await;
-    let dead = worker.next_op();
+    let uncommitted = worker.next_op();
     worker.crash().await;
     let checkpoint = worker.commit(&[put("everyone", "[]", "n2", "two")]).await;
     let name = worker.name("everyone", "[]");
     let ahead = OpId::from_i64(checkpoint.get() + 1).unwrap();
     let marker = OpId::from_i64(4_808_963_628_793_332_012).unwrap();
-    for foreign in [dead, ahead, marker, OpId::from_i64(1).unwrap()] {
-        let mut device = with(&name, foreign);
+    for invalid in [uncommitted, ahead, marker, OpId::from_i64(1).unwrap()] {
+        let mut device = with(&name, invalid);
         let lines = device.sync(&server, &token("u1")).await;
         let clear = json!({ "op_id": "1", "op": "CLEAR", "checksum": 0, "data": null });
-        assert_eq!(first_operation(&lines), clear, "{foreign}");
-        assert_eq!(device.rows(&name), rows([("n1", "one"), ("n2", "two")]), "{foreign}");
+        assert_eq!(first_operation(&lines), clear, "{invalid}");
+        assert_eq!(device.rows(&name), rows([("n1", "one"), ("n2", "two")]), "{invalid}");
     }
 }
 
 #[tokio::test]
-async fn a_foreign_position_in_an_empty_bucket_is_cleared_too() {
+async fn an_invalid_position_in_an_empty_bucket_is_cleared_too() {
     let (mut worker, server) = deployment().await;
     worker.commit(&[put("everyone", "[]", "n1", "one")]).await;
     let name = worker.name("own", r#"["u1"]"#);
@@ -54,17 +54,19 @@ async fn a_foreign_position_in_an_empty_bucket_is_cleared_too() {
     let seen = device.until_complete(&mut lines).await;
     assert_eq!(first_operation(&seen)["op"], json!("CLEAR"));
     assert_eq!(device.rows(&name), rows([]));
+
     // The bucket goes on from there, on this connection and on the next.
     worker.commit(&[put("own", r#"["u1"]"#, "a1", "mine")]).await;
     let seen = device.until_complete(&mut lines).await;
     assert_eq!(first_operation(&seen)["op"], json!("PUT"));
     assert_eq!(device.rows(&name), rows([("a1", "mine")]));
+
     let seen = device.sync(&server, &token("u1")).await;
     assert_eq!(kinds(&seen), ["checkpoint", "checkpoint_complete"]);
 }
 
 #[tokio::test]
-async fn a_cut_right_after_a_clear_is_cleared_again() {
+async fn a_client_cut_off_after_a_clear_is_cleared_again() {
     let (mut worker, server) = deployment().await;
     worker.commit(&[put("everyone", "[]", "n1", "one")]).await;
     let name = worker.name("own", r#"["u1"]"#);
@@ -74,8 +76,10 @@ async fn a_cut_right_after_a_clear_is_cleared_again() {
         let Next::Line(line) = lines.next().await else { panic!("the stream ended") };
         device.take(&line);
     }
+
     drop(lines);
     assert_eq!(device.request()["buckets"][0]["after"], json!("1"));
+
     let seen = device.sync(&server, &token("u1")).await;
     assert_eq!(first_operation(&seen)["op"], json!("CLEAR"));
 }
@@ -93,7 +97,7 @@ async fn a_position_in_the_middle_of_a_segment_is_cleared() {
 }
 
 #[tokio::test]
-async fn what_a_crashed_run_wrote_is_never_served() {
+async fn uncommitted_operations_of_a_crashed_run_are_never_served() {
     let (mut worker, server) = deployment().await;
     worker.commit(&[put("everyone", "[]", "n1", "one")]).await;
     let (mut device, token) = synced(&server).await;
@@ -101,11 +105,13 @@ async fn what_a_crashed_run_wrote_is_never_served() {
         worker.flush(&[put("everyone", "[]", "litter", "never committed")]).await;
         worker.crash().await;
     }
+
     worker.commit(&[put("everyone", "[]", "n2", "two")]).await;
     worker.flush(&[put("everyone", "[]", "litter", "not yet")]).await;
     let name = worker.name("everyone", "[]");
     device.sync(&server, &token).await;
     assert_eq!(device.rows(&name), rows([("n1", "one"), ("n2", "two")]));
+
     let mut fresh = Device::default();
     fresh.sync(&server, &token).await;
     assert_eq!(fresh.rows(&name), rows([("n1", "one"), ("n2", "two")]));
@@ -116,20 +122,25 @@ async fn nobody_reads_above_the_visible_checkpoint() {
     let (mut worker, server) = deployment().await;
     let (status, body) = server.refusal(&token("u1"), "{}").await;
     assert_eq!((status.as_u16(), &body["error"]["code"]), (500, &json!("PSYNC_S2302")));
+
     worker.commit(&[put("everyone", "[]", "n1", "one")]).await;
-    let (mut device, token) = (Device::default(), token("u1"));
+    let mut device = Device::default();
+    let token = token("u1");
     let mut lines = device.connect(&server, &token).await;
     device.until_complete(&mut lines).await;
     let name = worker.name("everyone", "[]");
-    // Committed, but held back.
+
+    // Committed, but not visible: the visibility barrier is ahead.
     worker.flush(&[put("everyone", "[]", "n1", "two")]).await;
-    worker.commit_held().await;
+    worker.commit_invisible().await;
     let mut fresh = Device::default();
     fresh.sync(&server, &token).await;
     assert_eq!(fresh.rows(&name), rows([("n1", "one")]));
+
     let seen = fresh.sync(&server, &token).await;
     assert_eq!(kinds(&seen), ["checkpoint", "checkpoint_complete"]);
-    // The hold ends: the open stream sees both changes at once.
+
+    // The barrier is passed: the open stream sees both changes at once.
     worker.commit(&[put("everyone", "[]", "n2", "three")]).await;
     let seen = device.until_complete(&mut lines).await;
     assert_eq!(kinds(&seen), ["checkpoint_diff", "data", "checkpoint_complete"]);
@@ -149,36 +160,42 @@ async fn a_log_with_a_hole_is_never_completed() {
 }
 
 #[tokio::test]
-async fn a_read_that_missed_something_is_repeated_at_a_newer_checkpoint() {
+async fn a_read_that_missed_segments_is_repeated_at_a_newer_checkpoint() {
     let (mut worker, server) = deployment().await;
     let key = worker.key("everyone", "[]");
     worker.commit(&[put("everyone", "[]", "n1", "one")]).await;
+
     // The log is gone and comes back while the stream tries again.
     let segments = worker.storage.segments(&key, OpId::ZERO, OpId::MAX, usize::MAX).await.unwrap();
     worker.storage.delete_segments(&key, OpId::MAX).await.unwrap();
-    let (mut device, token) = (Device::default(), token("u1"));
+    let mut device = Device::default();
+    let token = token("u1");
     let mut lines = device.connect(&server, &token).await;
     let batch = Batch { segments: segments.segments, ..Batch::default() };
     assert_eq!(worker.storage.write(&batch).await.unwrap(), []);
+
     worker.commit(&[put("everyone", "[]", "n2", "two")]).await;
     let seen = device.until_complete(&mut lines).await;
     assert_eq!(*kinds(&seen).last().unwrap(), "checkpoint_complete");
+
     let control = worker.storage.control().await.unwrap().unwrap();
     if device.completed != Some(control.committed.op) {
         device.until_complete(&mut lines).await;
     }
+
     let name = worker.name("everyone", "[]");
     assert_eq!(device.rows(&name), rows([("n1", "one"), ("n2", "two")]));
 }
 
 #[tokio::test]
-async fn a_checkpoint_that_grew_too_old_while_it_was_read_is_replaced_by_a_newer_one() {
+async fn a_checkpoint_that_becomes_too_old_while_it_is_read_is_replaced() {
     let mut worker = Worker::start(Embedded::temporary().unwrap(), crate::CONFIG).await;
     worker.commit(&[put("everyone", "[]", "n1", "0")]).await;
     let scheduler = Arc::new(CallScheduler::default());
     let store = Faulty::new(worker.storage.clone(), FaultPlan::default());
     let server = Server::start(store.with_scheduler(Arc::clone(&scheduler)), settings()).await;
-    let (mut device, token) = (Device::default(), token("u1"));
+    let mut device = Device::default();
+    let token = token("u1");
     let commits = async {
         // The record, the config and the archive are read; the heads are not.
         (0..3).for_each(|_| scheduler.admit_one());

@@ -1,4 +1,4 @@
-//! Tokens that are signed with keys of a URL, over HTTP.
+//! Tokens that are signed with published keys, over HTTP.
 
 use aws_lc_rs::rsa::KeySize;
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ fn claims(change: &Value) -> Value {
     claims
 }
 
-/// Status and code of the refusal; of each path the same.
+/// Returns status and code of the refusal, which are the same for each path.
 async fn refusal(server: &Server, token: &str) -> (u16, String) {
     let code = |body: &Value| body["error"]["code"].as_str().unwrap().to_owned();
     let (status, body) = server.refusal(token, "{}").await;
@@ -38,7 +38,8 @@ async fn refusal(server: &Server, token: &str) -> (u16, String) {
 async fn tokens_of_published_keys_open_streams_and_others_do_not() {
     let mut worker = Worker::start(Embedded::temporary().unwrap(), CONFIG).await;
     worker.commit(&[put("own", r#"["u1"]"#, "a1", "mine")]).await;
-    let (rsa, ec) = (Issuer::rsa("r", "RS256", KeySize::Rsa2048), Issuer::ec("e", "ES256"));
+    let rsa = Issuer::rsa("r", "RS256", KeySize::Rsa2048);
+    let ec = Issuer::ec("e", "ES256");
     let ed = Issuer::ed25519("d");
     let publisher = Publisher::of(&[&rsa, &ec, &ed]).await;
     let server = Server::start(worker.storage.clone(), settings(&publisher)).await;
@@ -47,6 +48,7 @@ async fn tokens_of_published_keys_open_streams_and_others_do_not() {
         device.sync(&server, &issuer.token(&claims(&json!({})))).await;
         assert_eq!(device.rows(&worker.name("own", r#"["u1"]"#)).len(), 1);
     }
+
     let now = unix_now();
     let forged = Issuer::rsa("r", "RS256", KeySize::Rsa2048);
     let secret = Issuer::oct(Some("r"), "HS256", b"a secret that is long enough to be one");
@@ -63,14 +65,16 @@ async fn tokens_of_published_keys_open_streams_and_others_do_not() {
     ] {
         assert_eq!(refusal(&server, &token).await, (401, code.to_owned()));
     }
+
     assert_eq!(publisher.fetches(), 1);
 }
 
 #[tokio::test]
-async fn a_key_that_is_rotated_in_is_found() {
+async fn a_rotated_key_is_found() {
     let mut worker = Worker::start(Embedded::temporary().unwrap(), CONFIG).await;
     worker.publish().await;
-    let (old, new) = (Issuer::ec("old", "ES256"), Issuer::ec("new", "ES256"));
+    let old = Issuer::ec("old", "ES256");
+    let new = Issuer::ec("new", "ES256");
     let publisher = Publisher::of(&[&old]).await;
     let server = Server::start(worker.storage.clone(), settings(&publisher)).await;
     Device::default().sync(&server, &old.token(&claims(&json!({})))).await;
@@ -81,7 +85,7 @@ async fn a_key_that_is_rotated_in_is_found() {
 }
 
 #[tokio::test]
-async fn keys_that_cannot_be_had_are_told_apart_from_a_wrong_token() {
+async fn unreachable_keys_have_another_code_than_an_invalid_token() {
     let mut worker = Worker::start(Embedded::temporary().unwrap(), CONFIG).await;
     worker.publish().await;
     let issuer = Issuer::ec("k", "ES256");

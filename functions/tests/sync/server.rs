@@ -1,4 +1,4 @@
-//! The real router on a free port, and requests to it.
+//! Runs the real router on a free port, and sends requests to it.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 const SECRET: &[u8] = b"a secret for tests that is long enough";
-/// A line that has not come by then does not come.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Time in which a line must arrive. Lines arrive within milliseconds; the margin is for busy machines.
+const LINE_TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(crate) struct Server {
     pub(crate) url: String,
@@ -81,7 +81,7 @@ impl Server {
         request.header("access-control-request-headers", headers).send().await.unwrap()
     }
 
-    /// A stream that has begun.
+    /// Opens a stream.
     pub(crate) async fn stream(&self, token: &str, body: &Value) -> Lines {
         let response = self.post("/sync/stream", token, body.to_string()).await;
         if response.status() != StatusCode::OK {
@@ -92,7 +92,7 @@ impl Server {
         Lines { chunks: Box::pin(response.bytes_stream()), buffer: Vec::new() }
     }
 
-    /// The reply to a stream request that is refused.
+    /// Returns the reply to a stream request that is refused.
     pub(crate) async fn refusal(
         &self,
         token: &str,
@@ -111,19 +111,20 @@ pub(crate) async fn body_of(response: Response) -> (StatusCode, Value) {
 type Chunks =
     std::pin::Pin<Box<dyn futures::Stream<Item = Result<bytes::Bytes, reqwest::Error>> + Send>>;
 
-/// Lines of a stream as they come.
+/// The lines of a stream, as they arrive.
 pub(crate) struct Lines {
     chunks: Chunks,
     buffer: Vec<u8>,
 }
 
-/// How a stream goes on.
+/// The continuation of a stream.
 #[derive(Debug)]
 pub(crate) enum Next {
+    /// The next line.
     Line(Vec<u8>),
-    /// It ended as a whole.
+    /// The stream ended after a whole line.
     End,
-    /// It was cut.
+    /// The connection was cut.
     Cut,
 }
 
@@ -136,7 +137,7 @@ impl Lines {
                 line.pop();
                 return Next::Line(line);
             }
-            let chunk = tokio::time::timeout(PATIENCE, self.chunks.next()).await;
+            let chunk = tokio::time::timeout(LINE_TIMEOUT, self.chunks.next()).await;
             match chunk.expect("the stream goes on in time") {
                 Some(Ok(chunk)) => self.buffer.extend_from_slice(&chunk),
                 Some(Err(_)) => return Next::Cut,

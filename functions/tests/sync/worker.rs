@@ -1,4 +1,4 @@
-//! Plays the ingest worker: writes through the ports what a real one would.
+//! Plays the ingest worker: writes through the ports as a real one does.
 
 use std::collections::BTreeMap;
 
@@ -11,13 +11,14 @@ use tidewater_storage::{
 };
 use tidewater_sync_config::SyncConfig;
 
-/// One change of what is stored.
+/// A change of stored data.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
-    /// Bucket (readable name, parameters), row id, data.
+    /// Puts a row: bucket (readable name, parameters), row id, data.
     Put(&'static str, String, String, String),
+    /// Removes a row: bucket (readable name, parameters), row id.
     Remove(&'static str, String, String),
-    /// Lookup, question, source row, answer.
+    /// Sets or removes an answer: lookup, question, source row, answer.
     Answer(usize, String, String, Option<String>),
 }
 
@@ -52,7 +53,7 @@ impl Worker {
         Self { storage, control, config, generation, sequence: 0 }
     }
 
-    /// Ends this run without a commit of what it flushed, and begins another.
+    /// Ends this run without committing what it stored, and begins another.
     pub(crate) async fn crash(&mut self) {
         let (next, archived) = self.control.after_takeover(Nonce("next".to_owned())).unwrap();
         self.storage.archive_epochs(&archived).await.unwrap();
@@ -60,7 +61,7 @@ impl Worker {
         self.sequence = 0;
     }
 
-    /// Serves another config from now on.
+    /// Begins a run that maintains another config.
     pub(crate) async fn deploy(&mut self, yaml: &str) {
         let (next, _) = self.control.after_takeover(Nonce("deploy".to_owned())).unwrap();
         let id = GenerationId(next.epoch);
@@ -79,7 +80,7 @@ impl Worker {
         BucketKey::new(&self.generation.definitions[self.definition(bucket)], params)
     }
 
-    /// A bucket's name on the wire.
+    /// Returns a bucket's name on the wire.
     pub(crate) fn name(&self, bucket: &str, params: &str) -> String {
         let name = &self.config.definitions()[self.definition(bucket)].name;
         format!("{name}.{}", self.key(bucket, params))
@@ -130,17 +131,18 @@ impl Worker {
             batch.registry.push(bucket);
             batch.segments.push(segment);
         }
+
         assert_eq!(self.storage.write(&batch).await.unwrap(), []);
     }
 
-    /// Commits what was flushed; readers follow.
+    /// Commits what was stored, and makes it visible.
     pub(crate) async fn publish(&mut self) {
         let ticket = self.control.committed.ticket;
         self.advance(ticket, self.control.truncated.clone(), None).await;
     }
 
-    /// Commits what was flushed; readers stay where they are.
-    pub(crate) async fn commit_held(&mut self) {
+    /// Commits what was stored, but leaves the visible checkpoint: the visibility barrier is ahead.
+    pub(crate) async fn commit_invisible(&mut self) {
         let visibility_barrier = Some(Lsn(u64::MAX));
         let ticket = self.control.committed.ticket;
         self.advance(ticket, self.control.truncated.clone(), visibility_barrier).await;
@@ -153,12 +155,12 @@ impl Worker {
         self.control.committed.op
     }
 
-    /// Publishes a checkpoint that covers the write-checkpoint tickets up to one.
+    /// Publishes a checkpoint that covers the write-checkpoint tickets up to `ticket`.
     pub(crate) async fn cover(&mut self, ticket: Ticket) {
         self.advance(ticket, self.control.truncated.clone(), None).await;
     }
 
-    /// Empties a table, as far as lookups go.
+    /// Truncates a table: its answers are void.
     pub(crate) async fn truncate(&mut self, table: u16) {
         let op = self.next_op();
         let ticket = self.control.committed.ticket;
@@ -196,14 +198,16 @@ impl Worker {
     }
 
     async fn head(&self, key: &RecordKey) -> BucketHead {
-        let (record, committed_ops) = (self.stored(key).await, self.committed_ops().await);
+        let record = self.stored(key).await;
+        let committed_ops = self.committed_ops().await;
         let own = record.as_ref().and_then(|record| record.latest_for_writer(&committed_ops));
         let value = own.and_then(|version| version.value.as_ref());
         value.map_or(BucketHead::default(), |value| BucketHead::decode(value).unwrap())
     }
 
     async fn record(&self, key: RecordKey, version: Version) -> RecordWrite {
-        let (stored, committed_ops) = (self.stored(&key).await, self.committed_ops().await);
+        let stored = self.stored(&key).await;
+        let committed_ops = self.committed_ops().await;
         let visible = self.control.visible.as_ref().map(|visible| visible.at.op);
         let context = WriteContext { committed_ops: &committed_ops, visible, recent: &[] };
         let record = VersionedRecord::with_version(stored.as_ref(), version, &context);
@@ -217,7 +221,8 @@ impl Worker {
 
 fn compiled(yaml: &str, id: GenerationId) -> (SyncConfig, Generation) {
     let config = SyncConfig::compile(yaml).unwrap_or_else(|errors| panic!("{errors:?}"));
-    // Another tag for each definition and lookup of each generation.
+
+    // Each definition and lookup of each generation has its own tag.
     let mut bits = id.0.number() * 1_000;
     let mut tags = |count: usize| {
         let mut tag = || {

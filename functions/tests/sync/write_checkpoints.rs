@@ -1,4 +1,4 @@
-//! Write checkpoints as clients see them.
+//! Write checkpoints, as clients see them.
 
 use serde_json::{Value, json};
 use tidewater_storage::{Ticket, WriteCheckpointStore};
@@ -18,36 +18,43 @@ async fn requested(server: &Server, token: &str) -> String {
 async fn a_write_checkpoint_appears_once_its_ticket_is_covered() {
     let (mut worker, server) = deployment().await;
     worker.commit(&[put("everyone", "[]", "n1", "one")]).await;
-    let (mut device, token) = (Device::default(), token("u1"));
+    let mut device = Device::default();
+    let token = token("u1");
     let mut lines = device.connect(&server, &token).await;
     device.until_complete(&mut lines).await;
     assert_eq!(requested(&server, &token).await, "1");
-    // A commit that does not cover it yet.
+
+    // A commit that does not cover the ticket yet.
     worker.commit(&[put("everyone", "[]", "n2", "two")]).await;
     device.until_complete(&mut lines).await;
     assert_eq!(device.write_checkpoint, None);
-    // One that does, and changes nothing else.
+
+    // A commit that covers it, and changes nothing else.
     let ticket = worker.storage.last_ticket().await.unwrap();
     worker.cover(ticket).await;
     let seen = device.until_complete(&mut lines).await;
     assert_eq!(kinds(&seen), ["checkpoint_diff", "checkpoint_complete"]);
+
     let diff = json!({
         "last_op_id": worker.control.committed.op.to_string(),
         "write_checkpoint": "1", "updated_buckets": [], "removed_buckets": [],
     });
     assert_eq!(seen[0]["checkpoint_diff"], diff);
-    // It is repeated from then on, here and on the next connection.
+
+    // The number is repeated from then on, here and on the next connection.
     worker.commit(&[put("everyone", "[]", "n3", "three")]).await;
     let seen = device.until_complete(&mut lines).await;
     assert_eq!(seen[0]["checkpoint_diff"]["write_checkpoint"], json!("1"));
+
     let seen = device.sync(&server, &token).await;
     assert_eq!(seen[0]["checkpoint"]["write_checkpoint"], json!("1"));
+
     let name = worker.name("everyone", "[]");
     assert_eq!(device.rows(&name), rows([("n1", "one"), ("n2", "two"), ("n3", "three")]));
 }
 
 #[tokio::test]
-async fn another_client_does_not_see_it() {
+async fn a_write_checkpoint_is_not_shown_to_other_clients() {
     let (mut worker, server) = deployment().await;
     worker.commit(&[put("everyone", "[]", "n1", "one")]).await;
     requested(&server, &token("u1")).await;
@@ -63,20 +70,24 @@ async fn another_client_does_not_see_it() {
 }
 
 #[tokio::test]
-async fn a_request_that_was_covered_before_it_was_stored_is_seen_by_an_open_stream() {
+async fn an_open_stream_sees_a_request_that_was_covered_before_it_was_stored() {
     let (mut worker, server) = deployment().await;
     worker.commit(&[put("everyone", "[]", "n1", "one")]).await;
-    let (mut device, token) = (Device::default(), token("u1"));
+    let mut device = Device::default();
+    let token = token("u1");
     let mut lines = device.connect(&server, &token).await;
     device.until_complete(&mut lines).await;
+
     // The worker is so fast that its checkpoint covers the ticket before the request is stored.
     worker.cover(Ticket(1)).await;
     worker.commit(&[put("everyone", "[]", "n2", "two")]).await;
     device.until_complete(&mut lines).await;
     assert_eq!(requested(&server, &token).await, "1");
-    // The bell has been rung once more, and the worker answers it.
+
+    // The ticket was renewed, and the worker covers it.
     let ticket = worker.storage.last_ticket().await.unwrap();
     assert_eq!(ticket, Ticket(2));
+
     worker.cover(ticket).await;
     device.until_complete(&mut lines).await;
     assert_eq!(device.write_checkpoint.map(|n| n.get()), Some(1));
@@ -97,12 +108,14 @@ async fn a_client_may_choose_its_numbers() {
     assert_eq!(chosen(&server, &token, json!("41")).await, answered("41"));
     assert_eq!(chosen(&server, &token, json!(3)).await, answered("41"));
     assert_eq!(chosen(&server, &token, json!("41")).await, answered("41"));
+
     let most = i64::MAX.to_string();
     worker.cover(worker.storage.last_ticket().await.unwrap()).await;
     let mut device = Device::default();
     device.sync(&server, &token).await;
     assert_eq!(device.write_checkpoint.map(|n| n.get()), Some(41));
     assert_eq!(chosen(&server, &token, json!(most)).await, answered(&most));
+
     for wrong in [json!(0), json!(-1), json!("0"), json!("x"), json!(1.5), json!(null)] {
         let (status, body) = chosen(&server, &token, wrong.clone()).await;
         assert_eq!((status, &body["error"]["code"]), (400, &json!("PSYNC_S2001")), "{wrong}");

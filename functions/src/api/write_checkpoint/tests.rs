@@ -15,7 +15,7 @@ fn client(user_id: &str) -> ClientKey {
     ClientKey { user_id: user_id.to_owned(), client_id: "c".to_owned() }
 }
 
-/// A store whose visible checkpoint covers the tickets up to one.
+/// Returns a store whose visible checkpoint covers the tickets up to `ticket`.
 async fn store_covering(ticket: Ticket) -> Embedded {
     let storage = Embedded::temporary().unwrap();
     let mut control = first_control();
@@ -28,7 +28,7 @@ async fn store_covering(ticket: Ticket) -> Embedded {
 }
 
 #[tokio::test]
-async fn numbers_of_a_client_count_up_and_are_its_own() {
+async fn each_client_has_its_own_ascending_numbers() {
     let storage = Embedded::temporary().unwrap();
     for number in 1..=10 {
         assert_eq!(next_number(&storage, &client("u1")).await.unwrap(), number);
@@ -37,24 +37,24 @@ async fn numbers_of_a_client_count_up_and_are_its_own() {
 }
 
 #[tokio::test]
-async fn a_chosen_number_is_kept_unless_a_greater_one_is_known() {
+async fn a_chosen_number_is_registered_unless_a_greater_one_is_known() {
     let storage = Embedded::temporary().unwrap();
     let registered = async |number| register(&storage, &client("u"), number).await.unwrap();
     assert_eq!(registered(41).await, 41);
     let ticket = storage.last_ticket().await.unwrap();
     assert_eq!(registered(3).await, 41);
     assert_eq!(registered(41).await, 41);
-    assert_eq!(storage.last_ticket().await.unwrap(), ticket, "nothing was requested anew");
+    assert_eq!(storage.last_ticket().await.unwrap(), ticket, "no ticket was taken again");
     assert_eq!(registered(42).await, 42);
     assert_eq!(next_number(&storage, &client("u")).await.unwrap(), 43);
     assert_eq!(registered(i64::MAX).await, i64::MAX);
     assert!(next_number(&storage, &client("u")).await.is_err(), "no number is left");
 }
 
-/// Numbers and tickets must rise together, whatever overtakes what: otherwise a number would be
-/// acknowledged for a write that a checkpoint does not contain.
+/// Numbers and tickets must rise together, whichever request overtakes another. Otherwise a number
+/// would be acknowledged for a write that the checkpoint does not contain.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn requests_at_the_same_time_keep_numbers_and_tickets_in_one_order() {
+async fn concurrent_requests_keep_numbers_and_tickets_in_the_same_order() {
     let storage = Embedded::temporary().unwrap();
     let mut seen = BTreeMap::new();
     for _ in 0..20 {
@@ -75,10 +75,11 @@ async fn requests_at_the_same_time_keep_numbers_and_tickets_in_one_order() {
             assert!(seen.get(&entry.number).is_none_or(|before| entry.ticket > *before));
         }
     }
+
     assert_eq!(seen.len(), 60);
 }
 
-/// Three requests of one client, whose storage calls take place in the order of `turns`.
+/// Runs three requests of one client, whose storage calls happen in the order of `turns`.
 async fn interleaved(turns: Vec<usize>) {
     let storage = store_covering(Ticket(0)).await;
     let client = client("u");
@@ -97,13 +98,16 @@ async fn interleaved(turns: Vec<usize>) {
             tokio::task::yield_now().await;
         }
     }
+
     schedulers.iter().for_each(|scheduler| scheduler.admit_all());
     let mut numbers = Vec::new();
     for request in requests {
         numbers.push(request.await.unwrap());
     }
+
     numbers.sort_unstable();
     assert_eq!(numbers, [1, 2, 3]);
+
     let stored = storage.write_requests(&client).await.unwrap().entries;
     assert_eq!(stored.iter().map(|entry| entry.number).collect::<Vec<_>>(), numbers);
     assert!(stored.is_sorted_by(|a, b| a.ticket < b.ticket), "{stored:?}");
@@ -121,10 +125,10 @@ proptest! {
 }
 
 #[tokio::test]
-async fn a_request_that_a_checkpoint_overtook_is_announced_once_more() {
+async fn a_request_that_a_checkpoint_overtook_renews_its_ticket() {
     let storage = store_covering(Ticket(1)).await;
-    // The checkpoint covers ticket 1 before the request is stored: an open stream that looked
-    // then found nothing, and looks again only when the ticket moves.
+    // The checkpoint covers ticket 1 before the request is stored. An open stream that read the
+    // requests then found nothing, and reads again only when the ticket moves.
     assert_eq!(next_number(&storage, &client("u")).await.unwrap(), 1);
     let stored = storage.write_requests(&client("u")).await.unwrap().entries;
     assert_eq!(stored[0].ticket, Ticket(1));

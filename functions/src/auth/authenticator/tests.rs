@@ -3,7 +3,7 @@ use aws_lc_rs::rsa::KeySize;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures::FutureExt;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::*;
 use issuer::{Issuer, base64};
@@ -42,7 +42,7 @@ fn check_header(auth: &Authenticator, header: Option<&[u8]>) -> Result<Verified,
     auth.check(header, NOW).now_or_never().expect("known keys need no waiting")
 }
 
-/// The verdict on a token with these claims and a right signature.
+/// Returns the verdict on a token with these claims and a right signature.
 fn verdict(claims: &Value) -> Result<String, AuthError> {
     let issuer = secret(Some("k1"));
     check(&authenticator(&[&issuer]), &issuer.token(claims)).map(|verified| verified.user_id)
@@ -76,19 +76,23 @@ fn a_token_of_each_algorithm_is_accepted() {
 }
 
 #[test]
-fn both_schemes_and_nothing_else_carry_a_token() {
+fn a_token_follows_token_or_bearer_and_nothing_else() {
     let issuer = secret(Some("k1"));
-    let (auth, token) = (authenticator(&[&issuer]), issuer.token(&claims()));
+    let auth = authenticator(&[&issuer]);
+    let token = issuer.token(&claims());
     let verdict = |header: &str| check_header(&auth, Some(header.as_bytes())).map(|_| ()).err();
     assert_eq!(verdict(&format!("Token {token}")), None);
     assert_eq!(verdict(&format!("Bearer {token}")), None);
     assert_eq!(check_header(&auth, None).unwrap_err(), AuthError::Missing);
     assert_eq!(verdict(&format!("Basic {token}")), Some(AuthError::Missing));
     assert_eq!(verdict(&token), Some(AuthError::Missing));
+
     for header in [format!("Token  {token}"), format!("Token {token} x"), "Token ".to_owned()] {
         assert_eq!(verdict(&header), Some(AuthError::Invalid), "{header}");
     }
+
     assert_eq!(check_header(&auth, Some(b"Token \xFF\xFE")).unwrap_err(), AuthError::Invalid);
+
     let huge = format!("Token {}", "a".repeat(1 << 20));
     assert_eq!(verdict(&huge), Some(AuthError::Invalid));
 }
@@ -116,7 +120,7 @@ fn the_algorithm_is_never_taken_from_the_token_alone() {
 }
 
 #[test]
-fn a_public_key_is_no_hmac_secret() {
+fn a_public_key_is_never_used_as_an_hmac_secret() {
     let rs = Issuer::rsa("rs", "RS256", KeySize::Rsa2048);
     let es = Issuer::ec("es", "ES256");
     let auth = authenticator(&[&rs, &es]);
@@ -153,11 +157,14 @@ fn a_key_is_used_with_its_own_algorithm_and_curve() {
     let p384 = Issuer::ec("p384", "ES384");
     let auth = authenticator(&[&only, &p256, &p384]);
     assert_eq!(check(&auth, &only.token(&claims())).unwrap_err(), AuthError::Invalid);
+
     let crossed = p384.token_with(&json!({ "alg": "ES384", "kid": "p256" }), &claims().to_string());
     assert_eq!(check(&auth, &crossed).unwrap_err(), AuthError::Invalid);
+
     let renamed = p384.token_with(&json!({ "alg": "ES256", "kid": "p384" }), &claims().to_string());
     assert_eq!(check(&auth, &renamed).unwrap_err(), AuthError::Invalid);
-    // A PSS signature by the right key, whatever the header calls it.
+
+    // A PSS signature of the right key is refused, whatever the header calls it.
     let pss = Issuer::rsa("pss", "PS256", KeySize::Rsa2048);
     let auth = authenticator(&[&pss]);
     for alg in ["PS256", "RS256"] {
@@ -167,7 +174,7 @@ fn a_key_is_used_with_its_own_algorithm_and_curve() {
 }
 
 #[test]
-fn what_changes_the_meaning_of_a_signature_is_refused() {
+fn headers_that_change_the_meaning_of_a_signature_are_refused() {
     let issuer = secret(Some("k1"));
     let auth = authenticator(&[&issuer]);
     for (name, value) in [
@@ -182,6 +189,7 @@ fn what_changes_the_meaning_of_a_signature_is_refused() {
         let token = issuer.token_with(&header, &claims().to_string());
         assert_eq!(check(&auth, &token).unwrap_err(), AuthError::Invalid, "{name}");
     }
+
     let token = issuer.token(&claims());
     let parts: Vec<_> = token.split('.').collect();
     for malformed in [
@@ -197,8 +205,9 @@ fn what_changes_the_meaning_of_a_signature_is_refused() {
 }
 
 #[test]
-fn keys_that_a_token_brings_along_are_ignored() {
-    let (ours, theirs) = (secret(Some("k1")), Issuer::rsa("evil", "RS256", KeySize::Rsa2048));
+fn keys_in_a_token_are_ignored() {
+    let ours = secret(Some("k1"));
+    let theirs = Issuer::rsa("evil", "RS256", KeySize::Rsa2048);
     let auth = authenticator(&[&ours]);
     for name in ["jwk", "jku", "x5u", "x5c"] {
         let mut header = theirs.header();
@@ -208,7 +217,7 @@ fn keys_that_a_token_brings_along_are_ignored() {
             let token = theirs.token_with(&header, &claims().to_string());
             assert_eq!(check(&auth, &token).unwrap_err(), AuthError::Invalid, "{name}");
         }
-        // They do not hurt a token that is right without them.
+        // A token that is valid without them remains valid.
         let mut header = ours.header();
         header[name] = json!({ "kty": "nonsense" });
         let token = ours.token_with(&header, &claims().to_string());
@@ -217,7 +226,7 @@ fn keys_that_a_token_brings_along_are_ignored() {
 }
 
 #[test]
-fn a_kid_chooses_the_key_and_is_nothing_more() {
+fn a_kid_only_chooses_the_key() {
     let named = secret(Some("k1"));
     let wild = Issuer::oct(None, "HS256", b"a wildcard secret of a sufficient length");
     let auth = authenticator(&[&named, &wild]);
@@ -226,14 +235,17 @@ fn a_kid_chooses_the_key_and_is_nothing_more() {
         check(&auth, &issuer.token_with(&header, &claims().to_string())).is_ok()
     };
     assert!(verdict(&named, "k1".into()));
-    assert!(!verdict(&named, Value::Null), "without a kid only wildcard keys count");
-    assert!(!verdict(&wild, "k1".into()), "the named key is the key");
+    assert!(!verdict(&named, Value::Null), "without a kid, only keys without a name are used");
+    assert!(!verdict(&wild, "k1".into()), "the named key decides alone");
     assert!(verdict(&wild, Value::Null));
+
     for odd in ["unknown", "../../etc/passwd", "' OR 1=1 --", "", "ключ\u{202e}"] {
         assert!(verdict(&wild, odd.into()), "an unknown kid may match a wildcard key: {odd}");
         assert!(!verdict(&named, odd.into()), "{odd}");
     }
+
     assert!(!verdict(&wild, 5.into()));
+
     let long = "k".repeat(1 << 20);
     assert!(!verdict(&wild, long.into()), "a token of a megabyte is refused unread");
 }
@@ -399,7 +411,7 @@ fn a_key_that_cannot_be_used_is_named() {
         ),
         (
             json!([{ "kty": "OKP", "kid": "o", "crv": "Ed448", "x": short }]),
-            "key \"o\": Ed448 is not supported: of EdDSA, use a key of Ed25519",
+            "key \"o\": Ed448 is not supported: use an Ed25519 key for EdDSA",
         ),
         (
             json!([{ "kty": "OKP", "kid": "o", "crv": "X25519", "x": short }]),
@@ -424,8 +436,10 @@ fn a_key_that_cannot_be_used_is_named() {
     for (keys, expected) in refusals {
         assert_eq!(refused(&keys), expected);
     }
+
     let no_audience = Authenticator::new(&[r#"{"keys":[{"kty":"oct","k":"aaaa"}]}"#], vec![]);
     assert!(matches!(no_audience.map(|_| ()), Err(AuthConfigError::NoAudience)));
+
     let no_set = Authenticator::new(&["[]"], vec!["app".to_owned()]);
     assert!(matches!(no_set.map(|_| ()), Err(AuthConfigError::NotAJwkSet(_))));
 }

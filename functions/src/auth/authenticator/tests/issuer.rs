@@ -1,4 +1,4 @@
-//! Tokens signed as an identity provider signs them. Also part of the tests over HTTP.
+//! Signs tokens as an identity provider does. The tests over HTTP use it, too.
 
 use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;

@@ -1,4 +1,4 @@
-//! Keys of a URL: a real server publishes them, and the time is an argument.
+//! Keys of a URL. A real server publishes them, and the time is an argument.
 
 use super::publisher::{Publisher, Reply, set};
 use super::*;
@@ -7,14 +7,14 @@ fn authenticator(publisher: &Publisher) -> Authenticator {
     authenticator_beside(publisher, &[])
 }
 
-/// With keys of a file, too.
+/// Returns an authenticator with the keys of a publisher and of files.
 fn authenticator_beside(publisher: &Publisher, files: &[&Issuer]) -> Authenticator {
     let keys: Vec<_> = files.iter().map(|issuer| &issuer.jwk).collect();
     let sets = [json!({ "keys": keys }).to_string()];
     Authenticator::with_urls(&sets, &[&publisher.url], vec!["app".to_owned()]).unwrap()
 }
 
-/// A token that is valid all day.
+/// Returns a token that is valid all day.
 fn token(issuer: &Issuer) -> String {
     issuer.token(&changed(|claims| drop(claims.insert("exp".to_owned(), (NOW + 86_000).into()))))
 }
@@ -38,7 +38,7 @@ async fn a_token_of_each_algorithm_is_accepted() {
     let auth = authenticator(&publisher);
     for issuer in &issuers {
         assert_eq!(verdict_at(&auth, &token(issuer), NOW).await, Ok(()), "{}", issuer.alg);
-        // Of the same name, but another's.
+        // A key of the same name, but of another issuer.
         let kid = issuer.jwk["kid"].as_str().unwrap();
         let forger = match issuer.alg {
             "EdDSA" => Issuer::ed25519(kid),
@@ -48,11 +48,12 @@ async fn a_token_of_each_algorithm_is_accepted() {
         let forged = verdict_at(&auth, &token(&forger), NOW).await;
         assert_eq!(forged, Err(AuthError::Invalid), "{}", issuer.alg);
     }
-    assert_eq!(publisher.fetches(), 1, "what is known is not fetched again");
+
+    assert_eq!(publisher.fetches(), 1, "known keys are not fetched again");
 }
 
 #[tokio::test]
-async fn what_cannot_be_used_is_left_out_and_the_rest_serves() {
+async fn unusable_keys_are_left_out_and_the_others_are_used() {
     let good = Issuer::ec("good", "ES256");
     let oct = secret(Some("oct"));
     let rsa = Issuer::rsa("rsa", "RS256", KeySize::Rsa2048);
@@ -86,7 +87,7 @@ async fn what_cannot_be_used_is_left_out_and_the_rest_serves() {
 }
 
 #[tokio::test]
-async fn a_published_key_is_used_as_what_it_is() {
+async fn a_published_key_verifies_only_its_own_algorithm() {
     let rs = Issuer::rsa("rs", "RS256", KeySize::Rsa2048);
     let wild = Issuer::oct(None, "HS256", b"a wildcard secret of a sufficient length");
     let publisher = Publisher::of(&[&rs]).await;
@@ -94,23 +95,27 @@ async fn a_published_key_is_used_as_what_it_is() {
     let modulus = URL_SAFE_NO_PAD.decode(rs.jwk["n"].as_str().unwrap()).unwrap();
     let forged = Issuer::oct(Some("rs"), "HS256", modulus.leak());
     assert_eq!(verdict_at(&auth, &token(&forged), NOW).await, Err(AuthError::Invalid));
+
     let unsigned = format!("{}.{}.", base64(r#"{"alg":"none","kid":"rs"}"#), base64("{}"));
     assert_eq!(verdict_at(&auth, &unsigned, NOW).await, Err(AuthError::Invalid));
     assert_eq!(publisher.fetches(), 0, "no published key has such an algorithm");
     assert_eq!(verdict_at(&auth, &token(&rs), NOW).await, Ok(()));
     assert_eq!(verdict_at(&auth, &token(&wild), NOW).await, Ok(()));
-    // A named key is the key, whatever it is of.
+
+    // The named key decides alone, whatever its algorithm.
     for alg in ["ES256", "RS384", "EdDSA", "PS256", "none"] {
         let header = json!({ "alg": alg, "kid": "rs" });
         let token = rs.token_with(&header, &claims().to_string());
         assert_eq!(verdict_at(&auth, &token, NOW).await, Err(AuthError::Invalid), "{alg}");
     }
+
     assert_eq!(publisher.fetches(), 1);
 }
 
 #[tokio::test]
-async fn a_key_of_a_file_goes_before_a_published_one_of_its_name() {
-    let (file, published) = (Issuer::ec("k", "ES256"), Issuer::ec("k", "ES256"));
+async fn a_key_of_a_file_is_used_before_a_published_one_of_the_same_name() {
+    let file = Issuer::ec("k", "ES256");
+    let published = Issuer::ec("k", "ES256");
     let publisher = Publisher::of(&[&published]).await;
     let auth = authenticator_beside(&publisher, &[&file]);
     assert_eq!(verdict_at(&auth, &token(&file), NOW).await, Ok(()));
@@ -119,7 +124,7 @@ async fn a_key_of_a_file_goes_before_a_published_one_of_its_name() {
 }
 
 #[tokio::test]
-async fn a_published_key_without_a_name_serves_tokens_that_name_none_it_knows() {
+async fn a_published_key_without_a_name_verifies_tokens_that_name_no_known_key() {
     let mut wild = Issuer::ec("wild", "ES256");
     wild.jwk.as_object_mut().unwrap().remove("kid");
     let publisher = Publisher::of(&[&wild]).await;
@@ -133,20 +138,24 @@ async fn a_published_key_without_a_name_serves_tokens_that_name_none_it_knows() 
 }
 
 #[tokio::test]
-async fn an_unknown_key_is_looked_for() {
-    let (old, new) = (Issuer::rsa("old", "RS256", KeySize::Rsa2048), Issuer::ec("new", "ES256"));
+async fn an_unknown_key_causes_a_fetch() {
+    let old = Issuer::rsa("old", "RS256", KeySize::Rsa2048);
+    let new = Issuer::ec("new", "ES256");
     let publisher = Publisher::of(&[&old]).await;
     let auth = authenticator(&publisher);
     assert_eq!(verdict_at(&auth, &token(&old), NOW).await, Ok(()));
     assert_eq!(verdict_at(&auth, &token(&new), NOW + 1).await, Err(AuthError::Invalid));
+
     publisher.answer_with(set(&[&old, &new]));
-    assert_eq!(verdict_at(&auth, &token(&new), NOW + 2).await, Ok(()), "no wait for old age");
+    assert_eq!(verdict_at(&auth, &token(&new), NOW + 2).await, Ok(()), "the set is not old yet");
     assert_eq!(verdict_at(&auth, &token(&old), NOW + 2).await, Ok(()));
+
     // A key that was withdrawn serves until its set is fetched again.
     publisher.answer_with(set(&[&new]));
     assert_eq!(verdict_at(&auth, &token(&old), NOW + 301).await, Ok(()));
     assert_eq!(verdict_at(&auth, &token(&old), NOW + 302).await, Err(AuthError::Invalid));
     assert_eq!(verdict_at(&auth, &token(&new), NOW + 302).await, Ok(()));
+
     // An empty set is a set: all keys are withdrawn.
     publisher.answer_with(set(&[]));
     assert_eq!(verdict_at(&auth, &token(&new), NOW + 700).await, Err(AuthError::Invalid));
@@ -159,6 +168,7 @@ async fn made_up_names_cause_few_fetches() {
     let publisher = Publisher::of(&[&real]).await;
     let auth = authenticator(&publisher);
     assert_eq!(verdict_at(&auth, &token(&real), NOW).await, Ok(()));
+
     let payload = claims().to_string();
     for count in 0..10_000_i64 {
         let header = json!({ "alg": "ES256", "kid": format!("../{count}'--") });
@@ -168,7 +178,9 @@ async fn made_up_names_cause_few_fetches() {
             Err(AuthError::Invalid)
         );
     }
+
     assert_eq!(publisher.fetches(), 1 + 5);
+
     let other = forger.token_with(&json!({ "alg": "ES256", "kid": "x" }), &payload);
     assert_eq!(verdict_at(&auth, &other, NOW + 61).await, Err(AuthError::Invalid));
     assert_eq!(publisher.fetches(), 1 + 5 + 1);
@@ -176,44 +188,53 @@ async fn made_up_names_cause_few_fetches() {
 }
 
 #[tokio::test]
-async fn old_keys_serve_for_an_hour_while_they_cannot_be_fetched() {
+async fn old_keys_are_used_for_an_hour_while_fetching_fails() {
     let issuer = Issuer::rsa("k", "RS256", KeySize::Rsa2048);
     let publisher = Publisher::of(&[&issuer]).await;
-    let (auth, token) = (authenticator(&publisher), token(&issuer));
+    let auth = authenticator(&publisher);
+    let token = token(&issuer);
     assert_eq!(verdict_at(&auth, &token, NOW).await, Ok(()));
+
     publisher.answer_with(Reply::Status(503));
     for minute in 1..60 {
         assert_eq!(verdict_at(&auth, &token, NOW + minute * 60).await, Ok(()), "{minute}");
     }
+
     assert_eq!(publisher.fetches(), 1 + 55, "old after five minutes, then one attempt a minute");
     assert_eq!(verdict_at(&auth, &token, NOW + 3_599).await, Ok(()));
     assert_eq!(verdict_at(&auth, &token, NOW + 3_600).await, Err(AuthError::NoKeys));
+
     let fetches = publisher.fetches();
     for _ in 0..100 {
         assert_eq!(verdict_at(&auth, &token, NOW + 3_602).await, Err(AuthError::NoKeys));
     }
+
     assert_eq!(publisher.fetches(), fetches, "attempts keep their distance");
+
     publisher.answer_with(set(&[&issuer]));
     assert_eq!(verdict_at(&auth, &token, NOW + 3_606).await, Ok(()));
 }
 
 #[tokio::test]
-async fn keys_are_fetched_again_after_five_minutes_and_serve_an_hour_from_then() {
+async fn fetched_keys_are_refreshed_after_five_minutes_and_used_for_an_hour() {
     let issuer = Issuer::ec("k", "ES256");
     let publisher = Publisher::of(&[&issuer]).await;
-    let (auth, token) = (authenticator(&publisher), token(&issuer));
+    let auth = authenticator(&publisher);
+    let token = token(&issuer);
     for (seconds, fetches) in [(0, 1), (299, 1), (300, 2), (599, 2), (4_000, 3)] {
         assert_eq!(verdict_at(&auth, &token, NOW + seconds).await, Ok(()));
         assert_eq!(publisher.fetches(), fetches, "{seconds}");
     }
-    // A clock that is set back makes keys old, not young for ever.
-    let (early, back) = (issuer.token(&json!({ "sub": "u", "iat": 0, "exp": 9, "aud": "app" })), 5);
+
+    // A clock that is set back makes keys old; it does not keep them young for ever.
+    let early = issuer.token(&json!({ "sub": "u", "iat": 0, "exp": 9, "aud": "app" }));
+    let back = 5;
     assert_eq!(verdict_at(&auth, &early, back).await, Ok(()));
     assert_eq!(publisher.fetches(), 4);
 }
 
 #[tokio::test]
-async fn an_answer_that_is_no_set_changes_nothing() {
+async fn an_answer_that_is_not_a_set_changes_nothing() {
     let issuer = Issuer::ec("k", "ES256");
     let many: Vec<_> = (0..101).map(|count| json!({ "kty": "new", "kid": count })).collect();
     for wrong in [
@@ -230,7 +251,8 @@ async fn an_answer_that_is_no_set_changes_nothing() {
         Reply::Set(json!({ "keys": [issuer.jwk], "more": "x".repeat(65 << 10) })),
     ] {
         let publisher = Publisher::start(wrong.clone()).await;
-        let (auth, token) = (authenticator(&publisher), token(&issuer));
+        let auth = authenticator(&publisher);
+        let token = token(&issuer);
         assert_eq!(verdict_at(&auth, &token, NOW).await, Err(AuthError::NoKeys));
         publisher.answer_with(set(&[&issuer]));
         assert_eq!(verdict_at(&auth, &token, NOW + 10).await, Ok(()));
@@ -243,7 +265,7 @@ async fn an_answer_that_is_no_set_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_gone_has_no_keys() {
+async fn a_server_that_is_down_has_no_keys() {
     let issuer = Issuer::ec("k", "ES256");
     let publisher = Publisher::of(&[&issuer]).await;
     let auth = authenticator(&publisher);
@@ -252,35 +274,40 @@ async fn a_server_that_is_gone_has_no_keys() {
     assert_eq!(verdict, Err(AuthError::NoKeys));
 }
 
-/// With the clock paused, which goes on by itself when all wait.
+/// The clock is paused: it advances by itself when all tasks wait.
 #[tokio::test(start_paused = true)]
 async fn a_request_waits_three_seconds_at_most() {
     let issuer = Issuer::ec("k", "ES256");
     for slow in [Reply::Silence, Reply::Drip] {
         let publisher = Publisher::start(slow).await;
-        let (auth, token) = (authenticator(&publisher), token(&issuer));
+        let auth = authenticator(&publisher);
+        let token = token(&issuer);
         let began = Instant::now();
         // Also when others have begun to wait before it.
         let verdicts = join_all((0..50).map(|_| verdict_at(&auth, &token, NOW))).await;
         assert!(verdicts.iter().all(|verdict| *verdict == Err(AuthError::NoKeys)));
         let waited = began.elapsed();
-        assert!(waited >= FETCH_WAIT && waited < FETCH_WAIT * 2, "{waited:?}");
+        assert!(waited >= FETCH_TIMEOUT && waited < FETCH_TIMEOUT * 2, "{waited:?}");
         assert_eq!(verdict_at(&auth, &token, NOW).await, Err(AuthError::NoKeys));
         assert_eq!(began.elapsed(), waited, "after a failed attempt nobody waits for a while");
     }
 }
 
 #[tokio::test]
-async fn who_finds_old_keys_goes_on_while_another_fetches_them() {
+async fn a_request_with_old_keys_does_not_wait_for_a_fetch_of_another() {
     let issuer = Issuer::ec("k", "ES256");
     let publisher = Publisher::of(&[&issuer]).await;
-    let (auth, token) = (authenticator(&publisher), token(&issuer));
+    let auth = authenticator(&publisher);
+    let token = token(&issuer);
     assert_eq!(verdict_at(&auth, &token, NOW).await, Ok(()));
+
     publisher.answer_with(Reply::Silence);
     let mut fetching = Box::pin(verdict_at(&auth, &token, NOW + 300));
     assert!((&mut fetching).now_or_never().is_none(), "it waits for its fetch");
+
     let other = verdict_at(&auth, &token, NOW + 300).now_or_never();
     assert_eq!(other, Some(Ok(())), "another does not");
+
     // The client hangs up: the next attempt is not blocked by one that nobody waits for.
     drop(fetching);
     publisher.answer_with(set(&[]));
@@ -291,7 +318,8 @@ async fn who_finds_old_keys_goes_on_while_another_fetches_them() {
 async fn requests_without_keys_share_a_fetch() {
     let issuer = Issuer::ec("k", "ES256");
     let publisher = Publisher::of(&[&issuer]).await;
-    let (auth, token) = (authenticator(&publisher), token(&issuer));
+    let auth = authenticator(&publisher);
+    let token = token(&issuer);
     let verdicts = join_all((0..100).map(|_| verdict_at(&auth, &token, NOW))).await;
     assert!(verdicts.iter().all(Result::is_ok));
     assert_eq!(publisher.fetches(), 1);
@@ -299,15 +327,20 @@ async fn requests_without_keys_share_a_fetch() {
 
 #[tokio::test]
 async fn each_url_has_keys_of_its_own() {
-    let (one, two) = (Issuer::ec("one", "ES256"), Issuer::rsa("two", "RS256", KeySize::Rsa2048));
-    let (first, second) = (Publisher::of(&[&one]).await, Publisher::of(&[&two]).await);
-    let (urls, audiences) = ([&first.url, &second.url], vec!["app".to_owned()]);
+    let one = Issuer::ec("one", "ES256");
+    let two = Issuer::rsa("two", "RS256", KeySize::Rsa2048);
+    let first = Publisher::of(&[&one]).await;
+    let second = Publisher::of(&[&two]).await;
+    let urls = [&first.url, &second.url];
+    let audiences = vec!["app".to_owned()];
     let auth = Authenticator::with_urls(&[] as &[&str], &urls, audiences).unwrap();
     assert_eq!(verdict_at(&auth, &token(&one), NOW).await, Ok(()));
     assert_eq!(verdict_at(&auth, &token(&two), NOW).await, Ok(()));
+
     second.answer_with(Reply::Status(500));
     assert_eq!(verdict_at(&auth, &token(&one), NOW + 3_600).await, Ok(()));
     assert_eq!(verdict_at(&auth, &token(&two), NOW + 3_600).await, Err(AuthError::NoKeys));
+
     // Who needs none of the missing keys does not wait for them.
     let fetches = second.fetches();
     assert_eq!(verdict_at(&auth, &token(&one), NOW + 3_700).await, Ok(()));

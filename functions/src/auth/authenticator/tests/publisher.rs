@@ -1,4 +1,4 @@
-//! A server that publishes keys. Also part of the tests over HTTP.
+//! A server that publishes keys. The tests over HTTP use it, too.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,18 +16,18 @@ use tokio::task::JoinHandle;
 
 use super::issuer::Issuer;
 
-/// How the server answers.
+/// The server's answer.
 #[derive(Clone)]
 pub(crate) enum Reply {
     Set(Value),
     Text(&'static str),
     Status(u16),
     Redirect,
-    /// Without an end.
+    /// Bytes without an end.
     Endless,
-    /// A byte at a time, without an end.
+    /// One byte at a time, without an end.
     Drip,
-    /// Never.
+    /// No answer, ever.
     Silence,
 }
 
@@ -74,12 +74,12 @@ impl Publisher {
         *self.shared.reply.lock().unwrap() = reply;
     }
 
-    /// How often it was asked.
+    /// Returns how often the keys were fetched.
     pub(crate) fn fetches(&self) -> usize {
         self.shared.fetches.load(Ordering::SeqCst)
     }
 
-    /// How often a redirect was followed.
+    /// Returns how often a redirect was followed.
     pub(crate) fn followed(&self) -> usize {
         self.shared.elsewhere.load(Ordering::SeqCst)
     }
@@ -113,7 +113,7 @@ async fn elsewhere(State(shared): State<Arc<Shared>>) -> Response {
     "{\"keys\":[]}".into_response()
 }
 
-/// A set of these keys.
+/// Returns a set of the issuers' keys.
 pub(crate) fn set(issuers: &[&Issuer]) -> Reply {
     Reply::Set(json!({ "keys": issuers.iter().map(|one| &one.jwk).collect::<Vec<_>>() }))
 }
