@@ -1,4 +1,4 @@
-//! What all requests share.
+//! The state that all requests share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,17 +10,19 @@ use crate::checkpoint::ViewCache;
 use crate::settings::Settings;
 use crate::snapshot_url::SnapshotUrls;
 
+/// The state that all requests share.
 pub(crate) struct AppState<S: Storage> {
     pub(crate) storage: S,
     pub(crate) settings: Settings,
     pub(crate) views: ViewCache<S>,
     pub(crate) snapshot_urls: SnapshotUrls,
-    /// A permit for each stream.
+    /// Has one permit for each stream that may be open.
     pub(crate) connections: Arc<Semaphore>,
-    streams: AtomicU64,
+    next_seed: AtomicU64,
 }
 
 impl<S: Storage> AppState<S> {
+    /// Creates the state of a process. It draws the key that signs snapshot addresses.
     pub(crate) fn new(storage: S, settings: Settings) -> Self {
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).expect("the operating system gives random bytes");
@@ -31,12 +33,12 @@ impl<S: Storage> AppState<S> {
             storage,
             settings,
             connections: Arc::new(Semaphore::new(permits)),
-            streams: AtomicU64::new(0),
+            next_seed: AtomicU64::new(0),
         }
     }
 
-    /// Another number for each stream.
+    /// Returns another number for each stream, which spreads the streams' keep-alives.
     pub(crate) fn next_seed(&self) -> u64 {
-        self.streams.fetch_add(1, Ordering::Relaxed)
+        self.next_seed.fetch_add(1, Ordering::Relaxed)
     }
 }

@@ -1,9 +1,9 @@
-//! The one place where this crate reads the wall clock: tokens are valid by it. Everything else
-//! uses tokio's clock.
+//! The one place where this crate reads the wall clock: a token is valid by wall-clock time.
+//! Everything else uses tokio's clock.
 
 use std::time::SystemTime;
 
-/// Seconds since 1970.
+/// Returns the seconds since 1970.
 #[expect(clippy::disallowed_methods, reason = "tokens name wall-clock times")]
 pub(crate) fn unix_now() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);

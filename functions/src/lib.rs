@@ -1,7 +1,9 @@
 //! The sync API: checks tokens, and serves checkpoints and operations.
 //!
-//! [`router`] is the whole of it, over any store. It needs no task besides the requests it
-//! serves.
+//! [`router`] is the whole API, over any store. It runs no task besides the requests that it serves.
+//!
+//! The folders are layers, and imports point downwards: `api` (routes and replies), `stream` (one
+//! connection of `/sync/stream`), `checkpoint` (what is readable at a checkpoint), `auth` (tokens).
 #![warn(missing_docs)]
 
 mod api;
@@ -9,6 +11,7 @@ mod app_state;
 mod auth;
 mod checkpoint;
 mod clock;
+pub mod metrics;
 mod settings;
 mod snapshot_url;
 mod stream;
@@ -17,4 +20,5 @@ mod test_store;
 
 pub use api::router;
 pub use auth::{AuthConfigError, Authenticator};
+pub use metrics::describe_metrics;
 pub use settings::{Quotas, Settings, StreamDeadline};

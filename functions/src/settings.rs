@@ -1,4 +1,4 @@
-//! What whoever runs the router decides.
+//! Settings of the router.
 
 use std::time::Duration;
 
@@ -7,40 +7,41 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::Authenticator;
 
-/// How the router behaves.
+/// The settings of a router.
 pub struct Settings {
     /// Checks tokens.
     pub auth: Authenticator,
-    /// How long a stream stays open once its client is up to date; `None` is for ever (until the
-    /// token expires). A client whose write checkpoint is outstanding is given ten seconds.
+    /// Time that a stream stays open once its client is up to date; `None` keeps it open until the
+    /// token expires. A client that waits for a write checkpoint is given at least ten seconds.
     pub keep_open: Option<Duration>,
-    /// Bounds.
+    /// Bounds on what one client and one process may use.
     pub quotas: Quotas,
-    /// When cancelled, streams end cleanly and new ones are refused.
+    /// Shutdown signal: when it is cancelled, streams end after a whole line and new ones are refused.
     pub shutdown: CancellationToken,
 }
 
-/// When a stream has to end at the latest, as an extension of its request: a function is cut off at
-/// its time limit, in the middle of a line.
+/// The time when a stream must have ended, as an extension of its request. A Lambda function is
+/// stopped at its time limit, in the middle of a line if need be.
 ///
-/// A client that is still behind is told somewhat before, so that it connects anew by itself.
+/// A client that is still behind is told somewhat earlier, so that it connects again at once.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamDeadline(pub Instant);
 
-/// Bounds, each on what one client or one process may use.
+/// Bounds on what one client or one process may use.
 #[derive(Clone, Debug)]
 pub struct Quotas {
-    /// Buckets of one client, each counted once.
+    /// Number of distinct buckets of one client.
     pub buckets_max: usize,
-    /// Rows that the parameter lookups of one client yield, each counted once.
+    /// Number of distinct rows that the parameter lookups of one client yield.
     pub lookup_rows_max: usize,
-    /// Streams open at a time.
+    /// Number of streams that are open at a time.
     pub connections_max: usize,
-    /// Bytes of a request's body.
+    /// Size of a request's body, in bytes.
     pub body_bytes_max: usize,
 }
 
 impl Default for Quotas {
+    /// Returns PowerSync's limits on buckets and lookup rows, and what a process with 512 MB serves.
     fn default() -> Self {
         Self {
             buckets_max: 1_000,
@@ -52,7 +53,7 @@ impl Default for Quotas {
 }
 
 impl Settings {
-    /// Connections are held for ever, within the default quotas.
+    /// Creates settings with the default quotas, which keep streams open until the token expires.
     #[must_use]
     pub fn new(auth: Authenticator) -> Self {
         Self {

@@ -1,7 +1,7 @@
-//! Addresses for snapshot files of a store that has none of its own: this API serves them.
+//! Signed addresses of snapshot files, for a store that has none of its own: this API serves them.
 //!
-//! An address carries what it is for and until when, signed with a key that this process drew when
-//! it started. A client whose address is of a former process is refused, and asks again.
+//! An address names its object and its expiry, signed with a key that the process draws when it
+//! starts. A client whose address comes from a former process is refused, and asks again.
 
 use std::time::Duration;
 
@@ -10,26 +10,29 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::unix_now;
 
-/// Where these addresses are served.
+/// The route that serves these addresses.
 pub(crate) const PATH: &str = "/sync/snapshot/{address}";
-const PREFIX: &str = "/sync/snapshot/";
 
-/// Makes and checks addresses.
+/// The part of [`PATH`] before the signed address.
+pub(crate) const PREFIX: &str = "/sync/snapshot/";
+
+/// Signs and checks addresses.
 pub(crate) struct SnapshotUrls {
     encoding: EncodingKey,
     decoding: DecodingKey,
 }
 
-/// An object that may be fetched.
+/// An object that the owner of an address may fetch.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SignedObject {
     pub(crate) object: String,
     pub(crate) bytes: u64,
+    /// Expiry, in seconds since 1970.
     exp: i64,
 }
 
 impl SnapshotUrls {
-    /// With a key of these bytes, which nobody else may know.
+    /// Creates a signer with a key that nobody else may know.
     pub(crate) fn new(secret: &[u8; 32]) -> Self {
         Self {
             encoding: EncodingKey::from_secret(secret),
@@ -37,17 +40,17 @@ impl SnapshotUrls {
         }
     }
 
-    /// An address for an object of `bytes` bytes, good for `lifetime`.
+    /// Returns an address for an object of `bytes` bytes that is valid for `lifetime`.
     pub(crate) fn sign(&self, object: &str, bytes: u64, lifetime: Duration) -> String {
         let seconds = i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX);
         let exp = unix_now().saturating_add(seconds);
-        let address = SignedObject { object: object.to_owned(), bytes, exp };
-        let signed = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &address, &self.encoding)
-            .expect("texts and numbers can be signed");
+        let object = SignedObject { object: object.to_owned(), bytes, exp };
+        let signed = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &object, &self.encoding)
+            .expect("a struct of strings and numbers can be signed");
         format!("{PREFIX}{signed}")
     }
 
-    /// What an address is for, if it is one of ours and has not expired.
+    /// Returns the object of an address. `None` if the address is not ours or has expired.
     pub(crate) fn check(&self, signed: &str) -> Option<SignedObject> {
         let mut rules = Validation::new(Algorithm::HS256);
         rules.leeway = 0;
@@ -63,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_good_for_its_object_until_it_expires() {
+    fn an_address_is_valid_for_its_object_until_it_expires() {
         let urls = SnapshotUrls::new(&[7; 32]);
         let signed = urls.sign("snapshots/a/file-0", 9, Duration::from_secs(60));
         let address = urls.check(signed.strip_prefix(PREFIX).unwrap()).unwrap();

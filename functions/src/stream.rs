@@ -1,10 +1,17 @@
 //! `/sync/stream`: sends a client the buckets it may read, checkpoint by checkpoint.
+//!
+//! `connection` does the I/O. `checkpoint_state` decides what the client is told, `sending` reads and
+//! writes the operations of a bucket, and `deadlines` knows when to write or end.
 
 mod bucket_cursor;
+mod checkpoint_state;
+mod chunk_buffer;
 mod connection;
+mod current_state;
 mod data_line;
 mod deadlines;
 mod resume_point;
+mod send_plan;
 mod sending;
 mod snapshot_line;
 

@@ -13,7 +13,7 @@ streams:
     query: SELECT * FROM notices
 ";
 
-/// A store whose first checkpoint is visible and empty.
+/// Returns a store whose first checkpoint is visible and empty.
 pub(crate) async fn store() -> Embedded {
     let storage = Embedded::temporary().unwrap();
     let mut control = first_control();

@@ -1,4 +1,4 @@
-//! The one place that turns errors into replies. What went wrong inside is logged, never told.
+//! Turns errors into replies. The details of internal errors are logged and never sent.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -11,25 +11,25 @@ use tracing::{error, warn};
 use crate::auth::AuthError;
 use crate::checkpoint::CheckpointError;
 
-/// Why a request gets no answer.
+/// The reason why a request is refused or fails.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ApiError {
-    /// No valid token.
+pub(super) enum ApiError {
+    /// The request has no valid token.
     #[error("the request is not authorised")]
     Unauthorized(#[from] AuthError),
-    /// The body or query is not what it must be.
+    /// The body or the query is not what it must be.
     #[error("invalid request: {0}")]
     Invalid(String),
-    /// The body is too big.
+    /// The body is too large.
     #[error("the body exceeds {0} bytes")]
     BodyTooLarge(usize),
-    /// There is no such path.
+    /// The path does not exist.
     #[error("no such path")]
     NotFound,
-    /// The address of a snapshot is not ours, has expired, or what it named has been deleted.
-    #[error("the address of a snapshot is no longer good")]
+    /// The address of a snapshot file is not ours, has expired, or names a deleted file.
+    #[error("the address of a snapshot is no longer valid")]
     AddressRefused,
-    /// Nothing is visible yet.
+    /// No checkpoint is visible yet.
     #[error("no checkpoint is visible yet")]
     NotReady,
     /// The client would read too much.
@@ -38,13 +38,13 @@ pub(crate) enum ApiError {
     /// Too many streams are open.
     #[error("too many connections")]
     TooManyConnections,
-    /// The process is about to end.
+    /// The process is shutting down.
     #[error("shutting down")]
     ShuttingDown,
     /// A storage call failed.
     #[error("storage failed")]
     Storage(#[from] StorageError),
-    /// One of our invariants does not hold.
+    /// One of our invariants is broken.
     #[error("internal error: {0}")]
     Internal(&'static str),
 }
@@ -54,13 +54,14 @@ impl From<CheckpointError> for ApiError {
         match error {
             CheckpointError::TooOld => Self::Internal("every checkpoint was too old to be read"),
             CheckpointError::NotReady => Self::NotReady,
-            CheckpointError::OverQuota(what) => Self::OverQuota(what),
+            CheckpointError::OverQuota(problem) => Self::OverQuota(problem),
             CheckpointError::Storage(error) => Self::Storage(error),
-            CheckpointError::Internal(what) => Self::Internal(what),
+            CheckpointError::Internal(problem) => Self::Internal(problem),
         }
     }
 }
 
+/// The body of an error reply, as PowerSync's service sends it.
 #[derive(Serialize)]
 struct Body<'a> {
     error: Details<'a>,
@@ -74,13 +75,32 @@ struct Details<'a> {
     description: &'a str,
 }
 
+/// The parts of an error reply that depend on the error.
+struct Reply {
+    status: StatusCode,
+    name: &'static str,
+    code: &'static str,
+    description: String,
+}
+
+impl Reply {
+    fn new(
+        status: StatusCode,
+        name: &'static str,
+        code: &'static str,
+        description: impl Into<String>,
+    ) -> Self {
+        Self { status, name, code, description: description.into() }
+    }
+}
+
 impl ApiError {
     /// Logs what the caller is not told.
     fn log(&self) {
         match self {
             Self::Storage(cause) => error!(error = %ErrorChain(cause), "storage failed"),
-            Self::Internal(what) => error!(what, "internal error"),
-            Self::OverQuota(what) => warn!(what, "a client is over a limit"),
+            Self::Internal(problem) => error!(problem, "internal error"),
+            Self::OverQuota(problem) => warn!(problem, "a client exceeds a quota"),
             Self::Unauthorized(_)
             | Self::Invalid(_)
             | Self::BodyTooLarge(_)
@@ -92,72 +112,109 @@ impl ApiError {
         }
     }
 
-    fn parts(&self) -> (StatusCode, &'static str, &'static str, String) {
+    /// Returns the reply. Codes and names are those that PowerSync's SDKs know.
+    fn reply(&self) -> Reply {
         match self {
-            Self::Unauthorized(error) => {
-                let (code, text) = unauthorized(*error);
-                (StatusCode::UNAUTHORIZED, "AuthorizationError", code, text.to_owned())
-            }
-            Self::Invalid(what) => {
-                (StatusCode::BAD_REQUEST, "ValidationError", "PSYNC_S2001", what.clone())
-            }
-            Self::BodyTooLarge(max) => {
-                let text = format!("The body may have at most {max} bytes");
-                (StatusCode::PAYLOAD_TOO_LARGE, "ValidationError", "PSYNC_S2001", text)
-            }
-            Self::NotFound => {
-                let text = "There is nothing at this path".to_owned();
-                (StatusCode::NOT_FOUND, "RouteNotFound", "PSYNC_S2002", text)
-            }
-            Self::AddressRefused => {
-                let text = "This address has expired: start a new stream for another".to_owned();
-                (StatusCode::FORBIDDEN, "AuthorizationError", "PSYNC_S2101", text)
-            }
-            Self::NotReady => {
-                let text = "The first copy of the source database is not complete".to_owned();
-                (StatusCode::INTERNAL_SERVER_ERROR, "ServiceError", "PSYNC_S2302", text)
-            }
-            Self::OverQuota(what) => {
-                let status = StatusCode::INTERNAL_SERVER_ERROR;
-                (status, "ServiceError", "PSYNC_S2305", what.clone())
-            }
-            Self::TooManyConnections => {
-                let text = "Too many connections are open".to_owned();
-                (StatusCode::TOO_MANY_REQUESTS, "ServiceError", "PSYNC_S2304", text)
-            }
-            Self::ShuttingDown => {
-                let text = "The server is shutting down".to_owned();
-                (StatusCode::SERVICE_UNAVAILABLE, "ServiceError", "PSYNC_S2003", text)
-            }
-            Self::Storage(_) | Self::Internal(_) => {
-                let text = "Something went wrong on the server".to_owned();
-                (StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", "PSYNC_S2001", text)
-            }
+            Self::Unauthorized(error) => Reply::new(
+                StatusCode::UNAUTHORIZED,
+                "AuthorizationError",
+                auth_error_code(*error),
+                auth_error_description(*error),
+            ),
+            Self::Invalid(problem) => Reply::new(
+                StatusCode::BAD_REQUEST,
+                "ValidationError",
+                "PSYNC_S2001",
+                problem.clone(),
+            ),
+            Self::BodyTooLarge(max) => Reply::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "ValidationError",
+                "PSYNC_S2001",
+                format!("The body may have at most {max} bytes"),
+            ),
+            Self::NotFound => Reply::new(
+                StatusCode::NOT_FOUND,
+                "RouteNotFound",
+                "PSYNC_S2002",
+                "This path does not exist",
+            ),
+            Self::AddressRefused => Reply::new(
+                StatusCode::FORBIDDEN,
+                "AuthorizationError",
+                "PSYNC_S2101",
+                "This address has expired: open a new stream to get another",
+            ),
+            Self::NotReady => Reply::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "ServiceError",
+                "PSYNC_S2302",
+                "The initial copy of the source database is not complete",
+            ),
+            Self::OverQuota(problem) => Reply::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "ServiceError",
+                "PSYNC_S2305",
+                problem.clone(),
+            ),
+            Self::TooManyConnections => Reply::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "ServiceError",
+                "PSYNC_S2304",
+                "Too many connections are open",
+            ),
+            Self::ShuttingDown => Reply::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "ServiceError",
+                "PSYNC_S2003",
+                "The server is shutting down",
+            ),
+            Self::Storage(_) | Self::Internal(_) => Reply::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "InternalServerError",
+                "PSYNC_S2001",
+                "Something went wrong on the server",
+            ),
         }
     }
 }
 
-fn unauthorized(error: AuthError) -> (&'static str, &'static str) {
+/// Returns the code by which clients and metrics know a refused token.
+pub(super) fn auth_error_code(error: AuthError) -> &'static str {
     match error {
-        AuthError::Missing => ("PSYNC_S2106", "Authentication is required"),
-        AuthError::Invalid => ("PSYNC_S2101", "The token is not valid"),
-        AuthError::Expired => ("PSYNC_S2103", "The token has expired"),
-        AuthError::Lifetime => ("PSYNC_S2104", "The token must expire within a day of its issue"),
-        AuthError::Audience => ("PSYNC_S2105", "The token is for another audience"),
-        AuthError::NoKeys => {
-            ("PSYNC_S2204", "The keys to check the token with cannot be fetched at the moment")
-        }
+        AuthError::Missing => "PSYNC_S2106",
+        AuthError::Invalid => "PSYNC_S2101",
+        AuthError::Expired => "PSYNC_S2103",
+        AuthError::Lifetime => "PSYNC_S2104",
+        AuthError::Audience => "PSYNC_S2105",
+        AuthError::NoKeys => "PSYNC_S2204",
+    }
+}
+
+fn auth_error_description(error: AuthError) -> &'static str {
+    match error {
+        AuthError::Missing => "Authentication is required",
+        AuthError::Invalid => "The token is not valid",
+        AuthError::Expired => "The token has expired",
+        AuthError::Lifetime => "The token must expire within a day of its issue",
+        AuthError::Audience => "The token is for another audience",
+        AuthError::NoKeys => "The keys that verify the token cannot be fetched at the moment",
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         self.log();
-        let (status, name, code, description) = self.parts();
+        let reply = self.reply();
         if matches!(self, Self::TooManyConnections) {
-            return status.into_response(); // Clients expect an empty body here.
+            return reply.status.into_response(); // Clients expect an empty body here.
         }
-        let details = Details { name, code, status: status.as_u16(), description: &description };
-        (status, Json(Body { error: details })).into_response()
+        let details = Details {
+            name: reply.name,
+            code: reply.code,
+            status: reply.status.as_u16(),
+            description: &reply.description,
+        };
+        (reply.status, Json(Body { error: details })).into_response()
     }
 }

@@ -2,51 +2,44 @@
 
 use axum::body::Body;
 use axum::http::header::{
-    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE,
 };
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use futures::stream;
+use futures::{Stream, StreamExt, stream};
 use tidewater_storage::Storage;
 
 use super::error::ApiError;
 use crate::snapshot_url::SignedObject;
 
-/// Bytes read from the store at a time.
+/// Bytes that are read from the store at a time. Snapshot files have up to 1 GiB; a megabyte costs
+/// little memory per download, and few calls.
 const PIECE_BYTES: u64 = 1 << 20;
 
 /// Serves an object, or the range of it that the headers ask for.
-pub(crate) async fn serve<S: Storage>(
+pub(super) async fn serve<S: Storage>(
     storage: S,
-    address: SignedObject,
+    object: SignedObject,
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
-    let size = address.bytes;
-    let range = headers.get(header::RANGE).and_then(|range| range.to_str().ok());
-    let (start, end) = match range.map(|range| parse_range(range, size)) {
-        None | Some(RequestedRange::Whole) => (0, size),
-        Some(RequestedRange::Part(start, end)) => (start, end),
-        Some(RequestedRange::Unsatisfiable) => {
+    let size = object.bytes;
+    let range = headers.get(RANGE).and_then(|range| range.to_str().ok());
+    let requested = range.map_or(RequestedRange::Whole, |range| parse_range(range, size));
+    let (start, end) = match requested {
+        RequestedRange::Whole => (0, size),
+        RequestedRange::Part(start, end) => (start, end),
+        RequestedRange::Unsatisfiable => {
             let whole = [(CONTENT_RANGE, format!("bytes */{size}"))];
             return Ok((StatusCode::RANGE_NOT_SATISFIABLE, whole).into_response());
         }
     };
-    // The first piece is read before the head is sent: what is not there can still be said so.
-    let first = read_piece(&storage, &address.object, start, end).await?;
-    let rest = start + first.len() as u64;
-    let object = address.object;
-    let pieces = stream::unfold((storage, object, rest), move |(storage, object, at)| async move {
-        if at >= end {
-            return None;
-        }
-        let read = read_piece(&storage, &object, at, end).await;
-        let read = read.map_err(|_| std::io::Error::other("the object cannot be read"));
-        let at = read.as_ref().map_or(end, |read| at + read.len() as u64);
-        Some((read, (storage, object, at)))
-    });
-    let first = stream::once(async { Ok::<_, std::io::Error>(first) });
-    let body = Body::from_stream(futures::StreamExt::chain(first, pieces));
+
+    // The first piece is read before the head is sent, so that a deleted object gets a status of
+    // its own.
+    let first = read_piece(&storage, &object.object, start, end).await?;
+    let body = pieces(storage, object.object, first, start, end);
+
     let mut response = (
         [
             (CONTENT_TYPE, "application/zstd".to_owned()),
@@ -54,17 +47,44 @@ pub(crate) async fn serve<S: Storage>(
             (CACHE_CONTROL, "private, max-age=3600".to_owned()),
             (CONTENT_LENGTH, (end - start).to_string()),
         ],
-        body,
+        Body::from_stream(body),
     )
         .into_response();
     if range.is_some() && (start, end) != (0, size) {
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-        let what = format!("bytes {start}-{}/{size}", end - 1);
-        if let Ok(what) = what.parse() {
-            response.headers_mut().insert(CONTENT_RANGE, what);
+        let content_range = format!("bytes {start}-{}/{size}", end - 1);
+        if let Ok(content_range) = content_range.parse() {
+            response.headers_mut().insert(CONTENT_RANGE, content_range);
         }
     }
     Ok(response)
+}
+
+/// Returns the pieces of an object from `start` to `end`, of which the first has been read. The
+/// others are read as they are pulled.
+fn pieces<S: Storage>(
+    storage: S,
+    object: String,
+    first: Bytes,
+    start: u64,
+    end: u64,
+) -> impl Stream<Item = Result<Bytes, std::io::Error>> {
+    let after_first = start + first.len() as u64;
+    let rest = stream::unfold(after_first, move |at| {
+        let storage = storage.clone();
+        let object = object.clone();
+        async move {
+            if at >= end {
+                return None;
+            }
+            let read = read_piece(&storage, &object, at, end).await;
+            let read = read.map_err(|_| std::io::Error::other("the object cannot be read"));
+            let next = read.as_ref().map_or(end, |read| at + read.len() as u64);
+            Some((read, next))
+        }
+    });
+
+    stream::once(async { Ok(first) }).chain(rest)
 }
 
 async fn read_piece<S: Storage>(
@@ -76,37 +96,42 @@ async fn read_piece<S: Storage>(
     let end = end.min(start.saturating_add(PIECE_BYTES));
     let read = storage.object_range(object, start..end).await?;
     let read = read.ok_or(ApiError::AddressRefused)?;
-    // An object that is shorter than its catalog says would never end.
+
+    // A download of an object that is shorter than its catalog says would never end.
     if (read.len() as u64) < end - start {
         return Err(ApiError::Internal("a stored object is shorter than it should be"));
     }
     Ok(read)
 }
 
+/// The bytes that a `Range` header asks for.
 enum RequestedRange {
-    /// What we do not understand is answered whole, as HTTP allows.
+    /// The whole object. HTTP allows this answer to a range that the server does not understand.
     Whole,
+    /// The bytes from the first number up to, but not including, the second.
     Part(u64, u64),
+    /// Bytes that do not exist.
     Unsatisfiable,
 }
 
-/// Reads one range of bytes: `bytes=5-9`, `bytes=5-`, `bytes=-5`.
+/// Parses one range of bytes: `bytes=5-9`, `bytes=5-`, `bytes=-5`.
 fn parse_range(range: &str, size: u64) -> RequestedRange {
-    let read = || {
-        let (start, end) = range.strip_prefix("bytes=")?.split_once('-')?;
-        if start.is_empty() {
-            let last: u64 = end.parse().ok()?;
-            return Some((size.saturating_sub(last), size));
-        }
-        let start = start.parse().ok()?;
-        let end = if end.is_empty() { u64::MAX } else { end.parse().ok()? };
-        (start <= end).then_some((start, end.saturating_add(1).min(size)))
-    };
-    match read() {
+    match parse_bounds(range, size) {
         None => RequestedRange::Whole,
         Some((start, end)) if start >= end => RequestedRange::Unsatisfiable,
         Some((start, end)) => RequestedRange::Part(start, end),
     }
+}
+
+fn parse_bounds(range: &str, size: u64) -> Option<(u64, u64)> {
+    let (start, end) = range.strip_prefix("bytes=")?.split_once('-')?;
+    if start.is_empty() {
+        let length: u64 = end.parse().ok()?;
+        return Some((size.saturating_sub(length), size));
+    }
+    let start = start.parse().ok()?;
+    let end = if end.is_empty() { u64::MAX } else { end.parse().ok()? };
+    (start <= end).then_some((start, end.saturating_add(1).min(size)))
 }
 
 #[cfg(test)]
@@ -114,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_are_read_as_http_says() {
+    fn ranges_are_parsed_as_http_defines_them() {
         let check = |range, expected: Option<(u64, u64)>| match parse_range(range, 10) {
             RequestedRange::Part(start, end) => assert_eq!(Some((start, end)), expected, "{range}"),
             RequestedRange::Whole => assert_eq!(expected, Some((0, 0)), "{range}"),
@@ -127,7 +152,7 @@ mod tests {
         check("bytes=-30", Some((0, 10)));
         check("bytes=10-", None);
         check("bytes=-0", None);
-        // Not one range of bytes: answered whole.
+        // Anything but one range of bytes gets the whole object.
         for other in ["bytes=5-4", "bytes=0-1,3-4", "lines=1-2", "bytes=a-b", ""] {
             check(other, Some((0, 0)));
         }

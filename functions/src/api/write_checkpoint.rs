@@ -1,21 +1,29 @@
 //! Write checkpoints: numbers by which clients learn that their uploads have come back.
+//!
+//! A request stores a pair of the client's number and a ticket. The worker writes a marker with the
+//! newest ticket into the WAL. The checkpoint that contains the marker covers the ticket, and with it
+//! every write that was committed before the request.
 
 use tidewater_storage::{ClientKey, Storage, StorageError, Ticket};
 
 use super::error::ApiError;
 
-/// Requests of one client that overtake each other more often than this are given up.
+/// Number of attempts to store one request when other requests of the same client overtake it. A
+/// client sends one at a time, so even one attempt rarely fails.
 const ATTEMPTS_MAX: usize = 16;
 
-/// Hands out the client's next number.
-pub(crate) async fn next_number<S: Storage>(
+/// Returns the client's next number, and registers it.
+pub(super) async fn next_number<S: Storage>(
     storage: &S,
     client: &ClientKey,
 ) -> Result<i64, ApiError> {
     for _ in 0..ATTEMPTS_MAX {
+        // The ticket is taken before the stored requests are read. A request that overtakes this one
+        // then has a later ticket, and `with` refuses to store a greater number with an earlier one.
         let ticket = storage.take_ticket().await?;
         let requests = storage.write_requests(client).await?;
         let number = requests.last_number().saturating_add(1);
+
         if let Some(next) = requests.with(number, ticket)
             && storage.swap_write_requests(client, &next).await?
         {
@@ -26,8 +34,8 @@ pub(crate) async fn next_number<S: Storage>(
     Err(ApiError::Internal("a client's write-checkpoint requests keep overtaking each other"))
 }
 
-/// Registers a number that the client chose. Returns the greatest number that it ever had.
-pub(crate) async fn register<S: Storage>(
+/// Registers a number that the client chose. Returns the greatest number that the client ever had.
+pub(super) async fn register<S: Storage>(
     storage: &S,
     client: &ClientKey,
     number: i64,
@@ -37,11 +45,13 @@ pub(crate) async fn register<S: Storage>(
         if let Some(last) = requests.entries.last()
             && last.number >= number
         {
+            // The same number again: its first request may have failed before the renewal.
             if last.number == number {
                 renew_covered_ticket(storage, last.ticket).await?;
             }
             return Ok(last.number);
         }
+
         let ticket = storage.take_ticket().await?;
         if let Some(next) = requests.with(number, ticket)
             && storage.swap_write_requests(client, &next).await?
@@ -53,11 +63,11 @@ pub(crate) async fn register<S: Storage>(
     Err(ApiError::Internal("a client's write-checkpoint requests keep overtaking each other"))
 }
 
-/// Makes sure that a stream which is open finds the request just stored.
+/// Makes sure that an open stream finds the request that was just stored.
 ///
-/// A stream looks for requests when the visible ticket moves. If a checkpoint covered the ticket
-/// before the request was stored, the stream may have looked in vain: so the ticket is moved once
-/// more. If none did, the one that will is still to come, and the stream looks after that.
+/// A stream reads the requests only when the visible ticket moves. If a checkpoint covered the ticket
+/// before the request was stored, the stream may have read them too early. So the ticket is moved
+/// once more. If no checkpoint covers the ticket yet, a later one will, and the stream reads after it.
 async fn renew_covered_ticket<S: Storage>(storage: &S, ticket: Ticket) -> Result<(), StorageError> {
     let control = storage.control().await?;
     let visible = control.and_then(|control| control.visible);

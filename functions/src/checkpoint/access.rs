@@ -1,4 +1,4 @@
-//! Which buckets a client may read, and how far each has got.
+//! Access: the buckets that a client may read at a checkpoint.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use tidewater_storage::{BucketHead, BucketKey, Catalog, Storage};
 use tidewater_sync_config::{Granted, Question, Request, STAGES_MAX};
 
 use super::error::CheckpointError;
-use super::view::{BucketContent, CheckpointView};
+use super::view::CheckpointView;
 use crate::settings::Quotas;
 
-/// Streams and tables that a message about a limit names.
-const NAMED_MAX: usize = 10;
+/// Number of streams or tables that a message about a quota names: enough to find the cause.
+const NAMES_IN_MESSAGE_MAX: usize = 10;
 
-/// Who reads, and what it asked for. Only the claims were verified.
+/// A client: its user, and what it asked for. Only the claims are verified.
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) user_id: String,
@@ -25,15 +25,15 @@ pub(crate) struct Client {
     pub(crate) subscriptions: Vec<StreamSubscription>,
 }
 
-/// What a client may read at a checkpoint.
+/// The buckets and streams of a client at a checkpoint.
 pub(crate) struct Access {
     pub(crate) buckets: Vec<ReadableBucket>,
     pub(crate) streams: Vec<StreamDescription>,
 }
 
-/// A bucket at a checkpoint.
+/// A bucket that a client may read, as it is at a checkpoint.
 pub(crate) struct ReadableBucket {
-    /// Its name on the wire.
+    /// The bucket's name on the wire.
     pub(crate) name: String,
     pub(crate) key: BucketKey,
     pub(crate) priority: Priority,
@@ -42,7 +42,7 @@ pub(crate) struct ReadableBucket {
     pub(crate) catalog: Arc<Catalog>,
 }
 
-/// The buckets that `client` may read at the view's checkpoint, with their heads there.
+/// Returns the buckets that `client` may read at the view's checkpoint, with their heads there.
 pub(crate) async fn access<S: Storage>(
     storage: &S,
     view: &CheckpointView,
@@ -53,23 +53,32 @@ pub(crate) async fn access<S: Storage>(
     if granted.buckets.len() > quotas.buckets_max {
         return Err(CheckpointError::OverQuota(too_many_buckets(&granted, client, quotas)));
     }
-    let generation = &view.generation;
-    let (keys, names): (Vec<_>, Vec<_>) =
-        granted.buckets.iter().map(|b| generation.bucket(b.definition, &b.params)).unzip();
+
+    let mut keys = Vec::with_capacity(granted.buckets.len());
+    let mut names = Vec::with_capacity(granted.buckets.len());
+    for bucket in &granted.buckets {
+        let (key, name) = view.generation.bucket(bucket.definition, &bucket.params);
+        keys.push(key);
+        names.push(name);
+    }
     let contents = view.contents(storage, &keys).await?;
-    let parts = granted.buckets.into_iter().zip(keys).zip(names).zip(contents);
-    let buckets =
-        parts.map(|(((bucket, key), name), BucketContent { head, catalog })| ReadableBucket {
+
+    let mut buckets = Vec::with_capacity(granted.buckets.len());
+    let stored = keys.into_iter().zip(names).zip(contents);
+    for (bucket, ((key, name), content)) in granted.buckets.into_iter().zip(stored) {
+        buckets.push(ReadableBucket {
             name,
             key,
             priority: bucket.priority,
             subscriptions: bucket.subscriptions,
-            head,
-            catalog,
+            head: content.head,
+            catalog: content.catalog,
         });
-    Ok(Access { buckets: buckets.collect(), streams: granted.streams })
+    }
+    Ok(Access { buckets, streams: granted.streams })
 }
 
+/// Evaluates the request: stage by stage, the evaluation asks for lookups and gets their answers.
 async fn granted<S: Storage>(
     storage: &S,
     view: &CheckpointView,
@@ -84,31 +93,37 @@ async fn granted<S: Storage>(
         subscriptions: &client.subscriptions,
     };
     let mut evaluation = view.generation.config.request(&request);
-    let mut rows = DistinctRows::default();
+    let mut rows = LookupRows::default();
+
     for _ in 0..=STAGES_MAX {
         if evaluation.questions().is_empty() {
             return Ok(evaluation.finish());
         }
         let questions = evaluation.questions().to_vec();
         let answers = view.answers(storage, &questions).await?;
-        rows.count(&questions, &answers);
+
+        // The quota is checked at each stage: a lookup can yield the questions of the next one, and
+        // a request must not multiply reads before it is refused.
+        rows.add(&questions, &answers);
         if rows.distinct.len() > quotas.lookup_rows_max {
             return Err(CheckpointError::OverQuota(rows.too_many(view, quotas)));
         }
         let answers: Vec<_> = answers.iter().map(|outputs| outputs.to_vec()).collect();
         evaluation.answer(&answers);
     }
+    // The compiler refuses configs with more stages.
     Err(CheckpointError::Internal("the lookups of a request do not end"))
 }
 
-/// The rows that the lookups of one client have yielded, each once.
+/// The distinct rows that the lookups of one client have yielded.
 #[derive(Default)]
-struct DistinctRows {
+struct LookupRows {
+    /// Lookup and output.
     distinct: HashSet<(usize, String)>,
 }
 
-impl DistinctRows {
-    fn count(&mut self, questions: &[Question], answers: &[Arc<[String]>]) {
+impl LookupRows {
+    fn add(&mut self, questions: &[Question], answers: &[Arc<[String]>]) {
         for (question, outputs) in questions.iter().zip(answers) {
             let rows = outputs.iter().map(|output| (question.lookup, output.clone()));
             self.distinct.extend(rows);
@@ -117,50 +132,64 @@ impl DistinctRows {
 
     fn too_many(&self, view: &CheckpointView, quotas: &Quotas) -> String {
         let config = &view.generation.config;
-        let mut by_table: BTreeMap<String, usize> = BTreeMap::new();
+        let mut rows_by_table: BTreeMap<String, usize> = BTreeMap::new();
         for (lookup, _) in &self.distinct {
-            let table = config.lookups().get(*lookup).and_then(|l| config.tables().get(l.table));
-            let name = table.map_or_else(String::new, |t| format!("{}.{}", t.schema, t.name));
-            *by_table.entry(name).or_default() += 1;
+            let lookup = config.lookups().get(*lookup);
+            let table = lookup.and_then(|lookup| config.tables().get(lookup.table));
+            let name =
+                table.map_or_else(String::new, |table| format!("{}.{}", table.schema, table.name));
+            *rows_by_table.entry(name).or_default() += 1;
         }
+
         format!(
             "The parameter lookups of this client yield {} rows; the limit is {}. By table: {}",
             self.distinct.len(),
             quotas.lookup_rows_max,
-            largest(by_table),
+            largest(rows_by_table),
         )
     }
 }
 
 fn too_many_buckets(granted: &Granted, client: &Client, quotas: &Quotas) -> String {
-    let mut by_stream: BTreeMap<String, usize> = BTreeMap::new();
+    let mut buckets_by_stream: BTreeMap<String, usize> = BTreeMap::new();
     for bucket in &granted.buckets {
+        // A bucket that two subscriptions of one stream grant is one bucket of the stream.
+        let subscriptions = bucket.subscriptions.iter();
         let streams: BTreeSet<&str> =
-            bucket.subscriptions.iter().filter_map(|why| stream(why, granted, client)).collect();
+            subscriptions.filter_map(|granted_by| stream(granted_by, granted, client)).collect();
         for stream in streams {
-            *by_stream.entry(stream.to_owned()).or_default() += 1;
+            *buckets_by_stream.entry(stream.to_owned()).or_default() += 1;
         }
     }
+
     format!(
         "This client would read {} buckets; the limit is {}. By stream: {}",
         granted.buckets.len(),
         quotas.buckets_max,
-        largest(by_stream),
+        largest(buckets_by_stream),
     )
 }
 
-fn stream<'a>(why: &Subscription, granted: &'a Granted, client: &'a Client) -> Option<&'a str> {
-    match why {
+/// Returns the name of the stream that a bucket is granted by.
+fn stream<'a>(
+    granted_by: &Subscription,
+    granted: &'a Granted,
+    client: &'a Client,
+) -> Option<&'a str> {
+    match granted_by {
         Subscription::Default(index) => granted.streams.get(*index).map(|one| one.name.as_str()),
         Subscription::Sub(index) => client.subscriptions.get(*index).map(|one| one.stream.as_str()),
     }
 }
 
-/// `name (count)` for the largest counts.
+/// Returns `name (count)` for the largest counts.
 fn largest(counts: BTreeMap<String, usize>) -> String {
     let mut counts: Vec<_> = counts.into_iter().collect();
     counts.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    let named: Vec<_> =
-        counts.iter().take(NAMED_MAX).map(|(name, count)| format!("{name} ({count})")).collect();
+    let named: Vec<_> = counts
+        .iter()
+        .take(NAMES_IN_MESSAGE_MAX)
+        .map(|(name, count)| format!("{name} ({count})"))
+        .collect();
     named.join(", ")
 }

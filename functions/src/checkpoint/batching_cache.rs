@@ -1,93 +1,101 @@
-//! Values that never change, read once for all who ask.
+//! A cache of immutable values that reads misses in batches.
 
-use std::collections::HashMap;
-use std::future::Future;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Keys read in one call on behalf of others.
-const BATCH_MAX: usize = 4_000;
-/// Values kept; beyond it they are read again.
-const KEPT_MAX: usize = 50_000;
+/// Number of keys that one call reads at most, on behalf of all waiting callers. It bounds the
+/// memory and duration of a call: 4,000 keys are 40 requests to DynamoDB.
+const BATCH_KEYS_MAX: usize = 4_000;
 
-/// A cache whose misses are read together: while one caller reads, others note what they want, and
-/// the next to read takes all of it. A thousand streams woken by one checkpoint so cost a few
-/// reads.
-pub(crate) struct BatchingCache<K, V> {
-    known: Mutex<HashMap<K, V>>,
+/// Number of values that are cached. Further values are read again by each caller. At about 200
+/// bytes a value, a full cache takes 10 MB.
+const CACHED_VALUES_MAX: usize = 50_000;
+
+/// A cache whose misses are read together. While one caller reads, others note the keys they need,
+/// and the next caller reads all of them. So a thousand streams that are woken by one checkpoint
+/// cost a few reads.
+pub(super) struct BatchingCache<K, V> {
+    values: Mutex<HashMap<K, V>>,
+    /// Keys that callers wait for.
     wanted: Mutex<Vec<K>>,
-    turn: tokio::sync::Mutex<()>,
+    /// Locked by the caller that reads.
+    reading: tokio::sync::Mutex<()>,
 }
 
 impl<K: Clone + Eq + Hash, V: Clone> BatchingCache<K, V> {
-    pub(crate) fn new() -> Self {
+    /// Creates an empty cache.
+    pub(super) fn new() -> Self {
         Self {
-            known: Mutex::default(),
+            values: Mutex::default(),
             wanted: Mutex::default(),
-            turn: tokio::sync::Mutex::new(()),
+            reading: tokio::sync::Mutex::new(()),
         }
     }
 
-    /// The values of `keys`, in their order. `read` is given distinct keys, and must answer in
-    /// their order.
-    pub(crate) async fn get<E, F>(
+    /// Returns the values of `keys`, in their order. `read` is given distinct keys, and returns
+    /// their values in the same order.
+    pub(super) async fn get<E>(
         &self,
         keys: &[K],
-        read: impl FnOnce(Vec<K>) -> F,
-    ) -> Result<Vec<V>, E>
-    where
-        F: Future<Output = Result<Vec<V>, E>>,
-    {
+        read: impl AsyncFnOnce(Vec<K>) -> Result<Vec<V>, E>,
+    ) -> Result<Vec<V>, E> {
         let missing = self.missing(keys);
         if missing.is_empty() {
             return Ok(self.among(keys, &HashMap::new()));
         }
         lock(&self.wanted).extend(missing);
-        let _turn = self.turn.lock().await;
+        let _reading = self.reading.lock().await;
+
+        // The caller before may have read these keys meanwhile.
         let mut batch = self.missing(keys);
         if batch.is_empty() {
             return Ok(self.among(keys, &HashMap::new()));
         }
-        batch.extend(self.others(batch.len()));
-        let values = distinct(batch);
-        let read_values = read(values.clone()).await?;
-        let fresh: HashMap<K, V> = values.into_iter().zip(read_values).collect();
+        batch.extend(self.wanted_by_others(batch.len()));
+        let batch = distinct(batch);
+
+        // If this fails, the others find their keys still missing, and read them on their own.
+        let values = read(batch.clone()).await?;
+        let fresh: HashMap<K, V> = batch.into_iter().zip(values).collect();
         let found = self.among(keys, &fresh);
-        let mut known = lock(&self.known);
-        let room = KEPT_MAX.saturating_sub(known.len());
-        known.extend(fresh.into_iter().take(room));
+
+        let mut cached = lock(&self.values);
+        let room = CACHED_VALUES_MAX.saturating_sub(cached.len());
+        cached.extend(fresh.into_iter().take(room));
         Ok(found)
     }
 
-    /// What others want and is not known yet, as far as one call may read it.
-    fn others(&self, own: usize) -> Vec<K> {
+    /// Takes the keys that others wait for and that are not cached yet, as far as they fit into a
+    /// batch that has `own` keys already.
+    fn wanted_by_others(&self, own: usize) -> Vec<K> {
         let mut wanted = lock(&self.wanted);
-        let count = wanted.len().min(BATCH_MAX.saturating_sub(own));
+        let count = wanted.len().min(BATCH_KEYS_MAX.saturating_sub(own));
         let taken: Vec<K> = wanted.drain(..count).collect();
         drop(wanted);
         self.missing(&taken)
     }
 
     fn missing(&self, keys: &[K]) -> Vec<K> {
-        let known = lock(&self.known);
-        keys.iter().filter(|key| !known.contains_key(key)).cloned().collect()
+        let cached = lock(&self.values);
+        keys.iter().filter(|key| !cached.contains_key(key)).cloned().collect()
     }
 
-    /// The values of `keys`, all of which are known or fresh.
+    /// Returns the values of `keys`, all of which are cached or fresh.
     fn among(&self, keys: &[K], fresh: &HashMap<K, V>) -> Vec<V> {
-        let known = lock(&self.known);
-        let value = |key| fresh.get(key).or_else(|| known.get(key)).cloned();
-        keys.iter().filter_map(value).collect()
+        let cached = lock(&self.values);
+        let values = keys.iter().filter_map(|key| fresh.get(key).or_else(|| cached.get(key)));
+        values.cloned().collect()
     }
 }
 
 fn distinct<K: Clone + Eq + Hash>(keys: Vec<K>) -> Vec<K> {
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     keys.into_iter().filter(|key| seen.insert(key.clone())).collect()
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    // Nothing panics while it is held, and a cache has no state that could be half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A cache has no half-done state, so one whose caller panicked is as good as any.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -104,21 +112,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_known_is_not_read_again() {
-        let (cache, calls) = (BatchingCache::new(), AtomicUsize::new(0));
+    async fn cached_values_are_not_read_again() {
+        let cache = BatchingCache::new();
+        let calls = AtomicUsize::new(0);
         for _ in 0..2 {
-            let got = cache.get(&[3, 1, 3], |keys| doubled(&calls, keys)).await;
+            let got = cache.get(&[3, 1, 3], async |keys| doubled(&calls, keys).await).await;
             assert_eq!(got, Ok(vec![6, 2, 6]));
         }
         assert_eq!(calls.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test]
-    async fn those_who_wait_are_served_by_one_read() {
-        let (cache, calls) = (BatchingCache::new(), AtomicUsize::new(0));
-        let ask = |key: u32| {
-            let (cache, calls) = (&cache, &calls);
-            async move { cache.get(&[key], |keys| doubled(calls, keys)).await.unwrap() }
+    async fn waiting_callers_share_one_read() {
+        let cache = BatchingCache::new();
+        let calls = AtomicUsize::new(0);
+        let ask = async |key: u32| {
+            cache.get(&[key], async |keys| doubled(&calls, keys).await).await.unwrap()
         };
         let got = futures::future::join_all((0..100).map(ask)).await;
         assert_eq!(got, (0..100).map(|key| vec![key * 2]).collect::<Vec<_>>());
@@ -126,10 +135,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failed_read_fails_nobody_else() {
+    async fn a_failed_read_fails_only_its_caller() {
         let cache: BatchingCache<u32, u32> = BatchingCache::new();
-        assert_eq!(cache.get(&[1], |_| async { Err("down") }).await, Err("down"));
-        let again = cache.get(&[1], |keys| async move { Ok::<_, &str>(keys) }).await;
+        assert_eq!(cache.get(&[1], async |_| Err("down")).await, Err("down"));
+        let again = cache.get(&[1], async |keys| Ok::<_, &str>(keys)).await;
         assert_eq!(again, Ok(vec![1]));
     }
 }

@@ -2,7 +2,7 @@
 
 use tidewater_storage::StorageError;
 
-/// Why a checkpoint, or what a client may read at it, cannot be determined.
+/// The reason why a checkpoint, or what a client may read at it, cannot be determined.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CheckpointError {
     /// Versions that readers at this checkpoint need are gone: take a newer one.

@@ -1,4 +1,4 @@
-//! A bucket as one connection serves it.
+//! The position of one connection in one bucket.
 
 use std::sync::Arc;
 
@@ -7,92 +7,102 @@ use tidewater_storage::{
     Base, BaseReader, BucketHead, BucketKey, Catalog, CommittedOps, FramePosition, SegmentChain,
 };
 
-use super::resume_point::{ResumePoint, resume_point};
+use super::resume_point::{ResumePoint, from_start, resume_point};
 use crate::checkpoint::ReadableBucket;
 
-/// A bucket that the client has been told of.
-pub(crate) struct BucketCursor {
-    pub(crate) name: String,
-    pub(crate) key: BucketKey,
-    pub(crate) priority: Priority,
+/// A bucket that has been announced to the client, and the client's position in it.
+pub(super) struct BucketCursor {
+    /// The bucket's name on the wire.
+    pub(super) name: String,
+    pub(super) key: BucketKey,
+    pub(super) priority: Priority,
     subscriptions: Vec<Subscription>,
-    /// As announced.
-    pub(crate) head: BucketHead,
+    /// The head at the announced checkpoint: the end of what is sent.
+    pub(super) head: BucketHead,
     catalog: Arc<Catalog>,
-    pub(crate) position: Position,
+    pub(super) position: Position,
 }
 
-/// What brings the client forward.
-pub(crate) enum Position {
-    /// The rows of a base, and then the log behind it.
+/// The part of the bucket that the client is sent next.
+pub(super) enum Position {
+    /// The rows of a base, and then the log after it.
     Base(Box<BasePosition>),
+    /// The log.
     Log(LogPosition),
 }
 
-/// A client that is being sent a base.
-pub(crate) struct BasePosition {
-    pub(crate) base: Base,
-    /// Read when the first line is due.
-    pub(crate) open: Option<(BaseReader, FramePosition)>,
-    /// How many of its rows the client has.
-    pub(crate) rows: u64,
-    /// Whether what the client holds is void: the next line begins with a CLEAR.
-    pub(crate) clear: bool,
+/// The position of a client that receives a base.
+pub(super) struct BasePosition {
+    pub(super) base: Base,
+    /// The base's manifest and the next frame; read when the first line is due.
+    pub(super) open: Option<(BaseReader, FramePosition)>,
+    /// Number of the base's rows that the client has.
+    pub(super) rows: u64,
+    /// Set if the client's rows are void, so that the next line begins with a CLEAR.
+    pub(super) clear: bool,
 }
 
-/// A client that is being sent the log.
+/// The position of a client that receives the log.
 #[derive(Clone, Copy)]
-pub(crate) struct LogPosition {
-    /// How far the client has got.
-    pub(crate) chain: SegmentChain,
-    /// Whether what it holds is void: the next line begins with a CLEAR.
-    pub(crate) clear: bool,
+pub(super) struct LogPosition {
+    /// Proof of completeness of what the client has.
+    pub(super) chain: SegmentChain,
+    /// Set if the client's rows are void, so that the next line begins with a CLEAR.
+    pub(super) clear: bool,
 }
 
 impl BucketCursor {
-    /// A bucket that is new on this connection; `after` is where the client says it is.
-    pub(crate) fn new(
+    /// Creates the cursor of a client that says it has everything up to `after`.
+    pub(super) fn new(
         bucket: ReadableBucket,
         after: OpId,
         checkpoint: OpId,
         committed_ops: &CommittedOps,
     ) -> Self {
-        let position = match resume_point(after, checkpoint, committed_ops, &bucket.catalog) {
-            ResumePoint::Log(after) => {
-                Position::Log(LogPosition { chain: SegmentChain::after(after), clear: false })
-            }
-            ResumePoint::Base(base, rows) => Position::base(base, rows, false),
-            ResumePoint::Restart => Position::restart(&bucket.catalog),
-        };
+        let resume = resume_point(after, checkpoint, committed_ops, &bucket.catalog);
+        let position = Position::at(resume, &bucket.catalog);
+        Self::with_position(bucket, position)
+    }
+
+    /// Creates the cursor of a client that has nothing of the bucket.
+    pub(super) fn from_start(bucket: ReadableBucket) -> Self {
+        let position = Position::at(from_start(&bucket.catalog), &bucket.catalog);
+        Self::with_position(bucket, position)
+    }
+
+    fn with_position(bucket: ReadableBucket, position: Position) -> Self {
         let ReadableBucket { name, key, priority, subscriptions, head, catalog } = bucket;
         Self { name, key, priority, subscriptions, head, catalog, position }
     }
 
-    /// Takes over what the bucket is at a newer checkpoint. Returns whether that is news to the
-    /// client.
-    pub(crate) fn update(&mut self, bucket: ReadableBucket) -> bool {
-        let changed = (self.head.sum, self.head.count) != (bucket.head.sum, bucket.head.count);
+    /// Moves the bucket to a newer checkpoint; the client's position stays. Returns whether the
+    /// client must be told.
+    pub(super) fn update(&mut self, bucket: ReadableBucket) -> bool {
+        let has_changed = (self.head.sum, self.head.count) != (bucket.head.sum, bucket.head.count);
         self.head = bucket.head;
         self.catalog = bucket.catalog;
-        if changed {
+
+        // Priority and subscriptions are part of a bucket's description. Both stay as announced
+        // until the bucket is described again, so that server and client agree on them.
+        if has_changed {
             self.priority = bucket.priority;
             self.subscriptions = bucket.subscriptions;
         }
-        changed
+        has_changed
     }
 
-    /// Makes the client start anew.
-    pub(crate) fn restart(&mut self) {
+    /// Discards the client's position: it is cleared and receives the whole bucket.
+    pub(super) fn restart(&mut self) {
         self.position = Position::restart(&self.catalog);
     }
 
-    /// Makes the client start anew if the catalog no longer has what it was being sent. What was
-    /// read of it is forgotten.
-    pub(crate) fn restart_if_lost(&mut self) {
+    /// Restarts the client if the catalog no longer has the base or the log that it was receiving.
+    /// Otherwise forgets only what was read of the base, so that it is read again.
+    pub(super) fn restart_if_lost(&mut self) {
         let is_lost = match &mut self.position {
-            Position::Base(base) => {
-                base.open = None;
-                self.catalog.base_of_marker(base.base.marker).is_none()
+            Position::Base(position) => {
+                position.open = None;
+                self.catalog.base_of_marker(position.base.marker).is_none()
             }
             Position::Log(log) => log.chain.last < self.catalog.floor,
         };
@@ -101,27 +111,30 @@ impl BucketCursor {
         }
     }
 
-    /// Whether lines of it are due.
-    pub(crate) fn is_behind(&self) -> bool {
+    /// Returns whether lines of the bucket must be sent to reach the announced checkpoint.
+    pub(super) fn is_behind(&self) -> bool {
         match &self.position {
             Position::Base(_) => true,
             Position::Log(log) => log.clear || !log.chain.has_reached(&self.head),
         }
     }
 
-    /// Segments up to it are not needed any more.
-    pub(crate) fn log_position(&self) -> OpId {
+    /// Returns the position up to which the client needs no segments of the log.
+    pub(super) fn log_position(&self) -> OpId {
         match &self.position {
-            Position::Base(base) => base.base.to,
+            Position::Base(position) => position.base.to,
             Position::Log(log) => log.chain.last,
         }
     }
 
-    pub(crate) fn describe(&self) -> BucketDescription {
-        // What a fresh client is sent: the rows of the base stand for its operations.
-        let base = self.catalog.base.as_ref();
-        let count = base
-            .map_or(self.head.count, |base| base.rows + self.head.count.saturating_sub(base.count));
+    /// Returns the bucket's description for a checkpoint line.
+    pub(super) fn describe(&self) -> BucketDescription {
+        // Clients show progress by the count. It is that of a client without a position, which
+        // receives the rows of the base instead of the operations up to it.
+        let count = match &self.catalog.base {
+            Some(base) => base.rows + self.head.count.saturating_sub(base.count),
+            None => self.head.count,
+        };
         BucketDescription {
             bucket: self.name.clone(),
             checksum: self.head.sum,
@@ -133,15 +146,31 @@ impl BucketCursor {
 }
 
 impl Position {
-    fn base(base: &Base, rows: u64, clear: bool) -> Self {
-        Self::Base(Box::new(BasePosition { base: base.clone(), open: None, rows, clear }))
+    fn at(resume: ResumePoint<'_>, catalog: &Catalog) -> Self {
+        match resume {
+            ResumePoint::Log(after) => {
+                Self::Log(LogPosition { chain: SegmentChain::after(after), clear: false })
+            }
+            ResumePoint::Base(base, rows) => Self::base(base, rows, false),
+            ResumePoint::Restart => Self::restart(catalog),
+        }
     }
 
-    /// The way of a client that holds nothing worth keeping.
     fn restart(catalog: &Catalog) -> Self {
         match &catalog.base {
             Some(base) => Self::base(base, 0, true),
             None => Self::Log(LogPosition { chain: SegmentChain::after(OpId::ZERO), clear: true }),
         }
+    }
+
+    fn base(base: &Base, rows: u64, clear: bool) -> Self {
+        Self::Base(Box::new(BasePosition { base: base.clone(), open: None, rows, clear }))
+    }
+}
+
+impl BasePosition {
+    /// Returns whether the client has nothing of the base yet, so that files can replace all of it.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.clear && self.rows == 0
     }
 }

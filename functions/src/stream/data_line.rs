@@ -1,68 +1,81 @@
-//! Segments as `data` lines.
+//! Segments of the log, and frames of a base, as `data` lines.
 
 use tidewater_protocol::{Body, Checksum, DataLineWriter, OpId, Operation, RowData};
 use tidewater_storage::{Segment, SegmentError, SegmentReader};
 
-/// A line ends at the first segment end beyond this: a line is one transaction on the device, and
-/// what a server keeps for a client that reads slowly.
+/// Number of operations from which a line takes no further segment. The device applies a line in one
+/// transaction, during which the app cannot write.
 const LINE_OPS_MAX: u64 = 10_000;
-const LINE_BYTES_MAX: usize = 4 << 20;
 
-/// Op id of the CLEAR that begins a bucket anew. It is of no epoch, hence never a position of our
-/// history: a client that is cut off right after it is cleared again.
+/// Bytes of segments from which a line takes no further segment. The server keeps one line in memory
+/// for each client that reads slowly.
+pub(super) const LINE_BYTES_MAX: usize = 4 << 20;
+
+/// Op id of the CLEAR at the beginning of a bucket. It belongs to no epoch, so it is never a valid
+/// position: a client that is cut off after the CLEAR alone is cleared again.
 const CLEAR_OP_ID: OpId = match OpId::from_i64(1) {
     Some(id) => id,
     None => OpId::ZERO,
 };
 
-/// A stored segment that does not hold what it claims to hold.
+/// The reason why stored operations cannot be sent.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DamagedSegment {
+    /// The payload cannot be decoded.
     #[error("a segment cannot be read")]
     Payload(#[from] SegmentError),
-    #[error("a segment's operations are not those it claims to hold")]
+    /// The operations contradict the segment's own fields.
+    #[error("a segment's operations do not match its checksum or op ids")]
     Content,
 }
 
-/// How many of the segments go into one line: at least one, and whole ones only.
-pub(crate) fn count_that_fits(segments: &[Segment]) -> usize {
-    let (mut ops, mut bytes) = (0, 0);
-    let fits = |segment: &&Segment| {
+/// The fields of a line.
+pub(super) struct LineParams<'a> {
+    pub(super) bucket: &'a str,
+    /// The client's position.
+    pub(super) after: OpId,
+    /// Set if the client's rows are void: the checksum of everything that the line leaves out.
+    pub(super) clear: Option<Checksum>,
+    /// Set if more lines of the bucket follow.
+    pub(super) has_more: bool,
+    pub(super) row_data: RowData,
+}
+
+/// Returns how many of the segments go into one line: whole ones only, and at least one.
+pub(super) fn count_that_fits(segments: &[Segment]) -> usize {
+    let mut ops = 0;
+    let mut bytes = 0;
+    for (index, segment) in segments.iter().enumerate() {
         ops += segment.count;
         bytes += segment.payload.len();
-        ops <= LINE_OPS_MAX && bytes <= LINE_BYTES_MAX
-    };
-    segments.iter().take_while(fits).count().max(1).min(segments.len())
+        if ops > LINE_OPS_MAX || bytes > LINE_BYTES_MAX {
+            return index.max(1);
+        }
+    }
+    segments.len()
 }
 
-/// What a line is about.
-pub(crate) struct LineParams<'a> {
-    pub(crate) bucket: &'a str,
-    /// Where the client stands.
-    pub(crate) after: OpId,
-    /// Set if what it holds is void: the sum of what the line leaves out.
-    pub(crate) clear: Option<Checksum>,
-    /// Whether more lines of the bucket follow.
-    pub(crate) has_more: bool,
-    pub(crate) row_data: RowData,
-}
-
-/// Appends one line with all operations of the segments, and checks that they are what the
-/// segments' own fields say.
-pub(crate) fn write_segments(
+/// Appends one line with all operations of the segments, and checks them against the segments' own
+/// fields. Returns the number of operations.
+pub(super) fn write_segments(
     out: &mut Vec<u8>,
     line: &LineParams<'_>,
     segments: &[Segment],
-) -> Result<(), DamagedSegment> {
+) -> Result<u64, DamagedSegment> {
+    // An estimate of the line's size: the payload with escaped quotes, and 128 bytes of fields for
+    // each operation.
     let payload: usize = segments.iter().map(|segment| segment.payload.len()).sum();
-    let ops = segments.iter().map(|segment| usize::try_from(segment.count).unwrap_or(0));
-    out.reserve(payload + payload / 4 + ops.sum::<usize>() * 128 + 256);
+    let count: u64 = segments.iter().map(|segment| segment.count).sum();
+    out.reserve(payload + payload / 4 + usize::try_from(count).unwrap_or(0) * 128 + 256);
+
     let mut writer = DataLineWriter::begin(out, line.bucket, line.after, line.row_data);
     let mut last = line.after;
     if let Some(checksum) = line.clear {
         writer.push(&Operation { op_id: CLEAR_OP_ID, checksum, body: Body::Clear });
         last = CLEAR_OP_ID;
     }
+
+    let mut written = 0;
     for segment in segments {
         let mut sum = Checksum::ZERO;
         for operation in SegmentReader::new(&segment.payload) {
@@ -73,39 +86,45 @@ pub(crate) fn write_segments(
             last = operation.op_id;
             sum += operation.checksum;
             writer.push(&operation);
+            written += 1;
         }
         if sum != segment.sum || last != segment.last {
             return Err(DamagedSegment::Content);
         }
     }
     writer.finish(last, line.has_more);
-    Ok(())
+    Ok(written)
 }
 
-/// Appends one line with rows of a base, as their frame holds them. It ends with a MOVE whose op
-/// id is the marker: what clients remember as their position is the last op id of a line, and that
-/// of a row would not tell which of the rows they have.
-pub(crate) fn write_base_rows(
+/// Appends one line with rows of a base, as stored in a frame. Returns the number of rows.
+///
+/// The line ends with a MOVE whose op id is the marker. A client remembers the last op id of a line
+/// as its position, and a row's op id would not say how many rows of the base it has.
+pub(super) fn write_base_rows(
     out: &mut Vec<u8>,
     line: &LineParams<'_>,
     rows: &[u8],
     marker: OpId,
-) -> Result<(), DamagedSegment> {
+) -> Result<u64, DamagedSegment> {
     out.reserve(rows.len() * 2 + 256);
     let mut writer = DataLineWriter::begin(out, line.bucket, line.after, line.row_data);
     if let Some(checksum) = line.clear {
         writer.push(&Operation { op_id: CLEAR_OP_ID, checksum, body: Body::Clear });
     }
+
+    let mut written = 0;
     for operation in SegmentReader::new(rows) {
         writer.push(&operation?);
+        written += 1;
     }
     writer.push(&Operation { op_id: marker, checksum: Checksum::ZERO, body: Body::Move });
     writer.finish(marker, line.has_more);
-    Ok(())
+    Ok(written)
 }
 
-/// Whether the segment's operations all lie behind a position: else the position is in its middle.
-pub(crate) fn begins_after(segment: &Segment, after: OpId) -> bool {
+/// Returns whether all operations of the segment come after a position. Otherwise the position is in
+/// the segment's middle.
+pub(super) fn begins_after(segment: &Segment, after: OpId) -> bool {
     let first = SegmentReader::new(&segment.payload).next();
     first.is_some_and(|first| first.is_ok_and(|first| first.op_id > after))
 }
@@ -134,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_takes_small_segments_together_and_a_large_one_alone() {
+    fn small_segments_share_a_line_and_a_large_one_has_its_own() {
         check(&[], 0);
         check(&[(1, 10)], 1);
         check(&[(4_000, 10), (4_000, 10), (4_000, 10)], 2);
@@ -144,8 +163,8 @@ mod tests {
         check(&[(1, 5 << 20), (1, 1)], 1);
     }
 
-    /// A segment of three rows, as the worker writes it.
-    fn written() -> Segment {
+    /// Returns a segment of three rows, as the worker writes it.
+    fn valid_segment() -> Segment {
         let mut writer = SegmentWriter::default();
         for number in 1..=3_u8 {
             let id = number.to_string();
@@ -158,25 +177,32 @@ mod tests {
     }
 
     #[test]
-    fn a_segment_that_holds_something_else_is_refused() {
+    fn a_segment_that_contradicts_its_fields_is_refused() {
         let sent = |segment: Segment| {
-            let (bucket, after, row_data) = ("b[]", OpId::ZERO, RowData::Text);
-            let line = LineParams { bucket, after, clear: None, has_more: false, row_data };
+            let line = LineParams {
+                bucket: "b[]",
+                after: OpId::ZERO,
+                clear: None,
+                has_more: false,
+                row_data: RowData::Text,
+            };
             write_segments(&mut Vec::new(), &line, &[segment]).is_ok()
         };
-        assert!(sent(written()));
-        assert!(!sent(Segment { sum: Checksum(1), ..written() }));
-        assert!(!sent(Segment { last: OpId::ZERO, ..written() }));
-        let payload = written().payload;
-        assert!(!sent(Segment { payload: payload.slice(..payload.len() - 1), ..written() }));
-        assert!(!sent(Segment { payload: payload.slice(..0), ..written() }));
+
+        assert!(sent(valid_segment()));
+        assert!(!sent(Segment { sum: Checksum(1), ..valid_segment() }));
+        assert!(!sent(Segment { last: OpId::ZERO, ..valid_segment() }));
+        let payload = valid_segment().payload;
+        assert!(!sent(Segment { payload: payload.slice(..payload.len() - 1), ..valid_segment() }));
+        assert!(!sent(Segment { payload: payload.slice(..0), ..valid_segment() }));
+
         let mut changed = payload.to_vec();
         changed[2] ^= 1; // Within the first checksum.
-        assert!(!sent(Segment { payload: changed.into(), ..written() }));
+        assert!(!sent(Segment { payload: changed.into(), ..valid_segment() }));
     }
 
     #[test]
-    fn the_op_id_of_a_clear_is_of_no_epoch() {
+    fn the_op_id_of_a_clear_belongs_to_no_epoch() {
         assert_eq!(CLEAR_OP_ID.epoch(), Some(Epoch::ZERO));
         assert_eq!(CLEAR_OP_ID.get(), 1);
     }

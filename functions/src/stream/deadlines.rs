@@ -1,134 +1,152 @@
-//! When a stream must say or do something although nothing happened.
+//! Deadlines: when a stream must write or end although nothing happened.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Clients give up after 30 to 40 seconds of silence.
+/// Interval between keep-alives. SDKs close a connection after 30 to 40 seconds of silence.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
-/// How far keep-alives of different streams are spread, either way.
-const JITTER_MS: u64 = 2_000;
-/// Clients are told once when this much is left of their token; they then fetch another.
-const WARNING: Duration = Duration::from_secs(20);
-/// A stream that has to end is handed over this long before: clients need the time to fetch a token.
-const HAND_OVER: Duration = Duration::from_secs(25);
-/// What a client is told at the hand-over. With 1 to 30 seconds left, SDKs fetch a token and connect
-/// anew at once, which their users do not see; after a plain end they wait, and show it.
-const HAND_OVER_SAYS: i64 = 20;
+
+/// Spread of the keep-alives of different streams, in milliseconds either way. Streams that
+/// began together, after a restart of the server, should not write together for hours.
+const KEEP_ALIVE_JITTER_MS: u64 = 2_000;
+
+/// Remaining lifetime of a token at which the client is told. SDKs then fetch another token.
+const EXPIRY_WARNING: Duration = Duration::from_secs(20);
+
+/// Time before its end at which a stream that still sends asks the client to connect again. Clients need
+/// the time to fetch a token while the old stream still serves them.
+const HAND_OVER_LEAD: Duration = Duration::from_secs(25);
+
+/// Lifetime in seconds that a client is told at the hand-over, in place of the token's. With 1 to 30
+/// seconds left, SDKs fetch a token and connect again at once, which their users do not notice. After
+/// a plain end they wait some seconds, and show that they are disconnected.
+const HAND_OVER_TOLD_SECONDS: i64 = 20;
 
 /// The deadlines of one stream.
 #[derive(Debug)]
-pub(crate) struct Deadlines {
-    expires: Instant,
-    warning: Option<Instant>,
-    keep_alive: Instant,
-    hold: Option<Instant>,
+pub(super) struct Deadlines {
+    expires_at: Instant,
+    /// Time of the warning that the token expires; `None` once it is given.
+    warn_at: Option<Instant>,
+    keep_alive_at: Instant,
+    /// Time at which an up-to-date stream is closed.
+    close_at: Option<Instant>,
     end: Option<End>,
     seed: u64,
 }
 
-/// When whoever runs the router wants the stream to end.
+/// The end that whoever runs the router has set.
 #[derive(Debug)]
 struct End {
-    hand_over: Instant,
+    hand_over_at: Instant,
     at: Instant,
-    said: bool,
+    is_handed_over: bool,
 }
 
-/// What is due.
+/// An action that a stream must take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Due {
-    /// The token has expired: say so and end.
+pub(super) enum Due {
+    /// Tell the client that its token has expired, and close.
     Expired,
-    /// It has been held long enough, or has no time left: end.
+    /// Close without a word.
     Close,
-    /// Say how many seconds are left.
-    Say(i64),
+    /// Tell the client how many seconds are left.
+    TellSecondsLeft(i64),
+    /// Nothing.
     Nothing,
 }
 
 impl Deadlines {
-    /// Of a stream that begins now with a token that is valid for `valid` longer. `seed` spreads
-    /// the keep-alives.
-    pub(crate) fn new(now: Instant, valid: Duration, seed: u64) -> Self {
-        let warning = valid.checked_sub(WARNING).filter(|wait| !wait.is_zero());
-        let mut new = Self {
-            expires: now + valid,
-            warning: warning.map(|wait| now + wait),
-            keep_alive: now,
-            hold: None,
+    /// Creates the deadlines of a stream that begins now, with a token that remains valid for
+    /// `valid`. `seed` spreads the keep-alives.
+    pub(super) fn new(now: Instant, valid: Duration, seed: u64) -> Self {
+        let warn_after = valid.checked_sub(EXPIRY_WARNING).filter(|wait| !wait.is_zero());
+        let mut deadlines = Self {
+            expires_at: now + valid,
+            warn_at: warn_after.map(|wait| now + wait),
+            keep_alive_at: now,
+            close_at: None,
             end: None,
             seed,
         };
-        new.keep_alive = now + new.interval();
-        new
+        deadlines.keep_alive_at = now + deadlines.keep_alive_interval();
+        deadlines
     }
 
-    /// The stream, which begins now, ends by then at the latest.
-    pub(crate) fn end_by(&mut self, now: Instant, at: Instant) {
-        let lead = HAND_OVER.min(at.saturating_duration_since(now) / 2);
-        self.end = Some(End { hand_over: at - lead, at, said: false });
+    /// Sets when the stream, which begins now, must have ended.
+    pub(super) fn end_by(&mut self, now: Instant, at: Instant) {
+        let lead = HAND_OVER_LEAD.min(at.saturating_duration_since(now) / 2);
+        self.end = Some(End { hand_over_at: at - lead, at, is_handed_over: false });
     }
 
-    /// From now on the stream is held until `until` at most.
-    pub(crate) fn hold_until(&mut self, until: Instant) {
-        self.hold = Some(until);
+    /// Sets when the stream is closed if it is up to date then.
+    pub(super) fn close_at(&mut self, at: Instant) {
+        self.close_at = Some(at);
     }
 
-    /// When to look again.
-    pub(crate) fn next(&self) -> Instant {
-        let end = self.end.as_ref().map(|end| end.hand_over);
-        let others = self.warning.into_iter().chain(self.hold).chain(end);
-        others.fold(self.expires.min(self.keep_alive), Instant::min)
+    /// Returns when something is due next while there is nothing to send.
+    pub(super) fn next(&self) -> Instant {
+        let end = self.end.as_ref().map(|end| end.hand_over_at);
+        let others = self.warn_at.into_iter().chain(self.close_at).chain(end);
+        others.fold(self.expires_at.min(self.keep_alive_at), Instant::min)
     }
 
-    /// What is due now while there is something to send; each thing is due once. Lines that are
-    /// sent say that the connection lives: no other is needed for that.
-    pub(crate) fn due_while_sending(&mut self, now: Instant) -> Due {
-        if now >= self.expires {
+    /// Returns what is due now while lines are sent; each thing is due once. Lines keep the
+    /// connection alive, so no keep-alive is due.
+    pub(super) fn due_while_sending(&mut self, now: Instant) -> Due {
+        if now >= self.expires_at {
             return Due::Expired;
         }
         match &mut self.end {
             Some(end) if now >= end.at => Due::Close,
-            Some(end) if now >= end.hand_over && !end.said => {
-                end.said = true;
-                Due::Say(HAND_OVER_SAYS)
+            Some(end) if now >= end.hand_over_at && !end.is_handed_over => {
+                end.is_handed_over = true;
+                Due::TellSecondsLeft(HAND_OVER_TOLD_SECONDS)
             }
             _ => Due::Nothing,
         }
     }
 
-    /// What is due now while there is nothing to send; each thing is due once.
-    pub(crate) fn due(&mut self, now: Instant) -> Due {
-        if now >= self.expires {
+    /// Returns what is due now while there is nothing to send; each thing is due once.
+    pub(super) fn due(&mut self, now: Instant) -> Due {
+        if now >= self.expires_at {
             return Due::Expired;
         }
-        // Nothing is lost with a stream that is up to date: it is not handed over, only ended.
-        let end = self.end.as_ref().map(|end| end.hand_over);
-        if self.hold.into_iter().chain(end).any(|end| now >= end) {
+
+        // A client that is up to date loses nothing by an end, so it is not handed over: the stream
+        // closes as soon as a hand-over would begin.
+        let end = self.end.as_ref().map(|end| end.hand_over_at);
+        if self.close_at.into_iter().chain(end).any(|at| now >= at) {
             return Due::Close;
         }
-        let warned = self.warning.is_some_and(|warning| now >= warning);
-        if !warned && now < self.keep_alive {
+
+        let must_warn = self.warn_at.is_some_and(|at| now >= at);
+        if !must_warn && now < self.keep_alive_at {
             return Due::Nothing;
         }
-        if warned {
-            self.warning = None;
+        if must_warn {
+            self.warn_at = None;
         }
-        self.keep_alive = now + self.interval();
-        let left = (self.expires - now + Duration::from_millis(500)).as_secs().max(1);
-        Due::Say(i64::try_from(left).unwrap_or(i64::MAX))
+        self.keep_alive_at = now + self.keep_alive_interval();
+        Due::TellSecondsLeft(self.seconds_left(now))
     }
 
-    /// The next interval between keep-alives: 20 s, give or take a tenth.
-    fn interval(&mut self) -> Duration {
-        // SplitMix64: enough to spread streams that began together.
+    /// Returns the rest of the token's lifetime, rounded, and at least 1: 0 means that it is over.
+    fn seconds_left(&self, now: Instant) -> i64 {
+        let rounded = self.expires_at - now + Duration::from_millis(500);
+        i64::try_from(rounded.as_secs().max(1)).unwrap_or(i64::MAX)
+    }
+
+    /// Returns the next interval between keep-alives: 20 s, plus or minus up to a tenth.
+    fn keep_alive_interval(&mut self) -> Duration {
+        // SplitMix64 is enough to spread streams that began together.
         self.seed = self.seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut bits = self.seed;
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        let spread = (bits ^ (bits >> 31)) % (2 * JITTER_MS + 1);
-        KEEP_ALIVE - Duration::from_millis(JITTER_MS) + Duration::from_millis(spread)
+        let jitter_ms = (bits ^ (bits >> 31)) % (2 * KEEP_ALIVE_JITTER_MS + 1);
+        KEEP_ALIVE - Duration::from_millis(KEEP_ALIVE_JITTER_MS) + Duration::from_millis(jitter_ms)
     }
 }
 
@@ -141,43 +159,46 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_speaks_every_twenty_seconds_or_so() {
+    fn an_idle_stream_writes_about_every_twenty_seconds() {
         let start = Instant::now();
-        let (mut now, mut gaps) = (start, Vec::new());
+        let mut now = start;
+        let mut gaps = Vec::new();
         let mut deadlines = Deadlines::new(start, seconds(3_600), 7);
         for _ in 0..100 {
             let next = deadlines.next();
             assert_eq!(deadlines.due(next - Duration::from_millis(1)), Due::Nothing);
-            assert!(matches!(deadlines.due(next), Due::Say(_)));
+            assert!(matches!(deadlines.due(next), Due::TellSecondsLeft(_)));
             gaps.push(next - now);
             now = next;
         }
+
         assert!(gaps.iter().all(|gap| (seconds(18)..=seconds(22)).contains(gap)), "{gaps:?}");
         assert!(gaps.iter().any(|gap| *gap < seconds(19)));
         assert!(gaps.iter().any(|gap| *gap > seconds(21)));
     }
 
     #[test]
-    fn twenty_seconds_before_the_end_it_says_so_once() {
+    fn a_client_is_warned_once_twenty_seconds_before_expiry() {
         let start = Instant::now();
         let mut deadlines = Deadlines::new(start, seconds(35), 7);
-        let mut said = Vec::new();
+        let mut told = Vec::new();
         let mut now = start;
         loop {
             now = deadlines.next().max(now);
             match deadlines.due(now) {
-                Due::Say(left) => said.push(left),
+                Due::TellSecondsLeft(left) => told.push(left),
                 Due::Expired => break,
                 other @ (Due::Close | Due::Nothing) => panic!("{other:?}"),
             }
         }
+
         assert_eq!(now, start + seconds(35));
-        assert_eq!(said[0], 20);
-        assert!(said.len() <= 2, "{said:?}");
+        assert_eq!(told[0], 20);
+        assert!(told.len() <= 2, "{told:?}");
     }
 
     #[test]
-    fn a_short_token_is_not_announced_at_the_start() {
+    fn a_token_that_expires_soon_causes_no_warning_at_the_start() {
         let start = Instant::now();
         let mut deadlines = Deadlines::new(start, seconds(6), 7);
         assert_eq!(deadlines.due(start), Due::Nothing);
@@ -186,38 +207,38 @@ mod tests {
     }
 
     #[test]
-    fn a_held_stream_ends_in_time() {
+    fn an_up_to_date_stream_closes_when_set() {
         let start = Instant::now();
         let mut deadlines = Deadlines::new(start, seconds(3_600), 7);
-        deadlines.hold_until(start + seconds(2));
+        deadlines.close_at(start + seconds(2));
         assert_eq!(deadlines.next(), start + seconds(2));
         assert_eq!(deadlines.due(start + seconds(2)), Due::Close);
     }
 
     #[test]
-    fn a_stream_that_must_end_is_handed_over_once_while_it_sends() {
+    fn a_sending_stream_is_handed_over_once_before_its_end() {
         let start = Instant::now();
         let mut deadlines = Deadlines::new(start, seconds(3_600), 7);
         deadlines.end_by(start, start + seconds(100));
         let mut due = |after| deadlines.due_while_sending(start + Duration::from_millis(after));
         assert_eq!(due(74_999), Due::Nothing);
-        assert_eq!(due(75_000), Due::Say(20));
+        assert_eq!(due(75_000), Due::TellSecondsLeft(20));
         assert_eq!(due(99_999), Due::Nothing);
         assert_eq!(due(100_000), Due::Close);
     }
 
     #[test]
-    fn a_stream_with_little_time_has_half_of_it_before_the_hand_over() {
+    fn a_short_stream_is_handed_over_at_half_its_time() {
         let start = Instant::now();
         let mut deadlines = Deadlines::new(start, seconds(3_600), 7);
         deadlines.end_by(start, start + seconds(6));
         assert_eq!(deadlines.due_while_sending(start), Due::Nothing);
-        assert_eq!(deadlines.due_while_sending(start + seconds(3)), Due::Say(20));
+        assert_eq!(deadlines.due_while_sending(start + seconds(3)), Due::TellSecondsLeft(20));
         assert_eq!(deadlines.due_while_sending(start + seconds(6)), Due::Close);
     }
 
     #[test]
-    fn a_stream_that_must_end_and_is_up_to_date_just_ends() {
+    fn an_up_to_date_stream_closes_without_a_hand_over() {
         let start = Instant::now();
         let mut deadlines = Deadlines::new(start, seconds(3_600), 7);
         deadlines.end_by(start, start + seconds(30));
@@ -226,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_expires_before_the_stream_must_end_goes_first() {
+    fn an_expiry_before_the_end_comes_first() {
         let start = Instant::now();
         let mut deadlines = Deadlines::new(start, seconds(30), 7);
         deadlines.end_by(start, start + seconds(100));

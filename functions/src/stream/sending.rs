@@ -1,46 +1,38 @@
-//! Sending the operations of a bucket, line by line.
+//! Sends a bucket line by line: reads the store, proves completeness, writes lines.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
-
-use tidewater_protocol::{OpId, RowData, SyncLine, write_line};
+use bytes::Bytes;
+use tidewater_protocol::{Checksum, OpId, RowData, SyncLine};
 use tidewater_storage::{
-    BaseReader, BrokenChain, CommittedOps, Segment, SegmentChain, Storage, StorageError,
+    BaseReader, BrokenChain, FramePosition, Segment, SegmentChain, Storage, StorageError,
 };
 
 use super::bucket_cursor::{BasePosition, BucketCursor, LogPosition, Position};
+use super::chunk_buffer::ChunkBuffer;
 use super::data_line::{self, DamagedSegment};
+use super::send_plan::SendPlan;
 use super::snapshot_line::snapshot_line;
 use crate::snapshot_url::SnapshotUrls;
 
-/// Payload of the segments read at a time.
-const PAGE_BYTES_MAX: usize = 4 << 20;
+/// Bytes of segments that are read at a time: those of one line. A client that reads slowly costs
+/// one page of memory and one line.
+const PAGE_BYTES_MAX: usize = data_line::LINE_BYTES_MAX;
 
-/// The way to a checkpoint.
-pub(crate) struct SendPlan {
-    pub(crate) committed_ops: Arc<CommittedOps>,
-    /// Buckets that are behind, most urgent first: indices.
-    pub(crate) queue: VecDeque<usize>,
-    /// Segments read and not yet sent, of the first in the queue.
-    pub(crate) page: VecDeque<Segment>,
-    /// Keys up to it have been read; dead segments may end a page.
-    pub(crate) read_upto: OpId,
-    pub(crate) attempts: u32,
-}
-
-/// What is being sent, and where it is written.
-pub(crate) struct LineOutput<'a> {
-    pub(crate) checkpoint: OpId,
-    pub(crate) row_data: RowData,
+/// The destination and form of lines.
+pub(super) struct LineOutput<'a> {
+    pub(super) checkpoint: OpId,
+    pub(super) row_data: RowData,
     /// Set if the client takes snapshots as files.
-    pub(crate) snapshots: Option<&'a SnapshotUrls>,
-    pub(crate) out: &'a mut Vec<u8>,
+    pub(super) snapshots: Option<&'a SnapshotUrls>,
+    pub(super) buffer: &'a mut ChunkBuffer,
 }
 
-/// Why a line cannot be sent.
-pub(crate) enum SendError {
+/// The reason why a line cannot be sent.
+pub(super) enum SendError {
+    /// A read missed something that the proof needs, or the builder has deleted it: read again.
     Broken(BrokenChain),
+    /// A storage call failed.
     Storage(StorageError),
+    /// Stored operations are not what they should be.
     Damaged(DamagedSegment),
 }
 
@@ -56,9 +48,15 @@ impl From<BrokenChain> for SendError {
     }
 }
 
-/// Sends one line of a bucket, and proves the whole of it when that was the last. Returns whether
-/// it was.
-pub(crate) async fn send_line<S: Storage>(
+impl From<DamagedSegment> for SendError {
+    fn from(damaged: DamagedSegment) -> Self {
+        Self::Damaged(damaged)
+    }
+}
+
+/// Sends one line of a bucket. Returns whether the client now has the whole bucket, which is proved
+/// before the line is written.
+pub(super) async fn send_line<S: Storage>(
     storage: &S,
     plan: &mut SendPlan,
     bucket: &mut BucketCursor,
@@ -70,70 +68,84 @@ pub(crate) async fn send_line<S: Storage>(
     }
 }
 
-/// Sends the next frame of a base, or all of it as files.
+/// Sends the next frame of a base, or all of the base as files.
 async fn send_base<S: Storage>(
     storage: &S,
     bucket: &mut BucketCursor,
     output: LineOutput<'_>,
 ) -> Result<bool, SendError> {
     let Position::Base(position) = &mut bucket.position else { return Ok(false) };
-    let gone = BrokenChain(position.base.to);
-    let (open, place) = match position.open.take() {
-        Some(open) => open,
-        None => {
-            let open = BaseReader::open(storage, &position.base).await?.ok_or(gone)?;
-            let Some(place) = open.after(position.rows) else {
-                // No line of ours ends there: whatever the client holds, it is not a part of it.
-                bucket.restart();
-                return Ok(false);
-            };
-            (open, place)
-        }
+    let Some((open, place)) = open_base(storage, position).await? else {
+        // No line ever ended after this number of rows, so the client's rows are not a part of the
+        // base, whatever its position says.
+        bucket.restart();
+        return Ok(false);
     };
-    let behind = SegmentChain::at_segment_end(position.base.to, position.base.checksum);
-    let done = behind.has_reached(&bucket.head);
-    if done {
-        behind.verify_end(&bucket.head)?;
+
+    // The base proves the bucket alone if there is no log after it. Else the log is sent next, and
+    // proves the rest: its chain starts at the base's end with the base's sum.
+    let after_base = SegmentChain::at_segment_end(position.base.to, position.base.checksum);
+    let is_whole_bucket = after_base.has_reached(&bucket.head);
+    if is_whole_bucket {
+        after_base.verify_end(&bucket.head)?;
     }
+
     if let Some(urls) = output.snapshots
         && position.is_untouched()
         && position.base.files > 0
     {
         let line = snapshot_line(storage, urls, &bucket.name, &open).await?;
-        write_line(output.out, &SyncLine::Snapshot(line));
-        bucket.position = Position::Log(LogPosition { chain: behind, clear: false });
-        return Ok(done);
+        output.buffer.push(&SyncLine::Snapshot(line));
+        bucket.position = Position::Log(LogPosition { chain: after_base, clear: false });
+        return Ok(is_whole_bucket);
     }
+
+    // A base without rows has no frame, and neither has a client that was cut off after the last.
     let (rows, next) = if open.ends_at(place) {
-        (bytes::Bytes::new(), place)
+        (Bytes::new(), place)
     } else {
-        open.frame(storage, place).await?.ok_or(gone)?
+        open.frame(storage, place).await?.ok_or(BrokenChain(position.base.to))?
     };
-    let is_last = open.ends_at(next);
-    let line = data_line::LineParams {
-        bucket: &bucket.name,
-        after: if position.clear { OpId::ZERO } else { open.marker(place) },
-        clear: position.clear.then_some(position.base.remainder),
-        has_more: !(is_last && done),
-        row_data: output.row_data,
-    };
+    let is_last_frame = open.ends_at(next);
+
     if position.clear || place != next {
-        let before = output.out.len();
-        let written = data_line::write_base_rows(output.out, &line, &rows, open.marker(next));
-        if let Err(damaged) = written {
-            output.out.truncate(before);
-            return Err(SendError::Damaged(damaged));
-        }
+        let line = data_line::LineParams {
+            bucket: &bucket.name,
+            after: if position.clear { OpId::ZERO } else { open.marker(place) },
+            clear: position.clear.then_some(position.base.remainder),
+            has_more: !(is_last_frame && is_whole_bucket),
+            row_data: output.row_data,
+        };
+        let marker = open.marker(next);
+        output.buffer.write_data(|out| data_line::write_base_rows(out, &line, &rows, marker))?;
     }
-    if is_last {
-        bucket.position = Position::Log(LogPosition { chain: behind, clear: false });
-        return Ok(done);
+
+    if is_last_frame {
+        bucket.position = Position::Log(LogPosition { chain: after_base, clear: false });
+        return Ok(is_whole_bucket);
     }
-    (position.rows, position.clear) = (next.rows, false);
+    position.rows = next.rows;
+    position.clear = false;
     position.open = Some((open, next));
     Ok(false)
 }
 
+/// Returns the base's manifest and the place of its next frame. `None` if no frame ends at the
+/// client's position.
+async fn open_base<S: Storage>(
+    storage: &S,
+    position: &mut BasePosition,
+) -> Result<Option<(BaseReader, FramePosition)>, SendError> {
+    if let Some(open) = position.open.take() {
+        return Ok(Some(open));
+    }
+    let open = BaseReader::open(storage, &position.base).await?;
+    let open = open.ok_or(BrokenChain(position.base.to))?;
+    let place = open.after(position.rows);
+    Ok(place.map(|place| (open, place)))
+}
+
+/// Sends the next segments of the log.
 async fn send_log<S: Storage>(
     storage: &S,
     plan: &mut SendPlan,
@@ -142,64 +154,75 @@ async fn send_log<S: Storage>(
     output: LineOutput<'_>,
 ) -> Result<bool, SendError> {
     let head = bucket.head;
-    // What comes before a base is not worth reading.
-    plan.read_upto = plan.read_upto.max(log.chain.last);
-    while plan.page.is_empty() && !log.chain.has_reached(&head) {
-        let (after, upto) = (plan.read_upto, output.checkpoint);
-        let page = storage.segments(&bucket.key, after, upto, PAGE_BYTES_MAX).await?;
-        plan.read_upto = page.segments.last().map_or(after, |segment| segment.last);
-        let live = page
-            .segments
-            .into_iter()
-            .filter(|segment| plan.committed_ops.is_committed(segment.last));
-        plan.page.extend(live);
-        if plan.page.is_empty() && !page.has_more {
-            return Err(SendError::Broken(BrokenChain(log.chain.last)));
-        }
+    if !log.chain.has_reached(&head) {
+        read_page(storage, plan, bucket, log.chain, output.checkpoint).await?;
     }
-    let mut chain = log.chain;
+
     let segments = plan.page.make_contiguous();
     let segments = &segments[..data_line::count_that_fits(segments)];
     if let Some(first) = segments.first()
-        && !chain.is_exact()
-        && !data_line::begins_after(first, chain.last)
+        && !log.chain.is_exact()
+        && !data_line::begins_after(first, log.chain.last)
     {
-        // No line of ours ends there: whatever the client holds, it is not a prefix of the log.
+        // Every line ends where a segment ends. A position in the middle of one was never sent, so
+        // the client's rows are not a prefix of this log.
         bucket.restart();
         plan.page.clear();
         plan.read_upto = OpId::ZERO;
         return Ok(false);
     }
+
+    // The proof comes before the line: each segment names the operation and the sum before it, so
+    // a missing segment breaks the chain. At its end the chain must meet the head, op id and sum.
+    let mut chain = log.chain;
     for segment in segments {
         chain = chain.append(segment)?;
     }
-    let done = chain.has_reached(&head);
-    if done {
+    let is_whole_bucket = chain.has_reached(&head);
+    if is_whole_bucket {
         chain.verify_end(&head)?;
     }
+
     if log.clear || !segments.is_empty() {
         let line = data_line::LineParams {
             bucket: &bucket.name,
             after: log.chain.last,
-            clear: log.clear.then_some(tidewater_protocol::Checksum::ZERO),
-            has_more: !done,
+            clear: log.clear.then_some(Checksum::ZERO),
+            has_more: !is_whole_bucket,
             row_data: output.row_data,
         };
-        let before = output.out.len();
-        if let Err(damaged) = data_line::write_segments(output.out, &line, segments) {
-            output.out.truncate(before);
-            return Err(SendError::Damaged(damaged));
-        }
+        output.buffer.write_data(|out| data_line::write_segments(out, &line, segments))?;
     }
-    let count = segments.len();
-    plan.page.drain(..count);
+
+    let sent = segments.len();
+    plan.page.drain(..sent);
     bucket.position = Position::Log(LogPosition { chain, clear: false });
-    Ok(done)
+    Ok(is_whole_bucket)
 }
 
-impl BasePosition {
-    /// Whether the client has nothing of it yet.
-    fn is_untouched(&self) -> bool {
-        self.clear && self.rows == 0
+/// Reads segments until the page holds a committed one.
+async fn read_page<S: Storage>(
+    storage: &S,
+    plan: &mut SendPlan,
+    bucket: &BucketCursor,
+    chain: SegmentChain,
+    checkpoint: OpId,
+) -> Result<(), SendError> {
+    // A client that has just received a base needs nothing of the log before the base's end.
+    plan.read_upto = plan.read_upto.max(chain.last);
+
+    while plan.page.is_empty() {
+        let after = plan.read_upto;
+        let read = storage.segments(&bucket.key, after, checkpoint, PAGE_BYTES_MAX).await?;
+        plan.read_upto = read.segments.last().map_or(after, |segment| segment.last);
+
+        // Segments of crashed runs lie between the committed ones. They never become visible.
+        let is_committed = |segment: &Segment| plan.committed_ops.is_committed(segment.last);
+        plan.page.extend(read.segments.into_iter().filter(is_committed));
+
+        if plan.page.is_empty() && !read.has_more {
+            return Err(SendError::Broken(BrokenChain(chain.last)));
+        }
     }
+    Ok(())
 }

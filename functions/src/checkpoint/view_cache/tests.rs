@@ -1,10 +1,11 @@
 use bytes::Bytes;
-use tidewater_protocol::{Checksum, OpId};
+use tidewater_protocol::Checksum;
 use tidewater_storage::{
-    Base, Batch, BucketStore, Committed, ControlStore, Embedded, Nonce, RecordKey, RecordStore,
-    RecordWrite, SwapOutcome, Version, VersionedRecord,
+    Base, Batch, BucketHead, BucketKey, BucketStore, Catalog, Committed, ControlStore, Embedded,
+    Nonce, RecordKey, RecordStore, RecordWrite, SwapOutcome, Version, VersionedRecord,
 };
 
+use super::super::view::BucketContent;
 use super::*;
 use crate::test_store::store;
 
@@ -12,7 +13,7 @@ fn op(epoch: u32, sequence: u64) -> OpId {
     OpId::new(Epoch::new(epoch).unwrap(), sequence)
 }
 
-/// A bucket that was written after the visible checkpoint.
+/// Stores a bucket that was written after the visible checkpoint.
 async fn bucket(storage: &Embedded) -> BucketKey {
     let bucket = BucketKey::from_stored("aaaaaa[]");
     let head = BucketHead { last: op(1, 1), ..BucketHead::default() };
@@ -25,7 +26,7 @@ async fn bucket(storage: &Embedded) -> BucketKey {
     bucket
 }
 
-/// Commits up to an op id of the epoch at work.
+/// Commits up to an op id of the current epoch.
 async fn commit(storage: &Embedded, op: OpId) {
     let control = storage.control().await.unwrap().unwrap();
     let next = control.after_commit(Committed { op, ..control.committed }, Vec::new(), None);
@@ -33,7 +34,7 @@ async fn commit(storage: &Embedded, op: OpId) {
     assert_eq!(swapped, SwapOutcome::Swapped);
 }
 
-/// Another run of the worker begins.
+/// Begins another run of the worker.
 async fn take_over(storage: &Embedded) -> Epoch {
     let control = storage.control().await.unwrap().unwrap();
     let (next, archived) = control.after_takeover(Nonce("next".to_owned())).unwrap();
@@ -53,24 +54,27 @@ async fn content(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_catalog_that_is_published_between_checkpoints_is_seen() {
+async fn a_catalog_published_between_checkpoints_is_seen_within_seconds() {
     let storage = store().await;
     let bucket = bucket(&storage).await;
     let views = ViewCache::new(storage.clone());
     let floor = async || content(&storage, &views, &bucket).await.unwrap().catalog.floor;
     assert_eq!(floor().await, OpId::ZERO);
+
     let published = op(1, 1);
     let catalog: Bytes = Catalog { floor: published, ..Catalog::default() }.encode();
     assert!(storage.swap_catalog(&bucket, 0, &catalog).await.unwrap());
-    // What was read at a checkpoint is shared for a while,
+
+    // What was read at a checkpoint is shared for a while.
     assert_eq!(floor().await, OpId::ZERO);
-    // but not for as long as no checkpoint comes.
-    tokio::time::advance(AGE_MAX).await;
+
+    // It is read again later, although no checkpoint came.
+    tokio::time::advance(VIEW_AGE_MAX).await;
     assert_eq!(floor().await, published);
 }
 
 #[tokio::test]
-async fn what_an_epoch_committed_counts_also_when_the_control_record_drops_it() {
+async fn operations_of_archived_epochs_stay_committed() {
     let storage = store().await;
     let bucket = bucket(&storage).await;
     commit(&storage, op(1, 1)).await;
@@ -85,7 +89,7 @@ async fn what_an_epoch_committed_counts_also_when_the_control_record_drops_it() 
 }
 
 #[tokio::test]
-async fn a_base_that_is_ahead_of_the_checkpoint_makes_it_too_old() {
+async fn a_base_ahead_of_the_checkpoint_makes_it_too_old() {
     let storage = store().await;
     let bucket = bucket(&storage).await;
     commit(&storage, op(1, 1)).await;

@@ -1,0 +1,134 @@
+//! Reads requests: the token, the body, the client.
+
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use metrics::counter;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tidewater_protocol::{Priority, StreamRequest};
+use tidewater_storage::{ClientKey, Storage};
+
+use super::error::{ApiError, auth_error_code};
+use crate::app_state::AppState;
+use crate::auth::Verified;
+use crate::checkpoint::Client;
+use crate::metrics::TOKENS_REFUSED;
+
+/// Time in which a body must arrive. SDKs send a few KB; a client that needs longer is gone, or
+/// keeps a place on purpose.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Length in bytes of the longest client id that is accepted. Client ids are part of stored keys;
+/// SDKs send UUIDs of 36 bytes.
+const CLIENT_ID_BYTES_MAX: usize = 256;
+
+/// The query of `/write-checkpoint2.json`.
+#[derive(Deserialize)]
+pub(super) struct ClientIdQuery {
+    pub(super) client_id: Option<String>,
+}
+
+/// The body of `/sync/checkpoint-request`.
+#[derive(Deserialize)]
+pub(super) struct CheckpointRequest {
+    pub(super) client_id: String,
+    checkpoint_request_id: NumberOrText,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum NumberOrText {
+    Number(i64),
+    Text(String),
+}
+
+impl CheckpointRequest {
+    /// Returns the number that the client chose.
+    pub(super) fn number(&self) -> Result<i64, ApiError> {
+        let number = match &self.checkpoint_request_id {
+            NumberOrText::Number(number) => Some(*number),
+            NumberOrText::Text(text) => text.parse().ok(),
+        };
+        number.filter(|number| *number > 0).ok_or_else(|| {
+            let max = i64::MAX;
+            ApiError::Invalid(format!("checkpoint_request_id must be an integer from 1 to {max}"))
+        })
+    }
+}
+
+/// Checks the token of a request at `now`, in seconds since 1970.
+pub(super) async fn authorise<S: Storage>(
+    app: &AppState<S>,
+    headers: &HeaderMap,
+    now: i64,
+) -> Result<Verified, ApiError> {
+    let header = headers.get(AUTHORIZATION).map(|value| value.as_bytes());
+    app.settings.auth.check(header, now).await.map_err(|error| {
+        counter!(TOKENS_REFUSED, "code" => auth_error_code(error)).increment(1);
+        ApiError::Unauthorized(error)
+    })
+}
+
+/// Returns the key under which the requests of a user's client are stored.
+pub(super) fn client_key(user_id: &str, client_id: Option<&str>) -> Result<ClientKey, ApiError> {
+    let client_id = client_id.unwrap_or_default();
+    if client_id.len() > CLIENT_ID_BYTES_MAX {
+        let problem = format!("client_id may have at most {CLIENT_ID_BYTES_MAX} bytes");
+        return Err(ApiError::Invalid(problem));
+    }
+    Ok(ClientKey { user_id: user_id.to_owned(), client_id: client_id.to_owned() })
+}
+
+/// Returns the client that a stream request describes.
+pub(super) fn client(verified: Verified, request: StreamRequest) -> Result<Client, ApiError> {
+    let streams = request.streams.unwrap_or_default();
+    for (index, subscription) in streams.subscriptions.iter().enumerate() {
+        let priority = subscription.override_priority;
+        if priority.is_some_and(|priority| Priority::new(priority).is_none()) {
+            let field = format!("streams.subscriptions[{index}].override_priority");
+            return Err(ApiError::Invalid(format!("{field} must be 0, 1, 2 or 3")));
+        }
+    }
+
+    Ok(Client {
+        user_id: verified.user_id,
+        claims: verified.claims,
+        parameters: request.parameters,
+        include_defaults: streams.include_defaults,
+        subscriptions: streams.subscriptions,
+    })
+}
+
+/// Reads a body of JSON. The reply to a wrong body names the field, but not its value.
+pub(super) async fn read_json<T: DeserializeOwned>(
+    body: Body,
+    bytes_max: usize,
+) -> Result<T, ApiError> {
+    let read = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, bytes_max)).await;
+    let read = read.map_err(|_| ApiError::Invalid("The body did not arrive in time".to_owned()))?;
+    let bytes = read.map_err(|_| ApiError::BodyTooLarge(bytes_max))?;
+
+    // serde reads a struct from a list as well, item by item. No client means that.
+    if !bytes.trim_ascii_start().starts_with(b"{") {
+        return Err(ApiError::Invalid(
+            "The body is not valid JSON: it must be an object".to_owned(),
+        ));
+    }
+
+    let mut json = serde_json::Deserializer::from_slice(&bytes);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        if !error.inner().is_data() {
+            return ApiError::Invalid("The body is not valid JSON".to_owned());
+        }
+        let field = match error.path().to_string().as_str() {
+            "." => "The body".to_owned(),
+            path => format!("\"{path}\""),
+        };
+        ApiError::Invalid(format!("{field} lacks a field or has a value of the wrong type"))
+    })?;
+    json.end().map_err(|_| ApiError::Invalid("The body is not valid JSON".to_owned()))?;
+    Ok(value)
+}

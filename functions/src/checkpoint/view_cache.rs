@@ -1,0 +1,149 @@
+//! The views of one process, shared by its streams.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::gauge;
+use tidewater_protocol::{Epoch, OpId};
+use tidewater_storage::{ClosedEpoch, Control, Storage};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::error::CheckpointError;
+use super::generation::GenerationCache;
+use super::view::CheckpointView;
+use crate::metrics::CHECKPOINT_AGE;
+
+/// Age from which a view is taken again, although its checkpoint is still the newest. The snapshot
+/// builder publishes bases between checkpoints, and new clients should get them. Five seconds keep
+/// the reads of a busy server rare.
+const VIEW_AGE_MAX: Duration = Duration::from_secs(5);
+
+/// The newest view of the store, taken when a stream needs it.
+pub(crate) struct ViewCache<S> {
+    storage: S,
+    generations: GenerationCache,
+    cached: Mutex<Cached>,
+}
+
+#[derive(Default)]
+struct Cached {
+    view: Option<Arc<CheckpointView>>,
+    archive: Option<Archive>,
+    /// The newest visible op id, and when this process first saw it.
+    newest_op: Option<(OpId, Instant)>,
+}
+
+impl Cached {
+    fn record_checkpoint_age(&self) {
+        if let Some((_, first_seen)) = self.newest_op {
+            gauge!(CHECKPOINT_AGE).set(first_seen.elapsed().as_secs_f64());
+        }
+    }
+}
+
+/// The archived epochs, as they were while `epoch` was the current one.
+struct Archive {
+    epoch: Epoch,
+    closed: Vec<ClosedEpoch>,
+}
+
+impl<S: Storage> ViewCache<S> {
+    /// Creates a cache that has read nothing yet.
+    pub(crate) fn new(storage: S) -> Self {
+        Self { storage, generations: GenerationCache::default(), cached: Mutex::default() }
+    }
+
+    /// Returns the newest view.
+    ///
+    /// # Errors
+    /// `NotReady` while no checkpoint is visible.
+    pub(crate) async fn latest(&self) -> Result<Arc<CheckpointView>, CheckpointError> {
+        let control = self.storage.control().await?;
+        let mut cached = self.cached.lock().await;
+        self.view_of(&mut cached, control).await
+    }
+
+    /// Returns the newest view, and forgets what was read at its checkpoint before. Catalogs change
+    /// while checkpoints stay.
+    ///
+    /// # Errors
+    /// `NotReady` while no checkpoint is visible.
+    pub(crate) async fn reread(&self) -> Result<Arc<CheckpointView>, CheckpointError> {
+        let control = self.storage.control().await?;
+        let mut cached = self.cached.lock().await;
+        cached.view = None;
+        self.view_of(&mut cached, control).await
+    }
+
+    /// Returns a view of a later revision than `seen`, if there is one. It need not be the newest.
+    ///
+    /// # Errors
+    /// `NotReady` while no checkpoint is visible.
+    pub(crate) async fn newer_than(
+        &self,
+        seen: u64,
+    ) -> Result<Arc<CheckpointView>, CheckpointError> {
+        let mut cached = self.cached.lock().await;
+        if let Some(view) = &cached.view
+            && view.id().revision > seen
+        {
+            return Ok(Arc::clone(view));
+        }
+
+        // The record is read under the lock: streams that wake together share one read.
+        let control = self.storage.control().await?;
+        self.view_of(&mut cached, control).await
+    }
+
+    /// Records the age of the newest visible checkpoint. Idle streams call this, so that the metric
+    /// grows while no checkpoint comes. A cache that is in use records it by itself.
+    pub(crate) fn record_checkpoint_age(&self) {
+        if let Ok(cached) = self.cached.try_lock() {
+            cached.record_checkpoint_age();
+        }
+    }
+
+    /// Returns the view of a control record: the cached one, if it is not older.
+    async fn view_of(
+        &self,
+        cached: &mut Cached,
+        control: Option<Control>,
+    ) -> Result<Arc<CheckpointView>, CheckpointError> {
+        let control = control.ok_or(CheckpointError::NotReady)?;
+        if let Some(visible) = &control.visible
+            && cached.newest_op.is_none_or(|(op, _)| op != visible.at.op)
+        {
+            cached.newest_op = Some((visible.at.op, Instant::now()));
+        }
+        cached.record_checkpoint_age();
+
+        if let Some(view) = &cached.view
+            && view.id().revision >= control.revision
+            && view.taken_at().elapsed() < VIEW_AGE_MAX
+        {
+            return Ok(Arc::clone(view));
+        }
+
+        let visible = control.visible.clone().ok_or(CheckpointError::NotReady)?;
+        let generation = self.generations.get(&self.storage, visible.generation).await?;
+
+        // The worker archives an epoch before the control record drops it, and the record was read
+        // first. So each closed epoch is in the record, in the archive, or in both.
+        if cached.archive.as_ref().is_none_or(|archive| archive.epoch != control.epoch) {
+            let closed = self.storage.archived_epochs().await?;
+            cached.archive = Some(Archive { epoch: control.epoch, closed });
+        }
+        let closed = cached.archive.as_ref().map_or(&[][..], |archive| &archive.closed);
+        let committed_ops = control.committed_ops(closed);
+
+        let view =
+            CheckpointView::new(&control, visible, committed_ops, generation, Instant::now());
+        let view = Arc::new(view);
+        cached.view = Some(Arc::clone(&view));
+        Ok(view)
+    }
+}
+
+#[cfg(test)]
+mod tests;
