@@ -1,4 +1,4 @@
-//! The settings of the functions: environment variables, read once at each cold start.
+//! The settings of the functions: environment variables, which each cold start reads once.
 
 use std::time::Duration;
 
@@ -6,33 +6,37 @@ use anyhow::{Context, Result, bail};
 use tidewater_functions::Authenticator;
 use tidewater_storage_aws::AwsConfig;
 
-/// Looks a variable up.
+/// Returns the value of a variable, if it is set.
 type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// What the sync API is told.
+/// The settings of the sync API.
 pub struct ApiConfig {
-    /// Its store.
+    /// The store.
     pub store: AwsConfig,
-    /// Whose tokens it takes.
+    /// Checks tokens.
     pub auth: Authenticator,
-    /// How long a stream is held once its client is up to date.
+    /// Time that a stream stays open once its client is up to date.
     pub keep_open: Duration,
+    /// The function's name, for metrics.
+    pub function: String,
 }
 
-/// What the snapshot builder is told.
+/// The settings of the snapshot builder.
 #[derive(Debug)]
 pub struct BuilderConfig {
-    /// Its store.
+    /// The store.
     pub store: AwsConfig,
-    /// A bucket gets a base snapshot once it holds so many live rows.
+    /// Number of current rows from which a bucket gets a base.
     pub snapshot_threshold: u64,
+    /// The function's name, for metrics.
+    pub function: String,
 }
 
 impl ApiConfig {
-    /// From the environment of the process.
+    /// Reads the environment of the process.
     ///
     /// # Errors
-    /// Names the variable that is missing or cannot be used.
+    /// When a variable is missing or cannot be used. The error names it.
     pub fn from_env() -> Result<Self> {
         Self::read(&variable)
     }
@@ -40,17 +44,22 @@ impl ApiConfig {
     fn read(lookup: Lookup<'_>) -> Result<Self> {
         let keep_open = match lookup("TIDEWATER_HOLD") {
             None => Duration::ZERO,
-            Some(text) => seconds(&text).context("TIDEWATER_HOLD cannot be used")?,
+            Some(text) => seconds(&text).context("TIDEWATER_HOLD is not valid")?,
         };
-        Ok(Self { store: store(lookup)?, auth: auth(lookup)?, keep_open })
+        Ok(Self {
+            store: store(lookup)?,
+            auth: auth(lookup)?,
+            keep_open,
+            function: function(lookup),
+        })
     }
 }
 
 impl BuilderConfig {
-    /// From the environment of the process.
+    /// Reads the environment of the process.
     ///
     /// # Errors
-    /// Names the variable that is missing or cannot be used.
+    /// When a variable is missing or cannot be used. The error names it.
     pub fn from_env() -> Result<Self> {
         Self::read(&variable)
     }
@@ -60,7 +69,7 @@ impl BuilderConfig {
         let snapshot_threshold = threshold.parse().with_context(|| {
             format!("TIDEWATER_SNAPSHOT_THRESHOLD must be a number of rows, not '{threshold}'")
         })?;
-        Ok(Self { store: store(lookup)?, snapshot_threshold })
+        Ok(Self { store: store(lookup)?, snapshot_threshold, function: function(lookup) })
     }
 }
 
@@ -80,7 +89,13 @@ fn store(lookup: Lookup<'_>) -> Result<AwsConfig> {
     })
 }
 
-/// `TIDEWATER_JWKS` is the text of a JWK Set, or a list of URLs of such sets.
+/// Returns the name that Lambda gives the function. Outside Lambda there is none.
+fn function(lookup: Lookup<'_>) -> String {
+    lookup("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_else(|| "unknown".to_owned())
+}
+
+/// Reads the settings of authentication. `TIDEWATER_JWKS` is the text of a JWK Set, or a list of URLs
+/// of such sets.
 fn auth(lookup: Lookup<'_>) -> Result<Authenticator> {
     let jwks = required(lookup, "TIDEWATER_JWKS")?;
     let audiences = listed(&required(lookup, "TIDEWATER_AUDIENCE")?);
@@ -89,6 +104,7 @@ fn auth(lookup: Lookup<'_>) -> Result<Authenticator> {
     } else {
         Authenticator::with_urls(&[] as &[&str], &listed(&jwks), audiences)
     };
+
     let auth = built.context("the keys of TIDEWATER_JWKS cannot be used")?;
     Ok(match lookup("TIDEWATER_ISSUER").filter(|issuer| !issuer.is_empty()) {
         Some(issuer) => auth.with_issuer(issuer),
@@ -96,10 +112,12 @@ fn auth(lookup: Lookup<'_>) -> Result<Authenticator> {
     })
 }
 
+/// Splits a comma-separated list.
 fn listed(text: &str) -> Vec<String> {
     text.split(',').map(str::trim).filter(|one| !one.is_empty()).map(str::to_owned).collect()
 }
 
+/// Parses a number of seconds, with or without an `s`.
 fn seconds(text: &str) -> Result<Duration> {
     let Ok(number) = text.trim_end_matches('s').parse() else {
         bail!("'{text}' is not a number of seconds");
@@ -120,7 +138,7 @@ mod tests {
         ("TIDEWATER_SNAPSHOT_THRESHOLD", "500"),
     ];
 
-    /// The complete environment, with one variable changed or (`None`) missing.
+    /// Returns the complete environment with one variable changed or, for `None`, missing.
     fn but(name: &'static str, value: Option<&'static str>) -> impl Fn(&str) -> Option<String> {
         move |asked| {
             if asked == name {
@@ -143,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn an_error_names_the_missing_variable() {
         for name in ["TABLE_PREFIX", "BUCKET", "JWKS", "AUDIENCE"] {
             let name: &'static str = format!("TIDEWATER_{name}").leak();
             assert_eq!(api_error(name, None), format!("{name} is not set"));
@@ -155,14 +173,14 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_named_and_keys_are_not_told() {
+    fn an_error_names_the_invalid_variable_and_shows_no_key() {
         assert!(api_error("TIDEWATER_HOLD", Some("soon")).contains("TIDEWATER_HOLD"));
         let error = api_error("TIDEWATER_JWKS", Some(r#"{"keys":[{"kty":"oct","k":"!secret"}]}"#));
         assert!(error.contains("TIDEWATER_JWKS") && !error.contains("secret"), "{error}");
     }
 
     #[test]
-    fn the_hold_time_is_in_seconds() {
+    fn the_keep_open_time_is_in_seconds() {
         for (text, expected) in [("0", 0), ("0s", 0), ("45", 45), ("45s", 45)] {
             let config = ApiConfig::read(&but("TIDEWATER_HOLD", Some(text))).unwrap();
             assert_eq!(config.keep_open.as_secs(), expected);
@@ -170,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_may_be_published_elsewhere() {
+    fn keys_may_be_given_by_url() {
         let urls = "https://login.example.com/jwks.json, https://other.example.com/keys";
         assert!(ApiConfig::read(&but("TIDEWATER_JWKS", Some(urls))).is_ok());
         let error = api_error("TIDEWATER_JWKS", Some("ftp://example.com/keys"));

@@ -1,34 +1,40 @@
-//! The snapshot builder as a Lambda function: each invocation is one pass over what is due.
+//! The snapshot builder as a Lambda function: each invocation is one pass over the buckets that are
+//! due.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::{Value, json};
-use tidewater_lambda::{BuilderConfig, log_json, time_left};
+use tidewater_lambda::{BuilderConfig, MetricsLog, log_json, time_left};
 use tidewater_snapshot_builder::{Options, Report, run_pass};
 use tidewater_storage_aws::AwsStore;
 use tokio::time::Instant;
 use tracing::info;
 
-/// What is left of a function's time for giving up in good order.
-const RESERVE: Duration = Duration::from_secs(20);
+/// The part of a function's time that is reserved for ending a pass: the bucket at hand is finished
+/// or left for the next pass, and what was published is recorded.
+const RESERVED_TIME: Duration = Duration::from_secs(20);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     log_json();
-    let BuilderConfig { store, snapshot_threshold } = BuilderConfig::from_env()?;
+    let BuilderConfig { store, snapshot_threshold, function } = BuilderConfig::from_env()?;
+    let metrics = &MetricsLog::install(function)?;
+
     let storage = &AwsStore::connect(&store).await?;
     let options = &Options { threshold: snapshot_threshold, ..Options::default() };
     lambda_runtime::run(service_fn(async move |event: LambdaEvent<Value>| {
-        let end = Instant::now() + time_left(&event.context).saturating_sub(RESERVE);
-        let report = run_pass(storage, options, unix_now()?, Some(end)).await?;
-        Ok::<_, Error>(told(report))
+        let end = Instant::now() + time_left(&event.context).saturating_sub(RESERVED_TIME);
+        let report = run_pass(storage, options, unix_now()?, Some(end)).await;
+        // Also after a failure, which is when the metrics matter.
+        metrics.write();
+        Ok::<_, Error>(log_report(report?))
     }))
     .await
 }
 
-/// For the log, and for who invokes the function by hand.
-fn told(report: Report) -> Value {
+/// Logs a report, and returns it for a user who invokes the function by hand.
+fn log_report(report: Report) -> Value {
     let Report { looked_at, published, rows, failed, left } = report;
     info!(looked_at, published, rows, failed, left, "pass ended");
     json!({

@@ -1,4 +1,4 @@
-//! A function is cut off at its time limit, whatever it is doing.
+//! The time limit of a function: Lambda stops it there, whatever it is doing.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,24 +9,24 @@ use lambda_runtime::Context;
 use tidewater_functions::StreamDeadline;
 use tokio::time::Instant;
 
-/// What is left at the end for a line that has been begun: of four megabytes or so, and Lambda
-/// lets two megabytes a second out of a function.
+/// The part of a function's time that is reserved for the last line. A line has about 4 MB, and
+/// Lambda sends 2 MB a second.
 const LAST_LINE: Duration = Duration::from_secs(5);
 
-/// How long the function may go on.
+/// Returns how long the function may still run.
 #[must_use]
 pub fn time_left(context: &Context) -> Duration {
-    #[expect(clippy::disallowed_methods, reason = "Lambda says when by the clock of the wall")]
+    #[expect(clippy::disallowed_methods, reason = "Lambda's deadline is wall-clock time")]
     let now = SystemTime::now();
     context.deadline().duration_since(now).unwrap_or_default()
 }
 
-/// Tells the router when the stream that a request may ask for has to end.
+/// Tells the router when the stream must end that a request may ask for.
 #[must_use]
 pub fn set_stream_deadline(mut request: Request<Body>) -> Request<Body> {
     if let Some(context) = request.lambda_context_ref() {
         let left = time_left(context);
-        // Of a short limit half: there is more to a stream than its end.
+        // Of a short limit, only half is reserved.
         let left = left - LAST_LINE.min(left / 2);
         request.extensions_mut().insert(StreamDeadline(Instant::now() + left));
     }
@@ -54,19 +54,19 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_ends_before_its_function_is_cut_off() {
+    fn a_stream_ends_before_its_function_is_stopped() {
         let left = left(limited_to(900)).unwrap();
         assert!((894..=895).contains(&left.as_secs()), "{left:?}");
     }
 
     #[test]
-    fn a_function_with_a_short_limit_serves_for_half_of_it() {
+    fn a_stream_of_a_short_function_has_half_of_its_time() {
         let left = left(limited_to(4)).unwrap();
         assert!((1_900..=2_000).contains(&left.as_millis()), "{left:?}");
     }
 
     #[test]
-    fn a_request_from_elsewhere_has_no_limit() {
+    fn a_request_outside_lambda_has_no_deadline() {
         assert!(left(Request::new(Body::empty())).is_none());
     }
 }

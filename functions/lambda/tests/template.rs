@@ -1,10 +1,10 @@
-//! The deployment has the tables that the code uses.
+//! Compares the deployment's template with the code.
 
 use tidewater_storage_aws::{PARTITION, SORT, Table};
 
 const TEMPLATE: &str = include_str!("../../../infra/template.yaml");
 
-/// A table as the template has to declare it.
+/// Returns a table as the template must declare it.
 fn declared(table: Table) -> String {
     let schema = table.schema();
     let keys = [(PARTITION, Some(schema.partition), "HASH"), (SORT, schema.sort, "RANGE")];
@@ -28,7 +28,8 @@ fn declared(table: Table) -> String {
         lines.push(format!("        AttributeName: {attribute}"));
         lines.push("        Enabled: true".to_owned());
     }
-    lines.push("\n".to_owned()); // And nothing else: an empty line follows.
+
+    lines.push("\n".to_owned()); // Nothing else: an empty line follows.
     lines.join("\n")
 }
 
@@ -45,9 +46,8 @@ fn the_template_declares_no_other_tables() {
     assert_eq!(TEMPLATE.matches("AWS::DynamoDB::Table").count(), Table::ALL.len());
 }
 
-/// What the functions read at their start, they are given.
 #[test]
-fn the_template_sets_the_variables_of_the_functions() {
+fn the_template_sets_every_variable_that_the_functions_read() {
     for name in ["TABLE_PREFIX", "BUCKET", "JWKS", "AUDIENCE", "HOLD", "SNAPSHOT_THRESHOLD"] {
         assert!(TEMPLATE.contains(&format!("TIDEWATER_{name}: !Ref ")), "{name}");
     }
