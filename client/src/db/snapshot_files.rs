@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 use tidewater_protocol::{SnapshotFile, SnapshotFrame, SnapshotLine};
-use tidewater_snapshot::{Expected, frame_matches};
+use tidewater_snapshot::{ExpectedFile, frame_matches};
 
 /// The folder of snapshot files beside a database.
 #[derive(Clone, Debug)]
@@ -55,8 +55,8 @@ impl SnapshotFiles {
 }
 
 /// Returns what a file of the line must say of itself.
-pub(crate) fn expected(line: &SnapshotLine, raw_bytes: u64) -> Expected<'_> {
-    Expected { bucket: &line.bucket, to: line.to, checksum: line.checksum, raw_bytes }
+pub(crate) fn expected(line: &SnapshotLine, raw_bytes: u64) -> ExpectedFile<'_> {
+    ExpectedFile { bucket: &line.bucket, to: line.to, checksum: line.checksum, raw_bytes }
 }
 
 /// Returns whether the frame is in the file already.

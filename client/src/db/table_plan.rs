@@ -7,7 +7,7 @@ use std::fmt::{self, Write as _};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
-use tidewater_snapshot::Value;
+use tidewater_snapshot::ColumnValue;
 
 use crate::schema::{Column, Table};
 
@@ -24,7 +24,7 @@ pub(crate) struct TablePlan {
 pub(crate) type TablePlans = BTreeMap<i64, TablePlan>;
 
 /// The values of a row in the table's order; `None` where the row does not name the column.
-pub(crate) type ColumnValues<'a> = Vec<Option<Value<'a>>>;
+pub(crate) type ColumnValues<'a> = Vec<Option<ColumnValue<'a>>>;
 
 impl TablePlan {
     pub(crate) fn new(table: &Table) -> Self {
@@ -217,21 +217,21 @@ impl<'de> Visitor<'de> for RowVisitor<'_> {
 }
 
 /// Converts a JSON value as SQLite would: booleans to 0 and 1, arrays and objects to their text.
-fn value(raw: &str) -> Result<Value<'_>, serde_json::Error> {
+fn value(raw: &str) -> Result<ColumnValue<'_>, serde_json::Error> {
     Ok(match raw.as_bytes().first() {
-        Some(b'n') => Value::Null,
-        Some(b't') => Value::Integer(1),
-        Some(b'f') => Value::Integer(0),
+        Some(b'n') => ColumnValue::Null,
+        Some(b't') => ColumnValue::Integer(1),
+        Some(b'f') => ColumnValue::Integer(0),
         // Most texts have no escapes, and are borrowed.
         Some(b'"') => match raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')) {
-            Some(plain) if !plain.contains('\\') => Value::Text(plain.into()),
-            _ => Value::Text(serde_json::from_str::<String>(raw)?.into()),
+            Some(plain) if !plain.contains('\\') => ColumnValue::Text(plain.into()),
+            _ => ColumnValue::Text(serde_json::from_str::<String>(raw)?.into()),
         },
-        Some(b'{' | b'[') => Value::Text(raw.into()),
+        Some(b'{' | b'[') => ColumnValue::Text(raw.into()),
         _ => match raw.parse() {
-            Ok(number) => Value::Integer(number),
+            Ok(number) => ColumnValue::Integer(number),
             // Rust reads `9e999` as infinity. A JSON parser would refuse it.
-            Err(_) => Value::Real(raw.parse().map_err(serde_json::Error::custom)?),
+            Err(_) => ColumnValue::Real(raw.parse().map_err(serde_json::Error::custom)?),
         },
     })
 }

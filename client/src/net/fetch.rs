@@ -20,7 +20,10 @@ const FRAMES_AT_ONCE: usize = 4;
 impl From<SnapshotError> for FetchFailed {
     fn from(error: SnapshotError) -> Self {
         match error {
-            SnapshotError::Damaged(reason) => Self::Damaged(reason),
+            SnapshotError::Damaged { what, cause: None } => Self::Damaged(what),
+            SnapshotError::Damaged { what, cause: Some(cause) } => {
+                Self::Damaged(format!("{what}: {}", ErrorChain(&*cause)))
+            }
             SnapshotError::NewerFormat(_) => Self::Newer(error.to_string()),
             SnapshotError::Order { .. } | SnapshotError::File { .. } | SnapshotError::Sqlite(_) => {
                 Self::Storage(ErrorChain(&error).to_string())

@@ -1,6 +1,7 @@
 //! Errors of publishing, by what happens next.
 
 use rusqlite::ErrorCode;
+use tidewater_protocol::ErrorChain;
 use tidewater_snapshot::SnapshotError;
 
 use super::packs;
@@ -47,9 +48,10 @@ impl MergeError {
     /// Sorts the error: damage of the file names the bucket, anything else is the device's.
     pub(super) fn of_bucket(self, bucket: &str) -> PublishError {
         match self {
-            Self::Snapshot(error) => {
-                PublishError::Snapshot { bucket: bucket.to_owned(), reason: error.to_string() }
-            }
+            Self::Snapshot(error) => PublishError::Snapshot {
+                bucket: bucket.to_owned(),
+                reason: ErrorChain(&error).to_string(),
+            },
             Self::Sqlite(error) if is_damage(&error) => {
                 PublishError::Snapshot { bucket: bucket.to_owned(), reason: error.to_string() }
             }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::thread;
 
 use rusqlite::{Transaction, params};
-use tidewater_snapshot::{Key, Keys, TypedTable};
+use tidewater_snapshot::{TableKey, TableKeys, TypedTable};
 
 use super::bulk_load::BulkLoad;
 use super::error::{MergeError, PublishError};
@@ -196,7 +196,7 @@ impl FastPath<'_> {
              VALUES (?1, ?2, ?3, ?4, ?5)",
         )?;
 
-        self.file.snapshot.keys(table)?.for_each(|Key { id, subkey, op_id }| {
+        self.file.snapshot.keys(table)?.for_each(|TableKey { id, subkey, op_id }| {
             if !excluded.contains(id) {
                 let bucket = self.file.bucket;
                 insert.execute(params![self.type_id, id, bucket, subkey, op_id.get()])?;
@@ -235,9 +235,13 @@ impl FastPath<'_> {
     }
 }
 
-fn write_packs(keys: &Keys, path: &Path, excluded: &HashSet<String>) -> Result<(), MergeError> {
+fn write_packs(
+    keys: &TableKeys,
+    path: &Path,
+    excluded: &HashSet<String>,
+) -> Result<(), MergeError> {
     let mut writer = PackWriter::create(path)?;
-    keys.for_each(|Key { id, subkey, op_id }| {
+    keys.for_each(|TableKey { id, subkey, op_id }| {
         if !excluded.contains(id) {
             writer.push(id, subkey, op_id.get())?;
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use rusqlite::{Connection, Transaction};
-use tidewater_protocol::SnapshotLine;
+use tidewater_protocol::{ErrorChain, SnapshotLine};
 use tidewater_snapshot::Snapshot;
 
 use super::error::PublishError;
@@ -106,7 +106,7 @@ impl SnapshotMerger {
                 }
 
                 let snapshot = Snapshot::open(&path, &expected(&line, file.raw_bytes))
-                    .map_err(|error| unusable(error.to_string()))?;
+                    .map_err(|error| unusable(ErrorChain(&error).to_string()))?;
                 let schema = match path.to_str() {
                     Some(path) => attached.attach_file(connection, path)?,
                     None => None,

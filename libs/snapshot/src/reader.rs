@@ -1,9 +1,8 @@
-//! Reads a snapshot's file, which is not trusted before it was looked at.
+//! Reading a snapshot's file, which is untrusted until it is verified.
 //!
-//! What a file says about itself is used only where it can do no harm: it must have the header and
-//! the tables that the writer would have given it, to the letter of their SQL. So there is nothing
-//! in it that SQLite would run: no view, trigger, index, virtual table, default, check or generated
-//! column.
+//! A file must have exactly the header and the tables that the writer would have given it, down to
+//! their SQL. So there is nothing in it that SQLite would run: no view, trigger, index, virtual
+//! table, default, check or generated column.
 
 mod fields;
 mod keys;
@@ -16,30 +15,30 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
 use tidewater_protocol::{Checksum, OpId};
 
-use self::fields::{check_count, checksum, damaged, op_id, text, utf8};
-pub use self::keys::{Key, Keys};
+use self::fields::{check_count, checksum, op_id, reading, text, utf8};
+pub use self::keys::{TableKey, TableKeys};
 use self::verify::{check_header, check_schema, connect, read_meta, read_tables, read_types};
 use crate::error::SnapshotError;
 use crate::row::SnapshotRow;
 use crate::row_text::push_member;
 use crate::schema::{IdColumn, TypedTable};
-use crate::value::Value;
+use crate::value::ColumnValue;
 
-/// What the file must be, as announced.
+/// The identity and size that a file must have, as announced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Expected<'a> {
-    /// The bucket's name. A file knows the last part of it, which is unique by itself; what comes
-    /// before, up to a full stop, is for people and may change while the rows stay the same.
+pub struct ExpectedFile<'a> {
+    /// Name of the bucket. A file holds the last part of it, which is unique. The part before, up to
+    /// a full stop, is for people and may change while the rows stay the same.
     pub bucket: &'a str,
-    /// Its position.
+    /// Position of the snapshot.
     pub to: OpId,
-    /// Its sum there.
+    /// Sum of the bucket at that position.
     pub checksum: Checksum,
-    /// The file's size, unpacked.
+    /// Size of the unpacked file in bytes.
     pub raw_bytes: u64,
 }
 
-/// A file of a snapshot that was looked at.
+/// A file of a snapshot, opened and verified.
 #[derive(Debug)]
 pub struct Snapshot {
     path: PathBuf,
@@ -49,6 +48,7 @@ pub struct Snapshot {
     tables: Vec<TypedTable>,
 }
 
+/// A row of `_tw_types`.
 #[derive(Debug)]
 struct TypeEntry {
     name: String,
@@ -59,105 +59,113 @@ struct TypeEntry {
 /// A row of a [`TypedTable`].
 #[derive(Debug)]
 pub struct TypedRow<'r> {
-    /// Its id.
+    /// Id of the row.
     pub id: &'r str,
-    /// Its subkey.
+    /// Subkey of the row.
     pub subkey: &'r str,
-    /// The operation that put it there.
+    /// Id of the operation that put the row.
     pub op_id: OpId,
-    /// That operation's checksum.
+    /// Checksum of that operation.
     pub checksum: Checksum,
+    /// Index of the first column that is the row's own.
     first: usize,
     row: &'r Row<'r>,
 }
 
 impl Snapshot {
-    /// Opens a file whose frames were proven by their hashes, or any other file, and looks at its
-    /// header, its schema and what it says about itself. Its rows are looked at as they are read,
-    /// each once: whoever has gone through all tables and the texts without an error has seen
-    /// exactly the rows that the file announces.
+    /// Opens a file and verifies its header, its schema and its description.
+    ///
+    /// The rows are verified as they are read. A caller that has read all tables and the texts
+    /// without an error has seen exactly the rows that the file announces.
     ///
     /// # Errors
-    /// [`SnapshotError::Damaged`] when it is not exactly what it should be,
+    /// Fails with [`SnapshotError::Damaged`] if the file is not the expected one, and with
     /// [`SnapshotError::NewerFormat`], [`SnapshotError::File`] or [`SnapshotError::Sqlite`].
-    pub fn open(path: &Path, expected: &Expected<'_>) -> Result<Self, SnapshotError> {
+    pub fn open(path: &Path, expected: &ExpectedFile<'_>) -> Result<Self, SnapshotError> {
+        // The header comes first: SQLite must not open a file in WAL mode or of another format.
         check_header(path, expected.raw_bytes)?;
+
         let connection = connect(path).map_err(SnapshotError::reading)?;
         let rows = read_meta(&connection, expected)?;
         let types = read_types(&connection).map_err(SnapshotError::reading)?;
         let tables = read_tables(&connection)?;
         check_schema(&connection, &tables)?;
+
         let snapshot = Self { path: path.to_owned(), connection, rows, types, tables };
         snapshot.check_counts()?;
         Ok(snapshot)
     }
 
-    /// A reader of its own of a table's keys, for another thread.
+    /// Returns a reader of a table's keys, which another thread may use.
     ///
     /// # Errors
-    /// As [`Snapshot::open`].
-    pub fn keys(&self, table: &TypedTable) -> Result<Keys, SnapshotError> {
+    /// Fails like [`Snapshot::open`].
+    pub fn keys(&self, table: &TypedTable) -> Result<TableKeys, SnapshotError> {
         let connection = connect(&self.path).map_err(SnapshotError::reading)?;
-        Ok(Keys::new(connection, table))
+        Ok(TableKeys::new(connection, table))
     }
 
-    /// How many rows are in the file.
+    /// Returns the number of rows in the file.
     #[must_use]
     pub fn rows(&self) -> u64 {
         self.rows
     }
 
-    /// The types of its rows, in their order.
+    /// Returns the types of the file's rows in ascending order.
     pub fn types(&self) -> impl Iterator<Item = &str> {
         self.types.iter().map(|entry| entry.name.as_str())
     }
 
-    /// Whether no two rows of the type have the same id, in all files of the snapshot together if
-    /// it is so in each.
+    /// Returns whether no two rows of the type in this file have the same id.
+    ///
+    /// Rows with the same type and id are always in one file. So the ids are unique in the whole
+    /// snapshot if they are unique in each of its files.
     #[must_use]
     pub fn ids_are_unique(&self, object_type: &str) -> bool {
         self.types.iter().any(|entry| entry.name == object_type && entry.ids_are_unique)
     }
 
-    /// The tables, by type. Rows that fit into none are texts.
+    /// Returns the tables in the order of their types. Rows that fit into no table are texts.
     #[must_use]
     pub fn tables(&self) -> &[TypedTable] {
         &self.tables
     }
 
-    /// Goes through a table's rows, ascending by id and subkey.
+    /// Visits a table's rows in ascending order of id and subkey.
     ///
     /// # Errors
-    /// Those of `visit`; [`SnapshotError`] for a file that turns out to be damaged.
+    /// Fails with the error of `visit`, or with a [`SnapshotError`] if the file cannot be read or is
+    /// damaged.
     pub fn for_each_typed<E: From<SnapshotError>>(
         &self,
         table: &TypedTable,
         mut visit: impl FnMut(&TypedRow<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let reading = |error| E::from(SnapshotError::reading(error));
-        let mut select = self.connection.prepare(&table.select_sql()).map_err(reading)?;
-        let mut rows = select.query([]).map_err(reading)?;
+        let mut select = self.connection.prepare(&table.select_sql()).map_err(reading::<E>)?;
+        let mut rows = select.query([]).map_err(reading::<E>)?;
         let mut count = 0;
-        while let Some(row) = rows.next().map_err(reading)? {
+
+        while let Some(row) = rows.next().map_err(reading::<E>)? {
             visit(&TypedRow::new(table, row)?)?;
             count += 1;
         }
         check_count(count, table.rows, &table.name).map_err(E::from)
     }
 
-    /// Goes through the texts: the rows of all types that are in none of the tables.
+    /// Visits the texts: the rows of all types that fit into no table.
     ///
     /// # Errors
-    /// As [`Snapshot::for_each_typed`].
+    /// Fails like [`Snapshot::for_each_typed`].
     pub fn for_each_text<E: From<SnapshotError>>(
         &self,
         mut visit: impl FnMut(&SnapshotRow<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let reading = |error| E::from(SnapshotError::reading(error));
-        let mut select = self.connection.prepare("SELECT * FROM _tw_texts").map_err(reading)?;
-        let mut rows = select.query([]).map_err(reading)?;
+        let mut select =
+            self.connection.prepare("SELECT * FROM _tw_texts").map_err(reading::<E>)?;
+        let mut rows = select.query([]).map_err(reading::<E>)?;
         let mut count = 0;
-        while let Some(row) = rows.next().map_err(reading)? {
+
+        while let Some(row) = rows.next().map_err(reading::<E>)? {
             count += 1;
             visit(&SnapshotRow {
                 object_type: text(row, 0)?,
@@ -168,14 +176,15 @@ impl Snapshot {
                 data: text(row, 5)?,
             })?;
         }
+
         let of_tables: u64 = self.tables.iter().map(|table| table.rows).sum();
         check_count(count, self.rows - of_tables, "_tw_texts").map_err(E::from)
     }
 
-    /// Goes through all rows as they were pushed, but table by table.
+    /// Visits all rows as they were pushed, but table by table.
     ///
     /// # Errors
-    /// As [`Snapshot::for_each_typed`].
+    /// Fails like [`Snapshot::for_each_typed`].
     pub fn for_each_row<E: From<SnapshotError>>(
         &self,
         mut visit: impl FnMut(&SnapshotRow<'_>) -> Result<(), E>,
@@ -190,6 +199,7 @@ impl Snapshot {
         self.for_each_text(visit)
     }
 
+    /// Fails unless the counts of types and tables add up to the number of rows.
     fn check_counts(&self) -> Result<(), SnapshotError> {
         let mut of_types = 0_u64;
         let mut of_tables: HashMap<&str, u64> = HashMap::new();
@@ -197,16 +207,18 @@ impl Snapshot {
             let of_type = of_tables.entry(&table.object_type).or_default();
             *of_type = of_type.saturating_add(table.rows);
         }
+
         for entry in &self.types {
             of_types = of_types.saturating_add(entry.rows);
             if of_tables.remove(entry.name.as_str()).is_some_and(|rows| rows > entry.rows) {
-                return Err(damaged("its counts contradict each other"));
+                return Err(SnapshotError::damaged("its counts contradict each other"));
             }
         }
+
         if of_types == self.rows && of_tables.is_empty() {
             Ok(())
         } else {
-            Err(damaged("its counts contradict each other"))
+            Err(SnapshotError::damaged("its counts contradict each other"))
         }
     }
 }
@@ -215,9 +227,10 @@ impl<'r> TypedRow<'r> {
     fn new(table: &TypedTable, row: &'r Row<'r>) -> Result<Self, SnapshotError> {
         let first = table.own_columns();
         let id = match table.id_column {
-            IdColumn::Data(place) => first + place,
+            IdColumn::Data(index) => first + index,
             IdColumn::Own => 3,
         };
+
         Ok(Self {
             id: text(row, id)?,
             subkey: text(row, 0)?,
@@ -228,25 +241,25 @@ impl<'r> TypedRow<'r> {
         })
     }
 
-    /// The value of a column, by its place in [`TypedTable::columns`].
+    /// Returns the value of a column, by its index in [`TypedTable::columns`].
     ///
     /// # Errors
-    /// [`SnapshotError::Damaged`] when it is none that a row can have.
-    pub fn value(&self, column: usize) -> Result<Value<'r>, SnapshotError> {
+    /// Fails with [`SnapshotError::Damaged`] if the value is none that a row can have.
+    pub fn value(&self, column: usize) -> Result<ColumnValue<'r>, SnapshotError> {
         let value = self.row.get_ref(self.first + column).map_err(SnapshotError::reading)?;
         Ok(match value {
-            ValueRef::Null => Value::Null,
-            ValueRef::Integer(number) => Value::Integer(number),
-            ValueRef::Real(number) => Value::Real(number),
-            ValueRef::Text(text) => Value::Text(utf8(text)?.into()),
-            ValueRef::Blob(_) => return Err(damaged("a row holds a blob")),
+            ValueRef::Null => ColumnValue::Null,
+            ValueRef::Integer(number) => ColumnValue::Integer(number),
+            ValueRef::Real(number) => ColumnValue::Real(number),
+            ValueRef::Text(text) => ColumnValue::Text(utf8(text)?.into()),
+            ValueRef::Blob(_) => return Err(SnapshotError::damaged("a row holds a blob")),
         })
     }
 
-    /// The row's JSON text, byte for byte as it was pushed.
+    /// Writes the row's JSON text to `out`, byte for byte as it was pushed.
     ///
     /// # Errors
-    /// As [`TypedRow::value`].
+    /// Fails like [`TypedRow::value`].
     pub fn text(&self, table: &TypedTable, out: &mut String) -> Result<(), SnapshotError> {
         out.clear();
         out.push('{');
@@ -260,7 +273,7 @@ impl<'r> TypedRow<'r> {
         Ok(())
     }
 
-    /// The row with its text.
+    /// Returns the row together with its text.
     #[must_use]
     pub fn with_data<'s>(&'s self, table: &'s TypedTable, data: &'s str) -> SnapshotRow<'s> {
         SnapshotRow {

@@ -1,20 +1,20 @@
-//! Rows as the writer takes them and the reader gives them.
+//! Rows as the writer takes them and the reader returns them.
 
 use tidewater_protocol::{Checksum, OpId};
 
-/// A live row of the bucket.
+/// A current row of the bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotRow<'a> {
-    /// Its type.
+    /// Name of the row's table on the client.
     pub object_type: &'a str,
-    /// Its id.
+    /// Text of the row's `id`.
     pub object_id: &'a str,
-    /// Its subkey.
+    /// Text that distinguishes rows of the same type and id.
     pub subkey: &'a str,
-    /// The operation that put it there.
+    /// Id of the operation that put the row.
     pub op_id: OpId,
-    /// That operation's checksum.
+    /// Checksum of that operation.
     pub checksum: Checksum,
-    /// The row as JSON text.
+    /// Content of the row as JSON text.
     pub data: &'a str,
 }

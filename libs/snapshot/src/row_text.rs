@@ -1,22 +1,21 @@
-//! A row's JSON text and its values, each made from the other.
+//! Conversion between a row's JSON text and its values.
 //!
-//! A row may travel as values only if its text can be made from them again byte for byte: its
-//! checksum is that of the text. So [`parse`] takes exactly the texts that [`push_member`] makes,
-//! which are those that Tidewater's ingest worker makes, and no others. What it does not take
-//! travels as text.
+//! A row is stored as values only if its text can be made from them again byte for byte, since its
+//! checksum is that of the text. So [`parse`] accepts exactly the texts that [`push_member`] makes,
+//! which are those of Tidewater's ingest worker. Any other row is stored as text.
 
 use std::borrow::Cow;
 
-use crate::value::Value;
+use crate::value::ColumnValue;
 
 /// A member of a row's JSON object.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Member<'a> {
     pub(crate) key: Cow<'a, str>,
-    pub(crate) value: Value<'a>,
+    pub(crate) value: ColumnValue<'a>,
 }
 
-/// The members of a row, if its text can be made from them again. `None` is no error.
+/// Returns the members of a row, or `None` if its text cannot be made from them again.
 pub(crate) fn parse(text: &str) -> Option<Vec<Member<'_>>> {
     let mut rest = text.strip_prefix('{')?.strip_suffix('}')?;
     let mut members = Vec::new();
@@ -32,11 +31,11 @@ pub(crate) fn parse(text: &str) -> Option<Vec<Member<'_>>> {
     Some(members)
 }
 
-/// A value and what follows it.
-fn value(text: &str) -> Option<(Value<'_>, &str)> {
+/// Parses a value at the start of `text`. Returns it and the rest.
+fn value(text: &str) -> Option<(ColumnValue<'_>, &str)> {
     match text.as_bytes().first()? {
-        b'"' => string(text).map(|(text, rest)| (Value::Text(text), rest)),
-        b'n' => text.strip_prefix("null").map(|rest| (Value::Null, rest)),
+        b'"' => string(text).map(|(text, rest)| (ColumnValue::Text(text), rest)),
+        b'n' => text.strip_prefix("null").map(|rest| (ColumnValue::Null, rest)),
         _ => {
             let end = text.find(',').unwrap_or(text.len());
             number(&text[..end]).map(|number| (number, &text[end..]))
@@ -44,12 +43,13 @@ fn value(text: &str) -> Option<(Value<'_>, &str)> {
     }
 }
 
-/// A string and what follows it.
+/// Parses a string at the start of `text`. Returns it and the rest.
 fn string(text: &str) -> Option<(Cow<'_, str>, &str)> {
     let inside = text.strip_prefix('"')?;
     let bytes = inside.as_bytes();
     let mut end = 0;
     let mut is_escaped = false;
+
     loop {
         match bytes.get(end)? {
             b'"' => break,
@@ -61,21 +61,24 @@ fn string(text: &str) -> Option<(Cow<'_, str>, &str)> {
             _ => end += 1,
         }
     }
+
     let rest = &inside[end + 1..];
     if !is_escaped {
         return Some((inside[..end].into(), rest));
     }
+
     let quoted = &text[..end + 2];
     let decoded: String = serde_json::from_str(quoted).ok()?;
-    // A NUL ends a text for some of SQLite's functions.
+    // Some functions of SQLite take a NUL for the end of a text.
     let is_exact = !decoded.contains('\0') && json_string(&decoded) == quoted;
     is_exact.then_some((decoded.into(), rest))
 }
 
-fn number(text: &str) -> Option<Value<'static>> {
+/// Parses a number, if it is written as [`push_member`] writes it.
+fn number(text: &str) -> Option<ColumnValue<'static>> {
     let value = match text.parse::<i64>() {
-        Ok(integer) => Value::Integer(integer),
-        Err(_) => Value::Real(text.parse().ok()?),
+        Ok(integer) => ColumnValue::Integer(integer),
+        Err(_) => ColumnValue::Real(text.parse().ok()?),
     };
     let mut same = String::with_capacity(text.len());
     push_value(&value, &mut same);
@@ -83,23 +86,23 @@ fn number(text: &str) -> Option<Value<'static>> {
 }
 
 /// Appends `"key":value`.
-pub(crate) fn push_member(key: &str, value: &Value<'_>, out: &mut String) {
+pub(crate) fn push_member(key: &str, value: &ColumnValue<'_>, out: &mut String) {
     push_string(key, out);
     out.push(':');
     push_value(value, out);
 }
 
-fn push_value(value: &Value<'_>, out: &mut String) {
+fn push_value(value: &ColumnValue<'_>, out: &mut String) {
     match value {
-        Value::Null => out.push_str("null"),
-        Value::Integer(number) => out.push_str(itoa::Buffer::new().format(*number)),
-        Value::Real(number) => push_real(*number, out),
-        Value::Text(text) => push_string(text, out),
+        ColumnValue::Null => out.push_str("null"),
+        ColumnValue::Integer(number) => out.push_str(itoa::Buffer::new().format(*number)),
+        ColumnValue::Real(number) => push_real(*number, out),
+        ColumnValue::Text(text) => push_string(text, out),
     }
 }
 
-/// As JavaScript prints a double, but a whole one keeps `.0`; infinities are what SQLite reads as
-/// such.
+/// Appends a number as JavaScript prints it, with `.0` added to a whole one so that it stays a real.
+/// Infinities are written as numbers that SQLite reads as infinities.
 fn push_real(real: f64, out: &mut String) {
     if real.is_nan() {
         return out.push_str("null");
@@ -127,7 +130,7 @@ fn push_string(text: &str, out: &mut String) {
 }
 
 fn json_string(text: &str) -> String {
-    serde_json::to_string(text).expect("every text is a JSON string")
+    serde_json::to_string(text).expect("every text has a JSON form")
 }
 
 #[cfg(test)]
@@ -149,21 +152,21 @@ mod tests {
     }
 
     #[test]
-    fn rows_as_the_ingest_worker_writes_them_are_taken() {
-        for taken in [
+    fn rows_as_the_ingest_worker_writes_them_are_accepted() {
+        for accepted in [
             "{}",
             r#"{"id":"1","a":null,"b":-5,"c":1.5,"d":2.0,"e":9e999,"f":-9e999}"#,
             r#"{"a":"é\n\"\\\u001f\u2028"}"#.replace("\\u2028", "\u{2028}").as_str(),
             r#"{"a":9223372036854775807,"b":-9223372036854775808,"c":1e+21,"d":5e-324}"#,
             r#"{"a,b":"c,d}"}"#,
         ] {
-            let members = parse(taken).unwrap_or_else(|| panic!("{taken}"));
-            assert_eq!(text(&members), taken);
+            let members = parse(accepted).unwrap_or_else(|| panic!("{accepted}"));
+            assert_eq!(text(&members), accepted);
         }
     }
 
     #[test]
-    fn what_could_not_be_written_back_is_not_taken() {
+    fn texts_that_could_not_be_written_back_are_refused() {
         for other in [
             "",
             "[]",
@@ -201,7 +204,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_taken_can_be_written_back(
+        fn every_accepted_text_is_written_back_byte_for_byte(
             parts in proptest::collection::vec(proptest::sample::select(&[
                 "{", "}", "\"a\"", "\"b\"", ":", ",", "null", "1", "-", "0", ".5", "e5", "\\", "\"",
                 "é", "\\u0000", "\\n", " ", "true", "[", "]", "9e999", "1.5", "2.0",
@@ -215,9 +218,9 @@ mod tests {
         }
 
         #[test]
-        fn whatever_is_written_is_taken(integer: i64, real: f64, words in "[^\\x00]{0,9}") {
+        fn every_written_text_is_accepted(integer: i64, real: f64, words in "[^\\x00]{0,9}") {
             prop_assume!(!real.is_nan() && real.to_bits() != (-0.0_f64).to_bits());
-            let values = [Value::Integer(integer), Value::Real(real), Value::Text(words.as_str().into())];
+            let values = [ColumnValue::Integer(integer), ColumnValue::Real(real), ColumnValue::Text(words.as_str().into())];
             for value in values {
                 let written = text(&[Member { key: words.as_str().into(), value }]);
                 let read = parse(&written);

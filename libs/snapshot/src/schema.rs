@@ -1,23 +1,26 @@
-//! The tables of a file: their names, columns and SQL. The writer makes them from here and the
-//! reader compares with it, so that a file can hold nothing else.
+//! The tables of a file: their names, columns and SQL. The writer creates them by this module and
+//! the reader compares with it, so that a file can hold nothing else.
 
 use std::collections::HashSet;
-use std::fmt::Write as _;
 
 use rusqlite::Connection;
 
 use crate::row_text::Member;
-use crate::value::Value;
+use crate::value::ColumnValue;
 
-/// `TWsn`: what `file` and SQLite show as the application id.
+/// SQLite's application id of the file: `TWsn` in ASCII.
 pub(crate) const APPLICATION_ID: i32 = 0x5457_736e;
+/// Version of the format, kept as SQLite's user version.
 pub(crate) const FORMAT: i64 = 1;
+/// Page size of the database in bytes.
 pub(crate) const PAGE_BYTES: u64 = 4096;
-/// Names of ours start with it; rows that have such a column travel as text.
+/// Prefix of the format's own names. A row with such a column is stored as text.
 const PREFIX: &str = "_tw_";
-/// SQLite takes 2,000 columns; a row of more than this travels as text.
+/// Maximum number of a row's columns in a typed table; a row with more is stored as text. SQLite
+/// allows 2,000 columns a table, and the format adds up to four of its own.
 const COLUMNS_MAX: usize = 1_000;
 
+/// Names and SQL of the tables that every file has.
 pub(crate) const META_SQL: [(&str, &str); 4] = [
     ("_tw_snapshot", "CREATE TABLE \"_tw_snapshot\" (\"bucket\", \"to\", \"checksum\", \"rows\")"),
     ("_tw_types", "CREATE TABLE \"_tw_types\" (\"name\", \"rows\", \"ids_are_unique\")"),
@@ -32,33 +35,33 @@ pub(crate) const META_SQL: [(&str, &str); 4] = [
     ),
 ];
 
-/// Where a table holds the ids of its rows.
+/// The column that holds the ids of a table's rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdColumn {
-    /// In the data column of this index, which is named `id`: the row names its id itself, as text.
+    /// The rows' own column `id`, by its index. Each row's `id` is a text that equals its object id.
     Data(usize),
-    /// In a column of its own, since the row's `id` is a number or absent.
+    /// A column `_tw_id` of the format, since a row's `id` is a number, absent or another text.
     Own,
 }
 
-/// A table of rows of one type that have the same columns in the same order.
+/// A table of rows of one type that have the same columns in the same order: a *shape* of the type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TypedTable {
-    /// Its name in the file.
+    /// Name of the table in the file.
     pub name: String,
-    /// The type of its rows.
+    /// Type of the rows.
     pub object_type: String,
-    /// The rows' own columns, in the order of their JSON.
+    /// Columns of the rows in the order of their JSON.
     pub columns: Vec<String>,
-    /// Where the ids are.
+    /// Column that holds the ids.
     pub id_column: IdColumn,
-    /// How many rows.
+    /// Number of rows.
     pub rows: u64,
 }
 
 impl TypedTable {
-    /// The table that such a row belongs in, still without a name, if there can be one: columns
-    /// that SQLite or this format would read in another way are left to the texts.
+    /// Returns the table for rows of this shape, without a name. Returns `None` if a table cannot have
+    /// these columns; the row is then stored as text.
     pub(crate) fn for_row(object_type: &str, row: &[Member<'_>], id: &str) -> Option<Self> {
         let columns: Vec<_> = row.iter().map(|member| member.key.clone().into_owned()).collect();
         are_usable(&columns).then(|| Self {
@@ -70,14 +73,14 @@ impl TypedTable {
         })
     }
 
-    /// Whether the row has this table's shape.
-    pub(crate) fn takes(&self, row: &[Member<'_>], id: &str) -> bool {
+    /// Returns whether the row has this table's shape.
+    pub(crate) fn fits(&self, row: &[Member<'_>], id: &str) -> bool {
         self.columns.len() == row.len()
             && self.columns.iter().zip(row).all(|(column, member)| *column == member.key)
             && self.id_column == id_column(row, id)
     }
 
-    /// How many columns stand before the rows' own.
+    /// Returns the number of columns before the rows' own.
     pub(crate) const fn own_columns(&self) -> usize {
         match self.id_column {
             IdColumn::Data(_) => 3,
@@ -92,24 +95,26 @@ impl TypedTable {
             sql.push_str(", \"_tw_id\"");
         }
         for column in &self.columns {
-            push(&mut sql, &quote(column));
+            sql.push_str(", ");
+            sql.push_str(&quote(column));
         }
         sql.push(')');
         sql
     }
 
     pub(crate) fn insert_sql(&self) -> String {
-        let places = ", ?".repeat(self.own_columns() - 1 + self.columns.len());
-        format!("INSERT INTO {} VALUES (?{places})", quote(&self.name))
+        let parameters = ", ?".repeat(self.own_columns() - 1 + self.columns.len());
+        format!("INSERT INTO {} VALUES (?{parameters})", quote(&self.name))
     }
 
-    /// Id, subkey, op id and checksum of all rows in their order.
+    /// Returns the SQL that reads id, subkey, op id and checksum of all rows in the order of the table.
     pub(crate) fn select_keys_sql(&self) -> String {
-        let (id, name) = (quote(self.id_name()), quote(&self.name));
+        let id = quote(self.id_name());
+        let name = quote(&self.name);
         format!("SELECT {id}, \"_tw_subkey\", \"_tw_op\", \"_tw_checksum\" FROM {name}")
     }
 
-    /// Name of the column that holds the ids.
+    /// Returns the name of the column that holds the ids.
     #[must_use]
     pub const fn id_name(&self) -> &'static str {
         match self.id_column {
@@ -118,26 +123,23 @@ impl TypedTable {
         }
     }
 
-    /// All rows in their order, with all columns.
+    /// Returns the SQL that reads all columns of all rows in the order of the table.
     pub(crate) fn select_sql(&self) -> String {
         format!("SELECT * FROM {}", quote(&self.name))
     }
 }
 
-fn push(sql: &mut String, name: &str) {
-    write!(sql, ", {name}").expect("a String takes every write");
-}
-
 fn id_column(row: &[Member<'_>], id: &str) -> IdColumn {
-    let place = row.iter().position(|member| member.key == "id");
-    let is_id = |value: &Value<'_>| matches!(value, Value::Text(text) if text == id);
-    match place {
-        Some(place) if is_id(&row[place].value) => IdColumn::Data(place),
+    match row.iter().position(|member| member.key == "id") {
+        Some(index) if matches!(&row[index].value, ColumnValue::Text(text) if text == id) => {
+            IdColumn::Data(index)
+        }
         _ => IdColumn::Own,
     }
 }
 
-/// SQLite's names differ only if they differ by more than case, and a NUL ends its statements.
+/// Returns whether a table can have these columns. SQLite's names are case-insensitive in ASCII, and
+/// a NUL ends its statements.
 pub(crate) fn are_usable(columns: &[String]) -> bool {
     let mut seen = HashSet::with_capacity(columns.len());
     columns.len() <= COLUMNS_MAX
@@ -150,7 +152,8 @@ pub(crate) fn are_usable(columns: &[String]) -> bool {
         })
 }
 
-/// A free name for a table: the type itself if it can be one, else with a number.
+/// Returns an unused name for a table and reserves it: the type's name, with a number if it is taken,
+/// or `data` if the type's name cannot be that of a table.
 pub(crate) fn table_name(object_type: &str, taken: &mut HashSet<String>) -> String {
     let folded = object_type.to_ascii_lowercase();
     let is_usable = !folded.is_empty()
@@ -158,6 +161,7 @@ pub(crate) fn table_name(object_type: &str, taken: &mut HashSet<String>) -> Stri
         && !folded.starts_with(PREFIX)
         && !folded.starts_with("sqlite_");
     let base = if is_usable { object_type } else { "data" };
+
     let mut name = base.to_owned();
     let mut number = 1;
     while !taken.insert(name.to_ascii_lowercase()) {
@@ -180,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tables_have_names_that_sqlite_tells_apart() {
+    fn names_of_tables_differ_by_more_than_case() {
         let mut taken = HashSet::new();
         let types = ["todos", "todos", "TODOS", "todos_2", "", "sqlite_master", "_TW_x", "a\0b"];
         let names: Vec<_> = types.iter().map(|name| table_name(name, &mut taken)).collect();
@@ -190,11 +194,12 @@ mod tests {
         );
     }
 
+    fn usable(names: &[&str]) -> bool {
+        are_usable(&names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>())
+    }
+
     #[test]
-    fn columns_that_sqlite_would_mix_up_are_left_to_the_texts() {
-        let usable = |names: &[&str]| {
-            are_usable(&names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>())
-        };
+    fn columns_that_sqlite_would_confuse_are_refused() {
         assert!(usable(&["id", "a b", "\"", "rowid", "é"]));
         for names in [&["a", "A"][..], &["a", "a"], &[""], &["_Tw_op"], &["a\0"]] {
             assert!(!usable(names), "{names:?}");

@@ -1,4 +1,4 @@
-//! Laws of whole files.
+//! Tests of whole files: written, unpacked, verified and read.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use rusqlite::Connection;
 use tempfile::TempDir;
-use tidewater_protocol::{Checksum, OpId};
+use tidewater_protocol::{Checksum, ErrorChain, OpId};
 
 use crate::{
-    Expected, IdColumn, Snapshot, SnapshotError, SnapshotHeader, SnapshotOptions, SnapshotRow,
+    ExpectedFile, IdColumn, Snapshot, SnapshotError, SnapshotHeader, SnapshotOptions, SnapshotRow,
     SnapshotWriter, WrittenFile, unpack_frame,
 };
 
-/// Key, op id and text.
+/// Rows by type, id and subkey: op id and text of each.
 type Rows = BTreeMap<(String, String, String), (i64, String)>;
 
 fn header() -> SnapshotHeader {
@@ -46,14 +46,16 @@ fn write(dir: &Path, rows: &Rows, options: &SnapshotOptions) -> Vec<WrittenFile>
 
 fn unpack(file: &WrittenFile) -> PathBuf {
     let packed = fs::read(&file.path).unwrap();
-    let (mut raw, mut at) = (Vec::new(), 0);
+    let mut raw = Vec::new();
+    let mut at = 0;
     for frame in &file.frames {
         let end = at + usize::try_from(frame.bytes).unwrap();
         raw.extend(unpack_frame(&packed[at..end], frame).unwrap());
         at = end;
     }
+
     assert_eq!((at as u64, raw.len() as u64), (file.bytes, file.raw_bytes));
-    // All of it is one zstd stream as well.
+    // The frames together are a zstd stream as well.
     assert_eq!(zstd::stream::decode_all(packed.as_slice()).unwrap(), raw);
     let path = file.path.with_extension("raw");
     fs::write(&path, raw).unwrap();
@@ -64,7 +66,7 @@ fn verify(path: &Path) -> Result<Snapshot, SnapshotError> {
     let header = header();
     let raw_bytes = fs::metadata(path).unwrap().len();
     let (to, checksum) = (header.to, header.checksum);
-    let snapshot = Snapshot::open(path, &Expected { bucket: "b", to, checksum, raw_bytes })?;
+    let snapshot = Snapshot::open(path, &ExpectedFile { bucket: "b", to, checksum, raw_bytes })?;
     for table in snapshot.tables() {
         snapshot.keys(table)?.for_each(|_| Ok::<_, SnapshotError>(()))?;
     }
@@ -82,7 +84,8 @@ fn read(snapshot: &Snapshot, into: &mut Rows) -> Result<(), SnapshotError> {
     })
 }
 
-/// Writes and reads; the tables with their rows' count, `*` for an id of its own.
+/// Writes rows, reads them back, and returns the file's tables with their numbers of rows. `*` marks a
+/// table with an id column of its own.
 fn tables(dir: &TempDir, rows: &Rows) -> Vec<String> {
     let files = write(dir.path(), rows, &SnapshotOptions::default());
     let snapshot = verify(&unpack(&files[0])).unwrap();
@@ -97,7 +100,7 @@ fn tables(dir: &TempDir, rows: &Rows) -> Vec<String> {
 }
 
 #[test]
-fn each_shape_of_a_type_has_a_table_and_what_fits_into_none_stays_text() {
+fn each_shape_of_a_type_has_a_table_and_other_rows_stay_text() {
     let dir = TempDir::new().unwrap();
     let rows = rows(&[
         ("lists", "1", r#"{"id":1,"name":"a"}"#),
@@ -116,7 +119,7 @@ fn each_shape_of_a_type_has_a_table_and_what_fits_into_none_stays_text() {
 }
 
 #[test]
-fn any_sqlite_opens_the_file_and_finds_typed_values() {
+fn plain_sqlite_opens_the_file_and_finds_typed_values() {
     let dir = TempDir::new().unwrap();
     let rows = rows(&[
         ("t", "a", r#"{"id":"a","n":1,"r":2.5,"i":-9e999,"s":"x","z":null}"#),
@@ -143,7 +146,7 @@ fn an_empty_bucket_is_one_file() {
 }
 
 #[test]
-fn ids_are_unique_or_said_not_to_be() {
+fn the_file_tells_whether_ids_are_unique() {
     let dir = TempDir::new().unwrap();
     let mut rows = rows(&[("a", "1", r#"{"id":"1"}"#), ("b", "1", r#"{"id":"1"}"#)]);
     rows.insert(("b".into(), "1".into(), "l".into()), (9, "{}".into()));
@@ -169,7 +172,7 @@ fn rows_out_of_order_are_refused() {
 }
 
 #[test]
-fn a_snapshot_goes_on_in_further_files_and_none_is_larger_than_asked() {
+fn a_large_snapshot_is_split_and_no_file_exceeds_the_limit() {
     let dir = TempDir::new().unwrap();
     let mut all = Rows::new();
     for n in 0..3_000 {
@@ -188,30 +191,29 @@ fn a_snapshot_goes_on_in_further_files_and_none_is_larger_than_asked() {
         let snapshot = verify(&unpack(file)).unwrap();
         read(&snapshot, &mut back).unwrap();
         assert_eq!((back.len() - before) as u64, file.rows);
-        // Both rows of an id are in one file, so none but the whole can be unique.
+        // Both rows of an id are in one file, so the ids of no file are unique.
         assert!(!snapshot.ids_are_unique("t") && file.rows.is_multiple_of(2));
     }
     assert_eq!(back, all);
-    // Files but the last are well filled.
-    let short = files[..files.len() - 1].iter().filter(|file| file.raw_bytes < 150_000);
-    assert_eq!(short.count(), 0);
+    // Every file but the last is at least half full.
+    assert!(files[..files.len() - 1].iter().all(|file| file.raw_bytes >= 150_000));
 }
 
 #[test]
-fn what_a_file_could_run_is_refused_by_name() {
+fn every_deviation_of_the_schema_or_the_counts_is_refused() {
     let good = rows(&[("t", "a", r#"{"id":"a","n":1}"#)]);
     for (sql, expected) in [
-        ("CREATE VIEW v AS SELECT 1", "its view 'v' is none of a snapshot's"),
-        ("CREATE INDEX i ON t (n)", "its index 't' is none of a snapshot's"),
+        ("CREATE VIEW v AS SELECT 1", "it has an unexpected view 'v'"),
+        ("CREATE INDEX i ON t (n)", "it has an unexpected index 't'"),
         (
             "CREATE TRIGGER r AFTER INSERT ON t BEGIN SELECT 1; END",
-            "its trigger 't' is none of a snapshot's",
+            "it has an unexpected trigger 't'",
         ),
-        ("CREATE TABLE more (a)", "its table 'more' is none of a snapshot's"),
-        ("ALTER TABLE t ADD COLUMN g AS (n + 1)", "its table 't' is none of a snapshot's"),
-        ("ALTER TABLE t RENAME COLUMN n TO m", "its table 't' is none of a snapshot's"),
+        ("CREATE TABLE more (a)", "it has an unexpected table 'more'"),
+        ("ALTER TABLE t ADD COLUMN g AS (n + 1)", "it has an unexpected table 't'"),
+        ("ALTER TABLE t RENAME COLUMN n TO m", "it has an unexpected table 't'"),
         ("DROP TABLE _tw_texts", "its header is not a snapshot's"),
-        ("CREATE VIRTUAL TABLE f USING fts5(x)", "its table 'f' is none of a snapshot's"),
+        ("CREATE VIRTUAL TABLE f USING fts5(x)", "it has an unexpected table 'f'"),
         ("DELETE FROM t", "table t has 0 rows instead of 1"),
         ("INSERT INTO t SELECT * FROM t", "its rows are out of order"),
         ("UPDATE t SET id = 5", "a text is missing"),
@@ -223,8 +225,11 @@ fn what_a_file_could_run_is_refused_by_name() {
         ("UPDATE _tw_snapshot SET bucket = 'c'", "it is of another bucket or position"),
         ("UPDATE _tw_snapshot SET \"to\" = 98", "it is of another bucket or position"),
         ("UPDATE _tw_snapshot SET rows = 2", "its counts contradict each other"),
-        ("UPDATE _tw_tables SET columns = '[\"id\"]'", "its table 't' is none of a snapshot's"),
-        ("UPDATE _tw_tables SET columns = '[\"id\",\"n AS (1)\"]'", "its table 't' is none"),
+        ("UPDATE _tw_tables SET columns = '[\"id\"]'", "it has an unexpected table 't'"),
+        (
+            "UPDATE _tw_tables SET columns = '[\"id\",\"n AS (1)\"]'",
+            "it has an unexpected table 't'",
+        ),
         ("UPDATE _tw_tables SET id_column = 7", "a table has no column for its ids"),
         ("PRAGMA application_id = 5", "it is not a snapshot"),
         ("PRAGMA journal_mode = WAL", "its header is not a snapshot's"),
@@ -233,13 +238,14 @@ fn what_a_file_could_run_is_refused_by_name() {
         let dir = TempDir::new().unwrap();
         let path = unpack(&write(dir.path(), &good, &SnapshotOptions::default())[0]);
         Connection::open(&path).unwrap().execute_batch(sql).unwrap();
-        let error = verify(&path).expect_err(sql).to_string();
+        let error = verify(&path).expect_err(sql);
+        let error = ErrorChain(&error).to_string();
         assert!(error.contains(expected), "{sql}: {error}");
     }
 }
 
 #[test]
-fn a_later_format_is_named() {
+fn a_later_format_is_reported_as_such() {
     let dir = TempDir::new().unwrap();
     let path = unpack(&write(dir.path(), &Rows::new(), &SnapshotOptions::default())[0]);
     Connection::open(&path).unwrap().execute_batch("PRAGMA user_version = 2").unwrap();
@@ -281,7 +287,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn nothing_is_lost_or_altered(rows in some_rows()) {
+    fn all_rows_are_read_back_as_they_were_written(rows in some_rows()) {
         let dir = TempDir::new().unwrap();
         let options = SnapshotOptions { frame_raw_bytes: 5_000, ..SnapshotOptions::default() };
         let files = write(dir.path(), &rows, &options);
@@ -296,10 +302,9 @@ proptest! {
         }
     }
 
-    /// A file that anything may have happened to is an error or is read as some rows; it never
-    /// ends the process and never takes long.
+    /// A damaged file is refused or read as some rows. It never ends the process and never takes long.
     #[test]
-    fn a_file_of_any_content_is_survived(
+    fn a_damaged_file_never_panics(
         rows in some_rows(),
         changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..40),
         in_header: bool,

@@ -1,23 +1,23 @@
-//! The values that a column holds.
+//! The values of a row's columns.
 
 use std::borrow::Cow;
 
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 
-/// A value of a row, as SQLite stores it.
+/// A value of a row's column, as SQLite stores it.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Value<'a> {
-    /// No value.
+pub enum ColumnValue<'a> {
+    /// SQL NULL.
     Null,
-    /// A whole number.
+    /// 64-bit integer.
     Integer(i64),
-    /// Any other number, infinities among them.
+    /// Double-precision number, infinities included.
     Real(f64),
-    /// Text.
+    /// Text without NUL characters.
     Text(Cow<'a, str>),
 }
 
-impl ToSql for Value<'_> {
+impl ToSql for ColumnValue<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(ToSqlOutput::Borrowed(match self {
             Self::Null => ValueRef::Null,

@@ -1,4 +1,4 @@
-//! Writes a snapshot from rows in their order.
+//! Writing a snapshot from rows in ascending order.
 
 use std::collections::HashSet;
 use std::fs;
@@ -15,60 +15,63 @@ use crate::schema::{
     APPLICATION_ID, FORMAT, IdColumn, PAGE_BYTES, TypedTable, create_meta, table_name,
 };
 
-/// Shapes of one type that get a table of their own; rows of further ones travel as text.
+/// Maximum number of a type's shapes that get a table. Rows of further shapes are stored as text: a
+/// table costs at least one page, and rows with so many shapes gain little from columns.
 const SHAPES_MAX: usize = 16;
-/// Tables of one file; a schema of many is slow to read.
+/// Maximum number of typed tables in one file. SQLite parses the whole schema whenever it opens the
+/// file.
 const TABLES_MAX: usize = 1_000;
-/// What SQLite may need for a row beyond its text: cell, page and tree overhead, a new table.
+/// Upper bound of the bytes that SQLite needs for a row besides its content: cell, page and B-tree
+/// overhead, and the first page of a new table.
 const ROW_OVERHEAD_BYTES: u64 = 2 * PAGE_BYTES;
-/// Of the bounds, kept for the meta tables, which are filled last.
+/// Bytes of a file that are reserved for the description tables, which are filled last.
 const META_BYTES: u64 = 16 * PAGE_BYTES;
 
-/// What a snapshot is of.
+/// The bucket and the position that a snapshot describes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotHeader {
-    /// The bucket: its name, or the last part of it that is unique by itself.
+    /// Name of the bucket, or the last part of it, which is unique.
     pub bucket: String,
-    /// Its operations up to this one are in it.
+    /// Last operation of the bucket that the snapshot contains.
     pub to: OpId,
-    /// Sum over all of them.
+    /// Sum over the bucket's operations up to that one.
     pub checksum: Checksum,
 }
 
-/// How it is written.
+/// The sizes and the compression of a snapshot's files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotOptions {
-    /// A new file begins before a file gets larger than this, unpacked. A single row may be larger.
+    /// Maximum unpacked size of a file in bytes, unless a single row is larger.
     pub raw_bytes_max: u64,
-    /// Unpacked size of a frame; at most [`FRAME_RAW_BYTES_MAX`].
+    /// Unpacked size of a frame in bytes, at most [`FRAME_RAW_BYTES_MAX`].
     pub frame_raw_bytes: u64,
-    /// Of zstd's compression.
+    /// Compression level of zstd.
     pub level: i32,
 }
 
 impl Default for SnapshotOptions {
-    /// 1 GiB, 4 MiB, level 3.
+    /// Returns files of 1 GiB, frames of 4 MiB, and zstd's default level 3.
     fn default() -> Self {
         Self { raw_bytes_max: 1 << 30, frame_raw_bytes: 4 << 20, level: 3 }
     }
 }
 
-/// A file that was written.
+/// A finished file of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WrittenFile {
-    /// The compressed file.
+    /// Path of the compressed file.
     pub path: PathBuf,
-    /// Its size unpacked.
+    /// Unpacked size in bytes.
     pub raw_bytes: u64,
-    /// Its size.
+    /// Compressed size in bytes.
     pub bytes: u64,
-    /// Rows in it.
+    /// Number of rows.
     pub rows: u64,
-    /// Its frames.
+    /// Frames in the order of the file.
     pub frames: Vec<SnapshotFrame>,
 }
 
-/// Writes the files of one snapshot. Memory stays bounded, whatever the number of rows.
+/// A writer of the files of one snapshot. Its memory is bounded, whatever the number of rows.
 #[derive(Debug)]
 pub struct SnapshotWriter {
     dir: PathBuf,
@@ -76,26 +79,26 @@ pub struct SnapshotWriter {
     options: SnapshotOptions,
     written: Vec<WrittenFile>,
     file: RawFile,
-    last: Option<Key>,
+    last: Option<RowIdentity>,
 }
 
-/// Identity of a row.
+/// The identity of the row that was pushed last.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Key {
+struct RowIdentity {
     object_type: String,
     id: String,
     subkey: String,
 }
 
 impl SnapshotWriter {
-    /// Begins a snapshot in a directory, which should be a temporary one: it is left with what was
-    /// written so far when the writer is dropped.
+    /// Begins a snapshot in a directory. The directory should be temporary: a writer that is dropped
+    /// leaves its files there.
     ///
     /// # Errors
-    /// [`SnapshotError::File`] or [`SnapshotError::Sqlite`].
+    /// Fails with [`SnapshotError::File`] or [`SnapshotError::Sqlite`].
     ///
     /// # Panics
-    /// When the options ask for frames of no or too many bytes.
+    /// Panics if the frame size of the options is 0 or exceeds [`FRAME_RAW_BYTES_MAX`].
     pub fn create(
         dir: &Path,
         header: &SnapshotHeader,
@@ -103,7 +106,7 @@ impl SnapshotWriter {
     ) -> Result<Self, SnapshotError> {
         assert!(
             (1..=FRAME_RAW_BYTES_MAX).contains(&options.frame_raw_bytes),
-            "frames have at least one byte and no more than readers take"
+            "frames have at least one byte and no more than readers accept"
         );
         let file = RawFile::create(dir.join("0.sqlite"))?;
         Ok(Self {
@@ -116,45 +119,49 @@ impl SnapshotWriter {
         })
     }
 
-    /// Adds a row. Rows come in ascending order of type, id and subkey, by bytes.
+    /// Adds a row. The caller pushes rows in ascending order of type, id and subkey, by bytes.
     ///
     /// # Errors
-    /// [`SnapshotError::Order`], [`SnapshotError::File`] or [`SnapshotError::Sqlite`]; the writer
-    /// is of no use then.
+    /// Fails with [`SnapshotError::Order`], [`SnapshotError::File`] or [`SnapshotError::Sqlite`]. The
+    /// writer cannot be used after that.
     pub fn push(&mut self, row: &SnapshotRow<'_>) -> Result<(), SnapshotError> {
         let key = (row.object_type, row.object_id, row.subkey);
         let is_same_id = match &self.last {
             Some(last) if key <= last.parts() => {
-                let (object_type, id) = (key.0.to_owned(), key.1.to_owned());
-                return Err(SnapshotError::Order { object_type, id });
+                return Err(SnapshotError::Order {
+                    object_type: row.object_type.to_owned(),
+                    id: row.object_id.to_owned(),
+                });
             }
-            Some(last) => (key.0, key.1) == (last.object_type.as_str(), last.id.as_str()),
+            Some(last) => row.object_type == last.object_type && row.object_id == last.id,
             None => false,
         };
-        // Rows of one id stay in one file: so an id is unique if it is so within each file.
+
+        // Rows of one id stay in one file, so that ids are unique if they are unique in each file.
         if !is_same_id && self.file.rows > 0 && self.is_full(row)? {
             let next = self.dir.join(format!("{}.sqlite", self.written.len() + 1));
             let full = std::mem::replace(&mut self.file, RawFile::create(next)?);
             let written = full.finish(&self.header, &self.options)?;
             self.written.push(written);
         }
+
         self.file.push(row, is_same_id)?;
-        self.last.get_or_insert_default().set(key);
+        self.last.get_or_insert_default().set(row);
         Ok(())
     }
 
-    /// Ends the snapshot. There is at least one file.
+    /// Finishes the snapshot and returns its files, at least one.
     ///
     /// # Errors
-    /// [`SnapshotError::File`] or [`SnapshotError::Sqlite`].
+    /// Fails with [`SnapshotError::File`] or [`SnapshotError::Sqlite`].
     pub fn finish(mut self) -> Result<Vec<WrittenFile>, SnapshotError> {
         let last = self.file.finish(&self.header, &self.options)?;
         self.written.push(last);
         Ok(self.written)
     }
 
-    /// Whether the row might make the file too large. The file is asked for its size only when the
-    /// estimate says that it matters.
+    /// Returns whether the row might make the file too large. SQLite is asked for the file's size only
+    /// if the estimate exceeds the limit.
     fn is_full(&mut self, row: &SnapshotRow<'_>) -> Result<bool, SnapshotError> {
         let room = self.options.raw_bytes_max.saturating_sub(META_BYTES);
         let needed = row_bytes(row) + ROW_OVERHEAD_BYTES;
@@ -166,44 +173,42 @@ impl SnapshotWriter {
     }
 }
 
-impl Key {
+impl RowIdentity {
     fn parts(&self) -> (&str, &str, &str) {
         (&self.object_type, &self.id, &self.subkey)
     }
 
-    /// Keeps the buffers.
-    fn set(&mut self, (object_type, id, subkey): (&str, &str, &str)) {
-        for (part, new) in
-            [(&mut self.object_type, object_type), (&mut self.id, id), (&mut self.subkey, subkey)]
-        {
-            part.clear();
-            part.push_str(new);
-        }
+    /// Takes over a row's identity. The buffers are reused, since this runs for every row.
+    fn set(&mut self, row: &SnapshotRow<'_>) {
+        row.object_type.clone_into(&mut self.object_type);
+        row.object_id.clone_into(&mut self.id);
+        row.subkey.clone_into(&mut self.subkey);
     }
 }
 
-/// More than the row takes within a page.
+/// Returns an upper bound of the row's size within a page.
 fn row_bytes(row: &SnapshotRow<'_>) -> u64 {
     let texts = [row.object_type, row.object_id, row.subkey, row.data];
-    // Numbers that are short as text take up to 9 bytes.
+    // The factor covers numbers: a digit of text may become 9 bytes.
     64 + 2 * texts.iter().map(|text| text.len() as u64).sum::<u64>()
 }
 
-/// The database being filled.
+/// A database that is being filled.
 #[derive(Debug)]
 struct RawFile {
     path: PathBuf,
     connection: Connection,
     rows: u64,
-    /// Tables of all types so far.
+    /// Typed tables so far, of all types.
     tables: Vec<TypedTable>,
     names: HashSet<String>,
-    /// The type of the row that came last, and where its tables begin.
+    /// Type of the last row, and the index of its first table.
     current: Option<TypeRows>,
     types: Vec<TypeRows>,
     bytes_at_most: u64,
 }
 
+/// The rows of one type.
 #[derive(Debug)]
 struct TypeRows {
     name: String,
@@ -214,13 +219,14 @@ struct TypeRows {
 
 impl RawFile {
     fn create(path: PathBuf) -> Result<Self, SnapshotError> {
-        // Else SQLite would go on with what an earlier run left.
+        // SQLite would otherwise continue with the file of an earlier run.
         match fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(SnapshotError::file(&path)(error));
             }
             _ => {}
         }
+
         let connection = Self::open(&path).map_err(SnapshotError::Sqlite)?;
         Ok(Self {
             path,
@@ -234,7 +240,7 @@ impl RawFile {
         })
     }
 
-    /// No journal: a file that was not finished is thrown away.
+    /// Opens the database without a journal, since an unfinished file is discarded.
     fn open(path: &Path) -> rusqlite::Result<Connection> {
         let connection = Connection::open(path)?;
         connection.set_prepared_statement_cache_capacity(2 * SHAPES_MAX);
@@ -248,7 +254,7 @@ impl RawFile {
         Ok(connection)
     }
 
-    /// Asks SQLite for the size, pages not yet written included.
+    /// Asks SQLite for the size, including pages that are not written yet.
     fn measure(&mut self) -> Result<(), SnapshotError> {
         let pages: i64 = self
             .connection
@@ -284,28 +290,33 @@ impl RawFile {
     }
 
     fn insert(&mut self, row: &SnapshotRow<'_>) -> rusqlite::Result<()> {
-        let has_nul = [row.object_type, row.object_id, row.subkey].iter().any(|t| t.contains('\0'));
+        let has_nul =
+            [row.object_type, row.object_id, row.subkey].iter().any(|text| text.contains('\0'));
         let members = if has_nul { None } else { row_text::parse(row.data) };
+
         if let Some(members) = members
             && let Some(table) = self.table(row, &members)?
         {
             table.rows += 1;
-            let (sql, id_column) = (table.insert_sql(), table.id_column);
+            let id_column = table.id_column;
+            let sql = table.insert_sql();
             let mut insert = self.connection.prepare_cached(&sql)?;
             insert.raw_bind_parameter(1, row.subkey)?;
             insert.raw_bind_parameter(2, row.op_id.get())?;
             insert.raw_bind_parameter(3, row.checksum.0)?;
-            let mut place = 3;
+
+            let mut parameter = 3;
             if id_column == IdColumn::Own {
-                place += 1;
-                insert.raw_bind_parameter(place, row.object_id)?;
+                parameter += 1;
+                insert.raw_bind_parameter(parameter, row.object_id)?;
             }
             for member in &members {
-                place += 1;
-                insert.raw_bind_parameter(place, &member.value)?;
+                parameter += 1;
+                insert.raw_bind_parameter(parameter, &member.value)?;
             }
             return insert.raw_execute().map(|_| ());
         }
+
         self.connection
             .prepare_cached("INSERT INTO _tw_texts VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
             .execute(params![
@@ -319,7 +330,8 @@ impl RawFile {
             .map(|_| ())
     }
 
-    /// The table for a row, made if it can be.
+    /// Returns the table for a row, created if need be. Returns `None` if the row must be stored as
+    /// text.
     fn table(
         &mut self,
         row: &SnapshotRow<'_>,
@@ -327,15 +339,17 @@ impl RawFile {
     ) -> rusqlite::Result<Option<&mut TypedTable>> {
         let first = self.current.as_ref().map_or(0, |current| current.first_table);
         let shapes = &self.tables[first..];
-        if let Some(place) = shapes.iter().position(|table| table.takes(members, row.object_id)) {
-            return Ok(self.tables.get_mut(first + place));
+        if let Some(index) = shapes.iter().position(|table| table.fits(members, row.object_id)) {
+            return Ok(self.tables.get_mut(first + index));
         }
+
         if shapes.len() >= SHAPES_MAX || self.tables.len() >= TABLES_MAX {
             return Ok(None);
         }
         let Some(mut table) = TypedTable::for_row(row.object_type, members, row.object_id) else {
             return Ok(None);
         };
+
         table.name = table_name(row.object_type, &mut self.names);
         let sql = table.create_sql();
         self.bytes_at_most += PAGE_BYTES + 2 * sql.len() as u64;
@@ -354,31 +368,32 @@ impl RawFile {
         self.describe(header).map_err(SnapshotError::Sqlite)?;
         let Self { path, connection, .. } = self;
         connection.close().map_err(|(_, error)| SnapshotError::Sqlite(error))?;
-        let size = |path: &Path| {
-            fs::metadata(path).map(|meta| meta.len()).map_err(SnapshotError::file(path))
-        };
-        let raw_bytes = size(&path)?;
+
+        let raw_bytes = file_bytes(&path)?;
         let packed = path.with_extension("sqlite.zst");
         let frames = frame::pack(&path, &packed, options.frame_raw_bytes, options.level)?;
-        let bytes = size(&packed)?;
+        let bytes = file_bytes(&packed)?;
         Ok(WrittenFile { path: packed, raw_bytes, bytes, rows, frames })
     }
 
+    /// Fills the description tables and commits.
     fn describe(&self, header: &SnapshotHeader) -> rusqlite::Result<()> {
         let connection = &self.connection;
         connection.execute(
             "INSERT INTO _tw_snapshot VALUES (?1, ?2, ?3, ?4)",
             params![header.bucket, header.to.get(), header.checksum.0, self.rows.cast_signed()],
         )?;
-        for known in &self.types {
+
+        for entry in &self.types {
             connection
                 .prepare_cached("INSERT INTO _tw_types VALUES (?1, ?2, ?3)")?
-                .execute(params![known.name, known.rows.cast_signed(), known.ids_are_unique])?;
+                .execute(params![entry.name, entry.rows.cast_signed(), entry.ids_are_unique])?;
         }
+
         for table in &self.tables {
             let columns = serde_json::Value::from(table.columns.clone()).to_string();
             let id_column = match table.id_column {
-                IdColumn::Data(place) => Some(place.cast_signed() as i64),
+                IdColumn::Data(index) => Some(index.cast_signed() as i64),
                 IdColumn::Own => None,
             };
             let mut insert =
@@ -391,6 +406,11 @@ impl RawFile {
                 table.rows.cast_signed()
             ])?;
         }
+
         connection.execute_batch("COMMIT")
     }
+}
+
+fn file_bytes(path: &Path) -> Result<u64, SnapshotError> {
+    fs::metadata(path).map(|metadata| metadata.len()).map_err(SnapshotError::file(path))
 }

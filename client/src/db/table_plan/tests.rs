@@ -18,7 +18,7 @@ fn stored(columns: &str, data: &str) -> String {
 fn infinities_are_read() {
     let plan = plan("CREATE TABLE t (id TEXT PRIMARY KEY, a REAL, b REAL)");
     let values = plan.read(r#"{"a":9e999,"b":-9e999}"#).unwrap();
-    let infinite = [f64::INFINITY, f64::NEG_INFINITY].map(|x| Some(Value::Real(x)));
+    let infinite = [f64::INFINITY, f64::NEG_INFINITY].map(|x| Some(ColumnValue::Real(x)));
     assert_eq!(values, infinite);
 }
 
@@ -47,7 +47,7 @@ fn values_keep_their_type_as_far_as_the_columns_affinity_allows() {
         let image = any(infinite);
         let plan = plan("CREATE TABLE t (id TEXT PRIMARY KEY, v)");
         let read = plan.read(&image).unwrap();
-        assert_eq!(read, [Some(Value::Real(infinite.parse().unwrap()))], "{image}");
+        assert_eq!(read, [Some(ColumnValue::Real(infinite.parse().unwrap()))], "{image}");
     }
 
     assert_eq!(any("true"), r#"{"v":1}"#);

@@ -3,71 +3,80 @@
 use rusqlite::Connection;
 use tidewater_protocol::OpId;
 
-use super::fields::{check_count, checksum, damaged, op_id, text};
+use super::fields::{check_count, checksum, op_id, reading, text};
 use crate::error::SnapshotError;
 use crate::schema::TypedTable;
 
-/// The keys of a [`TypedTable`]; see [`crate::Snapshot::keys`].
+/// A reader of the keys of a [`TypedTable`]. It has a connection of its own, so that it can run on
+/// another thread than its [`crate::Snapshot`].
 #[derive(Debug)]
-pub struct Keys {
+pub struct TableKeys {
     connection: Connection,
     sql: String,
     table: String,
     rows: u64,
 }
 
-/// What a row is known by.
+/// The identity of a row within a table, and the operation that put the row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Key<'r> {
-    /// Its id.
+pub struct TableKey<'r> {
+    /// Id of the row.
     pub id: &'r str,
-    /// Its subkey.
+    /// Subkey of the row.
     pub subkey: &'r str,
-    /// The operation that put it there.
+    /// Id of the operation that put the row.
     pub op_id: OpId,
 }
 
-impl Keys {
-    pub(crate) fn new(connection: Connection, table: &TypedTable) -> Self {
-        let (sql, rows) = (table.select_keys_sql(), table.rows);
-        Self { connection, sql, table: table.name.clone(), rows }
+impl TableKeys {
+    pub(super) fn new(connection: Connection, table: &TypedTable) -> Self {
+        Self {
+            connection,
+            sql: table.select_keys_sql(),
+            table: table.name.clone(),
+            rows: table.rows,
+        }
     }
 
-    /// The least id; none if there are no rows.
+    /// Returns the smallest id, or `None` if the table has no rows.
     ///
     /// # Errors
-    /// As [`crate::Snapshot::for_each_typed`].
+    /// Fails like [`crate::Snapshot::for_each_typed`].
     pub fn first(&self) -> Result<Option<String>, SnapshotError> {
-        let reading = SnapshotError::reading;
-        let mut select = self.connection.prepare(&self.sql).map_err(reading)?;
-        let mut rows = select.query([]).map_err(reading)?;
-        let first = rows.next().map_err(reading)?;
+        let mut select = self.connection.prepare(&self.sql).map_err(SnapshotError::reading)?;
+        let mut rows = select.query([]).map_err(SnapshotError::reading)?;
+        let first = rows.next().map_err(SnapshotError::reading)?;
         first.map(|row| text(row, 0).map(str::to_owned)).transpose()
     }
 
-    /// Goes through the keys, ascending by id and subkey, and fails if they are not or if there
-    /// are more or fewer than announced. Of long rows it does not read what lies beyond the key:
-    /// that is found damaged, if it is, by who reads it.
+    /// Visits the keys in ascending order of id and subkey. Fails if the file has them in another
+    /// order, or if their number differs from the announced one.
+    ///
+    /// For a long row, only the pages of its key are read. Damage in the rest is found by whoever
+    /// reads the row.
     ///
     /// # Errors
-    /// As [`crate::Snapshot::for_each_typed`].
+    /// Fails like [`crate::Snapshot::for_each_typed`].
     pub fn for_each<E: From<SnapshotError>>(
         &self,
-        mut visit: impl FnMut(Key<'_>) -> Result<(), E>,
+        mut visit: impl FnMut(TableKey<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let reading = |error| E::from(SnapshotError::reading(error));
-        let mut select = self.connection.prepare(&self.sql).map_err(reading)?;
-        let mut rows = select.query([]).map_err(reading)?;
-        let (mut last_id, mut last_subkey) = (String::new(), String::new());
+        let mut select = self.connection.prepare(&self.sql).map_err(reading::<E>)?;
+        let mut rows = select.query([]).map_err(reading::<E>)?;
+        let mut last_id = String::new();
+        let mut last_subkey = String::new();
         let mut count = 0;
-        while let Some(row) = rows.next().map_err(reading)? {
-            let key = Key { id: text(row, 0)?, subkey: text(row, 1)?, op_id: op_id(row, 2)? };
+
+        while let Some(row) = rows.next().map_err(reading::<E>)? {
+            let key = TableKey { id: text(row, 0)?, subkey: text(row, 1)?, op_id: op_id(row, 2)? };
             checksum(row, 3)?;
+
             let last = (last_id.as_str(), last_subkey.as_str());
             if count > 0 && (key.id, key.subkey) <= last {
-                return Err(damaged("its rows are out of order").into());
+                return Err(SnapshotError::damaged("its rows are out of order").into());
             }
             visit(key)?;
+
             last_id.clear();
             last_id.push_str(key.id);
             last_subkey.clear();
