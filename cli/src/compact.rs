@@ -56,7 +56,7 @@ async fn compact<S: Storage>(args: &CompactArgs, storage: S) -> Result<(), Failu
         .await
         .context("the pass over the store failed")?;
     tracing::info!(
-        looked_at = report.looked_at,
+        examined = report.examined,
         published = report.published,
         rows = report.rows,
         failed = report.failed,

@@ -1,65 +1,79 @@
-//! Making a base of one bucket.
+//! Building the base of one bucket.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 use tidewater_protocol::OpId;
 use tidewater_snapshot::{SnapshotHeader, SnapshotOptions, SnapshotWriter, WrittenFile};
 use tidewater_storage::{
-    Base, BaseManifest, BucketHead, BucketKey, Catalog, CommittedOps, Replay, Storage, TypedFile,
+    Base, BaseManifest, BucketHead, BucketKey, Catalog, CommittedOps, ObjectStore, OpLog, Replay,
+    TypedFile,
 };
+use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::BuildError;
 use crate::live_rows::LiveRows;
+use crate::metrics;
 use crate::options::Options;
 use crate::policy;
 
-/// Prefix of the names of all objects of bases.
+/// Prefix of the names of all objects of bases, for lifecycle rules and permissions.
 const PREFIX: &str = "snapshots";
-/// A marker counts rows in 32 bits.
+/// Maximum number of rows of a base. A marker has 32 bits for the number of rows.
 const ROWS_MAX: u64 = u32::MAX as u64;
 
-/// A bucket to make a base of.
+/// A bucket whose base is to be built.
 pub(crate) struct Job<'a> {
     pub(crate) bucket: &'a BucketKey,
+    /// BucketHead at the visible checkpoint, up to which the base reaches.
     pub(crate) head: BucketHead,
     pub(crate) catalog: &'a Catalog,
     pub(crate) committed_ops: &'a CommittedOps,
 }
 
-/// Files of a base that is not stored yet.
-struct Written {
+/// The files of a base whose objects are not stored yet.
+struct BaseFiles {
     base: Base,
     manifest: BaseManifest,
     rows: PathBuf,
     typed: Vec<PathBuf>,
-    /// Where they are, as long as it exists.
+    /// Directory of the files. It is removed when this is dropped.
     dir: TempDir,
 }
 
-/// Makes a base of a bucket at a head, and stores its objects. `None` if its rows are not worth it.
-pub(crate) async fn build<S: Storage>(
+/// Builds the base of a bucket and stores its objects, but does not publish it. Returns `None` if the bucket
+/// has too few or too many rows.
+pub(crate) async fn build<S: ObjectStore + OpLog>(
     storage: &S,
     job: Job<'_>,
     options: &Options,
 ) -> Result<Option<Base>, BuildError> {
+    let began = Instant::now();
     let dir = match &options.temp_dir {
         Some(parent) => tempfile::tempdir_in(parent)?,
         None => tempfile::tempdir()?,
     };
     let path = dir.path().join("live");
     let mut rows = blocking(move || LiveRows::create(&path)).await?;
-    let live = |op: OpId| job.committed_ops.is_committed(op);
-    let mut replay = Replay::new(storage, job.bucket, job.catalog.base.as_ref(), job.head, live);
+
+    // The replay ends without an error only if links and sums prove that the history is complete.
+    let mut replay =
+        Replay::new(storage, job.bucket, job.catalog.base.as_ref(), job.head, |op: OpId| {
+            job.committed_ops.is_committed(op)
+        });
     while let Some(payload) = replay.next().await? {
+        metrics::count_read(payload.len());
         rows = blocking(move || rows.apply(&payload).map(|()| rows)).await?;
     }
+
     let (rows, totals) = blocking(move || rows.totals().map(|totals| (rows, totals))).await?;
-    let is_worth = policy::is_worth(totals.rows, &job.head, job.catalog, options);
-    if !is_worth || totals.rows > ROWS_MAX {
+    if !policy::is_worth(totals.rows, &job.head, job.catalog, options) || totals.rows > ROWS_MAX {
         return Ok(None);
     }
+
+    // The remainder is the sum of the operations that the base leaves out. With it, base and log keep the
+    // bucket's sum.
     let base = Base {
         to: job.head.last,
         checksum: job.head.sum,
@@ -70,25 +84,34 @@ pub(crate) async fn build<S: Storage>(
         marker: u32::from_le_bytes(random()?),
         files: 0,
     };
-    let (bucket, is_typed) = (job.bucket.clone(), totals.rows >= options.threshold);
+    let bucket = job.bucket.clone();
+    let is_typed = totals.rows >= options.threshold;
     let line_rows = options.line_rows;
-    let written = blocking(move || {
+    let files = blocking(move || {
         let path = dir.path().join("rows");
         let frames = rows.write_rows(&path, line_rows)?;
-        let mut written =
-            Written { base, manifest: BaseManifest::default(), rows: path, typed: Vec::new(), dir };
-        written.manifest.rows = frames;
+        let mut files = BaseFiles {
+            base,
+            manifest: BaseManifest::default(),
+            rows: path,
+            typed: Vec::new(),
+            dir,
+        };
+        files.manifest.rows = frames;
         if is_typed {
-            written.add_typed(&rows, &bucket)?;
+            files.add_typed(&rows, &bucket)?;
         }
-        Ok(written)
+        Ok(files)
     })
     .await?;
-    store(storage, written).await.map(Some)
+
+    let base = store(storage, files).await?;
+    metrics::record_build(began.elapsed());
+    Ok(Some(base))
 }
 
-impl Written {
-    /// Writes the typed files.
+impl BaseFiles {
+    /// Writes the typed files, which clients download as they are.
     fn add_typed(&mut self, rows: &LiveRows, bucket: &BucketKey) -> Result<(), BuildError> {
         let header = SnapshotHeader {
             bucket: bucket.as_str().to_owned(),
@@ -108,18 +131,35 @@ impl Written {
     }
 }
 
-/// Stores all objects of a base. What a failure leaves is named by nothing.
-async fn store<S: Storage>(storage: &S, written: Written) -> Result<Base, BuildError> {
-    let Written { base, manifest, rows, typed, dir: _dir } = written;
-    storage.put_object_file(&base.rows_object(), &rows).await?;
+/// Stores all objects of a base.
+///
+/// The names are new, so nothing is overwritten. A failure leaves objects that no catalog names, and no
+/// reader finds.
+async fn store<S: ObjectStore>(storage: &S, files: BaseFiles) -> Result<Base, BuildError> {
+    let BaseFiles { base, manifest, rows, typed, dir: _dir } = files;
+    store_file(storage, &base.rows_object(), &rows).await?;
     for (number, path) in typed.iter().enumerate() {
-        storage.put_object_file(&base.file(number), path).await?;
+        store_file(storage, &base.file(number), path).await?;
     }
-    storage.put_object(&base.manifest(), manifest.encode()).await?;
+
+    let manifest = manifest.encode();
+    metrics::count_written(manifest.len() as u64);
+    storage.put_object(&base.manifest(), manifest).await?;
     Ok(base)
 }
 
-/// A name that was never used before.
+async fn store_file<S: ObjectStore>(
+    storage: &S,
+    name: &str,
+    path: &Path,
+) -> Result<(), BuildError> {
+    storage.put_object_file(name, path).await?;
+    metrics::count_written(std::fs::metadata(path)?.len());
+    Ok(())
+}
+
+/// Returns a name that was never used before: 64 random bits make it unique. A name that is reused could
+/// meet a deletion that was meant for its former object.
 fn new_name(bucket: &BucketKey, to: OpId) -> Result<String, BuildError> {
     let hash = xxh3_64(bucket.as_str().as_bytes());
     let nonce = u64::from_le_bytes(random()?);
@@ -132,6 +172,7 @@ fn random<const N: usize>() -> Result<[u8; N], BuildError> {
     Ok(bytes)
 }
 
+/// Runs blocking work on a thread for it.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, BuildError> + Send + 'static,
 ) -> Result<T, BuildError> {
@@ -151,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_bases_of_a_bucket_at_one_op_have_different_names() {
+    fn two_bases_of_a_bucket_at_one_position_have_different_names() {
         let bucket = BucketKey::from_stored("aaaaaa[]");
         let to = OpId::new(Epoch::ZERO, 7);
         let names = [new_name(&bucket, to).unwrap(), new_name(&bucket, to).unwrap()];

@@ -1,18 +1,19 @@
-//! Why a bucket could not be compacted.
+//! The errors of the builder.
 
 use tidewater_snapshot::SnapshotError;
 use tidewater_storage::{ReplayError, StorageError};
 
-/// Why a pass, or its work on one bucket, failed. Nothing is lost by it: the next pass tries again.
+/// The reason why a pass, or its work on one bucket, failed. No data is lost, and the next pass tries
+/// again.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// The store failed: try again later.
+    /// A storage call failed. Try again later.
     #[error("storage failed")]
     Storage(#[from] StorageError),
-    /// The bucket changed under the builder's hands: try again at once.
+    /// The bucket's history changed while it was read, or a part of it is missing. Try again at once.
     #[error("the bucket's history changed while it was read")]
     Broken(#[source] tidewater_storage::BrokenChain),
-    /// The temporary directory cannot be used: make room there, or name another.
+    /// The temporary directory cannot be used. Make room there, or choose another.
     #[error("the temporary directory cannot be used")]
     File(#[from] std::io::Error),
     /// The temporary database failed.
@@ -21,13 +22,13 @@ pub enum BuildError {
     /// The typed file cannot be written.
     #[error("the snapshot file cannot be written")]
     Snapshot(#[from] SnapshotError),
-    /// What is stored is not what it claims to be.
-    #[error("a stored operation cannot be read")]
+    /// A stored operation or catalog is malformed.
+    #[error("a stored record is malformed")]
     Damaged(#[from] tidewater_storage::SegmentError),
-    /// The operating system gives no random numbers.
-    #[error("no random numbers: {0}")]
+    /// The operating system returns no random numbers.
+    #[error("cannot get random numbers: {0}")]
     Random(getrandom::Error),
-    /// The process is about to end, and gave up half-way.
+    /// The runtime shut down during the work.
     #[error("the work was cancelled")]
     Cancelled,
 }

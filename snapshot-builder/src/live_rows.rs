@@ -1,25 +1,25 @@
-//! The live rows of a bucket while they are gathered: a temporary SQLite database, so that memory
-//! stays bounded whatever the size of the bucket.
+//! The current rows of a bucket while they are collected, in a temporary SQLite database. So the memory is
+//! bounded, whatever the size of the bucket.
 
 use std::path::Path;
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Row, params};
 use tidewater_protocol::{Body, Checksum, OpId, Operation, RowKey};
 use tidewater_snapshot::{SnapshotRow, SnapshotWriter};
 use tidewater_storage::{BaseRowsWriter, RowsFrame, SegmentReader};
 
 use crate::error::BuildError;
 
-/// Pages of 4 KiB that SQLite keeps in memory.
+/// Size of SQLite's page cache in pages of 4 KiB: 64 MiB.
 const CACHE_PAGES: i64 = 16_384;
 
-/// The newest operation of each row so far.
+/// The newest operation of each row that the operations so far leave.
 #[derive(Debug)]
 pub(crate) struct LiveRows {
     connection: Connection,
 }
 
-/// What the rows add up to.
+/// The number of rows and the sum of their checksums.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
     pub(crate) rows: u64,
@@ -27,10 +27,10 @@ pub(crate) struct Totals {
 }
 
 impl LiveRows {
-    /// No rows, in a new file.
+    /// Creates the database, without rows, in a new file.
     pub(crate) fn create(path: &Path) -> Result<Self, BuildError> {
         let connection = Connection::open(path)?;
-        // The file is of use to this process only.
+        // The file is discarded if the process ends, so it needs no journal and no sync.
         connection.execute_batch(&format!(
             "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE;
              PRAGMA cache_size = {CACHE_PAGES};
@@ -48,7 +48,7 @@ impl LiveRows {
         Ok(Self { connection })
     }
 
-    /// Applies operations in their order, as `SegmentWriter` wrote them.
+    /// Applies the operations of a segment's payload in their order.
     pub(crate) fn apply(&self, payload: &[u8]) -> Result<(), BuildError> {
         let mut put = self
             .connection
@@ -56,13 +56,20 @@ impl LiveRows {
         let mut remove = self.connection.prepare_cached(
             "DELETE FROM live WHERE object_type = ?1 AND object_id = ?2 AND subkey = ?3",
         )?;
+
         for operation in SegmentReader::new(payload) {
             let Operation { op_id, checksum, body } = operation?;
             match body {
                 Body::Put { row, data } => {
                     let RowKey { object_type, object_id, subkey } = row;
-                    let (op, sum) = (op_id.get(), checksum.0);
-                    put.execute(params![object_type, object_id, subkey, op, sum, data])?;
+                    put.execute(params![
+                        object_type,
+                        object_id,
+                        subkey,
+                        op_id.get(),
+                        checksum.0,
+                        data
+                    ])?;
                 }
                 Body::Remove { row } => {
                     remove.execute(params![row.object_type, row.object_id, row.subkey])?;
@@ -76,18 +83,18 @@ impl LiveRows {
         Ok(())
     }
 
-    /// What the rows add up to.
+    /// Returns the number of rows and the sum of their checksums.
     pub(crate) fn totals(&self) -> Result<Totals, BuildError> {
         let (rows, sum): (i64, i64) = self.connection.query_row(
             "SELECT count(*), coalesce(sum(sum), 0) & 0xFFFFFFFF FROM live",
             [],
             |row| Ok((row.get(0)?, row.get(1)?)),
         )?;
-        let sum = u32::try_from(sum).expect("32 bits are left");
+        let sum = u32::try_from(sum).expect("the sum is masked to 32 bits");
         Ok(Totals { rows: rows.unsigned_abs(), sum: Checksum(sum) })
     }
 
-    /// Writes the rows in the order of their op ids.
+    /// Writes the rows as frames of operations, in the order of their op ids.
     pub(crate) fn write_rows(
         &self,
         path: &Path,
@@ -97,17 +104,17 @@ impl LiveRows {
         self.for_each("op", |row| {
             let key = RowKey::new(row.object_type, row.object_id, row.subkey);
             let body = Body::Put { row: key, data: row.data.into() };
-            let (op_id, checksum) = (row.op_id, row.checksum);
-            Ok(writer.push(&Operation { op_id, checksum, body })?)
+            Ok(writer.push(&Operation { op_id: row.op_id, checksum: row.checksum, body })?)
         })?;
         Ok(writer.finish()?)
     }
 
-    /// Writes the rows in the order of their keys.
+    /// Writes the rows to a typed file, in the order of their keys.
     pub(crate) fn write_typed(&self, writer: &mut SnapshotWriter) -> Result<(), BuildError> {
         self.for_each("object_type, object_id, subkey", |row| Ok(writer.push(row)?))
     }
 
+    /// Visits the rows in an order of columns.
     fn for_each(
         &self,
         order: &str,
@@ -118,16 +125,19 @@ impl LiveRows {
         ))?;
         let mut rows = select.query([])?;
         while let Some(row) = rows.next()? {
-            let text = |column| row.get_ref(column)?.as_str().map_err(rusqlite::Error::from);
             each(&SnapshotRow {
-                object_type: text(0)?,
-                object_id: text(1)?,
-                subkey: text(2)?,
+                object_type: text(row, 0)?,
+                object_id: text(row, 1)?,
+                subkey: text(row, 2)?,
                 op_id: OpId::from_i64(row.get(3)?).unwrap_or_default(),
                 checksum: Checksum(row.get(4)?),
-                data: text(5)?,
+                data: text(row, 5)?,
             })?;
         }
         Ok(())
     }
+}
+
+fn text<'r>(row: &'r Row<'_>, column: usize) -> rusqlite::Result<&'r str> {
+    Ok(row.get_ref(column)?.as_str()?)
 }

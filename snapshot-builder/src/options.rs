@@ -1,29 +1,30 @@
-//! What whoever runs the builder decides.
+//! The options of the builder.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How the builder behaves.
+/// The options of the builder.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// A bucket gets a base once it holds so many live rows.
+    /// Number of current rows from which a bucket gets a base.
     pub threshold: u64,
-    /// Devices that were away for less than this are sent what changed; longer, and they start
-    /// anew. History is kept for as long.
+    /// Time that the history of changes is kept. A device that was offline for less receives the
+    /// changes; one that was offline for longer receives the base.
     pub horizon: Duration,
-    /// How long what has been replaced is still there for those who are reading it. A function
-    /// lives for 15 minutes.
+    /// Time that replaced objects and history stay available to readers. It must exceed the longest
+    /// request; a Lambda function runs for 15 minutes at most.
     pub grace: Duration,
-    /// A line on the wire holds so many rows at most, for clients that take rows as lines: each is
-    /// one transaction there. It has an end at 4 MiB too.
+    /// Maximum number of rows in a line of the sync stream, for clients that receive rows as lines.
+    /// A client applies each line in one transaction. A line also ends at 4 MiB.
     pub line_rows: u64,
-    /// Where work is done; the system's directory for temporary files if none is named. It takes
-    /// about three times the size of the largest bucket.
+    /// Directory for temporary files, by default the system's. It needs about three times the size of
+    /// the largest bucket.
     pub temp_dir: Option<PathBuf>,
 }
 
 impl Default for Options {
-    /// 1,000 rows, seven days, one day, 10,000 rows.
+    /// Returns a threshold of 1,000 rows, a horizon of seven days, a grace period of one day, and lines
+    /// of 10,000 rows.
     fn default() -> Self {
         Self {
             threshold: 1_000,

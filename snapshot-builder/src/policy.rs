@@ -1,48 +1,53 @@
-//! What to do with a bucket, decided from its head and catalog alone.
+//! The policy of compaction: pure functions of a bucket's head, its catalog and the time.
 
+use tidewater_protocol::OpId;
 use tidewater_storage::{Base, BucketHead, Catalog, RetiredBase, TimedOp};
 
 use crate::options::Options;
 
-/// A base is made anew once the log behind it has grown to this part of its rows.
+/// Divisor of a base's rows: a new base is built when the log behind the old one has grown to a quarter of
+/// its rows. So the work of rebuilding is at most four times that of the changes.
 const GROWTH_DIVISOR: u64 = 4;
-/// A bucket of few rows gets a base too once its log is this many times the threshold: else
-/// a counter that is written all day would be replayed whole by every new device.
+/// Multiple of the threshold: a bucket whose log is that long gets a base even with few rows. Otherwise
+/// every new device would replay the whole log of a row that changes all day.
 const LONG_LOG: u64 = 10;
-/// The catalog is part of an item that stays small: so many bases wait for their deletion.
+/// Maximum number of replaced bases that wait for their deletion. The catalog is part of the bucket's item,
+/// which must stay small.
 const RETIRED_MAX: usize = 8;
-/// So many stretches of the log wait for theirs.
+/// Maximum number of ranges of the log that wait for their deletion, for the same reason.
 const COVERED_MAX: usize = 16;
-/// The horizon is divided into so many steps by which the floor rises.
+/// Number of steps per horizon in which the floor rises. It bounds the marks in the catalog; the log is
+/// kept for up to a sixteenth of the horizon longer.
 const HORIZON_STEPS: u64 = 16;
 
-/// What must be deleted now; the catalog no longer names it once that is done.
+/// The objects and segments that have expired. The catalog names them until they are deleted.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Trash {
+pub(crate) struct Expired {
     pub(crate) bases: Vec<Base>,
-    pub(crate) segments: Option<tidewater_protocol::OpId>,
+    /// Last operation up to which the log has expired.
+    pub(crate) segments: Option<OpId>,
 }
 
-/// Whether a bucket's rows are worth being read for a base.
+/// Returns whether a bucket has enough operations that are not in a base to be read for a new one.
 pub(crate) fn wants_base(head: &BucketHead, catalog: &Catalog, options: &Options) -> bool {
     let Some(base) = &catalog.base else { return head.count >= options.threshold.max(1) };
     let grown = head.count.saturating_sub(base.count);
     grown >= options.threshold.max(base.rows / GROWTH_DIVISOR).max(1)
 }
 
-/// Whether a base that is wanted has to wait for former ones to be deleted.
+/// Returns whether a new base has to wait until replaced ones are deleted.
 pub(crate) fn must_wait(catalog: &Catalog) -> bool {
     catalog.retired.len() >= RETIRED_MAX
 }
 
-/// Whether a base of so many rows is worth being published.
+/// Returns whether a base with this number of rows is worth publishing.
 pub(crate) fn is_worth(rows: u64, head: &BucketHead, catalog: &Catalog, options: &Options) -> bool {
     rows >= options.threshold
         || catalog.base.is_some()
         || head.count >= options.threshold.max(1).saturating_mul(LONG_LOG)
 }
 
-/// The catalog with a new base.
+/// Returns the catalog with a new base. The replaced one expires after the grace period.
 pub(crate) fn published(old: &Catalog, base: Base, now: u64, options: &Options) -> Catalog {
     let mut next = old.clone();
     let mark = TimedOp { op: base.to, time: now };
@@ -50,21 +55,26 @@ pub(crate) fn published(old: &Catalog, base: Base, now: u64, options: &Options) 
         let delete_at = now.saturating_add(options.grace.as_secs());
         next.retired.push(RetiredBase { base, delete_at });
     }
+
     let step = options.horizon.as_secs() / HORIZON_STEPS;
-    let is_due = |last: &TimedOp| now >= last.time.saturating_add(step);
-    if next.published.last().is_none_or(is_due) {
+    if next.published.last().is_none_or(|last| now >= last.time.saturating_add(step)) {
         next.published.push(mark);
     }
-    aged(&next, now, options)
+    advance_floor(&next, now, options)
 }
 
-/// The catalog after so much time: its floor rises to the last base that is older than the
-/// horizon.
-pub(crate) fn aged(old: &Catalog, now: u64, options: &Options) -> Catalog {
+/// Returns the catalog with its floor at the newest base that is older than the horizon. The log up to the
+/// floor expires after the grace period.
+pub(crate) fn advance_floor(old: &Catalog, now: u64, options: &Options) -> Catalog {
     let mut next = old.clone();
-    let is_old = |mark: &&TimedOp| mark.time.saturating_add(options.horizon.as_secs()) <= now;
-    let last = next.published.iter().copied().rfind(|mark| is_old(&mark));
-    let Some(mark) = last.filter(|_| next.covered.len() < COVERED_MAX) else { return next };
+    if next.covered.len() >= COVERED_MAX {
+        return next;
+    }
+    let horizon = options.horizon.as_secs();
+    let newest_old =
+        next.published.iter().copied().rfind(|mark| mark.time.saturating_add(horizon) <= now);
+    let Some(mark) = newest_old else { return next };
+
     next.published.retain(|other| other.op > mark.op);
     if mark.op > next.floor {
         next.floor = mark.op;
@@ -74,21 +84,23 @@ pub(crate) fn aged(old: &Catalog, now: u64, options: &Options) -> Catalog {
     next
 }
 
-/// What is to be deleted now, and the catalog without it.
-pub(crate) fn emptied(old: &Catalog, now: u64) -> (Trash, Catalog) {
+/// Returns what has expired, and the catalog without it.
+pub(crate) fn split_expired(old: &Catalog, now: u64) -> (Expired, Catalog) {
     let mut next = old.clone();
-    let (gone, kept) = next.retired.into_iter().partition(|retired| retired.delete_at <= now);
-    next.retired = kept;
-    let (covered, waiting): (Vec<_>, _) =
+    let (bases, retired): (Vec<RetiredBase>, Vec<RetiredBase>) =
+        next.retired.into_iter().partition(|retired| retired.delete_at <= now);
+    next.retired = retired;
+    let (segments, covered): (Vec<TimedOp>, Vec<TimedOp>) =
         next.covered.into_iter().partition(|mark| mark.time <= now);
-    next.covered = waiting;
-    let gone: Vec<RetiredBase> = gone;
-    let bases = gone.into_iter().map(|retired| retired.base).collect();
-    (Trash { bases, segments: covered.iter().map(|mark| mark.op).max() }, next)
+    next.covered = covered;
+
+    let bases = bases.into_iter().map(|retired| retired.base).collect();
+    let segments = segments.iter().map(|mark| mark.op).max();
+    (Expired { bases, segments }, next)
 }
 
-/// When to look at the bucket again although nothing is written to it.
-pub(crate) fn next_look(catalog: &Catalog, options: &Options) -> Option<u64> {
+/// Returns the time at which the bucket is due again even if nothing is written to it.
+pub(crate) fn next_due_at(catalog: &Catalog, options: &Options) -> Option<u64> {
     let retired = catalog.retired.iter().map(|retired| retired.delete_at);
     let covered = catalog.covered.iter().map(|mark| mark.time);
     let horizon = options.horizon.as_secs();
@@ -100,7 +112,7 @@ pub(crate) fn next_look(catalog: &Catalog, options: &Options) -> Option<u64> {
 mod tests {
     use std::time::Duration;
 
-    use tidewater_protocol::{Checksum, Epoch, OpId};
+    use tidewater_protocol::{Checksum, Epoch};
 
     use super::*;
 
@@ -133,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_is_read_when_it_may_hold_enough_rows_or_has_grown_by_a_quarter() {
+    fn a_base_is_wanted_at_the_threshold_and_after_growth_by_a_quarter() {
         let check = |count, base: Option<Base>, expected| {
             let catalog = Catalog { base, ..Catalog::default() };
             assert_eq!(wants_base(&head(count), &catalog, &options()), expected, "{count}");
@@ -143,18 +155,18 @@ mod tests {
         check(1_000, Some(base(1_000, 1_000)), false);
         check(1_249, Some(base(1_000, 1_000)), false);
         check(1_250, Some(base(1_000, 1_000)), true);
-        // A small base waits for the threshold.
+        // A quarter of a small base is below the threshold, so the threshold counts.
         check(209, Some(base(110, 110)), false);
         check(210, Some(base(110, 110)), true);
     }
 
     #[test]
-    fn few_rows_are_worth_a_base_only_after_a_long_history() {
+    fn a_bucket_with_few_rows_gets_a_base_only_after_a_long_history() {
         let none = Catalog::default();
         assert!(is_worth(100, &head(100), &none, &options()));
         assert!(!is_worth(99, &head(999), &none, &options()));
         assert!(is_worth(1, &head(1_000), &none, &options()));
-        // Once there is one, it is kept up, also when rows are removed.
+        // A base that exists is replaced even if rows were removed.
         let some = Catalog { base: Some(base(100, 100)), ..none };
         assert!(is_worth(0, &head(300), &some, &options()));
     }
@@ -167,24 +179,24 @@ mod tests {
         assert_eq!(second.base, Some(base(9, 9)));
         let delete_at = NOW + 60 + DAY;
         assert_eq!(second.retired, [RetiredBase { base: base(5, 5), delete_at }]);
-        let (trash, kept) = emptied(&second, delete_at - 1);
-        assert_eq!((trash.bases.len(), kept), (0, second.clone()));
-        let (trash, kept) = emptied(&second, delete_at);
-        assert_eq!((trash.bases, kept.retired.len()), (vec![base(5, 5)], 0));
+        let (expired, kept) = split_expired(&second, delete_at - 1);
+        assert_eq!((expired.bases.len(), kept), (0, second.clone()));
+        let (expired, kept) = split_expired(&second, delete_at);
+        assert_eq!((expired.bases, kept.retired.len()), (vec![base(5, 5)], 0));
     }
 
     #[test]
-    fn the_log_behind_a_base_is_kept_for_the_horizon_and_then_for_the_grace_period() {
+    fn the_log_below_a_base_expires_after_horizon_and_grace_period() {
         let catalog = published(&Catalog::default(), base(5, 5), NOW, &options());
-        assert_eq!(next_look(&catalog, &options()), Some(NOW + 7 * DAY));
-        let early = aged(&catalog, NOW + 7 * DAY - 1, &options());
+        assert_eq!(next_due_at(&catalog, &options()), Some(NOW + 7 * DAY));
+        let early = advance_floor(&catalog, NOW + 7 * DAY - 1, &options());
         assert_eq!((early.floor, early.covered.len()), (OpId::ZERO, 0));
         let now = NOW + 7 * DAY;
-        let late = aged(&catalog, now, &options());
+        let late = advance_floor(&catalog, now, &options());
         assert_eq!((late.floor, late.published.len()), (op(5), 0));
-        assert_eq!(emptied(&late, now + DAY - 1).0.segments, None);
-        let (trash, kept) = emptied(&late, now + DAY);
-        assert_eq!((trash.segments, next_look(&kept, &options())), (Some(op(5)), None));
+        assert_eq!(split_expired(&late, now + DAY - 1).0.segments, None);
+        let (expired, kept) = split_expired(&late, now + DAY);
+        assert_eq!((expired.segments, next_due_at(&kept, &options())), (Some(op(5)), None));
     }
 
     #[test]
@@ -193,11 +205,11 @@ mod tests {
         for (step, to) in (1..=200).enumerate() {
             let now = NOW + step as u64 * 3_600;
             catalog = published(&catalog, base(to, to), now, &options());
-            let (_, kept) = emptied(&catalog, now);
+            let (_, kept) = split_expired(&catalog, now);
             catalog = kept;
             assert!(catalog.floor <= op(to));
             let oldest = catalog.retired.iter().map(|retired| retired.base.to).min();
-            // What is still promised to readers has the log behind it, or is below the floor.
+            // Each base that readers may still use has the log behind it, or is below the floor.
             assert!(oldest.is_none_or(|to| to <= op(200)));
             assert!(catalog.published.len() <= 17 && catalog.covered.len() <= COVERED_MAX);
         }
@@ -206,11 +218,11 @@ mod tests {
     }
 
     #[test]
-    fn without_a_horizon_the_floor_follows_the_base_at_once() {
+    fn without_a_horizon_the_floor_rises_to_the_base_at_once() {
         let options = Options { horizon: Duration::ZERO, grace: Duration::ZERO, ..options() };
         let catalog = published(&Catalog::default(), base(5, 5), NOW, &options);
         assert_eq!(catalog.floor, op(5));
-        assert_eq!(emptied(&catalog, NOW).0.segments, Some(op(5)));
+        assert_eq!(split_expired(&catalog, NOW).0.segments, Some(op(5)));
     }
 
     #[test]

@@ -1,25 +1,29 @@
-//! Removal of generations that neither the worker nor any reader needs any more.
+//! Removal of generations that neither the worker nor any reader needs.
 
-use tidewater_storage::{Catalog, Control, Generation, Storage, Tag};
+use tidewater_storage::{
+    BucketStore, Catalog, Control, ControlStore, Generation, ObjectStore, Registry, Sweep, Tag,
+};
 use tracing::info;
 
+use crate::base_objects::delete_base;
 use crate::error::BuildError;
 use crate::options::Options;
-use crate::pass::delete;
 
-/// Buckets listed at a time.
+/// Number of buckets that are listed and read at a time. It bounds memory.
 const PAGE: usize = 1_000;
 
-/// Notes which generations have been left behind, and removes those that have been for longer than
-/// the grace period.
-pub(crate) async fn sweep<S: Storage>(
+/// Notes the time at which a generation was replaced, and removes generations that were replaced longer
+/// ago than the grace period.
+pub(crate) async fn remove_unneeded_generations<
+    S: BucketStore + ControlStore + ObjectStore + Registry + Sweep,
+>(
     storage: &S,
     control: &Control,
     options: &Options,
     now: u64,
 ) -> Result<(), BuildError> {
     let Some(visible) = &control.visible else { return Ok(()) };
-    // One that a later run begins while this goes on has a greater name than both.
+    // A generation that begins during the sweep has a greater id than both, so it is not touched.
     let oldest_needed = visible.generation.min(control.generation);
     for id in storage.generations().await? {
         if id >= oldest_needed {
@@ -31,8 +35,9 @@ pub(crate) async fn sweep<S: Storage>(
                 let retired_at = Some(now);
                 storage.put_generation(&Generation { retired_at, ..generation }).await?;
             }
+            // Readers that began before the replacement have had the grace period to finish.
             Some(at) if now >= at.saturating_add(options.grace.as_secs()) => {
-                remove(storage, &generation).await?;
+                remove_generation(storage, &generation).await?;
             }
             Some(_) => {}
         }
@@ -40,31 +45,42 @@ pub(crate) async fn sweep<S: Storage>(
     Ok(())
 }
 
-async fn remove<S: Storage>(storage: &S, generation: &Generation) -> Result<(), BuildError> {
+/// Removes a generation, its record last. So a sweep that is killed is continued by the next one.
+async fn remove_generation<S: BucketStore + ControlStore + ObjectStore + Registry + Sweep>(
+    storage: &S,
+    generation: &Generation,
+) -> Result<(), BuildError> {
     for tag in &generation.definitions {
         remove_buckets(storage, tag).await?;
     }
     for tag in &generation.lookups {
         storage.delete_lookup(tag).await?;
     }
+
     storage.delete_generation(generation.id).await?;
-    info!(generation = %generation.id.0, "a generation that nobody needs was removed");
+    info!(generation = %generation.id.0, "removed a generation that is no longer needed");
     Ok(())
 }
 
-async fn remove_buckets<S: Storage>(storage: &S, tag: &Tag) -> Result<(), BuildError> {
+/// Removes the buckets of a definition: the objects of each first, then the bucket, which names them.
+async fn remove_buckets<S: BucketStore + ObjectStore + Registry + Sweep>(
+    storage: &S,
+    tag: &Tag,
+) -> Result<(), BuildError> {
     loop {
+        // Removed buckets are no longer registered, so each page is the first one.
         let page = storage.registered_buckets(tag, None, PAGE).await?;
         if page.is_empty() {
             return Ok(());
         }
+
         let items = storage.buckets(&page).await?;
         for (bucket, item) in page.iter().zip(items) {
             let catalog = item.map(|item| Catalog::decode(&item.catalog)).transpose()?;
             let catalog = catalog.unwrap_or_default();
             let retired = catalog.retired.iter().map(|retired| &retired.base);
             for base in catalog.base.iter().chain(retired) {
-                delete(storage, base).await?;
+                delete_base(storage, base).await?;
             }
             storage.delete_bucket(bucket).await?;
         }

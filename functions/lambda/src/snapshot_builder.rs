@@ -35,10 +35,10 @@ async fn main() -> Result<(), Error> {
 
 /// Logs a report, and returns it for a user who invokes the function by hand.
 fn log_report(report: Report) -> Value {
-    let Report { looked_at, published, rows, failed, left } = report;
-    info!(looked_at, published, rows, failed, left, "pass ended");
+    let Report { examined, published, rows, failed, left } = report;
+    info!(examined, published, rows, failed, left, "pass ended");
     json!({
-        "looked_at": looked_at, "published": published, "rows": rows, "failed": failed,
+        "looked_at": examined, "published": published, "rows": rows, "failed": failed,
         "left": left,
     })
 }

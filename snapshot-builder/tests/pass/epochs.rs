@@ -1,4 +1,4 @@
-//! A bucket that only a run of long ago has written to.
+//! A bucket that was last written in an archived epoch.
 
 use tidewater_snapshot_builder::{Options, run_pass};
 use tidewater_storage::{BucketKey, BucketStore, Catalog, Embedded};
@@ -9,14 +9,15 @@ use crate::worker::{begun, commit, put};
 const ROWS: u64 = 20;
 
 #[tokio::test]
-async fn a_base_holds_what_an_epoch_wrote_that_is_archived() {
+async fn a_base_contains_the_operations_of_an_archived_epoch() {
     let store = Embedded::temporary().unwrap();
     let (old, busy) = (BucketKey::from_stored("aaaaaa[]"), BucketKey::from_stored("bbbbbb[]"));
     let mut writer = begun(&store, Some(&[])).await;
     put(&mut writer, &old, ROWS);
     commit(&mut writer).await;
     let (epoch, last) = (writer.control().epoch, writer.control().committed.op);
-    // Seventeen epochs are closed then, and the control record names sixteen of them.
+
+    // The control record names sixteen closed epochs. After seventeen, the first is archived.
     for _ in 0..17 {
         writer = begun(&store, None).await;
         put(&mut writer, &busy, 1);

@@ -1,4 +1,4 @@
-//! Passes of the builder over a real store that the worker's writer has filled.
+//! Passes of the builder over an embedded store that the worker's log writer has filled.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -9,5 +9,5 @@ mod time_limit;
 mod truncation;
 mod worker;
 
-/// Where the clock of a test begins, in seconds since 1970.
+/// Start of a test's clock, in seconds since 1970.
 pub(crate) const NOW: u64 = 1_000;

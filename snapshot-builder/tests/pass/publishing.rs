@@ -1,4 +1,4 @@
-//! What the builder deletes is what the stored catalog no longer needs.
+//! Publication of bases, and deletion of what they replace, under faults.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::worker::{Writer, begun, commit, put};
 const ROWS: u64 = 20;
 const HORIZON: u64 = 1_000_000;
 const GRACE: u64 = 10_000;
-/// A bucket that failed is looked at again after this.
+/// Seconds until a bucket that failed is examined again.
 const PAUSE: u64 = 60;
 
 fn options() -> Options {
@@ -32,7 +32,7 @@ fn bucket() -> BucketKey {
     BucketKey::from_stored("aaaaaa[]")
 }
 
-/// A store with a bucket that is due, and the run that has filled it.
+/// Returns a store with a bucket that is due, and the run that has filled it.
 async fn store() -> (Embedded, Writer) {
     let store = Embedded::temporary().unwrap();
     let mut writer = begun(&store, Some(&[])).await;
@@ -41,14 +41,14 @@ async fn store() -> (Embedded, Writer) {
     (store, writer)
 }
 
-/// A pass that has to publish one base.
+/// Runs a pass that publishes one base.
 async fn publish(store: &Embedded, now: u64) -> Base {
     let report = run_pass(store, &options(), now, None).await.unwrap();
     assert_eq!(report.published, 1);
     catalog(store).await.base.unwrap()
 }
 
-/// A pass over a store with this fault, which hits the bucket.
+/// Runs a pass over a store with this fault, which makes the bucket fail.
 async fn fail(store: &Embedded, fault: &str, now: u64) {
     let failing = Faulty::new(store.clone(), fault.parse().unwrap());
     let report = run_pass(&failing, &options(), now, None).await.unwrap();
@@ -65,7 +65,7 @@ async fn segments(store: &Embedded) -> usize {
     page.segments.len()
 }
 
-/// Bytes of each of the base's objects; `None` for one that is not there.
+/// Returns the size of each of the base's objects, or `None` for one that does not exist.
 async fn objects(store: &Embedded, base: &Base) -> Vec<Option<u64>> {
     let mut found = Vec::new();
     for object in base.objects() {
@@ -94,7 +94,7 @@ async fn segments_are_there_for_the_grace_period_after_the_floor_above_them_is_s
 }
 
 #[tokio::test]
-async fn a_base_is_there_for_the_grace_period_after_the_next_is_published() {
+async fn a_replaced_base_exists_until_the_grace_period_is_over() {
     let (store, mut writer) = store().await;
     let former = publish(&store, NOW).await;
     put(&mut writer, &bucket(), ROWS);
@@ -115,19 +115,19 @@ async fn a_base_is_there_for_the_grace_period_after_the_next_is_published() {
 }
 
 #[tokio::test]
-async fn a_base_stays_whose_publication_got_no_reply() {
+async fn a_base_whose_publication_got_no_reply_is_kept() {
     let (store, _writer) = store().await;
     fail(&store, "swap_catalog:1:lose_reply", NOW).await;
     let base = catalog(&store).await.base.unwrap();
     assert!(!objects(&store, &base).await.contains(&None));
 
     let report = run_pass(&store, &options(), NOW + PAUSE, None).await.unwrap();
-    assert_eq!((report.looked_at, report.published, report.failed), (1, 0, 0));
+    assert_eq!((report.examined, report.published, report.failed), (1, 0, 0));
     assert_eq!(catalog(&store).await.base.as_ref(), Some(&base));
 }
 
 #[tokio::test]
-async fn what_could_not_be_deleted_is_deleted_later() {
+async fn a_deletion_that_failed_is_completed_by_a_later_pass() {
     let (store, mut writer) = store().await;
     let former = publish(&store, NOW).await;
     put(&mut writer, &bucket(), ROWS);
@@ -143,7 +143,7 @@ async fn what_could_not_be_deleted_is_deleted_later() {
 }
 
 #[tokio::test]
-async fn of_two_builders_at_once_one_publishes_and_the_other_deletes_only_its_own_objects() {
+async fn of_two_concurrent_builders_one_publishes_and_the_other_deletes_only_its_own_objects() {
     let (store, _writer) = store().await;
     let scheduler = Arc::new(CallScheduler::default());
     let late = Faulty::new(store.clone(), "".parse().unwrap()).with_scheduler(scheduler.clone());
@@ -160,7 +160,7 @@ async fn of_two_builders_at_once_one_publishes_and_the_other_deletes_only_its_ow
     let base = publish(&store, NOW).await;
     scheduler.admit_all();
     let report = pass.await.unwrap().unwrap();
-    assert_eq!((report.looked_at, report.published, report.failed), (1, 0, 0));
+    assert_eq!((report.examined, report.published, report.failed), (1, 0, 0));
     assert_eq!((late.calls(PortMethod::SwapCatalog), late.calls(PortMethod::Complete)), (1, 0));
 
     assert_eq!(catalog(&store).await.base.as_ref(), Some(&base));

@@ -16,7 +16,7 @@ use crate::worker::{Writer, begun, commit, put};
 const ROWS: u64 = 20;
 const GRACE: u64 = 10_000;
 
-/// A generation with one bucket.
+/// A generation with one bucket and its base.
 struct Filled {
     id: GenerationId,
     bucket: BucketKey,
@@ -30,7 +30,7 @@ async fn pass(store: &Embedded, now: u64) {
     assert_eq!((report.failed, report.left), (0, 0));
 }
 
-/// Commits rows in the generation's one bucket.
+/// Commits rows in the only bucket of the generation.
 async fn fill(writer: &mut Writer, tag: &Tag) -> BucketKey {
     let bucket = BucketKey::new(tag, "[]");
     put(writer, &bucket, ROWS);
@@ -38,7 +38,7 @@ async fn fill(writer: &mut Writer, tag: &Tag) -> BucketKey {
     bucket
 }
 
-/// A store whose first generation, with a base, is visible, and the run that begins the second.
+/// Returns a store whose first generation, with a base, is visible, and the run that begins the second.
 async fn store() -> (Embedded, Filled, Writer) {
     let store = Embedded::temporary().unwrap();
     let tags = [Tag::from_bits(1), Tag::from_bits(2)];
@@ -54,7 +54,7 @@ async fn store() -> (Embedded, Filled, Writer) {
 }
 
 impl Filled {
-    /// How many are there of its record, its bucket, its base's objects, and its segments.
+    /// Returns how many exist of its record, its bucket, its base's objects, and its segments.
     async fn count(&self, store: &Embedded) -> [usize; 4] {
         let record = store.generation(self.id).await.unwrap();
         let items = store.buckets(std::slice::from_ref(&self.bucket)).await.unwrap();
@@ -63,16 +63,20 @@ impl Filled {
             objects += usize::from(store.object_range(&object, 0..1).await.unwrap().is_some());
         }
         let log = store.segments(&self.bucket, OpId::ZERO, OpId::MAX, usize::MAX).await.unwrap();
-        let there = |is_there| usize::from(is_there);
-        [there(record.is_some()), there(items[0].is_some()), objects, log.segments.len()]
+        [
+            usize::from(record.is_some()),
+            usize::from(items[0].is_some()),
+            objects,
+            log.segments.len(),
+        ]
     }
 }
 
-/// A base of so many rows has a manifest, its rows, and a typed file.
+/// Counts of a complete generation. A base of `ROWS` rows has a manifest, its rows, and a typed file.
 const ALL: [usize; 4] = [1, 1, 3, 1];
 
 #[tokio::test]
-async fn a_visible_generation_is_kept_however_long_the_next_is_being_copied() {
+async fn a_visible_generation_is_kept_during_the_copy_of_the_next_one() {
     let (store, first, _writer) = store().await;
     for now in [NOW, NOW + 2 * GRACE, NOW + 4 * GRACE] {
         pass(&store, now).await;
@@ -82,7 +86,7 @@ async fn a_visible_generation_is_kept_however_long_the_next_is_being_copied() {
 }
 
 #[tokio::test]
-async fn a_generation_is_removed_when_the_grace_period_after_it_was_left_is_over() {
+async fn a_replaced_generation_is_removed_after_the_grace_period() {
     let (store, first, mut writer) = store().await;
     let second = fill(&mut writer, &Tag::from_bits(2)).await;
     for now in [NOW, NOW + 1, NOW + GRACE - 1] {

@@ -1,4 +1,4 @@
-//! A builder that may run only for so long, as a Lambda function.
+//! A builder with a time limit, as in a Lambda function.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ fn options() -> Options {
     Options { threshold: ROWS, ..Options::default() }
 }
 
-/// A store with two buckets that are due.
+/// Returns a store with two buckets that are due.
 async fn store() -> Embedded {
     let store = Embedded::temporary().unwrap();
     let mut writer = begun(&store, Some(&[])).await;
@@ -32,7 +32,7 @@ async fn due(store: &Embedded, now: u64) -> usize {
 }
 
 #[tokio::test]
-async fn without_time_nothing_is_begun() {
+async fn without_time_no_bucket_is_examined() {
     let store = store().await;
     let report = run_pass(&store, &options(), NOW, Some(Instant::now())).await.unwrap();
     assert_eq!(report, Report { left: 2, ..Report::default() });
@@ -40,7 +40,7 @@ async fn without_time_nothing_is_begun() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_takes_longer_than_a_pass_may_does_not_keep_the_others_waiting() {
+async fn a_bucket_that_takes_longer_than_a_pass_is_deferred() {
     let store = store().await;
     let slow = Faulty::new(store.clone(), "put_object_file:1:delay_3600000ms".parse().unwrap());
     let end = Some(Instant::now() + Duration::from_secs(900));
@@ -48,12 +48,12 @@ async fn what_takes_longer_than_a_pass_may_does_not_keep_the_others_waiting() {
     assert_eq!(report, Report { left: 2, ..Report::default() });
 
     let report = run_pass(&slow, &options(), NOW, None).await.unwrap();
-    assert_eq!((report.looked_at, report.published), (1, 1), "the slow one has to wait");
+    assert_eq!((report.examined, report.published), (1, 1), "the slow one has to wait");
     assert_eq!(due(&store, NOW + 3_600).await, 1, "but not for ever");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_pass_has_no_time_left_for_is_due_at_once() {
+async fn buckets_without_time_left_stay_due() {
     let store = store().await;
     let slow = Faulty::new(store.clone(), "put_object:2:delay_3600000ms".parse().unwrap());
     let end = Some(Instant::now() + Duration::from_secs(900));

@@ -48,7 +48,7 @@ async fn insert(applier: &mut Applier<Embedded>, id: &str) {
     applier.upsert(&row, &[Some(id)]).unwrap();
 }
 
-/// What the log of the bucket holds: the sign of each operation, and whose row it is.
+/// Returns the operations of the bucket's log: the sign of each, and the id of its row.
 async fn log(store: &Embedded, bucket: &BucketKey) -> Vec<String> {
     let page = store.segments(bucket, OpId::ZERO, OpId::MAX, usize::MAX).await.unwrap();
     let text = |body: &Body<'_>| match body {
@@ -61,7 +61,7 @@ async fn log(store: &Embedded, bucket: &BucketKey) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn rows_that_only_a_base_holds_are_removed_by_a_truncation() {
+async fn a_truncation_removes_rows_that_only_a_base_holds() {
     let store = Embedded::temporary().unwrap();
     let tag = Tag::from_bits(1);
     let bucket = BucketKey::new(&tag, "[]");
@@ -73,8 +73,12 @@ async fn rows_that_only_a_base_holds_are_removed_by_a_truncation() {
     commit(&mut applier.writer).await;
 
     // Neither a horizon nor a grace period: the first pass makes the base, the second deletes.
-    let (horizon, grace) = (Duration::ZERO, Duration::ZERO);
-    let options = Options { threshold: 1, horizon, grace, ..Options::default() };
+    let options = Options {
+        threshold: 1,
+        horizon: Duration::ZERO,
+        grace: Duration::ZERO,
+        ..Options::default()
+    };
     for published in [1, 0] {
         let report = run_pass(&store, &options, NOW, None).await.unwrap();
         assert_eq!(report.published, published);

@@ -1,4 +1,4 @@
-//! Runs of the worker, as far as the builder notices them.
+//! Runs of the worker, as far as they matter to the builder.
 
 use tidewater_ingest_worker::{CommitOptions, LogWriter};
 use tidewater_protocol::{Body, RowKey};
@@ -9,8 +9,8 @@ use tidewater_storage::{
 
 pub(crate) type Writer = LogWriter<Embedded>;
 
-/// Begins the first run, or the next: with a generation of its own that has these definitions, or
-/// with the one before it. Each operation makes its bucket due.
+/// Begins the next run: with a new generation of these definitions, or with the generation of the previous
+/// run. Each operation makes its bucket due.
 pub(crate) async fn begun(store: &Embedded, definitions: Option<&[Tag]>) -> Writer {
     let former = store.control().await.unwrap();
     let nonce = Nonce("n".into());
@@ -18,6 +18,7 @@ pub(crate) async fn begun(store: &Embedded, definitions: Option<&[Tag]>) -> Writ
         Some(former) => former.after_takeover(nonce).unwrap(),
         None => (first_control(), Vec::new()),
     };
+
     let generation = definitions.map(|definitions| Generation {
         definitions: definitions.to_vec(),
         ..empty_generation(GenerationId(next.epoch))
@@ -25,12 +26,13 @@ pub(crate) async fn begun(store: &Embedded, definitions: Option<&[Tag]>) -> Writ
     if let Some(generation) = &generation {
         next.generation = generation.id;
     }
+
     let writer =
         LogWriter::take_over(store.clone(), former, next, archived, generation.as_ref()).await;
     writer.unwrap().with_compaction_threshold(1)
 }
 
-/// Puts so many rows into a bucket.
+/// Puts rows into a bucket.
 pub(crate) fn put(writer: &mut Writer, bucket: &BucketKey, rows: u64) {
     for id in 0..rows {
         let id = id.to_string();
@@ -39,7 +41,7 @@ pub(crate) fn put(writer: &mut Writer, bucket: &BucketKey, rows: u64) {
     }
 }
 
-/// Commits what the writer holds, visible at once.
+/// Commits what the writer has collected, visible at once.
 pub(crate) async fn commit(writer: &mut Writer) {
     writer.commit(Lsn(1), Ticket(0), CommitOptions::default()).await.unwrap();
 }
