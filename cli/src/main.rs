@@ -1,42 +1,29 @@
-//! The `tidewater` command: wires the other crates together for people.
+//! The `tidewater` command, which connects the other crates for use on the command line.
+//!
+//! `command_line` declares the commands, and `commands` has a file for each. What several of them
+//! start, with its flags, is in `services`. `terminal`, `process` and `tokens` are below those.
 
-mod api;
-mod args;
-mod builder;
-mod compact;
-mod data_dir;
-mod demo;
-mod dev;
-mod dev_key;
-mod duration;
-mod explain;
-mod failure;
-mod format;
-mod ingest;
-mod logging;
-mod progress;
-mod rows;
-mod schema;
-mod serve;
-mod signals;
-mod store;
-mod sync;
-mod token;
-mod validate;
-mod worker;
+mod command_line;
+mod commands;
+mod process;
+mod services;
+mod terminal;
+mod tokens;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Cli, Command};
-use failure::Failure;
+use command_line::{Cli, Command};
+use commands::{compact, demo, dev, explain, ingest, rows, schema, serve, sync, token, validate};
+use terminal::failure::Failure;
+use terminal::logging;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter =
-        if matches!(cli.command, Command::Demo(_)) { logging::QUIET } else { logging::USUAL };
-    logging::start(filter);
+    let is_demo = matches!(cli.command, Command::Demo(_));
+    logging::start(if is_demo { logging::QUIET_FILTER } else { logging::DEFAULT_FILTER });
+
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
@@ -59,7 +46,7 @@ fn run(command: Command) -> Result<(), Failure> {
     }
 }
 
-/// Runs a command on a runtime of its own, which is gone, with all that it started, on return.
+/// Runs a command on a runtime of its own. On return, the runtime has dropped all of its tasks.
 fn block_on<F: Future<Output = Result<(), Failure>>>(command: F) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.map_err(anyhow::Error::from)?.block_on(command)

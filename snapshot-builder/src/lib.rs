@@ -27,7 +27,7 @@ mod build;
 mod catalog_handle;
 mod error;
 mod live_rows;
-mod metrics;
+pub mod metrics;
 mod options;
 mod pass;
 mod policy;

@@ -1,0 +1,13 @@
+//! The commands, one file or folder each.
+
+pub(crate) mod compact;
+pub(crate) mod demo;
+pub(crate) mod dev;
+pub(crate) mod explain;
+pub(crate) mod ingest;
+pub(crate) mod rows;
+pub(crate) mod schema;
+pub(crate) mod serve;
+pub(crate) mod sync;
+pub(crate) mod token;
+pub(crate) mod validate;

@@ -1,0 +1,101 @@
+//! `tidewater dev`: runs everything in one process, for your own database.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+
+use crate::process::data_dir::{self, DataDir};
+use crate::process::signals;
+use crate::services::api::{Api, AuthArgs, ListenArgs};
+use crate::services::builder::{self, RetentionArgs};
+use crate::services::config_file::ConfigFile;
+use crate::services::ingest_worker::SourceArgs;
+use crate::services::metrics::{DEV_PORT, MetricsArgs};
+use crate::services::store;
+use crate::terminal::failure::Failure;
+
+/// Pause between two passes of the snapshot builder. It is short, so that a developer sees snapshots
+/// soon; a pass over an empty queue costs one read.
+const BUILDER_PAUSE: Duration = Duration::from_secs(1);
+
+const EXAMPLES: &str = "\
+Examples:
+  A database on this machine. The role needs REPLICATION, and SELECT on the synced tables:
+    psql -c 'CREATE PUBLICATION powersync FOR TABLE lists, todos'
+    tidewater dev --sync-config sync-config.yaml \\
+      --database-url 'postgres://user:password@localhost/app?sslmode=disable'
+
+  Then, in another terminal, a token for the app:
+    tidewater token --user-id u1
+
+  With tokens of your own backend, instead of the development key:
+    tidewater dev ... --jwks jwks.json --audience my-app
+
+  With the keys that an identity provider publishes, for example Supabase:
+    tidewater dev ... --audience authenticated \\
+      --jwks https://REF.supabase.co/auth/v1/.well-known/jwks.json
+
+  The URL contains a password. Keep it out of the process list:
+    export TIDEWATER_DATABASE_URL=postgres://...
+
+It prints \"listening on http://...\" at once. GET /probes/readiness answers 200 after the initial copy.
+Ctrl-C shuts it down. The next start continues where this one stopped. Metrics are at
+http://127.0.0.1:9461/metrics.";
+
+/// Run the ingest worker, the snapshot builder and the sync API in one process
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct DevArgs {
+    #[command(flatten)]
+    source: SourceArgs,
+    #[command(flatten)]
+    listen: ListenArgs,
+    /// Directory for synced data and the development key
+    #[arg(long, env = "TIDEWATER_DATA_DIR", value_name = "DIR", default_value = data_dir::DEFAULT)]
+    data_dir: PathBuf,
+    #[command(flatten)]
+    auth: AuthArgs,
+    #[command(flatten)]
+    retention: RetentionArgs,
+    #[command(flatten)]
+    metrics: MetricsArgs,
+}
+
+/// Runs until a signal, or until the worker or the API fails.
+pub(crate) async fn run(args: &DevArgs) -> Result<(), Failure> {
+    let shutdown = signals::shutdown_on_signal()?;
+    let file = ConfigFile::read(&args.source.sync_config)?;
+    args.auth.check_usage()?;
+    let _locked = DataDir::open(&args.data_dir)?;
+    args.metrics.start(DEV_PORT).await?;
+
+    let auth = args.auth.authenticator_or_dev(&args.data_dir).await?;
+    let storage = store::open(&args.data_dir)?;
+    let api = Api::bind(&args.listen.listen).await?;
+    api.announce()?;
+
+    let serving = tokio::spawn(api.serve(storage.clone(), auth, shutdown.clone()));
+    let building = {
+        let options = args.retention.options(&args.source.threshold);
+        let storage = storage.clone();
+        let shutdown = shutdown.clone();
+        tokio::spawn(async move {
+            builder::run(&storage, &options, BUILDER_PAUSE, &shutdown).await;
+        })
+    };
+    let worked =
+        args.source.run_worker(&file, storage, &args.data_dir.to_string_lossy(), &shutdown).await;
+
+    // Without the worker, the API would serve stale data. So it shuts down too.
+    shutdown.cancel();
+    let served = serving.await.context("the sync API panicked");
+    let built = building.await.context("the snapshot builder panicked");
+
+    // The worker's error comes first: it is the reason why the others were shut down.
+    worked?;
+    served??;
+    built?;
+    Ok(())
+}

@@ -1,0 +1,48 @@
+//! `tidewater serve`: runs the sync API alone.
+
+use clap::Args;
+
+use crate::process::signals;
+use crate::services::api::{Api, AuthArgs, ListenArgs};
+use crate::services::metrics::{MetricsArgs, SERVE_PORT};
+use crate::services::store::{StoreArgs, with_store};
+use crate::terminal::failure::Failure;
+
+const EXAMPLES: &str = "\
+Examples:
+  Serve the data that `tidewater ingest` writes on the same machine:
+    tidewater serve --store embedded:/var/lib/tidewater --listen 0.0.0.0:8080 \\
+      --jwks jwks.json --audience my-app
+
+  With the keys that an identity provider publishes, for example Supabase:
+    tidewater serve --store embedded:/var/lib/tidewater --audience authenticated \\
+      --jwks https://REF.supabase.co/auth/v1/.well-known/jwks.json
+
+It needs no access to PostgreSQL. GET /probes/readiness answers 200 after the initial copy.";
+
+/// Run the sync API on a store that `tidewater ingest` fills
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    store: StoreArgs,
+    #[command(flatten)]
+    listen: ListenArgs,
+    #[command(flatten)]
+    auth: AuthArgs,
+    #[command(flatten)]
+    metrics: MetricsArgs,
+}
+
+/// Serves until a signal.
+pub(crate) async fn run(args: &ServeArgs) -> Result<(), Failure> {
+    let shutdown = signals::shutdown_on_signal()?;
+    let auth = args.auth.authenticator().await?;
+    let api = Api::bind(&args.listen.listen).await?;
+    args.metrics.start(SERVE_PORT).await?;
+
+    with_store!(&args.store, storage => {
+        api.announce()?;
+        Ok(api.serve(storage, auth, shutdown).await?)
+    })
+}

@@ -1,0 +1,17 @@
+//! The wall clock.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+
+/// Returns the time since 1970.
+#[expect(clippy::disallowed_methods, reason = "tokens and catalogs name wall-clock times")]
+pub(crate) fn unix_time() -> anyhow::Result<Duration> {
+    SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")
+}
+
+/// Returns the seconds since 1970, or 0 if the clock is before 1970. Then the snapshot builder takes
+/// nothing for expired and deletes nothing.
+pub(crate) fn unix_seconds() -> u64 {
+    unix_time().map_or(0, |time| time.as_secs())
+}

@@ -1,0 +1,9 @@
+//! What several commands start or use, each with its flags: the store, the ingest worker, the snapshot
+//! builder, the sync API and the metrics.
+
+pub(crate) mod api;
+pub(crate) mod builder;
+pub(crate) mod config_file;
+pub(crate) mod ingest_worker;
+pub(crate) mod metrics;
+pub(crate) mod store;

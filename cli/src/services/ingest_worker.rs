@@ -1,0 +1,132 @@
+//! The ingest worker: its flags, and how commands run it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow};
+use clap::Args;
+use sha2::{Digest, Sha256};
+use tidewater_ingest_worker::{Config, ConnectError, RunError};
+use tidewater_storage::{FaultPlan, Faulty, Storage};
+use tokio_util::sync::CancellationToken;
+
+use super::builder::ThresholdArgs;
+use super::config_file::ConfigFile;
+use crate::terminal::failure::Failure;
+use crate::terminal::progress::ProgressReporter;
+
+/// The flags that name the source database and the sync config.
+#[derive(Args, Debug)]
+pub(crate) struct SourceArgs {
+    /// Connection string of the source database: postgres://user:password@host/database, as in
+    /// libpq, but with sslmode=verify-full by default
+    #[arg(long, env = "TIDEWATER_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub(crate) database_url: String,
+    /// File with the sync config (YAML), which decides who gets which rows
+    #[arg(long, env = "TIDEWATER_SYNC_CONFIG", value_name = "FILE")]
+    pub(crate) sync_config: PathBuf,
+    /// Publication that lists the tables. You create it with CREATE PUBLICATION
+    #[arg(long, env = "TIDEWATER_PUBLICATION", value_name = "NAME", default_value = "powersync")]
+    pub(crate) publication: String,
+    /// Replication slot. Tidewater creates it [default: a name derived from the data directory]
+    #[arg(long, env = "TIDEWATER_SLOT", value_name = "NAME")]
+    pub(crate) slot: Option<String>,
+    #[command(flatten)]
+    pub(crate) threshold: ThresholdArgs,
+    /// Storage calls of the worker that fail, for tests: see `FaultPlan`
+    #[arg(long, env = "TIDEWATER_FAULT", value_name = "PLAN", hide = true)]
+    pub(crate) fault: Option<FaultPlan>,
+}
+
+impl SourceArgs {
+    /// Runs the worker until `shutdown`, or until it fails.
+    pub(crate) async fn run_worker<S: Storage>(
+        &self,
+        file: &ConfigFile,
+        storage: S,
+        place: &str,
+        shutdown: &CancellationToken,
+    ) -> Result<(), Failure> {
+        let slot = self.slot(&storage, place).await?;
+        tracing::info!(slot, publication = self.publication, "starting the ingest worker");
+        let config = Config {
+            database_url: self.database_url.clone(),
+            sync_config: file.text().to_owned(),
+            publication: self.publication.clone(),
+            slot,
+            snapshot_threshold: self.threshold.snapshot_threshold,
+        };
+        let reporter = ProgressReporter::new();
+        let progress = |report| reporter.report(&report);
+
+        let ended = match &self.fault {
+            None => tidewater_ingest_worker::run(&config, storage, &progress, shutdown).await,
+            Some(plan) => {
+                let faulty = Faulty::new(storage, plan.clone());
+                tidewater_ingest_worker::run(&config, faulty, &progress, shutdown).await
+            }
+        };
+        ended.map_err(|error| failure(error, file))
+    }
+
+    /// Returns the slot of the flag, else the slot that the store was filled from, else a name that
+    /// only this deployment has.
+    ///
+    /// For a data directory, the name is derived from its path and the machine's name. So a deployment
+    /// whose directory was deleted finds its slot again, instead of leaving a slot that retains WAL.
+    async fn slot<S: Storage>(&self, storage: &S, place: &str) -> anyhow::Result<String> {
+        if let Some(slot) = &self.slot {
+            return Ok(slot.clone());
+        }
+        if let Some(control) = storage.control().await.context("cannot read the store")? {
+            return Ok(control.source.slot);
+        }
+        // A deployment on AWS keeps its name when the worker moves to another machine.
+        let Ok(path) = std::fs::canonicalize(place) else {
+            return Ok(slot_name("", Path::new(place)));
+        };
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        Ok(slot_name(host.trim(), &path))
+    }
+}
+
+/// Returns a slot name of 32 bits of a hash: enough for the deployments that share a server.
+fn slot_name(host: &str, data_dir: &Path) -> String {
+    let digest = Sha256::digest(format!("{host}\n{}", data_dir.display()));
+    format!("tidewater_{}", hex::encode(&digest[..4]))
+}
+
+/// Converts an error of the worker. Errors of the sync config are printed with their place in the file.
+fn failure(error: RunError, file: &ConfigFile) -> Failure {
+    if let RunError::SyncConfig(errors) = &error {
+        return match file.check(&errors.0) {
+            Err(failure) => failure,
+            Ok(()) => Failure::Failed(anyhow!(error)),
+        };
+    }
+    classify(error, "the ingest worker stopped")
+}
+
+/// Converts an error of the worker. A malformed connection string is wrong usage; for any other error,
+/// the source, the network or the store has to change.
+pub(crate) fn classify(error: RunError, what: &'static str) -> Failure {
+    if matches!(error, RunError::Connect(ConnectError::Dsn(_))) {
+        Failure::Usage(anyhow!(error).context("--database-url cannot be used"))
+    } else {
+        Failure::Failed(anyhow!(error).context(what))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_slots_name_is_derived_from_directory_and_machine() {
+        let name = slot_name("host", Path::new("/a/.tidewater"));
+        assert_eq!(name, slot_name("host", Path::new("/a/.tidewater")));
+        assert_ne!(name, slot_name("host", Path::new("/b/.tidewater")));
+        assert_ne!(name, slot_name("other", Path::new("/a/.tidewater")));
+        assert!(name.len() < 64, "PostgreSQL truncates names at 63 bytes");
+        assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'));
+    }
+}

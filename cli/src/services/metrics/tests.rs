@@ -1,0 +1,123 @@
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+
+use super::*;
+
+const PAGE: &str = include_str!("../../../../docs/metrics.md");
+
+/// Type and unit of each metric, by name.
+type Described = BTreeMap<String, (String, String)>;
+
+/// A recorder that only notes what is described.
+#[derive(Clone, Default)]
+struct Descriptions(Arc<Mutex<Described>>);
+
+impl Descriptions {
+    fn note(&self, kind: &str, name: &KeyName, unit: Option<Unit>) {
+        let unit = match unit {
+            None | Some(Unit::Count) => "count",
+            Some(unit) => unit.as_str(),
+        };
+        let entry = (kind.to_owned(), unit.to_owned());
+        let former = self.0.lock().unwrap().insert(name.as_str().to_owned(), entry);
+        assert_eq!(former, None, "{} is described twice", name.as_str());
+    }
+}
+
+impl Recorder for Descriptions {
+    fn describe_counter(&self, name: KeyName, unit: Option<Unit>, _: SharedString) {
+        self.note("counter", &name, unit);
+    }
+
+    fn describe_gauge(&self, name: KeyName, unit: Option<Unit>, _: SharedString) {
+        self.note("gauge", &name, unit);
+    }
+
+    fn describe_histogram(&self, name: KeyName, unit: Option<Unit>, _: SharedString) {
+        self.note("histogram", &name, unit);
+    }
+
+    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::noop()
+    }
+
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::noop()
+    }
+
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::noop()
+    }
+}
+
+/// Reads the table rows of the page: `| name | type | unit | ... |`.
+fn documented() -> Described {
+    let rows = PAGE.lines().filter(|line| line.starts_with("| `tidewater_"));
+    let mut documented = Described::new();
+    for row in rows {
+        let cells: Vec<&str> = row.split('|').map(|cell| cell.trim().trim_matches('`')).collect();
+        let entry = (cells[2].to_owned(), cells[3].to_owned());
+        let former = documented.insert(cells[1].to_owned(), entry);
+        assert_eq!(former, None, "{} is documented twice", cells[1]);
+    }
+    documented
+}
+
+#[test]
+fn the_page_documents_exactly_the_metrics_that_the_crates_describe() {
+    let descriptions = Descriptions::default();
+    metrics::with_local_recorder(&descriptions, describe_all);
+    let described = descriptions.0.lock().unwrap().clone();
+    let documented = documented();
+
+    for (name, entry) in &described {
+        assert_eq!(documented.get(name), Some(entry), "{name} in docs/metrics.md");
+    }
+    for name in documented.keys() {
+        assert!(described.contains_key(name), "docs/metrics.md has {name}, no crate describes it");
+    }
+    assert!(!described.is_empty());
+}
+
+#[test]
+fn the_page_names_the_default_port_of_each_command() {
+    for (command, port) in [
+        ("dev", DEV_PORT),
+        ("ingest", INGEST_PORT),
+        ("serve", SERVE_PORT),
+        ("compact", COMPACT_PORT),
+    ] {
+        let row = format!("| `tidewater {command}` | {port} |");
+        assert!(PAGE.contains(&row), "docs/metrics.md lacks: {row}");
+    }
+}
+
+#[test]
+fn the_address_is_a_port_an_address_or_off() {
+    let at = |address: &str| Ok(MetricsListen::At(address.to_owned()));
+    assert_eq!("off".parse(), Ok(MetricsListen::Off));
+    assert_eq!("9461".parse(), at("127.0.0.1:9461"));
+    assert_eq!("0".parse(), at("127.0.0.1:0"));
+    assert_eq!("0.0.0.0:80".parse(), at("0.0.0.0:80"));
+    assert_eq!("[::1]:80".parse(), at("[::1]:80"));
+    for bad in ["", "on", ":9461", "127.0.0.1", "127.0.0.1:", "70000", "-1"] {
+        assert!(bad.parse::<MetricsListen>().is_err(), "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_is_in_use_is_an_error_only_if_it_was_asked_for() {
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = taken.local_addr().unwrap().port();
+
+    let by_default = MetricsArgs { metrics_listen: None };
+    by_default.start(port).await.unwrap();
+
+    let asked_for = MetricsArgs { metrics_listen: Some(port.to_string().parse().unwrap()) };
+    let Err(Failure::Failed(error)) = asked_for.start(DEV_PORT).await else {
+        panic!("the port is in use")
+    };
+    assert!(error.to_string().contains("cannot serve metrics on"), "{error}");
+}

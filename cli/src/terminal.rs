@@ -1,0 +1,8 @@
+//! What people and programs see: errors, findings, logs, progress, and formats of values.
+
+pub(crate) mod duration;
+pub(crate) mod failure;
+pub(crate) mod findings;
+pub(crate) mod format;
+pub(crate) mod logging;
+pub(crate) mod progress;

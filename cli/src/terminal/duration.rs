@@ -1,0 +1,42 @@
+//! Durations on the command line: `90s`, `15m`, `12h`, `7d`.
+
+use std::time::Duration;
+
+/// Parses a number with a unit.
+pub(crate) fn parse(text: &str) -> Result<Duration, String> {
+    parse_seconds(text)
+        .map(Duration::from_secs)
+        .ok_or_else(|| "expected a number and a unit: 90s, 15m, 12h, 7d".to_owned())
+}
+
+fn parse_seconds(text: &str) -> Option<u64> {
+    let number = text.strip_suffix(['s', 'm', 'h', 'd'])?;
+    let unit_seconds = match text.as_bytes().last()? {
+        b's' => 1,
+        b'm' => 60,
+        b'h' => 3_600,
+        _ => 86_400,
+    };
+    number.parse::<u64>().ok()?.checked_mul(unit_seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(text: &str) -> Option<u64> {
+        parse(text).ok().map(|time| time.as_secs())
+    }
+
+    #[test]
+    fn a_duration_is_a_number_and_a_unit() {
+        assert_eq!(seconds("0s"), Some(0));
+        assert_eq!(seconds("90s"), Some(90));
+        assert_eq!(seconds("15m"), Some(900));
+        assert_eq!(seconds("12h"), Some(43_200));
+        assert_eq!(seconds("7d"), Some(604_800));
+        for bad in ["", "s", "5", "1.5h", "-1s", "5 m", "99999999999999999999s", "1w", "ü"] {
+            assert_eq!(seconds(bad), None, "{bad}");
+        }
+    }
+}

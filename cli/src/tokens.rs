@@ -1,0 +1,4 @@
+//! Tokens for development, and the keys that sign them.
+
+pub(crate) mod claims;
+pub(crate) mod dev_key;
