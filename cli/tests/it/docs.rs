@@ -1,10 +1,10 @@
-//! The documentation is true: each sync config in it compiles, each command in it exists.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+//! The documentation: each sync config in it compiles, and each command and flag in it exists.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use tidewater_sync_config::SyncConfig;
+
+use crate::program::{Program, stdout};
 
 fn pages() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -15,12 +15,13 @@ fn pages() -> Vec<PathBuf> {
     pages
 }
 
-/// The code blocks of a page in one language.
+/// Returns the code blocks of a page in one language.
 fn blocks(page: &Path, language: &str) -> Vec<String> {
     let text = std::fs::read_to_string(page).unwrap();
     let mut blocks = Vec::new();
     let mut block: Option<Vec<&str>> = None;
     let mut wanted = false;
+
     for line in text.lines() {
         match (line.strip_prefix("```"), &mut block) {
             (Some(_), Some(lines)) => {
@@ -52,23 +53,19 @@ fn sync_configs_in_the_documentation_compile() {
             }
         }
     }
-    assert!(count >= 5, "the documentation has lost its examples");
+    assert!(count >= 5, "the documentation has too few examples");
 }
 
 #[test]
 fn commands_in_the_documentation_exist() {
+    let program = Program::new();
     let mut count = 0;
+
     for page in pages() {
         for line in blocks(&page, "sh").iter().flat_map(|block| block.lines()) {
             let Some(words) = line.strip_prefix("tidewater ") else { continue };
             let command = words.split_whitespace().next().unwrap();
-            let help = Command::new(env!("CARGO_BIN_EXE_tidewater"))
-                .args([command, "--help"])
-                .env_clear()
-                .output()
-                .unwrap();
-            assert!(help.status.success(), "{}: {line}", page.display());
-            let help = String::from_utf8(help.stdout).unwrap();
+            let help = stdout(&program.run(&[command, "--help"]), 0);
             for flag in words.split_whitespace().filter(|word| word.starts_with("--")) {
                 let flag = flag.split('=').next().unwrap();
                 assert!(help.contains(&format!("{flag} ")), "{}: {flag}", page.display());
@@ -76,5 +73,5 @@ fn commands_in_the_documentation_exist() {
             }
         }
     }
-    assert!(count >= 5, "the documentation has lost its examples");
+    assert!(count >= 5, "the documentation has too few examples");
 }

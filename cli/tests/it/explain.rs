@@ -1,10 +1,11 @@
-//! `tidewater explain`, as a person and as a program run it.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+//! `tidewater explain`.
 
-use std::process::{Command, Output};
+use std::process::Output;
 
 use expect_test::expect;
 use serde_json::{Value, json};
+
+use crate::program::{Program, stderr, stdout};
 
 const GOOD: &str = "\
 config:
@@ -22,22 +23,11 @@ streams:
 ";
 
 fn tidewater(command: &str, config: &str, args: &[&str]) -> Output {
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("c.yaml"), config).unwrap();
-    let mut tidewater = Command::new(env!("CARGO_BIN_EXE_tidewater"));
-    tidewater.current_dir(dir.path()).env_clear().args([command, "c.yaml"]).args(args);
-    tidewater.output().unwrap()
-}
-
-/// What is printed on stdout; nothing else is.
-fn stdout(output: &Output, code: i32) -> String {
-    assert_eq!(output.status.code(), Some(code));
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
-    String::from_utf8(output.stdout.clone()).unwrap()
+    Program::with_file("c.yaml", config).run(&[&[command, "c.yaml"], args].concat())
 }
 
 #[test]
-fn a_config_is_explained_to_people() {
+fn a_config_is_explained_as_text() {
     expect![[r#"
         stream todos  (subscribed by the app, priority 3)
           family todos|0
@@ -53,7 +43,7 @@ fn a_config_is_explained_to_people() {
 }
 
 #[test]
-fn a_config_is_explained_to_programs() {
+fn a_config_is_explained_as_json() {
     let output = stdout(&tidewater("explain", GOOD, &["--format", "json"]), 0);
     let expected = json!({
         "ok": true,
@@ -90,11 +80,9 @@ fn what_is_wrong_is_told_as_validate_does() {
 }
 
 #[test]
-fn a_file_that_is_missing_is_wrong_input() {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidewater"));
-    let output = command.env_clear().args(["explain", "none.yaml"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(2));
+fn a_missing_file_is_wrong_usage_without_output() {
+    let output = Program::new().run(&["explain", "none.yaml"]);
+    let stderr = stderr(&output, 2);
     assert_eq!(String::from_utf8_lossy(&output.stdout), "");
-    let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.contains("cannot read the sync config 'none.yaml'"), "{stderr}");
 }

@@ -1,10 +1,11 @@
-//! `tidewater validate`, as a person and as a program run it.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+//! `tidewater validate` and `tidewater schema`.
 
-use std::process::{Command, Output};
+use std::process::Output;
 
 use expect_test::{Expect, expect};
 use serde_json::Value;
+
+use crate::program::{Program, stderr, stdout};
 
 const GOOD: &str = "\
 config:
@@ -32,18 +33,12 @@ streams:
 ";
 
 fn validate(config: &str, args: &[&str]) -> Output {
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("c.yaml"), config).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidewater"));
-    command.current_dir(dir.path()).env_clear().args(["validate", "c.yaml"]).args(args);
-    command.output().unwrap()
+    Program::with_file("c.yaml", config).run(&[&["validate", "c.yaml"], args].concat())
 }
 
-/// What the JSON document says: `ok` and the findings, each with all its members.
+/// Returns `ok` and the findings of the JSON document. Each finding has all members.
 fn findings(output: &Output, code: i32) -> (bool, Vec<Value>) {
-    assert_eq!(output.status.code(), Some(code));
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
-    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let document: Value = serde_json::from_str(&stdout(output, code)).unwrap();
     let members = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     assert_eq!(members(&document), ["ok", "findings"]);
     let findings = document["findings"].as_array().unwrap().clone();
@@ -53,15 +48,12 @@ fn findings(output: &Output, code: i32) -> (bool, Vec<Value>) {
     (document["ok"].as_bool().unwrap(), findings)
 }
 
-fn check(config: &str, args: &[&str], code: i32, stdout: &Expect) {
-    let output = validate(config, args);
-    assert_eq!(output.status.code(), Some(code));
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
-    stdout.assert_eq(&String::from_utf8(output.stdout).unwrap());
+fn check(config: &str, args: &[&str], code: i32, expected: &Expect) {
+    expected.assert_eq(&stdout(&validate(config, args), code));
 }
 
 #[test]
-fn a_valid_config_is_called_so() {
+fn a_valid_config_is_reported_as_valid() {
     check(
         GOOD,
         &[],
@@ -81,7 +73,7 @@ fn a_valid_config_is_called_so() {
 }
 
 #[test]
-fn all_errors_are_told_at_once_with_their_places() {
+fn all_errors_are_reported_at_once_with_their_places() {
     check(
         BAD,
         &[],
@@ -123,7 +115,7 @@ fn all_errors_are_told_at_once_with_their_places() {
 }
 
 #[test]
-fn warnings_do_not_fail() {
+fn warnings_do_not_make_a_config_invalid() {
     check(
         DANGEROUS,
         &[],
@@ -145,7 +137,7 @@ fn warnings_do_not_fail() {
 }
 
 #[test]
-fn what_is_not_yaml_has_a_place_too() {
+fn a_yaml_error_has_a_place_too() {
     // The quote is never closed, and stands after two characters of several bytes each.
     let broken = "config:\n  edition: 3\n{ é😀: \"a }\n";
     let output = validate(broken, &[]);
@@ -170,39 +162,34 @@ fn columns_count_characters() {
 }
 
 #[test]
-fn a_file_that_is_missing_is_wrong_input_and_no_document() {
+fn a_missing_file_is_wrong_usage_without_output() {
     for format in ["text", "json"] {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidewater"));
-        command.env_clear().args(["validate", "none.yaml", "--format", format]);
-        let output = command.output().unwrap();
-        assert_eq!(output.status.code(), Some(2));
+        let output = Program::new().run(&["validate", "none.yaml", "--format", format]);
+        let stderr = stderr(&output, 2);
         assert_eq!(String::from_utf8_lossy(&output.stdout), "");
-        let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(stderr.contains("cannot read the sync config 'none.yaml'"), "{stderr}");
     }
 }
 
 #[test]
-fn a_database_that_cannot_be_asked_is_no_verdict() {
+fn an_unreachable_database_gives_no_verdict() {
     let url = "postgres://u:p@127.0.0.1:1/app?sslmode=disable";
     let output = validate(GOOD, &["--database-url", url]);
-    assert_eq!(output.status.code(), Some(1));
-    let stderr = String::from_utf8_lossy(&output.stderr);
+    let stderr = stderr(&output, 1);
     assert!(stderr.contains("cannot connect to PostgreSQL at 127.0.0.1:1"), "{stderr}");
     let output = validate(GOOD, &["--database-url", "host=h"]);
     assert_eq!(output.status.code(), Some(2));
 }
 
 #[test]
-fn the_schema_is_printed_as_it_is() {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidewater"));
-    let output = command.env_clear().arg("schema").output().unwrap();
+fn the_schema_is_printed_unchanged() {
+    let output = Program::new().run(&["schema"]);
     assert_eq!(output.status.code(), Some(0));
-    let file = include_bytes!("../../libs/sync-config/sync-config.schema.json");
+    let file = include_bytes!("../../../libs/sync-config/sync-config.schema.json");
     assert!(output.stdout == file, "the output is not the file");
 }
 
-/// The line that points an editor at the schema is a comment to the reader.
+/// The line that names the schema for an editor is a comment.
 #[test]
 fn a_modeline_changes_nothing() {
     let config = format!("# yaml-language-server: $schema=./sync-config.schema.json\n{GOOD}");

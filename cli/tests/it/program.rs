@@ -1,0 +1,67 @@
+//! One run of the program in a directory of its own.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+/// A directory in which the program runs, without any environment but the given one.
+pub(crate) struct Program {
+    dir: TempDir,
+}
+
+impl Program {
+    /// Creates an empty directory.
+    pub(crate) fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    /// Creates a directory with a file.
+    pub(crate) fn with_file(name: &str, content: &str) -> Self {
+        let program = Self::new();
+        program.write(name, content);
+        program
+    }
+
+    /// Returns the directory.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Writes a file into the directory.
+    pub(crate) fn write(&self, name: &str, content: &str) {
+        std::fs::write(self.dir().join(name), content).unwrap();
+    }
+
+    /// Runs the program to its end.
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
+        self.run_with(args, &[])
+    }
+
+    /// Runs the program to its end with an environment. Metrics are off, so that runs in parallel do not
+    /// compete for the default ports.
+    pub(crate) fn run_with(&self, args: &[&str], environment: &[(&str, &str)]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_tidewater"))
+            .current_dir(self.dir())
+            .env_clear()
+            .env("TIDEWATER_METRICS_LISTEN", "off")
+            .envs(environment.iter().copied())
+            .args(args)
+            .output()
+            .unwrap()
+    }
+}
+
+/// Returns the standard output of a run with this exit code, which wrote nothing to standard error.
+pub(crate) fn stdout(output: &Output, code: i32) -> String {
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_eq!(output.status.code(), Some(code));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// Returns the standard error of a run with this exit code.
+pub(crate) fn stderr(output: &Output, code: i32) -> String {
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    stderr
+}
