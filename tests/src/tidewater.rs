@@ -168,6 +168,8 @@ impl Tidewater {
                 command.env_remove(name);
             }
         }
+        // Processes that run at once must not compete for the default port of metrics.
+        command.env("TIDEWATER_METRICS_LISTEN", "off");
         command.stdin(Stdio::null()).env("RUST_BACKTRACE", "1");
         Ok(command)
     }

@@ -7,6 +7,7 @@ mod end_to_end;
 mod fixtures;
 mod full_disk;
 mod localstack;
+mod metrics;
 mod official_sdk;
 mod official_sdk_bases;
 mod random_system;

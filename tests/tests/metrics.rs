@@ -1,0 +1,68 @@
+//! Metrics of a running `tidewater dev`, scraped as Prometheus does it.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+use tidewater_tests::{DevOptions, Postgres, Tidewater, eventually};
+
+const SYNC_CONFIG: &str = "\
+config:
+  edition: 3
+streams:
+  notes:
+    auto_subscribe: true
+    query: SELECT id, body FROM notes
+";
+
+/// Metrics that a process has recorded by the time that a commit is visible.
+const RECORDED: [&str; 1] = ["tidewater_builder_buckets_due"];
+
+/// Returns the URL that the process logs when it begins to serve metrics on a free port.
+async fn metrics_url(tidewater: &Tidewater) -> Result<String> {
+    eventually("the log line with the URL of the metrics", Duration::from_secs(30), async || {
+        let log = tidewater.log()?;
+        let mut urls = log.lines().filter_map(|line| {
+            let entry: Value = serde_json::from_str(line).ok()?;
+            entry["fields"]["url"]
+                .as_str()
+                .filter(|url| url.ends_with("/metrics"))
+                .map(str::to_owned)
+        });
+        Ok(urls.next_back())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_running_process_serves_its_metrics_and_nothing_else() -> Result<()> {
+    let postgres = Postgres::start().await?;
+    postgres
+        .execute(
+            "CREATE TABLE notes (id text PRIMARY KEY, body text);
+             CREATE PUBLICATION powersync FOR TABLE notes",
+        )
+        .await?;
+    let options =
+        DevOptions::new(&postgres.url("postgres"), SYNC_CONFIG).with(&["--metrics-listen", "0"]);
+    let mut tidewater = Tidewater::dev_ready(options).await?;
+    postgres.execute("INSERT INTO notes VALUES ('n1', 'hello')").await?;
+
+    let url = metrics_url(&tidewater).await?;
+    let text = eventually("all metrics to be recorded", Duration::from_secs(30), async || {
+        let response = reqwest::get(&url).await?;
+        let content_type = response.headers().get("content-type").context("no content type")?;
+        assert!(content_type.to_str()?.starts_with("text/plain"), "{content_type:?}");
+
+        let text = response.text().await?;
+        let is_complete = RECORDED.iter().all(|name| text.contains(&format!("# TYPE {name} ")));
+        Ok(is_complete.then_some(text))
+    })
+    .await?;
+    assert!(!text.contains("hello"), "metrics hold no row values");
+
+    let elsewhere = url.replace("/metrics", "/");
+    assert_eq!(reqwest::get(&elsewhere).await?.status(), 404);
+    tidewater.terminate().await?;
+    Ok(())
+}
