@@ -1,5 +1,5 @@
-//! What several commands start or use, each with its flags: the store, the ingest worker, the snapshot
-//! builder, the sync API and the metrics.
+//! Services that several commands start, each with its flags: the store, the ingest worker, the
+//! snapshot builder, the sync API and the metrics.
 
 pub(crate) mod api;
 pub(crate) mod builder;

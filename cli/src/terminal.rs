@@ -1,4 +1,4 @@
-//! What people and programs see: errors, findings, logs, progress, and formats of values.
+//! Output for people and programs: errors, findings, logs, progress, and formats of values.
 
 pub(crate) mod duration;
 pub(crate) mod failure;

@@ -121,6 +121,7 @@ impl BaseFiles {
         let options = SnapshotOptions::default();
         let mut writer = SnapshotWriter::create(self.dir.path(), &header, &options)?;
         rows.write_typed(&mut writer)?;
+
         for file in writer.finish()? {
             let WrittenFile { path, raw_bytes, bytes, rows, frames } = file;
             self.typed.push(path);

@@ -124,6 +124,7 @@ impl LiveRows {
             "SELECT object_type, object_id, subkey, op, sum, data FROM live ORDER BY {order}"
         ))?;
         let mut rows = select.query([])?;
+
         while let Some(row) = rows.next()? {
             each(&SnapshotRow {
                 object_type: text(row, 0)?,

@@ -144,12 +144,13 @@ mod tests {
         Options { threshold: 100, ..Options::default() }
     }
 
+    fn check(count: u64, base: Option<Base>, expected: bool) {
+        let catalog = Catalog { base, ..Catalog::default() };
+        assert_eq!(wants_base(&head(count), &catalog, &options()), expected, "{count}");
+    }
+
     #[test]
     fn a_base_is_wanted_at_the_threshold_and_after_growth_by_a_quarter() {
-        let check = |count, base: Option<Base>, expected| {
-            let catalog = Catalog { base, ..Catalog::default() };
-            assert_eq!(wants_base(&head(count), &catalog, &options()), expected, "{count}");
-        };
         check(99, None, false);
         check(100, None, true);
         check(1_000, Some(base(1_000, 1_000)), false);

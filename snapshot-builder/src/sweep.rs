@@ -25,11 +25,13 @@ pub(crate) async fn remove_unneeded_generations<
     let Some(visible) = &control.visible else { return Ok(()) };
     // A generation that begins during the sweep has a greater id than both, so it is not touched.
     let oldest_needed = visible.generation.min(control.generation);
+
     for id in storage.generations().await? {
         if id >= oldest_needed {
             break;
         }
         let Some(generation) = storage.generation(id).await? else { continue };
+
         match generation.retired_at {
             None => {
                 let retired_at = Some(now);

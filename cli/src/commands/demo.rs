@@ -194,9 +194,11 @@ async fn bootstrap(
     let device = Device::new(dir, account)?;
     let synced = device.bootstrap().await?;
     stage.done(|time| format!("{user}: {}", per_second(synced.operations, time)));
+
     report.add(format!("first sync of {user}'s device"), seconds(synced.total));
     report.add("  rows", grouped(synced.operations));
     report.add("  bytes", megabytes(synced.bytes));
+
     device.connect()?;
     Ok(device)
 }

@@ -59,10 +59,12 @@ pub(crate) async fn run(args: &ValidateArgs) -> Result<(), Failure> {
         }
         Err(findings) => (None, findings),
     };
+
     if let (Some(config), Some(url)) = (&config, &args.database_url) {
         findings.extend(check_schema(config, url).await?);
         findings.sort_by_key(|finding| (finding.line, finding.column));
     }
+
     let report = FindingsReport { file, text, config, findings };
     let output = report.render(args.format);
     std::io::stdout().write_all(output.as_bytes()).context("cannot write to stdout")?;

@@ -23,12 +23,14 @@ impl DataDir {
         let shown = path.display();
         std::fs::create_dir_all(path)
             .with_context(|| format!("cannot create the data directory '{shown}'"))?;
+
         let file = File::options()
             .create(true)
             .truncate(false)
             .write(true)
             .open(path.join("lock"))
             .with_context(|| format!("cannot write to the data directory '{shown}'"))?;
+
         match file.try_lock() {
             Ok(()) => Ok(Self { _lock: file }),
             Err(TryLockError::WouldBlock) => Err(anyhow::anyhow!(

@@ -185,12 +185,14 @@ impl Api {
     ) -> anyhow::Result<()> {
         let settings = Settings { shutdown: shutdown.clone(), ..Settings::new(auth) };
         let router = tidewater_functions::router(storage, settings);
+
         // Nagle's algorithm would delay a small line until the previous one is acknowledged.
         let listener = self.listener.tap_io(|connection| {
             if let Err(error) = connection.set_nodelay(true) {
                 tracing::debug!(%error, "cannot set TCP_NODELAY");
             }
         });
+
         let serving = axum::serve(listener, router)
             .with_graceful_shutdown(shutdown.clone().cancelled_owned())
             .into_future();
@@ -198,6 +200,7 @@ impl Api {
             shutdown.cancelled().await;
             tokio::time::sleep(SHUTDOWN_TIMEOUT).await;
         };
+
         tokio::select! {
             result = serving => result.context("the sync API stopped"),
             () = timeout => {

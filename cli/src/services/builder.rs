@@ -22,12 +22,12 @@ pub(crate) struct ThresholdArgs {
 /// The flags that decide how long replaced data is kept.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct RetentionArgs {
-    /// How long the history of changes is kept: 90s, 15m, 12h, 7d. A device that was offline for
+    /// Time to keep the history of changes: 90s, 15m, 12h, 7d. A device that was offline for
     /// longer downloads its buckets again
     #[arg(long, env = "TIDEWATER_LOG_HORIZON", value_name = "TIME", default_value = "7d",
           value_parser = duration::parse)]
     pub(crate) log_horizon: Duration,
-    /// How long replaced files and history stay available to clients that are reading them
+    /// Time to keep replaced files and history for clients that are still reading them
     #[arg(long, env = "TIDEWATER_DELETE_GRACE", value_name = "TIME", default_value = "1d",
           value_parser = duration::parse)]
     pub(crate) delete_grace: Duration,

@@ -43,8 +43,8 @@ const COUNT_BUCKETS: [f64; 10] = [1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8
 /// The flag for the address of metrics.
 #[derive(Args, Debug)]
 pub(crate) struct MetricsArgs {
-    /// Where Prometheus metrics are served, at /metrics: a port of 127.0.0.1, an address with a port,
-    /// or off [default: 9461 for dev, 9462 for ingest, 9463 for serve, 9464 for compact]
+    /// Address of Prometheus metrics (/metrics): a port of 127.0.0.1, an address with a port, or off
+    /// [default: 9461 for dev, 9462 for ingest, 9463 for serve, 9464 for compact]
     #[arg(long, env = "TIDEWATER_METRICS_LISTEN", value_name = "[HOST:]PORT|off")]
     metrics_listen: Option<MetricsListen>,
 }
@@ -144,8 +144,10 @@ async fn run_upkeep(handle: PrometheusHandle) {
 }
 
 async fn serve(listener: TcpListener, handle: PrometheusHandle, address: SocketAddr) {
-    let render = move || async move { ([(CONTENT_TYPE, TEXT_FORMAT)], handle.render()) };
-    let router = Router::new().route("/metrics", get(render));
+    let router = Router::new().route(
+        "/metrics",
+        get(move || async move { ([(CONTENT_TYPE, TEXT_FORMAT)], handle.render()) }),
+    );
 
     tracing::info!(url = format!("http://{address}/metrics"), "serving metrics");
     if let Err(error) = axum::serve(listener, router).await {

@@ -114,9 +114,12 @@ pub(crate) fn open(dir: &Path) -> anyhow::Result<Embedded> {
 mod tests {
     use super::*;
 
+    fn check(text: &str) -> Result<StoreArg, String> {
+        text.parse()
+    }
+
     #[test]
     fn a_store_is_embedded_in_a_directory_or_on_aws() {
-        let check = |text: &str| text.parse::<StoreArg>();
         assert_eq!(check("embedded:a/b"), Ok(StoreArg::Embedded("a/b".into())));
         #[cfg(feature = "aws")]
         assert_eq!(check("aws"), Ok(StoreArg::Aws));

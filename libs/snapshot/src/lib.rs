@@ -34,8 +34,9 @@
 //! };
 //!
 //! let dir = tempfile::tempdir()?;
-//! let (bucket, to, checksum) = ("todos[]".to_owned(), OpId::ZERO, Checksum(5));
-//! let header = SnapshotHeader { bucket, to, checksum };
+//! let to = OpId::ZERO;
+//! let checksum = Checksum(5);
+//! let header = SnapshotHeader { bucket: "todos[]".to_owned(), to, checksum };
 //! let mut writer = SnapshotWriter::create(dir.path(), &header, &SnapshotOptions::default())?;
 //! writer.push(&SnapshotRow {
 //!     object_type: "todos",

@@ -65,8 +65,9 @@ fn unpack(file: &WrittenFile) -> PathBuf {
 fn verify(path: &Path) -> Result<Snapshot, SnapshotError> {
     let header = header();
     let raw_bytes = fs::metadata(path).unwrap().len();
-    let (to, checksum) = (header.to, header.checksum);
-    let snapshot = Snapshot::open(path, &ExpectedFile { bucket: "b", to, checksum, raw_bytes })?;
+    let expected =
+        ExpectedFile { bucket: "b", to: header.to, checksum: header.checksum, raw_bytes };
+    let snapshot = Snapshot::open(path, &expected)?;
     for table in snapshot.tables() {
         snapshot.keys(table)?.for_each(|_| Ok::<_, SnapshotError>(()))?;
     }
@@ -176,7 +177,8 @@ fn a_large_snapshot_is_split_and_no_file_exceeds_the_limit() {
     let dir = TempDir::new().unwrap();
     let mut all = Rows::new();
     for n in 0..3_000 {
-        let (id, long) = (format!("{:05}", n / 2), "x".repeat(n % 700));
+        let id = format!("{:05}", n / 2);
+        let long = "x".repeat(n % 700);
         let data = format!(r#"{{"id":"{id}","n{}":"{long}"}}"#, n % 3);
         all.insert(("t".into(), id, (n % 2).to_string()), (1, data));
     }

@@ -108,6 +108,7 @@ impl SnapshotWriter {
             (1..=FRAME_RAW_BYTES_MAX).contains(&options.frame_raw_bytes),
             "frames have at least one byte and no more than readers accept"
         );
+
         let file = RawFile::create(dir.join("0.sqlite"))?;
         Ok(Self {
             dir: dir.to_owned(),

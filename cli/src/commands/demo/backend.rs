@@ -42,11 +42,13 @@ impl Backend {
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("cannot run '{}'", program.display()))?;
+
         let stdout = process.stdout.take().context("the backend has no stdout")?;
         let mut lines = BufReader::new(stdout).lines();
         let line = tokio::time::timeout(START_TIMEOUT, lines.next_line())
             .await
             .context("the example backend did not start in time")??;
+
         let address = line.as_deref().and_then(|line| line.strip_prefix("listening on "));
         let Some(address) = address else { bail!("the example backend did not start") };
         Ok(Self { uploads: format!("{address}/upload"), _process: process })

@@ -28,6 +28,7 @@ pub(crate) async fn compare(
     let messages = client.simple_query_raw(query).await.context("cannot read from PostgreSQL")?;
     let mut messages = std::pin::pin!(messages);
     let mut merge = Merge::new(ours)?;
+
     while let Some(message) = messages.try_next().await.context("cannot read from PostgreSQL")? {
         if let SimpleQueryMessage::Row(row) = message {
             let theirs = (0..row.len()).map(|column| row.get(column).map(str::to_owned)).collect();
@@ -56,10 +57,12 @@ impl<I: Iterator<Item = anyhow::Result<Row>>> Merge<I> {
             bail!("a row has no columns");
         }
         self.comparison.rows += 1;
+
         while let Some(ours) = self.next.take_if(|ours| ours[0] < theirs[0]) {
             self.differ(&format!("the client has {ours:?}, PostgreSQL has no such row"));
             self.next = self.ours.next().transpose()?;
         }
+
         match self.next.take_if(|ours| ours[0] == theirs[0]) {
             None => self.differ(&format!("PostgreSQL has {theirs:?}, the client has no such row")),
             Some(ours) => {

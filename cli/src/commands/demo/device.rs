@@ -141,11 +141,13 @@ impl Device {
             &self.path,
             OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
         )?;
+
         let columns = table.columns.join(", ");
         let mut statement =
             file.prepare(&format!("SELECT {columns} FROM {} ORDER BY id", table.name))?;
         let width = table.columns.len();
         let mut rows = statement.query([])?;
+
         let ours = std::iter::from_fn(|| match rows.next() {
             Ok(row) => row.map(|row| texts(row, width)),
             Err(error) => Some(Err(error.into())),
@@ -160,14 +162,15 @@ fn problem(status: &Status) -> String {
 }
 
 fn texts(row: &rusqlite::Row<'_>, width: usize) -> anyhow::Result<Row> {
-    let text = |column| {
-        Ok(match row.get_ref(column)? {
-            ValueRef::Null => None,
-            ValueRef::Integer(integer) => Some(integer.to_string()),
-            ValueRef::Real(real) => Some(real.to_string()),
-            ValueRef::Text(text) => Some(std::str::from_utf8(text)?.to_owned()),
-            ValueRef::Blob(_) => bail!("the demo has no blobs"),
-        })
-    };
-    (0..width).map(text).collect()
+    (0..width).map(|column| text(row, column)).collect()
+}
+
+fn text(row: &rusqlite::Row<'_>, column: usize) -> anyhow::Result<Option<String>> {
+    Ok(match row.get_ref(column)? {
+        ValueRef::Null => None,
+        ValueRef::Integer(integer) => Some(integer.to_string()),
+        ValueRef::Real(real) => Some(real.to_string()),
+        ValueRef::Text(text) => Some(std::str::from_utf8(text)?.to_owned()),
+        ValueRef::Blob(_) => bail!("the demo has no blobs"),
+    })
 }

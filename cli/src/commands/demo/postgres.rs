@@ -51,6 +51,7 @@ impl Postgres {
         }
         let password = random_password()?;
         make_cluster(&bin, dir.path(), owner, &password)?;
+
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
         let server = start_server(&bin, dir.path(), owner, port)?;
         let mut postgres = Self { bin, dir, owner, server, port, password };
@@ -206,6 +207,7 @@ fn make_cluster(
     if let Some(owner) = owner {
         std::os::unix::fs::chown(&password_file, Some(owner.uid), Some(owner.gid))?;
     }
+
     let mut initdb = Command::new(bin.join("initdb"));
     initdb
         .args(["--username=postgres", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"])
@@ -215,6 +217,7 @@ fn make_cluster(
         .arg("--pgdata")
         .arg(dir.join("data"));
     run_as(&mut initdb, owner);
+
     let output = initdb.stdin(Stdio::null()).output().context("cannot run initdb")?;
     if !output.status.success() {
         bail!("initdb failed:\n{}", String::from_utf8_lossy(&output.stderr));

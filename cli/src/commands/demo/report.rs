@@ -16,10 +16,8 @@ impl Report {
 
     /// Returns the table as text.
     pub(crate) fn text(&self) -> String {
-        let width = |of: fn(&(String, String)) -> &str| {
-            self.lines.iter().map(|line| of(line).chars().count()).max().unwrap_or(0)
-        };
-        let (left, right) = (width(|line| &line.0), width(|line| &line.1));
+        let left = self.lines.iter().map(|line| width(&line.0)).max().unwrap_or(0);
+        let right = self.lines.iter().map(|line| width(&line.1)).max().unwrap_or(0);
         let rule = "─".repeat(left + right + 5);
         let mut text = format!("{rule}\n");
         for (what, figure) in &self.lines {
@@ -29,6 +27,10 @@ impl Report {
         text.push('\n');
         text
     }
+}
+
+fn width(text: &str) -> usize {
+    text.chars().count()
 }
 
 /// Formats a number with separators: `500,000`.

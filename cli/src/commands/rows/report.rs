@@ -132,6 +132,7 @@ impl<'a> BucketEntry<'a> {
             .iter()
             .take(limit)
             .map(|((object_type, id), data)| Ok(RowEntry { object_type, id, data: raw(data)? }));
+
         Ok(Self {
             bucket: format!("{definition}{}", bucket.params),
             definition,
