@@ -17,26 +17,15 @@ use tidewater_protocol::{Checksum, OpId};
 
 use self::fields::{check_count, checksum, op_id, reading, text, utf8};
 pub use self::keys::{TableKey, TableKeys};
-use self::verify::{check_header, check_schema, connect, read_meta, read_tables, read_types};
+pub use self::verify::ExpectedFile;
+use self::verify::{
+    TypeEntry, check_header, check_schema, connect, read_meta, read_tables, read_types,
+};
 use crate::error::SnapshotError;
 use crate::row::SnapshotRow;
 use crate::row_text::push_member;
 use crate::schema::{IdColumn, TypedTable};
 use crate::value::ColumnValue;
-
-/// The identity and size that a file must have, as announced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ExpectedFile<'a> {
-    /// Name of the bucket. A file holds the last part of it, which is unique. The part before, up to
-    /// a full stop, is for people and may change while the rows stay the same.
-    pub bucket: &'a str,
-    /// Position of the snapshot.
-    pub to: OpId,
-    /// Sum of the bucket at that position.
-    pub checksum: Checksum,
-    /// Size of the unpacked file in bytes.
-    pub raw_bytes: u64,
-}
 
 /// A file of a snapshot, opened and verified.
 #[derive(Debug)]
@@ -46,14 +35,6 @@ pub struct Snapshot {
     rows: u64,
     types: Vec<TypeEntry>,
     tables: Vec<TypedTable>,
-}
-
-/// A row of `_tw_types`.
-#[derive(Debug)]
-struct TypeEntry {
-    name: String,
-    rows: u64,
-    ids_are_unique: bool,
 }
 
 /// A row of a [`TypedTable`].

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Row};
+use tidewater_protocol::{Checksum, OpId};
 
 use super::fields::{checksum, op_id, text};
-use super::{ExpectedFile, TypeEntry};
 use crate::error::SnapshotError;
 use crate::schema::{
     APPLICATION_ID, FORMAT, IdColumn, META_SQL, PAGE_BYTES, TypedTable, are_usable,
@@ -19,6 +19,28 @@ use crate::schema::{
 const ENTRIES_MAX: usize = 100_000;
 /// Length of the header of a SQLite file in bytes.
 const HEADER_BYTES: usize = 100;
+
+/// The identity and size that a file must have, as announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExpectedFile<'a> {
+    /// Name of the bucket. A file holds the last part of it, which is unique. The part before, up to
+    /// a full stop, is for people and may change while the rows stay the same.
+    pub bucket: &'a str,
+    /// Position of the snapshot.
+    pub to: OpId,
+    /// Sum of the bucket at that position.
+    pub checksum: Checksum,
+    /// Size of the unpacked file in bytes.
+    pub raw_bytes: u64,
+}
+
+/// A row of `_tw_types`.
+#[derive(Debug)]
+pub(super) struct TypeEntry {
+    pub(super) name: String,
+    pub(super) rows: u64,
+    pub(super) ids_are_unique: bool,
+}
 
 /// Checks the header, which SQLite itself would check only while it already trusts the file.
 pub(super) fn check_header(path: &Path, raw_bytes: u64) -> Result<(), SnapshotError> {
