@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::{Value, json};
 use tidewater_lambda::{BuilderConfig, MetricsLog, log_json, time_left};
-use tidewater_snapshot_builder::{Options, Report, run_pass};
+use tidewater_snapshot_builder::{Options, Report, describe_metrics, run_pass};
 use tidewater_storage_aws::AwsStore;
 use tokio::time::Instant;
 use tracing::info;
@@ -20,6 +20,7 @@ async fn main() -> Result<(), Error> {
     log_json();
     let BuilderConfig { store, snapshot_threshold, function } = BuilderConfig::from_env()?;
     let metrics = &MetricsLog::install(function)?;
+    describe_metrics();
 
     let storage = &AwsStore::connect(&store).await?;
     let options = &Options { threshold: snapshot_threshold, ..Options::default() };
