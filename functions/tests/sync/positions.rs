@@ -172,7 +172,7 @@ async fn a_read_that_missed_segments_is_repeated_at_a_newer_checkpoint() {
     let token = token("u1");
     let mut lines = device.connect(&server, &token).await;
     let batch = Batch { segments: segments.segments, ..Batch::default() };
-    assert_eq!(worker.storage.write(&batch).await.unwrap(), []);
+    assert_eq!(worker.storage.write(batch.into()).await.unwrap(), []);
 
     worker.commit(&[put("everyone", "[]", "n2", "two")]).await;
     let seen = device.until_complete(&mut lines).await;

@@ -132,7 +132,7 @@ impl Worker {
             batch.segments.push(segment);
         }
 
-        assert_eq!(self.storage.write(&batch).await.unwrap(), []);
+        assert_eq!(self.storage.write(batch.into()).await.unwrap(), []);
     }
 
     /// Commits what was stored, and makes it visible.
@@ -214,7 +214,7 @@ impl Worker {
         RecordWrite {
             expected_newest: stored.as_ref().map(VersionedRecord::newest_op),
             key,
-            record,
+            record: record.into(),
         }
     }
 }

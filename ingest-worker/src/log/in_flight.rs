@@ -1,5 +1,6 @@
 //! A batch on its way into the store, and the commit that may follow it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidewater_storage::{Batch, Control, RecordConflict, Storage, StorageError, SwapOutcome};
@@ -20,7 +21,7 @@ pub(crate) struct Commit {
 /// How a batch ended.
 #[derive(Debug)]
 pub(crate) struct WriteResult {
-    pub(crate) batch: Batch,
+    pub(crate) batch: Arc<Batch>,
     pub(crate) commit: Option<Commit>,
     /// Record writes that did not happen. The commit was not tried then.
     pub(crate) refused: Vec<RecordConflict>,
@@ -47,9 +48,10 @@ impl InFlightWrite {
         let next = commit.as_ref().map(|commit| commit.next.clone());
         let storage = storage.clone();
         let task = tokio::spawn(async move {
+            let batch = Arc::new(batch);
             let mut result = WriteResult { batch, commit, refused: Vec::new(), swap: None };
             if !result.batch.is_empty() {
-                result.refused = retried(|| storage.write(&result.batch)).await?;
+                result.refused = retried(|| storage.write(Arc::clone(&result.batch))).await?;
             }
             if let Some(commit) = &result.commit
                 && result.refused.is_empty()

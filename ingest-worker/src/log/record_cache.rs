@@ -1,6 +1,7 @@
 //! The records that the worker has at hand: what is stored of them, and what the unit makes of them.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use tidewater_storage::{RecordKey, RecordWrite, Version, VersionedRecord};
@@ -30,7 +31,7 @@ struct CachedRecord {
     key: RecordKey,
     /// The stored record, if there is one; `None` while it was not read. What a batch that is under
     /// way writes counts as stored.
-    stored: Option<Option<VersionedRecord>>,
+    stored: Option<Option<Arc<VersionedRecord>>>,
     pending: Option<Version>,
     /// The last batch that wrote it.
     batch: u64,
@@ -67,7 +68,7 @@ impl RecordCache {
     }
 
     /// This is what the store holds.
-    pub(crate) fn note_stored(&mut self, record: RecordRef, stored: Option<VersionedRecord>) {
+    pub(crate) fn note_stored(&mut self, record: RecordRef, stored: Option<Arc<VersionedRecord>>) {
         self.cached_mut(record).stored = Some(stored);
     }
 
@@ -78,7 +79,7 @@ impl RecordCache {
     pub(crate) fn get(&self, record: RecordRef) -> (Option<&VersionedRecord>, Option<&Version>) {
         let cached = self.cached(record);
         let stored = cached.stored.as_ref().expect("cells are loaded before they are read");
-        (stored.as_ref(), cached.pending.as_ref())
+        (stored.as_deref(), cached.pending.as_ref())
     }
 
     /// Gives the record a version in the unit, in place of one that it has there already.
@@ -107,10 +108,10 @@ impl RecordCache {
             cached.batch = batch;
             let version = cached.pending.take().expect("a changed cell has a version in the unit");
             let stored = cached.stored.as_ref().expect("cells are loaded before they are written");
-            let stored = stored.as_ref();
+            let stored = stored.as_deref();
             let expected_newest = stored.map(VersionedRecord::newest_op);
-            let new = written(stored, version);
-            cached.stored = Some(Some(new.clone()));
+            let new = Arc::new(written(stored, version));
+            cached.stored = Some(Some(Arc::clone(&new)));
             writes.push(RecordWrite { key: cached.key.clone(), expected_newest, record: new });
         }
         // Stores keep them in this order: so each page is touched once.

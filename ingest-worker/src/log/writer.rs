@@ -2,6 +2,7 @@
 //! of the control record makes it count. Knows nothing of PostgreSQL.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -392,7 +393,7 @@ impl<S: Storage> LogWriter<S> {
         if stored.as_ref().is_some_and(|record| record.has_newer_epoch(&self.committed_ops)) {
             return Err(WriteError::Fenced);
         }
-        self.records.note_stored(record, stored);
+        self.records.note_stored(record, stored.map(Arc::new));
         Ok(())
     }
 
@@ -472,14 +473,13 @@ impl<S: Storage> LogWriter<S> {
                 self.note_stored(record, stored)?;
                 let context = context(&self.committed_ops, &self.control, &recent);
                 let (stored, _) = self.records.get(record);
-                let (expected_newest, new) = (
-                    stored.map(VersionedRecord::newest_op),
-                    VersionedRecord::with_version(stored, version, &context),
-                );
-                self.records.note_stored(record, Some(new.clone()));
+                let expected_newest = stored.map(VersionedRecord::newest_op);
+                let new = Arc::new(VersionedRecord::with_version(stored, version, &context));
+                self.records.note_stored(record, Some(Arc::clone(&new)));
                 batch.records.push(RecordWrite { key, expected_newest, record: new });
             }
-            refused = retried(|| self.storage.write(&batch)).await?;
+            let batch = Arc::new(batch);
+            refused = retried(|| self.storage.write(Arc::clone(&batch))).await?;
             if refused.is_empty() {
                 return Ok(());
             }

@@ -1,6 +1,7 @@
 //! Cells, and what one flush stores.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 use bytes::Bytes;
@@ -50,7 +51,7 @@ impl<O: ObjectStore + 'static> RecordStore for AwsStore<O> {
         Ok(keys.iter().map(|key| records.get(key).cloned().flatten()).collect())
     }
 
-    async fn write(&self, batch: &Batch) -> Result<Vec<RecordConflict>, StorageError> {
+    async fn write(&self, batch: Arc<Batch>) -> Result<Vec<RecordConflict>, StorageError> {
         let blind = async {
             let mut writes = self.segment_writes(&batch.segments).await?;
             writes.extend(batch.registry.iter().map(crate::registry::registration));

@@ -1,4 +1,4 @@
-//! The item of a bucket: its head, and the catalog of its snapshots.
+//! The stored item of a bucket: its head and its catalog.
 
 use bytes::Bytes;
 use tidewater_protocol::{Checksum, OpId};
@@ -6,19 +6,19 @@ use tidewater_protocol::{Checksum, OpId};
 use crate::error::{BoxError, StorageError};
 use crate::versioned_record::VersionedRecord;
 
-/// A bucket at one moment.
+/// The end of a bucket's log at one checkpoint: the value of its versioned record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BucketHead {
-    /// Its last operation.
+    /// The last operation.
     pub last: OpId,
-    /// Sum over all of its operations.
+    /// The checksum of all operations.
     pub sum: Checksum,
-    /// How many operations it ever had.
+    /// The number of operations ever written.
     pub count: u64,
 }
 
 impl BucketHead {
-    /// The value of a head cell.
+    /// Returns the stored form, as section 3 of `LAYOUT.md` specifies it.
     #[must_use]
     pub fn encode(&self) -> Bytes {
         let mut out = [0; 20];
@@ -28,10 +28,10 @@ impl BucketHead {
         Bytes::copy_from_slice(&out)
     }
 
-    /// Reads the value of a head cell.
+    /// Decodes the stored form.
     ///
     /// # Errors
-    /// `Damaged` when it is none.
+    /// `Damaged` if `value` is not a bucket head.
     pub fn decode(value: &[u8]) -> Result<Self, StorageError> {
         let fields = || {
             let value: &[u8; 20] = value.try_into().ok()?;
@@ -40,20 +40,20 @@ impl BucketHead {
             Some(Self { last, sum, count: u64::from_le_bytes(value[12..].try_into().ok()?) })
         };
         fields().ok_or_else(|| {
-            let cause: BoxError = format!("{} bytes that are no bucket head", value.len()).into();
+            let cause: BoxError = format!("{} bytes are not a bucket head", value.len()).into();
             StorageError::Damaged("bucket head", cause)
         })
     }
 }
 
-/// What is stored of a bucket, read in one go: head and catalog never come from two moments.
+/// A bucket's head and catalog. They are read atomically, so both are from the same moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BucketItem {
     /// Versions of its [`Head`].
     pub head: VersionedRecord,
-    /// The snapshots it has, in the builder's encoding; empty when it has none.
+    /// The encoded [`Catalog`](crate::Catalog); empty if the bucket has none.
     pub catalog: Bytes,
-    /// Raised by one with every change of the catalog.
+    /// The revision of the catalog; each change increments it.
     pub catalog_revision: u64,
 }
 
@@ -65,14 +65,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_head_is_read_back(last in 0..=i64::MAX, sum in any::<u32>(), count in any::<u64>()) {
+        fn a_head_round_trips(last in 0..=i64::MAX, sum in any::<u32>(), count in any::<u64>()) {
             let head = BucketHead { last: OpId::from_i64(last).unwrap(), sum: Checksum(sum), count };
             prop_assert_eq!(BucketHead::decode(&head.encode()).unwrap(), head);
         }
     }
 
     #[test]
-    fn what_is_no_head_is_an_error() {
+    fn a_value_that_is_not_a_head_is_damaged() {
         let head = BucketHead::default().encode();
         let negative = [&[0xFF; 8][..], &head[8..]].concat();
         for bad in [&head[..19], &[&head[..], &[0]].concat(), &negative, &[]] {

@@ -1,4 +1,4 @@
-//! The control record: the one place where anything becomes true.
+//! The control record: the commit point of the whole store.
 
 use serde::{Deserialize, Serialize};
 use tidewater_protocol::{Epoch, EpochError, OpId};
@@ -6,115 +6,120 @@ use tidewater_protocol::{Epoch, EpochError, OpId};
 use crate::committed_ops::{ClosedEpoch, CommittedOps};
 use crate::{Lsn, Tag, Ticket};
 
-/// How many closed epochs the control record itself names; older ones are archived.
+/// The maximum number of closed epochs in the control record; older ones are archived. It keeps the
+/// record within one DynamoDB write unit (1 KB).
 const RECENT_EPOCHS: usize = 16;
 
-/// Everything that decides what counts. Only the ingest worker writes it, always on condition that
-/// it is still as it was read.
+/// The record that decides which operations are committed and which are visible.
+///
+/// Only the ingest worker writes it, conditional on the revision that it has read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Control {
-    /// Raised by one with every write.
+    /// The revision; each write increments it.
     pub revision: u64,
-    /// The run of the worker that owns the log.
+    /// The current epoch: the run of the worker that owns the log.
     pub epoch: Epoch,
-    /// Drawn anew by each run, so that it recognises its own write.
+    /// A random number of the run, by which it recognizes its own write.
     pub owner: Nonce,
-    /// Everything live at or below it is stored.
+    /// The position up to which everything is stored and committed.
     pub committed: Committed,
-    /// What readers see; nothing before the first copy is done.
+    /// The checkpoint that readers see; `None` before the initial copy is complete.
     pub visible: Option<Visible>,
-    /// Visible waits until `committed.lsn` has reached it.
+    /// The LSN that `committed.lsn` must reach before `visible` advances; `None` if it follows each
+    /// commit. Stored as `gate`.
     #[serde(rename = "gate")]
     pub visibility_barrier: Option<Lsn>,
-    /// What the worker maintains. Readers see it once `visible` names it.
+    /// The generation that the worker maintains. Readers see it once `visible` names it.
     pub generation: GenerationId,
     /// The last truncation of each table of `generation`, if there was one.
     pub truncated: Vec<Truncation>,
-    /// The latest closed epochs and their limits.
+    /// The latest closed epochs.
     pub recent: Vec<ClosedEpoch>,
     /// The replication slot that `committed.lsn` belongs to.
     pub source: SourceIdentity,
 }
 
-/// Where the worker stands.
+/// A position of the worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Committed {
-    /// Last operation.
+    /// The last operation.
     pub op: OpId,
-    /// Everything up to it has been taken in.
+    /// The source's log is applied up to this position.
     pub lsn: Lsn,
-    /// All write-checkpoint tickets up to it are covered.
+    /// All write-checkpoint tickets up to this one are covered.
     pub ticket: Ticket,
 }
 
-/// What readers see.
+/// The checkpoint that readers see.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Visible {
-    /// The checkpoint.
+    /// The position of the checkpoint.
     pub at: Committed,
-    /// Whose buckets.
+    /// The generation whose buckets are visible.
     pub generation: GenerationId,
-    /// [`Control::truncated`] at that checkpoint.
+    /// The value of [`Control::truncated`] at that checkpoint.
     pub truncated: Vec<Truncation>,
 }
 
-/// Everything stored of a table's rows below `op` is gone.
+/// A truncation of a source table: all stored rows of the table below `op` are deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Truncation {
-    /// Number of the table in its generation.
+    /// The number of the table in its generation.
     pub table: u16,
     /// The truncation's op id.
     pub op: OpId,
 }
 
-/// A random number that a run of the worker draws, in hexadecimal.
+/// A random number of a run of the worker, in hexadecimal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Nonce(pub String);
 
-/// A generation is named for the epoch that began it.
+/// The id of a generation: the epoch that started it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct GenerationId(pub Epoch);
 
-/// Which database, and which slot of it.
+/// The identity of the source database and its replication slot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceIdentity {
-    /// PostgreSQL's system identifier: another one is another cluster.
+    /// PostgreSQL's system identifier. It differs between clusters.
     pub system_id: String,
-    /// The database's name.
+    /// The name of the database.
     pub database: String,
     /// PostgreSQL's timeline when the slot was last used.
     pub timeline: u32,
-    /// Name of the slot.
+    /// The name of the slot.
     pub slot: String,
-    /// Raised when the slot had to be made anew, which voids the LSN.
+    /// Incremented when the slot is created again, which invalidates the LSN.
     pub slot_generation: u32,
 }
 
-/// A sync config as the worker maintains it: its text, and the tags under which its buckets and
-/// lookups are stored. Written before the control record names it; only `retired_at` changes later.
+/// A sync config as the worker maintains it, with the tags under which its buckets and lookups are
+/// stored.
+///
+/// It is written before the control record names it. Only `retired_at` changes later.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Generation {
-    /// Its name.
+    /// The id.
     pub id: GenerationId,
-    /// Hash of all that makes stored data of one generation useless for another: the compiled
+    /// A hash of everything that makes stored data of two generations incompatible: the compiled
     /// plans, the evaluator's version, the slot.
     pub identity: String,
-    /// The sync config's text.
+    /// The text of the sync config.
     pub sync_config: String,
-    /// A tag for each bucket definition, in the config's order.
+    /// The tags of the bucket definitions, in the order of the config.
     pub definitions: Vec<Tag>,
-    /// A tag for each parameter lookup, in the config's order.
+    /// The tags of the parameter lookups, in the order of the config.
     pub lookups: Vec<Tag>,
-    /// When the builder found that neither worker nor readers need it any more, in seconds since
-    /// 1970; it is deleted after a grace period.
+    /// The time at which the builder found the generation unused by worker and readers, in seconds
+    /// since 1970. The generation is deleted after a grace period.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retired_at: Option<u64>,
 }
 
 impl Control {
-    /// The first record of a deployment, owned by epoch 1.
+    /// Creates the first record of a deployment.
     #[must_use]
     pub fn first(epoch: Epoch, owner: Nonce, source: SourceIdentity, lsn: Lsn) -> Self {
         Self {
@@ -131,16 +136,16 @@ impl Control {
         }
     }
 
-    /// The record by which a new run takes over: the former epoch is closed at what it committed,
-    /// in the same write. Also returns the epochs that must be archived before it is written.
+    /// Returns the record by which a new run takes over, and the epochs that must be archived before
+    /// it is written. The same write closes the former epoch at its last committed operation.
     ///
     /// # Errors
-    /// When there is no epoch left.
+    /// If the epochs are exhausted.
     pub fn after_takeover(&self, owner: Nonce) -> Result<(Self, Vec<ClosedEpoch>), EpochError> {
         let mut next =
             Self { revision: self.revision + 1, epoch: self.epoch.next()?, owner, ..self.clone() };
-        // Only what the former epoch itself wrote can lie below its limit; an epoch that committed
-        // no operation gets none, and so none of its operations counts.
+        // If the last committed operation is from an older epoch, the former epoch committed nothing:
+        // it gets no entry, and all of its operations stay uncommitted.
         if self.committed.op.epoch() == Some(self.epoch) {
             next.recent.push(ClosedEpoch { epoch: self.epoch, last_committed: self.committed.op });
         }
@@ -149,7 +154,8 @@ impl Control {
         Ok((next, archived))
     }
 
-    /// The record after a commit. `visible` follows unless the gate holds it.
+    /// Returns the record after a commit. `visible` follows `committed` unless the visibility barrier
+    /// is ahead of the committed LSN.
     #[must_use]
     pub fn after_commit(
         &self,
@@ -175,7 +181,7 @@ impl Control {
         }
     }
 
-    /// Which op ids count, given the archived epochs.
+    /// Returns the committed operations, given the archived epochs.
     #[must_use]
     pub fn committed_ops(&self, archived: &[ClosedEpoch]) -> CommittedOps {
         let closed = archived.iter().chain(&self.recent).copied().collect();

@@ -1,29 +1,43 @@
-//! Why storage calls fail, sorted by what the caller does next.
+//! Errors of storage calls, sorted by what the caller does next.
 
-/// The cause of a failure, whatever its type.
+/// The cause of an error, of any type.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why a storage call failed.
+/// An error of a storage call. The variant tells the caller what to do next.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
-    /// Nothing was written: retry with back-off.
+    /// The store cannot be reached. Nothing was written: retry with backoff.
     #[error("storage is unavailable")]
     Unavailable(#[source] BoxError),
-    /// The write may have happened: every write of these ports may simply be repeated.
+    /// The write may or may not have succeeded: repeat it. Every write of the ports is idempotent.
     #[error("the outcome of a write is unknown")]
     Unknown(#[source] BoxError),
-    /// No space is left: nothing was written; make room, then retry.
+    /// The disk or quota is full. Nothing was written: free space, then retry.
     #[error("no space is left in the store")]
     Full(#[source] BoxError),
-    /// What is stored cannot be read: stop, and look at the named thing.
+    /// A stored value cannot be decoded: stop and inspect the named value.
     #[error("stored {0} is damaged")]
     Damaged(&'static str, #[source] BoxError),
-    /// A newer version of this program has written the store: run that one.
-    #[error("the store has layout {found}, and this program knows layouts up to {known} only")]
+    /// A newer version of this program has written the store: upgrade this program.
+    #[error("the store has layout {found}, but this program supports layouts up to {known}")]
     TooNew {
-        /// The layout found.
+        /// The layout version of the store.
         found: i64,
-        /// The newest layout that this program knows.
+        /// The newest layout version that this program supports.
         known: i64,
     },
+}
+
+impl StorageError {
+    /// Returns the variant's name, as metrics label it.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "unavailable",
+            Self::Unknown(_) => "unknown",
+            Self::Full(_) => "full",
+            Self::Damaged(..) => "damaged",
+            Self::TooNew { .. } => "too_new",
+        }
+    }
 }

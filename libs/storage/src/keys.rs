@@ -1,4 +1,4 @@
-//! Names of stored things.
+//! Keys of stored records.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::control::GenerationId;
 
-/// Identity of a stored definition or parameter lookup: six characters, 30 random bits, never given
-/// twice. It keeps a bucket of one deployment or config from passing for one of another.
+/// The identity of a stored definition or parameter lookup: six characters for 30 random bits, never
+/// used twice. It distinguishes equally named buckets of different deployments and configs.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Tag(String);
@@ -17,14 +17,14 @@ pub struct Tag(String);
 impl Tag {
     const ALPHABET: &'static [u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 
-    /// The tag of these random bits, of which 30 are used.
+    /// Creates the tag from the lowest 30 of these random bits.
     #[must_use]
     pub fn from_bits(bits: u32) -> Self {
         let digit = |place: u32| char::from(Self::ALPHABET[(bits >> (5 * place)) as usize & 31]);
         Self((0..6).map(digit).collect())
     }
 
-    /// Its text.
+    /// Returns the text of the tag.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -37,12 +37,12 @@ impl fmt::Display for Tag {
     }
 }
 
-/// A bucket: the tag of its definition, then its parameters as a canonical JSON array.
+/// The key of a bucket: the tag of its definition, then its parameters as a canonical JSON array.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BucketKey(Arc<str>);
 
 impl BucketKey {
-    /// The bucket of a definition with these parameters (`[]`, `["u1",7]`).
+    /// Creates the key of a definition's bucket with these parameters (`[]`, `["u1",7]`).
     #[must_use]
     pub fn new(tag: &Tag, params: &str) -> Self {
         let mut name = String::new();
@@ -50,27 +50,27 @@ impl BucketKey {
         Self(name.into())
     }
 
-    /// Writes the text that such a key has to `out`, in place of what is there.
+    /// Replaces the content of `out` with the text of a key.
     pub fn write_name(tag: &Tag, params: &str, out: &mut String) {
         out.clear();
         out.push_str(tag.as_str());
         out.push_str(params);
     }
 
-    /// A key as [`BucketKey::as_str`] gave it.
+    /// Creates a key from the result of [`BucketKey::as_str`].
     #[must_use]
     pub fn from_stored(text: &str) -> Self {
         Self(text.into())
     }
 
-    /// `tag[params]`.
+    /// Returns the text `tag[params]`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// A key is found by its text.
+/// Maps of keys can be searched by text.
 impl Borrow<str> for BucketKey {
     fn borrow(&self) -> &str {
         &self.0
@@ -83,46 +83,46 @@ impl fmt::Display for BucketKey {
     }
 }
 
-/// What a parameter lookup is asked: the lookup's tag, then the values as a canonical JSON array.
+/// The key of a parameter lookup: the lookup's tag, then the values as a canonical JSON array.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LookupKey(Arc<str>);
 
 impl LookupKey {
-    /// The question to a lookup with these values.
+    /// Creates the key of a lookup with these values.
     #[must_use]
     pub fn new(tag: &Tag, values: &str) -> Self {
         Self(format!("{tag}{values}").into())
     }
 
-    /// `tag[values]`.
+    /// Returns the text `tag[values]`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Identity of a cell: something that changes in place.
+/// The key of a versioned record.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RecordKey {
     /// The head of a bucket ([`crate::Head`]).
     Bucket(BucketKey),
-    /// One answer of a source row to a parameter lookup, a canonical JSON array; the text is
-    /// [`answer_name`].
+    /// One answer of a source row to a parameter lookup, which is a canonical JSON array. The text is
+    /// an [`answer_name`].
     Lookup(LookupKey, Arc<str>),
-    /// What is known of a source row: generation, number of the table in it, key of the row.
+    /// The state of a source row: its generation, the number of its table, its key.
     SourceRow(GenerationId, u16, Arc<str>),
-    /// How far the copy of a generation has got.
+    /// The progress of a generation's initial copy.
     Copy(GenerationId),
 }
 
-/// The name of an answer to a lookup: the number of its row's table, the row's key, and a hash of
-/// the answer, since one row may give several.
+/// Returns the name of an answer to a lookup: the number of the row's table, the row's key, and a hash
+/// of the answer, because one row may have several answers.
 #[must_use]
 pub fn answer_name(table: u16, row_key: &str, output_hash: u64) -> Arc<str> {
     format!("{table}.{row_key}.{output_hash:x}").into()
 }
 
-/// The number of the table that an answer is from; `None` when it is no answer's name.
+/// Returns the table number in an answer's name, or `None` if `name` is not one.
 #[must_use]
 pub fn table_of_answer(name: &str) -> Option<u16> {
     name.split_once('.')?.0.parse().ok()
@@ -138,24 +138,24 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_answer_tells_its_table(table in any::<u16>(), key in "\\PC{0,9}", hash in any::<u64>()) {
+        fn the_table_is_read_back_from_an_answer_name(table in any::<u16>(), key in "\\PC{0,9}", hash in any::<u64>()) {
             prop_assert_eq!(table_of_answer(&answer_name(table, &key, hash)), Some(table));
         }
 
         #[test]
-        fn a_key_is_read_from_its_text(bits in any::<u32>(), params in "\\[\\PC{0,30}\\]") {
+        fn a_key_round_trips_as_text(bits in any::<u32>(), params in "\\[\\PC{0,30}\\]") {
             let key = BucketKey::new(&Tag::from_bits(bits), &params);
             prop_assert_eq!(BucketKey::from_stored(key.as_str()), key.clone());
             prop_assert_eq!(key.to_string(), key.as_str());
         }
 
         #[test]
-        fn other_bits_are_another_tag(one in 0_u32..1 << 30, other in 0_u32..1 << 30) {
+        fn different_bits_give_different_tags(one in 0_u32..1 << 30, other in 0_u32..1 << 30) {
             prop_assert_eq!(Tag::from_bits(one) == Tag::from_bits(other), one == other);
         }
 
         #[test]
-        fn keys_are_ordered_as_their_texts(
+        fn keys_sort_like_their_texts(
             one in (0_u32..3, "\\[[a\",\u{e9}]{0,4}\\]"),
             other in (0_u32..3, "\\[[a\",\u{e9}]{0,4}\\]"),
         ) {
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_is_six_characters_that_are_told_apart_by_eye() {
+    fn a_tag_is_six_characters_without_lookalikes() {
         let digits: HashSet<char> = (0..32)
             .flat_map(|bits| Tag::from_bits(bits).as_str().chars().collect::<Vec<_>>())
             .collect();

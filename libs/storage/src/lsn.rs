@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// A byte position in PostgreSQL's write-ahead log, written as two halves in hexadecimal:
+/// A byte position in PostgreSQL's write-ahead log. Its text is two hexadecimal halves:
 /// `16/B374D848`.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_reads_what_postgresql_prints() {
+    fn postgresql_s_text_form_round_trips() {
         assert_eq!("16/B374D848".parse(), Ok(Lsn(0x16_B374_D848)));
         assert_eq!(Lsn(0x16_0000_0000).to_string(), "16/0");
         assert!("16B374D848".parse::<Lsn>().is_err());

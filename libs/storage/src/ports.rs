@@ -1,4 +1,4 @@
-//! The ports: small traits, each with what it guarantees.
+//! The ports: small traits, each with its guarantees.
 
 use std::future::Future;
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::segment::Segment;
 use crate::versioned_record::VersionedRecord;
 use crate::write_checkpoint::{ClientKey, Ticket, WriteRequests};
 
-/// Everything that is stored. Cheap to clone; clones are the same store.
+/// All ports together. Clones share one store and are cheap.
 pub trait Storage:
     ControlStore
     + RecordStore
@@ -34,87 +34,95 @@ pub trait Storage:
 {
 }
 
-/// How a conditional write of the control record ended.
+/// The outcome of a conditional write of the control record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SwapOutcome {
-    /// The record is now the new one.
+    /// The new record is stored.
     Swapped,
-    /// It was another than expected, and still is: this one.
+    /// Another record than the expected one is stored, namely this one. Nothing was written.
     Conflict(Option<Box<Control>>),
 }
 
-/// The control record and what it refers to.
+/// The control record and the records that it refers to.
+///
+/// Reads are strongly consistent. A swap is atomic and durable, and is the commit of everything that
+/// was stored before it.
 pub trait ControlStore: Send + Sync {
-    /// The record as last written; `None` before the first. Read strongly.
+    /// Returns the current record, or `None` before the first one is written.
     fn control(&self) -> impl Future<Output = Result<Option<Control>, StorageError>> + Send;
 
-    /// Writes the record durably if the stored one has the revision `expected` (`None`: if there
-    /// is none). Finding exactly `new` stored counts as done: a reply was lost.
+    /// Replaces the record if the stored revision is `expected` (`None`: if no record exists).
     ///
-    /// Everything that earlier calls of the same process stored is durable too when it returns.
+    /// If exactly `new` is already stored, the call returns `Swapped`: an earlier attempt succeeded
+    /// and its reply was lost. On return everything that earlier calls of this process have stored
+    /// is durable as well.
+    ///
+    /// # Errors
+    /// `Unknown` if the write may have succeeded: repeat the call with the same arguments.
     fn swap_control(
         &self,
         expected: Option<u64>,
         new: &Control,
     ) -> impl Future<Output = Result<SwapOutcome, StorageError>> + Send;
 
-    /// Returns once the record may have another revision than `seen`, or after `timeout`.
+    /// Waits until the stored revision may differ from `seen`, at most for `timeout`. Spurious
+    /// returns are possible.
     fn wait_for_control_change(
         &self,
         seen: u64,
         timeout: Duration,
     ) -> impl Future<Output = Result<(), StorageError>> + Send;
 
-    /// The closed epochs that the record no longer names itself. They never change.
+    /// Returns the closed epochs that are no longer part of the control record. They never change.
     fn archived_epochs(
         &self,
     ) -> impl Future<Output = Result<Vec<ClosedEpoch>, StorageError>> + Send;
 
-    /// Adds closed epochs to the archive; adding one twice is adding it once.
+    /// Adds closed epochs to the archive. The call is idempotent.
     fn archive_epochs(
         &self,
         epochs: &[ClosedEpoch],
     ) -> impl Future<Output = Result<(), StorageError>> + Send;
 
-    /// A generation by its name.
+    /// Returns a generation by its id.
     fn generation(
         &self,
         id: GenerationId,
     ) -> impl Future<Output = Result<Option<Generation>, StorageError>> + Send;
 
-    /// Stores a generation under its name.
+    /// Stores a generation under its id. The call is idempotent.
     fn put_generation(
         &self,
         generation: &Generation,
     ) -> impl Future<Output = Result<(), StorageError>> + Send;
 }
 
-/// A conditional write of a cell.
+/// A conditional write of a versioned record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordWrite {
-    /// Which cell.
+    /// The key of the record.
     pub key: RecordKey,
-    /// Top of the cell as the writer knows it; `None` is "not there".
+    /// The newest op id that the writer expects to be stored, or `None` if it expects no record.
     pub expected_newest: Option<OpId>,
-    /// The cell as it is to be.
-    pub record: VersionedRecord,
+    /// The record to store. It is shared with the writer's cache, not copied.
+    pub record: Arc<VersionedRecord>,
 }
 
-/// A cell write that did not happen, since the stored cell is another than the writer knew.
+/// A record write that was rejected, because the stored record is not the expected one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordConflict {
-    /// Which cell.
+    /// The key of the record.
     pub key: RecordKey,
-    /// The cell as it is stored.
+    /// The record that is stored.
     pub stored: Option<VersionedRecord>,
 }
 
-/// What one flush stores.
+/// The content of one flush.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
-    /// Whole segments; storing one twice is storing it once.
+    /// Segments, stored without a condition. Storing one twice is idempotent.
     pub segments: Vec<Segment>,
-    /// Cells, each on its condition; at most one write for a cell.
+    /// Conditional record writes, at most one for each key.
     pub records: Vec<RecordWrite>,
     /// Buckets that may be new.
     pub registry: Vec<BucketKey>,
@@ -124,7 +132,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Whether there is nothing to store.
+    /// Returns whether there is nothing to store.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let Self { segments, records, registry, compaction_tasks } = self;
@@ -135,42 +143,46 @@ impl Batch {
     }
 }
 
-/// What changes in place, for its one writer: the worker.
+/// Versioned records, for their only writer: the ingest worker.
 pub trait RecordStore: Send + Sync {
-    /// The stored cells, in the order of the keys; `None` where there is none. Read strongly.
+    /// Returns the stored records in the order of the keys, `None` for those that do not exist. The
+    /// read is strongly consistent.
     fn records(
         &self,
         keys: &[RecordKey],
     ) -> impl Future<Output = Result<Vec<Option<VersionedRecord>>, StorageError>> + Send;
 
-    /// Stores a batch, in no order and not as a whole: nothing in it counts before a later
-    /// [`ControlStore::swap_control`] passes it. Repeating a batch after an error is safe.
+    /// Stores a batch, in no particular order and not atomically. Its content stays uncommitted until
+    /// a later [`ControlStore::swap_control`] commits it.
     ///
-    /// A cell is written if its stored top is `expected_newest`, or already the new cell's own top (a
-    /// reply was lost); the others are returned.
+    /// A record is written if its stored newest op id is `expected_newest`, or is already that of the
+    /// new record (an earlier attempt succeeded and its reply was lost). The call returns the
+    /// conflicts of all other records.
     ///
     /// # Errors
-    /// Any error: some of it may be stored.
+    /// After any error a part of the batch may be stored. Repeat the call with the same batch.
     fn write(
         &self,
-        batch: &Batch,
+        batch: Arc<Batch>,
     ) -> impl Future<Output = Result<Vec<RecordConflict>, StorageError>> + Send;
 }
 
-/// Some of a bucket's segments.
+/// A page of a bucket's segments.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SegmentPage {
-    /// Ascending by last op id; dead ones included.
+    /// Segments in ascending order of their last op id, including uncommitted ones.
     pub segments: Vec<Segment>,
-    /// Whether there are more behind them.
+    /// Whether more segments follow.
     pub has_more: bool,
 }
 
-/// Runs of operations, by bucket.
+/// The log of operations of each bucket.
 pub trait OpLog: Send + Sync {
-    /// Segments whose last op id lies in `(after, upto]`, from the lowest on: at least one if
-    /// there is one, and no more once their payloads exceed `bytes_max`. May miss what was written
-    /// a moment ago: the chain of `prev` and sums tells.
+    /// Returns segments whose last op id is in `(after, upto]`, lowest first.
+    ///
+    /// A page contains at least one segment if there is one, and ends once its payloads exceed
+    /// `bytes_max`. The read is eventually consistent: recently written segments may be missing. A
+    /// [`SegmentChain`](crate::SegmentChain) detects that.
     fn segments(
         &self,
         bucket: &BucketKey,
@@ -179,7 +191,8 @@ pub trait OpLog: Send + Sync {
         bytes_max: usize,
     ) -> impl Future<Output = Result<SegmentPage, StorageError>> + Send;
 
-    /// Deletes the segments whose last op id is at most `upto`, dead ones included.
+    /// Deletes the segments whose last op id is at most `upto`, including uncommitted ones. An
+    /// interrupted deletion is completed by repeating the call.
     fn delete_segments(
         &self,
         bucket: &BucketKey,
@@ -187,16 +200,20 @@ pub trait OpLog: Send + Sync {
     ) -> impl Future<Output = Result<(), StorageError>> + Send;
 }
 
-/// Heads and catalogs, for readers and the builder.
+/// Bucket heads and catalogs, for readers and the snapshot builder.
 pub trait BucketStore: Send + Sync {
-    /// The stored items, in the order of the keys; `None` where there is none. Read strongly.
+    /// Returns the stored items in the order of the keys, `None` for those that do not exist. The
+    /// read is strongly consistent; head and catalog of a bucket are read atomically.
     fn buckets(
         &self,
         keys: &[BucketKey],
     ) -> impl Future<Output = Result<Vec<Option<BucketItem>>, StorageError>> + Send;
 
-    /// Replaces the catalog of a bucket that exists, if its revision is still `expected`; the new
-    /// revision is `expected + 1`. Returns whether it did; finding exactly that stored counts.
+    /// Replaces the catalog of an existing bucket if its revision is `expected`, atomically and
+    /// durably. The new revision is `expected + 1`.
+    ///
+    /// Returns whether the catalog is stored. If exactly this catalog and revision are already
+    /// stored, an earlier attempt succeeded and the call returns true.
     fn swap_catalog(
         &self,
         key: &BucketKey,
@@ -205,28 +222,29 @@ pub trait BucketStore: Send + Sync {
     ) -> impl Future<Output = Result<bool, StorageError>> + Send;
 }
 
-/// One source row's answer to a lookup.
+/// The answer of one source row to a parameter lookup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LookupRow {
-    /// Identity of the source row.
+    /// The identity of the source row: an [`answer_name`](crate::answer_name).
     pub source: Arc<str>,
-    /// Versions of its outputs.
+    /// The versions of its outputs.
     pub record: VersionedRecord,
 }
 
 /// Parameter lookups, for readers.
 pub trait LookupStore: Send + Sync {
-    /// For each key all rows that ever answered it and are still stored. Read strongly.
+    /// Returns for each key all stored rows, including those whose newest version is a deletion. The
+    /// read is strongly consistent.
     fn lookup_rows(
         &self,
         keys: &[LookupKey],
     ) -> impl Future<Output = Result<Vec<Vec<LookupRow>>, StorageError>> + Send;
 }
 
-/// Which buckets exist.
+/// The registry of existing buckets.
 pub trait Registry: Send + Sync {
-    /// Buckets of a tag after a given one, ascending, at most `limit`. Includes buckets that were
-    /// written but never committed.
+    /// Returns at most `limit` buckets of a tag after the given one, in ascending order. The result
+    /// includes buckets that were written but never committed.
     fn registered_buckets(
         &self,
         tag: &Tag,
@@ -235,30 +253,34 @@ pub trait Registry: Send + Sync {
     ) -> impl Future<Output = Result<Vec<BucketKey>, StorageError>> + Send;
 }
 
-/// Tickets and requests of write checkpoints.
+/// Tickets and requests of write checkpoints. Writes are atomic and durable.
 pub trait WriteCheckpointStore: Send + Sync {
-    /// The last ticket taken.
+    /// Returns the last ticket that was taken.
     fn last_ticket(&self) -> impl Future<Output = Result<Ticket, StorageError>> + Send;
 
-    /// Takes the next ticket, durably; tickets start at 1, and none is ever given twice. A ticket
-    /// taken in vain does no harm.
+    /// Takes the next ticket. Tickets start at 1 and are never issued twice. An unused ticket is
+    /// harmless.
     fn take_ticket(&self) -> impl Future<Output = Result<Ticket, StorageError>> + Send;
 
-    /// Returns once the last ticket may be another than `seen`, or after `timeout`.
+    /// Waits until the last ticket may differ from `seen`, at most for `timeout`. Spurious returns
+    /// are possible.
     fn wait_for_ticket(
         &self,
         seen: Ticket,
         timeout: Duration,
     ) -> impl Future<Output = Result<(), StorageError>> + Send;
 
-    /// A client's requests; the default where there are none. Read strongly.
+    /// Returns the requests of a client, or the default if there are none. The read is strongly
+    /// consistent.
     fn write_requests(
         &self,
         client: &ClientKey,
     ) -> impl Future<Output = Result<WriteRequests, StorageError>> + Send;
 
-    /// Stores a client's requests if the stored revision is `requests.revision - 1`. Returns
-    /// whether it did; finding exactly `requests` stored counts.
+    /// Stores the requests of a client if the stored revision is `requests.revision - 1`.
+    ///
+    /// Returns whether they are stored. If exactly `requests` is already stored, an earlier attempt
+    /// succeeded and the call returns true.
     fn swap_write_requests(
         &self,
         client: &ClientKey,
@@ -266,43 +288,45 @@ pub trait WriteCheckpointStore: Send + Sync {
     ) -> impl Future<Output = Result<bool, StorageError>> + Send;
 }
 
-/// Whole files under names that are used once. A name is parts joined by `/`, none of them empty,
-/// `.` or `..`; any other is an error.
+/// Immutable objects, each under a name that is used once.
+///
+/// A name consists of parts joined by `/`. No part is empty, `.` or `..`; every call rejects such a
+/// name with `Unavailable`.
 pub trait ObjectStore: Send + Sync {
-    /// Stores an object under a name never used before, whole or not at all, durably. Repeating it
-    /// with the same content is safe.
+    /// Stores an object atomically and durably under a name that was never used before. Repeating the
+    /// call with the same content is safe.
     fn put_object(
         &self,
         name: &str,
         content: Bytes,
     ) -> impl Future<Output = Result<(), StorageError>> + Send;
 
-    /// Stores the content of a file, as [`ObjectStore::put_object`] does.
+    /// Stores the content of a file like [`ObjectStore::put_object`].
     ///
     /// # Errors
-    /// Besides those of storage: when the file cannot be read.
+    /// Also if the file cannot be read.
     fn put_object_file(
         &self,
         name: &str,
         file: &Path,
     ) -> impl Future<Output = Result<(), StorageError>> + Send;
 
-    /// An address under which anybody can GET the object, ranges too, until `lifetime` has passed.
-    /// `None` if this store has no address of its own: then whoever serves it must.
+    /// Returns a URL from which anybody can GET the object, including ranges of it, for `lifetime`.
+    /// Returns `None` if this store has no HTTP endpoint; then the caller has to serve the object.
     fn object_url(
         &self,
         name: &str,
         lifetime: Duration,
     ) -> impl Future<Output = Result<Option<String>, StorageError>> + Send;
 
-    /// A range of an object's bytes, as far as the object goes; `None` if there is no such object.
+    /// Returns a range of an object's bytes, cut at its end, or `None` if the object does not exist.
     fn object_range(
         &self,
         name: &str,
         range: std::ops::Range<u64>,
     ) -> impl Future<Output = Result<Option<Bytes>, StorageError>> + Send;
 
-    /// Deletes an object; one that is not there is deleted.
+    /// Deletes an object. The call is idempotent.
     fn delete_object(&self, name: &str) -> impl Future<Output = Result<(), StorageError>> + Send;
 }
 
@@ -351,13 +375,13 @@ pub trait CompactionQueue: Send + Sync {
     ) -> impl Future<Output = Result<bool, StorageError>> + Send;
 }
 
-/// Removal of what belongs to generations that nobody needs any more. Every call may be repeated,
-/// and goes on where an earlier one was cut off.
+/// Deletion of generations that are no longer used. Every call is idempotent, and continues where an
+/// interrupted one stopped.
 pub trait Sweep: Send + Sync {
-    /// All generations that are stored, ascending.
+    /// Returns all stored generations in ascending order.
     fn generations(&self) -> impl Future<Output = Result<Vec<GenerationId>, StorageError>> + Send;
 
-    /// Deletes all that is stored of a bucket but its objects; its registration at last.
+    /// Deletes everything that is stored of a bucket except its objects; its registry entry last.
     fn delete_bucket(
         &self,
         bucket: &BucketKey,
@@ -366,7 +390,7 @@ pub trait Sweep: Send + Sync {
     /// Deletes all answers to a lookup.
     fn delete_lookup(&self, tag: &Tag) -> impl Future<Output = Result<(), StorageError>> + Send;
 
-    /// Deletes a generation's source rows and its copy's progress; its record at last.
+    /// Deletes a generation's source rows and copy progress; its own record last.
     fn delete_generation(
         &self,
         id: GenerationId,

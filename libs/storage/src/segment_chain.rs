@@ -1,47 +1,49 @@
-//! The proof that a run of segments is complete.
+//! The proof that a sequence of segments is complete.
 
 use tidewater_protocol::{Checksum, OpId};
 
 use crate::bucket::BucketHead;
 use crate::segment::Segment;
 
-/// How far a reader has got in a bucket's log, and what it has summed up by then.
+/// A reader's position in a bucket's log, with the checksum of everything before it.
+///
+/// Each segment names the operation and the checksum before it. A reader appends segments in order
+/// and finally compares the chain with the bucket's head: a missing segment is always detected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentChain {
-    /// Everything up to it has been read.
+    /// The last operation that was read.
     pub last: OpId,
-    /// Sum of all operations so far; not known where a client resumes, until the first segment
-    /// tells.
+    /// The checksum of all operations up to `last`. Unknown when a client resumes, until the first
+    /// segment provides it.
     sum: Option<Checksum>,
-    /// Whether `last` is where a segment ends, or the beginning.
+    /// Whether `last` is the end of a segment or zero, not merely a position that a client reported.
     exact: bool,
 }
 
-/// Segments that do not follow each other, or do not add up to the bucket's head: a read missed
-/// some, or they have been merged meanwhile.
+/// A gap in a bucket's log after the given operation, or a checksum that differs from the head: a
+/// read missed segments, or they were compacted in the meantime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the chain of segments is broken after {0}")]
+#[error("the segment chain is broken after operation {0}")]
 pub struct BrokenChain(pub OpId);
 
 impl SegmentChain {
-    /// A client that holds everything up to `after`, as far as its position tells.
+    /// Starts at a position that a client reported.
     #[must_use]
     pub fn after(after: OpId) -> Self {
-        let fresh = after == OpId::ZERO;
-        Self { last: after, sum: fresh.then_some(Checksum::ZERO), exact: fresh }
+        let is_start = after == OpId::ZERO;
+        Self { last: after, sum: is_start.then_some(Checksum::ZERO), exact: is_start }
     }
 
-    /// A reader that holds everything up to `to`, where a segment ends and the sum is `sum`: all of
-    /// a base.
+    /// Starts at the end of a segment where the checksum is known, such as the end of a base.
     #[must_use]
     pub const fn at_segment_end(to: OpId, sum: Checksum) -> Self {
         Self { last: to, sum: Some(sum), exact: true }
     }
 
-    /// The chain after one more live segment.
+    /// Returns the chain extended by the next committed segment.
     ///
     /// # Errors
-    /// When something is missing before it.
+    /// If a segment is missing before this one.
     pub fn append(self, segment: &Segment) -> Result<Self, BrokenChain> {
         let follows =
             if self.exact { segment.prev == self.last } else { segment.prev <= self.last };
@@ -53,26 +55,30 @@ impl SegmentChain {
         Ok(Self { last: segment.last, sum, exact: true })
     }
 
-    /// Whether `last` is where a segment ends, or the beginning: not merely what a client says.
+    /// Returns whether `last` is the end of a segment or zero, not merely a reported position.
     #[must_use]
     pub const fn is_exact(&self) -> bool {
         self.exact
     }
 
-    /// Whether it has reached the head of its bucket.
+    /// Returns whether the chain has reached the bucket's head.
     #[must_use]
     pub fn has_reached(&self, head: &BucketHead) -> bool {
         self.last >= head.last
     }
 
-    /// Proves that nothing is missing at its end.
+    /// Verifies that the chain ends exactly at the bucket's head.
     ///
     /// # Errors
-    /// When it ends elsewhere, or the sums differ.
+    /// If the chain ends elsewhere or the checksums differ.
     pub fn verify_end(&self, head: &BucketHead) -> Result<(), BrokenChain> {
-        let here = !self.exact || self.last == head.last;
+        let is_at_head = !self.exact || self.last == head.last;
         let adds_up = self.sum.is_none_or(|sum| sum == head.sum);
-        if here && adds_up && self.has_reached(head) { Ok(()) } else { Err(BrokenChain(self.last)) }
+        if is_at_head && adds_up && self.has_reached(head) {
+            Ok(())
+        } else {
+            Err(BrokenChain(self.last))
+        }
     }
 }
 

@@ -1,60 +1,64 @@
-//! Write checkpoints: how a client learns that its upload has come back.
+//! Write checkpoints: they tell a client that a checkpoint contains its uploaded writes.
 
 use serde::{Deserialize, Serialize};
 
-/// A number from the one counter that orders write-checkpoint requests against the source's log.
+/// A number of the deployment's ticket counter. It orders write-checkpoint requests relative to the
+/// source's write-ahead log.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 #[serde(transparent)]
 pub struct Ticket(pub u64);
 
-/// Whose write checkpoints: the token's subject and the client id of the request.
+/// The owner of write checkpoints: the token's subject and the client id of the request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ClientKey {
-    /// `sub`, as text.
+    /// The `sub` claim as text.
     pub user_id: String,
-    /// `client_id`, or nothing.
+    /// The `client_id` of the request, or an empty text.
     pub client_id: String,
 }
 
-/// A write checkpoint that was handed out.
+/// An issued write checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WriteRequest {
-    /// The number that the client waits for; at least 1.
+    /// The number that the client waits for, at least 1.
     pub number: i64,
-    /// It is reached by the first checkpoint that covers this ticket.
+    /// The ticket: the first checkpoint that covers it acknowledges the number.
     pub ticket: Ticket,
 }
 
-/// The latest requests of one client, oldest first; numbers and tickets rise together.
+/// The latest requests of one client, oldest first. Numbers and tickets increase together.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WriteRequests {
-    /// Raised by one with every write; 0 is "not stored".
+    /// The revision; each write increments it. 0 means that nothing is stored.
     pub revision: u64,
-    /// At most eight.
+    /// The requests, at most eight.
     pub entries: Vec<WriteRequest>,
 }
 
 impl WriteRequests {
-    /// How many requests are remembered. A client has one outstanding at a time.
-    const KEPT: usize = 8;
+    /// The maximum number of stored requests. A client waits for one at a time, so a few are enough
+    /// even when requests overtake each other.
+    const ENTRIES_MAX: usize = 8;
 
-    /// The greatest number that a checkpoint covering `ticket` acknowledges.
+    /// Returns the greatest number that a checkpoint covering `ticket` acknowledges.
     #[must_use]
     pub fn acknowledged(&self, ticket: Ticket) -> Option<i64> {
         self.entries.iter().rev().find(|entry| entry.ticket <= ticket).map(|entry| entry.number)
     }
 
-    /// The greatest number handed out.
+    /// Returns the greatest issued number.
     #[must_use]
     pub fn last_number(&self) -> i64 {
         self.entries.last().map_or(0, |entry| entry.number)
     }
 
-    /// The record with one more request, if `ticket` is newer than all it has. Otherwise `None`:
-    /// a request that overtook this one holds a later ticket, and giving a greater number to an
-    /// earlier ticket would acknowledge a write too soon. Then a new ticket must be drawn.
+    /// Returns the record with one more request, or `None` if `ticket` or `number` is not greater
+    /// than all stored ones.
+    ///
+    /// In the case of `None` another request has overtaken this one and has a later ticket. A greater
+    /// number with an earlier ticket would acknowledge a write too early: take a new ticket.
     #[must_use]
     pub fn with(&self, number: i64, ticket: Ticket) -> Option<Self> {
         if self.entries.last().is_some_and(|last| last.ticket >= ticket || last.number >= number) {
@@ -62,7 +66,7 @@ impl WriteRequests {
         }
         let mut entries = self.entries.clone();
         entries.push(WriteRequest { number, ticket });
-        if entries.len() > Self::KEPT {
+        if entries.len() > Self::ENTRIES_MAX {
             entries.remove(0);
         }
         Some(Self { revision: self.revision + 1, entries })
@@ -83,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn an_overtaken_ticket_is_refused() {
+    fn a_ticket_that_was_overtaken_is_rejected() {
         let requests = WriteRequests::default().with(1, Ticket(10)).unwrap();
         assert_eq!(requests.with(2, Ticket(10)), None);
         assert_eq!(requests.with(2, Ticket(9)), None);
@@ -91,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_eight_are_remembered() {
+    fn the_latest_eight_requests_are_kept() {
         let requests = (1..=9).fold(WriteRequests::default(), |requests, n| {
             requests.with(n, Ticket(n.unsigned_abs())).unwrap()
         });

@@ -164,7 +164,7 @@ async fn write(dir: &Path, plan: FaultPlan) {
     loop {
         let revision = control.revision + 1;
         let op = OpId::new(control.epoch, revision);
-        store.write(&batch(&store, &control, op).await).await.unwrap();
+        store.write(batch(&store, &control, op).await.into()).await.unwrap();
         store.put_object(&object(revision), content(revision)).await.unwrap();
         let committed = Committed { op, lsn: Lsn(revision), ticket: Ticket::default() };
         let next = control.after_commit(committed, Vec::new(), None);
@@ -193,7 +193,11 @@ async fn batch(store: &impl Storage, control: &Control, op: OpId) -> Batch {
     let records = keys.into_iter().zip(stored).map(|(key, known)| {
         let version = Version { op, value: Some(value(op)) };
         let record = VersionedRecord::with_version(known.as_ref(), version, &context);
-        RecordWrite { key, expected_newest: known.map(|known| known.newest_op()), record }
+        RecordWrite {
+            key,
+            expected_newest: known.map(|known| known.newest_op()),
+            record: record.into(),
+        }
     });
     let mut writer = SegmentWriter::default();
     let body = Body::Put { row: RowKey::new("todos", "t1", "s"), data: op.to_string().into() };

@@ -19,10 +19,13 @@ async fn bucket(storage: &Embedded) -> BucketKey {
     let head = BucketHead { last: op(1, 1), ..BucketHead::default() };
     let version = Version { op: head.last, value: Some(head.encode()) };
     let record = VersionedRecord { floor: OpId::ZERO, versions: vec![version] };
-    let write =
-        RecordWrite { key: RecordKey::Bucket(bucket.clone()), expected_newest: None, record };
+    let write = RecordWrite {
+        key: RecordKey::Bucket(bucket.clone()),
+        expected_newest: None,
+        record: record.into(),
+    };
     let batch = Batch { records: vec![write], ..Batch::default() };
-    assert_eq!(storage.write(&batch).await.unwrap(), []);
+    assert_eq!(storage.write(batch.into()).await.unwrap(), []);
     bucket
 }
 

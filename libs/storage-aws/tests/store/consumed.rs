@@ -87,7 +87,7 @@ async fn a_write_costs_a_unit_for_each_begun_kilobyte() {
     }
     // A smaller cell over a larger one costs what the larger one did, and so does a refusal.
     let smaller = write(&row("[1]"), Some(1), record(5, 10));
-    let refused = async { drop(store.write(&records(vec![smaller.clone()])).await.unwrap()) };
+    let refused = async { drop(store.write(records(vec![smaller.clone()]).into()).await.unwrap()) };
     assert_eq!(cost_of(&store, refused).await, written(10.0));
     let done = put(&store, records(vec![write(&row("[1]"), Some(4), record(5, 10))]));
     assert_eq!(cost_of(&store, done).await, written(10.0));

@@ -45,7 +45,7 @@ pub(crate) fn noise(seed: u64, bytes: usize) -> Bytes {
 }
 
 pub(crate) fn write(key: &RecordKey, known: Option<u64>, record: VersionedRecord) -> RecordWrite {
-    RecordWrite { key: key.clone(), expected_newest: known.map(op), record }
+    RecordWrite { key: key.clone(), expected_newest: known.map(op), record: record.into() }
 }
 
 /// A segment whose payload is so long.
@@ -74,7 +74,7 @@ pub(crate) fn first_control() -> Control {
 }
 
 pub(crate) async fn put(store: &impl RecordStore, batch: Batch) {
-    assert_eq!(store.write(&batch).await.unwrap(), []);
+    assert_eq!(store.write(batch.into()).await.unwrap(), []);
 }
 
 pub(crate) fn records(writes: Vec<RecordWrite>) -> Batch {

@@ -144,8 +144,10 @@ async fn a_cell_that_no_item_holds_is_an_object_until_it_is_replaced() {
             }
             let found = store.records(std::slice::from_ref(&key)).await.unwrap();
             assert_eq!(found, [Some(record(n, bytes))]);
-            let refused =
-                store.write(&records(vec![write(&key, Some(9), record(10, 1))])).await.unwrap();
+            let refused = store
+                .write(records(vec![write(&key, Some(9), record(10, 1))]).into())
+                .await
+                .unwrap();
             assert_eq!(refused[0].stored, Some(record(n, bytes)));
             let is_object = object_bytes(&store).await > 0;
             assert_eq!(is_object, bytes > 300_000, "{bytes} bytes");

@@ -1,6 +1,7 @@
 //! The store when DynamoDB throttles, fails, leaves parts of batches undone, and loses replies.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidewater_storage::{
@@ -47,7 +48,7 @@ async fn the_proxy_does_what_it_is_there_for_and_nothing_is_lost() {
         registry: buckets.clone(),
         ..Batch::default()
     };
-    assert_eq!(store.write(&batch).await.unwrap(), []);
+    assert_eq!(store.write(batch.into()).await.unwrap(), []);
     let keys: Vec<_> = (1..=500).map(row).collect();
     let records = store.records(&keys).await.unwrap();
     assert_eq!(records, (1..=500).map(|n| Some(record(n, 9))).collect::<Vec<_>>());
@@ -77,7 +78,7 @@ async fn outcomes(endpoint: &str) -> (StorageError, StorageError) {
     let key = BucketKey::new(&Tag::from_bits(1), "[]");
     let read = store.buckets(std::slice::from_ref(&key)).await.unwrap_err();
     let batch = Batch { records: vec![write(&row(1), None, record(1, 9))], ..Batch::default() };
-    (read, store.write(&batch).await.unwrap_err())
+    (read, store.write(batch.into()).await.unwrap_err())
 }
 
 fn all_causes(error: &StorageError) -> String {
@@ -130,7 +131,7 @@ async fn a_batch_that_is_never_processed_is_given_up() {
     .await;
     let registry = vec![BucketKey::new(&Tag::from_bits(1), "[]")];
     let batch = Batch { registry, ..Batch::default() };
-    let error = store_at(&endpoint).write(&batch).await.unwrap_err();
+    let error = store_at(&endpoint).write(batch.into()).await.unwrap_err();
     assert!(matches!(error, StorageError::Unknown(_)), "{error:?}");
     assert!(all_causes(&error).contains("1 writes were left unprocessed"), "{error:?}");
 }
@@ -166,9 +167,10 @@ async fn a_flush_is_repeated_whose_outcome_is_unknown() {
         .with(PortMethod::Write, 1, tidewater_storage::Fault::LoseReply)
         .with(PortMethod::SwapControl, 1, tidewater_storage::Fault::LoseReply);
     let store = Faulty::new(emulator::empty_store().await, plan);
-    let batch = given::records(vec![write(&row(1), None, record(1, 9))]);
-    assert!(matches!(store.write(&batch).await, Err(StorageError::Unknown(_))));
-    assert_eq!(store.write(&batch).await.unwrap(), []);
+    let batch = Arc::new(given::records(vec![write(&row(1), None, record(1, 9))]));
+    let written = store.write(Arc::clone(&batch)).await;
+    assert!(matches!(written, Err(StorageError::Unknown(_))));
+    assert_eq!(store.write(batch).await.unwrap(), []);
     let record = given::first_control();
     assert!(matches!(store.swap_control(None, &record).await, Err(StorageError::Unknown(_))));
     assert_eq!(store.swap_control(None, &record).await.unwrap(), SwapOutcome::Swapped);

@@ -9,9 +9,9 @@ use crate::{
 };
 
 async fn put(store: &impl Storage, key: RecordKey, known: Option<u64>, record: VersionedRecord) {
-    let write = RecordWrite { key, expected_newest: known.map(op), record };
+    let write = RecordWrite { key, expected_newest: known.map(op), record: record.into() };
     let batch = Batch { records: vec![write], ..Batch::default() };
-    assert_eq!(store.write(&batch).await.unwrap(), []);
+    assert_eq!(store.write(batch.into()).await.unwrap(), []);
 }
 
 async fn put_head(store: &impl Storage, key: &BucketKey, known: Option<u64>, sequence: u64) {
@@ -20,7 +20,7 @@ async fn put_head(store: &impl Storage, key: &BucketKey, known: Option<u64>, seq
 
 async fn register(store: &impl Storage, buckets: &[BucketKey]) {
     let batch = Batch { registry: buckets.to_vec(), ..Batch::default() };
-    assert_eq!(store.write(&batch).await.unwrap(), []);
+    assert_eq!(store.write(batch.into()).await.unwrap(), []);
 }
 
 async fn item(store: &impl Storage, key: &BucketKey) -> BucketItem {

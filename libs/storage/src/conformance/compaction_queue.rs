@@ -11,7 +11,7 @@ const NOW: u64 = 1_800_000_000;
 async fn make_due(store: &impl Storage, buckets: &[(BucketKey, OpId)]) {
     let tasks = buckets.iter().map(|(bucket, op)| CompactionTask::immediate(bucket.clone(), *op));
     let batch = Batch { compaction_tasks: tasks.collect(), ..Batch::default() };
-    assert_eq!(store.write(&batch).await.unwrap(), []);
+    assert_eq!(store.write(batch.into()).await.unwrap(), []);
 }
 
 async fn due(store: &impl Storage, now: u64) -> Vec<CompactionTask> {

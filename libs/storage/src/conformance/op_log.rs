@@ -11,7 +11,7 @@ const EVERYTHING: usize = usize::MAX;
 
 async fn put(store: &impl Storage, segments: Vec<Segment>) {
     let batch = Batch { segments, ..Batch::default() };
-    assert_eq!(store.write(&batch).await.unwrap(), []);
+    assert_eq!(store.write(batch.into()).await.unwrap(), []);
 }
 
 /// Segments of one operation each, which end at 10, 20, 30 and so on.

@@ -26,14 +26,14 @@ fn keys() -> Vec<RecordKey> {
 }
 
 fn write(key: &RecordKey, known: Option<u64>, record: VersionedRecord) -> RecordWrite {
-    RecordWrite { key: key.clone(), expected_newest: known.map(op), record }
+    RecordWrite { key: key.clone(), expected_newest: known.map(op), record: record.into() }
 }
 
 async fn put(
     store: &impl Storage,
     writes: Vec<RecordWrite>,
 ) -> Result<Vec<RecordConflict>, StorageError> {
-    store.write(&Batch { records: writes, ..Batch::default() }).await
+    store.write(Batch { records: writes, ..Batch::default() }.into()).await
 }
 
 pub async fn cells_come_in_the_order_of_the_keys([a, b]: [impl Storage; 2]) {
@@ -154,5 +154,5 @@ pub async fn a_large_batch_is_stored([a, b]: [impl Storage; 2]) {
 }
 
 pub async fn an_empty_batch_is_nothing([a, _]: [impl Storage; 2]) {
-    assert_eq!(a.write(&Batch::default()).await.unwrap(), []);
+    assert_eq!(a.write(Batch::default().into()).await.unwrap(), []);
 }

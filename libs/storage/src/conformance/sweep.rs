@@ -24,11 +24,11 @@ fn a_generation(epoch: u32) -> Generation {
 }
 
 async fn write(store: &impl Storage, batch: Batch) {
-    assert_eq!(store.write(&batch).await.unwrap(), []);
+    assert_eq!(store.write(batch.into()).await.unwrap(), []);
 }
 
 fn put(key: RecordKey) -> RecordWrite {
-    RecordWrite { key, expected_newest: None, record: record(1) }
+    RecordWrite { key, expected_newest: None, record: record(1).into() }
 }
 
 async fn is_there(store: &impl Storage, key: RecordKey) -> bool {

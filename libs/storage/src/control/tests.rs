@@ -50,7 +50,7 @@ fn a_takeover_closes_the_epoch_at_what_it_committed() {
 }
 
 #[test]
-fn an_epoch_that_committed_nothing_gets_no_limit() {
+fn an_epoch_that_committed_nothing_gets_no_entry() {
     let control = after(&first(), 7);
     let (second, _) = control.after_takeover(nonce("b")).unwrap();
     let (third, _) = second.after_takeover(nonce("c")).unwrap();
@@ -92,7 +92,7 @@ fn there_is_no_takeover_after_the_last_epoch() {
 }
 
 #[test]
-fn visible_follows_the_commit_unless_it_is_held() {
+fn visible_follows_a_commit_without_a_barrier() {
     let control = first();
     let truncated = vec![Truncation { table: 2, op: op(1, 3) }];
     let next = control.after_commit(committed(op(1, 3), 8), truncated.clone(), None);
@@ -102,7 +102,7 @@ fn visible_follows_the_commit_unless_it_is_held() {
 }
 
 #[test]
-fn a_gate_holds_visible_until_the_commit_reaches_it() {
+fn a_barrier_delays_visible_until_the_commit_reaches_it() {
     let visibility_barrier = Some(Lsn(20));
     let before = first().after_commit(committed(op(1, 1), 19), Vec::new(), visibility_barrier);
     assert_eq!((&before.visible, before.visibility_barrier), (&None, visibility_barrier));
@@ -115,7 +115,7 @@ fn a_gate_holds_visible_until_the_commit_reaches_it() {
 }
 
 #[test]
-fn a_stored_record_is_readable_by_the_versions_to_come() {
+fn a_stored_record_stays_readable_by_later_versions() {
     let control = after(&first(), 7).after_takeover(nonce("b")).unwrap().0;
     let record = serde_json::to_string_pretty(&control).unwrap();
     expect_test::expect![[r#"

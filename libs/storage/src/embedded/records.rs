@@ -1,5 +1,7 @@
 //! Cells: conditional writes in bulk, and point reads.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use rusqlite::{CachedStatement, Connection, Row, Statement, Transaction};
 use tidewater_protocol::OpId;
@@ -70,11 +72,10 @@ impl RecordStore for Embedded {
         .await
     }
 
-    async fn write(&self, batch: &Batch) -> Result<Vec<RecordConflict>, StorageError> {
+    async fn write(&self, batch: Arc<Batch>) -> Result<Vec<RecordConflict>, StorageError> {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        let batch = batch.clone();
         // Nothing of it counts before the control record is written after it, durably.
         self.writing(Durability::Process, move |transaction| {
             register(transaction, &batch.registry).map_err(failure::of_sqlite)?;

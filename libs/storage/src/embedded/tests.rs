@@ -32,10 +32,14 @@ fn row(key: &str) -> RecordKey {
     RecordKey::SourceRow(GenerationId(Epoch::ZERO), 0, key.into())
 }
 
-fn batch(key: RecordKey, value: Bytes) -> Batch {
+fn batch(key: RecordKey, value: Bytes) -> Arc<Batch> {
     let versions = vec![Version { op: OpId::MAX, value: Some(value) }];
     let record = VersionedRecord { floor: OpId::ZERO, versions };
-    Batch { records: vec![RecordWrite { key, expected_newest: None, record }], ..Batch::default() }
+    Batch {
+        records: vec![RecordWrite { key, expected_newest: None, record: record.into() }],
+        ..Batch::default()
+    }
+    .into()
 }
 
 fn control() -> Control {
@@ -60,7 +64,7 @@ async fn what_was_stored_is_there_when_opened_again() {
     let path = dir.path().join("not/yet/there");
     let store = Embedded::open(&path).unwrap();
     store.swap_control(None, &control()).await.unwrap();
-    store.write(&batch(row("a"), "value".into())).await.unwrap();
+    store.write(batch(row("a"), "value".into())).await.unwrap();
     store.put_object("o", "content".into()).await.unwrap();
     drop(store);
     let store = Embedded::open(&path).unwrap();
@@ -136,7 +140,7 @@ fn many_open_a_new_store_at_once() {
 #[tokio::test]
 async fn a_full_disk_is_named_and_changes_nothing() {
     let store = Embedded::temporary().unwrap();
-    store.write(&batch(row("a"), "before".into())).await.unwrap();
+    store.write(batch(row("a"), "before".into())).await.unwrap();
     let limit = |pages: u32| {
         let pragma = move |transaction: &Transaction<'_>| {
             transaction.pragma_update(None, "max_page_count", pages).map_err(failure::of_sqlite)
@@ -145,12 +149,12 @@ async fn a_full_disk_is_named_and_changes_nothing() {
     };
     limit(60).await.unwrap();
     let large = Bytes::from(vec![7; 1_000_000]);
-    let error = store.write(&batch(row("b"), large.clone())).await.unwrap_err();
+    let error = store.write(batch(row("b"), large.clone())).await.unwrap_err();
     assert!(matches!(error, StorageError::Full(_)), "{error:?}");
     assert_eq!(store.records(&[row("b")]).await.unwrap(), [None]);
     store.swap_control(None, &control()).await.unwrap();
     limit(1_000_000).await.unwrap();
-    store.write(&batch(row("b"), large)).await.unwrap();
+    store.write(batch(row("b"), large)).await.unwrap();
     assert!(store.records(&[row("b")]).await.unwrap()[0].is_some());
 }
 
@@ -175,7 +179,7 @@ async fn a_store_that_somebody_keeps_locked_is_unavailable() {
 async fn a_damaged_record_is_named() {
     let store = Embedded::temporary().unwrap();
     store.swap_control(None, &control()).await.unwrap();
-    store.write(&batch(row("a"), "value".into())).await.unwrap();
+    store.write(batch(row("a"), "value".into())).await.unwrap();
     meddle(store.path(), "UPDATE control SET record = '{}'; UPDATE source_row SET cell = x'00'");
     let error = store.control().await.unwrap_err();
     assert!(matches!(error, StorageError::Damaged("control record", _)), "{error:?}");
@@ -234,7 +238,7 @@ async fn disk_usage_counts_records_and_objects() {
     assert_eq!(before.object_bytes, 0);
     store.put_object("a/b", vec![1; 1_000].into()).await.unwrap();
     store.put_object("c", vec![1; 500].into()).await.unwrap();
-    store.write(&batch(row("a"), vec![1; 100_000].into())).await.unwrap();
+    store.write(batch(row("a"), vec![1; 100_000].into())).await.unwrap();
     let after = store.disk_usage().await.unwrap();
     assert_eq!(after.object_bytes, 1_500);
     let records = |usage: DiskUsage| usage.database_bytes + usage.log_bytes;
@@ -247,7 +251,7 @@ async fn the_log_does_not_grow_without_end() {
     let value = Bytes::from(vec![7; 500_000]);
     // 100 MB in all.
     for n in 0..200 {
-        store.write(&batch(row(&n.to_string()), value.clone())).await.unwrap();
+        store.write(batch(row(&n.to_string()), value.clone())).await.unwrap();
     }
     let usage = store.disk_usage().await.unwrap();
     assert!(usage.log_bytes < 80 << 20, "{usage:?}");

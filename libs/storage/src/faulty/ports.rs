@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -71,7 +72,7 @@ impl<S: RecordStore> RecordStore for Faulty<S> {
         self.call(PortMethod::Records, self.store.records(keys)).await
     }
 
-    async fn write(&self, batch: &Batch) -> Result<Vec<RecordConflict>, StorageError> {
+    async fn write(&self, batch: Arc<Batch>) -> Result<Vec<RecordConflict>, StorageError> {
         self.call(PortMethod::Write, self.store.write(batch)).await
     }
 }

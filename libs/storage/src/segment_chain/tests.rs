@@ -24,7 +24,7 @@ fn head(last: u64, sum: u32) -> BucketHead {
     BucketHead { last: op(last), sum: Checksum(sum), count: u64::from(sum) }
 }
 
-/// Whether a client at `after` may be told that it has everything once it has got the segments.
+/// Checks whether the segments prove completeness for a client at `after`.
 fn check(after: u64, segments: &[Segment], head: BucketHead, expected: bool) {
     let run = segments.iter().try_fold(SegmentChain::after(op(after)), |chain, s| chain.append(s));
     let proven = run.and_then(|chain| chain.verify_end(&head));
@@ -37,7 +37,7 @@ fn log() -> [Segment; 3] {
 }
 
 #[test]
-fn a_whole_log_is_proven_from_every_position() {
+fn a_complete_log_is_verified_from_every_position() {
     let [a, b, c] = log();
     check(0, &[a, b.clone(), c.clone()], head(30, 14), true);
     check(10, &[b.clone(), c.clone()], head(30, 14), true);
@@ -50,7 +50,7 @@ fn a_whole_log_is_proven_from_every_position() {
 }
 
 #[test]
-fn nothing_may_be_missing() {
+fn a_missing_segment_is_detected() {
     let [a, b, c] = log();
     check(0, &[], head(30, 14), false);
     check(0, &[b.clone(), c.clone()], head(30, 14), false);
@@ -62,7 +62,7 @@ fn nothing_may_be_missing() {
 }
 
 #[test]
-fn nothing_may_be_twice_or_too_much() {
+fn a_repeated_or_surplus_segment_is_detected() {
     let [a, b, c] = log();
     check(0, &[a.clone(), a.clone(), b.clone(), c.clone()], head(30, 14), false);
     check(10, &[a.clone(), b.clone(), c.clone()], head(30, 14), false);
@@ -70,7 +70,7 @@ fn nothing_may_be_twice_or_too_much() {
 }
 
 #[test]
-fn sums_must_meet() {
+fn a_wrong_checksum_is_detected() {
     let [a, b, c] = log();
     check(0, &[a.clone(), b.clone(), c.clone()], head(30, 15), false);
     check(25, std::slice::from_ref(&c), head(30, 15), false);

@@ -124,7 +124,7 @@ impl Model {
         }
     }
 
-    /// What is to be seen at a checkpoint: the newest that counts, of all that was written.
+    /// Returns the expected value at a checkpoint: the newest committed one of the whole history.
     fn naive(&self, checkpoint: OpId) -> ReadResult<'_> {
         let committed_ops = self.committed_ops();
         let seen = |v: &&Version| v.op <= checkpoint && committed_ops.is_committed(v.op);
@@ -196,7 +196,7 @@ proptest! {
     }
 
     #[test]
-    fn the_stored_form_is_read_back(steps in vec(step(), 0..40)) {
+    fn the_stored_form_round_trips(steps in vec(step(), 0..40)) {
         let mut model = Model::new();
         for step in &steps {
             model.take(step);
@@ -204,18 +204,18 @@ proptest! {
         if let Some(record) = &model.record {
             let stored = Bytes::from(record.encode());
             prop_assert_eq!(&VersionedRecord::decode(&stored).unwrap(), record);
-            // SQL looks for the top there.
+            // SQL reads the newest op id there.
             prop_assert_eq!(&stored[8..16], &record.newest_op().get().to_le_bytes());
         }
     }
 
     #[test]
-    fn damage_is_an_error_and_no_panic(bytes in vec(any::<u8>(), 0..60)) {
+    fn decoding_arbitrary_bytes_does_not_panic(bytes in vec(any::<u8>(), 0..60)) {
         let _ = VersionedRecord::decode(&bytes.into());
     }
 
     #[test]
-    fn a_stored_form_that_was_cut_is_an_error(keep in 0_usize..20, length in 0_usize..40) {
+    fn a_truncated_stored_form_is_damaged(keep in 0_usize..20, length in 0_usize..40) {
         let value = Some(vec![7; length].into());
         let stored = Bytes::from(VersionedRecord { floor: op(1, 0), versions: vec![Version { op: op(1, 1), value }] }.encode());
         let kept = stored.slice(..keep.min(stored.len() - 1));
@@ -236,7 +236,7 @@ fn ops(record: &VersionedRecord) -> Vec<OpId> {
 }
 
 #[test]
-fn a_dead_version_is_dropped_by_the_next_write() {
+fn the_next_write_drops_an_uncommitted_version_of_a_closed_epoch() {
     let closed = vec![ClosedEpoch { epoch: op(1, 0).epoch().unwrap(), last_committed: op(1, 3) }];
     let committed_ops = CommittedOps::new(op(2, 0).epoch().unwrap(), op(1, 3), closed);
     let stored =
@@ -248,12 +248,12 @@ fn a_dead_version_is_dropped_by_the_next_write() {
     let context = WriteContext { committed_ops: &committed_ops, visible: None, recent: &[] };
     let written = VersionedRecord::with_version(Some(&stored), version(op(2, 1)), &context);
     assert_eq!(ops(&written), [op(2, 1), op(1, 2)]);
-    // What was dropped never counted, so no reader is turned away.
+    // The dropped version was never committed, so the floor does not rise.
     assert_eq!(written.floor, OpId::ZERO);
 }
 
 #[test]
-fn a_version_of_the_unit_at_work_replaces_the_one_before() {
+fn a_version_of_the_current_transaction_replaces_the_previous_one() {
     let committed_ops = CommittedOps::new(op(1, 0).epoch().unwrap(), op(1, 1), Vec::new());
     let context =
         WriteContext { committed_ops: &committed_ops, visible: Some(op(1, 1)), recent: &[] };
@@ -264,7 +264,7 @@ fn a_version_of_the_unit_at_work_replaces_the_one_before() {
 }
 
 #[test]
-fn a_reader_below_what_was_dropped_is_turned_away() {
+fn a_reader_below_the_dropped_versions_is_too_old() {
     let mut committed_ops = CommittedOps::new(op(1, 0).epoch().unwrap(), op(1, 1), Vec::new());
     let context =
         WriteContext { committed_ops: &committed_ops, visible: Some(op(1, 1)), recent: &[] };
@@ -280,7 +280,7 @@ fn a_reader_below_what_was_dropped_is_turned_away() {
 }
 
 #[test]
-fn a_writer_sees_that_a_newer_epoch_was_there() {
+fn a_writer_detects_a_newer_epoch() {
     let committed_ops = CommittedOps::new(op(2, 0).epoch().unwrap(), op(1, 1), Vec::new());
     let record = |op| VersionedRecord { floor: OpId::ZERO, versions: vec![version(op)] };
     assert!(record(op(3, 1)).has_newer_epoch(&committed_ops));
