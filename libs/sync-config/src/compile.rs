@@ -20,14 +20,17 @@ use std::collections::BTreeSet;
 use crate::edition::Edition;
 use crate::file::diagnostic::{Diagnostic, Findings, Position};
 use crate::file::options::{Options, shorten};
-use crate::file::yaml::{self, FILE_BYTES_MAX, Scalar, Source};
+use crate::file::source_file::SourceFile;
+use crate::file::source_map::SourceMap;
+use crate::file::yaml::{self, FILE_BYTES_MAX, Scalar};
 use crate::file::{self, CteEntry};
 use crate::plan::{
     CteName, Instantiation, LookupPlan, Plan, Reference, ReferenceKind, RequestLeaf, RowExpression,
 };
+use crate::schema::TablePattern;
+use crate::sql;
 use crate::sql::syntax::{Cte, Expression, ExpressionKind, Query, Written};
 use crate::value::PathSplit;
-use crate::{TablePattern, sql};
 use branch::LeftJoin;
 use condition::Membership;
 use sources::Sources;
@@ -42,7 +45,7 @@ pub(crate) fn compile(text: &str) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnos
         let message = format!("the file is larger than {FILE_BYTES_MAX} bytes");
         return Err(vec![Diagnostic::error(start, message)]);
     }
-    let source = Source::new(text);
+    let source = SourceFile::new(text);
     let root = yaml::parse(text, &source).map_err(|error| vec![error])?;
     let Some(root) = root else {
         let error = Diagnostic::error(start, "the file is empty");
@@ -68,7 +71,7 @@ pub(crate) fn compile(text: &str) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnos
 }
 
 pub(crate) struct Compiler<'a> {
-    source: &'a Source,
+    source: &'a SourceFile,
     edition: Edition,
     path_split: PathSplit,
     plan: Plan,
@@ -89,7 +92,7 @@ pub(crate) struct Compiler<'a> {
 }
 
 impl<'a> Compiler<'a> {
-    fn new(source: &'a Source, options: Options, findings: Findings) -> Self {
+    fn new(source: &'a SourceFile, options: Options, findings: Findings) -> Self {
         let Options { edition, values } = options;
         let path_split =
             if values.fixed_json_extract { PathSplit::AfterDollar } else { PathSplit::Always };
@@ -120,7 +123,7 @@ impl<'a> Compiler<'a> {
     }
 
     fn parse(&mut self, scalar: &Scalar) -> Option<Query> {
-        let map = self.source.map(scalar);
+        let map = SourceMap::new(self.source, scalar);
         self.findings.ok(sql::parse(&map, &scalar.text))
     }
 

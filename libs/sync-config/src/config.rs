@@ -1,13 +1,14 @@
 //! A compiled config and the questions it answers.
 
 use crate::compile;
-use crate::explain::{self, Explanation};
-use crate::file::diagnostic::Diagnostic;
+use crate::explain::{Explanation, streams};
+use crate::file::diagnostic::{Diagnostic, Severity};
 use crate::plan::Plan;
-use crate::request::{Request, RequestEvaluation, begin};
+use crate::request::Request;
+use crate::request::evaluation::{RequestEvaluation, begin};
 use crate::row::bind::bind;
 use crate::row::evaluate::TableEvaluator;
-use crate::schema::TableSchema;
+use crate::schema::{TablePattern, TableSchema};
 
 /// A compiled sync config.
 #[derive(Clone, Debug)]
@@ -35,42 +36,6 @@ pub struct Lookup {
     pub hash: String,
     /// What it reads: index into [`SyncConfig::tables`].
     pub table: usize,
-}
-
-/// The tables that a query of the config reads: one, or all whose names begin alike.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct TablePattern {
-    /// The schema, `public` where the config names none. A `%` at its end stands for anything.
-    pub schema: String,
-    /// The name. A `%` at its end stands for anything.
-    pub name: String,
-}
-
-impl TablePattern {
-    /// Whether it may be more than one table, or none.
-    #[must_use]
-    pub fn is_wildcard(&self) -> bool {
-        self.schema.ends_with('%') || self.name.ends_with('%')
-    }
-
-    /// Whether a table is one of these.
-    #[must_use]
-    pub fn matches(&self, schema: &str, name: &str) -> bool {
-        is_like(schema, &self.schema) && is_like(name, &self.name)
-    }
-
-    /// Where in the name of such a table that begins which `%` stands for; at its end where there is
-    /// none.
-    pub(crate) fn suffix_start(&self) -> usize {
-        self.name.strip_suffix('%').unwrap_or(&self.name).len()
-    }
-}
-
-fn is_like(name: &str, pattern: &str) -> bool {
-    match pattern.strip_suffix('%') {
-        Some(prefix) => name.starts_with(prefix),
-        None => name == pattern,
-    }
 }
 
 impl SyncConfig {
@@ -136,7 +101,7 @@ impl SyncConfig {
             return Ok(None);
         }
         let findings = self.plan.check_table(table);
-        if findings.iter().any(|finding| finding.severity == crate::Severity::Error) {
+        if findings.iter().any(|finding| finding.severity == Severity::Error) {
             return Err(findings);
         }
         Ok(bind(&self.plan, table))
@@ -145,7 +110,7 @@ impl SyncConfig {
     /// Which buckets there are, how requests find them, and what changes of rows cost.
     #[must_use]
     pub fn explain(&self) -> Explanation {
-        explain::of_plan(&self.plan)
+        streams::explain_plan(&self.plan)
     }
 
     /// Begins the evaluation of a request.

@@ -4,15 +4,11 @@
 
 mod names;
 mod rows;
+pub(crate) mod streams;
 mod text;
 mod ways;
 
 use serde::Serialize;
-
-use crate::TablePattern;
-use crate::expression::quote::identifier;
-use crate::plan::{Plan, StreamPlan};
-use names::Words;
 
 /// What a config comes to. Its `Display` is for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -162,48 +158,4 @@ pub struct TableExplanation {
     pub lookups: usize,
     /// The columns that are read, by name; `*` alone for all.
     pub reads: Vec<String>,
-}
-
-/// Explains a plan.
-pub(crate) fn of_plan(plan: &Plan) -> Explanation {
-    Explanation {
-        streams: plan.streams.iter().map(|stream| explain_stream(plan, stream)).collect(),
-        tables: (0..plan.tables.len()).map(|table| rows::explain_table(plan, table)).collect(),
-    }
-}
-
-fn explain_stream(plan: &Plan, stream: &StreamPlan) -> StreamExplanation {
-    // Families of streams have a number behind the name.
-    let own = plan.definitions.iter().position(|definition| definition.name == stream.name);
-    let words = if own.is_some() { Words::BucketDefinition } else { Words::Stream };
-    let mut definitions: Vec<usize> = own.into_iter().collect();
-    for variant in &stream.variants {
-        if !definitions.contains(&variant.definition) {
-            definitions.push(variant.definition);
-        }
-    }
-    let family = |definition: usize| {
-        let variants = stream.variants.iter().filter(|variant| variant.definition == definition);
-        let found_by = variants.map(|variant| {
-            let priority = variant.priority.unwrap_or(stream.priority);
-            ways::explain(plan, &variant.instantiation, priority, words)
-        });
-        let definition = &plan.definitions[definition];
-        FamilyExplanation {
-            name: definition.name.clone(),
-            rows: definition.queries.iter().map(|query| rows::explain(plan, query)).collect(),
-            found_by: found_by.collect(),
-        }
-    };
-    StreamExplanation {
-        name: stream.name.clone(),
-        is_bucket_definition: own.is_some(),
-        auto_subscribe: stream.auto_subscribe,
-        priority: stream.priority.get(),
-        families: definitions.into_iter().map(family).collect(),
-    }
-}
-
-fn table_text(table: &TablePattern) -> String {
-    format!("{}.{}", identifier(&table.schema), identifier(&table.name))
 }

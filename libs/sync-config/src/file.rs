@@ -2,7 +2,9 @@
 
 pub(crate) mod diagnostic;
 pub(crate) mod options;
+pub(crate) mod source_file;
 pub(crate) mod source_map;
+pub(crate) mod suggestion;
 pub(crate) mod yaml;
 
 use tidewater_protocol::Priority;

@@ -2,6 +2,7 @@
 //! buckets may this request read. No I/O.
 #![warn(missing_docs)]
 
+mod check;
 mod compile;
 mod config;
 mod edition;
@@ -17,21 +18,20 @@ mod schema;
 mod sql;
 mod value;
 
-pub use config::{Definition, Lookup, SyncConfig, TablePattern};
+pub use config::{Definition, Lookup, SyncConfig};
 pub use explain::{
     AbsentExplanation, Explanation, FamilyExplanation, KeyExplanation, RowsExplanation,
     StepExplanation, StreamExplanation, TableExplanation, WayExplanation,
 };
 pub use file::diagnostic::{Diagnostic, Severity};
 pub use pg::catalog::{Attribute, PgType, PgTypes};
+pub use plan::hash::EVALUATOR_VERSION;
 pub use plan::stages::STAGES_MAX;
-pub use request::{Granted, GrantedBucket, Question, Request, RequestEvaluation};
+pub use request::evaluation::RequestEvaluation;
+pub use request::{Granted, GrantedBucket, Question, Request};
 pub use row::evaluate::TableEvaluator;
 pub use row::output::{BucketRow, LookupRow, RowOutput};
-pub use schema::{Column, TableSchema};
-
-/// Raised whenever the same config would give other output; part of every definition's hash.
-pub const EVALUATOR_VERSION: u32 = 3;
+pub use schema::{Column, TablePattern, TableSchema};
 
 #[cfg(test)]
 mod tests;

@@ -9,11 +9,11 @@ pub(crate) mod stages;
 use serde::Serialize;
 use tidewater_protocol::Priority;
 
-use crate::TablePattern;
 use crate::edition::Edition;
 use crate::expression::Expression;
 use crate::file::diagnostic::Position;
-use crate::value::ValueOptions;
+use crate::schema::TablePattern;
+use crate::value::{Kind, ValueOptions};
 
 /// An expression over a row of one table.
 pub(crate) type RowExpression = Expression<RowLeaf>;
@@ -183,6 +183,17 @@ pub(crate) enum Step {
     Equal(usize, usize),
 }
 
+impl Step {
+    /// Returns the slots whose values the step needs.
+    pub(crate) fn slots_used(&self) -> Vec<usize> {
+        match self {
+            Self::Value(_) | Self::Elements { .. } => Vec::new(),
+            Self::Lookup { key, .. } => key.clone(),
+            Self::Equal(left, right) => vec![*left, *right],
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum RequestLeaf {
     /// What the request says.
@@ -256,11 +267,4 @@ impl ReferenceKind {
             Self::Table | Self::Column(_) | Self::IdOfAll | Self::Compared { .. } => false,
         }
     }
-}
-
-/// Values of different kinds are never equal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Kind {
-    Number,
-    Text,
 }

@@ -1,11 +1,6 @@
-//! Live tables, and what a config expects of them.
+//! Tables of the database, and the patterns by which a config selects them.
 
-use crate::TablePattern;
-use crate::file::diagnostic::{Diagnostic, Findings, Severity};
 use crate::pg::catalog::PgTypes;
-use crate::pg::converter::Converters;
-use crate::plan::{CteName, Kind, Plan, Reference, ReferenceKind};
-use crate::value::ValueOptions;
 
 /// A table as PostgreSQL describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,167 +29,50 @@ impl TableSchema {
         pattern.matches(&self.schema, &self.name)
     }
 
+    /// Returns the type OIDs of the columns, in the table's order.
+    pub(crate) fn type_oids(&self) -> impl Iterator<Item = u32> {
+        self.columns.iter().map(|column| column.type_oid)
+    }
+
     pub(crate) fn column(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|column| column.name == name)
     }
 }
 
-impl Plan {
-    /// What the tables lack.
-    pub(crate) fn check(&self, tables: &[TableSchema]) -> Vec<Diagnostic> {
-        let mut findings = Findings::default();
-        for reference in &self.references {
-            let pattern = &self.tables[reference.table];
-            let mut matching = tables.iter().filter(|table| table.is(pattern)).peekable();
-            if matching.peek().is_none() && reference.kind == ReferenceKind::Table {
-                findings.push(no_table(reference, pattern, tables));
-            } else if pattern.is_wildcard() {
-                findings.extend(self.lacking(reference, matching));
-            } else {
-                findings.extend(matching.find_map(|table| lack(reference, table, self.values)));
-            }
-        }
-        for CteName { name, position } in &self.ctes {
-            if tables.iter().any(|table| table.schema == "public" && table.name == *name) {
-                let message = format!("`{name}` is this query from here on, and not the table");
-                let hint = format!("give it another name, or write `public.{name}` for the table");
-                findings.push(Diagnostic::warning(*position, message).hint(hint));
-            }
-        }
-        findings.into_sorted()
+/// The tables that a query of the config reads: one, or all whose names begin alike.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TablePattern {
+    /// The schema, `public` where the config names none. A `%` at its end stands for anything.
+    pub schema: String,
+    /// The name. A `%` at its end stands for anything.
+    pub name: String,
+}
+
+impl TablePattern {
+    /// Whether it may be more than one table, or none.
+    #[must_use]
+    pub fn is_wildcard(&self) -> bool {
+        self.schema.ends_with('%') || self.name.ends_with('%')
     }
 
-    /// What one table lacks that must have it.
-    pub(crate) fn check_table(&self, table: &TableSchema) -> Vec<Diagnostic> {
-        let mut findings = Findings::default();
-        for reference in &self.references {
-            let pattern = &self.tables[reference.table];
-            let must_fit = !pattern.is_wildcard() || reference.kind.is_of_rights();
-            if table.is(pattern) && must_fit {
-                findings.extend(lack(reference, table, self.values));
-            }
-        }
-        findings.into_sorted()
+    /// Whether a table is one of these.
+    #[must_use]
+    pub fn matches(&self, schema: &str, name: &str) -> bool {
+        is_like(schema, &self.schema) && is_like(name, &self.name)
     }
 
-    /// What tables lack that a pattern finds. It is said of the first of them.
-    fn lacking<'t>(
-        &self,
-        reference: &Reference,
-        tables: impl Iterator<Item = &'t TableSchema>,
-    ) -> Option<Diagnostic> {
-        let mut found = tables.filter_map(|table| lack(reference, table, self.values));
-        let mut first = found.next()?;
-        if reference.kind.is_of_rights() {
-            return Some(first);
-        }
-        first.severity = Severity::Warning;
-        match found.count() {
-            0 => {}
-            1 => first.message.push_str(", nor has another one that matches"),
-            more => first.message.push_str(&format!(", nor have {more} others that match")),
-        }
-        first.hint = match &reference.kind {
-            ReferenceKind::Column(_) => {
-                let hint = first.hint.unwrap_or_default();
-                Some(format!(
-                    "{hint}; where it is missing it is NULL, and left out of what is synced"
-                ))
-            }
-            ReferenceKind::IdOfAll => {
-                Some("rows of a table without it are not synced by this query".to_owned())
-            }
-            ReferenceKind::Table | ReferenceKind::NeverBlob(_) | ReferenceKind::Compared { .. } => {
-                first.hint
-            }
-        };
-        Some(first)
+    /// Where in the name of such a table that begins which `%` stands for; at its end where there is
+    /// none.
+    pub(crate) fn suffix_start(&self) -> usize {
+        self.name.strip_suffix('%').unwrap_or(&self.name).len()
     }
 }
 
-/// That nothing goes by this name. A pattern may wait for tables that are to come.
-fn no_table(reference: &Reference, pattern: &TablePattern, tables: &[TableSchema]) -> Diagnostic {
-    if pattern.is_wildcard() {
-        let message = format!("no table matches `{pattern}` yet");
-        return Diagnostic::warning(reference.position, message);
+fn is_like(name: &str, pattern: &str) -> bool {
+    match pattern.strip_suffix('%') {
+        Some(prefix) => name.starts_with(prefix),
+        None => name == pattern,
     }
-    let message = format!("there is no table `{pattern}`");
-    let error = Diagnostic::error(reference.position, message);
-    match table_hint(pattern, tables) {
-        Some(hint) => error.hint(hint),
-        None => error,
-    }
-}
-
-/// What a table lacks of what is expected of it.
-fn lack(reference: &Reference, table: &TableSchema, values: ValueOptions) -> Option<Diagnostic> {
-    match &reference.kind {
-        ReferenceKind::Table => None,
-        ReferenceKind::Column(name) => {
-            if table.column(name).is_some() {
-                return None;
-            }
-            let message = format!("the table `{}` has no column `{name}`", table.name);
-            let names = table.columns.iter().map(|column| column.name.as_str());
-            let hint = match closest(name, names.clone()) {
-                Some(name) => format!("did you mean {}?", quoted(name)),
-                None => {
-                    let names: Vec<&str> = names.collect();
-                    format!("its columns are: {}", names.join(", "))
-                }
-            };
-            Some(Diagnostic::error(reference.position, message).hint(hint))
-        }
-        ReferenceKind::NeverBlob(column) => {
-            let kind = Converters::of_table(table, values).kind(table.column(column)?);
-            if kind.is_some() {
-                return None;
-            }
-            let message = format!(
-                "`{column}` is a blob, which cannot be compared after `NOT` with an inner query"
-            );
-            let hint = format!("compare `hex({column})` with hexadecimal digits");
-            Some(Diagnostic::error(reference.position, message).hint(hint))
-        }
-        ReferenceKind::Compared { column, with } => {
-            let kind = Converters::of_table(table, values).kind(table.column(column)?);
-            never_equal(reference, column, (kind, *with))
-        }
-        ReferenceKind::IdOfAll => {
-            if table.column("id").is_some() {
-                return None;
-            }
-            let message = format!("the table `{}` has no column `id`", table.name);
-            let first = table.columns.first().map_or("key", |column| &column.name);
-            Some(Diagnostic::error(reference.position, message).hint(format!(
-                "every synced row needs one: name its key, as in `SELECT {first} AS id, ...`"
-            )))
-        }
-    }
-}
-
-/// Warns of a comparison that is never true, as SQLite's values have it.
-fn never_equal(
-    reference: &Reference,
-    name: &str,
-    kinds: (Option<Kind>, Kind),
-) -> Option<Diagnostic> {
-    let (message, hint) = match kinds {
-        (Some(Kind::Number), Kind::Text) => (
-            format!("`{name}` is a number on devices and is never equal to a text"),
-            format!("write `{name}::text`, or compare with a number; booleans are 1 and 0"),
-        ),
-        (Some(Kind::Text), Kind::Number) => (
-            format!("`{name}` is a text on devices and is never equal to a number"),
-            format!("write `{name}::real` or `{name}::integer`, or compare with a text"),
-        ),
-        (Some(_), _) => return None,
-        (None, _) => (
-            format!("`{name}` is a blob and is never equal to a text or number"),
-            format!("write `hex({name})` and compare with hexadecimal digits"),
-        ),
-    };
-    Some(Diagnostic::warning(reference.position, message).hint(hint))
 }
 
 impl std::fmt::Display for TablePattern {
@@ -204,64 +82,4 @@ impl std::fmt::Display for TablePattern {
         }
         f.write_str(&self.name)
     }
-}
-
-/// A name as it must be written in SQL.
-fn quoted(name: &str) -> String {
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    if name.chars().all(plain) { format!("`{name}`") } else { format!("`\"{name}\"`") }
-}
-
-fn table_hint(name: &TablePattern, tables: &[TableSchema]) -> Option<String> {
-    const LISTED_MAX: usize = 20;
-    if let Some(table) = tables.iter().find(|table| table.name == name.name) {
-        return Some(format!(
-            "there is one in the schema `{}`: write `{}.{}`",
-            table.schema, table.schema, table.name
-        ));
-    }
-    let same_schema = tables.iter().filter(|table| table.schema == name.schema);
-    let names: Vec<&str> = same_schema.map(|table| table.name.as_str()).collect();
-    if let Some(known) = closest(&name.name, names.iter().copied()) {
-        return Some(format!("did you mean {}?", quoted(known)));
-    }
-    if names.is_empty() {
-        return None;
-    }
-    let listed = names.iter().take(LISTED_MAX).copied().collect::<Vec<_>>().join(", ");
-    let more = if names.len() > LISTED_MAX { ", ..." } else { "" };
-    Some(format!("the tables of the schema `{}` are: {listed}{more}", name.schema))
-}
-
-/// The name that is nearest to a misspelt one, if any is near.
-pub(crate) fn closest<'a>(
-    name: &str,
-    candidates: impl Iterator<Item = &'a str>,
-) -> Option<&'a str> {
-    const CHARS_MAX: usize = 64; // What PostgreSQL keeps of a name; it bounds the work.
-    let lower: Vec<char> = name.to_lowercase().chars().take(CHARS_MAX).collect();
-    let allowed = (lower.len() / 3).clamp(1, 3);
-    candidates
-        .map(|candidate| {
-            let other: Vec<char> = candidate.to_lowercase().chars().take(CHARS_MAX).collect();
-            (distance(&lower, &other), candidate)
-        })
-        .filter(|(distance, _)| *distance <= allowed)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
-}
-
-/// Edits from one text to another, by Levenshtein.
-fn distance(a: &[char], b: &[char]) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }

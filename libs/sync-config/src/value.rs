@@ -3,6 +3,7 @@
 mod engine;
 mod error;
 pub(crate) mod json;
+mod kind;
 pub(crate) mod number;
 mod options;
 pub(crate) mod timestamp;
@@ -12,6 +13,7 @@ use std::cmp::Ordering;
 
 pub(crate) use engine::Engine;
 pub(crate) use error::EvaluationError;
+pub(crate) use kind::Kind;
 pub(crate) use number::Number;
 pub(crate) use options::{PathSplit, ValueOptions};
 

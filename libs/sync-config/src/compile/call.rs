@@ -7,8 +7,8 @@ use super::sources::QueryExpression;
 use crate::expression::{Expression, Literal};
 use crate::file::diagnostic::{Diagnostic, Position};
 use crate::file::options::shorten;
+use crate::file::suggestion::closest;
 use crate::functions::{Function, Signature, is_modifier, is_now};
-use crate::schema::closest;
 use crate::sql::syntax::{self, ExpressionKind};
 use crate::value::PathSplit;
 

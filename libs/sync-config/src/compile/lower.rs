@@ -8,9 +8,9 @@ use crate::expression::{CastType, Expression, Literal};
 use crate::file::diagnostic::{Diagnostic, Position};
 use crate::file::options::shorten;
 use crate::functions::{path_names, steps};
-use crate::plan::{Kind, Member, ReferenceKind, RequestLeaf, RequestSource, TableFact};
+use crate::plan::{Member, ReferenceKind, RequestLeaf, RequestSource, TableFact};
 use crate::sql::syntax::{self, ExpressionKind};
-use crate::value::PathSplit;
+use crate::value::{Kind, PathSplit};
 
 impl Compiler<'_> {
     /// Resolves the names of an expression and checks its calls.

@@ -7,8 +7,9 @@ use super::sources::{Leaf, QueryExpression};
 use crate::edition::Edition;
 use crate::expression::{Arithmetic, Comparison, Expression, Literal};
 use crate::file::diagnostic::{Diagnostic, Position};
-use crate::plan::{Kind, RequestLeaf, RequestSource};
+use crate::plan::{RequestLeaf, RequestSource};
 use crate::sql::syntax::{self, ExpressionKind};
+use crate::value::Kind;
 
 type Lowered = Result<QueryExpression, Diagnostic>;
 type LoweredPair = Result<(Box<QueryExpression>, Box<QueryExpression>), Diagnostic>;

@@ -6,6 +6,7 @@ use crate::plan::{
     Member, RequestExpression, RequestLeaf, RequestSource, RowExpression, RowLeaf, RowQuery,
     TableFact,
 };
+use crate::schema::TablePattern;
 
 /// How the request is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,4 +136,9 @@ fn source_words(source: RequestSource, words: Words) -> (&'static str, Option<&'
             ("subscription.parameters()", Some("subscription.parameter"))
         }
     }
+}
+
+/// The name of a table, with its schema.
+pub(super) fn table_text(table: &TablePattern) -> String {
+    format!("{}.{}", identifier(&table.schema), identifier(&table.name))
 }

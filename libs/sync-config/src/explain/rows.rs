@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::names::RowNames;
-use super::{RowsExplanation, TableExplanation, table_text};
+use super::names::{RowNames, table_text};
+use super::{RowsExplanation, TableExplanation};
 use crate::expression::quote::identifier;
 use crate::plan::{
     DataQuery, LookupPlan, ObjectType, Plan, ProjectionItem, RowExpression, RowLeaf, RowQuery,

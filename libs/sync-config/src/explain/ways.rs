@@ -2,8 +2,8 @@
 
 use tidewater_protocol::Priority;
 
-use super::names::{RowNames, Words, elements, request_text, unused};
-use super::{AbsentExplanation, KeyExplanation, StepExplanation, WayExplanation, table_text};
+use super::names::{RowNames, Words, elements, request_text, table_text, unused};
+use super::{AbsentExplanation, KeyExplanation, StepExplanation, WayExplanation};
 use crate::plan::{Instantiation, Plan, RequestExpression, Step};
 
 pub(super) fn explain(

@@ -3,12 +3,13 @@
 use saphyr_parser::ScalarStyle;
 
 use super::diagnostic::Position;
-use super::yaml::{Scalar, Source};
+use super::source_file::SourceFile;
+use super::yaml::Scalar;
 
 /// Where the characters of one scalar's text stand in the file.
 #[derive(Debug)]
 pub(crate) struct SourceMap<'a> {
-    source: &'a Source,
+    source: &'a SourceFile,
     /// Of the text, in characters.
     line_starts: Vec<usize>,
     /// For each character of the text its index in the file, and one for the end.
@@ -16,7 +17,7 @@ pub(crate) struct SourceMap<'a> {
 }
 
 impl<'a> SourceMap<'a> {
-    pub(crate) fn new(source: &'a Source, scalar: &Scalar) -> Self {
+    pub(crate) fn new(source: &'a SourceFile, scalar: &Scalar) -> Self {
         let mut walk = Walk { chars: &source.chars, at: scalar.start, end: scalar.end };
         // The range of a quoted scalar has its quotes; that of a block does not have its header.
         if matches!(scalar.style, ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted) {

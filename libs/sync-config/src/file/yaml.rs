@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
 
 use super::diagnostic::{Diagnostic, Position};
-use super::source_map::SourceMap;
+use super::source_file::SourceFile;
 
 /// Largest file. Streams are written by hand: a hundred of them take a tenth of it.
 pub(crate) const FILE_BYTES_MAX: usize = 1 << 20;
@@ -101,43 +101,8 @@ impl Scalar {
     }
 }
 
-/// The file's characters and where its lines begin.
-#[derive(Debug)]
-pub(crate) struct Source {
-    pub(crate) chars: Vec<char>,
-    line_starts: Vec<usize>,
-}
-
-impl Source {
-    pub(crate) fn new(text: &str) -> Self {
-        let chars: Vec<char> = text.chars().collect();
-        let mut line_starts = vec![0];
-        for (index, c) in chars.iter().enumerate() {
-            let ends_line = match c {
-                '\n' => true,
-                '\r' => chars.get(index + 1) != Some(&'\n'),
-                _ => false,
-            };
-            if ends_line {
-                line_starts.push(index + 1);
-            }
-        }
-        Self { chars, line_starts }
-    }
-
-    pub(crate) fn position(&self, index: usize) -> Position {
-        let line = self.line_starts.partition_point(|start| *start <= index);
-        Position { line, column: index - self.line_starts[line - 1] + 1 }
-    }
-
-    /// Where each character of a scalar's text stands in the file.
-    pub(crate) fn map(&self, scalar: &Scalar) -> SourceMap<'_> {
-        SourceMap::new(self, scalar)
-    }
-}
-
 /// Reads the one document of a file. `Ok(None)` when it is empty.
-pub(crate) fn parse(text: &str, source: &Source) -> Result<Option<Node>, Diagnostic> {
+pub(crate) fn parse(text: &str, source: &SourceFile) -> Result<Option<Node>, Diagnostic> {
     let parser = Parser::new_from_str(text);
     let mut reader = Reader { parser, source, anchors: HashMap::new(), copied: 0 };
     let mut root = None;
@@ -163,7 +128,7 @@ pub(crate) fn parse(text: &str, source: &Source) -> Result<Option<Node>, Diagnos
 
 struct Reader<'a> {
     parser: Parser<'a, saphyr_parser::StrInput<'a>>,
-    source: &'a Source,
+    source: &'a SourceFile,
     /// What aliases stand for.
     anchors: HashMap<usize, Anchored>,
     /// How much aliases have copied so far.

@@ -1,15 +1,6 @@
 //! PostgreSQL's built-in types, whose OIDs never change.
 
-use super::catalog::Attribute;
-
-/// Structure of a type. Types within it are referred to by OID.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TypeShape<'a> {
-    Array { element: u32, delimiter: u8 },
-    Composite(&'a [Attribute]),
-    Range(u32),
-    Multirange(u32),
-}
+use super::catalog::TypeShape;
 
 /// Conversion of a type that contains no others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::builtin_types::TypeShape;
-
 /// Structure of a type. Types within it are referred to by OID.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PgType {
@@ -37,6 +35,15 @@ pub struct Attribute {
 /// base types and what extensions bring.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PgTypes(BTreeMap<u32, PgType>);
+
+/// Structure of a type. Types within it are referred to by OID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TypeShape<'a> {
+    Array { element: u32, delimiter: u8 },
+    Composite(&'a [Attribute]),
+    Range(u32),
+    Multirange(u32),
+}
 
 impl PgTypes {
     /// Returns the type with this OID.

@@ -1,10 +1,8 @@
 //! Converters from PostgreSQL's text output, chosen by the types of a table's columns.
 
-use super::builtin_types::{self, Scalar, TypeShape};
-use super::catalog::{Attribute, PgType, PgTypes};
-use crate::plan::Kind;
-use crate::schema::TableSchema;
-use crate::value::{ValueOptions, json};
+use super::builtin_types::{self, Scalar};
+use super::catalog::{Attribute, PgType, PgTypes, TypeShape};
+use crate::value::{Kind, ValueOptions, json};
 
 /// Conversion of the text of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,12 +39,15 @@ pub(crate) struct Converters {
 }
 
 impl Converters {
-    pub(crate) fn of_table(table: &TableSchema, options: ValueOptions) -> Self {
-        let custom_types = options.custom_types;
+    /// Returns the converters of columns with these type OIDs.
+    pub(crate) fn new(
+        columns: impl Iterator<Item = u32>,
+        types: &PgTypes,
+        options: ValueOptions,
+    ) -> Self {
         let mut builder =
-            ConvertersBuilder { types: &table.types, custom_types, found: Vec::new() };
-        let oids = table.columns.iter().map(|column| column.type_oid);
-        let columns = oids.map(|oid| builder.converter(oid)).collect();
+            ConvertersBuilder { types, custom_types: options.custom_types, found: Vec::new() };
+        let columns = columns.map(|oid| builder.converter(oid)).collect();
         let mut structures = Vec::new();
         // Each structure may add others to `found`. The number of types is finite, so this ends.
         while let Some(&(_, shape)) = builder.found.get(structures.len()) {

@@ -7,13 +7,17 @@ use super::{
     DataQuery, DefinitionPlan, LookupPlan, ObjectType, Plan, ProjectionItem, RowExpression,
     RowQuery,
 };
-use crate::{EVALUATOR_VERSION, TablePattern};
+use crate::schema::TablePattern;
+use crate::value::ValueOptions;
+
+/// Raised whenever the same config would give other output; part of every definition's hash.
+pub const EVALUATOR_VERSION: u32 = 3;
 
 /// What is hashed, as JSON. Requests are not in it: they decide who reads, not what there is.
 #[derive(Serialize)]
 struct Canonical<T> {
     evaluator_version: u32,
-    values: crate::value::ValueOptions,
+    values: ValueOptions,
     content: T,
 }
 

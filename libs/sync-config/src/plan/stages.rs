@@ -1,7 +1,6 @@
 //! How many rounds of questions a request takes.
 
 use super::{Instantiation, LookupPlan, Step};
-use crate::request::bindings::slots_used;
 
 /// Most rounds of questions of a request, each of which needs the answers to the one before. A query
 /// that would take more does not compile.
@@ -22,7 +21,7 @@ impl Instantiation {
                 Step::Elements { outputs, .. } => (0, outputs.len()),
                 Step::Lookup { lookup, .. } => {
                     let of_slot = |slot: usize| known_after.get(slot).copied().unwrap_or_default();
-                    let before = slots_used(step).into_iter().map(of_slot).max();
+                    let before = step.slots_used().into_iter().map(of_slot).max();
                     (before.unwrap_or_default() + 1, lookups[*lookup].outputs.len())
                 }
                 Step::Equal(..) => (0, 0),

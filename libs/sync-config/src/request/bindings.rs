@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use crate::plan::Step;
 use crate::value::EvaluationError;
 
 /// Most ways that there may be at a time, and most buckets of one variant for one subscription.
@@ -142,14 +141,5 @@ impl Ways {
         let mut seen = HashSet::with_capacity(table.ways.len());
         let ways = table.ways.iter().map(|way| places.iter().map(|place| way[*place]).collect());
         Ok(ways.filter(|way: &Vec<ValueId>| seen.insert(way.clone())).collect())
-    }
-}
-
-/// The slots that a step needs values of.
-pub(crate) fn slots_used(step: &Step) -> Vec<usize> {
-    match step {
-        Step::Value(_) | Step::Elements { .. } => Vec::new(),
-        Step::Lookup { key, .. } => key.clone(),
-        Step::Equal(left, right) => vec![*left, *right],
     }
 }

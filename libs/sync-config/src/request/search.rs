@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::Question;
-use super::bindings::{EXTENDED_MAX, Table, ValueId, Values, Ways, slots_used};
+use super::bindings::{EXTENDED_MAX, Table, ValueId, Values, Ways};
 use crate::plan::Step;
 use crate::value::EvaluationError;
 
@@ -74,7 +74,7 @@ impl Search<'_> {
     ) -> Result<bool, EvaluationError> {
         let mut place = 0;
         while let Some(Pending { step, first_slot }) = self.pending.get(place).copied() {
-            let used = slots_used(step);
+            let used = step.slots_used();
             if !self.ways.have(&used) {
                 place += 1;
                 continue;
@@ -151,6 +151,6 @@ fn extend(
 
 /// The slots whose values are still of use.
 pub(super) fn needed(pending: &[Pending<'_>], parameters: &[usize]) -> BTreeSet<usize> {
-    let used = pending.iter().flat_map(|pending| slots_used(pending.step));
+    let used = pending.iter().flat_map(|pending| pending.step.slots_used());
     used.chain(parameters.iter().copied()).collect()
 }

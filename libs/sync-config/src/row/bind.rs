@@ -21,7 +21,7 @@ pub(crate) fn bind(plan: &Plan, table: &TableSchema) -> Option<TableEvaluator> {
     let mut binder = Binder {
         plan,
         table,
-        converters: Converters::of_table(table, plan.values),
+        converters: Converters::new(table.type_oids(), &table.types, plan.values),
         columns_read: vec![false; table.columns.len()],
         projections: Vec::new(),
     };

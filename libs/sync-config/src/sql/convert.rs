@@ -6,20 +6,21 @@ use sqlparser::ast::{
 };
 use sqlparser::tokenizer::Span;
 
-use super::Input;
 use super::hints::instead_of;
+use super::parsed::start;
+use super::query_text::QueryText;
 use super::syntax::{Cte, Query, SelectItem, SelectItemKind, Written};
 use crate::file::diagnostic::Diagnostic;
 
 pub(super) struct Converter<'a> {
-    pub(super) input: &'a Input<'a>,
+    pub(super) input: &'a QueryText<'a>,
     /// Where the query at hand begins.
     pub(super) start: Span,
     pub(super) depth: usize,
 }
 
 impl<'a> Converter<'a> {
-    pub(super) fn new(input: &'a Input<'a>) -> Self {
+    pub(super) fn new(input: &'a QueryText<'a>) -> Self {
         Self { input, start: Span::empty(), depth: 0 }
     }
 
@@ -174,20 +175,20 @@ impl<'a> Converter<'a> {
     fn item(&mut self, item: SqlItem, written: Option<Written>) -> Result<SelectItem, Diagnostic> {
         match item {
             SqlItem::UnnamedExpr(expression) => {
-                let span = super::place::start(&expression);
+                let span = start(&expression);
                 let expression = self.expression(expression)?;
                 let kind = SelectItemKind::Expression { expression, alias: None, written };
                 Ok(SelectItem { position: self.input.position(span), kind })
             }
             SqlItem::ExprWithAlias { expr, alias } => {
-                let span = super::place::start(&expr);
+                let span = start(&expr);
                 let expression = self.expression(expr)?;
                 let alias = Some(self.name(alias)?);
                 let kind = SelectItemKind::Expression { expression, alias, written };
                 Ok(SelectItem { position: self.input.position(span), kind })
             }
             SqlItem::ExprWithAliases { expr, .. } => {
-                let span = super::place::start(&expr);
+                let span = start(&expr);
                 Err(self.error(span, "an expression can have one alias only"))
             }
             SqlItem::Wildcard(options) => {
@@ -209,7 +210,7 @@ impl<'a> Converter<'a> {
                 Ok(SelectItem { position, kind: SelectItemKind::All { table } })
             }
             SqlItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::Expr(expr), _) => {
-                let span = super::place::start(&expr);
+                let span = start(&expr);
                 Err(self.error(span, "`.*` must follow the name of a table"))
             }
         }

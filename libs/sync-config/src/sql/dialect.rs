@@ -5,6 +5,9 @@ use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::Token;
 
+/// The operator of arrays that share a value.
+pub(super) const OVERLAP: &str = "&&";
+
 const POSTGRES: PostgreSqlDialect = PostgreSqlDialect {};
 
 /// How firmly operators hold, among the numbers that PostgreSQL's dialect has for the others: 30 is NOT,

@@ -6,10 +6,9 @@ use sqlparser::ast::{
 };
 use sqlparser::tokenizer::Span;
 
-use super::OVERLAP;
 use super::convert::Converter;
-use super::operators::{row_items, text_of};
-use super::place::start;
+use super::dialect::OVERLAP;
+use super::parsed::{is_literal, row_items, start, text_of};
 use super::syntax::{Expression, ExpressionKind, Qualifier};
 use crate::expression::{Arithmetic, CastType, Comparison};
 use crate::file::diagnostic::Diagnostic;
@@ -391,14 +390,4 @@ enum Operator {
 /// Whether a text is a JSON array.
 fn is_json_array(expr: &Expr) -> bool {
     text_of(expr).is_some_and(|text| json::parse(text).is_some_and(|json| json.is_array()))
-}
-
-/// Whether an item in parentheses after IN is a value and not an array.
-#[expect(clippy::wildcard_enum_match_arm, reason = "two kinds of many")]
-pub(super) fn is_literal(expr: &Expr) -> bool {
-    match expr {
-        Expr::Value(_) => true,
-        Expr::UnaryOp { expr, .. } => matches!(expr.as_ref(), Expr::Value(_)),
-        _ => false,
-    }
 }

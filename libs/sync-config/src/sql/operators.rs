@@ -1,14 +1,10 @@
 //! Operators that are written in words, and what is written out after `IN`.
 
-use sqlparser::ast::{
-    Array, CaseWhen, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
-    FunctionArguments, ObjectName, Value as SqlValue, ValueWithSpan,
-};
+use sqlparser::ast::{Array, CaseWhen, Expr};
 use sqlparser::tokenizer::Span;
 
 use super::convert::Converter;
-use super::expression::is_literal;
-use super::place::start;
+use super::parsed::{is_literal, start, text_of};
 use super::syntax::{Expression, ExpressionKind};
 use crate::expression::Pattern;
 use crate::file::diagnostic::Diagnostic;
@@ -130,28 +126,4 @@ impl Converter<'_> {
         let position = self.input.position(span);
         Ok(Expression { position, kind: ExpressionKind::Array(items) })
     }
-}
-
-/// The items of `ROW(..)`, which the parser takes for a call.
-pub(super) fn row_items(expr: &Expr) -> Option<Vec<Expr>> {
-    let Expr::Function(Function { name: ObjectName(parts), args, .. }) = expr else { return None };
-    let [name] = parts.as_slice() else { return None };
-    let name = name.as_ident()?;
-    if name.quote_style.is_some() || !name.value.eq_ignore_ascii_case("ROW") {
-        return None;
-    }
-    let FunctionArguments::List(FunctionArgumentList { args, .. }) = args else { return None };
-    let item = |argument: &FunctionArg| match argument {
-        FunctionArg::Unnamed(FunctionArgExpr::Expr(item)) => Some(item.clone()),
-        FunctionArg::Unnamed(_) | FunctionArg::Named { .. } | FunctionArg::ExprNamed { .. } => None,
-    };
-    args.iter().map(item).collect()
-}
-
-/// The text that an expression is.
-pub(super) fn text_of(expr: &Expr) -> Option<&str> {
-    let Expr::Value(ValueWithSpan { value: SqlValue::SingleQuotedString(text), .. }) = expr else {
-        return None;
-    };
-    Some(text)
 }

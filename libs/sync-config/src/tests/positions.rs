@@ -4,7 +4,9 @@ use expect_test::expect;
 use proptest::prelude::*;
 
 use super::refused;
-use crate::file::yaml::{self, NodeValue, Source};
+use crate::file::source_file::SourceFile;
+use crate::file::source_map::SourceMap;
+use crate::file::yaml::{self, NodeValue};
 use crate::{Diagnostic, SyncConfig};
 
 /// Checks that the findings are at the occurrences of `nope` in the file.
@@ -169,11 +171,11 @@ proptest! {
     #[test]
     fn visible_characters_are_at_their_mapped_places(scalar in styled()) {
         let file = format!("k: {scalar}\n");
-        let source = Source::new(&file);
+        let source = SourceFile::new(&file);
         let Ok(Some(root)) = yaml::parse(&file, &source) else { return Ok(()) };
         let NodeValue::Map(entries) = &root.value else { return Ok(()) };
         let NodeValue::Scalar(scalar) = &entries[0].1.value else { return Ok(()) };
-        let map = source.map(scalar);
+        let map = SourceMap::new(&source, scalar);
         let lines: Vec<Vec<char>> = file.split('\n').map(|line| line.chars().collect()).collect();
 
         for (index, c) in scalar.text.chars().enumerate().filter(|(_, c)| !c.is_whitespace()) {

@@ -3,7 +3,7 @@
 use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 
-use super::Input;
+use super::query_text::QueryText;
 use super::syntax::Written;
 
 /// Words after which a parenthesis is one around an expression, or a list, and not a call's.
@@ -23,7 +23,7 @@ const OPERATORS: [Keyword; 13] = [
     Keyword::ELSE,
 ];
 
-impl Input<'_> {
+impl QueryText<'_> {
     /// The items after a SELECT, without parentheses at their ends that are not a call's. That is how
     /// PowerSync names columns, so `(a + 1) * 2` is `a + 1) * 2`.
     pub(super) fn items(&self, select: Span) -> Vec<Written> {

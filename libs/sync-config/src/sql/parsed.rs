@@ -1,6 +1,9 @@
-//! Where things stand in a query.
+//! Questions about expressions as `sqlparser` gives them.
 
-use sqlparser::ast::{Array, Expr, SetExpr};
+use sqlparser::ast::{
+    Array, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
+    ObjectName, SetExpr, Value as SqlValue, ValueWithSpan,
+};
 use sqlparser::tokenizer::Span;
 
 /// Where an expression begins: only leaves have a place of their own.
@@ -59,5 +62,39 @@ pub(super) fn start(expr: &Expr) -> Span {
             | Expr::Cast { expr: inner, .. } => inner,
             _ => return Span::empty(),
         };
+    }
+}
+
+/// The items of `ROW(..)`, which the parser takes for a call.
+pub(super) fn row_items(expr: &Expr) -> Option<Vec<Expr>> {
+    let Expr::Function(Function { name: ObjectName(parts), args, .. }) = expr else { return None };
+    let [name] = parts.as_slice() else { return None };
+    let name = name.as_ident()?;
+    if name.quote_style.is_some() || !name.value.eq_ignore_ascii_case("ROW") {
+        return None;
+    }
+    let FunctionArguments::List(FunctionArgumentList { args, .. }) = args else { return None };
+    let item = |argument: &FunctionArg| match argument {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(item)) => Some(item.clone()),
+        FunctionArg::Unnamed(_) | FunctionArg::Named { .. } | FunctionArg::ExprNamed { .. } => None,
+    };
+    args.iter().map(item).collect()
+}
+
+/// The text that an expression is.
+pub(super) fn text_of(expr: &Expr) -> Option<&str> {
+    let Expr::Value(ValueWithSpan { value: SqlValue::SingleQuotedString(text), .. }) = expr else {
+        return None;
+    };
+    Some(text)
+}
+
+/// Whether an item in parentheses after IN is a value and not an array.
+#[expect(clippy::wildcard_enum_match_arm, reason = "two kinds of many")]
+pub(super) fn is_literal(expr: &Expr) -> bool {
+    match expr {
+        Expr::Value(_) => true,
+        Expr::UnaryOp { expr, .. } => matches!(expr.as_ref(), Expr::Value(_)),
+        _ => false,
     }
 }

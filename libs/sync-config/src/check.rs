@@ -1,0 +1,195 @@
+//! What a config expects of the tables, compared with the tables there are.
+
+use crate::file::diagnostic::{Diagnostic, Findings, Severity};
+use crate::file::suggestion::closest;
+use crate::pg::converter::Converters;
+use crate::plan::{CteName, Plan, Reference, ReferenceKind};
+use crate::schema::{TablePattern, TableSchema};
+use crate::value::{Kind, ValueOptions};
+
+impl Plan {
+    /// What the tables lack.
+    pub(crate) fn check(&self, tables: &[TableSchema]) -> Vec<Diagnostic> {
+        let mut findings = Findings::default();
+        for reference in &self.references {
+            let pattern = &self.tables[reference.table];
+            let mut matching = tables.iter().filter(|table| table.is(pattern)).peekable();
+            if matching.peek().is_none() && reference.kind == ReferenceKind::Table {
+                findings.push(no_table(reference, pattern, tables));
+            } else if pattern.is_wildcard() {
+                findings.extend(self.lacking(reference, matching));
+            } else {
+                findings.extend(matching.find_map(|table| lack(reference, table, self.values)));
+            }
+        }
+        for CteName { name, position } in &self.ctes {
+            if tables.iter().any(|table| table.schema == "public" && table.name == *name) {
+                let message = format!("`{name}` is this query from here on, and not the table");
+                let hint = format!("give it another name, or write `public.{name}` for the table");
+                findings.push(Diagnostic::warning(*position, message).hint(hint));
+            }
+        }
+        findings.into_sorted()
+    }
+
+    /// What one table lacks that must have it.
+    pub(crate) fn check_table(&self, table: &TableSchema) -> Vec<Diagnostic> {
+        let mut findings = Findings::default();
+        for reference in &self.references {
+            let pattern = &self.tables[reference.table];
+            let must_fit = !pattern.is_wildcard() || reference.kind.is_of_rights();
+            if table.is(pattern) && must_fit {
+                findings.extend(lack(reference, table, self.values));
+            }
+        }
+        findings.into_sorted()
+    }
+
+    /// What tables lack that a pattern finds. It is said of the first of them.
+    fn lacking<'t>(
+        &self,
+        reference: &Reference,
+        tables: impl Iterator<Item = &'t TableSchema>,
+    ) -> Option<Diagnostic> {
+        let mut found = tables.filter_map(|table| lack(reference, table, self.values));
+        let mut first = found.next()?;
+        if reference.kind.is_of_rights() {
+            return Some(first);
+        }
+        first.severity = Severity::Warning;
+        match found.count() {
+            0 => {}
+            1 => first.message.push_str(", nor has another one that matches"),
+            more => first.message.push_str(&format!(", nor have {more} others that match")),
+        }
+        first.hint = match &reference.kind {
+            ReferenceKind::Column(_) => {
+                let hint = first.hint.unwrap_or_default();
+                Some(format!(
+                    "{hint}; where it is missing it is NULL, and left out of what is synced"
+                ))
+            }
+            ReferenceKind::IdOfAll => {
+                Some("rows of a table without it are not synced by this query".to_owned())
+            }
+            ReferenceKind::Table | ReferenceKind::NeverBlob(_) | ReferenceKind::Compared { .. } => {
+                first.hint
+            }
+        };
+        Some(first)
+    }
+}
+
+/// That nothing goes by this name. A pattern may wait for tables that are to come.
+fn no_table(reference: &Reference, pattern: &TablePattern, tables: &[TableSchema]) -> Diagnostic {
+    if pattern.is_wildcard() {
+        let message = format!("no table matches `{pattern}` yet");
+        return Diagnostic::warning(reference.position, message);
+    }
+    let message = format!("there is no table `{pattern}`");
+    let error = Diagnostic::error(reference.position, message);
+    match table_hint(pattern, tables) {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
+
+/// What a table lacks of what is expected of it.
+fn lack(reference: &Reference, table: &TableSchema, values: ValueOptions) -> Option<Diagnostic> {
+    match &reference.kind {
+        ReferenceKind::Table => None,
+        ReferenceKind::Column(name) => {
+            if table.column(name).is_some() {
+                return None;
+            }
+            let message = format!("the table `{}` has no column `{name}`", table.name);
+            let names = table.columns.iter().map(|column| column.name.as_str());
+            let hint = match closest(name, names.clone()) {
+                Some(name) => format!("did you mean {}?", quoted(name)),
+                None => {
+                    let names: Vec<&str> = names.collect();
+                    format!("its columns are: {}", names.join(", "))
+                }
+            };
+            Some(Diagnostic::error(reference.position, message).hint(hint))
+        }
+        ReferenceKind::NeverBlob(column) => {
+            let kind = Converters::new(table.type_oids(), &table.types, values)
+                .kind(table.column(column)?);
+            if kind.is_some() {
+                return None;
+            }
+            let message = format!(
+                "`{column}` is a blob, which cannot be compared after `NOT` with an inner query"
+            );
+            let hint = format!("compare `hex({column})` with hexadecimal digits");
+            Some(Diagnostic::error(reference.position, message).hint(hint))
+        }
+        ReferenceKind::Compared { column, with } => {
+            let kind = Converters::new(table.type_oids(), &table.types, values)
+                .kind(table.column(column)?);
+            never_equal(reference, column, (kind, *with))
+        }
+        ReferenceKind::IdOfAll => {
+            if table.column("id").is_some() {
+                return None;
+            }
+            let message = format!("the table `{}` has no column `id`", table.name);
+            let first = table.columns.first().map_or("key", |column| &column.name);
+            Some(Diagnostic::error(reference.position, message).hint(format!(
+                "every synced row needs one: name its key, as in `SELECT {first} AS id, ...`"
+            )))
+        }
+    }
+}
+
+/// Warns of a comparison that is never true, as SQLite's values have it.
+fn never_equal(
+    reference: &Reference,
+    name: &str,
+    kinds: (Option<Kind>, Kind),
+) -> Option<Diagnostic> {
+    let (message, hint) = match kinds {
+        (Some(Kind::Number), Kind::Text) => (
+            format!("`{name}` is a number on devices and is never equal to a text"),
+            format!("write `{name}::text`, or compare with a number; booleans are 1 and 0"),
+        ),
+        (Some(Kind::Text), Kind::Number) => (
+            format!("`{name}` is a text on devices and is never equal to a number"),
+            format!("write `{name}::real` or `{name}::integer`, or compare with a text"),
+        ),
+        (Some(_), _) => return None,
+        (None, _) => (
+            format!("`{name}` is a blob and is never equal to a text or number"),
+            format!("write `hex({name})` and compare with hexadecimal digits"),
+        ),
+    };
+    Some(Diagnostic::warning(reference.position, message).hint(hint))
+}
+
+/// A name as it must be written in SQL.
+fn quoted(name: &str) -> String {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    if name.chars().all(plain) { format!("`{name}`") } else { format!("`\"{name}\"`") }
+}
+
+fn table_hint(name: &TablePattern, tables: &[TableSchema]) -> Option<String> {
+    const LISTED_MAX: usize = 20;
+    if let Some(table) = tables.iter().find(|table| table.name == name.name) {
+        return Some(format!(
+            "there is one in the schema `{}`: write `{}.{}`",
+            table.schema, table.schema, table.name
+        ));
+    }
+    let same_schema = tables.iter().filter(|table| table.schema == name.schema);
+    let names: Vec<&str> = same_schema.map(|table| table.name.as_str()).collect();
+    if let Some(known) = closest(&name.name, names.iter().copied()) {
+        return Some(format!("did you mean {}?", quoted(known)));
+    }
+    if names.is_empty() {
+        return None;
+    }
+    let listed = names.iter().take(LISTED_MAX).copied().collect::<Vec<_>>().join(", ");
+    let more = if names.len() > LISTED_MAX { ", ..." } else { "" };
+    Some(format!("the tables of the schema `{}` are: {listed}{more}", name.schema))
+}

@@ -1,0 +1,34 @@
+//! The name that a misspelt one was meant to be.
+
+/// The name that is nearest to a misspelt one, if any is near.
+pub(crate) fn closest<'a>(
+    name: &str,
+    candidates: impl Iterator<Item = &'a str>,
+) -> Option<&'a str> {
+    const CHARS_MAX: usize = 64; // What PostgreSQL keeps of a name; it bounds the work.
+    let lower: Vec<char> = name.to_lowercase().chars().take(CHARS_MAX).collect();
+    let allowed = (lower.len() / 3).clamp(1, 3);
+    candidates
+        .map(|candidate| {
+            let other: Vec<char> = candidate.to_lowercase().chars().take(CHARS_MAX).collect();
+            (distance(&lower, &other), candidate)
+        })
+        .filter(|(distance, _)| *distance <= allowed)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Edits from one text to another, by Levenshtein.
+fn distance(a: &[char], b: &[char]) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}

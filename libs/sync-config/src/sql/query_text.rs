@@ -1,0 +1,132 @@
+//! The text of a query as tokens with positions.
+
+use sqlparser::parser::ParserError;
+use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan};
+
+use crate::file::diagnostic::{Diagnostic, Position};
+use crate::file::options::shorten;
+use crate::file::source_map::SourceMap;
+
+/// Most tokens of a query besides literals and commas. Chains of operators nest as deeply as they are
+/// long, and trees are freed recursively.
+const TOKENS_MAX: usize = 4_000;
+
+/// A query's text as tokens with places.
+pub(super) struct QueryText<'a> {
+    pub(super) map: &'a SourceMap<'a>,
+    pub(super) text: &'a str,
+    /// Where each character of the text begins.
+    pub(super) offsets: &'a [usize],
+    pub(super) tokens: &'a [TokenWithSpan],
+}
+
+impl QueryText<'_> {
+    /// The place where something begins; of nothing, where the query begins.
+    pub(super) fn position(&self, span: Span) -> Position {
+        if span.start.line == 0 { self.map.position(0) } else { position_of(self.map, span.start) }
+    }
+
+    /// What is written from one token to another.
+    pub(super) fn text(&self, first: Span, last: Span) -> String {
+        let offset = |location| {
+            let (line, column) = line_and_column(location);
+            self.offsets.get(self.map.index_at(line, column)).copied().unwrap_or(self.text.len())
+        };
+        let written = self.text.get(offset(first.start)..offset(last.end));
+        written.unwrap_or_default().to_owned()
+    }
+
+    pub(super) fn start(&self) -> Position {
+        let first = self.tokens.iter().find(|token| !matches!(token.token, Token::Whitespace(_)));
+        first.map_or_else(|| self.map.position(0), |token| self.position(token.span))
+    }
+
+    /// Behind the last character that is not space.
+    fn end(&self) -> Position {
+        let mut tokens = self.tokens.iter().rev();
+        let last = tokens.find(|token| !matches!(token.token, Token::Whitespace(_) | Token::EOF));
+        last.map_or_else(|| self.map.position(0), |token| position_of(self.map, token.span.end))
+    }
+
+    /// The first of these words or operators from a place on, and where it stands; else that place.
+    pub(super) fn find<'w>(&self, from: Span, words: &[&'w str]) -> (&'w str, Span) {
+        let at_or_after = self.tokens.iter().filter(|token| token.span.start >= from.start);
+        for token in at_or_after {
+            let text = token.token.to_string();
+            if let Some(word) = words.iter().find(|word| text.eq_ignore_ascii_case(word)) {
+                return (word, token.span);
+            }
+        }
+        (words.first().copied().unwrap_or_default(), from)
+    }
+
+    /// The last of these words before a place, and where it stands; else that place.
+    pub(super) fn find_before<'w>(&self, before: Span, word: &'w str) -> (&'w str, Span) {
+        let mut earlier = self.tokens.iter().rev().filter(|token| token.span.start < before.start);
+        let found = earlier.find(|token| token.token.to_string().eq_ignore_ascii_case(word));
+        (word, found.map_or(before, |token| token.span))
+    }
+
+    /// Whether the token before a place is an opening parenthesis.
+    pub(super) fn is_parenthesized(&self, span: Span) -> bool {
+        let before = self.tokens.iter().rev().find(|token| {
+            token.span.start < span.start && !matches!(token.token, Token::Whitespace(_))
+        });
+        before.is_some_and(|token| token.token == Token::LParen)
+    }
+
+    pub(super) fn check_tokens(&self) -> Result<(), Diagnostic> {
+        let counts = |token: &&TokenWithSpan| {
+            !matches!(
+                token.token,
+                Token::Whitespace(_)
+                    | Token::Comma
+                    | Token::Number(..)
+                    | Token::SingleQuotedString(_)
+            )
+        };
+        match self.tokens.iter().filter(counts).nth(TOKENS_MAX) {
+            Some(token) => {
+                Err(Diagnostic::error(self.position(token.span), "the query is too long"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Finds the place in the message, which is the only part of the error that has it.
+    pub(super) fn parser_error(&self, error: &ParserError) -> Diagnostic {
+        let message = match error {
+            ParserError::TokenizerError(message) | ParserError::ParserError(message) => message,
+            ParserError::RecursionLimitExceeded => {
+                return Diagnostic::error(self.start(), "the query is nested too deeply");
+            }
+        };
+        let (text, place) = message.rsplit_once(" at Line: ").unwrap_or((message, ""));
+        let position = place.split_once(", Column: ").and_then(|(line, column)| {
+            Some(self.map.position_at(line.parse().ok()?, column.parse().ok()?))
+        });
+        // At the end of the text the message has no place.
+        let position = position.unwrap_or_else(|| self.end());
+        if text.starts_with("No infix parser for token") {
+            return Diagnostic::error(position, "this operator is not supported").hint(
+                "the operators that there are stand in the documentation of the sync config",
+            );
+        }
+        let text = shorten(text);
+        let rest = text.strip_prefix("Expected: ").map(|rest| format!("expected {rest}"));
+        let text = rest.unwrap_or(text);
+        Diagnostic::error(position, format!("not SQL: {text}"))
+            .hint("is a word, comma or parenthesis missing before it, or one too many?")
+    }
+}
+
+/// The position in the file of a place in the text.
+pub(super) fn position_of(map: &SourceMap<'_>, location: Location) -> Position {
+    let (line, column) = line_and_column(location);
+    map.position_at(line, column)
+}
+
+fn line_and_column(Location { line, column }: Location) -> (usize, usize) {
+    let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    (number(line), number(column))
+}

@@ -1,0 +1,8 @@
+//! Kinds of values.
+
+/// Values of different kinds are never equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Number,
+    Text,
+}
