@@ -55,6 +55,26 @@ pub(crate) struct Plan {
     pub(crate) ctes: Vec<CteName>,
 }
 
+impl Plan {
+    /// Returns the index of a table pattern, which is added if it is new.
+    pub(crate) fn intern_table(&mut self, table: TablePattern) -> usize {
+        intern(&mut self.tables, table)
+    }
+
+    /// Returns the index of a lookup, which is added if it is new.
+    pub(crate) fn intern_lookup(&mut self, lookup: LookupPlan) -> usize {
+        intern(&mut self.lookups, lookup)
+    }
+}
+
+/// The index of a thing in a list, which it is added to when it is not there.
+fn intern<T: PartialEq>(list: &mut Vec<T>, item: T) -> usize {
+    list.iter().position(|known| *known == item).unwrap_or_else(|| {
+        list.push(item);
+        list.len() - 1
+    })
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct CteName {
     pub(crate) name: String,

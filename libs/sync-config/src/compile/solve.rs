@@ -5,12 +5,11 @@
 //! answers makes further values known. The last one is the table whose rows are selected: it is asked
 //! by buckets, whose parameters are the values that its rows must equal.
 
-use super::branch::{Side, Term, sources_of};
-use super::sources::{
+use super::row_sources::{
     Owner, QueryExpression, Source, SourceId, Sources, request_expression, row_expression,
 };
-use super::{Compiler, all_of};
-use crate::plan::{Instantiation, LookupPlan, RowQuery, Step};
+use super::term::{Side, Term, sources_in, sources_of};
+use crate::plan::{Instantiation, LookupPlan, Plan, RowExpression, RowQuery, Step};
 
 /// What a branch is asked for.
 pub(super) enum Target<'t> {
@@ -40,163 +39,170 @@ struct Solver<'t> {
     placed: Vec<Owner>,
 }
 
-impl Compiler<'_> {
-    /// `None` when an expression mixes what it must not; the caller's checks exclude that.
-    pub(super) fn solve(&mut self, branch: &[Term], target: &Target<'_>) -> Option<Solved> {
-        let mut solver = Solver {
-            branch,
-            needed: needed(&self.sources, branch, target),
-            target,
-            instantiation: Instantiation::default(),
-            slot_count: 0,
-            known: Vec::new(),
-            placed: vec![Owner::Request, Owner::Nothing],
-        };
-        for condition in solver.filters(&[Owner::Request]) {
+/// `None` when an expression mixes what it must not; the caller's checks exclude that.
+pub(super) fn solve(
+    plan: &mut Plan,
+    sources: &Sources,
+    branch: &[Term],
+    target: &Target<'_>,
+) -> Option<Solved> {
+    let mut solver = Solver {
+        branch,
+        needed: needed(sources, branch, target),
+        target,
+        instantiation: Instantiation::default(),
+        slot_count: 0,
+        known: Vec::new(),
+        placed: vec![Owner::Request, Owner::Nothing],
+    };
+    for condition in solver.filters(&[Owner::Request]) {
+        solver.instantiation.filters.push(request_expression(condition)?);
+    }
+    if let Target::Values(_) = target {
+        for condition in solver.filters(&[Owner::Nothing]) {
             solver.instantiation.filters.push(request_expression(condition)?);
         }
-        if let Target::Values(_) = target {
-            for condition in solver.filters(&[Owner::Nothing]) {
-                solver.instantiation.filters.push(request_expression(condition)?);
-            }
-        }
-        let elements = solver
-            .needed
-            .clone()
-            .into_iter()
-            .filter(|id| matches!(self.sources.owner(*id), Owner::Element(_)));
-        for id in elements {
-            solver.place_elements(&self.sources, id)?;
-        }
-        let mut tables: Vec<SourceId> = solver
-            .needed
-            .iter()
-            .copied()
-            .filter(|id| self.sources.table(*id).is_some() && !target.is(*id))
-            .collect();
-        while !tables.is_empty() {
-            let table = tables.remove(solver.most_known(&tables));
-            self.place_table(&mut solver, table)?;
-        }
-        let rows = match target {
-            Target::Rows(table) => Some(self.target_rows(&mut solver, *table)?),
-            Target::Values(values) => {
-                for value in *values {
-                    let owner = self.sources.owner_of(value)?;
-                    let slot = solver.slot(&Side { owner, value: value.clone() })?;
-                    solver.instantiation.parameters.push(slot);
-                }
-                None
-            }
-        };
-        solver.instantiation.absent = self.absent(branch)?;
-        Some(Solved { instantiation: solver.instantiation, rows })
     }
-
-    /// What must lead nowhere, each alternative by itself.
-    fn absent(&mut self, branch: &[Term]) -> Option<Vec<Instantiation>> {
-        let mut absent = Vec::new();
-        for term in branch {
-            let Term::Absent(branches) = term else { continue };
-            for inner in branches.iter() {
-                let Solved { instantiation, .. } = self.solve(inner, &Target::Values(&[]))?;
-                if !absent.contains(&instantiation) {
-                    absent.push(instantiation);
-                }
-            }
-        }
-        Some(absent)
+    let elements = solver
+        .needed
+        .clone()
+        .into_iter()
+        .filter(|id| matches!(sources.owner(*id), Owner::Element(_)));
+    for id in elements {
+        solver.place_elements(sources, id)?;
     }
-
-    /// A table on the way: asked by what is known, it answers what is not.
-    fn place_table(&mut self, solver: &mut Solver<'_>, table: SourceId) -> Option<()> {
-        let owner = Owner::Table(table);
-        let mut asked = Vec::new();
-        let mut key = Vec::new();
-        for (own, other) in solver.equalities(owner) {
-            if solver.placed.contains(&other.owner) {
-                asked.push(own.value.clone());
-                key.push(solver.slot(other)?);
-            }
-        }
-        let arrays = self.arrays(&solver.needed, table);
-        let outputs = solver.outputs(&self.sources, owner);
-        let filters = solver.filters(&[owner]);
-        let rows = self.row_query(table, &arrays, &filters, &asked)?;
-        let plan = LookupPlan {
-            rows,
-            outputs: outputs
-                .iter()
-                .map(|output| row_expression(output, table, &arrays))
-                .collect::<Option<_>>()?,
-        };
-        let lookup = self.lookup(plan);
-        solver.instantiation.steps.push(Step::Lookup { lookup, key });
-        solver.give_slots(owner, outputs);
-        Some(())
+    let mut tables: Vec<SourceId> = solver
+        .needed
+        .iter()
+        .copied()
+        .filter(|id| sources.table(*id).is_some() && !target.is(*id))
+        .collect();
+    while !tables.is_empty() {
+        let table = tables.remove(solver.most_known(&tables));
+        place_table(plan, sources, &mut solver, table)?;
     }
-
-    /// The table whose rows are selected: what its rows must equal are the parameters.
-    fn target_rows(&mut self, solver: &mut Solver<'_>, table: SourceId) -> Option<RowQuery> {
-        let owner = Owner::Table(table);
-        let mut keys: Vec<QueryExpression> = Vec::new();
-        for (own, other) in solver.equalities(owner) {
-            let slot = solver.slot(other)?;
-            // Two sources for one value: both must have it.
-            if let Some(place) = keys.iter().position(|key| *key == own.value) {
-                let first = solver.instantiation.parameters[place];
-                if first != slot {
-                    solver.instantiation.steps.push(Step::Equal(first, slot));
-                }
-            } else {
-                keys.push(own.value.clone());
+    let rows = match target {
+        Target::Rows(table) => Some(target_rows(sources, &mut solver, *table)?),
+        Target::Values(values) => {
+            for value in *values {
+                let owner = sources.owner_of(value)?;
+                let slot = solver.slot(&Side { owner, value: value.clone() })?;
                 solver.instantiation.parameters.push(slot);
             }
+            None
         }
-        let arrays = self.arrays(&solver.needed, table);
-        let filters = solver.filters(&[owner, Owner::Nothing]);
-        self.row_query(table, &arrays, &filters, &keys)
-    }
+    };
+    solver.instantiation.absent = absent(plan, sources, branch)?;
+    Some(Solved { instantiation: solver.instantiation, rows })
+}
 
-    /// What the rows of a data query are asked by: the parameters of their bucket definition.
-    pub(super) fn bucket_rows(
-        &self,
-        branch: &[Term],
-        table: SourceId,
-        keys: &[QueryExpression],
-    ) -> Option<RowQuery> {
-        let target = Target::Rows(table);
-        let arrays = self.arrays(&needed(&self.sources, branch, &target), table);
-        let filters: Vec<&QueryExpression> = branch.iter().filter_map(Term::condition).collect();
-        self.row_query(table, &arrays, &filters, keys)
+/// What must lead nowhere, each alternative by itself.
+fn absent(plan: &mut Plan, sources: &Sources, branch: &[Term]) -> Option<Vec<Instantiation>> {
+    let mut absent = Vec::new();
+    for term in branch {
+        let Term::Absent(branches) = term else { continue };
+        for inner in branches.iter() {
+            let Solved { instantiation, .. } = solve(plan, sources, inner, &Target::Values(&[]))?;
+            if !absent.contains(&instantiation) {
+                absent.push(instantiation);
+            }
+        }
     }
+    Some(absent)
+}
 
-    /// Those of the sources that are elements of arrays of a table's row.
-    fn arrays(&self, needed: &[SourceId], table: SourceId) -> Vec<SourceId> {
-        let is_of_table =
-            |id: &SourceId| *id != table && self.sources.owner(*id) == Owner::Table(table);
-        needed.iter().copied().filter(is_of_table).collect()
+/// A table on the way: asked by what is known, it answers what is not.
+fn place_table(
+    plan: &mut Plan,
+    sources: &Sources,
+    solver: &mut Solver<'_>,
+    table: SourceId,
+) -> Option<()> {
+    let owner = Owner::Table(table);
+    let mut asked = Vec::new();
+    let mut key = Vec::new();
+    for (own, other) in solver.equalities(owner) {
+        if solver.placed.contains(&other.owner) {
+            asked.push(own.value.clone());
+            key.push(solver.slot(other)?);
+        }
     }
+    let arrays = arrays_of(sources, &solver.needed, table);
+    let outputs = solver.outputs(sources, owner);
+    let filters = solver.filters(&[owner]);
+    let rows = row_query(sources, table, &arrays, &filters, &asked)?;
+    let lookup = LookupPlan {
+        rows,
+        outputs: outputs
+            .iter()
+            .map(|output| row_expression(output, table, &arrays))
+            .collect::<Option<_>>()?,
+    };
+    let lookup = plan.intern_lookup(lookup);
+    solver.instantiation.steps.push(Step::Lookup { lookup, key });
+    solver.give_slots(owner, outputs);
+    Some(())
+}
 
-    fn row_query(
-        &self,
-        table: SourceId,
-        arrays: &[SourceId],
-        filters: &[&QueryExpression],
-        keys: &[QueryExpression],
-    ) -> Option<RowQuery> {
-        let convert = |expression: &QueryExpression| row_expression(expression, table, arrays);
-        let array_of = |id: &SourceId| match self.sources.get(*id) {
-            Source::Elements { array, .. } => convert(array),
-            Source::Table { .. } => None,
-        };
-        Some(RowQuery {
-            table: self.sources.table(table)?,
-            arrays: arrays.iter().map(array_of).collect::<Option<_>>()?,
-            filter: all_of(filters.iter().map(|filter| convert(filter)).collect::<Option<_>>()?),
-            keys: keys.iter().map(convert).collect::<Option<_>>()?,
-        })
+/// The table whose rows are selected: what its rows must equal are the parameters.
+fn target_rows(sources: &Sources, solver: &mut Solver<'_>, table: SourceId) -> Option<RowQuery> {
+    let owner = Owner::Table(table);
+    let mut keys: Vec<QueryExpression> = Vec::new();
+    for (own, other) in solver.equalities(owner) {
+        let slot = solver.slot(other)?;
+        // Two sources for one value: both must have it.
+        if let Some(place) = keys.iter().position(|key| *key == own.value) {
+            let first = solver.instantiation.parameters[place];
+            if first != slot {
+                solver.instantiation.steps.push(Step::Equal(first, slot));
+            }
+        } else {
+            keys.push(own.value.clone());
+            solver.instantiation.parameters.push(slot);
+        }
     }
+    let arrays = arrays_of(sources, &solver.needed, table);
+    let filters = solver.filters(&[owner, Owner::Nothing]);
+    row_query(sources, table, &arrays, &filters, &keys)
+}
+
+/// What the rows of a data query are asked by: the parameters of their bucket definition.
+pub(super) fn bucket_rows(
+    sources: &Sources,
+    branch: &[Term],
+    table: SourceId,
+    keys: &[QueryExpression],
+) -> Option<RowQuery> {
+    let target = Target::Rows(table);
+    let arrays = arrays_of(sources, &needed(sources, branch, &target), table);
+    let filters: Vec<&QueryExpression> = branch.iter().filter_map(Term::condition).collect();
+    row_query(sources, table, &arrays, &filters, keys)
+}
+
+/// Those of the sources that are elements of arrays of a table's row.
+fn arrays_of(sources: &Sources, needed: &[SourceId], table: SourceId) -> Vec<SourceId> {
+    let is_of_table = |id: &SourceId| *id != table && sources.owner(*id) == Owner::Table(table);
+    needed.iter().copied().filter(is_of_table).collect()
+}
+
+fn row_query(
+    sources: &Sources,
+    table: SourceId,
+    arrays: &[SourceId],
+    filters: &[&QueryExpression],
+    keys: &[QueryExpression],
+) -> Option<RowQuery> {
+    let convert = |expression: &QueryExpression| row_expression(expression, table, arrays);
+    let array_of = |id: &SourceId| match sources.get(*id) {
+        Source::Elements { array, .. } => convert(array),
+        Source::Table { .. } => None,
+    };
+    Some(RowQuery {
+        table: sources.table(table)?,
+        arrays: arrays.iter().map(array_of).collect::<Option<_>>()?,
+        filter: all_of(filters.iter().map(|filter| convert(filter)).collect::<Option<_>>()?),
+        keys: keys.iter().map(convert).collect::<Option<_>>()?,
+    })
 }
 
 impl Target<'_> {
@@ -342,9 +348,18 @@ fn needed(sources: &Sources, branch: &[Term], target: &Target<'_>) -> Vec<Source
         Target::Rows(table) => need(*table),
         Target::Values(values) => {
             for value in *values {
-                super::branch::sources_in(value, &mut need);
+                sources_in(value, &mut need);
             }
         }
     }
     sources.ids().filter(|id| is_needed[*id]).collect()
+}
+
+/// All of these conditions; `None` when there is none.
+fn all_of(mut conditions: Vec<RowExpression>) -> Option<RowExpression> {
+    match conditions.len() {
+        0 => None,
+        1 => conditions.pop(),
+        _ => Some(RowExpression::And(conditions)),
+    }
 }

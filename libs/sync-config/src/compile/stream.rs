@@ -1,12 +1,14 @@
 //! Streams: of edition 3, and their early form in edition 2.
 
-use super::branch::{BRANCHES_MAX, Term, Tree};
-use super::definition::check_plain;
-use super::projection::Selected;
-use super::scope::{Ctes, Scope, ScopeKind};
-use super::solve::{Solved, Target};
-use super::sources::{Source, SourceId};
-use super::{Compiler, any_of};
+use super::file_compiler::FileCompiler;
+use super::normalise::BRANCHES_MAX;
+use super::resolve::QueryCompiler;
+use super::resolve::from::check_plain;
+use super::resolve::projection::Selected;
+use super::resolve::scope::{Ctes, Scope, ScopeKind};
+use super::row_sources::{Source, SourceId};
+use super::solve::{Solved, Target, solve};
+use super::term::{Term, Tree};
 use crate::edition::Edition;
 use crate::file::StreamEntry;
 use crate::file::diagnostic::{Diagnostic, Position};
@@ -25,7 +27,13 @@ struct Merged {
     filters: Vec<Option<RowExpression>>,
 }
 
-impl Compiler<'_> {
+/// Buckets that requests find in one way, and their rows.
+struct Family {
+    instantiation: Instantiation,
+    data: DataQuery,
+}
+
+impl FileCompiler<'_> {
     pub(super) fn stream(&mut self, entry: &StreamEntry<'_>, global: &[Cte]) {
         let mut stream = StreamPlan {
             name: entry.name.to_owned(),
@@ -53,7 +61,7 @@ impl Compiler<'_> {
         ctes: &Ctes<'_>,
         stream: &mut StreamPlan,
     ) {
-        let Some(query) = self.begin(scalar) else { return };
+        let Some(query) = self.parse(scalar) else { return };
         let is_early = self.edition < Edition::Three;
         if is_early && self.findings.ok(check_plain(&query)).is_none() {
             return;
@@ -63,51 +71,14 @@ impl Compiler<'_> {
             self.findings.push(error.hint("a stream selects rows of a table"));
             return;
         }
-        let mut scope = Scope::new(&ScopeKind::Stream, Ctes::new(&query.ctes, ctes));
-        let conditions = self.from(&mut scope, &query);
-        let Some(mut conditions) = self.findings.ok(conditions) else { return };
-        let selected = self.selected(&scope, &query, is_early);
-        if let Some(condition) = &query.condition {
-            let tree = self.tree(&scope, condition, false);
-            conditions.extend(self.findings.ok(tree));
-        }
-        self.check_unused(&query.ctes);
-        self.check_alias(&query, selected.as_ref());
-        let Some(Selected { table, projection }) = selected else { return };
-        // A row that is selected is there, also where its table is on the right of a left join.
-        conditions.push(Tree::Term(Term::Source(table)));
-        let position = query.condition.as_ref().map_or(query.position, |found| found.position);
-        let branches = self.branches(conditions, position);
-        let Some(branches) = self.findings.ok(branches) else { return };
-        let Some(merged) = self.merge(&branches, table) else {
-            self.findings.push(mixed(&query));
-            return;
-        };
-        for Merged { instantiation, mut rows, filters } in merged {
+        let Some(families) = QueryCompiler::new(self).families(&query, ctes) else { return };
+        let position = condition_position(&query);
+        for Family { instantiation, data } in families {
             if !entry.accepts_danger {
                 self.check_danger(&instantiation, query.position);
             }
             self.check_stages(&instantiation, position);
-            rows.filter = any_of(filters);
-            let object_type = self.object_type(table);
-            let data = DataQuery { rows, object_type, projection: projection.clone() };
             self.add_variant(query.position, stream, instantiation, data);
-        }
-    }
-
-    /// Warns of an alias that may only be there to tell tables apart, but names the one on devices.
-    fn check_alias(&mut self, query: &Query, selected: Option<&Selected>) {
-        let table = selected.map(|selected| self.sources.get(selected.table));
-        let (Some(Source::Table { name, .. }), [_, _, ..]) = (table, query.from.as_slice()) else {
-            return;
-        };
-        let is_it = |item: &&FromItem| item.alias.as_ref() == Some(name) && !item.is_quoted;
-        if let Some(item) = query.from.iter().find(is_it) {
-            let message = format!("on devices the table of these rows is called `{name}`");
-            let hint = format!(
-                "if that is meant, write the alias in quotes: `AS \"{name}\"`; else leave it out"
-            );
-            self.findings.push(Diagnostic::warning(item.position, message).hint(hint));
         }
     }
 
@@ -169,11 +140,61 @@ impl Compiler<'_> {
             variant.definition = places[variant.definition - first];
         }
     }
+}
+
+impl QueryCompiler<'_, '_> {
+    /// The families of buckets of a query.
+    fn families(&mut self, query: &Query, ctes: &Ctes<'_>) -> Option<Vec<Family>> {
+        let is_early = self.file.edition < Edition::Three;
+        let mut scope = Scope::new(&ScopeKind::Stream, Ctes::new(&query.ctes, ctes));
+        let conditions = self.from(&mut scope, query);
+        let Some(mut conditions) = self.file.findings.ok(conditions) else { return None };
+        let selected = self.selected(&scope, query, is_early);
+        if let Some(condition) = &query.condition {
+            let tree = self.tree(&scope, condition, false);
+            conditions.extend(self.file.findings.ok(tree));
+        }
+        self.file.check_unused(&query.ctes);
+        self.check_alias(query, selected.as_ref());
+        let Some(Selected { table, projection }) = selected else { return None };
+        // A row that is selected is there, also where its table is on the right of a left join.
+        conditions.push(Tree::Term(Term::Source(table)));
+        let branches = self.branches(conditions, condition_position(query));
+        let Some(branches) = self.file.findings.ok(branches) else { return None };
+        let Some(merged) = self.merge(&branches, table) else {
+            self.file.findings.push(mixed(query));
+            return None;
+        };
+        let object_type = self.object_type(table);
+        let families = merged.into_iter().map(|Merged { instantiation, mut rows, filters }| {
+            rows.filter = any_of(filters);
+            let (object_type, projection) = (object_type.clone(), projection.clone());
+            Family { instantiation, data: DataQuery { rows, object_type, projection } }
+        });
+        Some(families.collect())
+    }
+
+    /// Warns of an alias that may only be there to tell tables apart, but names the one on devices.
+    fn check_alias(&mut self, query: &Query, selected: Option<&Selected>) {
+        let table = selected.map(|selected| self.sources.get(selected.table));
+        let (Some(Source::Table { name, .. }), [_, _, ..]) = (table, query.from.as_slice()) else {
+            return;
+        };
+        let is_it = |item: &&FromItem| item.alias.as_ref() == Some(name) && !item.is_quoted;
+        if let Some(item) = query.from.iter().find(is_it) {
+            let message = format!("on devices the table of these rows is called `{name}`");
+            let hint = format!(
+                "if that is meant, write the alias in quotes: `AS \"{name}\"`; else leave it out"
+            );
+            self.file.findings.push(Diagnostic::warning(item.position, message).hint(hint));
+        }
+    }
 
     fn merge(&mut self, branches: &[Vec<Term>], table: SourceId) -> Option<Vec<Merged>> {
         let mut merged: Vec<Merged> = Vec::new();
         for branch in branches {
-            let Solved { instantiation, rows } = self.solve(branch, &Target::Rows(table))?;
+            let Solved { instantiation, rows } =
+                solve(&mut self.file.plan, &self.sources, branch, &Target::Rows(table))?;
             let mut rows = rows?;
             let filter = rows.filter.take();
             let same = merged
@@ -188,8 +209,28 @@ impl Compiler<'_> {
     }
 }
 
-/// For what [`Compiler::solve`] does not know.
+/// For what [`solve`] does not know.
 fn mixed(query: &Query) -> Diagnostic {
     Diagnostic::error(query.position, "this combination of tables and arrays is not supported")
         .hint("compare a value of one table on one side with a value of another on the other")
+}
+
+/// Where findings about the condition of a query stand.
+fn condition_position(query: &Query) -> Position {
+    query.condition.as_ref().map_or(query.position, |found| found.position)
+}
+
+/// The filter of branches that differ in nothing else: any of them must hold.
+fn any_of(filters: Vec<Option<RowExpression>>) -> Option<RowExpression> {
+    let mut alternatives = Vec::with_capacity(filters.len());
+    for filter in filters {
+        let filter = filter?;
+        if !alternatives.contains(&filter) {
+            alternatives.push(filter);
+        }
+    }
+    match alternatives.len() {
+        1 => alternatives.pop(),
+        _ => Some(RowExpression::Or(alternatives)),
+    }
 }

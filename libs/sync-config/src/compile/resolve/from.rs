@@ -1,10 +1,9 @@
 //! `FROM`: tables, arrays, CTEs and inner queries, all of which become sources of the one query.
 
-use super::Compiler;
-use super::branch::{LeftJoin, Term, Tree};
-use super::definition::check_plain;
+use super::QueryCompiler;
 use super::scope::{Ctes, Entry, EntryKind, Scope};
-use super::sources::{Leaf, Owner, QueryExpression, Source, SourceId};
+use crate::compile::row_sources::{Leaf, Owner, QueryExpression, Source, SourceId};
+use crate::compile::term::{LeftJoin, Term, Tree};
 use crate::edition::Edition;
 use crate::expression::Expression;
 use crate::file::diagnostic::{Diagnostic, Position};
@@ -26,14 +25,14 @@ pub(super) struct Inner {
     pub(super) conditions: Vec<Tree>,
 }
 
-impl Compiler<'_> {
+impl QueryCompiler<'_, '_> {
     /// Adds what a query selects from to its scope. Returns what must hold.
-    pub(super) fn from(
+    pub(in crate::compile) fn from(
         &mut self,
         scope: &mut Scope<'_>,
         query: &Query,
     ) -> Result<Vec<Tree>, Diagnostic> {
-        self.note_ctes(&query.ctes);
+        self.file.note_ctes(&query.ctes);
         let mut conditions = Vec::new();
         for item in &query.from {
             let first = self.sources.ids().end;
@@ -80,7 +79,7 @@ impl Compiler<'_> {
                     let Inner { columns, conditions } = self.cte(scope, cte, ctes)?;
                     return Ok((EntryKind::Columns(columns), conditions));
                 }
-                let table = self.table(schema.as_deref(), name, item.position)?;
+                let table = self.file.table(schema.as_deref(), name, item.position)?;
                 let source = Source::Table { table, name: item.visible_name().to_owned() };
                 let id = self.sources.add(source, item.position)?;
                 Ok((EntryKind::Table(id), vec![Tree::Term(Term::Source(id))]))
@@ -143,7 +142,7 @@ impl Compiler<'_> {
         cte: &Cte,
         ctes: Ctes<'_>,
     ) -> Result<Inner, Diagnostic> {
-        self.ctes_used.insert(cte.position);
+        self.file.ctes_used.insert(cte.position);
         self.ctes_put_in += 1;
         if self.ctes_put_in > CTES_MAX || self.cte_depth == CTE_DEPTH_MAX {
             let message = "the CTEs are used too often, or nested too deeply";
@@ -184,7 +183,7 @@ impl Compiler<'_> {
         scope: &mut Scope<'_>,
         query: &Query,
     ) -> Result<Inner, Diagnostic> {
-        if self.edition < Edition::Three {
+        if self.file.edition < Edition::Three {
             check_plain(query)?;
         }
         let mut conditions = self.from(scope, query)?;
@@ -204,7 +203,7 @@ impl Compiler<'_> {
                 }
                 (alias, written) => {
                     let names = (alias.as_deref(), written.as_ref());
-                    self.output_name(item.position, expression, names)?
+                    self.file.output_name(item.position, expression, names)?
                 }
             };
             if columns.iter().any(|(known, _)| *known == name) {
@@ -214,6 +213,29 @@ impl Compiler<'_> {
             columns.push((name, self.lower(scope, expression)?));
         }
         Ok(Inner { columns, conditions })
+    }
+}
+
+/// Before edition 3 a query knows one table at a time.
+pub(in crate::compile) fn check_plain(query: &Query) -> Result<(), Diagnostic> {
+    let hint = "streams of edition 3 can do it";
+    if let Some(position) = query.distinct {
+        let message = "`DISTINCT` and `ALL` are not supported here";
+        return Err(Diagnostic::error(position, message).hint(hint));
+    }
+    if let Some(cte) = query.ctes.first() {
+        return Err(Diagnostic::error(cte.position, "`WITH` is not supported here").hint(hint));
+    }
+    if let Some(FromItem { source: FromSource::Query(_), position, .. }) = query.from.first() {
+        let message = "a query in `FROM` is not supported here";
+        return Err(Diagnostic::error(*position, message).hint(hint));
+    }
+    match query.from.get(1) {
+        Some(item) => {
+            let message = "more than one table in `FROM` is not supported here";
+            Err(Diagnostic::error(item.position, message).hint(hint))
+        }
+        None => Ok(()),
     }
 }
 

@@ -5,12 +5,12 @@
 //! holds when no row has `y = x` and none leaves it unknown, be it by a `y` or an `x` that is NULL.
 //! `NOT (a && (SELECT y FROM t))` holds when no `y` is an element of `a`, unless `a` is NULL.
 
-use super::Compiler;
-use super::branch::{Term, Tree, sources_of};
-use super::condition::InnerQuery;
-use super::operators::of_later_edition;
 use super::scope::Scope;
-use super::sources::{Leaf, Owner, QueryExpression, SourceId};
+use super::subquery::InnerQuery;
+use super::{QueryCompiler, of_later_edition};
+use crate::compile::normalise::normalise;
+use crate::compile::row_sources::{Leaf, Owner, QueryExpression, SourceId};
+use crate::compile::term::{Term, Tree, sources_of};
 use crate::edition::Edition;
 use crate::expression::{CastType, Expression, Literal};
 use crate::file::diagnostic::{Diagnostic, Position};
@@ -18,11 +18,7 @@ use crate::functions::Function;
 use crate::plan::{ReferenceKind, RequestLeaf, RequestSource};
 use crate::sql::syntax::{self, ExpressionKind};
 
-/// Most alternatives of all inner queries that one query has after NOT. Those within alternatives count
-/// once for each.
-const PARTS_MAX: usize = 1_000;
-
-impl Compiler<'_> {
+impl QueryCompiler<'_, '_> {
     /// That an inner query does not have what it is asked for.
     pub(super) fn absence(
         &mut self,
@@ -30,7 +26,7 @@ impl Compiler<'_> {
         condition: &syntax::Expression,
     ) -> Result<Tree, Diagnostic> {
         let position = place(condition);
-        if self.edition < Edition::Three {
+        if self.file.edition < Edition::Three {
             return Err(of_later_edition(position, "NOT ... (SELECT ...)"));
         }
         let first = self.sources.ids().end;
@@ -51,7 +47,7 @@ impl Compiler<'_> {
             unknown_or_true.extend(self.is_null(array, position)?);
         }
         let joins = self.left_joins.split_off(outer_joins);
-        let branches = self.branches_with(vec![Tree::Or(unknown_or_true)], &joins, position)?;
+        let branches = normalise(&self.sources, vec![Tree::Or(unknown_or_true)], &joins, position)?;
         for term in branches.iter().flatten() {
             if self.reaches_out(term, first) {
                 return Err(about_outer_row(position));
@@ -97,7 +93,7 @@ impl Compiler<'_> {
                 return Err(Diagnostic::error(position, message)
                     .hint("compare `hex(...)` of it with hexadecimal digits"));
             }
-            if self.plan.values.engine.has_affinity() && is_cast {
+            if self.file.plan.values.engine.has_affinity() && is_cast {
                 let message = "a `CAST` cannot be compared after `NOT` with an inner query: it \
                                would convert the other side";
                 return Err(Diagnostic::error(position, message)
@@ -105,32 +101,12 @@ impl Compiler<'_> {
             }
             for (source, name) in columns {
                 if let Some(table) = self.sources.table(source) {
-                    self.refer(table, ReferenceKind::NeverBlob(name), position);
+                    self.file.refer(table, ReferenceKind::NeverBlob(name), position);
                 }
             }
         }
         Ok(())
     }
-}
-
-/// How many searches these branches are, with those of what must be absent for them.
-fn parts(branches: &[Vec<Term>]) -> usize {
-    let of_term = |term: &Term| match term {
-        Term::Absent(branches) => parts(branches),
-        Term::Source(_) | Term::Filter { .. } | Term::Equal { .. } => 0,
-    };
-    let absent: usize = branches.iter().flatten().map(of_term).sum();
-    branches.len() + absent
-}
-
-/// That there are not too many searches: they multiply where NOT is within NOT.
-pub(super) fn check_parts(branches: &[Vec<Term>], position: Position) -> Result<(), Diagnostic> {
-    if parts(branches) <= PARTS_MAX {
-        return Ok(());
-    }
-    let message =
-        format!("the inner queries after `NOT` have more than {PARTS_MAX} alternatives in all");
-    Err(Diagnostic::error(position, message).hint("use fewer `OR`, within them and around them"))
 }
 
 fn about_outer_row(position: Position) -> Diagnostic {

@@ -1,9 +1,8 @@
 //! Calls of functions.
 
-use super::Compiler;
-use super::operators::of_later_edition;
 use super::scope::Scope;
-use super::sources::QueryExpression;
+use super::{QueryCompiler, of_later_edition};
+use crate::compile::row_sources::QueryExpression;
 use crate::expression::{Expression, Literal};
 use crate::file::diagnostic::{Diagnostic, Position};
 use crate::file::options::shorten;
@@ -12,7 +11,7 @@ use crate::functions::{Function, Signature, is_modifier, is_now};
 use crate::sql::syntax::{self, ExpressionKind};
 use crate::value::PathSplit;
 
-impl Compiler<'_> {
+impl QueryCompiler<'_, '_> {
     pub(super) fn call(
         &mut self,
         scope: &Scope<'_>,
@@ -23,7 +22,7 @@ impl Compiler<'_> {
         let Some(signature) = Signature::find(name) else {
             return Err(self.unknown_function(name, position));
         };
-        if self.edition < signature.since {
+        if self.file.edition < signature.since {
             return Err(of_later_edition(position, signature.name));
         }
         if let Some(expected) = signature.expected(arguments.len()) {
@@ -44,22 +43,27 @@ impl Compiler<'_> {
             self.check_path(path, arguments[1].position)?;
         }
         if function == Function::JsonExtract
-            && self.path_split == PathSplit::Always
+            && self.file.path_split == PathSplit::Always
             && let [value, path @ Expression::Literal(Literal::Text(_))] = lowered.as_slice()
         {
             // As `->>`, whose path would be the same.
             let (value, path) = (Box::new(value.clone()), Box::new(path.clone()));
-            return Ok(Expression::Json { value, path, as_value: true, split: self.path_split });
+            return Ok(Expression::Json {
+                value,
+                path,
+                as_value: true,
+                split: self.file.path_split,
+            });
         }
         Ok(Expression::Call { function, arguments: lowered })
     }
 
     fn unknown_function(&self, name: &str, position: Position) -> Diagnostic {
         let error = Diagnostic::error(position, format!("unknown function `{name}`"));
-        match closest(name, Signature::names(self.edition)) {
+        match closest(name, Signature::names(self.file.edition)) {
             Some(known) => error.hint(format!("did you mean `{known}`?")),
             None => {
-                let names: Vec<&str> = Signature::names(self.edition).collect();
+                let names: Vec<&str> = Signature::names(self.file.edition).collect();
                 error.hint(format!("the functions are: {}", names.join(", ")))
             }
         }

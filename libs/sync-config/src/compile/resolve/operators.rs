@@ -1,24 +1,22 @@
 //! Operators: which edition has them, and what those become that are not what they are written as.
 
-use super::Compiler;
-use super::lower::kind;
+use super::kind::is_never_array;
 use super::scope::Scope;
-use super::sources::{Leaf, QueryExpression};
+use super::{QueryCompiler, of_later_edition};
+use crate::compile::row_sources::QueryExpression;
 use crate::edition::Edition;
 use crate::expression::{Arithmetic, Comparison, Expression, Literal};
 use crate::file::diagnostic::{Diagnostic, Position};
-use crate::plan::{RequestLeaf, RequestSource};
 use crate::sql::syntax::{self, ExpressionKind};
-use crate::value::Kind;
 
 type Lowered = Result<QueryExpression, Diagnostic>;
 type LoweredPair = Result<(Box<QueryExpression>, Box<QueryExpression>), Diagnostic>;
 
-impl Compiler<'_> {
+impl QueryCompiler<'_, '_> {
     /// That the edition has the operator.
     pub(super) fn check_edition(&self, expression: &syntax::Expression) -> Result<(), Diagnostic> {
         match of_edition_three(&expression.kind) {
-            Some(name) if self.edition < Edition::Three => {
+            Some(name) if self.file.edition < Edition::Three => {
                 Err(of_later_edition(expression.position, name))
             }
             Some(_) | None => Ok(()),
@@ -61,7 +59,7 @@ impl Compiler<'_> {
     }
 
     fn is_not_of_equal(&self) -> bool {
-        self.edition >= Edition::Three && !self.plan.values.engine.is_three_valued()
+        self.file.edition >= Edition::Three && !self.file.plan.values.engine.is_three_valued()
     }
 
     pub(super) fn in_list(
@@ -116,7 +114,7 @@ impl Compiler<'_> {
     /// The array that a value is looked for in: edition 3 takes the elements by `json_each`, earlier
     /// ones want an array.
     pub(super) fn searched(&self, array: QueryExpression) -> QueryExpression {
-        if self.edition < Edition::Three { array } else { Expression::Each(Box::new(array)) }
+        if self.file.edition < Edition::Three { array } else { Expression::Each(Box::new(array)) }
     }
 
     pub(super) fn between(
@@ -156,15 +154,6 @@ impl Compiler<'_> {
     }
 }
 
-/// Whether a value can be no text with an array.
-fn is_never_array(expression: &QueryExpression) -> bool {
-    let is_user_id = matches!(
-        expression,
-        Expression::Leaf(Leaf::Request(RequestLeaf::Given { source: RequestSource::UserId, .. }))
-    );
-    is_user_id || kind(expression) == Some(Kind::Number)
-}
-
 pub(super) fn negate_if(negated: bool, expression: QueryExpression) -> QueryExpression {
     if negated { Expression::Not(Box::new(expression)) } else { expression }
 }
@@ -181,12 +170,6 @@ pub(super) fn positive_of(value: Box<QueryExpression>) -> QueryExpression {
         return Expression::Case { operand: None, branches: Vec::new(), otherwise: Some(value) };
     }
     *value
-}
-
-/// What is said of something that the file's edition does not have.
-pub(super) fn of_later_edition(position: Position, name: &str) -> Diagnostic {
-    Diagnostic::error(position, format!("`{name}` is of edition 3"))
-        .hint("set `edition: 3` in `config`, and write `streams`")
 }
 
 /// The name of an operator that earlier editions do not have.

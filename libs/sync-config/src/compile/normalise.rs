@@ -1,51 +1,42 @@
 //! The disjunctive normal form of a condition, each branch of which is a family of buckets.
 
-use std::rc::Rc;
-
-use super::missing::Missing;
-use super::sources::{Leaf, Owner, QueryExpression, SourceId, Sources};
+use super::null_extension::Missing;
+use super::row_sources::{SourceId, Sources};
+use super::term::{LeftJoin, Term, Tree};
 use crate::file::diagnostic::{Diagnostic, Position};
 
 /// Most branches of a condition.
 pub(super) const BRANCHES_MAX: usize = 100;
 
-/// A condition as AND and OR over terms; NOT is within terms.
-#[derive(Clone, Debug)]
-pub(super) enum Tree {
-    And(Vec<Tree>),
-    Or(Vec<Tree>),
-    Term(Term),
-}
+/// Most alternatives of all inner queries that one query has after NOT. Those within alternatives count
+/// once for each.
+const PARTS_MAX: usize = 1_000;
 
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Term {
-    /// There is a row, or an element.
-    Source(SourceId),
-    /// A condition on one thing.
-    Filter { owner: Owner, condition: QueryExpression },
-    /// Two different things have the same value.
-    Equal { left: Side, right: Side },
-    /// None of these branches holds. They are about sources of their own.
-    Absent(Rc<[Vec<Term>]>),
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Side {
-    pub(super) owner: Owner,
-    pub(super) value: QueryExpression,
-}
-
-/// Sources that may be missing: all of a row's columns are NULL then.
-#[derive(Debug)]
-pub(super) struct LeftJoin {
-    pub(super) position: Position,
-    pub(super) sources: Vec<SourceId>,
-    /// What they must be when they are there.
-    pub(super) condition: Tree,
+/// Brings what must hold for a query into branches, with its left joins.
+///
+/// # Errors
+/// Too many branches, or a condition that needs a left join to join nothing.
+pub(super) fn normalise(
+    sources: &Sources,
+    conditions: Vec<Tree>,
+    left_joins: &[LeftJoin],
+    position: Position,
+) -> Result<Vec<Vec<Term>>, Diagnostic> {
+    let too_many = || too_many_alternatives(position);
+    let mut branches = Vec::new();
+    for branch in disjunction(&Tree::And(conditions)).ok_or_else(too_many)? {
+        let joined = with_left_joins(sources, branch, left_joins)?;
+        branches.extend(joined.ok_or_else(too_many)?);
+        if branches.len() > BRANCHES_MAX {
+            return Err(too_many());
+        }
+    }
+    check_parts(&branches, position)?;
+    Ok(branches)
 }
 
 /// OR of ANDs; `None` when there are too many.
-pub(super) fn disjunction(tree: &Tree) -> Option<Vec<Vec<Term>>> {
+fn disjunction(tree: &Tree) -> Option<Vec<Vec<Term>>> {
     match tree {
         Tree::Term(term) => Some(vec![vec![term.clone()]]),
         Tree::Or(list) => {
@@ -92,7 +83,7 @@ fn product(branches: &[Vec<Term>], alternatives: &[Vec<Term>]) -> Option<Vec<Vec
 ///
 /// # Errors
 /// A condition that also holds where nothing was joined: buckets are found by what is there.
-pub(super) fn with_left_joins(
+fn with_left_joins(
     sources: &Sources,
     branch: Vec<Term>,
     joins: &[LeftJoin],
@@ -127,7 +118,7 @@ pub(super) fn with_left_joins(
 }
 
 impl Term {
-    fn mentions(&self, sources: &Sources, source: SourceId) -> bool {
+    pub(super) fn mentions(&self, sources: &Sources, source: SourceId) -> bool {
         match self {
             Self::Source(id) => sources.reaches(*id, source),
             Self::Filter { condition, .. } => sources.mentions(condition, source),
@@ -152,26 +143,28 @@ impl Term {
     }
 }
 
-/// Shows each source that a term needs.
-pub(super) fn sources_of(term: &Term, see: &mut impl FnMut(SourceId)) {
-    match term {
-        Term::Source(id) => see(*id),
-        Term::Filter { condition, .. } => sources_in(condition, see),
-        Term::Equal { left, right } => {
-            sources_in(&left.value, see);
-            sources_in(&right.value, see);
-        }
-        Term::Absent(_) => {}
-    }
+/// How many searches these branches are, with those of what must be absent for them.
+fn parts(branches: &[Vec<Term>]) -> usize {
+    let of_term = |term: &Term| match term {
+        Term::Absent(branches) => parts(branches),
+        Term::Source(_) | Term::Filter { .. } | Term::Equal { .. } => 0,
+    };
+    let absent: usize = branches.iter().flatten().map(of_term).sum();
+    branches.len() + absent
 }
 
-/// Shows each source that an expression names.
-pub(super) fn sources_in(expression: &QueryExpression, see: &mut impl FnMut(SourceId)) {
-    expression.for_each_leaf(&mut |leaf| match leaf {
-        Leaf::Column { source, .. }
-        | Leaf::Fact { source, .. }
-        | Leaf::Element(source)
-        | Leaf::Key(source) => see(*source),
-        Leaf::Request(_) | Leaf::Bucket(_) => {}
-    });
+/// That there are not too many searches: they multiply where NOT is within NOT.
+fn check_parts(branches: &[Vec<Term>], position: Position) -> Result<(), Diagnostic> {
+    if parts(branches) <= PARTS_MAX {
+        return Ok(());
+    }
+    let message =
+        format!("the inner queries after `NOT` have more than {PARTS_MAX} alternatives in all");
+    Err(Diagnostic::error(position, message).hint("use fewer `OR`, within them and around them"))
+}
+
+pub(super) fn too_many_alternatives(position: Position) -> Diagnostic {
+    let message = format!("the condition has more than {BRANCHES_MAX} alternatives");
+    Diagnostic::error(position, message)
+        .hint("each way of OR with values of the request is a family of buckets: use fewer")
 }

@@ -1,65 +1,19 @@
 //! WHERE and ON: which terms are about one thing, and which tie one thing to another.
 
-use super::Compiler;
-use super::absent::check_parts;
-use super::branch::{BRANCHES_MAX, LeftJoin, Side, Term, Tree, disjunction, with_left_joins};
-use super::from::Inner;
 use super::scope::{Scope, ScopeKind};
-use super::sources::{Leaf, Owner, QueryExpression, SourceId};
+use super::subquery::{contains_query, is_inner_query, is_not, mixed};
+use super::{Membership, QueryCompiler};
+use crate::compile::normalise::{BRANCHES_MAX, too_many_alternatives};
+use crate::compile::row_sources::{Leaf, Owner, QueryExpression, SourceId};
+use crate::compile::term::{Side, Term, Tree};
 use crate::edition::Edition;
 use crate::expression::{Comparison, Expression, Literal};
 use crate::file::diagnostic::{Diagnostic, Position};
-use crate::sql::syntax::{self, ExpressionKind, Query};
+use crate::sql::syntax::{self, ExpressionKind};
 use crate::value::{Value, json};
 
-/// That a value is among the elements of an array.
-pub(super) struct Membership {
-    value: QueryExpression,
-    array: QueryExpression,
-    element: SourceId,
-}
-
-/// An inner query as a condition.
-pub(super) struct InnerQuery {
-    /// What must hold for it to have a row.
-    pub(super) conditions: Vec<Tree>,
-    /// The value that must be among those it selects, and those.
-    pub(super) compared: Option<(QueryExpression, QueryExpression)>,
-    /// Of `&&`: the array that the value is an element of.
-    pub(super) array: Option<QueryExpression>,
-}
-
-impl Compiler<'_> {
-    /// The branches of what must hold for a query.
-    pub(super) fn branches(
-        &self,
-        conditions: Vec<Tree>,
-        position: Position,
-    ) -> Result<Vec<Vec<Term>>, Diagnostic> {
-        self.branches_with(conditions, &self.left_joins, position)
-    }
-
-    /// With these left joins.
-    pub(super) fn branches_with(
-        &self,
-        conditions: Vec<Tree>,
-        left_joins: &[LeftJoin],
-        position: Position,
-    ) -> Result<Vec<Vec<Term>>, Diagnostic> {
-        let too_many = || too_many_alternatives(position);
-        let mut branches = Vec::new();
-        for branch in disjunction(&Tree::And(conditions)).ok_or_else(too_many)? {
-            let joined = with_left_joins(&self.sources, branch, left_joins)?;
-            branches.extend(joined.ok_or_else(too_many)?);
-            if branches.len() > BRANCHES_MAX {
-                return Err(too_many());
-            }
-        }
-        check_parts(&branches, position)?;
-        Ok(branches)
-    }
-
-    pub(super) fn tree(
+impl QueryCompiler<'_, '_> {
+    pub(in crate::compile) fn tree(
         &mut self,
         scope: &Scope<'_>,
         condition: &syntax::Expression,
@@ -160,7 +114,7 @@ impl Compiler<'_> {
     fn is_equality(&self, comparison: Comparison, negated: bool) -> bool {
         match comparison {
             Comparison::Equal => !negated,
-            Comparison::NotEqual => negated && self.edition == Edition::Three,
+            Comparison::NotEqual => negated && self.file.edition == Edition::Three,
             Comparison::Less
             | Comparison::LessOrEqual
             | Comparison::Greater
@@ -323,84 +277,6 @@ impl Compiler<'_> {
         }
         Ok(Tree::And(terms))
     }
-
-    /// That an inner query has what it is asked for.
-    fn presence(
-        &mut self,
-        scope: &Scope<'_>,
-        condition: &syntax::Expression,
-    ) -> Result<Tree, Diagnostic> {
-        let InnerQuery { mut conditions, compared, .. } = self.inner_query(scope, condition)?;
-        if let Some((value, column)) = compared {
-            conditions.push(Tree::Term(self.equality(value, column, condition.position)?));
-        }
-        Ok(Tree::And(conditions))
-    }
-
-    /// `EXISTS (SELECT ...)`, `x IN (SELECT ...)`, `x IN <cte>` or `a && (SELECT ...)`, as it is
-    /// without NOT.
-    pub(super) fn inner_query(
-        &mut self,
-        scope: &Scope<'_>,
-        condition: &syntax::Expression,
-    ) -> Result<InnerQuery, Diagnostic> {
-        if let ExpressionKind::Exists { query, .. } = &condition.kind {
-            let Inner { conditions, .. } = self.in_query(scope, query)?;
-            return Ok(InnerQuery { conditions, compared: None, array: None });
-        }
-        if let ExpressionKind::OverlapQuery { array, query } = &condition.kind {
-            let lowered = self.array(scope, array)?;
-            let id = self.elements(self.searched(lowered.clone()), array.position)?;
-            let inner = self.in_query(scope, query)?;
-            let mut among = self.among(Expression::Leaf(Leaf::Element(id)), inner, condition)?;
-            among.conditions.push(Tree::Term(Term::Source(id)));
-            return Ok(InnerQuery { array: Some(lowered), ..among });
-        }
-        if let ExpressionKind::InArray { value, array, .. } = &condition.kind
-            && let Some((cte, ctes)) = scope.cte_of_array(array)
-        {
-            let value = self.lower(scope, value)?;
-            let inner = self.cte(scope, cte, ctes)?;
-            return self.among(value, inner, array);
-        }
-        let ExpressionKind::InQuery { value, query, .. } = &condition.kind else {
-            return Err(mixed(scope, condition, false));
-        };
-        let value = self.lower(scope, value)?;
-        let inner = self.in_query(scope, query)?;
-        self.among(value, inner, condition)
-    }
-
-    fn in_query(&mut self, scope: &Scope<'_>, query: &Query) -> Result<Inner, Diagnostic> {
-        let ScopeKind::Stream = scope.kind else {
-            let message = "an inner query is not supported here";
-            return Err(Diagnostic::error(query.position, message)
-                .hint("it can be written in the queries of streams"));
-        };
-        let mut inner_scope = scope.inner(query);
-        self.inner(&mut inner_scope, query)
-    }
-
-    fn among(
-        &mut self,
-        value: QueryExpression,
-        inner: Inner,
-        place: &syntax::Expression,
-    ) -> Result<InnerQuery, Diagnostic> {
-        let Inner { mut columns, conditions } = inner;
-        let (Some((_, column)), None) = (columns.pop(), columns.pop()) else {
-            let message = "the inner query must select one column";
-            return Err(Diagnostic::error(place.position, message));
-        };
-        self.note_kinds(&value, &column, place.position);
-        Ok(InnerQuery { conditions, compared: Some((value, column)), array: None })
-    }
-}
-
-fn too_many_alternatives(position: Position) -> Diagnostic {
-    let message = format!("the condition has more than {BRANCHES_MAX} alternatives");
-    Diagnostic::error(position, message)
-        .hint("each way of OR with values of the request is a family of buckets: use fewer")
 }
 
 /// Whether an expression is a parameter of the bucket, and nothing is done with it.
@@ -437,55 +313,4 @@ fn bucket_alone(position: Position) -> Diagnostic {
 fn both_sides(position: Position) -> Diagnostic {
     Diagnostic::error(position, "one side of this mixes values of the row and of the request")
         .hint("compare a value of the row on one side with a value of the request on the other")
-}
-
-/// Why a term that depends on both sides is not supported.
-fn mixed(scope: &Scope<'_>, condition: &syntax::Expression, negated: bool) -> Diagnostic {
-    if contains_query(scope, condition) {
-        let message = "an inner query is not supported within this expression";
-        return Diagnostic::error(condition.position, message)
-            .hint("it must be a condition of its own, joined by AND or OR to others");
-    }
-    let message = if scope.entries.len() > 1 || scope.outer.is_some() {
-        "values of different tables, or of a row and the request, can be compared by `=` and `IN` only"
-    } else {
-        "values of the row and of the request can be compared by `=` and `IN` only"
-    };
-    let hint = if negated || is_not(condition) {
-        "negation of such a comparison is not supported: buckets are found by equal values"
-    } else {
-        "write `column = <request value>` or `column IN <request array>`"
-    };
-    Diagnostic::error(condition.position, message).hint(hint)
-}
-
-/// Whether it says NOT itself.
-fn is_not(condition: &syntax::Expression) -> bool {
-    matches!(
-        condition.kind,
-        ExpressionKind::InList { negated: true, .. }
-            | ExpressionKind::InArray { negated: true, .. }
-            | ExpressionKind::InQuery { negated: true, .. }
-            | ExpressionKind::Exists { negated: true, .. }
-    )
-}
-
-/// Whether it is about a query, be it by the name of a CTE.
-fn is_inner_query(scope: &Scope<'_>, expression: &syntax::Expression) -> bool {
-    if let ExpressionKind::InArray { array, .. } = &expression.kind {
-        return scope.cte_of_array(array).is_some();
-    }
-    matches!(
-        expression.kind,
-        ExpressionKind::InQuery { .. }
-            | ExpressionKind::Exists { .. }
-            | ExpressionKind::OverlapQuery { .. }
-    )
-}
-
-/// Whether there is a query in it.
-fn contains_query(scope: &Scope<'_>, expression: &syntax::Expression) -> bool {
-    let mut found = is_inner_query(scope, expression);
-    expression.for_each_child(&mut |child| found = found || contains_query(scope, child));
-    found
 }

@@ -1,17 +1,17 @@
 //! SELECT of data queries: what is synced of a row.
 
-use super::Compiler;
+use super::QueryCompiler;
 use super::scope::{Entry, EntryKind, Scope};
-use super::sources::{Leaf, QueryExpression, Source, SourceId, row_expression};
+use crate::compile::row_sources::{Leaf, QueryExpression, Source, SourceId, row_expression};
 use crate::edition::Edition;
 use crate::file::diagnostic::{Diagnostic, Position};
 use crate::plan::{ObjectType, ProjectionItem, ReferenceKind, RowExpression};
 use crate::sql::syntax::{Qualifier, Query, SelectItem, SelectItemKind};
 
 /// The table whose rows a query selects, and what of them.
-pub(super) struct Selected {
-    pub(super) table: SourceId,
-    pub(super) projection: Vec<ProjectionItem>,
+pub(in crate::compile) struct Selected {
+    pub(in crate::compile) table: SourceId,
+    pub(in crate::compile) projection: Vec<ProjectionItem>,
 }
 
 enum Item {
@@ -23,9 +23,9 @@ enum Item {
     },
 }
 
-impl Compiler<'_> {
+impl QueryCompiler<'_, '_> {
     /// What a data query selects. Each item's error is found.
-    pub(super) fn selected(
+    pub(in crate::compile) fn selected(
         &mut self,
         scope: &Scope<'_>,
         query: &Query,
@@ -36,7 +36,7 @@ impl Compiler<'_> {
         self.check_order(query);
         for item in &query.columns {
             let result = self.projection_items(scope, item);
-            match self.findings.ok(result) {
+            match self.file.findings.ok(result) {
                 Some(found) => items.extend(found.into_iter().map(|found| (item.position, found))),
                 None => failed = true,
             }
@@ -45,7 +45,7 @@ impl Compiler<'_> {
             return None;
         }
         let table = self.selected_table(scope, query, &items);
-        let table = self.findings.ok(table)?;
+        let table = self.file.findings.ok(table)?;
         let mut projection = Vec::with_capacity(items.len());
         let mut all = None;
         for (position, item) in items {
@@ -56,7 +56,7 @@ impl Compiler<'_> {
                 }
                 Item::Expression { name, expression } => {
                     let result = self.row_item(table, &expression, position);
-                    match self.findings.ok(result) {
+                    match self.file.findings.ok(result) {
                         Some(expression) => {
                             projection.push(ProjectionItem::Expression { name, expression });
                         }
@@ -78,7 +78,7 @@ impl Compiler<'_> {
         for item in &query.columns {
             match &item.kind {
                 SelectItemKind::Expression { alias, .. } => aliases.extend(alias.as_deref()),
-                SelectItemKind::All { .. } if self.edition < Edition::Three => {}
+                SelectItemKind::All { .. } if self.file.edition < Edition::Three => {}
                 SelectItemKind::All { .. } if aliases.is_empty() => {}
                 SelectItemKind::All { .. } => {
                     let names: Vec<String> =
@@ -88,7 +88,7 @@ impl Compiler<'_> {
                         names.join(" or ")
                     );
                     let warning = Diagnostic::warning(item.position, message);
-                    self.findings.push(warning.hint("write `*` first"));
+                    self.file.findings.push(warning.hint("write `*` first"));
                 }
             }
         }
@@ -108,13 +108,13 @@ impl Compiler<'_> {
         match (projection.iter().any(is_id), all, self.sources.table(table)) {
             (true, ..) => {}
             (false, Some(position), Some(table)) => {
-                self.refer(table, ReferenceKind::IdOfAll, position);
+                self.file.refer(table, ReferenceKind::IdOfAll, position);
             }
             (false, ..) => {
                 let error = Diagnostic::error(query, "the query has no column `id`");
                 let hint = "every synced row needs one: name its key, as in \
                             `SELECT key AS id, ...`";
-                self.findings.push(error.hint(hint));
+                self.file.findings.push(error.hint(hint));
             }
         }
     }
@@ -145,7 +145,7 @@ impl Compiler<'_> {
             }
             SelectItemKind::Expression { expression, alias, written } => {
                 let names = (alias.as_deref(), written.as_ref());
-                let name = self.output_name(item.position, expression, names)?;
+                let name = self.file.output_name(item.position, expression, names)?;
                 let expression = self.lower(scope, expression)?;
                 Ok(vec![Item::Expression { name, expression }])
             }
@@ -153,11 +153,11 @@ impl Compiler<'_> {
     }
 
     /// What the table of the selected rows is called on devices: as the query calls it.
-    pub(super) fn object_type(&self, table: SourceId) -> ObjectType {
+    pub(in crate::compile) fn object_type(&self, table: SourceId) -> ObjectType {
         let Source::Table { table, name } = self.sources.get(table) else {
             return ObjectType::OfTable;
         };
-        let pattern = &self.plan.tables[*table].name;
+        let pattern = &self.file.plan.tables[*table].name;
         if pattern.ends_with('%') && pattern == name {
             ObjectType::OfTable
         } else {

@@ -1,21 +1,22 @@
 //! Expressions: names are resolved, calls checked.
 
-use super::Compiler;
+use super::QueryCompiler;
+use super::kind::kind;
 use super::operators::{negate_if, negative_of, positive_of};
 use super::scope::{Entry, EntryKind, Scope, ScopeKind};
-use super::sources::{Leaf, QueryExpression, SourceId};
-use crate::expression::{CastType, Expression, Literal};
+use crate::compile::row_sources::{Leaf, QueryExpression, SourceId};
+use crate::expression::{Expression, Literal};
 use crate::file::diagnostic::{Diagnostic, Position};
 use crate::file::options::shorten;
 use crate::functions::{path_names, steps};
 use crate::plan::{Member, ReferenceKind, RequestLeaf, RequestSource, TableFact};
 use crate::sql::syntax::{self, ExpressionKind};
-use crate::value::{Kind, PathSplit};
+use crate::value::PathSplit;
 
-impl Compiler<'_> {
+impl QueryCompiler<'_, '_> {
     /// Resolves the names of an expression and checks its calls.
     #[expect(clippy::too_many_lines, reason = "an arm for each kind, and nothing else")]
-    pub(super) fn lower(
+    pub(in crate::compile) fn lower(
         &mut self,
         scope: &Scope<'_>,
         expression: &syntax::Expression,
@@ -139,7 +140,7 @@ impl Compiler<'_> {
                 && let Some(table) = self.sources.table(*source)
             {
                 let kind = ReferenceKind::Compared { column: name.clone(), with };
-                self.refer(table, kind, position);
+                self.file.refer(table, kind, position);
             }
         }
     }
@@ -187,7 +188,7 @@ impl Compiler<'_> {
 
     /// What a source's table is called: known here, unless a pattern stands for more than one.
     pub(super) fn fact(&self, source: SourceId, fact: TableFact) -> QueryExpression {
-        let table = self.sources.table(source).and_then(|table| self.plan.tables.get(table));
+        let table = self.sources.table(source).and_then(|table| self.file.plan.tables.get(table));
         match (table, fact) {
             (Some(table), TableFact::Schema) if !table.schema.ends_with('%') => {
                 Expression::Literal(Literal::Text(table.schema.clone()))
@@ -209,7 +210,7 @@ impl Compiler<'_> {
         position: Position,
     ) -> Result<(), Diagnostic> {
         let Expression::Literal(Literal::Text(path)) = path else { return Ok(()) };
-        let (is_known, hint) = if self.plan.values.engine.has_sqlite_json_paths() {
+        let (is_known, hint) = if self.file.plan.values.engine.has_sqlite_json_paths() {
             (steps(path).is_some(), "SQLite's paths are as `$.list[0].name`")
         } else {
             let is_simple = path == "$" || path.starts_with("$.");
@@ -230,7 +231,7 @@ impl Compiler<'_> {
         path: Box<QueryExpression>,
         as_value: bool,
     ) -> QueryExpression {
-        match self.path_split {
+        match self.file.path_split {
             PathSplit::AfterDollar => self.member_of_request(value, path, as_value),
             PathSplit::Always => {
                 Expression::Json { value, path, as_value, split: PathSplit::Always }
@@ -248,13 +249,14 @@ impl Compiler<'_> {
         if let Expression::Leaf(Leaf::Request(RequestLeaf::Given { source, member: None })) = *value
             && source != RequestSource::UserId
             && let Expression::Literal(Literal::Text(path)) = path.as_ref()
-            && !(self.plan.values.engine.has_sqlite_json_paths() && path.starts_with(['$', '[']))
+            && !(self.file.plan.values.engine.has_sqlite_json_paths() && path.starts_with(['$', '[']))
         {
-            let names = path_names(path, self.path_split).into_iter().map(str::to_owned).collect();
+            let names =
+                path_names(path, self.file.path_split).into_iter().map(str::to_owned).collect();
             let member = Some(Member { names, as_value });
             return Expression::Leaf(Leaf::Request(RequestLeaf::Given { source, member }));
         }
-        Expression::Json { value, path, as_value, split: self.path_split }
+        Expression::Json { value, path, as_value, split: self.file.path_split }
     }
 }
 
@@ -265,42 +267,6 @@ fn table_fact(name: &str) -> Option<TableFact> {
         "table_name" => Some(TableFact::Name),
         "table_suffix" => Some(TableFact::Suffix),
         _ => None,
-    }
-}
-
-/// The kind of value that an expression has whenever it is not NULL, where that is plain.
-pub(super) fn kind(expression: &QueryExpression) -> Option<Kind> {
-    match expression {
-        Expression::Literal(Literal::Integer(_) | Literal::Real(_))
-        | Expression::Cast { to: CastType::Integer | CastType::Real | CastType::Numeric, .. } => {
-            Some(Kind::Number)
-        }
-        Expression::Leaf(
-            Leaf::Fact { .. }
-            | Leaf::Request(RequestLeaf::Given { source: RequestSource::UserId, .. }),
-        )
-        | Expression::Literal(Literal::Text(_))
-        | Expression::Concat { .. }
-        | Expression::Cast { to: CastType::Text, .. } => Some(Kind::Text),
-        Expression::Leaf(_)
-        | Expression::Literal(Literal::Null)
-        | Expression::And(_)
-        | Expression::Or(_)
-        | Expression::Not(_)
-        | Expression::Compare { .. }
-        | Expression::Arithmetic { .. }
-        | Expression::Json { .. }
-        | Expression::IsNull { .. }
-        | Expression::Is { .. }
-        | Expression::Between { .. }
-        | Expression::Like { .. }
-        | Expression::Case { .. }
-        | Expression::Overlap { .. }
-        | Expression::Each(_)
-        | Expression::Cast { to: CastType::Blob, .. }
-        | Expression::InList { .. }
-        | Expression::InArray { .. }
-        | Expression::Call { .. } => None,
     }
 }
 

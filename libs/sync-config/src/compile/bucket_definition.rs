@@ -2,12 +2,14 @@
 
 use tidewater_protocol::Priority;
 
-use super::Compiler;
-use super::branch::Term;
-use super::projection::Selected;
-use super::scope::{Ctes, Scope, ScopeKind};
-use super::solve::{Solved, Target};
-use super::sources::{Leaf, QueryExpression};
+use super::file_compiler::FileCompiler;
+use super::resolve::QueryCompiler;
+use super::resolve::from::check_plain;
+use super::resolve::projection::Selected;
+use super::resolve::scope::{Ctes, Scope, ScopeKind};
+use super::row_sources::{Leaf, QueryExpression};
+use super::solve::{Solved, Target, bucket_rows, solve};
+use super::term::Term;
 use crate::expression::Expression;
 use crate::file::DefinitionEntry;
 use crate::file::diagnostic::{Diagnostic, Position};
@@ -25,17 +27,17 @@ struct Outputs {
     priority: Option<(Priority, Position)>,
 }
 
-impl Compiler<'_> {
+impl FileCompiler<'_> {
     pub(super) fn definition(&mut self, entry: &DefinitionEntry<'_>) {
         let mut instantiations = Vec::new();
         let mut names: Option<Vec<String>> = None;
         let mut failed = false;
         for scalar in &entry.parameters {
-            let Some(query) = self.begin(scalar) else {
+            let Some(query) = self.parse(scalar) else {
                 failed = true;
                 continue;
             };
-            let result = self.parameter_query(entry, &query, &mut names);
+            let result = QueryCompiler::new(self).parameter_query(entry, &query, &mut names);
             match self.findings.ok(result) {
                 Some(list) => instantiations.extend(list),
                 None => failed = true,
@@ -66,6 +68,14 @@ impl Compiler<'_> {
         });
     }
 
+    fn data_query(&mut self, scalar: &Scalar, parameters: &[String]) -> Vec<DataQuery> {
+        let Some(query) = self.parse(scalar) else { return Vec::new() };
+        let result = QueryCompiler::new(self).data_query(&query, parameters);
+        self.findings.ok(result).unwrap_or_default()
+    }
+}
+
+impl QueryCompiler<'_, '_> {
     fn parameter_query(
         &mut self,
         entry: &DefinitionEntry<'_>,
@@ -100,13 +110,14 @@ impl Compiler<'_> {
         let priority = outputs.priority.map(|(priority, _)| priority);
         let mut list = Vec::new();
         for branch in self.branches(conditions, query.position)? {
-            let solved = self.solve(&branch, &Target::Values(&values));
+            let solved =
+                solve(&mut self.file.plan, &self.sources, &branch, &Target::Values(&values));
             let Some(Solved { instantiation, .. }) = solved else {
                 let message = "this combination of tables and arrays is not supported";
                 return Err(Diagnostic::error(query.position, message));
             };
             if !entry.accepts_danger {
-                self.check_danger(&instantiation, query.position);
+                self.file.check_danger(&instantiation, query.position);
             }
             list.push((priority, instantiation));
         }
@@ -125,7 +136,7 @@ impl Compiler<'_> {
                 .hint("name each parameter, as in `SELECT id AS list_id FROM ...`"));
         };
         let names = (alias.as_deref(), written.as_ref());
-        let name = self.output_name(item.position, expression, names)?;
+        let name = self.file.output_name(item.position, expression, names)?;
         if name == PRIORITY_COLUMN {
             let ExpressionKind::Integer(integer) = expression.kind else {
                 let message = "`_priority` must be a number written out";
@@ -150,13 +161,7 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    fn data_query(&mut self, scalar: &Scalar, parameters: &[String]) -> Vec<DataQuery> {
-        let Some(query) = self.begin(scalar) else { return Vec::new() };
-        let result = self.plain_data_query(&query, parameters);
-        self.findings.ok(result).unwrap_or_default()
-    }
-
-    fn plain_data_query(
+    fn data_query(
         &mut self,
         query: &Query,
         parameters: &[String],
@@ -180,36 +185,13 @@ impl Compiler<'_> {
         let mut queries = Vec::new();
         for branch in self.branches(conditions, query.position)? {
             let keys = data_keys(&branch, parameters, query.position)?;
-            let rows = self.bucket_rows(&branch, table, &keys).ok_or_else(|| {
+            let rows = bucket_rows(&self.sources, &branch, table, &keys).ok_or_else(|| {
                 Diagnostic::error(query.position, "a data query can be about one table only")
             })?;
             let object_type = self.object_type(table);
             queries.push(DataQuery { rows, object_type, projection: projection.clone() });
         }
         Ok(queries)
-    }
-}
-
-/// Before edition 3 a query knows one table at a time.
-pub(super) fn check_plain(query: &Query) -> Result<(), Diagnostic> {
-    let hint = "streams of edition 3 can do it";
-    if let Some(position) = query.distinct {
-        let message = "`DISTINCT` and `ALL` are not supported here";
-        return Err(Diagnostic::error(position, message).hint(hint));
-    }
-    if let Some(cte) = query.ctes.first() {
-        return Err(Diagnostic::error(cte.position, "`WITH` is not supported here").hint(hint));
-    }
-    if let Some(FromItem { source: FromSource::Query(_), position, .. }) = query.from.first() {
-        let message = "a query in `FROM` is not supported here";
-        return Err(Diagnostic::error(*position, message).hint(hint));
-    }
-    match query.from.get(1) {
-        Some(item) => {
-            let message = "more than one table in `FROM` is not supported here";
-            Err(Diagnostic::error(item.position, message).hint(hint))
-        }
-        None => Ok(()),
     }
 }
 

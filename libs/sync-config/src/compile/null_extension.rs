@@ -1,7 +1,7 @@
 //! What becomes of conditions where a left join joins nothing: all columns of what is missing are NULL,
 //! all else is whatever it is.
 
-use super::sources::{Leaf, QueryExpression, SourceId, Sources};
+use super::row_sources::{Leaf, QueryExpression, SourceId, Sources};
 use crate::expression::{Expression, Leaves};
 use crate::value::{Engine, EvaluationError, Value};
 

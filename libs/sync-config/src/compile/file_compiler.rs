@@ -1,0 +1,159 @@
+//! What the queries of a file share.
+
+use std::collections::BTreeSet;
+
+use crate::edition::Edition;
+use crate::file::CteEntry;
+use crate::file::diagnostic::{Diagnostic, Findings, Position};
+use crate::file::options::{Options, shorten};
+use crate::file::source_file::SourceFile;
+use crate::file::source_map::SourceMap;
+use crate::file::yaml::Scalar;
+use crate::plan::{CteName, Instantiation, Plan, Reference, ReferenceKind, RequestLeaf};
+use crate::schema::TablePattern;
+use crate::sql;
+use crate::sql::syntax::{Cte, Expression, ExpressionKind, Query, Written};
+use crate::value::PathSplit;
+
+/// Compiles the queries of a file into one plan.
+pub(super) struct FileCompiler<'a> {
+    source: &'a SourceFile,
+    pub(super) edition: Edition,
+    pub(super) path_split: PathSplit,
+    pub(super) plan: Plan,
+    pub(super) findings: Findings,
+    /// By their places.
+    pub(super) ctes_used: BTreeSet<Position>,
+}
+
+impl<'a> FileCompiler<'a> {
+    pub(super) fn new(source: &'a SourceFile, options: Options, findings: Findings) -> Self {
+        let Options { edition, values } = options;
+        let path_split =
+            if values.fixed_json_extract { PathSplit::AfterDollar } else { PathSplit::Always };
+        let plan = Plan {
+            edition,
+            values,
+            tables: Vec::new(),
+            definitions: Vec::new(),
+            lookups: Vec::new(),
+            streams: Vec::new(),
+            references: Vec::new(),
+            ctes: Vec::new(),
+        };
+        Self { source, edition, path_split, plan, findings, ctes_used: BTreeSet::new() }
+    }
+
+    pub(super) fn parse(&mut self, scalar: &Scalar) -> Option<Query> {
+        let map = SourceMap::new(self.source, scalar);
+        self.findings.ok(sql::parse(&map, &scalar.text))
+    }
+
+    /// Parses queries with names.
+    pub(super) fn ctes(&mut self, entries: &[CteEntry<'_>]) -> Vec<Cte> {
+        let mut ctes = Vec::with_capacity(entries.len());
+        for CteEntry { name, position, query } in entries {
+            if let Some(query) = self.parse(query) {
+                ctes.push(Cte { position: *position, name: (*name).to_owned(), query });
+            }
+        }
+        self.note_ctes(&ctes);
+        ctes
+    }
+
+    pub(super) fn note_ctes(&mut self, ctes: &[Cte]) {
+        let name = |cte: &Cte| CteName { name: cte.name.clone(), position: cte.position };
+        self.plan.ctes.extend(ctes.iter().map(name));
+    }
+
+    pub(super) fn check_unused(&mut self, ctes: &[Cte]) {
+        // Where a query could not be compiled it is not known what it uses.
+        if self.findings.has_errors() {
+            return;
+        }
+        for cte in ctes.iter().filter(|cte| !self.ctes_used.contains(&cte.position)) {
+            let message = format!("`{}` is not used", cte.name);
+            self.findings.push(Diagnostic::warning(cte.position, message));
+        }
+    }
+
+    /// The table's index; names without a schema are in `public`. Before the schema's name may be
+    /// that of the connection, of which there is one.
+    pub(super) fn table(
+        &mut self,
+        schema: Option<&str>,
+        name: &str,
+        position: Position,
+    ) -> Result<usize, Diagnostic> {
+        let schema = match schema
+            .map(|schema| schema.split_once('.').unwrap_or(("default", schema)))
+        {
+            None => "public",
+            Some(("default", schema)) if !schema.contains('.') => schema,
+            Some((connection, schema)) => {
+                let message =
+                    format!("there is no connection `{connection}` to find `{schema}` by");
+                return Err(Diagnostic::error(position, message).hint(
+                    "a table is named `table`, `schema.table` or `\"default.schema\".table`; there is \
+                     one connection, `default`",
+                ));
+            }
+        };
+        let pattern = TablePattern { schema: schema.to_owned(), name: name.to_owned() };
+        let index = self.plan.intern_table(pattern);
+        self.refer(index, ReferenceKind::Table, position);
+        Ok(index)
+    }
+
+    pub(super) fn refer(&mut self, table: usize, kind: ReferenceKind, position: Position) {
+        let reference = Reference { table, kind, position };
+        // A list of literals says the same of its column for each.
+        if self.plan.references.last() != Some(&reference) {
+            self.plan.references.push(reference);
+        }
+    }
+
+    /// The name of a selected expression: its alias, the column it is, or in edition 3 its text.
+    pub(super) fn output_name(
+        &mut self,
+        position: Position,
+        expression: &Expression,
+        (alias, written): (Option<&str>, Option<&Written>),
+    ) -> Result<String, Diagnostic> {
+        let hint = "add one, as in `upper(name) AS name`";
+        match (alias, &expression.kind, written) {
+            (Some(alias), ..) => Ok(alias.to_owned()),
+            (None, ExpressionKind::Name { name, .. }, _) => Ok(name.clone()),
+            (None, _, Some(Written { text, position })) if self.edition >= Edition::Three => {
+                let message =
+                    format!("this expression has no name, so the column is `{}`", shorten(text));
+                self.findings.push(Diagnostic::warning(*position, message).hint(hint));
+                Ok(text.clone())
+            }
+            (None, ..) => {
+                Err(Diagnostic::error(position, "this expression has no name").hint(hint))
+            }
+        }
+    }
+
+    /// Warns of what anybody may ask for.
+    pub(super) fn check_danger(&mut self, instantiation: &Instantiation, position: Position) {
+        let (mut authenticated, mut unauthenticated) = (false, false);
+        instantiation.for_each_expression(&mut |expression| {
+            expression.for_each_leaf(&mut |leaf| match leaf {
+                RequestLeaf::Given { source, .. } if source.is_authenticated() => {
+                    authenticated = true;
+                }
+                RequestLeaf::Given { .. } => unauthenticated = true,
+                RequestLeaf::Element | RequestLeaf::Key => {}
+            });
+        });
+        if unauthenticated && !authenticated {
+            let message = "any client can read this: it depends on parameters that clients choose \
+                           and on nothing in the token";
+            let hint = "compare with `auth.user_id()` or `auth.parameter(...)` too, or set \
+                        `accept_potentially_dangerous_queries: true`";
+            self.findings.push(Diagnostic::warning(position, message).hint(hint));
+        }
+    }
+}
