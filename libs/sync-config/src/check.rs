@@ -3,11 +3,11 @@
 use crate::file::diagnostic::{Diagnostic, Findings, Severity};
 use crate::file::suggestion::closest;
 use crate::pg::converter::Converters;
-use crate::plan::{CteName, Plan, Reference, ReferenceKind};
+use crate::plan::{CteName, Reference, ReferenceKind, SyncPlan};
 use crate::schema::{TablePattern, TableSchema};
-use crate::value::{Kind, ValueOptions};
+use crate::value::{ValueKind, ValueOptions};
 
-impl Plan {
+impl SyncPlan {
     /// What the tables lack.
     pub(crate) fn check(&self, tables: &[TableSchema]) -> Vec<Diagnostic> {
         let mut findings = Findings::default();
@@ -37,7 +37,7 @@ impl Plan {
         let mut findings = Findings::default();
         for reference in &self.references {
             let pattern = &self.tables[reference.table];
-            let must_fit = !pattern.is_wildcard() || reference.kind.is_of_rights();
+            let must_fit = !pattern.is_wildcard() || reference.kind.affects_access();
             if table.is(pattern) && must_fit {
                 findings.extend(lack(reference, table, self.values));
             }
@@ -53,7 +53,7 @@ impl Plan {
     ) -> Option<Diagnostic> {
         let mut found = tables.filter_map(|table| lack(reference, table, self.values));
         let mut first = found.next()?;
-        if reference.kind.is_of_rights() {
+        if reference.kind.affects_access() {
             return Some(first);
         }
         first.severity = Severity::Warning;
@@ -147,14 +147,14 @@ fn lack(reference: &Reference, table: &TableSchema, values: ValueOptions) -> Opt
 fn never_equal(
     reference: &Reference,
     name: &str,
-    kinds: (Option<Kind>, Kind),
+    kinds: (Option<ValueKind>, ValueKind),
 ) -> Option<Diagnostic> {
     let (message, hint) = match kinds {
-        (Some(Kind::Number), Kind::Text) => (
+        (Some(ValueKind::Number), ValueKind::Text) => (
             format!("`{name}` is a number on devices and is never equal to a text"),
             format!("write `{name}::text`, or compare with a number; booleans are 1 and 0"),
         ),
-        (Some(Kind::Text), Kind::Number) => (
+        (Some(ValueKind::Text), ValueKind::Number) => (
             format!("`{name}` is a text on devices and is never equal to a number"),
             format!("write `{name}::real` or `{name}::integer`, or compare with a text"),
         ),

@@ -14,14 +14,14 @@ use crate::file;
 use crate::file::diagnostic::{Diagnostic, Findings, Position};
 use crate::file::source_file::SourceFile;
 use crate::file::yaml::{self, FILE_BYTES_MAX};
-use crate::plan::Plan;
+use crate::plan::SyncPlan;
 use file_compiler::FileCompiler;
 
 /// Compiles a file.
 ///
 /// # Errors
 /// All errors and warnings.
-pub(crate) fn compile(text: &str) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnostic>> {
+pub(crate) fn compile(text: &str) -> Result<(SyncPlan, Vec<Diagnostic>), Vec<Diagnostic>> {
     let start = Position { line: 1, column: 1 };
     if text.len() > FILE_BYTES_MAX {
         let message = format!("the file is larger than {FILE_BYTES_MAX} bytes");

@@ -3,7 +3,7 @@
 use crate::compile;
 use crate::explain::{Explanation, streams};
 use crate::file::diagnostic::{Diagnostic, Severity};
-use crate::plan::Plan;
+use crate::plan::SyncPlan;
 use crate::request::Request;
 use crate::request::evaluation::{RequestEvaluation, begin};
 use crate::row::bind::bind;
@@ -13,7 +13,7 @@ use crate::schema::{TablePattern, TableSchema};
 /// A compiled sync config.
 #[derive(Clone, Debug)]
 pub struct SyncConfig {
-    plan: Plan,
+    plan: SyncPlan,
     warnings: Vec<Diagnostic>,
     definitions: Vec<Definition>,
     lookups: Vec<Lookup>,

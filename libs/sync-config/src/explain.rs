@@ -2,11 +2,11 @@
 //!
 //! The names of the members are a format that programs read: they stay.
 
+mod access_path;
 mod names;
 mod rows;
 pub(crate) mod streams;
 mod text;
-mod ways;
 
 use serde::Serialize;
 
@@ -42,7 +42,7 @@ pub struct FamilyExplanation {
     /// What is in the buckets.
     pub rows: Vec<RowsExplanation>,
     /// How a request finds them, each way by itself.
-    pub found_by: Vec<WayExplanation>,
+    pub found_by: Vec<AccessPathExplanation>,
 }
 
 /// Rows of one table that are in a family's buckets.
@@ -68,7 +68,7 @@ pub struct RowsExplanation {
 
 /// One way from a request to buckets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct WayExplanation {
+pub struct AccessPathExplanation {
     /// The priority of buckets that are found in this way.
     pub priority: u8,
     /// Conditions on the request, all of which must hold.
@@ -79,19 +79,19 @@ pub struct WayExplanation {
     /// that the steps find.
     pub parameters: Vec<String>,
     /// There is no bucket if one of these is found.
-    pub absent: Vec<AbsentExplanation>,
+    pub absent: Vec<NotExistsExplanation>,
 }
 
 /// What must not be there for a request to find buckets. It is there when all conditions hold, all
 /// steps find something, and nothing of what must be absent in turn is there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct AbsentExplanation {
-    /// As [`WayExplanation::conditions`].
+pub struct NotExistsExplanation {
+    /// As [`AccessPathExplanation::conditions`].
     pub conditions: Vec<String>,
-    /// As [`WayExplanation::steps`].
+    /// As [`AccessPathExplanation::steps`].
     pub steps: Vec<StepExplanation>,
-    /// As [`WayExplanation::absent`].
-    pub absent: Vec<AbsentExplanation>,
+    /// As [`AccessPathExplanation::absent`].
+    pub absent: Vec<NotExistsExplanation>,
 }
 
 /// A step on the way from a request to buckets. What it gives is named alike in later steps.

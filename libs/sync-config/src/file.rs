@@ -20,7 +20,7 @@ const STREAM_KEYS: &str =
 const DEFINITION_KEYS: &str = "priority, accept_potentially_dangerous_queries, parameters, data";
 
 #[derive(Debug)]
-pub(crate) struct File<'a> {
+pub(crate) struct ConfigFile<'a> {
     pub(crate) options: Options,
     /// For all streams.
     pub(crate) ctes: Vec<CteEntry<'a>>,
@@ -41,7 +41,7 @@ pub(crate) struct StreamEntry<'a> {
     pub(crate) name: &'a str,
     pub(crate) auto_subscribe: bool,
     pub(crate) priority: Priority,
-    pub(crate) accepts_danger: bool,
+    pub(crate) accepts_dangerous_queries: bool,
     pub(crate) ctes: Vec<CteEntry<'a>>,
     pub(crate) queries: Vec<&'a Scalar>,
 }
@@ -50,13 +50,13 @@ pub(crate) struct StreamEntry<'a> {
 pub(crate) struct DefinitionEntry<'a> {
     pub(crate) name: &'a str,
     pub(crate) priority: Option<Priority>,
-    pub(crate) accepts_danger: bool,
+    pub(crate) accepts_dangerous_queries: bool,
     pub(crate) parameters: Vec<&'a Scalar>,
     pub(crate) data: Vec<&'a Scalar>,
 }
 
 /// Reads the tree of a file; what is wrong goes to `findings` and is left out.
-pub(crate) fn read<'a>(root: &'a Node, findings: &mut Findings) -> File<'a> {
+pub(crate) fn read<'a>(root: &'a Node, findings: &mut Findings) -> ConfigFile<'a> {
     let mut sections = Sections::default();
     if let Some(entries) = findings.ok(entries(root, "the file")) {
         for (key, name, value) in unique(entries, findings) {
@@ -81,7 +81,7 @@ pub(crate) fn read<'a>(root: &'a Node, findings: &mut Findings) -> File<'a> {
     let options = Options::read(sections.config, findings);
     sections.check_edition(options.edition, findings);
     let ctes = sections.ctes.map_or_else(Vec::new, |(_, node)| read_ctes(node, findings));
-    let mut file = File { options, ctes, streams: Vec::new(), definitions: Vec::new() };
+    let mut file = ConfigFile { options, ctes, streams: Vec::new(), definitions: Vec::new() };
     for (key, name, value) in section_entries(sections.streams, "`streams`", findings) {
         file.streams.extend(read_stream(key, name, value, (options.edition, &mut *findings)));
     }
@@ -141,7 +141,7 @@ impl Sections<'_> {
     }
 }
 
-type Entry<'a> = (&'a Node, &'a str, &'a Node);
+type KeyedNode<'a> = (&'a Node, &'a str, &'a Node);
 
 fn entries<'a>(node: &'a Node, what: &str) -> Result<&'a [(Node, Node)], Diagnostic> {
     match &node.value {
@@ -154,7 +154,7 @@ fn entries<'a>(node: &'a Node, what: &str) -> Result<&'a [(Node, Node)], Diagnos
 }
 
 /// The entries whose keys are text, each key once.
-fn unique<'a>(entries: &'a [(Node, Node)], findings: &mut Findings) -> Vec<Entry<'a>> {
+fn unique<'a>(entries: &'a [(Node, Node)], findings: &mut Findings) -> Vec<KeyedNode<'a>> {
     let mut seen = std::collections::HashSet::new();
     let mut list = Vec::with_capacity(entries.len());
     for (key, value) in entries {
@@ -179,7 +179,7 @@ fn section_entries<'a>(
     section: Option<(&'a Node, &'a Node)>,
     what: &str,
     findings: &mut Findings,
-) -> Vec<Entry<'a>> {
+) -> Vec<KeyedNode<'a>> {
     let Some((_, node)) = section else { return Vec::new() };
     let Some(entries) = findings.ok(entries(node, what)) else { return Vec::new() };
     let mut list = unique(entries, findings);
@@ -213,7 +213,7 @@ fn read_stream<'a>(
         name,
         auto_subscribe: false,
         priority: Priority::default(),
-        accepts_danger: false,
+        accepts_dangerous_queries: false,
         ctes: Vec::new(),
         queries: Vec::new(),
     };
@@ -227,7 +227,8 @@ fn read_stream<'a>(
                 stream.priority = findings.ok(read_priority(key, value)).unwrap_or_default();
             }
             "accept_potentially_dangerous_queries" => {
-                stream.accepts_danger = findings.ok(read_bool(key, value)).unwrap_or_default();
+                stream.accepts_dangerous_queries =
+                    findings.ok(read_bool(key, value)).unwrap_or_default();
             }
             "query" => {
                 query_keys += 1;
@@ -275,7 +276,7 @@ fn read_definition<'a>(
     let mut definition = DefinitionEntry {
         name,
         priority: None,
-        accepts_danger: false,
+        accepts_dangerous_queries: false,
         parameters: Vec::new(),
         data: Vec::new(),
     };
@@ -284,7 +285,8 @@ fn read_definition<'a>(
         match name {
             "priority" => definition.priority = findings.ok(read_priority(key, value)),
             "accept_potentially_dangerous_queries" => {
-                definition.accepts_danger = findings.ok(read_bool(key, value)).unwrap_or_default();
+                definition.accepts_dangerous_queries =
+                    findings.ok(read_bool(key, value)).unwrap_or_default();
             }
             "parameters" => match &value.value {
                 // One bucket, as without the key.

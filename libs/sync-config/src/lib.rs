@@ -20,8 +20,8 @@ mod value;
 
 pub use config::{Definition, Lookup, SyncConfig};
 pub use explain::{
-    AbsentExplanation, Explanation, FamilyExplanation, KeyExplanation, RowsExplanation,
-    StepExplanation, StreamExplanation, TableExplanation, WayExplanation,
+    AccessPathExplanation, Explanation, FamilyExplanation, KeyExplanation, NotExistsExplanation,
+    RowsExplanation, StepExplanation, StreamExplanation, TableExplanation,
 };
 pub use file::diagnostic::{Diagnostic, Severity};
 pub use pg::catalog::{Attribute, PgType, PgTypes};

@@ -13,7 +13,7 @@ use crate::edition::Edition;
 use crate::expression::Expression;
 use crate::file::diagnostic::Position;
 use crate::schema::TablePattern;
-use crate::value::{Kind, ValueOptions};
+use crate::value::{ValueKind, ValueOptions};
 
 /// An expression over a row of one table.
 pub(crate) type RowExpression = Expression<RowLeaf>;
@@ -25,7 +25,8 @@ pub(crate) enum RowLeaf {
     /// A column of the table, by its name.
     Column(String),
     /// What the table itself is called.
-    Fact(TableFact),
+    #[serde(rename = "Fact")]
+    TableMetadata(TableMetadata),
     /// The element at hand of one of the row's arrays, by the array's index.
     Element(usize),
     /// The key of that element.
@@ -34,7 +35,7 @@ pub(crate) enum RowLeaf {
 
 /// What a row's table is called, where a pattern stands for more than one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub(crate) enum TableFact {
+pub(crate) enum TableMetadata {
     Schema,
     Name,
     /// Of its name what the pattern leaves open.
@@ -42,7 +43,7 @@ pub(crate) enum TableFact {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Plan {
+pub(crate) struct SyncPlan {
     pub(crate) edition: Edition,
     pub(crate) values: ValueOptions,
     pub(crate) tables: Vec<TablePattern>,
@@ -55,7 +56,7 @@ pub(crate) struct Plan {
     pub(crate) ctes: Vec<CteName>,
 }
 
-impl Plan {
+impl SyncPlan {
     /// Returns the index of a table pattern, which is added if it is new.
     pub(crate) fn intern_table(&mut self, table: TablePattern) -> usize {
         intern(&mut self.tables, table)
@@ -165,7 +166,7 @@ pub(crate) struct Instantiation {
     /// The slot of each of the bucket's parameters.
     pub(crate) parameters: Vec<usize>,
     /// There is no bucket when one of these has a way. They have no parameters.
-    pub(crate) absent: Vec<Instantiation>,
+    pub(crate) not_exists: Vec<Instantiation>,
 }
 
 impl Instantiation {
@@ -182,7 +183,7 @@ impl Instantiation {
                 Step::Lookup { .. } | Step::Equal(..) => {}
             }
         }
-        self.absent.iter().for_each(|part| part.for_each_expression(see));
+        self.not_exists.iter().for_each(|part| part.for_each_expression(see));
     }
 }
 
@@ -220,7 +221,7 @@ pub(crate) enum RequestLeaf {
     Given {
         source: RequestSource,
         /// A member of it; else the whole.
-        member: Option<Member>,
+        member: Option<RequestMember>,
     },
     /// The element at hand of the step's array.
     Element,
@@ -249,7 +250,7 @@ impl RequestSource {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Member {
+pub(crate) struct RequestMember {
     pub(crate) names: Vec<String>,
     /// As `->>` gives it; else as `->`.
     pub(crate) as_value: bool,
@@ -275,13 +276,13 @@ pub(crate) enum ReferenceKind {
     /// A column that is compared with what is always of this kind.
     Compared {
         column: String,
-        with: Kind,
+        with: ValueKind,
     },
 }
 
 impl ReferenceKind {
     /// Whether somebody could see what they must not where a table does not have it.
-    pub(crate) fn is_of_rights(&self) -> bool {
+    pub(crate) fn affects_access(&self) -> bool {
         match self {
             Self::NeverBlob(_) => true,
             Self::Table | Self::Column(_) | Self::IdOfAll | Self::Compared { .. } => false,

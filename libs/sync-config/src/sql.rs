@@ -17,7 +17,7 @@ use sqlparser::tokenizer::{Token, Tokenizer};
 
 use crate::file::diagnostic::Diagnostic;
 use crate::file::source_map::SourceMap;
-use convert::Converter;
+use convert::AstConverter;
 use dialect::{OVERLAP, SyncConfigDialect};
 use query_text::{QueryText, position_of};
 use syntax::Query;
@@ -68,5 +68,5 @@ pub(crate) fn parse(map: &SourceMap<'_>, text: &str) -> Result<Query, Diagnostic
         };
         return Err(Diagnostic::error(input.position(rest.span), message).hint(hint));
     }
-    Converter::new(&input).query(*query)
+    AstConverter::new(&input).query(*query)
 }

@@ -13,7 +13,7 @@ use std::cmp::Ordering;
 
 pub(crate) use engine::Engine;
 pub(crate) use error::EvaluationError;
-pub(crate) use kind::Kind;
+pub(crate) use kind::ValueKind;
 pub(crate) use number::Number;
 pub(crate) use options::{PathSplit, ValueOptions};
 

@@ -4,11 +4,11 @@ use tidewater_protocol::Priority;
 
 use super::file_compiler::FileCompiler;
 use super::resolve::QueryCompiler;
-use super::resolve::from::check_plain;
-use super::resolve::projection::Selected;
+use super::resolve::from::check_single_table;
+use super::resolve::projection::RowSelection;
 use super::resolve::scope::{Ctes, Scope, ScopeKind};
 use super::row_sources::{Leaf, QueryExpression};
-use super::solve::{Solved, Target, bucket_rows, solve};
+use super::solve::{SolvedBranch, Target, bucket_rows, solve};
 use super::term::Term;
 use crate::expression::Expression;
 use crate::file::DefinitionEntry;
@@ -22,7 +22,7 @@ const PRIORITY_COLUMN: &str = "_priority";
 
 /// What a parameter query selects.
 #[derive(Default)]
-struct Outputs {
+struct ParameterOutputs {
     columns: Vec<(String, QueryExpression)>,
     priority: Option<(Priority, Position)>,
 }
@@ -82,7 +82,7 @@ impl QueryCompiler<'_, '_> {
         query: &Query,
         names: &mut Option<Vec<String>>,
     ) -> Result<Vec<(Option<Priority>, Instantiation)>, Diagnostic> {
-        check_plain(query)?;
+        check_single_table(query)?;
         if let Some(FromItem { alias: Some(alias), source: FromSource::Table { .. }, .. }) =
             query.from.first()
         {
@@ -91,7 +91,7 @@ impl QueryCompiler<'_, '_> {
         }
         let mut scope = Scope::new(&ScopeKind::ParameterQuery, Ctes::default());
         let mut conditions = self.from(&mut scope, query)?;
-        let mut outputs = Outputs::default();
+        let mut outputs = ParameterOutputs::default();
         for item in &query.columns {
             self.parameter_output(&scope, item, &mut outputs)?;
         }
@@ -105,19 +105,19 @@ impl QueryCompiler<'_, '_> {
         let values: Vec<QueryExpression> =
             order.into_iter().map(|index| outputs.columns[index].1.clone()).collect();
         if let Some(condition) = &query.condition {
-            conditions.push(self.tree(&scope, condition, false)?);
+            conditions.push(self.condition(&scope, condition, false)?);
         }
         let priority = outputs.priority.map(|(priority, _)| priority);
         let mut list = Vec::new();
         for branch in self.branches(conditions, query.position)? {
             let solved =
                 solve(&mut self.file.plan, &self.sources, &branch, &Target::Values(&values));
-            let Some(Solved { instantiation, .. }) = solved else {
+            let Some(SolvedBranch { instantiation, .. }) = solved else {
                 let message = "this combination of tables and arrays is not supported";
                 return Err(Diagnostic::error(query.position, message));
             };
-            if !entry.accepts_danger {
-                self.file.check_danger(&instantiation, query.position);
+            if !entry.accepts_dangerous_queries {
+                self.file.warn_if_unauthenticated(&instantiation, query.position);
             }
             list.push((priority, instantiation));
         }
@@ -128,14 +128,14 @@ impl QueryCompiler<'_, '_> {
         &mut self,
         scope: &Scope<'_>,
         item: &SelectItem,
-        outputs: &mut Outputs,
+        outputs: &mut ParameterOutputs,
     ) -> Result<(), Diagnostic> {
-        let SelectItemKind::Expression { expression, alias, written } = &item.kind else {
+        let SelectItemKind::Expression { expression, alias, source_text } = &item.kind else {
             let message = "`*` is not supported in `parameters`";
             return Err(Diagnostic::error(item.position, message)
                 .hint("name each parameter, as in `SELECT id AS list_id FROM ...`"));
         };
-        let names = (alias.as_deref(), written.as_ref());
+        let names = (alias.as_deref(), source_text.as_ref());
         let name = self.file.output_name(item.position, expression, names)?;
         if name == PRIORITY_COLUMN {
             let ExpressionKind::Integer(integer) = expression.kind else {
@@ -153,7 +153,7 @@ impl QueryCompiler<'_, '_> {
             return Err(Diagnostic::error(item.position, message));
         }
         let value = self.lower(scope, expression)?;
-        if self.sources.owner_of(&value).is_none() {
+        if self.sources.origin_of(&value).is_none() {
             let message = "a parameter cannot mix values of the row and of the request";
             return Err(Diagnostic::error(item.position, message));
         }
@@ -166,7 +166,7 @@ impl QueryCompiler<'_, '_> {
         query: &Query,
         parameters: &[String],
     ) -> Result<Vec<DataQuery>, Diagnostic> {
-        check_plain(query)?;
+        check_single_table(query)?;
         match query.from.as_slice() {
             [] => return Err(Diagnostic::error(query.position, "the query has no `FROM`")),
             [FromItem { source: FromSource::Function { .. }, position, .. }, ..] => {
@@ -179,9 +179,9 @@ impl QueryCompiler<'_, '_> {
         let mut conditions = self.from(&mut scope, query)?;
         let selected = self.selected(&scope, query, true);
         if let Some(condition) = &query.condition {
-            conditions.push(self.tree(&scope, condition, false)?);
+            conditions.push(self.condition(&scope, condition, false)?);
         }
-        let Some(Selected { table, projection }) = selected else { return Ok(Vec::new()) };
+        let Some(RowSelection { table, projection }) = selected else { return Ok(Vec::new()) };
         let mut queries = Vec::new();
         for branch in self.branches(conditions, query.position)? {
             let keys = data_keys(&branch, parameters, query.position)?;
@@ -199,7 +199,7 @@ impl QueryCompiler<'_, '_> {
 /// decides.
 fn parameter_order(
     names: &mut Option<Vec<String>>,
-    outputs: &Outputs,
+    outputs: &ParameterOutputs,
     position: Position,
 ) -> Result<Vec<usize>, Diagnostic> {
     let selected: Vec<String> = outputs.columns.iter().map(|(name, _)| name.clone()).collect();

@@ -9,10 +9,10 @@ use crate::file::options::{Options, shorten};
 use crate::file::source_file::SourceFile;
 use crate::file::source_map::SourceMap;
 use crate::file::yaml::Scalar;
-use crate::plan::{CteName, Instantiation, Plan, Reference, ReferenceKind, RequestLeaf};
+use crate::plan::{CteName, Instantiation, Reference, ReferenceKind, RequestLeaf, SyncPlan};
 use crate::schema::TablePattern;
 use crate::sql;
-use crate::sql::syntax::{Cte, Expression, ExpressionKind, Query, Written};
+use crate::sql::syntax::{Cte, Expression, ExpressionKind, Query, SourceText};
 use crate::value::PathSplit;
 
 /// Compiles the queries of a file into one plan.
@@ -20,7 +20,7 @@ pub(super) struct FileCompiler<'a> {
     source: &'a SourceFile,
     pub(super) edition: Edition,
     pub(super) path_split: PathSplit,
-    pub(super) plan: Plan,
+    pub(super) plan: SyncPlan,
     pub(super) findings: Findings,
     /// By their places.
     pub(super) ctes_used: BTreeSet<Position>,
@@ -31,7 +31,7 @@ impl<'a> FileCompiler<'a> {
         let Options { edition, values } = options;
         let path_split =
             if values.fixed_json_extract { PathSplit::AfterDollar } else { PathSplit::Always };
-        let plan = Plan {
+        let plan = SyncPlan {
             edition,
             values,
             tables: Vec::new(),
@@ -57,11 +57,11 @@ impl<'a> FileCompiler<'a> {
                 ctes.push(Cte { position: *position, name: (*name).to_owned(), query });
             }
         }
-        self.note_ctes(&ctes);
+        self.record_ctes(&ctes);
         ctes
     }
 
-    pub(super) fn note_ctes(&mut self, ctes: &[Cte]) {
+    pub(super) fn record_ctes(&mut self, ctes: &[Cte]) {
         let name = |cte: &Cte| CteName { name: cte.name.clone(), position: cte.position };
         self.plan.ctes.extend(ctes.iter().map(name));
     }
@@ -101,11 +101,11 @@ impl<'a> FileCompiler<'a> {
         };
         let pattern = TablePattern { schema: schema.to_owned(), name: name.to_owned() };
         let index = self.plan.intern_table(pattern);
-        self.refer(index, ReferenceKind::Table, position);
+        self.add_reference(index, ReferenceKind::Table, position);
         Ok(index)
     }
 
-    pub(super) fn refer(&mut self, table: usize, kind: ReferenceKind, position: Position) {
+    pub(super) fn add_reference(&mut self, table: usize, kind: ReferenceKind, position: Position) {
         let reference = Reference { table, kind, position };
         // A list of literals says the same of its column for each.
         if self.plan.references.last() != Some(&reference) {
@@ -118,13 +118,13 @@ impl<'a> FileCompiler<'a> {
         &mut self,
         position: Position,
         expression: &Expression,
-        (alias, written): (Option<&str>, Option<&Written>),
+        (alias, source_text): (Option<&str>, Option<&SourceText>),
     ) -> Result<String, Diagnostic> {
         let hint = "add one, as in `upper(name) AS name`";
-        match (alias, &expression.kind, written) {
+        match (alias, &expression.kind, source_text) {
             (Some(alias), ..) => Ok(alias.to_owned()),
             (None, ExpressionKind::Name { name, .. }, _) => Ok(name.clone()),
-            (None, _, Some(Written { text, position })) if self.edition >= Edition::Three => {
+            (None, _, Some(SourceText { text, position })) if self.edition >= Edition::Three => {
                 let message =
                     format!("this expression has no name, so the column is `{}`", shorten(text));
                 self.findings.push(Diagnostic::warning(*position, message).hint(hint));
@@ -137,7 +137,11 @@ impl<'a> FileCompiler<'a> {
     }
 
     /// Warns of what anybody may ask for.
-    pub(super) fn check_danger(&mut self, instantiation: &Instantiation, position: Position) {
+    pub(super) fn warn_if_unauthenticated(
+        &mut self,
+        instantiation: &Instantiation,
+        position: Position,
+    ) {
         let (mut authenticated, mut unauthenticated) = (false, false);
         instantiation.for_each_expression(&mut |expression| {
             expression.for_each_leaf(&mut |leaf| match leaf {

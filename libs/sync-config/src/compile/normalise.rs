@@ -1,8 +1,8 @@
 //! The disjunctive normal form of a condition, each branch of which is a family of buckets.
 
-use super::null_extension::Missing;
-use super::row_sources::{SourceId, Sources};
-use super::term::{LeftJoin, Term, Tree};
+use super::null_extension::NullExtended;
+use super::row_sources::{RowSources, SourceId};
+use super::term::{Condition, LeftJoin, Term};
 use crate::file::diagnostic::{Diagnostic, Position};
 
 /// Most branches of a condition.
@@ -10,36 +10,36 @@ pub(super) const BRANCHES_MAX: usize = 100;
 
 /// Most alternatives of all inner queries that one query has after NOT. Those within alternatives count
 /// once for each.
-const PARTS_MAX: usize = 1_000;
+const NEGATED_BRANCHES_MAX: usize = 1_000;
 
 /// Brings what must hold for a query into branches, with its left joins.
 ///
 /// # Errors
 /// Too many branches, or a condition that needs a left join to join nothing.
 pub(super) fn normalise(
-    sources: &Sources,
-    conditions: Vec<Tree>,
+    sources: &RowSources,
+    conditions: Vec<Condition>,
     left_joins: &[LeftJoin],
     position: Position,
 ) -> Result<Vec<Vec<Term>>, Diagnostic> {
     let too_many = || too_many_alternatives(position);
     let mut branches = Vec::new();
-    for branch in disjunction(&Tree::And(conditions)).ok_or_else(too_many)? {
+    for branch in disjunction(&Condition::And(conditions)).ok_or_else(too_many)? {
         let joined = with_left_joins(sources, branch, left_joins)?;
         branches.extend(joined.ok_or_else(too_many)?);
         if branches.len() > BRANCHES_MAX {
             return Err(too_many());
         }
     }
-    check_parts(&branches, position)?;
+    check_branch_count(&branches, position)?;
     Ok(branches)
 }
 
 /// OR of ANDs; `None` when there are too many.
-fn disjunction(tree: &Tree) -> Option<Vec<Vec<Term>>> {
+fn disjunction(tree: &Condition) -> Option<Vec<Vec<Term>>> {
     match tree {
-        Tree::Term(term) => Some(vec![vec![term.clone()]]),
-        Tree::Or(list) => {
+        Condition::Term(term) => Some(vec![vec![term.clone()]]),
+        Condition::Or(list) => {
             let mut branches = Vec::new();
             for operand in list {
                 branches.extend(disjunction(operand)?);
@@ -49,7 +49,7 @@ fn disjunction(tree: &Tree) -> Option<Vec<Vec<Term>>> {
             }
             Some(branches)
         }
-        Tree::And(list) => {
+        Condition::And(list) => {
             let mut branches = vec![Vec::new()];
             for operand in list {
                 branches = product(&branches, &disjunction(operand)?)?;
@@ -84,7 +84,7 @@ fn product(branches: &[Vec<Term>], alternatives: &[Vec<Term>]) -> Option<Vec<Vec
 /// # Errors
 /// A condition that also holds where nothing was joined: buckets are found by what is there.
 fn with_left_joins(
-    sources: &Sources,
+    sources: &RowSources,
     branch: Vec<Term>,
     joins: &[LeftJoin],
 ) -> Result<Option<Vec<Vec<Term>>>, Diagnostic> {
@@ -118,48 +118,49 @@ fn with_left_joins(
 }
 
 impl Term {
-    pub(super) fn mentions(&self, sources: &Sources, source: SourceId) -> bool {
+    pub(super) fn mentions(&self, sources: &RowSources, source: SourceId) -> bool {
         match self {
             Self::Source(id) => sources.reaches(*id, source),
             Self::Filter { condition, .. } => sources.mentions(condition, source),
             Self::Equal { left, right } => {
                 [left, right].iter().any(|side| sources.mentions(&side.value, source))
             }
-            Self::Absent(_) => false,
+            Self::NotExists(_) => false,
         }
     }
 
     /// Whether it cannot hold when some sources, on which it depends, are missing.
-    fn is_false_without(&self, sources: &Sources, ids: &[SourceId]) -> bool {
-        let missing = Missing { sources, ids };
+    fn is_false_without(&self, sources: &RowSources, ids: &[SourceId]) -> bool {
+        let missing = NullExtended { sources, ids };
         match self {
             Self::Source(_) => true,
             Self::Filter { condition, .. } => missing.makes_false(condition),
             Self::Equal { left, right } => {
                 [left, right].iter().any(|side| missing.makes_null(&side.value))
             }
-            Self::Absent(_) => false,
+            Self::NotExists(_) => false,
         }
     }
 }
 
 /// How many searches these branches are, with those of what must be absent for them.
-fn parts(branches: &[Vec<Term>]) -> usize {
+fn branch_count(branches: &[Vec<Term>]) -> usize {
     let of_term = |term: &Term| match term {
-        Term::Absent(branches) => parts(branches),
+        Term::NotExists(branches) => branch_count(branches),
         Term::Source(_) | Term::Filter { .. } | Term::Equal { .. } => 0,
     };
-    let absent: usize = branches.iter().flatten().map(of_term).sum();
-    branches.len() + absent
+    let not_exists: usize = branches.iter().flatten().map(of_term).sum();
+    branches.len() + not_exists
 }
 
 /// That there are not too many searches: they multiply where NOT is within NOT.
-fn check_parts(branches: &[Vec<Term>], position: Position) -> Result<(), Diagnostic> {
-    if parts(branches) <= PARTS_MAX {
+fn check_branch_count(branches: &[Vec<Term>], position: Position) -> Result<(), Diagnostic> {
+    if branch_count(branches) <= NEGATED_BRANCHES_MAX {
         return Ok(());
     }
-    let message =
-        format!("the inner queries after `NOT` have more than {PARTS_MAX} alternatives in all");
+    let message = format!(
+        "the inner queries after `NOT` have more than {NEGATED_BRANCHES_MAX} alternatives in all"
+    );
     Err(Diagnostic::error(position, message).hint("use fewer `OR`, within them and around them"))
 }
 

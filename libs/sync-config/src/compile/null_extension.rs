@@ -1,18 +1,18 @@
 //! What becomes of conditions where a left join joins nothing: all columns of what is missing are NULL,
 //! all else is whatever it is.
 
-use super::row_sources::{Leaf, QueryExpression, SourceId, Sources};
+use super::row_sources::{Leaf, QueryExpression, RowSources, SourceId};
 use crate::expression::{Expression, Leaves};
 use crate::value::{Engine, EvaluationError, Value};
 
 /// Sources that are missing.
 #[derive(Clone, Copy)]
-pub(super) struct Missing<'m> {
-    pub(super) sources: &'m Sources,
+pub(super) struct NullExtended<'m> {
+    pub(super) sources: &'m RowSources,
     pub(super) ids: &'m [SourceId],
 }
 
-impl Missing<'_> {
+impl NullExtended<'_> {
     /// Whether a condition cannot hold, whatever the values are that are there. `false` where that is
     /// not plain.
     pub(super) fn makes_false(self, condition: &QueryExpression) -> bool {
@@ -82,7 +82,7 @@ impl Missing<'_> {
         expression.for_each_leaf(&mut |leaf| {
             is_all &= match leaf {
                 Leaf::Column { source, .. }
-                | Leaf::Fact { source, .. }
+                | Leaf::TableMetadata { source, .. }
                 | Leaf::Element(source)
                 | Leaf::Key(source) => self.ids.iter().any(|id| self.sources.reaches(*source, *id)),
                 Leaf::Request(_) | Leaf::Bucket(_) => false,

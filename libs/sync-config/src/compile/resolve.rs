@@ -14,42 +14,42 @@ mod subquery;
 
 use super::file_compiler::FileCompiler;
 use super::normalise::normalise;
-use super::row_sources::{QueryExpression, SourceId, Sources};
-use super::term::{LeftJoin, Term, Tree};
+use super::row_sources::{QueryExpression, RowSources, SourceId};
+use super::term::{Condition, LeftJoin, Term};
 use crate::file::diagnostic::{Diagnostic, Position};
 
 /// Compiles one query, with its inner queries and the CTEs that it uses.
 pub(super) struct QueryCompiler<'c, 'f> {
     pub(super) file: &'c mut FileCompiler<'f>,
     /// What the query is about.
-    pub(super) sources: Sources,
+    pub(super) sources: RowSources,
     left_joins: Vec<LeftJoin>,
     memberships: Vec<Membership>,
     /// How many CTEs the query has put in, and how many are being put in.
-    ctes_put_in: usize,
+    ctes_inlined: usize,
     cte_depth: usize,
     /// Of the columns of inner queries that the query has named.
-    parts_put_in: usize,
+    inlined_nodes: usize,
 }
 
 impl<'c, 'f> QueryCompiler<'c, 'f> {
     pub(super) fn new(file: &'c mut FileCompiler<'f>) -> Self {
-        let sources = Sources::new(file.plan.values.engine);
+        let sources = RowSources::new(file.plan.values.engine);
         Self {
             file,
             sources,
             left_joins: Vec::new(),
             memberships: Vec::new(),
-            ctes_put_in: 0,
+            ctes_inlined: 0,
             cte_depth: 0,
-            parts_put_in: 0,
+            inlined_nodes: 0,
         }
     }
 
     /// The branches of what must hold for the query.
     pub(super) fn branches(
         &self,
-        conditions: Vec<Tree>,
+        conditions: Vec<Condition>,
         position: Position,
     ) -> Result<Vec<Vec<Term>>, Diagnostic> {
         normalise(&self.sources, conditions, &self.left_joins, position)
@@ -64,7 +64,7 @@ struct Membership {
 }
 
 /// What is said of something that the file's edition does not have.
-fn of_later_edition(position: Position, name: &str) -> Diagnostic {
+fn requires_edition_three(position: Position, name: &str) -> Diagnostic {
     Diagnostic::error(position, format!("`{name}` is of edition 3"))
         .hint("set `edition: 3` in `config`, and write `streams`")
 }

@@ -3,13 +3,13 @@
 
 use crate::expression::Expression;
 use crate::file::diagnostic::{Diagnostic, Position};
-use crate::plan::{RequestExpression, RequestLeaf, RowExpression, RowLeaf, TableFact};
+use crate::plan::{RequestExpression, RequestLeaf, RowExpression, RowLeaf, TableMetadata};
 use crate::value::Engine;
 
 /// Most sources of one query, its inner queries and CTEs included.
 const SOURCES_MAX: usize = 100;
 
-/// An index into [`Sources`].
+/// An index into [`RowSources`].
 pub(crate) type SourceId = usize;
 
 /// What an expression of a query can depend on.
@@ -20,9 +20,9 @@ pub(crate) enum Leaf {
         name: String,
     },
     /// What the table of a row is called.
-    Fact {
+    TableMetadata {
         source: SourceId,
-        fact: TableFact,
+        metadata: TableMetadata,
     },
     /// The element at hand of an array.
     Element(SourceId),
@@ -36,16 +36,16 @@ pub(crate) enum Leaf {
 pub(crate) type QueryExpression = Expression<Leaf>;
 
 #[derive(Clone, Debug)]
-pub(crate) enum Source {
+pub(crate) enum RowSource {
     /// A row of a table: its index, and what the query calls it.
     Table { table: usize, name: String },
     /// An element of an array of another source, or of the request.
-    Elements { array: QueryExpression, owner: Owner },
+    Elements { array: QueryExpression, origin: Origin },
 }
 
 /// The one thing that an expression depends on, if it is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Owner {
+pub(crate) enum Origin {
     /// Literals only.
     Nothing,
     Request,
@@ -58,19 +58,19 @@ pub(crate) enum Owner {
 
 /// All sources of a query, in the order in which it names them.
 #[derive(Debug)]
-pub(crate) struct Sources {
+pub(crate) struct RowSources {
     engine: Engine,
-    list: Vec<Source>,
+    list: Vec<RowSource>,
 }
 
-impl Sources {
+impl RowSources {
     pub(crate) fn new(engine: Engine) -> Self {
         Self { engine, list: Vec::new() }
     }
 
     pub(crate) fn add(
         &mut self,
-        source: Source,
+        source: RowSource,
         position: Position,
     ) -> Result<SourceId, Diagnostic> {
         if self.list.len() == SOURCES_MAX {
@@ -90,53 +90,53 @@ impl Sources {
         0..self.list.len()
     }
 
-    pub(crate) fn get(&self, id: SourceId) -> &Source {
+    pub(crate) fn get(&self, id: SourceId) -> &RowSource {
         &self.list[id]
     }
 
     /// The index of a source's table; an array has none.
     pub(crate) fn table(&self, id: SourceId) -> Option<usize> {
         match &self.list[id] {
-            Source::Table { table, .. } => Some(*table),
-            Source::Elements { .. } => None,
+            RowSource::Table { table, .. } => Some(*table),
+            RowSource::Elements { .. } => None,
         }
     }
 
     /// Whose an element, or a row, is.
-    pub(crate) fn owner(&self, id: SourceId) -> Owner {
+    pub(crate) fn origin(&self, id: SourceId) -> Origin {
         match &self.list[id] {
-            Source::Table { .. } => Owner::Table(id),
-            Source::Elements { owner: Owner::Table(table), .. } => Owner::Table(*table),
-            Source::Elements { .. } => Owner::Element(id),
+            RowSource::Table { .. } => Origin::Row(id),
+            RowSource::Elements { origin: Origin::Row(table), .. } => Origin::Row(*table),
+            RowSource::Elements { .. } => Origin::Element(id),
         }
     }
 
     /// What an expression depends on; `None` when that is more than one thing.
-    pub(crate) fn owner_of(&self, expression: &QueryExpression) -> Option<Owner> {
-        let mut owner = Some(Owner::Nothing);
+    pub(crate) fn origin_of(&self, expression: &QueryExpression) -> Option<Origin> {
+        let mut origin = Some(Origin::Constant);
         expression.for_each_leaf(&mut |leaf| {
             let of_leaf = match leaf {
                 Leaf::Column { source, .. }
-                | Leaf::Fact { source, .. }
+                | Leaf::TableMetadata { source, .. }
                 | Leaf::Element(source)
-                | Leaf::Key(source) => self.owner(*source),
-                Leaf::Request(_) => Owner::Request,
-                Leaf::Bucket(_) => Owner::Bucket,
+                | Leaf::Key(source) => self.origin(*source),
+                Leaf::Request(_) => Origin::Request,
+                Leaf::Bucket(_) => Origin::Bucket,
             };
-            owner = owner.and_then(|owner| owner.and(of_leaf));
+            origin = origin.and_then(|origin| origin.and(of_leaf));
         });
-        owner
+        origin
     }
 }
 
-impl Sources {
+impl RowSources {
     /// Whether an expression depends on a source, be it by an element of one of its arrays.
     pub(crate) fn mentions(&self, expression: &QueryExpression, source: SourceId) -> bool {
         let mut found = false;
         expression.for_each_leaf(&mut |leaf| {
             found |= match leaf {
                 Leaf::Column { source: id, .. }
-                | Leaf::Fact { source: id, .. }
+                | Leaf::TableMetadata { source: id, .. }
                 | Leaf::Element(id)
                 | Leaf::Key(id) => self.reaches(*id, source),
                 Leaf::Request(_) | Leaf::Bucket(_) => false,
@@ -149,21 +149,21 @@ impl Sources {
     pub(crate) fn reaches(&self, id: SourceId, source: SourceId) -> bool {
         id == source
             || match &self.list[id] {
-                Source::Table { .. } => false,
-                Source::Elements { owner, .. } => *owner == Owner::Table(source),
+                RowSource::Table { .. } => false,
+                RowSource::Elements { origin, .. } => *origin == Origin::Row(source),
             }
     }
 }
 
-impl Owner {
+impl Origin {
     /// What two expressions of these depend on together, if it is one thing.
     pub(crate) fn and(self, other: Self) -> Option<Self> {
         match (self, other) {
-            (Self::Nothing, owner) | (owner, Self::Nothing) => Some(owner),
+            (Self::Nothing, origin) | (origin, Self::Nothing) => Some(origin),
             (Self::Request, Self::Element(id)) | (Self::Element(id), Self::Request) => {
                 Some(Self::Element(id))
             }
-            (owner, other) => (owner == other).then_some(owner),
+            (origin, other) => (origin == other).then_some(origin),
         }
     }
 }
@@ -178,10 +178,14 @@ pub(crate) fn row_expression(
     let place = |id: &SourceId| arrays.iter().position(|array| array == id).ok_or(());
     let leaf = |leaf: &Leaf| match leaf {
         Leaf::Column { source, name } if *source == table => Ok(RowLeaf::Column(name.clone())),
-        Leaf::Fact { source, fact } if *source == table => Ok(RowLeaf::Fact(*fact)),
+        Leaf::TableMetadata { source, metadata } if *source == table => {
+            Ok(RowLeaf::TableMetadata(*metadata))
+        }
         Leaf::Element(id) => place(id).map(RowLeaf::Element),
         Leaf::Key(id) => place(id).map(RowLeaf::Key),
-        Leaf::Column { .. } | Leaf::Fact { .. } | Leaf::Request(_) | Leaf::Bucket(_) => Err(()),
+        Leaf::Column { .. } | Leaf::TableMetadata { .. } | Leaf::Request(_) | Leaf::Bucket(_) => {
+            Err(())
+        }
     };
     expression.try_map(&mut { leaf }).ok()
 }
@@ -193,7 +197,7 @@ pub(crate) fn request_expression(expression: &QueryExpression) -> Option<Request
             Leaf::Request(leaf) => Ok(leaf.clone()),
             Leaf::Element(_) => Ok(RequestLeaf::Element),
             Leaf::Key(_) => Ok(RequestLeaf::Key),
-            Leaf::Column { .. } | Leaf::Fact { .. } | Leaf::Bucket(_) => Err(()),
+            Leaf::Column { .. } | Leaf::TableMetadata { .. } | Leaf::Bucket(_) => Err(()),
         })
         .ok()
 }

@@ -6,10 +6,10 @@
 //! by buckets, whose parameters are the values that its rows must equal.
 
 use super::row_sources::{
-    Owner, QueryExpression, Source, SourceId, Sources, request_expression, row_expression,
+    Origin, QueryExpression, RowSource, RowSources, SourceId, request_expression, row_expression,
 };
-use super::term::{Side, Term, sources_in, sources_of};
-use crate::plan::{Instantiation, LookupPlan, Plan, RowExpression, RowQuery, Step};
+use super::term::{Operand, Term, sources_in, sources_of};
+use crate::plan::{Instantiation, LookupPlan, RowExpression, RowQuery, Step, SyncPlan};
 
 /// What a branch is asked for.
 pub(super) enum Target<'t> {
@@ -20,7 +20,7 @@ pub(super) enum Target<'t> {
 }
 
 /// A branch as plans.
-pub(super) struct Solved {
+pub(super) struct SolvedBranch {
     pub(super) instantiation: Instantiation,
     /// Of the rows that are selected, if any are.
     pub(super) rows: Option<RowQuery>,
@@ -34,18 +34,18 @@ struct Solver<'t> {
     instantiation: Instantiation,
     slot_count: usize,
     /// Values that have a slot.
-    known: Vec<(Side, usize)>,
+    known: Vec<(Operand, usize)>,
     /// Things whose values are known.
-    placed: Vec<Owner>,
+    known_origins: Vec<Origin>,
 }
 
 /// `None` when an expression mixes what it must not; the caller's checks exclude that.
 pub(super) fn solve(
-    plan: &mut Plan,
-    sources: &Sources,
+    plan: &mut SyncPlan,
+    sources: &RowSources,
     branch: &[Term],
     target: &Target<'_>,
-) -> Option<Solved> {
+) -> Option<SolvedBranch> {
     let mut solver = Solver {
         branch,
         needed: needed(sources, branch, target),
@@ -53,13 +53,13 @@ pub(super) fn solve(
         instantiation: Instantiation::default(),
         slot_count: 0,
         known: Vec::new(),
-        placed: vec![Owner::Request, Owner::Nothing],
+        known_origins: vec![Origin::Request, Origin::Constant],
     };
-    for condition in solver.filters(&[Owner::Request]) {
+    for condition in solver.filters(&[Origin::Request]) {
         solver.instantiation.filters.push(request_expression(condition)?);
     }
     if let Target::Values(_) = target {
-        for condition in solver.filters(&[Owner::Nothing]) {
+        for condition in solver.filters(&[Origin::Constant]) {
             solver.instantiation.filters.push(request_expression(condition)?);
         }
     }
@@ -67,9 +67,9 @@ pub(super) fn solve(
         .needed
         .clone()
         .into_iter()
-        .filter(|id| matches!(sources.owner(*id), Owner::Element(_)));
+        .filter(|id| matches!(sources.origin(*id), Origin::Element(_)));
     for id in elements {
-        solver.place_elements(sources, id)?;
+        solver.add_elements(sources, id)?;
     }
     let mut tables: Vec<SourceId> = solver
         .needed
@@ -79,57 +79,62 @@ pub(super) fn solve(
         .collect();
     while !tables.is_empty() {
         let table = tables.remove(solver.most_known(&tables));
-        place_table(plan, sources, &mut solver, table)?;
+        add_lookup(plan, sources, &mut solver, table)?;
     }
     let rows = match target {
         Target::Rows(table) => Some(target_rows(sources, &mut solver, *table)?),
         Target::Values(values) => {
             for value in *values {
-                let owner = sources.owner_of(value)?;
-                let slot = solver.slot(&Side { owner, value: value.clone() })?;
+                let origin = sources.origin_of(value)?;
+                let slot = solver.slot(&Operand { origin, value: value.clone() })?;
                 solver.instantiation.parameters.push(slot);
             }
             None
         }
     };
-    solver.instantiation.absent = absent(plan, sources, branch)?;
-    Some(Solved { instantiation: solver.instantiation, rows })
+    solver.instantiation.not_exists = not_exists(plan, sources, branch)?;
+    Some(SolvedBranch { instantiation: solver.instantiation, rows })
 }
 
 /// What must lead nowhere, each alternative by itself.
-fn absent(plan: &mut Plan, sources: &Sources, branch: &[Term]) -> Option<Vec<Instantiation>> {
-    let mut absent = Vec::new();
+fn not_exists(
+    plan: &mut SyncPlan,
+    sources: &RowSources,
+    branch: &[Term],
+) -> Option<Vec<Instantiation>> {
+    let mut not_exists = Vec::new();
     for term in branch {
-        let Term::Absent(branches) = term else { continue };
+        let Term::NotExists(branches) = term else { continue };
         for inner in branches.iter() {
-            let Solved { instantiation, .. } = solve(plan, sources, inner, &Target::Values(&[]))?;
-            if !absent.contains(&instantiation) {
-                absent.push(instantiation);
+            let SolvedBranch { instantiation, .. } =
+                solve(plan, sources, inner, &Target::Values(&[]))?;
+            if !not_exists.contains(&instantiation) {
+                not_exists.push(instantiation);
             }
         }
     }
-    Some(absent)
+    Some(not_exists)
 }
 
 /// A table on the way: asked by what is known, it answers what is not.
-fn place_table(
-    plan: &mut Plan,
-    sources: &Sources,
+fn add_lookup(
+    plan: &mut SyncPlan,
+    sources: &RowSources,
     solver: &mut Solver<'_>,
     table: SourceId,
 ) -> Option<()> {
-    let owner = Owner::Table(table);
+    let origin = Origin::Row(table);
     let mut asked = Vec::new();
     let mut key = Vec::new();
-    for (own, other) in solver.equalities(owner) {
-        if solver.placed.contains(&other.owner) {
+    for (own, other) in solver.equalities(origin) {
+        if solver.known_origins.contains(&other.origin) {
             asked.push(own.value.clone());
             key.push(solver.slot(other)?);
         }
     }
     let arrays = arrays_of(sources, &solver.needed, table);
-    let outputs = solver.outputs(sources, owner);
-    let filters = solver.filters(&[owner]);
+    let outputs = solver.outputs(sources, origin);
+    let filters = solver.filters(&[origin]);
     let rows = row_query(sources, table, &arrays, &filters, &asked)?;
     let lookup = LookupPlan {
         rows,
@@ -140,15 +145,15 @@ fn place_table(
     };
     let lookup = plan.intern_lookup(lookup);
     solver.instantiation.steps.push(Step::Lookup { lookup, key });
-    solver.give_slots(owner, outputs);
+    solver.assign_slots(origin, outputs);
     Some(())
 }
 
 /// The table whose rows are selected: what its rows must equal are the parameters.
-fn target_rows(sources: &Sources, solver: &mut Solver<'_>, table: SourceId) -> Option<RowQuery> {
-    let owner = Owner::Table(table);
+fn target_rows(sources: &RowSources, solver: &mut Solver<'_>, table: SourceId) -> Option<RowQuery> {
+    let origin = Origin::Row(table);
     let mut keys: Vec<QueryExpression> = Vec::new();
-    for (own, other) in solver.equalities(owner) {
+    for (own, other) in solver.equalities(origin) {
         let slot = solver.slot(other)?;
         // Two sources for one value: both must have it.
         if let Some(place) = keys.iter().position(|key| *key == own.value) {
@@ -162,13 +167,13 @@ fn target_rows(sources: &Sources, solver: &mut Solver<'_>, table: SourceId) -> O
         }
     }
     let arrays = arrays_of(sources, &solver.needed, table);
-    let filters = solver.filters(&[owner, Owner::Nothing]);
+    let filters = solver.filters(&[origin, Origin::Constant]);
     row_query(sources, table, &arrays, &filters, &keys)
 }
 
 /// What the rows of a data query are asked by: the parameters of their bucket definition.
 pub(super) fn bucket_rows(
-    sources: &Sources,
+    sources: &RowSources,
     branch: &[Term],
     table: SourceId,
     keys: &[QueryExpression],
@@ -180,13 +185,13 @@ pub(super) fn bucket_rows(
 }
 
 /// Those of the sources that are elements of arrays of a table's row.
-fn arrays_of(sources: &Sources, needed: &[SourceId], table: SourceId) -> Vec<SourceId> {
-    let is_of_table = |id: &SourceId| *id != table && sources.owner(*id) == Owner::Table(table);
+fn arrays_of(sources: &RowSources, needed: &[SourceId], table: SourceId) -> Vec<SourceId> {
+    let is_of_table = |id: &SourceId| *id != table && sources.origin(*id) == Origin::Row(table);
     needed.iter().copied().filter(is_of_table).collect()
 }
 
 fn row_query(
-    sources: &Sources,
+    sources: &RowSources,
     table: SourceId,
     arrays: &[SourceId],
     filters: &[&QueryExpression],
@@ -194,8 +199,8 @@ fn row_query(
 ) -> Option<RowQuery> {
     let convert = |expression: &QueryExpression| row_expression(expression, table, arrays);
     let array_of = |id: &SourceId| match sources.get(*id) {
-        Source::Elements { array, .. } => convert(array),
-        Source::Table { .. } => None,
+        RowSource::Elements { array, .. } => convert(array),
+        RowSource::Table { .. } => None,
     };
     Some(RowQuery {
         table: sources.table(table)?,
@@ -218,28 +223,28 @@ impl Term {
     fn condition(&self) -> Option<&QueryExpression> {
         match self {
             Self::Filter { condition, .. } => Some(condition),
-            Self::Source(_) | Self::Equal { .. } | Self::Absent(_) => None,
+            Self::Source(_) | Self::Equal { .. } | Self::NotExists(_) => None,
         }
     }
 }
 
 impl<'t> Solver<'t> {
-    fn filters(&self, owners: &[Owner]) -> Vec<&'t QueryExpression> {
+    fn filters(&self, origins: &[Origin]) -> Vec<&'t QueryExpression> {
         let of_owner = |term: &'t Term| match term {
-            Term::Filter { owner, condition } if owners.contains(owner) => Some(condition),
-            Term::Filter { .. } | Term::Source(_) | Term::Equal { .. } | Term::Absent(_) => None,
+            Term::Filter { origin, condition } if origins.contains(origin) => Some(condition),
+            Term::Filter { .. } | Term::Source(_) | Term::Equal { .. } | Term::NotExists(_) => None,
         };
         self.branch.iter().filter_map(of_owner).collect()
     }
 
     /// The equalities of a thing with others: its own side first.
-    fn equalities(&self, owner: Owner) -> Vec<(&'t Side, &'t Side)> {
+    fn equalities(&self, origin: Origin) -> Vec<(&'t Operand, &'t Operand)> {
         let mut found = Vec::new();
         for term in self.branch {
             let Term::Equal { left, right } = term else { continue };
-            if left.owner == owner {
+            if left.origin == origin {
                 found.push((left, right));
-            } else if right.owner == owner {
+            } else if right.origin == origin {
                 found.push((right, left));
             }
         }
@@ -249,8 +254,11 @@ impl<'t> Solver<'t> {
     /// Of the tables that are left the one that is asked by the most values, the first of several.
     fn most_known(&self, tables: &[SourceId]) -> usize {
         let known = |table: SourceId| {
-            let equalities = self.equalities(Owner::Table(table));
-            equalities.iter().filter(|(_, other)| self.placed.contains(&other.owner)).count()
+            let equalities = self.equalities(Origin::Row(table));
+            equalities
+                .iter()
+                .filter(|(_, other)| self.known_origins.contains(&other.origin))
+                .count()
         };
         let mut best = (0, 0);
         for (place, table) in tables.iter().enumerate() {
@@ -263,47 +271,47 @@ impl<'t> Solver<'t> {
     }
 
     /// The values of a thing that are asked for by what is not yet known.
-    fn outputs(&self, sources: &Sources, owner: Owner) -> Vec<QueryExpression> {
+    fn outputs(&self, sources: &RowSources, origin: Origin) -> Vec<QueryExpression> {
         let mut outputs: Vec<QueryExpression> = Vec::new();
         let mut add = |value: &QueryExpression| {
             if !outputs.contains(value) {
                 outputs.push(value.clone());
             }
         };
-        for (own, other) in self.equalities(owner) {
-            if !self.placed.contains(&other.owner) {
+        for (own, other) in self.equalities(origin) {
+            if !self.known_origins.contains(&other.origin) {
                 add(&own.value);
             }
         }
         if let Target::Values(values) = self.target {
-            values.iter().filter(|value| sources.owner_of(value) == Some(owner)).for_each(add);
+            values.iter().filter(|value| sources.origin_of(value) == Some(origin)).for_each(add);
         }
         outputs
     }
 
-    fn place_elements(&mut self, sources: &Sources, id: SourceId) -> Option<()> {
-        let owner = Owner::Element(id);
-        let Source::Elements { array, .. } = sources.get(id) else { return None };
+    fn add_elements(&mut self, sources: &RowSources, id: SourceId) -> Option<()> {
+        let origin = Origin::Element(id);
+        let RowSource::Elements { array, .. } = sources.get(id) else { return None };
         // With those that are known it is compared when it is known itself.
-        let mut outputs = self.outputs(sources, owner);
-        let placed: Vec<_> = self
-            .equalities(owner)
+        let mut outputs = self.outputs(sources, origin);
+        let known_origins: Vec<_> = self
+            .equalities(origin)
             .into_iter()
-            .filter(|(_, other)| self.placed.contains(&other.owner))
+            .filter(|(_, other)| self.known_origins.contains(&other.origin))
             .collect();
-        for (own, _) in &placed {
+        for (own, _) in &known_origins {
             if !outputs.contains(&own.value) {
                 outputs.push(own.value.clone());
             }
         }
-        let filters = self.filters(&[owner]);
+        let filters = self.filters(&[origin]);
         self.instantiation.steps.push(Step::Elements {
             array: request_expression(array)?,
             filters: filters.into_iter().map(request_expression).collect::<Option<_>>()?,
             outputs: outputs.iter().map(request_expression).collect::<Option<_>>()?,
         });
-        self.give_slots(owner, outputs);
-        for (own, other) in placed {
+        self.assign_slots(origin, outputs);
+        for (own, other) in known_origins {
             let step = Step::Equal(self.slot(own)?, self.slot(other)?);
             self.instantiation.steps.push(step);
         }
@@ -311,20 +319,20 @@ impl<'t> Solver<'t> {
     }
 
     /// Slots for the outputs of the step that was added last.
-    fn give_slots(&mut self, owner: Owner, outputs: Vec<QueryExpression>) {
+    fn assign_slots(&mut self, origin: Origin, outputs: Vec<QueryExpression>) {
         for value in outputs {
-            self.known.push((Side { owner, value }, self.slot_count));
+            self.known.push((Operand { origin, value }, self.slot_count));
             self.slot_count += 1;
         }
-        self.placed.push(owner);
+        self.known_origins.push(origin);
     }
 
     /// The slot of a value. A value of the request gets one when it is first asked for.
-    fn slot(&mut self, side: &Side) -> Option<usize> {
+    fn slot(&mut self, side: &Operand) -> Option<usize> {
         if let Some((_, slot)) = self.known.iter().find(|(known, _)| known.value == side.value) {
             return Some(*slot);
         }
-        if !matches!(side.owner, Owner::Request | Owner::Nothing) {
+        if !matches!(side.origin, Origin::Request | Origin::Constant) {
             return None;
         }
         self.instantiation.steps.push(Step::Value(request_expression(&side.value)?));
@@ -335,11 +343,11 @@ impl<'t> Solver<'t> {
 }
 
 /// The sources that must be there for a branch to hold, in their order.
-fn needed(sources: &Sources, branch: &[Term], target: &Target<'_>) -> Vec<SourceId> {
+fn needed(sources: &RowSources, branch: &[Term], target: &Target<'_>) -> Vec<SourceId> {
     let mut is_needed = vec![false; sources.ids().end];
     let mut need = |id: SourceId| {
         is_needed[id] = true;
-        if let Owner::Table(table) = sources.owner(id) {
+        if let Origin::Row(table) = sources.origin(id) {
             is_needed[table] = true;
         }
     };

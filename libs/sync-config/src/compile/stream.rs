@@ -3,12 +3,12 @@
 use super::file_compiler::FileCompiler;
 use super::normalise::BRANCHES_MAX;
 use super::resolve::QueryCompiler;
-use super::resolve::from::check_plain;
-use super::resolve::projection::Selected;
+use super::resolve::from::check_single_table;
+use super::resolve::projection::RowSelection;
 use super::resolve::scope::{Ctes, Scope, ScopeKind};
-use super::row_sources::{Source, SourceId};
-use super::solve::{Solved, Target, solve};
-use super::term::{Term, Tree};
+use super::row_sources::{RowSource, SourceId};
+use super::solve::{SolvedBranch, Target, solve};
+use super::term::{Condition, Term};
 use crate::edition::Edition;
 use crate::file::StreamEntry;
 use crate::file::diagnostic::{Diagnostic, Position};
@@ -20,7 +20,7 @@ use crate::plan::{
 use crate::sql::syntax::{Cte, FromItem, Query};
 
 /// Branches of one query that differ in the filter of the selected rows only.
-struct Merged {
+struct MergedBranch {
     instantiation: Instantiation,
     /// Without its filter.
     rows: RowQuery,
@@ -49,7 +49,7 @@ impl FileCompiler<'_> {
         for scalar in &entry.queries {
             self.stream_query(entry, scalar, &ctes, &mut stream);
         }
-        self.share(first, &mut stream);
+        self.share_definitions(first, &mut stream);
         self.check_unused(&own);
         self.plan.streams.push(stream);
     }
@@ -63,7 +63,7 @@ impl FileCompiler<'_> {
     ) {
         let Some(query) = self.parse(scalar) else { return };
         let is_early = self.edition < Edition::Three;
-        if is_early && self.findings.ok(check_plain(&query)).is_none() {
+        if is_early && self.findings.ok(check_single_table(&query)).is_none() {
             return;
         }
         if query.from.is_empty() {
@@ -74,8 +74,8 @@ impl FileCompiler<'_> {
         let Some(families) = QueryCompiler::new(self).families(&query, ctes) else { return };
         let position = condition_position(&query);
         for Family { instantiation, data } in families {
-            if !entry.accepts_danger {
-                self.check_danger(&instantiation, query.position);
+            if !entry.accepts_dangerous_queries {
+                self.warn_if_unauthenticated(&instantiation, query.position);
             }
             self.check_stages(&instantiation, position);
             self.add_variant(query.position, stream, instantiation, data);
@@ -123,7 +123,7 @@ impl FileCompiler<'_> {
     }
 
     /// Families of a stream that hold the same rows become one, which is then found in several ways.
-    fn share(&mut self, first: usize, stream: &mut StreamPlan) {
+    fn share_definitions(&mut self, first: usize, stream: &mut StreamPlan) {
         let mut hashes: Vec<String> = Vec::new();
         let mut places = Vec::new();
         for definition in self.plan.definitions.split_off(first) {
@@ -151,33 +151,35 @@ impl QueryCompiler<'_, '_> {
         let Some(mut conditions) = self.file.findings.ok(conditions) else { return None };
         let selected = self.selected(&scope, query, is_early);
         if let Some(condition) = &query.condition {
-            let tree = self.tree(&scope, condition, false);
+            let tree = self.condition(&scope, condition, false);
             conditions.extend(self.file.findings.ok(tree));
         }
         self.file.check_unused(&query.ctes);
         self.check_alias(query, selected.as_ref());
-        let Some(Selected { table, projection }) = selected else { return None };
+        let Some(RowSelection { table, projection }) = selected else { return None };
         // A row that is selected is there, also where its table is on the right of a left join.
-        conditions.push(Tree::Term(Term::Source(table)));
+        conditions.push(Condition::Term(Term::Source(table)));
         let branches = self.branches(conditions, condition_position(query));
         let Some(branches) = self.file.findings.ok(branches) else { return None };
         let Some(merged) = self.merge(&branches, table) else {
-            self.file.findings.push(mixed(query));
+            self.file.findings.push(mixed_operands(query));
             return None;
         };
         let object_type = self.object_type(table);
-        let families = merged.into_iter().map(|Merged { instantiation, mut rows, filters }| {
-            rows.filter = any_of(filters);
-            let (object_type, projection) = (object_type.clone(), projection.clone());
-            Family { instantiation, data: DataQuery { rows, object_type, projection } }
-        });
+        let families =
+            merged.into_iter().map(|MergedBranch { instantiation, mut rows, filters }| {
+                rows.filter = any_of(filters);
+                let (object_type, projection) = (object_type.clone(), projection.clone());
+                Family { instantiation, data: DataQuery { rows, object_type, projection } }
+            });
         Some(families.collect())
     }
 
     /// Warns of an alias that may only be there to tell tables apart, but names the one on devices.
-    fn check_alias(&mut self, query: &Query, selected: Option<&Selected>) {
+    fn check_alias(&mut self, query: &Query, selected: Option<&RowSelection>) {
         let table = selected.map(|selected| self.sources.get(selected.table));
-        let (Some(Source::Table { name, .. }), [_, _, ..]) = (table, query.from.as_slice()) else {
+        let (Some(RowSource::Table { name, .. }), [_, _, ..]) = (table, query.from.as_slice())
+        else {
             return;
         };
         let is_it = |item: &&FromItem| item.alias.as_ref() == Some(name) && !item.is_quoted;
@@ -190,10 +192,10 @@ impl QueryCompiler<'_, '_> {
         }
     }
 
-    fn merge(&mut self, branches: &[Vec<Term>], table: SourceId) -> Option<Vec<Merged>> {
-        let mut merged: Vec<Merged> = Vec::new();
+    fn merge(&mut self, branches: &[Vec<Term>], table: SourceId) -> Option<Vec<MergedBranch>> {
+        let mut merged: Vec<MergedBranch> = Vec::new();
         for branch in branches {
-            let Solved { instantiation, rows } =
+            let SolvedBranch { instantiation, rows } =
                 solve(&mut self.file.plan, &self.sources, branch, &Target::Rows(table))?;
             let mut rows = rows?;
             let filter = rows.filter.take();
@@ -202,7 +204,7 @@ impl QueryCompiler<'_, '_> {
                 .find(|known| known.instantiation == instantiation && known.rows == rows);
             match same {
                 Some(known) => known.filters.push(filter),
-                None => merged.push(Merged { instantiation, rows, filters: vec![filter] }),
+                None => merged.push(MergedBranch { instantiation, rows, filters: vec![filter] }),
             }
         }
         Some(merged)
@@ -210,7 +212,7 @@ impl QueryCompiler<'_, '_> {
 }
 
 /// For what [`solve`] does not know.
-fn mixed(query: &Query) -> Diagnostic {
+fn mixed_operands(query: &Query) -> Diagnostic {
     Diagnostic::error(query.position, "this combination of tables and arrays is not supported")
         .hint("compare a value of one table on one side with a value of another on the other")
 }

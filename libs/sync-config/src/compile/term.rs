@@ -2,14 +2,14 @@
 
 use std::rc::Rc;
 
-use super::row_sources::{Leaf, Owner, QueryExpression, SourceId};
+use super::row_sources::{Leaf, Origin, QueryExpression, SourceId};
 use crate::file::diagnostic::Position;
 
 /// A condition as AND and OR over terms; NOT is within terms.
 #[derive(Clone, Debug)]
-pub(super) enum Tree {
-    And(Vec<Tree>),
-    Or(Vec<Tree>),
+pub(super) enum Condition {
+    And(Vec<Condition>),
+    Or(Vec<Condition>),
     Term(Term),
 }
 
@@ -18,16 +18,16 @@ pub(super) enum Term {
     /// There is a row, or an element.
     Source(SourceId),
     /// A condition on one thing.
-    Filter { owner: Owner, condition: QueryExpression },
+    Filter { origin: Origin, condition: QueryExpression },
     /// Two different things have the same value.
-    Equal { left: Side, right: Side },
+    Equal { left: Operand, right: Operand },
     /// None of these branches holds. They are about sources of their own.
-    Absent(Rc<[Vec<Term>]>),
+    NotExists(Rc<[Vec<Term>]>),
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Side {
-    pub(super) owner: Owner,
+pub(super) struct Operand {
+    pub(super) origin: Origin,
     pub(super) value: QueryExpression,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct LeftJoin {
     pub(super) position: Position,
     pub(super) sources: Vec<SourceId>,
     /// What they must be when they are there.
-    pub(super) condition: Tree,
+    pub(super) condition: Condition,
 }
 
 /// Shows each source that a term needs.
@@ -49,7 +49,7 @@ pub(super) fn sources_of(term: &Term, see: &mut impl FnMut(SourceId)) {
             sources_in(&left.value, see);
             sources_in(&right.value, see);
         }
-        Term::Absent(_) => {}
+        Term::NotExists(_) => {}
     }
 }
 
@@ -57,7 +57,7 @@ pub(super) fn sources_of(term: &Term, see: &mut impl FnMut(SourceId)) {
 pub(super) fn sources_in(expression: &QueryExpression, see: &mut impl FnMut(SourceId)) {
     expression.for_each_leaf(&mut |leaf| match leaf {
         Leaf::Column { source, .. }
-        | Leaf::Fact { source, .. }
+        | Leaf::TableMetadata { source, .. }
         | Leaf::Element(source)
         | Leaf::Key(source) => see(*source),
         Leaf::Request(_) | Leaf::Bucket(_) => {}

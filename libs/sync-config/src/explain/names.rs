@@ -3,14 +3,14 @@
 use crate::expression::quote::{identifier, quoted};
 use crate::expression::text::{Precedence, SqlText, to_sql};
 use crate::plan::{
-    Member, RequestExpression, RequestLeaf, RequestSource, RowExpression, RowLeaf, RowQuery,
-    TableFact,
+    RequestExpression, RequestLeaf, RequestMember, RequestSource, RowExpression, RowLeaf, RowQuery,
+    TableMetadata,
 };
 use crate::schema::TablePattern;
 
 /// How the request is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Words {
+pub(super) enum RequestSyntax {
     Stream,
     BucketDefinition,
 }
@@ -71,17 +71,17 @@ impl RowNames {
             RowLeaf::Column(name) => {
                 SqlText::primary(format!("{}{}", self.prefix, identifier(name)))
             }
-            RowLeaf::Fact(fact) => SqlText::primary(self.fact(*fact)),
+            RowLeaf::TableMetadata(fact) => SqlText::primary(self.fact(*fact)),
             RowLeaf::Element(index) => SqlText::primary(format!("{}.value", self.arrays[*index])),
             RowLeaf::Key(index) => SqlText::primary(format!("{}.key", self.arrays[*index])),
         })
     }
 
-    fn fact(&self, fact: TableFact) -> String {
+    fn fact(&self, fact: TableMetadata) -> String {
         let function = match fact {
-            TableFact::Schema => "schema",
-            TableFact::Name => "table_name",
-            TableFact::Suffix => "table_suffix",
+            TableMetadata::Schema => "schema",
+            TableMetadata::Name => "table_name",
+            TableMetadata::Suffix => "table_suffix",
         };
         format!("{}{function}()", self.prefix)
     }
@@ -92,17 +92,25 @@ impl RowNames {
 }
 
 /// The text of a value of the request; `element` is the name of the array that is taken apart.
-pub(super) fn request_text(expression: &RequestExpression, element: &str, words: Words) -> SqlText {
+pub(super) fn request_text(
+    expression: &RequestExpression,
+    element: &str,
+    syntax: RequestSyntax,
+) -> SqlText {
     to_sql(expression, &|leaf: &RequestLeaf| match leaf {
-        RequestLeaf::Given { source, member } => given_text(*source, member.as_ref(), words),
+        RequestLeaf::Given { source, member } => given_text(*source, member.as_ref(), syntax),
         RequestLeaf::Element => SqlText::primary(format!("{element}.value")),
         RequestLeaf::Key => SqlText::primary(format!("{element}.key")),
     })
 }
 
-fn given_text(source: RequestSource, member: Option<&Member>, words: Words) -> SqlText {
-    let (whole, one) = source_words(source, words);
-    let Some(Member { names, as_value }) = member else { return SqlText::primary(whole) };
+fn given_text(
+    source: RequestSource,
+    member: Option<&RequestMember>,
+    syntax: RequestSyntax,
+) -> SqlText {
+    let (whole, one) = source_syntax(source, syntax);
+    let Some(RequestMember { names, as_value }) = member else { return SqlText::primary(whole) };
     if let ([name], true, Some(one)) = (names.as_slice(), *as_value, one) {
         return SqlText::primary(format!("{one}({})", quoted(name)));
     }
@@ -119,17 +127,22 @@ fn given_text(source: RequestSource, member: Option<&Member>, words: Words) -> S
 }
 
 /// How all of it is written, and the function that gives one member of it.
-fn source_words(source: RequestSource, words: Words) -> (&'static str, Option<&'static str>) {
-    match (source, words) {
-        (RequestSource::UserId, Words::Stream) => ("auth.user_id()", None),
-        (RequestSource::UserId, Words::BucketDefinition) => ("request.user_id()", None),
-        (RequestSource::Claims, Words::Stream) => ("auth.parameters()", Some("auth.parameter")),
-        (RequestSource::Claims, Words::BucketDefinition) => ("request.jwt()", None),
+fn source_syntax(
+    source: RequestSource,
+    syntax: RequestSyntax,
+) -> (&'static str, Option<&'static str>) {
+    match (source, syntax) {
+        (RequestSource::UserId, RequestSyntax::Stream) => ("auth.user_id()", None),
+        (RequestSource::UserId, RequestSyntax::BucketDefinition) => ("request.user_id()", None),
+        (RequestSource::Claims, RequestSyntax::Stream) => {
+            ("auth.parameters()", Some("auth.parameter"))
+        }
+        (RequestSource::Claims, RequestSyntax::BucketDefinition) => ("request.jwt()", None),
         (RequestSource::TokenParameters, _) => ("token_parameters", None),
-        (RequestSource::ConnectionParameters, Words::Stream) => {
+        (RequestSource::ConnectionParameters, RequestSyntax::Stream) => {
             ("connection.parameters()", Some("connection.parameter"))
         }
-        (RequestSource::ConnectionParameters, Words::BucketDefinition) => {
+        (RequestSource::ConnectionParameters, RequestSyntax::BucketDefinition) => {
             ("request.parameters()", Some("request.parameter"))
         }
         (RequestSource::SubscriptionParameters, _) => {

@@ -6,10 +6,10 @@ use super::names::{RowNames, table_text};
 use super::{RowsExplanation, TableExplanation};
 use crate::expression::quote::identifier;
 use crate::plan::{
-    DataQuery, LookupPlan, ObjectType, Plan, ProjectionItem, RowExpression, RowLeaf, RowQuery,
+    DataQuery, LookupPlan, ObjectType, ProjectionItem, RowExpression, RowLeaf, RowQuery, SyncPlan,
 };
 
-pub(super) fn explain(plan: &Plan, query: &DataQuery) -> RowsExplanation {
+pub(super) fn explain(plan: &SyncPlan, query: &DataQuery) -> RowsExplanation {
     let names = RowNames::new(&query.rows, None);
     let columns = query.projection.iter().map(|item| match item {
         ProjectionItem::All { .. } => "*".to_owned(),
@@ -20,7 +20,7 @@ pub(super) fn explain(plan: &Plan, query: &DataQuery) -> RowsExplanation {
     });
     let leaves_out =
         |item: &ProjectionItem| matches!(item, ProjectionItem::All { skip_underscore: true });
-    let mut reads = Reads::default();
+    let mut reads = ColumnsRead::default();
     reads.query(query);
     let table = &plan.tables[query.rows.table];
     RowsExplanation {
@@ -38,8 +38,8 @@ pub(super) fn explain(plan: &Plan, query: &DataQuery) -> RowsExplanation {
     }
 }
 
-pub(super) fn explain_table(plan: &Plan, table: usize) -> TableExplanation {
-    let mut reads = Reads::default();
+pub(super) fn explain_table(plan: &SyncPlan, table: usize) -> TableExplanation {
+    let mut reads = ColumnsRead::default();
     let mut families = 0;
     for definition in &plan.definitions {
         let mut is_in = false;
@@ -60,12 +60,12 @@ pub(super) fn explain_table(plan: &Plan, table: usize) -> TableExplanation {
 
 /// The columns that are read.
 #[derive(Default)]
-struct Reads {
+struct ColumnsRead {
     all: bool,
     columns: BTreeSet<String>,
 }
 
-impl Reads {
+impl ColumnsRead {
     fn query(&mut self, query: &DataQuery) {
         self.rows(&query.rows);
         for item in &query.projection {
@@ -91,7 +91,7 @@ impl Reads {
             RowLeaf::Column(name) => {
                 self.columns.insert(name.clone());
             }
-            RowLeaf::Fact(_) | RowLeaf::Element(_) | RowLeaf::Key(_) => {}
+            RowLeaf::TableMetadata(_) | RowLeaf::Element(_) | RowLeaf::Key(_) => {}
         });
     }
 

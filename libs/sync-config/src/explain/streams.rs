@@ -1,21 +1,22 @@
 //! Streams and bucket definitions, with their families of buckets.
 
-use super::names::Words;
-use super::{Explanation, FamilyExplanation, StreamExplanation, rows, ways};
-use crate::plan::{Plan, StreamPlan};
+use super::names::RequestSyntax;
+use super::{Explanation, FamilyExplanation, StreamExplanation, access_path, rows};
+use crate::plan::{StreamPlan, SyncPlan};
 
 /// Explains a plan.
-pub(crate) fn explain_plan(plan: &Plan) -> Explanation {
+pub(crate) fn explain_plan(plan: &SyncPlan) -> Explanation {
     Explanation {
         streams: plan.streams.iter().map(|stream| explain_stream(plan, stream)).collect(),
         tables: (0..plan.tables.len()).map(|table| rows::explain_table(plan, table)).collect(),
     }
 }
 
-fn explain_stream(plan: &Plan, stream: &StreamPlan) -> StreamExplanation {
+fn explain_stream(plan: &SyncPlan, stream: &StreamPlan) -> StreamExplanation {
     // Families of streams have a number behind the name.
     let own = plan.definitions.iter().position(|definition| definition.name == stream.name);
-    let words = if own.is_some() { Words::BucketDefinition } else { Words::Stream };
+    let syntax =
+        if own.is_some() { RequestSyntax::BucketDefinition } else { RequestSyntax::Stream };
     let mut definitions: Vec<usize> = own.into_iter().collect();
     for variant in &stream.variants {
         if !definitions.contains(&variant.definition) {
@@ -26,7 +27,7 @@ fn explain_stream(plan: &Plan, stream: &StreamPlan) -> StreamExplanation {
         let variants = stream.variants.iter().filter(|variant| variant.definition == definition);
         let found_by = variants.map(|variant| {
             let priority = variant.priority.unwrap_or(stream.priority);
-            ways::explain(plan, &variant.instantiation, priority, words)
+            access_path::explain(plan, &variant.instantiation, priority, syntax)
         });
         let definition = &plan.definitions[definition];
         FamilyExplanation {

@@ -3,8 +3,8 @@
 use std::fmt::{Display, Formatter, Result};
 
 use super::{
-    AbsentExplanation, Explanation, FamilyExplanation, RowsExplanation, StepExplanation,
-    StreamExplanation, TableExplanation, WayExplanation,
+    AccessPathExplanation, Explanation, FamilyExplanation, NotExistsExplanation, RowsExplanation,
+    StepExplanation, StreamExplanation, TableExplanation,
 };
 
 impl Display for Explanation {
@@ -67,14 +67,14 @@ fn write_family(
     if family.found_by.is_empty() {
         writeln!(f, "    found by: no request")?;
     }
-    for (place, way) in family.found_by.iter().enumerate() {
+    for (place, path) in family.found_by.iter().enumerate() {
         let by = if place == 0 { "found by" } else { "or by" };
-        let priority = if way.priority == stream.priority {
+        let priority = if path.priority == stream.priority {
             String::new()
         } else {
-            format!("  (priority {})", way.priority)
+            format!("  (priority {})", path.priority)
         };
-        write_way(f, way, &format!("    {by}{priority}:"))?;
+        write_access_path(f, path, &format!("    {by}{priority}:"))?;
     }
     Ok(())
 }
@@ -95,19 +95,19 @@ fn write_rows(f: &mut Formatter<'_>, rows: &RowsExplanation) -> Result {
     Ok(())
 }
 
-fn write_way(f: &mut Formatter<'_>, way: &WayExplanation, title: &str) -> Result {
-    if way.steps.is_empty() && way.conditions.is_empty() {
+fn write_access_path(f: &mut Formatter<'_>, path: &AccessPathExplanation, title: &str) -> Result {
+    if path.steps.is_empty() && path.conditions.is_empty() {
         writeln!(f, "{title} every request")?;
     } else {
         writeln!(f, "{title}")?;
     }
-    write_steps(f, "      ", &way.conditions, &way.steps)?;
-    write_absent(f, "      ", &way.absent)?;
-    let is_one = way.steps.iter().all(|step| match step {
+    write_steps(f, "      ", &path.conditions, &path.steps)?;
+    write_not_exists(f, "      ", &path.absent)?;
+    let is_one = path.steps.iter().all(|step| match step {
         StepExplanation::Value { .. } | StepExplanation::Equal { .. } => true,
         StepExplanation::Elements { .. } | StepExplanation::Lookup { .. } => false,
     });
-    match (way.parameters.as_slice(), is_one) {
+    match (path.parameters.as_slice(), is_one) {
         ([], _) => writeln!(f, "    buckets: one for all"),
         (parameters, true) => writeln!(f, "    buckets: one, of {}", parameters.join(", ")),
         ([one], false) => writeln!(f, "    buckets: one for each {one}"),
@@ -130,14 +130,18 @@ fn write_steps(
     Ok(())
 }
 
-fn write_absent(f: &mut Formatter<'_>, indent: &str, absent: &[AbsentExplanation]) -> Result {
+fn write_not_exists(
+    f: &mut Formatter<'_>,
+    indent: &str,
+    absent: &[NotExistsExplanation],
+) -> Result {
     for part in absent {
         let always =
             if part.steps.is_empty() && part.conditions.is_empty() { " always" } else { "" };
         writeln!(f, "{indent}but not if there is:{always}")?;
         let deeper = format!("{indent}  ");
         write_steps(f, &deeper, &part.conditions, &part.steps)?;
-        write_absent(f, &deeper, &part.absent)?;
+        write_not_exists(f, &deeper, &part.absent)?;
     }
     Ok(())
 }

@@ -39,7 +39,7 @@ impl Options {
             None => Edition::One,
         };
         let mut options = Self::of_edition(edition);
-        let mut keys = Keys::default();
+        let mut keys = KeyPositions::default();
         for (key, value) in entries {
             let result = options.read_entry(key, value, &mut keys);
             findings.ok(result);
@@ -70,7 +70,12 @@ impl Options {
         }
     }
 
-    fn read_entry(&mut self, key: &Node, value: &Node, keys: &mut Keys) -> Result<(), Diagnostic> {
+    fn read_entry(
+        &mut self,
+        key: &Node,
+        value: &Node,
+        keys: &mut KeyPositions,
+    ) -> Result<(), Diagnostic> {
         match key_text(key).unwrap_or_default() {
             "edition" => {}
             "timestamps_iso8601" => self.values.timestamps_iso8601 = read_bool(key, value)?,
@@ -105,7 +110,7 @@ impl Options {
 
 /// Where keys stand that need others.
 #[derive(Default)]
-struct Keys {
+struct KeyPositions {
     precision: Option<Position>,
     engine: Option<Position>,
 }

@@ -104,7 +104,7 @@ impl Scalar {
 /// Reads the one document of a file. `Ok(None)` when it is empty.
 pub(crate) fn parse(text: &str, source: &SourceFile) -> Result<Option<Node>, Diagnostic> {
     let parser = Parser::new_from_str(text);
-    let mut reader = Reader { parser, source, anchors: HashMap::new(), copied: 0 };
+    let mut reader = YamlReader { parser, source, anchors: HashMap::new(), copied: 0 };
     let mut root = None;
     loop {
         let (event, span) = reader.next()?;
@@ -126,7 +126,7 @@ pub(crate) fn parse(text: &str, source: &SourceFile) -> Result<Option<Node>, Dia
     }
 }
 
-struct Reader<'a> {
+struct YamlReader<'a> {
     parser: Parser<'a, saphyr_parser::StrInput<'a>>,
     source: &'a SourceFile,
     /// What aliases stand for.
@@ -141,7 +141,7 @@ struct Anchored {
     depth: usize,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> YamlReader<'a> {
     fn next(&mut self) -> Result<(Event<'a>, Span), Diagnostic> {
         match self.parser.next_event() {
             Some(Ok(event)) => Ok(event),

@@ -2,7 +2,7 @@
 
 use super::builtin_types::{self, Scalar};
 use super::catalog::{Attribute, PgType, PgTypes, TypeShape};
-use crate::value::{Kind, ValueOptions, json};
+use crate::value::{ValueKind, ValueOptions, json};
 
 /// Conversion of the text of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,11 +57,11 @@ impl Converters {
     }
 
     /// Returns the kind as which values of a column are compared, or `None` for `bytea`.
-    pub(crate) fn kind(&self, column: usize) -> Option<Kind> {
+    pub(crate) fn kind(&self, column: usize) -> Option<ValueKind> {
         match self.columns[column] {
             Converter::Scalar(Scalar::Bytes) => None,
             Converter::Scalar(Scalar::Boolean | Scalar::Integer | Scalar::Real) => {
-                Some(Kind::Number)
+                Some(ValueKind::Number)
             }
             Converter::Scalar(
                 Scalar::Text
@@ -72,7 +72,7 @@ impl Converters {
                 | Scalar::TimestampTz
                 | Scalar::Lsn,
             )
-            | Converter::Structure(_) => Some(Kind::Text),
+            | Converter::Structure(_) => Some(ValueKind::Text),
         }
     }
 }

@@ -4,8 +4,8 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::{
-    DataQuery, DefinitionPlan, LookupPlan, ObjectType, Plan, ProjectionItem, RowExpression,
-    RowQuery,
+    DataQuery, DefinitionPlan, LookupPlan, ObjectType, ProjectionItem, RowExpression, RowQuery,
+    SyncPlan,
 };
 use crate::schema::TablePattern;
 use crate::value::ValueOptions;
@@ -60,7 +60,7 @@ impl<'a> CanonicalTable<'a> {
     }
 }
 
-impl Plan {
+impl SyncPlan {
     /// Of a definition: the name of its stream too, as each stream has its own buckets, but not its
     /// place in the stream.
     pub(crate) fn definition_hash(&self, definition: &DefinitionPlan) -> String {

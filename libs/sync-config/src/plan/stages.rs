@@ -29,6 +29,6 @@ impl Instantiation {
             longest = longest.max(rounds);
             known_after.extend(std::iter::repeat_n(rounds, slots));
         }
-        self.absent.iter().map(|part| part.stages(lookups)).fold(longest, usize::max)
+        self.not_exists.iter().map(|part| part.stages(lookups)).fold(longest, usize::max)
     }
 }

@@ -5,22 +5,22 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use crate::value::EvaluationError;
 
 /// Most ways that there may be at a time, and most buckets of one variant for one subscription.
-const WAYS_MAX: usize = 10_000;
+const BINDING_ROWS_MAX: usize = 10_000;
 
 /// Most ways of one step, before those that differ in nothing of use are one.
-pub(crate) const EXTENDED_MAX: usize = 1_000_000;
+pub(crate) const EXTENDED_ROWS_MAX: usize = 1_000_000;
 
-/// A value, as an index into [`Values`].
+/// A value, as an index into [`ValuePool`].
 pub(crate) type ValueId = u32;
 
 /// Values as canonical JSON, each once.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Values {
+pub(crate) struct ValuePool {
     ids: HashMap<String, ValueId>,
     texts: Vec<String>,
 }
 
-impl Values {
+impl ValuePool {
     pub(crate) fn id(&mut self, text: &str) -> ValueId {
         if let Some(id) = self.ids.get(text) {
             return *id;
@@ -50,12 +50,12 @@ impl Values {
 
 /// Slots whose values depend on each other, and all ways to fill them.
 #[derive(Clone, Debug)]
-pub(crate) struct Table {
+pub(crate) struct BindingTable {
     pub(crate) slots: Vec<usize>,
-    pub(crate) ways: Vec<Vec<ValueId>>,
+    pub(crate) rows: Vec<Vec<ValueId>>,
 }
 
-impl Table {
+impl BindingTable {
     pub(crate) fn place(&self, slot: usize) -> Option<usize> {
         self.slots.iter().position(|known| *known == slot)
     }
@@ -66,46 +66,46 @@ impl Table {
             (0..self.slots.len()).filter(|place| needed.contains(&self.slots[*place])).collect();
         if places.len() < self.slots.len() {
             self.slots = places.iter().map(|place| self.slots[*place]).collect();
-            for way in &mut self.ways {
-                *way = places.iter().map(|place| way[*place]).collect();
+            for row in &mut self.rows {
+                *row = places.iter().map(|place| row[*place]).collect();
             }
         }
-        let mut seen = HashSet::with_capacity(self.ways.len());
-        self.ways.retain(|way| seen.insert(way.clone()));
+        let mut seen = HashSet::with_capacity(self.rows.len());
+        self.rows.retain(|row| seen.insert(row.clone()));
     }
 
     /// Every way of one with every way of the other.
     fn product(&self, other: &Self) -> Result<Self, EvaluationError> {
-        if self.ways.len().saturating_mul(other.ways.len()) > WAYS_MAX {
+        if self.rows.len().saturating_mul(other.rows.len()) > BINDING_ROWS_MAX {
             return Err(EvaluationError::TooMany);
         }
-        let mut ways = Vec::with_capacity(self.ways.len() * other.ways.len());
-        for way in &self.ways {
-            for rest in &other.ways {
-                ways.push(way.iter().chain(rest).copied().collect());
+        let mut rows = Vec::with_capacity(self.rows.len() * other.rows.len());
+        for row in &self.rows {
+            for rest in &other.rows {
+                rows.push(row.iter().chain(rest).copied().collect());
             }
         }
-        Ok(Self { slots: self.slots.iter().chain(&other.slots).copied().collect(), ways })
+        Ok(Self { slots: self.slots.iter().chain(&other.slots).copied().collect(), rows })
     }
 }
 
 /// The tables of an instantiation as far as its steps are done. Tables are kept apart for as long as
 /// nothing ties them together, so that no product is made that a later step thins out.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Ways {
-    tables: Vec<Table>,
+pub(crate) struct Bindings {
+    tables: Vec<BindingTable>,
 }
 
-impl Ways {
+impl Bindings {
     /// Whether all of these slots have values.
     pub(crate) fn have(&self, slots: &[usize]) -> bool {
         slots.iter().all(|slot| self.tables.iter().any(|table| table.place(*slot).is_some()))
     }
 
     /// Takes out the one table that all of these slots are in.
-    pub(crate) fn take(&mut self, slots: &[usize]) -> Result<Table, EvaluationError> {
-        let mut joined = Table { slots: Vec::new(), ways: vec![Vec::new()] };
-        let has_any = |table: &Table| slots.iter().any(|slot| table.place(*slot).is_some());
+    pub(crate) fn take(&mut self, slots: &[usize]) -> Result<BindingTable, EvaluationError> {
+        let mut joined = BindingTable { slots: Vec::new(), rows: vec![Vec::new()] };
+        let has_any = |table: &BindingTable| slots.iter().any(|slot| table.place(*slot).is_some());
         let (taken, left): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.tables).into_iter().partition(has_any);
         self.tables = left;
@@ -119,14 +119,14 @@ impl Ways {
     /// way, so that there is none at all.
     pub(crate) fn put(
         &mut self,
-        mut table: Table,
+        mut table: BindingTable,
         needed: &BTreeSet<usize>,
     ) -> Result<bool, EvaluationError> {
         table.keep(needed);
-        if table.ways.len() > WAYS_MAX {
+        if table.rows.len() > BINDING_ROWS_MAX {
             return Err(EvaluationError::TooMany);
         }
-        let is_possible = !table.ways.is_empty();
+        let is_possible = !table.rows.is_empty();
         if !table.slots.is_empty() {
             self.tables.push(table);
         }
@@ -138,8 +138,8 @@ impl Ways {
         let table = self.take(slots)?;
         let places: Option<Vec<usize>> = slots.iter().map(|slot| table.place(*slot)).collect();
         let Some(places) = places else { return Ok(Vec::new()) };
-        let mut seen = HashSet::with_capacity(table.ways.len());
-        let ways = table.ways.iter().map(|way| places.iter().map(|place| way[*place]).collect());
-        Ok(ways.filter(|way: &Vec<ValueId>| seen.insert(way.clone())).collect())
+        let mut seen = HashSet::with_capacity(table.rows.len());
+        let rows = table.rows.iter().map(|row| places.iter().map(|place| row[*place]).collect());
+        Ok(rows.filter(|row: &Vec<ValueId>| seen.insert(row.clone())).collect())
     }
 }

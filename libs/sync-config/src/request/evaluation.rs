@@ -5,11 +5,11 @@ use std::collections::{HashMap, HashSet};
 use serde_json::value::RawValue;
 use tidewater_protocol::{Priority, StreamDescription, StreamError, Subscription, SubscriptionRef};
 
-use super::bindings::{ValueId, Values};
+use super::bindings::{ValueId, ValuePool};
 use super::search::{Progress, Search};
 use super::subscriber::Subscriber;
 use super::{Granted, GrantedBucket, Question, Request};
-use crate::plan::{Plan, StreamPlan};
+use crate::plan::{StreamPlan, SyncPlan};
 use crate::value::{EvaluationError, ValueOptions};
 
 /// A request under evaluation: it asks for lookups until it is done.
@@ -32,17 +32,17 @@ use crate::value::{EvaluationError, ValueOptions};
 /// ```
 #[derive(Clone, Debug)]
 pub struct RequestEvaluation<'a> {
-    plan: &'a Plan,
-    tasks: Vec<Task<'a>>,
+    plan: &'a SyncPlan,
+    tasks: Vec<VariantTask<'a>>,
     streams: Vec<StreamDescription>,
     questions: Vec<Question>,
     answers: HashMap<Question, Vec<Vec<ValueId>>>,
-    values: Values,
+    values: ValuePool,
 }
 
 /// One variant of a stream for one subscription.
 #[derive(Clone, Debug)]
-struct Task<'a> {
+struct VariantTask<'a> {
     definition: usize,
     priority: Priority,
     /// Index into the answer's streams.
@@ -52,14 +52,14 @@ struct Task<'a> {
 }
 
 /// Begins the evaluation of a request.
-pub(crate) fn begin<'a>(plan: &'a Plan, request: &Request<'_>) -> RequestEvaluation<'a> {
+pub(crate) fn begin<'a>(plan: &'a SyncPlan, request: &Request<'_>) -> RequestEvaluation<'a> {
     let mut evaluation = RequestEvaluation {
         plan,
         tasks: Vec::new(),
         streams: Vec::new(),
         questions: Vec::new(),
         answers: HashMap::new(),
-        values: Values::default(),
+        values: ValuePool::default(),
     };
     for stream in &plan.streams {
         evaluation.subscribe(stream, request);
@@ -102,8 +102,8 @@ impl<'a> RequestEvaluation<'a> {
         let mut kept = Vec::with_capacity(self.tasks.len());
         for mut task in std::mem::take(&mut self.tasks) {
             match task.search.advance(&self.answers, &self.values, &mut ask) {
-                Ok(Progress::Asking | Progress::Found) => kept.push(task),
-                Ok(Progress::Nothing) => {}
+                Ok(Progress::Waiting | Progress::Found) => kept.push(task),
+                Ok(Progress::NotFound) => {}
                 Err(error) => push_error(&mut self.streams[task.stream], task.reason, error),
             }
         }
@@ -119,15 +119,15 @@ impl<'a> RequestEvaluation<'a> {
         let mut index_of: HashMap<(usize, String), usize> = HashMap::new();
         let tasks = std::mem::take(&mut self.tasks);
         for mut task in tasks.into_iter().filter(|task| task.search.is_done()) {
-            let ways = match task.search.ways.all(task.search.parameters) {
-                Ok(ways) => ways,
+            let rows = match task.search.bindings.all(task.search.parameters) {
+                Ok(rows) => rows,
                 Err(error) => {
                     push_error(&mut self.streams[task.stream], task.reason, error);
                     continue;
                 }
             };
-            for way in ways {
-                let key = (task.definition, self.values.array(way.into_iter()));
+            for row in rows {
+                let key = (task.definition, self.values.array(row.into_iter()));
                 if let Some(index) = index_of.get(&key) {
                     let bucket = &mut buckets[*index];
                     bucket.priority = bucket.priority.min(task.priority);
@@ -159,7 +159,7 @@ impl<'a> RequestEvaluation<'a> {
             return;
         }
         let index = self.streams.len();
-        let Plan { edition, values: ValueOptions { engine, .. }, .. } = *self.plan;
+        let SyncPlan { edition, values: ValueOptions { engine, .. }, .. } = *self.plan;
         self.streams.push(StreamDescription {
             name: stream.name.clone(),
             is_default: stream.auto_subscribe,
@@ -198,7 +198,7 @@ impl<'a> RequestEvaluation<'a> {
                 subscriber.instantiate(self.plan, &variant.instantiation, &mut self.values);
             match search {
                 Ok(None) => {}
-                Ok(Some(search)) => self.tasks.push(Task {
+                Ok(Some(search)) => self.tasks.push(VariantTask {
                     definition: variant.definition,
                     priority: priority.or(variant.priority).unwrap_or(stream.priority),
                     stream: index,
@@ -212,7 +212,7 @@ impl<'a> RequestEvaluation<'a> {
 }
 
 /// The elements of an output. What was not written by this crate is no answer.
-fn split(output: &str, columns: usize, values: &mut Values) -> Option<Vec<ValueId>> {
+fn split(output: &str, columns: usize, values: &mut ValuePool) -> Option<Vec<ValueId>> {
     let elements: Vec<&RawValue> = serde_json::from_str(output).ok()?;
     let row: Vec<ValueId> = elements.iter().map(|element| values.id(element.get())).collect();
     (row.len() == columns).then_some(row)

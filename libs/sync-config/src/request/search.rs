@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::Question;
-use super::bindings::{EXTENDED_MAX, Table, ValueId, Values, Ways};
+use super::bindings::{BindingTable, Bindings, EXTENDED_ROWS_MAX, ValueId, ValuePool};
 use crate::plan::Step;
 use crate::value::EvaluationError;
 
@@ -11,26 +11,26 @@ use crate::value::EvaluationError;
 #[derive(Clone, Debug)]
 pub(super) struct Search<'a> {
     /// Steps that wait for values or answers.
-    pub(super) pending: Vec<Pending<'a>>,
-    pub(super) ways: Ways,
+    pub(super) pending: Vec<PendingStep<'a>>,
+    pub(super) bindings: Bindings,
     pub(super) parameters: &'a [usize],
     /// What must not lead anywhere, as far as that is not yet known.
-    pub(super) absent: Vec<Search<'a>>,
+    pub(super) not_exists: Vec<Search<'a>>,
 }
 
 /// How far a search has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
     /// It waits for answers.
-    Asking,
+    Waiting,
     /// There is a way.
     Found,
     /// There is none.
-    Nothing,
+    NotFound,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pending<'a> {
+pub(super) struct PendingStep<'a> {
     pub(super) step: &'a Step,
     /// The first of the slots that it gives values to.
     pub(super) first_slot: usize,
@@ -42,49 +42,49 @@ impl Search<'_> {
     pub(super) fn advance(
         &mut self,
         answers: &HashMap<Question, Vec<Vec<ValueId>>>,
-        values: &Values,
+        values: &ValuePool,
         ask: &mut impl FnMut(Question),
     ) -> Result<Progress, EvaluationError> {
         if !self.advance_steps(answers, values, ask)? {
-            return Ok(Progress::Nothing);
+            return Ok(Progress::NotFound);
         }
-        let mut open = Vec::with_capacity(self.absent.len());
-        for mut part in std::mem::take(&mut self.absent) {
+        let mut open = Vec::with_capacity(self.not_exists.len());
+        for mut part in std::mem::take(&mut self.not_exists) {
             match part.advance(answers, values, ask)? {
-                Progress::Asking => open.push(part),
-                Progress::Found => return Ok(Progress::Nothing),
-                Progress::Nothing => {}
+                Progress::Waiting => open.push(part),
+                Progress::Found => return Ok(Progress::NotFound),
+                Progress::NotFound => {}
             }
         }
-        self.absent = open;
-        Ok(if self.is_done() { Progress::Found } else { Progress::Asking })
+        self.not_exists = open;
+        Ok(if self.is_done() { Progress::Found } else { Progress::Waiting })
     }
 
     /// Whether nothing is left to look up.
     pub(super) fn is_done(&self) -> bool {
-        self.pending.is_empty() && self.absent.is_empty()
+        self.pending.is_empty() && self.not_exists.is_empty()
     }
 
     /// `false` when there is no way.
     fn advance_steps(
         &mut self,
         answers: &HashMap<Question, Vec<Vec<ValueId>>>,
-        values: &Values,
+        values: &ValuePool,
         ask: &mut impl FnMut(Question),
     ) -> Result<bool, EvaluationError> {
         let mut place = 0;
-        while let Some(Pending { step, first_slot }) = self.pending.get(place).copied() {
+        while let Some(PendingStep { step, first_slot }) = self.pending.get(place).copied() {
             let used = step.slots_used();
-            if !self.ways.have(&used) {
+            if !self.bindings.have(&used) {
                 place += 1;
                 continue;
             }
-            let mut table = self.ways.take(&used)?;
+            let mut table = self.bindings.take(&used)?;
             let mut is_done = true;
             match step {
                 Step::Equal(left, right) => {
                     if let (Some(left), Some(right)) = (table.place(*left), table.place(*right)) {
-                        table.ways.retain(|way| way[left] == way[right]);
+                        table.rows.retain(|row| row[left] == row[right]);
                     }
                 }
                 Step::Lookup { lookup, key } => {
@@ -108,7 +108,7 @@ impl Search<'_> {
                 place += 1;
             }
             let needed = needed(&self.pending, self.parameters);
-            if !self.ways.put(table, &needed)? {
+            if !self.bindings.put(table, &needed)? {
                 return Ok(false);
             }
         }
@@ -117,40 +117,45 @@ impl Search<'_> {
 }
 
 /// The question of each way.
-fn questions(lookup: usize, key: &[usize], table: &Table, values: &Values) -> Vec<Question> {
+fn questions(
+    lookup: usize,
+    key: &[usize],
+    table: &BindingTable,
+    values: &ValuePool,
+) -> Vec<Question> {
     let places: Vec<usize> = key.iter().filter_map(|slot| table.place(*slot)).collect();
-    let question = |way: &Vec<ValueId>| {
-        let key = values.array(places.iter().map(|place| way[*place]));
+    let question = |row: &Vec<ValueId>| {
+        let key = values.array(places.iter().map(|place| row[*place]));
         Question { lookup, key }
     };
-    table.ways.iter().map(question).collect()
+    table.rows.iter().map(question).collect()
 }
 
 /// Each way with each answer to its question.
 fn extend(
-    table: &mut Table,
+    table: &mut BindingTable,
     first_slot: usize,
     questions: &[Question],
     answers: &HashMap<Question, Vec<Vec<ValueId>>>,
 ) -> Result<(), EvaluationError> {
-    let mut ways = Vec::with_capacity(table.ways.len());
+    let mut rows = Vec::with_capacity(table.rows.len());
     let mut columns = 0;
-    for (way, question) in table.ways.iter().zip(questions) {
-        for row in answers.get(question).into_iter().flatten() {
-            columns = row.len();
-            ways.push(way.iter().chain(row).copied().collect());
-            if ways.len() > EXTENDED_MAX {
+    for (row, question) in table.rows.iter().zip(questions) {
+        for answer in answers.get(question).into_iter().flatten() {
+            columns = answer.len();
+            rows.push(row.iter().chain(answer).copied().collect());
+            if rows.len() > EXTENDED_ROWS_MAX {
                 return Err(EvaluationError::TooMany);
             }
         }
     }
     table.slots.extend(first_slot..first_slot + columns);
-    table.ways = ways;
+    table.rows = rows;
     Ok(())
 }
 
 /// The slots whose values are still of use.
-pub(super) fn needed(pending: &[Pending<'_>], parameters: &[usize]) -> BTreeSet<usize> {
+pub(super) fn needed(pending: &[PendingStep<'_>], parameters: &[usize]) -> BTreeSet<usize> {
     let used = pending.iter().flat_map(|pending| pending.step.slots_used());
     used.chain(parameters.iter().copied()).collect()
 }

@@ -4,14 +4,14 @@ use serde_json::{Map, Value as Json};
 use tidewater_protocol::{Priority, Subscription};
 
 use super::Request;
-use super::bindings::{Table, ValueId, Values, Ways};
-use super::search::{Pending, Search, needed};
+use super::bindings::{BindingTable, Bindings, ValueId, ValuePool};
+use super::search::{PendingStep, Search, needed};
 use crate::edition::Edition;
 use crate::expression::Leaves;
 use crate::expression::items::{Items, items};
 use crate::functions;
 use crate::plan::{
-    Instantiation, Member, Plan, RequestExpression, RequestLeaf, RequestSource, Step,
+    Instantiation, RequestExpression, RequestLeaf, RequestMember, RequestSource, Step, SyncPlan,
 };
 use crate::value::{Engine, EvaluationError, Value, json};
 
@@ -31,9 +31,9 @@ impl Subscriber<'_> {
     /// Does the steps that need nothing but the request. `None` when there is no way.
     pub(super) fn instantiate<'a>(
         &self,
-        plan: &Plan,
+        plan: &SyncPlan,
         instantiation: &'a Instantiation,
-        values: &mut Values,
+        values: &mut ValuePool,
     ) -> Result<Option<Search<'a>>, EvaluationError> {
         for filter in &instantiation.filters {
             if !filter.is_true(self)? {
@@ -45,7 +45,7 @@ impl Subscriber<'_> {
         let mut slot = 0;
         for step in &instantiation.steps {
             let first_slot = slot;
-            let ways = match step {
+            let rows = match step {
                 Step::Value(expression) => {
                     slot += 1;
                     row(std::slice::from_ref(expression), self, values)?.into_iter().collect()
@@ -56,28 +56,28 @@ impl Subscriber<'_> {
                 }
                 Step::Lookup { lookup, .. } => {
                     slot += plan.lookups[*lookup].outputs.len();
-                    pending.push(Pending { step, first_slot });
+                    pending.push(PendingStep { step, first_slot });
                     continue;
                 }
                 Step::Equal(..) => {
-                    pending.push(Pending { step, first_slot });
+                    pending.push(PendingStep { step, first_slot });
                     continue;
                 }
             };
-            tables.push(Table { slots: (first_slot..slot).collect(), ways });
+            tables.push(BindingTable { slots: (first_slot..slot).collect(), rows });
         }
         let needed = needed(&pending, &instantiation.parameters);
-        let mut ways = Ways::default();
+        let mut bindings = Bindings::default();
         for table in tables {
-            if !ways.put(table, &needed)? {
+            if !bindings.put(table, &needed)? {
                 return Ok(None);
             }
         }
-        let mut absent = Vec::new();
-        for part in &instantiation.absent {
-            absent.extend(self.instantiate(plan, part, values)?);
+        let mut not_exists = Vec::new();
+        for part in &instantiation.not_exists {
+            not_exists.extend(self.instantiate(plan, part, values)?);
         }
-        Ok(Some(Search { pending, ways, parameters: &instantiation.parameters, absent }))
+        Ok(Some(Search { pending, bindings, parameters: &instantiation.parameters, not_exists }))
     }
 
     fn elements(
@@ -85,20 +85,20 @@ impl Subscriber<'_> {
         array: &RequestExpression,
         filters: &[RequestExpression],
         outputs: &[RequestExpression],
-        values: &mut Values,
+        values: &mut ValuePool,
     ) -> Result<Vec<Vec<ValueId>>, EvaluationError> {
         let items = items(array, self)?;
-        let mut ways = Vec::with_capacity(items.len());
+        let mut rows = Vec::with_capacity(items.len());
         'items: for place in 0..items.len() {
-            let leaves = AtElement { subscriber: self, items: &items, place };
+            let leaves = ElementLeaves { subscriber: self, items: &items, place };
             for filter in filters {
                 if !filter.is_true(&leaves)? {
                     continue 'items;
                 }
             }
-            ways.extend(row(outputs, &leaves, values)?);
+            rows.extend(row(outputs, &leaves, values)?);
         }
-        Ok(ways)
+        Ok(rows)
     }
 
     fn member(&self, source: RequestSource, names: &[String]) -> Option<&Json> {
@@ -143,13 +143,13 @@ impl Subscriber<'_> {
 }
 
 /// A request with an element of one of its arrays.
-struct AtElement<'e> {
+struct ElementLeaves<'e> {
     subscriber: &'e Subscriber<'e>,
     items: &'e Items,
     place: usize,
 }
 
-impl<'e> Leaves<'e, RequestLeaf> for AtElement<'e> {
+impl<'e> Leaves<'e, RequestLeaf> for ElementLeaves<'e> {
     fn value(&self, leaf: &RequestLeaf) -> Result<Value<'e>, EvaluationError> {
         match leaf {
             RequestLeaf::Element => Ok(self.items.value(self.place)),
@@ -167,7 +167,7 @@ impl<'v> Leaves<'v, RequestLeaf> for Subscriber<'_> {
     fn value(&self, leaf: &RequestLeaf) -> Result<Value<'v>, EvaluationError> {
         let RequestLeaf::Given { source, member } = leaf else { return Ok(Value::Null) };
         let (names, as_value) = match member {
-            Some(Member { names, as_value }) if !names.is_empty() => (names, *as_value),
+            Some(RequestMember { names, as_value }) if !names.is_empty() => (names, *as_value),
             Some(_) | None => {
                 let whole = || Value::text(self.text(*source));
                 return Ok(if self.has(*source) { whole() } else { Value::Null });
@@ -189,7 +189,7 @@ impl<'v> Leaves<'v, RequestLeaf> for Subscriber<'_> {
 fn row<'v, S: Leaves<'v, RequestLeaf>>(
     expressions: &'v [RequestExpression],
     leaves: &S,
-    values: &mut Values,
+    values: &mut ValuePool,
 ) -> Result<Option<Vec<ValueId>>, EvaluationError> {
     let mut row = Vec::with_capacity(expressions.len());
     let mut text = String::new();

@@ -8,15 +8,15 @@ use crate::functions::Function;
 use crate::pg::builtin_types::Scalar;
 use crate::pg::converter::{Converter, Converters};
 use crate::plan::{
-    DataQuery, LookupPlan, ObjectType, Plan, ProjectionItem, RowExpression, RowLeaf, RowQuery,
-    TableFact,
+    DataQuery, LookupPlan, ObjectType, ProjectionItem, RowExpression, RowLeaf, RowQuery, SyncPlan,
+    TableMetadata,
 };
 use crate::schema::TableSchema;
 use crate::value::json;
 
 /// Binds the queries and lookups that read a table. The caller has checked the table. Returns
 /// `None` if it lacks a column that is needed.
-pub(crate) fn bind(plan: &Plan, table: &TableSchema) -> Option<TableEvaluator> {
+pub(crate) fn bind(plan: &SyncPlan, table: &TableSchema) -> Option<TableEvaluator> {
     let matches = |rows: &RowQuery| table.is(&plan.tables[rows.table]);
     let mut binder = Binder {
         plan,
@@ -54,7 +54,7 @@ pub(crate) fn bind(plan: &Plan, table: &TableSchema) -> Option<TableEvaluator> {
 }
 
 struct Binder<'a> {
-    plan: &'a Plan,
+    plan: &'a SyncPlan,
     table: &'a TableSchema,
     converters: Converters,
     columns_read: Vec<bool>,
@@ -126,9 +126,9 @@ impl<'a> Binder<'a> {
                 None if pattern.is_wildcard() => Ok(BoundLeaf::Missing),
                 None => Err(()),
             },
-            RowLeaf::Fact(TableFact::Schema) => Ok(BoundLeaf::Schema),
-            RowLeaf::Fact(TableFact::Name) => Ok(BoundLeaf::Name { from: 0 }),
-            RowLeaf::Fact(TableFact::Suffix) => {
+            RowLeaf::TableMetadata(TableMetadata::Schema) => Ok(BoundLeaf::Schema),
+            RowLeaf::TableMetadata(TableMetadata::Name) => Ok(BoundLeaf::Name { from: 0 }),
+            RowLeaf::TableMetadata(TableMetadata::Suffix) => {
                 Ok(BoundLeaf::Name { from: pattern.suffix_start() })
             }
             RowLeaf::Element(index) => Ok(BoundLeaf::Element(*index)),

@@ -6,12 +6,12 @@ use sqlparser::ast::{
 };
 use sqlparser::tokenizer::Span;
 
-use super::convert::Converter;
+use super::convert::AstConverter;
 use super::syntax::{Expression, ExpressionKind};
 use crate::file::diagnostic::Diagnostic;
 use crate::functions::refusal;
 
-impl Converter<'_> {
+impl AstConverter<'_> {
     /// `SUBSTRING(x FROM y FOR z)`, and the same with commas.
     pub(super) fn substring(
         &mut self,

@@ -9,17 +9,17 @@ use sqlparser::tokenizer::Span;
 use super::hints::instead_of;
 use super::parsed::start;
 use super::query_text::QueryText;
-use super::syntax::{Cte, Query, SelectItem, SelectItemKind, Written};
+use super::syntax::{Cte, Query, SelectItem, SelectItemKind, SourceText};
 use crate::file::diagnostic::Diagnostic;
 
-pub(super) struct Converter<'a> {
+pub(super) struct AstConverter<'a> {
     pub(super) input: &'a QueryText<'a>,
     /// Where the query at hand begins.
     pub(super) start: Span,
     pub(super) depth: usize,
 }
 
-impl<'a> Converter<'a> {
+impl<'a> AstConverter<'a> {
     pub(super) fn new(input: &'a QueryText<'a>) -> Self {
         Self { input, start: Span::empty(), depth: 0 }
     }
@@ -162,29 +162,33 @@ impl<'a> Converter<'a> {
             let (_, span) = self.input.find(select_token.0.span, &["DISTINCT", "ALL"]);
             self.input.position(span)
         });
-        let mut written = self.input.items(select_token.0.span).into_iter();
+        let mut source_text = self.input.items(select_token.0.span).into_iter();
         let columns = projection
             .into_iter()
-            .map(|item| self.item(item, written.next()))
+            .map(|item| self.item(item, source_text.next()))
             .collect::<Result<_, _>>()?;
         let from = self.from(from)?;
         let condition = selection.map(|condition| self.expression(condition)).transpose()?;
         Ok(Query { position, distinct, ctes, columns, from, condition })
     }
 
-    fn item(&mut self, item: SqlItem, written: Option<Written>) -> Result<SelectItem, Diagnostic> {
+    fn item(
+        &mut self,
+        item: SqlItem,
+        source_text: Option<SourceText>,
+    ) -> Result<SelectItem, Diagnostic> {
         match item {
             SqlItem::UnnamedExpr(expression) => {
                 let span = start(&expression);
                 let expression = self.expression(expression)?;
-                let kind = SelectItemKind::Expression { expression, alias: None, written };
+                let kind = SelectItemKind::Expression { expression, alias: None, source_text };
                 Ok(SelectItem { position: self.input.position(span), kind })
             }
             SqlItem::ExprWithAlias { expr, alias } => {
                 let span = start(&expr);
                 let expression = self.expression(expr)?;
                 let alias = Some(self.name(alias)?);
-                let kind = SelectItemKind::Expression { expression, alias, written };
+                let kind = SelectItemKind::Expression { expression, alias, source_text };
                 Ok(SelectItem { position: self.input.position(span), kind })
             }
             SqlItem::ExprWithAliases { expr, .. } => {

@@ -6,7 +6,7 @@ use sqlparser::ast::{
 };
 use sqlparser::tokenizer::Span;
 
-use super::convert::Converter;
+use super::convert::AstConverter;
 use super::dialect::OVERLAP;
 use super::parsed::{is_literal, row_items, start, text_of};
 use super::syntax::{Expression, ExpressionKind, Qualifier};
@@ -17,7 +17,7 @@ use crate::value::json;
 /// Deepest nesting of an expression, chains of AND and OR aside.
 const DEPTH_MAX: usize = 100;
 
-impl Converter<'_> {
+impl AstConverter<'_> {
     pub(super) fn expression(&mut self, expr: Expr) -> Result<Expression, Diagnostic> {
         self.convert(Box::new(expr))
     }

@@ -6,7 +6,7 @@ use sqlparser::ast::{
 };
 use sqlparser::tokenizer::Span;
 
-use super::convert::Converter;
+use super::convert::AstConverter;
 use super::syntax::{Cte, Expression, FromItem, FromSource, Join};
 use crate::file::diagnostic::{Diagnostic, Position};
 
@@ -26,7 +26,7 @@ const JOIN_WORDS: [&str; 12] = [
     "JOIN",
 ];
 
-impl Converter<'_> {
+impl AstConverter<'_> {
     pub(super) fn ctes(&mut self, with: With) -> Result<Vec<Cte>, Diagnostic> {
         let With { with_token, recursive, cte_tables } = with;
         if recursive {

@@ -3,13 +3,13 @@
 use sqlparser::ast::{Array, CaseWhen, Expr};
 use sqlparser::tokenizer::Span;
 
-use super::convert::Converter;
+use super::convert::AstConverter;
 use super::parsed::{is_literal, start, text_of};
 use super::syntax::{Expression, ExpressionKind};
 use crate::expression::Pattern;
 use crate::file::diagnostic::Diagnostic;
 
-impl Converter<'_> {
+impl AstConverter<'_> {
     /// As for other expressions, kinds with parts have functions of their own.
     #[expect(clippy::wildcard_enum_match_arm, reason = "what is not listed is refused")]
     pub(super) fn operator(&mut self, expr: Expr, span: Span) -> Result<Expression, Diagnostic> {

@@ -32,8 +32,8 @@ impl QueryText<'_> {
             let (line, column) = line_and_column(location);
             self.offsets.get(self.map.index_at(line, column)).copied().unwrap_or(self.text.len())
         };
-        let written = self.text.get(offset(first.start)..offset(last.end));
-        written.unwrap_or_default().to_owned()
+        let source_text = self.text.get(offset(first.start)..offset(last.end));
+        source_text.unwrap_or_default().to_owned()
     }
 
     pub(super) fn start(&self) -> Position {

@@ -4,7 +4,7 @@ use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 
 use super::query_text::QueryText;
-use super::syntax::Written;
+use super::syntax::SourceText;
 
 /// Words after which a parenthesis is one around an expression, or a list, and not a call's.
 const OPERATORS: [Keyword; 13] = [
@@ -26,7 +26,7 @@ const OPERATORS: [Keyword; 13] = [
 impl QueryText<'_> {
     /// The items after a SELECT, without parentheses at their ends that are not a call's. That is how
     /// PowerSync names columns, so `(a + 1) * 2` is `a + 1) * 2`.
-    pub(super) fn items(&self, select: Span) -> Vec<Written> {
+    pub(super) fn items(&self, select: Span) -> Vec<SourceText> {
         let is_after = |token: &&TokenWithSpan| token.span.start > select.start;
         let is_space = |token: &&TokenWithSpan| matches!(token.token, Token::Whitespace(_));
         let mut tokens =
@@ -46,15 +46,15 @@ impl QueryText<'_> {
             depth = depth_after(depth, token);
             item.push(token);
         }
-        items.iter().filter_map(|item| self.written(item)).collect()
+        items.iter().filter_map(|item| self.source_text(item)).collect()
     }
 
-    fn written(&self, item: &[&TokenWithSpan]) -> Option<Written> {
+    fn source_text(&self, item: &[&TokenWithSpan]) -> Option<SourceText> {
         let first = item.iter().find(|token| token.token != Token::LParen)?;
         let is_plain =
             |place: &usize| item[*place].token != Token::RParen || is_call(&item[..*place]);
         let last = item[(0..item.len()).rev().find(is_plain)?];
-        Some(Written {
+        Some(SourceText {
             position: self.position(first.span),
             text: self.text(first.span, last.span),
         })

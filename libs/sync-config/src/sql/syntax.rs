@@ -38,7 +38,7 @@ pub(crate) enum SelectItemKind {
     Expression {
         expression: Expression,
         alias: Option<String>,
-        written: Option<Written>,
+        source_text: Option<SourceText>,
     },
 }
 
@@ -51,7 +51,7 @@ pub(crate) struct Qualifier {
 
 /// The text of an expression in the file.
 #[derive(Clone, Debug)]
-pub(crate) struct Written {
+pub(crate) struct SourceText {
     pub(crate) position: Position,
     pub(crate) text: String,
 }

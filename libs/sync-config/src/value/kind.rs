@@ -2,7 +2,7 @@
 
 /// Values of different kinds are never equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Kind {
+pub(crate) enum ValueKind {
     Number,
     Text,
 }

@@ -1,7 +1,7 @@
 //! Calls of functions.
 
 use super::scope::Scope;
-use super::{QueryCompiler, of_later_edition};
+use super::{QueryCompiler, requires_edition_three};
 use crate::compile::row_sources::QueryExpression;
 use crate::expression::{Expression, Literal};
 use crate::file::diagnostic::{Diagnostic, Position};
@@ -23,7 +23,7 @@ impl QueryCompiler<'_, '_> {
             return Err(self.unknown_function(name, position));
         };
         if self.file.edition < signature.since {
-            return Err(of_later_edition(position, signature.name));
+            return Err(requires_edition_three(position, signature.name));
         }
         if let Some(expected) = signature.expected(arguments.len()) {
             let message = format!("`{name}` takes {expected}, not {}", arguments.len());

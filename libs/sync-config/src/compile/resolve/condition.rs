@@ -1,11 +1,11 @@
 //! WHERE and ON: which terms are about one thing, and which tie one thing to another.
 
 use super::scope::{Scope, ScopeKind};
-use super::subquery::{contains_query, is_inner_query, is_not, mixed};
+use super::subquery::{contains_query, is_inner_query, is_not, mixed_operands};
 use super::{Membership, QueryCompiler};
 use crate::compile::normalise::{BRANCHES_MAX, too_many_alternatives};
-use crate::compile::row_sources::{Leaf, Owner, QueryExpression, SourceId};
-use crate::compile::term::{Side, Term, Tree};
+use crate::compile::row_sources::{Leaf, Origin, QueryExpression, SourceId};
+use crate::compile::term::{Condition, Operand, Term};
 use crate::edition::Edition;
 use crate::expression::{Comparison, Expression, Literal};
 use crate::file::diagnostic::{Diagnostic, Position};
@@ -13,60 +13,68 @@ use crate::sql::syntax::{self, ExpressionKind};
 use crate::value::{Value, json};
 
 impl QueryCompiler<'_, '_> {
-    pub(in crate::compile) fn tree(
+    pub(in crate::compile) fn condition(
         &mut self,
         scope: &Scope<'_>,
         condition: &syntax::Expression,
         negated: bool,
-    ) -> Result<Tree, Diagnostic> {
+    ) -> Result<Condition, Diagnostic> {
         if !contains_query(scope, condition) {
             let lowered = self.lower(scope, condition)?;
-            if let Some(owner) = self.sources.owner_of(&lowered)
-                && owner != Owner::Bucket
+            if let Some(origin) = self.sources.origin_of(&lowered)
+                && origin != Origin::Bucket
             {
                 let condition = not_if(negated, lowered);
-                return Ok(Tree::Term(Term::Filter { owner, condition }));
+                return Ok(Condition::Term(Term::Filter { origin, condition }));
             }
         }
         if let ExpressionKind::And(list) | ExpressionKind::Or(list) = &condition.kind {
-            let trees =
-                list.iter().map(|one| self.tree(scope, one, negated)).collect::<Result<_, _>>()?;
+            let trees = list
+                .iter()
+                .map(|one| self.condition(scope, one, negated))
+                .collect::<Result<_, _>>()?;
             let is_and = matches!(condition.kind, ExpressionKind::And(_));
-            return Ok(if is_and == negated { Tree::Or(trees) } else { Tree::And(trees) });
+            return Ok(if is_and == negated {
+                Condition::Or(trees)
+            } else {
+                Condition::And(trees)
+            });
         }
         if let ExpressionKind::Not(inner) = &condition.kind {
-            return self.tree(scope, inner, !negated);
+            return self.condition(scope, inner, !negated);
         }
         if is_inner_query(scope, condition) && is_not(condition) != negated {
-            return self.absence(scope, condition);
+            return self.not_exists(scope, condition);
         }
-        let tie = self.tie(scope, condition, negated)?;
-        tie.ok_or_else(|| match scope.kind {
-            ScopeKind::DataQuery { .. } => bucket_alone(condition.position),
-            ScopeKind::Stream | ScopeKind::ParameterQuery => mixed(scope, condition, negated),
+        let join_condition = self.join_condition(scope, condition, negated)?;
+        join_condition.ok_or_else(|| match scope.kind {
+            ScopeKind::DataQuery { .. } => bucket_parameter_misuse(condition.position),
+            ScopeKind::Stream | ScopeKind::ParameterQuery => {
+                mixed_operands(scope, condition, negated)
+            }
         })
     }
 
     /// What ties one thing to another; `None` when it is something else.
-    fn tie(
+    fn join_condition(
         &mut self,
         scope: &Scope<'_>,
         condition: &syntax::Expression,
         negated: bool,
-    ) -> Result<Option<Tree>, Diagnostic> {
+    ) -> Result<Option<Condition>, Diagnostic> {
         let position = condition.position;
         let tree = match &condition.kind {
             ExpressionKind::Compare { comparison, left, right }
                 if self.is_equality(*comparison, negated) =>
             {
                 let (left, right) = (self.lower(scope, left)?, self.lower(scope, right)?);
-                Tree::Term(self.equality(left, right, position)?)
+                Condition::Term(self.equality(left, right, position)?)
             }
             ExpressionKind::InArray { value, array, negated: not } if *not == negated => {
                 if let ExpressionKind::Array(list) = &array.kind {
                     self.in_values(scope, value, list, position)?
                 } else if is_inner_query(scope, condition) {
-                    self.presence(scope, condition)?
+                    self.exists(scope, condition)?
                 } else {
                     let value = self.lower(scope, value)?;
                     self.in_elements(scope, value, array, position)?
@@ -80,7 +88,7 @@ impl QueryCompiler<'_, '_> {
             }
             ExpressionKind::OverlapQuery { .. }
             | ExpressionKind::Exists { .. }
-            | ExpressionKind::InQuery { .. } => self.presence(scope, condition)?,
+            | ExpressionKind::InQuery { .. } => self.exists(scope, condition)?,
             ExpressionKind::And(_)
             | ExpressionKind::Or(_)
             | ExpressionKind::Not(_)
@@ -129,33 +137,33 @@ impl QueryCompiler<'_, '_> {
         right: QueryExpression,
         position: Position,
     ) -> Result<Term, Diagnostic> {
-        let owners = (self.sources.owner_of(&left), self.sources.owner_of(&right));
+        let origins = (self.sources.origin_of(&left), self.sources.origin_of(&right));
         // A parameter may have one value for all rows, but NULL is equal to none.
-        let is_value = |value: &QueryExpression, owner: Owner| match owner {
-            Owner::Table(_) => true,
-            Owner::Nothing => !matches!(value, Expression::Literal(Literal::Null)),
-            Owner::Request | Owner::Element(_) | Owner::Bucket => false,
+        let is_value = |value: &QueryExpression, origin: Origin| match origin {
+            Origin::Row(_) => true,
+            Origin::Constant => !matches!(value, Expression::Literal(Literal::Null)),
+            Origin::Request | Origin::Element(_) | Origin::Bucket => false,
         };
-        let (left_owner, right_owner) = match owners {
-            (Some(Owner::Bucket), Some(owner))
-                if is_bucket_leaf(&left) && is_value(&right, owner) =>
+        let (left_origin, right_origin) = match origins {
+            (Some(Origin::Bucket), Some(origin))
+                if is_bucket_leaf(&left) && is_value(&right, origin) =>
             {
-                (Owner::Bucket, owner)
+                (Origin::Bucket, origin)
             }
-            (Some(owner), Some(Owner::Bucket))
-                if is_bucket_leaf(&right) && is_value(&left, owner) =>
+            (Some(origin), Some(Origin::Bucket))
+                if is_bucket_leaf(&right) && is_value(&left, origin) =>
             {
-                (owner, Owner::Bucket)
+                (origin, Origin::Bucket)
             }
-            (Some(Owner::Bucket), _) | (_, Some(Owner::Bucket)) => {
-                return Err(bucket_alone(position));
+            (Some(Origin::Bucket), _) | (_, Some(Origin::Bucket)) => {
+                return Err(bucket_parameter_misuse(position));
             }
             _ => (self.side(&left, position)?, self.side(&right, position)?),
         };
-        let is_of_bucket = [left_owner, right_owner].contains(&Owner::Bucket);
-        Ok(match left_owner.and(right_owner).filter(|_| !is_of_bucket) {
-            Some(owner) => Term::Filter {
-                owner,
+        let is_of_bucket = [left_origin, right_origin].contains(&Origin::Bucket);
+        Ok(match left_origin.and(right_origin).filter(|_| !is_of_bucket) {
+            Some(origin) => Term::Filter {
+                origin,
                 condition: Expression::Compare {
                     comparison: Comparison::Equal,
                     left: Box::new(left),
@@ -163,8 +171,8 @@ impl QueryCompiler<'_, '_> {
                 },
             },
             None => Term::Equal {
-                left: Side { owner: left_owner, value: left },
-                right: Side { owner: right_owner, value: right },
+                left: Operand { origin: left_origin, value: left },
+                right: Operand { origin: right_origin, value: right },
             },
         })
     }
@@ -173,11 +181,11 @@ impl QueryCompiler<'_, '_> {
         &self,
         value: &QueryExpression,
         position: Position,
-    ) -> Result<Owner, Diagnostic> {
-        self.sources.owner_of(value).ok_or_else(|| {
+    ) -> Result<Origin, Diagnostic> {
+        self.sources.origin_of(value).ok_or_else(|| {
             let mut of_bucket = false;
             value.for_each_leaf(&mut |leaf| of_bucket |= matches!(leaf, Leaf::Bucket(_)));
-            if of_bucket { bucket_alone(position) } else { both_sides(position) }
+            if of_bucket { bucket_parameter_misuse(position) } else { mixed_side(position) }
         })
     }
 
@@ -188,33 +196,33 @@ impl QueryCompiler<'_, '_> {
         value: QueryExpression,
         array: &syntax::Expression,
         position: Position,
-    ) -> Result<Tree, Diagnostic> {
+    ) -> Result<Condition, Diagnostic> {
         let array_position = array.position;
         let array = self.array(scope, array)?;
         if let Some(literals) = literals_of(&array)
             && is_bucket_leaf(&value)
         {
             if literals.is_empty() {
-                return Err(bucket_alone(position));
+                return Err(bucket_parameter_misuse(position));
             }
             let equal = |literal| {
                 let literal = Expression::Literal(literal);
-                Ok(Tree::Term(self.equality(value.clone(), literal, position)?))
+                Ok(Condition::Term(self.equality(value.clone(), literal, position)?))
             };
-            return Ok(Tree::Or(literals.into_iter().map(equal).collect::<Result<_, _>>()?));
+            return Ok(Condition::Or(literals.into_iter().map(equal).collect::<Result<_, _>>()?));
         }
-        let array = self.searched(array);
-        let is_bucket = self.sources.owner_of(&array) == Some(Owner::Bucket);
+        let array = self.as_searched_array(array);
+        let is_bucket = self.sources.origin_of(&array) == Some(Origin::Bucket);
         if is_bucket || matches!(scope.kind, ScopeKind::DataQuery { .. }) {
-            let is_row = matches!(self.sources.owner_of(&array), Some(Owner::Table(_)));
+            let is_row = matches!(self.sources.origin_of(&array), Some(Origin::Row(_)));
             if !is_row {
-                return Err(bucket_alone(position));
+                return Err(bucket_parameter_misuse(position));
             }
         }
         let id = self.membership(&value, array, array_position)?;
         let element = Expression::Leaf(Leaf::Element(id));
         let equal = self.equality(value, element, position)?;
-        Ok(Tree::And(vec![Tree::Term(Term::Source(id)), Tree::Term(equal)]))
+        Ok(Condition::And(vec![Condition::Term(Term::Source(id)), Condition::Term(equal)]))
     }
 
     /// The element that a value is. That it is in the array is one thing, however often it is said.
@@ -240,7 +248,7 @@ impl QueryCompiler<'_, '_> {
         value: &syntax::Expression,
         list: &[syntax::Expression],
         position: Position,
-    ) -> Result<Tree, Diagnostic> {
+    ) -> Result<Condition, Diagnostic> {
         let value = self.lower(scope, value)?;
         // The value is in each alternative, so there must not be many before they are counted.
         if list.len() > BRANCHES_MAX {
@@ -249,9 +257,9 @@ impl QueryCompiler<'_, '_> {
         let mut terms = Vec::new();
         for item in list {
             let item = self.lower(scope, item)?;
-            terms.push(Tree::Term(self.equality(value.clone(), item, position)?));
+            terms.push(Condition::Term(self.equality(value.clone(), item, position)?));
         }
-        Ok(Tree::Or(terms))
+        Ok(Condition::Or(terms))
     }
 
     /// `a && b`: an element of one array equals one of the other.
@@ -260,22 +268,22 @@ impl QueryCompiler<'_, '_> {
         scope: &Scope<'_>,
         arrays: [&syntax::Expression; 2],
         position: Position,
-    ) -> Result<Tree, Diagnostic> {
+    ) -> Result<Condition, Diagnostic> {
         let mut terms = Vec::new();
         let mut elements = Vec::new();
         for array in arrays {
             let lowered = self.each(scope, array)?;
-            if self.sources.owner_of(&lowered) == Some(Owner::Bucket) {
-                return Err(bucket_alone(position));
+            if self.sources.origin_of(&lowered) == Some(Origin::Bucket) {
+                return Err(bucket_parameter_misuse(position));
             }
             let id = self.elements(lowered, array.position)?;
-            terms.push(Tree::Term(Term::Source(id)));
+            terms.push(Condition::Term(Term::Source(id)));
             elements.push(Expression::Leaf(Leaf::Element(id)));
         }
         if let (Some(right), Some(left)) = (elements.pop(), elements.pop()) {
-            terms.push(Tree::Term(self.equality(left, right, position)?));
+            terms.push(Condition::Term(self.equality(left, right, position)?));
         }
-        Ok(Tree::And(terms))
+        Ok(Condition::And(terms))
     }
 }
 
@@ -302,7 +310,7 @@ fn not_if(negated: bool, expression: QueryExpression) -> QueryExpression {
     if negated { Expression::Not(Box::new(expression)) } else { expression }
 }
 
-fn bucket_alone(position: Position) -> Diagnostic {
+fn bucket_parameter_misuse(position: Position) -> Diagnostic {
     Diagnostic::error(
         position,
         "a parameter of the bucket can only be compared with the row as it is",
@@ -310,7 +318,7 @@ fn bucket_alone(position: Position) -> Diagnostic {
     .hint("write `column = bucket.<name>` or `bucket.<name> IN <array of the row>`")
 }
 
-fn both_sides(position: Position) -> Diagnostic {
+fn mixed_side(position: Position) -> Diagnostic {
     Diagnostic::error(position, "one side of this mixes values of the row and of the request")
         .hint("compare a value of the row on one side with a value of the request on the other")
 }

@@ -3,13 +3,13 @@
 use super::QueryCompiler;
 use super::kind::kind;
 use super::operators::{negate_if, negative_of, positive_of};
-use super::scope::{Entry, EntryKind, Scope, ScopeKind};
+use super::scope::{Scope, ScopeEntry, ScopeEntryKind, ScopeKind};
 use crate::compile::row_sources::{Leaf, QueryExpression, SourceId};
 use crate::expression::{Expression, Literal};
 use crate::file::diagnostic::{Diagnostic, Position};
 use crate::file::options::shorten;
 use crate::functions::{path_names, steps};
-use crate::plan::{Member, ReferenceKind, RequestLeaf, RequestSource, TableFact};
+use crate::plan::{ReferenceKind, RequestLeaf, RequestMember, RequestSource, TableMetadata};
 use crate::sql::syntax::{self, ExpressionKind};
 use crate::value::PathSplit;
 
@@ -128,7 +128,7 @@ impl QueryCompiler<'_, '_> {
     }
 
     /// Notes that a column is compared with what is always text, or always a number.
-    pub(super) fn note_kinds(
+    pub(super) fn record_comparison(
         &mut self,
         left: &QueryExpression,
         right: &QueryExpression,
@@ -140,7 +140,7 @@ impl QueryCompiler<'_, '_> {
                 && let Some(table) = self.sources.table(*source)
             {
                 let kind = ReferenceKind::Compared { column: name.clone(), with };
-                self.file.refer(table, kind, position);
+                self.file.add_reference(table, kind, position);
             }
         }
     }
@@ -162,11 +162,12 @@ impl QueryCompiler<'_, '_> {
             ("subscription", "parameters") => (RequestSource::SubscriptionParameters, 0),
             ("subscription", "parameter") => (RequestSource::SubscriptionParameters, 1),
             _ => {
-                if let Some(Entry { kind: EntryKind::Table(source), .. }) = scope.entry(namespace)
-                    && let Some(fact) = table_fact(name)
+                if let Some(ScopeEntry { kind: ScopeEntryKind::Table(source), .. }) =
+                    scope.entry(namespace)
+                    && let Some(metadata) = table_metadata(name)
                     && arguments.is_empty()
                 {
-                    return Ok(self.fact(*source, fact));
+                    return Ok(self.metadata(*source, metadata));
                 }
                 return Err(unknown_call(scope, namespace, name, position));
             }
@@ -187,19 +188,19 @@ impl QueryCompiler<'_, '_> {
     }
 
     /// What a source's table is called: known here, unless a pattern stands for more than one.
-    pub(super) fn fact(&self, source: SourceId, fact: TableFact) -> QueryExpression {
+    pub(super) fn metadata(&self, source: SourceId, metadata: TableMetadata) -> QueryExpression {
         let table = self.sources.table(source).and_then(|table| self.file.plan.tables.get(table));
-        match (table, fact) {
-            (Some(table), TableFact::Schema) if !table.schema.ends_with('%') => {
+        match (table, metadata) {
+            (Some(table), TableMetadata::Schema) if !table.schema.ends_with('%') => {
                 Expression::Literal(Literal::Text(table.schema.clone()))
             }
-            (Some(table), TableFact::Name) if !table.name.ends_with('%') => {
+            (Some(table), TableMetadata::Name) if !table.name.ends_with('%') => {
                 Expression::Literal(Literal::Text(table.name.clone()))
             }
-            (Some(table), TableFact::Suffix) if !table.name.ends_with('%') => {
+            (Some(table), TableMetadata::Suffix) if !table.name.ends_with('%') => {
                 Expression::Literal(Literal::Text(String::new()))
             }
-            _ => Expression::Leaf(Leaf::Fact { source, fact }),
+            _ => Expression::Leaf(Leaf::TableMetadata { source, metadata }),
         }
     }
 
@@ -249,11 +250,12 @@ impl QueryCompiler<'_, '_> {
         if let Expression::Leaf(Leaf::Request(RequestLeaf::Given { source, member: None })) = *value
             && source != RequestSource::UserId
             && let Expression::Literal(Literal::Text(path)) = path.as_ref()
-            && !(self.file.plan.values.engine.has_sqlite_json_paths() && path.starts_with(['$', '[']))
+            && !(self.file.plan.values.engine.has_sqlite_json_paths()
+                && path.starts_with(['$', '[']))
         {
             let names =
                 path_names(path, self.file.path_split).into_iter().map(str::to_owned).collect();
-            let member = Some(Member { names, as_value });
+            let member = Some(RequestMember { names, as_value });
             return Expression::Leaf(Leaf::Request(RequestLeaf::Given { source, member }));
         }
         Expression::Json { value, path, as_value, split: self.file.path_split }
@@ -261,11 +263,11 @@ impl QueryCompiler<'_, '_> {
 }
 
 /// `t.schema()` and its kind.
-fn table_fact(name: &str) -> Option<TableFact> {
+fn table_metadata(name: &str) -> Option<TableMetadata> {
     match name {
-        "schema" => Some(TableFact::Schema),
-        "table_name" => Some(TableFact::Name),
-        "table_suffix" => Some(TableFact::Suffix),
+        "schema" => Some(TableMetadata::Schema),
+        "table_name" => Some(TableMetadata::Name),
+        "table_suffix" => Some(TableMetadata::Suffix),
         _ => None,
     }
 }

@@ -1,28 +1,28 @@
 //! `FROM`: tables, arrays, CTEs and inner queries, all of which become sources of the one query.
 
 use super::QueryCompiler;
-use super::scope::{Ctes, Entry, EntryKind, Scope};
-use crate::compile::row_sources::{Leaf, Owner, QueryExpression, Source, SourceId};
-use crate::compile::term::{LeftJoin, Term, Tree};
+use super::scope::{Ctes, Scope, ScopeEntry, ScopeEntryKind};
+use crate::compile::row_sources::{Leaf, Origin, QueryExpression, RowSource, SourceId};
+use crate::compile::term::{Condition, LeftJoin, Term};
 use crate::edition::Edition;
 use crate::expression::Expression;
 use crate::file::diagnostic::{Diagnostic, Position};
 use crate::sql::syntax::{self, Cte, FromItem, FromSource, Join, Query, SelectItemKind};
 
 /// Most CTEs that one query may put in, counted each time.
-const CTES_MAX: usize = 200;
+const INLINED_CTES_MAX: usize = 200;
 /// Deepest nesting of CTEs.
 const CTE_DEPTH_MAX: usize = 16;
 
-/// Most parts that the columns of inner queries may have that one query names, counted each time.
-const PARTS_MAX: usize = 10_000;
+/// Most nodes that the columns of inner queries may have that one query names, counted each time.
+const INLINED_NODES_MAX: usize = 10_000;
 /// Deepest nesting of such a column.
-const COLUMN_DEPTH_MAX: usize = 100;
+const INLINED_DEPTH_MAX: usize = 100;
 
 /// What an inner query selects, and what must hold for it.
-pub(super) struct Inner {
+pub(super) struct ResolvedSubquery {
     pub(super) columns: Vec<(String, QueryExpression)>,
-    pub(super) conditions: Vec<Tree>,
+    pub(super) conditions: Vec<Condition>,
 }
 
 impl QueryCompiler<'_, '_> {
@@ -31,8 +31,8 @@ impl QueryCompiler<'_, '_> {
         &mut self,
         scope: &mut Scope<'_>,
         query: &Query,
-    ) -> Result<Vec<Tree>, Diagnostic> {
-        self.file.note_ctes(&query.ctes);
+    ) -> Result<Vec<Condition>, Diagnostic> {
+        self.file.record_ctes(&query.ctes);
         let mut conditions = Vec::new();
         for item in &query.from {
             let first = self.sources.ids().end;
@@ -44,12 +44,12 @@ impl QueryCompiler<'_, '_> {
                 return Err(Diagnostic::error(item.position, message)
                     .hint("give one of them another name: `... AS name`"));
             }
-            scope.entries.push(Entry { name, kind });
+            scope.entries.push(ScopeEntry { name, kind });
             match &item.join {
                 Join::Inner(on) => {
                     conditions.append(&mut found);
                     if let Some(on) = on {
-                        conditions.push(self.tree(scope, on, false)?);
+                        conditions.push(self.condition(scope, on, false)?);
                     }
                 }
                 Join::Left(on) => {
@@ -57,8 +57,8 @@ impl QueryCompiler<'_, '_> {
                         let message = "`LEFT JOIN` of a query without a table is not supported";
                         return Err(Diagnostic::error(item.position, message));
                     }
-                    found.push(self.tree(scope, on, false)?);
-                    let condition = Tree::And(found);
+                    found.push(self.condition(scope, on, false)?);
+                    let condition = Condition::And(found);
                     self.left_joins.push(LeftJoin { position: item.position, sources, condition });
                 }
             }
@@ -70,19 +70,19 @@ impl QueryCompiler<'_, '_> {
         &mut self,
         scope: &Scope<'_>,
         item: &FromItem,
-    ) -> Result<(EntryKind, Vec<Tree>), Diagnostic> {
+    ) -> Result<(ScopeEntryKind, Vec<Condition>), Diagnostic> {
         match &item.source {
             FromSource::Table { schema, name } => {
                 if schema.is_none()
                     && let Some((cte, ctes)) = scope.ctes.find(name)
                 {
-                    let Inner { columns, conditions } = self.cte(scope, cte, ctes)?;
-                    return Ok((EntryKind::Columns(columns), conditions));
+                    let ResolvedSubquery { columns, conditions } = self.cte(scope, cte, ctes)?;
+                    return Ok((ScopeEntryKind::Columns(columns), conditions));
                 }
                 let table = self.file.table(schema.as_deref(), name, item.position)?;
-                let source = Source::Table { table, name: item.visible_name().to_owned() };
+                let source = RowSource::Table { table, name: item.visible_name().to_owned() };
                 let id = self.sources.add(source, item.position)?;
-                Ok((EntryKind::Table(id), vec![Tree::Term(Term::Source(id))]))
+                Ok((ScopeEntryKind::Table(id), vec![Condition::Term(Term::Source(id))]))
             }
             FromSource::Function { arguments, .. } => {
                 let mut found = Vec::new();
@@ -90,8 +90,8 @@ impl QueryCompiler<'_, '_> {
                 for argument in arguments {
                     let array = Expression::Each(self.lower_box(scope, argument)?);
                     let id = self.elements(array, argument.position)?;
-                    found.push(Tree::Term(Term::Source(id)));
-                    kind = Some(EntryKind::Elements(id));
+                    found.push(Condition::Term(Term::Source(id)));
+                    kind = Some(ScopeEntryKind::Elements(id));
                 }
                 let kind = kind.ok_or_else(|| {
                     Diagnostic::error(item.position, "`json_each` takes 1 argument, not 0")
@@ -102,9 +102,9 @@ impl QueryCompiler<'_, '_> {
                 let mut inner = scope.inner(query);
                 // What stands beside it is not known in it.
                 inner.outer = scope.outer;
-                let Inner { mut columns, conditions } = self.inner(&mut inner, query)?;
+                let ResolvedSubquery { mut columns, conditions } = self.inner(&mut inner, query)?;
                 rename(&mut columns, item)?;
-                Ok((EntryKind::Columns(columns), conditions))
+                Ok((ScopeEntryKind::Columns(columns), conditions))
             }
         }
     }
@@ -124,15 +124,15 @@ impl QueryCompiler<'_, '_> {
             return Err(Diagnostic::error(position, message)
                 .hint("the array must be of a table's row or of the request"));
         }
-        let owner = match self.sources.owner_of(&array) {
-            Some(Owner::Table(table)) => Owner::Table(table),
-            Some(Owner::Request | Owner::Nothing) => Owner::Request,
-            Some(Owner::Element(_) | Owner::Bucket) | None => {
+        let origin = match self.sources.origin_of(&array) {
+            Some(Origin::Row(table)) => Origin::Row(table),
+            Some(Origin::Request | Origin::Constant) => Origin::Request,
+            Some(Origin::Element(_) | Origin::Bucket) | None => {
                 let message = "an array must be of one table's row or of the request";
                 return Err(Diagnostic::error(position, message));
             }
         };
-        self.sources.add(Source::Elements { array, owner }, position)
+        self.sources.add(RowSource::Elements { array, origin }, position)
     }
 
     /// A CTE is put in wherever it is used. It knows nothing of what stands around its use.
@@ -141,13 +141,13 @@ impl QueryCompiler<'_, '_> {
         scope: &Scope<'_>,
         cte: &Cte,
         ctes: Ctes<'_>,
-    ) -> Result<Inner, Diagnostic> {
+    ) -> Result<ResolvedSubquery, Diagnostic> {
         self.file.ctes_used.insert(cte.position);
-        self.ctes_put_in += 1;
-        if self.ctes_put_in > CTES_MAX || self.cte_depth == CTE_DEPTH_MAX {
+        self.ctes_inlined += 1;
+        if self.ctes_inlined > INLINED_CTES_MAX || self.cte_depth == CTE_DEPTH_MAX {
             let message = "the CTEs are used too often, or nested too deeply";
             return Err(Diagnostic::error(cte.position, message).hint(format!(
-                "one query may put in {CTES_MAX} of them, {CTE_DEPTH_MAX} within each other"
+                "one query may put in {INLINED_CTES_MAX} of them, {CTE_DEPTH_MAX} within each other"
             )));
         }
         let around = Scope::new(scope.kind, ctes);
@@ -166,13 +166,13 @@ impl QueryCompiler<'_, '_> {
         column: &QueryExpression,
         position: Position,
     ) -> Result<QueryExpression, Diagnostic> {
-        let (parts, depth) = column.size();
-        self.parts_put_in = self.parts_put_in.saturating_add(parts);
-        if self.parts_put_in > PARTS_MAX || depth > COLUMN_DEPTH_MAX {
+        let (nodes, depth) = column.size();
+        self.inlined_nodes = self.inlined_nodes.saturating_add(nodes);
+        if self.inlined_nodes > INLINED_NODES_MAX || depth > INLINED_DEPTH_MAX {
             let message = "the columns of inner queries are named too often, or nested too deeply";
             return Err(Diagnostic::error(position, message).hint(format!(
-                "each is put in where it is named: together they may have {PARTS_MAX} parts, \
-                 {COLUMN_DEPTH_MAX} within each other"
+                "each is put in where it is named: together they may have {INLINED_NODES_MAX} parts, \
+                 {INLINED_DEPTH_MAX} within each other"
             )));
         }
         Ok(column.clone())
@@ -182,27 +182,29 @@ impl QueryCompiler<'_, '_> {
         &mut self,
         scope: &mut Scope<'_>,
         query: &Query,
-    ) -> Result<Inner, Diagnostic> {
+    ) -> Result<ResolvedSubquery, Diagnostic> {
         if self.file.edition < Edition::Three {
-            check_plain(query)?;
+            check_single_table(query)?;
         }
         let mut conditions = self.from(scope, query)?;
         if let Some(condition) = &query.condition {
-            conditions.push(self.tree(scope, condition, false)?);
+            conditions.push(self.condition(scope, condition, false)?);
         }
         let mut columns: Vec<(String, QueryExpression)> = Vec::new();
         for item in &query.columns {
-            let SelectItemKind::Expression { expression, alias, written } = &item.kind else {
+            let SelectItemKind::Expression { expression, alias, source_text } = &item.kind else {
                 let message = "`*` is not supported in an inner query";
                 return Err(Diagnostic::error(item.position, message).hint("name its columns"));
             };
-            let name = match (alias, written) {
+            let name = match (alias, source_text) {
                 // Of one column hardly anybody asks the name.
-                (None, Some(written)) if query.columns.len() == 1 && !is_name(&expression.kind) => {
-                    written.text.clone()
+                (None, Some(source_text))
+                    if query.columns.len() == 1 && !is_name(&expression.kind) =>
+                {
+                    source_text.text.clone()
                 }
-                (alias, written) => {
-                    let names = (alias.as_deref(), written.as_ref());
+                (alias, source_text) => {
+                    let names = (alias.as_deref(), source_text.as_ref());
                     self.file.output_name(item.position, expression, names)?
                 }
             };
@@ -212,12 +214,12 @@ impl QueryCompiler<'_, '_> {
             }
             columns.push((name, self.lower(scope, expression)?));
         }
-        Ok(Inner { columns, conditions })
+        Ok(ResolvedSubquery { columns, conditions })
     }
 }
 
 /// Before edition 3 a query knows one table at a time.
-pub(in crate::compile) fn check_plain(query: &Query) -> Result<(), Diagnostic> {
+pub(in crate::compile) fn check_single_table(query: &Query) -> Result<(), Diagnostic> {
     let hint = "streams of edition 3 can do it";
     if let Some(position) = query.distinct {
         let message = "`DISTINCT` and `ALL` are not supported here";

@@ -3,22 +3,22 @@
 use crate::compile::row_sources::{Leaf, QueryExpression};
 use crate::expression::{CastType, Expression, Literal};
 use crate::plan::{RequestLeaf, RequestSource};
-use crate::value::Kind;
+use crate::value::ValueKind;
 
 /// The kind of value that an expression has whenever it is not NULL, where that is plain.
-pub(super) fn kind(expression: &QueryExpression) -> Option<Kind> {
+pub(super) fn kind(expression: &QueryExpression) -> Option<ValueKind> {
     match expression {
         Expression::Literal(Literal::Integer(_) | Literal::Real(_))
         | Expression::Cast { to: CastType::Integer | CastType::Real | CastType::Numeric, .. } => {
-            Some(Kind::Number)
+            Some(ValueKind::Number)
         }
         Expression::Leaf(
-            Leaf::Fact { .. }
+            Leaf::TableMetadata { .. }
             | Leaf::Request(RequestLeaf::Given { source: RequestSource::UserId, .. }),
         )
         | Expression::Literal(Literal::Text(_))
         | Expression::Concat { .. }
-        | Expression::Cast { to: CastType::Text, .. } => Some(Kind::Text),
+        | Expression::Cast { to: CastType::Text, .. } => Some(ValueKind::Text),
         Expression::Leaf(_)
         | Expression::Literal(Literal::Null)
         | Expression::And(_)
@@ -47,5 +47,5 @@ pub(super) fn is_never_array(expression: &QueryExpression) -> bool {
         expression,
         Expression::Leaf(Leaf::Request(RequestLeaf::Given { source: RequestSource::UserId, .. }))
     );
-    is_user_id || kind(expression) == Some(Kind::Number)
+    is_user_id || kind(expression) == Some(ValueKind::Number)
 }

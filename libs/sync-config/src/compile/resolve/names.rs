@@ -1,13 +1,13 @@
 //! Names in expressions.
 
 use super::QueryCompiler;
-use super::scope::{Entry, EntryKind, Scope, ScopeKind};
+use super::scope::{Scope, ScopeEntry, ScopeEntryKind, ScopeKind};
 use crate::compile::row_sources::{Leaf, QueryExpression, SourceId};
 use crate::edition::Edition;
 use crate::expression::Expression;
 use crate::expression::quote::identifier;
 use crate::file::diagnostic::{Diagnostic, Position};
-use crate::plan::{Member, ReferenceKind, RequestLeaf, RequestSource, TableFact};
+use crate::plan::{ReferenceKind, RequestLeaf, RequestMember, RequestSource, TableMetadata};
 use crate::sql::syntax::Qualifier;
 
 /// Before edition 3: of the name of a row's table what the query's pattern leaves open.
@@ -47,7 +47,7 @@ impl QueryCompiler<'_, '_> {
                 });
             }
         };
-        let member = Some(Member { names: vec![name.to_owned()], as_value: true });
+        let member = Some(RequestMember { names: vec![name.to_owned()], as_value: true });
         Ok(Expression::Leaf(Leaf::Request(RequestLeaf::Given { source, member })))
     }
 
@@ -55,7 +55,7 @@ impl QueryCompiler<'_, '_> {
     pub(super) fn check_schema(
         &self,
         qualifier: &Qualifier,
-        entry: &Entry,
+        entry: &ScopeEntry,
         position: Position,
     ) -> Result<(), Diagnostic> {
         let Qualifier { schema: Some(schema), table } = qualifier else { return Ok(()) };
@@ -65,8 +65,8 @@ impl QueryCompiler<'_, '_> {
             return Err(Diagnostic::error(position, message).hint(hint));
         }
         let of_entry = match &entry.kind {
-            EntryKind::Table(source) => self.sources.table(*source),
-            EntryKind::Elements(_) | EntryKind::Columns(_) => None,
+            ScopeEntryKind::Table(source) => self.sources.table(*source),
+            ScopeEntryKind::Elements(_) | ScopeEntryKind::Columns(_) => None,
         };
         match of_entry.and_then(|table| self.file.plan.tables.get(table)) {
             Some(found) if found.schema == *schema => Ok(()),
@@ -101,31 +101,35 @@ impl QueryCompiler<'_, '_> {
 
     fn member_of(
         &mut self,
-        entry: &Entry,
+        entry: &ScopeEntry,
         name: &str,
         position: Position,
     ) -> Result<QueryExpression, Diagnostic> {
         match &entry.kind {
-            EntryKind::Table(source) => {
+            ScopeEntryKind::Table(source) => {
                 if let Some(table) = self.sources.table(*source) {
                     if name == SUFFIX_COLUMN && self.file.plan.tables[table].name.ends_with('%') {
                         return self.suffix(entry, *source, position);
                     }
-                    self.file.refer(table, ReferenceKind::Column(name.to_owned()), position);
+                    self.file.add_reference(
+                        table,
+                        ReferenceKind::Column(name.to_owned()),
+                        position,
+                    );
                 }
                 Ok(Expression::Leaf(Leaf::Column { source: *source, name: name.to_owned() }))
             }
-            EntryKind::Elements(source) if name == "value" => {
+            ScopeEntryKind::Elements(source) if name == "value" => {
                 Ok(Expression::Leaf(Leaf::Element(*source)))
             }
-            EntryKind::Elements(source) if name == "key" => {
+            ScopeEntryKind::Elements(source) if name == "key" => {
                 Ok(Expression::Leaf(Leaf::Key(*source)))
             }
-            EntryKind::Elements(_) => {
+            ScopeEntryKind::Elements(_) => {
                 let message = format!("`json_each` has no column `{name}`");
                 Err(Diagnostic::error(position, message).hint("it has `value` and `key`"))
             }
-            EntryKind::Columns(columns) => {
+            ScopeEntryKind::Columns(columns) => {
                 if let Some((_, column)) = columns.iter().find(|(known, _)| known == name) {
                     return self.column_of_query(column, position);
                 }
@@ -140,12 +144,12 @@ impl QueryCompiler<'_, '_> {
     /// Of a table's name what the pattern leaves open, as it is written before edition 3.
     fn suffix(
         &self,
-        entry: &Entry,
+        entry: &ScopeEntry,
         source: SourceId,
         position: Position,
     ) -> Result<QueryExpression, Diagnostic> {
         if self.file.edition < Edition::Three {
-            return Ok(self.fact(source, TableFact::Suffix));
+            return Ok(self.metadata(source, TableMetadata::Suffix));
         }
         let message = format!("`{SUFFIX_COLUMN}` is not available in edition 3");
         let name = identifier(&entry.name);

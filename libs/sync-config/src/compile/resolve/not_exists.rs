@@ -6,11 +6,11 @@
 //! `NOT (a && (SELECT y FROM t))` holds when no `y` is an element of `a`, unless `a` is NULL.
 
 use super::scope::Scope;
-use super::subquery::InnerQuery;
-use super::{QueryCompiler, of_later_edition};
+use super::subquery::SubqueryCondition;
+use super::{QueryCompiler, requires_edition_three};
 use crate::compile::normalise::normalise;
-use crate::compile::row_sources::{Leaf, Owner, QueryExpression, SourceId};
-use crate::compile::term::{Term, Tree, sources_of};
+use crate::compile::row_sources::{Leaf, Origin, QueryExpression, SourceId};
+use crate::compile::term::{Condition, Term, sources_of};
 use crate::edition::Edition;
 use crate::expression::{CastType, Expression, Literal};
 use crate::file::diagnostic::{Diagnostic, Position};
@@ -20,41 +20,43 @@ use crate::sql::syntax::{self, ExpressionKind};
 
 impl QueryCompiler<'_, '_> {
     /// That an inner query does not have what it is asked for.
-    pub(super) fn absence(
+    pub(super) fn not_exists(
         &mut self,
         scope: &Scope<'_>,
         condition: &syntax::Expression,
-    ) -> Result<Tree, Diagnostic> {
+    ) -> Result<Condition, Diagnostic> {
         let position = place(condition);
         if self.file.edition < Edition::Three {
-            return Err(of_later_edition(position, "NOT ... (SELECT ...)"));
+            return Err(requires_edition_three(position, "NOT ... (SELECT ...)"));
         }
         let first = self.sources.ids().end;
         let outer_joins = self.left_joins.len();
-        let InnerQuery { mut conditions, compared, array } = self.inner_query(scope, condition)?;
+        let SubqueryCondition { mut conditions, compared, array } =
+            self.inner_query(scope, condition)?;
         if let Some((value, column)) = compared {
             let equal = self.equality(value.clone(), column.clone(), position)?;
-            let mut alternatives = vec![Tree::Term(equal)];
+            let mut alternatives = vec![Condition::Term(equal)];
             // NULL within an array is no value that it could share.
             if array.is_none() {
                 alternatives.extend(self.is_null(column, position)?);
                 alternatives.extend(self.is_null(value, position)?);
             }
-            conditions.push(Tree::Or(alternatives));
+            conditions.push(Condition::Or(alternatives));
         }
-        let mut unknown_or_true = vec![Tree::And(conditions)];
+        let mut unknown_or_true = vec![Condition::And(conditions)];
         if let Some(array) = array {
             unknown_or_true.extend(self.is_null(array, position)?);
         }
         let joins = self.left_joins.split_off(outer_joins);
-        let branches = normalise(&self.sources, vec![Tree::Or(unknown_or_true)], &joins, position)?;
+        let branches =
+            normalise(&self.sources, vec![Condition::Or(unknown_or_true)], &joins, position)?;
         for term in branches.iter().flatten() {
-            if self.reaches_out(term, first) {
-                return Err(about_outer_row(position));
+            if self.is_correlated(term, first) {
+                return Err(correlated_not_exists(position));
             }
             self.check_comparable(term, position)?;
         }
-        Ok(Tree::Term(Term::Absent(branches.into())))
+        Ok(Condition::Term(Term::NotExists(branches.into())))
     }
 
     /// That a value is NULL; `None` when it never is.
@@ -62,20 +64,20 @@ impl QueryCompiler<'_, '_> {
         &self,
         value: QueryExpression,
         position: Position,
-    ) -> Result<Option<Tree>, Diagnostic> {
+    ) -> Result<Option<Condition>, Diagnostic> {
         if !may_be_null(&value) {
             return Ok(None);
         }
-        let owner = self.side(&value, position)?;
+        let origin = self.side(&value, position)?;
         let condition = Expression::IsNull { value: Box::new(value), negated: false };
-        Ok(Some(Tree::Term(Term::Filter { owner, condition })))
+        Ok(Some(Condition::Term(Term::Filter { origin, condition })))
     }
 
     /// Whether a term depends on a source before `first`, or on an array of one.
-    fn reaches_out(&self, term: &Term, first: SourceId) -> bool {
+    fn is_correlated(&self, term: &Term, first: SourceId) -> bool {
         let mut found = false;
         sources_of(term, &mut |id| {
-            let is_of_outer = matches!(self.sources.owner(id), Owner::Table(row) if row < first);
+            let is_of_outer = matches!(self.sources.origin(id), Origin::Row(row) if row < first);
             found |= id < first || is_of_outer;
         });
         found
@@ -101,7 +103,7 @@ impl QueryCompiler<'_, '_> {
             }
             for (source, name) in columns {
                 if let Some(table) = self.sources.table(source) {
-                    self.file.refer(table, ReferenceKind::NeverBlob(name), position);
+                    self.file.add_reference(table, ReferenceKind::NeverBlob(name), position);
                 }
             }
         }
@@ -109,7 +111,7 @@ impl QueryCompiler<'_, '_> {
     }
 }
 
-fn about_outer_row(position: Position) -> Diagnostic {
+fn correlated_not_exists(position: Position) -> Diagnostic {
     let message = "`NOT` with an inner query that depends on a row around it is not supported";
     Diagnostic::error(position, message).hint(
         "a bucket can be found by what is there, not by what is not; what depends on the request \

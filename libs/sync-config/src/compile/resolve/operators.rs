@@ -2,7 +2,7 @@
 
 use super::kind::is_never_array;
 use super::scope::Scope;
-use super::{QueryCompiler, of_later_edition};
+use super::{QueryCompiler, requires_edition_three};
 use crate::compile::row_sources::QueryExpression;
 use crate::edition::Edition;
 use crate::expression::{Arithmetic, Comparison, Expression, Literal};
@@ -15,9 +15,9 @@ type LoweredPair = Result<(Box<QueryExpression>, Box<QueryExpression>), Diagnost
 impl QueryCompiler<'_, '_> {
     /// That the edition has the operator.
     pub(super) fn check_edition(&self, expression: &syntax::Expression) -> Result<(), Diagnostic> {
-        match of_edition_three(&expression.kind) {
+        match edition_three_operator(&expression.kind) {
             Some(name) if self.file.edition < Edition::Three => {
-                Err(of_later_edition(expression.position, name))
+                Err(requires_edition_three(expression.position, name))
             }
             Some(_) | None => Ok(()),
         }
@@ -40,7 +40,7 @@ impl QueryCompiler<'_, '_> {
         position: Position,
     ) -> LoweredPair {
         let (left, right) = self.lower_both(scope, left, right)?;
-        self.note_kinds(&left, &right, position);
+        self.record_comparison(&left, &right, position);
         Ok((left, right))
     }
 
@@ -71,7 +71,7 @@ impl QueryCompiler<'_, '_> {
     ) -> Lowered {
         let (value, list) = (self.lower_box(scope, value)?, self.lower_all(scope, list)?);
         for item in &list {
-            self.note_kinds(&value, item, position);
+            self.record_comparison(&value, item, position);
         }
         Ok(Expression::InList { value, list })
     }
@@ -108,12 +108,12 @@ impl QueryCompiler<'_, '_> {
     /// As [`Self::array`], to look for a value in it.
     pub(super) fn each(&mut self, scope: &Scope<'_>, array: &syntax::Expression) -> Lowered {
         let array = self.array(scope, array)?;
-        Ok(self.searched(array))
+        Ok(self.as_searched_array(array))
     }
 
     /// The array that a value is looked for in: edition 3 takes the elements by `json_each`, earlier
     /// ones want an array.
-    pub(super) fn searched(&self, array: QueryExpression) -> QueryExpression {
+    pub(super) fn as_searched_array(&self, array: QueryExpression) -> QueryExpression {
         if self.file.edition < Edition::Three { array } else { Expression::Each(Box::new(array)) }
     }
 
@@ -127,7 +127,7 @@ impl QueryCompiler<'_, '_> {
         let position = value.position;
         let value = self.lower_box(scope, value)?;
         for bound in [&low, &high] {
-            self.note_kinds(&value, bound, position);
+            self.record_comparison(&value, bound, position);
         }
         Ok(Expression::Between { value, low, high })
     }
@@ -145,7 +145,7 @@ impl QueryCompiler<'_, '_> {
             let position = condition.position;
             let condition = self.lower(scope, condition)?;
             if let Some(operand) = &operand {
-                self.note_kinds(operand, &condition, position);
+                self.record_comparison(operand, &condition, position);
             }
             lowered.push((condition, self.lower(scope, result)?));
         }
@@ -173,7 +173,7 @@ pub(super) fn positive_of(value: Box<QueryExpression>) -> QueryExpression {
 }
 
 /// The name of an operator that earlier editions do not have.
-fn of_edition_three(kind: &ExpressionKind) -> Option<&'static str> {
+fn edition_three_operator(kind: &ExpressionKind) -> Option<&'static str> {
     match kind {
         ExpressionKind::Between { .. } => Some("BETWEEN"),
         ExpressionKind::Case { .. } => Some("CASE"),

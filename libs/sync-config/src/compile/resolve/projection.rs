@@ -1,20 +1,20 @@
 //! SELECT of data queries: what is synced of a row.
 
 use super::QueryCompiler;
-use super::scope::{Entry, EntryKind, Scope};
-use crate::compile::row_sources::{Leaf, QueryExpression, Source, SourceId, row_expression};
+use super::scope::{Scope, ScopeEntry, ScopeEntryKind};
+use crate::compile::row_sources::{Leaf, QueryExpression, RowSource, SourceId, row_expression};
 use crate::edition::Edition;
 use crate::file::diagnostic::{Diagnostic, Position};
 use crate::plan::{ObjectType, ProjectionItem, ReferenceKind, RowExpression};
 use crate::sql::syntax::{Qualifier, Query, SelectItem, SelectItemKind};
 
 /// The table whose rows a query selects, and what of them.
-pub(in crate::compile) struct Selected {
+pub(in crate::compile) struct RowSelection {
     pub(in crate::compile) table: SourceId,
     pub(in crate::compile) projection: Vec<ProjectionItem>,
 }
 
-enum Item {
+enum SelectedItem {
     /// `*`, or `t.*`.
     All(SourceId),
     Expression {
@@ -30,7 +30,7 @@ impl QueryCompiler<'_, '_> {
         scope: &Scope<'_>,
         query: &Query,
         skip_underscore: bool,
-    ) -> Option<Selected> {
+    ) -> Option<RowSelection> {
         let mut items = Vec::new();
         let mut failed = false;
         self.check_order(query);
@@ -50,11 +50,11 @@ impl QueryCompiler<'_, '_> {
         let mut all = None;
         for (position, item) in items {
             match item {
-                Item::All(_) => {
+                SelectedItem::All(_) => {
                     all = Some(position);
                     projection.push(ProjectionItem::All { skip_underscore });
                 }
-                Item::Expression { name, expression } => {
+                SelectedItem::Expression { name, expression } => {
                     let result = self.row_item(table, &expression, position);
                     match self.file.findings.ok(result) {
                         Some(expression) => {
@@ -69,7 +69,7 @@ impl QueryCompiler<'_, '_> {
             return None;
         }
         self.check_id(table, &projection, all, query.position);
-        Some(Selected { table, projection })
+        Some(RowSelection { table, projection })
     }
 
     /// Warns of `*` after aliases, which it overwrites. Before edition 3 it does not.
@@ -108,7 +108,7 @@ impl QueryCompiler<'_, '_> {
         match (projection.iter().any(is_id), all, self.sources.table(table)) {
             (true, ..) => {}
             (false, Some(position), Some(table)) => {
-                self.file.refer(table, ReferenceKind::IdOfAll, position);
+                self.file.add_reference(table, ReferenceKind::IdOfAll, position);
             }
             (false, ..) => {
                 let error = Diagnostic::error(query, "the query has no column `id`");
@@ -123,7 +123,7 @@ impl QueryCompiler<'_, '_> {
         &mut self,
         scope: &Scope<'_>,
         item: &SelectItem,
-    ) -> Result<Vec<Item>, Diagnostic> {
+    ) -> Result<Vec<SelectedItem>, Diagnostic> {
         match &item.kind {
             SelectItemKind::All { table } => {
                 let entry = all_of_entry(scope, table.as_ref(), item.position)?;
@@ -131,30 +131,30 @@ impl QueryCompiler<'_, '_> {
                     self.check_schema(table, entry, item.position)?;
                 }
                 match &entry.kind {
-                    EntryKind::Table(source) => Ok(vec![Item::All(*source)]),
-                    EntryKind::Columns(columns) => {
+                    ScopeEntryKind::Table(source) => Ok(vec![SelectedItem::All(*source)]),
+                    ScopeEntryKind::Columns(columns) => {
                         let mut items = Vec::with_capacity(columns.len());
                         for (name, column) in columns {
                             let expression = self.column_of_query(column, item.position)?;
-                            items.push(Item::Expression { name: name.clone(), expression });
+                            items.push(SelectedItem::Expression { name: name.clone(), expression });
                         }
                         Ok(items)
                     }
-                    EntryKind::Elements(_) => Err(of_elements(item.position)),
+                    ScopeEntryKind::Elements(_) => Err(of_elements(item.position)),
                 }
             }
-            SelectItemKind::Expression { expression, alias, written } => {
-                let names = (alias.as_deref(), written.as_ref());
+            SelectItemKind::Expression { expression, alias, source_text } => {
+                let names = (alias.as_deref(), source_text.as_ref());
                 let name = self.file.output_name(item.position, expression, names)?;
                 let expression = self.lower(scope, expression)?;
-                Ok(vec![Item::Expression { name, expression }])
+                Ok(vec![SelectedItem::Expression { name, expression }])
             }
         }
     }
 
     /// What the table of the selected rows is called on devices: as the query calls it.
     pub(in crate::compile) fn object_type(&self, table: SourceId) -> ObjectType {
-        let Source::Table { table, name } = self.sources.get(table) else {
+        let RowSource::Table { table, name } = self.sources.get(table) else {
             return ObjectType::OfTable;
         };
         let pattern = &self.file.plan.tables[*table].name;
@@ -170,7 +170,7 @@ impl QueryCompiler<'_, '_> {
         &self,
         scope: &Scope<'_>,
         query: &Query,
-        items: &[(Position, Item)],
+        items: &[(Position, SelectedItem)],
     ) -> Result<SourceId, Diagnostic> {
         let mut table: Option<SourceId> = None;
         for (position, item) in items {
@@ -181,10 +181,12 @@ impl QueryCompiler<'_, '_> {
                 }
             };
             match item {
-                Item::All(source) => see(*source),
-                Item::Expression { expression, .. } => {
+                SelectedItem::All(source) => see(*source),
+                SelectedItem::Expression { expression, .. } => {
                     expression.for_each_leaf(&mut |leaf| match leaf {
-                        Leaf::Column { source, .. } | Leaf::Fact { source, .. } => see(*source),
+                        Leaf::Column { source, .. } | Leaf::TableMetadata { source, .. } => {
+                            see(*source)
+                        }
                         Leaf::Element(_) | Leaf::Key(_) | Leaf::Request(_) | Leaf::Bucket(_) => {}
                     });
                 }
@@ -199,7 +201,7 @@ impl QueryCompiler<'_, '_> {
             return Ok(table);
         }
         match scope.entries.as_slice() {
-            [Entry { kind: EntryKind::Table(source), .. }] => Ok(*source),
+            [ScopeEntry { kind: ScopeEntryKind::Table(source), .. }] => Ok(*source),
             _ => Err(Diagnostic::error(query.position, "the query selects nothing of a table")),
         }
     }
@@ -231,7 +233,7 @@ fn all_of_entry<'s>(
     scope: &'s Scope<'_>,
     table: Option<&Qualifier>,
     position: Position,
-) -> Result<&'s Entry, Diagnostic> {
+) -> Result<&'s ScopeEntry, Diagnostic> {
     let entries = scope.entries.as_slice();
     if let Some(Qualifier { table: name, .. }) = table {
         return scope.own_entry(name).ok_or_else(|| {

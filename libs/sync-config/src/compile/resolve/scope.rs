@@ -8,20 +8,20 @@ use crate::sql::syntax::{self, Cte, ExpressionKind};
 pub(crate) struct Scope<'s> {
     pub(crate) kind: &'s ScopeKind,
     /// What the query selects from.
-    pub(crate) entries: Vec<Entry>,
+    pub(crate) entries: Vec<ScopeEntry>,
     pub(crate) outer: Option<&'s Self>,
     pub(crate) ctes: Ctes<'s>,
 }
 
 /// What can be said before a dot.
 #[derive(Clone, Debug)]
-pub(crate) struct Entry {
+pub(crate) struct ScopeEntry {
     pub(crate) name: String,
-    pub(crate) kind: EntryKind,
+    pub(crate) kind: ScopeEntryKind,
 }
 
 #[derive(Clone, Debug)]
-pub(crate) enum EntryKind {
+pub(crate) enum ScopeEntryKind {
     Table(SourceId),
     Elements(SourceId),
     /// What an inner query selects.
@@ -82,13 +82,13 @@ impl<'s> Scope<'s> {
     }
 
     /// What goes by a name before a dot, here or around.
-    pub(super) fn entry(&self, name: &str) -> Option<&Entry> {
+    pub(super) fn entry(&self, name: &str) -> Option<&ScopeEntry> {
         self.own_entry(name).or_else(|| self.outer.and_then(|outer| outer.entry(name)))
     }
 
     /// What goes by a name before a dot here. In streams it is found in other letters too, if it is one
     /// thing only: `t.id` is of `AS "T"`.
-    pub(super) fn own_entry(&self, name: &str) -> Option<&Entry> {
+    pub(super) fn own_entry(&self, name: &str) -> Option<&ScopeEntry> {
         let exact = self.entries.iter().find(|entry| entry.name == name);
         exact.or_else(|| {
             let mut alike =

@@ -1,18 +1,18 @@
 //! Inner queries as conditions.
 
 use super::QueryCompiler;
-use super::from::Inner;
+use super::from::ResolvedSubquery;
 use super::scope::{Scope, ScopeKind};
 use crate::compile::row_sources::{Leaf, QueryExpression};
-use crate::compile::term::{Term, Tree};
+use crate::compile::term::{Condition, Term};
 use crate::expression::Expression;
 use crate::file::diagnostic::Diagnostic;
 use crate::sql::syntax::{self, ExpressionKind, Query};
 
 /// An inner query as a condition.
-pub(super) struct InnerQuery {
+pub(super) struct SubqueryCondition {
     /// What must hold for it to have a row.
-    pub(super) conditions: Vec<Tree>,
+    pub(super) conditions: Vec<Condition>,
     /// The value that must be among those it selects, and those.
     pub(super) compared: Option<(QueryExpression, QueryExpression)>,
     /// Of `&&`: the array that the value is an element of.
@@ -21,16 +21,17 @@ pub(super) struct InnerQuery {
 
 impl QueryCompiler<'_, '_> {
     /// That an inner query has what it is asked for.
-    pub(super) fn presence(
+    pub(super) fn exists(
         &mut self,
         scope: &Scope<'_>,
         condition: &syntax::Expression,
-    ) -> Result<Tree, Diagnostic> {
-        let InnerQuery { mut conditions, compared, .. } = self.inner_query(scope, condition)?;
+    ) -> Result<Condition, Diagnostic> {
+        let SubqueryCondition { mut conditions, compared, .. } =
+            self.inner_query(scope, condition)?;
         if let Some((value, column)) = compared {
-            conditions.push(Tree::Term(self.equality(value, column, condition.position)?));
+            conditions.push(Condition::Term(self.equality(value, column, condition.position)?));
         }
-        Ok(Tree::And(conditions))
+        Ok(Condition::And(conditions))
     }
 
     /// `EXISTS (SELECT ...)`, `x IN (SELECT ...)`, `x IN <cte>` or `a && (SELECT ...)`, as it is
@@ -39,35 +40,40 @@ impl QueryCompiler<'_, '_> {
         &mut self,
         scope: &Scope<'_>,
         condition: &syntax::Expression,
-    ) -> Result<InnerQuery, Diagnostic> {
+    ) -> Result<SubqueryCondition, Diagnostic> {
         if let ExpressionKind::Exists { query, .. } = &condition.kind {
-            let Inner { conditions, .. } = self.in_query(scope, query)?;
-            return Ok(InnerQuery { conditions, compared: None, array: None });
+            let ResolvedSubquery { conditions, .. } = self.subquery(scope, query)?;
+            return Ok(SubqueryCondition { conditions, compared: None, array: None });
         }
         if let ExpressionKind::OverlapQuery { array, query } = &condition.kind {
             let lowered = self.array(scope, array)?;
-            let id = self.elements(self.searched(lowered.clone()), array.position)?;
-            let inner = self.in_query(scope, query)?;
-            let mut among = self.among(Expression::Leaf(Leaf::Element(id)), inner, condition)?;
-            among.conditions.push(Tree::Term(Term::Source(id)));
-            return Ok(InnerQuery { array: Some(lowered), ..among });
+            let id = self.elements(self.as_searched_array(lowered.clone()), array.position)?;
+            let inner = self.subquery(scope, query)?;
+            let mut compared_with =
+                self.compared_with(Expression::Leaf(Leaf::Element(id)), inner, condition)?;
+            compared_with.conditions.push(Condition::Term(Term::Source(id)));
+            return Ok(SubqueryCondition { array: Some(lowered), ..compared_with });
         }
         if let ExpressionKind::InArray { value, array, .. } = &condition.kind
             && let Some((cte, ctes)) = scope.cte_of_array(array)
         {
             let value = self.lower(scope, value)?;
             let inner = self.cte(scope, cte, ctes)?;
-            return self.among(value, inner, array);
+            return self.compared_with(value, inner, array);
         }
         let ExpressionKind::InQuery { value, query, .. } = &condition.kind else {
-            return Err(mixed(scope, condition, false));
+            return Err(mixed_operands(scope, condition, false));
         };
         let value = self.lower(scope, value)?;
-        let inner = self.in_query(scope, query)?;
-        self.among(value, inner, condition)
+        let inner = self.subquery(scope, query)?;
+        self.compared_with(value, inner, condition)
     }
 
-    fn in_query(&mut self, scope: &Scope<'_>, query: &Query) -> Result<Inner, Diagnostic> {
+    fn subquery(
+        &mut self,
+        scope: &Scope<'_>,
+        query: &Query,
+    ) -> Result<ResolvedSubquery, Diagnostic> {
         let ScopeKind::Stream = scope.kind else {
             let message = "an inner query is not supported here";
             return Err(Diagnostic::error(query.position, message)
@@ -77,24 +83,24 @@ impl QueryCompiler<'_, '_> {
         self.inner(&mut inner_scope, query)
     }
 
-    fn among(
+    fn compared_with(
         &mut self,
         value: QueryExpression,
-        inner: Inner,
+        inner: ResolvedSubquery,
         place: &syntax::Expression,
-    ) -> Result<InnerQuery, Diagnostic> {
-        let Inner { mut columns, conditions } = inner;
+    ) -> Result<SubqueryCondition, Diagnostic> {
+        let ResolvedSubquery { mut columns, conditions } = inner;
         let (Some((_, column)), None) = (columns.pop(), columns.pop()) else {
             let message = "the inner query must select one column";
             return Err(Diagnostic::error(place.position, message));
         };
-        self.note_kinds(&value, &column, place.position);
-        Ok(InnerQuery { conditions, compared: Some((value, column)), array: None })
+        self.record_comparison(&value, &column, place.position);
+        Ok(SubqueryCondition { conditions, compared: Some((value, column)), array: None })
     }
 }
 
 /// Why a term that depends on both sides is not supported.
-pub(super) fn mixed(
+pub(super) fn mixed_operands(
     scope: &Scope<'_>,
     condition: &syntax::Expression,
     negated: bool,

@@ -2,53 +2,61 @@
 
 use tidewater_protocol::Priority;
 
-use super::names::{RowNames, Words, elements, request_text, table_text, unused};
-use super::{AbsentExplanation, KeyExplanation, StepExplanation, WayExplanation};
-use crate::plan::{Instantiation, Plan, RequestExpression, Step};
+use super::names::{RequestSyntax, RowNames, elements, request_text, table_text, unused};
+use super::{AccessPathExplanation, KeyExplanation, NotExistsExplanation, StepExplanation};
+use crate::plan::{Instantiation, RequestExpression, Step, SyncPlan};
 
 pub(super) fn explain(
-    plan: &Plan,
+    plan: &SyncPlan,
     instantiation: &Instantiation,
     priority: Priority,
-    words: Words,
-) -> WayExplanation {
-    let mut way = Way::new(plan, words);
-    let steps = instantiation.steps.iter().map(|step| way.step(step)).collect();
-    WayExplanation {
+    syntax: RequestSyntax,
+) -> AccessPathExplanation {
+    let mut path = AccessPath::new(plan, syntax);
+    let steps = instantiation.steps.iter().map(|step| path.step(step)).collect();
+    AccessPathExplanation {
         priority: priority.get(),
-        conditions: conditions(&instantiation.filters, "", words),
+        conditions: conditions(&instantiation.filters, "", syntax),
         steps,
-        parameters: way.slots_of(&instantiation.parameters),
-        absent: absent(plan, instantiation, words),
+        parameters: path.slots_of(&instantiation.parameters),
+        absent: absent(plan, instantiation, syntax),
     }
 }
 
-fn absent(plan: &Plan, instantiation: &Instantiation, words: Words) -> Vec<AbsentExplanation> {
+fn absent(
+    plan: &SyncPlan,
+    instantiation: &Instantiation,
+    syntax: RequestSyntax,
+) -> Vec<NotExistsExplanation> {
     let explain = |part: &Instantiation| {
-        let mut way = Way::new(plan, words);
-        AbsentExplanation {
-            conditions: conditions(&part.filters, "", words),
-            steps: part.steps.iter().map(|step| way.step(step)).collect(),
-            absent: absent(plan, part, words),
+        let mut path = AccessPath::new(plan, syntax);
+        NotExistsExplanation {
+            conditions: conditions(&part.filters, "", syntax),
+            steps: part.steps.iter().map(|step| path.step(step)).collect(),
+            absent: absent(plan, part, syntax),
         }
     };
-    instantiation.absent.iter().map(explain).collect()
+    instantiation.not_exists.iter().map(explain).collect()
 }
 
-fn texts(expressions: &[RequestExpression], element: &str, words: Words) -> Vec<String> {
-    let text = |expression| request_text(expression, element, words).into_text();
+fn texts(expressions: &[RequestExpression], element: &str, syntax: RequestSyntax) -> Vec<String> {
+    let text = |expression| request_text(expression, element, syntax).into_text();
     expressions.iter().map(text).collect()
 }
 
-fn conditions(expressions: &[RequestExpression], element: &str, words: Words) -> Vec<String> {
-    let text = |expression| request_text(expression, element, words).into_condition();
+fn conditions(
+    expressions: &[RequestExpression],
+    element: &str,
+    syntax: RequestSyntax,
+) -> Vec<String> {
+    let text = |expression| request_text(expression, element, syntax).into_condition();
     expressions.iter().map(text).collect()
 }
 
 /// A way as far as it has been gone.
-struct Way<'p> {
-    plan: &'p Plan,
-    words: Words,
+struct AccessPath<'p> {
+    plan: &'p SyncPlan,
+    syntax: RequestSyntax,
     /// What the value of each slot is.
     slots: Vec<String>,
     /// Arrays that were taken apart.
@@ -57,23 +65,23 @@ struct Way<'p> {
     aliases: Vec<String>,
 }
 
-impl<'p> Way<'p> {
-    fn new(plan: &'p Plan, words: Words) -> Self {
-        Self { plan, words, slots: Vec::new(), arrays: Vec::new(), aliases: Vec::new() }
+impl<'p> AccessPath<'p> {
+    fn new(plan: &'p SyncPlan, syntax: RequestSyntax) -> Self {
+        Self { plan, syntax, slots: Vec::new(), arrays: Vec::new(), aliases: Vec::new() }
     }
 
     fn step(&mut self, step: &Step) -> StepExplanation {
         match step {
             Step::Value(expression) => {
-                let value = request_text(expression, "", self.words).into_text();
+                let value = request_text(expression, "", self.syntax).into_text();
                 self.slots.push(value.clone());
                 StepExplanation::Value { value }
             }
             Step::Elements { array, filters, outputs } => {
-                let array = request_text(array, "", self.words).into_text();
+                let array = request_text(array, "", self.syntax).into_text();
                 let array = elements(&mut self.arrays, &array);
-                let conditions = conditions(filters, &array, self.words);
-                let gives = texts(outputs, &array, self.words);
+                let conditions = conditions(filters, &array, self.syntax);
+                let gives = texts(outputs, &array, self.syntax);
                 self.slots.extend_from_slice(&gives);
                 StepExplanation::Elements { array, conditions, gives }
             }
