@@ -1,4 +1,4 @@
-//! What a config expects of the tables, compared with the tables there are.
+//! Compares a config with the tables of the database.
 
 use crate::file::diagnostic::{Diagnostic, Findings, Severity};
 use crate::file::suggestion::closest;
@@ -8,7 +8,7 @@ use crate::schema::{TablePattern, TableSchema};
 use crate::value::{ValueKind, ValueOptions};
 
 impl SyncPlan {
-    /// What the tables lack.
+    /// Returns what the tables lack.
     pub(crate) fn check(&self, tables: &[TableSchema]) -> Vec<Diagnostic> {
         let mut findings = Findings::default();
         for reference in &self.references {
@@ -32,7 +32,7 @@ impl SyncPlan {
         findings.into_sorted()
     }
 
-    /// What one table lacks that must have it.
+    /// Returns what one table lacks that it must have.
     pub(crate) fn check_table(&self, table: &TableSchema) -> Vec<Diagnostic> {
         let mut findings = Findings::default();
         for reference in &self.references {
@@ -45,7 +45,7 @@ impl SyncPlan {
         findings.into_sorted()
     }
 
-    /// What tables lack that a pattern finds. It is said of the first of them.
+    /// Returns what the tables of a wildcard lack, as a finding about the first of them.
     fn lacking<'t>(
         &self,
         reference: &Reference,
@@ -80,7 +80,7 @@ impl SyncPlan {
     }
 }
 
-/// That nothing goes by this name. A pattern may wait for tables that are to come.
+/// Returns the finding that a table is missing. A wildcard may match tables that are created later.
 fn no_table(reference: &Reference, pattern: &TablePattern, tables: &[TableSchema]) -> Diagnostic {
     if pattern.is_wildcard() {
         let message = format!("no table matches `{pattern}` yet");
@@ -94,7 +94,7 @@ fn no_table(reference: &Reference, pattern: &TablePattern, tables: &[TableSchema
     }
 }
 
-/// What a table lacks of what is expected of it.
+/// Returns what a table lacks of a reference.
 fn lack(reference: &Reference, table: &TableSchema, values: ValueOptions) -> Option<Diagnostic> {
     match &reference.kind {
         ReferenceKind::Table => None,
@@ -143,7 +143,8 @@ fn lack(reference: &Reference, table: &TableSchema, values: ValueOptions) -> Opt
     }
 }
 
-/// Warns of a comparison that is never true, as SQLite's values have it.
+/// Returns the warning for a comparison that is never true, because values of these kinds differ on
+/// devices.
 fn never_equal(
     reference: &Reference,
     name: &str,
@@ -167,7 +168,7 @@ fn never_equal(
     Some(Diagnostic::warning(reference.position, message).hint(hint))
 }
 
-/// A name as it must be written in SQL.
+/// Returns a name as it must be written in SQL, in backticks for a message.
 fn quoted(name: &str) -> String {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     if name.chars().all(plain) { format!("`{name}`") } else { format!("`\"{name}\"`") }

@@ -1,4 +1,9 @@
-//! From the file to the plan.
+//! Compiles the sync config: from the file to the plan.
+//!
+//! Each query takes three passes. `resolve` gives names and calls their meaning and returns a
+//! condition tree over the row sources of the query. `normalise` brings the tree into disjunctive
+//! normal form. `solve` turns each branch into the steps that a request takes and the rows that a
+//! bucket holds.
 
 mod bucket_definition;
 mod file_compiler;
@@ -20,7 +25,7 @@ use file_compiler::FileCompiler;
 /// Compiles a file.
 ///
 /// # Errors
-/// All errors and warnings.
+/// Returns all errors and warnings, in the order of the file.
 pub(crate) fn compile(text: &str) -> Result<(SyncPlan, Vec<Diagnostic>), Vec<Diagnostic>> {
     let start = Position { line: 1, column: 1 };
     if text.len() > FILE_BYTES_MAX {

@@ -1,4 +1,4 @@
-//! A compiled config and the questions it answers.
+//! The compiled config, and the questions it answers.
 
 use crate::compile;
 use crate::explain::{Explanation, streams};
@@ -10,7 +10,7 @@ use crate::row::bind::bind;
 use crate::row::evaluate::TableEvaluator;
 use crate::schema::{TablePattern, TableSchema};
 
-/// A compiled sync config.
+/// Compiled sync config.
 #[derive(Clone, Debug)]
 pub struct SyncConfig {
     plan: SyncPlan,
@@ -19,30 +19,30 @@ pub struct SyncConfig {
     lookups: Vec<Lookup>,
 }
 
-/// A family of buckets: a variant of a stream, or a bucket definition.
+/// Family of buckets: a variant of a stream, or a bucket definition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Definition {
-    /// The readable part of its buckets' names: `todos|0`, `by_user`.
+    /// Readable part of the bucket names: `todos|0`, `by_user`.
     pub name: String,
-    /// SHA-256 in hexadecimal of its canonical plan, options and the evaluator's version. Equal
-    /// hashes mean equal contents of its buckets, given equal tables.
+    /// SHA-256 in hexadecimal of the canonical plan, the options and the evaluator version. Equal
+    /// hashes mean equal contents of the buckets, given equal tables.
     pub hash: String,
 }
 
-/// An index from values in a request to values in rows.
+/// Index from values in a request to values in rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lookup {
-    /// As [`Definition::hash`].
+    /// Hash of the lookup, with the meaning of [`Definition::hash`].
     pub hash: String,
-    /// What it reads: index into [`SyncConfig::tables`].
+    /// Table or wildcard that the lookup reads: index into [`SyncConfig::tables`].
     pub table: usize,
 }
 
 impl SyncConfig {
-    /// Compiles a YAML file. All errors at once.
+    /// Compiles a YAML file.
     ///
     /// # Errors
-    /// The errors, and the warnings among them, in the order of the file.
+    /// Returns all errors and warnings, in the order of the file.
     pub fn compile(yaml: &str) -> Result<Self, Vec<Diagnostic>> {
         let (plan, warnings) = compile::compile(yaml)?;
         let definitions = plan.definitions.iter().map(|definition| Definition {
@@ -57,45 +57,47 @@ impl SyncConfig {
         Ok(Self { plan, warnings, definitions, lookups })
     }
 
-    /// Warnings of the compilation.
+    /// Returns the warnings of the compilation.
     #[must_use]
     pub fn warnings(&self) -> &[Diagnostic] {
         &self.warnings
     }
 
-    /// Families of buckets; the index is what rows and requests are told.
+    /// Returns the families of buckets. Row outputs and granted buckets refer to them by index.
     #[must_use]
     pub fn definitions(&self) -> &[Definition] {
         &self.definitions
     }
 
-    /// Parameter lookups; the index is what rows and requests are told.
+    /// Returns the parameter lookups. Row outputs and questions refer to them by index.
     #[must_use]
     pub fn lookups(&self) -> &[Lookup] {
         &self.lookups
     }
 
-    /// The tables it reads, each name or pattern once; the index names them. One table may be more
-    /// than one of them.
+    /// Returns the tables and wildcards that the config reads, each once. A table may match several
+    /// of them.
     #[must_use]
     pub fn tables(&self) -> &[TablePattern] {
         &self.plan.tables
     }
 
-    /// Compares with the live schema: unknown tables and columns are errors, with the line and
-    /// column of the query that names them and a hint ("did you mean", the tables there are).
-    /// Comparisons that the columns' types make impossible, and CTEs that hide tables, are warnings,
-    /// and so is all that tables lack which are found by a pattern: what is not there is NULL, and left
-    /// out of what is synced.
+    /// Compares the config with the live schema.
+    ///
+    /// Unknown tables and columns are errors, with the position in the query and a hint ("did you
+    /// mean", the existing tables). Comparisons that are never true for the columns' types and CTEs
+    /// that hide tables are warnings. What a wildcard's tables lack is a warning, too: a missing
+    /// column is NULL and is not synced.
     #[must_use]
     pub fn check(&self, tables: &[TableSchema]) -> Vec<Diagnostic> {
         self.plan.check(tables)
     }
 
-    /// The evaluator of one table's rows; `None` when the config does not read the table.
+    /// Returns the evaluator for the rows of a table, or `None` if the config does not read the
+    /// table.
     ///
     /// # Errors
-    /// What [`SyncConfig::check`] finds for this table.
+    /// Returns the findings of [`SyncConfig::check`] for this table if one is an error.
     pub fn bind(&self, table: &TableSchema) -> Result<Option<TableEvaluator>, Vec<Diagnostic>> {
         if !self.plan.tables.iter().any(|pattern| table.is(pattern)) {
             return Ok(None);
@@ -107,13 +109,13 @@ impl SyncConfig {
         Ok(bind(&self.plan, table))
     }
 
-    /// Which buckets there are, how requests find them, and what changes of rows cost.
+    /// Describes the buckets, how requests find them, and what a changed row affects.
     #[must_use]
     pub fn explain(&self) -> Explanation {
         streams::explain_plan(&self.plan)
     }
 
-    /// Begins the evaluation of a request.
+    /// Starts the evaluation of a request.
     #[must_use]
     pub fn request(&self, request: &Request<'_>) -> RequestEvaluation<'_> {
         begin(&self.plan, request)

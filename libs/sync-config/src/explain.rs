@@ -1,6 +1,7 @@
-//! What a config comes to: its buckets, how requests find them, and what changes of rows cost.
+//! Description of a compiled config: its buckets, how requests find them, and what a changed row
+//! affects.
 //!
-//! The names of the members are a format that programs read: they stay.
+//! The names of the fields are a stable format for programs.
 
 mod access_path;
 mod names;
@@ -10,152 +11,152 @@ mod text;
 
 use serde::Serialize;
 
-/// What a config comes to. Its `Display` is for people.
+/// Description of a config. Its `Display` is for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Explanation {
     /// Streams and bucket definitions, in the order of the file.
     pub streams: Vec<StreamExplanation>,
-    /// Each table that is read, as [`SyncConfig::tables`](crate::SyncConfig::tables).
+    /// Tables that are read, in the order of [`SyncConfig::tables`](crate::SyncConfig::tables).
     pub tables: Vec<TableExplanation>,
 }
 
-/// A stream or a bucket definition.
+/// Stream or bucket definition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StreamExplanation {
-    /// Its name in the file.
+    /// Name in the file.
     pub name: String,
-    /// Whether it is a bucket definition.
+    /// `true` for a bucket definition.
     pub is_bucket_definition: bool,
-    /// Whether every client gets it without asking.
+    /// `true` if every client is subscribed without asking.
     pub auto_subscribe: bool,
-    /// 0 to 3, 0 being the most urgent.
+    /// Priority from 0 to 3; 0 is the most urgent.
     pub priority: u8,
-    /// Its families of buckets.
+    /// Families of buckets.
     pub families: Vec<FamilyExplanation>,
 }
 
-/// The buckets of one definition, which differ in their parameters.
+/// Family of buckets, which differ in their parameters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FamilyExplanation {
-    /// The readable part of the buckets' names.
+    /// Readable part of the bucket names.
     pub name: String,
-    /// What is in the buckets.
+    /// Rows in the buckets.
     pub rows: Vec<RowsExplanation>,
-    /// How a request finds them, each way by itself.
+    /// Ways in which requests find the buckets. Each is sufficient.
     pub found_by: Vec<AccessPathExplanation>,
 }
 
-/// Rows of one table that are in a family's buckets.
+/// Rows of one table in the buckets of a family.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RowsExplanation {
-    /// The table, with its schema; or the pattern that finds tables, with `%`.
+    /// Table with its schema, or a wildcard with `%`.
     pub table: String,
-    /// The table on the device; with `%` where each table's rows go by its own name.
+    /// Table on the device, with `%` if each table keeps its own name.
     pub output_table: String,
-    /// What is selected: `*`, columns, and expressions with their names.
+    /// Selected items: `*`, columns, and expressions with their names.
     pub columns: Vec<String>,
-    /// Whether `*` leaves out columns that begin with `_`.
+    /// `true` if `*` leaves out columns that begin with `_`.
     pub without_underscore: bool,
-    /// Arrays of the row, each element of which puts the row into buckets of its own.
+    /// Arrays of the row. Each element puts the row into buckets of its own.
     pub arrays: Vec<String>,
-    /// Which rows: those for which all of this holds.
+    /// Conditions on the row. All must be true.
     pub conditions: Vec<String>,
-    /// What of the row must equal the bucket's parameters, in their order.
+    /// Values of the row that must equal the bucket parameters, in their order.
     pub keys: Vec<String>,
-    /// The columns that are read, by name; `*` alone for all.
+    /// Columns that are read, by name, or `*` alone for all.
     pub reads: Vec<String>,
 }
 
-/// One way from a request to buckets.
+/// Way in which a request finds buckets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AccessPathExplanation {
-    /// The priority of buckets that are found in this way.
+    /// Priority of the buckets.
     pub priority: u8,
-    /// Conditions on the request, all of which must hold.
+    /// Conditions on the request. All must be true.
     pub conditions: Vec<String>,
-    /// What is looked at, in this order.
+    /// Steps, in their order.
     pub steps: Vec<StepExplanation>,
-    /// The values that are the bucket's parameters, in their order; one bucket for each combination
-    /// that the steps find.
+    /// Values of the bucket parameters, in their order. Each combination that the steps find is one
+    /// bucket.
     pub parameters: Vec<String>,
-    /// There is no bucket if one of these is found.
+    /// Anti-joins: there is no bucket if one of them is found.
     pub absent: Vec<NotExistsExplanation>,
 }
 
-/// What must not be there for a request to find buckets. It is there when all conditions hold, all
-/// steps find something, and nothing of what must be absent in turn is there.
+/// Anti-join: rows that must not exist. They exist if all conditions are true, each step finds
+/// something, and none of the nested anti-joins is found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NotExistsExplanation {
-    /// As [`AccessPathExplanation::conditions`].
+    /// Conditions on the request, in the format of [`AccessPathExplanation::conditions`].
     pub conditions: Vec<String>,
-    /// As [`AccessPathExplanation::steps`].
+    /// Steps, in the format of [`AccessPathExplanation::steps`].
     pub steps: Vec<StepExplanation>,
-    /// As [`AccessPathExplanation::absent`].
+    /// Nested anti-joins, in the format of [`AccessPathExplanation::absent`].
     pub absent: Vec<NotExistsExplanation>,
 }
 
-/// A step on the way from a request to buckets. What it gives is named alike in later steps.
+/// Step from a request to buckets. Later steps use the texts of its outputs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum StepExplanation {
-    /// One value: of the request, or a constant.
+    /// Value of the request, or a constant.
     Value {
-        /// It.
+        /// Text of the value.
         value: String,
     },
     /// Each element of an array of the request.
     Elements {
-        /// The array, taken apart.
+        /// Array whose elements are read.
         array: String,
-        /// Conditions on the element, all of which must hold.
+        /// Conditions on the element. All must be true.
         conditions: Vec<String>,
-        /// What each element gives.
+        /// Outputs of each element.
         gives: Vec<String>,
     },
     /// Each row of a table that a lookup finds.
     Lookup {
         /// Index into [`SyncConfig::lookups`](crate::SyncConfig::lookups).
         lookup: usize,
-        /// The table, with its schema.
+        /// Table with its schema.
         table: String,
-        /// The name of its row in what is given, which differs where a table is asked twice.
+        /// Name of the row in the outputs. It has a number if the table is read again.
         alias: String,
-        /// Arrays of the row, each element of which is looked at by itself.
+        /// Arrays of the row. Each element is a row of its own.
         arrays: Vec<String>,
-        /// What the row must equal to be found.
+        /// Equalities by which the rows are found.
         keys: Vec<KeyExplanation>,
-        /// Which rows can be found at all: those for which all of this holds.
+        /// Conditions on the rows in the lookup. All must be true.
         conditions: Vec<String>,
-        /// What each row gives. Nothing where it is enough that there is one.
+        /// Outputs of each row. Empty if only its existence matters.
         gives: Vec<String>,
     },
-    /// Only where two values are equal it goes on.
+    /// Condition that two values are equal.
     Equal {
-        /// The one.
+        /// Left operand.
         left: String,
-        /// The other.
+        /// Right operand.
         right: String,
     },
 }
 
-/// An equality by which a lookup finds rows.
+/// Equality by which a lookup finds rows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct KeyExplanation {
-    /// What of the row.
+    /// Value of the row.
     pub row: String,
-    /// The value, known from the steps before.
+    /// Value that is known from earlier steps.
     pub value: String,
 }
 
-/// What a change of one row of a table costs.
+/// Cost of a change of one row of a table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TableExplanation {
-    /// The table, with its schema.
+    /// Table with its schema.
     pub table: String,
-    /// Of how many families buckets may change.
+    /// Number of families whose buckets may change.
     pub families: usize,
-    /// How many lookups may change.
+    /// Number of lookups that may change.
     pub lookups: usize,
-    /// The columns that are read, by name; `*` alone for all.
+    /// Columns that are read, by name, or `*` alone for all.
     pub reads: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! What the YAML file says, before its SQL is looked at.
+//! Contents of the YAML file, before its SQL is parsed.
 
 pub(crate) mod diagnostic;
 pub(crate) mod options;
@@ -22,13 +22,13 @@ const DEFINITION_KEYS: &str = "priority, accept_potentially_dangerous_queries, p
 #[derive(Debug)]
 pub(crate) struct ConfigFile<'a> {
     pub(crate) options: Options,
-    /// For all streams.
+    /// CTEs of all streams.
     pub(crate) ctes: Vec<CteEntry<'a>>,
     pub(crate) streams: Vec<StreamEntry<'a>>,
     pub(crate) definitions: Vec<DefinitionEntry<'a>>,
 }
 
-/// A query with a name, for other queries to select from.
+/// Named query that other queries can select from.
 #[derive(Debug)]
 pub(crate) struct CteEntry<'a> {
     pub(crate) name: &'a str,
@@ -55,7 +55,7 @@ pub(crate) struct DefinitionEntry<'a> {
     pub(crate) data: Vec<&'a Scalar>,
 }
 
-/// Reads the tree of a file; what is wrong goes to `findings` and is left out.
+/// Reads the sections of a file. Invalid parts are reported to `findings` and left out.
 pub(crate) fn read<'a>(root: &'a Node, findings: &mut Findings) -> ConfigFile<'a> {
     let mut sections = Sections::default();
     if let Some(entries) = findings.ok(entries(root, "the file")) {
@@ -153,7 +153,7 @@ fn entries<'a>(node: &'a Node, what: &str) -> Result<&'a [(Node, Node)], Diagnos
     }
 }
 
-/// The entries whose keys are text, each key once.
+/// Returns the entries with text keys, each key once.
 fn unique<'a>(entries: &'a [(Node, Node)], findings: &mut Findings) -> Vec<KeyedNode<'a>> {
     let mut seen = std::collections::HashSet::new();
     let mut list = Vec::with_capacity(entries.len());
@@ -195,7 +195,8 @@ fn section_entries<'a>(
     list
 }
 
-/// Names become part of buckets' names, where `#`, `[` and the like have a meaning.
+/// Returns whether a name is valid. It becomes part of bucket names, in which `#` and `[` are
+/// delimiters.
 fn is_name(name: &str) -> bool {
     const CHARS_MAX: usize = 100;
     let allowed = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
@@ -289,7 +290,7 @@ fn read_definition<'a>(
                     findings.ok(read_bool(key, value)).unwrap_or_default();
             }
             "parameters" => match &value.value {
-                // One bucket, as without the key.
+                // An empty list means one bucket, like a missing key.
                 NodeValue::List(items) if items.is_empty() => {}
                 NodeValue::List(_) => {
                     definition.parameters = read_sql_list(key, value, findings);

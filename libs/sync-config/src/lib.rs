@@ -1,5 +1,5 @@
-//! Compiles the sync config and answers two questions: which buckets hold this row, and which
-//! buckets may this request read. No I/O.
+//! Compiles the sync config and answers two questions: which buckets contain a row, and which
+//! buckets a request may read. This crate does no I/O.
 #![warn(missing_docs)]
 
 mod check;

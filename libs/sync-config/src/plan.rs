@@ -1,6 +1,6 @@
-//! A compiled config: what rows yield and what requests ask.
+//! The compiled config: the rows that buckets hold, and the steps by which requests find them.
 //!
-//! The row side is serialised for hashes, so a change of these types is a new
+//! The row side is serialised for the definition hashes. A change of its types requires a new
 //! [`EVALUATOR_VERSION`](crate::EVALUATOR_VERSION).
 
 pub(crate) mod hash;
@@ -15,30 +15,30 @@ use crate::file::diagnostic::Position;
 use crate::schema::TablePattern;
 use crate::value::{ValueKind, ValueOptions};
 
-/// An expression over a row of one table.
+/// Expression over a row of one table.
 pub(crate) type RowExpression = Expression<RowLeaf>;
-/// An expression over what is known of a request.
+/// Expression over a request.
 pub(crate) type RequestExpression = Expression<RequestLeaf>;
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) enum RowLeaf {
-    /// A column of the table, by its name.
+    /// Column of the table, by name.
     Column(String),
-    /// What the table itself is called.
+    /// Schema, name or suffix of the row's table.
     #[serde(rename = "Fact")]
     TableMetadata(TableMetadata),
-    /// The element at hand of one of the row's arrays, by the array's index.
+    /// Current element of one of the row's arrays, by the index of the array.
     Element(usize),
-    /// The key of that element.
+    /// Key of that element: its index or member name.
     Key(usize),
 }
 
-/// What a row's table is called, where a pattern stands for more than one.
+/// Metadata of a row's table. It differs between rows where a wildcard matches several tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) enum TableMetadata {
     Schema,
     Name,
-    /// Of its name what the pattern leaves open.
+    /// The part of the table's name that `%` matches.
     Suffix,
 }
 
@@ -50,25 +50,25 @@ pub(crate) struct SyncPlan {
     pub(crate) definitions: Vec<DefinitionPlan>,
     pub(crate) lookups: Vec<LookupPlan>,
     pub(crate) streams: Vec<StreamPlan>,
-    /// What the tables must have.
+    /// Tables and columns that the queries name.
     pub(crate) references: Vec<Reference>,
-    /// The names of CTEs, which hide tables of these names.
+    /// Names of CTEs, which hide tables of the same name.
     pub(crate) ctes: Vec<CteName>,
 }
 
 impl SyncPlan {
-    /// Returns the index of a table pattern, which is added if it is new.
+    /// Returns the index of a table pattern. Adds the pattern if it is new.
     pub(crate) fn intern_table(&mut self, table: TablePattern) -> usize {
         intern(&mut self.tables, table)
     }
 
-    /// Returns the index of a lookup, which is added if it is new.
+    /// Returns the index of a lookup. Adds the lookup if it is new.
     pub(crate) fn intern_lookup(&mut self, lookup: LookupPlan) -> usize {
         intern(&mut self.lookups, lookup)
     }
 }
 
-/// The index of a thing in a list, which it is added to when it is not there.
+/// Returns the index of an item in a list. Adds the item if it is new.
 fn intern<T: PartialEq>(list: &mut Vec<T>, item: T) -> usize {
     list.iter().position(|known| *known == item).unwrap_or_else(|| {
         list.push(item);
@@ -82,7 +82,7 @@ pub(crate) struct CteName {
     pub(crate) position: Position,
 }
 
-/// What rows are in the buckets of one family.
+/// Rows in the buckets of one family.
 #[derive(Clone, Debug)]
 pub(crate) struct DefinitionPlan {
     pub(crate) name: String,
@@ -96,32 +96,32 @@ pub(crate) struct DataQuery {
     pub(crate) projection: Vec<ProjectionItem>,
 }
 
-/// The table that rows are in on devices.
+/// Name of the table on devices.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(untagged)]
 pub(crate) enum ObjectType {
     Named(String),
-    /// As each row's table is called.
+    /// The name of each row's own table.
     OfTable,
 }
 
-/// Which rows of a table, each under which keys: with every combination of its arrays' elements for
-/// which the filter holds, and with none when a key is NULL.
+/// Rows of a table and their keys. Each combination of array elements that passes the filter yields
+/// one key, unless a part of the key is NULL.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct RowQuery {
-    /// Index into [`Plan::tables`].
+    /// Index into [`SyncPlan::tables`].
     pub(crate) table: usize,
     /// JSON arrays of the row.
     pub(crate) arrays: Vec<RowExpression>,
     pub(crate) filter: Option<RowExpression>,
-    /// The bucket's parameters, or what a lookup is asked.
+    /// Bucket parameters, or the key of a lookup.
     pub(crate) keys: Vec<RowExpression>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) enum ProjectionItem {
-    /// Every column; or, as before edition 3, those that do not begin with `_`, where what is selected
-    /// before by their names is not there or NULL.
+    /// All columns. With `skip_underscore` (before edition 3), columns that begin with `_` are left
+    /// out, and a column selected before is kept unless it is NULL.
     All {
         skip_underscore: bool,
     },
@@ -137,7 +137,7 @@ pub(crate) struct LookupPlan {
     pub(crate) outputs: Vec<RowExpression>,
 }
 
-/// A stream, or a bucket definition, which is a stream that subscribes by itself.
+/// Stream, or bucket definition, which is a stream that every client subscribes to.
 #[derive(Clone, Debug)]
 pub(crate) struct StreamPlan {
     pub(crate) name: String,
@@ -153,24 +153,24 @@ pub(crate) struct Variant {
     pub(crate) instantiation: Instantiation,
 }
 
-/// From a request to the parameters of buckets.
+/// Steps from a request to the parameters of buckets.
 ///
-/// Values are found step by step. Each step gives values to the next slots, in all the ways there
-/// are: a table of ways, which later steps extend and thin out. Every way that is left when all steps
-/// are done is a bucket.
+/// Each step assigns values to the next slots. The slots form a relation: each row of it assigns a
+/// value to every slot. Later steps extend the rows or remove some. Each row that remains after the
+/// last step is a bucket.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Instantiation {
-    /// All must hold, else there is no bucket.
+    /// Conditions on the request. There is no bucket unless all are true.
     pub(crate) filters: Vec<RequestExpression>,
     pub(crate) steps: Vec<Step>,
-    /// The slot of each of the bucket's parameters.
+    /// Slot of each bucket parameter.
     pub(crate) parameters: Vec<usize>,
-    /// There is no bucket when one of these has a way. They have no parameters.
+    /// Anti-joins. There is no bucket if one of them has a row. They have no parameters.
     pub(crate) not_exists: Vec<Instantiation>,
 }
 
 impl Instantiation {
-    /// Shows all that is evaluated of a request, that of what must be absent too.
+    /// Calls `see` for each expression over the request, including those of anti-joins.
     pub(crate) fn for_each_expression(&self, see: &mut impl FnMut(&RequestExpression)) {
         self.filters.iter().for_each(&mut *see);
         for step in &self.steps {
@@ -189,18 +189,18 @@ impl Instantiation {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Step {
-    /// One slot: a value, in one way.
+    /// Assigns a value to one slot.
     Value(RequestExpression),
-    /// A way for each element of a JSON array for which all filters hold, and a slot for each output.
+    /// Assigns the outputs of each array element that passes the filters, one row for each element.
     Elements {
         array: RequestExpression,
         filters: Vec<RequestExpression>,
         outputs: Vec<RequestExpression>,
     },
-    /// A way for each answer to the question that the slots of `key` ask, and a slot for each of the
-    /// lookup's outputs.
+    /// Assigns the outputs of each answer to a lookup, one row for each answer. The slots of `key`
+    /// are the key of the lookup.
     Lookup { lookup: usize, key: Vec<usize> },
-    /// No slot: only the ways in which two slots have the same value are left.
+    /// Removes the rows in which two slots differ. Assigns no slot.
     Equal(usize, usize),
 }
 
@@ -217,15 +217,15 @@ impl Step {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum RequestLeaf {
-    /// What the request says.
+    /// Value that the request supplies.
     Given {
         source: RequestSource,
-        /// A member of it; else the whole.
+        /// Member of the value, or `None` for all of it.
         member: Option<RequestMember>,
     },
-    /// The element at hand of the step's array.
+    /// Current element of the step's array.
     Element,
-    /// The key of that element.
+    /// Key of that element.
     Key,
 }
 
@@ -240,7 +240,7 @@ pub(crate) enum RequestSource {
 }
 
 impl RequestSource {
-    /// Whether the token vouches for it.
+    /// Returns whether the value comes from the verified token.
     pub(crate) fn is_authenticated(self) -> bool {
         match self {
             Self::UserId | Self::Claims | Self::TokenParameters => true,
@@ -252,11 +252,11 @@ impl RequestSource {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct RequestMember {
     pub(crate) names: Vec<String>,
-    /// As `->>` gives it; else as `->`.
+    /// Converts the member as `->>` does, otherwise as `->`.
     pub(crate) as_value: bool,
 }
 
-/// A table or column that a query names.
+/// Table or column that a query names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Reference {
     pub(crate) position: Position,
@@ -268,12 +268,12 @@ pub(crate) struct Reference {
 pub(crate) enum ReferenceKind {
     Table,
     Column(String),
-    /// `*` is all that could give the column `id`.
+    /// `*` is the only item that can contain the column `id`.
     IdOfAll,
-    /// A column that must not be a blob: it would be found to equal nothing, and here what equals
-    /// something is kept out.
+    /// Column that must not be a blob. A blob would equal nothing, and under NOT a missed match
+    /// would grant access.
     NeverBlob(String),
-    /// A column that is compared with what is always of this kind.
+    /// Column that is compared with values of one kind.
     Compared {
         column: String,
         with: ValueKind,
@@ -281,7 +281,7 @@ pub(crate) enum ReferenceKind {
 }
 
 impl ReferenceKind {
-    /// Whether somebody could see what they must not where a table does not have it.
+    /// Returns whether a request could read rows it must not if the table does not match.
     pub(crate) fn affects_access(&self) -> bool {
         match self {
             Self::NeverBlob(_) => true,

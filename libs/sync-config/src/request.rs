@@ -1,4 +1,4 @@
-//! Requests to buckets, in stages: what tables must be asked, then what the answers grant.
+//! From a request to the buckets it may read, in rounds of lookups.
 
 pub(crate) mod bindings;
 pub(crate) mod evaluation;
@@ -8,48 +8,48 @@ mod subscriber;
 use serde_json::{Map, Value as Json};
 use tidewater_protocol::{Priority, StreamDescription, StreamSubscription, Subscription};
 
-/// What is known of a request.
+/// Request of a client.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
-    /// `sub` as text.
+    /// The claim `sub`, as text.
     pub user_id: &'a str,
-    /// All verified claims.
+    /// All claims of the verified token.
     pub claims: &'a Map<String, Json>,
-    /// Connection parameters, not authenticated.
+    /// Parameters of the connection. They are not authenticated.
     pub parameters: Option<&'a Map<String, Json>>,
-    /// Whether streams that subscribe by themselves are wanted.
+    /// Whether the client wants streams that subscribe automatically.
     pub include_defaults: bool,
-    /// Explicit subscriptions; answers name them by index.
+    /// Explicit subscriptions. Results refer to them by index.
     pub subscriptions: &'a [StreamSubscription],
 }
 
-/// A question to a lookup.
+/// Key to look up in a lookup.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Question {
     /// Index into [`SyncConfig::lookups`](crate::SyncConfig::lookups).
     pub lookup: usize,
-    /// The values: a canonical JSON array.
+    /// Values of the key, as a canonical JSON array.
     pub key: String,
 }
 
-/// What a request may read.
+/// Buckets that a request may read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Granted {
-    /// Each bucket once.
+    /// The buckets, each once.
     pub buckets: Vec<GrantedBucket>,
-    /// The streams that the connection is subscribed to.
+    /// Streams that the connection is subscribed to.
     pub streams: Vec<StreamDescription>,
 }
 
-/// A bucket that a request may read.
+/// Bucket that a request may read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GrantedBucket {
     /// Index into [`SyncConfig::definitions`](crate::SyncConfig::definitions).
     pub definition: usize,
-    /// As [`BucketRow::params`](crate::BucketRow::params).
+    /// Bucket parameters, in the format of [`BucketRow::params`](crate::BucketRow::params).
     pub params: String,
-    /// The most urgent of its reasons.
+    /// Highest priority among the subscriptions.
     pub priority: Priority,
-    /// Why.
+    /// Subscriptions that grant the bucket.
     pub subscriptions: Vec<Subscription>,
 }

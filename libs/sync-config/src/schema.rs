@@ -2,23 +2,23 @@
 
 use crate::pg::catalog::PgTypes;
 
-/// A table as PostgreSQL describes it.
+/// Table as the catalog of PostgreSQL describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableSchema {
-    /// Its schema, `public` and the like.
+    /// Name of the schema, such as `public`.
     pub schema: String,
-    /// Its name.
+    /// Name of the table.
     pub name: String,
-    /// In the table's order, without those that were dropped.
+    /// Columns in the table's order, without dropped ones.
     pub columns: Vec<Column>,
-    /// What is known of its columns' types beyond their OIDs.
+    /// Types of the columns that their OIDs alone do not describe.
     pub types: PgTypes,
 }
 
-/// A column of a table.
+/// Column of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
-    /// Its name.
+    /// Name of the column.
     pub name: String,
     /// OID in `pg_type`.
     pub type_oid: u32,
@@ -39,30 +39,30 @@ impl TableSchema {
     }
 }
 
-/// The tables that a query of the config reads: one, or all whose names begin alike.
+/// Table that a query of the config reads, or wildcard for all tables whose names have a prefix.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TablePattern {
-    /// The schema, `public` where the config names none. A `%` at its end stands for anything.
+    /// Schema, `public` if the config names none. A `%` at its end matches any rest.
     pub schema: String,
-    /// The name. A `%` at its end stands for anything.
+    /// Name of the table. A `%` at its end matches any rest.
     pub name: String,
 }
 
 impl TablePattern {
-    /// Whether it may be more than one table, or none.
+    /// Returns whether the pattern is a wildcard, which may match several tables or none.
     #[must_use]
     pub fn is_wildcard(&self) -> bool {
         self.schema.ends_with('%') || self.name.ends_with('%')
     }
 
-    /// Whether a table is one of these.
+    /// Returns whether the pattern matches a table.
     #[must_use]
     pub fn matches(&self, schema: &str, name: &str) -> bool {
         is_like(schema, &self.schema) && is_like(name, &self.name)
     }
 
-    /// Where in the name of such a table that begins which `%` stands for; at its end where there is
-    /// none.
+    /// Returns the start, in the name of a matching table, of the part that `%` matches. Returns
+    /// the end of the name if the pattern has no `%`.
     pub(crate) fn suffix_start(&self) -> usize {
         self.name.strip_suffix('%').unwrap_or(&self.name).len()
     }

@@ -1,4 +1,5 @@
-//! SQL text to [`crate::sql::syntax`]: `sqlparser` reads, this refuses what the language does not have.
+//! From SQL text to the tree of [`syntax`]: `sqlparser` parses, and this module rejects what the
+//! language does not have.
 
 mod call;
 mod convert;
@@ -22,12 +23,12 @@ use dialect::{OVERLAP, SyncConfigDialect};
 use query_text::{QueryText, position_of};
 use syntax::Query;
 
-/// Longest query.
+/// Maximum length of a query in characters. It bounds the time of the parser.
 const QUERY_CHARS_MAX: usize = 64 * 1024;
-/// Deepest nesting of parentheses, queries and operators in the parser.
+/// Maximum nesting of parentheses, queries and operators in the parser, which recurses.
 const PARSER_DEPTH_MAX: usize = 48;
 
-/// Reads one query.
+/// Parses one query.
 pub(crate) fn parse(map: &SourceMap<'_>, text: &str) -> Result<Query, Diagnostic> {
     let start = map.position(0);
     if text.chars().count() > QUERY_CHARS_MAX {
@@ -40,8 +41,8 @@ pub(crate) fn parse(map: &SourceMap<'_>, text: &str) -> Result<Query, Diagnostic
             Diagnostic::error(position_of(map, error.location), error.message)
                 .hint("a text ends with the single quote that it begins with, a name with its double quote")
         })?;
-    // The parser knows `&&` and texts with escapes for PostgreSQL's own dialect only, but operators that
-    // anybody defined, and texts.
+    // For dialects other than its own PostgreSQL one, the parser does not support `&&` and `E'..'`.
+    // It does support custom operators and plain texts.
     for token in &mut tokens {
         if token.token == Token::Overlap {
             token.token = Token::CustomBinaryOperator(OVERLAP.to_owned());

@@ -17,10 +17,10 @@ use crate::file::yaml::Scalar;
 use crate::plan::{DataQuery, DefinitionPlan, Instantiation, StreamPlan, Variant};
 use crate::sql::syntax::{ExpressionKind, FromItem, FromSource, Query, SelectItem, SelectItemKind};
 
-/// The column that gives a parameter query's priority.
+/// Column of a parameter query that sets the priority of its buckets.
 const PRIORITY_COLUMN: &str = "_priority";
 
-/// What a parameter query selects.
+/// Columns of a parameter query.
 #[derive(Default)]
 struct ParameterOutputs {
     columns: Vec<(String, QueryExpression)>,
@@ -48,7 +48,7 @@ impl FileCompiler<'_> {
         }
         let index = self.plan.definitions.len();
         let mut plan = DefinitionPlan { name: entry.name.to_owned(), queries: Vec::new() };
-        // Without the parameters every use of one would be an error.
+        // Without the parameter queries each `bucket.<name>` would be reported as unknown.
         if !failed {
             let parameters = names.unwrap_or_default();
             for scalar in &entry.data {
@@ -195,8 +195,8 @@ impl QueryCompiler<'_, '_> {
     }
 }
 
-/// The positions of a query's outputs in the order of the bucket's parameters, which the first query
-/// decides.
+/// Returns the positions of the query's outputs in the order of the bucket parameters. The first
+/// parameter query decides that order.
 fn parameter_order(
     names: &mut Option<Vec<String>>,
     outputs: &ParameterOutputs,
@@ -216,7 +216,7 @@ fn parameter_order(
     }
 }
 
-/// The row's key for each parameter of the bucket.
+/// Returns the expression of the row that each bucket parameter is compared with.
 fn data_keys(
     branch: &[Term],
     parameters: &[String],

@@ -1,4 +1,4 @@
-//! What the queries of a file share.
+//! State that all queries of a file share: the plan, the findings and the CTEs in use.
 
 use std::collections::BTreeSet;
 
@@ -15,14 +15,14 @@ use crate::sql;
 use crate::sql::syntax::{Cte, Expression, ExpressionKind, Query, SourceText};
 use crate::value::PathSplit;
 
-/// Compiles the queries of a file into one plan.
+/// Compiler of one file. It collects the plan and the findings.
 pub(super) struct FileCompiler<'a> {
     source: &'a SourceFile,
     pub(super) edition: Edition,
     pub(super) path_split: PathSplit,
     pub(super) plan: SyncPlan,
     pub(super) findings: Findings,
-    /// By their places.
+    /// Positions of the CTEs that some query selects from.
     pub(super) ctes_used: BTreeSet<Position>,
 }
 
@@ -49,7 +49,7 @@ impl<'a> FileCompiler<'a> {
         self.findings.ok(sql::parse(&map, &scalar.text))
     }
 
-    /// Parses queries with names.
+    /// Parses named queries.
     pub(super) fn ctes(&mut self, entries: &[CteEntry<'_>]) -> Vec<Cte> {
         let mut ctes = Vec::with_capacity(entries.len());
         for CteEntry { name, position, query } in entries {
@@ -67,7 +67,7 @@ impl<'a> FileCompiler<'a> {
     }
 
     pub(super) fn check_unused(&mut self, ctes: &[Cte]) {
-        // Where a query could not be compiled it is not known what it uses.
+        // A query with an error may use any CTE.
         if self.findings.has_errors() {
             return;
         }
@@ -77,8 +77,8 @@ impl<'a> FileCompiler<'a> {
         }
     }
 
-    /// The table's index; names without a schema are in `public`. Before the schema's name may be
-    /// that of the connection, of which there is one.
+    /// Returns the index of a table. Without a schema, the table is in `public`. A connection may
+    /// precede the schema (`"default.schema".table`); the only connection is `default`.
     pub(super) fn table(
         &mut self,
         schema: Option<&str>,
@@ -107,13 +107,14 @@ impl<'a> FileCompiler<'a> {
 
     pub(super) fn add_reference(&mut self, table: usize, kind: ReferenceKind, position: Position) {
         let reference = Reference { table, kind, position };
-        // A list of literals says the same of its column for each.
+        // Each literal of an `IN` list adds the same reference.
         if self.plan.references.last() != Some(&reference) {
             self.plan.references.push(reference);
         }
     }
 
-    /// The name of a selected expression: its alias, the column it is, or in edition 3 its text.
+    /// Returns the name of a selected expression: its alias, the name of its column or, in edition
+    /// 3, its source text.
     pub(super) fn output_name(
         &mut self,
         position: Position,
@@ -136,7 +137,8 @@ impl<'a> FileCompiler<'a> {
         }
     }
 
-    /// Warns of what anybody may ask for.
+    /// Warns if the buckets depend on parameters that the client chooses and on nothing in the
+    /// token.
     pub(super) fn warn_if_unauthenticated(
         &mut self,
         instantiation: &Instantiation,

@@ -1,21 +1,25 @@
-//! The disjunctive normal form of a condition, each branch of which is a family of buckets.
+//! Second pass: brings conditions into disjunctive normal form (an OR of ANDs). Each branch becomes
+//! a family of buckets.
 
 use super::null_extension::NullExtended;
 use super::row_sources::{RowSources, SourceId};
 use super::term::{Condition, LeftJoin, Term};
 use crate::file::diagnostic::{Diagnostic, Position};
 
-/// Most branches of a condition.
+/// Maximum number of branches of a condition. Each branch may become a family of buckets, and a row
+/// is evaluated for each.
 pub(super) const BRANCHES_MAX: usize = 100;
 
-/// Most alternatives of all inner queries that one query has after NOT. Those within alternatives count
-/// once for each.
+/// Maximum number of branches of all subqueries after NOT in one query. Nested branches count once
+/// for each branch around them, as they multiply.
 const NEGATED_BRANCHES_MAX: usize = 1_000;
 
-/// Brings what must hold for a query into branches, with its left joins.
+/// Returns the branches of the disjunctive normal form of `conditions`, with the left joins that
+/// they depend on.
 ///
 /// # Errors
-/// Too many branches, or a condition that needs a left join to join nothing.
+/// Fails if there are too many branches, or if a condition also holds where a left join finds no
+/// row.
 pub(super) fn normalise(
     sources: &RowSources,
     conditions: Vec<Condition>,
@@ -35,7 +39,7 @@ pub(super) fn normalise(
     Ok(branches)
 }
 
-/// OR of ANDs; `None` when there are too many.
+/// Returns the disjunctive normal form, or `None` if it has too many branches.
 fn disjunction(tree: &Condition) -> Option<Vec<Vec<Term>>> {
     match tree {
         Condition::Term(term) => Some(vec![vec![term.clone()]]),
@@ -78,11 +82,12 @@ fn product(branches: &[Vec<Term>], alternatives: &[Vec<Term>]) -> Option<Vec<Vec
     Some(product)
 }
 
-/// Makes inner joins of the left joins that a branch depends on, and leaves the others out, which
-/// change nothing. `None` when there are too many branches.
+/// Replaces the left joins that a branch depends on by inner joins, and drops the others, which do
+/// not change the result. Returns `None` if there are too many branches.
 ///
 /// # Errors
-/// A condition that also holds where nothing was joined: buckets are found by what is there.
+/// Fails if a condition also holds where no row is joined. A bucket can be found by an existing row
+/// only.
 fn with_left_joins(
     sources: &RowSources,
     branch: Vec<Term>,
@@ -108,7 +113,7 @@ fn with_left_joins(
         }
         let Some(alternatives) = disjunction(&join.condition) else { return Ok(None) };
         let Some(product) = product(&[terms], &alternatives) else { return Ok(None) };
-        // In reverse, as they are taken from the end.
+        // The stack is taken from its end, so the alternatives are pushed in reverse order.
         pending.extend(product.into_iter().rev().map(|terms| (terms, count - 1)));
         if done.len() + pending.len() > BRANCHES_MAX {
             return Ok(None);
@@ -129,7 +134,7 @@ impl Term {
         }
     }
 
-    /// Whether it cannot hold when some sources, on which it depends, are missing.
+    /// Returns whether the term is false if `ids`, on which it depends, are null-extended.
     fn is_false_without(&self, sources: &RowSources, ids: &[SourceId]) -> bool {
         let missing = NullExtended { sources, ids };
         match self {
@@ -143,7 +148,7 @@ impl Term {
     }
 }
 
-/// How many searches these branches are, with those of what must be absent for them.
+/// Returns the number of branches, with those of the anti-joins in them.
 fn branch_count(branches: &[Vec<Term>]) -> usize {
     let of_term = |term: &Term| match term {
         Term::NotExists(branches) => branch_count(branches),
@@ -153,7 +158,7 @@ fn branch_count(branches: &[Vec<Term>]) -> usize {
     branches.len() + not_exists
 }
 
-/// That there are not too many searches: they multiply where NOT is within NOT.
+/// Fails if there are too many branches: nested NOTs multiply them.
 fn check_branch_count(branches: &[Vec<Term>], position: Position) -> Result<(), Diagnostic> {
     if branch_count(branches) <= NEGATED_BRANCHES_MAX {
         return Ok(());

@@ -1,11 +1,11 @@
-//! What becomes of conditions where a left join joins nothing: all columns of what is missing are NULL,
-//! all else is whatever it is.
+//! Evaluates conditions for the null-extended rows of a left join, in which all columns of the
+//! unmatched sources are NULL.
 
 use super::row_sources::{Leaf, QueryExpression, RowSources, SourceId};
 use crate::expression::{Expression, Leaves};
 use crate::value::{Engine, EvaluationError, Value};
 
-/// Sources that are missing.
+/// Row sources that are null-extended.
 #[derive(Clone, Copy)]
 pub(super) struct NullExtended<'m> {
     pub(super) sources: &'m RowSources,
@@ -13,8 +13,8 @@ pub(super) struct NullExtended<'m> {
 }
 
 impl NullExtended<'_> {
-    /// Whether a condition cannot hold, whatever the values are that are there. `false` where that is
-    /// not plain.
+    /// Returns whether a condition is false for all values of the other sources. Returns `false` if
+    /// that is not certain.
     pub(super) fn makes_false(self, condition: &QueryExpression) -> bool {
         if self.is_all_of(condition) {
             return condition.is_true(&self.all_null()) == Ok(false);
@@ -43,7 +43,8 @@ impl NullExtended<'_> {
         }
     }
 
-    /// Whether a value is NULL, whatever the values are that are there. `false` where that is not plain.
+    /// Returns whether an expression is NULL for all values of the other sources. Returns `false`
+    /// if that is not certain.
     pub(super) fn makes_null(self, value: &QueryExpression) -> bool {
         if self.is_all_of(value) {
             return value.evaluate(&self.all_null()) == Ok(Value::Null);
@@ -76,7 +77,7 @@ impl NullExtended<'_> {
         }
     }
 
-    /// Whether an expression depends on nothing else.
+    /// Returns whether an expression depends on null-extended sources only.
     fn is_all_of(self, expression: &QueryExpression) -> bool {
         let mut is_all = true;
         expression.for_each_leaf(&mut |leaf| {
@@ -96,7 +97,7 @@ impl NullExtended<'_> {
     }
 }
 
-/// Every leaf is NULL, as in a row that an outer join adds.
+/// Leaves that are all NULL.
 struct AllNull {
     engine: Engine,
 }

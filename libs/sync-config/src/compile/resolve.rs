@@ -1,4 +1,7 @@
-//! The first pass over a query: names and calls get their meaning.
+//! First pass: gives the names and calls of a query their meaning.
+//!
+//! All tables and arrays of a query, its subqueries and CTEs become row sources of the one query.
+//! Conditions become trees over terms, each of which is about one origin or joins two.
 
 mod call;
 mod condition;
@@ -18,17 +21,18 @@ use super::row_sources::{QueryExpression, RowSources, SourceId};
 use super::term::{Condition, LeftJoin, Term};
 use crate::file::diagnostic::{Diagnostic, Position};
 
-/// Compiles one query, with its inner queries and the CTEs that it uses.
+/// Compiler of one query, with its subqueries and the CTEs that it uses.
 pub(super) struct QueryCompiler<'c, 'f> {
     pub(super) file: &'c mut FileCompiler<'f>,
-    /// What the query is about.
+    /// Tables and arrays that the query reads.
     pub(super) sources: RowSources,
     left_joins: Vec<LeftJoin>,
     memberships: Vec<Membership>,
-    /// How many CTEs the query has put in, and how many are being put in.
+    /// Number of CTEs that were inlined so far. `cte_depth` is the number of CTEs that are being
+    /// inlined now.
     ctes_inlined: usize,
     cte_depth: usize,
-    /// Of the columns of inner queries that the query has named.
+    /// Number of expression nodes that named columns of subqueries were expanded to.
     inlined_nodes: usize,
 }
 
@@ -46,7 +50,7 @@ impl<'c, 'f> QueryCompiler<'c, 'f> {
         }
     }
 
-    /// The branches of what must hold for the query.
+    /// Returns the branches of the query's conditions.
     pub(super) fn branches(
         &self,
         conditions: Vec<Condition>,
@@ -56,14 +60,14 @@ impl<'c, 'f> QueryCompiler<'c, 'f> {
     }
 }
 
-/// That a value is among the elements of an array.
+/// `value IN array`, with the source of the matching element.
 struct Membership {
     value: QueryExpression,
     array: QueryExpression,
     element: SourceId,
 }
 
-/// What is said of something that the file's edition does not have.
+/// Returns the error for syntax that the edition of the file does not have.
 fn requires_edition_three(position: Position, name: &str) -> Diagnostic {
     Diagnostic::error(position, format!("`{name}` is of edition 3"))
         .hint("set `edition: 3` in `config`, and write `streams`")

@@ -1,35 +1,35 @@
-//! What a query of the config is about: rows of tables and elements of arrays, each of which must be
-//! there for a row to be selected.
+//! Row sources of a query: the tables and arrays that it reads. A row is selected if each has a
+//! match.
 
 use crate::expression::Expression;
 use crate::file::diagnostic::{Diagnostic, Position};
 use crate::plan::{RequestExpression, RequestLeaf, RowExpression, RowLeaf, TableMetadata};
 use crate::value::Engine;
 
-/// Most sources of one query, its inner queries and CTEs included.
+/// Maximum number of row sources of one query, with its subqueries and CTEs.
 const SOURCES_MAX: usize = 100;
 
-/// An index into [`RowSources`].
+/// Index into [`RowSources`].
 pub(crate) type SourceId = usize;
 
-/// What an expression of a query can depend on.
+/// Leaf of an expression of a query.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Leaf {
     Column {
         source: SourceId,
         name: String,
     },
-    /// What the table of a row is called.
+    /// Schema, name or suffix of the row's table.
     TableMetadata {
         source: SourceId,
         metadata: TableMetadata,
     },
-    /// The element at hand of an array.
+    /// Current element of an array.
     Element(SourceId),
-    /// The key of that element.
+    /// Key of that element: its index or member name.
     Key(SourceId),
     Request(RequestLeaf),
-    /// A parameter of a bucket definition, by index.
+    /// Parameter of a bucket definition, by index.
     Bucket(usize),
 }
 
@@ -37,26 +37,26 @@ pub(crate) type QueryExpression = Expression<Leaf>;
 
 #[derive(Clone, Debug)]
 pub(crate) enum RowSource {
-    /// A row of a table: its index, and what the query calls it.
+    /// Table by its index, with the name that the query gives it.
     Table { table: usize, name: String },
-    /// An element of an array of another source, or of the request.
+    /// Elements of an array in a row or in the request.
     Elements { array: QueryExpression, origin: Origin },
 }
 
-/// The one thing that an expression depends on, if it is one.
+/// Origin of the values of an expression, if it is a single one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// Literals only.
-    Nothing,
+    /// No origin: literals only.
+    Constant,
     Request,
-    /// An element of an array of the request, and perhaps the request.
+    /// Element of an array of the request, possibly together with the request.
     Element(SourceId),
-    /// A row of a table, and perhaps elements of its arrays.
-    Table(SourceId),
+    /// Row of a table, possibly together with elements of its arrays.
+    Row(SourceId),
     Bucket,
 }
 
-/// All sources of a query, in the order in which it names them.
+/// Row sources of a query, in the order of their first use.
 #[derive(Debug)]
 pub(crate) struct RowSources {
     engine: Engine,
@@ -94,7 +94,7 @@ impl RowSources {
         &self.list[id]
     }
 
-    /// The index of a source's table; an array has none.
+    /// Returns the index of the source's table, or `None` for an array.
     pub(crate) fn table(&self, id: SourceId) -> Option<usize> {
         match &self.list[id] {
             RowSource::Table { table, .. } => Some(*table),
@@ -102,7 +102,7 @@ impl RowSources {
         }
     }
 
-    /// Whose an element, or a row, is.
+    /// Returns the origin of a source's values.
     pub(crate) fn origin(&self, id: SourceId) -> Origin {
         match &self.list[id] {
             RowSource::Table { .. } => Origin::Row(id),
@@ -111,7 +111,7 @@ impl RowSources {
         }
     }
 
-    /// What an expression depends on; `None` when that is more than one thing.
+    /// Returns the origin of an expression, or `None` if it has several.
     pub(crate) fn origin_of(&self, expression: &QueryExpression) -> Option<Origin> {
         let mut origin = Some(Origin::Constant);
         expression.for_each_leaf(&mut |leaf| {
@@ -130,7 +130,7 @@ impl RowSources {
 }
 
 impl RowSources {
-    /// Whether an expression depends on a source, be it by an element of one of its arrays.
+    /// Returns whether an expression depends on a source or on an element of its arrays.
     pub(crate) fn mentions(&self, expression: &QueryExpression, source: SourceId) -> bool {
         let mut found = false;
         expression.for_each_leaf(&mut |leaf| {
@@ -145,7 +145,7 @@ impl RowSources {
         found
     }
 
-    /// Whether one source is another, or has its array from there.
+    /// Returns whether `id` is `source` or an array of its rows.
     pub(crate) fn reaches(&self, id: SourceId, source: SourceId) -> bool {
         id == source
             || match &self.list[id] {
@@ -156,10 +156,10 @@ impl RowSources {
 }
 
 impl Origin {
-    /// What two expressions of these depend on together, if it is one thing.
+    /// Returns the common origin of two expressions, if there is one.
     pub(crate) fn and(self, other: Self) -> Option<Self> {
         match (self, other) {
-            (Self::Nothing, origin) | (origin, Self::Nothing) => Some(origin),
+            (Self::Constant, origin) | (origin, Self::Constant) => Some(origin),
             (Self::Request, Self::Element(id)) | (Self::Element(id), Self::Request) => {
                 Some(Self::Element(id))
             }
@@ -168,8 +168,8 @@ impl Origin {
     }
 }
 
-/// The expression over a row and elements of the arrays that are listed; `None` if it depends on
-/// anything else.
+/// Converts to an expression over a row and the elements of `arrays`. Returns `None` if it depends
+/// on anything else.
 pub(crate) fn row_expression(
     expression: &QueryExpression,
     table: SourceId,
@@ -190,7 +190,7 @@ pub(crate) fn row_expression(
     expression.try_map(&mut { leaf }).ok()
 }
 
-/// The expression over the request, and over the one element that its owner tells.
+/// Converts to an expression over the request and the current element of one of its arrays.
 pub(crate) fn request_expression(expression: &QueryExpression) -> Option<RequestExpression> {
     expression
         .try_map(&mut |leaf| match leaf {

@@ -1,9 +1,9 @@
-//! From one branch of a condition to what rows yield and what requests ask.
+//! Third pass: from one branch of a condition to the steps of a request and the rows of a bucket.
 //!
-//! The sources of a branch are tied to each other by equalities. Starting from the request, whose
-//! values are known, table after table is asked by those of its values that are known by then; what it
-//! answers makes further values known. The last one is the table whose rows are selected: it is asked
-//! by buckets, whose parameters are the values that its rows must equal.
+//! Join conditions connect the row sources of a branch. The values of the request are known. Each
+//! step looks up the next table by its values that are known so far, and its outputs make further
+//! values known. The last table is the one whose rows are selected. Requests find it by bucket: the
+//! values that its rows must equal are the parameters of the bucket.
 
 use super::row_sources::{
     Origin, QueryExpression, RowSource, RowSources, SourceId, request_expression, row_expression,
@@ -11,35 +11,35 @@ use super::row_sources::{
 use super::term::{Operand, Term, sources_in, sources_of};
 use crate::plan::{Instantiation, LookupPlan, RowExpression, RowQuery, Step, SyncPlan};
 
-/// What a branch is asked for.
+/// Result that a branch is solved for.
 pub(super) enum Target<'t> {
-    /// The rows of a table.
+    /// Rows of a table.
     Rows(SourceId),
-    /// Values, in this order, as a bucket's parameters.
+    /// Values that become the bucket parameters, in this order.
     Values(&'t [QueryExpression]),
 }
 
-/// A branch as plans.
+/// Plan of one branch.
 pub(super) struct SolvedBranch {
     pub(super) instantiation: Instantiation,
-    /// Of the rows that are selected, if any are.
+    /// Query of the selected rows, for [`Target::Rows`].
     pub(super) rows: Option<RowQuery>,
 }
 
 struct Solver<'t> {
     branch: &'t [Term],
-    /// The sources that the branch is about.
+    /// Row sources that the branch reads.
     needed: Vec<SourceId>,
     target: &'t Target<'t>,
     instantiation: Instantiation,
     slot_count: usize,
     /// Values that have a slot.
     known: Vec<(Operand, usize)>,
-    /// Things whose values are known.
+    /// Origins whose values are known.
     known_origins: Vec<Origin>,
 }
 
-/// `None` when an expression mixes what it must not; the caller's checks exclude that.
+/// Solves a branch. Returns `None` if an expression mixes origins; callers exclude that.
 pub(super) fn solve(
     plan: &mut SyncPlan,
     sources: &RowSources,
@@ -96,7 +96,7 @@ pub(super) fn solve(
     Some(SolvedBranch { instantiation: solver.instantiation, rows })
 }
 
-/// What must lead nowhere, each alternative by itself.
+/// Solves the anti-joins of a branch, each alternative by itself.
 fn not_exists(
     plan: &mut SyncPlan,
     sources: &RowSources,
@@ -116,7 +116,7 @@ fn not_exists(
     Some(not_exists)
 }
 
-/// A table on the way: asked by what is known, it answers what is not.
+/// Adds the lookup of a table: its key is known, its outputs become known.
 fn add_lookup(
     plan: &mut SyncPlan,
     sources: &RowSources,
@@ -149,13 +149,14 @@ fn add_lookup(
     Some(())
 }
 
-/// The table whose rows are selected: what its rows must equal are the parameters.
+/// Returns the query of the selected rows. The values that they must equal become the bucket
+/// parameters.
 fn target_rows(sources: &RowSources, solver: &mut Solver<'_>, table: SourceId) -> Option<RowQuery> {
     let origin = Origin::Row(table);
     let mut keys: Vec<QueryExpression> = Vec::new();
     for (own, other) in solver.equalities(origin) {
         let slot = solver.slot(other)?;
-        // Two sources for one value: both must have it.
+        // Two values for one key: both must be equal.
         if let Some(place) = keys.iter().position(|key| *key == own.value) {
             let first = solver.instantiation.parameters[place];
             if first != slot {
@@ -171,7 +172,8 @@ fn target_rows(sources: &RowSources, solver: &mut Solver<'_>, table: SourceId) -
     row_query(sources, table, &arrays, &filters, &keys)
 }
 
-/// What the rows of a data query are asked by: the parameters of their bucket definition.
+/// Returns the query of the rows of a data query, whose keys are the parameters of the bucket
+/// definition.
 pub(super) fn bucket_rows(
     sources: &RowSources,
     branch: &[Term],
@@ -184,7 +186,7 @@ pub(super) fn bucket_rows(
     row_query(sources, table, &arrays, &filters, keys)
 }
 
-/// Those of the sources that are elements of arrays of a table's row.
+/// Returns the needed sources that are arrays in the rows of a table.
 fn arrays_of(sources: &RowSources, needed: &[SourceId], table: SourceId) -> Vec<SourceId> {
     let is_of_table = |id: &SourceId| *id != table && sources.origin(*id) == Origin::Row(table);
     needed.iter().copied().filter(is_of_table).collect()
@@ -237,7 +239,7 @@ impl<'t> Solver<'t> {
         self.branch.iter().filter_map(of_owner).collect()
     }
 
-    /// The equalities of a thing with others: its own side first.
+    /// Returns the join conditions of an origin, its own operand first.
     fn equalities(&self, origin: Origin) -> Vec<(&'t Operand, &'t Operand)> {
         let mut found = Vec::new();
         for term in self.branch {
@@ -251,7 +253,7 @@ impl<'t> Solver<'t> {
         found
     }
 
-    /// Of the tables that are left the one that is asked by the most values, the first of several.
+    /// Returns the position of the table with the most known keys, the first of several.
     fn most_known(&self, tables: &[SourceId]) -> usize {
         let known = |table: SourceId| {
             let equalities = self.equalities(Origin::Row(table));
@@ -270,7 +272,7 @@ impl<'t> Solver<'t> {
         best.0
     }
 
-    /// The values of a thing that are asked for by what is not yet known.
+    /// Returns the values of an origin that later steps need.
     fn outputs(&self, sources: &RowSources, origin: Origin) -> Vec<QueryExpression> {
         let mut outputs: Vec<QueryExpression> = Vec::new();
         let mut add = |value: &QueryExpression| {
@@ -292,7 +294,7 @@ impl<'t> Solver<'t> {
     fn add_elements(&mut self, sources: &RowSources, id: SourceId) -> Option<()> {
         let origin = Origin::Element(id);
         let RowSource::Elements { array, .. } = sources.get(id) else { return None };
-        // With those that are known it is compared when it is known itself.
+        // Values that are known already are compared in a step after this one.
         let mut outputs = self.outputs(sources, origin);
         let known_origins: Vec<_> = self
             .equalities(origin)
@@ -318,7 +320,7 @@ impl<'t> Solver<'t> {
         Some(())
     }
 
-    /// Slots for the outputs of the step that was added last.
+    /// Assigns slots to the outputs of the last step.
     fn assign_slots(&mut self, origin: Origin, outputs: Vec<QueryExpression>) {
         for value in outputs {
             self.known.push((Operand { origin, value }, self.slot_count));
@@ -327,7 +329,7 @@ impl<'t> Solver<'t> {
         self.known_origins.push(origin);
     }
 
-    /// The slot of a value. A value of the request gets one when it is first asked for.
+    /// Returns the slot of a value. A value of the request gets a slot at its first use.
     fn slot(&mut self, side: &Operand) -> Option<usize> {
         if let Some((_, slot)) = self.known.iter().find(|(known, _)| known.value == side.value) {
             return Some(*slot);
@@ -342,7 +344,7 @@ impl<'t> Solver<'t> {
     }
 }
 
-/// The sources that must be there for a branch to hold, in their order.
+/// Returns the sources that must have a match for the branch, in their order.
 fn needed(sources: &RowSources, branch: &[Term], target: &Target<'_>) -> Vec<SourceId> {
     let mut is_needed = vec![false; sources.ids().end];
     let mut need = |id: SourceId| {
@@ -363,7 +365,7 @@ fn needed(sources: &RowSources, branch: &[Term], target: &Target<'_>) -> Vec<Sou
     sources.ids().filter(|id| is_needed[*id]).collect()
 }
 
-/// All of these conditions; `None` when there is none.
+/// Returns the AND of the conditions, or `None` if there are none.
 fn all_of(mut conditions: Vec<RowExpression>) -> Option<RowExpression> {
     match conditions.len() {
         0 => None,

@@ -1,4 +1,4 @@
-//! Streams: of edition 3, and their early form in edition 2.
+//! Streams of edition 3, and their early form in edition 2.
 
 use super::file_compiler::FileCompiler;
 use super::normalise::BRANCHES_MAX;
@@ -19,15 +19,15 @@ use crate::plan::{
 };
 use crate::sql::syntax::{Cte, FromItem, Query};
 
-/// Branches of one query that differ in the filter of the selected rows only.
+/// Branches of one query that differ only in the filter of the selected rows.
 struct MergedBranch {
     instantiation: Instantiation,
-    /// Without its filter.
+    /// Query of the rows without its filter.
     rows: RowQuery,
     filters: Vec<Option<RowExpression>>,
 }
 
-/// Buckets that requests find in one way, and their rows.
+/// Family of buckets: how requests find them, and their rows.
 struct Family {
     instantiation: Instantiation,
     data: DataQuery,
@@ -82,7 +82,7 @@ impl FileCompiler<'_> {
         }
     }
 
-    /// That a request can be answered. Bucket definitions need not be checked: they ask one table.
+    /// Fails if a request needs too many rounds of lookups. Bucket definitions need one at most.
     fn check_stages(&mut self, instantiation: &Instantiation, position: Position) {
         let stages = instantiation.stages(&self.plan.lookups);
         if stages > STAGES_MAX {
@@ -95,7 +95,7 @@ impl FileCompiler<'_> {
         }
     }
 
-    /// Adds a query to the family of buckets that is instantiated like it.
+    /// Adds a query to the family with the same instantiation, or adds a family.
     fn add_variant(
         &mut self,
         position: Position,
@@ -122,7 +122,8 @@ impl FileCompiler<'_> {
         stream.variants.push(Variant { definition, priority: None, instantiation });
     }
 
-    /// Families of a stream that hold the same rows become one, which is then found in several ways.
+    /// Merges families of a stream that hold the same rows. Requests then find one family in
+    /// several ways.
     fn share_definitions(&mut self, first: usize, stream: &mut StreamPlan) {
         let mut hashes: Vec<String> = Vec::new();
         let mut places = Vec::new();
@@ -143,12 +144,12 @@ impl FileCompiler<'_> {
 }
 
 impl QueryCompiler<'_, '_> {
-    /// The families of buckets of a query.
+    /// Returns the families of buckets of a query. Errors go to the findings.
     fn families(&mut self, query: &Query, ctes: &Ctes<'_>) -> Option<Vec<Family>> {
         let is_early = self.file.edition < Edition::Three;
         let mut scope = Scope::new(&ScopeKind::Stream, Ctes::new(&query.ctes, ctes));
         let conditions = self.from(&mut scope, query);
-        let Some(mut conditions) = self.file.findings.ok(conditions) else { return None };
+        let mut conditions = self.file.findings.ok(conditions)?;
         let selected = self.selected(&scope, query, is_early);
         if let Some(condition) = &query.condition {
             let tree = self.condition(&scope, condition, false);
@@ -156,11 +157,11 @@ impl QueryCompiler<'_, '_> {
         }
         self.file.check_unused(&query.ctes);
         self.check_alias(query, selected.as_ref());
-        let Some(RowSelection { table, projection }) = selected else { return None };
-        // A row that is selected is there, also where its table is on the right of a left join.
+        let RowSelection { table, projection } = selected?;
+        // A selected row exists, also if its table is on the right side of a left join.
         conditions.push(Condition::Term(Term::Source(table)));
         let branches = self.branches(conditions, condition_position(query));
-        let Some(branches) = self.file.findings.ok(branches) else { return None };
+        let branches = self.file.findings.ok(branches)?;
         let Some(merged) = self.merge(&branches, table) else {
             self.file.findings.push(mixed_operands(query));
             return None;
@@ -175,7 +176,8 @@ impl QueryCompiler<'_, '_> {
         Some(families.collect())
     }
 
-    /// Warns of an alias that may only be there to tell tables apart, but names the one on devices.
+    /// Warns of an unquoted alias that renames the table on devices, as it may be meant for this
+    /// query only.
     fn check_alias(&mut self, query: &Query, selected: Option<&RowSelection>) {
         let table = selected.map(|selected| self.sources.get(selected.table));
         let (Some(RowSource::Table { name, .. }), [_, _, ..]) = (table, query.from.as_slice())
@@ -211,18 +213,18 @@ impl QueryCompiler<'_, '_> {
     }
 }
 
-/// For what [`solve`] does not know.
+/// Returns the error for branches that [`solve`] cannot solve.
 fn mixed_operands(query: &Query) -> Diagnostic {
     Diagnostic::error(query.position, "this combination of tables and arrays is not supported")
         .hint("compare a value of one table on one side with a value of another on the other")
 }
 
-/// Where findings about the condition of a query stand.
+/// Returns the position for findings about the condition of a query.
 fn condition_position(query: &Query) -> Position {
     query.condition.as_ref().map_or(query.position, |found| found.position)
 }
 
-/// The filter of branches that differ in nothing else: any of them must hold.
+/// Returns the OR of the filters of branches that differ in nothing else.
 fn any_of(filters: Vec<Option<RowExpression>>) -> Option<RowExpression> {
     let mut alternatives = Vec::with_capacity(filters.len());
     for filter in filters {

@@ -1,11 +1,11 @@
-//! What a condition consists of.
+//! Condition trees and the terms that they consist of.
 
 use std::rc::Rc;
 
 use super::row_sources::{Leaf, Origin, QueryExpression, SourceId};
 use crate::file::diagnostic::Position;
 
-/// A condition as AND and OR over terms; NOT is within terms.
+/// Condition as AND and OR over terms. NOT occurs within terms only.
 #[derive(Clone, Debug)]
 pub(super) enum Condition {
     And(Vec<Condition>),
@@ -15,13 +15,13 @@ pub(super) enum Condition {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Term {
-    /// There is a row, or an element.
+    /// The source has a match: a row or an element.
     Source(SourceId),
-    /// A condition on one thing.
+    /// Condition on values of one origin.
     Filter { origin: Origin, condition: QueryExpression },
-    /// Two different things have the same value.
+    /// Join condition: two values of different origins are equal.
     Equal { left: Operand, right: Operand },
-    /// None of these branches holds. They are about sources of their own.
+    /// Anti-join: none of these branches holds. They have row sources of their own.
     NotExists(Rc<[Vec<Term>]>),
 }
 
@@ -31,16 +31,16 @@ pub(super) struct Operand {
     pub(super) value: QueryExpression,
 }
 
-/// Sources that may be missing: all of a row's columns are NULL then.
+/// Row sources of a left join. They are null-extended if no row matches.
 #[derive(Debug)]
 pub(super) struct LeftJoin {
     pub(super) position: Position,
     pub(super) sources: Vec<SourceId>,
-    /// What they must be when they are there.
+    /// Join condition, with the conditions of the sources themselves.
     pub(super) condition: Condition,
 }
 
-/// Shows each source that a term needs.
+/// Calls `see` for each source that a term needs.
 pub(super) fn sources_of(term: &Term, see: &mut impl FnMut(SourceId)) {
     match term {
         Term::Source(id) => see(*id),
@@ -53,7 +53,7 @@ pub(super) fn sources_of(term: &Term, see: &mut impl FnMut(SourceId)) {
     }
 }
 
-/// Shows each source that an expression names.
+/// Calls `see` for each source that an expression names.
 pub(super) fn sources_in(expression: &QueryExpression, see: &mut impl FnMut(SourceId)) {
     expression.for_each_leaf(&mut |leaf| match leaf {
         Leaf::Column { source, .. }

@@ -1,4 +1,4 @@
-//! Ways from a request to buckets.
+//! Access paths from a request to buckets.
 
 use tidewater_protocol::Priority;
 
@@ -53,15 +53,15 @@ fn conditions(
     expressions.iter().map(text).collect()
 }
 
-/// A way as far as it has been gone.
+/// Access path up to the current step.
 struct AccessPath<'p> {
     plan: &'p SyncPlan,
     syntax: RequestSyntax,
-    /// What the value of each slot is.
+    /// Text of each slot's value.
     slots: Vec<String>,
-    /// Arrays that were taken apart.
+    /// Names of the arrays so far.
     arrays: Vec<String>,
-    /// Names of the rows that were found.
+    /// Names of the rows so far.
     aliases: Vec<String>,
 }
 
@@ -100,7 +100,7 @@ impl<'p> AccessPath<'p> {
             1 => table.name.clone(),
             _ => format!("{}_{number}", table.name),
         });
-        // Of the step itself it is plain whose columns they are.
+        // Within the step itself, columns need no qualifier.
         let own = RowNames::new(&plan.rows, None);
         let gives = RowNames::new(&plan.rows, Some(&alias)).texts(&plan.outputs);
         let values = self.slots_of(key);

@@ -1,4 +1,4 @@
-//! What the values of rows and requests are called.
+//! Texts for the values of rows and requests.
 
 use crate::expression::quote::{identifier, quoted};
 use crate::expression::text::{Precedence, SqlText, to_sql};
@@ -8,14 +8,14 @@ use crate::plan::{
 };
 use crate::schema::TablePattern;
 
-/// How the request is written.
+/// Syntax for values of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RequestSyntax {
     Stream,
     BucketDefinition,
 }
 
-/// The first text, of numbers from 1, that is not used yet.
+/// Returns the first text, by numbers from 1, that is not in use yet.
 pub(super) fn unused(used: &mut Vec<String>, text: impl Fn(usize) -> String) -> String {
     let mut number = 1;
     while used.contains(&text(number)) {
@@ -25,7 +25,7 @@ pub(super) fn unused(used: &mut Vec<String>, text: impl Fn(usize) -> String) -> 
     text(number)
 }
 
-/// An array taken apart. Where that is done twice its elements have two names.
+/// Returns the name of an array's elements. A repeated array gets a number.
 pub(super) fn elements(used: &mut Vec<String>, array: &str) -> String {
     unused(used, |number| match number {
         1 => format!("json_each({array})"),
@@ -33,9 +33,9 @@ pub(super) fn elements(used: &mut Vec<String>, array: &str) -> String {
     })
 }
 
-/// The names of a row's values.
+/// Texts for the values of a row.
 pub(super) struct RowNames {
-    /// Before each column.
+    /// Qualifier of each column.
     prefix: String,
     pub(super) arrays: Vec<String>,
 }
@@ -56,7 +56,7 @@ impl RowNames {
         self.sql(expression).into_text()
     }
 
-    /// What all must hold for a filter to hold.
+    /// Returns the texts of the conditions that are joined by AND.
     pub(super) fn conditions(&self, filter: Option<&RowExpression>) -> Vec<String> {
         let conditions = match filter {
             None => &[][..],
@@ -91,7 +91,8 @@ impl RowNames {
     }
 }
 
-/// The text of a value of the request; `element` is the name of the array that is taken apart.
+/// Returns the text of a value of the request. `element` is the name of the array whose element is
+/// current.
 pub(super) fn request_text(
     expression: &RequestExpression,
     element: &str,
@@ -126,7 +127,7 @@ fn given_text(
     SqlText::new(Precedence::JsonPath, format!("{whole} {operator} {}", quoted(&path)))
 }
 
-/// How all of it is written, and the function that gives one member of it.
+/// Returns the text of a whole value, and the function that returns one member of it.
 fn source_syntax(
     source: RequestSource,
     syntax: RequestSyntax,
@@ -151,7 +152,7 @@ fn source_syntax(
     }
 }
 
-/// The name of a table, with its schema.
+/// Returns the name of a table with its schema.
 pub(super) fn table_text(table: &TablePattern) -> String {
     format!("{}.{}", identifier(&table.schema), identifier(&table.name))
 }

@@ -1,4 +1,4 @@
-//! Rows in buckets, and what their changes cost.
+//! Rows in buckets, and the cost of their changes.
 
 use std::collections::BTreeSet;
 
@@ -58,7 +58,7 @@ pub(super) fn explain_table(plan: &SyncPlan, table: usize) -> TableExplanation {
     TableExplanation { table, families, lookups, reads: reads.into_list() }
 }
 
-/// The columns that are read.
+/// Columns that are read.
 #[derive(Default)]
 struct ColumnsRead {
     all: bool,

@@ -4,7 +4,7 @@ use super::names::RequestSyntax;
 use super::{Explanation, FamilyExplanation, StreamExplanation, access_path, rows};
 use crate::plan::{StreamPlan, SyncPlan};
 
-/// Explains a plan.
+/// Describes a plan.
 pub(crate) fn explain_plan(plan: &SyncPlan) -> Explanation {
     Explanation {
         streams: plan.streams.iter().map(|stream| explain_stream(plan, stream)).collect(),
@@ -13,7 +13,7 @@ pub(crate) fn explain_plan(plan: &SyncPlan) -> Explanation {
 }
 
 fn explain_stream(plan: &SyncPlan, stream: &StreamPlan) -> StreamExplanation {
-    // Families of streams have a number behind the name.
+    // The families of a stream have a number after the name, bucket definitions do not.
     let own = plan.definitions.iter().position(|definition| definition.name == stream.name);
     let syntax =
         if own.is_some() { RequestSyntax::BucketDefinition } else { RequestSyntax::Stream };

@@ -1,4 +1,4 @@
-//! Explanations for people.
+//! Descriptions as text for people.
 
 use std::fmt::{Display, Formatter, Result};
 

@@ -1,32 +1,32 @@
-//! What an author is told about a sync config.
+//! Findings about a sync config.
 
 use std::fmt::Write as _;
 
-/// Whether a finding stops the compilation.
+/// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
     /// The config cannot be used.
     Error,
-    /// It can, but may not do what was meant.
+    /// The config can be used, but may not do what its author meant.
     Warning,
 }
 
-/// Something about a sync config that its author should know.
+/// Finding about a sync config, for its author.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// Whether it stops the compilation.
+    /// Severity of the finding.
     pub severity: Severity,
-    /// From 1, in the YAML file.
+    /// Line in the YAML file, from 1.
     pub line: usize,
-    /// From 1, in characters.
+    /// Column in characters, from 1.
     pub column: usize,
-    /// What is wrong, with the text that is.
+    /// Message that says what is wrong and quotes it.
     pub message: String,
-    /// What to write instead.
+    /// Hint that says what to write instead.
     pub hint: Option<String>,
 }
 
-/// Longest part of a source line that is shown, in characters.
+/// Maximum length of the source line in a rendered finding, in characters: two lines of a terminal.
 const EXCERPT_CHARS_MAX: usize = 160;
 
 impl Diagnostic {
@@ -49,8 +49,8 @@ impl Diagnostic {
         self
     }
 
-    /// Text for a terminal: where, what, the line of the file with a mark under the place, and the
-    /// hint. Ends with a line break.
+    /// Renders the finding for a terminal: position, message, the line of the file with a mark
+    /// under the position, and the hint. The text ends with a line break.
     #[must_use]
     pub fn render(&self, file_name: &str, yaml: &str) -> String {
         let severity = match self.severity {
@@ -72,7 +72,7 @@ impl Diagnostic {
         let before = self.column.saturating_sub(1);
         let start = before.saturating_sub(EXCERPT_CHARS_MAX / 2);
         let shown: String = line.chars().skip(start).take(EXCERPT_CHARS_MAX).collect();
-        // A tab stays one, so that the mark stands under its place whatever the terminal's stops.
+        // Tabs are kept, so that the mark stands under its position for any tab width.
         let indent: String = line
             .chars()
             .skip(start)
@@ -86,7 +86,7 @@ impl Diagnostic {
     }
 }
 
-/// The lines of a text as YAML counts them: a carriage return alone ends one too.
+/// Returns the lines of a text as YAML counts them. A carriage return alone ends a line, too.
 pub(crate) fn lines(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
@@ -101,16 +101,16 @@ pub(crate) fn lines(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// A place in the YAML file.
+/// Position in the YAML file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Position {
-    /// From 1.
+    /// Line, from 1.
     pub(crate) line: usize,
-    /// From 1, in characters.
+    /// Column in characters, from 1.
     pub(crate) column: usize,
 }
 
-/// The errors and warnings found so far.
+/// Errors and warnings found so far.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     list: Vec<Diagnostic>,
@@ -125,7 +125,7 @@ impl Findings {
         self.list.extend(diagnostics);
     }
 
-    /// Keeps the error of a result.
+    /// Returns the value of a result, or records its error.
     pub(crate) fn ok<T>(&mut self, result: Result<T, Diagnostic>) -> Option<T> {
         match result {
             Ok(value) => Some(value),
@@ -140,7 +140,7 @@ impl Findings {
         self.list.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
     }
 
-    /// In the order of the file, each once.
+    /// Returns the findings in the order of the file, each once.
     pub(crate) fn into_sorted(mut self) -> Vec<Diagnostic> {
         self.list.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
         self.list.dedup();

@@ -1,4 +1,4 @@
-//! The `config` section.
+//! The section `config`.
 
 use super::diagnostic::{Diagnostic, Findings, Position};
 use super::yaml::{Node, NodeValue, Scalar};
@@ -81,7 +81,7 @@ impl Options {
             "timestamps_iso8601" => self.values.timestamps_iso8601 = read_bool(key, value)?,
             "fixed_json_extract" => self.values.fixed_json_extract = read_bool(key, value)?,
             "custom_postgres_types" => self.values.custom_types = read_bool(key, value)?,
-            // Names of buckets always carry a tag of their definition, so nothing depends on it.
+            // Bucket names always contain a tag of their definition, so the option has no effect.
             "versioned_bucket_ids" => {
                 read_bool(key, value)?;
             }
@@ -95,7 +95,8 @@ impl Options {
                 self.values.fraction_digits = read_precision(value)?;
                 keys.precision = Some(value.position);
             }
-            // It concerns how a PowerSync service stores operations, not what they are.
+            // The option selects how a PowerSync service stores operations. It does not change
+            // them.
             "storage_version" => read_storage_version(value)?,
             _ => {
                 let known = "edition, timestamps_iso8601, timestamp_max_precision, \
@@ -108,7 +109,7 @@ impl Options {
     }
 }
 
-/// Where keys stand that need others.
+/// Positions of keys that require other keys.
 #[derive(Default)]
 struct KeyPositions {
     precision: Option<Position>,
@@ -122,7 +123,7 @@ fn key_text(key: &Node) -> Option<&str> {
     }
 }
 
-/// An error for a key that means nothing where it stands.
+/// Returns the error for an unknown key.
 pub(crate) fn unknown_key(key: &Node, known: &str) -> Diagnostic {
     let message = match key_text(key) {
         Some(text) => format!("unknown key `{text}`"),
@@ -131,7 +132,7 @@ pub(crate) fn unknown_key(key: &Node, known: &str) -> Diagnostic {
     Diagnostic::error(key.position, message).hint(format!("the keys here are: {known}"))
 }
 
-/// The scalar that a key must have.
+/// Returns the scalar value of a key.
 pub(crate) fn read_scalar<'a>(
     key: &Node,
     value: &'a Node,
@@ -147,7 +148,7 @@ pub(crate) fn read_scalar<'a>(
     }
 }
 
-/// The boolean that a key must have.
+/// Returns the boolean value of a key.
 pub(crate) fn read_bool(key: &Node, value: &Node) -> Result<bool, Diagnostic> {
     let scalar = read_scalar(key, value, "`true` or `false`")?;
     scalar.as_bool().ok_or_else(|| {
@@ -201,7 +202,7 @@ fn read_storage_version(value: &Node) -> Result<(), Diagnostic> {
     }
 }
 
-/// The beginning of a text from outside, for a message.
+/// Returns the beginning of a user's text for a message, on one line.
 pub(crate) fn shorten(text: &str) -> String {
     const CHARS_MAX: usize = 60;
     let mut short: String = text.chars().take(CHARS_MAX).collect();

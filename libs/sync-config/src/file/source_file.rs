@@ -1,8 +1,8 @@
-//! The text of the file, by characters and lines.
+//! Text of the file, by characters and lines.
 
 use super::diagnostic::Position;
 
-/// The file's characters and where its lines begin.
+/// Characters of the file and the starts of its lines.
 #[derive(Debug)]
 pub(crate) struct SourceFile {
     pub(crate) chars: Vec<char>,

@@ -1,4 +1,4 @@
-//! From a place in a scalar's text to the place in the file, whatever the scalar's style.
+//! Maps positions in a scalar's text to positions in the file, for every style of scalar.
 
 use saphyr_parser::ScalarStyle;
 
@@ -6,20 +6,21 @@ use super::diagnostic::Position;
 use super::source_file::SourceFile;
 use super::yaml::Scalar;
 
-/// Where the characters of one scalar's text stand in the file.
+/// Positions in the file of the characters of one scalar.
 #[derive(Debug)]
 pub(crate) struct SourceMap<'a> {
     source: &'a SourceFile,
-    /// Of the text, in characters.
+    /// Start of each line of the scalar's text, in characters.
     line_starts: Vec<usize>,
-    /// For each character of the text its index in the file, and one for the end.
+    /// Index in the file of each character of the text, and of its end.
     indices: Vec<usize>,
 }
 
 impl<'a> SourceMap<'a> {
     pub(crate) fn new(source: &'a SourceFile, scalar: &Scalar) -> Self {
         let mut walk = Walk { chars: &source.chars, at: scalar.start, end: scalar.end };
-        // The range of a quoted scalar has its quotes; that of a block does not have its header.
+        // The range of a quoted scalar includes its quotes; that of a block scalar excludes its
+        // header.
         if matches!(scalar.style, ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted) {
             walk.at += 1;
         }
@@ -29,25 +30,25 @@ impl<'a> SourceMap<'a> {
         Self { source, line_starts, indices }
     }
 
-    /// The place of a character of the text, counted from 0.
+    /// Returns the position of a character of the text, counted from 0.
     pub(crate) fn position(&self, index: usize) -> Position {
         let last = self.indices.len() - 1;
         self.source.position(self.indices[index.min(last)])
     }
 
-    /// The place of a character given by line and column of the text, both from 1.
+    /// Returns the position of a character by its line and column in the text, both from 1.
     pub(crate) fn position_at(&self, line: usize, column: usize) -> Position {
         self.position(self.index_at(line, column))
     }
 
-    /// As [`Self::position_at`], the character's number.
+    /// Returns the index of a character by its line and column in the text, both from 1.
     pub(crate) fn index_at(&self, line: usize, column: usize) -> usize {
         let start = line.checked_sub(1).and_then(|line| self.line_starts.get(line));
         start.map_or(usize::MAX, |start| start.saturating_add(column.max(1) - 1))
     }
 }
 
-/// Goes through the characters of a scalar in the file beside those of its text.
+/// Cursor that walks through a scalar in the file along its text.
 struct Walk<'a> {
     chars: &'a [char],
     at: usize,
@@ -65,9 +66,11 @@ impl Walk<'_> {
         }
     }
 
-    /// Folding and indentation change white space only, so the other characters of the text and
-    /// of the file follow each other one to one, escapes aside. White space in the text is given the
-    /// place after the character before it.
+    /// Returns the index in the file of each character of the text.
+    ///
+    /// Folding and indentation change whitespace only, so all other characters of text and file
+    /// correspond one to one, apart from escapes. Whitespace that is not in the file gets the
+    /// position after the character before it.
     fn align(&mut self, text: &str, style: ScalarStyle) -> Vec<usize> {
         let mut indices = Vec::with_capacity(text.len() + 1);
         let mut after = self.at;
@@ -86,8 +89,8 @@ impl Walk<'_> {
         indices
     }
 
-    /// White space that is itself in the file stays exact; what folding made of several is put at
-    /// the first.
+    /// Returns the index of a whitespace character. Whitespace that is itself in the file keeps its
+    /// own position; the result of folding gets the first one.
     fn take_space(&mut self, c: char, style: ScalarStyle, after: &mut usize) -> usize {
         if self.peek() == Some(c) {
             let index = self.at;
@@ -104,7 +107,7 @@ impl Walk<'_> {
         *after
     }
 
-    /// In double quotes a backslash before the line's end joins the lines.
+    /// Skips line joins: in double quotes a backslash at the end of a line joins it with the next.
     fn skip_line_joins(&mut self, style: ScalarStyle) {
         while style == ScalarStyle::DoubleQuoted
             && self.peek() == Some('\\')
@@ -115,7 +118,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Past one character of the file, with its escape.
+    /// Advances over one character of the file, with its escape.
     fn take(&mut self, style: ScalarStyle) {
         let length = match (style, self.peek()) {
             (ScalarStyle::SingleQuoted, Some('\'')) => 2,

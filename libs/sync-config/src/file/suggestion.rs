@@ -1,6 +1,6 @@
-//! The name that a misspelt one was meant to be.
+//! Suggestions for misspelt names.
 
-/// The name that is nearest to a misspelt one, if any is near.
+/// Returns the candidate that is most similar to a misspelt name, if one is similar enough.
 pub(crate) fn closest<'a>(
     name: &str,
     candidates: impl Iterator<Item = &'a str>,
@@ -18,7 +18,7 @@ pub(crate) fn closest<'a>(
         .map(|(_, candidate)| candidate)
 }
 
-/// Edits from one text to another, by Levenshtein.
+/// Returns the Levenshtein distance: the number of edits from one text to the other.
 fn distance(a: &[char], b: &[char]) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.iter().enumerate() {

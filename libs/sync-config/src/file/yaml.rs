@@ -1,4 +1,4 @@
-//! The YAML file as a tree whose nodes know their place.
+//! The YAML file as a tree of nodes with positions.
 
 use std::collections::HashMap;
 
@@ -7,15 +7,17 @@ use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
 use super::diagnostic::{Diagnostic, Position};
 use super::source_file::SourceFile;
 
-/// Largest file. Streams are written by hand: a hundred of them take a tenth of it.
+/// Maximum size of the file in bytes. A config is written by hand: a hundred streams take about 100
+/// KB.
 pub(crate) const FILE_BYTES_MAX: usize = 1 << 20;
-/// Deepest nesting; the format itself needs five.
+/// Maximum nesting. The format itself needs five levels.
 const DEPTH_MAX: usize = 32;
 
-/// Most that aliases may stand for: nodes, and bytes of their texts.
+/// Maximum number of nodes and text bytes that aliases expand to. Without it, nested aliases would
+/// grow exponentially.
 const COPIED_MAX: usize = FILE_BYTES_MAX;
 
-/// A node of the file.
+/// Node of the file.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) position: Position,
@@ -33,13 +35,13 @@ pub(crate) enum NodeValue {
 pub(crate) struct Scalar {
     pub(crate) text: String,
     pub(crate) style: ScalarStyle,
-    /// In the file, in characters; `end` is exclusive.
+    /// Start in the file, in characters. `end` is exclusive.
     pub(crate) start: usize,
     pub(crate) end: usize,
 }
 
 impl Node {
-    /// How many nodes and bytes of text it has, and how deep it is.
+    /// Returns the number of nodes and text bytes, and the depth.
     fn size(&self) -> (usize, usize) {
         let mut size = (1, 0);
         let mut add = |node: &Self| {
@@ -59,7 +61,7 @@ impl Node {
         size
     }
 
-    /// What it is, for messages.
+    /// Returns the kind of the node, for messages.
     pub(crate) fn kind(&self) -> &'static str {
         match &self.value {
             NodeValue::Scalar(scalar) if scalar.is_null() => "nothing",
@@ -75,7 +77,7 @@ impl Scalar {
         self.style == ScalarStyle::Plain
     }
 
-    /// The null of YAML's core schema.
+    /// Returns whether the scalar is the null of YAML's core schema.
     pub(crate) fn is_null(&self) -> bool {
         self.is_plain() && matches!(self.text.as_str(), "" | "~" | "null" | "Null" | "NULL")
     }
@@ -88,20 +90,20 @@ impl Scalar {
         }
     }
 
-    /// A whole number; `3.0` is one too, as YAML has no two kinds of equal numbers here.
+    /// Returns the integer. `3.0` is one, too: in YAML it equals `3`.
     pub(crate) fn as_integer(&self) -> Option<i64> {
         let text = self.text.trim_end_matches('0').strip_suffix('.').unwrap_or(&self.text);
         if self.is_plain() { text.parse().ok() } else { None }
     }
 
-    /// Whether it is text and not another scalar of the core schema.
+    /// Returns whether the scalar is text and no other scalar of the core schema.
     pub(crate) fn is_text(&self) -> bool {
         let number = || self.text.parse::<f64>().is_ok();
         !self.is_plain() || !(self.is_null() || self.as_bool().is_some() || number())
     }
 }
 
-/// Reads the one document of a file. `Ok(None)` when it is empty.
+/// Reads the single document of a file. Returns `Ok(None)` if the file is empty.
 pub(crate) fn parse(text: &str, source: &SourceFile) -> Result<Option<Node>, Diagnostic> {
     let parser = Parser::new_from_str(text);
     let mut reader = YamlReader { parser, source, anchors: HashMap::new(), copied: 0 };
@@ -129,9 +131,9 @@ pub(crate) fn parse(text: &str, source: &SourceFile) -> Result<Option<Node>, Dia
 struct YamlReader<'a> {
     parser: Parser<'a, saphyr_parser::StrInput<'a>>,
     source: &'a SourceFile,
-    /// What aliases stand for.
+    /// Nodes that aliases refer to.
     anchors: HashMap<usize, Anchored>,
-    /// How much aliases have copied so far.
+    /// Number of nodes and text bytes that aliases expanded to so far.
     copied: usize,
 }
 
@@ -196,8 +198,8 @@ impl<'a> YamlReader<'a> {
         Ok(node)
     }
 
-    /// Where a scalar's own characters begin: the parser's span has its anchor too, and of a block the
-    /// header then.
+    /// Returns the start of a scalar's own text. The parser's span includes its anchor and, for a
+    /// block scalar with an anchor, its header.
     fn after_anchor(&self, anchor: usize, style: ScalarStyle, span: Span) -> usize {
         let start = span.start.index();
         let chars = &self.source.chars;
@@ -215,7 +217,8 @@ impl<'a> YamlReader<'a> {
         scalar
     }
 
-    /// What an alias stands for; findings in it are at the place where it is written.
+    /// Returns a copy of the node that an alias refers to. Findings in it have the position of the
+    /// anchor.
     fn copy(&mut self, anchor: usize, span: Span, depth: usize) -> Result<Node, Diagnostic> {
         let Some(anchored) = self.anchors.get(&anchor) else {
             return Err(self.error(span, "an alias cannot stand for what it is in"));

@@ -1,4 +1,4 @@
-//! The identity of what a definition or lookup holds: equal hashes, equal contents.
+//! Hashes of definitions and lookups: equal hashes mean equal contents.
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -10,10 +10,12 @@ use super::{
 use crate::schema::TablePattern;
 use crate::value::ValueOptions;
 
-/// Raised whenever the same config would give other output; part of every definition's hash.
+/// Version of the evaluator, a part of every definition hash. Raise it if the same config would
+/// yield other rows.
 pub const EVALUATOR_VERSION: u32 = 3;
 
-/// What is hashed, as JSON. Requests are not in it: they decide who reads, not what there is.
+/// Hashed content, as JSON. It has no request side, which decides who reads a bucket but not what
+/// is in it.
 #[derive(Serialize)]
 struct Canonical<T> {
     evaluator_version: u32,
@@ -61,8 +63,8 @@ impl<'a> CanonicalTable<'a> {
 }
 
 impl SyncPlan {
-    /// Of a definition: the name of its stream too, as each stream has its own buckets, but not its
-    /// place in the stream.
+    /// Returns the hash of a definition. It covers the name of the stream, as each stream has its
+    /// own buckets, but not the number after `|`.
     pub(crate) fn definition_hash(&self, definition: &DefinitionPlan) -> String {
         let mut queries: Vec<_> = definition.queries.iter().collect();
         self.sort(&mut queries);
@@ -82,11 +84,11 @@ impl SyncPlan {
         })
     }
 
-    /// Brings queries into an order that does not depend on the file's, as far as theirs means nothing:
-    /// what different queries make of one row is only told apart by their order.
+    /// Sorts queries into a canonical order where their order has no effect. It has an effect if
+    /// several queries make different objects of the same type from one row.
     fn sort(&self, queries: &mut [&DataQuery]) {
         let pattern = |query: &DataQuery| &self.tables[query.rows.table];
-        // One table may be found by a pattern and by another one too.
+        // A table may match both a wildcard and another pattern.
         let has_wildcards = queries.iter().any(|query| pattern(query).is_wildcard());
         let group = |query: &DataQuery| {
             let TablePattern { schema, name } = pattern(query);

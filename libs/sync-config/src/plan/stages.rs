@@ -1,18 +1,17 @@
-//! How many rounds of questions a request takes.
+//! Number of lookup rounds that a request needs.
 
 use super::{Instantiation, LookupPlan, Step};
 
-/// Most rounds of questions of a request, each of which needs the answers to the one before. A query
-/// that would take more does not compile.
+/// Maximum number of lookup rounds of a request. Each round needs the answers of the one before, so
+/// each adds a round trip to the storage. A query that needs more does not compile.
 ///
-/// Lookups that need nothing of each other are asked in one round, so it is the longest chain that
-/// counts.
+/// Independent lookups share a round: the longest chain counts.
 pub const STAGES_MAX: usize = 32;
 
 impl Instantiation {
-    /// The rounds of questions until all is known, that of what must be absent too.
+    /// Returns the number of lookup rounds, including those of anti-joins.
     pub(crate) fn stages(&self, lookups: &[LookupPlan]) -> usize {
-        // After how many rounds each slot has its values.
+        // Number of rounds after which each slot has its values.
         let mut known_after: Vec<usize> = Vec::new();
         let mut longest = 0;
         for step in &self.steps {

@@ -1,19 +1,20 @@
-//! The ways in which the steps of an instantiation give values to its slots.
+//! Relations of slots: the values that the steps of an instantiation bind to them.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::value::EvaluationError;
 
-/// Most ways that there may be at a time, and most buckets of one variant for one subscription.
+/// Maximum number of rows at a time, and of buckets for one variant and subscription. It bounds
+/// memory and the size of a checkpoint.
 const BINDING_ROWS_MAX: usize = 10_000;
 
-/// Most ways of one step, before those that differ in nothing of use are one.
+/// Maximum number of rows of one step before duplicates are removed.
 pub(crate) const EXTENDED_ROWS_MAX: usize = 1_000_000;
 
-/// A value, as an index into [`ValuePool`].
+/// Index into [`ValuePool`].
 pub(crate) type ValueId = u32;
 
-/// Values as canonical JSON, each once.
+/// Interned values, as canonical JSON.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ValuePool {
     ids: HashMap<String, ValueId>,
@@ -25,14 +26,14 @@ impl ValuePool {
         if let Some(id) = self.ids.get(text) {
             return *id;
         }
-        // There are as many values as answers, which are limited to far less.
+        // Answers are limited to far fewer values than `u32::MAX`.
         let id = ValueId::try_from(self.texts.len()).unwrap_or(ValueId::MAX);
         self.ids.insert(text.to_owned(), id);
         self.texts.push(text.to_owned());
         id
     }
 
-    /// The JSON array of some values.
+    /// Returns a JSON array of values.
     pub(crate) fn array(&self, ids: impl Iterator<Item = ValueId>) -> String {
         let mut array = "[".to_owned();
         for id in ids {
@@ -48,7 +49,7 @@ impl ValuePool {
     }
 }
 
-/// Slots whose values depend on each other, and all ways to fill them.
+/// Relation of slots whose values depend on each other.
 #[derive(Clone, Debug)]
 pub(crate) struct BindingTable {
     pub(crate) slots: Vec<usize>,
@@ -60,7 +61,7 @@ impl BindingTable {
         self.slots.iter().position(|known| *known == slot)
     }
 
-    /// Only some slots, and each way once.
+    /// Keeps the needed slots only, and each row once.
     fn keep(&mut self, needed: &BTreeSet<usize>) {
         let places: Vec<usize> =
             (0..self.slots.len()).filter(|place| needed.contains(&self.slots[*place])).collect();
@@ -74,7 +75,7 @@ impl BindingTable {
         self.rows.retain(|row| seen.insert(row.clone()));
     }
 
-    /// Every way of one with every way of the other.
+    /// Returns the Cartesian product of two relations.
     fn product(&self, other: &Self) -> Result<Self, EvaluationError> {
         if self.rows.len().saturating_mul(other.rows.len()) > BINDING_ROWS_MAX {
             return Err(EvaluationError::TooMany);
@@ -89,20 +90,20 @@ impl BindingTable {
     }
 }
 
-/// The tables of an instantiation as far as its steps are done. Tables are kept apart for as long as
-/// nothing ties them together, so that no product is made that a later step thins out.
+/// Relations of an instantiation, as far as its steps are done. Independent relations stay
+/// separate, so that no product is computed before a later step joins them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Bindings {
     tables: Vec<BindingTable>,
 }
 
 impl Bindings {
-    /// Whether all of these slots have values.
+    /// Returns whether all of these slots are bound.
     pub(crate) fn have(&self, slots: &[usize]) -> bool {
         slots.iter().all(|slot| self.tables.iter().any(|table| table.place(*slot).is_some()))
     }
 
-    /// Takes out the one table that all of these slots are in.
+    /// Removes and returns the relation of these slots, joined if there are several.
     pub(crate) fn take(&mut self, slots: &[usize]) -> Result<BindingTable, EvaluationError> {
         let mut joined = BindingTable { slots: Vec::new(), rows: vec![Vec::new()] };
         let has_any = |table: &BindingTable| slots.iter().any(|slot| table.place(*slot).is_some());
@@ -115,8 +116,8 @@ impl Bindings {
         Ok(joined)
     }
 
-    /// Adds a table, or puts one back, with the slots that are still of use. `false` when it has no
-    /// way, so that there is none at all.
+    /// Adds a relation with the slots that are still needed. Returns `false` if it has no row, so
+    /// that there is no bucket.
     pub(crate) fn put(
         &mut self,
         mut table: BindingTable,
@@ -133,7 +134,7 @@ impl Bindings {
         Ok(is_possible)
     }
 
-    /// All ways to fill these slots, in this order.
+    /// Returns all bindings of these slots, in this order.
     pub(crate) fn all(&mut self, slots: &[usize]) -> Result<Vec<Vec<ValueId>>, EvaluationError> {
         let table = self.take(slots)?;
         let places: Option<Vec<usize>> = slots.iter().map(|slot| table.place(*slot)).collect();

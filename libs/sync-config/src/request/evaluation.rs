@@ -1,4 +1,4 @@
-//! The evaluation of a request, in rounds of questions.
+//! Evaluation of a request, in rounds of lookups.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,7 +12,7 @@ use super::{Granted, GrantedBucket, Question, Request};
 use crate::plan::{StreamPlan, SyncPlan};
 use crate::value::{EvaluationError, ValueOptions};
 
-/// A request under evaluation: it asks for lookups until it is done.
+/// Evaluation of a request. It asks for lookups until it is done.
 ///
 /// ```
 /// # use tidewater_sync_config::{Request, SyncConfig};
@@ -40,18 +40,18 @@ pub struct RequestEvaluation<'a> {
     values: ValuePool,
 }
 
-/// One variant of a stream for one subscription.
+/// Variant of a stream for one subscription.
 #[derive(Clone, Debug)]
 struct VariantTask<'a> {
     definition: usize,
     priority: Priority,
-    /// Index into the answer's streams.
+    /// Index into `streams` of the result.
     stream: usize,
     reason: Subscription,
     search: Search<'a>,
 }
 
-/// Begins the evaluation of a request.
+/// Starts the evaluation of a request.
 pub(crate) fn begin<'a>(plan: &'a SyncPlan, request: &Request<'_>) -> RequestEvaluation<'a> {
     let mut evaluation = RequestEvaluation {
         plan,
@@ -69,16 +69,16 @@ pub(crate) fn begin<'a>(plan: &'a SyncPlan, request: &Request<'_>) -> RequestEva
 }
 
 impl<'a> RequestEvaluation<'a> {
-    /// What must be looked up next, each question once; none when it is done.
+    /// Returns the keys to look up next, each once. Empty if the evaluation is done.
     #[must_use]
     pub fn questions(&self) -> &[Question] {
         &self.questions
     }
 
-    /// Gives the outputs found for each question, in the same order.
+    /// Supplies the outputs of each question, in the same order.
     ///
     /// # Panics
-    /// When there is not one list of outputs for each question.
+    /// Panics if `answers` does not have one list for each question.
     pub fn answer(&mut self, answers: &[Vec<String>]) {
         assert_eq!(answers.len(), self.questions.len(), "one list of outputs for each question");
         for (question, outputs) in std::mem::take(&mut self.questions).into_iter().zip(answers) {
@@ -90,7 +90,7 @@ impl<'a> RequestEvaluation<'a> {
         self.advance();
     }
 
-    /// Does all steps that can be done, and asks what the next ones need.
+    /// Runs all steps that have their answers, and collects the questions of the next ones.
     fn advance(&mut self) {
         let mut asked = HashSet::new();
         let mut questions = Vec::new();
@@ -111,8 +111,8 @@ impl<'a> RequestEvaluation<'a> {
         self.questions = questions;
     }
 
-    /// The buckets that the request may read. Those that questions are still open for are not among
-    /// them.
+    /// Returns the buckets that the request may read. Buckets that depend on open questions are not
+    /// among them.
     #[must_use]
     pub fn finish(mut self) -> Granted {
         let mut buckets: Vec<GrantedBucket> = Vec::new();
@@ -211,7 +211,7 @@ impl<'a> RequestEvaluation<'a> {
     }
 }
 
-/// The elements of an output. What was not written by this crate is no answer.
+/// Returns the elements of an output, or `None` if this crate did not write it.
 fn split(output: &str, columns: usize, values: &mut ValuePool) -> Option<Vec<ValueId>> {
     let elements: Vec<&RawValue> = serde_json::from_str(output).ok()?;
     let row: Vec<ValueId> = elements.iter().map(|element| values.id(element.get())).collect();

@@ -1,4 +1,4 @@
-//! The steps of an instantiation that need answers, and whether they lead anywhere.
+//! Steps of an instantiation that wait for answers.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -7,38 +7,38 @@ use super::bindings::{BindingTable, Bindings, EXTENDED_ROWS_MAX, ValueId, ValueP
 use crate::plan::Step;
 use crate::value::EvaluationError;
 
-/// An instantiation for one subscription: all that is left is to look up.
+/// Instantiation for one subscription, after the steps that need no lookup.
 #[derive(Clone, Debug)]
 pub(super) struct Search<'a> {
     /// Steps that wait for values or answers.
     pub(super) pending: Vec<PendingStep<'a>>,
     pub(super) bindings: Bindings,
     pub(super) parameters: &'a [usize],
-    /// What must not lead anywhere, as far as that is not yet known.
+    /// Anti-joins whose result is not known yet.
     pub(super) not_exists: Vec<Search<'a>>,
 }
 
-/// How far a search has come.
+/// Progress of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// It waits for answers.
+    /// Answers are missing.
     Waiting,
-    /// There is a way.
+    /// There is at least one row.
     Found,
-    /// There is none.
+    /// There is no row.
     NotFound,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PendingStep<'a> {
     pub(super) step: &'a Step,
-    /// The first of the slots that it gives values to.
+    /// First slot that the step binds.
     pub(super) first_slot: usize,
 }
 
 impl Search<'_> {
-    /// Does all steps that can be done. What must be absent is searched beside them, so that it takes
-    /// no further rounds of questions.
+    /// Runs all steps that have their answers. Anti-joins run in the same rounds, so that they add
+    /// none.
     pub(super) fn advance(
         &mut self,
         answers: &HashMap<Question, Vec<Vec<ValueId>>>,
@@ -60,12 +60,12 @@ impl Search<'_> {
         Ok(if self.is_done() { Progress::Found } else { Progress::Waiting })
     }
 
-    /// Whether nothing is left to look up.
+    /// Returns whether no lookup is left.
     pub(super) fn is_done(&self) -> bool {
         self.pending.is_empty() && self.not_exists.is_empty()
     }
 
-    /// `false` when there is no way.
+    /// Runs the search's own steps. Returns `false` if no row remains.
     fn advance_steps(
         &mut self,
         answers: &HashMap<Question, Vec<Vec<ValueId>>>,
@@ -102,7 +102,7 @@ impl Search<'_> {
             }
             if is_done {
                 self.pending.remove(place);
-                // What it found may be what a former one waits for.
+                // The new values may unblock an earlier step.
                 place = 0;
             } else {
                 place += 1;
@@ -116,7 +116,7 @@ impl Search<'_> {
     }
 }
 
-/// The question of each way.
+/// Returns the question of each row.
 fn questions(
     lookup: usize,
     key: &[usize],
@@ -131,7 +131,7 @@ fn questions(
     table.rows.iter().map(question).collect()
 }
 
-/// Each way with each answer to its question.
+/// Joins each row with the answers to its question.
 fn extend(
     table: &mut BindingTable,
     first_slot: usize,
@@ -154,7 +154,7 @@ fn extend(
     Ok(())
 }
 
-/// The slots whose values are still of use.
+/// Returns the slots that later steps and the bucket parameters need.
 pub(super) fn needed(pending: &[PendingStep<'_>], parameters: &[usize]) -> BTreeSet<usize> {
     let used = pending.iter().flat_map(|pending| pending.step.slots_used());
     used.chain(parameters.iter().copied()).collect()

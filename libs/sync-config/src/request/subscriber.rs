@@ -1,4 +1,4 @@
-//! What a request says, as expressions see it.
+//! Values of a request, as leaves of expressions.
 
 use serde_json::{Map, Value as Json};
 use tidewater_protocol::{Priority, Subscription};
@@ -15,20 +15,20 @@ use crate::plan::{
 };
 use crate::value::{Engine, EvaluationError, Value, json};
 
-/// One subscription to one stream: what expressions see, and what becomes of its buckets.
+/// Subscription to one stream, with the request it belongs to.
 pub(super) struct Subscriber<'r> {
     pub(super) edition: Edition,
     pub(super) engine: Engine,
     pub(super) request: &'r Request<'r>,
-    /// Of an explicit subscription.
+    /// Parameters of an explicit subscription.
     pub(super) parameters: Option<&'r Map<String, Json>>,
     pub(super) reason: Subscription,
-    /// Instead of the stream's.
+    /// Priority that overrides the stream's.
     pub(super) priority: Option<Priority>,
 }
 
 impl Subscriber<'_> {
-    /// Does the steps that need nothing but the request. `None` when there is no way.
+    /// Runs the steps that need the request only. Returns `None` if no row remains.
     pub(super) fn instantiate<'a>(
         &self,
         plan: &SyncPlan,
@@ -113,15 +113,15 @@ impl Subscriber<'_> {
         functions::walk(map.get(first)?, rest)
     }
 
-    /// Whether there is the whole. Before edition 3 a subscription without parameters has an empty
-    /// object.
+    /// Returns whether the value exists. Before edition 3 a subscription without parameters has an
+    /// empty object.
     fn has(&self, source: RequestSource) -> bool {
         source != RequestSource::SubscriptionParameters
             || self.parameters.is_some()
             || self.edition < Edition::Three
     }
 
-    /// The whole as JSON text.
+    /// Returns the whole value, as JSON text unless it is the user id.
     fn text(&self, source: RequestSource) -> String {
         let empty = Map::new();
         let map = match source {
@@ -142,7 +142,7 @@ impl Subscriber<'_> {
     }
 }
 
-/// A request with an element of one of its arrays.
+/// Request with the current element of one of its arrays.
 struct ElementLeaves<'e> {
     subscriber: &'e Subscriber<'e>,
     items: &'e Items,
@@ -185,7 +185,7 @@ impl<'v> Leaves<'v, RequestLeaf> for Subscriber<'_> {
     }
 }
 
-/// Some values of a request; `None` when one of them is NULL or a blob, which equal nothing.
+/// Returns the values of a row, or `None` if one is NULL or a blob, which equal nothing.
 fn row<'v, S: Leaves<'v, RequestLeaf>>(
     expressions: &'v [RequestExpression],
     leaves: &S,

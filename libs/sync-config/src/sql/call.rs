@@ -1,4 +1,4 @@
-//! Calls, those among them that have a syntax of their own.
+//! Function calls, including those with a syntax of their own.
 
 use sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
@@ -12,7 +12,7 @@ use crate::file::diagnostic::Diagnostic;
 use crate::functions::refusal;
 
 impl AstConverter<'_> {
-    /// `SUBSTRING(x FROM y FOR z)`, and the same with commas.
+    /// Converts `SUBSTRING(x FROM y FOR z)`, also with commas.
     pub(super) fn substring(
         &mut self,
         text: Box<Expr>,
@@ -33,7 +33,7 @@ impl AstConverter<'_> {
         Ok(ExpressionKind::Call { namespace: None, name: "substring".to_owned(), arguments })
     }
 
-    /// `TRIM(x)`, `TRIM(x, y)`, `TRIM(LEADING y FROM x)` and its kind.
+    /// Converts `TRIM(x)`, `TRIM(x, y)`, `TRIM(LEADING y FROM x)` and similar forms.
     pub(super) fn trim(
         &mut self,
         text: Box<Expr>,

@@ -1,4 +1,4 @@
-//! Queries: every part of the parser's tree is either converted or refused.
+//! Queries: converts or rejects every part of the parser's tree.
 
 use sqlparser::ast::{
     Distinct, GroupByExpr, Ident, ObjectName, Query as SqlQuery, Select, SelectFlavor,
@@ -14,7 +14,7 @@ use crate::file::diagnostic::Diagnostic;
 
 pub(super) struct AstConverter<'a> {
     pub(super) input: &'a QueryText<'a>,
-    /// Where the query at hand begins.
+    /// Start of the current query.
     pub(super) start: Span,
     pub(super) depth: usize,
 }
@@ -28,13 +28,13 @@ impl<'a> AstConverter<'a> {
         Diagnostic::error(self.input.position(span), message)
     }
 
-    /// An error at a word of the query at hand.
+    /// Returns the error for a word of the current query.
     pub(super) fn unsupported(&self, words: &[&str]) -> Diagnostic {
         let (word, span) = self.input.find(self.start, words);
         self.refused(span, word)
     }
 
-    /// That there is no such word.
+    /// Returns the error for an unsupported word, with a hint if there is one.
     pub(super) fn refused(&self, span: Span, word: &str) -> Diagnostic {
         let error = self.error(span, format!("`{word}` is not supported"));
         match instead_of(word) {
@@ -91,7 +91,7 @@ impl<'a> AstConverter<'a> {
         query
     }
 
-    /// Where a query begins, or the one around it if it does not know.
+    /// Returns the start of a query, or of the query around it if the start is unknown.
     pub(super) fn start_of_query(&self, query: &SqlQuery) -> Span {
         start_of_body(&query.body).unwrap_or(self.start)
     }
@@ -245,7 +245,7 @@ impl<'a> AstConverter<'a> {
         Err(self.error(wildcard_token.0.span, "nothing may follow `*` but a comma or `FROM`"))
     }
 
-    /// A name as PostgreSQL folds it: ASCII letters to lower case unless quoted.
+    /// Returns a name as PostgreSQL folds it: ASCII letters in lower case, unless quoted.
     pub(super) fn name(&self, ident: Ident) -> Result<String, Diagnostic> {
         let Ident { value, quote_style, span } = ident;
         match quote_style {

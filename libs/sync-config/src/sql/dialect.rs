@@ -1,17 +1,18 @@
-//! PostgreSQL's lexical rules, with precedences of the language's own, and `x IN <array>`.
+//! The dialect of the sync config: PostgreSQL's lexical rules, its own operator precedence, and `x
+//! IN <array>`.
 
 use sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::Token;
 
-/// The operator of arrays that share a value.
+/// Operator of two arrays: true if they share a value.
 pub(super) const OVERLAP: &str = "&&";
 
 const POSTGRES: PostgreSqlDialect = PostgreSqlDialect {};
 
-/// How firmly operators hold, among the numbers that PostgreSQL's dialect has for the others: 30 is NOT,
-/// 60 BETWEEN and IN, 70 `&` and `|`, 80 `+`, 140 `::`.
+/// Precedence of operators; a higher number binds tighter. PostgreSQL's dialect defines the others:
+/// 30 is NOT, 60 BETWEEN and IN, 70 `&` and `|`, 80 `+`, 140 `::`.
 const EQUAL: u8 = 50;
 const IS: u8 = 52;
 const ORDER: u8 = 55;
@@ -19,10 +20,10 @@ const SHIFT: u8 = 65;
 const CONCAT: u8 = 80;
 const MEMBER: u8 = 150;
 
-/// The dialect of sync configs.
+/// Dialect of sync configs.
 ///
-/// Deliberately not taken for PostgreSQL's by the parser: what is left out here is syntax that
-/// the language does not have.
+/// It is not PostgreSQL's dialect to the parser on purpose, which then rejects syntax that the
+/// language does not have.
 #[derive(Debug)]
 pub(crate) struct SyncConfigDialect;
 
@@ -43,12 +44,12 @@ impl Dialect for SyncConfigDialect {
         POSTGRES.identifier_quote_style(identifier)
     }
 
-    /// What cannot be read as an expression that begins with the keyword is a column.
+    /// A keyword that does not begin an expression is the name of a column.
     fn is_reserved_for_identifier(&self, _keyword: Keyword) -> bool {
         false
     }
 
-    /// A member of JSON is taken before anything is done with it: `j ->> 'a' + 1` adds to the member.
+    /// `->` and `->>` bind tighter than other operators: `j ->> 'a' + 1` adds to the member.
     #[expect(clippy::wildcard_enum_match_arm, reason = "a few of many tokens")]
     fn get_next_precedence(&self, parser: &Parser<'_>) -> Option<Result<u8, ParserError>> {
         match parser.peek_token_ref().token {
@@ -65,7 +66,7 @@ impl Dialect for SyncConfigDialect {
         if matches!(precedence, Precedence::Is) {
             return IS;
         }
-        // The parser asks where an array after IN ends by that of `=`.
+        // The parser asks for the precedence of `=` to find the end of an array after IN.
         let is_array = matches!(precedence, Precedence::Eq);
         POSTGRES.prec_value(if is_array { Precedence::Between } else { precedence })
     }
@@ -86,7 +87,7 @@ impl Dialect for SyncConfigDialect {
         true
     }
 
-    /// `E'it\'s'`
+    /// Supports `E'it\'s'`.
     fn supports_string_escape_constant(&self) -> bool {
         true
     }

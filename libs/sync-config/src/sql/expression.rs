@@ -14,7 +14,7 @@ use crate::expression::{Arithmetic, CastType, Comparison};
 use crate::file::diagnostic::Diagnostic;
 use crate::value::json;
 
-/// Deepest nesting of an expression, chains of AND and OR aside.
+/// Maximum nesting of an expression. Chains of AND and OR are one level.
 const DEPTH_MAX: usize = 100;
 
 impl AstConverter<'_> {
@@ -37,14 +37,14 @@ impl AstConverter<'_> {
         result
     }
 
-    /// Where an expression begins, or where its query does if it does not know.
+    /// Returns the start of an expression, or of its query if the start is unknown.
     pub(super) fn start_of(&self, expr: &Expr) -> Span {
         let span = start(expr);
         if span == Span::empty() { self.start } else { span }
     }
 
-    /// Kinds with parts have functions of their own, and expressions stay in the parser's boxes: else
-    /// each level of nesting would take the stack of every kind.
+    /// Converts an expression. Kinds with operands have functions of their own, and expressions
+    /// stay boxed, to keep the stack frame of each nesting level small.
     #[expect(clippy::wildcard_enum_match_arm, reason = "what is not listed is refused")]
     fn convert_kind(&mut self, expr: Box<Expr>, span: Span) -> Result<Expression, Diagnostic> {
         let kind = match *expr {
@@ -145,7 +145,8 @@ impl AstConverter<'_> {
         }
     }
 
-    /// The table's and its schema's name, which come last part first; `None` if there are other parts.
+    /// Returns the qualifier of a column, whose parts come in reverse order. Returns `None` if
+    /// there are too many or no parts.
     pub(super) fn qualifier(
         &self,
         mut parts: impl Iterator<Item = Ident>,
@@ -276,7 +277,7 @@ impl AstConverter<'_> {
         Ok(Expression { position, kind })
     }
 
-    /// `a AND b AND c` leans to the left as deeply as it is long: taken apart by a loop.
+    /// Converts `a AND b AND c`. The parser nests such chains to the left, so a loop flattens them.
     fn chain(
         &mut self,
         left: Box<Expr>,
@@ -341,8 +342,8 @@ impl AstConverter<'_> {
         }
     }
 
-    /// The parser makes the same of `x IN a` and `x IN (a)`. In SQL the latter is `x = a`, but the
-    /// language has no other list of one: it is the array in parentheses.
+    /// The parser returns the same tree for `x IN a` and `x IN (a)`. In SQL the latter is `x = a`.
+    /// Here, a single item that is no literal is an array.
     fn in_array(
         &mut self,
         value: Box<Expression>,
@@ -387,7 +388,7 @@ enum Operator {
     Json { as_value: bool },
 }
 
-/// Whether a text is a JSON array.
+/// Returns whether an expression is a text with a JSON array.
 fn is_json_array(expr: &Expr) -> bool {
     text_of(expr).is_some_and(|text| json::parse(text).is_some_and(|json| json.is_array()))
 }

@@ -10,7 +10,7 @@ use super::convert::AstConverter;
 use super::syntax::{Cte, Expression, FromItem, FromSource, Join};
 use crate::file::diagnostic::{Diagnostic, Position};
 
-/// Words that begin or qualify a join, for the place of an error.
+/// Words that begin or qualify a join, to find the position of an error.
 const JOIN_WORDS: [&str; 12] = [
     "RIGHT",
     "FULL",
@@ -57,7 +57,8 @@ impl AstConverter<'_> {
         Ok(items)
     }
 
-    /// Joins are read from left to right, so parentheses around the first ones change nothing.
+    /// Converts joins. They are read from left to right, so parentheses around the first ones have
+    /// no effect.
     fn joined(
         &mut self,
         TableWithJoins { relation, joins }: TableWithJoins,
@@ -248,7 +249,7 @@ impl AstConverter<'_> {
         Ok(FromSource::Function { name, arguments: list })
     }
 
-    /// `name(column, ...)`
+    /// Converts `name(column, ...)`.
     fn alias_with_columns(
         &self,
         alias: TableAlias,

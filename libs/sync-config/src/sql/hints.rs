@@ -1,6 +1,6 @@
-//! What to write instead of what the language does not have.
+//! Hints: what to write instead of unsupported syntax.
 
-/// By the word or operator that stands for it, in upper case.
+/// Hints by the unsupported words or operators, in upper case.
 const HINTS: [(&[&str], &str); 21] = [
     (
         &[
@@ -48,7 +48,7 @@ const HINTS: [(&[&str], &str); 21] = [
     (&["LATERAL", "PREWHERE", "EXCLUDE"], "write a `JOIN`, or a condition"),
 ];
 
-/// What to write instead of a word or operator, if that is known.
+/// Returns the hint for a word or operator, if there is one.
 pub(super) fn instead_of(word: &str) -> Option<&'static str> {
     let is_it = |known: &&str| known.eq_ignore_ascii_case(word);
     HINTS.iter().find(|(words, _)| words.iter().any(is_it)).map(|(_, hint)| *hint)

@@ -1,4 +1,4 @@
-//! Operators that are written in words, and what is written out after `IN`.
+//! Operators that are written as words, and the array after `IN`.
 
 use sqlparser::ast::{Array, CaseWhen, Expr};
 use sqlparser::tokenizer::Span;
@@ -10,7 +10,8 @@ use crate::expression::Pattern;
 use crate::file::diagnostic::Diagnostic;
 
 impl AstConverter<'_> {
-    /// As for other expressions, kinds with parts have functions of their own.
+    /// Converts an operator. As for other expressions, kinds with operands have functions of their
+    /// own.
     #[expect(clippy::wildcard_enum_match_arm, reason = "what is not listed is refused")]
     pub(super) fn operator(&mut self, expr: Expr, span: Span) -> Result<Expression, Diagnostic> {
         let kind = match expr {
@@ -87,7 +88,7 @@ impl AstConverter<'_> {
         Ok(ExpressionKind::Case { operand, branches, otherwise })
     }
 
-    /// The pattern of LIKE, which is known before any row.
+    /// Converts the pattern of LIKE, which must be a constant.
     fn pattern(
         &self,
         pattern: &Expr,
@@ -112,7 +113,7 @@ impl AstConverter<'_> {
         })
     }
 
-    /// What is written out after `IN`.
+    /// Converts an array of literals after `IN`.
     pub(super) fn array(&mut self, items: Vec<Expr>, span: Span) -> Result<Expression, Diagnostic> {
         if let Some(item) = items.iter().find(|item| !is_literal(item)) {
             let place = start(item);

@@ -1,4 +1,4 @@
-//! Questions about expressions as `sqlparser` gives them.
+//! Inspects expressions of `sqlparser`.
 
 use sqlparser::ast::{
     Array, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
@@ -6,7 +6,7 @@ use sqlparser::ast::{
 };
 use sqlparser::tokenizer::Span;
 
-/// Where an expression begins: only leaves have a place of their own.
+/// Returns the start of an expression. Only leaves have a span of their own.
 #[expect(clippy::wildcard_enum_match_arm, reason = "others are refused, at the query's place")]
 pub(super) fn start(expr: &Expr) -> Span {
     let mut expr = expr;
@@ -65,7 +65,7 @@ pub(super) fn start(expr: &Expr) -> Span {
     }
 }
 
-/// The items of `ROW(..)`, which the parser takes for a call.
+/// Returns the items of `ROW(..)`, which the parser reads as a call.
 pub(super) fn row_items(expr: &Expr) -> Option<Vec<Expr>> {
     let Expr::Function(Function { name: ObjectName(parts), args, .. }) = expr else { return None };
     let [name] = parts.as_slice() else { return None };
@@ -81,7 +81,7 @@ pub(super) fn row_items(expr: &Expr) -> Option<Vec<Expr>> {
     args.iter().map(item).collect()
 }
 
-/// The text that an expression is.
+/// Returns the text of a text literal.
 pub(super) fn text_of(expr: &Expr) -> Option<&str> {
     let Expr::Value(ValueWithSpan { value: SqlValue::SingleQuotedString(text), .. }) = expr else {
         return None;
@@ -89,7 +89,7 @@ pub(super) fn text_of(expr: &Expr) -> Option<&str> {
     Some(text)
 }
 
-/// Whether an item in parentheses after IN is a value and not an array.
+/// Returns whether an item in parentheses after IN is a value and not an array.
 #[expect(clippy::wildcard_enum_match_arm, reason = "two kinds of many")]
 pub(super) fn is_literal(expr: &Expr) -> bool {
     match expr {

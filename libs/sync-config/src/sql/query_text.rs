@@ -7,26 +7,26 @@ use crate::file::diagnostic::{Diagnostic, Position};
 use crate::file::options::shorten;
 use crate::file::source_map::SourceMap;
 
-/// Most tokens of a query besides literals and commas. Chains of operators nest as deeply as they are
-/// long, and trees are freed recursively.
+/// Maximum number of tokens of a query, without literals and commas. Chains of operators nest as
+/// deeply as they are long, and dropping a tree recurses.
 const TOKENS_MAX: usize = 4_000;
 
-/// A query's text as tokens with places.
+/// Text of a query, with its tokens.
 pub(super) struct QueryText<'a> {
     pub(super) map: &'a SourceMap<'a>,
     pub(super) text: &'a str,
-    /// Where each character of the text begins.
+    /// Byte offset of each character.
     pub(super) offsets: &'a [usize],
     pub(super) tokens: &'a [TokenWithSpan],
 }
 
 impl QueryText<'_> {
-    /// The place where something begins; of nothing, where the query begins.
+    /// Returns the position of a span in the file, or of the query if the span is empty.
     pub(super) fn position(&self, span: Span) -> Position {
         if span.start.line == 0 { self.map.position(0) } else { position_of(self.map, span.start) }
     }
 
-    /// What is written from one token to another.
+    /// Returns the text from one token to another.
     pub(super) fn text(&self, first: Span, last: Span) -> String {
         let offset = |location| {
             let (line, column) = line_and_column(location);
@@ -41,14 +41,15 @@ impl QueryText<'_> {
         first.map_or_else(|| self.map.position(0), |token| self.position(token.span))
     }
 
-    /// Behind the last character that is not space.
+    /// Returns the position after the last character that is not whitespace.
     fn end(&self) -> Position {
         let mut tokens = self.tokens.iter().rev();
         let last = tokens.find(|token| !matches!(token.token, Token::Whitespace(_) | Token::EOF));
         last.map_or_else(|| self.map.position(0), |token| position_of(self.map, token.span.end))
     }
 
-    /// The first of these words or operators from a place on, and where it stands; else that place.
+    /// Returns the first of these words or operators at or after a span, with its span. If there is
+    /// none, returns the first word and `from`.
     pub(super) fn find<'w>(&self, from: Span, words: &[&'w str]) -> (&'w str, Span) {
         let at_or_after = self.tokens.iter().filter(|token| token.span.start >= from.start);
         for token in at_or_after {
@@ -60,14 +61,15 @@ impl QueryText<'_> {
         (words.first().copied().unwrap_or_default(), from)
     }
 
-    /// The last of these words before a place, and where it stands; else that place.
+    /// Returns the last occurrence of a word before a span, with its span. If there is none,
+    /// returns `before`.
     pub(super) fn find_before<'w>(&self, before: Span, word: &'w str) -> (&'w str, Span) {
         let mut earlier = self.tokens.iter().rev().filter(|token| token.span.start < before.start);
         let found = earlier.find(|token| token.token.to_string().eq_ignore_ascii_case(word));
         (word, found.map_or(before, |token| token.span))
     }
 
-    /// Whether the token before a place is an opening parenthesis.
+    /// Returns whether the token before a span is an opening parenthesis.
     pub(super) fn is_parenthesized(&self, span: Span) -> bool {
         let before = self.tokens.iter().rev().find(|token| {
             token.span.start < span.start && !matches!(token.token, Token::Whitespace(_))
@@ -93,7 +95,7 @@ impl QueryText<'_> {
         }
     }
 
-    /// Finds the place in the message, which is the only part of the error that has it.
+    /// Converts an error of the parser, whose position is in the message only.
     pub(super) fn parser_error(&self, error: &ParserError) -> Diagnostic {
         let message = match error {
             ParserError::TokenizerError(message) | ParserError::ParserError(message) => message,
@@ -105,7 +107,7 @@ impl QueryText<'_> {
         let position = place.split_once(", Column: ").and_then(|(line, column)| {
             Some(self.map.position_at(line.parse().ok()?, column.parse().ok()?))
         });
-        // At the end of the text the message has no place.
+        // At the end of the text the message has no position.
         let position = position.unwrap_or_else(|| self.end());
         if text.starts_with("No infix parser for token") {
             return Diagnostic::error(position, "this operator is not supported").hint(
@@ -120,7 +122,7 @@ impl QueryText<'_> {
     }
 }
 
-/// The position in the file of a place in the text.
+/// Returns the position in the file of a location in the text.
 pub(super) fn position_of(map: &SourceMap<'_>, location: Location) -> Position {
     let (line, column) = line_and_column(location);
     map.position_at(line, column)

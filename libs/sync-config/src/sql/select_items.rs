@@ -1,4 +1,4 @@
-//! What is written for each item of a SELECT, which names the columns that have no name.
+//! Source text of the items of a SELECT. It names columns that have no alias.
 
 use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Span, Token, TokenWithSpan};
@@ -6,7 +6,7 @@ use sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 use super::query_text::QueryText;
 use super::syntax::SourceText;
 
-/// Words after which a parenthesis is one around an expression, or a list, and not a call's.
+/// Words after which a parenthesis encloses an expression or a list and is not that of a call.
 const OPERATORS: [Keyword; 13] = [
     Keyword::AND,
     Keyword::OR,
@@ -24,8 +24,8 @@ const OPERATORS: [Keyword; 13] = [
 ];
 
 impl QueryText<'_> {
-    /// The items after a SELECT, without parentheses at their ends that are not a call's. That is how
-    /// PowerSync names columns, so `(a + 1) * 2` is `a + 1) * 2`.
+    /// Returns the source text of the items after a SELECT, without enclosing parentheses that are
+    /// not those of a call. PowerSync names columns in the same way: `(a + 1) * 2` is `a + 1) * 2`.
     pub(super) fn items(&self, select: Span) -> Vec<SourceText> {
         let is_after = |token: &&TokenWithSpan| token.span.start > select.start;
         let is_space = |token: &&TokenWithSpan| matches!(token.token, Token::Whitespace(_));
@@ -61,7 +61,7 @@ impl QueryText<'_> {
     }
 }
 
-/// Whether the items end here; `IS DISTINCT FROM` does not end them.
+/// Returns whether the SELECT list ends here. The FROM of `IS DISTINCT FROM` does not end it.
 fn is_end(previous: Option<&TokenWithSpan>, token: &TokenWithSpan) -> bool {
     let is_of_operator = previous.map(keyword) == Some(Keyword::DISTINCT);
     matches!(token.token, Token::RParen | Token::RBracket | Token::SemiColon | Token::EOF)
@@ -79,7 +79,7 @@ fn depth_after(depth: usize, token: &TokenWithSpan) -> usize {
     }
 }
 
-/// Whether the parenthesis that closes after these tokens is a call's.
+/// Returns whether the parenthesis that closes after these tokens is that of a call.
 fn is_call(before: &[&TokenWithSpan]) -> bool {
     let mut depth = 1;
     for (place, token) in before.iter().enumerate().rev() {

@@ -1,4 +1,4 @@
-//! The SQL of queries as a closed tree: what is not here cannot be written.
+//! Syntax tree of a query. It can represent supported syntax only.
 
 use crate::expression::{Arithmetic, CastType, Comparison, Pattern};
 use crate::file::diagnostic::Position;
@@ -6,8 +6,7 @@ use crate::file::diagnostic::Position;
 #[derive(Clone, Debug)]
 pub(crate) struct Query {
     pub(crate) position: Position,
-    /// Where `DISTINCT` stands, or `ALL`. In streams neither changes anything: a bucket holds each row
-    /// once, and a condition is met once or more.
+    /// Position of `DISTINCT` or `ALL`. Streams ignore both: a bucket holds each row once.
     pub(crate) distinct: Option<Position>,
     pub(crate) ctes: Vec<Cte>,
     pub(crate) columns: Vec<SelectItem>,
@@ -15,7 +14,7 @@ pub(crate) struct Query {
     pub(crate) condition: Option<Expression>,
 }
 
-/// A query with a name, for other queries to select from.
+/// Named query that other queries can select from.
 #[derive(Clone, Debug)]
 pub(crate) struct Cte {
     pub(crate) position: Position,
@@ -31,7 +30,7 @@ pub(crate) struct SelectItem {
 
 #[derive(Clone, Debug)]
 pub(crate) enum SelectItemKind {
-    /// `*` or `t.*`
+    /// `*` or `t.*`.
     All {
         table: Option<Qualifier>,
     },
@@ -42,36 +41,36 @@ pub(crate) enum SelectItemKind {
     },
 }
 
-/// What stands before a column: `table` or `schema.table`.
+/// Qualifier of a column: `table` or `schema.table`.
 #[derive(Clone, Debug)]
 pub(crate) struct Qualifier {
     pub(crate) schema: Option<String>,
     pub(crate) table: String,
 }
 
-/// The text of an expression in the file.
+/// Text of an expression in the file.
 #[derive(Clone, Debug)]
 pub(crate) struct SourceText {
     pub(crate) position: Position,
     pub(crate) text: String,
 }
 
-/// What a query selects from: an item of `FROM`, joined to those before it.
+/// Item of `FROM`, joined to those before it.
 #[derive(Clone, Debug)]
 pub(crate) struct FromItem {
     pub(crate) position: Position,
     pub(crate) source: FromSource,
     pub(crate) alias: Option<String>,
-    /// What the alias of a query calls its columns; none where it leaves them their names.
+    /// Names that the alias of a subquery gives its columns. Empty if it gives none.
     pub(crate) column_names: Vec<String>,
-    /// Whether the alias is in quotes.
+    /// Whether the alias is quoted.
     pub(crate) is_quoted: bool,
     pub(crate) join: Join,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) enum FromSource {
-    /// A table or a CTE.
+    /// Table or CTE.
     Table {
         schema: Option<String>,
         name: String,
@@ -85,13 +84,13 @@ pub(crate) enum FromSource {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Join {
-    /// Also for a comma, and for the first item.
+    /// Inner join, also for a comma and for the first item.
     Inner(Option<Expression>),
     Left(Expression),
 }
 
 impl FromItem {
-    /// What the query calls it.
+    /// Returns the name that qualifies the item's columns.
     pub(crate) fn visible_name(&self) -> &str {
         match (&self.alias, &self.source) {
             (Some(alias), _) => alias,
@@ -103,7 +102,7 @@ impl FromItem {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Expression {
-    /// Where it begins, or of an operator where the operator stands.
+    /// Start of the expression, or of its operator.
     pub(crate) position: Position,
     pub(crate) kind: ExpressionKind,
 }
@@ -115,7 +114,7 @@ pub(crate) enum ExpressionKind {
     Real(f64),
     Text(String),
     Boolean(bool),
-    /// `name` or `qualifier.name`, as PostgreSQL folds them.
+    /// `name` or `qualifier.name`, folded as PostgreSQL does.
     Name {
         qualifier: Option<Qualifier>,
         name: String,
@@ -143,7 +142,7 @@ pub(crate) enum ExpressionKind {
         left: Box<Expression>,
         right: Box<Expression>,
     },
-    /// `->`, or `->>` when `as_value`.
+    /// `->`, or `->>` if `as_value`.
     Json {
         value: Box<Expression>,
         path: Box<Expression>,
@@ -176,14 +175,14 @@ pub(crate) enum ExpressionKind {
         branches: Vec<(Expression, Expression)>,
         otherwise: Option<Box<Expression>>,
     },
-    /// `+` or `-` before what is not a number written out.
+    /// `+` or `-` before an operand that is not a numeric literal.
     Signed {
         negative: bool,
         value: Box<Expression>,
     },
     /// `ARRAY[..]` or `ROW(..)` of literals.
     Array(Vec<Expression>),
-    /// `&&`
+    /// `&&`.
     Overlap {
         left: Box<Expression>,
         right: Box<Expression>,
@@ -211,7 +210,7 @@ pub(crate) enum ExpressionKind {
         query: Box<Query>,
         negated: bool,
     },
-    /// `array && (SELECT ...)`
+    /// `array && (SELECT ...)`.
     OverlapQuery {
         array: Box<Expression>,
         query: Box<Query>,
@@ -219,8 +218,7 @@ pub(crate) enum ExpressionKind {
 }
 
 impl Expression {
-    /// Shows the expressions that this one is made of, not what is within those. An inner query is
-    /// none.
+    /// Calls `see` for each direct operand of the expression. Subqueries are not operands.
     pub(crate) fn for_each_child<'e>(&'e self, see: &mut impl FnMut(&'e Self)) {
         match &self.kind {
             ExpressionKind::Null

@@ -1,4 +1,4 @@
-//! Calls of functions.
+//! Function calls.
 
 use super::scope::Scope;
 use super::{QueryCompiler, requires_edition_three};
@@ -46,7 +46,7 @@ impl QueryCompiler<'_, '_> {
             && self.file.path_split == PathSplit::Always
             && let [value, path @ Expression::Literal(Literal::Text(_))] = lowered.as_slice()
         {
-            // As `->>`, whose path would be the same.
+            // With this option, `json_extract` and `->>` split paths alike.
             let (value, path) = (Box::new(value.clone()), Box::new(path.clone()));
             return Ok(Expression::Json {
                 value,
@@ -70,7 +70,7 @@ impl QueryCompiler<'_, '_> {
     }
 }
 
-/// Refuses the path of a function that is none, which would be an error of every row.
+/// Rejects a constant path without `$`. It would fail for each row.
 fn check_whole(path: &QueryExpression, position: Position) -> Result<(), Diagnostic> {
     let Expression::Literal(Literal::Text(text)) = path else { return Ok(()) };
     if text.starts_with('$') {
@@ -80,7 +80,7 @@ fn check_whole(path: &QueryExpression, position: Position) -> Result<(), Diagnos
     Err(Diagnostic::error(position, message).hint(format!("write `$.{}`", shorten(text))))
 }
 
-/// Refuses what would silently be NULL.
+/// Rejects arguments for which the function would return NULL without a message.
 fn check_time(
     name: &str,
     time: &syntax::Expression,

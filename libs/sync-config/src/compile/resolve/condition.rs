@@ -1,4 +1,4 @@
-//! WHERE and ON: which terms are about one thing, and which tie one thing to another.
+//! WHERE and ON: separates filters on one origin from join conditions between two.
 
 use super::scope::{Scope, ScopeKind};
 use super::subquery::{contains_query, is_inner_query, is_not, mixed_operands};
@@ -55,7 +55,7 @@ impl QueryCompiler<'_, '_> {
         })
     }
 
-    /// What ties one thing to another; `None` when it is something else.
+    /// Resolves a join condition. Returns `None` if the condition has another form.
     fn join_condition(
         &mut self,
         scope: &Scope<'_>,
@@ -118,7 +118,8 @@ impl QueryCompiler<'_, '_> {
         Ok(Some(tree))
     }
 
-    /// From edition 3 on `NOT (a <> b)` is `a = b`. Before, it holds of NULL.
+    /// Returns whether the comparison is an equality. From edition 3 on, `NOT (a <> b)` is `a = b`;
+    /// in earlier editions it is also true for NULL.
     fn is_equality(&self, comparison: Comparison, negated: bool) -> bool {
         match comparison {
             Comparison::Equal => !negated,
@@ -130,7 +131,8 @@ impl QueryCompiler<'_, '_> {
         }
     }
 
-    /// That two expressions have the same value: a condition on one thing, or a tie of two.
+    /// Returns the term for the equality of two expressions: a filter if they have one origin,
+    /// otherwise a join condition.
     pub(super) fn equality(
         &self,
         left: QueryExpression,
@@ -138,7 +140,7 @@ impl QueryCompiler<'_, '_> {
         position: Position,
     ) -> Result<Term, Diagnostic> {
         let origins = (self.sources.origin_of(&left), self.sources.origin_of(&right));
-        // A parameter may have one value for all rows, but NULL is equal to none.
+        // A bucket parameter may equal a constant, but nothing equals NULL.
         let is_value = |value: &QueryExpression, origin: Origin| match origin {
             Origin::Row(_) => true,
             Origin::Constant => !matches!(value, Expression::Literal(Literal::Null)),
@@ -189,7 +191,7 @@ impl QueryCompiler<'_, '_> {
         })
     }
 
-    /// `x IN <array>`.
+    /// Resolves `x IN <array>`.
     fn in_elements(
         &mut self,
         scope: &Scope<'_>,
@@ -225,7 +227,8 @@ impl QueryCompiler<'_, '_> {
         Ok(Condition::And(vec![Condition::Term(Term::Source(id)), Condition::Term(equal)]))
     }
 
-    /// The element that a value is. That it is in the array is one thing, however often it is said.
+    /// Returns the source of the elements that `value` equals. A repeated `value IN array` uses the
+    /// same source.
     fn membership(
         &mut self,
         value: &QueryExpression,
@@ -241,7 +244,7 @@ impl QueryCompiler<'_, '_> {
         Ok(element)
     }
 
-    /// `x IN (a, b)` is `x = a OR x = b`.
+    /// Resolves `x IN (a, b)` as `x = a OR x = b`.
     fn in_values(
         &mut self,
         scope: &Scope<'_>,
@@ -250,7 +253,8 @@ impl QueryCompiler<'_, '_> {
         position: Position,
     ) -> Result<Condition, Diagnostic> {
         let value = self.lower(scope, value)?;
-        // The value is in each alternative, so there must not be many before they are counted.
+        // Each alternative holds a copy of the value, so their number is checked before they are
+        // made.
         if list.len() > BRANCHES_MAX {
             return Err(too_many_alternatives(position));
         }
@@ -262,7 +266,7 @@ impl QueryCompiler<'_, '_> {
         Ok(Condition::Or(terms))
     }
 
-    /// `a && b`: an element of one array equals one of the other.
+    /// Resolves `a && b`: an element of one array equals an element of the other.
     fn overlap(
         &mut self,
         scope: &Scope<'_>,
@@ -287,12 +291,12 @@ impl QueryCompiler<'_, '_> {
     }
 }
 
-/// Whether an expression is a parameter of the bucket, and nothing is done with it.
+/// Returns whether the expression is a bucket parameter without any operator.
 fn is_bucket_leaf(value: &QueryExpression) -> bool {
     matches!(value, Expression::Leaf(Leaf::Bucket(_)))
 }
 
-/// The values in an array that is written out.
+/// Returns the values of a constant JSON array.
 fn literals_of(array: &QueryExpression) -> Option<Vec<Literal>> {
     let Expression::Literal(array @ Literal::Text(_)) = array else { return None };
     let Value::Text(text) = array.value() else { return None };

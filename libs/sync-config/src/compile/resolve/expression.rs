@@ -1,4 +1,4 @@
-//! Expressions: names are resolved, calls checked.
+//! Expressions: resolves their names and checks their calls.
 
 use super::QueryCompiler;
 use super::kind::kind;
@@ -127,7 +127,7 @@ impl QueryCompiler<'_, '_> {
         list.iter().map(|expression| self.lower(scope, expression)).collect()
     }
 
-    /// Notes that a column is compared with what is always text, or always a number.
+    /// Records a comparison of a column with an expression that is always text or always a number.
     pub(super) fn record_comparison(
         &mut self,
         left: &QueryExpression,
@@ -145,7 +145,8 @@ impl QueryCompiler<'_, '_> {
         }
     }
 
-    /// `auth.parameter('x')` and its kind.
+    /// Resolves a function of the request, such as `auth.parameter('x')`, or of a table, such as
+    /// `t.schema()`.
     fn request_call(
         &mut self,
         scope: &Scope<'_>,
@@ -187,7 +188,8 @@ impl QueryCompiler<'_, '_> {
         Ok(self.member_of_request(Box::new(whole), Box::new(path), true))
     }
 
-    /// What a source's table is called: known here, unless a pattern stands for more than one.
+    /// Returns the schema, name or suffix of a source's table: a literal, unless the table is a
+    /// wildcard.
     pub(super) fn metadata(&self, source: SourceId, metadata: TableMetadata) -> QueryExpression {
         let table = self.sources.table(source).and_then(|table| self.file.plan.tables.get(table));
         match (table, metadata) {
@@ -204,7 +206,7 @@ impl QueryCompiler<'_, '_> {
         }
     }
 
-    /// Refuses paths that other databases know and that would find nothing here.
+    /// Rejects paths in the syntax of other databases, which would match nothing here.
     pub(super) fn check_path(
         &self,
         path: &QueryExpression,
@@ -225,7 +227,8 @@ impl QueryCompiler<'_, '_> {
         Ok(())
     }
 
-    /// `->` and `->>`. As long as paths are split always, they know a JSON null that a leaf does not.
+    /// Returns the expression for `->` or `->>`. With `PathSplit::Always` these operators
+    /// distinguish a JSON null, which a leaf of the request does not.
     fn member(
         &self,
         value: Box<QueryExpression>,
@@ -240,7 +243,8 @@ impl QueryCompiler<'_, '_> {
         }
     }
 
-    /// A member; of the request by a constant path it is a leaf, which needs no JSON text.
+    /// Returns the expression for a member. A constant path into the request becomes a leaf, which
+    /// needs no JSON text.
     fn member_of_request(
         &self,
         value: Box<QueryExpression>,
@@ -262,7 +266,7 @@ impl QueryCompiler<'_, '_> {
     }
 }
 
-/// `t.schema()` and its kind.
+/// Returns the metadata that a function of a table returns.
 fn table_metadata(name: &str) -> Option<TableMetadata> {
     match name {
         "schema" => Some(TableMetadata::Schema),

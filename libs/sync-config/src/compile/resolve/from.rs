@@ -1,4 +1,4 @@
-//! `FROM`: tables, arrays, CTEs and inner queries, all of which become sources of the one query.
+//! `FROM`: tables, arrays, CTEs and subqueries become row sources of the query.
 
 use super::QueryCompiler;
 use super::scope::{Ctes, Scope, ScopeEntry, ScopeEntryKind};
@@ -9,24 +9,25 @@ use crate::expression::Expression;
 use crate::file::diagnostic::{Diagnostic, Position};
 use crate::sql::syntax::{self, Cte, FromItem, FromSource, Join, Query, SelectItemKind};
 
-/// Most CTEs that one query may put in, counted each time.
+/// Maximum number of CTEs that one query may inline, counted at each use.
 const INLINED_CTES_MAX: usize = 200;
-/// Deepest nesting of CTEs.
+/// Maximum nesting of CTEs.
 const CTE_DEPTH_MAX: usize = 16;
 
-/// Most nodes that the columns of inner queries may have that one query names, counted each time.
+/// Maximum number of expression nodes that the named columns of subqueries expand to in one query.
+/// Without it, nested subqueries would grow exponentially.
 const INLINED_NODES_MAX: usize = 10_000;
-/// Deepest nesting of such a column.
+/// Maximum nesting of such an expanded expression.
 const INLINED_DEPTH_MAX: usize = 100;
 
-/// What an inner query selects, and what must hold for it.
+/// Columns that a subquery selects, and its conditions.
 pub(super) struct ResolvedSubquery {
     pub(super) columns: Vec<(String, QueryExpression)>,
     pub(super) conditions: Vec<Condition>,
 }
 
 impl QueryCompiler<'_, '_> {
-    /// Adds what a query selects from to its scope. Returns what must hold.
+    /// Adds the items of `FROM` to the scope. Returns their join conditions.
     pub(in crate::compile) fn from(
         &mut self,
         scope: &mut Scope<'_>,
@@ -100,7 +101,7 @@ impl QueryCompiler<'_, '_> {
             }
             FromSource::Query(query) => {
                 let mut inner = scope.inner(query);
-                // What stands beside it is not known in it.
+                // Without LATERAL, a subquery does not see the items beside it.
                 inner.outer = scope.outer;
                 let ResolvedSubquery { mut columns, conditions } = self.inner(&mut inner, query)?;
                 rename(&mut columns, item)?;
@@ -109,7 +110,7 @@ impl QueryCompiler<'_, '_> {
         }
     }
 
-    /// The elements of an array, as a source.
+    /// Adds a source for the elements of an array.
     pub(super) fn elements(
         &mut self,
         array: QueryExpression,
@@ -135,7 +136,7 @@ impl QueryCompiler<'_, '_> {
         self.sources.add(RowSource::Elements { array, origin }, position)
     }
 
-    /// A CTE is put in wherever it is used. It knows nothing of what stands around its use.
+    /// Inlines a CTE at its use. It does not see the names around its use.
     pub(super) fn cte(
         &mut self,
         scope: &Scope<'_>,
@@ -159,8 +160,7 @@ impl QueryCompiler<'_, '_> {
         result
     }
 
-    /// A column of an inner query is put in wherever it is named. Inner queries within each other would
-    /// otherwise make of few words more than fits anywhere.
+    /// Inlines the column of a subquery at its use.
     pub(super) fn column_of_query(
         &mut self,
         column: &QueryExpression,
@@ -197,7 +197,7 @@ impl QueryCompiler<'_, '_> {
                 return Err(Diagnostic::error(item.position, message).hint("name its columns"));
             };
             let name = match (alias, source_text) {
-                // Of one column hardly anybody asks the name.
+                // A subquery with one column is rarely referred to by name, so no name is required.
                 (None, Some(source_text))
                     if query.columns.len() == 1 && !is_name(&expression.kind) =>
                 {
@@ -218,7 +218,7 @@ impl QueryCompiler<'_, '_> {
     }
 }
 
-/// Before edition 3 a query knows one table at a time.
+/// Rejects queries over several tables, which exist from edition 3 on.
 pub(in crate::compile) fn check_single_table(query: &Query) -> Result<(), Diagnostic> {
     let hint = "streams of edition 3 can do it";
     if let Some(position) = query.distinct {
@@ -241,7 +241,7 @@ pub(in crate::compile) fn check_single_table(query: &Query) -> Result<(), Diagno
     }
 }
 
-/// Gives columns the names that an alias has for them, if it has any.
+/// Renames columns by the column list of an alias, if it has one.
 fn rename(columns: &mut [(String, QueryExpression)], item: &FromItem) -> Result<(), Diagnostic> {
     let names = &item.column_names;
     if names.is_empty() {

@@ -1,11 +1,11 @@
-//! Kinds of values that expressions have.
+//! Kinds of values that expressions have: number or text.
 
 use crate::compile::row_sources::{Leaf, QueryExpression};
 use crate::expression::{CastType, Expression, Literal};
 use crate::plan::{RequestLeaf, RequestSource};
 use crate::value::ValueKind;
 
-/// The kind of value that an expression has whenever it is not NULL, where that is plain.
+/// Returns the kind of all values of an expression that are not NULL, if it is certain.
 pub(super) fn kind(expression: &QueryExpression) -> Option<ValueKind> {
     match expression {
         Expression::Literal(Literal::Integer(_) | Literal::Real(_))
@@ -41,7 +41,7 @@ pub(super) fn kind(expression: &QueryExpression) -> Option<ValueKind> {
     }
 }
 
-/// Whether a value can be no text with an array.
+/// Returns whether no value of the expression is the text of an array.
 pub(super) fn is_never_array(expression: &QueryExpression) -> bool {
     let is_user_id = matches!(
         expression,

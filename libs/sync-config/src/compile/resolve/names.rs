@@ -1,4 +1,4 @@
-//! Names in expressions.
+//! Names in expressions: columns, bucket parameters and parameters of the request.
 
 use super::QueryCompiler;
 use super::scope::{Scope, ScopeEntry, ScopeEntryKind, ScopeKind};
@@ -10,7 +10,7 @@ use crate::file::diagnostic::{Diagnostic, Position};
 use crate::plan::{ReferenceKind, RequestLeaf, RequestMember, RequestSource, TableMetadata};
 use crate::sql::syntax::Qualifier;
 
-/// Before edition 3: of the name of a row's table what the query's pattern leaves open.
+/// Column for the part of a table's name that `%` matches. Before edition 3 only.
 const SUFFIX_COLUMN: &str = "_table_suffix";
 
 impl QueryCompiler<'_, '_> {
@@ -51,7 +51,7 @@ impl QueryCompiler<'_, '_> {
         Ok(Expression::Leaf(Leaf::Request(RequestLeaf::Given { source, member })))
     }
 
-    /// That a table is of the schema that is named with it.
+    /// Checks that a table is in the schema that qualifies it.
     pub(super) fn check_schema(
         &self,
         qualifier: &Qualifier,
@@ -77,7 +77,8 @@ impl QueryCompiler<'_, '_> {
         }
     }
 
-    /// A name without a table's: which table has it is not known here, so there must be one only.
+    /// Resolves an unqualified column. The columns of tables are not known here, so the query must
+    /// have one table.
     fn bare_name(
         &mut self,
         scope: &Scope<'_>,
@@ -141,7 +142,7 @@ impl QueryCompiler<'_, '_> {
         }
     }
 
-    /// Of a table's name what the pattern leaves open, as it is written before edition 3.
+    /// Resolves [`SUFFIX_COLUMN`].
     fn suffix(
         &self,
         entry: &ScopeEntry,

@@ -1,9 +1,10 @@
-//! NOT before an inner query.
+//! NOT before a subquery: an anti-join.
 //!
-//! A bucket can be withheld for what is there as long as that is the same for all its rows: the inner
-//! query may depend on the request, not on a row around it. As in SQL, `x NOT IN (SELECT y FROM t)`
-//! holds when no row has `y = x` and none leaves it unknown, be it by a `y` or an `x` that is NULL.
-//! `NOT (a && (SELECT y FROM t))` holds when no `y` is an element of `a`, unless `a` is NULL.
+//! A bucket can be withheld only if the condition is the same for all of its rows. So the subquery
+//! may depend on the request, but must not be correlated with a row around it. As in SQL, `x NOT IN
+//! (SELECT y FROM t)` is true if no row has `y = x` and no comparison is unknown because `x` or `y`
+//! is NULL. `NOT (a && (SELECT y FROM t))` is true if no `y` is an element of `a` and `a` is not
+//! NULL.
 
 use super::scope::Scope;
 use super::subquery::SubqueryCondition;
@@ -19,7 +20,7 @@ use crate::plan::{ReferenceKind, RequestLeaf, RequestSource};
 use crate::sql::syntax::{self, ExpressionKind};
 
 impl QueryCompiler<'_, '_> {
-    /// That an inner query does not have what it is asked for.
+    /// Resolves a negated subquery as an anti-join.
     pub(super) fn not_exists(
         &mut self,
         scope: &Scope<'_>,
@@ -36,7 +37,7 @@ impl QueryCompiler<'_, '_> {
         if let Some((value, column)) = compared {
             let equal = self.equality(value.clone(), column.clone(), position)?;
             let mut alternatives = vec![Condition::Term(equal)];
-            // NULL within an array is no value that it could share.
+            // NULL is never a common element of two arrays.
             if array.is_none() {
                 alternatives.extend(self.is_null(column, position)?);
                 alternatives.extend(self.is_null(value, position)?);
@@ -59,7 +60,7 @@ impl QueryCompiler<'_, '_> {
         Ok(Condition::Term(Term::NotExists(branches.into())))
     }
 
-    /// That a value is NULL; `None` when it never is.
+    /// Returns the condition that a value is NULL, or `None` if it is never NULL.
     fn is_null(
         &self,
         value: QueryExpression,
@@ -73,7 +74,7 @@ impl QueryCompiler<'_, '_> {
         Ok(Some(Condition::Term(Term::Filter { origin, condition })))
     }
 
-    /// Whether a term depends on a source before `first`, or on an array of one.
+    /// Returns whether a term depends on a source before `first`, or on an array of such a source.
     fn is_correlated(&self, term: &Term, first: SourceId) -> bool {
         let mut found = false;
         sources_of(term, &mut |id| {
@@ -83,8 +84,8 @@ impl QueryCompiler<'_, '_> {
         found
     }
 
-    /// That values of different things are found to be equal whenever they are. Elsewhere no harm is
-    /// done when they are not: nobody sees more.
+    /// Rejects comparisons that may be false for equal values. Under NOT a missed match would grant
+    /// access; elsewhere it only withholds rows.
     fn check_comparable(&mut self, term: &Term, position: Position) -> Result<(), Diagnostic> {
         let Term::Equal { left, right } = term else { return Ok(()) };
         for value in [&left.value, &right.value] {
@@ -119,7 +120,7 @@ fn correlated_not_exists(position: Position) -> Diagnostic {
     )
 }
 
-/// EXISTS has no place of its own.
+/// EXISTS has no position of its own.
 fn place(condition: &syntax::Expression) -> Position {
     if let ExpressionKind::Exists { query, .. } = &condition.kind {
         return query.position;
@@ -138,8 +139,8 @@ fn may_be_null(value: &QueryExpression) -> bool {
     *value != Expression::Leaf(Leaf::Request(user_id))
 }
 
-/// Whether a value can be a blob whatever the columns hold. Those that it is if they are one are added
-/// to `columns`.
+/// Returns whether an expression may be a blob for any columns. Columns whose blob it would return
+/// are added to `columns`.
 fn may_be_blob(value: &QueryExpression, columns: &mut Vec<(SourceId, String)>) -> bool {
     if let Expression::Leaf(Leaf::Column { source, name }) = value {
         columns.push((*source, name.clone()));
@@ -162,7 +163,7 @@ fn may_be_blob(value: &QueryExpression, columns: &mut Vec<(SourceId, String)>) -
     found
 }
 
-/// Of those that blobs are given to. Others may give back what they are given.
+/// Returns whether a function that accepts blobs never returns one.
 fn gives_text_or_number(function: Function) -> bool {
     matches!(
         function,

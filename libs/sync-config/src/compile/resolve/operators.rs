@@ -1,4 +1,4 @@
-//! Operators: which edition has them, and what those become that are not what they are written as.
+//! Operators: the edition they require, and how they are lowered.
 
 use super::kind::is_never_array;
 use super::scope::Scope;
@@ -13,7 +13,7 @@ type Lowered = Result<QueryExpression, Diagnostic>;
 type LoweredPair = Result<(Box<QueryExpression>, Box<QueryExpression>), Diagnostic>;
 
 impl QueryCompiler<'_, '_> {
-    /// That the edition has the operator.
+    /// Checks that the edition has the operator.
     pub(super) fn check_edition(&self, expression: &syntax::Expression) -> Result<(), Diagnostic> {
         match edition_three_operator(&expression.kind) {
             Some(name) if self.file.edition < Edition::Three => {
@@ -44,8 +44,9 @@ impl QueryCompiler<'_, '_> {
         Ok((left, right))
     }
 
-    /// Streams have no operator for `!=` but are read as NOT of `=`, for which NULL is false: so NULL
-    /// is different from everything, itself too, unless the engine knows what is unknown.
+    /// Returns the expression for a comparison. Streams evaluate `a != b` as `NOT (a = b)`. Unless
+    /// the engine is three-valued, `a = b` is false for NULL, so NULL differs from everything,
+    /// including NULL.
     pub(super) fn comparison(
         &self,
         comparison: Comparison,
@@ -76,7 +77,7 @@ impl QueryCompiler<'_, '_> {
         Ok(Expression::InList { value, list })
     }
 
-    /// An array that is written out is a list; others are texts with JSON.
+    /// Resolves `x IN array`. A written-out array is a list; others are JSON texts.
     pub(super) fn in_array(
         &mut self,
         scope: &Scope<'_>,
@@ -89,12 +90,12 @@ impl QueryCompiler<'_, '_> {
             return self.in_list(scope, value, list, position);
         }
         let value = self.lower_box(scope, value)?;
-        // `NOT IN` is an operator of its own and asks for an array, in every edition.
+        // `NOT IN` is a separate operator that requires an array, in every edition.
         let array = if negated { self.array(scope, array)? } else { self.each(scope, array)? };
         Ok(Expression::InArray { value, array: Box::new(array) })
     }
 
-    /// What stands where an array must.
+    /// Resolves an operand that must be an array.
     pub(super) fn array(&mut self, scope: &Scope<'_>, array: &syntax::Expression) -> Lowered {
         let lowered = self.lower(scope, array)?;
         if is_never_array(&lowered) {
@@ -105,14 +106,14 @@ impl QueryCompiler<'_, '_> {
         Ok(lowered)
     }
 
-    /// As [`Self::array`], to look for a value in it.
+    /// Resolves an array operand whose elements are searched.
     pub(super) fn each(&mut self, scope: &Scope<'_>, array: &syntax::Expression) -> Lowered {
         let array = self.array(scope, array)?;
         Ok(self.as_searched_array(array))
     }
 
-    /// The array that a value is looked for in: edition 3 takes the elements by `json_each`, earlier
-    /// ones want an array.
+    /// Wraps the array that a value is searched in. Edition 3 takes its elements by `json_each`;
+    /// earlier editions require an array.
     pub(super) fn as_searched_array(&self, array: QueryExpression) -> QueryExpression {
         if self.file.edition < Edition::Three { array } else { Expression::Each(Box::new(array)) }
     }
@@ -158,13 +159,13 @@ pub(super) fn negate_if(negated: bool, expression: QueryExpression) -> QueryExpr
     if negated { Expression::Not(Box::new(expression)) } else { expression }
 }
 
-/// As SQLite does it: less than nothing.
+/// Returns `0 - value`, as SQLite evaluates a sign.
 pub(super) fn negative_of(value: Box<QueryExpression>) -> QueryExpression {
     let left = Box::new(Expression::Literal(Literal::Integer(0)));
     Expression::Arithmetic { operator: Arithmetic::Subtract, left, right: value }
 }
 
-/// Nothing is done to it, but a comparison no longer sees that it is a CAST.
+/// Returns the value. A CAST is wrapped, so that a comparison does not apply its affinity.
 pub(super) fn positive_of(value: Box<QueryExpression>) -> QueryExpression {
     if let Expression::Cast { .. } = *value {
         return Expression::Case { operand: None, branches: Vec::new(), otherwise: Some(value) };
@@ -172,7 +173,7 @@ pub(super) fn positive_of(value: Box<QueryExpression>) -> QueryExpression {
     *value
 }
 
-/// The name of an operator that earlier editions do not have.
+/// Returns the name of an operator that requires edition 3.
 fn edition_three_operator(kind: &ExpressionKind) -> Option<&'static str> {
     match kind {
         ExpressionKind::Between { .. } => Some("BETWEEN"),

@@ -1,4 +1,4 @@
-//! SELECT of data queries: what is synced of a row.
+//! SELECT of data queries: the columns that are synced.
 
 use super::QueryCompiler;
 use super::scope::{Scope, ScopeEntry, ScopeEntryKind};
@@ -8,14 +8,14 @@ use crate::file::diagnostic::{Diagnostic, Position};
 use crate::plan::{ObjectType, ProjectionItem, ReferenceKind, RowExpression};
 use crate::sql::syntax::{Qualifier, Query, SelectItem, SelectItemKind};
 
-/// The table whose rows a query selects, and what of them.
+/// Table whose rows a query selects, and their columns.
 pub(in crate::compile) struct RowSelection {
     pub(in crate::compile) table: SourceId,
     pub(in crate::compile) projection: Vec<ProjectionItem>,
 }
 
 enum SelectedItem {
-    /// `*`, or `t.*`.
+    /// `*` or `t.*`.
     All(SourceId),
     Expression {
         name: String,
@@ -24,7 +24,7 @@ enum SelectedItem {
 }
 
 impl QueryCompiler<'_, '_> {
-    /// What a data query selects. Each item's error is found.
+    /// Resolves the SELECT list of a data query. Reports the errors of all items.
     pub(in crate::compile) fn selected(
         &mut self,
         scope: &Scope<'_>,
@@ -72,7 +72,7 @@ impl QueryCompiler<'_, '_> {
         Some(RowSelection { table, projection })
     }
 
-    /// Warns of `*` after aliases, which it overwrites. Before edition 3 it does not.
+    /// Warns of `*` after aliases, whose columns it overwrites from edition 3 on.
     fn check_order(&mut self, query: &Query) {
         let mut aliases: Vec<&str> = Vec::new();
         for item in &query.columns {
@@ -152,7 +152,7 @@ impl QueryCompiler<'_, '_> {
         }
     }
 
-    /// What the table of the selected rows is called on devices: as the query calls it.
+    /// Returns the name of the table on devices: the name that the query uses.
     pub(in crate::compile) fn object_type(&self, table: SourceId) -> ObjectType {
         let RowSource::Table { table, name } = self.sources.get(table) else {
             return ObjectType::OfTable;
@@ -165,7 +165,7 @@ impl QueryCompiler<'_, '_> {
         }
     }
 
-    /// The one table that all items are about.
+    /// Returns the one table that all items select from.
     fn selected_table(
         &self,
         scope: &Scope<'_>,
@@ -185,7 +185,7 @@ impl QueryCompiler<'_, '_> {
                 SelectedItem::Expression { expression, .. } => {
                     expression.for_each_leaf(&mut |leaf| match leaf {
                         Leaf::Column { source, .. } | Leaf::TableMetadata { source, .. } => {
-                            see(*source)
+                            see(*source);
                         }
                         Leaf::Element(_) | Leaf::Key(_) | Leaf::Request(_) | Leaf::Bucket(_) => {}
                     });
@@ -228,7 +228,7 @@ impl QueryCompiler<'_, '_> {
     }
 }
 
-/// What `*`, or `t.*`, is all of.
+/// Returns the item of `FROM` that `*` or `t.*` selects from.
 fn all_of_entry<'s>(
     scope: &'s Scope<'_>,
     table: Option<&Qualifier>,

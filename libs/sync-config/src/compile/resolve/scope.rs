@@ -1,19 +1,19 @@
-//! What names mean where a query uses them.
+//! Scopes: the names that are visible in a query.
 
 use crate::compile::row_sources::{QueryExpression, SourceId};
 use crate::sql::syntax::{self, Cte, ExpressionKind};
 
-/// Where an expression stands.
+/// Scope of an expression.
 #[derive(Debug)]
 pub(crate) struct Scope<'s> {
     pub(crate) kind: &'s ScopeKind,
-    /// What the query selects from.
+    /// Items of `FROM`.
     pub(crate) entries: Vec<ScopeEntry>,
     pub(crate) outer: Option<&'s Self>,
     pub(crate) ctes: Ctes<'s>,
 }
 
-/// What can be said before a dot.
+/// Item of `FROM` by the name that qualifies its columns.
 #[derive(Clone, Debug)]
 pub(crate) struct ScopeEntry {
     pub(crate) name: String,
@@ -24,22 +24,23 @@ pub(crate) struct ScopeEntry {
 pub(crate) enum ScopeEntryKind {
     Table(SourceId),
     Elements(SourceId),
-    /// What an inner query selects.
+    /// Columns of a subquery.
     Columns(Vec<(String, QueryExpression)>),
 }
 
 #[derive(Debug)]
 pub(crate) enum ScopeKind {
     Stream,
-    /// Of a bucket definition.
+    /// Parameter query of a bucket definition.
     ParameterQuery,
-    /// Of a bucket definition with these parameters.
+    /// Data query of a bucket definition with these parameters.
     DataQuery {
         parameters: Vec<String>,
     },
 }
 
-/// The CTEs that a query can select from: the first `count` of a list, and those around them.
+/// CTEs that a query can select from: the first `count` of a list, and those of the queries around
+/// it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Ctes<'s> {
     pub(crate) list: &'s [Cte],
@@ -52,8 +53,8 @@ impl<'s> Ctes<'s> {
         Self { list, count: list.len(), outer: Some(outer) }
     }
 
-    /// The CTE of a name, and those that it can select from in turn: the ones before it. A name that
-    /// is not quoted comes in lower case, however the file spells it.
+    /// Returns the CTE of a name with the CTEs that it can select from: those before it. An
+    /// unquoted name is in lower case here, whatever its case in the file.
     pub(crate) fn find(&self, name: &str) -> Option<(&'s Cte, Self)> {
         let is = |cte: &Cte| cte.name == name || cte.name.to_ascii_lowercase() == name;
         let place = self.list[..self.count].iter().rposition(is);
@@ -69,25 +70,25 @@ impl<'s> Scope<'s> {
         Self { kind, entries: Vec::new(), outer: None, ctes }
     }
 
-    /// Of a query within this one.
+    /// Returns the scope of a subquery.
     pub(crate) fn inner(&'s self, query: &'s syntax::Query) -> Self {
         let ctes = Ctes::new(&query.ctes, &self.ctes);
         Self { kind: self.kind, entries: Vec::new(), outer: Some(self), ctes }
     }
 
-    /// The name of a CTE rather than of a column, where an array may stand.
+    /// Returns the CTE that an array operand names, if it is one.
     pub(crate) fn cte_of_array(&self, array: &syntax::Expression) -> Option<(&'s Cte, Ctes<'s>)> {
         let ExpressionKind::Name { qualifier: None, name } = &array.kind else { return None };
         self.ctes.find(name)
     }
 
-    /// What goes by a name before a dot, here or around.
+    /// Returns the item of a name, in this scope or around it.
     pub(super) fn entry(&self, name: &str) -> Option<&ScopeEntry> {
         self.own_entry(name).or_else(|| self.outer.and_then(|outer| outer.entry(name)))
     }
 
-    /// What goes by a name before a dot here. In streams it is found in other letters too, if it is one
-    /// thing only: `t.id` is of `AS "T"`.
+    /// Returns the item of a name in this scope. Streams ignore case if one item matches: `t.id`
+    /// finds `AS "T"`.
     pub(super) fn own_entry(&self, name: &str) -> Option<&ScopeEntry> {
         let exact = self.entries.iter().find(|entry| entry.name == name);
         exact.or_else(|| {
@@ -100,7 +101,7 @@ impl<'s> Scope<'s> {
         })
     }
 
-    /// The tables' names, for people.
+    /// Returns the names of the tables, for messages.
     pub(crate) fn names(&self) -> String {
         let names: Vec<String> =
             self.entries.iter().map(|entry| format!("`{}`", entry.name)).collect();

@@ -1,4 +1,4 @@
-//! Inner queries as conditions.
+//! Subqueries as conditions: EXISTS, `IN` and `&&`, which become semi-joins.
 
 use super::QueryCompiler;
 use super::from::ResolvedSubquery;
@@ -9,18 +9,18 @@ use crate::expression::Expression;
 use crate::file::diagnostic::Diagnostic;
 use crate::sql::syntax::{self, ExpressionKind, Query};
 
-/// An inner query as a condition.
+/// Condition of a subquery, as it is without NOT.
 pub(super) struct SubqueryCondition {
-    /// What must hold for it to have a row.
+    /// Conditions under which the subquery has a row.
     pub(super) conditions: Vec<Condition>,
-    /// The value that must be among those it selects, and those.
+    /// Compared value, and the column of the subquery that it must equal.
     pub(super) compared: Option<(QueryExpression, QueryExpression)>,
-    /// Of `&&`: the array that the value is an element of.
+    /// Array operand of `&&`, whose element is the compared value.
     pub(super) array: Option<QueryExpression>,
 }
 
 impl QueryCompiler<'_, '_> {
-    /// That an inner query has what it is asked for.
+    /// Resolves a subquery as a semi-join.
     pub(super) fn exists(
         &mut self,
         scope: &Scope<'_>,
@@ -34,8 +34,8 @@ impl QueryCompiler<'_, '_> {
         Ok(Condition::And(conditions))
     }
 
-    /// `EXISTS (SELECT ...)`, `x IN (SELECT ...)`, `x IN <cte>` or `a && (SELECT ...)`, as it is
-    /// without NOT.
+    /// Resolves the subquery of `EXISTS (SELECT ...)`, `x IN (SELECT ...)`, `x IN <cte>` or `a &&
+    /// (SELECT ...)`, without its NOT.
     pub(super) fn inner_query(
         &mut self,
         scope: &Scope<'_>,
@@ -99,7 +99,7 @@ impl QueryCompiler<'_, '_> {
     }
 }
 
-/// Why a term that depends on both sides is not supported.
+/// Returns the error for a term that depends on several origins in an unsupported way.
 pub(super) fn mixed_operands(
     scope: &Scope<'_>,
     condition: &syntax::Expression,
@@ -123,7 +123,7 @@ pub(super) fn mixed_operands(
     Diagnostic::error(condition.position, message).hint(hint)
 }
 
-/// Whether it says NOT itself.
+/// Returns whether the operator itself contains NOT.
 pub(super) fn is_not(condition: &syntax::Expression) -> bool {
     matches!(
         condition.kind,
@@ -134,7 +134,7 @@ pub(super) fn is_not(condition: &syntax::Expression) -> bool {
     )
 }
 
-/// Whether it is about a query, be it by the name of a CTE.
+/// Returns whether the condition compares with a subquery or a CTE.
 pub(super) fn is_inner_query(scope: &Scope<'_>, expression: &syntax::Expression) -> bool {
     if let ExpressionKind::InArray { array, .. } = &expression.kind {
         return scope.cte_of_array(array).is_some();
@@ -147,7 +147,7 @@ pub(super) fn is_inner_query(scope: &Scope<'_>, expression: &syntax::Expression)
     )
 }
 
-/// Whether there is a query in it.
+/// Returns whether the expression contains a subquery.
 pub(super) fn contains_query(scope: &Scope<'_>, expression: &syntax::Expression) -> bool {
     let mut found = is_inner_query(scope, expression);
     expression.for_each_child(&mut |child| found = found || contains_query(scope, child));
