@@ -10,12 +10,12 @@ use tidewater_storage::{ObjectStore, Storage, StorageError};
 use crate::change_notifier::ChangeNotifier;
 use crate::consumed::ConsumedUnits;
 use crate::dynamo::Dynamo;
-use crate::objects::S3Objects;
+use crate::s3_objects::S3Objects;
 
-/// Which deployment.
+/// The names of a deployment's resources.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AwsConfig {
-    /// What the names of its tables begin with, and of its objects.
+    /// The prefix of the names of its tables and objects.
     pub prefix: String,
     /// The S3 bucket of its objects.
     pub bucket_name: String,
@@ -36,7 +36,7 @@ pub(crate) struct Inner<O> {
 }
 
 impl AwsConfig {
-    /// What the names of tables begin with if nobody says otherwise.
+    /// The default prefix.
     pub const PREFIX: &str = "tidewater";
 
     /// The deployment with the usual prefix.
@@ -57,7 +57,7 @@ impl AwsStore {
     pub async fn connect(config: &AwsConfig) -> Result<Self, StorageError> {
         let sdk = aws_config::load_defaults(BehaviorVersion::v2026_01_12()).await;
         if sdk.region().is_none() {
-            let cause = "no AWS region is set: set AWS_REGION";
+            let cause = "no AWS region is configured: set AWS_REGION";
             return Err(StorageError::Unavailable(cause.into()));
         }
         Ok(Self::with_sdk(&sdk, config))
@@ -79,19 +79,19 @@ impl<O> AwsStore<O> {
         Self { inner: Arc::new(inner) }
     }
 
-    /// What this process's calls of DynamoDB have cost so far.
+    /// Returns the request units that this process's DynamoDB calls have consumed.
     #[must_use]
     pub fn consumed(&self) -> ConsumedUnits {
         self.inner.dynamo.meter.consumed()
     }
 
-    /// What the names of its tables begin with.
+    /// Returns the prefix of the names of its tables.
     #[must_use]
     pub fn prefix(&self) -> &str {
         &self.inner.dynamo.prefix
     }
 
-    /// Where the objects are.
+    /// Returns the object store.
     #[must_use]
     pub fn objects(&self) -> &O {
         &self.inner.objects
@@ -120,6 +120,6 @@ impl<O> Clone for AwsStore<O> {
 
 impl<O> fmt::Debug for AwsStore<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Aws").field("dynamo", &self.inner.dynamo).finish_non_exhaustive()
+        f.debug_struct("AwsStore").field("dynamo", &self.inner.dynamo).finish_non_exhaustive()
     }
 }

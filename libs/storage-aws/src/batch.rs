@@ -19,7 +19,7 @@ use crate::tables::Table;
 const WRITTEN_AT_ONCE: usize = 25;
 const READ_AT_ONCE: usize = 100;
 
-/// Calls under way for one batch.
+/// The maximum number of calls in flight for one batch.
 const CALLS_AT_ONCE: usize = 16;
 
 /// One item of a batch.
@@ -109,7 +109,7 @@ impl Dynamo {
                 backoff.progressed();
             }
             if !backoff.pause().await {
-                let cause = format!("{after} writes were left unprocessed, again and again");
+                let cause = format!("{after} writes were left unprocessed after all retries");
                 return Err(StorageError::Unknown(cause.into()));
             }
         }
@@ -147,7 +147,7 @@ impl Dynamo {
                 backoff.progressed();
             }
             if !backoff.pause().await {
-                let cause = format!("{after} keys were left unprocessed, again and again");
+                let cause = format!("{after} keys were left unprocessed after all retries");
                 return Err(StorageError::Unavailable(cause.into()));
             }
         }

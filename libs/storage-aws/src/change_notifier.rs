@@ -1,4 +1,4 @@
-//! How waiters learn of changes: at once of our own, by polling of other processes'.
+//! Notification of waiting calls: immediate for writes of this process, by polling for others.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use tidewater_storage::{StorageError, Ticket};
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
-/// How often the control record is looked at while somebody waits.
+/// The poll interval of the control record while a call waits.
 const CONTROL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How often the tickets are, for a while after one was taken, and else.
+/// The poll intervals of the ticket counter: for a while after a ticket was taken, and otherwise.
 const TICKET_INTERVAL_BUSY: Duration = Duration::from_millis(50);
 const TICKET_INTERVAL_IDLE: Duration = Duration::from_millis(500);
 const BUSY_FOR: Duration = Duration::from_secs(30);
@@ -33,7 +33,7 @@ struct PollSchedule {
     changed: Option<Instant>,
 }
 
-/// What this process watches.
+/// The values that this process watches.
 #[derive(Debug)]
 pub(crate) struct ChangeNotifier {
     /// Revision of the control record; 0 is "none".
@@ -121,7 +121,7 @@ impl Watched {
 }
 
 impl PollSchedule {
-    /// When the next look is due.
+    /// Returns the time of the next poll.
     fn next(&self) -> Option<Instant> {
         let looked = self.looked?;
         let busy = self.changed.is_some_and(|changed| looked < changed + BUSY_FOR);

@@ -1,4 +1,4 @@
-//! What the calls of a process have cost.
+//! The request units that the calls of a process have consumed.
 
 use std::sync::{Mutex, PoisonError};
 

@@ -13,11 +13,11 @@ use crate::dynamo::Dynamo;
 use crate::failure;
 use crate::tables::{KeyType, PARTITION, SORT, Table};
 
-/// How often a new table is looked at until it can be used, and how many times.
+/// The poll interval and the maximum number of polls until a new table is active.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 const LOOKS_MAX: u32 = 480;
 
-/// How often a table is asked for without an answer: LocalStack begins with DynamoDB only then.
+/// The maximum number of attempts without a reply: LocalStack starts its DynamoDB on the first one.
 const ATTEMPTS_MAX: u32 = 5;
 
 impl<O> AwsStore<O> {
@@ -90,7 +90,7 @@ impl Dynamo {
             }
             tokio::time::sleep(LOOK_INTERVAL).await;
         }
-        Err(StorageError::Unavailable(format!("the table {name} does not become active").into()))
+        Err(StorageError::Unavailable(format!("table {name} did not become active in time").into()))
     }
 
     async fn expire(&self, name: &str, attribute: &str) -> Result<(), StorageError> {

@@ -47,7 +47,7 @@ pub(crate) struct Dynamo {
 /// Values that an expression names: `:t`.
 pub(crate) type Values = Vec<(&'static str, AttributeValue)>;
 
-/// How a read sees writes.
+/// The consistency of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Consistency {
     /// All that were done before it.
@@ -77,7 +77,7 @@ pub(crate) enum WriteAction {
     Delete,
 }
 
-/// How a conditional write ended.
+/// The outcome of a conditional write.
 #[derive(Debug, PartialEq)]
 pub(crate) enum WriteOutcome {
     /// Done; with the attributes that were asked for.
@@ -93,15 +93,15 @@ pub(crate) struct Query {
     pub(crate) partition: KeyPart,
     pub(crate) sort: SortKeys,
     pub(crate) read: Consistency,
-    /// Which attributes; all if none are named.
+    /// The attributes to return, or all.
     pub(crate) attributes: Option<&'static str>,
     /// Only items for which this holds, with its values.
     pub(crate) filter: Option<(&'static str, Values)>,
-    /// How many items are looked at for a page, beside DynamoDB's 1 MB.
+    /// The maximum number of items evaluated for a page, besides DynamoDB's limit of 1 MB.
     pub(crate) limit: Option<i32>,
 }
 
-/// Which sort keys.
+/// A range of sort keys.
 #[derive(Clone, Debug)]
 pub(crate) enum SortKeys {
     All,
@@ -115,7 +115,7 @@ pub(crate) enum SortKeys {
 #[derive(Debug)]
 pub(crate) struct QueryPage {
     pub(crate) items: Vec<Item>,
-    /// Where the next page begins, if there may be more.
+    /// The start of the next page, if there may be one.
     pub(crate) next: Option<Item>,
 }
 

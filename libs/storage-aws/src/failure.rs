@@ -13,7 +13,7 @@ struct CallError {
     call: &'static str,
     /// The table or S3 bucket.
     place: String,
-    /// What the service calls it.
+    /// The service's error code.
     code: Option<String>,
     #[source]
     cause: BoxError,
@@ -21,7 +21,7 @@ struct CallError {
 
 /// A thing that cannot be stored, however often it is tried.
 #[derive(Debug, thiserror::Error)]
-#[error("the {what} takes {bytes} bytes, and an item of DynamoDB holds {ITEM_BYTES_MAX} at most")]
+#[error("the {what} takes {bytes} bytes, but a DynamoDB item is limited to {ITEM_BYTES_MAX}")]
 struct TooLarge {
     what: &'static str,
     bytes: usize,

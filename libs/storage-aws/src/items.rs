@@ -1,4 +1,4 @@
-//! What items hold beside their keys: attributes are named, built and read here alone.
+//! The attributes of items besides their keys: their names, encoding and decoding.
 
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -31,7 +31,7 @@ const FULL_KEY: &str = "k";
 /// Op id that made a bucket due, and the time before which it is not.
 pub(crate) const AT: &str = "a";
 pub(crate) const NOT_BEFORE: &str = "n";
-/// When the item expires, in seconds since 1970.
+/// The time at which the item expires, in seconds since 1970.
 pub(crate) const EXPIRES: &str = "x";
 /// Op id up to which a closed epoch counts; bytes of a segment's payload that is an object.
 const LIMIT: &str = "l";
@@ -50,11 +50,11 @@ const RECORD_BYTES_MAX: usize = 960;
 /// Bytes of a record at most, when unpacked.
 const UNPACKED_BYTES_MAX: usize = 16 << 20;
 
-/// Where the bytes of a cell or segment are.
+/// The location of the bytes of a versioned record or segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PayloadLocation {
     Inline(Bytes),
-    /// In the object of this name, so many bytes if that is known.
+    /// The object of this name, with its length if that is known.
     Object(String, usize),
 }
 
@@ -168,7 +168,7 @@ pub(crate) fn read_segment(
     read().ok_or_else(|| damaged("segment", &item))
 }
 
-/// What is stored of a cell, if there is one.
+/// Takes the location of a versioned record out of an item, if it has one.
 pub(crate) fn take_versioned_record(
     table: Table,
     item: &mut Item,

@@ -168,7 +168,7 @@ impl ItemKey {
         }
     }
 
-    /// What its item is, for errors.
+    /// Returns the kind of its item, for errors.
     pub(crate) fn holds(&self) -> &'static str {
         match &self.partition {
             partition if *partition == generations_partition() => "generation",
@@ -187,7 +187,7 @@ impl ItemKey {
         Some(Self { table, partition, sort })
     }
 
-    /// Its attributes.
+    /// Returns the key as attributes.
     pub(crate) fn attributes(&self) -> Item {
         let partition = (PARTITION.to_owned(), self.partition.attribute());
         let sort = self.sort.as_ref().map(|sort| (SORT.to_owned(), sort.attribute()));
@@ -230,7 +230,7 @@ pub(crate) fn segments_partition(bucket: &BucketKey) -> KeyPart {
     partition_text(bucket.as_str())
 }
 
-/// Where the answers to a lookup are: their partition, and what their sort keys begin with.
+/// Returns the partition and the sort key prefix of the answers to a lookup.
 pub(crate) fn lookup_range(lookup: &LookupKey) -> (KeyPart, String) {
     let text = lookup.as_str();
     let tag = tag_of(text);

@@ -22,11 +22,12 @@ mod objects;
 mod op_log;
 mod records;
 mod registry;
+mod s3_objects;
 mod sweep;
 mod tables;
 mod write_checkpoints;
 
 pub use aws::{AwsConfig, AwsStore};
 pub use consumed::{ConsumedUnits, RequestUnits};
-pub use objects::S3Objects;
+pub use s3_objects::S3Objects;
 pub use tables::{KeyType, PARTITION, SORT, Table, TableSchema};

@@ -127,7 +127,7 @@ impl<O: ObjectStore + 'static> AwsStore<O> {
             PayloadLocation::Object(name, _) => name,
         };
         let Some(payload) = self.whole_object(&name).await? else {
-            warn!(object = name, "the payload of a segment is not there");
+            warn!(object = name, "the payload object of a segment does not exist");
             return Ok(None);
         };
         Ok(Some(Segment { payload, ..segment }))

@@ -26,7 +26,7 @@ const WRITES_AT_ONCE: usize = 64;
 /// Objects being read for one call.
 const OBJECTS_AT_ONCE: usize = 16;
 
-/// How often an item is read again whose object has gone: then the item is another by now.
+/// The maximum number of reads of an item whose object was deleted: the item was replaced meanwhile.
 const REREADS_MAX: usize = 5;
 
 /// The top is the one known, or this write's own: its reply was lost.
@@ -151,6 +151,6 @@ impl<O: ObjectStore + 'static> AwsStore<O> {
             let Some(again) = again else { return Ok(None) };
             item = again;
         }
-        Err(StorageError::Damaged(key.table.holds(), "its object is not there".into()))
+        Err(StorageError::Damaged(key.table.holds(), "its object does not exist".into()))
     }
 }

@@ -1,4 +1,4 @@
-//! Which buckets exist.
+//! The registry of existing buckets.
 
 use tidewater_storage::{BucketKey, ObjectStore, Registry, StorageError, Tag};
 
@@ -40,7 +40,7 @@ impl<O: ObjectStore + 'static> Registry for AwsStore<O> {
 struct Shard {
     query: Query,
     next: Option<Item>,
-    /// Whether there are no more.
+    /// Whether all buckets were read.
     is_read: bool,
     /// The group of the last sort key that was read; there may be more of this group.
     read_upto: String,

@@ -14,7 +14,7 @@ use crate::tables::{SORT, Table};
 /// Partitions being emptied for one call: the worker's writes come first.
 const PARTITIONS_AT_ONCE: usize = 4;
 
-/// What is deleted is read no further than to its keys and the names of its objects.
+/// The attributes that a deletion reads: the keys and the names of objects.
 const KEYS: &str = "p, s, o";
 
 impl<O: ObjectStore + 'static> Sweep for AwsStore<O> {

@@ -11,19 +11,19 @@ pub enum Table {
     Buckets,
     /// Answers to parameter lookups.
     Lookups,
-    /// What is known of source rows.
+    /// The state of source rows.
     SourceRows,
-    /// How far copies have got.
+    /// The progress of initial copies.
     Copies,
-    /// Which buckets exist.
+    /// The registry of existing buckets.
     Registry,
-    /// Which buckets the builder is to look at.
+    /// The queue of compaction tasks.
     CompactionQueue,
     /// Tickets and requests of write checkpoints: all that the functions write.
     WriteCheckpoints,
 }
 
-/// What an attribute of a key holds.
+/// The type of a key attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyType {
     /// UTF-8, ordered by its bytes.
@@ -43,7 +43,7 @@ impl KeyType {
     }
 }
 
-/// What has to be deployed for a table, beside on-demand capacity.
+/// The schema of a table, for its deployment with on-demand capacity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableSchema {
     /// The table's name is the deployment's prefix, `-` and this.
@@ -76,7 +76,7 @@ impl Table {
         Self::WriteCheckpoints,
     ];
 
-    /// Its schema.
+    /// Returns the schema.
     #[must_use]
     pub const fn schema(self) -> TableSchema {
         use KeyType::{Number, Text};
@@ -105,13 +105,13 @@ impl Table {
         TableSchema { suffix, partition, sort, expires_by }
     }
 
-    /// Its name in a deployment.
+    /// Returns the name in a deployment.
     #[must_use]
     pub fn name(self, prefix: &str) -> String {
         format!("{prefix}-{}", self.schema().suffix)
     }
 
-    /// What its items are, for errors.
+    /// Returns the kind of its items, for errors.
     pub(crate) const fn holds(self) -> &'static str {
         match self {
             Self::Control => "control record",

@@ -94,7 +94,7 @@ fn read_requests(item: &Item) -> Result<WriteRequests, StorageError> {
     items::read_json("write-checkpoint requests", item)
 }
 
-/// When a record written now expires.
+/// Returns the time at which a record that is written now expires.
 #[expect(clippy::disallowed_methods, reason = "DynamoDB deletes by the wall clock")]
 fn expiry() -> u64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! The rows of a base: PUTs in the order of their op ids, in frames that are compressed and read
-//! one by one.
+//! The rows of a base: PUT operations in the order of their op ids, in frames that are compressed
+//! and read independently.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -13,12 +13,13 @@ use crate::error::{BoxError, StorageError};
 use crate::ports::ObjectStore;
 use crate::segment::SegmentWriter;
 
-/// A frame ends here, whatever its rows: it is one line on the wire, and kept for a client that
-/// reads slowly.
+/// The uncompressed size in bytes at which a frame ends. A frame is one line of the stream, and the
+/// server keeps it in memory for a client that reads slowly.
 const FRAME_BYTES_MAX: usize = 4 << 20;
-/// Unpacking a frame that claims to be larger is refused: a row of PostgreSQL stays below 1 GiB.
+/// The maximum uncompressed size of a frame in bytes; larger claims are rejected as damage. A row of
+/// PostgreSQL is below 1 GiB.
 const FRAME_RAW_BYTES_MAX: u64 = 2 << 30;
-/// Above it, time rises faster than size falls.
+/// The zstd level. At higher levels the time grows faster than the size shrinks.
 const LEVEL: i32 = 3;
 
 /// Writes the rows of a base to a file.
@@ -32,21 +33,21 @@ pub struct BaseRowsWriter {
 }
 
 impl BaseRowsWriter {
-    /// Begins a file whose frames hold at most `frame_rows` rows. A frame is one line on the wire,
-    /// hence one transaction on a device that takes rows as lines.
+    /// Creates a file whose frames contain at most `frame_rows` rows. A frame is one line of the
+    /// stream, and so one transaction on a device that receives rows as lines.
     ///
     /// # Errors
-    /// When the file cannot be made.
+    /// If the file cannot be created.
     pub fn create(path: &Path, frame_rows: u64) -> std::io::Result<Self> {
         let file = File::create(path)?;
         let (frame, frame_sum) = (SegmentWriter::default(), Checksum::ZERO);
         Ok(Self { file, frame, frame_sum, frames: Vec::new(), frame_rows })
     }
 
-    /// Appends a row: a PUT of a greater op id than the one before.
+    /// Appends a row: a PUT with a greater op id than the previous one.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// If the file cannot be written.
     pub fn push(&mut self, put: &Operation<'_>) -> std::io::Result<()> {
         self.frame.push(put);
         self.frame_sum += put.checksum;
@@ -56,10 +57,10 @@ impl BaseRowsWriter {
         Ok(())
     }
 
-    /// Ends the file.
+    /// Finishes the file and returns its frames.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// If the file cannot be written.
     pub fn finish(mut self) -> std::io::Result<Vec<RowsFrame>> {
         if !self.frame.is_empty() {
             self.end_frame()?;
@@ -79,29 +80,29 @@ impl BaseRowsWriter {
     }
 }
 
-/// A base whose manifest has been read, so that its frames can be.
+/// A base whose manifest was read, so its frames can be read.
 #[derive(Clone, Debug)]
 pub struct BaseReader {
-    /// It.
+    /// The base.
     pub base: Base,
-    /// What it consists of.
+    /// The manifest of the base.
     pub manifest: BaseManifest,
 }
 
-/// A place between two frames of a base.
+/// A position between two frames of a base.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FramePosition {
     number: usize,
     at: u64,
-    /// Rows before it.
+    /// The number of rows before it.
     pub rows: u64,
 }
 
 impl BaseReader {
-    /// Reads the manifest of a base. `None` if the base has been deleted.
+    /// Reads the manifest of a base. Returns `None` if the base was deleted.
     ///
     /// # Errors
-    /// As the ports; `Damaged` when the manifest is none, or not of this base.
+    /// Errors of the ports; `Damaged` if the manifest cannot be decoded or belongs to another base.
     pub async fn open(
         storage: &impl ObjectStore,
         base: &Base,
@@ -114,42 +115,45 @@ impl BaseReader {
         let sum = manifest.rows.iter().fold(Checksum::ZERO, |sum, frame| sum + frame.sum);
         let files = u64::from(base.files) == manifest.files.len() as u64;
         if rows != base.rows || sum + base.remainder != base.checksum || !files {
-            return Err(StorageError::Damaged("manifest", "it is not of its base".into()));
+            return Err(StorageError::Damaged(
+                "manifest",
+                "the manifest does not match its base".into(),
+            ));
         }
         Ok(Some(Self { base: base.clone(), manifest }))
     }
 
-    /// The place after so many rows, if a frame ends there.
+    /// Returns the position after so many rows, if a frame ends there.
     #[must_use]
     pub fn after(&self, rows: u64) -> Option<FramePosition> {
         let (number, at) = self.manifest.frame_after(rows)?;
         Some(FramePosition { number, at, rows })
     }
 
-    /// Whether there is no frame behind a place.
+    /// Returns whether no frame follows a position.
     #[must_use]
     pub fn ends_at(&self, place: FramePosition) -> bool {
         place.number >= self.manifest.rows.len()
     }
 
-    /// The marker for a place: the position of a client that has got as far.
+    /// Returns the marker of a position: the op id that a client at this position reports.
     ///
     /// # Panics
-    /// When there are 2^32 rows; the builder makes no such base.
+    /// If there are 2^32 rows or more; the builder creates no such base.
     #[must_use]
     pub fn marker(&self, place: FramePosition) -> OpId {
         let rows = u32::try_from(place.rows).expect("a base has fewer than 2^32 rows");
         OpId::marker(self.base.marker, rows)
     }
 
-    /// The rows behind a place, as `SegmentWriter` wrote them, and the place behind them. `None` if
-    /// the base has been deleted.
+    /// Returns the payload of the frame at a position, and the position after it. Returns `None` if
+    /// the base was deleted.
     ///
     /// # Errors
-    /// As the ports; `Damaged` when the rows are not those that the manifest names.
+    /// Errors of the ports; `Damaged` if the frame differs from its description in the manifest.
     ///
     /// # Panics
-    /// When there is no frame behind the place.
+    /// If no frame follows the position.
     pub async fn frame(
         &self,
         storage: &impl ObjectStore,

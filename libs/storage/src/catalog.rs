@@ -1,4 +1,4 @@
-//! The catalog of a bucket: what the builder has published of it, and what it is about to delete.
+//! The catalog of a bucket: its published base, and what is waiting for deletion.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -6,55 +6,56 @@ use tidewater_protocol::{Checksum, OpId, SnapshotFrame};
 
 use crate::error::StorageError;
 
-/// What the builder has made of a bucket. It is stored beside the bucket's head, so that a reader
-/// never sees one of them newer than the other.
+/// The published base of a bucket and everything that waits for deletion. It is stored beside the
+/// bucket's head, so a reader gets both from the same moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Catalog {
-    /// The log goes back to here: a client that stands below it starts anew.
+    /// The start of the log: a client at a position below it starts from the base.
     pub floor: OpId,
-    /// The live rows at one op id, for clients that start anew.
+    /// The current rows at one op id, for clients that start from the base.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base: Option<Base>,
-    /// Former bases whose objects are still there, for clients in the middle of one.
+    /// Former bases whose objects still exist, for clients that are downloading one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub retired: Vec<RetiredBase>,
-    /// When bases were published, oldest first: where the floor may rise to.
+    /// The publications of bases, oldest first. The floor may rise to one that is older than the
+    /// horizon. Stored as `marks`.
     #[serde(rename = "marks", skip_serializing_if = "Vec::is_empty")]
     pub published: Vec<TimedOp>,
-    /// Segments up to there are deleted at that time.
+    /// Op ids up to which segments will be deleted, each with the time of the deletion.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub covered: Vec<TimedOp>,
 }
 
-/// The live rows of a bucket at one op id.
+/// The current rows of a bucket at one op id, stored as objects.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Base {
-    /// The bucket's last operation that is in it, where a segment ends.
+    /// The last operation that the base contains; it is the end of a segment.
     pub to: OpId,
-    /// Sum over all of the bucket's operations up to `to`.
+    /// The checksum of all operations of the bucket up to `to`.
     pub checksum: Checksum,
-    /// `checksum` less the sum over the rows: what a CLEAR before them carries.
+    /// `checksum` minus the checksum of the rows: the checksum of the CLEAR that precedes them.
     pub remainder: Checksum,
-    /// Live rows.
+    /// The number of rows.
     pub rows: u64,
-    /// Operations of the bucket up to `to`, ever.
+    /// The number of operations ever written to the bucket up to `to`.
     pub count: u64,
-    /// Under which its objects are stored; never used before.
+    /// The name prefix of its objects, which was never used before.
     pub name: String,
-    /// A random number that tells its markers from those of the bucket's other bases.
+    /// A random number that distinguishes its markers from those of the bucket's other bases.
     pub marker: u32,
-    /// How many typed SQLite files it has; none when it is small.
+    /// The number of typed SQLite files; a small base has none.
     pub files: u32,
 }
 
 /// A base that another has replaced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetiredBase {
-    /// It.
+    /// The replaced base.
     #[serde(flatten)]
     pub base: Base,
-    /// When its objects are deleted, in seconds since 1970.
+    /// The time at which its objects are deleted, in seconds since 1970.
     pub delete_at: u64,
 }
 
@@ -67,46 +68,46 @@ pub struct TimedOp {
     pub time: u64,
 }
 
-/// What a base consists of: the object `<name>/manifest`.
+/// The parts of a base: the object `<name>/manifest`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BaseManifest {
-    /// Frames of the object `<name>/rows`, in order.
+    /// The frames of the object `<name>/rows`, in order.
     pub rows: Vec<RowsFrame>,
     /// The objects `<name>/file-<n>`, in order.
     pub files: Vec<TypedFile>,
 }
 
-/// A part of the rows: what `SegmentWriter` wrote, compressed by itself.
+/// A frame of rows: a payload of `SegmentWriter`, compressed independently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RowsFrame {
-    /// Compressed.
+    /// The compressed size in bytes.
     pub bytes: u64,
-    /// Unpacked.
+    /// The uncompressed size in bytes.
     pub raw_bytes: u64,
-    /// Rows in it.
+    /// The number of rows.
     pub rows: u64,
-    /// Sum over them.
+    /// The checksum of the rows.
     pub sum: Checksum,
 }
 
 /// A typed SQLite file with some of the rows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TypedFile {
-    /// Compressed.
+    /// The compressed size in bytes.
     pub bytes: u64,
-    /// Unpacked.
+    /// The uncompressed size in bytes.
     pub raw_bytes: u64,
-    /// Rows in it.
+    /// The number of rows.
     pub rows: u64,
-    /// Its frames, in order.
+    /// The frames, in order.
     pub frames: Vec<SnapshotFrame>,
 }
 
 impl Catalog {
-    /// Reads a stored catalog; nothing stored is the empty one.
+    /// Decodes a stored catalog. Zero bytes are the empty catalog.
     ///
     /// # Errors
-    /// `Damaged` when it is none.
+    /// `Damaged` if the content cannot be decoded.
     pub fn decode(stored: &[u8]) -> Result<Self, StorageError> {
         if stored.is_empty() {
             return Ok(Self::default());
@@ -115,7 +116,7 @@ impl Catalog {
             .map_err(|error| StorageError::Damaged("catalog", error.into()))
     }
 
-    /// Its stored form: JSON.
+    /// Returns the stored form: JSON.
     ///
     /// # Panics
     /// Never: numbers, texts and lists are valid JSON.
@@ -124,8 +125,8 @@ impl Catalog {
         serde_json::to_vec(self).expect("numbers, texts and lists are valid JSON").into()
     }
 
-    /// The base that a marker belongs to, if a client may go on from it: its objects are there,
-    /// and so is the log behind it. Of `marker`, and of a base's, only the bits count that travel.
+    /// Returns the base that a marker belongs to if a client can continue from it: its objects and
+    /// the log after it still exist. Only the bits that a marker op id can carry are compared.
     #[must_use]
     pub fn base_of_marker(&self, marker: u32) -> Option<&Base> {
         let retired = self.retired.iter().map(|retired| &retired.base);
@@ -136,25 +137,25 @@ impl Catalog {
 }
 
 impl Base {
-    /// Name of the object that holds its [`Manifest`].
+    /// Returns the name of the object with the [`BaseManifest`].
     #[must_use]
     pub fn manifest(&self) -> String {
         format!("{}/manifest", self.name)
     }
 
-    /// Name of the object that holds its rows.
+    /// Returns the name of the object with the rows.
     #[must_use]
     pub fn rows_object(&self) -> String {
         format!("{}/rows", self.name)
     }
 
-    /// Name of one of its typed files.
+    /// Returns the name of a typed file.
     #[must_use]
     pub fn file(&self, number: usize) -> String {
         format!("{}/file-{number}", self.name)
     }
 
-    /// Names of all of its objects.
+    /// Returns the names of all objects.
     pub fn objects(&self) -> impl Iterator<Item = String> + '_ {
         let files = (0..self.files as usize).map(|number| self.file(number));
         [self.manifest(), self.rows_object()].into_iter().chain(files)
@@ -162,16 +163,16 @@ impl Base {
 }
 
 impl BaseManifest {
-    /// Reads a stored manifest.
+    /// Decodes a stored manifest.
     ///
     /// # Errors
-    /// `Damaged` when it is none.
+    /// `Damaged` if the content cannot be decoded.
     pub fn decode(stored: &[u8]) -> Result<Self, StorageError> {
         serde_json::from_slice(stored)
             .map_err(|error| StorageError::Damaged("manifest", error.into()))
     }
 
-    /// Its stored form: JSON.
+    /// Returns the stored form: JSON.
     ///
     /// # Panics
     /// Never: numbers, texts and lists are valid JSON.
@@ -180,8 +181,8 @@ impl BaseManifest {
         serde_json::to_vec(self).expect("numbers, texts and lists are valid JSON").into()
     }
 
-    /// Number of the frame that begins after `rows` rows, and the byte at which it begins. `None`
-    /// if none does, nor do they end there.
+    /// Returns the index of the frame that starts after `rows` rows, and its byte offset. Returns
+    /// `None` if no frame starts or ends there.
     #[must_use]
     pub fn frame_after(&self, rows: u64) -> Option<(usize, u64)> {
         let (mut seen, mut at) = (0, 0);

@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 use tidewater_protocol::{Epoch, EpochError, OpId};
 
 use crate::committed_ops::{ClosedEpoch, CommittedOps};
-use crate::{Lsn, Tag, Ticket};
+use crate::keys::{GenerationId, Tag};
+use crate::lsn::Lsn;
+use crate::write_checkpoint::Ticket;
 
 /// The maximum number of closed epochs in the control record; older ones are archived. It keeps the
 /// record within one DynamoDB write unit (1 KB).
@@ -74,11 +76,6 @@ pub struct Truncation {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Nonce(pub String);
-
-/// The id of a generation: the epoch that started it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct GenerationId(pub Epoch);
 
 /// The identity of the source database and its replication slot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,6 +6,7 @@ mod compaction_queue;
 mod connection_pool;
 mod control;
 mod failure;
+mod object_files;
 mod objects;
 mod op_log;
 mod records;
@@ -27,7 +28,7 @@ use crate::Storage;
 use crate::error::StorageError;
 use change_notifier::ChangeNotifier;
 use connection_pool::{ConnectionPool, Durability};
-use objects::Objects;
+use object_files::ObjectFiles;
 
 /// A store in a directory: `tidewater.db` for records, `objects/` for objects.
 ///
@@ -43,12 +44,12 @@ pub struct Embedded {
 struct Inner {
     changes: ChangeNotifier,
     connection_pool: ConnectionPool,
-    objects: Arc<Objects>,
+    objects: Arc<ObjectFiles>,
     path: PathBuf,
     _temporary: Option<TempDir>,
 }
 
-/// What a store takes on disk.
+/// The disk usage of a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DiskUsage {
     /// Bytes of the SQLite file. It does not shrink: freed pages are used again.
@@ -89,7 +90,7 @@ impl Embedded {
         &self.inner.path
     }
 
-    /// What the store takes on disk now.
+    /// Returns the current disk usage.
     ///
     /// # Errors
     /// `Unavailable` when the directory cannot be read.
@@ -112,7 +113,7 @@ impl Embedded {
         let alone = File::create(path.join("opening.lock")).map_err(failure::of_file)?;
         alone.lock().map_err(failure::of_file)?;
         let writer = schema::open(&database)?;
-        let objects = Arc::new(Objects::open(&path).map_err(failure::of_file)?);
+        let objects = Arc::new(ObjectFiles::open(&path).map_err(failure::of_file)?);
         drop(alone);
         let inner = Inner {
             changes: ChangeNotifier::new(database.clone()),

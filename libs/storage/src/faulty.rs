@@ -55,7 +55,7 @@ impl<S> Faulty<S> {
         &self.store
     }
 
-    /// How often a method has been called: each of these calls is a place for a fault.
+    /// Returns the number of calls of a method.
     #[must_use]
     pub fn calls(&self, method: PortMethod) -> u64 {
         self.calls[method as usize].load(Ordering::Relaxed)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::control::GenerationId;
+use tidewater_protocol::Epoch;
 
 /// The identity of a stored definition or parameter lookup: six characters for 30 random bits, never
 /// used twice. It distinguishes equally named buckets of different deployments and configs.
@@ -36,6 +36,11 @@ impl fmt::Display for Tag {
         f.write_str(&self.0)
     }
 }
+
+/// The id of a generation: the epoch that started it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct GenerationId(pub Epoch);
 
 /// The key of a bucket: the tag of its definition, then its parameters as a canonical JSON array.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -111,15 +111,13 @@ pub use base_rows::{BaseReader, BaseRowsWriter, FramePosition};
 pub use bucket::{BucketHead, BucketItem};
 pub use catalog::{Base, BaseManifest, Catalog, RetiredBase, RowsFrame, TimedOp, TypedFile};
 pub use committed_ops::{ClosedEpoch, CommittedOps};
-pub use control::{
-    Committed, Control, Generation, GenerationId, Nonce, SourceIdentity, Truncation, Visible,
-};
+pub use control::{Committed, Control, Generation, Nonce, SourceIdentity, Truncation, Visible};
 pub use embedded::{DiskUsage, Embedded};
 pub use error::{BoxError, StorageError};
 pub use faulty::{
     CallScheduler, Fault, FaultPlan, FaultPlanError, Faulty, PlannedFault, PortMethod,
 };
-pub use keys::{BucketKey, LookupKey, RecordKey, Tag, answer_name, table_of_answer};
+pub use keys::{BucketKey, GenerationId, LookupKey, RecordKey, Tag, answer_name, table_of_answer};
 pub use lsn::Lsn;
 pub use ports::{
     Batch, BucketStore, CompactionQueue, CompactionTask, ControlStore, LookupRow, LookupStore,

@@ -10,9 +10,9 @@ use tidewater_protocol::OpId;
 
 use crate::bucket::BucketItem;
 use crate::committed_ops::ClosedEpoch;
-use crate::control::{Control, Generation, GenerationId};
+use crate::control::{Control, Generation};
 use crate::error::StorageError;
-use crate::keys::{BucketKey, LookupKey, RecordKey, Tag};
+use crate::keys::{BucketKey, GenerationId, LookupKey, RecordKey, Tag};
 use crate::segment::Segment;
 use crate::versioned_record::VersionedRecord;
 use crate::write_checkpoint::{ClientKey, Ticket, WriteRequests};

@@ -1,4 +1,4 @@
-//! Reading all of a bucket: the rows of its base, then its log.
+//! Reading a bucket completely: the rows of its base, then its log.
 
 use std::collections::VecDeque;
 
@@ -14,14 +14,14 @@ use crate::ports::{ObjectStore, OpLog};
 use crate::segment::Segment;
 use crate::segment_chain::{BrokenChain, SegmentChain};
 
-/// Payload of the segments read at a time.
+/// The payload size in bytes of the segments that are read at once, which bounds the memory.
 const PAGE_BYTES_MAX: usize = 4 << 20;
 
-/// Why a bucket cannot be read to its end.
+/// An error of reading a bucket completely.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
-    /// Something is missing: it was not there yet, or has been compacted away since the catalog
-    /// was read. Read the bucket's item again and begin anew.
+    /// A part is missing: the read missed a recent write, or the part was compacted since the catalog
+    /// was read. Read the bucket's item again and restart.
     #[error("the history of a bucket is incomplete")]
     Incomplete(#[from] BrokenChain),
     /// A storage call failed.
@@ -29,10 +29,10 @@ pub enum ReplayError {
     Storage(#[from] StorageError),
 }
 
-/// All operations of a bucket up to a head, in payloads as `SegmentWriter` wrote them. Nothing is
-/// left out unnoticed: the end is reached only if links and sums hold.
+/// A reader of all operations of a bucket up to a head, as payloads of `SegmentWriter`.
 ///
-/// The rows of a base come in the order of their op ids, and what comes after the base follows.
+/// The rows of the base come first, in the order of their op ids, then the log after the base. The
+/// end is reached only if the segment chain proves completeness.
 pub struct Replay<'a, S, L> {
     storage: &'a S,
     bucket: &'a BucketKey,
@@ -51,8 +51,8 @@ enum Rows {
 }
 
 impl<'a, S: OpLog + ObjectStore, L: Fn(OpId) -> bool> Replay<'a, S, L> {
-    /// Reads a bucket from its base, if it has one, up to `head`. `live` tells which operations
-    /// count.
+    /// Creates a reader that starts at the base, if there is one, and ends at `head`. `is_committed`
+    /// returns whether an operation is committed.
     pub fn new(
         storage: &'a S,
         bucket: &'a BucketKey,
@@ -67,10 +67,10 @@ impl<'a, S: OpLog + ObjectStore, L: Fn(OpId) -> bool> Replay<'a, S, L> {
         Self { storage, bucket, head, is_committed, base, chain, page, read_upto: chain.last }
     }
 
-    /// The next payload; `None` once everything has been read and proved complete.
+    /// Returns the next payload, or `None` after everything was read and proved complete.
     ///
     /// # Errors
-    /// `Broken` when something is missing.
+    /// `Incomplete` if a part is missing.
     pub async fn next(&mut self) -> Result<Option<Bytes>, ReplayError> {
         if let Some(rows) = self.base.take()
             && let Some(payload) = self.rows(rows).await?

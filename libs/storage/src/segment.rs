@@ -8,23 +8,23 @@ use crate::BucketKey;
 /// A run of operations of one bucket, stored under its last op id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
-    /// Whose.
+    /// The bucket.
     pub bucket: BucketKey,
-    /// Its last operation.
+    /// The last operation of the segment.
     pub last: OpId,
-    /// The last operation of the live segment before it; zero for the first.
+    /// The last operation of the previous committed segment; zero in the first segment.
     pub prev: OpId,
-    /// Sum over all operations of the bucket before it.
+    /// The checksum of all earlier operations of the bucket.
     pub sum_before: Checksum,
-    /// Sum over its own.
+    /// The checksum of its own operations.
     pub sum: Checksum,
-    /// How many operations it holds.
+    /// The number of operations.
     pub count: u64,
     /// The operations, as [`SegmentWriter`] encodes them.
     pub payload: Bytes,
 }
 
-/// A payload that cannot be read.
+/// A payload that cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a stored segment is damaged at byte {0}")]
 pub struct SegmentError(usize);
@@ -36,9 +36,7 @@ const CLEAR: u8 = 4;
 /// The operation's object type is that of the row operation before it.
 const SAME_TYPE: u8 = 0x80;
 
-/// Encodes operations. For each: its op id as the distance from the one before (LEB128), its kind,
-/// its checksum (4 bytes, little-endian); of a row the type (left out when it is that of the row
-/// before), id and subkey; of a PUT the data; texts are preceded by their length (LEB128).
+/// An encoder of operations into a payload, as section 4 of `LAYOUT.md` specifies it.
 #[derive(Clone, Debug, Default)]
 pub struct SegmentWriter {
     payload: Vec<u8>,
@@ -49,7 +47,7 @@ pub struct SegmentWriter {
 }
 
 impl SegmentWriter {
-    /// Appends an operation; ids must rise.
+    /// Appends an operation. Op ids must increase.
     pub fn push(&mut self, operation: &Operation<'_>) {
         debug_assert!(operation.op_id > self.last || self.count == 0, "op ids must rise");
         let distance = operation.op_id.get().abs_diff(self.last.get());
@@ -80,31 +78,32 @@ impl SegmentWriter {
         self.count += 1;
     }
 
-    /// Bytes so far.
+    /// Returns the size of the payload in bytes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.payload.len()
     }
 
-    /// Whether it holds no operation.
+    /// Returns whether the payload contains no operation.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// How many operations it holds.
+    /// Returns the number of operations.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// The operations as encoded.
+    /// Returns the payload.
     #[must_use]
     pub fn into_payload(self) -> Vec<u8> {
         self.payload
     }
 
-    /// The segment that follows `prev`, before which the bucket's sum is `sum_before`.
+    /// Returns the segment after operation `prev`. `sum_before` is the checksum of all earlier
+    /// operations.
     #[must_use]
     pub fn finish(self, bucket: BucketKey, prev: OpId, sum_before: Checksum) -> Segment {
         let Self { payload, last, sum, count, .. } = self;
@@ -121,7 +120,7 @@ impl SegmentWriter {
     }
 }
 
-/// Reads what [`SegmentWriter`] encoded; yields an error once, then ends.
+/// A decoder of payloads. After an error it ends.
 #[derive(Clone, Debug)]
 pub struct SegmentReader<'a> {
     payload: &'a [u8],
@@ -131,7 +130,7 @@ pub struct SegmentReader<'a> {
 }
 
 impl<'a> SegmentReader<'a> {
-    /// Reads a payload from its start.
+    /// Creates a decoder at the start of a payload.
     #[must_use]
     pub const fn new(payload: &'a [u8]) -> Self {
         Self { payload, at: 0, object_type: "", last: OpId::ZERO }

@@ -44,5 +44,5 @@ async fn the_environment_says_where_it_is() {
     assert!(String::from_utf8_lossy(&found.stdout).contains("took Ticket(1)"), "{found:?}");
     let lost = again(&[prefix, endpoint, id, secret]);
     let text = String::from_utf8_lossy(&lost.stderr).into_owned();
-    assert!(!lost.status.success() && text.contains("no AWS region is set"), "{text}");
+    assert!(!lost.status.success() && text.contains("no AWS region is configured"), "{text}");
 }

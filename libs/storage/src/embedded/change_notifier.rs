@@ -1,4 +1,4 @@
-//! How waiters learn of changes: at once of our own, by polling of other processes'.
+//! Notification of waiting calls: immediate for writes of this process, by polling for others.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ use tracing::warn;
 use super::schema;
 use crate::Ticket;
 
-/// How often the file is looked at while somebody waits.
+/// The poll interval while a call waits.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The newest that this process has seen; both only rise.
@@ -137,7 +137,7 @@ impl Shared {
                 Ok(Some(seen)) => self.raise(seen),
                 Ok(None) => {}
                 Err(error) => {
-                    warn!(%error, "cannot look for changes in the store");
+                    warn!(%error, "failed to poll the store for changes");
                     (connection, version) = (None, None);
                 }
             }
@@ -163,7 +163,7 @@ impl Drop for Waiter<'_> {
     }
 }
 
-/// What is stored now, unless nothing was committed since the last look.
+/// Returns the stored revision and ticket, or `None` if nothing was committed since the last poll.
 fn look(
     file: &std::path::Path,
     connection: &mut Option<Connection>,

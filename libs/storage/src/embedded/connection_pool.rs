@@ -10,15 +10,15 @@ use super::wal_checkpointer::WalCheckpointer;
 use super::{failure, schema};
 use crate::error::StorageError;
 
-/// How many reads run at once; more wait for their turn.
+/// The maximum number of concurrent reads; more reads wait.
 const READERS_MAX: usize = 8;
 
-/// What a write is worth when its call returns.
+/// The durability of a write when its call returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Durability {
-    /// It outlives the process; the machine's sudden end may undo it, together with all after it.
+    /// The write survives a process crash. A power failure may undo it and all later writes.
     Process,
-    /// It outlives the machine's sudden end, and so does all that was written before it.
+    /// The write and all earlier writes survive a power failure.
     Machine,
 }
 

@@ -1,4 +1,4 @@
-//! What SQLite's and the file system's errors mean for a caller of the ports.
+//! The mapping of errors of SQLite and the file system to errors of the ports.
 
 use std::io::{self, ErrorKind};
 

@@ -1,25 +1,19 @@
-//! Objects as files.
+//! Objects, stored as files.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::ops::Range;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::connection_pool::blocking;
+use super::object_files::read;
 use super::{Embedded, failure};
 use crate::error::StorageError;
 use crate::ports::ObjectStore;
-
-/// The directories of finished and unfinished objects.
-#[derive(Debug)]
-pub(super) struct Objects {
-    finished: PathBuf,
-    unfinished: PathBuf,
-}
 
 impl ObjectStore for Embedded {
     async fn put_object(&self, name: &str, content: Bytes) -> Result<(), StorageError> {
@@ -57,89 +51,7 @@ impl ObjectStore for Embedded {
     }
 }
 
-impl Objects {
-    /// Makes the directories below `dir`, and removes what killed processes left unfinished.
-    pub(super) fn open(dir: &Path) -> io::Result<Self> {
-        let objects = Self { finished: dir.join("objects"), unfinished: dir.join("unfinished") };
-        fs::create_dir_all(&objects.finished)?;
-        fs::create_dir_all(&objects.unfinished)?;
-        for entry in fs::read_dir(&objects.unfinished)? {
-            let path = entry?.path();
-            // Who writes a file holds its lock, and the lock of a killed process is gone.
-            if File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
-                let _ = fs::remove_file(path);
-            }
-        }
-        Ok(objects)
-    }
-
-    /// Bytes of all objects.
-    pub(super) fn size(&self) -> io::Result<u64> {
-        let mut bytes = 0;
-        let mut open = vec![self.finished.clone()];
-        while let Some(dir) = open.pop() {
-            for entry in fs::read_dir(dir)? {
-                let entry = entry?;
-                match entry.metadata() {
-                    Ok(found) if found.is_dir() => open.push(entry.path()),
-                    Ok(found) => bytes += found.len(),
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-        Ok(bytes)
-    }
-
-    /// Where the object of this name is; a name with an empty part, `.` or `..` is refused.
-    fn path(&self, name: &str) -> Result<PathBuf, StorageError> {
-        let plain = |part: &str| {
-            let mut components = Path::new(part).components();
-            !part.contains('\0')
-                && matches!(components.next(), Some(Component::Normal(whole)) if whole == part)
-                && components.next().is_none()
-        };
-        if !name.split('/').all(plain) {
-            let cause = format!("'{name}' cannot be the name of an object");
-            return Err(StorageError::Unavailable(cause.into()));
-        }
-        Ok(self.finished.join(name))
-    }
-
-    fn put(&self, path: &Path, mut content: &[u8]) -> io::Result<()> {
-        self.put_from(path, &mut content)
-    }
-
-    fn put_from(&self, path: &Path, content: &mut impl Read) -> io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(&self.unfinished)?;
-        file.as_file().lock()?;
-        io::copy(content, file.as_file_mut())?;
-        file.as_file().sync_all()?;
-        let dir = path.parent().unwrap_or(&self.finished);
-        fs::create_dir_all(dir)?;
-        file.persist(path)?;
-        // The name is durable once its directory is, and that once the one above it is.
-        for dir in dir.ancestors().take_while(|dir| dir.starts_with(&self.finished)) {
-            File::open(dir)?.sync_all()?;
-        }
-        Ok(())
-    }
-}
-
-/// The bytes of a range, as far as the file goes.
-fn read(path: &Path, range: Range<u64>) -> io::Result<Bytes> {
-    let mut file = File::open(path)?;
-    let end = range.end.min(file.metadata()?.len());
-    let length = end.saturating_sub(range.start);
-    let mut content = Vec::new();
-    if length > 0 {
-        content.reserve_exact(usize::try_from(length).map_err(io::Error::other)?);
-        file.seek(SeekFrom::Start(range.start))?;
-        file.take(length).read_to_end(&mut content)?;
-    }
-    Ok(content.into())
-}
-
+/// Returns `None` if a file does not exist.
 fn if_there<T>(result: io::Result<T>) -> Result<Option<T>, StorageError> {
     match result {
         Ok(value) => Ok(Some(value)),

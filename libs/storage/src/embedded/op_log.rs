@@ -11,7 +11,8 @@ use crate::keys::BucketKey;
 use crate::ports::{OpLog, SegmentPage};
 use crate::segment::Segment;
 
-/// How many segments one transaction deletes, so that the worker never waits long for its turn.
+/// The maximum number of segments that one transaction deletes, so the worker never waits long for
+/// the write lock.
 const DELETED_AT_ONCE: i64 = 256;
 
 impl OpLog for Embedded {

@@ -14,14 +14,14 @@ pub(super) const FILE_NAME: &str = "tidewater.db";
 /// Marks the file as ours ("tdwt").
 const APPLICATION_ID: i64 = 0x7464_7774;
 
-/// How long a statement waits while another process writes.
+/// The time that a statement waits for another process's write lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the writing connection keeps of the file in memory: a page that a large write comes back to
-/// should not have been written to the log meanwhile.
+/// The page cache of the writing connection in KiB. A page that a large transaction changes twice
+/// should not be spilled to the WAL in between.
 const WRITER_CACHE_KIB: i64 = 4 * 1024;
 
-/// How many different statements a connection keeps prepared; there are about forty.
+/// The maximum number of prepared statements of a connection; there are about forty in use.
 const STATEMENTS_KEPT: usize = 64;
 
 /// Each layout and what leads to it from the one before. Those that were released never change.

@@ -5,9 +5,8 @@ use tidewater_protocol::{Epoch, OpId};
 
 use super::connection_pool::Durability;
 use super::{Embedded, failure};
-use crate::control::GenerationId;
 use crate::error::{BoxError, StorageError};
-use crate::keys::{BucketKey, Tag};
+use crate::keys::{BucketKey, GenerationId, Tag};
 use crate::ports::{OpLog, Sweep};
 
 /// Rows that one transaction deletes, so that the worker never waits long for its turn.

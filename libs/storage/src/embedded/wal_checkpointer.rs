@@ -1,4 +1,4 @@
-//! Moves what was committed from SQLite's log into its file, beside the writer.
+//! Runs WAL checkpoints on a background thread, so that commits do not wait for them.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,15 +9,16 @@ use tracing::warn;
 
 use super::schema;
 
-/// So many pages of 4 KiB may wait in the log.
+/// The number of WAL pages (4 KiB each) at which the background thread starts a checkpoint: 4 MB, as
+/// SQLite's own default.
 const PAGES_KEPT: i64 = 1_000;
-/// When the log has grown to so many pages, the writer stops until they are moved: the log begins
-/// anew only when a write finds all of them moved, which a thread beside a busy writer never
-/// achieves.
+/// The number of WAL pages (64 MiB) at which the writer stops and runs the checkpoint itself. SQLite
+/// restarts the WAL only when a write finds all of it checkpointed, and a background thread beside a
+/// busy writer never gets that far.
 const PAGES_MAX: i64 = 16_384;
 
-/// A thread that is told of commits. The writer would otherwise stop for this work after some of
-/// them, for as long as the disk takes.
+/// A background thread that runs checkpoints after commits. Otherwise the writer would run them and
+/// wait for the disk.
 #[derive(Debug)]
 pub(super) struct WalCheckpointer {
     shared: Arc<Shared>,
@@ -29,7 +30,7 @@ pub(super) struct WalCheckpointer {
 struct Shared {
     state: Mutex<State>,
     wake: Condvar,
-    /// Whose turn it is to move pages: SQLite turns a second one away.
+    /// Serializes checkpoints: SQLite rejects a concurrent one.
     turn: Mutex<()>,
 }
 
@@ -56,7 +57,7 @@ impl WalCheckpointer {
         };
         if let Err(error) = checkpoint_if_large() {
             // What was committed is safe in the log; the next commit tries again.
-            warn!(%error, "cannot move committed pages from the log into the file");
+            warn!(%error, "WAL checkpoint failed");
         }
     }
 
@@ -72,7 +73,7 @@ impl WalCheckpointer {
                 .spawn(move || shared.run(&file));
             match spawned {
                 Ok(spawned) => *thread = Some(spawned),
-                Err(error) => warn!(%error, "cannot start the thread that keeps the log short"),
+                Err(error) => warn!(%error, "cannot start the WAL checkpoint thread"),
             }
         }
     }
@@ -128,7 +129,7 @@ impl Shared {
             state.committed = false;
             drop(state);
             if let Err(error) = self.checkpoint_if_large(file, &mut connection) {
-                warn!(%error, "cannot move committed pages from the log into the file");
+                warn!(%error, "WAL checkpoint failed");
                 connection = None;
             }
         }
@@ -138,7 +139,7 @@ impl Shared {
 /// SQLite's log.
 struct Log {
     pages: i64,
-    /// Of these not in the file yet.
+    /// The number of pages that are not in the database file yet.
     waiting: i64,
 }
 

@@ -1,16 +1,16 @@
-//! Lets calls through one at a time, when a test says so.
+//! Admits calls one at a time, under the control of a test.
 
 use tokio::sync::{Semaphore, watch};
 
-/// Stops every call of a [`super::Faulty`] store before it is made, until it is let through: so a
-/// test can choose the order in which several users of one store get their turns.
+/// A scheduler that stops every call of a [`super::Faulty`] store until the test admits it. A test can
+/// so choose the order of calls by several users of one store.
 #[derive(Debug)]
 pub struct CallScheduler {
     turns: Semaphore,
     calls: watch::Sender<Calls>,
 }
 
-/// Where the calls are.
+/// The numbers of calls by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Calls {
     /// Since the beginning.
@@ -57,7 +57,7 @@ impl CallScheduler {
         let _ = self.calls.subscribe().wait_for(Calls::are_at_rest).await;
     }
 
-    /// Whether that is so now.
+    /// Returns whether the store is idle now.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.calls.borrow().are_at_rest()

@@ -1,4 +1,4 @@
-//! Which call fails, and how.
+//! The plan of faults: the calls that fail, and how.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,7 +17,7 @@ macro_rules! methods {
             /// All of them.
             pub const ALL: [Self; [$($name,)+].len()] = [$(Self::$method,)+];
 
-            /// Its name in the ports: `swap_control`.
+            /// Returns the name in the ports, such as `swap_control`.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self {
@@ -75,7 +75,7 @@ impl fmt::Display for PortMethod {
     }
 }
 
-/// What happens to a call.
+/// An effect on a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// It does nothing and fails with `Unavailable` (`fail`).
@@ -97,9 +97,9 @@ pub enum Fault {
 pub struct PlannedFault {
     /// Calls of which method.
     pub method: PortMethod,
-    /// Which of them; the first is 1.
+    /// The number of the call; the first is 1.
     pub nth: u64,
-    /// What happens to it.
+    /// The effect.
     pub fault: Fault,
 }
 

@@ -11,9 +11,9 @@ use tidewater_protocol::OpId;
 use super::{Faulty, PortMethod};
 use crate::bucket::BucketItem;
 use crate::committed_ops::ClosedEpoch;
-use crate::control::{Control, Generation, GenerationId};
+use crate::control::{Control, Generation};
 use crate::error::StorageError;
-use crate::keys::{BucketKey, LookupKey, RecordKey, Tag};
+use crate::keys::{BucketKey, GenerationId, LookupKey, RecordKey, Tag};
 use crate::ports::{
     Batch, BucketStore, CompactionQueue, CompactionTask, ControlStore, LookupRow, LookupStore,
     ObjectStore, OpLog, RecordConflict, RecordStore, Registry, SegmentPage, SwapOutcome, Sweep,
