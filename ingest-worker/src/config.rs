@@ -1,22 +1,27 @@
-//! Settings of the worker, and what it reports.
+//! Settings of the worker, and the progress that it reports.
+
+use std::fmt;
+
+use tidewater_sync_config::Diagnostic;
 
 /// Settings of a worker.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// `postgresql://...` or `key=value ...`, meant as libpq means it.
+    /// Connection string of the source database: `postgresql://...` or `key=value ...`, read as
+    /// libpq reads it.
     pub database_url: String,
-    /// The sync config's text.
+    /// Text of the sync config (YAML).
     pub sync_config: String,
-    /// The publication to read; it is the user's.
+    /// Name of the publication to read. The user creates it.
     pub publication: String,
-    /// The replication slot, which the worker makes.
+    /// Name of the replication slot. The worker creates it.
     pub slot: String,
-    /// A bucket is handed to the snapshot builder each time it has had so many more operations.
+    /// Number of operations after which a bucket is queued for compaction again.
     pub snapshot_threshold: u64,
 }
 
 impl Config {
-    /// Our names in the source.
+    /// Returns the names that this worker uses in the source database.
     pub(crate) fn source_names(&self) -> SourceNames<'_> {
         SourceNames { publication: &self.publication, slot: &self.slot }
     }
@@ -29,31 +34,74 @@ pub(crate) struct SourceNames<'a> {
     pub(crate) slot: &'a str,
 }
 
-/// Where a worker stands, for people.
+/// All errors of a sync config.
+#[derive(Debug)]
+pub struct SyncConfigErrors(pub Vec<Diagnostic>);
+
+impl fmt::Display for SyncConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the sync config has {} error(s):", self.0.len())?;
+        for finding in &self.0 {
+            write!(f, "\n  {}:{}: {}", finding.line, finding.column, finding.message)?;
+            if let Some(hint) = &finding.hint {
+                write!(f, "\n    hint: {hint}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for SyncConfigErrors {}
+
+impl From<Vec<Diagnostic>> for SyncConfigErrors {
+    fn from(findings: Vec<Diagnostic>) -> Self {
+        Self(findings)
+    }
+}
+
+/// Progress of a worker, for people.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Progress {
-    /// It cannot go on until something else happens.
+    /// The worker waits for something outside it, which the text names.
     Waiting(String),
-    /// Something that is not in its way, but that its owner should know.
+    /// The worker goes on, but its owner should read this.
     Advice(String),
-    /// A table's rows are being copied; `estimated` is the planner's guess, if it has one.
+    /// Rows of a table are being copied.
     Copying {
         /// `schema.table`.
         table: String,
-        /// Rows copied by this run.
+        /// Number of rows copied by this run.
         rows: u64,
-        /// Rows that the table has, roughly.
+        /// Number of rows of the table by the planner's estimate, if it has one.
         estimated: Option<u64>,
     },
-    /// All of a table's rows are copied.
+    /// All rows of a table are copied.
     Copied {
         /// `schema.table`.
         table: String,
-        /// Rows copied by this run.
+        /// Number of rows copied by this run.
         rows: u64,
     },
-    /// The first checkpoint is visible, or was already when the run began.
+    /// The first checkpoint is visible. Reported once a run.
     Ready,
-    /// The connection was lost; another attempt follows.
+    /// The connection was lost, for this reason. The worker connects again after a pause.
     Reconnecting(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidewater_sync_config::SyncConfig;
+
+    #[test]
+    fn sync_config_errors_name_line_column_and_hint_of_each_finding() {
+        let text = "config: {edition: 3}\nstreams:\n  a: {query: SELEC}\n  b: {query: SELEC}\n";
+        let findings = SyncConfig::compile(text).unwrap_err();
+        let count = findings.len();
+        assert!(count >= 2, "{findings:?}");
+
+        let shown = SyncConfigErrors::from(findings).to_string();
+        assert!(shown.starts_with(&format!("the sync config has {count} error(s):\n  3:")));
+        assert!(shown.contains("\n  4:"), "{shown}");
+    }
 }

@@ -1,30 +1,49 @@
 //! The ingest worker: PostgreSQL's write-ahead log in, bucket operations out.
 //!
-//! One run holds the replication slot, which makes it the only worker, and owns one epoch of the
-//! log. Transactions are applied in commit order; everything a commit needs is stored before the
-//! one write of the control record that makes it count. The first copy is read in chunks between
-//! the stream's transactions, behind a visibility barrier.
+//! One run of the worker holds the replication slot, which makes it the only worker, and owns one
+//! epoch of the log. It applies transactions in commit order. Everything that a commit needs is stored
+//! first, and one conditional write of the control record then commits it. Tables are copied in chunks
+//! between the stream's transactions; a visibility barrier hides them until the stream has passed the
+//! position of the last chunk.
+//!
+//! The folders are layers, each of which uses those above it only:
+//!
+//! | folder | job |
+//! |---|---|
+//! | `source` | PostgreSQL: connections, catalog, preflight, slot, `pgoutput` |
+//! | `log` | stored records and segments: units of work, and the commit protocol |
+//! | `apply` | from changed rows to bucket operations |
+//! | `initial_copy` | chunks of tables, and the stored progress of the copy |
+//! | `replication` | the stream: assembles transactions, and the loop that does the I/O |
+//! | `start` | takes over the slot and the store |
+//!
+//! [`run`] starts a worker; [`LogWriter`] and [`Applier`] are public for simulations. [`RunError`] is
+//! sorted by what the worker's owner does next.
 
 mod apply;
 mod config;
 mod error;
 mod initial_copy;
 mod log;
+#[allow(dead_code)]
+pub mod metrics;
 mod replication;
 mod run;
 mod source;
 mod start;
 
 pub use apply::applier::{Applier, RowRef, SyncedTable};
-pub use config::{Config, Progress};
-pub use error::{RunError, SyncConfigErrors};
+pub use config::{Config, Progress, SyncConfigErrors};
+pub use error::RunError;
 pub use log::record_cache::RecordRef;
 pub use log::writer::{CommitOptions, LogWriter, WriteError};
+pub use metrics::describe_metrics;
 pub use run::{check_schema, run};
 pub use source::catalog::SourceTable;
 pub use source::connect::ConnectError;
-pub use source::connection::SourceError;
 pub use source::dsn::DsnError;
-pub use source::preflight::{Finding, NotReady};
+pub use source::error::SourceError;
+pub use source::preflight::{Finding, PreflightError};
+pub use source::slot::SlotError;
 pub use source::table_reader::Reading;
 pub use source::tls::TlsError;

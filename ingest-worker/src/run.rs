@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Progress};
 use crate::error::RunError;
+use crate::metrics;
 use crate::source::catalog;
 use crate::source::connect::{ConnectError, connect};
 use crate::source::dsn::Dsn;
@@ -64,8 +65,10 @@ pub async fn run<S: Storage>(
         }
         changed = error.changed_table();
         if changed.is_some() {
+            metrics::count_table_change();
             on_progress(Progress::Advice(error.to_string()));
         } else {
+            metrics::count_reconnect();
             on_progress(Progress::Reconnecting(ErrorChain(&error).to_string()));
         }
         tokio::select! {

@@ -23,7 +23,7 @@ use crate::source::catalog_watcher::CatalogWatcher;
 use crate::source::connect::connect;
 use crate::source::connection::{self, SourceConnection};
 use crate::source::dsn::Dsn;
-use crate::source::preflight::{NotReady, PreflightReport, preflight, table_findings};
+use crate::source::preflight::{PreflightError, PreflightReport, preflight, table_findings};
 use crate::source::slot::{self, AcquiredSlot};
 use crate::source::tables::{CandidateTable, candidate_tables, check_config};
 
@@ -61,7 +61,7 @@ pub(crate) async fn start<S: Storage>(
         Dsn::parse(&config.database_url).map_err(crate::source::connect::ConnectError::from)?;
     let client = connect(&dsn).await?;
     let plan = Plan { changed, ..plan(config, &client, on_progress).await? };
-    let slot = slot::ensure_slot(&client, &config.slot, on_progress).await?;
+    let is_slot_new = slot::ensure_slot(&client, &config.slot, on_progress).await?;
     let held = slot::acquire_slot(&dsn, &config.publication, &config.slot, on_progress).await?;
     let former = storage.control().await?;
     let confirmed = slot::confirmed_lsn(&client, &config.slot).await?;
@@ -74,7 +74,7 @@ pub(crate) async fn start<S: Storage>(
     };
     let taken = match former {
         None => first(found, confirmed)?,
-        Some(former) => next(former, found, Position { confirmed, is_new: slot.is_new })?,
+        Some(former) => next(former, found, Position { confirmed, is_new: is_slot_new })?,
     };
     if taken.is_reset {
         on_progress(Progress::Advice(format!(
@@ -100,12 +100,14 @@ async fn plan(
         .map_err(|_| RunError::Unexpected("the source names no WAL position".to_owned()))?;
     let tables = catalog::read_tables(client, &config.publication).await?;
     let candidates = candidate_tables(sync_config.tables(), &tables, |table| table.is_published);
-    let PreflightReport { findings, user } =
-        preflight(client, &candidates, config.source_names()).await?;
+    let PreflightReport { findings, user } = {
+        let named = candidates.iter().filter(|one| one.is_named).map(|one| &one.table);
+        preflight(client, named, config.source_names()).await?
+    };
     let (fatal, advice): (Vec<_>, Vec<_>) =
         findings.into_iter().partition(|finding| finding.is_fatal);
     if !fatal.is_empty() {
-        return Err(NotReady(fatal).into());
+        return Err(PreflightError { findings: fatal }.into());
     }
     for finding in advice {
         on_progress(Progress::Advice(finding.to_string()));
@@ -269,7 +271,7 @@ fn eligible(
         if findings.is_empty() {
             tables.push(table.clone());
         } else if stored.is_some_and(|stored| stored.copy.holds(table.oid)) {
-            return Err(NotReady(findings).into());
+            return Err(PreflightError { findings }.into());
         } else {
             left_out.insert(table.oid);
             for finding in findings {

@@ -9,7 +9,8 @@ use crate::error::RunError;
 use crate::initial_copy::state::{CopyState, GoneTable, TableCopy};
 use crate::log::writer::RECORDS_CACHED_MAX;
 use crate::replication::session::Session;
-use crate::source::connection::{CopyRows, SourceError, rows_query};
+use crate::source::connection::{CopyRows, rows_query};
+use crate::source::error::SourceError;
 use crate::start::BARRIER_UNKNOWN;
 
 /// Rows of a chunk: after each the cursor is committed.

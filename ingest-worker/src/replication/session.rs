@@ -173,7 +173,7 @@ impl<S: Storage> Session<S> {
             taken = storage.wait_for_ticket(self.emitted, TICKET_WAIT) => {
                 taken?;
                 self.emit_ticket().await?;
-                self.watch.check(&self.source.client, &self.applier.tables).await
+                Ok(self.watch.check(&self.source.client, &self.applier.tables).await?)
             }
         }
     }
@@ -262,7 +262,9 @@ impl<S: Storage> Session<S> {
             // It would have been described anew after it was altered.
             Some(Mapped::Outdated(table)) if !self.is_before_copy() => {
                 let table = &self.applier.tables[*table].table;
-                return Err(changed(table, "the log describes it otherwise than the catalog"));
+                return Err(
+                    changed(table, "the log describes it otherwise than the catalog").into()
+                );
             }
             Some(Mapped::Outdated(_) | Mapped::Ignored) | None => return Ok(None),
         };
@@ -309,7 +311,7 @@ impl<S: Storage> Session<S> {
         if self.is_before_copy() {
             return Ok(Mapped::Outdated(index));
         }
-        Err(changed(table, &difference))
+        Err(changed(table, &difference).into())
     }
 
     /// A message of ours, in its place in the log: it covers all tickets taken before it was sent.

@@ -1,40 +1,51 @@
-//! What PostgreSQL's catalog says of the tables that the sync config reads.
+//! Tables of the source database, as PostgreSQL's catalog describes them.
 
 use sha2::{Digest, Sha256};
 use tidewater_sync_config::{Column, TableSchema};
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Row};
 
 use crate::source::column_types;
-use crate::source::connect::quote_identifier;
+use crate::source::error::SourceError;
+use crate::source::quote::quote_identifier;
 
-/// A table of the source.
+/// Attempts to read the catalog while it is being changed. A drop between two lines of the query
+/// fails it; that this happens three times in a row takes a database that does little else.
+const READ_ATTEMPTS: usize = 3;
+
+/// A table of the source database.
 #[derive(Clone, Debug)]
 pub struct SourceTable {
-    /// Its id in `pg_class`.
+    /// The table's id in `pg_class`.
     pub oid: u32,
-    /// The columns that the stream carries: no generated ones, only published ones.
+    /// Name and columns: those that the replication stream carries, so no generated or unpublished
+    /// ones.
     pub schema: TableSchema,
-    /// The SQL type of each column, for casts.
+    /// SQL type of each column, for casts.
     pub column_types: Vec<String>,
-    /// `r` for an ordinary table, `p` for a partitioned one, and so on.
+    /// `relkind`: `r` for an ordinary table, `p` for a partitioned one, and so on.
     pub kind: char,
-    /// `d`, `n`, `f` or `i`.
+    /// `relreplident`: `d` for the primary key, `n` for nothing, `f` for the full row, `i` for an
+    /// index.
     pub replica_identity: char,
-    /// Columns that identify a row in the stream; empty when only the whole row does.
+    /// Columns that identify a row in the stream; empty when only the full row does.
     pub key: Vec<usize>,
-    /// Our role may read it.
+    /// Our role may read the table.
     pub may_select: bool,
-    /// Row security applies to our role, so that the copy would miss rows which the stream has.
+    /// Row security applies to our role: the copy would miss rows which the stream has.
     pub row_security: bool,
-    /// It is in the publication.
+    /// The publication contains the table.
     pub is_published: bool,
-    /// The publication filters its rows.
+    /// The publication filters rows of the table.
     pub has_row_filter: bool,
-    /// The planner's estimate; below zero when it has none.
+    /// Number of rows by the planner's estimate; negative when it has none.
     pub estimated_rows: f32,
 }
 
-/// Functions see the catalog as it is now: of a table that has just been dropped they know nothing.
+/// Lists the tables that sessions may read.
+///
+/// Functions see the catalog as it is now, not as of the snapshot: of a table that was dropped
+/// since, `has_table_privilege` says NULL, and the others fail. `OFFSET 0` keeps the planner from
+/// evaluating the privilege more than once.
 const TABLES: &str = "
 SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relreplident::text,
        s.may_select, row_security_active(c.oid), c.reltuples,
@@ -62,147 +73,315 @@ FROM pg_attribute a
 WHERE a.attrelid = ANY($1) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
 ORDER BY 1, 2";
 
-/// Attempts to read the catalog while it is being changed.
-const ATTEMPTS: usize = 3;
+/// A column as the catalog describes it.
+#[derive(Clone, Debug)]
+struct CatalogColumn {
+    table_oid: u32,
+    /// Its number in the table. Numbers of dropped columns are not used again.
+    number: i16,
+    name: String,
+    type_oid: u32,
+    /// The SQL type, for casts.
+    sql_type: String,
+}
 
-/// All tables of the database as of one moment, as far as `publication` publishes them.
+impl CatalogColumn {
+    fn from_row(row: &Row) -> Self {
+        Self {
+            table_oid: row.get(0),
+            number: row.get(1),
+            name: row.get(2),
+            type_oid: row.get(3),
+            sql_type: row.get(4),
+        }
+    }
+}
+
+/// Reads all tables of the database as of one moment. `publication` decides which columns count; the
+/// empty name is that of no publication, and then all do.
 pub(crate) async fn read_tables(
     client: &Client,
     publication: &str,
-) -> Result<Vec<SourceTable>, tokio_postgres::Error> {
+) -> Result<Vec<SourceTable>, SourceError> {
     let mut attempt = 1;
     loop {
         client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-        let tables = tables(client, publication).await;
+        let tables = read_tables_in_transaction(client, publication).await;
         client.batch_execute("ROLLBACK").await?;
-        // A function may have been asked of what has just been dropped.
-        if attempt == ATTEMPTS || tables.as_ref().err().is_none_or(|error| error.code().is_none()) {
+
+        // A refusal may come from a function that was called for a table just dropped.
+        if attempt == READ_ATTEMPTS || !matches!(tables, Err(SourceError::Refused(_))) {
             return tables;
         }
         attempt += 1;
     }
 }
 
-/// The same within a transaction.
-pub(crate) async fn tables(
+/// Reads all tables as [`read_tables`] does, within a transaction of the caller.
+pub(crate) async fn read_tables_in_transaction(
     client: &Client,
     publication: &str,
-) -> Result<Vec<SourceTable>, tokio_postgres::Error> {
+) -> Result<Vec<SourceTable>, SourceError> {
     let rows = client.query(TABLES, &[&publication]).await?;
     let oids: Vec<u32> = rows.iter().map(|row| row.get(0)).collect();
     let columns = client.query(COLUMNS, &[&oids]).await?;
-    let types = column_types::read(client, columns.iter().map(|column| column.get(3))).await?;
-    let table = |row: &tokio_postgres::Row| {
-        let oid: u32 = row.get(0);
-        // PostgreSQL 15 lists the published columns of each table, 14 has no such thing.
+    let columns: Vec<_> = columns.iter().map(CatalogColumn::from_row).collect();
+    let types =
+        column_types::read_types(client, columns.iter().map(|column| column.type_oid)).await?;
+
+    let mut tables = Vec::with_capacity(rows.len());
+    for row in &rows {
         let published: Vec<String> = row.get(10);
-        let columns: Vec<_> = columns
-            .iter()
-            .filter(|column| column.get::<_, u32>(0) == oid)
-            .filter(|column| published.is_empty() || published.contains(&column.get(2)))
-            .collect();
         let index: Vec<i16> = row.get(11);
-        let place = |number| columns.iter().position(|c| c.get::<_, i16>(1) == number);
-        // An index over an expression or an unpublished column identifies nothing for us.
-        let key: Option<Vec<_>> = index.into_iter().map(place).collect();
-        let letter = |column| row.get::<_, String>(column).chars().next().unwrap_or(' ');
-        SourceTable {
-            oid,
+        let columns = published_columns(&columns, row.get(0), &published);
+        tables.push(SourceTable {
+            oid: row.get(0),
             schema: TableSchema {
                 schema: row.get(1),
                 name: row.get(2),
                 columns: columns
                     .iter()
-                    .map(|column| Column { name: column.get(2), type_oid: column.get(3) })
+                    .map(|column| Column { name: column.name.clone(), type_oid: column.type_oid })
                     .collect(),
-                types: types.used_by(columns.iter().map(|column| column.get(3))),
+                types: types.used_by(columns.iter().map(|column| column.type_oid)),
             },
-            column_types: columns.iter().map(|column| column.get(4)).collect(),
-            kind: letter(3),
-            replica_identity: letter(4),
-            key: key.unwrap_or_default(),
+            column_types: columns.iter().map(|column| column.sql_type.clone()).collect(),
+            kind: first_letter(row.get(3)),
+            replica_identity: first_letter(row.get(4)),
+            key: key_columns(&index, &columns),
             may_select: row.get(5),
             row_security: row.get(6),
             estimated_rows: row.get(7),
             is_published: row.get(8),
             has_row_filter: row.get(9),
-        }
-    };
-    Ok(rows.iter().map(table).collect())
+        });
+    }
+    Ok(tables)
+}
+
+fn first_letter(text: &str) -> char {
+    text.chars().next().unwrap_or(' ')
+}
+
+/// Returns the columns of a table that the stream carries. PostgreSQL 15 and later name those that
+/// are published; PostgreSQL 14 names none and publishes all.
+fn published_columns<'a>(
+    columns: &'a [CatalogColumn],
+    table_oid: u32,
+    published: &[String],
+) -> Vec<&'a CatalogColumn> {
+    columns
+        .iter()
+        .filter(|column| column.table_oid == table_oid)
+        .filter(|column| published.is_empty() || published.contains(&column.name))
+        .collect()
+}
+
+/// Returns the places of an index's columns among `columns`; none if the index is over an expression
+/// (number 0) or over a column that the stream does not carry, as it then identifies nothing.
+fn key_columns(index: &[i16], columns: &[&CatalogColumn]) -> Vec<usize> {
+    let place = |number: &i16| columns.iter().position(|column| column.number == *number);
+    index.iter().map(place).collect::<Option<_>>().unwrap_or_default()
 }
 
 impl SourceTable {
-    /// `schema.name`, for people.
+    /// Returns `schema.name`, for people.
     pub(crate) fn display_name(&self) -> String {
         format!("{}.{}", self.schema.schema, self.schema.name)
     }
 
-    /// `"schema"."name"`, for SQL.
+    /// Returns `"schema"."name"`, for SQL.
     pub(crate) fn sql_name(&self) -> String {
         let schema = &self.schema;
         format!("{}.{}", quote_identifier(&schema.schema), quote_identifier(&schema.name))
     }
 
-    /// Hash of everything that decides what its rows mean; another one is another table.
+    /// Returns a hash of everything that decides what the table's rows mean. With another hash, it is
+    /// another table: its rows are removed and copied again.
     pub(crate) fn shape_hash(&self) -> String {
         let mut hash = Sha256::new();
         hash.update(format!("{}|{}|{:?}|", self.oid, self.replica_identity, self.key));
         hash.update(format!("{}|", self.sql_name()));
-        for (column, kind) in self.schema.columns.iter().zip(&self.column_types) {
-            hash.update(format!("{}|{}|{kind}|", column.name, column.type_oid));
+        for (column, sql_type) in self.schema.columns.iter().zip(&self.column_types) {
+            hash.update(format!("{}|{}|{sql_type}|", column.name, column.type_oid));
         }
-        // A composite keeps its OID when it gets or loses an attribute.
-        for (oid, kind) in self.schema.types.iter() {
-            hash.update(format!("{oid}|{kind:?}|"));
+        // A composite type keeps its OID when it gets or loses an attribute.
+        for (oid, pg_type) in self.schema.types.iter() {
+            hash.update(format!("{oid}|{pg_type:?}|"));
         }
-        // Half of it tells them apart too, and is stored of every table.
-        hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+
+        // 128 bits are enough to tell shapes apart, and they are stored for each table.
+        hex::encode(&hash.finalize()[..16])
+    }
+
+    /// Returns the error that ends a run because this table has changed.
+    pub(crate) fn changed(&self, reason: &str) -> SourceError {
+        SourceError::TableChanged {
+            oid: self.oid,
+            table: self.display_name(),
+            reason: reason.to_owned(),
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
-    use tidewater_sync_config::{Attribute, PgType};
+    use tidewater_sync_config::{Attribute, PgType, PgTypes};
 
-    fn table(attributes: &[(&str, u32)], domain: u32) -> SourceTable {
-        let attribute =
-            |&(name, type_oid): &(&str, u32)| Attribute { name: name.to_owned(), type_oid };
-        let composite = PgType::Composite(attributes.iter().map(attribute).collect());
+    /// Returns an ordinary published table `public.NAME` with a text key `id`, without any problem.
+    pub(crate) fn source_table(oid: u32, name: &str) -> SourceTable {
         SourceTable {
-            oid: 1,
+            oid,
             schema: TableSchema {
-                schema: "public".to_owned(),
-                name: "t".to_owned(),
-                columns: vec![Column { name: "c".to_owned(), type_oid: 100_000 }],
-                types: [(100_000, composite), (100_001, PgType::Domain(domain))]
-                    .into_iter()
-                    .collect(),
+                schema: "public".into(),
+                name: name.into(),
+                columns: vec![Column { name: "id".into(), type_oid: 25 }],
+                types: PgTypes::default(),
             },
-            column_types: vec!["composite".to_owned()],
+            column_types: vec!["text".into()],
             kind: 'r',
             replica_identity: 'd',
-            key: vec![],
+            key: vec![0],
             may_select: true,
             row_security: false,
             is_published: true,
             has_row_filter: false,
-            estimated_rows: 0.0,
+            estimated_rows: -1.0,
+        }
+    }
+
+    /// Returns a table whose column is a composite of these attributes, one of them of a domain.
+    fn composite_table(attributes: &[(&str, u32)], domain: u32) -> SourceTable {
+        let composite = PgType::Composite(
+            attributes
+                .iter()
+                .map(|&(name, type_oid)| Attribute { name: name.to_owned(), type_oid })
+                .collect(),
+        );
+        let mut table = source_table(1, "t");
+        table.schema.columns[0].type_oid = 100_000;
+        table.schema.types =
+            [(100_000, composite), (100_001, PgType::Domain(domain))].into_iter().collect();
+        table
+    }
+
+    fn column(table_oid: u32, number: i16, name: &str) -> CatalogColumn {
+        CatalogColumn {
+            table_oid,
+            number,
+            name: name.into(),
+            type_oid: 25,
+            sql_type: "text".into(),
         }
     }
 
     #[test]
     fn a_table_is_another_when_a_type_in_it_is() {
-        let before = table(&[("a", 23), ("d", 100_001)], 25);
+        let before = composite_table(&[("a", 23), ("d", 100_001)], 25);
         assert_eq!(before.shape_hash(), before.clone().shape_hash());
         for after in [
-            table(&[("a", 23), ("d", 100_001), ("e", 25)], 25),
-            table(&[("d", 100_001)], 25),
-            table(&[("b", 23), ("d", 100_001)], 25),
-            table(&[("a", 20), ("d", 100_001)], 25),
-            table(&[("a", 23), ("d", 100_001)], 23),
+            composite_table(&[("a", 23), ("d", 100_001), ("e", 25)], 25),
+            composite_table(&[("d", 100_001)], 25),
+            composite_table(&[("b", 23), ("d", 100_001)], 25),
+            composite_table(&[("a", 20), ("d", 100_001)], 25),
+            composite_table(&[("a", 23), ("d", 100_001)], 23),
         ] {
             assert_ne!(after.shape_hash(), before.shape_hash(), "{:?}", after.schema.types);
         }
+    }
+
+    #[test]
+    fn a_table_is_another_when_its_identity_name_key_or_columns_are() {
+        let before = source_table(1, "t");
+        let changes: [fn(&mut SourceTable); 9] = [
+            |t| t.oid = 2,
+            |t| t.schema.name = "u".into(),
+            |t| t.schema.schema = "other".into(),
+            |t| t.replica_identity = 'f',
+            |t| t.key = vec![],
+            |t| t.schema.columns[0].name = "key".into(),
+            |t| t.schema.columns[0].type_oid = 23,
+            |t| t.column_types[0] = "varchar(3)".into(),
+            |t| {
+                t.schema.columns.push(Column { name: "more".into(), type_oid: 25 });
+                t.column_types.push("text".into());
+            },
+        ];
+        for (at, change) in changes.into_iter().enumerate() {
+            let mut after = before.clone();
+            change(&mut after);
+            assert_ne!(after.shape_hash(), before.shape_hash(), "change {at}");
+        }
+    }
+
+    #[test]
+    fn a_table_stays_the_same_when_rights_and_estimates_change() {
+        let before = source_table(1, "t");
+        let mut after = before.clone();
+        after.may_select = false;
+        after.row_security = true;
+        after.is_published = false;
+        after.has_row_filter = true;
+        after.estimated_rows = 1e6;
+        assert_eq!(after.shape_hash(), before.shape_hash());
+    }
+
+    /// The hash is stored: another one for the same table copies every table of every deployment.
+    #[test]
+    fn the_hash_of_a_shape_is_fixed() {
+        let plain = source_table(16_384, "lists");
+        assert_eq!(plain.shape_hash(), "063798380c1e66c89e32fe4a92fde9a1");
+
+        // The structure of types goes in, too, in the way that `Debug` prints it.
+        let mut table = composite_table(&[("a", 23), ("d", 100_001)], 25);
+        let composite = table.schema.types.iter().map(|(oid, one)| (oid, one.clone()));
+        let others = [
+            (100_002, PgType::Array { element: 25, delimiter: b',' }),
+            (100_003, PgType::Range(23)),
+            (100_004, PgType::Multirange(23)),
+        ];
+        table.schema.types = composite.chain(others).collect();
+        assert_eq!(table.shape_hash(), "3f4e8164fcdad067886fb8b733198af3");
+    }
+
+    #[test]
+    fn names_are_quoted_for_sql_and_plain_for_people() {
+        let mut table = source_table(1, "odd\"name");
+        table.schema.schema = "My Schema".into();
+        assert_eq!(table.display_name(), "My Schema.odd\"name");
+        assert_eq!(table.sql_name(), "\"My Schema\".\"odd\"\"name\"");
+    }
+
+    #[test]
+    fn only_published_columns_are_carried_and_all_where_none_are_named() {
+        let columns = [column(1, 1, "id"), column(1, 2, "name"), column(2, 1, "id")];
+        let names = |table, published: &[&str]| {
+            let published: Vec<_> = published.iter().map(|&name| name.to_owned()).collect();
+            let columns = published_columns(&columns, table, &published);
+            columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(1, &[]), ["id", "name"]);
+        assert_eq!(names(1, &["name"]), ["name"]);
+        assert_eq!(names(2, &["id", "name"]), ["id"]);
+        assert!(names(3, &[]).is_empty());
+    }
+
+    #[test]
+    fn a_key_is_found_by_column_numbers_whatever_was_dropped_before() {
+        // Column 2 was dropped, and column 4 is generated.
+        let columns = [column(1, 1, "a"), column(1, 3, "b"), column(1, 5, "c")];
+        let columns: Vec<_> = columns.iter().collect();
+        assert_eq!(key_columns(&[5], &columns), [2]);
+        assert_eq!(key_columns(&[3, 1], &columns), [1, 0], "in the order of the index");
+        assert_eq!(key_columns(&[], &columns), [0_usize; 0]);
+    }
+
+    #[test]
+    fn an_index_over_an_expression_or_an_unpublished_column_is_no_key() {
+        let columns = [column(1, 1, "a"), column(1, 3, "b")];
+        let columns: Vec<_> = columns.iter().collect();
+        assert!(key_columns(&[1, 0], &columns).is_empty());
+        assert!(key_columns(&[1, 4], &columns).is_empty());
     }
 }

@@ -10,8 +10,8 @@ use tokio_postgres::Client;
 
 use crate::apply::applier::SyncedTable;
 use crate::config::{Config, SourceNames};
-use crate::error::RunError;
 use crate::source::catalog::{self, SourceTable};
+use crate::source::error::SourceError;
 use crate::source::pgoutput::Relation;
 use crate::source::preflight::table_findings;
 use crate::source::tables::{CandidateTable, candidate_tables};
@@ -52,7 +52,7 @@ impl CatalogWatcher {
         &mut self,
         client: &Client,
         known: &[SyncedTable],
-    ) -> Result<(), RunError> {
+    ) -> Result<(), SourceError> {
         if self.checked.elapsed() < CATALOG_CHECK_INTERVAL {
             return Ok(());
         }
@@ -96,11 +96,7 @@ impl CatalogWatcher {
     }
 }
 
-/// What ends a run, so that the next one begins with the tables as they are.
-pub(crate) fn changed(table: &SourceTable, reason: &str) -> RunError {
-    RunError::TableChanged {
-        oid: table.oid,
-        table: table.display_name(),
-        reason: reason.to_owned(),
-    }
+/// Returns the error that ends a run, so that the next one begins with the tables as they are.
+pub(crate) fn changed(table: &SourceTable, reason: &str) -> SourceError {
+    table.changed(reason)
 }

@@ -5,38 +5,61 @@ use tokio_postgres::{Client, NoTls};
 use crate::source::dsn::{Dsn, DsnError, SslMode};
 use crate::source::tls::{self, TlsError};
 
-/// Makes values print the same way in every session, whatever the server's or role's defaults.
+/// Session options under which a value prints the same way in every session, whatever the server
+/// or the role has as default. Sessions and the replication stream must agree: rows of both are
+/// compared as text.
+///
+/// Both timeouts are off because the chunks of an initial copy, and the wait for a slot, may take
+/// longer than a server allows its ordinary clients.
 pub(crate) const SESSION_OPTIONS: &str = "-c datestyle=ISO -c intervalstyle=postgres \
     -c extra_float_digits=3 -c bytea_output=hex -c timezone=UTC -c client_encoding=UTF8 \
     -c standard_conforming_strings=on -c statement_timeout=0 \
     -c idle_in_transaction_session_timeout=0";
 
-/// The source database cannot be reached.
+/// Error of a connection attempt, sorted by what its owner has to fix.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The connection string is wrong.
+    /// The connection string is invalid.
     #[error(transparent)]
     Dsn(#[from] DsnError),
     /// TLS cannot be set up on our side.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The server offers no TLS.
+    /// The server offers no TLS, and the connection string asks for it.
     #[error(
-        "the server at {0} offers no TLS. Switch it on there, or add ?sslmode=disable to the \
-         database URL: then the password, and all data, travel unencrypted"
+        "the server at {address} offers no TLS: enable it on the server, or add ?sslmode=disable \
+         to the database URL (the password and all data then travel unencrypted)"
     )]
-    NoTls(String),
-    /// The server does not answer, or refuses.
-    #[error("cannot connect to PostgreSQL at {0} as user '{1}', database '{2}': {advice}", advice = advice(.3))]
-    Refused(String, String, String, #[source] tokio_postgres::Error),
+    NoTls {
+        /// `host:port`.
+        address: String,
+    },
+    /// The server does not answer, or refuses the session.
+    #[error(
+        "cannot connect to PostgreSQL at {address} as user '{user}', database '{database}': {}",
+        advice(source.code().map(tokio_postgres::error::SqlState::code))
+    )]
+    Refused {
+        /// `host:port`.
+        address: String,
+        /// The role.
+        user: String,
+        /// The database.
+        database: String,
+        /// The error of the driver, with the server's words if it answered.
+        source: tokio_postgres::Error,
+    },
 }
 
 impl ConnectError {
-    /// Whether the same attempt may succeed later.
+    /// Returns whether the same attempt may succeed later.
     pub(crate) fn is_transient(&self) -> bool {
-        let Self::Refused(.., error) = self else { return false };
-        // Class 28 is about who we are, 3D and 42 about what we ask for; those stay wrong.
-        error.code().is_none_or(|code| !["28", "3D", "42"].contains(&&code.code()[..2]))
+        match self {
+            Self::Refused { source, .. } => {
+                is_transient_code(source.code().map(tokio_postgres::error::SqlState::code))
+            }
+            Self::Dsn(_) | Self::Tls(_) | Self::NoTls { .. } => false,
+        }
     }
 }
 
@@ -44,35 +67,54 @@ impl ConnectError {
 pub(crate) async fn connect(dsn: &Dsn) -> Result<Client, ConnectError> {
     let mut config = dsn.config.clone();
     let given = config.get_options().map(|options| format!("{options} ")).unwrap_or_default();
+    // Ours come last, since the last one of a name is in force.
     config.options(format!("{given}{SESSION_OPTIONS}"));
     config.application_name("tidewater");
-    let refused = |error: tokio_postgres::Error| {
-        let place = format!("{}:{}", dsn.host, dsn.port);
-        // The driver has no kind for it; this is how it says that the server answered 'N'.
-        if dsn.ssl_mode != SslMode::Disable && error_text(&error).contains("does not support TLS") {
-            return ConnectError::NoTls(place);
-        }
-        ConnectError::Refused(place, dsn.user.clone(), dsn.database.clone(), error)
-    };
+
     match tls::connector(dsn)? {
         Some(tls) => {
             config.ssl_mode(tokio_postgres::config::SslMode::Require);
-            let (client, connection) = config.connect(tls).await.map_err(refused)?;
+            let connected = config.connect(tls).await;
+            let (client, connection) = connected.map_err(|error| refused(dsn, error))?;
             tokio::spawn(connection);
             Ok(client)
         }
         None => {
             config.ssl_mode(tokio_postgres::config::SslMode::Disable);
-            let (client, connection) = config.connect(NoTls).await.map_err(refused)?;
+            let connected = config.connect(NoTls).await;
+            let (client, connection) = connected.map_err(|error| refused(dsn, error))?;
             tokio::spawn(connection);
             Ok(client)
         }
     }
 }
 
-/// What to do about a refusal; why it came is the error itself.
-fn advice(error: &tokio_postgres::Error) -> &'static str {
-    match error.code().map(tokio_postgres::error::SqlState::code) {
+fn refused(dsn: &Dsn, source: tokio_postgres::Error) -> ConnectError {
+    let address = format!("{}:{}", dsn.host, dsn.port);
+    // The driver has no error kind for it. Its text says that the server answered 'N'.
+    let cause = std::error::Error::source(&source).map(ToString::to_string).unwrap_or_default();
+    if dsn.ssl_mode != SslMode::Disable && cause.contains("does not support TLS") {
+        return ConnectError::NoTls { address };
+    }
+    ConnectError::Refused {
+        address,
+        user: dsn.user.clone(),
+        database: dsn.database.clone(),
+        source,
+    }
+}
+
+/// Returns whether a refusal with this SQLSTATE may pass by itself; `None` is no answer at all.
+fn is_transient_code(code: Option<&str>) -> bool {
+    // Class 28 is about who we are, 3D and 42 about what we ask for. Those stay wrong.
+    let lasting = ["28", "3D", "42"];
+    code.is_none_or(|code| !lasting.iter().any(|class| code.starts_with(class)))
+}
+
+/// Returns what to do about a refusal with this SQLSTATE; `None` is no answer at all. The reason
+/// itself is in the cause.
+fn advice(code: Option<&str>) -> &'static str {
+    match code {
         None => {
             "check host and port in the database URL, and that the server runs, listens there and \
              can be reached from here"
@@ -83,31 +125,94 @@ fn advice(error: &tokio_postgres::Error) -> &'static str {
         }
         Some("28000") => {
             "check the user in the database URL, that the role may log in (ALTER ROLE ... LOGIN), \
-             and that pg_hba.conf lets it in from here"
+             and that pg_hba.conf allows it to connect from here"
         }
         Some("3D000") => {
-            "check the database's name at the end of the database URL, or make it: CREATE DATABASE"
+            "check the database name at the end of the database URL, or create the database: \
+             CREATE DATABASE ..."
         }
-        Some("42501") => "the role may not connect: GRANT CONNECT ON DATABASE ... TO ...",
+        Some("42501") => "allow the role to connect: GRANT CONNECT ON DATABASE ... TO ...",
         Some("53300") => {
             "all its connections are in use: end some, or raise max_connections and restart it"
         }
         Some("57P03") => "it is starting up or shutting down: try again in a moment",
-        Some(_) => "it says why",
+        Some(_) => "the server refused the connection for the reason below",
     }
 }
 
-fn error_text(error: &dyn std::error::Error) -> String {
-    let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-    format!("{error}{cause}")
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error;
 
-/// Quotes an identifier for SQL.
-pub(crate) fn quote_identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
+    #[test]
+    fn wrong_credentials_databases_and_privileges_are_not_transient() {
+        for code in ["28P01", "28000", "3D000", "42501"] {
+            assert!(!is_transient_code(Some(code)), "{code}");
+        }
+    }
 
-/// Quotes a literal for SQL (`standard_conforming_strings` is on in our sessions).
-pub(crate) fn quote_literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
+    #[test]
+    fn silence_and_an_overloaded_or_starting_server_are_transient() {
+        for code in [None, Some("53300"), Some("57P03"), Some("08006"), Some("")] {
+            assert!(is_transient_code(code), "{code:?}");
+        }
+    }
+
+    #[test]
+    fn a_connection_string_or_certificate_to_fix_is_not_transient() {
+        let dsn = Dsn::parse("host=h").unwrap_err();
+        assert!(!ConnectError::from(dsn).is_transient());
+        assert!(!ConnectError::NoTls { address: "h:5432".into() }.is_transient());
+    }
+
+    #[test]
+    fn each_refusal_that_users_meet_has_advice_of_its_own() {
+        let codes = [
+            None,
+            Some("28P01"),
+            Some("28000"),
+            Some("3D000"),
+            Some("42501"),
+            Some("53300"),
+            Some("57P03"),
+            Some("XX000"),
+        ];
+        let advice: std::collections::HashSet<_> = codes.into_iter().map(advice).collect();
+        assert_eq!(advice.len(), codes.len());
+    }
+
+    /// Port 1 of this machine: nobody listens there.
+    #[tokio::test]
+    async fn a_server_that_does_not_answer_is_named_with_its_cause() {
+        let dsn = Dsn::parse("postgres://u:secret@127.0.0.1:1/app?sslmode=disable").unwrap();
+        let error = connect(&dsn).await.unwrap_err();
+        let text = error.to_string();
+        let expected = "cannot connect to PostgreSQL at 127.0.0.1:1 as user 'u', database 'app': \
+                        check host and port";
+        assert!(text.starts_with(expected), "{text}");
+        assert!(error.is_transient());
+        assert!(error.source().is_some() && !text.contains("secret"));
+    }
+
+    /// A server that refuses TLS in the way PostgreSQL does, by the byte 'N'.
+    #[tokio::test]
+    async fn a_server_without_tls_is_named_with_both_ways_out() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            socket.read_exact(&mut [0; 8]).await.unwrap();
+            socket.write_all(b"N").await.unwrap();
+            let _ = socket.read(&mut [0; 1]).await;
+        });
+
+        let url = format!("postgres://u@{address}/app?sslmode=require");
+        let error = connect(&Dsn::parse(&url).unwrap()).await.unwrap_err();
+        assert!(matches!(error, ConnectError::NoTls { .. }), "{error:?}");
+        let text = error.to_string();
+        assert!(text.contains(&address.to_string()) && text.contains("sslmode=disable"), "{text}");
+    }
 }

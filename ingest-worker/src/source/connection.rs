@@ -9,25 +9,13 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::apply::applier::SyncedTable;
-use crate::error::RunError;
 use crate::source::catalog::SourceTable;
-use crate::source::catalog_watcher::changed;
-use crate::source::connect::{quote_identifier, quote_literal};
+use crate::source::error::SourceError;
 use crate::source::pg_snapshot::PgSnapshot;
+use crate::source::quote::{quote_identifier, quote_literal};
 
 /// How long to wait before looking again whether an applied transaction has become visible.
 const VISIBILITY_PAUSE: Duration = Duration::from_millis(10);
-
-/// Why the source could not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum SourceError {
-    /// The server refused, or the connection broke.
-    #[error("a query on the source database failed")]
-    Query(#[from] tokio_postgres::Error),
-    /// The answer is none that PostgreSQL gives.
-    #[error("unexpected answer of the source database to {0}")]
-    Unexpected(&'static str),
-}
 
 /// The worker's ordinary session, and the transactions that it may have to wait for.
 pub(crate) struct SourceConnection {
@@ -60,8 +48,8 @@ impl SourceConnection {
             let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
             self.client.batch_execute(begin).await?;
             let text = self.value("SELECT pg_current_snapshot()").await?;
-            let snapshot =
-                PgSnapshot::parse(&text).ok_or(SourceError::Unexpected("pg_current_snapshot"))?;
+            let snapshot = PgSnapshot::parse(&text)
+                .ok_or(SourceError::UnexpectedAnswer("pg_current_snapshot"))?;
             self.not_yet_visible_xids.retain(|&xid| !snapshot.sees(xid));
             if self.not_yet_visible_xids.is_empty() {
                 return Ok(snapshot);
@@ -75,7 +63,7 @@ impl SourceConnection {
     pub(crate) async fn forget_visible_xids(&mut self) -> Result<(), SourceError> {
         let text = self.value("SELECT pg_current_snapshot()").await?;
         let snapshot =
-            PgSnapshot::parse(&text).ok_or(SourceError::Unexpected("pg_current_snapshot"))?;
+            PgSnapshot::parse(&text).ok_or(SourceError::UnexpectedAnswer("pg_current_snapshot"))?;
         self.not_yet_visible_xids.retain(|&xid| !snapshot.sees(xid));
         Ok(())
     }
@@ -88,25 +76,24 @@ impl SourceConnection {
     /// The rows of a query over a table, each in the text form of COPY.
     ///
     /// # Errors
-    /// [`RunError::TableChanged`] where the table is not as the catalogue described it any more.
+    /// [`SourceError::TableChanged`] where the table is not as the catalogue described it any more.
     pub(crate) async fn copy_out(
         &self,
         table: &SourceTable,
         query: &str,
-    ) -> Result<impl Stream<Item = Result<Bytes, SourceError>> + Send + use<>, RunError> {
-        copy_out(&self.client, query).await.map_err(|error| match error {
-            SourceError::Query(error) if names_what_is_not_there(&error) => {
-                changed(table, "it was renamed, altered or dropped")
+    ) -> Result<impl Stream<Item = Result<Bytes, SourceError>> + Send + use<>, SourceError> {
+        match copy_out(&self.client, query).await {
+            Err(SourceError::Refused(refusal)) if is_missing_name(refusal.code()) => {
+                Err(table.changed("it was renamed, altered or dropped"))
             }
-            SourceError::Query(error) => error.into(),
-            error @ SourceError::Unexpected(_) => error.into(),
-        })
+            rows => rows,
+        }
     }
 
     /// A position that every transaction committed so far lies below.
     pub(crate) async fn insert_lsn(&self) -> Result<Lsn, SourceError> {
         let text = self.value("SELECT pg_current_wal_insert_lsn()").await?;
-        text.parse().map_err(|_| SourceError::Unexpected("pg_current_wal_insert_lsn"))
+        text.parse().map_err(|_| SourceError::UnexpectedAnswer("pg_current_wal_insert_lsn"))
     }
 
     /// Puts a message into the log, in a transaction of its own, so that the stream comes by it.
@@ -123,15 +110,14 @@ impl SourceConnection {
                 return Ok(row.get(0).unwrap_or_default().to_owned());
             }
         }
-        Err(SourceError::Unexpected("a query for one value"))
+        Err(SourceError::UnexpectedAnswer("a query for one value"))
     }
 }
 
-/// Whether a query was refused for what it names: errors of class 42, but for missing rights.
-fn names_what_is_not_there(error: &tokio_postgres::Error) -> bool {
-    error.code().is_some_and(|code| {
-        code.code().starts_with("42") && *code != SqlState::INSUFFICIENT_PRIVILEGE
-    })
+/// Returns whether an SQLSTATE says that a name in the query does not exist: class 42 (syntax error or
+/// access rule violation), without missing privileges, which somebody has to grant.
+fn is_missing_name(code: &SqlState) -> bool {
+    code.code().starts_with("42") && *code != SqlState::INSUFFICIENT_PRIVILEGE
 }
 
 /// The rows of a query, each in the text form of COPY.
@@ -147,7 +133,7 @@ pub(crate) async fn copy_out(
 pub(crate) async fn in_progress_xids(client: &Client) -> Result<Vec<u32>, SourceError> {
     let row = client.query_one("SELECT pg_current_snapshot()::text", &[]).await?;
     let snapshot = PgSnapshot::parse(row.get(0));
-    let snapshot = snapshot.ok_or(SourceError::Unexpected("pg_current_snapshot"))?;
+    let snapshot = snapshot.ok_or(SourceError::UnexpectedAnswer("pg_current_snapshot"))?;
     Ok(snapshot.in_progress().collect())
 }
 
@@ -213,7 +199,7 @@ impl CopyRows {
 
     /// The values of all rows, one after another; `None` is NULL.
     pub(crate) fn values(&self) -> Result<Vec<Option<&str>>, SourceError> {
-        let not_text = SourceError::Unexpected("COPY: not UTF-8");
+        let not_text = SourceError::UnexpectedAnswer("COPY: not UTF-8");
         let Ok(text) = std::str::from_utf8(&self.text) else { return Err(not_text) };
         let mut values = Vec::with_capacity(self.ends.len());
         let mut start = 0;

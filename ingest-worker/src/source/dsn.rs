@@ -1,37 +1,37 @@
-//! Connection strings: what libpq means by them, for both of our drivers.
+//! Connection strings, with the meaning that libpq gives them, for both of our drivers.
 
 use std::path::PathBuf;
 
-use tidewater_protocol::ErrorChain;
-
-/// What a connection string looks like.
-const FORM: &str = "It has the form postgres://user:password@host:5432/database, with any of @ : / % \
+/// Form of a connection string, part of every error about one.
+const FORM: &str = "it has the form postgres://user:password@host:5432/database, with any of @ : / % \
     in the password written as %40 %3A %2F %25";
 
-/// A connection string that cannot be used.
+/// Error of a connection string that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DsnError {
-    /// It is not one.
-    #[error("the database URL cannot be read: {0}. {FORM}")]
-    Syntax(String),
-    /// `sslmode` has a value that we do not offer.
+    /// The text is no connection string.
+    #[error("the database URL cannot be read: {FORM}")]
+    Syntax(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// `sslmode` has a value that is not supported.
     #[error(
         "sslmode={0} is not supported: use disable, require, verify-ca or verify-full (the default)"
     )]
     SslMode(String),
-    /// Something is missing that both drivers need.
-    #[error("the database URL names no {0}. {FORM}")]
+    /// A part is missing that both drivers need.
+    #[error("the database URL names no {0}: {FORM}")]
     Missing(&'static str),
 }
 
-/// How the server is authenticated.
+/// Authentication of the server, as in libpq's `sslmode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SslMode {
+    /// Not encrypted.
     Disable,
-    /// Encrypted, but with whoever answers.
+    /// Encrypted, but with any server that answers.
     Require,
-    /// The certificate's issuer is checked, its name is not.
+    /// The issuer of the certificate is verified, the host name is not.
     VerifyCa,
+    /// Issuer and host name are verified.
     VerifyFull,
 }
 
@@ -48,15 +48,13 @@ pub(crate) struct Dsn {
 }
 
 impl Dsn {
-    /// Reads `postgresql://...` or `key=value ...`.
+    /// Parses `postgresql://...` or `key=value ...`.
     pub(crate) fn parse(text: &str) -> Result<Self, DsnError> {
-        let (rest, options) = if text.starts_with("postgres") && text.contains("://") {
-            split_url(text)?
-        } else {
-            split_pairs(text)
-        };
+        let is_url = text.starts_with("postgres") && text.contains("://");
+        let (rest, options) = if is_url { split_url(text)? } else { split_pairs(text) };
         let config: tokio_postgres::Config =
-            rest.parse().map_err(|error| DsnError::Syntax(ErrorChain(&error).to_string()))?;
+            rest.parse().map_err(|error: tokio_postgres::Error| DsnError::Syntax(error.into()))?;
+
         let host = match config.get_hosts().first().ok_or(DsnError::Missing("host"))? {
             tokio_postgres::config::Host::Tcp(name) => name.clone(),
             tokio_postgres::config::Host::Unix(path) => path.display().to_string(),
@@ -64,16 +62,19 @@ impl Dsn {
         let user = config.get_user().ok_or(DsnError::Missing("user"))?.to_owned();
         let database = config.get_dbname().unwrap_or(&user).to_owned();
         let port = config.get_ports().first().copied().unwrap_or(5432);
+
+        // PostgreSQL has no TLS on a Unix socket, which starts with a slash.
         let ssl_mode = if host.starts_with('/') {
             SslMode::Disable
         } else {
-            ssl_mode(options.mode.as_deref())?
+            parse_ssl_mode(options.mode.as_deref())?
         };
         let ssl_root_cert = options.root_cert.map(PathBuf::from);
         Ok(Self { config, ssl_mode, ssl_root_cert, host, port, user, database })
     }
 }
 
+/// TLS options of a connection string, which tokio-postgres does not know.
 #[derive(Default)]
 struct SslOptions {
     mode: Option<String>,
@@ -81,7 +82,7 @@ struct SslOptions {
 }
 
 impl SslOptions {
-    /// Takes the options that tokio-postgres does not know; says whether it took this one.
+    /// Takes the option if it is one of ours, and returns whether it is.
     fn take(&mut self, key: &str, value: &str) -> bool {
         match key {
             "sslmode" => self.mode = Some(value.to_owned()),
@@ -92,7 +93,7 @@ impl SslOptions {
     }
 }
 
-fn ssl_mode(mode: Option<&str>) -> Result<SslMode, DsnError> {
+fn parse_ssl_mode(mode: Option<&str>) -> Result<SslMode, DsnError> {
     match mode {
         None | Some("verify-full") => Ok(SslMode::VerifyFull),
         Some("disable") => Ok(SslMode::Disable),
@@ -102,14 +103,16 @@ fn ssl_mode(mode: Option<&str>) -> Result<SslMode, DsnError> {
     }
 }
 
+/// Splits a URL into one without our options, and these.
 fn split_url(text: &str) -> Result<(String, SslOptions), DsnError> {
-    let mut url = url::Url::parse(text).map_err(|error| DsnError::Syntax(error.to_string()))?;
+    let mut url = url::Url::parse(text).map_err(|error| DsnError::Syntax(error.into()))?;
     let mut options = SslOptions::default();
     let kept: Vec<_> = url
         .query_pairs()
         .filter(|(key, value)| !options.take(key, value))
         .map(|(key, value)| (key.into_owned(), value.into_owned()))
         .collect();
+
     if kept.is_empty() {
         url.set_query(None);
     } else {
@@ -118,6 +121,7 @@ fn split_url(text: &str) -> Result<(String, SslOptions), DsnError> {
     Ok((url.to_string(), options))
 }
 
+/// Splits `key=value ...` into a text without our options, and these.
 fn split_pairs(text: &str) -> (String, SslOptions) {
     let mut options = SslOptions::default();
     let kept: Vec<_> = text
@@ -133,6 +137,7 @@ fn split_pairs(text: &str) -> (String, SslOptions) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::error::Error;
 
     fn check(text: &str, mode: SslMode, host: &str, port: u16, database: &str) {
         let dsn = Dsn::parse(text).unwrap();
@@ -142,36 +147,82 @@ mod tests {
 
     #[test]
     fn verify_full_is_the_default() {
-        check(
-            "postgresql://u:p@db.example:5433/app",
-            SslMode::VerifyFull,
-            "db.example",
-            5433,
-            "app",
-        );
+        let url = "postgresql://u:p@db.example:5433/app";
+        check(url, SslMode::VerifyFull, "db.example", 5433, "app");
+        check("postgres://u@h", SslMode::VerifyFull, "h", 5432, "u");
         check("host=db user=u", SslMode::VerifyFull, "db", 5432, "u");
     }
 
     #[test]
+    fn each_mode_of_libpq_that_authenticates_or_is_explicit_is_known() {
+        let modes = [
+            ("disable", SslMode::Disable),
+            ("require", SslMode::Require),
+            ("verify-ca", SslMode::VerifyCa),
+            ("verify-full", SslMode::VerifyFull),
+        ];
+        for (name, mode) in modes {
+            check(&format!("postgres://u@h/d?sslmode={name}"), mode, "h", 5432, "d");
+            check(&format!("host=h user=u dbname=d sslmode={name}"), mode, "h", 5432, "d");
+            check(&format!("host=h user=u dbname=d sslmode='{name}'"), mode, "h", 5432, "d");
+        }
+    }
+
+    #[test]
     fn ssl_options_are_ours_and_the_rest_is_the_drivers() {
-        let dsn = "postgres://u@h/app?sslmode=verify-ca&connect_timeout=3&sslrootcert=/ca.pem";
-        check(dsn, SslMode::VerifyCa, "h", 5432, "app");
-        assert_eq!(Dsn::parse(dsn).unwrap().ssl_root_cert, Some("/ca.pem".into()));
-        check("host=h user=u dbname=app sslmode=disable", SslMode::Disable, "h", 5432, "app");
+        let text = "postgres://u@h/app?sslmode=verify-ca&connect_timeout=3&sslrootcert=/ca.pem";
+        check(text, SslMode::VerifyCa, "h", 5432, "app");
+        let dsn = Dsn::parse(text).unwrap();
+        assert_eq!(dsn.ssl_root_cert, Some("/ca.pem".into()));
+        let timeout = dsn.config.get_connect_timeout();
+        assert_eq!(timeout, Some(&std::time::Duration::from_secs(3)));
     }
 
     #[test]
-    fn a_socket_needs_no_tls() {
+    fn a_password_is_decoded_once() {
+        let dsn = Dsn::parse("postgres://u:a%40b%3Ac%2Fd%25e@h/app?sslmode=disable").unwrap();
+        assert_eq!(dsn.config.get_password(), Some(&b"a@b:c/d%e"[..]));
+    }
+
+    #[test]
+    fn a_unix_socket_needs_no_tls() {
         check("host=/run/pg user=u dbname=app", SslMode::Disable, "/run/pg", 5432, "app");
+        // Even where it is asked for: libpq ignores the mode there.
+        let text = "host=/run/pg user=u dbname=app sslmode=verify-full";
+        check(text, SslMode::Disable, "/run/pg", 5432, "app");
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
-        let error = |text| Dsn::parse(text).unwrap_err().to_string();
-        assert!(error("postgres://u@h/app?sslmode=prefer").contains("sslmode=prefer"));
-        assert!(error("dbname=app user=u").starts_with("the database URL names no host. It has"));
-        assert!(error("host=h").starts_with("the database URL names no user. It has the form"));
-        assert!(error("nonsense").starts_with("the database URL cannot be read"));
-        assert!(error("nonsense").contains("postgres://user:password@host"));
+    fn an_unsupported_mode_is_named_with_those_that_are() {
+        // These fall back to no encryption without telling.
+        for mode in ["prefer", "allow", "Require", ""] {
+            let error = Dsn::parse(&format!("postgres://u@h/app?sslmode={mode}")).unwrap_err();
+            let text = error.to_string();
+            assert!(text.starts_with(&format!("sslmode={mode} is not supported")), "{text}");
+            assert!(text.contains("verify-full"));
+        }
+    }
+
+    #[test]
+    fn a_missing_part_is_named_with_the_form() {
+        let check = |text: &str, expected: &str| {
+            let error = Dsn::parse(text).unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}");
+            assert!(error.contains("postgres://user:password@host"), "{error}");
+        };
+        check("dbname=app user=u", "the database URL names no host: it has");
+        check("host=h", "the database URL names no user: it has the form");
+        check("postgres:///app?sslmode=disable", "the database URL names no host");
+    }
+
+    #[test]
+    fn a_text_that_is_no_connection_string_keeps_its_cause_apart() {
+        for text in ["nonsense", "postgres://u@h:notaport/d", "host=h user=u port=x", "a=b host=h"]
+        {
+            let error = Dsn::parse(text).unwrap_err();
+            assert!(matches!(error, DsnError::Syntax(_)), "{text}: {error:?}");
+            let cause = error.source().unwrap().to_string();
+            assert!(!error.to_string().contains(&cause), "{error}: {cause}");
+        }
     }
 }

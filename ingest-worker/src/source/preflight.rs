@@ -1,26 +1,37 @@
-//! Looks over the source before anything is read: a list of findings, each with what mends it.
+//! Checks the source database before anything is read: a list of findings, each with its fix.
 
 use std::fmt;
 
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Row};
 
 use crate::config::SourceNames;
 use crate::source::catalog::SourceTable;
-use crate::source::connect::quote_identifier;
-use crate::source::tables::CandidateTable;
+use crate::source::error::SourceError;
+use crate::source::quote::quote_identifier;
 
-/// The oldest PostgreSQL whose replication protocol carries logical messages.
+/// The oldest supported PostgreSQL, as `server_version_num`: version 14 is the first whose `pgoutput`
+/// sends logical messages, which write checkpoints need.
 const SERVER_VERSION_MIN: i32 = 140_000;
 
-/// Something about the source that its owner should know.
+/// A problem of the source database, and its fix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Whether the worker can start in spite of it.
+    /// The worker cannot start before it is fixed.
     pub is_fatal: bool,
-    /// What is wrong.
+    /// The problem.
     pub problem: String,
-    /// What to do about it: mostly the SQL.
+    /// The fix, mostly as SQL.
     pub fix: String,
+}
+
+impl Finding {
+    fn fatal(problem: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { is_fatal: true, problem: problem.into(), fix: fix.into() }
+    }
+
+    fn advice(problem: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { is_fatal: false, problem: problem.into(), fix: fix.into() }
+    }
 }
 
 impl fmt::Display for Finding {
@@ -29,34 +40,55 @@ impl fmt::Display for Finding {
     }
 }
 
-/// The source is not ready.
+/// Error of a source database that is not ready for replication: fix each of the findings.
 #[derive(Debug, thiserror::Error)]
-pub struct NotReady(pub Vec<Finding>);
+pub struct PreflightError {
+    /// The findings, all of them fatal.
+    pub findings: Vec<Finding>,
+}
 
-impl fmt::Display for NotReady {
+impl fmt::Display for PreflightError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the source database is not ready for replication:")?;
-        self.0.iter().try_for_each(|finding| write!(f, "\n  - {finding}"))
+        for finding in &self.findings {
+            write!(f, "\n  - {finding}")?;
+        }
+        Ok(())
     }
 }
 
-/// What the server says of itself.
-struct Server {
+/// Findings about the server, the publication and the tables that the sync config names.
+#[derive(Debug)]
+pub(crate) struct PreflightReport {
+    /// The findings, fatal ones first.
+    pub(crate) findings: Vec<Finding>,
+    /// Our role.
+    pub(crate) user: String,
+}
+
+/// Settings of the server, and rights of our role.
+#[derive(Clone, Debug)]
+struct ServerState {
     version: i32,
     version_text: String,
     wal_level: String,
     user: String,
     may_replicate: bool,
     slot_exists: bool,
-    slots_free: bool,
-    slot_keeps_all_wal: bool,
-    publication: Option<Publication>,
+    has_free_slots: bool,
+    /// `max_slot_wal_keep_size` is unlimited.
+    keeps_all_wal: bool,
+    publication: Option<PublicationState>,
 }
 
-struct Publication {
-    complete: bool,
-    via_root: bool,
-    all_tables: bool,
+/// Settings of a publication.
+#[derive(Clone, Copy, Debug)]
+struct PublicationState {
+    /// It publishes inserts, updates, deletes and truncations.
+    has_all_operations: bool,
+    /// It publishes changes of partitions as changes of their root table.
+    is_via_root: bool,
+    is_for_all_tables: bool,
 }
 
 const SERVER: &str = "
@@ -74,132 +106,132 @@ const PUBLICATION: &str = "
 SELECT pubinsert AND pubupdate AND pubdelete AND pubtruncate, pubviaroot, puballtables
 FROM pg_publication WHERE pubname = $1";
 
-/// What there is to say of the server, and of the tables that the config names.
-pub(crate) struct PreflightReport {
-    /// The fatal ones first.
-    pub(crate) findings: Vec<Finding>,
-    /// Our role.
-    pub(crate) user: String,
-}
-
-/// Looks over everything but the tables that patterns find: what is the matter with one of those
-/// must not keep the others from being synced.
-pub(crate) async fn preflight(
+/// Checks the server, the publication and the tables that the sync config names.
+///
+/// Tables that only a pattern matches are not checked here: a problem of one of them must not keep
+/// the others from being synced.
+pub(crate) async fn preflight<'a>(
     client: &Client,
-    candidates: &[CandidateTable],
+    named_tables: impl IntoIterator<Item = &'a SourceTable>,
     names: SourceNames<'_>,
-) -> Result<PreflightReport, tokio_postgres::Error> {
-    let server = server(client, names).await?;
-    let mut findings = server_findings(&server, names);
-    if let Some(publication) = &server.publication {
-        findings.extend(publication_findings(publication, names));
-        // A table that is not there at all is found when the config is bound.
-        for CandidateTable { table, .. } in candidates.iter().filter(|candidate| candidate.is_named)
-        {
-            findings.extend(table_findings(table, &server.user, names));
-        }
-    }
-    findings.sort_by_key(|finding| !finding.is_fatal);
+) -> Result<PreflightReport, SourceError> {
+    let row = client.query_one(SERVER, &[&names.slot]).await?;
+    let publication = client.query_opt(PUBLICATION, &[&names.publication]).await?;
+    let server = ServerState::from_rows(&row, publication.as_ref());
+    let findings = findings(&server, named_tables, names);
     Ok(PreflightReport { findings, user: server.user })
 }
 
-async fn server(client: &Client, names: SourceNames<'_>) -> Result<Server, tokio_postgres::Error> {
-    let row = client.query_one(SERVER, &[&names.slot]).await?;
-    let publication = client.query_opt(PUBLICATION, &[&names.publication]).await?;
-    Ok(Server {
-        version: row.get(0),
-        version_text: row.get(1),
-        wal_level: row.get(2),
-        user: row.get(3),
-        may_replicate: row.get(4),
-        slot_exists: row.get(5),
-        slots_free: row.get(6),
-        slot_keeps_all_wal: row.get(7),
-        publication: publication.map(|row| Publication {
-            complete: row.get(0),
-            via_root: row.get(1),
-            all_tables: row.get(2),
-        }),
-    })
+impl ServerState {
+    fn from_rows(server: &Row, publication: Option<&Row>) -> Self {
+        Self {
+            version: server.get(0),
+            version_text: server.get(1),
+            wal_level: server.get(2),
+            user: server.get(3),
+            may_replicate: server.get(4),
+            slot_exists: server.get(5),
+            has_free_slots: server.get(6),
+            keeps_all_wal: server.get(7),
+            publication: publication.map(|row| PublicationState {
+                has_all_operations: row.get(0),
+                is_via_root: row.get(1),
+                is_for_all_tables: row.get(2),
+            }),
+        }
+    }
 }
 
-fn fatal(problem: impl Into<String>, fix: impl Into<String>) -> Finding {
-    Finding { is_fatal: true, problem: problem.into(), fix: fix.into() }
+/// Returns all findings, fatal ones first.
+fn findings<'a>(
+    server: &ServerState,
+    named_tables: impl IntoIterator<Item = &'a SourceTable>,
+    names: SourceNames<'_>,
+) -> Vec<Finding> {
+    let mut findings = server_findings(server, names);
+
+    // Without a publication each table would be reported as unpublished, which says the same again.
+    // A table that does not exist is reported when the config is compared with the catalog.
+    if let Some(publication) = &server.publication {
+        findings.extend(publication_findings(publication, names));
+        for table in named_tables {
+            findings.extend(table_findings(table, &server.user, names));
+        }
+    }
+
+    findings.sort_by_key(|finding| !finding.is_fatal);
+    findings
 }
 
-fn advice(problem: impl Into<String>, fix: impl Into<String>) -> Finding {
-    Finding { is_fatal: false, problem: problem.into(), fix: fix.into() }
-}
-
-fn server_findings(server: &Server, names: SourceNames<'_>) -> Vec<Finding> {
+fn server_findings(server: &ServerState, names: SourceNames<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     if server.version < SERVER_VERSION_MIN {
-        findings.push(fatal(
+        findings.push(Finding::fatal(
             format!("PostgreSQL {} is too old: 14 is the oldest supported", server.version_text),
             "upgrade the server",
         ));
     }
     if server.wal_level != "logical" {
-        findings.push(fatal(
+        findings.push(Finding::fatal(
             format!("wal_level is '{}', not 'logical'", server.wal_level),
-            "ALTER SYSTEM SET wal_level = logical; then restart PostgreSQL (on RDS: the \
+            "ALTER SYSTEM SET wal_level = logical; then restart PostgreSQL (on RDS: set the \
              parameter rds.logical_replication = 1, then reboot)",
         ));
     }
     if !server.may_replicate {
         let user = quote_identifier(&server.user);
-        findings.push(fatal(
-            format!("role {user} may not replicate"),
+        findings.push(Finding::fatal(
+            format!("role {user} lacks the REPLICATION attribute"),
             format!("ALTER ROLE {user} REPLICATION; (on RDS: GRANT rds_replication TO {user};)"),
         ));
     }
     if server.publication.is_none() {
         let name = quote_identifier(names.publication);
-        findings.push(fatal(
-            format!("there is no publication {name}"),
-            format!("CREATE PUBLICATION {name} FOR TABLE ...; naming the tables to sync"),
+        findings.push(Finding::fatal(
+            format!("publication {name} does not exist"),
+            format!("CREATE PUBLICATION {name} FOR TABLE ...; (list the tables to sync)"),
         ));
     }
-    if !server.slot_exists && !server.slots_free {
-        findings.push(fatal(
+    if !server.slot_exists && !server.has_free_slots {
+        findings.push(Finding::fatal(
             "all replication slots are in use",
-            "drop one that nobody reads (SELECT slot_name, active FROM pg_replication_slots; \
+            "drop a slot that nobody reads (SELECT slot_name, active FROM pg_replication_slots; \
              SELECT pg_drop_replication_slot('...');) or raise max_replication_slots",
         ));
     }
-    if server.slot_keeps_all_wal {
-        findings.push(advice(
-            "max_slot_wal_keep_size is -1: while the worker is down, its slot keeps all WAL and \
+    if server.keeps_all_wal {
+        findings.push(Finding::advice(
+            "max_slot_wal_keep_size is -1: while the worker is down, its slot retains all WAL and \
              can fill the server's disk",
-            "ALTER SYSTEM SET max_slot_wal_keep_size = '50GB'; (what your disk can spare), then \
-             SELECT pg_reload_conf();",
+            "ALTER SYSTEM SET max_slot_wal_keep_size = '50GB'; (as much as the disk can spare), \
+             then SELECT pg_reload_conf();",
         ));
     }
     findings
 }
 
-fn publication_findings(publication: &Publication, names: SourceNames<'_>) -> Vec<Finding> {
+fn publication_findings(publication: &PublicationState, names: SourceNames<'_>) -> Vec<Finding> {
     let name = quote_identifier(names.publication);
     let mut findings = Vec::new();
-    if !publication.complete {
-        findings.push(fatal(
-            format!("publication {name} leaves out some kinds of changes"),
+    if !publication.has_all_operations {
+        findings.push(Finding::fatal(
+            format!("publication {name} does not publish all kinds of changes"),
             format!("ALTER PUBLICATION {name} SET (publish = 'insert, update, delete, truncate');"),
         ));
     }
-    if publication.via_root {
-        findings.push(fatal(
+    if publication.is_via_root {
+        findings.push(Finding::fatal(
             format!(
-                "publication {name} publishes partitions as their root, which is not supported"
+                "publication {name} publishes partitions as their root table, which is not supported"
             ),
             format!("ALTER PUBLICATION {name} SET (publish_via_partition_root = false);"),
         ));
     }
-    if publication.all_tables {
-        findings.push(advice(
+    if publication.is_for_all_tables {
+        findings.push(Finding::advice(
             format!(
-                "publication {name} is FOR ALL TABLES: changes of tables that are not synced \
-                     are sent too, and thrown away"
+                "publication {name} is FOR ALL TABLES: the worker also receives, and discards, \
+                 changes of tables that are not synced"
             ),
             "publish only the tables that the sync config reads",
         ));
@@ -207,7 +239,7 @@ fn publication_findings(publication: &Publication, names: SourceNames<'_>) -> Ve
     findings
 }
 
-/// What keeps a table from being synced.
+/// Returns what prevents a table from being synced.
 pub(crate) fn table_findings(
     table: &SourceTable,
     user: &str,
@@ -216,39 +248,42 @@ pub(crate) fn table_findings(
     if table.kind != 'r' {
         return reading_findings(table, user);
     }
+
     let shown = table.display_name();
     let sql = table.sql_name();
+    let publication = quote_identifier(names.publication);
     let mut findings = Vec::new();
     if !table.is_published {
-        let name = quote_identifier(names.publication);
-        findings.push(fatal(
-            format!("table {shown} is not in publication {name}"),
-            format!("ALTER PUBLICATION {name} ADD TABLE {sql};"),
+        findings.push(Finding::fatal(
+            format!("table {shown} is not in publication {publication}"),
+            format!("ALTER PUBLICATION {publication} ADD TABLE {sql};"),
         ));
     }
     if table.has_row_filter {
-        findings.push(fatal(
-            format!("the publication filters rows of {shown}, which is not supported"),
-            "remove the WHERE of the publication, and filter in the sync config",
+        findings.push(Finding::fatal(
+            format!(
+                "publication {publication} filters rows of table {shown}, which is not supported"
+            ),
+            "remove the WHERE clause from the publication, and filter in the sync config",
         ));
     }
     findings.extend(reading_findings(table, user));
     if table.key.is_empty() && table.replica_identity != 'f' {
-        findings.push(fatal(
+        findings.push(Finding::fatal(
             format!(
-                "table {shown} has neither a primary key nor a replica identity: a changed or \
-                     deleted row could not be told from others"
+                "table {shown} has neither a primary key nor a replica identity: updated and \
+                 deleted rows cannot be identified"
             ),
             format!(
                 "ALTER TABLE {sql} ADD PRIMARY KEY (...); or, slower: ALTER TABLE {sql} \
-                     REPLICA IDENTITY FULL;"
+                 REPLICA IDENTITY FULL;"
             ),
         ));
     }
     findings
 }
 
-/// What keeps a role from reading all rows that a table's stream has.
+/// Returns what prevents our role from reading all rows that the replication stream has of a table.
 pub(crate) fn reading_findings(table: &SourceTable, user: &str) -> Vec<Finding> {
     let shown = table.display_name();
     let sql = table.sql_name();
@@ -258,29 +293,33 @@ pub(crate) fn reading_findings(table: &SourceTable, user: &str) -> Vec<Finding> 
             'p' => "a partitioned table",
             'v' | 'm' => "a view",
             'f' => "a foreign table",
-            _ => "no ordinary table",
+            _ => "not an ordinary table",
         };
-        return vec![fatal(
+        return vec![Finding::fatal(
             format!("{shown} is {kind}, which has no changes of its own to replicate"),
-            "name an ordinary table in the sync config (of a partitioned table its partitions, as in \
-             \"events_%\" AS events, which finds those that are made later too)",
+            "name an ordinary table in the sync config (for a partitioned table its partitions, as \
+             in \"events_%\" AS events, which also matches those created later)",
         )];
     }
+
     let mut findings = Vec::new();
     if !table.may_select {
-        findings.push(fatal(
+        findings.push(Finding::fatal(
             format!("role {user} may not read table {shown}"),
             format!("GRANT SELECT ON {sql} TO {user};"),
         ));
     }
     if table.row_security {
-        findings.push(fatal(
+        findings.push(Finding::fatal(
             format!(
-                "row security hides rows of {shown} from role {user}: the first copy would \
-                     miss what the stream shows"
+                "row security hides rows of table {shown} from role {user}: the initial copy would \
+                 miss rows that the replication stream has"
             ),
-            format!("ALTER ROLE {user} BYPASSRLS; (the sync config decides who sees what)"),
+            format!("ALTER ROLE {user} BYPASSRLS; (the sync config decides who sees which rows)"),
         ));
     }
     findings
 }
+
+#[cfg(test)]
+mod tests;

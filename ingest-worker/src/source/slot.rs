@@ -1,90 +1,175 @@
-//! The replication slot: made when it is missing, held while the worker runs.
+//! The replication slot. The worker creates it if it is missing and holds it as long as it runs, which
+//! makes it the only worker: PostgreSQL lets one session at a time read a slot.
 
 use std::time::Duration;
 
 use pgwire_replication::{PgWireError, ReplicationClient, ReplicationConfig};
 use tidewater_storage::Lsn;
-use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Row};
 
 use crate::config::Progress;
-use crate::error::RunError;
 use crate::source::connect::SESSION_OPTIONS;
 use crate::source::dsn::Dsn;
+use crate::source::error::SourceError;
 use crate::source::tls;
 
-/// How long making a slot may take before its owner is told what it waits for.
+/// Time after which the owner is told what the creation of a slot waits for. On a quiet server it
+/// takes some milliseconds; it takes longer only while older transactions are open.
 const SLOT_CREATION_NOTICE_AFTER: Duration = Duration::from_secs(2);
-/// Between attempts to take a slot that another session still holds.
+/// Pause between attempts to acquire a slot that another session holds. A worker that replaces
+/// another waits this long at most after the other has ended.
 const ACQUIRE_RETRY_PAUSE: Duration = Duration::from_millis(200);
-/// Events that the driver may hold ready.
+/// Interval of status messages to the server. The server forgets WAL only after one of them has
+/// confirmed it, and ends a session that sends none for `wal_sender_timeout` (60 s by default).
+const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+/// Events that the driver may buffer. It stops reading the socket beyond that: backpressure.
 const EVENTS_BUFFERED_MAX: usize = 2_048;
 
-/// What is known of the slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Slot {
-    /// It was made just now: nothing read from a former slot of this name says anything about it.
-    pub(crate) is_new: bool,
+/// Error of the replication slot, sorted by what its owner has to do.
+#[derive(Debug, thiserror::Error)]
+pub enum SlotError {
+    /// Choose another name.
+    #[error(
+        "replication slot '{0}' cannot be used: it belongs to another plugin or database, so choose \
+         another name"
+    )]
+    Foreign(String),
+    /// Start again: the slot was dropped while the worker started.
+    #[error("replication slot '{0}' does not exist any more: it was dropped just now")]
+    Missing(String),
+    /// Fix what the server names.
+    #[error("replication slot '{slot}' cannot be used: the server refuses to stream from it")]
+    Refused {
+        /// The slot.
+        slot: String,
+        /// The server's words.
+        source: PgWireError,
+    },
+    /// The source database failed.
+    #[error(transparent)]
+    Source(#[from] SourceError),
 }
 
-/// Finds the slot, or makes it.
+impl From<tokio_postgres::Error> for SlotError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Source(error.into())
+    }
+}
+
+impl From<PgWireError> for SlotError {
+    fn from(error: PgWireError) -> Self {
+        Self::Source(error.into())
+    }
+}
+
+/// A slot as the server lists it.
+#[derive(Clone, Debug)]
+struct ListedSlot {
+    plugin: Option<String>,
+    is_of_this_database: bool,
+    wal_status: Option<String>,
+}
+
+/// Usability of a slot that the server lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Usability {
+    /// It continues where it was confirmed.
+    Usable,
+    /// It is not ours: it has another plugin, another database, or is a physical one.
+    Foreign,
+    /// The server has removed WAL that it still needed. Nobody can continue from it.
+    Lost,
+}
+
+const SLOT: &str = "
+SELECT plugin::text, database::text = current_database(), wal_status::text
+FROM pg_replication_slots WHERE slot_name = $1";
+
+impl ListedSlot {
+    fn from_row(row: &Row) -> Self {
+        Self {
+            plugin: row.get(0),
+            // A physical slot belongs to no database.
+            is_of_this_database: row.get::<_, Option<bool>>(1) == Some(true),
+            wal_status: row.get(2),
+        }
+    }
+
+    fn usability(&self) -> Usability {
+        if self.plugin.as_deref() != Some("pgoutput") || !self.is_of_this_database {
+            return Usability::Foreign;
+        }
+        if self.wal_status.as_deref() == Some("lost") {
+            return Usability::Lost;
+        }
+        Usability::Usable
+    }
+}
+
+/// Finds the slot, or creates it. Returns whether it is new: then nothing that was read from a former
+/// slot of this name says anything about it.
 pub(crate) async fn ensure_slot(
     client: &Client,
     name: &str,
     on_progress: &(dyn Fn(Progress) + Send + Sync),
-) -> Result<Slot, RunError> {
-    let query = "SELECT plugin::text, database::text = current_database(), wal_status::text
-                 FROM pg_replication_slots WHERE slot_name = $1";
-    if let Some(row) = client.query_opt(query, &[&name]).await? {
-        let plugin: Option<String> = row.get(0);
-        if plugin.as_deref() != Some("pgoutput") || row.get::<_, Option<bool>>(1) != Some(true) {
-            let reason = "it exists, but for another plugin or database: choose another name";
-            return Err(RunError::Slot(name.to_owned(), reason.to_owned()));
+) -> Result<bool, SlotError> {
+    if let Some(row) = client.query_opt(SLOT, &[&name]).await? {
+        match ListedSlot::from_row(&row).usability() {
+            Usability::Usable => return Ok(false),
+            Usability::Foreign => return Err(SlotError::Foreign(name.to_owned())),
+            Usability::Lost => {
+                client.execute("SELECT pg_drop_replication_slot($1)", &[&name]).await?;
+                on_progress(Progress::Advice(format!(
+                    "replication slot {name} was lost (the server removed WAL that it needed, see \
+                     max_slot_wal_keep_size): copying all tables again"
+                )));
+            }
         }
-        if row.get::<_, Option<String>>(2).as_deref() != Some("lost") {
-            return Ok(Slot { is_new: false });
-        }
-        // The server threw away WAL that was still needed: nobody can go on from this slot.
-        client.execute("SELECT pg_drop_replication_slot($1)", &[&name]).await?;
-        on_progress(Progress::Advice(format!(
-            "replication slot {name} was lost (the server removed WAL that it needed, see \
-             max_slot_wal_keep_size): everything is copied anew"
-        )));
     }
-    let create = "SELECT pg_create_logical_replication_slot($1, 'pgoutput')::text";
+
+    match create_slot(client, name, on_progress).await {
+        Ok(()) => Ok(true),
+        // Another worker created it at the same moment. Acquiring it decides which of us runs.
+        Err(error) if error.code() == Some(&SqlState::DUPLICATE_OBJECT) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Creates the slot. PostgreSQL first waits until all transactions that are open now have ended.
+async fn create_slot(
+    client: &Client,
+    name: &str,
+    on_progress: &(dyn Fn(Progress) + Send + Sync),
+) -> Result<(), tokio_postgres::Error> {
     let params: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&name];
-    let creation = client.query_one(create, &params);
+    let query = "SELECT pg_create_logical_replication_slot($1, 'pgoutput')::text";
+    let creation = client.query_one(query, &params);
     tokio::pin!(creation);
-    let made = tokio::select! {
-        made = &mut creation => made,
+
+    let created = tokio::select! {
+        created = &mut creation => created,
         () = tokio::time::sleep(SLOT_CREATION_NOTICE_AFTER) => {
             on_progress(Progress::Waiting(format!(
-                "making replication slot {name}: PostgreSQL waits for transactions that were open \
+                "creating replication slot {name}: PostgreSQL waits for transactions that were open \
                  before (SELECT pid, xact_start, query FROM pg_stat_activity WHERE state <> 'idle' \
                  ORDER BY xact_start; and SELECT * FROM pg_prepared_xacts;)"
             )));
             creation.await
         }
     };
-    match made {
-        Ok(_) => Ok(Slot { is_new: true }),
-        // Another worker made it at the same moment; holding it decides.
-        Err(error) if error.code() == Some(&tokio_postgres::error::SqlState::DUPLICATE_OBJECT) => {
-            Ok(Slot { is_new: false })
-        }
-        Err(error) => Err(error.into()),
-    }
+    created.map(|_| ())
 }
 
-/// Up to where the slot was confirmed.
-pub(crate) async fn confirmed_lsn(client: &Client, name: &str) -> Result<Lsn, RunError> {
+/// Returns the position up to which the slot was confirmed.
+pub(crate) async fn confirmed_lsn(client: &Client, name: &str) -> Result<Lsn, SlotError> {
     let query = "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = $1";
     let row = client.query_opt(query, &[&name]).await?;
     let text: Option<String> = row.and_then(|row| row.get(0));
-    text.and_then(|text| text.parse().ok())
-        .ok_or_else(|| RunError::Slot(name.to_owned(), "it has vanished".to_owned()))
+    text.and_then(|text| text.parse().ok()).ok_or_else(|| SlotError::Missing(name.to_owned()))
 }
 
-/// A held slot.
+/// A slot that this session holds, with its stream.
 pub(crate) struct AcquiredSlot {
     pub(crate) stream: ReplicationClient,
     pub(crate) system_id: String,
@@ -98,9 +183,33 @@ pub(crate) async fn acquire_slot(
     publication: &str,
     slot: &str,
     on_progress: &(dyn Fn(Progress) + Send + Sync),
-) -> Result<AcquiredSlot, RunError> {
+) -> Result<AcquiredSlot, SlotError> {
+    let config = replication_config(dsn, publication, slot);
+    let mut is_reported = false;
+    loop {
+        let mut stream = ReplicationClient::connect_gated(config.clone()).await?;
+        let system = stream.identify_system().await?;
+        stream.start().await?;
+        let error = match stream.wait_started().await {
+            Ok(()) => {
+                let (system_id, timeline) = (system.system_id, system.timeline);
+                return Ok(AcquiredSlot { stream, system_id, timeline });
+            }
+            Err(error) => error,
+        };
+
+        let Some(message) = held_by_another(&error) else { return Err(refusal(slot, error)) };
+        if !is_reported {
+            is_reported = true;
+            on_progress(Progress::Waiting(format!("another session holds the slot: {message}")));
+        }
+        tokio::time::sleep(ACQUIRE_RETRY_PAUSE).await;
+    }
+}
+
+fn replication_config(dsn: &Dsn, publication: &str, slot: &str) -> ReplicationConfig {
     let password = dsn.config.get_password().map(String::from_utf8_lossy).unwrap_or_default();
-    let config = ReplicationConfig::new(
+    ReplicationConfig::new(
         dsn.host.as_str(),
         dsn.user.as_str(),
         password,
@@ -109,33 +218,89 @@ pub(crate) async fn acquire_slot(
         publication,
     )
     .with_port(dsn.port)
-    .with_tls(tls::replication(dsn))
+    .with_tls(tls::replication_config(dsn))
     .with_options(SESSION_OPTIONS)
     .with_application_name("tidewater")
-    .with_status_interval(Duration::from_secs(1))
-    .with_buffer_size(EVENTS_BUFFERED_MAX);
-    let mut told = false;
-    loop {
-        let mut stream = ReplicationClient::connect_gated(config.clone()).await?;
-        let system = stream.identify_system().await?;
-        stream.start().await?;
-        match stream.wait_started().await {
-            Ok(()) => {
-                let (system_id, timeline) = (system.system_id, system.timeline);
-                return Ok(AcquiredSlot { stream, system_id, timeline });
-            }
-            Err(PgWireError::Server(message)) if message.contains("is active for PID") => {
-                if !std::mem::replace(&mut told, true) {
-                    on_progress(Progress::Waiting(format!(
-                        "another session holds the slot: {message}"
-                    )));
-                }
-                tokio::time::sleep(ACQUIRE_RETRY_PAUSE).await;
-            }
-            Err(PgWireError::Server(message)) => {
-                return Err(RunError::Slot(slot.to_owned(), message));
-            }
-            Err(error) => return Err(error.into()),
+    .with_status_interval(STATUS_INTERVAL)
+    .with_buffer_size(EVENTS_BUFFERED_MAX)
+}
+
+/// Returns the server's message if it refuses the slot because another session holds it. The driver
+/// gives the text only, and our sessions do not set `lc_messages`; in another language the worker ends
+/// with the message, and whoever restarts it waits in its place.
+fn held_by_another(error: &PgWireError) -> Option<&str> {
+    let PgWireError::Server(message) = error else { return None };
+    message.contains("is active for PID").then_some(message)
+}
+
+/// Sorts an error of the attempt to acquire a slot.
+fn refusal(slot: &str, error: PgWireError) -> SlotError {
+    if error.is_server() {
+        return SlotError::Refused { slot: slot.to_owned(), source: error };
+    }
+    error.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error;
+    use std::sync::Arc;
+
+    fn usability(plugin: Option<&str>, is_of_this_database: bool, wal: Option<&str>) -> Usability {
+        let plugin = plugin.map(str::to_owned);
+        let wal_status = wal.map(str::to_owned);
+        ListedSlot { plugin, is_of_this_database, wal_status }.usability()
+    }
+
+    #[test]
+    fn a_slot_of_ours_is_usable_as_long_as_its_wal_is_there() {
+        for status in [Some("reserved"), Some("extended"), Some("unreserved"), None] {
+            assert_eq!(usability(Some("pgoutput"), true, status), Usability::Usable, "{status:?}");
         }
+        assert_eq!(usability(Some("pgoutput"), true, Some("lost")), Usability::Lost);
+    }
+
+    #[test]
+    fn a_slot_of_another_plugin_or_database_is_never_dropped() {
+        for status in [Some("reserved"), Some("lost"), None] {
+            assert_eq!(usability(Some("wal2json"), true, status), Usability::Foreign);
+            assert_eq!(usability(Some("pgoutput"), false, status), Usability::Foreign);
+            assert_eq!(usability(None, false, status), Usability::Foreign, "a physical slot");
+        }
+    }
+
+    #[test]
+    fn only_a_slot_that_another_session_holds_is_waited_for() {
+        let active = "replication slot \"s\" is active for PID 7 (SQLSTATE 55006)";
+        assert_eq!(held_by_another(&PgWireError::Server(active.into())), Some(active));
+        let missing = "publication \"p\" does not exist (SQLSTATE 42704)";
+        assert_eq!(held_by_another(&PgWireError::Server(missing.into())), None);
+        assert_eq!(held_by_another(&PgWireError::Protocol(active.into())), None);
+    }
+
+    #[test]
+    fn a_refusal_of_the_server_names_the_slot_and_keeps_the_cause() {
+        let error = refusal("s", PgWireError::Server("no such publication".into()));
+        assert!(error.to_string().starts_with("replication slot 's' cannot be used"), "{error}");
+        assert!(error.source().unwrap().to_string().contains("no such publication"));
+    }
+
+    #[test]
+    fn a_broken_connection_is_no_refusal() {
+        let reset = Arc::new(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
+        let error = refusal("s", PgWireError::Io(reset));
+        assert!(matches!(error, SlotError::Source(SourceError::Disconnected(_))), "{error:?}");
+        let error = refusal("s", PgWireError::Auth("wrong password".into()));
+        assert!(matches!(error, SlotError::Source(SourceError::StreamFailed(_))), "{error:?}");
+    }
+
+    #[test]
+    fn the_stream_prints_values_as_the_sessions_do() {
+        let dsn = Dsn::parse("postgres://u:p%40ss@h:5433/app?sslmode=disable").unwrap();
+        let config = replication_config(&dsn, "pub", "s");
+        assert_eq!(config.options.as_deref(), Some(SESSION_OPTIONS));
+        assert_eq!((&*config.host, config.port, &*config.user), ("h", 5433, "u"));
+        assert_eq!((&*config.password, &*config.database), ("p@ss", "app"));
     }
 }

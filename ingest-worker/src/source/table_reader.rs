@@ -6,10 +6,11 @@ use tokio_postgres::Client;
 
 use crate::error::RunError;
 use crate::source::catalog::{self, SourceTable};
-use crate::source::connect::{ConnectError, connect, quote_identifier};
+use crate::source::connect::{ConnectError, connect};
 use crate::source::connection::{self, CopyRows};
 use crate::source::dsn::Dsn;
-use crate::source::preflight::{self, NotReady};
+use crate::source::preflight::{self, PreflightError};
+use crate::source::quote::quote_identifier;
 use crate::source::tables::{self, CandidateTable, candidate_tables};
 
 /// Rows of one database as of one moment: a transaction that changes nothing and ends when this is
@@ -30,7 +31,7 @@ impl Reading {
         let client = connect(&dsn).await?;
         client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
         // No publication has an empty name: then all columns count.
-        let tables = catalog::tables(&client, "").await?;
+        let tables = catalog::read_tables_in_transaction(&client, "").await?;
         let schemas = tables.iter().map(|table| table.schema.clone()).collect();
         Ok(Self { client, tables, schemas })
     }
@@ -58,13 +59,13 @@ impl Reading {
     /// Whether all rows of these tables can be read, as the worker would have to.
     ///
     /// # Errors
-    /// [`RunError::NotReady`], with what is to be done for each of them.
+    /// [`RunError::Preflight`], with what is to be done for each of them.
     pub async fn check(&self, tables: &[usize]) -> Result<(), RunError> {
         let user: String = self.client.query_one("SELECT current_user::text", &[]).await?.get(0);
         let tables = tables.iter().map(|&table| &self.tables[table]);
         let findings: Vec<_> =
             tables.flat_map(|table| preflight::reading_findings(table, &user)).collect();
-        if findings.is_empty() { Ok(()) } else { Err(NotReady(findings).into()) }
+        if findings.is_empty() { Ok(()) } else { Err(PreflightError { findings }.into()) }
     }
 
     /// Reads all rows of a table, by its index in [`Reading::schemas`]: the text of each of its

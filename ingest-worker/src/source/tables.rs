@@ -1,4 +1,4 @@
-//! Which tables of the source the sync config reads.
+//! Selects the tables of the source database that a sync config reads.
 
 use tidewater_sync_config::{Diagnostic, SyncConfig, TablePattern};
 
@@ -8,27 +8,27 @@ use crate::source::catalog::SourceTable;
 #[derive(Clone, Debug)]
 pub(crate) struct CandidateTable {
     pub(crate) table: SourceTable,
-    /// Whether the config names it in full; else a pattern found it.
+    /// The config gives its full name; otherwise only a pattern matches it.
     pub(crate) is_named: bool,
 }
 
-/// The tables that a config reads, in its order: those that it names, whatever they are, and of those
-/// that its patterns find the ordinary ones for which `may_be_found` holds.
+/// Returns the tables that a config reads, each once and in the config's order: those that it names,
+/// whatever they are, and of those that its patterns match the ordinary ones for which `is_eligible`
+/// holds.
 pub(crate) fn candidate_tables(
     patterns: &[TablePattern],
     tables: &[SourceTable],
-    may_be_found: impl Fn(&SourceTable) -> bool,
+    is_eligible: impl Fn(&SourceTable) -> bool,
 ) -> Vec<CandidateTable> {
-    let matches = |pattern: &TablePattern, table: &SourceTable| {
-        pattern.matches(&table.schema.schema, &table.schema.name)
-    };
     let mut candidates: Vec<CandidateTable> = Vec::new();
     for pattern in patterns {
         for table in tables.iter().filter(|table| matches(pattern, table)) {
+            if candidates.iter().any(|known| known.table.oid == table.oid) {
+                continue;
+            }
             let is_named =
                 patterns.iter().any(|pattern| !pattern.is_wildcard() && matches(pattern, table));
-            let is_known = candidates.iter().any(|known| known.table.oid == table.oid);
-            if !is_known && (is_named || (table.kind == 'r' && may_be_found(table))) {
+            if is_named || (table.kind == 'r' && is_eligible(table)) {
                 candidates.push(CandidateTable { table: table.clone(), is_named });
             }
         }
@@ -36,43 +36,35 @@ pub(crate) fn candidate_tables(
     candidates
 }
 
-/// What a config finds fault with in the tables of a database.
+fn matches(pattern: &TablePattern, table: &SourceTable) -> bool {
+    pattern.matches(&table.schema.schema, &table.schema.name)
+}
+
+/// Compares a config with the tables of a database.
 pub(crate) fn check_config(config: &SyncConfig, tables: &[SourceTable]) -> Vec<Diagnostic> {
-    let found = candidate_tables(config.tables(), tables, |_| true);
-    let is_found = |table: &SourceTable| found.iter().any(|found| found.table.oid == table.oid);
-    // A pattern finds ordinary tables only. The others are there to be named in hints.
-    let seen = tables.iter().filter(|table| table.kind == 'r' || is_found(table));
-    config.check(&seen.map(|table| table.schema.clone()).collect::<Vec<_>>())
+    let candidates = candidate_tables(config.tables(), tables, |_| true);
+    let schemas: Vec<_> = tables
+        .iter()
+        // A pattern matches ordinary tables only. Those that are not read are named in hints.
+        .filter(|table| {
+            table.kind == 'r' || candidates.iter().any(|found| found.table.oid == table.oid)
+        })
+        .map(|table| table.schema.clone())
+        .collect();
+    config.check(&schemas)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidewater_sync_config::{PgTypes, TableSchema};
+    use crate::source::catalog::tests::source_table;
 
     fn table(oid: u32, name: &str, kind: char, is_published: bool) -> SourceTable {
-        SourceTable {
-            oid,
-            schema: TableSchema {
-                schema: "public".into(),
-                name: name.into(),
-                columns: Vec::new(),
-                types: PgTypes::default(),
-            },
-            column_types: Vec::new(),
-            kind,
-            replica_identity: 'd',
-            key: Vec::new(),
-            may_select: true,
-            row_security: false,
-            is_published,
-            has_row_filter: false,
-            estimated_rows: 0.0,
-        }
+        SourceTable { kind, is_published, ..source_table(oid, name) }
     }
 
-    #[test]
-    fn patterns_find_ordinary_published_tables_and_names_find_all() {
+    /// Returns the candidates for these names and patterns: their ids, and whether they are named.
+    fn found(names: &[&str]) -> Vec<(u32, bool)> {
         let tables = [
             table(1, "ev_1", 'r', true),
             table(2, "ev_2", 'r', false),
@@ -80,18 +72,55 @@ mod tests {
             table(4, "other", 'r', true),
             table(5, "ev_view", 'v', false),
         ];
-        let found = |names: &[&str]| {
-            let pattern =
-                |name: &&str| TablePattern { schema: "public".into(), name: (*name).into() };
-            let patterns: Vec<_> = names.iter().map(pattern).collect();
-            let found = candidate_tables(&patterns, &tables, |table| table.is_published);
-            let short = |one: &CandidateTable| (one.table.oid, one.is_named);
-            found.iter().map(short).collect::<Vec<_>>()
-        };
+        let patterns: Vec<_> = names
+            .iter()
+            .map(|name| TablePattern { schema: "public".into(), name: (*name).into() })
+            .collect();
+        candidate_tables(&patterns, &tables, |table| table.is_published)
+            .iter()
+            .map(|candidate| (candidate.table.oid, candidate.is_named))
+            .collect()
+    }
+
+    #[test]
+    fn patterns_match_ordinary_published_tables_only() {
         assert_eq!(found(&["ev_%"]), [(1, false)]);
-        // In the config's order, each once, and by name where that stands anywhere.
-        assert_eq!(found(&["other", "ev_%", "ev_1"]), [(4, true), (1, true)]);
-        assert_eq!(found(&["ev_2", "ev_view"]), [(2, true), (5, true)]);
         assert_eq!(found(&["%"]), [(1, false), (4, false)]);
+    }
+
+    #[test]
+    fn names_match_any_table() {
+        assert_eq!(found(&["ev_2", "ev_view"]), [(2, true), (5, true)]);
+        assert_eq!(found(&["absent"]), []);
+    }
+
+    #[test]
+    fn each_table_is_found_once_in_the_order_of_the_config() {
+        // A table counts as named if it is named anywhere, also after a pattern that matches it.
+        assert_eq!(found(&["other", "ev_%", "ev_1"]), [(4, true), (1, true)]);
+        assert_eq!(found(&["ev_1", "ev_1"]), [(1, true)]);
+    }
+
+    fn check(query: &str, tables: &[SourceTable]) -> Vec<String> {
+        let text = format!("config: {{edition: 3}}\nstreams:\n  s: {{query: '{query}'}}\n");
+        let config = SyncConfig::compile(&text).unwrap();
+        check_config(&config, tables).into_iter().map(|finding| finding.message).collect()
+    }
+
+    #[test]
+    fn a_config_is_checked_against_the_tables_that_it_reads() {
+        let lists = [table(1, "lists", 'r', true)];
+        assert_eq!(check("SELECT id FROM lists", &lists), [""; 0]);
+        assert_ne!(check("SELECT id, nam FROM lists", &lists), [""; 0]);
+        assert_ne!(check("SELECT id FROM todos", &lists), [""; 0]);
+    }
+
+    #[test]
+    fn a_view_is_checked_only_where_it_is_named() {
+        let mut view = table(2, "ev_2", 'v', false);
+        view.schema.columns.clear();
+        let tables = [table(1, "ev_1", 'r', true), view];
+        assert_eq!(check("SELECT id FROM \"ev_%\" AS e", &tables), [""; 0]);
+        assert_ne!(check("SELECT id FROM ev_2", &tables), [""; 0]);
     }
 }
