@@ -1,4 +1,4 @@
-//! What is known of rows while a new generation is copied for the first time.
+//! The rows that the stream has brought while a new generation is copied for the first time.
 
 use std::collections::HashSet;
 
@@ -6,33 +6,35 @@ use foldhash::fast::RandomState;
 use tidewater_storage::RecordKey;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// Rows of the stream that are remembered; with more, all rows are looked up.
+/// Rows that are remembered, 8 bytes each and some overhead: a few MB. With more, the copy looks up
+/// every row.
 const ROWS_MAX: usize = 200_000;
 
-/// The rows that the stream has brought since the generation began, all of them by this run.
+/// The rows that the stream has brought since the generation began, all of them during this run.
 #[derive(Debug, Default)]
 pub(crate) struct SeenRows {
-    /// Hashes of table and key: a row that is taken for another is only looked up for nothing.
+    /// Hashes of table and key. A row that collides with another is looked up without need.
     rows: HashSet<u64, RandomState>,
 }
 
 impl SeenRows {
-    /// The stream has brought the row of this record.
+    /// Notes that the stream has brought the row of this record.
     pub(crate) fn note(&mut self, record: &RecordKey) {
         self.rows.extend(hash(record));
     }
 
-    /// Whether nothing can be stored of the row of this record, which the copy reads only once.
+    /// Returns whether nothing can be stored of the row of this record, which the copy reads once.
     pub(crate) fn is_new(&self, record: &RecordKey) -> bool {
         hash(record).is_some_and(|row| !self.rows.contains(&row))
     }
 
-    /// Whether it takes too much memory.
+    /// Returns whether there are more rows than should be remembered.
     pub(crate) fn is_too_large(&self) -> bool {
         self.rows.len() > ROWS_MAX
     }
 }
 
+/// Returns the hash of a row's record; `None` if the record is not one of a row.
 fn hash(record: &RecordKey) -> Option<u64> {
     match record {
         RecordKey::SourceRow(_, table, row) => {
@@ -49,7 +51,7 @@ mod tests {
     use tidewater_storage::GenerationId;
 
     #[test]
-    fn only_a_row_that_the_stream_did_not_bring_is_new() {
+    fn only_rows_that_the_stream_has_not_brought_are_new() {
         let generation = GenerationId(Epoch::ZERO.next().unwrap());
         let row = |table, key: &str| RecordKey::SourceRow(generation, table, key.into());
         let mut copy = SeenRows::default();
@@ -57,5 +59,17 @@ mod tests {
         assert!(!copy.is_new(&row(1, "a")));
         assert!(copy.is_new(&row(1, "b")) && copy.is_new(&row(2, "a")));
         assert!(!copy.is_new(&RecordKey::Copy(generation)), "not the record of a row");
+    }
+
+    #[test]
+    fn more_rows_than_the_limit_are_too_many() {
+        let generation = GenerationId(Epoch::ZERO.next().unwrap());
+        let mut rows = SeenRows::default();
+        for row in 0..ROWS_MAX {
+            rows.note(&RecordKey::SourceRow(generation, 1, row.to_string().into()));
+        }
+        assert!(!rows.is_too_large());
+        rows.note(&RecordKey::SourceRow(generation, 2, "0".into()));
+        assert!(rows.is_too_large());
     }
 }

@@ -1,85 +1,45 @@
-//! The writing half of the commit protocol: everything is stored first, then one conditional write
-//! of the control record makes it count. Knows nothing of PostgreSQL.
+//! The log of one run: loads records, assembles units, stores and commits them. It knows nothing of
+//! PostgreSQL.
 
-use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use foldhash::fast::RandomState;
-use tidewater_protocol::{Body, OpId, Operation};
+use tidewater_protocol::{Body, Checksum, OpId};
 use tidewater_storage::{
-    Batch, BucketHead, BucketKey, ClosedEpoch, Committed, CommittedOps, CompactionTask, Control,
-    Generation, Lsn, Nonce, RecordConflict, RecordKey, RecordWrite, SegmentWriter, Storage,
-    StorageError, SwapOutcome, Ticket, Truncation, Version, VersionedRecord, WriteContext,
+    Batch, BucketHead, ClosedEpoch, CommittedOps, Control, Generation, Lsn, Nonce, RecordKey,
+    Storage, Ticket, Truncation, Version,
 };
-use tokio::time::Instant;
 
-use crate::log::in_flight::{Commit, InFlightWrite, WriteResult, retried};
+use crate::log::committer::Committer;
+pub use crate::log::error::WriteError;
 use crate::log::record_cache::{RecordCache, RecordRef};
 use crate::log::seen_rows::SeenRows;
+use crate::log::unit::Unit;
 
-/// A segment is cut here, so that a reader's page and a stored object stay small.
-const SEGMENT_OPS_MAX: u64 = 10_000;
-const SEGMENT_BYTES_MAX: usize = 1 << 20;
-/// A unit is written out (not committed) beyond this many bytes, whatever the transaction's size.
-const UNIT_BYTES_MAX: usize = 3 << 20;
-/// RecordCache kept in memory between units.
+/// Records that are kept in memory between units, beside those that are not stored yet. A typical
+/// record takes some 200 bytes, so this is a few MB.
 pub(crate) const RECORDS_CACHED_MAX: usize = 10_000;
-/// Buckets whose registration is remembered between units; registering twice does no harm.
-const REMEMBERED_BUCKETS_MAX: usize = 100_000;
-/// Record writes may be refused this often in a row: by a record that expired, or a dead one.
-const CELL_ATTEMPTS: usize = 3;
-/// Readers may still be working at a checkpoint that was visible this long ago.
-const READER_LIFETIME: Duration = Duration::from_secs(10);
 
-/// The builder looks at a bucket each time so many operations have come.
-const COMPACTION_THRESHOLD: u64 = 1_000;
-
-/// Why the log can no longer be written.
-#[derive(Debug, thiserror::Error)]
-pub enum WriteError {
-    /// Another worker has taken over: stop.
-    #[error("another worker has taken over the log")]
-    Fenced,
-    /// Storage failed, also when asked again.
-    #[error("storage failed")]
-    Storage(#[from] StorageError),
-    /// Four million runs have used up the op ids.
-    #[error("no epoch is left: start a new deployment")]
-    NoEpochLeft,
-    /// A record kept changing under the one worker that may change it.
-    #[error("a stored cell changes without this worker")]
-    Contended,
-}
-
-/// One run of the worker: owns an epoch, assembles units, stores and commits them.
+/// The log of one run of the worker, which owns an epoch.
 ///
-/// While one batch is being stored, the next part of the log may be assembled: [`LogWriter::flush`]
-/// and [`LogWriter::start_commit`] do not wait for the store, and there is never more than one
-/// batch under way.
+/// A unit is what one commit contains. It is assembled by [`LogWriter::set`] and
+/// [`LogWriter::append`], and ended by [`LogWriter::start_commit`]. A large one is stored in parts by
+/// [`LogWriter::flush`]; no part is committed before the end.
+///
+/// While one batch is in flight, the next one may be assembled: neither `flush` nor `start_commit` waits
+/// for the store, but both first wait for the batch before. So at most one is in flight.
 #[derive(Debug)]
 pub struct LogWriter<S> {
-    storage: S,
-    control: Control,
-    committed_ops: CommittedOps,
-    sequence: u64,
+    committer: Committer<S>,
+    unit: Unit,
     records: RecordCache,
-    open: HashMap<BucketKey, Vec<SegmentWriter>, RandomState>,
-    registered: HashSet<BucketKey, RandomState>,
-    unit_bytes: usize,
-    recent: VecDeque<(Instant, OpId)>,
-    compaction_threshold: u64,
-    in_flight: Option<InFlightWrite>,
-    first_copy: Option<SeenRows>,
+    /// Rows that the stream has brought, while a new generation is copied by this run.
+    seen_rows: Option<SeenRows>,
 }
 
 impl<S: Storage> LogWriter<S> {
-    /// Begins a new epoch by the one conditional write that also closes the former epoch at what
-    /// it committed. Before it, the epochs that the record no longer names are archived. After it a
-    /// new generation is stored: before, two runs that begin at once would store theirs under the same
-    /// id, and readers could find the loser's. Until the first commit that shows it nobody reads it, and
-    /// a run that finds none where the record names one makes its own.
+    /// Begins a new epoch by one conditional write, which also closes the former epoch at what it has
+    /// committed. `generation` is a new one, which is stored after that.
     ///
     /// # Errors
     /// `Fenced` when another worker did so at the same moment.
@@ -90,67 +50,50 @@ impl<S: Storage> LogWriter<S> {
         archived: Vec<ClosedEpoch>,
         generation: Option<&Generation>,
     ) -> Result<Self, WriteError> {
-        if !archived.is_empty() {
-            retried(|| storage.archive_epochs(&archived)).await?;
-        }
-        let expected = former.map(|former| former.revision);
-        match retried(|| storage.swap_control(expected, &next)).await? {
-            SwapOutcome::Swapped => {}
-            SwapOutcome::Conflict(_) => return Err(WriteError::Fenced),
-        }
-        if let Some(generation) = generation {
-            retried(|| storage.put_generation(generation)).await?;
-        }
-        let committed_ops = next.committed_ops(&retried(|| storage.archived_epochs()).await?);
+        let epoch = next.epoch;
+        let committer = Committer::take_over(storage, former, next, archived, generation).await?;
         Ok(Self {
-            storage,
-            committed_ops,
-            control: next,
-            sequence: 1,
+            committer,
+            unit: Unit::new(epoch),
             records: RecordCache::default(),
-            open: HashMap::default(),
-            registered: HashSet::default(),
-            unit_bytes: 0,
-            recent: VecDeque::new(),
-            compaction_threshold: COMPACTION_THRESHOLD,
-            in_flight: None,
-            first_copy: generation.map(|_| SeenRows::default()),
+            seen_rows: generation.map(|_| SeenRows::default()),
         })
     }
 
-    /// Makes a bucket due for the builder after so many operations, instead of a thousand.
+    /// Queues a bucket for compaction after this many operations, instead of a thousand.
     #[must_use]
-    pub fn with_compaction_threshold(self, operations: u64) -> Self {
-        Self { compaction_threshold: operations.max(1), ..self }
+    pub fn with_compaction_threshold(mut self, operations: u64) -> Self {
+        self.unit.set_compaction_threshold(operations);
+        self
     }
 
-    /// The control record as this run last wrote it.
+    /// Returns the control record as this run last wrote it.
     pub fn control(&self) -> &Control {
-        &self.control
+        self.committer.control()
     }
 
-    /// The same, or as it will be once a commit that is under way has happened.
+    /// Returns the control record as it will be after the commit in flight, if there is one.
     pub fn latest_control(&self) -> &Control {
-        self.in_flight.as_ref().and_then(InFlightWrite::commit).unwrap_or(&self.control)
+        self.committer.latest_control()
     }
 
-    /// The store.
+    /// Returns the store.
     pub fn storage(&self) -> &S {
-        &self.storage
+        self.committer.storage()
     }
 
-    /// Which op ids count.
+    /// Returns which operations are committed.
     pub fn committed_ops(&self) -> &CommittedOps {
-        &self.committed_ops
+        self.committer.committed_ops()
     }
 
-    /// Forgets records that need not be at hand, if there are more than so many of them: what was
-    /// loaded before has to be loaded again.
+    /// Drops cached records that are neither in the unit nor in flight, if there are more than
+    /// `kept_max` of them. This invalidates every [`RecordRef`] returned so far.
     pub fn trim(&mut self, kept_max: usize) {
         self.records.trim(kept_max);
     }
 
-    /// Finds records, in the order of the keys, and reads those that are not at hand.
+    /// Loads records, in the order of the keys. Those that are not cached are read from the store.
     ///
     /// # Errors
     /// `Fenced` when a later run has written one of them.
@@ -160,354 +103,231 @@ impl<S: Storage> LogWriter<S> {
     ) -> Result<Vec<RecordRef>, WriteError> {
         let mut records = Vec::new();
         for key in keys {
-            if let Some(first_copy) = &mut self.first_copy {
-                first_copy.note(&key);
+            if let Some(seen_rows) = &mut self.seen_rows {
+                seen_rows.note(&key);
             }
-            records.push(self.records.at(key));
+            records.push(self.records.entry(key));
         }
-        self.read(&records).await?;
+        self.read_missing(&records).await?;
         Ok(records)
     }
 
-    /// The same for the records of rows that a copy has read, each of them once. While the copy is
-    /// the first of its generation, and no run but this has been at it, nothing can be stored of a
-    /// row that the stream did not bring: that is not looked up.
+    /// Loads the records of rows that a copy has read, each of them once.
+    ///
+    /// While this run is the first to copy a generation, nothing can be stored of a row that the
+    /// stream has not brought, so that row is not looked up: the copy of a large table is then blind.
     ///
     /// # Errors
-    /// As [`LogWriter::load`].
+    /// Those of [`LogWriter::load`].
     pub async fn load_copied(
         &mut self,
         keys: impl IntoIterator<Item = RecordKey>,
     ) -> Result<Vec<RecordRef>, WriteError> {
         let mut records = Vec::new();
         for key in keys {
-            let is_new = self.first_copy.as_ref().is_some_and(|copy| copy.is_new(&key));
-            let record = self.records.at(key);
+            let is_new = self.seen_rows.as_ref().is_some_and(|rows| rows.is_new(&key));
+            let record = self.records.entry(key);
+            // If a record is stored all the same, the condition of its write fails, and the run ends
+            // or builds it again.
             if is_new && self.records.is_unread(record) {
                 self.records.note_stored(record, None);
             }
             records.push(record);
         }
-        self.read(&records).await?;
+        self.read_missing(&records).await?;
         Ok(records)
     }
 
-    async fn read(&mut self, records: &[RecordRef]) -> Result<(), WriteError> {
+    /// Reads those of the records that were never read.
+    async fn read_missing(&mut self, records: &[RecordRef]) -> Result<(), WriteError> {
         let unread = self.records.unread(records.iter().copied());
         if unread.is_empty() {
             return Ok(());
         }
-        let keys: Vec<_> = unread.iter().map(|&record| self.records.key(record).clone()).collect();
-        let stored = retried(|| self.storage.records(&keys)).await?;
+        let keys: Vec<_> = unread.iter().map(|&one| self.records.key(one).clone()).collect();
+        let stored = self.committer.read(&keys).await?;
         for (record, stored) in unread.into_iter().zip(stored) {
-            self.note_stored(record, stored)?;
+            self.records.note_stored(record, stored.map(Arc::new));
         }
         Ok(())
     }
 
-    /// The value of a loaded record as this run sees it, and the operation that gave it.
+    /// Returns the value of a loaded record as this run sees it, committed or not, and the operation
+    /// that wrote it; `None` if there is none, or if it was deleted.
     ///
     /// # Panics
     /// When the record was not loaded.
     pub fn get(&self, record: RecordRef) -> Option<(OpId, &Bytes)> {
         let (stored, pending) = self.records.get(record);
-        let version = pending
-            .or_else(|| stored.and_then(|record| record.latest_for_writer(&self.committed_ops)));
+        let version =
+            pending.or_else(|| stored.and_then(|one| one.latest_for_writer(self.committed_ops())));
         version.and_then(|version| Some((version.op, version.value.as_ref()?)))
     }
 
-    /// Gives a record a value in the current unit; `None` is "gone".
+    /// Gives a record a value in the unit; `None` deletes it.
     pub fn set(&mut self, record: RecordRef, value: Option<Bytes>) {
         let op = self.next_op();
-        self.unit_bytes += 64 + value.as_ref().map_or(0, Bytes::len);
+        self.unit.count_record(value.as_ref().map_or(0, Bytes::len));
         self.records.set(record, Version { op, value });
     }
 
-    /// The same for a record that need not be loaded.
+    /// Gives a record that need not be loaded a value in the unit; `None` deletes it.
     pub fn set_at(&mut self, key: RecordKey, value: Option<Bytes>) {
-        let record = self.records.at(key);
+        let record = self.records.entry(key);
         self.set(record, value);
     }
 
-    /// Appends an operation to the bucket of this name ([`BucketKey::as_str`]) in the current unit.
-    /// MOVE and CLEAR are the builder's.
+    /// Appends an operation to the bucket of this name ([`BucketKey::as_str`](tidewater_storage::BucketKey::as_str)) in the unit.
     ///
     /// # Panics
-    /// When the body is a MOVE or CLEAR.
+    /// When the body is a MOVE or CLEAR, which only the builder writes.
     pub fn append(&mut self, bucket: &str, body: Body<'_>) {
-        let op_id = self.next_op();
-        let runs = match self.open.get_mut(bucket) {
-            Some(runs) => runs,
-            None => self.open.entry(BucketKey::from_stored(bucket)).or_default(),
-        };
-        let full =
-            |run: &SegmentWriter| run.count() >= SEGMENT_OPS_MAX || run.len() >= SEGMENT_BYTES_MAX;
-        if runs.last().is_none_or(full) {
-            runs.push(SegmentWriter::default());
-        }
-        let run = runs.last_mut().expect("there is at least one run");
-        let before = run.len();
         let checksum = body.checksum().expect("the worker writes PUT and REMOVE only");
-        run.push(&Operation { op_id, checksum, body });
-        self.unit_bytes += run.len() - before;
+        self.append_with_checksum(bucket, body, checksum);
     }
 
-    /// An op id of its own, for what is neither an operation nor a record.
+    /// Appends an operation as [`LogWriter::append`] does, if its checksum is known.
+    pub fn append_with_checksum(&mut self, bucket: &str, body: Body<'_>, checksum: Checksum) {
+        self.unit.append(bucket, body, checksum);
+    }
+
+    /// Returns an op id of its own, for what is neither an operation nor a record.
     pub fn next_op(&mut self) -> OpId {
-        let op = OpId::new(self.control.epoch, self.sequence);
-        self.sequence += 1;
-        op
+        self.unit.next_op()
     }
 
-    /// Whether there is anything to commit beside a position.
+    /// Returns whether there is anything to commit beside a position.
     pub fn has_uncommitted(&self) -> bool {
-        self.sequence > 1
-            && OpId::new(self.control.epoch, self.sequence - 1) > self.latest_control().committed.op
+        self.unit.last_op().is_some_and(|op| op > self.latest_control().committed.op)
     }
 
-    /// Whether the unit should be written out although it is not complete.
+    /// Returns whether the unit should be flushed although it is not complete.
     pub fn is_full(&self) -> bool {
-        self.unit_bytes >= UNIT_BYTES_MAX
+        self.unit.is_full()
     }
 
-    /// Begins to store what the unit holds so far, above the committed op id: nobody sees it.
+    /// Starts to store the unit so far. It stays uncommitted, so nobody sees it.
     ///
     /// # Errors
-    /// Any: the run must end, and what it wrote above the committed op id is dead.
+    /// After any error the run must end: parts of the unit may be stored, and only another epoch
+    /// leaves them uncommitted for ever.
     pub async fn flush(&mut self) -> Result<(), WriteError> {
         self.finish().await?;
         let batch = self.assemble().await?;
         if !batch.is_empty() {
-            self.in_flight = Some(InFlightWrite::start(&self.storage, batch, None));
-        } else {
-            self.records.release_in_flight();
+            self.committer.start_store(batch);
         }
         Ok(())
     }
 
-    /// Begins to store the rest of the unit and to commit it: everything up to `lsn` and `ticket`
-    /// is taken in. Readers follow unless the visibility barrier is ahead of `lsn`. Whatever is written from
-    /// here on belongs to the next unit.
+    /// Starts to store the rest of the unit, and to commit the unit: then everything up to `lsn` and
+    /// `ticket` is committed. Readers see it unless the visibility barrier is above `lsn`. What is
+    /// written from here on belongs to the next unit.
     ///
     /// # Errors
-    /// Any: the run must end; whether the commit happened is for the next run to find.
+    /// After any error the run must end. Whether the commit happened is for the next run to find.
     pub async fn start_commit(
         &mut self,
         lsn: Lsn,
         ticket: Ticket,
-        hold: CommitOptions,
+        options: CommitOptions,
     ) -> Result<(), WriteError> {
+        // Commits are in order: the one before must be done, as this one names its revision.
         self.finish().await?;
         let batch = self.assemble().await?;
-        let op = if self.has_uncommitted() {
-            OpId::new(self.control.epoch, self.sequence - 1)
-        } else {
-            self.control.committed.op
-        };
-        let ticket = ticket.max(self.control.committed.ticket);
-        let committed = Committed { op, lsn: lsn.max(self.control.committed.lsn), ticket };
-        let next = self.control.after_commit(committed, hold.truncated, hold.visibility_barrier);
-        let commit = Commit { expected: self.control.revision, next };
-        self.in_flight = Some(InFlightWrite::start(&self.storage, batch, Some(commit)));
+
+        let position = self.committer.position_after(self.unit.last_op(), lsn, ticket);
+        let CommitOptions { visibility_barrier, truncated } = options;
+        let next = self.control().after_commit(position, truncated, visibility_barrier);
+        self.committer.start_commit(batch, next);
         Ok(())
     }
 
-    /// Commits the unit and waits until that has happened: see [`LogWriter::start_commit`].
+    /// Commits the unit and waits for that: see [`LogWriter::start_commit`].
     ///
     /// # Errors
-    /// As [`LogWriter::start_commit`].
+    /// Those of [`LogWriter::start_commit`].
     pub async fn commit(
         &mut self,
         lsn: Lsn,
         ticket: Ticket,
-        hold: CommitOptions,
+        options: CommitOptions,
     ) -> Result<(), WriteError> {
-        self.start_commit(lsn, ticket, hold).await?;
+        self.start_commit(lsn, ticket, options).await?;
         self.finish().await
     }
 
-    /// Whether something is being stored or committed.
+    /// Returns whether a batch is in flight.
     pub fn is_busy(&self) -> bool {
-        self.in_flight.is_some()
+        self.committer.is_busy()
     }
 
-    /// Returns once [`LogWriter::finish`] need not wait for the store. May be broken off.
+    /// Returns once [`LogWriter::finish`] does not need to wait for the store. It may be cancelled.
     pub async fn wait_in_flight(&mut self) {
-        if let Some(in_flight) = &mut self.in_flight {
-            in_flight.wait().await;
-        }
+        self.committer.wait().await;
     }
 
-    /// Waits until what is under way is stored, and committed if it was to be.
+    /// Waits until the batch in flight is stored, and committed if it was to be.
     ///
     /// # Errors
-    /// Any: the run must end.
+    /// After any error the run must end.
     pub async fn finish(&mut self) -> Result<(), WriteError> {
-        self.wait_in_flight().await;
-        let Some(in_flight) = self.in_flight.take() else { return Ok(()) };
-        let WriteResult { batch, commit, refused, mut swap } = in_flight.result()?;
-        if !refused.is_empty() {
-            self.store_again(&batch.records, refused).await?;
-            if let Some(commit) = &commit {
-                swap = Some(retried(|| commit.swap(&self.storage)).await?);
-            }
+        let Some(result) = self.committer.finish().await? else { return Ok(()) };
+        for write in result.rebuilt {
+            let record = self.records.entry(write.key);
+            self.records.note_stored(record, Some(write.record));
         }
         self.records.release_in_flight();
-        match (commit, swap) {
-            (None, _) => Ok(()),
-            (Some(commit), Some(SwapOutcome::Swapped)) => {
-                self.note_committed(commit.next);
-                Ok(())
+
+        // Without the barrier the copy is done, and a stored record may be of any age.
+        if let Some(next) = result.committed {
+            let is_too_large = self.seen_rows.as_ref().is_some_and(SeenRows::is_too_large);
+            if next.visibility_barrier.is_none() || is_too_large {
+                self.seen_rows = None;
             }
-            (Some(_), _) => Err(WriteError::Fenced),
         }
-    }
-
-    /// Checkpoints that readers may still be working at.
-    fn recent(&self) -> Vec<OpId> {
-        self.recent.iter().map(|(_, op)| *op).collect()
-    }
-
-    fn note_committed(&mut self, next: Control) {
-        let now = Instant::now();
-        if let Some(visible) = &self.control.visible {
-            self.recent.push_back((now, visible.at.op));
-        }
-        while self.recent.front().is_some_and(|(at, _)| now - *at > READER_LIFETIME) {
-            self.recent.pop_front();
-        }
-        self.committed_ops.advance(next.committed.op);
-        if next.visibility_barrier.is_none()
-            || self.first_copy.as_ref().is_some_and(SeenRows::is_too_large)
-        {
-            self.first_copy = None;
-        }
-        self.control = next;
-    }
-
-    fn note_stored(
-        &mut self,
-        record: RecordRef,
-        stored: Option<VersionedRecord>,
-    ) -> Result<(), WriteError> {
-        if stored.as_ref().is_some_and(|record| record.has_newer_epoch(&self.committed_ops)) {
-            return Err(WriteError::Fenced);
-        }
-        self.records.note_stored(record, stored.map(Arc::new));
         Ok(())
     }
 
-    /// What the unit holds, as it is to be stored.
+    /// Takes what the unit holds as a batch to store: segments, bucket heads and records.
     async fn assemble(&mut self) -> Result<Batch, WriteError> {
-        let open = std::mem::take(&mut self.open);
-        let heads: Vec<_> =
-            open.keys().map(|bucket| self.records.at(RecordKey::Bucket(bucket.clone()))).collect();
+        // A write is conditional on the newest stored version, so each record must have been read.
+        let open = self.unit.take_open();
+        let heads: Vec<_> = open
+            .iter()
+            .map(|open| self.records.entry(RecordKey::Bucket(open.bucket.clone())))
+            .collect();
         let changed = self.records.changed().to_vec();
-        self.read(&heads).await?;
-        self.read(&changed).await?;
+        self.read_missing(&heads).await?;
+        self.read_missing(&changed).await?;
+
+        // The heads become records of the unit like the others.
         let mut batch = Batch::default();
-        for ((bucket, runs), head) in open.into_iter().zip(heads) {
-            self.close_runs(&mut batch, bucket, runs, head)?;
+        for (open, record) in open.into_iter().zip(heads) {
+            let head = self.get(record).map(|(_, value)| BucketHead::decode(value)).transpose()?;
+            let head = self.unit.close_bucket(open, head.unwrap_or_default(), &mut batch);
+            let version = Version { op: head.last, value: Some(head.encode()) };
+            self.records.set(record, version);
         }
-        let recent = self.recent();
-        let context = context(&self.committed_ops, &self.control, &recent);
-        let written = |stored: Option<&VersionedRecord>, version| {
-            VersionedRecord::with_version(stored, version, &context)
-        };
-        batch.records = self.records.take_changed(written);
-        self.unit_bytes = 0;
-        if self.registered.len() > REMEMBERED_BUCKETS_MAX {
-            self.registered.clear();
-        }
+
+        let retention = self.committer.retention();
+        batch.records =
+            self.records.take_changed(|stored, version| retention.with_version(stored, version));
         Ok(batch)
     }
-
-    /// Turns a bucket's runs into segments that continue its chain, and moves its head.
-    fn close_runs(
-        &mut self,
-        batch: &mut Batch,
-        bucket: BucketKey,
-        runs: Vec<SegmentWriter>,
-        record: RecordRef,
-    ) -> Result<(), WriteError> {
-        let head = self.get(record).map(|(_, value)| BucketHead::decode(value)).transpose()?;
-        let mut head = head.unwrap_or_default();
-        let before = head.count / self.compaction_threshold;
-        for run in runs {
-            let segment = run.finish(bucket.clone(), head.last, head.sum);
-            head.last = segment.last;
-            head.sum += segment.sum;
-            head.count += segment.count;
-            batch.segments.push(segment);
-        }
-        self.records.set(record, Version { op: head.last, value: Some(head.encode()) });
-        if head.count / self.compaction_threshold > before {
-            batch.compaction_tasks.push(CompactionTask::immediate(bucket.clone(), head.last));
-        }
-        if self.registered.insert(bucket.clone()) {
-            batch.registry.push(bucket);
-        }
-        Ok(())
-    }
-
-    /// Builds the writes that were refused again, over what is stored, until they are taken.
-    async fn store_again(
-        &mut self,
-        writes: &[RecordWrite],
-        mut refused: Vec<RecordConflict>,
-    ) -> Result<(), WriteError> {
-        let recent = self.recent();
-        for _ in 1..CELL_ATTEMPTS {
-            let mut batch = Batch::default();
-            for RecordConflict { key, stored } in std::mem::take(&mut refused) {
-                let write = writes.iter().find(|write| write.key == key);
-                let version = write.and_then(|write| write.record.versions.first()).cloned();
-                let version = version.ok_or(WriteError::Contended)?;
-                let is_own =
-                    |top: OpId| self.committed_ops.is_from_current_epoch(top) && top != version.op;
-                if stored.as_ref().is_some_and(|record| is_own(record.newest_op())) {
-                    // Everything that this run has written it knows.
-                    return Err(WriteError::Contended);
-                }
-                let record = self.records.at(key.clone());
-                self.note_stored(record, stored)?;
-                let context = context(&self.committed_ops, &self.control, &recent);
-                let (stored, _) = self.records.get(record);
-                let expected_newest = stored.map(VersionedRecord::newest_op);
-                let new = Arc::new(VersionedRecord::with_version(stored, version, &context));
-                self.records.note_stored(record, Some(Arc::clone(&new)));
-                batch.records.push(RecordWrite { key, expected_newest, record: new });
-            }
-            let batch = Arc::new(batch);
-            refused = retried(|| self.storage.write(Arc::clone(&batch))).await?;
-            if refused.is_empty() {
-                return Ok(());
-            }
-        }
-        Err(WriteError::Contended)
-    }
 }
 
-/// What decides which versions of a record are still needed.
-fn context<'a>(
-    committed_ops: &'a CommittedOps,
-    control: &Control,
-    recent: &'a [OpId],
-) -> WriteContext<'a> {
-    let visible = control.visible.as_ref().map(|visible| visible.at.op);
-    WriteContext { committed_ops, visible, recent }
-}
-
-/// What a commit does to visibility.
+/// What a commit changes besides the position.
 #[derive(Clone, Debug, Default)]
 pub struct CommitOptions {
-    /// See [`Control::visibility_barrier`].
+    /// Position that the stream must pass before readers see the commit: see
+    /// [`Control::visibility_barrier`].
     pub visibility_barrier: Option<Lsn>,
-    /// See [`Control::truncated`].
+    /// The last truncation of each table: see [`Control::truncated`].
     pub truncated: Vec<Truncation>,
 }
 
-/// A new owner's name for itself.
+/// Returns a random name for a new owner of the control record, by which it recognises its own write.
 pub(crate) fn nonce() -> Result<Nonce, getrandom::Error> {
     let mut bits = [0; 16];
     getrandom::fill(&mut bits)?;

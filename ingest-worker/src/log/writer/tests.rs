@@ -1,6 +1,8 @@
 use tidewater_protocol::RowKey;
 use tidewater_storage::conformance::{empty_generation, first_control};
-use tidewater_storage::{ControlStore, Embedded, Faulty, OpLog, RecordStore, SegmentReader, Tag};
+use tidewater_storage::{
+    BucketKey, ControlStore, Embedded, Faulty, OpLog, RecordStore, SegmentReader, StorageError, Tag,
+};
 
 use super::*;
 
@@ -8,7 +10,7 @@ fn row(key: &str) -> RecordKey {
     RecordKey::SourceRow(first_control().generation, 0, key.into())
 }
 
-/// A run that has just begun, with a generation of its own.
+/// Returns the log of a run that has just begun, with a generation of its own.
 async fn begun(storage: &Embedded) -> LogWriter<Embedded> {
     let control = Control { visibility_barrier: Some(Lsn(u64::MAX)), ..first_control() };
     let generation = empty_generation(control.generation);
@@ -22,17 +24,17 @@ fn put(writer: &mut LogWriter<Embedded>, id: &str) {
     writer.append("aaaaaa[]", Body::Put { row, data: "{}".into() });
 }
 
-fn hold(visibility_barrier: u64) -> CommitOptions {
+fn hidden_below(visibility_barrier: u64) -> CommitOptions {
     CommitOptions { visibility_barrier: Some(Lsn(visibility_barrier)), truncated: Vec::new() }
 }
 
 #[tokio::test]
-async fn a_copied_row_that_the_stream_brought_before_is_looked_up() {
+async fn the_copy_looks_up_a_row_that_the_stream_has_brought() {
     let storage = Embedded::temporary().unwrap();
     let mut writer = begun(&storage).await;
     let records = writer.load([row("a")]).await.unwrap();
     writer.set(records[0], Some("streamed".into()));
-    writer.commit(Lsn(1), Ticket(0), hold(u64::MAX)).await.unwrap();
+    writer.commit(Lsn(1), Ticket(0), hidden_below(u64::MAX)).await.unwrap();
     writer.trim(0);
 
     let records = writer.load_copied([row("a"), row("b")]).await.unwrap();
@@ -41,32 +43,32 @@ async fn a_copied_row_that_the_stream_brought_before_is_looked_up() {
 }
 
 #[tokio::test]
-async fn a_row_that_only_the_copy_can_have_brought_is_not_looked_up_until_the_copy_is_done() {
+async fn the_copy_looks_up_no_other_row_until_it_is_done() {
     let storage = Embedded::temporary().unwrap();
     let mut writer = begun(&storage).await;
     writer.set_at(row("a"), Some("another's".into()));
-    writer.commit(Lsn(1), Ticket(0), hold(u64::MAX)).await.unwrap();
+    writer.commit(Lsn(1), Ticket(0), hidden_below(u64::MAX)).await.unwrap();
     writer.trim(0);
     let records = writer.load_copied([row("a")]).await.unwrap();
     assert_eq!(writer.get(records[0]), None, "it was looked up");
 
     writer.trim(0);
-    // The visibility barrier opens: the copy is done.
-    writer.commit(Lsn(2), Ticket(0), hold(2)).await.unwrap();
+    // The barrier is passed: the copy is done.
+    writer.commit(Lsn(2), Ticket(0), hidden_below(2)).await.unwrap();
     let records = writer.load_copied([row("a")]).await.unwrap();
     assert_eq!(writer.get(records[0]).map(|(_, value)| value), Some(&"another's".into()));
 }
 
 #[tokio::test]
-async fn a_cell_that_is_not_as_this_run_left_it_is_not_written_over() {
+async fn a_record_that_is_not_as_this_run_left_it_is_not_overwritten() {
     let storage = Embedded::temporary().unwrap();
     let mut writer = begun(&storage).await;
     writer.set_at(row("a"), Some("first".into()));
-    writer.commit(Lsn(1), Ticket(0), hold(u64::MAX)).await.unwrap();
+    writer.commit(Lsn(1), Ticket(0), hidden_below(u64::MAX)).await.unwrap();
     writer.trim(0);
     let records = writer.load_copied([row("a")]).await.unwrap();
     writer.set(records[0], Some("second".into()));
-    let error = writer.commit(Lsn(2), Ticket(0), hold(u64::MAX)).await.unwrap_err();
+    let error = writer.commit(Lsn(2), Ticket(0), hidden_below(u64::MAX)).await.unwrap_err();
     assert!(matches!(error, WriteError::Contended), "{error:?}");
     let stored = storage.records(&[row("a")]).await.unwrap();
     let values = &stored[0].as_ref().unwrap().versions;
@@ -74,16 +76,16 @@ async fn a_cell_that_is_not_as_this_run_left_it_is_not_written_over() {
 }
 
 #[tokio::test]
-async fn the_next_unit_is_written_while_a_commit_is_on_its_way() {
+async fn the_next_unit_is_assembled_while_a_commit_is_in_flight() {
     let storage = Embedded::temporary().unwrap();
     let mut writer = begun(&storage).await;
     put(&mut writer, "1");
-    writer.start_commit(Lsn(1), Ticket(0), hold(1)).await.unwrap();
+    writer.start_commit(Lsn(1), Ticket(0), hidden_below(1)).await.unwrap();
     let first = writer.latest_control().committed;
     put(&mut writer, "2");
     put(&mut writer, "3");
     assert!(writer.has_uncommitted());
-    writer.start_commit(Lsn(2), Ticket(0), hold(2)).await.unwrap();
+    writer.start_commit(Lsn(2), Ticket(0), hidden_below(2)).await.unwrap();
     // The second has begun only after the first was done.
     let stored = storage.control().await.unwrap().unwrap();
     assert!(stored.committed == first || stored.committed == writer.latest_control().committed);
@@ -101,12 +103,12 @@ async fn the_next_unit_is_written_while_a_commit_is_on_its_way() {
     assert_eq!((lasts.len(), count(0), count(1)), (2, 1, 2));
 }
 
-/// How a run takes over from the one that wrote this record.
+/// Returns the control record of a run that takes over from the one that wrote this record.
 fn after_takeover(former: &Control) -> (Control, Vec<ClosedEpoch>) {
     former.after_takeover(nonce().unwrap()).unwrap()
 }
 
-/// The run that is at work after so many have ended, each of which committed something.
+/// Returns the log of the last of several runs, each of which has committed something.
 async fn followed(mut writer: LogWriter<Embedded>, runs: u32) -> LogWriter<Embedded> {
     for _ in 0..runs {
         writer.set_at(row("a"), None);
@@ -121,11 +123,11 @@ async fn followed(mut writer: LogWriter<Embedded>, runs: u32) -> LogWriter<Embed
 }
 
 #[tokio::test]
-async fn a_bucket_goes_on_from_an_epoch_that_is_archived() {
+async fn the_chain_of_a_bucket_continues_from_an_archived_epoch() {
     let storage = Embedded::temporary().unwrap();
     let mut writer = begun(&storage).await;
     put(&mut writer, "1");
-    writer.commit(Lsn(1), Ticket(0), hold(1)).await.unwrap();
+    writer.commit(Lsn(1), Ticket(0), hidden_below(1)).await.unwrap();
     let first = writer.control().committed.op;
     // The control record names sixteen closed epochs.
     let mut writer = followed(writer, 17).await;
@@ -140,7 +142,7 @@ async fn a_bucket_goes_on_from_an_epoch_that_is_archived() {
 }
 
 #[tokio::test]
-async fn the_control_record_drops_no_epoch_that_could_not_be_archived() {
+async fn an_epoch_stays_in_the_control_record_if_it_cannot_be_archived() {
     let storage = Embedded::temporary().unwrap();
     let mut writer = followed(begun(&storage).await, 16).await;
     put(&mut writer, "1");
@@ -156,7 +158,7 @@ async fn the_control_record_drops_no_epoch_that_could_not_be_archived() {
 }
 
 #[tokio::test]
-async fn of_two_runs_that_begin_at_once_the_generation_of_the_one_that_works_is_stored() {
+async fn of_two_runs_that_take_over_at_once_only_the_winner_stores_its_generation() {
     let storage = Embedded::temporary().unwrap();
     let next = first_control();
     let generation = |tag| Generation {
@@ -174,4 +176,86 @@ async fn of_two_runs_that_begin_at_once_the_generation_of_the_one_that_works_is_
     assert!(matches!(error, WriteError::Fenced), "{error:?}");
     let stored = storage.generation(next.generation).await.unwrap();
     assert_eq!(stored, Some(generation(1)));
+}
+
+#[tokio::test]
+async fn a_flushed_part_of_a_unit_is_committed_only_at_its_end() {
+    let storage = Embedded::temporary().unwrap();
+    let mut writer = begun(&storage).await;
+    put(&mut writer, "1");
+    let records = writer.load([row("a")]).await.unwrap();
+    writer.set(records[0], Some("first".into()));
+    writer.flush().await.unwrap();
+    writer.finish().await.unwrap();
+    assert!(writer.has_uncommitted());
+    let committed = storage.control().await.unwrap().unwrap().committed;
+    assert_eq!(committed, first_control().committed);
+    // The run itself sees what it has flushed, also after the record left the cache.
+    writer.trim(0);
+    let records = writer.load([row("a")]).await.unwrap();
+    assert_eq!(writer.get(records[0]).map(|(_, value)| value), Some(&"first".into()));
+
+    writer.commit(Lsn(3), Ticket(0), hidden_below(3)).await.unwrap();
+    assert!(!writer.has_uncommitted());
+    let control = storage.control().await.unwrap().unwrap();
+    assert_eq!((control.committed.lsn, control.visible.unwrap().at.lsn), (Lsn(3), Lsn(3)));
+}
+
+#[tokio::test]
+async fn a_position_alone_is_committed_without_an_op_id() {
+    let storage = Embedded::temporary().unwrap();
+    let mut writer = begun(&storage).await;
+    let before = writer.control().committed;
+    writer.commit(Lsn(9), Ticket(4), hidden_below(u64::MAX)).await.unwrap();
+    let after = storage.control().await.unwrap().unwrap().committed;
+    assert_eq!((after.op, after.lsn, after.ticket), (before.op, Lsn(9), Ticket(4)));
+}
+
+#[tokio::test]
+async fn a_run_that_was_overtaken_is_fenced_at_its_next_commit() {
+    let storage = Embedded::temporary().unwrap();
+    let mut first = begun(&storage).await;
+    let former = first.control().clone();
+    let (next, archived) = after_takeover(&former);
+    LogWriter::take_over(storage, Some(former), next, archived, None).await.unwrap();
+
+    put(&mut first, "1");
+    let error = first.commit(Lsn(1), Ticket(0), hidden_below(1)).await.unwrap_err();
+    assert!(matches!(error, WriteError::Fenced), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_run_that_reads_a_record_of_its_successor_is_fenced() {
+    let storage = Embedded::temporary().unwrap();
+    let mut first = begun(&storage).await;
+    let former = first.control().clone();
+    let (next, archived) = after_takeover(&former);
+    let second = LogWriter::take_over(storage, Some(former), next, archived, None).await;
+    let mut second = second.unwrap();
+    second.set_at(row("a"), Some("successor".into()));
+    second.flush().await.unwrap();
+    second.finish().await.unwrap();
+
+    let error = first.load([row("a")]).await.unwrap_err();
+    assert!(matches!(error, WriteError::Fenced), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_deleted_record_reads_as_none() {
+    let storage = Embedded::temporary().unwrap();
+    let mut writer = begun(&storage).await;
+    let records = writer.load([row("a")]).await.unwrap();
+    assert_eq!(writer.get(records[0]), None);
+    writer.set(records[0], Some("value".into()));
+    assert!(writer.get(records[0]).is_some());
+    writer.set(records[0], None);
+    assert_eq!(writer.get(records[0]), None);
+}
+
+#[test]
+fn names_of_owners_are_random_and_of_fixed_length() {
+    let one = nonce().unwrap();
+    let other = nonce().unwrap();
+    assert_ne!(one, other);
+    assert_eq!((one.0.len(), other.0.len()), (32, 32));
 }
