@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use tidewater_storage::Measured;
 
 use crate::process::data_dir::{self, DataDir};
 use crate::process::signals;
@@ -72,7 +73,7 @@ pub(crate) async fn run(args: &DevArgs) -> Result<(), Failure> {
     args.metrics.start(DEV_PORT).await?;
 
     let auth = args.auth.authenticator_or_dev(&args.data_dir).await?;
-    let storage = store::open(&args.data_dir)?;
+    let storage = Measured::new(store::open(&args.data_dir)?);
     let api = Api::bind(&args.listen.listen).await?;
     api.announce()?;
 

@@ -134,6 +134,7 @@ fn install_recorder() -> anyhow::Result<PrometheusHandle> {
 fn describe_all() {
     tidewater_functions::describe_metrics();
     tidewater_snapshot_builder::describe_metrics();
+    tidewater_storage::describe_metrics();
 }
 
 async fn run_upkeep(handle: PrometheusHandle) {

@@ -73,12 +73,13 @@ macro_rules! with_store {
     ($args:expr, $storage:ident => $body:expr) => {
         match &$args.store {
             $crate::services::store::StoreArg::Embedded(dir) => {
-                let $storage = $crate::services::store::open(dir)?;
+                let $storage =
+                    tidewater_storage::Measured::new($crate::services::store::open(dir)?);
                 $body
             }
             #[cfg(feature = "aws")]
             $crate::services::store::StoreArg::Aws => {
-                let $storage = $args.aws().await?;
+                let $storage = tidewater_storage::Measured::new($args.aws().await?);
                 $body
             }
         }

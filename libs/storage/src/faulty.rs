@@ -1,8 +1,7 @@
-//! A store that fails on cue, for tests of everything above it.
+//! A store that fails as a plan says, for tests of everything above it.
 
 mod call_scheduler;
 mod plan;
-mod ports;
 #[cfg(test)]
 mod tests;
 
@@ -10,18 +9,21 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::Storage;
 use crate::error::StorageError;
+use crate::intercepted::{CallInterceptor, Intercepted};
+use crate::port_method::PortMethod;
 
 pub use call_scheduler::CallScheduler;
-pub use plan::{Fault, FaultPlan, FaultPlanError, PlannedFault, PortMethod};
+pub use plan::{Fault, FaultPlan, FaultPlanError, PlannedFault};
 
 /// A store whose calls fail, are late, lose their replies or end the process, as a plan says.
 ///
-/// Clones are the same store and count their calls together.
+/// Clones share one store and count their calls together.
+pub type Faulty<S> = Intercepted<S, FaultInjector>;
+
+/// The interceptor of a [`Faulty`] store.
 #[derive(Clone, Debug)]
-pub struct Faulty<S> {
-    store: S,
+pub struct FaultInjector {
     plan: Arc<FaultPlan>,
     calls: Arc<[AtomicU64; PortMethod::ALL.len()]>,
     scheduler: Option<Arc<CallScheduler>>,
@@ -29,43 +31,40 @@ pub struct Faulty<S> {
 
 /// The cause of an error that a plan asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("call {nth} of {method} was to fail")]
+#[error("call {nth} of {method} was planned to fail")]
 struct Injected {
     method: PortMethod,
     nth: u64,
 }
 
-impl<S: Storage> Storage for Faulty<S> {}
-
-impl<S> Faulty<S> {
-    /// The store with these faults.
+impl<S> Intercepted<S, FaultInjector> {
+    /// Adds faults to a store.
     pub fn new(store: S, plan: FaultPlan) -> Self {
         let calls = [const { AtomicU64::new(0) }; PortMethod::ALL.len()];
-        Self { store, plan: Arc::new(plan), calls: Arc::new(calls), scheduler: None }
+        let interceptor =
+            FaultInjector { plan: Arc::new(plan), calls: Arc::new(calls), scheduler: None };
+        Self { store, interceptor }
     }
 
-    /// The store, whose every call also waits for its turn.
+    /// Makes every call wait until the scheduler admits it.
     #[must_use]
-    pub fn with_scheduler(self, scheduler: Arc<CallScheduler>) -> Self {
-        Self { scheduler: Some(scheduler), ..self }
-    }
-
-    /// The store without its faults. What is done there is not counted.
-    pub const fn inner(&self) -> &S {
-        &self.store
+    pub fn with_scheduler(mut self, scheduler: Arc<CallScheduler>) -> Self {
+        self.interceptor.scheduler = Some(scheduler);
+        self
     }
 
     /// Returns the number of calls of a method.
     #[must_use]
     pub fn calls(&self, method: PortMethod) -> u64 {
-        self.calls[method as usize].load(Ordering::Relaxed)
+        self.interceptor.calls[method as usize].load(Ordering::Relaxed)
     }
+}
 
-    /// Makes one call, or what the plan has in its place. A call does nothing before it is awaited.
-    async fn call<T>(
+impl CallInterceptor for FaultInjector {
+    async fn call<T: Send>(
         &self,
         method: PortMethod,
-        call: impl Future<Output = Result<T, StorageError>>,
+        call: impl Future<Output = Result<T, StorageError>> + Send,
     ) -> Result<T, StorageError> {
         let _passed = match &self.scheduler {
             Some(scheduler) => Some(scheduler.pass().await),

@@ -96,8 +96,11 @@ mod control;
 mod embedded;
 mod error;
 mod faulty;
+mod intercepted;
 mod keys;
 mod lsn;
+mod metrics;
+mod port_method;
 mod ports;
 mod replay;
 mod segment;
@@ -115,10 +118,13 @@ pub use control::{Committed, Control, Generation, Nonce, SourceIdentity, Truncat
 pub use embedded::{DiskUsage, Embedded};
 pub use error::{BoxError, StorageError};
 pub use faulty::{
-    CallScheduler, Fault, FaultPlan, FaultPlanError, Faulty, PlannedFault, PortMethod,
+    CallScheduler, Fault, FaultInjector, FaultPlan, FaultPlanError, Faulty, PlannedFault,
 };
+pub use intercepted::{CallInterceptor, Intercepted};
 pub use keys::{BucketKey, GenerationId, LookupKey, RecordKey, Tag, answer_name, table_of_answer};
 pub use lsn::Lsn;
+pub use metrics::{CallRecorder, Measured, describe_metrics};
+pub use port_method::PortMethod;
 pub use ports::{
     Batch, BucketStore, CompactionQueue, CompactionTask, ControlStore, LookupRow, LookupStore,
     ObjectStore, OpLog, RecordConflict, RecordStore, RecordWrite, Registry, SegmentPage, Storage,

@@ -1,4 +1,4 @@
-//! Every method of the ports, by way of the plan.
+//! Every method of the ports, passed to the interceptor.
 
 use std::ops::Range;
 use std::path::Path;
@@ -8,12 +8,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidewater_protocol::OpId;
 
-use super::{Faulty, PortMethod};
+use super::{CallInterceptor, Intercepted};
 use crate::bucket::BucketItem;
 use crate::committed_ops::ClosedEpoch;
 use crate::control::{Control, Generation};
 use crate::error::StorageError;
 use crate::keys::{BucketKey, GenerationId, LookupKey, RecordKey, Tag};
+use crate::port_method::PortMethod;
 use crate::ports::{
     Batch, BucketStore, CompactionQueue, CompactionTask, ControlStore, LookupRow, LookupStore,
     ObjectStore, OpLog, RecordConflict, RecordStore, Registry, SegmentPage, SwapOutcome, Sweep,
@@ -22,9 +23,9 @@ use crate::ports::{
 use crate::versioned_record::VersionedRecord;
 use crate::write_checkpoint::{ClientKey, Ticket, WriteRequests};
 
-impl<S: ControlStore> ControlStore for Faulty<S> {
+impl<S: ControlStore, I: CallInterceptor> ControlStore for Intercepted<S, I> {
     async fn control(&self) -> Result<Option<Control>, StorageError> {
-        self.call(PortMethod::Control, self.store.control()).await
+        self.interceptor.call(PortMethod::Control, self.store.control()).await
     }
 
     async fn swap_control(
@@ -32,7 +33,7 @@ impl<S: ControlStore> ControlStore for Faulty<S> {
         expected: Option<u64>,
         new: &Control,
     ) -> Result<SwapOutcome, StorageError> {
-        self.call(PortMethod::SwapControl, self.store.swap_control(expected, new)).await
+        self.interceptor.call(PortMethod::SwapControl, self.store.swap_control(expected, new)).await
     }
 
     async fn wait_for_control_change(
@@ -40,44 +41,47 @@ impl<S: ControlStore> ControlStore for Faulty<S> {
         seen: u64,
         timeout: Duration,
     ) -> Result<(), StorageError> {
-        self.call(
-            PortMethod::WaitForControlChange,
-            self.store.wait_for_control_change(seen, timeout),
-        )
-        .await
+        self.interceptor
+            .call(
+                PortMethod::WaitForControlChange,
+                self.store.wait_for_control_change(seen, timeout),
+            )
+            .await
     }
 
     async fn archived_epochs(&self) -> Result<Vec<ClosedEpoch>, StorageError> {
-        self.call(PortMethod::ArchivedEpochs, self.store.archived_epochs()).await
+        self.interceptor.call(PortMethod::ArchivedEpochs, self.store.archived_epochs()).await
     }
 
     async fn archive_epochs(&self, epochs: &[ClosedEpoch]) -> Result<(), StorageError> {
-        self.call(PortMethod::ArchiveEpochs, self.store.archive_epochs(epochs)).await
+        self.interceptor.call(PortMethod::ArchiveEpochs, self.store.archive_epochs(epochs)).await
     }
 
     async fn generation(&self, id: GenerationId) -> Result<Option<Generation>, StorageError> {
-        self.call(PortMethod::Generation, self.store.generation(id)).await
+        self.interceptor.call(PortMethod::Generation, self.store.generation(id)).await
     }
 
     async fn put_generation(&self, generation: &Generation) -> Result<(), StorageError> {
-        self.call(PortMethod::PutGeneration, self.store.put_generation(generation)).await
+        self.interceptor
+            .call(PortMethod::PutGeneration, self.store.put_generation(generation))
+            .await
     }
 }
 
-impl<S: RecordStore> RecordStore for Faulty<S> {
+impl<S: RecordStore, I: CallInterceptor> RecordStore for Intercepted<S, I> {
     async fn records(
         &self,
         keys: &[RecordKey],
     ) -> Result<Vec<Option<VersionedRecord>>, StorageError> {
-        self.call(PortMethod::Records, self.store.records(keys)).await
+        self.interceptor.call(PortMethod::Records, self.store.records(keys)).await
     }
 
     async fn write(&self, batch: Arc<Batch>) -> Result<Vec<RecordConflict>, StorageError> {
-        self.call(PortMethod::Write, self.store.write(batch)).await
+        self.interceptor.call(PortMethod::Write, self.store.write(batch)).await
     }
 }
 
-impl<S: OpLog> OpLog for Faulty<S> {
+impl<S: OpLog, I: CallInterceptor> OpLog for Intercepted<S, I> {
     async fn segments(
         &self,
         bucket: &BucketKey,
@@ -85,17 +89,21 @@ impl<S: OpLog> OpLog for Faulty<S> {
         upto: OpId,
         bytes_max: usize,
     ) -> Result<SegmentPage, StorageError> {
-        self.call(PortMethod::Segments, self.store.segments(bucket, after, upto, bytes_max)).await
+        self.interceptor
+            .call(PortMethod::Segments, self.store.segments(bucket, after, upto, bytes_max))
+            .await
     }
 
     async fn delete_segments(&self, bucket: &BucketKey, upto: OpId) -> Result<(), StorageError> {
-        self.call(PortMethod::DeleteSegments, self.store.delete_segments(bucket, upto)).await
+        self.interceptor
+            .call(PortMethod::DeleteSegments, self.store.delete_segments(bucket, upto))
+            .await
     }
 }
 
-impl<S: BucketStore> BucketStore for Faulty<S> {
+impl<S: BucketStore, I: CallInterceptor> BucketStore for Intercepted<S, I> {
     async fn buckets(&self, keys: &[BucketKey]) -> Result<Vec<Option<BucketItem>>, StorageError> {
-        self.call(PortMethod::Buckets, self.store.buckets(keys)).await
+        self.interceptor.call(PortMethod::Buckets, self.store.buckets(keys)).await
     }
 
     async fn swap_catalog(
@@ -104,43 +112,48 @@ impl<S: BucketStore> BucketStore for Faulty<S> {
         expected: u64,
         catalog: &Bytes,
     ) -> Result<bool, StorageError> {
-        self.call(PortMethod::SwapCatalog, self.store.swap_catalog(key, expected, catalog)).await
+        self.interceptor
+            .call(PortMethod::SwapCatalog, self.store.swap_catalog(key, expected, catalog))
+            .await
     }
 }
 
-impl<S: LookupStore> LookupStore for Faulty<S> {
+impl<S: LookupStore, I: CallInterceptor> LookupStore for Intercepted<S, I> {
     async fn lookup_rows(&self, keys: &[LookupKey]) -> Result<Vec<Vec<LookupRow>>, StorageError> {
-        self.call(PortMethod::LookupRows, self.store.lookup_rows(keys)).await
+        self.interceptor.call(PortMethod::LookupRows, self.store.lookup_rows(keys)).await
     }
 }
 
-impl<S: Registry> Registry for Faulty<S> {
+impl<S: Registry, I: CallInterceptor> Registry for Intercepted<S, I> {
     async fn registered_buckets(
         &self,
         tag: &Tag,
         after: Option<&BucketKey>,
         limit: usize,
     ) -> Result<Vec<BucketKey>, StorageError> {
-        self.call(PortMethod::RegisteredBuckets, self.store.registered_buckets(tag, after, limit))
+        self.interceptor
+            .call(PortMethod::RegisteredBuckets, self.store.registered_buckets(tag, after, limit))
             .await
     }
 }
 
-impl<S: WriteCheckpointStore> WriteCheckpointStore for Faulty<S> {
+impl<S: WriteCheckpointStore, I: CallInterceptor> WriteCheckpointStore for Intercepted<S, I> {
     async fn last_ticket(&self) -> Result<Ticket, StorageError> {
-        self.call(PortMethod::LastTicket, self.store.last_ticket()).await
+        self.interceptor.call(PortMethod::LastTicket, self.store.last_ticket()).await
     }
 
     async fn take_ticket(&self) -> Result<Ticket, StorageError> {
-        self.call(PortMethod::TakeTicket, self.store.take_ticket()).await
+        self.interceptor.call(PortMethod::TakeTicket, self.store.take_ticket()).await
     }
 
     async fn wait_for_ticket(&self, seen: Ticket, timeout: Duration) -> Result<(), StorageError> {
-        self.call(PortMethod::WaitForTicket, self.store.wait_for_ticket(seen, timeout)).await
+        self.interceptor
+            .call(PortMethod::WaitForTicket, self.store.wait_for_ticket(seen, timeout))
+            .await
     }
 
     async fn write_requests(&self, client: &ClientKey) -> Result<WriteRequests, StorageError> {
-        self.call(PortMethod::WriteRequests, self.store.write_requests(client)).await
+        self.interceptor.call(PortMethod::WriteRequests, self.store.write_requests(client)).await
     }
 
     async fn swap_write_requests(
@@ -148,18 +161,21 @@ impl<S: WriteCheckpointStore> WriteCheckpointStore for Faulty<S> {
         client: &ClientKey,
         requests: &WriteRequests,
     ) -> Result<bool, StorageError> {
-        self.call(PortMethod::SwapWriteRequests, self.store.swap_write_requests(client, requests))
+        self.interceptor
+            .call(PortMethod::SwapWriteRequests, self.store.swap_write_requests(client, requests))
             .await
     }
 }
 
-impl<S: ObjectStore> ObjectStore for Faulty<S> {
+impl<S: ObjectStore, I: CallInterceptor> ObjectStore for Intercepted<S, I> {
     async fn put_object(&self, name: &str, content: Bytes) -> Result<(), StorageError> {
-        self.call(PortMethod::PutObject, self.store.put_object(name, content)).await
+        self.interceptor.call(PortMethod::PutObject, self.store.put_object(name, content)).await
     }
 
     async fn put_object_file(&self, name: &str, file: &Path) -> Result<(), StorageError> {
-        self.call(PortMethod::PutObjectFile, self.store.put_object_file(name, file)).await
+        self.interceptor
+            .call(PortMethod::PutObjectFile, self.store.put_object_file(name, file))
+            .await
     }
 
     async fn object_url(
@@ -167,7 +183,7 @@ impl<S: ObjectStore> ObjectStore for Faulty<S> {
         name: &str,
         lifetime: Duration,
     ) -> Result<Option<String>, StorageError> {
-        self.call(PortMethod::ObjectUrl, self.store.object_url(name, lifetime)).await
+        self.interceptor.call(PortMethod::ObjectUrl, self.store.object_url(name, lifetime)).await
     }
 
     async fn object_range(
@@ -175,42 +191,42 @@ impl<S: ObjectStore> ObjectStore for Faulty<S> {
         name: &str,
         range: Range<u64>,
     ) -> Result<Option<Bytes>, StorageError> {
-        self.call(PortMethod::ObjectRange, self.store.object_range(name, range)).await
+        self.interceptor.call(PortMethod::ObjectRange, self.store.object_range(name, range)).await
     }
 
     async fn delete_object(&self, name: &str) -> Result<(), StorageError> {
-        self.call(PortMethod::DeleteObject, self.store.delete_object(name)).await
+        self.interceptor.call(PortMethod::DeleteObject, self.store.delete_object(name)).await
     }
 }
 
-impl<S: CompactionQueue> CompactionQueue for Faulty<S> {
+impl<S: CompactionQueue, I: CallInterceptor> CompactionQueue for Intercepted<S, I> {
     async fn due_tasks(&self, now: u64, limit: usize) -> Result<Vec<CompactionTask>, StorageError> {
-        self.call(PortMethod::DueTasks, self.store.due_tasks(now, limit)).await
+        self.interceptor.call(PortMethod::DueTasks, self.store.due_tasks(now, limit)).await
     }
 
     async fn complete(&self, task: &CompactionTask) -> Result<bool, StorageError> {
-        self.call(PortMethod::Complete, self.store.complete(task)).await
+        self.interceptor.call(PortMethod::Complete, self.store.complete(task)).await
     }
 
     async fn defer(&self, task: &CompactionTask, not_before: u64) -> Result<bool, StorageError> {
-        self.call(PortMethod::Defer, self.store.defer(task, not_before)).await
+        self.interceptor.call(PortMethod::Defer, self.store.defer(task, not_before)).await
     }
 }
 
-impl<S: Sweep> Sweep for Faulty<S> {
+impl<S: Sweep, I: CallInterceptor> Sweep for Intercepted<S, I> {
     async fn generations(&self) -> Result<Vec<GenerationId>, StorageError> {
-        self.call(PortMethod::Generations, self.store.generations()).await
+        self.interceptor.call(PortMethod::Generations, self.store.generations()).await
     }
 
     async fn delete_bucket(&self, bucket: &BucketKey) -> Result<(), StorageError> {
-        self.call(PortMethod::DeleteBucket, self.store.delete_bucket(bucket)).await
+        self.interceptor.call(PortMethod::DeleteBucket, self.store.delete_bucket(bucket)).await
     }
 
     async fn delete_lookup(&self, tag: &Tag) -> Result<(), StorageError> {
-        self.call(PortMethod::DeleteLookup, self.store.delete_lookup(tag)).await
+        self.interceptor.call(PortMethod::DeleteLookup, self.store.delete_lookup(tag)).await
     }
 
     async fn delete_generation(&self, id: GenerationId) -> Result<(), StorageError> {
-        self.call(PortMethod::DeleteGeneration, self.store.delete_generation(id)).await
+        self.interceptor.call(PortMethod::DeleteGeneration, self.store.delete_generation(id)).await
     }
 }
