@@ -76,7 +76,7 @@ pub use line::{
     SubscriptionRef, SyncLine,
 };
 pub use op_id::{Epoch, EpochError, InvalidOpId, OpId};
-pub use operation::{Body, Operation, RowKey};
+pub use operation::{Body, Digest, Operation, RowKey};
 pub use request::{BucketPosition, Extensions, StreamRequest, StreamSubscription, Streams};
 pub use write::{DataLineWriter, RowData, write_line};
 

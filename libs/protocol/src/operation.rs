@@ -82,15 +82,36 @@ impl Body<'_> {
     #[must_use]
     pub fn checksum(&self) -> Option<Checksum> {
         match self {
-            Self::Put { row, data } => Some(hash(1, row, data)),
-            Self::Remove { row } => Some(hash(2, row, "")),
+            Self::Put { row, data } => Some(Digest::of_put(row, data).checksum()),
+            Self::Remove { row } => Some(digest(2, row, "").checksum()),
             Self::Move | Self::Clear => None,
         }
     }
 }
 
+/// The XXH3-64 hash of a PUT or REMOVE. Its low half is the operation's checksum.
+///
+/// A writer that compares contents before it sends them hashes each content only once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Digest(pub u64);
+
+impl Digest {
+    /// Returns the digest of a PUT.
+    #[must_use]
+    pub fn of_put(row: &RowKey<'_>, data: &str) -> Self {
+        digest(1, row, data)
+    }
+
+    /// Returns the checksum of the operation.
+    #[must_use]
+    pub const fn checksum(self) -> Checksum {
+        let [a, b, c, d, ..] = self.0.to_le_bytes();
+        Checksum(u32::from_le_bytes([a, b, c, d]))
+    }
+}
+
 /// Hashes the kind (1 for PUT, 2 for REMOVE), the lengths of the four parts, and the parts.
-fn hash(kind: u8, row: &RowKey<'_>, data: &str) -> Checksum {
+fn digest(kind: u8, row: &RowKey<'_>, data: &str) -> Digest {
     let parts = [&*row.object_type, &*row.object_id, &*row.subkey, data];
     let mut lengths = [0_u8; 33];
     lengths[0] = kind;
@@ -104,8 +125,7 @@ fn hash(kind: u8, row: &RowKey<'_>, data: &str) -> Checksum {
         hasher.update(part.as_bytes());
     }
 
-    let [a, b, c, d, ..] = hasher.digest().to_le_bytes();
-    Checksum(u32::from_le_bytes([a, b, c, d]))
+    Digest(hasher.digest())
 }
 
 #[cfg(test)]
@@ -131,6 +151,14 @@ mod tests {
         ] {
             assert_ne!(base, other);
         }
+    }
+
+    #[test]
+    fn the_checksum_is_the_low_half_of_the_digest() {
+        let row = RowKey::new("todos", "t1", "k");
+        let digest = Digest::of_put(&row, "{}");
+        assert_eq!(Some(digest.checksum()), Body::Put { row, data: "{}".into() }.checksum());
+        assert_eq!(u64::from(digest.checksum().0), digest.0 & 0xFFFF_FFFF);
     }
 
     /// Stored buckets and devices hold these sums, so a change of the hash needs a new protocol
