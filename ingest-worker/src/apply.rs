@@ -1,4 +1,7 @@
 //! Turns changed rows into bucket operations.
 
 pub(crate) mod applier;
+pub(crate) mod batch;
+pub(crate) mod changes;
+pub(crate) mod search_index;
 pub(crate) mod source_row;

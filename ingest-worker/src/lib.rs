@@ -31,6 +31,8 @@ mod replication;
 mod run;
 mod source;
 mod start;
+#[cfg(test)]
+mod test_support;
 
 pub use apply::applier::{Applier, RowRef, SyncedTable};
 pub use config::{Config, Progress, SyncConfigErrors};
@@ -47,3 +49,29 @@ pub use source::preflight::{Finding, PreflightError};
 pub use source::slot::SlotError;
 pub use source::table_reader::Reading;
 pub use source::tls::TlsError;
+
+/// The parts of the worker that the simulation drives in place of [`run`]. Not a stable interface.
+#[doc(hidden)]
+pub mod simulation {
+    pub use crate::apply::batch::{ApplyError, ApplyStep, BatchApplication, RowRequest};
+    pub use crate::apply::changes::{Change, ChangeBatch, RowChange};
+    pub use crate::initial_copy::state::{CopiedTable, CopyState, GoneTable, TableCopy};
+    pub use crate::initial_copy::table_numbers::NumberingError;
+    pub use crate::replication::assembler::{
+        AssemblerLimits, AssemblerStart, BARRIER_UNKNOWN, TransactionAssembler,
+    };
+    pub use crate::replication::events::{
+        Action, AssemblyError, ChunkOutcome, ChunkRequest, CommitRequest, Event, StreamPosition,
+        WriterState,
+    };
+    pub use crate::replication::marker::{MARKER_PREFIX, Marker};
+    pub use crate::replication::relations::{NewTables, RelationChanged};
+    pub use crate::source::pg_snapshot::PgSnapshot;
+    pub use crate::source::pgoutput::encode;
+    pub use crate::source::pgoutput::{Datum, Malformed, Relation, RelationColumn, TupleRange};
+    pub use crate::start::takeover::{
+        FoundTable, NewTags, SlotPosition, StoredGeneration, TakeoverError, TakeoverInput,
+        TakeoverKind, TakeoverPlan, plan_takeover,
+    };
+    pub use crate::start::{TakeoverSettings, read_stored_generation, take_over};
+}

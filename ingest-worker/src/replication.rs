@@ -1,4 +1,8 @@
 //! The replication stream: decodes it, and applies it transaction by transaction.
 
-pub(crate) mod changes;
+pub(crate) mod assembler;
+pub(crate) mod events;
+pub(crate) mod lag;
+pub(crate) mod marker;
+pub(crate) mod relations;
 pub(crate) mod session;

@@ -1,72 +1,81 @@
-//! From changed rows to operations: what a row is in now, against what it was in before.
+//! Turns changed rows into operations: compares the buckets and lookups of a row's new content with
+//! those in its record.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidewater_protocol::{Body, OpId, RowKey};
+use tidewater_protocol::{Body, Digest, OpId, RowKey};
 use tidewater_storage::{
-    BucketHead, BucketKey, Catalog, Generation, LookupKey, RecordKey, Replay, ReplayError,
-    SegmentReader, Storage, StorageError, Truncation, answer_name,
+    BucketHead, BucketKey, Catalog, Generation, LookupKey, Lsn, RecordKey, Replay, ReplayError,
+    SegmentReader, Storage, StorageError, Ticket, Truncation, answer_name,
 };
 use tidewater_sync_config::{BucketRow, LookupRow, RowOutput, TableEvaluator};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
+use crate::apply::search_index::SearchIndex;
 use crate::apply::source_row::{Answer, Membership, SourceRow};
 use crate::log::record_cache::RecordRef;
-use crate::log::writer::{LogWriter, WriteError};
+use crate::log::writer::{CommitOptions, LogWriter, RECORDS_CACHED_MAX, WriteError};
+use crate::metrics;
 use crate::source::catalog::SourceTable;
 
-/// PostgreSQL stores values out of line only in rows longer than this by default. Where a table
-/// sets a lower target, values missing in the stream are read again instead.
+/// Bytes of a row below which its record keeps no values. By default PostgreSQL stores values out of
+/// line only in longer rows (`toast_tuple_target` is about 2,000). Where a table sets a lower target,
+/// values that are missing in the stream are read from the source instead.
 const TOAST_ROW_BYTES: usize = 1_900;
-/// Shorter values are never stored out of line: a pointer would be as long.
+/// Bytes below which a value is never stored out of line: PostgreSQL's pointer is as long.
 const TOAST_VALUE_BYTES: usize = 18;
-/// Records stay small: longer values are read again when they are missing.
+/// Bytes of values that a record keeps at most, so that records stay small. Values beyond it are
+/// read from the source when they are missing.
 const TOAST_KEPT_BYTES_MAX: usize = 64 << 10;
-/// Buckets listed at a time when a table is truncated.
+/// Buckets that are listed at a time while a table is truncated: bounds the memory of the list.
 const BUCKETS_PAGE: usize = 1_000;
-/// A bucket is read again this often when the builder changes it meanwhile.
+/// Attempts to read a bucket while the snapshot builder replaces what is being read.
 const REPLAY_ATTEMPTS: u32 = 5;
 
 /// A table that the sync config reads.
 #[derive(Debug)]
 pub struct SyncedTable {
-    /// Its number in the generation, by which its rows are stored.
+    /// The number of the table in its generation, under which its rows are stored.
     pub number: u16,
-    /// What the catalogue says of it.
+    /// The table as the catalog describes it.
     pub table: SourceTable,
-    /// Evaluates its rows.
+    /// The evaluator of its rows.
     pub evaluator: TableEvaluator,
 }
 
 impl SyncedTable {
-    /// Whether its rows have nothing but their content to tell them apart.
+    /// Returns whether only their content distinguishes the table's rows.
     pub fn is_keyless(&self) -> bool {
         self.table.key.is_empty()
     }
 
-    /// Name of a row's record: the text of its key, or the hash of the whole row.
+    /// Returns the name of a row's record: the text of its key, or the hash of the whole row.
     pub fn row_key(&self, row: &[Option<&str>]) -> Arc<str> {
         if let [column] = self.table.key[..] {
             return row[column].unwrap_or_default().into();
         }
+
         let columns: Vec<_> =
             if self.is_keyless() { (0..row.len()).collect() } else { self.table.key.clone() };
+
         let mut text = String::new();
         for column in columns {
             // The length keeps ("a|b", "c") apart from ("a", "b|c"), the sign NULL from "".
             let value = row[column];
             text.push_str(&value.map_or_else(|| "-:".to_owned(), |v| format!("{}:{v}", v.len())));
         }
+
         if self.is_keyless() {
             return format!("{:032x}", xxh3_128(text.as_bytes())).into();
         }
         text.into()
     }
 
-    /// Tells rows of this table apart from those of others with the same type and id.
+    /// Writes the subkey of a row to `out`. It distinguishes the row from rows of other tables with the
+    /// same type and id.
     fn subkey(&self, row_key: &str, out: &mut String) {
         out.clear();
         write!(out, "{}.{:016x}", self.number, xxh3_64(row_key.as_bytes()))
@@ -74,7 +83,7 @@ impl SyncedTable {
     }
 }
 
-/// A row whose record is at hand, until the writer's records are trimmed.
+/// A row whose record is loaded. Valid until the writer's records are trimmed.
 #[derive(Clone, Debug)]
 pub struct RowRef {
     table: usize,
@@ -83,39 +92,43 @@ pub struct RowRef {
 }
 
 impl RowRef {
-    /// The place of its table in [`Applier::tables`].
+    /// Returns the index of its table in [`Applier::tables`].
     pub fn table(&self) -> usize {
         self.table
     }
 }
 
-/// Applies rows to the log under one generation. It knows nothing of PostgreSQL's protocol: rows
-/// come in as text, whoever read them.
+/// Applies rows to the log under one generation. It does no I/O on the source: rows come in as text,
+/// whether from the stream or from a copy.
 #[derive(Debug)]
 pub struct Applier<S> {
-    /// Where operations go.
+    /// The writer of the log.
     pub writer: LogWriter<S>,
-    /// Under whose tags.
+    /// The generation, whose tags name the buckets.
     pub generation: Generation,
-    /// The tables. Rows name them by their places here.
-    pub tables: Vec<SyncedTable>,
-    /// The last truncation of each table; part of the next commit.
+    /// The tables of the run. Rows refer to them by their indexes.
+    pub tables: Arc<[SyncedTable]>,
+    /// The last truncation of each table. Every commit contains them.
     pub truncated: Vec<Truncation>,
     output: RowOutput,
-    /// Name of the bucket, and subkey of the row, that are being written to.
+    /// Buffers for the name of the current bucket and the subkey of the current row.
     bucket: String,
     subkey: String,
     encoded: Vec<u8>,
 }
 
 impl<S: Storage> Applier<S> {
-    /// An applier that goes on from what the writer's control record says.
-    pub fn new(writer: LogWriter<S>, generation: Generation, tables: Vec<SyncedTable>) -> Self {
+    /// Returns an applier that continues where the writer's control record says.
+    pub fn new(
+        writer: LogWriter<S>,
+        generation: Generation,
+        tables: impl Into<Arc<[SyncedTable]>>,
+    ) -> Self {
         let truncated = writer.control().truncated.clone();
         Self {
             writer,
             generation,
-            tables,
+            tables: tables.into(),
             truncated,
             output: RowOutput::default(),
             bucket: String::new(),
@@ -124,7 +137,7 @@ impl<S: Storage> Applier<S> {
         }
     }
 
-    /// Reads the records of rows, each a table's number and a row's key; gives them in this order.
+    /// Loads the records of rows, each given by its table's index and its key, in this order.
     ///
     /// # Errors
     /// As [`LogWriter::load`].
@@ -135,7 +148,7 @@ impl<S: Storage> Applier<S> {
         Ok(rows.into_iter().zip(records).map(row).collect())
     }
 
-    /// The same for rows of one table that the copy has read, each of them once.
+    /// Loads the records of rows of one table that the initial copy has read, each of them once.
     ///
     /// # Errors
     /// As [`LogWriter::load`].
@@ -154,11 +167,60 @@ impl<S: Storage> Applier<S> {
         Ok(keys.into_iter().zip(records).map(row).collect())
     }
 
+    /// Applies rows that the initial copy has read, one after another in `values`. Returns the key
+    /// of the last one.
+    ///
+    /// # Errors
+    /// As [`LogWriter::load`] and [`LogWriter::flush`].
+    pub async fn apply_copied(
+        &mut self,
+        table: usize,
+        values: &[Option<&str>],
+    ) -> Result<Option<Vec<String>>, WriteError> {
+        // No reference to a record outlives this call or a batch of changes.
+        self.writer.trim(RECORDS_CACHED_MAX);
+
+        let synced = &self.tables[table];
+        let columns = synced.table.schema.columns.len().max(1);
+        let keys = values.chunks_exact(columns).map(|row| synced.row_key(row)).collect();
+        let rows = self.load_copied(table, keys).await?;
+        for (row, values) in rows.iter().zip(values.chunks_exact(columns)) {
+            self.upsert(row, values)?;
+            if self.writer.is_full() {
+                self.writer.flush().await?;
+            }
+        }
+
+        let key = &self.tables[table].table.key;
+        let last_row = values.chunks_exact(columns).last();
+        let text = |row: &[Option<&str>], column: usize| row[column].unwrap_or_default().to_owned();
+        Ok(last_row.map(|row| key.iter().map(|&column| text(row, column)).collect()))
+    }
+
+    /// Begins to commit everything that was applied: see [`LogWriter::start_commit`]. With it goes
+    /// the record of the initial copy, while there is one.
+    ///
+    /// # Errors
+    /// As [`LogWriter::start_commit`].
+    pub async fn start_commit(
+        &mut self,
+        lsn: Lsn,
+        ticket: Ticket,
+        visibility_barrier: Option<Lsn>,
+        copy_record: Option<Vec<u8>>,
+    ) -> Result<(), WriteError> {
+        if let Some(record) = copy_record {
+            self.writer.set_at(RecordKey::Copy(self.generation.id), Some(record.into()));
+        }
+        let hold = CommitOptions { visibility_barrier, truncated: self.truncated.clone() };
+        self.writer.start_commit(lsn, ticket, hold).await
+    }
+
     fn record(&self, table: usize, row_key: &Arc<str>) -> RecordKey {
         RecordKey::SourceRow(self.generation.id, self.tables[table].number, row_key.clone())
     }
 
-    /// The stored form of a row's record.
+    /// Returns the stored form of a row's record, unless a truncation has voided it.
     fn stored_record(&self, row: &RowRef) -> Option<Bytes> {
         let (op, value) = self.writer.get(row.record)?;
         let number = self.tables[row.table].number;
@@ -171,14 +233,14 @@ impl<S: Storage> Applier<S> {
         self.writer.set(row.record, Some(Bytes::copy_from_slice(&self.encoded)));
     }
 
-    /// The values that an UPDATE of the row may leave out, as far as they are known.
+    /// Returns the values of the row's record that an UPDATE may leave out, by column.
     pub(crate) fn out_of_line(&self, row: &RowRef) -> Result<Vec<(u16, String)>, WriteError> {
         let Some(stored) = self.stored_record(row) else { return Ok(Vec::new()) };
         let record = decode(&stored, row)?;
         Ok(record.toast.into_iter().map(|(column, text)| (column, text.to_owned())).collect())
     }
 
-    /// A row has this content now.
+    /// Applies the new content of a row.
     ///
     /// # Errors
     /// When its record is damaged.
@@ -188,17 +250,20 @@ impl<S: Storage> Applier<S> {
         if self.tables[row.table].is_keyless()
             && let Some(mut record) = old
         {
-            // The same content once more: the buckets hold it already.
+            // One more row of the same content: it is in its buckets already.
             record.copies += 1;
             self.set_record(row, &record);
             return Ok(());
         }
+
         let mut output = std::mem::take(&mut self.output);
         self.tables[row.table].evaluator.evaluate(values, &mut output);
         for error in output.errors() {
             let table = self.tables[row.table].table.display_name();
             tracing::warn!(table = %table, error, "row skipped");
+            metrics::count_skipped_row(&table);
         }
+
         let old = old.unwrap_or_default();
         self.tables[row.table].subkey(&row.key, &mut self.subkey);
         let record = SourceRow {
@@ -207,14 +272,16 @@ impl<S: Storage> Applier<S> {
             answers: self.diff_lookups(&old.answers, output.lookups(), row),
             toast: out_of_line(values, self.tables[row.table].evaluator.columns_read()),
         };
+
         if record != old {
             self.set_record(row, &record);
         }
+
         self.output = output;
         Ok(())
     }
 
-    /// A row is gone.
+    /// Applies the removal of a row.
     ///
     /// # Errors
     /// When its record is damaged.
@@ -233,57 +300,74 @@ impl<S: Storage> Applier<S> {
         Ok(())
     }
 
-    /// Emits what changed between the former and the present buckets of the row with the current
-    /// subkey; gives the present ones.
+    /// Emits the difference between the row's former and present buckets; `self.subkey` is that of
+    /// the row. Returns the present ones.
     fn diff_buckets<'a>(
         &mut self,
         old: &[Membership<'_>],
         new: &'a RowOutput,
     ) -> Vec<Membership<'a>> {
-        let memberships: Vec<_> = new.buckets().map(|row| membership(&row)).collect();
-        // REMOVEs first: a row that moves within a bucket under another id is gone, then there.
-        for gone in old.iter().filter(|old| !memberships.iter().any(|m| m.is_same_place(old))) {
+        let memberships = memberships(new, &self.subkey);
+
+        // REMOVEs first: a row that moves within a bucket to another id is removed, then put.
+        let places = SearchIndex::new(&memberships, old.len(), Membership::place);
+        for gone in old.iter().filter(|old| !places.contains(&old.place())) {
             self.name_bucket(gone);
             let row = RowKey::new(gone.object_type, gone.object_id, &self.subkey);
             self.writer.append(&self.bucket, Body::Remove { row });
         }
+
+        let known = SearchIndex::new(old, memberships.len(), |membership| *membership);
         for (present, row) in memberships.iter().zip(new.buckets()) {
-            if old.contains(present) {
+            if known.contains(present) {
                 continue;
             }
             self.name_bucket(present);
             let key = RowKey::new(row.object_type, row.object_id, &self.subkey);
-            self.writer.append(&self.bucket, Body::Put { row: key, data: row.data.into() });
+            let body = Body::Put { row: key, data: row.data.into() };
+            let checksum = Digest(present.digest).checksum();
+            self.writer.append_with_checksum(&self.bucket, body, checksum);
         }
+
         memberships
     }
 
-    /// The same for the lookups that the row answers.
+    /// Stores the difference between the row's former and present answers to lookups. Returns the
+    /// present ones.
     fn diff_lookups<'a>(
         &mut self,
         old: &[Answer<'_>],
         new: impl Iterator<Item = LookupRow<'a>>,
         row: &RowRef,
     ) -> Vec<Answer<'a>> {
-        let new: Vec<_> = new.map(|row| (answer(&row), row.output)).collect();
-        if old.is_empty() && new.is_empty() {
+        let (answers, outputs): (Vec<_>, Vec<_>) =
+            new.map(|row| (answer(&row), row.output)).unzip();
+        if old.is_empty() && answers.is_empty() {
             return Vec::new();
         }
+
         let number = self.tables[row.table].number;
-        let place = |generation: &Generation, a: &Answer<'_>, output_hash: u64| {
-            let tag = &generation.lookups[usize::from(a.lookup)];
-            let name = answer_name(number, &row.key, output_hash);
-            RecordKey::Lookup(LookupKey::new(tag, a.key), name)
+        let place = |generation: &Generation, answer: &Answer<'_>| {
+            let tag = &generation.lookups[usize::from(answer.lookup)];
+            let name = answer_name(number, &row.key, answer.output_hash);
+            RecordKey::Lookup(LookupKey::new(tag, answer.key), name)
         };
-        for gone in old.iter().filter(|old| !new.iter().any(|(new, _)| new == *old)) {
-            let key = place(&self.generation, gone, gone.output_hash);
+
+        let present = SearchIndex::new(&answers, old.len(), |answer| *answer);
+        for gone in old.iter().filter(|old| !present.contains(old)) {
+            let key = place(&self.generation, gone);
             self.writer.set_at(key, None);
         }
-        for (present, output) in new.iter().filter(|(new, _)| !old.contains(new)) {
-            let key = place(&self.generation, present, present.output_hash);
-            self.writer.set_at(key, Some(output.as_bytes().to_vec().into()));
+
+        let known = SearchIndex::new(old, answers.len(), |answer| *answer);
+        for (answer, output) in answers.iter().zip(outputs) {
+            if !known.contains(answer) {
+                let key = place(&self.generation, answer);
+                self.writer.set_at(key, Some(output.as_bytes().to_vec().into()));
+            }
         }
-        new.into_iter().map(|(answer, _)| answer).collect()
+
+        answers
     }
 
     fn name_bucket(&mut self, membership: &Membership<'_>) {
@@ -291,15 +375,16 @@ impl<S: Storage> Applier<S> {
         BucketKey::write_name(tag, membership.params, &mut self.bucket);
     }
 
-    /// All rows of a table, by its number, are gone: REMOVE each live one from each bucket; its
-    /// records and its answers to lookups count as gone from here on.
+    /// Removes all rows of a table, given by its number: appends a REMOVE for each current row of each
+    /// bucket, and voids the table's records and answers to lookups up to here.
     ///
     /// # Errors
     /// As [`LogWriter::flush`].
     pub async fn truncate(&mut self, number: u16) -> Result<(), WriteError> {
-        // What the unit holds so far must be found among the segments.
+        // The current rows are read from stored segments, so the unit must be stored first.
         self.writer.flush().await?;
         self.writer.finish().await?;
+
         let prefix = format!("{number}.");
         for tag in self.generation.definitions.clone() {
             let mut after = None;
@@ -315,13 +400,14 @@ impl<S: Storage> Applier<S> {
                 }
             }
         }
+
         let op = self.writer.next_op();
         self.truncated.retain(|truncation| truncation.table != number);
         self.truncated.push(Truncation { table: number, op });
         Ok(())
     }
 
-    /// Emits a REMOVE for each of the bucket's rows whose subkey begins with `prefix`.
+    /// Appends a REMOVE for each of the bucket's current rows whose subkey begins with `prefix`.
     async fn remove_live_rows(
         &mut self,
         bucket: &BucketKey,
@@ -340,16 +426,19 @@ impl<S: Storage> Applier<S> {
                 Err(ReplayError::Storage(error)) => return Err(WriteError::Storage(error)),
             }
         };
+
         for row in live {
             self.writer.append(bucket.as_str(), Body::Remove { row });
             if self.writer.is_full() {
                 self.writer.flush().await?;
             }
         }
+
         Ok(())
     }
 
-    /// The rows of a bucket whose subkey begins with `prefix`, as this run sees them.
+    /// Returns the current rows of a bucket whose subkey begins with `prefix`, as this run sees them:
+    /// with what it has stored and not committed.
     async fn live_rows(
         &mut self,
         bucket: &BucketKey,
@@ -359,15 +448,18 @@ impl<S: Storage> Applier<S> {
         let committed_ops = self.writer.committed_ops();
         let item = storage.buckets(std::slice::from_ref(bucket)).await?.pop().flatten();
         let Some(item) = item else { return Ok(BTreeSet::new()) };
+
         let Some(head) =
             item.head.latest_for_writer(committed_ops).and_then(|version| version.value.as_ref())
         else {
             return Ok(BTreeSet::new());
         };
+
         let head = BucketHead::decode(head)?;
         let catalog = Catalog::decode(&item.catalog)?;
         let counts =
             |op: OpId| committed_ops.is_committed(op) || committed_ops.is_from_current_epoch(op);
+
         let mut replay = Replay::new(storage, bucket, catalog.base.as_ref(), head, counts);
         let mut live = BTreeSet::new();
         while let Some(payload) = replay.next().await? {
@@ -385,31 +477,58 @@ impl<S: Storage> Applier<S> {
                 }
             }
         }
+
         Ok(live)
     }
 }
 
-impl Membership<'_> {
-    fn is_same_place(&self, other: &Membership<'_>) -> bool {
+/// The place of a row in a bucket: definition, parameters, type and id. A place that a row has left
+/// needs a REMOVE.
+type Place<'a> = (u16, &'a str, &'a str, &'a str);
+
+impl<'a> Membership<'a> {
+    fn place(&self) -> Place<'a> {
         (self.definition, self.params, self.object_type, self.object_id)
-            == (other.definition, other.params, other.object_type, other.object_id)
     }
+}
+
+/// Returns the buckets that hold a row. Those of one projection share its data, so that is
+/// hashed once for all of them.
+fn memberships<'a>(output: &'a RowOutput, subkey: &str) -> Vec<Membership<'a>> {
+    let mut last: Option<(BucketRow<'a>, Digest)> = None;
+    let mut memberships = Vec::new();
+    for row in output.buckets() {
+        let digest = match last {
+            Some((last, digest)) if is_same_projection(&row, &last) => digest,
+            Some(_) | None => {
+                let key = RowKey::new(row.object_type, row.object_id, subkey);
+                Digest::of_put(&key, row.data)
+            }
+        };
+
+        last = Some((row, digest));
+        memberships.push(Membership {
+            definition: number(row.definition),
+            params: row.params,
+            object_type: row.object_type,
+            object_id: row.object_id,
+            digest: digest.0,
+        });
+    }
+    memberships
+}
+
+/// Returns whether two rows share their texts in memory, as those of one projection do.
+fn is_same_projection(one: &BucketRow<'_>, other: &BucketRow<'_>) -> bool {
+    std::ptr::eq(one.data, other.data)
+        && std::ptr::eq(one.object_type, other.object_type)
+        && std::ptr::eq(one.object_id, other.object_id)
 }
 
 fn decode<'a>(stored: &'a [u8], row: &'a RowRef) -> Result<SourceRow<'a>, WriteError> {
     SourceRow::decode(stored, &row.key).ok_or_else(|| {
         WriteError::Storage(StorageError::Damaged("source row", "not a record".into()))
     })
-}
-
-fn membership<'a>(row: &BucketRow<'a>) -> Membership<'a> {
-    Membership {
-        definition: number(row.definition),
-        params: row.params,
-        object_type: row.object_type,
-        object_id: row.object_id,
-        data_hash: xxh3_64(row.data.as_bytes()),
-    }
 }
 
 fn answer<'a>(row: &LookupRow<'a>) -> Answer<'a> {
@@ -420,24 +539,27 @@ fn number(index: usize) -> u16 {
     u16::try_from(index).expect("a sync config has far fewer than 65,536 definitions")
 }
 
-/// The values that a later UPDATE may leave out, of the columns that are read.
+/// Returns the values that a later UPDATE may leave out, of the columns that the config reads.
 fn out_of_line<'a>(row: &[Option<&'a str>], columns_read: &[bool]) -> Vec<(u16, &'a str)> {
     let row_bytes: usize = row.iter().flatten().map(|value| value.len()).sum();
     if row_bytes < TOAST_ROW_BYTES {
         return Vec::new();
     }
+
     let long = row.iter().enumerate().filter_map(|(column, value)| {
         let value = value.filter(|v| columns_read[column] && v.len() >= TOAST_VALUE_BYTES)?;
         Some((number(column), value))
     });
     let mut kept: Vec<_> = long.collect();
-    // The longest go first when there is not room for all of them.
+
+    // If there is no room for all of them, the longest are dropped.
     kept.sort_unstable_by_key(|(_, value)| value.len());
     let mut bytes = 0;
     kept.retain(|(_, value)| {
         bytes += value.len();
         bytes <= TOAST_KEPT_BYTES_MAX
     });
+
     kept.sort_unstable_by_key(|(column, _)| *column);
     kept
 }

@@ -1,35 +1,36 @@
-//! What is remembered of a source row, to know what it took part in when it changes.
+//! The record of a source row: the buckets and lookups that it was in when it was last applied.
 
 use tidewater_protocol::leb128;
 
 /// The record of a source row.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SourceRow<'a> {
-    /// How many equal rows stand behind it: more than one only in tables without a key.
+    /// The number of equal rows: more than one only in tables without a key.
     pub(crate) copies: u64,
-    /// The buckets that hold it.
+    /// The buckets that contain it.
     pub(crate) memberships: Vec<Membership<'a>>,
     /// The lookups that it answers.
     pub(crate) answers: Vec<Answer<'a>>,
-    /// Values that an UPDATE may leave out since they are stored out of line: column and text.
+    /// Values that an UPDATE may leave out, since PostgreSQL stores them out of line: column and text.
     pub(crate) toast: Vec<(u16, &'a str)>,
 }
 
 /// A row in a bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Membership<'a> {
-    /// Definition and parameters.
+    /// The index of the bucket's definition.
     pub(crate) definition: u16,
+    /// The bucket's parameters.
     pub(crate) params: &'a str,
     /// The row's identity on the client.
     pub(crate) object_type: &'a str,
     pub(crate) object_id: &'a str,
-    /// XXH3-64 of the data: equal output needs no operation.
-    pub(crate) data_hash: u64,
+    /// The digest of the PUT: an equal one needs no operation.
+    pub(crate) digest: u64,
 }
 
-/// A row's answer to a lookup; the answer itself is in the lookup's record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A row's answer to a lookup. The answer itself is in the lookup's own record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Answer<'a> {
     pub(crate) lookup: u16,
     pub(crate) key: &'a str,
@@ -37,8 +38,9 @@ pub(crate) struct Answer<'a> {
 }
 
 impl<'a> SourceRow<'a> {
-    /// Writes the stored form to `out`, in place of what is there: counts, numbers and lengths as LEB128, hashes as 8 bytes little-endian. An
-    /// object id that is the row's own key, which names the record, is left out.
+    /// Replaces the content of `out` with the stored form: counts, numbers and lengths as LEB128,
+    /// hashes as 8 bytes little-endian. An object id that equals the row's key is left out, since the
+    /// key names the record.
     pub(crate) fn encode(&self, row_key: &str, out: &mut Vec<u8>) {
         out.clear();
         let mut out = Writer(out);
@@ -49,7 +51,7 @@ impl<'a> SourceRow<'a> {
             out.text(m.params);
             out.text(m.object_type);
             out.text_or(m.object_id, row_key);
-            out.0.extend_from_slice(&m.data_hash.to_le_bytes());
+            out.0.extend_from_slice(&m.digest.to_le_bytes());
         }
         out.number(self.answers.len() as u64);
         for answer in &self.answers {
@@ -64,7 +66,7 @@ impl<'a> SourceRow<'a> {
         }
     }
 
-    /// Reads the stored form; `None` when it is none.
+    /// Reads the stored form. Returns `None` for anything else.
     pub(crate) fn decode(stored: &'a [u8], row_key: &'a str) -> Option<Self> {
         let mut stored = Reader(stored);
         let copies = stored.number()?;
@@ -74,12 +76,15 @@ impl<'a> SourceRow<'a> {
                 params: stored.text()?,
                 object_type: stored.text()?,
                 object_id: stored.text_or(row_key)?,
-                data_hash: stored.hash()?,
+                digest: stored.hash()?,
             })
         })?;
         let answers = stored.list(|stored| {
-            let (lookup, key) = (stored.small()?, stored.text()?);
-            Some(Answer { lookup, key, output_hash: stored.hash()? })
+            Some(Answer {
+                lookup: stored.small()?,
+                key: stored.text()?,
+                output_hash: stored.hash()?,
+            })
         })?;
         let toast = stored.list(|stored| Some((stored.small()?, stored.text()?)))?;
         stored.0.is_empty().then_some(Self { copies, memberships, answers, toast })
@@ -98,7 +103,7 @@ impl Writer<'_> {
         self.0.extend_from_slice(text.as_bytes());
     }
 
-    /// The length counts from 1: 0 says "the usual".
+    /// Writes a text that often equals `usual`. Lengths are stored plus 1, and 0 stands for `usual`.
     fn text_or(&mut self, text: &str, usual: &str) {
         if text == usual {
             return self.number(0);
@@ -171,12 +176,12 @@ mod tests {
             copies: *copies,
             memberships: memberships
                 .iter()
-                .map(|(definition, [params, object_type, object_id], data_hash)| Membership {
+                .map(|(definition, [params, object_type, object_id], digest)| Membership {
                     definition: *definition,
                     params,
                     object_type,
                     object_id,
-                    data_hash: *data_hash,
+                    digest: *digest,
                 })
                 .collect(),
             answers: answers
@@ -199,7 +204,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_stored_is_read(parts in parts()) {
+        fn a_record_is_read_as_it_was_written(parts in parts()) {
             let row = row(&parts);
             let stored = encoded(&row, "key");
             prop_assert_eq!(SourceRow::decode(&stored, "key"), Some(row));
@@ -227,7 +232,7 @@ mod tests {
                 params: "[]",
                 object_type: "t",
                 object_id,
-                data_hash: 0,
+                digest: 0,
             }],
             ..SourceRow::default()
         };

@@ -1,63 +1,65 @@
-//! How far the first copy of a generation has got.
+//! The progress of a generation's initial copy, and the numbers of its tables.
 
 use serde::{Deserialize, Serialize};
 use tidewater_storage::Lsn;
 
 use crate::source::pg_snapshot::PgSnapshot;
 
-/// The record of a copy: written with each chunk, read when a run begins. When all is copied it says
-/// which tables the generation holds, and by which numbers.
+/// The record of an initial copy. It is stored with each chunk and read when a run begins. After the
+/// copy it still lists the generation's tables by their numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct CopyState {
-    /// Changes up to here may describe a table as it was before it was altered; the copy, which
-    /// reads later, contains them.
+pub struct CopyState {
+    /// The position before the catalog was read. Changes up to here may describe a table as it was
+    /// before it was altered. The copy reads later, so it contains them.
     pub(crate) ignore_until: Lsn,
-    /// By the tables' numbers in the generation; what is not there any more leaves its number unused.
+    /// The tables, indexed by their numbers. `None` is a gone table: its number is never used again.
     pub(crate) tables: Vec<Option<CopiedTable>>,
     /// Applied transactions that no snapshot was seen to contain yet.
-    pub(crate) unseen: Vec<u32>,
+    #[serde(rename = "unseen")]
+    pub(crate) not_yet_visible_xids: Vec<u32>,
 }
 
 /// A table of a generation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct CopiedTable {
-    /// Its id in `pg_class`.
+pub struct CopiedTable {
+    /// The id in `pg_class`.
     pub(crate) oid: u32,
-    /// What its rows mean: see [`SourceTable::shape_hash`](crate::source::catalog::SourceTable::shape_hash).
+    /// The hash of everything that its rows mean: see [`SourceTable::shape_hash`](crate::source::catalog::SourceTable::shape_hash).
     pub(crate) shape: String,
-    /// Whether its rows answer to lookups.
+    /// True if its rows answer lookups.
     pub(crate) has_lookups: bool,
     pub(crate) progress: TableCopy,
 }
 
-/// How far a table is copied.
+/// The progress of one table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum TableCopy {
+pub enum TableCopy {
     /// Not begun.
     Todo,
-    /// Up to and with the row of this key.
+    /// Copied up to the row with this key, inclusive.
     After(Vec<String>),
-    /// Done, in chunks.
+    /// Complete: copied in chunks.
     Done,
-    /// Done, a table without a key, in this one snapshot.
+    /// Complete: a table without a key, copied in this one snapshot.
     Whole(String),
 }
 
 /// A table whose rows are to be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct GoneTable {
+pub struct GoneTable {
     pub(crate) number: u16,
     pub(crate) has_lookups: bool,
 }
 
 impl CopyState {
     pub(crate) fn new(ignore_until: Lsn) -> Self {
-        Self { ignore_until, tables: Vec::new(), unseen: Vec::new() }
+        Self { ignore_until, tables: Vec::new(), not_yet_visible_xids: Vec::new() }
     }
 
-    /// Gives each table a number: those that are known by their shapes keep theirs and their progress,
-    /// others are new. What is known and not among them is gone. `None` when there is no number left.
+    /// Gives each table a number. Tables whose shape is known keep their number and progress; others get
+    /// the next number. Known tables that are not among them are gone. Returns `None` when no number is
+    /// left.
     pub(crate) fn number(
         &mut self,
         tables: impl IntoIterator<Item = CopiedTable>,
@@ -73,6 +75,7 @@ impl CopyState {
             });
             numbers.push(u16::try_from(place).ok()?);
         }
+
         let mut gone = Vec::new();
         for (number, table) in (0_u16..).zip(&mut self.tables) {
             if !numbers.contains(&number)
@@ -81,22 +84,23 @@ impl CopyState {
                 gone.push(GoneTable { number, has_lookups });
             }
         }
+
         Some((numbers, gone))
     }
 
-    /// A table is not what it is held for: it counts as another one.
+    /// Invalidates the stored shape of a table, so that it is copied again under a new number.
     pub(crate) fn forget(&mut self, oid: Option<u32>) {
         for table in self.tables.iter_mut().flatten().filter(|table| Some(table.oid) == oid) {
             table.shape.clear();
         }
     }
 
-    /// Whether a table is there, be it in another shape.
+    /// Returns whether the generation has a table, in whatever shape.
     pub(crate) fn holds(&self, oid: u32) -> bool {
         self.tables.iter().flatten().any(|table| table.oid == oid)
     }
 
-    /// The number of the next table to copy a chunk of, and how far it is.
+    /// Returns the number and the progress of the next table to copy a chunk of.
     pub(crate) fn next(&self) -> Option<(u16, &TableCopy)> {
         (0_u16..).zip(&self.tables).find_map(|(number, table)| match &table.as_ref()?.progress {
             progress @ (TableCopy::Todo | TableCopy::After(_)) => Some((number, progress)),
@@ -104,15 +108,15 @@ impl CopyState {
         })
     }
 
-    /// Notes how far a table is.
+    /// Notes the progress of a table.
     pub(crate) fn advance(&mut self, number: u16, progress: TableCopy) {
         if let Some(Some(table)) = self.tables.get_mut(usize::from(number)) {
             table.progress = progress;
         }
     }
 
-    /// Whether a change of a table without a key is in the copy, or will be: such a table is read
-    /// in one snapshot, and equal rows are counted.
+    /// Returns whether the copy contains a transaction's changes of a table without a key, or will
+    /// contain them. Such a table is read in one snapshot, since equal rows are counted.
     pub(crate) fn contains_keyless_change(&self, number: u16, xid: u32) -> bool {
         let Some(Some(table)) = self.tables.get(usize::from(number)) else { return false };
         match &table.progress {

@@ -1,59 +1,75 @@
-//! By which numbers the tables of a generation are stored.
+//! The numbers by which the tables of a generation are stored.
 
 use tidewater_storage::Truncation;
-use tidewater_sync_config::SyncConfig;
+use tidewater_sync_config::{Diagnostic, SyncConfig};
 
 use crate::apply::applier::SyncedTable;
-use crate::error::RunError;
 use crate::initial_copy::state::{CopiedTable, CopyState, GoneTable, TableCopy};
 use crate::source::catalog::SourceTable;
 
-/// Most tables that a sync config may read: their list is one stored record.
+/// Tables that a sync config may read. Their list is one stored record, which is written with each
+/// commit of a copy.
 const TABLES_MAX: usize = 2_500;
-/// When more numbers than these have been given out, everything is numbered and copied anew.
+/// Numbers that a generation gives out. Beyond them, all tables are numbered and copied again, so
+/// that the list keeps its size although tables come and go.
 const TABLE_NUMBERS_MAX: usize = 10_000;
-/// The same when more tables are gone of whose answers readers must know: each is part of every
-/// commit.
+/// Gone tables of which readers must know, since their rows answer lookups. Each is part of every
+/// commit, so beyond this all tables are numbered and copied again.
 const GONE_TABLES_MAX: usize = 100;
 
-/// The tables of a generation.
+/// A reason why tables cannot be numbered.
+#[derive(Debug, thiserror::Error)]
+pub enum NumberingError {
+    /// The sync config finds more tables than can be numbered.
+    #[error("the sync config reads more than {TABLES_MAX} tables: use patterns that find fewer")]
+    TooManyTables,
+    /// The sync config does not fit a table.
+    #[error("the sync config does not fit a table")]
+    SyncConfig(Vec<Diagnostic>),
+    /// The sync config does not read a table.
+    #[error("the sync config does not read table {0}")]
+    NotRead(String),
+}
+
+/// The tables of a generation, with their numbers.
+#[derive(Debug)]
 pub(crate) struct NumberedTables {
     pub(crate) tables: Vec<SyncedTable>,
     pub(crate) copy: CopyState,
-    /// Tables that the generation holds, and that are not there any more.
+    /// Tables that the generation had and that no longer exist.
     pub(crate) gone: Vec<GoneTable>,
-    /// Whether any is gone, or new.
+    /// True if any table is gone or new.
     pub(crate) is_changed: bool,
 }
 
 impl NumberedTables {
-    /// Whether the generation can hold these tables too.
+    /// Returns whether the generation has room for these tables.
     pub(crate) fn fits(&self, truncated: &[Truncation]) -> bool {
         let is_gone = |one: &&Truncation| self.tables.iter().all(|table| table.number != one.table);
-        let new = self.gone.iter().filter(|gone| gone.has_lookups).count();
-        let gone = truncated.iter().filter(is_gone).count() + new;
+        let newly_gone = self.gone.iter().filter(|gone| gone.has_lookups).count();
+        let gone = truncated.iter().filter(is_gone).count() + newly_gone;
         self.copy.tables.len() <= TABLE_NUMBERS_MAX && gone <= GONE_TABLES_MAX
     }
 }
 
-/// Numbers tables as they are in the record of a copy. `None` when there is no number left.
-///
-/// # Errors
-/// When there are too many tables, or the config does not fit one of them.
+/// Numbers tables as in the record of a copy, and those that it does not have after them. Returns
+/// `None` when no number is left.
 pub(crate) fn number(
     config: &SyncConfig,
     tables: &[SourceTable],
     mut copy: CopyState,
-) -> Result<Option<NumberedTables>, RunError> {
+) -> Result<Option<NumberedTables>, NumberingError> {
     if tables.len() > TABLES_MAX {
-        return Err(too_many_tables());
+        return Err(NumberingError::TooManyTables);
     }
+
     let mut evaluators = Vec::with_capacity(tables.len());
     for table in tables {
-        let evaluator = config.bind(&table.schema)?;
-        let unread = || RunError::Unexpected(format!("{} is not read", table.display_name()));
-        evaluators.push(evaluator.ok_or_else(unread)?);
+        let evaluator = config.bind(&table.schema).map_err(NumberingError::SyncConfig)?;
+        let not_read = || NumberingError::NotRead(table.display_name());
+        evaluators.push(evaluator.ok_or_else(not_read)?);
     }
+
     let known = copy.tables.len();
     let copied = tables.iter().zip(&evaluators).map(|(table, evaluator)| CopiedTable {
         oid: table.oid,
@@ -63,19 +79,14 @@ pub(crate) fn number(
     });
     let Some((numbers, gone)) = copy.number(copied) else { return Ok(None) };
     let is_changed = copy.tables.len() > known || !gone.is_empty();
-    let numbered = numbers.into_iter().zip(tables).zip(evaluators);
-    let synced = numbered.map(|((number, table), evaluator)| SyncedTable {
-        number,
-        table: table.clone(),
-        evaluator,
-    });
-    Ok(Some(NumberedTables { tables: synced.collect(), copy, gone, is_changed }))
-}
 
-pub(crate) fn too_many_tables() -> RunError {
-    RunError::Unexpected(format!(
-        "the sync config reads more than {TABLES_MAX} tables: use patterns that find fewer"
-    ))
+    let synced = numbers
+        .into_iter()
+        .zip(tables)
+        .zip(evaluators)
+        .map(|((number, table), evaluator)| SyncedTable { number, table: table.clone(), evaluator })
+        .collect();
+    Ok(Some(NumberedTables { tables: synced, copy, gone, is_changed }))
 }
 
 #[cfg(test)]
@@ -83,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everything_is_numbered_anew_before_the_control_record_is_large() {
+    fn a_generation_has_room_for_a_bounded_number_of_gone_tables() {
         let truncated = |count: u16| {
             let one = |table| Truncation { table, op: tidewater_protocol::OpId::ZERO };
             (0..count).map(one).collect::<Vec<_>>()

@@ -1,126 +1,85 @@
-//! One run on the slot: gathers transactions from the stream, copies chunks between them, commits.
+//! The loop around the [`TransactionAssembler`]: receives from the stream, hands events in, and
+//! performs the actions that come out. All decisions are the assembler's.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt};
 use pgwire_replication::{ReplicationClient, ReplicationEvent};
-use tidewater_storage::{Lsn, Storage, Ticket};
+use tidewater_storage::{Lsn, Storage};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::apply::applier::Applier;
+use crate::apply::batch::{ApplyError, ApplyStep, RowRequest};
+use crate::apply::changes::ChangeBatch;
 use crate::config::Progress;
 use crate::error::RunError;
-use crate::initial_copy::state::CopyState;
-use crate::log::writer::CommitOptions;
-use crate::source::catalog;
-use crate::source::catalog_watcher::{CatalogWatcher, changed};
-use crate::source::connection::SourceConnection;
-use crate::source::pgoutput::{Message, Relation};
+use crate::initial_copy::chunk::{Chunk, copy_chunk};
+use crate::metrics;
+use crate::replication::assembler::TransactionAssembler;
+use crate::replication::events::{
+    Action, AssemblyError, ChunkOutcome, ChunkRequest, CommitRequest, Event, WriterState,
+};
+use crate::replication::lag::LagMeter;
+use crate::source::catalog_watcher::CatalogWatcher;
+use crate::source::connection::{CopyRows, SourceConnection, row_query};
+use crate::source::pg_snapshot::PgSnapshot;
 
-/// Changes, and bytes of them, that are applied in one go.
-const ITEMS_MAX: usize = 5_000;
-const BYTES_MAX: usize = 4 << 20;
-/// An idle source's position is stored this often.
-const IDLE_COMMIT: Duration = Duration::from_secs(10);
-/// How long one wait for a ticket lasts.
+/// Events that are taken from the stream in one go. Tickets, shutdown and the catalog have their
+/// turn in between, however busy the stream is.
+const READY_EVENTS_MAX: usize = 5_000;
+/// Duration of one wait for a ticket. Time-driven decisions and the catalog check happen in
+/// between.
 const TICKET_WAIT: Duration = Duration::from_millis(500);
-/// Applied transactions remembered before the list is shortened.
-const UNSEEN_MAX: usize = 10_000;
-/// How long the server may take to take leave.
-const FAREWELL: Duration = Duration::from_secs(5);
-
-/// A change that was received and waits to be applied.
-#[derive(Debug)]
-pub(crate) enum Item {
-    /// An Insert, Update or Delete message of a table, by its index.
-    Change(usize, Bytes),
-    /// These tables were emptied.
-    Truncate(Vec<usize>),
-}
-
-impl Item {
-    /// Bytes that it holds on to.
-    fn len(&self) -> usize {
-        match self {
-            Self::Change(_, message) => message.len(),
-            Self::Truncate(_) => 0,
-        }
-    }
-}
-
-/// What the stream's table ids mean.
-#[derive(Clone, Copy, Debug)]
-enum Mapped {
-    Table(usize),
-    /// A table as it was before it was altered: its changes are in the copy.
-    Outdated(usize),
-    /// Not ours.
-    Ignored,
-}
-
-/// A transaction that is being received.
-#[derive(Clone, Copy, Debug)]
-struct OpenTransaction {
-    xid: u32,
-    commit_lsn: Lsn,
-    /// It was taken in by a former run.
-    is_known: bool,
-    /// The unit holds changes of it already, although its end has not come.
-    is_begun: bool,
-}
+/// Timeout for closing the replication stream.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One run on the slot.
-pub(crate) struct Session<S> {
-    pub(crate) applier: Applier<S>,
-    pub(crate) source: SourceConnection,
+pub(crate) struct ReplicationSession<S> {
+    assembler: TransactionAssembler,
+    applier: Applier<S>,
+    source: SourceConnection,
     stream: ReplicationClient,
-    pub(crate) copy: Option<CopyState>,
-    /// See [`tidewater_storage::Control::visibility_barrier`]; as it will be at the next commit.
-    pub(crate) visibility_barrier: Option<Lsn>,
-    relations: HashMap<u32, Mapped>,
-    items: Vec<Item>,
-    item_bytes: usize,
-    /// How many of the items belong to transactions received whole.
-    whole: usize,
-    open: Option<OpenTransaction>,
-    /// End of the last transaction received whole, and the highest ticket up to there.
-    received: Lsn,
-    ticket: Ticket,
-    emitted: Ticket,
     watch: CatalogWatcher,
-    idle_since: Instant,
-    pub(crate) copied_rows: HashMap<usize, u64>,
+    started_at: Instant,
+    lag: LagMeter,
+    /// The time at which the commit in flight began.
+    commit_began_at: Option<Instant>,
+    /// Rows that this run has copied, by the index of the table.
+    copied_rows: HashMap<usize, u64>,
 }
 
-impl<S: Storage> Session<S> {
+/// A row that was read because the stream left out a value.
+struct ReadRow {
+    /// The values in the text form of COPY; `None` if the row no longer exists.
+    row: Option<CopyRows>,
+    snapshot: PgSnapshot,
+    /// A position of the source after the read.
+    source_position: Lsn,
+}
+
+/// The receiver of progress reports.
+type OnProgress<'a> = &'a (dyn Fn(Progress) + Send + Sync);
+
+impl<S: Storage> ReplicationSession<S> {
     pub(crate) fn new(
+        assembler: TransactionAssembler,
         applier: Applier<S>,
         source: SourceConnection,
         stream: ReplicationClient,
-        copy: Option<CopyState>,
         watch: CatalogWatcher,
     ) -> Self {
-        let control = applier.writer.control();
-        let (visibility_barrier, committed) = (control.visibility_barrier, control.committed);
         Self {
+            assembler,
             applier,
             source,
             stream,
-            copy,
-            visibility_barrier,
-            relations: HashMap::new(),
-            items: Vec::new(),
-            item_bytes: 0,
-            whole: 0,
-            open: None,
-            received: committed.lsn,
-            ticket: committed.ticket,
-            emitted: committed.ticket,
             watch,
-            idle_since: Instant::now(),
+            started_at: Instant::now(),
+            lag: LagMeter::default(),
+            commit_began_at: None,
             copied_rows: HashMap::new(),
         }
     }
@@ -128,365 +87,332 @@ impl<S: Storage> Session<S> {
     /// Runs until `shutdown`, or until something breaks.
     pub(crate) async fn run(
         mut self,
-        on_progress: &(dyn Fn(Progress) + Send + Sync),
+        on_progress: OnProgress<'_>,
         shutdown: &CancellationToken,
     ) -> Result<(), RunError> {
-        let mut was_visible = false;
+        let source_position = self.source.insert_lsn().await?;
+        let writer = self.writer_state();
+        self.handle(Event::Started { source_position, writer }, on_progress).await?;
+
+        let mut is_ready = false;
         loop {
-            if !was_visible && self.is_ready() {
-                was_visible = true;
+            if !is_ready && self.is_ready() {
+                is_ready = true;
                 on_progress(Progress::Ready);
             }
             if shutdown.is_cancelled() {
-                return self.leave().await;
+                self.handle(Event::Shutdown, on_progress).await?;
+                return self.close().await;
             }
-            self.advance().await?;
-            let copies = self.copy.as_ref().is_some_and(|copy| copy.next().is_some());
-            if copies && self.open.is_none() && self.items.is_empty() {
-                self.copy_chunk(on_progress).await?;
-                self.take_ready_events(ITEMS_MAX).await?;
-                continue;
+
+            if self.applier.writer.is_busy()
+                && self.applier.writer.wait_in_flight().now_or_never().is_some()
+            {
+                self.finish_write(on_progress).await?;
             }
-            self.wait(shutdown).await?;
+            self.handle(Event::Drained, on_progress).await?;
+
+            if self.assembler.wants_chunk() {
+                // A chunk was copied just now. The stream has its turn before the next one, but
+                // only with what is ready: an idle stream must not delay the copy.
+                self.take_ready_events(on_progress).await?;
+            } else {
+                self.wait(on_progress, shutdown).await?;
+            }
         }
     }
 
-    /// Whether readers see what this run maintains.
+    /// Returns whether readers see what this run maintains.
     fn is_ready(&self) -> bool {
         let control = self.applier.writer.control();
         control.visible.as_ref().is_some_and(|v| v.generation == control.generation)
     }
 
     /// Waits for whatever comes first.
-    async fn wait(&mut self, shutdown: &CancellationToken) -> Result<(), RunError> {
+    async fn wait(
+        &mut self,
+        on_progress: OnProgress<'_>,
+        shutdown: &CancellationToken,
+    ) -> Result<(), RunError> {
         let storage = self.applier.writer.storage().clone();
         let is_busy = self.applier.writer.is_busy();
-        // No order among them: a busy stream must not keep tickets waiting.
+        let emitted = self.assembler.last_emitted_ticket();
+
+        // The branches have no order: a busy stream must not keep tickets waiting.
         tokio::select! {
             () = shutdown.cancelled() => Ok(()),
-            () = self.applier.writer.wait_in_flight(), if is_busy => Ok(()),
+            () = self.applier.writer.wait_in_flight(), if is_busy => self.finish_write(on_progress).await,
             event = self.stream.recv() => {
-                let event = event?;
-                self.take(event).await?;
-                self.take_ready_events(ITEMS_MAX).await
+                self.take(event?, on_progress).await?;
+                self.take_ready_events(on_progress).await
             }
-            taken = storage.wait_for_ticket(self.emitted, TICKET_WAIT) => {
+            taken = storage.wait_for_ticket(emitted, TICKET_WAIT) => {
                 taken?;
-                self.emit_ticket().await?;
+                let last = storage.last_ticket().await?;
+                self.handle(Event::TicketTaken(last), on_progress).await?;
                 Ok(self.watch.check(&self.source.client, &self.applier.tables).await?)
             }
         }
     }
 
-    /// Takes the events that are there, without waiting.
-    async fn take_ready_events(&mut self, most: usize) -> Result<(), RunError> {
-        for _ in 0..most {
+    /// Takes the events that the stream has ready, without waiting.
+    async fn take_ready_events(&mut self, on_progress: OnProgress<'_>) -> Result<(), RunError> {
+        for _ in 0..READY_EVENTS_MAX {
             let Some(event) = self.stream.recv().now_or_never() else { break };
-            let event = event?;
-            self.take(event).await?;
+            self.take(event?, on_progress).await?;
         }
         Ok(())
     }
 
     /// Takes one event of the stream.
-    async fn take(&mut self, event: Option<ReplicationEvent>) -> Result<(), RunError> {
+    async fn take(
+        &mut self,
+        event: Option<ReplicationEvent>,
+        on_progress: OnProgress<'_>,
+    ) -> Result<(), RunError> {
         let Some(event) = event else {
             return Err(RunError::Disconnected("the server ended the stream".into()));
         };
-        match event {
+        let event = match event {
             ReplicationEvent::Begin { final_lsn, xid, .. } => {
-                let commit_lsn = Lsn(final_lsn.0);
-                // The commit record begins below a position that was stored only as the end of one.
-                let is_known = commit_lsn < self.applier.writer.control().committed.lsn;
-                self.open = Some(OpenTransaction { xid, commit_lsn, is_known, is_begun: false });
+                Event::Begin { xid, commit_lsn: Lsn(final_lsn.0) }
             }
-            ReplicationEvent::XLogData { data, .. } => self.take_change(data)?,
-            ReplicationEvent::Commit { end_lsn, .. } => {
-                let open = self.open.take();
-                if let Some(open) = open.filter(|open| !open.is_known) {
-                    self.source.note_applied(open.xid);
-                    self.received = Lsn(end_lsn.0);
+            ReplicationEvent::XLogData { data, wal_end, server_time_micros, .. } => {
+                self.lag.note_server(Lsn(wal_end.0), server_time_micros);
+                Event::Data(data)
+            }
+            ReplicationEvent::Commit { end_lsn, commit_time_micros, .. } => {
+                let end_lsn = Lsn(end_lsn.0);
+                if end_lsn > self.assembler.received().lsn {
+                    metrics::count_transaction();
+                    self.lag.note_received(commit_time_micros);
                 }
-                self.whole = self.items.len();
+                Event::Commit { end_lsn }
             }
             ReplicationEvent::Message { prefix, content, transactional, .. } => {
-                if transactional && prefix == "tidewater" {
-                    self.take_message(&content);
-                }
+                Event::LogicalMessage { is_transactional: transactional, prefix, content }
             }
-            ReplicationEvent::KeepAlive { wal_end, .. } => {
-                self.take_keepalive(Lsn(wal_end.0)).await?;
+            ReplicationEvent::KeepAlive { wal_end, server_time_micros, .. } => {
+                self.lag.note_server(Lsn(wal_end.0), server_time_micros);
+                self.record_lag();
+                Event::Keepalive { wal_end: Lsn(wal_end.0) }
             }
-            ReplicationEvent::StoppedAt { .. } => {}
-        }
-        if self.items.len() >= ITEMS_MAX || self.item_bytes >= BYTES_MAX {
-            self.apply_part().await?;
-        }
-        Ok(())
-    }
-
-    fn take_change(&mut self, data: Bytes) -> Result<(), RunError> {
-        let malformed = |_| RunError::Unexpected("the stream sent a malformed change".to_owned());
-        let open = self.open.as_ref();
-        let (known, xid) = open.map_or((true, 0), |open| (open.is_known, open.xid));
-        match Message::decode(&data).map_err(malformed)? {
-            Message::Relation(relation) => {
-                let mapped = self.map(&relation)?;
-                self.relations.insert(relation.oid, mapped);
-            }
-            Message::Insert { relation, .. }
-            | Message::Update { relation, .. }
-            | Message::Delete { relation, .. } => {
-                if let Some(table) = self.wanted(relation, xid)?.filter(|_| !known) {
-                    self.item_bytes += data.len();
-                    self.items.push(Item::Change(table, data));
-                }
-            }
-            Message::Truncate { relations } => {
-                let wanted = relations.into_iter().map(|id| self.wanted(id, xid));
-                let tables: Vec<_> =
-                    wanted.filter_map(Result::transpose).collect::<Result<_, _>>()?;
-                if !tables.is_empty() && !known {
-                    self.items.push(Item::Truncate(tables));
-                }
-            }
-            Message::Other => {}
-        }
-        Ok(())
-    }
-
-    /// The table that a change concerns, unless it is not ours or in the copy already.
-    fn wanted(&self, relation: u32, xid: u32) -> Result<Option<usize>, RunError> {
-        let table = match self.relations.get(&relation) {
-            Some(Mapped::Table(table)) => table,
-            // It would have been described anew after it was altered.
-            Some(Mapped::Outdated(table)) if !self.is_before_copy() => {
-                let table = &self.applier.tables[*table].table;
-                return Err(
-                    changed(table, "the log describes it otherwise than the catalog").into()
-                );
-            }
-            Some(Mapped::Outdated(_) | Mapped::Ignored) | None => return Ok(None),
+            // The run sets no position to stop at.
+            ReplicationEvent::StoppedAt { .. } => return Ok(()),
         };
-        let is_keyless = self.applier.tables[*table].is_keyless();
-        let number = self.applier.tables[*table].number;
-        let copied = |copy: &CopyState| copy.contains_keyless_change(number, xid);
-        if is_keyless && self.copy.as_ref().is_some_and(copied) {
-            return Ok(None);
-        }
-        Ok(Some(*table))
+        self.handle(event, on_progress).await
     }
 
-    /// Whether the transaction at hand was committed before the catalogue was read that the copy goes
-    /// by, or was taken in by a former run.
-    fn is_before_copy(&self) -> bool {
-        let is_copied = |open: &OpenTransaction| {
-            self.copy.as_ref().is_some_and(|copy| open.commit_lsn <= copy.ignore_until)
-        };
-        self.open.as_ref().is_none_or(|open| open.is_known || is_copied(open))
-    }
-
-    /// Finds the table of a Relation message, which must be as the catalogue described it.
-    fn map(&self, relation: &Relation) -> Result<Mapped, RunError> {
-        let tables = &self.applier.tables;
-        let same_name = |name: &tidewater_sync_config::TableSchema| {
-            name.schema == relation.schema && name.name == relation.name
-        };
-        let found = tables.iter().position(|table| same_name(&table.table.schema));
-        let by_id = tables.iter().position(|table| table.table.oid == relation.oid);
-        let open = self.open.as_ref().filter(|open| !open.is_known);
-        let Some(index) = by_id.or(found) else {
-            let is_new = |open: &OpenTransaction| self.watch.is_new(relation, open.commit_lsn);
-            if open.is_some_and(is_new) {
-                let (oid, reason) = (relation.oid, "it is new".to_owned());
-                let table = format!("{}.{}", relation.schema, relation.name);
-                return Err(RunError::TableChanged { oid, table, reason });
-            }
-            return Ok(Mapped::Ignored);
-        };
-        let table = &tables[index].table;
-        let Some(difference) = difference(table, relation) else {
-            return Ok(Mapped::Table(index));
-        };
-        if self.is_before_copy() {
-            return Ok(Mapped::Outdated(index));
-        }
-        Err(changed(table, &difference).into())
-    }
-
-    /// A message of ours, in its place in the log: it covers all tickets taken before it was sent.
-    fn take_message(&mut self, content: &[u8]) {
-        let text = std::str::from_utf8(content).unwrap_or_default();
-        let ours = text.rsplit_once(':').filter(|(slot, _)| *slot == self.watch.slot);
-        if let Some(ticket) = ours.and_then(|(_, ticket)| ticket.parse().ok()) {
-            self.ticket = self.ticket.max(Ticket(ticket));
-        }
-    }
-
-    /// Everything up to here has been sent.
-    async fn take_keepalive(&mut self, wal_end: Lsn) -> Result<(), RunError> {
-        let is_idle = self.open.is_none() && self.items.is_empty();
-        let is_due = self.visibility_barrier.is_some() || self.idle_since.elapsed() >= IDLE_COMMIT;
-        let known = self.applier.writer.latest_control().committed.lsn.max(self.received);
-        if is_idle && is_due && wal_end > known {
-            self.received = wal_end;
-            self.commit().await?;
-        }
-        Ok(())
-    }
-
-    /// Applies the transactions received whole, and commits them unless a commit is under way: a
-    /// lone one is not kept waiting, and what arrives meanwhile makes up the next unit.
-    async fn advance(&mut self) -> Result<(), RunError> {
-        self.apply_whole().await?;
-        if self.applier.writer.wait_in_flight().now_or_never().is_some() {
-            self.finish().await?;
-            if self.is_due() {
-                self.commit().await?;
+    /// Hands an event to the assembler, performs its actions, and hands in their outcomes.
+    async fn handle(&mut self, event: Event, on_progress: OnProgress<'_>) -> Result<(), RunError> {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            for action in self.assembler.on_event(event, self.started_at.elapsed())? {
+                self.perform(action, &mut events, on_progress).await?;
             }
         }
         Ok(())
     }
 
-    /// Applies the transactions received whole, if there are any.
-    async fn apply_whole(&mut self) -> Result<(), RunError> {
-        if self.whole == 0 {
-            return Ok(());
-        }
-        let rest = self.items.split_off(self.whole);
-        let items = std::mem::replace(&mut self.items, rest);
-        self.whole = 0;
-        self.item_bytes = self.items.iter().map(Item::len).sum();
-        self.apply(items).await
-    }
-
-    /// Applies what there is of a transaction that is larger than what is held.
-    async fn apply_part(&mut self) -> Result<(), RunError> {
-        self.apply_whole().await?;
-        if self.is_due() {
-            // Those before it must not have to wait for its end.
-            self.commit().await?;
-        }
-        if let Some(open) = &mut self.open {
-            open.is_begun = true;
-            let items = std::mem::take(&mut self.items);
-            self.item_bytes = 0;
-            self.apply(items).await?;
+    async fn perform(
+        &mut self,
+        action: Action,
+        events: &mut VecDeque<Event>,
+        on_progress: OnProgress<'_>,
+    ) -> Result<(), RunError> {
+        match action {
+            Action::Apply(batch) => {
+                let span = tracing::debug_span!("apply", changes = batch.changes.len());
+                self.apply(&batch, events).instrument(span).await?;
+            }
+            Action::Commit(request) => {
+                let span = tracing::debug_span!("commit", lsn = %request.position.lsn);
+                self.commit(&request).instrument(span).await?;
+            }
+            Action::WaitForWrite => {
+                self.wait_for_write().await?;
+                events.push_back(Event::WriteFinished);
+            }
+            Action::Confirm(lsn) => {
+                self.lag.note_committed(lsn);
+                self.record_lag();
+                self.stream.update_applied_lsn(pgwire_replication::Lsn(lsn.0));
+            }
+            Action::EmitMarker(marker) => {
+                self.source.emit_message(&marker.content(&self.watch.slot)).await?;
+            }
+            Action::CopyChunk(request) => {
+                let table = request.table;
+                let span = tracing::debug_span!("copy_chunk", table);
+                self.copy_chunk(request, events, on_progress).instrument(span).await?;
+            }
+            Action::ReportCopied { table } => {
+                let rows = self.copied_rows.get(&table).copied().unwrap_or_default();
+                let table = self.applier.tables[table].table.display_name();
+                on_progress(Progress::Copied { table, rows });
+            }
+            Action::TakeSnapshot => {
+                events.push_back(Event::SnapshotTaken(self.source.snapshot().await?));
+            }
+            // The stream is closed by the caller, which owns the end of the run.
+            Action::Close => {}
         }
         Ok(())
     }
 
-    /// Whether there is something to commit that somebody waits for.
-    fn is_due(&self) -> bool {
-        self.can_commit() && !self.is_nothing_new()
+    fn writer_state(&self) -> WriterState {
+        let writer = &self.applier.writer;
+        WriterState { has_uncommitted: writer.has_uncommitted(), is_writing: writer.is_busy() }
     }
 
-    /// Whether a commit would take a position along, and never a part of a transaction.
-    fn can_commit(&self) -> bool {
-        let is_begun = self.open.as_ref().is_some_and(|open| open.is_begun);
-        let committed = self.applier.writer.latest_control().committed.lsn;
-        self.whole == 0 && !is_begun && self.received > committed
+    async fn finish_write(&mut self, on_progress: OnProgress<'_>) -> Result<(), RunError> {
+        self.wait_for_write().await?;
+        self.handle(Event::WriteFinished, on_progress).await
     }
 
-    /// Whether a commit would store nothing but a position that nobody waits for: a later one, or
-    /// the idle source's, takes it along.
-    fn is_nothing_new(&self) -> bool {
-        !self.applier.writer.has_uncommitted()
-            && self.ticket <= self.applier.writer.latest_control().committed.ticket
-            && self.visibility_barrier.is_none()
-            && self.copy.is_none()
-            && self.idle_since.elapsed() < IDLE_COMMIT
-    }
-
-    /// Begins to commit the unit, with the record of the copy while there is one.
-    pub(crate) async fn commit(&mut self) -> Result<(), RunError> {
-        if self.source.not_yet_visible_xids().len() > UNSEEN_MAX {
-            self.source.forget_visible_xids().await?;
-        }
-        self.store_copy()?;
-        let hold = CommitOptions {
-            visibility_barrier: self.visibility_barrier,
-            truncated: self.applier.truncated.clone(),
-        };
-        self.applier.writer.start_commit(self.received, self.ticket, hold).await?;
-        self.visibility_barrier = self.applier.writer.latest_control().visibility_barrier;
-        if self.visibility_barrier.is_none() {
-            self.copy = None;
-        }
-        self.idle_since = Instant::now();
-        Ok(())
-    }
-
-    /// Waits for the commit that is under way, and confirms the slot.
-    async fn finish(&mut self) -> Result<(), RunError> {
+    /// Waits until the write in flight has landed, and records the time of its commit.
+    async fn wait_for_write(&mut self) -> Result<(), RunError> {
         self.applier.writer.finish().await?;
-        let committed = self.applier.writer.control().committed.lsn;
-        self.stream.update_applied_lsn(pgwire_replication::Lsn(committed.0));
-        Ok(())
-    }
-
-    fn store_copy(&mut self) -> Result<(), RunError> {
-        let Some(copy) = &mut self.copy else { return Ok(()) };
-        copy.unseen = self.source.not_yet_visible_xids().to_vec();
-        let record = serde_json::to_vec(copy)
-            .map_err(|error| RunError::Unexpected(format!("the copy's record: {error}")))?;
-        let key = tidewater_storage::RecordKey::Copy(self.applier.generation.id);
-        self.applier.writer.set_at(key, Some(record.into()));
-        Ok(())
-    }
-
-    /// Puts a message into the log for tickets that were taken since the last one.
-    async fn emit_ticket(&mut self) -> Result<(), RunError> {
-        let taken = self.applier.writer.storage().last_ticket().await?;
-        if taken > self.emitted {
-            self.source.emit_message(&format!("{}:{}", self.watch.slot, taken.0)).await?;
-            self.emitted = taken;
+        if let Some(began_at) = self.commit_began_at.take() {
+            metrics::record_commit(began_at.elapsed());
         }
         Ok(())
     }
 
-    /// Ends the run in good order: what was received whole is committed already.
-    async fn leave(mut self) -> Result<(), RunError> {
-        self.apply_whole().await?;
-        if self.can_commit() {
-            self.commit().await?;
+    async fn apply(
+        &mut self,
+        batch: &ChangeBatch,
+        events: &mut VecDeque<Event>,
+    ) -> Result<(), RunError> {
+        let mut application = self.applier.prepare(batch).await?;
+        let mut read_ahead_to = None;
+
+        while let ApplyStep::NeedsRow(request) = self.applier.apply(&mut application).await? {
+            let read = self.read_row(&request).await?;
+            let values = read.row.as_ref().map(CopyRows::values).transpose()?;
+            self.applier.supply_row(&mut application, values.as_deref())?;
+            read_ahead_to = read_ahead_to.max(Some(read.source_position));
+            events.push_back(Event::SnapshotTaken(read.snapshot));
         }
-        self.finish().await?;
-        if let Ok(Err(error)) = tokio::time::timeout(FAREWELL, self.stream.shutdown()).await {
-            tracing::debug!(%error, "the stream did not end in good order");
+
+        events.push_back(Event::Applied { read_ahead_to, writer: self.writer_state() });
+        Ok(())
+    }
+
+    /// Reads a row as it is now, from a snapshot that contains everything applied so far.
+    async fn read_row(&self, request: &RowRequest) -> Result<ReadRow, RunError> {
+        let synced = &self.applier.tables[request.table];
+        let query = row_query(synced, &request.key);
+
+        let snapshot = self.source.begin_snapshot(self.assembler.not_yet_visible_xids()).await?;
+        let rows = self.source.copy_out(&synced.table, &query).await?;
+        let rows: Vec<_> = rows.collect().await;
+        self.source.end_snapshot().await?;
+        let source_position = self.source.insert_lsn().await?;
+
+        let row = rows.into_iter().next().transpose()?.map(|row| {
+            let mut copied = CopyRows::default();
+            copied.push(&row);
+            copied
+        });
+        Ok(ReadRow { row, snapshot, source_position })
+    }
+
+    async fn commit(&mut self, request: &CommitRequest) -> Result<(), RunError> {
+        let CommitRequest { position, visibility_barrier, copy } = request;
+        let record = copy.as_ref().map(serde_json::to_vec).transpose().map_err(|error| {
+            RunError::Unexpected(format!("the record of the copy cannot be encoded: {error}"))
+        })?;
+        self.applier
+            .start_commit(position.lsn, position.ticket, *visibility_barrier, record)
+            .await?;
+        self.commit_began_at = Some(Instant::now());
+        self.lag.note_requested();
+        Ok(())
+    }
+
+    fn record_lag(&self) {
+        let lag = self.lag.lag();
+        metrics::record_replication_lag(lag.bytes, lag.age);
+    }
+
+    async fn copy_chunk(
+        &mut self,
+        request: ChunkRequest,
+        events: &mut VecDeque<Event>,
+        on_progress: OnProgress<'_>,
+    ) -> Result<(), RunError> {
+        let ChunkRequest { table, after, rows_max } = request;
+        let synced = &self.applier.tables[table].table;
+        let name = synced.display_name();
+        let estimated = estimated_rows(synced.estimated_rows);
+        let total = self.copied_rows.entry(table).or_default();
+        let mut on_rows = |rows: usize| {
+            *total += rows as u64;
+            metrics::record_copy(&name, *total, estimated);
+            let table = name.clone();
+            on_progress(Progress::Copying { table, rows: *total, estimated });
+        };
+
+        let Chunk { rows, last_key, snapshot } = copy_chunk(
+            &self.source,
+            self.assembler.not_yet_visible_xids(),
+            &mut self.applier,
+            table,
+            after.as_deref(),
+            rows_max,
+            &mut on_rows,
+        )
+        .await?;
+        let source_position = self.source.insert_lsn().await?;
+
+        let writer = self.writer_state();
+        let outcome = ChunkOutcome { rows, last_key, snapshot, source_position, writer };
+        events.push_back(Event::ChunkApplied(outcome));
+        Ok(())
+    }
+
+    /// Ends the stream. Everything that was received whole is committed and confirmed.
+    async fn close(mut self) -> Result<(), RunError> {
+        if let Ok(Err(error)) = tokio::time::timeout(SHUTDOWN_TIMEOUT, self.stream.shutdown()).await
+        {
+            tracing::debug!(%error, "closing the replication stream failed");
         }
         Ok(())
     }
 }
 
-/// What differs between a table as it was when the run began and as the stream describes it.
-fn difference(table: &catalog::SourceTable, relation: &Relation) -> Option<String> {
-    if table.oid != relation.oid {
-        return Some("it was made anew".to_owned());
-    }
-    let columns = &table.schema.columns;
-    for (column, now) in columns.iter().zip(&relation.columns) {
-        if column.name != now.name {
-            return Some(format!("where column {} was, there is {}", column.name, now.name));
+/// Returns the planner's estimate of a table's rows, if it has one.
+fn estimated_rows(estimate: f32) -> Option<u64> {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "an estimate for a progress bar"
+    )]
+    let rows = estimate as u64;
+    (estimate >= 0.0).then_some(rows)
+}
+
+impl From<ApplyError> for RunError {
+    fn from(error: ApplyError) -> Self {
+        match error {
+            ApplyError::Malformed(malformed) => AssemblyError::Malformed(malformed).into(),
+            ApplyError::Write(error) => error.into(),
         }
-        if column.type_oid != now.type_oid {
-            return Some(format!("column {} has another type", column.name));
+    }
+}
+
+impl From<AssemblyError> for RunError {
+    fn from(error: AssemblyError) -> Self {
+        match error {
+            AssemblyError::TableChanged(changed) => Self::TableChanged {
+                oid: changed.oid,
+                table: changed.table,
+                reason: changed.reason,
+            },
+            AssemblyError::Malformed(_) | AssemblyError::OutOfOrder(_) => {
+                Self::Unexpected(error.to_string())
+            }
         }
     }
-    if let Some(added) = relation.columns.get(columns.len()) {
-        return Some(format!("column {} is new", added.name));
-    }
-    if let Some(dropped) = columns.get(relation.columns.len()) {
-        return Some(format!("column {} is gone", dropped.name));
-    }
-    if table.replica_identity != char::from(relation.replica_identity) {
-        return Some("its replica identity is another".to_owned());
-    }
-    let identifies = |(at, column): (usize, &crate::source::pgoutput::RelationColumn)| {
-        column.in_identity != (table.replica_identity == 'f' || table.key.contains(&at))
-    };
-    if relation.columns.iter().enumerate().any(identifies) {
-        return Some("its replica identity is another".to_owned());
-    }
-    None
 }

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use tidewater_storage::Lsn;
 use tidewater_sync_config::TablePattern;
 use tokio::time::Instant;
 use tokio_postgres::Client;
@@ -12,7 +11,6 @@ use crate::apply::applier::SyncedTable;
 use crate::config::{Config, SourceNames};
 use crate::source::catalog::{self, SourceTable};
 use crate::source::error::SourceError;
-use crate::source::pgoutput::Relation;
 use crate::source::preflight::table_findings;
 use crate::source::tables::{CandidateTable, candidate_tables};
 
@@ -23,8 +21,6 @@ const CATALOG_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 pub(crate) struct CatalogWatcher {
     /// What the sync config reads.
     pub(crate) patterns: Vec<TablePattern>,
-    /// Where the log stood before the catalogue was read.
-    pub(crate) read_at: Lsn,
     /// Tables that patterns have found, and that cannot be synced.
     pub(crate) left_out: HashSet<u32>,
     /// Our role.
@@ -38,7 +34,6 @@ impl CatalogWatcher {
     pub(crate) fn new(config: &Config, patterns: Vec<TablePattern>, user: String) -> Self {
         Self {
             patterns,
-            read_at: Lsn::default(),
             left_out: HashSet::new(),
             user,
             publication: config.publication.clone(),
@@ -84,15 +79,6 @@ impl CatalogWatcher {
     fn is_left_out(&self, table: &SourceTable) -> bool {
         let names = SourceNames { publication: &self.publication, slot: &self.slot };
         self.left_out.contains(&table.oid) && !table_findings(table, &self.user, names).is_empty()
-    }
-
-    /// Whether a table of the stream that is not known was not there yet when the run was begun.
-    /// `at` is where the transaction was committed that tells of it.
-    pub(crate) fn is_new(&self, relation: &Relation, at: Lsn) -> bool {
-        let matches = |pattern: &TablePattern| pattern.matches(&relation.schema, &relation.name);
-        at > self.read_at
-            && !self.left_out.contains(&relation.oid)
-            && self.patterns.iter().any(matches)
     }
 }
 

@@ -17,41 +17,27 @@ use crate::source::quote::{quote_identifier, quote_literal};
 /// How long to wait before looking again whether an applied transaction has become visible.
 const VISIBILITY_PAUSE: Duration = Duration::from_millis(10);
 
-/// The worker's ordinary session, and the transactions that it may have to wait for.
+/// The worker's ordinary session.
 pub(crate) struct SourceConnection {
     pub(crate) client: Client,
-    /// Transactions applied from the stream that no snapshot was seen to contain yet.
-    not_yet_visible_xids: Vec<u32>,
 }
 
 impl SourceConnection {
-    pub(crate) fn new(client: Client, not_yet_visible_xids: Vec<u32>) -> Self {
-        Self { client, not_yet_visible_xids }
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client }
     }
 
-    /// A transaction of the stream is about to be applied.
-    pub(crate) fn note_applied(&mut self, xid: u32) {
-        self.not_yet_visible_xids.push(xid);
-    }
-
-    /// Transactions that later reads must see.
-    pub(crate) fn not_yet_visible_xids(&self) -> &[u32] {
-        &self.not_yet_visible_xids
-    }
-
-    /// Begins a transaction whose snapshot contains everything applied so far.
+    /// Begins a transaction whose snapshot sees all of these transactions, and waits until that
+    /// is possible.
     ///
-    /// Without that, a row whose DELETE was applied could be read once more and would rise again
-    /// for ever: a commit is decoded before new snapshots see it.
-    pub(crate) async fn begin_snapshot(&mut self) -> Result<PgSnapshot, SourceError> {
+    /// They were applied from the stream. Without the wait, a row whose DELETE was applied could
+    /// be read once more and would stay: a commit is decoded before new snapshots see it.
+    pub(crate) async fn begin_snapshot(&self, must_see: &[u32]) -> Result<PgSnapshot, SourceError> {
         loop {
             let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
             self.client.batch_execute(begin).await?;
-            let text = self.value("SELECT pg_current_snapshot()").await?;
-            let snapshot = PgSnapshot::parse(&text)
-                .ok_or(SourceError::UnexpectedAnswer("pg_current_snapshot"))?;
-            self.not_yet_visible_xids.retain(|&xid| !snapshot.sees(xid));
-            if self.not_yet_visible_xids.is_empty() {
+            let snapshot = self.snapshot().await?;
+            if must_see.iter().all(|&xid| snapshot.sees(xid)) {
                 return Ok(snapshot);
             }
             self.client.batch_execute("ROLLBACK").await?;
@@ -59,13 +45,10 @@ impl SourceConnection {
         }
     }
 
-    /// Forgets transactions that new snapshots contain.
-    pub(crate) async fn forget_visible_xids(&mut self) -> Result<(), SourceError> {
+    /// Returns the current snapshot.
+    pub(crate) async fn snapshot(&self) -> Result<PgSnapshot, SourceError> {
         let text = self.value("SELECT pg_current_snapshot()").await?;
-        let snapshot =
-            PgSnapshot::parse(&text).ok_or(SourceError::UnexpectedAnswer("pg_current_snapshot"))?;
-        self.not_yet_visible_xids.retain(|&xid| !snapshot.sees(xid));
-        Ok(())
+        PgSnapshot::parse(&text).ok_or(SourceError::UnexpectedAnswer("pg_current_snapshot"))
     }
 
     /// Ends what [`SourceConnection::begin_snapshot`] began.

@@ -1,10 +1,10 @@
-//! Which transactions a snapshot of PostgreSQL sees.
+//! Snapshots of PostgreSQL, and the transactions that they see.
 
 use std::fmt;
 
 /// A `pg_snapshot`: `xmin:xmax:xip,xip,...` with 64-bit transaction ids.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct PgSnapshot {
+pub struct PgSnapshot {
     xmin: u64,
     xmax: u64,
     in_progress: Vec<u64>,
@@ -18,30 +18,33 @@ impl fmt::Display for PgSnapshot {
 }
 
 impl PgSnapshot {
-    /// Reads PostgreSQL's text form.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+    /// Reads PostgreSQL's text form. Returns `None` for anything else.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split(':');
-        let (xmin, xmax) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        let xmin = parts.next()?.parse().ok()?;
+        let xmax = parts.next()?.parse().ok()?;
         let list = parts.next()?.split(',').filter(|xid| !xid.is_empty());
         let in_progress = list.map(|xid| xid.parse().ok()).collect::<Option<_>>()?;
         Some(Self { xmin, xmax, in_progress })
     }
 
-    /// Whether a committed transaction's changes are in the snapshot.
+    /// Returns whether the snapshot sees a committed transaction.
     ///
-    /// A transaction is decoded from the log an instant *before* new snapshots see it, and with
-    /// synchronous replication that instant can be minutes.
-    pub(crate) fn sees(&self, xid: u32) -> bool {
+    /// A transaction is decoded from the log an instant *before* new snapshots see it. With
+    /// synchronous replication that instant can last minutes.
+    #[must_use]
+    pub fn sees(&self, xid: u32) -> bool {
         let xid = self.widen(xid);
         xid < self.xmin || (xid < self.xmax && !self.in_progress.contains(&xid))
     }
 
-    /// The transactions that were under way.
+    /// Returns the transactions that were in progress.
     pub(crate) fn in_progress(&self) -> impl Iterator<Item = u32> + '_ {
         self.in_progress.iter().map(|xid| (xid & 0xFFFF_FFFF) as u32)
     }
 
-    /// The 64-bit id nearest to the snapshot's: the stream carries only the low half.
+    /// Returns the 64-bit id nearest to the snapshot's own: the stream carries only the low half.
     fn widen(&self, xid: u32) -> u64 {
         let era = self.xmax & !0xFFFF_FFFF;
         let same = era | u64::from(xid);

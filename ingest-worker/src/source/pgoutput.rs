@@ -1,87 +1,102 @@
 //! Decodes messages of PostgreSQL's `pgoutput` plugin, protocol version 1, text format.
 //!
-//! Begin, Commit and logical messages are decoded by the replication client already.
+//! The replication client decodes Begin, Commit and logical messages itself. Everything else
+//! arrives as bytes and is decoded here, once: a [`Message`] names the places of its tuples, and
+//! [`TupleRange::read`] reads the values from the same bytes when they are needed.
 
-/// A message that is not what the protocol says.
+pub mod encode;
+
+use std::ops::Range;
+
+/// A message that violates the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("malformed pgoutput message")]
-pub(crate) struct Malformed;
+pub struct Malformed;
 
-/// A change, or what it refers to.
+/// A decoded message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Message<'a> {
-    /// Describes a table before its first change, and after it was altered.
+pub(crate) enum Message {
+    /// The description of a table: sent before its first change, and after it was altered.
     Relation(Relation),
     Insert {
         relation: u32,
-        new: Tuple<'a>,
+        new: TupleRange,
     },
     Update {
         relation: u32,
-        old: Option<Tuple<'a>>,
-        new: Tuple<'a>,
+        /// The old key (`K`) or the old row (`O`); absent if the key did not change.
+        old: Option<TupleRange>,
+        new: TupleRange,
     },
     Delete {
         relation: u32,
-        old: Tuple<'a>,
+        old: TupleRange,
     },
     Truncate {
         relations: Vec<u32>,
     },
-    /// Origin and type messages, which say nothing that we use.
+    /// An origin or type message. The worker needs neither.
     Other,
 }
 
 /// A table as the stream describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Relation {
-    pub(crate) oid: u32,
-    pub(crate) schema: String,
-    pub(crate) name: String,
-    /// `d`, `n`, `f` or `i`.
-    pub(crate) replica_identity: u8,
-    pub(crate) columns: Vec<RelationColumn>,
+pub struct Relation {
+    /// The table's id in `pg_class`.
+    pub oid: u32,
+    /// Name of its schema.
+    pub schema: String,
+    /// The table's name.
+    pub name: String,
+    /// `d`, `n`, `f` or `i`, as in `pg_class.relreplident`.
+    pub replica_identity: u8,
+    /// Its columns, in the order of every tuple.
+    pub columns: Vec<RelationColumn>,
 }
 
+/// A column as the stream describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RelationColumn {
-    pub(crate) in_identity: bool,
-    pub(crate) name: String,
-    pub(crate) type_oid: u32,
+pub struct RelationColumn {
+    /// True if the column is part of the replica identity.
+    pub in_identity: bool,
+    /// The column's name.
+    pub name: String,
+    /// Id of its type in `pg_type`.
+    pub type_oid: u32,
 }
 
-/// The values of a row, read one after another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Tuple<'a> {
-    columns: usize,
-    bytes: &'a [u8],
+/// The place of a row's values within its message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TupleRange {
+    columns: u16,
+    bytes: Range<usize>,
 }
 
 /// A value of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Datum<'a> {
+pub enum Datum<'a> {
+    /// NULL.
     Null,
-    /// Stored out of line and not changed: the value is not in the stream.
+    /// A value stored out of line that did not change: PostgreSQL leaves it out of the stream.
     Unchanged,
+    /// The text form of the value.
     Text(&'a str),
 }
 
-impl<'a> Tuple<'a> {
-    /// Puts the values into `out`, in the order of the table's columns.
-    pub(crate) fn read(&self, out: &mut Vec<Datum<'a>>) -> Result<(), Malformed> {
-        out.clear();
-        let mut bytes = Reader(self.bytes);
-        for _ in 0..self.columns {
-            out.push(bytes.datum()?);
-        }
-        Ok(())
+impl TupleRange {
+    /// Reads the values from the message that this range was decoded from, in column order.
+    pub(crate) fn read<'a>(&self, message: &'a [u8]) -> Result<Vec<Datum<'a>>, Malformed> {
+        let bytes = message.get(self.bytes.clone()).ok_or(Malformed)?;
+        let mut bytes = Reader::new(bytes);
+        (0..self.columns).map(|_| bytes.datum()).collect()
     }
 }
 
-impl<'a> Message<'a> {
-    /// Decodes one message.
-    pub(crate) fn decode(message: &'a [u8]) -> Result<Self, Malformed> {
-        let mut bytes = Reader(message);
+impl Message {
+    /// Decodes one message. Values are located, not checked: reading them checks that they are
+    /// UTF-8.
+    pub(crate) fn decode(message: &[u8]) -> Result<Self, Malformed> {
+        let mut bytes = Reader::new(message);
         match bytes.byte()? {
             b'R' => Ok(Self::Relation(bytes.relation()?)),
             b'I' => {
@@ -111,6 +126,7 @@ impl<'a> Message<'a> {
             }
             b'T' => {
                 let count = bytes.u32()?;
+                // Options (CASCADE, RESTART IDENTITY): the affected tables are listed in any case.
                 bytes.byte()?;
                 let relations = (0..count).map(|_| bytes.u32()).collect::<Result<_, _>>()?;
                 Ok(Self::Truncate { relations })
@@ -121,12 +137,25 @@ impl<'a> Message<'a> {
     }
 }
 
-struct Reader<'a>(&'a [u8]);
+/// Reads a message from front to back.
+struct Reader<'a> {
+    rest: &'a [u8],
+    /// Length of the whole message, from which positions are computed.
+    length: usize,
+}
 
 impl<'a> Reader<'a> {
+    fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes, length: bytes.len() }
+    }
+
+    fn position(&self) -> usize {
+        self.length - self.rest.len()
+    }
+
     fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
-        let (taken, rest) = self.0.split_at_checked(count).ok_or(Malformed)?;
-        self.0 = rest;
+        let (taken, rest) = self.rest.split_at_checked(count).ok_or(Malformed)?;
+        self.rest = rest;
         Ok(taken)
     }
 
@@ -147,7 +176,7 @@ impl<'a> Reader<'a> {
     }
 
     fn string(&mut self) -> Result<String, Malformed> {
-        let end = self.0.iter().position(|&byte| byte == 0).ok_or(Malformed)?;
+        let end = self.rest.iter().position(|&byte| byte == 0).ok_or(Malformed)?;
         let text = std::str::from_utf8(self.take(end)?).map_err(|_| Malformed)?;
         self.byte()?;
         Ok(text.to_owned())
@@ -155,23 +184,28 @@ impl<'a> Reader<'a> {
 
     fn relation(&mut self) -> Result<Relation, Malformed> {
         let oid = self.u32()?;
-        let (schema, name) = (self.string()?, self.string()?);
+        let schema = self.string()?;
+        let name = self.string()?;
         let replica_identity = self.byte()?;
+
         let count = self.u16()?;
-        let columns = (0..count).map(|_| {
+        let mut columns = Vec::new();
+        for _ in 0..count {
             let in_identity = self.byte()? & 1 == 1;
-            let (name, type_oid) = (self.string()?, self.u32()?);
-            self.u32()?;
-            Ok(RelationColumn { in_identity, name, type_oid })
-        });
-        let columns = columns.collect::<Result<_, _>>()?;
+            let name = self.string()?;
+            let type_oid = self.u32()?;
+            let _type_modifier = self.u32()?;
+            columns.push(RelationColumn { in_identity, name, type_oid });
+        }
+
         Ok(Relation { oid, schema, name, replica_identity, columns })
     }
 
-    /// Finds where a tuple ends, without looking at its values.
-    fn tuple(&mut self) -> Result<Tuple<'a>, Malformed> {
-        let columns = usize::from(self.u16()?);
-        let start = self.0;
+    /// Finds the end of a tuple without reading its values.
+    fn tuple(&mut self) -> Result<TupleRange, Malformed> {
+        let columns = self.u16()?;
+        let start = self.position();
+
         for _ in 0..columns {
             match self.byte()? {
                 b'n' | b'u' => {}
@@ -182,7 +216,8 @@ impl<'a> Reader<'a> {
                 _ => return Err(Malformed),
             }
         }
-        Ok(Tuple { columns, bytes: &start[..start.len() - self.0.len()] })
+
+        Ok(TupleRange { columns, bytes: start..self.position() })
     }
 
     fn datum(&mut self) -> Result<Datum<'a>, Malformed> {
@@ -200,69 +235,4 @@ impl<'a> Reader<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn tuple(values: &[Datum<'_>]) -> Vec<u8> {
-        let mut out = u16::try_from(values.len()).unwrap().to_be_bytes().to_vec();
-        for value in values {
-            match value {
-                Datum::Null => out.push(b'n'),
-                Datum::Unchanged => out.push(b'u'),
-                Datum::Text(text) => {
-                    out.push(b't');
-                    out.extend_from_slice(&u32::try_from(text.len()).unwrap().to_be_bytes());
-                    out.extend_from_slice(text.as_bytes());
-                }
-            }
-        }
-        out
-    }
-
-    fn read<'a>(tuple: &Tuple<'a>) -> Vec<Datum<'a>> {
-        let mut out = Vec::new();
-        tuple.read(&mut out).unwrap();
-        out
-    }
-
-    #[test]
-    fn an_update_may_carry_its_old_key() {
-        let old = [Datum::Text("1"), Datum::Null];
-        let new = [Datum::Text("2"), Datum::Unchanged];
-        let message =
-            [b"U\0\0\0\x07K".as_slice(), &tuple(&old), b"N".as_slice(), &tuple(&new)].concat();
-        let Ok(Message::Update { relation: 7, old: Some(o), new: n }) = Message::decode(&message)
-        else {
-            panic!("not an update of relation 7");
-        };
-        assert_eq!((read(&o), read(&n)), (old.to_vec(), new.to_vec()));
-    }
-
-    #[test]
-    fn a_relation_tells_its_identity() {
-        let message = b"R\0\0\0\x05public\0todos\0d\0\x02\x01id\0\0\0\0\x17\xff\xff\xff\xff\0t\0\0\0\0\x19\xff\xff\xff\xff";
-        let Ok(Message::Relation(relation)) = Message::decode(message) else {
-            panic!("not a relation");
-        };
-        assert_eq!((relation.oid, relation.replica_identity), (5, b'd'));
-        let columns: Vec<_> =
-            relation.columns.iter().map(|c| (&*c.name, c.type_oid, c.in_identity)).collect();
-        assert_eq!(columns, [("id", 23, true), ("t", 25, false)]);
-    }
-
-    #[test]
-    fn a_truncate_names_all_its_tables() {
-        let message = b"T\0\0\0\x02\x01\0\0\0\x05\0\0\0\x06";
-        assert_eq!(Message::decode(message), Ok(Message::Truncate { relations: vec![5, 6] }));
-    }
-
-    proptest! {
-        #[test]
-        fn garbage_is_an_error(message in proptest::collection::vec(any::<u8>(), 0..80)) {
-            if let Ok(Message::Insert { new, .. }) = Message::decode(&message) {
-                let _ = new.read(&mut Vec::new());
-            }
-        }
-    }
-}
+mod tests;

@@ -1,68 +1,10 @@
-use tidewater_storage::conformance::{empty_generation, first_control};
-use tidewater_storage::{ControlStore, Embedded, Lsn, OpLog, Tag, Ticket};
-use tidewater_sync_config::{Column, PgTypes, SyncConfig, TableSchema};
+use tidewater_storage::Embedded;
 
 use super::*;
-use crate::log::writer::{CommitOptions, nonce};
-
-const CONFIG: &str = "
-config: {edition: 3}
-streams:
-  todos: {auto_subscribe: true, query: SELECT * FROM todos}
-  notes: {auto_subscribe: true, query: SELECT id FROM notes}
-";
-/// Places in the config of a table with a key, and of one without.
-const TODOS: usize = 0;
-const NOTES: usize = 1;
-
-fn tables() -> Vec<SyncedTable> {
-    let config = SyncConfig::compile(CONFIG).unwrap();
-    let table = |(number, name): (usize, &tidewater_sync_config::TablePattern)| {
-        let column = |name: &str| Column { name: name.into(), type_oid: 25 };
-        let schema = TableSchema {
-            schema: name.schema.clone(),
-            name: name.name.clone(),
-            columns: vec![column("id"), column("body")],
-            types: PgTypes::default(),
-        };
-        let evaluator = config.bind(&schema).unwrap().unwrap();
-        let table = SourceTable {
-            oid: 1,
-            schema,
-            column_types: vec!["text".into(); 2],
-            kind: 'r',
-            replica_identity: 'f',
-            key: if name.name == "todos" { vec![0] } else { Vec::new() },
-            may_select: true,
-            row_security: false,
-            is_published: true,
-            has_row_filter: false,
-            estimated_rows: 0.0,
-        };
-        SyncedTable { number: self::number(number), table, evaluator }
-    };
-    config.tables().iter().enumerate().map(table).collect()
-}
+use crate::test_support::{NOTES, TODOS, begun, begun_with, commit, operations, table};
 
 fn number(table: usize) -> u16 {
     u16::try_from(table).unwrap()
-}
-
-/// The first run on a store, or the next.
-async fn begun(storage: &Embedded) -> Applier<Embedded> {
-    let former = storage.control().await.unwrap();
-    let (next, archived) = match &former {
-        Some(former) => former.after_takeover(nonce().unwrap()).unwrap(),
-        None => (first_control(), Vec::new()),
-    };
-    let generation = Generation {
-        sync_config: CONFIG.into(),
-        definitions: vec![Tag::from_bits(0), Tag::from_bits(1)],
-        ..empty_generation(first_control().generation)
-    };
-    let new = former.is_none().then_some(&generation);
-    let writer = LogWriter::take_over(storage.clone(), former, next, archived, new).await.unwrap();
-    Applier::new(writer, generation, tables())
 }
 
 impl Applier<Embedded> {
@@ -81,25 +23,12 @@ impl Applier<Embedded> {
         let (row, _) = self.row(table).await;
         self.delete(&row).unwrap();
     }
-
-    async fn commit(&mut self) {
-        let hold = CommitOptions { visibility_barrier: None, truncated: self.truncated.clone() };
-        self.writer.commit(Lsn(1), Ticket(0), hold).await.unwrap();
-    }
 }
 
-/// The operations of the table's bucket.
-async fn operations(storage: &Embedded, table: usize) -> Vec<&'static str> {
-    let bucket = BucketKey::new(&Tag::from_bits(u32::try_from(table).unwrap()), "[]");
-    let page = storage.segments(&bucket, OpId::ZERO, OpId::MAX, usize::MAX).await.unwrap();
-    let name = |body: &Body<'_>| match body {
-        Body::Put { .. } => "PUT",
-        Body::Remove { .. } => "REMOVE",
-        Body::Move => "MOVE",
-        Body::Clear => "CLEAR",
-    };
-    let operations = page.segments.iter().flat_map(|segment| SegmentReader::new(&segment.payload));
-    operations.map(|operation| name(&operation.unwrap().body)).collect()
+/// The kinds of the operations in a table's bucket.
+async fn kinds(storage: &Embedded, table: usize) -> Vec<String> {
+    let first_word = |operation: String| operation.split(' ').next().unwrap().to_owned();
+    operations(storage, table).await.into_iter().map(first_word).collect()
 }
 
 #[tokio::test]
@@ -108,15 +37,15 @@ async fn an_equal_row_is_put_again_after_a_truncation() {
         let storage = Embedded::temporary().unwrap();
         let mut applier = begun(&storage).await;
         applier.insert(table).await;
-        applier.commit().await;
+        commit(&mut applier).await;
         applier.truncate(number(table)).await.unwrap();
         applier.insert(table).await;
-        applier.commit().await;
-        assert_eq!(operations(&storage, table).await, ["PUT", "REMOVE", "PUT"]);
+        commit(&mut applier).await;
+        assert_eq!(kinds(&storage, table).await, ["PUT", "REMOVE", "PUT"]);
         // There is one such row, not two.
         applier.remove(table).await;
-        applier.commit().await;
-        assert_eq!(operations(&storage, table).await, ["PUT", "REMOVE", "PUT", "REMOVE"]);
+        commit(&mut applier).await;
+        assert_eq!(kinds(&storage, table).await, ["PUT", "REMOVE", "PUT", "REMOVE"]);
     }
 }
 
@@ -127,11 +56,11 @@ async fn the_next_run_knows_of_a_truncation() {
         let mut applier = begun(&storage).await;
         applier.insert(table).await;
         applier.truncate(number(table)).await.unwrap();
-        applier.commit().await;
+        commit(&mut applier).await;
         let mut applier = begun(&storage).await;
         applier.insert(table).await;
-        applier.commit().await;
-        assert_eq!(operations(&storage, table).await, ["PUT", "REMOVE", "PUT"]);
+        commit(&mut applier).await;
+        assert_eq!(kinds(&storage, table).await, ["PUT", "REMOVE", "PUT"]);
     }
 }
 
@@ -143,7 +72,74 @@ async fn a_truncation_of_one_table_leaves_the_others() {
     applier.insert(NOTES).await;
     applier.truncate(number(TODOS)).await.unwrap();
     applier.insert(NOTES).await;
-    applier.commit().await;
-    assert_eq!(operations(&storage, TODOS).await, ["PUT", "REMOVE"]);
-    assert_eq!(operations(&storage, NOTES).await, ["PUT"]);
+    commit(&mut applier).await;
+    assert_eq!(kinds(&storage, TODOS).await, ["PUT", "REMOVE"]);
+    assert_eq!(kinds(&storage, NOTES).await, ["PUT"]);
+}
+
+/// A table whose rows are in a bucket for each entry of a JSON array.
+fn shared_documents() -> SyncedTable {
+    let query = "SELECT d.* FROM documents AS d, json_each(d.body) AS s \
+                 WHERE s.value = auth.user_id()";
+    let text = format!(
+        "config: {{edition: 3}}\nstreams:\n  shared: {{auto_subscribe: true, query: \"{query}\"}}\n"
+    );
+    let config = tidewater_sync_config::SyncConfig::compile(&text).unwrap();
+    let table = table(1, "documents", false);
+    let evaluator = config.bind(&table.schema).unwrap().unwrap();
+    SyncedTable { number: 0, table, evaluator }
+}
+
+/// The JSON array of so many users, from the first one on.
+fn users(first: usize, count: usize) -> String {
+    let users: Vec<_> = (first..first + count).map(|user| format!("\"u{user}\"")).collect();
+    format!("[{}]", users.join(","))
+}
+
+#[test]
+fn the_digest_of_a_projection_is_that_of_each_of_its_operations() {
+    let table = shared_documents();
+    let mut output = RowOutput::default();
+    table.evaluator.evaluate(&[Some("1"), Some(&users(0, 40))], &mut output);
+    let memberships = memberships(&output, "0.k");
+    assert_eq!(memberships.len(), 40);
+    for (membership, row) in memberships.iter().zip(output.buckets()) {
+        let key = RowKey::new(row.object_type, row.object_id, "0.k");
+        let body = Body::Put { row: key, data: row.data.into() };
+        assert_eq!(Some(Digest(membership.digest).checksum()), body.checksum());
+    }
+}
+
+#[tokio::test]
+async fn a_row_in_many_buckets_leaves_some_and_enters_others() {
+    for (before, after) in [(3, 3), (40, 40), (3, 40), (40, 3)] {
+        let storage = Embedded::temporary().unwrap();
+        let mut applier = begun_with(&storage, vec![shared_documents()].into()).await;
+        // The content changes with the list, so each bucket that stays gets a PUT.
+        for (first, count) in [(0, before), (2, after)] {
+            let users = users(first, count);
+            let values = [Some("1"), Some(&*users)];
+            let key = applier.tables[0].row_key(&values);
+            let row = applier.load(vec![(0, key)]).await.unwrap().remove(0);
+            applier.upsert(&row, &values).unwrap();
+        }
+        commit(&mut applier).await;
+
+        let tag = &applier.generation.definitions[0];
+        for user in 0..45 {
+            let bucket = BucketKey::new(tag, &format!("[\"u{user}\"]"));
+            let is_before = user < before;
+            let is_after = (2..2 + after).contains(&user);
+            let page = tidewater_storage::OpLog::segments(
+                &storage,
+                &bucket,
+                OpId::ZERO,
+                OpId::MAX,
+                usize::MAX,
+            );
+            let count: u64 = page.await.unwrap().segments.iter().map(|s| s.count).sum();
+            let expected = u64::from(is_before) + u64::from(is_before || is_after);
+            assert_eq!(count, expected, "u{user} of {before} and {after}");
+        }
+    }
 }

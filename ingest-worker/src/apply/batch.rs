@@ -1,0 +1,307 @@
+//! Applies a batch of changes: loads the rows' records, fills in the values that the stream left
+//! out, and asks for a row where it cannot.
+//!
+//! No I/O on the source happens here. Applying is resumable: [`Applier::apply`] stops at a change
+//! that needs a row from the source, and goes on after [`Applier::supply_row`].
+
+use std::sync::Arc;
+
+use tidewater_storage::Storage;
+
+use crate::apply::applier::{Applier, RowRef, SyncedTable};
+use crate::apply::changes::{Change, ChangeBatch, RowChange};
+use crate::log::writer::{RECORDS_CACHED_MAX, WriteError};
+use crate::source::pgoutput::{Datum, Malformed};
+
+/// The reason why a batch could not be applied.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The stream sent bytes that are no change.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// The log cannot be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+/// The point at which [`Applier::apply`] stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ApplyStep {
+    /// All changes are applied.
+    Done,
+    /// A value is neither in the stream nor in the row's record: the row must be read.
+    NeedsRow(RowRequest),
+}
+
+/// A row that must be read from the source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowRequest {
+    /// Index of the table in the run.
+    pub table: usize,
+    /// Texts of its key columns.
+    pub key: Vec<String>,
+}
+
+/// A batch that is being applied. It borrows the values from the batch's messages.
+#[derive(Debug)]
+pub struct BatchApplication<'b> {
+    remaining: std::vec::IntoIter<PreparedChange<'b>>,
+    /// The change that waits for [`Applier::supply_row`].
+    waiting: Option<Upsert<'b>>,
+    /// True if stored rows may be ahead of the stream. Each row that is read sets it.
+    has_barrier: bool,
+}
+
+/// A change whose records are loaded.
+#[derive(Debug)]
+enum PreparedChange<'b> {
+    Upsert(Upsert<'b>),
+    Delete(RowRef),
+    Truncate(&'b [usize]),
+}
+
+/// A row that exists after the change.
+#[derive(Debug)]
+struct Upsert<'b> {
+    /// The row under its old key, if the change names one.
+    old: Option<RowRef>,
+    /// True if the old key differs from the new one.
+    is_moved: bool,
+    new: RowRef,
+    values: Vec<Datum<'b>>,
+}
+
+/// A change whose values are read.
+struct DecodedChange<'b> {
+    old_key: Option<Arc<str>>,
+    new: Option<(Arc<str>, Vec<Datum<'b>>)>,
+}
+
+impl Upsert<'_> {
+    /// Returns the row under its old key if the change moved it to another key.
+    fn moved_from(&self) -> Option<&RowRef> {
+        self.old.as_ref().filter(|_| self.is_moved)
+    }
+}
+
+impl<S: Storage> Applier<S> {
+    /// Reads a batch's values and loads the records of its rows.
+    ///
+    /// # Errors
+    /// When a message is malformed, or as [`LogWriter::load`](crate::LogWriter::load).
+    pub async fn prepare<'b>(
+        &mut self,
+        batch: &'b ChangeBatch,
+    ) -> Result<BatchApplication<'b>, ApplyError> {
+        // No reference to a record outlives a batch, so this is the moment to drop records.
+        self.writer.trim(RECORDS_CACHED_MAX);
+
+        let mut decoded = Vec::with_capacity(batch.changes.len());
+        let mut keys = Vec::with_capacity(batch.changes.len());
+        for change in &batch.changes {
+            let Change::Row(change) = change else { continue };
+            let change_table = change.table;
+            let change = decode(&self.tables[change.table], change)?;
+            let new_key = change.new.as_ref().map(|(key, _)| key);
+            keys.extend(
+                change.old_key.iter().chain(new_key).map(|key| (change_table, key.clone())),
+            );
+            decoded.push(change);
+        }
+
+        // One read for all of them. The rows come back in the order of the keys.
+        let mut rows = self.load(keys).await?.into_iter();
+        let mut decoded = decoded.into_iter();
+        let mut next_row = || rows.next().expect("a row is loaded for each key");
+
+        let mut prepared = Vec::with_capacity(batch.changes.len());
+        for change in &batch.changes {
+            if let Change::Truncate(tables) = change {
+                prepared.push(PreparedChange::Truncate(tables));
+                continue;
+            }
+
+            let change = decoded.next().expect("each row change was decoded");
+            let old = change.old_key.as_ref().map(|_| next_row());
+            let Some((new_key, values)) = change.new else {
+                prepared.extend(old.map(PreparedChange::Delete));
+                continue;
+            };
+
+            let is_moved = change.old_key.is_some_and(|old_key| old_key != new_key);
+            let new = next_row();
+            prepared.push(PreparedChange::Upsert(Upsert { old, is_moved, new, values }));
+        }
+
+        Ok(BatchApplication {
+            remaining: prepared.into_iter(),
+            waiting: None,
+            has_barrier: batch.has_barrier,
+        })
+    }
+
+    /// Applies the batch up to its end, or to the next change that needs a row from the source.
+    ///
+    /// # Errors
+    /// As [`LogWriter::flush`](crate::LogWriter::flush).
+    ///
+    /// # Panics
+    /// When the row that the last call asked for was not supplied.
+    pub async fn apply(
+        &mut self,
+        application: &mut BatchApplication<'_>,
+    ) -> Result<ApplyStep, ApplyError> {
+        assert!(application.waiting.is_none(), "the row that was asked for must be supplied first");
+
+        for change in application.remaining.by_ref() {
+            match change {
+                PreparedChange::Upsert(upsert) => {
+                    if let Some(request) = self.upsert_change(&upsert, application.has_barrier)? {
+                        application.waiting = Some(upsert);
+                        return Ok(ApplyStep::NeedsRow(request));
+                    }
+                }
+                PreparedChange::Delete(row) => self.delete(&row)?,
+                PreparedChange::Truncate(tables) => {
+                    for &table in tables {
+                        let number = self.tables[table].number;
+                        self.truncate(number).await?;
+                    }
+                }
+            }
+            if self.writer.is_full() {
+                self.writer.flush().await?;
+            }
+        }
+
+        Ok(ApplyStep::Done)
+    }
+
+    /// Applies the row that [`Applier::apply`] asked for, as it is in the source now; `None` if
+    /// it no longer exists there.
+    ///
+    /// The row is then ahead of the stream. The caller must set a visibility barrier at a
+    /// position of the source after the read.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    ///
+    /// # Panics
+    /// When no row was asked for.
+    pub fn supply_row(
+        &mut self,
+        application: &mut BatchApplication<'_>,
+        row: Option<&[Option<&str>]>,
+    ) -> Result<(), ApplyError> {
+        let upsert = application.waiting.take().expect("a row was asked for");
+        application.has_barrier = true;
+
+        if let Some(old) = upsert.moved_from() {
+            self.delete(old)?;
+        }
+        match row {
+            Some(values) => self.upsert(&upsert.new, values)?,
+            // It was deleted since. The stream brings the DELETE before it reaches the barrier.
+            None => self.delete(&upsert.new)?,
+        }
+
+        Ok(())
+    }
+
+    /// Applies a row's new content, or returns a request for the row if values are missing.
+    fn upsert_change(
+        &mut self,
+        upsert: &Upsert<'_>,
+        has_barrier: bool,
+    ) -> Result<Option<RowRequest>, ApplyError> {
+        let table = &self.tables[upsert.new.table()];
+        if upsert.old.is_some() && !upsert.is_moved && table.is_keyless() {
+            // The record of a keyless row is its content, and that is unchanged: applying the
+            // change would count the row twice.
+            return Ok(None);
+        }
+
+        let mut values = texts(&upsert.values);
+        let missing = missing_columns(table, &upsert.values);
+        let mut stored = Vec::new();
+        if !missing.is_empty() {
+            stored = self.out_of_line(upsert.old.as_ref().unwrap_or(&upsert.new))?;
+            let is_stored = |column: &usize| stored_value(&stored, *column).is_some();
+            // With a barrier, records may be ahead of the stream: another row may have taken the
+            // old key in the meantime, and the record under that key would be the other row's.
+            let is_trusted = !(upsert.is_moved && has_barrier);
+            if !(is_trusted && missing.iter().all(is_stored)) {
+                return Ok(Some(self.row_request(upsert.new.table(), &values)));
+            }
+        }
+        for column in missing {
+            values[column] = stored_value(&stored, column);
+        }
+
+        if let Some(old) = upsert.moved_from() {
+            self.delete(old)?;
+        }
+        self.upsert(&upsert.new, &values)?;
+
+        Ok(None)
+    }
+
+    fn row_request(&self, table: usize, values: &[Option<&str>]) -> RowRequest {
+        let key = &self.tables[table].table.key;
+        let text = |&column: &usize| values[column].unwrap_or_default().to_owned();
+        RowRequest { table, key: key.iter().map(text).collect() }
+    }
+}
+
+/// Returns the columns that the sync config reads and that the stream left out.
+fn missing_columns(table: &SyncedTable, values: &[Datum<'_>]) -> Vec<usize> {
+    let columns_read = table.evaluator.columns_read();
+    let is_read = |column: usize| columns_read.get(column).copied().unwrap_or(false);
+    (0..values.len())
+        .filter(|&column| values[column] == Datum::Unchanged && is_read(column))
+        .collect()
+}
+
+/// Returns the value of a column among those of a record.
+fn stored_value(stored: &[(u16, String)], column: usize) -> Option<&str> {
+    stored.iter().find(|(at, _)| usize::from(*at) == column).map(|(_, text)| &**text)
+}
+
+/// Reads a change's values and derives the keys of its rows.
+fn decode<'b>(table: &SyncedTable, change: &'b RowChange) -> Result<DecodedChange<'b>, Malformed> {
+    let old = change.old.as_ref().map(|old| old.read(&change.message)).transpose()?;
+    let new = change.new.as_ref().map(|new| new.read(&change.message)).transpose()?;
+    let is_short = |tuple: &Vec<Datum<'_>>| tuple.len() < table.table.schema.columns.len();
+    if old.iter().chain(&new).any(is_short) {
+        return Err(Malformed);
+    }
+
+    let old_key = old.as_ref().map(|old| table.row_key(&texts(old)));
+    let new = new.map(|mut new| {
+        // With a full replica identity the old row has what the new one leaves out. A keyless row
+        // needs it: its key is its whole content.
+        if let Some(old) = old.filter(|_| table.table.replica_identity == 'f') {
+            for (value, old) in new.iter_mut().zip(old) {
+                if *value == Datum::Unchanged {
+                    *value = old;
+                }
+            }
+        }
+        (table.row_key(&texts(&new)), new)
+    });
+
+    Ok(DecodedChange { old_key, new })
+}
+
+/// Returns the texts of the values; `None` for NULL and for what is left out.
+fn texts<'a>(row: &[Datum<'a>]) -> Vec<Option<&'a str>> {
+    row.iter()
+        .map(|value| match value {
+            Datum::Text(text) => Some(*text),
+            Datum::Null | Datum::Unchanged => None,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,68 @@
+//! The worker's own messages in the write-ahead log.
+
+use tidewater_storage::Ticket;
+
+/// The prefix of the worker's messages in `pg_logical_emit_message`.
+pub const MARKER_PREFIX: &str = "tidewater";
+/// The content of a barrier marker.
+const BARRIER: &str = "gate";
+
+/// A message that the worker writes into the log, in a transaction of its own, to learn when the
+/// stream passes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Marker {
+    /// All write-checkpoint tickets up to this one were taken before the message was written.
+    Ticket(Ticket),
+    /// Makes the stream pass a commit behind a visibility barrier, even if nobody else writes.
+    Barrier,
+}
+
+impl Marker {
+    /// Returns the message's content for a worker on this replication slot.
+    #[must_use]
+    pub fn content(self, slot: &str) -> String {
+        match self {
+            Self::Ticket(ticket) => format!("{slot}:{}", ticket.0),
+            Self::Barrier => BARRIER.to_owned(),
+        }
+    }
+
+    /// Reads a message's content; `None` if it is not from a worker on this slot. Several
+    /// deployments may share a database: only the slot tells their messages apart.
+    #[must_use]
+    pub fn parse(content: &[u8], slot: &str) -> Option<Self> {
+        let text = std::str::from_utf8(content).ok()?;
+        if text == BARRIER {
+            return Some(Self::Barrier);
+        }
+        let (named_slot, ticket) = text.rsplit_once(':')?;
+        let ticket = ticket.parse().ok().filter(|_| named_slot == slot)?;
+        Some(Self::Ticket(Ticket(ticket)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_marker_is_read_by_the_worker_of_the_same_slot_only() {
+        let marker = Marker::Ticket(Ticket(7));
+        for slot in ["tidewater", "with:colon", ""] {
+            let content = marker.content(slot);
+            assert_eq!(Marker::parse(content.as_bytes(), slot), Some(marker), "{slot}");
+            assert_eq!(Marker::parse(content.as_bytes(), "another"), None, "{slot}");
+        }
+        assert_eq!(
+            Marker::parse(Marker::Barrier.content("a").as_bytes(), "b"),
+            Some(Marker::Barrier)
+        );
+    }
+
+    #[test]
+    fn foreign_messages_are_ignored() {
+        for content in [b"".as_slice(), b"slot", b"slot:", b"slot:x", b"slot:-1", b"\xff:1"] {
+            assert_eq!(Marker::parse(content, "slot"), None, "{content:?}");
+        }
+    }
+}

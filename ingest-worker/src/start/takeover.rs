@@ -1,0 +1,396 @@
+//! Plans how a run takes over: whether it continues what is stored, or copies again.
+//!
+//! [`plan_takeover`] is a pure function of what was found in the store and in the source. The
+//! caller reads all of that before, and writes the planned records after.
+
+use std::collections::HashSet;
+
+use sha2::{Digest, Sha256};
+use tidewater_protocol::{Epoch, EpochError};
+use tidewater_storage::{
+    ClosedEpoch, Control, Generation, GenerationId, Lsn, Nonce, SourceIdentity, Tag, Truncation,
+};
+use tidewater_sync_config::{EVALUATOR_VERSION, SyncConfig};
+
+use crate::apply::applier::SyncedTable;
+use crate::initial_copy::state::{CopyState, GoneTable};
+use crate::initial_copy::table_numbers::{NumberedTables, NumberingError, number};
+use crate::replication::assembler::BARRIER_UNKNOWN;
+use crate::source::catalog::SourceTable;
+use crate::source::preflight::Finding;
+
+/// Version of what the worker stores. Raised when stored data means something else than before:
+/// it is part of a generation's identity, so all tables are copied again.
+const STORED_FORMAT: u32 = 4;
+
+/// Everything that a run finds when it begins.
+#[derive(Debug)]
+pub struct TakeoverInput<'a> {
+    /// The control record; `None` in an empty store.
+    pub former: Option<Control>,
+    /// The generation that it names, if that can be read.
+    pub stored: Option<StoredGeneration>,
+    /// The source. Its `slot_generation` is ignored: the plan counts it.
+    pub found: SourceIdentity,
+    /// The replication slot.
+    pub slot: SlotPosition,
+    /// The compiled sync config, and its text.
+    pub config: &'a SyncConfig,
+    /// The text of the sync config.
+    pub config_text: &'a str,
+    /// The tables that it reads.
+    pub tables: Vec<FoundTable>,
+    /// The table for which the former run ended. It is copied again even if it looks as before:
+    /// the log may have changes of another shape in between.
+    pub changed_table: Option<u32>,
+    /// A position of the source before its catalog was read.
+    pub catalog_read_at: Lsn,
+    /// The new run's name for itself.
+    pub owner: Nonce,
+    /// Tags for a new generation, if one is needed.
+    pub tags: NewTags,
+}
+
+/// A generation that an earlier run has stored, and the progress of its copy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredGeneration {
+    /// The generation.
+    pub generation: Generation,
+    /// The progress of its initial copy, as of the last commit.
+    pub copy: CopyState,
+}
+
+/// The position of the replication slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotPosition {
+    /// Everything before it was confirmed: the server does not send it again.
+    pub confirmed: Lsn,
+    /// True if this run has created the slot.
+    pub is_new: bool,
+}
+
+/// A table of the source that the sync config reads.
+#[derive(Clone, Debug)]
+pub struct FoundTable {
+    /// The table.
+    pub table: SourceTable,
+    /// Reasons why it cannot be synced. Only tables that were found by a pattern may have some.
+    pub findings: Vec<Finding>,
+}
+
+/// Random tags for the definitions and lookups of a new generation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewTags {
+    /// One for each bucket definition.
+    pub definitions: Vec<Tag>,
+    /// One for each parameter lookup.
+    pub lookups: Vec<Tag>,
+}
+
+/// The relation of the new run to what is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TakeoverKind {
+    /// The store is empty.
+    Fresh,
+    /// Everything is as the former run left it.
+    Continue,
+    /// The generation continues. Some of its tables are gone, and some are copied.
+    TablesChanged,
+    /// The slot does not continue at the stored position: all tables are copied again.
+    SlotReset,
+    /// The sync config or the stored format is another: all tables are copied again.
+    ConfigChanged,
+    /// The generation cannot be continued, since its record cannot be read or too many tables
+    /// have come and gone: all tables are copied again.
+    GenerationLost,
+}
+
+/// The way in which a run takes over.
+#[derive(Debug)]
+pub struct TakeoverPlan {
+    /// The relation to what is stored.
+    pub kind: TakeoverKind,
+    /// The control record that is to be replaced.
+    pub former: Option<Control>,
+    /// The control record that replaces it.
+    pub next: Control,
+    /// Epochs that must be archived before.
+    pub archived: Vec<ClosedEpoch>,
+    /// The generation that the run maintains.
+    pub generation: Generation,
+    /// True if the generation is new, so that it must be stored.
+    pub is_new_generation: bool,
+    /// The tables of the run.
+    pub tables: Vec<SyncedTable>,
+    /// The progress of the initial copy. It also lists the tables by their numbers.
+    pub copy: CopyState,
+    /// Tables whose rows must be removed.
+    pub gone: Vec<GoneTable>,
+    /// Tables that a pattern found and that cannot be synced.
+    pub left_out: HashSet<u32>,
+    /// Messages for the owner of the worker.
+    pub advice: Vec<String>,
+    /// True if the copy's record lists all transactions that new snapshots may not see yet.
+    lists_not_yet_visible: bool,
+}
+
+/// A reason why a run cannot take over.
+#[derive(Debug, thiserror::Error)]
+pub enum TakeoverError {
+    /// The store was filled from another database.
+    #[error("the store belongs to another database: {stored}, not {found}")]
+    Foreign {
+        /// The database that the store was filled from.
+        stored: String,
+        /// The database that the connection string leads to.
+        found: String,
+    },
+    /// Tables that were synced before cannot be synced any more.
+    #[error("synced tables cannot be read")]
+    NotReady(Vec<Finding>),
+    /// The tables cannot be numbered.
+    #[error(transparent)]
+    Numbering(#[from] NumberingError),
+    /// All epochs are used up.
+    #[error("no epoch is left: start a new deployment")]
+    NoEpochLeft(#[from] EpochError),
+}
+
+impl TakeoverPlan {
+    /// Returns whether nothing is visible before the stream has passed a barrier: a copy is not
+    /// finished, or rows are ahead of the stream.
+    #[must_use]
+    pub fn has_barrier(&self) -> bool {
+        self.next.visibility_barrier.is_some()
+    }
+
+    /// Returns the progress of the copy as the assembler needs it: none once it is visible.
+    #[must_use]
+    pub fn copy_in_progress(&self) -> Option<CopyState> {
+        self.has_barrier().then(|| self.copy.clone())
+    }
+
+    /// Returns the transactions that are stored as applied but perhaps not visible yet.
+    #[must_use]
+    pub fn not_yet_visible_xids(&self) -> Vec<u32> {
+        self.copy_in_progress().map(|copy| copy.not_yet_visible_xids).unwrap_or_default()
+    }
+
+    /// Returns whether any transaction in progress may be one that was applied already. While
+    /// chunks are read, the copy's record lists those; later they are not recorded.
+    #[must_use]
+    pub fn must_list_transactions_in_progress(&self) -> bool {
+        !(self.has_barrier() && self.lists_not_yet_visible)
+    }
+}
+
+/// Plans how a run takes over.
+///
+/// # Errors
+/// When the store and the source do not fit together, or a table cannot be synced any more.
+pub fn plan_takeover(input: TakeoverInput<'_>) -> Result<TakeoverPlan, TakeoverError> {
+    let mut advice = Vec::new();
+    let slot_name = input.found.slot.clone();
+    let Succession { mut next, archived, is_reset } =
+        succeed(input.former.as_ref(), input.found, input.slot, input.owner)?;
+    if is_reset {
+        advice.push(format!(
+            "replication slot {slot_name} does not match the position in the store: all tables \
+             are copied again"
+        ));
+    }
+
+    // The stored generation can only be continued under the identity that it was stored with.
+    let identity = identity(input.config, input.config_text, next.source.slot_generation);
+    let has_stored = input.stored.is_some();
+    let stored = input.stored.filter(|stored| stored.generation.identity == identity);
+    let has_same_identity = stored.is_some();
+
+    let eligible = eligible_tables(input.tables, stored.as_ref(), &mut advice)?;
+    let continued = match stored {
+        Some(stored) => continue_generation(
+            stored,
+            input.config,
+            &eligible.tables,
+            input.changed_table,
+            &next.truncated,
+        )?,
+        None => None,
+    };
+
+    let kind = match (&input.former, &continued) {
+        (None, _) => TakeoverKind::Fresh,
+        (Some(_), Some(continued)) if continued.numbered.is_changed => TakeoverKind::TablesChanged,
+        (Some(_), Some(_)) => TakeoverKind::Continue,
+        (Some(_), None) if is_reset => TakeoverKind::SlotReset,
+        (Some(_), None) if has_stored && !has_same_identity => TakeoverKind::ConfigChanged,
+        (Some(_), None) => TakeoverKind::GenerationLost,
+    };
+
+    let is_new_generation = continued.is_none();
+    let Continued { generation, mut numbered, lists_not_yet_visible } = match continued {
+        Some(continued) => continued,
+        None => {
+            let id = GenerationId(next.epoch);
+            next.generation = id;
+            // Truncations name tables by their numbers in the former generation.
+            next.truncated.clear();
+            Continued {
+                generation: Generation {
+                    id,
+                    identity,
+                    sync_config: input.config_text.to_owned(),
+                    definitions: input.tags.definitions,
+                    lookups: input.tags.lookups,
+                    retired_at: None,
+                },
+                numbered: number(
+                    input.config,
+                    &eligible.tables,
+                    CopyState::new(input.catalog_read_at),
+                )?
+                .ok_or(NumberingError::TooManyTables)?,
+                lists_not_yet_visible: true,
+            }
+        }
+    };
+    if is_new_generation || numbered.is_changed {
+        // Readers stay at the former checkpoint until all tables are copied.
+        next.visibility_barrier = Some(BARRIER_UNKNOWN);
+        numbered.copy.ignore_until = input.catalog_read_at;
+    }
+
+    Ok(TakeoverPlan {
+        kind,
+        former: input.former,
+        next,
+        archived,
+        generation,
+        is_new_generation,
+        tables: numbered.tables,
+        copy: numbered.copy,
+        gone: numbered.gone,
+        left_out: eligible.left_out,
+        advice,
+        lists_not_yet_visible,
+    })
+}
+
+/// The control record that succeeds the former one, but for the generation.
+struct Succession {
+    next: Control,
+    archived: Vec<ClosedEpoch>,
+    /// True if the former position says nothing about the slot.
+    is_reset: bool,
+}
+
+fn succeed(
+    former: Option<&Control>,
+    found: SourceIdentity,
+    slot: SlotPosition,
+    owner: Nonce,
+) -> Result<Succession, TakeoverError> {
+    let Some(former) = former else {
+        let source = SourceIdentity { slot_generation: 1, ..found };
+        let next = Control::first(Epoch::ZERO.next()?, owner, source, slot.confirmed);
+        return Ok(Succession { next, archived: Vec::new(), is_reset: false });
+    };
+
+    let stored = &former.source;
+    if stored.system_id != found.system_id || stored.database != found.database {
+        return Err(TakeoverError::Foreign { stored: describe(stored), found: describe(&found) });
+    }
+
+    // The slot is new or another one, history forked, or somebody else moved the slot: the changes
+    // in between cannot be had any more.
+    let is_reset = slot.is_new
+        || stored.slot != found.slot
+        || stored.timeline != found.timeline
+        || slot.confirmed > former.committed.lsn;
+
+    let (mut next, archived) = former.after_takeover(owner)?;
+    let slot_generation = stored.slot_generation + u32::from(is_reset);
+    next.source = SourceIdentity { slot_generation, ..found };
+    if is_reset {
+        // The new position replaces the stored one, even if it is lower: positions of another
+        // timeline or slot cannot be compared.
+        next.committed.lsn = slot.confirmed;
+    }
+    Ok(Succession { next, archived, is_reset })
+}
+
+fn describe(source: &SourceIdentity) -> String {
+    format!("database '{}' of cluster {}", source.database, source.system_id)
+}
+
+/// The tables that can be synced.
+struct EligibleTables {
+    tables: Vec<SourceTable>,
+    left_out: HashSet<u32>,
+}
+
+/// Leaves out tables that a pattern found and that cannot be synced. A table that was synced
+/// before is never left out: its rows would disappear from devices.
+fn eligible_tables(
+    found: Vec<FoundTable>,
+    stored: Option<&StoredGeneration>,
+    advice: &mut Vec<String>,
+) -> Result<EligibleTables, TakeoverError> {
+    let mut tables = Vec::new();
+    let mut left_out = HashSet::new();
+    for FoundTable { table, findings } in found {
+        if findings.is_empty() {
+            tables.push(table);
+        } else if stored.is_some_and(|stored| stored.copy.holds(table.oid)) {
+            return Err(TakeoverError::NotReady(findings));
+        } else {
+            left_out.insert(table.oid);
+            advice.extend(findings.iter().map(|finding| format!("left out: {finding}")));
+        }
+    }
+    Ok(EligibleTables { tables, left_out })
+}
+
+/// A generation with the tables as they are now.
+struct Continued {
+    generation: Generation,
+    numbered: NumberedTables,
+    lists_not_yet_visible: bool,
+}
+
+/// Continues a stored generation with these tables, if it has room for them.
+fn continue_generation(
+    stored: StoredGeneration,
+    config: &SyncConfig,
+    tables: &[SourceTable],
+    changed_table: Option<u32>,
+    truncated: &[Truncation],
+) -> Result<Option<Continued>, TakeoverError> {
+    let StoredGeneration { generation, mut copy } = stored;
+    let lists_not_yet_visible = copy.next().is_some();
+    copy.forget(changed_table);
+    let numbered = number(config, tables, copy)?;
+    let numbered = numbered.filter(|numbered| numbered.fits(truncated));
+    Ok(numbered.map(|numbered| Continued { generation, numbered, lists_not_yet_visible }))
+}
+
+/// Returns the hash of everything that makes stored data of one generation useless for another.
+/// Tables are not part of it: those that changed are removed and copied one by one.
+///
+/// The config's text is part of it. The hashes of definitions and lookups do not cover who may
+/// read, and readers go by the text that is stored with the generation.
+fn identity(config: &SyncConfig, text: &str, slot_generation: u32) -> String {
+    let mut hash = Sha256::new();
+    hash.update(format!("{STORED_FORMAT}|{EVALUATOR_VERSION}|{slot_generation}|"));
+    hash.update(Sha256::digest(text));
+    for definition in config.definitions() {
+        hash.update(format!("{}|{}|", definition.name, definition.hash));
+    }
+    for lookup in config.lookups() {
+        hash.update(format!("{}|", lookup.hash));
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests;
