@@ -22,8 +22,13 @@ pub(crate) struct Actor<T> {
 
 impl Actor<()> {
     pub(crate) fn worker(seed: u64, faults: FaultPlan, store: &Embedded, world: &Shared) -> Self {
+        let name = {
+            let mut world = world.lock().unwrap();
+            world.workers += 1;
+            world.workers
+        };
         let world = world.clone();
-        Self::spawn(store, faults, |store, _| worker::run(store, world, seed))
+        Self::spawn(store, faults, |store, _| worker::run(store, world, name, seed))
     }
 
     pub(crate) fn builder(

@@ -14,6 +14,7 @@ mod reader;
 mod source;
 mod worker;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use rand::rngs::StdRng;
@@ -44,8 +45,25 @@ pub(crate) struct World {
     pub(crate) bases: usize,
     /// Answers that began with a base.
     pub(crate) from_base: usize,
+    /// Workers that were started.
+    pub(crate) workers: u64,
+    /// The position that the replication slot has confirmed, once it exists.
+    pub(crate) confirmed: Option<u64>,
+    /// The ways in which workers have taken over.
+    pub(crate) takeovers: BTreeSet<String>,
+    /// What has happened, where a test asks for it.
+    pub(crate) events: Option<Vec<String>>,
     /// What is replaced is deleted under the readers' hands: they may fail, but not be wrong.
     pub(crate) is_harsh: bool,
+}
+
+impl World {
+    /// Notes what has happened, where a test asks for it.
+    pub(crate) fn log(&mut self, line: impl FnOnce() -> String) {
+        if let Some(events) = &mut self.events {
+            events.push(line());
+        }
+    }
 }
 
 pub(crate) type Shared = Arc<Mutex<World>>;
@@ -59,15 +77,12 @@ fn every_completed_checkpoint_is_the_source_at_one_commit() {
     };
     let (mut completed, mut acknowledged, mut runs) = (0, 0, 0);
     let (mut bases, mut from_base) = (0, 0);
+    let mut takeovers = BTreeSet::new();
     for seed in seeds {
         println!("seed {seed}");
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        let world = runtime.block_on(simulate(seed));
+        let world = run_seed(seed, Shared::default());
         let world = world.lock().unwrap();
+        takeovers.extend(world.takeovers.iter().cloned());
         completed += world.completed;
         acknowledged += world.acknowledged;
         bases += world.bases;
@@ -80,16 +95,50 @@ fn every_completed_checkpoint_is_the_source_at_one_commit() {
     assert!(completed >= 10 * runs, "only {completed} checkpoints in {runs} runs");
     assert!(bases >= runs && from_base >= runs, "{bases} bases, {from_base} sent, {runs} runs");
     assert!(acknowledged >= runs / 2, "only {acknowledged} acknowledged writes in {runs} runs");
+    println!("takeovers: {takeovers:?}");
+    if settings.seed.is_none() {
+        for kind in ["Fresh", "Continue", "TablesChanged", "SlotReset", "ConfigChanged"] {
+            assert!(takeovers.contains(kind), "no worker has taken over as {kind}");
+        }
+    }
 }
 
-async fn simulate(seed: u64) -> Shared {
+/// A failure can be examined only if its seed repeats it.
+#[test]
+fn a_seed_run_twice_gives_the_same_events() {
+    let settings = Settings::from_env().unwrap();
+    for seed in settings.seed.map_or(1..=3, |seed| seed..=seed) {
+        let run = || {
+            let world = World { events: Some(Vec::new()), ..World::default() };
+            let world = run_seed(seed, Arc::new(Mutex::new(world)));
+            world.lock().unwrap().events.take().unwrap()
+        };
+        let (first, second) = (run(), run());
+        for (number, (first, second)) in first.iter().zip(&second).enumerate() {
+            assert_eq!(first, second, "seed {seed}, event {number}");
+        }
+        assert_eq!(first.len(), second.len(), "seed {seed}");
+        assert!(first.len() > 1_000, "seed {seed} has only {} events", first.len());
+    }
+}
+
+fn run_seed(seed: u64, world: Shared) -> Shared {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(simulate(seed, &world));
+    world
+}
+
+async fn simulate(seed: u64, world: &Shared) {
     let mut rng = StdRng::seed_from_u64(seed);
     // In memory where that can be had: what a disk keeps is not the question here.
     let memory = std::path::Path::new("/dev/shm");
     let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
     let folder = tempfile::tempdir_in(parent).unwrap();
     let store = Embedded::open(folder.path()).unwrap();
-    let world = Shared::default();
     for _ in 0..rng.random_range(0..15) {
         world.lock().unwrap().source.commit_random(&mut rng);
     }
@@ -97,26 +146,26 @@ async fn simulate(seed: u64) -> Shared {
     world.lock().unwrap().is_harsh = is_harsh;
     let options = builder::options(rng.random(), is_harsh);
     let mut builders: Vec<_> =
-        (0..2).map(|_| new_builder(&mut rng, &options, &store, &world)).collect();
-    let mut workers = vec![new_worker(&mut rng, &store, &world)];
+        (0..2).map(|_| new_builder(&mut rng, &options, &store, world)).collect();
+    let mut workers = vec![new_worker(&mut rng, &store, world)];
     let mut readers: Vec<_> = USERS.iter().map(|user| Reader::new(user, rng.random())).collect();
     let mut reading: Vec<_> =
-        readers.drain(..).map(|reader| Actor::reader(reader, &store, &world)).collect();
+        readers.drain(..).map(|reader| Actor::reader(reader, &store, world)).collect();
     for _ in 0..TURNS {
         match rng.random_range(0..100) {
             0..4 => world.lock().unwrap().source.commit_random(&mut rng),
             4 if rng.random_range(0..5) == 0 => {
                 let victim = rng.random_range(0..workers.len());
                 workers[victim].kill();
-                workers[victim] = new_worker(&mut rng, &store, &world);
+                workers[victim] = new_worker(&mut rng, &store, world);
             }
             5 if workers.len() < 3 && rng.random_range(0..5) == 0 => {
-                workers.push(new_worker(&mut rng, &store, &world));
+                workers.push(new_worker(&mut rng, &store, world));
             }
             6 if rng.random_range(0..5) == 0 => {
                 let victim = rng.random_range(0..builders.len());
                 builders[victim].kill();
-                builders[victim] = new_builder(&mut rng, &options, &store, &world);
+                builders[victim] = new_builder(&mut rng, &options, &store, world);
             }
             6..20 => {
                 let at = rng.random_range(0..builders.len());
@@ -128,7 +177,7 @@ async fn simulate(seed: u64) -> Shared {
                     // Mostly it was fenced by another: were it replaced, that would go on for ever.
                     drop(workers.swap_remove(at));
                     if workers.is_empty() {
-                        workers.push(new_worker(&mut rng, &store, &world));
+                        workers.push(new_worker(&mut rng, &store, world));
                     }
                 }
             }
@@ -139,14 +188,13 @@ async fn simulate(seed: u64) -> Shared {
                 }
             }
         }
-        note_visible(&store, &world).await;
+        note_visible(&store, world).await;
         world.lock().unwrap().turns += 1;
     }
     for ended in workers.iter_mut().chain(&mut builders) {
         ended.kill();
     }
-    settle(&store, &world, reading).await;
-    world
+    settle(&store, world, reading).await;
 }
 
 fn new_worker(rng: &mut StdRng, store: &Embedded, world: &Shared) -> Actor<()> {

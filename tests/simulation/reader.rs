@@ -171,6 +171,7 @@ impl Reader {
         }
         self.last = Some((op, latest));
         world.completed += 1;
+        world.log(|| format!("{} completes {op} at {latest}", self.user));
         let reached = done.write_checkpoint.map_or(0, |number| number.get());
         while let Some((number, position)) = self.awaited.front().copied()
             && number <= reached

@@ -5,10 +5,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use rand::Rng;
 use rand::rngs::StdRng;
 use serde_json::{Map, Value, json};
+use tidewater_ingest_worker::simulation::encode::{self, OldTuple};
+use tidewater_ingest_worker::simulation::{
+    Datum, Event, MARKER_PREFIX, PgSnapshot, Relation, RelationColumn,
+};
+use tidewater_storage::Lsn;
 use tidewater_tests::Rows;
 
 /// Bytes of log per transaction: positions are multiples of it.
 const STEP: u64 = 16;
+/// Ids of transactions begin here.
+const FIRST_XID: u32 = 700;
+/// PostgreSQL's `text`.
+pub(crate) const TEXT_OID: u32 = 25;
 
 pub(crate) const USERS: [&str; 3] = ["u1", "u2", "u3"];
 
@@ -59,10 +68,10 @@ pub(crate) enum Change {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) enum Transaction {
+enum Transaction {
     Changes(Vec<Change>),
-    /// The worker's message, by which tickets are covered.
-    Message(u64),
+    /// A message of a worker, with its content.
+    Message(String),
 }
 
 /// The rows of each table at one commit; notes may be there several times.
@@ -71,10 +80,28 @@ pub(crate) struct State {
     pub(crate) tables: [Vec<Row>; 3],
 }
 
+/// What one snapshot sees.
+pub(crate) struct Snapshot {
+    pub(crate) state: State,
+    pub(crate) snapshot: PgSnapshot,
+}
+
 #[derive(Default)]
 pub(crate) struct Source {
     log: Vec<Transaction>,
     states: Vec<State>,
+    /// The number of transactions that new snapshots see. The others are committed, and the
+    /// stream has them: with synchronous replication it can take minutes until they are visible.
+    visible: usize,
+}
+
+/// The id of a table in `pg_class`.
+pub(crate) fn oid(table: usize) -> u32 {
+    100 + u32::try_from(table).unwrap()
+}
+
+fn xid(index: usize) -> u32 {
+    FIRST_XID + u32::try_from(index).unwrap()
 }
 
 impl Source {
@@ -83,10 +110,50 @@ impl Source {
         (self.log.len() as u64 + 1) * STEP
     }
 
-    /// The transaction that begins at a position, and its end.
-    pub(crate) fn next(&self, after: u64) -> Option<(Transaction, u64)> {
+    /// Returns the stream's events for the first transaction that ends after a position, and its
+    /// end.
+    pub(crate) fn stream(&self, after: u64, rng: &mut StdRng) -> Option<(Vec<Event>, u64)> {
         let index = usize::try_from(after.max(STEP) / STEP - 1).unwrap();
-        Some((self.log.get(index)?.clone(), (index as u64 + 2) * STEP))
+        let transaction = self.log.get(index)?;
+        let end = (index as u64 + 2) * STEP;
+
+        let mut events = vec![Event::Begin { xid: xid(index), commit_lsn: Lsn(end - 4) }];
+        match transaction {
+            Transaction::Message(content) => events.push(Event::LogicalMessage {
+                is_transactional: true,
+                prefix: MARKER_PREFIX.to_owned(),
+                content: content.clone().into(),
+            }),
+            Transaction::Changes(changes) => {
+                for change in changes {
+                    // PostgreSQL describes a table once. More often does no harm.
+                    events.push(Event::Data(relation(change.table()).into()));
+                    events.push(Event::Data(change.message(rng).into()));
+                }
+            }
+        }
+        events.push(Event::Commit { end_lsn: Lsn(end) });
+        Some((events, end))
+    }
+
+    /// Takes a snapshot that sees these transactions. Later snapshots never see less.
+    pub(crate) fn snapshot(&mut self, must_see: &[u32], rng: &mut StdRng) -> Snapshot {
+        let needed = must_see.iter().map(|xid| (xid + 1 - FIRST_XID) as usize).max();
+        let earliest = self.visible.max(needed.unwrap_or_default());
+        self.visible = rng.random_range(earliest..=self.log.len());
+
+        let state = match self.visible {
+            0 => State::default(),
+            visible => self.states[visible - 1].clone(),
+        };
+        let xmax = xid(self.visible);
+        let snapshot = PgSnapshot::parse(&format!("{xmax}:{xmax}:")).unwrap();
+        Snapshot { state, snapshot }
+    }
+
+    /// Returns the transactions that new snapshots may not see.
+    pub(crate) fn in_progress(&self) -> Vec<u32> {
+        (self.visible..self.log.len()).map(xid).collect()
     }
 
     pub(crate) fn now(&self) -> State {
@@ -98,8 +165,8 @@ impl Source {
         if commits == 0 { State::default() } else { self.states[commits - 1].clone() }
     }
 
-    pub(crate) fn message(&mut self, ticket: u64) {
-        self.log.push(Transaction::Message(ticket));
+    pub(crate) fn message(&mut self, content: String) {
+        self.log.push(Transaction::Message(content));
         self.states.push(self.now());
     }
 
@@ -113,6 +180,69 @@ impl Source {
         self.log.push(Transaction::Changes(changes));
         self.states.push(state);
     }
+}
+
+impl Change {
+    fn table(&self) -> usize {
+        match self {
+            Self::Insert(table, _) | Self::Delete(table, _) | Self::Truncate(table) => *table,
+            Self::Update { table, .. } => *table,
+        }
+    }
+
+    /// Returns the message of the stream. Now and then it leaves out a value that did not change,
+    /// as PostgreSQL does with values that are stored out of line.
+    fn message(&self, rng: &mut StdRng) -> Vec<u8> {
+        match self {
+            Self::Insert(table, row) => encode::insert(oid(*table), &texts(row)),
+            Self::Delete(NOTES, row) => encode::delete(oid(NOTES), OldTuple::Row, &texts(row)),
+            Self::Delete(table, row) => encode::delete(oid(*table), OldTuple::Key, &key(row)),
+            Self::Truncate(table) => encode::truncate(&[oid(*table)]),
+            Self::Update { table, old, new } => {
+                let mut values = texts(new);
+                if *table == NOTES {
+                    let old = (OldTuple::Row, &texts(old)[..]);
+                    return encode::update(oid(NOTES), Some(old), &values);
+                }
+                for column in 1..values.len() {
+                    if old[column] == new[column] && rng.random_range(0..8) == 0 {
+                        values[column] = Datum::Unchanged;
+                    }
+                }
+                let old_key = key(old);
+                let moved = (old[0] != new[0]).then_some((OldTuple::Key, &old_key[..]));
+                encode::update(oid(*table), moved, &values)
+            }
+        }
+    }
+}
+
+/// Returns the message that describes a table.
+fn relation(table: usize) -> Vec<u8> {
+    let (name, columns) = TABLES[table];
+    let column = |(at, name): (usize, &&str)| RelationColumn {
+        in_identity: table == NOTES || at == 0,
+        name: (*name).to_owned(),
+        type_oid: TEXT_OID,
+    };
+    encode::relation(&Relation {
+        oid: oid(table),
+        schema: "public".to_owned(),
+        name: name.to_owned(),
+        replica_identity: if table == NOTES { b'f' } else { b'd' },
+        columns: columns.iter().enumerate().map(column).collect(),
+    })
+}
+
+fn texts(row: &Row) -> Vec<Datum<'_>> {
+    row.iter().map(|value| Datum::Text(value)).collect()
+}
+
+/// Returns a row of which only the key is set.
+fn key(row: &Row) -> Vec<Datum<'_>> {
+    let mut values = vec![Datum::Null; row.len()];
+    values[0] = Datum::Text(&row[0]);
+    values
 }
 
 fn pick<'a>(rng: &mut StdRng, from: &[&'a str]) -> &'a str {

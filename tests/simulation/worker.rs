@@ -1,103 +1,372 @@
-//! The real worker core, fed from the model of the source in place of PostgreSQL.
+//! The worker's own machines over a model of PostgreSQL: the takeover plan, the transaction
+//! assembler, the applier and the log writer are those of the ingest worker.
+//!
+//! Only the I/O of `ReplicationSession` is replaced: events come from the [`Source`] model, and
+//! each action is performed on it.
+//!
+//! [`Source`]: crate::source::Source
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use tidewater_ingest_worker::{
-    Applier, CommitOptions, LogWriter, RowRef, SourceTable, SyncedTable,
+use tidewater_ingest_worker::simulation::{
+    Action, ApplyError, ApplyStep, AssemblerLimits, ChangeBatch, ChunkOutcome, ChunkRequest,
+    CommitRequest, Event, FoundTable, NewTables, NewTags, SlotPosition, TakeoverInput,
+    TakeoverPlan, TakeoverSettings, TransactionAssembler, WriterState, plan_takeover,
+    read_stored_generation, take_over,
 };
-use tidewater_storage::conformance::first_control;
+use tidewater_ingest_worker::{Applier, SourceTable};
 use tidewater_storage::{
-    Control, ControlStore, Embedded, Faulty, Generation, GenerationId, Lsn, Nonce, RecordKey, Tag,
-    Ticket, WriteCheckpointStore,
+    ControlStore, Embedded, Faulty, Lsn, Nonce, SourceIdentity, Tag, WriteCheckpointStore,
 };
 use tidewater_sync_config::{Column, PgTypes, SyncConfig, TableSchema};
 
 use crate::Shared;
-use crate::source::{CONFIGS, Change, MEMBERS, NOTES, Row, TABLES, TODOS, Transaction};
+use crate::source::{CONFIGS, NOTES, Row, Snapshot, TABLES, TEXT_OID, oid};
 
 type Store = Faulty<Embedded>;
 
-/// PostgreSQL's `text`.
-const TEXT_OID: u32 = 25;
-const BARRIER_UNKNOWN: Lsn = Lsn(u64::MAX);
-/// The copy's chunks: a table, and which of its rows.
-type Chunk = (usize, fn(&Row) -> bool);
-const CHUNKS: [Chunk; 4] = [
-    (TODOS, |row| *row[0] < *"t4"),
-    (TODOS, |row| *row[0] >= *"t4"),
-    (MEMBERS, |_| true),
-    (NOTES, |_| true),
-];
+/// Name of the replication slot.
+const SLOT: &str = "tidewater";
 
-/// Works until it is killed or finds that it is not the one any more.
-pub(crate) async fn run(store: Store, world: Shared, seed: u64) -> Result<()> {
-    let mut rng = StdRng::seed_from_u64(seed);
-    let applier = take_over(&store, &mut rng).await?;
-    let mut worker = Worker::new(applier, world, rng).await?;
+/// Works until it is killed or finds that another worker has taken over.
+pub(crate) async fn run(store: Store, world: Shared, name: u64, seed: u64) -> Result<()> {
+    let mut worker = Worker::take_over(store, world, name, seed).await?;
     loop {
-        worker.step(&store).await?;
+        worker.step().await?;
     }
 }
 
-async fn take_over(store: &Store, rng: &mut StdRng) -> Result<Applier<Store>> {
-    let former = store.control().await?;
-    let nonce = Nonce(format!("{:x}", rng.random::<u128>()));
-    let (mut next, archived) = match &former {
-        Some(former) => former.after_takeover(nonce)?,
-        None => (Control { owner: nonce, ..first_control() }, Vec::new()),
-    };
-    let stored = match &former {
-        Some(former) => store.generation(former.generation).await?,
-        None => None,
-    };
-    let kept = stored.filter(|_| rng.random_range(0..6) > 0);
-    let new = kept.is_none().then(|| new_generation(GenerationId(next.epoch), rng));
-    if new.is_some() {
-        next.generation = GenerationId(next.epoch);
-        next.truncated.clear();
-        next.visibility_barrier = Some(BARRIER_UNKNOWN);
-    }
-    let generation = kept.or(new.clone()).context("one of them")?;
-    let writer = LogWriter::take_over(store.clone(), former, next, archived, new.as_ref()).await?;
-    let writer = writer.with_compaction_threshold(rng.random_range(1..4));
-    let tables = tables(&SyncConfig::compile(&generation.sync_config).unwrap());
-    Ok(Applier::new(writer, generation, tables))
+struct Worker {
+    name: u64,
+    store: Store,
+    world: Shared,
+    rng: StdRng,
+    assembler: TransactionAssembler,
+    applier: Applier<Store>,
+    /// Events that the stream has ready.
+    stream: VecDeque<Event>,
+    /// The position after what the stream has read.
+    streamed: u64,
+    now: Duration,
 }
 
-fn new_generation(id: GenerationId, rng: &mut StdRng) -> Generation {
-    let text = CONFIGS[rng.random_range(0..CONFIGS.len())];
-    let config = SyncConfig::compile(text).unwrap();
-    let mut tags = |count| (0..count).map(|_| Tag::from_bits(rng.random())).collect::<Vec<_>>();
-    Generation {
-        id,
-        identity: String::new(),
-        sync_config: text.to_owned(),
-        definitions: tags(config.definitions().len()),
-        lookups: tags(config.lookups().len()),
-        retired_at: None,
-    }
-}
+impl Worker {
+    async fn take_over(store: Store, world: Shared, name: u64, seed: u64) -> Result<Self> {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let catalog_read_at = Lsn(world.lock().unwrap().source.position());
+        let former = store.control().await?;
+        let stored = read_stored_generation(&store, former.as_ref()).await?;
 
-/// The tables of the model as the catalogue would describe them, in the config's order.
-fn tables(config: &SyncConfig) -> Vec<SyncedTable> {
-    let table = |(number, name): (usize, &tidewater_sync_config::TablePattern)| {
-        let (_, columns) = TABLES.iter().find(|(table, _)| *table == name.name).unwrap();
-        let column = |name: &&str| Column { name: (*name).to_owned(), type_oid: TEXT_OID };
-        let schema = TableSchema {
-            schema: name.schema.clone(),
-            name: name.name.clone(),
-            columns: columns.iter().map(column).collect(),
-            types: PgTypes::default(),
+        // Mostly the config stays. A lost slot is rare, and means that all tables are copied.
+        let kept = stored.as_ref().filter(|_| rng.random_range(0..6) > 0);
+        let text = match kept {
+            Some(stored) => stored.generation.sync_config.clone(),
+            None => CONFIGS[rng.random_range(0..CONFIGS.len())].to_owned(),
         };
-        let is_keyless = name.name == TABLES[NOTES].0;
-        let evaluator = config.bind(&schema).unwrap().unwrap();
+        let config = SyncConfig::compile(&text).unwrap();
+        let is_lost = rng.random_range(0..30) == 0;
+        let changed = (rng.random_range(0..10) == 0).then(|| rng.random_range(0..TABLES.len()));
+        let slot = {
+            let mut world = world.lock().unwrap();
+            let is_new = world.confirmed.is_none() || is_lost;
+            if is_new {
+                // A slot begins at the present.
+                world.confirmed = Some(world.source.position());
+            }
+            let confirmed = Lsn(world.confirmed.unwrap_or_default());
+            SlotPosition { confirmed, is_new }
+        };
+
+        let plan = plan_takeover(TakeoverInput {
+            former,
+            stored,
+            found: SourceIdentity {
+                system_id: "simulated".into(),
+                database: "app".into(),
+                timeline: 1,
+                slot: SLOT.into(),
+                slot_generation: 1,
+            },
+            slot,
+            config: &config,
+            config_text: &text,
+            tables: tables(&config),
+            changed_table: changed.map(oid),
+            catalog_read_at,
+            owner: Nonce(format!("{:x}", rng.random::<u128>())),
+            tags: new_tags(&config, &mut rng),
+        })
+        .expect("the model's source always fits");
+        Self::begin(store, world, name, rng, plan, &config).await
+    }
+
+    async fn begin(
+        store: Store,
+        world: Shared,
+        name: u64,
+        mut rng: StdRng,
+        plan: TakeoverPlan,
+        config: &SyncConfig,
+    ) -> Result<Self> {
+        let kind = plan.kind;
+        let mut not_yet_visible_xids = plan.not_yet_visible_xids();
+        if plan.must_list_transactions_in_progress() {
+            not_yet_visible_xids.extend(world.lock().unwrap().source.in_progress());
+        }
+        let settings = TakeoverSettings {
+            new_tables: NewTables { patterns: config.tables().to_vec(), ..NewTables::default() },
+            slot: SLOT.into(),
+            not_yet_visible_xids,
+            limits: AssemblerLimits {
+                buffered_changes_max: rng.random_range(1..12),
+                buffered_bytes_max: rng.random_range(50..1_000),
+                chunk_rows: rng.random_range(1..6),
+            },
+        };
+        let due_every = rng.random_range(1..4);
+        let (applier, assembler) = take_over(store.clone(), plan, due_every, settings).await?;
+
+        // The server sends again what was not confirmed, even if it was committed.
+        let streamed = world.lock().unwrap().confirmed.unwrap_or_default();
+        let (stream, now) = (VecDeque::new(), Duration::ZERO);
+        let mut worker =
+            Self { name, store, world, rng, assembler, applier, stream, streamed, now };
+        worker.log(|| format!("takes over: {kind:?}"));
+        worker.world.lock().unwrap().takeovers.insert(format!("{kind:?}"));
+
+        let source_position = worker.source_position();
+        let writer = worker.writer_state();
+        worker.handle(Event::Started { source_position, writer }).await?;
+        Ok(worker)
+    }
+
+    /// One round of the session's loop.
+    async fn step(&mut self) -> Result<()> {
+        self.now += Duration::from_millis(self.rng.random_range(0..2_000));
+        if self.rng.random_range(0..3) == 0 {
+            let taken = self.store.last_ticket().await?;
+            self.handle(Event::TicketTaken(taken)).await?;
+        }
+        // As if there were many records: all but what is in flight is read again.
+        self.applier.writer.trim(self.rng.random_range(0..20));
+
+        let is_idle = !self.receive().await?;
+        if self.applier.writer.is_busy() && (is_idle || self.rng.random_range(0..3) == 0) {
+            self.finish_write().await?;
+        }
+        let wants_chunk = self.assembler.wants_chunk();
+        self.handle(Event::Drained).await?;
+
+        if is_idle && !wants_chunk {
+            // Nothing to do. A read of the store takes a turn all the same.
+            self.store.control().await?;
+        }
+        Ok(())
+    }
+
+    /// Takes a few events of the stream. Returns whether there were any.
+    async fn receive(&mut self) -> Result<bool> {
+        let mut has_received = false;
+        for _ in 0..self.rng.random_range(1..16) {
+            if self.stream.is_empty() {
+                let world = self.world.lock().unwrap();
+                if let Some((events, end)) = world.source.stream(self.streamed, &mut self.rng) {
+                    self.stream.extend(events);
+                    self.streamed = end;
+                }
+            }
+            let Some(event) = self.stream.pop_front() else {
+                let wal_end = Lsn(self.streamed);
+                if self.rng.random_range(0..4) == 0 {
+                    self.handle(Event::Keepalive { wal_end }).await?;
+                }
+                break;
+            };
+            has_received = true;
+            self.handle(event).await?;
+        }
+        Ok(has_received)
+    }
+
+    async fn handle(&mut self, event: Event) -> Result<()> {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            self.log(|| format!("event {event:?}"));
+            let actions = self.assembler.on_event(event, self.now);
+            for action in actions.expect("the model's stream is well formed") {
+                self.log(|| format!("action {action:?}"));
+                self.perform(action, &mut events).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn perform(&mut self, action: Action, events: &mut VecDeque<Event>) -> Result<()> {
+        match action {
+            Action::Apply(batch) => self.apply(&batch, events).await?,
+            Action::Commit(request) => self.commit(request, events).await?,
+            Action::WaitForWrite => {
+                self.applier.writer.finish().await?;
+                events.push_back(Event::WriteFinished);
+            }
+            Action::Confirm(lsn) => self.confirm(lsn).await?,
+            Action::EmitMarker(marker) => {
+                self.world.lock().unwrap().source.message(marker.content(SLOT));
+            }
+            Action::CopyChunk(request) => self.copy_chunk(&request, events).await?,
+            Action::ReportCopied { .. } => {}
+            Action::TakeSnapshot => {
+                events.push_back(Event::SnapshotTaken(self.snapshot().snapshot));
+            }
+            Action::Close => bail!("nobody has asked for an end"),
+        }
+        Ok(())
+    }
+
+    async fn apply(&mut self, batch: &ChangeBatch, events: &mut VecDeque<Event>) -> Result<()> {
+        let mut application = self.applier.prepare(batch).await.map_err(apply_error)?;
+        let mut read_ahead_to = None;
+        loop {
+            let step = self.applier.apply(&mut application).await.map_err(apply_error)?;
+            let ApplyStep::NeedsRow(request) = step else { break };
+            let Snapshot { state, snapshot } = self.snapshot();
+            let rows = &state.tables[self.model_table(request.table)];
+            let row = rows.iter().find(|row| row[0] == request.key[0]).map(values);
+            self.applier.supply_row(&mut application, row.as_deref()).map_err(apply_error)?;
+            read_ahead_to = Some(self.source_position());
+            events.push_back(Event::SnapshotTaken(snapshot));
+        }
+        if self.rng.random_range(0..6) == 0 {
+            // As if the unit were large: it is written, and not committed.
+            self.applier.writer.flush().await?;
+        }
+        events.push_back(Event::Applied { read_ahead_to, writer: self.writer_state() });
+        Ok(())
+    }
+
+    /// Mostly the next unit begins while the write of this one is still in flight.
+    async fn commit(&mut self, request: CommitRequest, events: &mut VecDeque<Event>) -> Result<()> {
+        let CommitRequest { position, visibility_barrier, copy } = request;
+        let record = copy.as_ref().map(serde_json::to_vec).transpose()?;
+        self.applier
+            .start_commit(position.lsn, position.ticket, visibility_barrier, record)
+            .await?;
+        if self.rng.random_range(0..3) == 0 {
+            self.applier.writer.finish().await?;
+            events.push_back(Event::WriteFinished);
+        }
+        Ok(())
+    }
+
+    /// The slot forgets what is confirmed, so that must be in the control record.
+    async fn confirm(&self, lsn: Lsn) -> Result<()> {
+        let control = self.store.inner().control().await?.context("a run has a control record")?;
+        assert!(
+            lsn <= control.committed.lsn,
+            "{lsn} is confirmed, and only {} is committed",
+            control.committed.lsn
+        );
+        let mut world = self.world.lock().unwrap();
+        world.confirmed = world.confirmed.max(Some(lsn.0));
+        Ok(())
+    }
+
+    async fn copy_chunk(
+        &mut self,
+        request: &ChunkRequest,
+        events: &mut VecDeque<Event>,
+    ) -> Result<()> {
+        let Snapshot { state, snapshot } = self.snapshot();
+        let table = self.model_table(request.table);
+        let mut rows: Vec<_> = state.tables[table].iter().collect();
+        if table != NOTES {
+            rows.sort();
+            let after = request.after.as_ref().map(|key| &key[0]);
+            rows.retain(|row| after.is_none_or(|after| row[0] > *after));
+            rows.truncate(request.rows_max);
+        }
+
+        let flat: Vec<_> = rows.iter().flat_map(|row| values(row)).collect();
+        let last_key = self.applier.apply_copied(request.table, &flat).await?;
+        events.push_back(Event::ChunkApplied(ChunkOutcome {
+            rows: rows.len(),
+            last_key,
+            snapshot,
+            source_position: self.source_position(),
+            writer: self.writer_state(),
+        }));
+        Ok(())
+    }
+
+    async fn finish_write(&mut self) -> Result<()> {
+        self.applier.writer.finish().await?;
+        self.handle(Event::WriteFinished).await
+    }
+
+    /// Takes a snapshot that sees everything applied so far. It may not see the last commits yet.
+    fn snapshot(&mut self) -> Snapshot {
+        let must_see = self.assembler.not_yet_visible_xids();
+        self.world.lock().unwrap().source.snapshot(must_see, &mut self.rng)
+    }
+
+    fn source_position(&self) -> Lsn {
+        Lsn(self.world.lock().unwrap().source.position())
+    }
+
+    fn writer_state(&self) -> WriterState {
+        let writer = &self.applier.writer;
+        WriterState { has_uncommitted: writer.has_uncommitted(), is_writing: writer.is_busy() }
+    }
+
+    /// Returns the model's index of a table of the run.
+    fn model_table(&self, table: usize) -> usize {
+        let name = &self.applier.tables[table].table.schema.name;
+        TABLES.iter().position(|(table, _)| table == name).unwrap()
+    }
+
+    fn log(&self, line: impl FnOnce() -> String) {
+        self.world.lock().unwrap().log(|| format!("worker {}: {}", self.name, line()));
+    }
+}
+
+/// A malformed change is a fault of the worker. Any other error may be a fault of the store.
+fn apply_error(error: ApplyError) -> anyhow::Error {
+    match error {
+        ApplyError::Malformed(error) => panic!("the model's stream is well formed: {error}"),
+        ApplyError::Write(error) => error.into(),
+    }
+}
+
+fn values(row: &Row) -> Vec<Option<&str>> {
+    row.iter().map(|value| Some(&**value)).collect()
+}
+
+fn new_tags(config: &SyncConfig, rng: &mut StdRng) -> NewTags {
+    let mut tags = |count| (0..count).map(|_| Tag::from_bits(rng.random())).collect();
+    NewTags { definitions: tags(config.definitions().len()), lookups: tags(config.lookups().len()) }
+}
+
+/// The tables of the model as the catalog would describe them, in the config's order.
+fn tables(config: &SyncConfig) -> Vec<FoundTable> {
+    let mut found = Vec::new();
+    for pattern in config.tables() {
+        let index = TABLES.iter().position(|(table, _)| *table == pattern.name).unwrap();
+        let column = |name: &&str| Column { name: (*name).to_owned(), type_oid: TEXT_OID };
+        let columns: Vec<_> = TABLES[index].1.iter().map(column).collect();
+        let is_keyless = index == NOTES;
         let table = SourceTable {
-            oid: u32::try_from(number).unwrap(),
-            column_types: vec!["text".into(); schema.columns.len()],
-            schema,
+            oid: oid(index),
+            column_types: vec!["text".into(); columns.len()],
+            schema: TableSchema {
+                schema: pattern.schema.clone(),
+                name: pattern.name.clone(),
+                columns,
+                types: PgTypes::default(),
+            },
             kind: 'r',
             replica_identity: if is_keyless { 'f' } else { 'd' },
             key: if is_keyless { vec![] } else { vec![0] },
@@ -107,209 +376,7 @@ fn tables(config: &SyncConfig) -> Vec<SyncedTable> {
             has_row_filter: false,
             estimated_rows: 0.0,
         };
-        SyncedTable { number: u16::try_from(number).unwrap(), table, evaluator }
-    };
-    config.tables().iter().enumerate().map(table).collect()
-}
-
-/// How far the copy is: chunks done, and where the source stood when the notes were read.
-#[derive(Clone, Copy, Default)]
-struct Copied {
-    chunks: usize,
-    notes_at: u64,
-}
-
-struct Worker {
-    applier: Applier<Store>,
-    world: Shared,
-    rng: StdRng,
-    copied: Option<Copied>,
-    visibility_barrier: Option<Lsn>,
-    ticket: u64,
-    emitted: u64,
-}
-
-impl Worker {
-    async fn new(mut applier: Applier<Store>, world: Shared, rng: StdRng) -> Result<Self> {
-        let control = applier.writer.control();
-        let (visibility_barrier, ticket) = (control.visibility_barrier, control.committed.ticket.0);
-        let key = RecordKey::Copy(applier.generation.id);
-        let records = applier.writer.load([key]).await?;
-        let stored = applier.writer.get(records[0]).map(|(_, value)| {
-            let number = |at: usize| u64::from_le_bytes(value[at..at + 8].try_into().unwrap());
-            Copied { chunks: usize::try_from(number(0)).unwrap(), notes_at: number(8) }
-        });
-        let copied = visibility_barrier.map(|_| stored.unwrap_or_default());
-        Ok(Self { applier, world, rng, copied, visibility_barrier, ticket, emitted: ticket })
+        found.push(FoundTable { table, findings: Vec::new() });
     }
-
-    /// A chunk, or a few transactions, or a message for tickets that were taken.
-    async fn step(&mut self, store: &Store) -> Result<()> {
-        if self.rng.random_range(0..3) == 0 {
-            let taken = store.last_ticket().await?.0;
-            if taken > self.emitted {
-                self.world.lock().unwrap().source.message(taken);
-                self.emitted = taken;
-            }
-        }
-        // As if there were many: all but what is on its way is read again.
-        self.applier.writer.trim(self.rng.random_range(0..20));
-        let after = self.applier.writer.latest_control().committed.lsn.0;
-        let next = self.world.lock().unwrap().source.next(after);
-        let copies = self.copied.filter(|copied| copied.chunks < CHUNKS.len());
-        match (copies, next) {
-            (Some(copied), next) if next.is_none() || self.rng.random() => {
-                self.copy_chunk(copied).await
-            }
-            (_, Some(_)) => self.follow(after).await,
-            // Nothing to do: a look at the store is a turn all the same.
-            (_, None) => Ok(store.control().await.map(|_| ())?),
-        }
-    }
-
-    async fn copy_chunk(&mut self, mut copied: Copied) -> Result<()> {
-        let (table, is_in) = CHUNKS[copied.chunks];
-        // The source is read in one go, with everything applied so far in it.
-        let (rows, now) = {
-            let world = self.world.lock().unwrap();
-            (world.source.now().tables[table].clone(), world.source.position())
-        };
-        for row in rows.iter().filter(|row| is_in(row)) {
-            let (table, key, values) = self.keyed(table, row);
-            let loaded = self.applier.load_copied(table, vec![key]).await?.pop();
-            self.applier.upsert(&loaded.context("one row was asked for")?, &values)?;
-        }
-        if table == NOTES {
-            copied.notes_at = now;
-        }
-        copied.chunks += 1;
-        if copied.chunks == CHUNKS.len() {
-            self.visibility_barrier = Some(Lsn(now));
-        }
-        self.copied = Some(copied);
-        let mut record = (copied.chunks as u64).to_le_bytes().to_vec();
-        record.extend_from_slice(&copied.notes_at.to_le_bytes());
-        let key = RecordKey::Copy(self.applier.generation.id);
-        self.applier.writer.set_at(key, Some(record.into()));
-        let at = self.applier.writer.latest_control().committed.lsn;
-        self.commit(at).await
-    }
-
-    /// Applies one to three transactions in one unit.
-    async fn follow(&mut self, mut after: u64) -> Result<()> {
-        for _ in 0..self.rng.random_range(1..4) {
-            let Some((transaction, end)) = self.world.lock().unwrap().source.next(after) else {
-                break;
-            };
-            match transaction {
-                Transaction::Message(ticket) => self.ticket = self.ticket.max(ticket),
-                Transaction::Changes(changes) => {
-                    for change in changes {
-                        self.apply(change, end).await?;
-                    }
-                }
-            }
-            after = end;
-        }
-        self.commit(Lsn(after)).await
-    }
-
-    async fn apply(&mut self, change: Change, end: u64) -> Result<()> {
-        let table = match &change {
-            Change::Insert(table, _) | Change::Delete(table, _) | Change::Truncate(table) => *table,
-            Change::Update { table, .. } => *table,
-        };
-        let in_copy = |copied: &Copied| copied.chunks < CHUNKS.len() || end <= copied.notes_at;
-        if table == NOTES && self.copied.as_ref().is_some_and(in_copy) {
-            return Ok(());
-        }
-        match change {
-            Change::Insert(_, row) => self.upsert(table, &row).await?,
-            Change::Delete(_, row) => self.delete(table, &row).await?,
-            Change::Truncate(_) => {
-                let number = self.applier.tables[self.number(table)].number;
-                self.applier.truncate(number).await?;
-            }
-            Change::Update { old, new, .. } => {
-                if table == NOTES || old[0] != new[0] {
-                    self.delete(table, &old).await?;
-                }
-                if table == TODOS && self.rng.random_range(0..12) == 0 {
-                    self.read_again(&new).await?;
-                } else {
-                    self.upsert(table, &new).await?;
-                }
-            }
-        }
-        if self.rng.random_range(0..6) == 0 {
-            // As in a large transaction: written, not committed.
-            self.applier.writer.flush().await?;
-        }
-        Ok(())
-    }
-
-    /// As if a value had been left out: the row is read as it is now, ahead of the stream.
-    async fn read_again(&mut self, row: &Row) -> Result<()> {
-        let (found, now) = {
-            let world = self.world.lock().unwrap();
-            let now = world.source.now();
-            let found = now.tables[TODOS].iter().find(|found| found[0] == row[0]).cloned();
-            (found, world.source.position())
-        };
-        self.visibility_barrier =
-            Some(self.visibility_barrier.map_or(Lsn(now), |barrier| barrier.max(Lsn(now))));
-        match found {
-            Some(found) => self.upsert(TODOS, &found).await,
-            None => self.delete(TODOS, row).await,
-        }
-    }
-
-    /// The table's place in the sync config.
-    fn number(&self, table: usize) -> usize {
-        let is_it = |synced: &SyncedTable| synced.table.schema.name == TABLES[table].0;
-        self.applier.tables.iter().position(is_it).unwrap()
-    }
-
-    async fn upsert(&mut self, table: usize, row: &Row) -> Result<()> {
-        let (row, values) = self.loaded(table, row).await?;
-        Ok(self.applier.upsert(&row, &values)?)
-    }
-
-    async fn delete(&mut self, table: usize, row: &Row) -> Result<()> {
-        let (row, _) = self.loaded(table, row).await?;
-        Ok(self.applier.delete(&row)?)
-    }
-
-    async fn loaded<'a>(
-        &mut self,
-        table: usize,
-        row: &'a Row,
-    ) -> Result<(RowRef, Vec<Option<&'a str>>)> {
-        let (table, key, values) = self.keyed(table, row);
-        let loaded = self.applier.load(vec![(table, key)]).await?.pop();
-        Ok((loaded.context("one row was asked for")?, values))
-    }
-
-    fn keyed<'a>(&self, table: usize, row: &'a Row) -> (usize, Arc<str>, Vec<Option<&'a str>>) {
-        let table = self.number(table);
-        let values: Vec<_> = row.iter().map(|value| Some(&**value)).collect();
-        (table, self.applier.tables[table].row_key(&values), values)
-    }
-
-    /// Mostly the next unit is begun while this one is still on its way.
-    async fn commit(&mut self, lsn: Lsn) -> Result<()> {
-        let hold = CommitOptions {
-            visibility_barrier: self.visibility_barrier,
-            truncated: self.applier.truncated.clone(),
-        };
-        self.applier.writer.start_commit(lsn, Ticket(self.ticket), hold).await?;
-        if self.rng.random_range(0..3) == 0 {
-            self.applier.writer.finish().await?;
-        }
-        self.visibility_barrier = self.applier.writer.latest_control().visibility_barrier;
-        if self.visibility_barrier.is_none() {
-            self.copied = None;
-        }
-        Ok(())
-    }
+    found
 }
