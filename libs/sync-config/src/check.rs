@@ -22,6 +22,7 @@ impl SyncPlan {
                 findings.extend(matching.find_map(|table| lack(reference, table, self.values)));
             }
         }
+
         for CteName { name, position } in &self.ctes {
             if tables.iter().any(|table| table.schema == "public" && table.name == *name) {
                 let message = format!("`{name}` is this query from here on, and not the table");
@@ -29,6 +30,7 @@ impl SyncPlan {
                 findings.push(Diagnostic::warning(*position, message).hint(hint));
             }
         }
+
         findings.into_sorted()
     }
 
@@ -62,6 +64,7 @@ impl SyncPlan {
             1 => first.message.push_str(", nor has another one that matches"),
             more => first.message.push_str(&format!(", nor have {more} others that match")),
         }
+
         first.hint = match &reference.kind {
             ReferenceKind::Column(_) => {
                 let hint = first.hint.unwrap_or_default();
@@ -76,6 +79,7 @@ impl SyncPlan {
                 first.hint
             }
         };
+
         Some(first)
     }
 }
@@ -182,6 +186,7 @@ fn table_hint(name: &TablePattern, tables: &[TableSchema]) -> Option<String> {
             table.schema, table.schema, table.name
         ));
     }
+
     let same_schema = tables.iter().filter(|table| table.schema == name.schema);
     let names: Vec<&str> = same_schema.map(|table| table.name.as_str()).collect();
     if let Some(known) = closest(&name.name, names.iter().copied()) {
@@ -192,5 +197,6 @@ fn table_hint(name: &TablePattern, tables: &[TableSchema]) -> Option<String> {
     }
     let listed = names.iter().take(LISTED_MAX).copied().collect::<Vec<_>>().join(", ");
     let more = if names.len() > LISTED_MAX { ", ..." } else { "" };
+
     Some(format!("the tables of the schema `{}` are: {listed}{more}", name.schema))
 }

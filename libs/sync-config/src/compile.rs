@@ -32,12 +32,14 @@ pub(crate) fn compile(text: &str) -> Result<(SyncPlan, Vec<Diagnostic>), Vec<Dia
         let message = format!("the file is larger than {FILE_BYTES_MAX} bytes");
         return Err(vec![Diagnostic::error(start, message)]);
     }
+
     let source = SourceFile::new(text);
     let root = yaml::parse(text, &source).map_err(|error| vec![error])?;
     let Some(root) = root else {
         let error = Diagnostic::error(start, "the file is empty");
         return Err(vec![error.hint("define `streams` or `bucket_definitions`")]);
     };
+
     let mut findings = Findings::default();
     let file = file::read(&root, &mut findings);
     let mut compiler = FileCompiler::new(&source, file.options, findings);

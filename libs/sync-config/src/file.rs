@@ -73,6 +73,7 @@ pub(crate) fn read<'a>(root: &'a Node, findings: &mut Findings) -> ConfigFile<'a
             }
         }
     }
+
     if let Some(config) = sections.config
         && let NodeValue::Map(entries) = &config.value
     {
@@ -94,10 +95,12 @@ pub(crate) fn read<'a>(root: &'a Node, findings: &mut Findings) -> ConfigFile<'a
             file.definitions.extend(read_definition(key, name, value, findings));
         }
     }
+
     if file.streams.is_empty() && file.definitions.is_empty() && !findings.has_errors() {
         let error = Diagnostic::error(root.position, "there is nothing to sync");
         findings.push(error.hint("define `streams` (edition 3) or `bucket_definitions`"));
     }
+
     file
 }
 
@@ -124,6 +127,7 @@ impl Sections<'_> {
                 Diagnostic::error(key.position, "`bucket_definitions` do not exist in edition 3");
             findings.push(error.hint("write `streams`, or set `edition: 2` in `config`"));
         }
+
         if let Some((key, _)) = self.streams {
             let hint = "set `edition: 3` in `config`";
             match edition {
@@ -249,10 +253,12 @@ fn read_stream<'a>(
             _ => findings.push(unknown_key(key, STREAM_KEYS)),
         }
     }
+
     if query_keys != 1 {
         let message = format!("the stream `{name}` must have either `query` or `queries`");
         findings.push(Diagnostic::error(key.position, message));
     }
+
     Some(stream)
 }
 
@@ -306,10 +312,12 @@ fn read_definition<'a>(
             _ => findings.push(unknown_key(key, DEFINITION_KEYS)),
         }
     }
+
     if !has_data {
         let message = format!("the bucket definition `{name}` has no `data` queries");
         findings.push(Diagnostic::error(key.position, message));
     }
+
     Some(definition)
 }
 

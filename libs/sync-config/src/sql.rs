@@ -35,12 +35,14 @@ pub(crate) fn parse(map: &SourceMap<'_>, text: &str) -> Result<Query, Diagnostic
         let message = format!("the query is longer than {QUERY_CHARS_MAX} characters");
         return Err(Diagnostic::error(start, message));
     }
+
     let mut tokens = Tokenizer::new(&SyncConfigDialect, text)
         .tokenize_with_location()
         .map_err(|error| {
             Diagnostic::error(position_of(map, error.location), error.message)
                 .hint("a text ends with the single quote that it begins with, a name with its double quote")
         })?;
+
     // For dialects other than its own PostgreSQL one, the parser does not support `&&` and `E'..'`.
     // It does support custom operators and plain texts.
     for token in &mut tokens {
@@ -69,5 +71,6 @@ pub(crate) fn parse(map: &SourceMap<'_>, text: &str) -> Result<Query, Diagnostic
         };
         return Err(Diagnostic::error(input.position(rest.span), message).hint(hint));
     }
+
     AstConverter::new(&input).query(*query)
 }

@@ -43,6 +43,7 @@ impl FileCompiler<'_> {
                 None => failed = true,
             }
         }
+
         if entry.parameters.is_empty() {
             instantiations.push((None, Instantiation::default()));
         }
@@ -60,6 +61,7 @@ impl FileCompiler<'_> {
             .into_iter()
             .map(|(priority, instantiation)| Variant { definition: index, priority, instantiation })
             .collect();
+
         self.plan.streams.push(StreamPlan {
             name: entry.name.to_owned(),
             auto_subscribe: true,
@@ -121,6 +123,7 @@ impl QueryCompiler<'_, '_> {
             }
             list.push((priority, instantiation));
         }
+
         Ok(list)
     }
 
@@ -135,6 +138,7 @@ impl QueryCompiler<'_, '_> {
             return Err(Diagnostic::error(item.position, message)
                 .hint("name each parameter, as in `SELECT id AS list_id FROM ...`"));
         };
+
         let names = (alias.as_deref(), source_text.as_ref());
         let name = self.file.output_name(item.position, expression, names)?;
         if name == PRIORITY_COLUMN {
@@ -148,16 +152,20 @@ impl QueryCompiler<'_, '_> {
             outputs.priority = Some((priority, item.position));
             return Ok(());
         }
+
         if outputs.columns.iter().any(|(known, _)| *known == name) {
             let message = format!("the parameter `{name}` is selected twice");
             return Err(Diagnostic::error(item.position, message));
         }
+
         let value = self.lower(scope, expression)?;
         if self.sources.origin_of(&value).is_none() {
             let message = "a parameter cannot mix values of the row and of the request";
             return Err(Diagnostic::error(item.position, message));
         }
+
         outputs.columns.push((name, value));
+
         Ok(())
     }
 
@@ -174,6 +182,7 @@ impl QueryCompiler<'_, '_> {
             }
             [_, ..] => {}
         }
+
         let kind = ScopeKind::DataQuery { parameters: parameters.to_vec() };
         let mut scope = Scope::new(&kind, Ctes::default());
         let mut conditions = self.from(&mut scope, query)?;
@@ -191,6 +200,7 @@ impl QueryCompiler<'_, '_> {
             let object_type = self.object_type(table);
             queries.push(DataQuery { rows, object_type, projection: projection.clone() });
         }
+
         Ok(queries)
     }
 }
@@ -236,6 +246,7 @@ fn data_keys(
                 .hint("compare each parameter with one value of the row"));
         }
     }
+
     let mut list = Vec::with_capacity(keys.len());
     for (key, name) in keys.into_iter().zip(parameters) {
         list.push(key.ok_or_else(|| {
@@ -244,5 +255,6 @@ fn data_keys(
                 .hint(format!("add `AND column = bucket.{name}` to each alternative of WHERE"))
         })?);
     }
+
     Ok(list)
 }

@@ -102,6 +102,7 @@ impl<'a> FileCompiler<'a> {
         let pattern = TablePattern { schema: schema.to_owned(), name: name.to_owned() };
         let index = self.plan.intern_table(pattern);
         self.add_reference(index, ReferenceKind::Table, position);
+
         Ok(index)
     }
 
@@ -154,6 +155,7 @@ impl<'a> FileCompiler<'a> {
                 RequestLeaf::Element | RequestLeaf::Key => {}
             });
         });
+
         if unauthenticated && !authenticated {
             let message = "any client can read this: it depends on parameters that clients choose \
                            and on nothing in the token";

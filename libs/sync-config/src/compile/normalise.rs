@@ -79,6 +79,7 @@ fn product(branches: &[Vec<Term>], alternatives: &[Vec<Term>]) -> Option<Vec<Vec
             product.push(terms);
         }
     }
+
     Some(product)
 }
 
@@ -119,6 +120,7 @@ fn with_left_joins(
             return Ok(None);
         }
     }
+
     Ok(Some(done))
 }
 

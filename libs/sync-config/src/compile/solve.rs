@@ -63,6 +63,7 @@ pub(super) fn solve(
             solver.instantiation.filters.push(request_expression(condition)?);
         }
     }
+
     let elements = solver
         .needed
         .clone()
@@ -77,10 +78,12 @@ pub(super) fn solve(
         .copied()
         .filter(|id| sources.table(*id).is_some() && !target.is(*id))
         .collect();
+
     while !tables.is_empty() {
         let table = tables.remove(solver.most_known(&tables));
         add_lookup(plan, sources, &mut solver, table)?;
     }
+
     let rows = match target {
         Target::Rows(table) => Some(target_rows(sources, &mut solver, *table)?),
         Target::Values(values) => {
@@ -93,6 +96,7 @@ pub(super) fn solve(
         }
     };
     solver.instantiation.not_exists = not_exists(plan, sources, branch)?;
+
     Some(SolvedBranch { instantiation: solver.instantiation, rows })
 }
 
@@ -132,6 +136,7 @@ fn add_lookup(
             key.push(solver.slot(other)?);
         }
     }
+
     let arrays = arrays_of(sources, &solver.needed, table);
     let outputs = solver.outputs(sources, origin);
     let filters = solver.filters(&[origin]);
@@ -146,6 +151,7 @@ fn add_lookup(
     let lookup = plan.intern_lookup(lookup);
     solver.instantiation.steps.push(Step::Lookup { lookup, key });
     solver.assign_slots(origin, outputs);
+
     Some(())
 }
 
@@ -167,6 +173,7 @@ fn target_rows(sources: &RowSources, solver: &mut Solver<'_>, table: SourceId) -
             solver.instantiation.parameters.push(slot);
         }
     }
+
     let arrays = arrays_of(sources, &solver.needed, table);
     let filters = solver.filters(&[origin, Origin::Constant]);
     row_query(sources, table, &arrays, &filters, &keys)
@@ -296,16 +303,18 @@ impl<'t> Solver<'t> {
         let RowSource::Elements { array, .. } = sources.get(id) else { return None };
         // Values that are known already are compared in a step after this one.
         let mut outputs = self.outputs(sources, origin);
-        let known_origins: Vec<_> = self
+        let known: Vec<_> = self
             .equalities(origin)
             .into_iter()
             .filter(|(_, other)| self.known_origins.contains(&other.origin))
             .collect();
-        for (own, _) in &known_origins {
+
+        for (own, _) in &known {
             if !outputs.contains(&own.value) {
                 outputs.push(own.value.clone());
             }
         }
+
         let filters = self.filters(&[origin]);
         self.instantiation.steps.push(Step::Elements {
             array: request_expression(array)?,
@@ -313,10 +322,12 @@ impl<'t> Solver<'t> {
             outputs: outputs.iter().map(request_expression).collect::<Option<_>>()?,
         });
         self.assign_slots(origin, outputs);
-        for (own, other) in known_origins {
+
+        for (own, other) in known {
             let step = Step::Equal(self.slot(own)?, self.slot(other)?);
             self.instantiation.steps.push(step);
         }
+
         Some(())
     }
 
@@ -362,6 +373,7 @@ fn needed(sources: &RowSources, branch: &[Term], target: &Target<'_>) -> Vec<Sou
             }
         }
     }
+
     sources.ids().filter(|id| is_needed[*id]).collect()
 }
 

@@ -71,8 +71,10 @@ impl FileCompiler<'_> {
             self.findings.push(error.hint("a stream selects rows of a table"));
             return;
         }
+
         let Some(families) = QueryCompiler::new(self).families(&query, ctes) else { return };
         let position = condition_position(&query);
+
         for Family { instantiation, data } in families {
             if !entry.accepts_dangerous_queries {
                 self.warn_if_unauthenticated(&instantiation, query.position);
@@ -108,6 +110,7 @@ impl FileCompiler<'_> {
             self.plan.definitions[variant.definition].queries.push(data);
             return;
         }
+
         if stream.variants.len() == BRANCHES_MAX {
             let message = format!(
                 "the stream `{}` has more than {BRANCHES_MAX} families of buckets",
@@ -116,6 +119,7 @@ impl FileCompiler<'_> {
             self.findings.push(Diagnostic::error(position, message));
             return;
         }
+
         let queries = vec![data];
         self.plan.definitions.push(DefinitionPlan { name: String::new(), queries });
         let definition = self.plan.definitions.len() - 1;
@@ -155,6 +159,7 @@ impl QueryCompiler<'_, '_> {
             let tree = self.condition(&scope, condition, false);
             conditions.extend(self.file.findings.ok(tree));
         }
+
         self.file.check_unused(&query.ctes);
         self.check_alias(query, selected.as_ref());
         let RowSelection { table, projection } = selected?;
@@ -166,6 +171,7 @@ impl QueryCompiler<'_, '_> {
             self.file.findings.push(mixed_operands(query));
             return None;
         };
+
         let object_type = self.object_type(table);
         let families =
             merged.into_iter().map(|MergedBranch { instantiation, mut rows, filters }| {
@@ -173,6 +179,7 @@ impl QueryCompiler<'_, '_> {
                 let (object_type, projection) = (object_type.clone(), projection.clone());
                 Family { instantiation, data: DataQuery { rows, object_type, projection } }
             });
+
         Some(families.collect())
     }
 

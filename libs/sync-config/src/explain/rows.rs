@@ -49,11 +49,13 @@ pub(super) fn explain_table(plan: &SyncPlan, table: usize) -> TableExplanation {
         }
         families += usize::from(is_in);
     }
+
     let mut lookups = 0;
     for lookup in plan.lookups.iter().filter(|lookup| lookup.rows.table == table) {
         reads.lookup(lookup);
         lookups += 1;
     }
+
     let table = table_text(&plan.tables[table]);
     TableExplanation { table, families, lookups, reads: reads.into_list() }
 }

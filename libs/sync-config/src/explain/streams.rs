@@ -23,6 +23,7 @@ fn explain_stream(plan: &SyncPlan, stream: &StreamPlan) -> StreamExplanation {
             definitions.push(variant.definition);
         }
     }
+
     let family = |definition: usize| {
         let variants = stream.variants.iter().filter(|variant| variant.definition == definition);
         let found_by = variants.map(|variant| {
@@ -36,6 +37,7 @@ fn explain_stream(plan: &SyncPlan, stream: &StreamPlan) -> StreamExplanation {
             found_by: found_by.collect(),
         }
     };
+
     StreamExplanation {
         name: stream.name.clone(),
         is_bucket_definition: own.is_some(),

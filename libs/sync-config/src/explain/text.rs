@@ -67,6 +67,7 @@ fn write_family(
     if family.found_by.is_empty() {
         writeln!(f, "    found by: no request")?;
     }
+
     for (place, path) in family.found_by.iter().enumerate() {
         let by = if place == 0 { "found by" } else { "or by" };
         let priority = if path.priority == stream.priority {
@@ -76,6 +77,7 @@ fn write_family(
         };
         write_access_path(f, path, &format!("    {by}{priority}:"))?;
     }
+
     Ok(())
 }
 
@@ -101,12 +103,14 @@ fn write_access_path(f: &mut Formatter<'_>, path: &AccessPathExplanation, title:
     } else {
         writeln!(f, "{title}")?;
     }
+
     write_steps(f, "      ", &path.conditions, &path.steps)?;
     write_not_exists(f, "      ", &path.absent)?;
     let is_one = path.steps.iter().all(|step| match step {
         StepExplanation::Value { .. } | StepExplanation::Equal { .. } => true,
         StepExplanation::Elements { .. } | StepExplanation::Lookup { .. } => false,
     });
+
     match (path.parameters.as_slice(), is_one) {
         ([], _) => writeln!(f, "    buckets: one for all"),
         (parameters, true) => writeln!(f, "    buckets: one, of {}", parameters.join(", ")),

@@ -33,6 +33,7 @@ impl Options {
             findings.push(Diagnostic::error(config.position, message));
             return default;
         };
+
         let edition = entries.iter().find(|(key, _)| key_text(key) == Some("edition"));
         let edition = match edition {
             Some((_, value)) => findings.ok(read_edition(value)).unwrap_or(Edition::Three),
@@ -44,6 +45,7 @@ impl Options {
             let result = options.read_entry(key, value, &mut keys);
             findings.ok(result);
         }
+
         options.check_engine(keys.engine, findings);
         if let Some(position) = keys.precision
             && !options.values.timestamps_iso8601
@@ -105,6 +107,7 @@ impl Options {
                 return Err(unknown_key(key, known));
             }
         }
+
         Ok(())
     }
 }

@@ -48,6 +48,7 @@ impl Node {
             let (count, depth) = node.size();
             size = (size.0 + count, size.1.max(depth + 1));
         };
+
         match &self.value {
             NodeValue::Scalar(scalar) => return (1 + scalar.text.len(), 0),
             NodeValue::List(items) => items.iter().for_each(add),
@@ -58,6 +59,7 @@ impl Node {
                 }
             }
         }
+
         size
     }
 
@@ -195,6 +197,7 @@ impl<'a> YamlReader<'a> {
             let (count, depth) = node.size();
             self.anchors.insert(anchor, Anchored { node: node.clone(), count, depth });
         }
+
         Ok(node)
     }
 

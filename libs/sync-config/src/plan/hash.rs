@@ -95,6 +95,7 @@ impl SyncPlan {
             (!has_wildcards).then(|| (schema.clone(), name.clone(), query.object_type.clone()))
         };
         queries.sort_by_cached_key(|query| group(query));
+
         for alike in queries.chunk_by_mut(|a, b| group(a) == group(b)) {
             let makes_same = |query: &&DataQuery| {
                 (&query.object_type, &query.projection)

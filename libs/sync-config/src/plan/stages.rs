@@ -28,6 +28,7 @@ impl Instantiation {
             longest = longest.max(rounds);
             known_after.extend(std::iter::repeat_n(rounds, slots));
         }
+
         self.not_exists.iter().map(|part| part.stages(lookups)).fold(longest, usize::max)
     }
 }

@@ -107,6 +107,7 @@ impl<'a> RequestEvaluation<'a> {
                 Err(error) => push_error(&mut self.streams[task.stream], task.reason, error),
             }
         }
+
         self.tasks = kept;
         self.questions = questions;
     }
@@ -118,6 +119,7 @@ impl<'a> RequestEvaluation<'a> {
         let mut buckets: Vec<GrantedBucket> = Vec::new();
         let mut index_of: HashMap<(usize, String), usize> = HashMap::new();
         let tasks = std::mem::take(&mut self.tasks);
+
         for mut task in tasks.into_iter().filter(|task| task.search.is_done()) {
             let rows = match task.search.bindings.all(task.search.parameters) {
                 Ok(rows) => rows,
@@ -145,6 +147,7 @@ impl<'a> RequestEvaluation<'a> {
                 index_of.insert(key, buckets.len() - 1);
             }
         }
+
         Granted { buckets, streams: self.streams }
     }
 
@@ -165,6 +168,7 @@ impl<'a> RequestEvaluation<'a> {
             is_default: stream.auto_subscribe,
             errors: Vec::new(),
         });
+
         if by_default {
             let reason = Subscription::Default(index);
             self.evaluate(
@@ -173,6 +177,7 @@ impl<'a> RequestEvaluation<'a> {
                 &Subscriber { edition, engine, request, parameters: None, reason, priority: None },
             );
         }
+
         for (number, subscription) in explicit() {
             let reason = Subscription::Sub(number);
             let priority = match subscription.override_priority.map(Priority::try_from) {

@@ -112,6 +112,7 @@ impl Search<'_> {
                 return Ok(false);
             }
         }
+
         Ok(true)
     }
 }

@@ -40,6 +40,7 @@ impl Subscriber<'_> {
                 return Ok(None);
             }
         }
+
         let mut pending = Vec::new();
         let mut tables = Vec::new();
         let mut slot = 0;
@@ -66,6 +67,7 @@ impl Subscriber<'_> {
             };
             tables.push(BindingTable { slots: (first_slot..slot).collect(), rows });
         }
+
         let needed = needed(&pending, &instantiation.parameters);
         let mut bindings = Bindings::default();
         for table in tables {
@@ -73,10 +75,12 @@ impl Subscriber<'_> {
                 return Ok(None);
             }
         }
+
         let mut not_exists = Vec::new();
         for part in &instantiation.not_exists {
             not_exists.extend(self.instantiate(plan, part, values)?);
         }
+
         Ok(Some(Search { pending, bindings, parameters: &instantiation.parameters, not_exists }))
     }
 

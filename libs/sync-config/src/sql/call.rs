@@ -78,11 +78,13 @@ impl AstConverter<'_> {
             };
             names.push(self.name(ident.clone())?);
         }
+
         let full_name = names.join(".");
         let unsupported = || {
             let message = format!("`{full_name}` is not supported with more than plain arguments");
             self.error(span, message)
         };
+
         let plain = !uses_odbc_syntax
             && parameters == FunctionArguments::None
             && within_group.is_empty()
@@ -106,6 +108,7 @@ impl AstConverter<'_> {
         else {
             return Err(unsupported());
         };
+
         let mut names = names.into_iter().rev();
         let (Some(name), namespace, None) = (names.next(), names.next(), names.next()) else {
             return Err(unsupported());
@@ -121,6 +124,7 @@ impl AstConverter<'_> {
             };
             arguments.push(self.expression(expr)?);
         }
+
         Ok(ExpressionKind::Call { namespace, name, arguments })
     }
 }

@@ -72,6 +72,7 @@ impl<'a> AstConverter<'a> {
             Some(with) => self.ctes(with)?,
             None => Vec::new(),
         };
+
         let query = match *body {
             SetExpr::Select(select) => self.select(*select, ctes),
             SetExpr::SetOperation { .. } => Err(self
@@ -130,10 +131,12 @@ impl<'a> AstConverter<'a> {
             value_table_mode,
             flavor,
         } = select;
+
         let grouped = match group_by {
             GroupByExpr::All(_) => true,
             GroupByExpr::Expressions(list, modifiers) => !list.is_empty() || !modifiers.is_empty(),
         };
+
         let refused = [
             (matches!(distinct, Some(Distinct::On(_))), &["DISTINCT"][..]),
             (select_modifiers.is_some(), &["SELECT"]),
@@ -169,6 +172,7 @@ impl<'a> AstConverter<'a> {
             .collect::<Result<_, _>>()?;
         let from = self.from(from)?;
         let condition = selection.map(|condition| self.expression(condition)).transpose()?;
+
         Ok(Query { position, distinct, ctes, columns, from, condition })
     }
 
@@ -233,6 +237,7 @@ impl<'a> AstConverter<'a> {
             opt_rename,
             opt_alias,
         } = options;
+
         let plain = opt_ilike.is_none()
             && opt_exclude.is_none()
             && opt_except.is_none()

@@ -208,12 +208,14 @@ impl AstConverter<'_> {
             let message = format!("`{operator}` is not supported before an expression");
             return Err(self.error(span, message));
         }
+
         if let Expr::Value(ValueWithSpan { value: SqlValue::Number(text, false), span }) =
             expr.as_ref()
             && negative
         {
             return self.number(text, "-", *span);
         }
+
         Ok(ExpressionKind::Signed { negative, value: self.boxed(expr)? })
     }
 
@@ -274,6 +276,7 @@ impl AstConverter<'_> {
                 ExpressionKind::Json { value: left, path: right, as_value }
             }
         };
+
         Ok(Expression { position, kind })
     }
 
@@ -305,6 +308,7 @@ impl AstConverter<'_> {
         } else {
             ExpressionKind::Or(operands)
         };
+
         Ok(Expression { position, kind })
     }
 

@@ -34,6 +34,7 @@ impl AstConverter<'_> {
                 .error(with_token.0.span, "`WITH RECURSIVE` is not supported")
                 .hint("write a query for each level that there can be"));
         }
+
         let mut ctes = Vec::with_capacity(cte_tables.len());
         for cte in cte_tables {
             let SqlCte { alias, query, from, materialized, closing_paren_token: _ } = cte;
@@ -46,6 +47,7 @@ impl AstConverter<'_> {
             let position = self.input.position(span);
             ctes.push(Cte { position, name, query: self.query(*query)? });
         }
+
         Ok(ctes)
     }
 
@@ -183,6 +185,7 @@ impl AstConverter<'_> {
                 "`FROM` must name tables, queries or `json_each(...)`"
             }
         };
+
         let (_, span) = self.input.find(self.start, &["FROM"]);
         Err(self
             .error(span, refused)
@@ -204,12 +207,14 @@ impl AstConverter<'_> {
             span.get_or_insert(ident.span);
             names.push(self.name(ident.clone())?);
         }
+
         let span = span.unwrap_or(self.start);
         if !is_plain {
             return Err(self
                 .error(span, "only a name and an alias are supported for a table")
                 .hint("write `table AS name`"));
         }
+
         let mut names = names.into_iter().rev();
         let (Some(name), schema, None) = (names.next(), names.next(), names.next()) else {
             return Err(self.error(span, "a table is named `table` or `schema.table`"));
@@ -220,6 +225,7 @@ impl AstConverter<'_> {
         } else {
             FromSource::Table { schema, name }
         };
+
         Ok((position, source))
     }
 
@@ -235,6 +241,7 @@ impl AstConverter<'_> {
             let message = format!("the function `{name}` is not supported in `FROM`");
             return Err(self.error(span, message).hint("`json_each(array)` is"));
         }
+
         let mut list = Vec::new();
         for argument in args {
             let FunctionArg::Unnamed(FunctionArgExpr::Expr(argument)) = argument else {
@@ -243,9 +250,11 @@ impl AstConverter<'_> {
             };
             list.push(self.expression(argument)?);
         }
+
         if list.len() != 1 {
             return Err(self.error(span, format!("`{name}` takes 1 argument, not {}", list.len())));
         }
+
         Ok(FromSource::Function { name, arguments: list })
     }
 

@@ -101,12 +101,14 @@ impl AstConverter<'_> {
                 .error(like, "the pattern of `LIKE` must be a text in quotes")
                 .hint("a pattern that depends on the row or the request is not supported"));
         };
+
         let mut characters = escape.map(|escape| text_of(escape).unwrap_or_default().chars());
         let escape = characters.as_mut().and_then(Iterator::next);
         if characters.is_some_and(|mut rest| escape.is_none() || rest.next().is_some()) {
             let (_, span) = self.input.find(like, &["ESCAPE"]);
             return Err(self.error(span, "`ESCAPE` must be followed by one character in quotes"));
         }
+
         Pattern::new(text, escape).ok_or_else(|| {
             self.error(like, "the pattern of `LIKE` ends with its escape character")
                 .hint("write it twice for the character itself")

@@ -114,6 +114,7 @@ impl QueryText<'_> {
                 "the operators that there are stand in the documentation of the sync config",
             );
         }
+
         let text = shorten(text);
         let rest = text.strip_prefix("Expected: ").map(|rest| format!("expected {rest}"));
         let text = rest.unwrap_or(text);

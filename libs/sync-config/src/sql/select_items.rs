@@ -46,6 +46,7 @@ impl QueryText<'_> {
             depth = depth_after(depth, token);
             item.push(token);
         }
+
         items.iter().filter_map(|item| self.source_text(item)).collect()
     }
 

@@ -29,6 +29,7 @@ impl QueryCompiler<'_, '_> {
             let message = format!("`{name}` takes {expected}, not {}", arguments.len());
             return Err(Diagnostic::error(position, message));
         }
+
         let function = signature.function;
         if let (Function::UnixEpoch | Function::DateTime, [time, modifiers @ ..]) =
             (function, arguments)
@@ -55,6 +56,7 @@ impl QueryCompiler<'_, '_> {
                 split: self.file.path_split,
             });
         }
+
         Ok(Expression::Call { function, arguments: lowered })
     }
 
@@ -108,5 +110,6 @@ fn check_time(
         };
         before = Some(text);
     }
+
     Ok(())
 }

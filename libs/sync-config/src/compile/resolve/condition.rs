@@ -28,6 +28,7 @@ impl QueryCompiler<'_, '_> {
                 return Ok(Condition::Term(Term::Filter { origin, condition }));
             }
         }
+
         if let ExpressionKind::And(list) | ExpressionKind::Or(list) = &condition.kind {
             let trees = list
                 .iter()
@@ -40,6 +41,7 @@ impl QueryCompiler<'_, '_> {
                 Condition::And(trees)
             });
         }
+
         if let ExpressionKind::Not(inner) = &condition.kind {
             return self.condition(scope, inner, !negated);
         }
@@ -115,6 +117,7 @@ impl QueryCompiler<'_, '_> {
             | ExpressionKind::InList { .. }
             | ExpressionKind::InArray { .. } => return Ok(None),
         };
+
         Ok(Some(tree))
     }
 
@@ -146,6 +149,7 @@ impl QueryCompiler<'_, '_> {
             Origin::Constant => !matches!(value, Expression::Literal(Literal::Null)),
             Origin::Request | Origin::Element(_) | Origin::Bucket => false,
         };
+
         let (left_origin, right_origin) = match origins {
             (Some(Origin::Bucket), Some(origin))
                 if is_bucket_leaf(&left) && is_value(&right, origin) =>
@@ -221,9 +225,11 @@ impl QueryCompiler<'_, '_> {
                 return Err(bucket_parameter_misuse(position));
             }
         }
+
         let id = self.membership(&value, array, array_position)?;
         let element = Expression::Leaf(Leaf::Element(id));
         let equal = self.equality(value, element, position)?;
+
         Ok(Condition::And(vec![Condition::Term(Term::Source(id)), Condition::Term(equal)]))
     }
 

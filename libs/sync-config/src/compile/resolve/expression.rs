@@ -181,10 +181,12 @@ impl QueryCompiler<'_, '_> {
             let message = format!("`{namespace}.{name}` takes {takes}");
             return Err(Diagnostic::error(position, message));
         }
+
         let whole = Expression::Leaf(Leaf::Request(RequestLeaf::Given { source, member: None }));
         let Some(argument) = arguments.first() else { return Ok(whole) };
         let path = self.lower(scope, argument)?;
         self.check_path(&path, argument.position)?;
+
         Ok(self.member_of_request(Box::new(whole), Box::new(path), true))
     }
 

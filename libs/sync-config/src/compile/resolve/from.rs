@@ -64,6 +64,7 @@ impl QueryCompiler<'_, '_> {
                 }
             }
         }
+
         Ok(conditions)
     }
 
@@ -125,6 +126,7 @@ impl QueryCompiler<'_, '_> {
             return Err(Diagnostic::error(position, message)
                 .hint("the array must be of a table's row or of the request"));
         }
+
         let origin = match self.sources.origin_of(&array) {
             Some(Origin::Row(table)) => Origin::Row(table),
             Some(Origin::Request | Origin::Constant) => Origin::Request,
@@ -214,6 +216,7 @@ impl QueryCompiler<'_, '_> {
             }
             columns.push((name, self.lower(scope, expression)?));
         }
+
         Ok(ResolvedSubquery { columns, conditions })
     }
 }
@@ -225,6 +228,7 @@ pub(in crate::compile) fn check_single_table(query: &Query) -> Result<(), Diagno
         let message = "`DISTINCT` and `ALL` are not supported here";
         return Err(Diagnostic::error(position, message).hint(hint));
     }
+
     if let Some(cte) = query.ctes.first() {
         return Err(Diagnostic::error(cte.position, "`WITH` is not supported here").hint(hint));
     }
@@ -232,6 +236,7 @@ pub(in crate::compile) fn check_single_table(query: &Query) -> Result<(), Diagno
         let message = "a query in `FROM` is not supported here";
         return Err(Diagnostic::error(*position, message).hint(hint));
     }
+
     match query.from.get(1) {
         Some(item) => {
             let message = "more than one table in `FROM` is not supported here";
@@ -252,6 +257,7 @@ fn rename(columns: &mut [(String, QueryExpression)], item: &FromItem) -> Result<
             format!("this names {} columns, but the query selects {}", names.len(), columns.len());
         return Err(Diagnostic::error(item.position, message).hint("name all of them, or none"));
     }
+
     for (place, ((name, _), given)) in columns.iter_mut().zip(names).enumerate() {
         if names[..place].contains(given) {
             let message = format!("this names `{given}` twice");
@@ -259,6 +265,7 @@ fn rename(columns: &mut [(String, QueryExpression)], item: &FromItem) -> Result<
         }
         name.clone_from(given);
     }
+
     Ok(())
 }
 

@@ -28,6 +28,7 @@ impl QueryCompiler<'_, '_> {
             self.check_schema(qualifier, entry, position)?;
             return self.member_of(entry, name, position);
         }
+
         let qualifier = qualifier.table.as_str();
         let source = match (scope.kind, qualifier) {
             (ScopeKind::DataQuery { parameters }, "bucket") => {
@@ -48,6 +49,7 @@ impl QueryCompiler<'_, '_> {
             }
         };
         let member = Some(RequestMember { names: vec![name.to_owned()], as_value: true });
+
         Ok(Expression::Leaf(Leaf::Request(RequestLeaf::Given { source, member })))
     }
 
@@ -64,10 +66,12 @@ impl QueryCompiler<'_, '_> {
             let message = "a column is named `column` or `table.column`";
             return Err(Diagnostic::error(position, message).hint(hint));
         }
+
         let of_entry = match &entry.kind {
             ScopeEntryKind::Table(source) => self.sources.table(*source),
             ScopeEntryKind::Elements(_) | ScopeEntryKind::Columns(_) => None,
         };
+
         match of_entry.and_then(|table| self.file.plan.tables.get(table)) {
             Some(found) if found.schema == *schema => Ok(()),
             Some(_) | None => {

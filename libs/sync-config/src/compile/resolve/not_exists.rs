@@ -44,6 +44,7 @@ impl QueryCompiler<'_, '_> {
             }
             conditions.push(Condition::Or(alternatives));
         }
+
         let mut unknown_or_true = vec![Condition::And(conditions)];
         if let Some(array) = array {
             unknown_or_true.extend(self.is_null(array, position)?);
@@ -51,12 +52,14 @@ impl QueryCompiler<'_, '_> {
         let joins = self.left_joins.split_off(outer_joins);
         let branches =
             normalise(&self.sources, vec![Condition::Or(unknown_or_true)], &joins, position)?;
+
         for term in branches.iter().flatten() {
             if self.is_correlated(term, first) {
                 return Err(correlated_not_exists(position));
             }
             self.check_comparable(term, position)?;
         }
+
         Ok(Condition::Term(Term::NotExists(branches.into())))
     }
 
@@ -108,6 +111,7 @@ impl QueryCompiler<'_, '_> {
                 }
             }
         }
+
         Ok(())
     }
 }
@@ -150,6 +154,7 @@ fn may_be_blob(value: &QueryExpression, columns: &mut Vec<(SourceId, String)>) -
         passed_on.extend(branches.iter().map(|(_, result)| result));
         passed_on.extend(otherwise.as_deref());
     }
+
     let mut found = matches!(value, Expression::Cast { to: CastType::Blob, .. });
     if let Expression::Call { function, arguments } = value {
         found = *function == Function::UuidBlob;
@@ -157,6 +162,7 @@ fn may_be_blob(value: &QueryExpression, columns: &mut Vec<(SourceId, String)>) -
             passed_on.extend(arguments);
         }
     }
+
     for value in passed_on {
         found |= may_be_blob(value, columns);
     }

@@ -34,6 +34,7 @@ impl QueryCompiler<'_, '_> {
         let mut items = Vec::new();
         let mut failed = false;
         self.check_order(query);
+
         for item in &query.columns {
             let result = self.projection_items(scope, item);
             match self.file.findings.ok(result) {
@@ -41,6 +42,7 @@ impl QueryCompiler<'_, '_> {
                 None => failed = true,
             }
         }
+
         if failed {
             return None;
         }
@@ -65,10 +67,12 @@ impl QueryCompiler<'_, '_> {
                 }
             }
         }
+
         if failed {
             return None;
         }
         self.check_id(table, &projection, all, query.position);
+
         Some(RowSelection { table, projection })
     }
 
@@ -105,6 +109,7 @@ impl QueryCompiler<'_, '_> {
             ProjectionItem::Expression { name, .. } => name == "id",
             ProjectionItem::All { .. } => false,
         };
+
         match (projection.iter().any(is_id), all, self.sources.table(table)) {
             (true, ..) => {}
             (false, Some(position), Some(table)) => {
@@ -197,6 +202,7 @@ impl QueryCompiler<'_, '_> {
                     .hint("sync the other table by a query of its own"));
             }
         }
+
         if let Some(table) = table {
             return Ok(table);
         }
@@ -245,6 +251,7 @@ fn all_of_entry<'s>(
             }
         });
     }
+
     match entries {
         [] => Err(Diagnostic::error(position, "there is no table to select `*` from")),
         [entry] => Ok(entry),

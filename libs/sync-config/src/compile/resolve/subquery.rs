@@ -45,6 +45,7 @@ impl QueryCompiler<'_, '_> {
             let ResolvedSubquery { conditions, .. } = self.subquery(scope, query)?;
             return Ok(SubqueryCondition { conditions, compared: None, array: None });
         }
+
         if let ExpressionKind::OverlapQuery { array, query } = &condition.kind {
             let lowered = self.array(scope, array)?;
             let id = self.elements(self.as_searched_array(lowered.clone()), array.position)?;
@@ -54,6 +55,7 @@ impl QueryCompiler<'_, '_> {
             compared_with.conditions.push(Condition::Term(Term::Source(id)));
             return Ok(SubqueryCondition { array: Some(lowered), ..compared_with });
         }
+
         if let ExpressionKind::InArray { value, array, .. } = &condition.kind
             && let Some((cte, ctes)) = scope.cte_of_array(array)
         {
@@ -110,16 +112,19 @@ pub(super) fn mixed_operands(
         return Diagnostic::error(condition.position, message)
             .hint("it must be a condition of its own, joined by AND or OR to others");
     }
+
     let message = if scope.entries.len() > 1 || scope.outer.is_some() {
         "values of different tables, or of a row and the request, can be compared by `=` and `IN` only"
     } else {
         "values of the row and of the request can be compared by `=` and `IN` only"
     };
+
     let hint = if negated || is_not(condition) {
         "negation of such a comparison is not supported: buckets are found by equal values"
     } else {
         "write `column = <request value>` or `column IN <request array>`"
     };
+
     Diagnostic::error(condition.position, message).hint(hint)
 }
 
