@@ -174,8 +174,11 @@ fn never_equal(
 
 /// Returns a name as it must be written in SQL, in backticks for a message.
 fn quoted(name: &str) -> String {
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    if name.chars().all(plain) { format!("`{name}`") } else { format!("`\"{name}\"`") }
+    if name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_') {
+        format!("`{name}`")
+    } else {
+        format!("`\"{name}\"`")
+    }
 }
 
 fn table_hint(name: &TablePattern, tables: &[TableSchema]) -> Option<String> {

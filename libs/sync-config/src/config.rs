@@ -53,7 +53,8 @@ impl SyncConfig {
             .lookups
             .iter()
             .map(|lookup| Lookup { hash: plan.lookup_hash(lookup), table: lookup.rows.table });
-        let (definitions, lookups) = (definitions.collect(), lookups.collect());
+        let definitions = definitions.collect();
+        let lookups = lookups.collect();
         Ok(Self { plan, warnings, definitions, lookups })
     }
 

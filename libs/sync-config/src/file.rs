@@ -203,8 +203,9 @@ fn section_entries<'a>(
 /// delimiters.
 fn is_name(name: &str) -> bool {
     const CHARS_MAX: usize = 100;
-    let allowed = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
-    !name.is_empty() && name.chars().count() <= CHARS_MAX && name.chars().all(allowed)
+    !name.is_empty()
+        && name.chars().count() <= CHARS_MAX
+        && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))
 }
 
 fn read_stream<'a>(

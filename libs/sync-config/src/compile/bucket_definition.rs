@@ -214,8 +214,8 @@ fn parameter_order(
 ) -> Result<Vec<usize>, Diagnostic> {
     let selected: Vec<String> = outputs.columns.iter().map(|(name, _)| name.clone()).collect();
     let names = names.get_or_insert_with(|| selected.clone());
-    let find = |name: &String| selected.iter().position(|known| known == name);
-    let order: Option<Vec<usize>> = names.iter().map(find).collect();
+    let order: Option<Vec<usize>> =
+        names.iter().map(|name| selected.iter().position(|known| known == name)).collect();
     match order {
         Some(order) if selected.len() == names.len() => Ok(order),
         Some(_) | None => {

@@ -62,8 +62,9 @@ impl<'a> FileCompiler<'a> {
     }
 
     pub(super) fn record_ctes(&mut self, ctes: &[Cte]) {
-        let name = |cte: &Cte| CteName { name: cte.name.clone(), position: cte.position };
-        self.plan.ctes.extend(ctes.iter().map(name));
+        self.plan.ctes.extend(
+            ctes.iter().map(|cte| CteName { name: cte.name.clone(), position: cte.position }),
+        );
     }
 
     pub(super) fn check_unused(&mut self, ctes: &[Cte]) {
@@ -145,7 +146,8 @@ impl<'a> FileCompiler<'a> {
         instantiation: &Instantiation,
         position: Position,
     ) {
-        let (mut authenticated, mut unauthenticated) = (false, false);
+        let mut authenticated = false;
+        let mut unauthenticated = false;
         instantiation.for_each_expression(&mut |expression| {
             expression.for_each_leaf(&mut |leaf| match leaf {
                 RequestLeaf::Given { source, .. } if source.is_authenticated() => {

@@ -152,11 +152,14 @@ impl Term {
 
 /// Returns the number of branches, with those of the anti-joins in them.
 fn branch_count(branches: &[Vec<Term>]) -> usize {
-    let of_term = |term: &Term| match term {
-        Term::NotExists(branches) => branch_count(branches),
-        Term::Source(_) | Term::Filter { .. } | Term::Equal { .. } => 0,
-    };
-    let not_exists: usize = branches.iter().flatten().map(of_term).sum();
+    let not_exists: usize = branches
+        .iter()
+        .flatten()
+        .map(|term| match term {
+            Term::NotExists(branches) => branch_count(branches),
+            Term::Source(_) | Term::Filter { .. } | Term::Equal { .. } => 0,
+        })
+        .sum();
     branches.len() + not_exists
 }
 

@@ -195,8 +195,11 @@ pub(super) fn bucket_rows(
 
 /// Returns the needed sources that are arrays in the rows of a table.
 fn arrays_of(sources: &RowSources, needed: &[SourceId], table: SourceId) -> Vec<SourceId> {
-    let is_of_table = |id: &SourceId| *id != table && sources.origin(*id) == Origin::Row(table);
-    needed.iter().copied().filter(is_of_table).collect()
+    needed
+        .iter()
+        .copied()
+        .filter(|id| *id != table && sources.origin(*id) == Origin::Row(table))
+        .collect()
 }
 
 fn row_query(
@@ -207,13 +210,15 @@ fn row_query(
     keys: &[QueryExpression],
 ) -> Option<RowQuery> {
     let convert = |expression: &QueryExpression| row_expression(expression, table, arrays);
-    let array_of = |id: &SourceId| match sources.get(*id) {
-        RowSource::Elements { array, .. } => convert(array),
-        RowSource::Table { .. } => None,
-    };
     Some(RowQuery {
         table: sources.table(table)?,
-        arrays: arrays.iter().map(array_of).collect::<Option<_>>()?,
+        arrays: arrays
+            .iter()
+            .map(|id| match sources.get(*id) {
+                RowSource::Elements { array, .. } => convert(array),
+                RowSource::Table { .. } => None,
+            })
+            .collect::<Option<_>>()?,
         filter: all_of(filters.iter().map(|filter| convert(filter)).collect::<Option<_>>()?),
         keys: keys.iter().map(convert).collect::<Option<_>>()?,
     })
@@ -239,11 +244,15 @@ impl Term {
 
 impl<'t> Solver<'t> {
     fn filters(&self, origins: &[Origin]) -> Vec<&'t QueryExpression> {
-        let of_owner = |term: &'t Term| match term {
-            Term::Filter { origin, condition } if origins.contains(origin) => Some(condition),
-            Term::Filter { .. } | Term::Source(_) | Term::Equal { .. } | Term::NotExists(_) => None,
-        };
-        self.branch.iter().filter_map(of_owner).collect()
+        self.branch
+            .iter()
+            .filter_map(|term| match term {
+                Term::Filter { origin, condition } if origins.contains(origin) => Some(condition),
+                Term::Filter { .. } | Term::Source(_) | Term::Equal { .. } | Term::NotExists(_) => {
+                    None
+                }
+            })
+            .collect()
     }
 
     /// Returns the join conditions of an origin, its own operand first.

@@ -17,7 +17,7 @@ use crate::plan::stages::STAGES_MAX;
 use crate::plan::{
     DataQuery, DefinitionPlan, Instantiation, RowExpression, RowQuery, StreamPlan, Variant,
 };
-use crate::sql::syntax::{Cte, FromItem, Query};
+use crate::sql::syntax::{Cte, Query};
 
 /// Branches of one query that differ only in the filter of the selected rows.
 struct MergedBranch {
@@ -176,7 +176,8 @@ impl QueryCompiler<'_, '_> {
         let families =
             merged.into_iter().map(|MergedBranch { instantiation, mut rows, filters }| {
                 rows.filter = any_of(filters);
-                let (object_type, projection) = (object_type.clone(), projection.clone());
+                let object_type = object_type.clone();
+                let projection = projection.clone();
                 Family { instantiation, data: DataQuery { rows, object_type, projection } }
             });
 
@@ -191,8 +192,9 @@ impl QueryCompiler<'_, '_> {
         else {
             return;
         };
-        let is_it = |item: &&FromItem| item.alias.as_ref() == Some(name) && !item.is_quoted;
-        if let Some(item) = query.from.iter().find(is_it) {
+        if let Some(item) =
+            query.from.iter().find(|item| item.alias.as_ref() == Some(name) && !item.is_quoted)
+        {
             let message = format!("on devices the table of these rows is called `{name}`");
             let hint = format!(
                 "if that is meant, write the alias in quotes: `AS \"{name}\"`; else leave it out"

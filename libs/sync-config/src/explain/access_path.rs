@@ -28,20 +28,25 @@ fn absent(
     instantiation: &Instantiation,
     syntax: RequestSyntax,
 ) -> Vec<NotExistsExplanation> {
-    let explain = |part: &Instantiation| {
-        let mut path = AccessPath::new(plan, syntax);
-        NotExistsExplanation {
-            conditions: conditions(&part.filters, "", syntax),
-            steps: part.steps.iter().map(|step| path.step(step)).collect(),
-            absent: absent(plan, part, syntax),
-        }
-    };
-    instantiation.not_exists.iter().map(explain).collect()
+    instantiation
+        .not_exists
+        .iter()
+        .map(|part| {
+            let mut path = AccessPath::new(plan, syntax);
+            NotExistsExplanation {
+                conditions: conditions(&part.filters, "", syntax),
+                steps: part.steps.iter().map(|step| path.step(step)).collect(),
+                absent: absent(plan, part, syntax),
+            }
+        })
+        .collect()
 }
 
 fn texts(expressions: &[RequestExpression], element: &str, syntax: RequestSyntax) -> Vec<String> {
-    let text = |expression| request_text(expression, element, syntax).into_text();
-    expressions.iter().map(text).collect()
+    expressions
+        .iter()
+        .map(|expression| request_text(expression, element, syntax).into_text())
+        .collect()
 }
 
 fn conditions(
@@ -49,8 +54,10 @@ fn conditions(
     element: &str,
     syntax: RequestSyntax,
 ) -> Vec<String> {
-    let text = |expression| request_text(expression, element, syntax).into_condition();
-    expressions.iter().map(text).collect()
+    expressions
+        .iter()
+        .map(|expression| request_text(expression, element, syntax).into_condition())
+        .collect()
 }
 
 /// Access path up to the current step.

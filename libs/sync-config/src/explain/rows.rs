@@ -14,7 +14,8 @@ pub(super) fn explain(plan: &SyncPlan, query: &DataQuery) -> RowsExplanation {
     let columns = query.projection.iter().map(|item| match item {
         ProjectionItem::All { .. } => "*".to_owned(),
         ProjectionItem::Expression { name, expression } => {
-            let (text, name) = (names.text(expression), identifier(name));
+            let text = names.text(expression);
+            let name = identifier(name);
             if text == name { name } else { format!("{text} AS {name}") }
         }
     });

@@ -172,7 +172,8 @@ impl<'a> YamlReader<'a> {
             Event::Scalar(text, style, anchor, tag) => {
                 self.refuse_tag(tag.is_some(), span)?;
                 let text = text.into_owned();
-                let (start, end) = (self.after_anchor(anchor, style, span), span.end.index());
+                let start = self.after_anchor(anchor, style, span);
+                let end = span.end.index();
                 (NodeValue::Scalar(Scalar { text, style, start, end }), anchor)
             }
             Event::SequenceStart(anchor, tag) => {

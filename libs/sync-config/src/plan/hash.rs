@@ -97,11 +97,11 @@ impl SyncPlan {
         queries.sort_by_cached_key(|query| group(query));
 
         for alike in queries.chunk_by_mut(|a, b| group(a) == group(b)) {
-            let makes_same = |query: &&DataQuery| {
+            let make_the_same = alike.iter().all(|query| {
                 (&query.object_type, &query.projection)
                     == (&alike[0].object_type, &alike[0].projection)
-            };
-            if alike.iter().all(makes_same) {
+            });
+            if make_the_same {
                 alike.sort_by_cached_key(|query| to_json(&self.canonical_rows(&query.rows)));
             }
         }

@@ -19,8 +19,11 @@ impl Instantiation {
                 Step::Value(_) => (0, 1),
                 Step::Elements { outputs, .. } => (0, outputs.len()),
                 Step::Lookup { lookup, .. } => {
-                    let of_slot = |slot: usize| known_after.get(slot).copied().unwrap_or_default();
-                    let before = step.slots_used().into_iter().map(of_slot).max();
+                    let before = step
+                        .slots_used()
+                        .into_iter()
+                        .map(|slot| known_after.get(slot).copied().unwrap_or_default())
+                        .max();
                     (before.unwrap_or_default() + 1, lookups[*lookup].outputs.len())
                 }
                 Step::Equal(..) => (0, 0),

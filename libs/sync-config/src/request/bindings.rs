@@ -106,9 +106,9 @@ impl Bindings {
     /// Removes and returns the relation of these slots, joined if there are several.
     pub(crate) fn take(&mut self, slots: &[usize]) -> Result<BindingTable, EvaluationError> {
         let mut joined = BindingTable { slots: Vec::new(), rows: vec![Vec::new()] };
-        let has_any = |table: &BindingTable| slots.iter().any(|slot| table.place(*slot).is_some());
-        let (taken, left): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.tables).into_iter().partition(has_any);
+        let (taken, left): (Vec<_>, Vec<_>) = std::mem::take(&mut self.tables)
+            .into_iter()
+            .partition(|table| slots.iter().any(|slot| table.place(*slot).is_some()));
         self.tables = left;
         for table in &taken {
             joined = joined.product(table)?;

@@ -125,11 +125,14 @@ fn questions(
     values: &ValuePool,
 ) -> Vec<Question> {
     let places: Vec<usize> = key.iter().filter_map(|slot| table.place(*slot)).collect();
-    let question = |row: &Vec<ValueId>| {
-        let key = values.array(places.iter().map(|place| row[*place]));
-        Question { lookup, key }
-    };
-    table.rows.iter().map(question).collect()
+    table
+        .rows
+        .iter()
+        .map(|row| {
+            let key = values.array(places.iter().map(|place| row[*place]));
+            Question { lookup, key }
+        })
+        .collect()
 }
 
 /// Joins each row with the answers to its question.

@@ -214,7 +214,8 @@ impl<'a> AstConverter<'a> {
                 let Some(table) = self.qualifier(parts.into_iter().rev())? else {
                     return Err(self.error(span, "write `t.*` with the table's own name"));
                 };
-                let (position, table) = (self.input.position(span), Some(table));
+                let position = self.input.position(span);
+                let table = Some(table);
                 Ok(SelectItem { position, kind: SelectItemKind::All { table } })
             }
             SqlItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::Expr(expr), _) => {

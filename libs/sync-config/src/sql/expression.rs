@@ -266,7 +266,8 @@ impl AstConverter<'_> {
                 return Err(self.refused(span, &text));
             }
         };
-        let (left, right) = (self.boxed(left)?, self.boxed(right)?);
+        let left = self.boxed(left)?;
+        let right = self.boxed(right)?;
         let kind = match operator {
             Operator::Compare(comparison) => ExpressionKind::Compare { comparison, left, right },
             Operator::Arithmetic(operator) => ExpressionKind::Arithmetic { operator, left, right },

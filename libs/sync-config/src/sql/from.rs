@@ -164,7 +164,8 @@ impl AstConverter<'_> {
                 };
                 let (position, alias, column_names) = self.alias_with_columns(alias)?;
                 let source = FromSource::Query(Box::new(self.query(*subquery)?));
-                let (alias, is_quoted) = (Some(alias), true);
+                let alias = Some(alias);
+                let is_quoted = true;
                 return Ok(FromItem { position, source, alias, column_names, is_quoted, join });
             }
             TableFactor::NestedJoin { .. } => {

@@ -50,8 +50,10 @@ const HINTS: [(&[&str], &str); 21] = [
 
 /// Returns the hint for a word or operator, if there is one.
 pub(super) fn instead_of(word: &str) -> Option<&'static str> {
-    let is_it = |known: &&str| known.eq_ignore_ascii_case(word);
-    HINTS.iter().find(|(words, _)| words.iter().any(is_it)).map(|(_, hint)| *hint)
+    HINTS
+        .iter()
+        .find(|(words, _)| words.iter().any(|known| known.eq_ignore_ascii_case(word)))
+        .map(|(_, hint)| *hint)
 }
 
 #[cfg(test)]

@@ -57,7 +57,8 @@ impl AstConverter<'_> {
         right: Box<Expr>,
         negated: bool,
     ) -> Result<ExpressionKind, Diagnostic> {
-        let (left, right) = (self.boxed(left)?, self.boxed(right)?);
+        let left = self.boxed(left)?;
+        let right = self.boxed(right)?;
         Ok(ExpressionKind::Is { left, right, negated })
     }
 
@@ -69,7 +70,8 @@ impl AstConverter<'_> {
         negated: bool,
     ) -> Result<ExpressionKind, Diagnostic> {
         let value = self.boxed(value)?;
-        let (low, high) = (self.boxed(low)?, self.boxed(high)?);
+        let low = self.boxed(low)?;
+        let high = self.boxed(high)?;
         Ok(ExpressionKind::Between { value, low, high, negated })
     }
 

@@ -74,11 +74,14 @@ pub(super) fn row_items(expr: &Expr) -> Option<Vec<Expr>> {
         return None;
     }
     let FunctionArguments::List(FunctionArgumentList { args, .. }) = args else { return None };
-    let item = |argument: &FunctionArg| match argument {
-        FunctionArg::Unnamed(FunctionArgExpr::Expr(item)) => Some(item.clone()),
-        FunctionArg::Unnamed(_) | FunctionArg::Named { .. } | FunctionArg::ExprNamed { .. } => None,
-    };
-    args.iter().map(item).collect()
+    args.iter()
+        .map(|argument| match argument {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(item)) => Some(item.clone()),
+            FunctionArg::Unnamed(_) | FunctionArg::Named { .. } | FunctionArg::ExprNamed { .. } => {
+                None
+            }
+        })
+        .collect()
 }
 
 /// Returns the text of a text literal.

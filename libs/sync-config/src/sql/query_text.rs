@@ -78,16 +78,20 @@ impl QueryText<'_> {
     }
 
     pub(super) fn check_tokens(&self) -> Result<(), Diagnostic> {
-        let counts = |token: &&TokenWithSpan| {
-            !matches!(
-                token.token,
-                Token::Whitespace(_)
-                    | Token::Comma
-                    | Token::Number(..)
-                    | Token::SingleQuotedString(_)
-            )
-        };
-        match self.tokens.iter().filter(counts).nth(TOKENS_MAX) {
+        match self
+            .tokens
+            .iter()
+            .filter(|token| {
+                !matches!(
+                    token.token,
+                    Token::Whitespace(_)
+                        | Token::Comma
+                        | Token::Number(..)
+                        | Token::SingleQuotedString(_)
+                )
+            })
+            .nth(TOKENS_MAX)
+        {
             Some(token) => {
                 Err(Diagnostic::error(self.position(token.span), "the query is too long"))
             }

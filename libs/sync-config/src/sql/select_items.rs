@@ -27,10 +27,13 @@ impl QueryText<'_> {
     /// Returns the source text of the items after a SELECT, without enclosing parentheses that are
     /// not those of a call. PowerSync names columns in the same way: `(a + 1) * 2` is `a + 1) * 2`.
     pub(super) fn items(&self, select: Span) -> Vec<SourceText> {
-        let is_after = |token: &&TokenWithSpan| token.span.start > select.start;
         let is_space = |token: &&TokenWithSpan| matches!(token.token, Token::Whitespace(_));
-        let mut tokens =
-            self.tokens.iter().filter(is_after).filter(|token| !is_space(token)).peekable();
+        let mut tokens = self
+            .tokens
+            .iter()
+            .filter(|token| token.span.start > select.start)
+            .filter(|token| !is_space(token))
+            .peekable();
         tokens.next_if(|token| matches!(keyword(token), Keyword::DISTINCT | Keyword::ALL));
         let mut items = vec![Vec::new()];
         let mut depth = 0;

@@ -48,7 +48,8 @@ impl QueryCompiler<'_, '_> {
             && let [value, path @ Expression::Literal(Literal::Text(_))] = lowered.as_slice()
         {
             // With this option, `json_extract` and `->>` split paths alike.
-            let (value, path) = (Box::new(value.clone()), Box::new(path.clone()));
+            let value = Box::new(value.clone());
+            let path = Box::new(path.clone());
             return Ok(Expression::Json {
                 value,
                 path,

@@ -69,7 +69,8 @@ impl QueryCompiler<'_, '_> {
             ExpressionKind::Compare { comparison, left, right }
                 if self.is_equality(*comparison, negated) =>
             {
-                let (left, right) = (self.lower(scope, left)?, self.lower(scope, right)?);
+                let left = self.lower(scope, left)?;
+                let right = self.lower(scope, right)?;
                 Condition::Term(self.equality(left, right, position)?)
             }
             ExpressionKind::InArray { value, array, negated: not } if *not == negated => {
@@ -211,11 +212,15 @@ impl QueryCompiler<'_, '_> {
             if literals.is_empty() {
                 return Err(bucket_parameter_misuse(position));
             }
-            let equal = |literal| {
-                let literal = Expression::Literal(literal);
-                Ok(Condition::Term(self.equality(value.clone(), literal, position)?))
-            };
-            return Ok(Condition::Or(literals.into_iter().map(equal).collect::<Result<_, _>>()?));
+            return Ok(Condition::Or(
+                literals
+                    .into_iter()
+                    .map(|literal| {
+                        let literal = Expression::Literal(literal);
+                        Ok(Condition::Term(self.equality(value.clone(), literal, position)?))
+                    })
+                    .collect::<Result<_, _>>()?,
+            ));
         }
         let array = self.as_searched_array(array);
         let is_bucket = self.sources.origin_of(&array) == Some(Origin::Bucket);
@@ -241,8 +246,9 @@ impl QueryCompiler<'_, '_> {
         array: QueryExpression,
         position: Position,
     ) -> Result<SourceId, Diagnostic> {
-        let same = |known: &&Membership| known.value == *value && known.array == array;
-        if let Some(known) = self.memberships.iter().find(same) {
+        if let Some(known) =
+            self.memberships.iter().find(|known| known.value == *value && known.array == array)
+        {
             return Ok(known.element);
         }
         let element = self.elements(array.clone(), position)?;
@@ -307,13 +313,17 @@ fn literals_of(array: &QueryExpression) -> Option<Vec<Literal>> {
     let Expression::Literal(array @ Literal::Text(_)) = array else { return None };
     let Value::Text(text) = array.value() else { return None };
     let serde_json::Value::Array(items) = json::parse(&text)? else { return None };
-    let literal = |item: &serde_json::Value| match json::to_value(item) {
-        Value::Integer(integer) => Some(Literal::Integer(integer)),
-        Value::Real(real) => Some(Literal::Real(real)),
-        Value::Text(text) => Some(Literal::Text(text.into_owned())),
-        Value::Null | Value::Blob(_) => None,
-    };
-    Some(items.iter().filter_map(literal).collect())
+    Some(
+        items
+            .iter()
+            .filter_map(|item| match json::to_value(item) {
+                Value::Integer(integer) => Some(Literal::Integer(integer)),
+                Value::Real(real) => Some(Literal::Real(real)),
+                Value::Text(text) => Some(Literal::Text(text.into_owned())),
+                Value::Null | Value::Blob(_) => None,
+            })
+            .collect(),
+    )
 }
 
 fn not_if(negated: bool, expression: QueryExpression) -> QueryExpression {

@@ -78,7 +78,8 @@ impl QueryCompiler<'_, '_> {
                 Expression::Concat { left, right }
             }
             ExpressionKind::Overlap { left, right } => {
-                let (left, right) = (self.each(scope, left)?, self.each(scope, right)?);
+                let left = self.each(scope, left)?;
+                let right = self.each(scope, right)?;
                 Expression::Overlap { left: Box::new(left), right: Box::new(right) }
             }
             ExpressionKind::Json { value, path, as_value } => {

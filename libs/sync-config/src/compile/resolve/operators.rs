@@ -70,7 +70,8 @@ impl QueryCompiler<'_, '_> {
         list: &[syntax::Expression],
         position: Position,
     ) -> Lowered {
-        let (value, list) = (self.lower_box(scope, value)?, self.lower_all(scope, list)?);
+        let value = self.lower_box(scope, value)?;
+        let list = self.lower_all(scope, list)?;
         for item in &list {
             self.record_comparison(&value, item, position);
         }

@@ -105,12 +105,12 @@ impl QueryCompiler<'_, '_> {
         all: Option<Position>,
         query: Position,
     ) {
-        let is_id = |item: &ProjectionItem| match item {
+        let selects_id = projection.iter().any(|item| match item {
             ProjectionItem::Expression { name, .. } => name == "id",
             ProjectionItem::All { .. } => false,
-        };
+        });
 
-        match (projection.iter().any(is_id), all, self.sources.table(table)) {
+        match (selects_id, all, self.sources.table(table)) {
             (true, ..) => {}
             (false, Some(position), Some(table)) => {
                 self.file.add_reference(table, ReferenceKind::IdOfAll, position);

@@ -56,8 +56,9 @@ impl<'s> Ctes<'s> {
     /// Returns the CTE of a name with the CTEs that it can select from: those before it. An
     /// unquoted name is in lower case here, whatever its case in the file.
     pub(crate) fn find(&self, name: &str) -> Option<(&'s Cte, Self)> {
-        let is = |cte: &Cte| cte.name == name || cte.name.to_ascii_lowercase() == name;
-        let place = self.list[..self.count].iter().rposition(is);
+        let place = self.list[..self.count]
+            .iter()
+            .rposition(|cte| cte.name == name || cte.name.to_ascii_lowercase() == name);
         match place {
             Some(place) => Some((&self.list[place], Self { count: place, ..*self })),
             None => self.outer.and_then(|outer| outer.find(name)),
