@@ -23,6 +23,8 @@
 mod apply;
 mod config;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod initial_copy;
 mod log;
 #[allow(dead_code)]
