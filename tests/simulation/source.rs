@@ -25,7 +25,7 @@ pub(crate) const TODOS: usize = 0;
 pub(crate) const MEMBERS: usize = 1;
 pub(crate) const NOTES: usize = 2;
 
-/// Two configs that differ: a change of one for the other copies everything anew.
+/// Two configs that differ: a change of one for the other copies everything again.
 pub(crate) const CONFIGS: [&str; 2] = [
     "config: {edition: 3}
 streams:

@@ -75,7 +75,7 @@ impl Writer {
 
     /// Runs that many transactions, one after the other.
     ///
-    /// A connection that breaks is made anew: what was announced and whether it was committed is
+    /// A connection that breaks is made again: what was announced and whether it was committed is
     /// for PostgreSQL to say.
     ///
     /// # Errors

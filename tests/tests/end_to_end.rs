@@ -330,7 +330,7 @@ async fn commits_that_postgresql_sends_again_after_a_crash_are_taken_once() -> R
     expected[0] = "00 y".to_owned();
     let titles: Vec<&str> = expected.iter().map(String::as_str).collect();
     setup.titles(&mut reader, "u1", &titles).await?;
-    // Nothing twice: a client that starts anew gets the history once.
+    // Nothing twice: a client that starts again gets the history once.
     setup.titles(&mut SyncReader::new(), "u1", &titles).await
 }
 

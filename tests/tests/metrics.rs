@@ -16,7 +16,15 @@ streams:
 ";
 
 /// Metrics that a process has recorded by the time that a commit is visible.
-const RECORDED: [&str; 1] = ["tidewater_builder_buckets_due"];
+const RECORDED: [&str; 7] = [
+    "tidewater_builder_buckets_due",
+    "tidewater_ingest_batch_rows",
+    "tidewater_ingest_commits_total",
+    "tidewater_ingest_epoch",
+    "tidewater_ingest_replication_lag_bytes",
+    "tidewater_ingest_replication_lag_seconds",
+    "tidewater_storage_calls_total",
+];
 
 /// Returns the URL that the process logs when it begins to serve metrics on a free port.
 async fn metrics_url(tidewater: &Tidewater) -> Result<String> {

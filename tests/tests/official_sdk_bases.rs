@@ -89,7 +89,7 @@ async fn cut_download(server: &Server, version: SdkVersion, rows: u32) -> Result
     Ok(())
 }
 
-/// A device that was away for longer than the log goes back starts anew from a base, without its
+/// A device that was away for longer than the log goes back starts again from a base, without its
 /// ghosts; one that was not is sent what changed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_device_below_the_floor_gets_the_base_and_one_above_it_what_changed() -> Result<()> {
@@ -223,9 +223,9 @@ impl Server {
         let key = BucketKey::from_stored(&format!("{tag}[{params}"));
         eventually("the floor to rise", SOON, async || {
             let lines = sent(&self.answer(std::slice::from_ref(position)).await?)?;
-            let anew = lines.first().is_some_and(|line| line.clear.is_some());
+            let again = lines.first().is_some_and(|line| line.clear.is_some());
             let page = storage.segments(&key, OpId::ZERO, position.after, 1).await?;
-            Ok((anew && page.segments.is_empty()).then_some(()))
+            Ok((again && page.segments.is_empty()).then_some(()))
         })
         .await
     }

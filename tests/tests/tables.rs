@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use tidewater_tests::{DevOptions, Postgres, Rows, Settings, SyncReader, Tidewater, eventually};
 
 /// For whatever comes by itself: long, since other tests run beside this one, and since the worker
-/// looks at the catalogue every ten seconds.
+/// looks at the catalog every ten seconds.
 const SOON: Duration = Duration::from_secs(90);
 
 const CONFIG: &str = r#"

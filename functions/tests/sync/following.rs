@@ -191,12 +191,12 @@ async fn a_new_generation_ends_the_stream() {
     worker.publish().await;
     assert!(matches!(lines.next().await, Next::End));
 
-    worker.commit(&[put("everyone", "[]", "n1", "anew")]).await;
+    worker.commit(&[put("everyone", "[]", "n1", "again")]).await;
 
     // The buckets of another generation have other names, so nothing of the old ones is mixed in.
     device.sync(&server, &token).await;
     let new = worker.name("everyone", "[]");
     assert_ne!(old, new);
-    assert_eq!(device.rows(&new), rows([("n1", "anew")]));
+    assert_eq!(device.rows(&new), rows([("n1", "again")]));
     assert!(!device.buckets.contains_key(&old));
 }

@@ -14,10 +14,10 @@ use crate::source::error::SourceError;
 use crate::source::preflight::table_findings;
 use crate::source::tables::{CandidateTable, candidate_tables};
 
-/// The catalogue is compared this often: some alterations send no change.
+/// The catalog is compared this often: some alterations send no change.
 const CATALOG_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What a run knows of the source's catalogue.
+/// What a run knows of the source's catalog.
 pub(crate) struct CatalogWatcher {
     /// What the sync config reads.
     pub(crate) patterns: Vec<TablePattern>,
@@ -42,7 +42,7 @@ impl CatalogWatcher {
         }
     }
 
-    /// Compares the catalogue with the tables that the run was begun with.
+    /// Compares the catalog with the tables that the run was begun with.
     pub(crate) async fn check(
         &mut self,
         client: &Client,

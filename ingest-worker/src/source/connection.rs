@@ -59,7 +59,7 @@ impl SourceConnection {
     /// The rows of a query over a table, each in the text form of COPY.
     ///
     /// # Errors
-    /// [`SourceError::TableChanged`] where the table is not as the catalogue described it any more.
+    /// [`SourceError::TableChanged`] where the table is not as the catalog described it any more.
     pub(crate) async fn copy_out(
         &self,
         table: &SourceTable,

@@ -82,7 +82,7 @@ impl<O: ObjectStore + 'static> AwsStore<O> {
         if encoded.len() <= INLINE_BYTES_MAX {
             values.push((":v", binary(encoded)));
         } else {
-            // A cell may be built anew for the same operation: the name tells them apart.
+            // A cell may be built again for the same operation: the name tells them apart.
             let hash = keys::hex(&Sha256::digest(&encoded)[..8]);
             let name = format!("{}/{top}-{hash}", key.object_folder());
             self.objects().put_object(&name, encoded.into()).await?;

@@ -17,7 +17,7 @@ use tidewater_storage::{
     VersionedRecord, WriteCheckpointStore, WriteContext,
 };
 
-/// Rows that each commit writes anew: enough that a kill often falls into a transaction.
+/// Rows that each commit writes again: enough that a kill often falls into a transaction.
 const ROWS: u64 = 500;
 
 type Claim = (&'static str, fn());
