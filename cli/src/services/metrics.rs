@@ -133,6 +133,7 @@ fn install_recorder() -> anyhow::Result<PrometheusHandle> {
 /// Describes the metrics of all crates. Those that the process never records are not shown.
 fn describe_all() {
     tidewater_functions::describe_metrics();
+    tidewater_ingest_worker::describe_metrics();
     tidewater_snapshot_builder::describe_metrics();
     tidewater_storage::describe_metrics();
 }
