@@ -155,7 +155,7 @@ async fn a_transaction_that_makes_a_table_is_seen_whole() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_altered_table_is_copied_anew_and_no_other() -> Result<()> {
+async fn an_altered_table_is_copied_again_and_no_other() -> Result<()> {
     let mut world = World::start(TABLES).await?;
     world.settle().await?;
     world.postgres.execute("ALTER TABLE docs ADD COLUMN title text DEFAULT 'x'").await?;
