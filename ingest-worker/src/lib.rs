@@ -27,7 +27,6 @@ mod error;
 pub mod fuzzing;
 mod initial_copy;
 mod log;
-#[allow(dead_code)]
 pub mod metrics;
 mod replication;
 mod run;

@@ -49,7 +49,7 @@ impl BucketHead {
 /// A bucket's head and catalog. They are read atomically, so both are from the same moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BucketItem {
-    /// Versions of its [`Head`].
+    /// Versions of its [`BucketHead`].
     pub head: VersionedRecord,
     /// The encoded [`Catalog`](crate::Catalog); empty if the bucket has none.
     pub catalog: Bytes,

@@ -109,7 +109,7 @@ impl LookupKey {
 /// The key of a versioned record.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RecordKey {
-    /// The head of a bucket ([`crate::Head`]).
+    /// The head of a bucket ([`crate::BucketHead`]).
     Bucket(BucketKey),
     /// One answer of a source row to a parameter lookup, which is a canonical JSON array. The text is
     /// an [`answer_name`].
