@@ -92,12 +92,12 @@ fn all_errors_are_reported_at_once_with_their_places() {
             c.yaml:7:32: error: `GROUP` is not supported
              7 |     query: SELECT * FROM lists GROUP BY id
                |                                ^
-              hint: rows are synced as they are: compute over several of them on the device, or keep the result in a table
+              hint: rows are synced as they are: aggregate on the device, or keep the result in a table
 
             c.yaml:8:5: error: unknown key `colour`
              8 |     colour: blue
                |     ^
-              hint: the keys here are: auto_subscribe, priority, accept_potentially_dangerous_queries, with, query, queries
+              hint: the valid keys are: auto_subscribe, priority, accept_potentially_dangerous_queries, with, query, queries
 
             c.yaml is not valid: 4 errors
         "#]],

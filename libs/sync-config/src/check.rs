@@ -25,7 +25,7 @@ impl SyncPlan {
 
         for CteName { name, position } in &self.ctes {
             if tables.iter().any(|table| table.schema == "public" && table.name == *name) {
-                let message = format!("`{name}` is this query from here on, and not the table");
+                let message = format!("`{name}` is a CTE that hides the table of this name");
                 let hint = format!("give it another name, or write `public.{name}` for the table");
                 findings.push(Diagnostic::warning(*position, message).hint(hint));
             }
@@ -61,16 +61,16 @@ impl SyncPlan {
         first.severity = Severity::Warning;
         match found.count() {
             0 => {}
-            1 => first.message.push_str(", nor has another one that matches"),
-            more => first.message.push_str(&format!(", nor have {more} others that match")),
+            1 => first.message.push_str("; the same holds for another matching table"),
+            more => first
+                .message
+                .push_str(&format!("; the same holds for {more} other matching tables")),
         }
 
         first.hint = match &reference.kind {
             ReferenceKind::Column(_) => {
                 let hint = first.hint.unwrap_or_default();
-                Some(format!(
-                    "{hint}; where it is missing it is NULL, and left out of what is synced"
-                ))
+                Some(format!("{hint}; where it is missing, it is NULL and is not synced"))
             }
             ReferenceKind::IdOfAll => {
                 Some("rows of a table without it are not synced by this query".to_owned())
@@ -124,7 +124,7 @@ fn lack(reference: &Reference, table: &TableSchema, values: ValueOptions) -> Opt
                 return None;
             }
             let message = format!(
-                "`{column}` is a blob, which cannot be compared after `NOT` with an inner query"
+                "`{column}` is a blob, which cannot be compared after `NOT` with a subquery"
             );
             let hint = format!("compare `hex({column})` with hexadecimal digits");
             Some(Diagnostic::error(reference.position, message).hint(hint))

@@ -117,14 +117,16 @@ impl Sections<'_> {
         if let Some((key, _)) = self.ctes
             && edition < Edition::Three
         {
-            let error = Diagnostic::error(key.position, "`with` does not exist before edition 3");
+            let error = Diagnostic::error(key.position, "`with` requires edition 3");
             findings.push(error.hint("set `edition: 3` in `config`"));
         }
         if let Some((key, _)) = self.definitions
             && edition == Edition::Three
         {
-            let error =
-                Diagnostic::error(key.position, "`bucket_definitions` do not exist in edition 3");
+            let error = Diagnostic::error(
+                key.position,
+                "`bucket_definitions` are not supported in edition 3",
+            );
             findings.push(error.hint("write `streams`, or set `edition: 2` in `config`"));
         }
 
@@ -136,7 +138,7 @@ impl Sections<'_> {
                     findings.push(error.hint(hint));
                 }
                 Edition::Two => {
-                    let message = "the streams of edition 2 are an early form, with less in it";
+                    let message = "streams of edition 2 are an early form with fewer features";
                     findings.push(Diagnostic::warning(key.position, message).hint(hint));
                 }
                 Edition::Three => {}
@@ -241,7 +243,7 @@ fn read_stream<'a>(
                 stream.queries.extend(findings.ok(read_sql(key, value)));
             }
             "with" | "queries" if edition < Edition::Three => {
-                let message = format!("`{name}` does not exist before edition 3");
+                let message = format!("`{name}` requires edition 3");
                 let error = Diagnostic::error(key.position, message);
                 findings.push(error.hint("set `edition: 3` in `config`"));
                 query_keys += usize::from(name == "queries");
@@ -350,7 +352,7 @@ fn read_sql_list<'a>(key: &'a Node, value: &'a Node, findings: &mut Findings) ->
             items.iter().filter_map(|item| findings.ok(read_sql(key, item))).collect()
         }
         NodeValue::List(_) | NodeValue::Scalar(_) | NodeValue::Map(_) => {
-            let message = "expected a list of SQL queries, with one at least";
+            let message = "expected a list of at least one SQL query";
             findings.push(Diagnostic::error(value.position, message));
             Vec::new()
         }

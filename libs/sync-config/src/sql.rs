@@ -36,11 +36,10 @@ pub(crate) fn parse(map: &SourceMap<'_>, text: &str) -> Result<Query, Diagnostic
         return Err(Diagnostic::error(start, message));
     }
 
-    let mut tokens = Tokenizer::new(&SyncConfigDialect, text)
-        .tokenize_with_location()
-        .map_err(|error| {
+    let mut tokens =
+        Tokenizer::new(&SyncConfigDialect, text).tokenize_with_location().map_err(|error| {
             Diagnostic::error(position_of(map, error.location), error.message)
-                .hint("a text ends with the single quote that it begins with, a name with its double quote")
+                .hint("close a text with a single quote, and a name with a double quote")
         })?;
 
     // For dialects other than its own PostgreSQL one, the parser does not support `&&` and `E'..'`.
@@ -65,9 +64,9 @@ pub(crate) fn parse(map: &SourceMap<'_>, text: &str) -> Result<Query, Diagnostic
         let word = rest.token.to_string();
         let message = format!("unexpected `{word}` after the query");
         let hint = match word.to_ascii_uppercase().as_str() {
-            "SELECT" => "write one query each, several as a list under `queries`",
+            "SELECT" => "write one query per item of the list `queries`",
             "ISNULL" => "write `IS NULL`",
-            _ => "what stands before it is a whole query: is a word missing or misspelt?",
+            _ => "the query is complete before it: is a word missing or misspelt?",
         };
         return Err(Diagnostic::error(input.position(rest.span), message).hint(hint));
     }

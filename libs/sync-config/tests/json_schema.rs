@@ -67,7 +67,7 @@ fn compile(files: &[&str], key: &str, value: &str) -> Result<(), Vec<Diagnostic>
 fn known_keys(files: &[&str]) -> BTreeSet<String> {
     let findings = compile(files, "no_such_key", "1").unwrap_err();
     let unknown = findings.iter().find(|one| one.message == "unknown key `no_such_key`").unwrap();
-    let keys = unknown.hint.as_ref().unwrap().strip_prefix("the keys here are: ").unwrap();
+    let keys = unknown.hint.as_ref().unwrap().strip_prefix("the valid keys are: ").unwrap();
     keys.split(", ").map(str::to_owned).collect()
 }
 

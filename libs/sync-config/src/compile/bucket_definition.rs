@@ -143,7 +143,7 @@ impl QueryCompiler<'_, '_> {
         let name = self.file.output_name(item.position, expression, names)?;
         if name == PRIORITY_COLUMN {
             let ExpressionKind::Integer(integer) = expression.kind else {
-                let message = "`_priority` must be a number written out";
+                let message = "`_priority` must be a literal number";
                 return Err(Diagnostic::error(item.position, message).hint("0, 1, 2 or 3"));
             };
             let priority = u8::try_from(integer).ok().and_then(Priority::new).ok_or_else(|| {
@@ -195,7 +195,7 @@ impl QueryCompiler<'_, '_> {
         for branch in self.branches(conditions, query.position)? {
             let keys = data_keys(&branch, parameters, query.position)?;
             let rows = bucket_rows(&self.sources, &branch, table, &keys).ok_or_else(|| {
-                Diagnostic::error(query.position, "a data query can be about one table only")
+                Diagnostic::error(query.position, "a data query can read one table only")
             })?;
             let object_type = self.object_type(table);
             queries.push(DataQuery { rows, object_type, projection: projection.clone() });

@@ -93,10 +93,9 @@ impl<'a> FileCompiler<'a> {
             Some(("default", schema)) if !schema.contains('.') => schema,
             Some((connection, schema)) => {
                 let message =
-                    format!("there is no connection `{connection}` to find `{schema}` by");
+                    format!("unknown connection `{connection}` before the schema `{schema}`");
                 return Err(Diagnostic::error(position, message).hint(
-                    "a table is named `table`, `schema.table` or `\"default.schema\".table`; there is \
-                     one connection, `default`",
+                    "write `table`, `schema.table` or `\"default.schema\".table`; the only connection is `default`",
                 ));
             }
         };
@@ -123,7 +122,7 @@ impl<'a> FileCompiler<'a> {
         expression: &Expression,
         (alias, source_text): (Option<&str>, Option<&SourceText>),
     ) -> Result<String, Diagnostic> {
-        let hint = "add one, as in `upper(name) AS name`";
+        let hint = "add an alias: `upper(name) AS name`";
         match (alias, &expression.kind, source_text) {
             (Some(alias), ..) => Ok(alias.to_owned()),
             (None, ExpressionKind::Name { name, .. }, _) => Ok(name.clone()),

@@ -110,7 +110,7 @@ fn with_left_joins(
             let message = "a condition on the table of this `LEFT JOIN` also holds where no row is \
                            joined";
             return Err(Diagnostic::error(join.position, message)
-                .hint("a bucket can be found by what is there, not by what is not"));
+                .hint("a bucket can be found by an existing row only"));
         }
         let Some(alternatives) = disjunction(&join.condition) else { return Ok(None) };
         let Some(product) = product(&[terms], &alternatives) else { return Ok(None) };
@@ -169,7 +169,7 @@ fn check_branch_count(branches: &[Vec<Term>], position: Position) -> Result<(), 
         return Ok(());
     }
     let message = format!(
-        "the inner queries after `NOT` have more than {NEGATED_BRANCHES_MAX} alternatives in all"
+        "the subqueries after `NOT` have more than {NEGATED_BRANCHES_MAX} alternatives in all"
     );
     Err(Diagnostic::error(position, message).hint("use fewer `OR`, within them and around them"))
 }
@@ -177,5 +177,5 @@ fn check_branch_count(branches: &[Vec<Term>], position: Position) -> Result<(), 
 pub(super) fn too_many_alternatives(position: Position) -> Diagnostic {
     let message = format!("the condition has more than {BRANCHES_MAX} alternatives");
     Diagnostic::error(position, message)
-        .hint("each way of OR with values of the request is a family of buckets: use fewer")
+        .hint("each alternative of OR with values of the request is a family of buckets: use fewer")
 }

@@ -69,6 +69,6 @@ struct Membership {
 
 /// Returns the error for syntax that the edition of the file does not have.
 fn requires_edition_three(position: Position, name: &str) -> Diagnostic {
-    Diagnostic::error(position, format!("`{name}` is of edition 3"))
+    Diagnostic::error(position, format!("`{name}` requires edition 3"))
         .hint("set `edition: 3` in `config`, and write `streams`")
 }

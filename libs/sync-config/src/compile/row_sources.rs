@@ -74,9 +74,9 @@ impl RowSources {
         position: Position,
     ) -> Result<SourceId, Diagnostic> {
         if self.list.len() == SOURCES_MAX {
-            let message = format!("the query is about more than {SOURCES_MAX} tables and arrays");
+            let message = format!("the query reads more than {SOURCES_MAX} tables and arrays");
             return Err(Diagnostic::error(position, message)
-                .hint("CTEs and inner queries count each time they are used"));
+                .hint("CTEs and subqueries count each time they are used"));
         }
         self.list.push(source);
         Ok(self.list.len() - 1)

@@ -88,11 +88,10 @@ impl FileCompiler<'_> {
     fn check_stages(&mut self, instantiation: &Instantiation, position: Position) {
         let stages = instantiation.stages(&self.plan.lookups);
         if stages > STAGES_MAX {
-            let message = format!(
-                "{stages} tables must be asked one after the other; {STAGES_MAX} are possible"
-            );
-            let hint = "the answer of each is what the next one is asked: use shorter chains of joins \
-                        and inner queries";
+            let message =
+                format!("the query needs {stages} lookup rounds; the maximum is {STAGES_MAX}");
+            let hint =
+                "each table in a chain of joins or subqueries is a round: use a shorter chain";
             self.findings.push(Diagnostic::error(position, message).hint(hint));
         }
     }
@@ -197,7 +196,7 @@ impl QueryCompiler<'_, '_> {
         {
             let message = format!("on devices the table of these rows is called `{name}`");
             let hint = format!(
-                "if that is meant, write the alias in quotes: `AS \"{name}\"`; else leave it out"
+                "if that is intended, quote the alias: `AS \"{name}\"`; otherwise remove it"
             );
             self.file.findings.push(Diagnostic::warning(item.position, message).hint(hint));
         }
@@ -225,7 +224,7 @@ impl QueryCompiler<'_, '_> {
 /// Returns the error for branches that [`solve`] cannot solve.
 fn mixed_operands(query: &Query) -> Diagnostic {
     Diagnostic::error(query.position, "this combination of tables and arrays is not supported")
-        .hint("compare a value of one table on one side with a value of another on the other")
+        .hint("compare one value of each table, as in `a.x = b.y`")
 }
 
 /// Returns the position for findings about the condition of a query.

@@ -52,7 +52,7 @@ impl Options {
         {
             let error =
                 Diagnostic::error(position, "`timestamp_max_precision` needs `timestamps_iso8601`")
-                    .hint("set `timestamps_iso8601: true`, or leave the precision out");
+                    .hint("set `timestamps_iso8601: true`, or remove the precision");
             findings.push(error);
         }
         options
@@ -62,13 +62,13 @@ impl Options {
         let Some(position) = position else { return };
         let name = "unstable_sqlite_expression_engine";
         if self.edition < Edition::Three {
-            let error = Diagnostic::error(position, format!("`{name}` is of edition 3"));
+            let error = Diagnostic::error(position, format!("`{name}` requires edition 3"));
             findings.push(error.hint("set `edition: 3`, or remove it"));
         }
         if !self.values.fixed_json_extract {
             let message = format!("`{name}` needs `fixed_json_extract`");
             let error = Diagnostic::error(position, message);
-            findings.push(error.hint("set `fixed_json_extract: true`, or leave it out"));
+            findings.push(error.hint("set `fixed_json_extract: true`, or remove it"));
         }
     }
 
@@ -132,7 +132,7 @@ pub(crate) fn unknown_key(key: &Node, known: &str) -> Diagnostic {
         Some(text) => format!("unknown key `{text}`"),
         None => "a key must be a scalar".to_owned(),
     };
-    Diagnostic::error(key.position, message).hint(format!("the keys here are: {known}"))
+    Diagnostic::error(key.position, message).hint(format!("the valid keys are: {known}"))
 }
 
 /// Returns the scalar value of a key.

@@ -225,14 +225,14 @@ impl<'a> YamlReader<'a> {
     /// anchor.
     fn copy(&mut self, anchor: usize, span: Span, depth: usize) -> Result<Node, Diagnostic> {
         let Some(anchored) = self.anchors.get(&anchor) else {
-            return Err(self.error(span, "an alias cannot stand for what it is in"));
+            return Err(self.error(span, "an alias cannot refer to a node that contains it"));
         };
         if depth + anchored.depth > DEPTH_MAX {
             return Err(self.error(span, "the file is nested too deeply"));
         }
         self.copied += anchored.count;
         if self.copied > COPIED_MAX {
-            return Err(self.error(span, "the aliases up to here stand for too much"));
+            return Err(self.error(span, "the aliases up to here expand to too many nodes"));
         }
         Ok(anchored.node.clone())
     }

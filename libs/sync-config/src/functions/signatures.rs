@@ -182,14 +182,14 @@ const AGGREGATES: [&str; 22] = [
 pub(crate) fn refusal(name: &str, arguments: usize) -> Option<(&'static str, &'static str)> {
     if CHANGING.contains(&name) {
         return Some((
-            "is not supported: it would give another value each time",
+            "is not supported: its value changes with each call",
             "what is synced may depend on the row and the request only; keep times in a column",
         ));
     }
     // With two arguments or more, SQLite's `min` and `max` are scalar functions.
     let is_of_row = matches!(name, "min" | "max") && arguments > 1;
     (AGGREGATES.contains(&name) && !is_of_row).then_some((
-        "is not supported: it is a function of many rows",
+        "is not supported: it is an aggregate or window function",
         "every row is evaluated by itself; aggregate in the app, or keep the result in a table",
     ))
 }

@@ -81,7 +81,7 @@ impl AstConverter<'_> {
 
         let full_name = names.join(".");
         let unsupported = || {
-            let message = format!("`{full_name}` is not supported with more than plain arguments");
+            let message = format!("`{full_name}` supports plain arguments only");
             self.error(span, message)
         };
 

@@ -248,7 +248,7 @@ impl<'a> AstConverter<'a> {
         if plain {
             return Ok(self.input.position(wildcard_token.0.span));
         }
-        Err(self.error(wildcard_token.0.span, "nothing may follow `*` but a comma or `FROM`"))
+        Err(self.error(wildcard_token.0.span, "only a comma or `FROM` may follow `*`"))
     }
 
     /// Returns a name as PostgreSQL folds it: ASCII letters in lower case, unless quoted.

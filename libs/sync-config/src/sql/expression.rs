@@ -122,8 +122,7 @@ impl AstConverter<'_> {
                     Expr::SimilarTo { .. } => &["SIMILAR"],
                     _ => {
                         return self.error(span, "this expression is not supported").hint(
-                            "the operators and functions that there are stand in the documentation of \
-                             the sync config; of an array or JSON take `j ->> 'name'`",
+                            "the documentation of the sync config lists the operators and functions; read a member of JSON with `j ->> 'name'`",
                         );
                     }
                 };
@@ -188,7 +187,7 @@ impl AstConverter<'_> {
             Ok(real) if is_decimal && real.is_finite() => Ok(ExpressionKind::Real(real)),
             Ok(_) | Err(_) => Err(self
                 .error(span, format!("`{text}` is not a number"))
-                .hint("numbers are as in `17`, `0.5` or `1e-7`, up to 1.8e308")),
+                .hint("write a number such as `17`, `0.5` or `1e-7`, up to 1.8e308")),
         }
     }
 
@@ -333,7 +332,7 @@ impl AstConverter<'_> {
                 if let [Expr::Value(ValueWithSpan { span, .. })] = list.as_slice()
                     && !self.input.is_parenthesized(*span)
                 {
-                    let error = self.error(*span, "this is one value, and no array");
+                    let error = self.error(*span, "this is a single value, not an array");
                     return Err(error.hint("write `=` to compare with one value"));
                 }
                 let list =

@@ -32,7 +32,7 @@ impl AstConverter<'_> {
         if recursive {
             return Err(self
                 .error(with_token.0.span, "`WITH RECURSIVE` is not supported")
-                .hint("write a query for each level that there can be"));
+                .hint("write one query per level"));
         }
 
         let mut ctes = Vec::with_capacity(cte_tables.len());
@@ -159,7 +159,10 @@ impl AstConverter<'_> {
             TableFactor::Derived { lateral: false, subquery, alias, sample: None } => {
                 let Some(alias) = alias else {
                     return Err(self
-                        .error(self.start_of_query(&subquery), "this query in `FROM` has no name")
+                        .error(
+                            self.start_of_query(&subquery),
+                            "the subquery in `FROM` has no alias",
+                        )
                         .hint("add one: `(SELECT ...) AS name`"));
                 };
                 let (position, alias, column_names) = self.alias_with_columns(alias)?;
@@ -169,7 +172,7 @@ impl AstConverter<'_> {
                 return Ok(FromItem { position, source, alias, column_names, is_quoted, join });
             }
             TableFactor::NestedJoin { .. } => {
-                "a join in parentheses is supported as the first of `FROM` only"
+                "a join in parentheses is supported at the start of `FROM` only"
             }
             TableFactor::Derived { .. }
             | TableFactor::TableFunction { .. }
@@ -240,7 +243,7 @@ impl AstConverter<'_> {
         let TableFunctionArgs { args, settings } = arguments;
         if schema.is_some() || settings.is_some() || name != "json_each" {
             let message = format!("the function `{name}` is not supported in `FROM`");
-            return Err(self.error(span, message).hint("`json_each(array)` is"));
+            return Err(self.error(span, message).hint("use `json_each(array)`"));
         }
 
         let mut list = Vec::new();

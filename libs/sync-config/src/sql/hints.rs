@@ -14,20 +14,19 @@ const HINTS: [(&[&str], &str); 21] = [
             "CONNECT",
             "START",
         ],
-        "rows are synced as they are: compute over several of them on the device, or keep the result in a \
-         table",
+        "rows are synced as they are: aggregate on the device, or keep the result in a table",
     ),
     (
         &["ORDER", "LIMIT", "OFFSET", "FETCH", "TOP"],
         "all rows for which the condition holds are synced: order and limit them on the device",
     ),
-    (&["FOR", "INTO"], "a query of the sync config only reads: leave it out"),
-    (&["DISTINCT"], "a row is in a bucket once in any case: leave it out"),
+    (&["FOR", "INTO"], "a sync query only reads: remove it"),
+    (&["DISTINCT"], "a bucket holds each row once: remove it"),
     (
         &["SIMILAR", "~", "~*", "!~", "!~*", "REGEXP", "RLIKE"],
         "write `LIKE` with a pattern in quotes",
     ),
-    (&["COLLATE"], "texts are compared byte by byte: leave it out"),
+    (&["COLLATE"], "texts are compared byte by byte: remove it"),
     (&["ANY", "SOME"], "write `x IN <array>`"),
     (&["ALL"], "write a comparison with each value, joined by AND"),
     (
@@ -39,7 +38,7 @@ const HINTS: [(&[&str], &str); 21] = [
     (&["UNKNOWN"], "write `IS NULL`"),
     (&["POSITION"], "write `instr(text, part)`"),
     (&["CEIL", "FLOOR"], "`CAST(x AS integer)` rounds down, `round(x)` to the nearest"),
-    (&["ARRAY"], "an array is a text with JSON, as in `'[1, 2]'`; after `IN` it is `ARRAY[1, 2]`"),
+    (&["ARRAY"], "write an array as JSON text, as in `'[1, 2]'`, or after `IN` as `ARRAY[1, 2]`"),
     (&["@>", "<@", "?|", "?&"], "write `x IN <array>`, or `a && b` for arrays that share a value"),
     (&["#>", "#>>"], "write `j -> '$.a.b'` or `j ->> '$.a.b'`"),
     (&["^", "**"], "there is no operator for powers"),

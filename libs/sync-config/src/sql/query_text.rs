@@ -114,9 +114,8 @@ impl QueryText<'_> {
         // At the end of the text the message has no position.
         let position = position.unwrap_or_else(|| self.end());
         if text.starts_with("No infix parser for token") {
-            return Diagnostic::error(position, "this operator is not supported").hint(
-                "the operators that there are stand in the documentation of the sync config",
-            );
+            return Diagnostic::error(position, "this operator is not supported")
+                .hint("the documentation of the sync config lists the operators");
         }
 
         let text = shorten(text);

@@ -30,7 +30,7 @@ struct World {
     parameters: serde_json::Value,
 }
 
-/// FROM clauses of inner queries, each with the expressions that may be selected from it.
+/// FROM clauses of subqueries, each with the expressions that may be selected from it.
 const INNER: [(&str, &[&str]); 9] = [
     ("members m", &["m.usr", "m.org", "m.role", ":user", "7", "NULL"]),
     ("members m, members k", &["m.usr", "k.org"]),
@@ -58,7 +58,7 @@ const VALUES: [&str; 9] = [
     "coalesce(:org, :corg)",
 ];
 
-/// Conditions on rows of inner queries. `OF_ANY` fits any table, `OF_MEMBERS` only `members m`.
+/// Conditions on rows of subqueries. `OF_ANY` fits any table, `OF_MEMBERS` only `members m`.
 const OF_ANY: [&str; 6] = [
     "m.usr = :user",
     "m.org = :org",
@@ -108,7 +108,7 @@ fn join(operator: &str, one: &str, other: &str) -> String {
 }
 
 impl Condition {
-    /// `is_query` marks conditions with an inner query: NOT of their NULL is false in both engines.
+    /// `is_query` marks conditions with a subquery: NOT of their NULL is false in both engines.
     fn new(ours_text: &str, sqlite: &str, is_query: bool) -> Self {
         let is_false = format!("(({sqlite}) IS FALSE)");
         let is_not_true = format!("(({sqlite}) IS NOT TRUE)");
@@ -194,7 +194,7 @@ fn query(is_three_valued: bool, depth: usize) -> BoxedStrategy<Condition> {
     prop_oneof![12 => asked, 1 => cte].boxed()
 }
 
-/// Returns the WHERE clause of an inner query, if any.
+/// Returns the WHERE clause of a subquery, if any.
 fn inner_condition(
     from: &'static str,
     is_three_valued: bool,

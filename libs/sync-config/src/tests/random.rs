@@ -5,7 +5,7 @@
 //! - texts have no case beyond ASCII, and are JSON where JSON is read; arrays are arrays or NULL;
 //! - casts are only in the select list, as SQLite gives them an affinity that the equalities that
 //!   find buckets do not apply;
-//! - no inner query stands under NOT.
+//! - no subquery stands under NOT.
 
 mod condition;
 mod config;

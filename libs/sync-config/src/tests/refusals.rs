@@ -77,14 +77,14 @@ fn unknown_wrong_or_duplicate_keys_are_rejected() {
          auto_subscribe: yes\nstream: {}\n",
         expect![[r#"
             3:3 unknown key `color`
-              the keys here are: edition, timestamps_iso8601, timestamp_max_precision, fixed_json_extract, custom_postgres_types, versioned_bucket_ids, unstable_sqlite_expression_engine, storage_version
+              the valid keys are: edition, timestamps_iso8601, timestamp_max_precision, fixed_json_extract, custom_postgres_types, versioned_bucket_ids, unstable_sqlite_expression_engine, storage_version
             5:3 the stream `s` must have either `query` or `queries`
             6:5 unknown key `qery`
-              the keys here are: auto_subscribe, priority, accept_potentially_dangerous_queries, with, query, queries
+              the valid keys are: auto_subscribe, priority, accept_potentially_dangerous_queries, with, query, queries
             7:15 `priority` must be 0, 1, 2 or 3, not `4`
             8:21 `auto_subscribe` must be `true` or `false`, not `yes`
             9:1 unknown key `stream`
-              the keys here are: config, with, streams, bucket_definitions
+              the valid keys are: config, with, streams, bucket_definitions
         "#]],
     );
 
@@ -113,7 +113,7 @@ fn unknown_wrong_or_duplicate_keys_are_rejected() {
          t: {queries: []}\n  u: {query: 5}\n  v: {query: {a: b}}\n  w: SELECT\n  \"x#y\": {query: a}\n",
         expect![[r#"
             3:3 the stream `s` must have either `query` or `queries`
-            4:16 expected a list of SQL queries, with one at least
+            4:16 expected a list of at least one SQL query
             5:14 `5` is not an SQL query
             6:14 `query` must be an SQL query, not a map
             7:6 the stream `w` must be a map, not a scalar
@@ -125,7 +125,7 @@ fn unknown_wrong_or_duplicate_keys_are_rejected() {
     check(
         "with: {a: SELECT 1}\nevent_definitions: {}\nbucket_definitions: {}\n",
         expect![[r#"
-            1:1 `with` does not exist before edition 3
+            1:1 `with` requires edition 3
               set `edition: 3` in `config`
             2:1 `event_definitions` is not supported
               remove it
@@ -165,15 +165,15 @@ fn unsupported_options_are_rejected() {
             "{edition: 3, fixed_json_extract: false, unstable_sqlite_expression_engine: true}",
             expect![[r#"
             1:49 `unstable_sqlite_expression_engine` needs `fixed_json_extract`
-              set `fixed_json_extract: true`, or leave it out
+              set `fixed_json_extract: true`, or remove it
         "#]],
         ),
         (
             "{edition: 2, unstable_sqlite_expression_engine: true}",
             expect![[r#"
-                1:22 `unstable_sqlite_expression_engine` is of edition 3
+                1:22 `unstable_sqlite_expression_engine` requires edition 3
                   set `edition: 3`, or remove it
-                2:1 warning: the streams of edition 2 are an early form, with less in it
+                2:1 warning: streams of edition 2 are an early form with fewer features
                   set `edition: 3` in `config`
             "#]],
         ),
@@ -187,7 +187,7 @@ fn unsupported_options_are_rejected() {
             "{edition: 3, timestamps_iso8601: false, timestamp_max_precision: seconds}",
             expect![[r#"
                 1:74 `timestamp_max_precision` needs `timestamps_iso8601`
-                  set `timestamps_iso8601: true`, or leave the precision out
+                  set `timestamps_iso8601: true`, or remove the precision
             "#]],
         ),
         (
@@ -226,7 +226,7 @@ fn each_edition_has_one_kind_of_section() {
     check(
         "config: {edition: 3}\nbucket_definitions: {b: {data: [SELECT * FROM a]}}\n",
         expect![[r#"
-            2:1 `bucket_definitions` do not exist in edition 3
+            2:1 `bucket_definitions` are not supported in edition 3
               write `streams`, or set `edition: 2` in `config`
         "#]],
     );
@@ -252,7 +252,7 @@ fn conditions_with_too_many_alternatives_are_rejected() {
         &stream(&format!("SELECT id FROM t WHERE {}", pairs(7))),
         expect![[r#"
             6:31 the condition has more than 100 alternatives
-              each way of OR with values of the request is a family of buckets: use fewer
+              each alternative of OR with values of the request is a family of buckets: use fewer
         "#]],
     );
 }
@@ -368,8 +368,8 @@ fn invalid_data_queries_are_rejected() {
             10:9 the query has no column `id`
               every synced row needs one: name its key, as in `SELECT key AS id, ...`
             ["SELECT request.user_id() AS u"] ["SELECT id FROM t WHERE a = bucket.u AND b IN (SELECT c FROM v)"]
-            10:55 an inner query is not supported here
-              it can be written in the queries of streams
+            10:55 a subquery is not supported here
+              only the queries of streams support it
         "#]],
     );
 }
@@ -399,7 +399,7 @@ fn invalid_parameter_queries_are_rejected() {
               the first selects: u
             ["SELECT request.user_id()"] ["SELECT id FROM t"]
             7:16 this expression has no name
-              add one, as in `upper(name) AS name`
+              add an alias: `upper(name) AS name`
             ["SELECT a AS u, b AS u FROM t"] ["SELECT id FROM t"]
             7:24 the parameter `u` is selected twice
             ["SELECT * FROM t"] ["SELECT id FROM t"]

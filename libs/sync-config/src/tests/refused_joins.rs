@@ -40,25 +40,25 @@ fn unsupported_joins_are_rejected() {
             6:26 `LEFT` is not supported
               write the join's condition: `LEFT JOIN t ON ...`
             SELECT t.id FROM t JOIN (u JOIN v ON u.a = v.a) ON u.a = t.a
-            6:19 a join in parentheses is supported as the first of `FROM` only
+            6:19 a join in parentheses is supported at the start of `FROM` only
               write `FROM a JOIN b ON ...`, or a condition with `IN (SELECT ...)`
             SELECT t.id FROM (t JOIN u ON u.a = t.a) AS x
-            6:19 a join in parentheses is supported as the first of `FROM` only
+            6:19 a join in parentheses is supported at the start of `FROM` only
               write `FROM a JOIN b ON ...`, or a condition with `IN (SELECT ...)`
             SELECT t.id FROM t, LATERAL (SELECT 1 AS a) x
             6:19 `FROM` must name tables, queries or `json_each(...)`
               write `FROM a JOIN b ON ...`, or a condition with `IN (SELECT ...)`
             SELECT t.id FROM t, generate_series(1, 2) x
             6:27 the function `generate_series` is not supported in `FROM`
-              `json_each(array)` is
+              use `json_each(array)`
             SELECT t.id FROM t, json_each(t.a, t.b) x
             6:27 `json_each` takes 1 argument, not 2
             SELECT id FROM (SELECT id FROM t)
-            6:23 this query in `FROM` has no name
+            6:23 the subquery in `FROM` has no alias
               add one: `(SELECT ...) AS name`
             WITH RECURSIVE c AS (SELECT 1 AS a) SELECT id FROM t
             6:7 `WITH RECURSIVE` is not supported
-              write a query for each level that there can be
+              write one query per level
         "#]],
     );
 }
@@ -80,11 +80,11 @@ fn ambiguous_or_unknown_names_are_rejected() {
         ],
         expect![[r#"
             SELECT t.id FROM t, u WHERE a = 1
-            6:35 `a` may be of any of the tables `t`, `u`
-              say of which, as in `t.a`
+            6:35 `a` is ambiguous between the tables `t`, `u`
+              qualify it: `t.a`
             SELECT * FROM t, u
-            6:14 `*` would be of more than one table
-              say of which, as in `t.*`
+            6:14 `*` is ambiguous: there is more than one table
+              qualify it: `t.*`
             SELECT x.* FROM t, u
             6:14 `x` is not a table of this query
               the tables are `t`, `u`
@@ -101,9 +101,9 @@ fn ambiguous_or_unknown_names_are_rejected() {
             6:14 `d` has no column `b`
               it selects: a
             SELECT d.id FROM (SELECT id, a AS id FROM t) d
-            6:36 the inner query selects `id` twice
+            6:36 the subquery selects `id` twice
             SELECT d.id FROM (SELECT * FROM t) d
-            6:32 `*` is not supported in an inner query
+            6:32 `*` is not supported in a subquery
               name its columns
             SELECT t.id FROM t, (SELECT a FROM u WHERE u.b = t.b) d
             6:56 `t` in `t.b` is not a table of this query
@@ -125,15 +125,15 @@ fn selecting_rows_of_several_tables_is_rejected() {
         expect![[r#"
             SELECT t.id, u.a FROM t, u
             6:20 the columns of a synced row must be of one table
-              sync the other table by a query of its own
+              sync the other table with a separate query
             SELECT t.id, t.a || u.a AS b FROM t, u
             6:20 the columns of a synced row must be of one table
-              sync the other table by a query of its own
+              sync the other table with a separate query
             SELECT t.id, e.value AS tag FROM t, json_each(t.tags) e
             6:20 elements of an array cannot be synced as columns
               select columns of the table
             SELECT 'x' AS id FROM t, u
-            6:7 the query selects nothing of a table
+            6:7 the query selects no column of a table
             SELECT e.* FROM json_each(auth.parameter('x')) e
             6:14 elements of an array cannot be synced as columns
               select columns of the table
@@ -168,26 +168,26 @@ fn conditions_that_cannot_find_buckets_are_rejected() {
             6:39 values of different tables, or of a row and the request, can be compared by `=` and `IN` only
               negation of such a comparison is not supported: buckets are found by equal values
             SELECT t.id FROM t, u WHERE t.a = u.a || auth.user_id()
-            6:35 one side of this mixes values of the row and of the request
+            6:35 one side mixes values of the row and of the request
               compare a value of the row on one side with a value of the request on the other
             SELECT t.id FROM t LEFT JOIN u ON u.a = t.a WHERE u.a IS NULL
             6:36 a condition on the table of this `LEFT JOIN` also holds where no row is joined
-              a bucket can be found by what is there, not by what is not
+              a bucket can be found by an existing row only
             SELECT t.id FROM t LEFT JOIN u ON u.a = t.a WHERE ifnull(u.b, 1) = 1
             6:36 a condition on the table of this `LEFT JOIN` also holds where no row is joined
-              a bucket can be found by what is there, not by what is not
+              a bucket can be found by an existing row only
             SELECT t.id FROM t LEFT JOIN json_each(t.a) e ON TRUE WHERE e.value = 1 OR t.b = 2
             6:36 a condition on the table of this `LEFT JOIN` also holds where no row is joined
-              a bucket can be found by what is there, not by what is not
+              a bucket can be found by an existing row only
             SELECT t.id FROM t LEFT JOIN json_each(t.a) e ON TRUE WHERE t.b IN (e.value, t.b)
             6:36 a condition on the table of this `LEFT JOIN` also holds where no row is joined
-              a bucket can be found by what is there, not by what is not
+              a bucket can be found by an existing row only
             SELECT t.id FROM t LEFT JOIN json_each(auth.parameter('x')) e ON TRUE WHERE auth.user_id() IN (e.value, auth.parameter('y'))
             6:36 a condition on the table of this `LEFT JOIN` also holds where no row is joined
-              a bucket can be found by what is there, not by what is not
+              a bucket can be found by an existing row only
             SELECT t.id FROM t LEFT JOIN json_each(t.a) e ON TRUE WHERE coalesce(e.value, t.b) = auth.user_id()
             6:36 a condition on the table of this `LEFT JOIN` also holds where no row is joined
-              a bucket can be found by what is there, not by what is not
+              a bucket can be found by an existing row only
             SELECT t.id FROM t, json_each(t.a) e, json_each(e.value) f
             6:55 an array within an element of another array is not supported
               the array must be of a table's row or of the request
@@ -221,8 +221,8 @@ fn too_large_queries_are_rejected() {
     let found = refused(&super::stream(&query));
 
     expect![[r#"
-        6:715 the query is about more than 100 tables and arrays
-          CTEs and inner queries count each time they are used
+        6:715 the query reads more than 100 tables and arrays
+          CTEs and subqueries count each time they are used
     "#]]
     .assert_eq(&found);
 
@@ -233,11 +233,11 @@ fn too_large_queries_are_rejected() {
 
     expect![[r#"
         3:3 the CTEs are used too often, or nested too deeply
-          one query may put in 200 of them, 16 within each other
+          one query may use 200 of them, at most 16 levels deep
         3:3 the CTEs are used too often, or nested too deeply
-          one query may put in 200 of them, 16 within each other
+          one query may use 200 of them, at most 16 levels deep
         986:3 the CTEs are used too often, or nested too deeply
-          one query may put in 200 of them, 16 within each other
+          one query may use 200 of them, at most 16 levels deep
     "#]]
     .assert_eq(&found);
 }

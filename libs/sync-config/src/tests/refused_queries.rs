@@ -32,16 +32,16 @@ fn unsupported_clauses_are_rejected() {
         expect![[r#"
             SELECT DISTINCT ON (id) id FROM t
             6:14 `DISTINCT` is not supported
-              a row is in a bucket once in any case: leave it out
+              a bucket holds each row once: remove it
             SELECT id FROM t GROUP BY id
             6:24 `GROUP` is not supported
-              rows are synced as they are: compute over several of them on the device, or keep the result in a table
+              rows are synced as they are: aggregate on the device, or keep the result in a table
             SELECT id FROM t GROUP BY ALL
             6:24 `GROUP` is not supported
-              rows are synced as they are: compute over several of them on the device, or keep the result in a table
+              rows are synced as they are: aggregate on the device, or keep the result in a table
             SELECT id FROM t WHERE a = 1 HAVING b = 1
             6:36 `HAVING` is not supported
-              rows are synced as they are: compute over several of them on the device, or keep the result in a table
+              rows are synced as they are: aggregate on the device, or keep the result in a table
             SELECT id FROM t ORDER BY id
             6:24 `ORDER` is not supported
               all rows for which the condition holds are synced: order and limit them on the device
@@ -56,7 +56,7 @@ fn unsupported_clauses_are_rejected() {
               all rows for which the condition holds are synced: order and limit them on the device
             SELECT id FROM t FOR UPDATE
             6:24 `FOR` is not supported
-              a query of the sync config only reads: leave it out
+              a sync query only reads: remove it
             SELECT id FROM t UNION SELECT id FROM u
             6:24 `UNION` is not supported
               write several queries
@@ -65,10 +65,10 @@ fn unsupported_clauses_are_rejected() {
               it selects: "1"
             SELECT id FROM t WINDOW w AS (ORDER BY a)
             6:24 `WINDOW` is not supported
-              rows are synced as they are: compute over several of them on the device, or keep the result in a table
+              rows are synced as they are: aggregate on the device, or keep the result in a table
             SELECT id INTO u FROM t
             6:17 `INTO` is not supported
-              a query of the sync config only reads: leave it out
+              a sync query only reads: remove it
         "#]],
     );
 }
@@ -98,7 +98,7 @@ fn queries_without_exactly_one_table_are_rejected() {
             SELECT id FROM (SELECT id FROM t) x
             accepted
             SELECT value AS id FROM json_each(auth.parameter('x'))
-            6:7 the query selects nothing of a table
+            6:7 the query selects no column of a table
             SELECT id FROM t AS x (a, b)
             6:27 an alias of a table cannot name columns
             SELECT id FROM a.b.c
@@ -149,7 +149,7 @@ fn statements_that_are_not_queries_are_rejected() {
               is a word, comma or parenthesis missing before it, or one too many?
             SELECT id FROM t; SELECT id FROM u
             6:25 unexpected `SELECT` after the query
-              write one query each, several as a list under `queries`
+              write one query per item of the list `queries`
             SELECT id FROM
             6:21 not SQL: expected identifier, found: EOF
               is a word, comma or parenthesis missing before it, or one too many?
@@ -161,7 +161,7 @@ fn statements_that_are_not_queries_are_rejected() {
               is a word, comma or parenthesis missing before it, or one too many?
             SELECT 'x FROM t
             6:14 Unterminated string literal
-              a text ends with the single quote that it begins with, a name with its double quote
+              close a text with a single quote, and a name with a double quote
         "#]],
     );
 }
@@ -231,10 +231,10 @@ fn unsupported_operators_are_rejected() {
             6:31 `~` is not supported before an expression
             SELECT id FROM t WHERE a IS JSON
             6:30 this expression is not supported
-              the operators and functions that there are stand in the documentation of the sync config; of an array or JSON take `j ->> 'name'`
+              the documentation of the sync config lists the operators and functions; read a member of JSON with `j ->> 'name'`
             SELECT id FROM t WHERE a COLLATE "C" = 'x'
             6:32 `COLLATE` is not supported
-              texts are compared byte by byte: leave it out
+              texts are compared byte by byte: remove it
             SELECT id FROM t WHERE a AT TIME ZONE 'UTC' = 1
             6:32 `AT` is not supported
               a `timestamptz` is a text in UTC here: convert it on the device
@@ -246,10 +246,10 @@ fn unsupported_operators_are_rejected() {
               write `x IN (a, b)` for other values
             SELECT id, ARRAY['x'] AS a FROM t
             6:18 an array or row is supported after `IN` only
-              elsewhere an array is a text with JSON, as in `'[1, 2]'`
+              elsewhere write an array as JSON text, as in `'[1, 2]'`
             SELECT id FROM t WHERE a = ARRAY[1]
             6:34 an array or row is supported after `IN` only
-              elsewhere an array is a text with JSON, as in `'[1, 2]'`
+              elsewhere write an array as JSON text, as in `'[1, 2]'`
         "#]],
     );
 }
@@ -316,7 +316,7 @@ fn unsupported_functions_and_casts_are_rejected() {
             SELECT id, datetime() AS a FROM t
             6:18 `datetime` takes 1 to 3 arguments, not 0
             SELECT id, datetime('now') AS a FROM t
-            6:27 `now` is not supported: it would give another value each time
+            6:27 `now` is not supported: its value changes with each call
               what is synced may depend on the row and the request only
             SELECT id, unixepoch(a, 'auto') AS a FROM t
             6:31 the modifier `auto` is not supported here
@@ -328,27 +328,27 @@ fn unsupported_functions_and_casts_are_rejected() {
             6:30 a modifier must be a text in quotes
               write `datetime(x)`, or `datetime(x, 'unixepoch')` for seconds since 1970; 'subsec' may follow
             SELECT id, count(*) AS n FROM t
-            6:18 `count` is not supported: it is a function of many rows
+            6:18 `count` is not supported: it is an aggregate or window function
               every row is evaluated by itself; aggregate in the app, or keep the result in a table
             SELECT id, max(a) AS n FROM t
-            6:18 `max` is not supported: it is a function of many rows
+            6:18 `max` is not supported: it is an aggregate or window function
               every row is evaluated by itself; aggregate in the app, or keep the result in a table
             SELECT id, count(a) OVER () AS n FROM t
-            6:18 `count` is not supported: it is a function of many rows
+            6:18 `count` is not supported: it is an aggregate or window function
               every row is evaluated by itself; aggregate in the app, or keep the result in a table
             SELECT id, uper(a) AS a FROM t
             6:18 unknown function `uper`
               did you mean `upper`?
             SELECT id, random() AS a FROM t
-            6:18 `random` is not supported: it would give another value each time
+            6:18 `random` is not supported: its value changes with each call
               what is synced may depend on the row and the request only; keep times in a column
             SELECT id, upper(a => b) AS a FROM t
             6:18 the arguments of `upper` must be expressions
             SELECT id, upper(DISTINCT a) AS a FROM t
-            6:18 `upper` is not supported with more than plain arguments
+            6:18 `upper` supports plain arguments only
             SELECT id, a[1] AS a FROM t
             6:18 this expression is not supported
-              the operators and functions that there are stand in the documentation of the sync config; of an array or JSON take `j ->> 'name'`
+              the documentation of the sync config lists the operators and functions; read a member of JSON with `j ->> 'name'`
         "#]],
     );
 }
@@ -386,7 +386,7 @@ fn other_unsupported_expressions_are_rejected() {
               write a number, a text in single quotes, TRUE, FALSE or NULL
             SELECT id FROM t WHERE a = 1e999
             6:34 `1e999` is not a number
-              numbers are as in `17`, `0.5` or `1e-7`, up to 1.8e308
+              write a number such as `17`, `0.5` or `1e-7`, up to 1.8e308
             SELECT id FROM t WHERE a IN (1, (SELECT 2))
             6:40 a query is not supported here
               write `x IN (SELECT ...)` in the condition
@@ -397,7 +397,7 @@ fn other_unsupported_expressions_are_rejected() {
             6:31 a list of values is not supported here
               compare value by value, as in `a = x AND b = y`
             SELECT id FROM t WHERE a IN (auth.user_id())
-            6:36 this is one value, and no array
+            6:36 this is a single value, not an array
               write `=` to compare with one value
             SELECT id, upper(a, b) AS a FROM t
             6:18 `upper` takes 1 argument, not 2
@@ -405,7 +405,7 @@ fn other_unsupported_expressions_are_rejected() {
             6:18 `INTERVAL` is not supported
               dates and times are texts here: compare with a text, as in `at >= '2026-01-31'`
             SELECT id, current_date AS a FROM t
-            6:18 `current_date` is not supported: it would give another value each time
+            6:18 `current_date` is not supported: its value changes with each call
               what is synced may depend on the row and the request only; keep times in a column
             SELECT id, `a` FROM t
             6:18 not SQL: expected an expression, found: `
@@ -460,22 +460,22 @@ fn comparisons_that_cannot_find_buckets_are_rejected() {
             6:30 values of the row and of the request can be compared by `=` and `IN` only
               negation of such a comparison is not supported: buckets are found by equal values
             SELECT id FROM t WHERE a NOT IN (SELECT b FROM u)
-            6:30 `NOT` with an inner query that depends on a row around it is not supported
-              a bucket can be found by what is there, not by what is not; what depends on the request alone may be negated, as in `auth.user_id() NOT IN (SELECT ...)`
+            6:30 `NOT` with a correlated subquery is not supported
+              a bucket can be found by an existing row only; a subquery that depends on the request alone may be negated, as in `auth.user_id() NOT IN (SELECT ...)`
             SELECT id FROM t WHERE NOT a IN (SELECT b FROM u)
-            6:34 `NOT` with an inner query that depends on a row around it is not supported
-              a bucket can be found by what is there, not by what is not; what depends on the request alone may be negated, as in `auth.user_id() NOT IN (SELECT ...)`
+            6:34 `NOT` with a correlated subquery is not supported
+              a bucket can be found by an existing row only; a subquery that depends on the request alone may be negated, as in `auth.user_id() NOT IN (SELECT ...)`
             SELECT id FROM t WHERE a BETWEEN 1 AND auth.parameter('x')
             6:30 values of the row and of the request can be compared by `=` and `IN` only
               write `column = <request value>` or `column IN <request array>`
             SELECT id FROM t WHERE CASE WHEN a THEN auth.user_id() END = 'x'
-            6:30 one side of this mixes values of the row and of the request
+            6:30 one side mixes values of the row and of the request
               compare a value of the row on one side with a value of the request on the other
             SELECT id FROM t WHERE a IS DISTINCT FROM auth.user_id()
             6:30 values of the row and of the request can be compared by `=` and `IN` only
               write `column = <request value>` or `column IN <request array>`
             SELECT id FROM t WHERE a % 2 = 0 AND a & connection.parameter('x') = 1
-            6:44 one side of this mixes values of the row and of the request
+            6:44 one side mixes values of the row and of the request
               compare a value of the row on one side with a value of the request on the other
             SELECT id FROM t WHERE a && auth.parameter('x')
             accepted
@@ -498,16 +498,16 @@ fn inner_queries_that_cannot_be_lookups_are_rejected() {
         ],
         expect![[r#"
             SELECT id FROM t WHERE (a IN (SELECT b FROM u)) = 1
-            6:31 an inner query is not supported here
-              it must be a condition of its own, joined by AND or OR to others
+            6:31 a subquery is not supported here
+              write it as a separate condition, joined by AND or OR
             SELECT id, a IN (SELECT b FROM u) AS x FROM t
-            6:18 an inner query is not supported here
-              it must be a condition of its own, joined by AND or OR to others
+            6:18 a subquery is not supported here
+              write it as a separate condition, joined by AND or OR
             SELECT id FROM t WHERE a IN (SELECT * FROM u)
-            6:43 `*` is not supported in an inner query
+            6:43 `*` is not supported in a subquery
               name its columns
             SELECT id FROM t WHERE a IN (SELECT b, c FROM u)
-            6:30 the inner query must select one column
+            6:30 the subquery must select one column
             SELECT id FROM t WHERE a IN (SELECT auth.user_id() FROM u)
             accepted
             SELECT id FROM t WHERE a IN (SELECT 1)
@@ -545,14 +545,14 @@ fn values_in_unsupported_places_are_rejected() {
             6:18 a column of a synced row cannot depend on the request
               select columns of the table, and compare with the request in WHERE
             SELECT id FROM t WHERE a = b || auth.user_id()
-            6:30 one side of this mixes values of the row and of the request
+            6:30 one side mixes values of the row and of the request
               compare a value of the row on one side with a value of the request on the other
             SELECT id FROM t WHERE ifnull(a, auth.user_id()) IS NULL
             6:30 values of the row and of the request can be compared by `=` and `IN` only
               write `column = <request value>` or `column IN <request array>`
             SELECT id FROM t WHERE a = auth.users()
             6:34 unknown function `auth.users`
-              of the request there are auth.user_id(), auth.parameter(name), connection.parameter(name) and subscription.parameter(name)
+              the functions of the request are auth.user_id(), auth.parameter(name), connection.parameter(name) and subscription.parameter(name)
             SELECT id FROM t WHERE a = auth.parameter()
             6:34 `auth.parameter` takes one argument
             SELECT id FROM t WHERE a = request.user_id()

@@ -148,9 +148,9 @@ fn a_cte_that_hides_a_table_is_a_warning() {
                 WITH todos AS (SELECT id FROM teams) SELECT * FROM public.todos\n      \
                 WHERE list IN (SELECT id FROM lists) AND list IN (SELECT id FROM todos)\n";
     expect![[r#"
-        3:3 warning: `lists` is this query from here on, and not the table
+        3:3 warning: `lists` is a CTE that hides the table of this name
           give it another name, or write `public.lists` for the table
-        9:12 warning: `todos` is this query from here on, and not the table
+        9:12 warning: `todos` is a CTE that hides the table of this name
           give it another name, or write `public.todos` for the table
     "#]]
     .assert_eq(&check(yaml, &tables));

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::{TestRequest, auto_subscribed, format_findings};
 use crate::{STAGES_MAX, SyncConfig};
 
-/// Returns nested inner queries, each with a condition on the output of the next.
+/// Returns nested subqueries, each with a condition on the output of the next.
 fn nested(tables: usize) -> String {
     let mut condition = "a = auth.user_id()".to_owned();
     for number in 1..tables {
@@ -46,11 +46,10 @@ fn check(condition: &str, expected: usize) {
 fn check_refused(condition: &str) {
     let found = rounds(condition).unwrap_err();
     let over = STAGES_MAX + 1;
-    let message = format!(
-        "6:30 {over} tables must be asked one after the other; {STAGES_MAX} are possible\n"
-    );
+    let message =
+        format!("6:30 the query needs {over} lookup rounds; the maximum is {STAGES_MAX}\n");
     assert!(found.starts_with(&message), "{condition}\n{found}");
-    assert!(found.contains("use shorter chains of joins and inner queries"), "{found}");
+    assert!(found.contains("use shorter chains of joins and subqueries"), "{found}");
 }
 
 #[test]

@@ -140,7 +140,7 @@ fn each_edition_has_its_own_name_for_the_suffix() {
     let yaml = stream(r#"SELECT id, e.table_suffix(1) AS s FROM "ev_%" e"#);
     expect![[r#"
         6:18 unknown function `e.table_suffix`
-          of the request there are auth.user_id(), auth.parameter(name), connection.parameter(name) and subscription.parameter(name)
+          the functions of the request are auth.user_id(), auth.parameter(name), connection.parameter(name) and subscription.parameter(name)
     "#]]
     .assert_eq(&refused(&yaml));
 }
@@ -215,14 +215,14 @@ fn columns_that_a_matched_table_lacks_are_null() {
 
     let tables = ["ev_1(id text, note text, n int4)", "ev_2(id text)", "ev_3(id text, nota text)"];
     expect![[r#"
-        6:18 warning: the table `ev_2` has no column `note`, nor has another one that matches
-          its columns are: id; where it is missing it is NULL, and left out of what is synced
-        6:24 warning: the table `ev_2` has no column `n`, nor has another one that matches
-          its columns are: id; where it is missing it is NULL, and left out of what is synced
-        6:48 warning: the table `ev_2` has no column `note`, nor has another one that matches
-          its columns are: id; where it is missing it is NULL, and left out of what is synced
-        7:24 warning: the table `ev_1` has no column `hidden`, nor have 2 others that match
-          its columns are: id, note, n; where it is missing it is NULL, and left out of what is synced
+        6:18 warning: the table `ev_2` has no column `note`; the same holds for another matching table
+          its columns are: id; where it is missing, it is NULL and is not synced
+        6:24 warning: the table `ev_2` has no column `n`; the same holds for another matching table
+          its columns are: id; where it is missing, it is NULL and is not synced
+        6:48 warning: the table `ev_2` has no column `note`; the same holds for another matching table
+          its columns are: id; where it is missing, it is NULL and is not synced
+        7:24 warning: the table `ev_1` has no column `hidden`; the same holds for 2 other matching tables
+          its columns are: id, note, n; where it is missing, it is NULL and is not synced
     "#]]
     .assert_eq(&format_findings(&compile(&yaml).check(&tables.map(table))));
 }
@@ -261,14 +261,14 @@ fn a_pattern_may_name_its_connection() {
     .assert_eq(&rows_of_tables(&yaml, &[("app.todos(id text)", "a"), ("todos(id text)", "a")]));
 
     expect![[r#"
-        6:21 there is no connection `other` to find `app` by
-          a table is named `table`, `schema.table` or `"default.schema".table`; there is one connection, `default`
+        6:21 unknown connection `other` before the schema `app`
+          write `table`, `schema.table` or `"default.schema".table`; the only connection is `default`
     "#]]
     .assert_eq(&refused(&stream(r#"SELECT * FROM "other.app"."todos""#)));
 
     expect![[r#"
-        6:21 there is no connection `default` to find `a.b` by
-          a table is named `table`, `schema.table` or `"default.schema".table`; there is one connection, `default`
+        6:21 unknown connection `default` before the schema `a.b`
+          write `table`, `schema.table` or `"default.schema".table`; the only connection is `default`
     "#]]
     .assert_eq(&refused(&stream(r#"SELECT * FROM "default.a.b".todos"#)));
 }
@@ -319,14 +319,14 @@ fn a_blob_column_in_any_matched_table_is_rejected_under_not() {
     assert!(config.bind(&table("banned_1(key text)")).unwrap().is_some());
 
     expect![[r#"
-        6:29 `key` is a blob, which cannot be compared after `NOT` with an inner query
+        6:29 `key` is a blob, which cannot be compared after `NOT` with a subquery
           compare `hex(key)` with hexadecimal digits
     "#]]
     .assert_eq(&format_findings(&config.bind(&table("banned_2(key bytea)")).unwrap_err()));
 
     let tables = ["banned_1(key text)", "banned_2(key bytea)", "t(id text)"].map(table);
     expect![[r#"
-        6:29 `key` is a blob, which cannot be compared after `NOT` with an inner query
+        6:29 `key` is a blob, which cannot be compared after `NOT` with a subquery
           compare `hex(key)` with hexadecimal digits
     "#]]
     .assert_eq(&format_findings(&config.check(&tables)));

@@ -92,7 +92,7 @@ fn check_time(
     if let ExpressionKind::Text(text) = &time.kind
         && is_now(text)
     {
-        let message = "`now` is not supported: it would give another value each time";
+        let message = "`now` is not supported: its value changes with each call";
         return Err(Diagnostic::error(time.position, message)
             .hint("what is synced may depend on the row and the request only"));
     }

@@ -339,6 +339,6 @@ fn bucket_parameter_misuse(position: Position) -> Diagnostic {
 }
 
 fn mixed_side(position: Position) -> Diagnostic {
-    Diagnostic::error(position, "one side of this mixes values of the row and of the request")
+    Diagnostic::error(position, "one side mixes values of the row and of the request")
         .hint("compare a value of the row on one side with a value of the request on the other")
 }

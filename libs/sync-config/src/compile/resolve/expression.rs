@@ -52,14 +52,14 @@ impl QueryCompiler<'_, '_> {
             ExpressionKind::InQuery { .. }
             | ExpressionKind::Exists { .. }
             | ExpressionKind::OverlapQuery { .. } => {
-                let message = "an inner query is not supported here";
+                let message = "a subquery is not supported here";
                 return Err(Diagnostic::error(position, message)
-                    .hint("it must be a condition of its own, joined by AND or OR to others"));
+                    .hint("write it as a separate condition, joined by AND or OR"));
             }
             ExpressionKind::Array(_) => {
                 let message = "an array or row is supported after `IN` only";
                 return Err(Diagnostic::error(position, message)
-                    .hint("elsewhere an array is a text with JSON, as in `'[1, 2]'`"));
+                    .hint("elsewhere write an array as JSON text, as in `'[1, 2]'`"));
             }
             ExpressionKind::Compare { comparison, left, right } => {
                 let (left, right) = self.lower_compared(scope, left, right, position)?;
@@ -217,7 +217,7 @@ impl QueryCompiler<'_, '_> {
     ) -> Result<(), Diagnostic> {
         let Expression::Literal(Literal::Text(path)) = path else { return Ok(()) };
         let (is_known, hint) = if self.file.plan.values.engine.has_sqlite_json_paths() {
-            (steps(path).is_some(), "SQLite's paths are as `$.list[0].name`")
+            (steps(path).is_some(), "write SQLite's paths, as in `$.list[0].name`")
         } else {
             let is_simple = path == "$" || path.starts_with("$.");
             let hint = "names and indices are separated by dots, as in `$.list.0.name`";
@@ -283,11 +283,11 @@ fn unknown_call(scope: &Scope<'_>, namespace: &str, name: &str, position: Positi
     let error = Diagnostic::error(position, format!("unknown function `{namespace}.{name}`"));
     match scope.kind {
         ScopeKind::Stream => error.hint(
-            "of the request there are auth.user_id(), auth.parameter(name), \
+            "the functions of the request are auth.user_id(), auth.parameter(name), \
              connection.parameter(name) and subscription.parameter(name)",
         ),
         ScopeKind::ParameterQuery => error.hint(
-            "of the request there are request.user_id(), request.jwt(), request.parameters() and \
+            "the functions of the request are request.user_id(), request.jwt(), request.parameters() and \
              request.parameter(name)",
         ),
         ScopeKind::DataQuery { .. } => error,

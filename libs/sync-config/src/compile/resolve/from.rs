@@ -150,7 +150,7 @@ impl QueryCompiler<'_, '_> {
         if self.ctes_inlined > INLINED_CTES_MAX || self.cte_depth == CTE_DEPTH_MAX {
             let message = "the CTEs are used too often, or nested too deeply";
             return Err(Diagnostic::error(cte.position, message).hint(format!(
-                "one query may put in {INLINED_CTES_MAX} of them, {CTE_DEPTH_MAX} within each other"
+                "one query may use {INLINED_CTES_MAX} of them, at most {CTE_DEPTH_MAX} levels deep"
             )));
         }
         let around = Scope::new(scope.kind, ctes);
@@ -171,10 +171,9 @@ impl QueryCompiler<'_, '_> {
         let (nodes, depth) = column.size();
         self.inlined_nodes = self.inlined_nodes.saturating_add(nodes);
         if self.inlined_nodes > INLINED_NODES_MAX || depth > INLINED_DEPTH_MAX {
-            let message = "the columns of inner queries are named too often, or nested too deeply";
+            let message = "the columns of subqueries are named too often, or nested too deeply";
             return Err(Diagnostic::error(position, message).hint(format!(
-                "each is put in where it is named: together they may have {INLINED_NODES_MAX} parts, \
-                 {INLINED_DEPTH_MAX} within each other"
+                "each use is expanded: together they may have {INLINED_NODES_MAX} nodes, {INLINED_DEPTH_MAX} levels deep"
             )));
         }
         Ok(column.clone())
@@ -195,7 +194,7 @@ impl QueryCompiler<'_, '_> {
         let mut columns: Vec<(String, QueryExpression)> = Vec::new();
         for item in &query.columns {
             let SelectItemKind::Expression { expression, alias, source_text } = &item.kind else {
-                let message = "`*` is not supported in an inner query";
+                let message = "`*` is not supported in a subquery";
                 return Err(Diagnostic::error(item.position, message).hint("name its columns"));
             };
             let name = match (alias, source_text) {
@@ -211,7 +210,7 @@ impl QueryCompiler<'_, '_> {
                 }
             };
             if columns.iter().any(|(known, _)| *known == name) {
-                let message = format!("the inner query selects `{name}` twice");
+                let message = format!("the subquery selects `{name}` twice");
                 return Err(Diagnostic::error(item.position, message));
             }
             columns.push((name, self.lower(scope, expression)?));
@@ -223,7 +222,7 @@ impl QueryCompiler<'_, '_> {
 
 /// Rejects queries over several tables, which exist from edition 3 on.
 pub(in crate::compile) fn check_single_table(query: &Query) -> Result<(), Diagnostic> {
-    let hint = "streams of edition 3 can do it";
+    let hint = "streams of edition 3 support it";
     if let Some(position) = query.distinct {
         let message = "`DISTINCT` and `ALL` are not supported here";
         return Err(Diagnostic::error(position, message).hint(hint));
@@ -233,7 +232,7 @@ pub(in crate::compile) fn check_single_table(query: &Query) -> Result<(), Diagno
         return Err(Diagnostic::error(cte.position, "`WITH` is not supported here").hint(hint));
     }
     if let Some(FromItem { source: FromSource::Query(_), position, .. }) = query.from.first() {
-        let message = "a query in `FROM` is not supported here";
+        let message = "a subquery in `FROM` is not supported here";
         return Err(Diagnostic::error(*position, message).hint(hint));
     }
 

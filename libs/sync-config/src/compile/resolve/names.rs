@@ -97,9 +97,9 @@ impl QueryCompiler<'_, '_> {
                 Err(Diagnostic::error(position, message))
             }
             ([first, _, ..], _) => {
-                let message = format!("`{name}` may be of any of the tables {}", scope.names());
+                let message = format!("`{name}` is ambiguous between the tables {}", scope.names());
                 Err(Diagnostic::error(position, message)
-                    .hint(format!("say of which, as in `{}.{name}`", first.name)))
+                    .hint(format!("qualify it: `{}.{name}`", first.name)))
             }
         }
     }

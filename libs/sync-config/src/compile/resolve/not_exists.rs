@@ -95,12 +95,12 @@ impl QueryCompiler<'_, '_> {
             let mut columns = Vec::new();
             let is_cast = matches!(value, Expression::Cast { .. });
             if may_be_blob(value, &mut columns) {
-                let message = "a blob cannot be compared after `NOT` with an inner query";
+                let message = "a blob cannot be compared after `NOT` with a subquery";
                 return Err(Diagnostic::error(position, message)
                     .hint("compare `hex(...)` of it with hexadecimal digits"));
             }
             if self.file.plan.values.engine.has_affinity() && is_cast {
-                let message = "a `CAST` cannot be compared after `NOT` with an inner query: it \
+                let message = "a `CAST` cannot be compared after `NOT` with a subquery: it \
                                would convert the other side";
                 return Err(Diagnostic::error(position, message)
                     .hint("convert both sides, and write a `+` before each: `+CAST(x AS text)`"));
@@ -117,10 +117,9 @@ impl QueryCompiler<'_, '_> {
 }
 
 fn correlated_not_exists(position: Position) -> Diagnostic {
-    let message = "`NOT` with an inner query that depends on a row around it is not supported";
+    let message = "`NOT` with a correlated subquery is not supported";
     Diagnostic::error(position, message).hint(
-        "a bucket can be found by what is there, not by what is not; what depends on the request \
-         alone may be negated, as in `auth.user_id() NOT IN (SELECT ...)`",
+        "a bucket can be found by an existing row only; a subquery that depends on the request alone may be negated, as in `auth.user_id() NOT IN (SELECT ...)`",
     )
 }
 

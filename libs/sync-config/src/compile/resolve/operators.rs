@@ -100,7 +100,7 @@ impl QueryCompiler<'_, '_> {
     pub(super) fn array(&mut self, scope: &Scope<'_>, array: &syntax::Expression) -> Lowered {
         let lowered = self.lower(scope, array)?;
         if is_never_array(&lowered) {
-            let message = "this is one value, and no array";
+            let message = "this is a single value, not an array";
             return Err(Diagnostic::error(array.position, message)
                 .hint("write `=` to compare with one value"));
         }

@@ -88,7 +88,7 @@ impl QueryCompiler<'_, '_> {
                     let names: Vec<String> =
                         aliases.iter().map(|name| format!("`{name}`")).collect();
                     let message = format!(
-                        "where the table has a column {}, `*` overwrites what is selected before",
+                        "if the table has a column {}, `*` overwrites the column selected before",
                         names.join(" or ")
                     );
                     let warning = Diagnostic::warning(item.position, message);
@@ -199,7 +199,7 @@ impl QueryCompiler<'_, '_> {
             if other.is_some() {
                 let message = "the columns of a synced row must be of one table";
                 return Err(Diagnostic::error(*position, message)
-                    .hint("sync the other table by a query of its own"));
+                    .hint("sync the other table with a separate query"));
             }
         }
 
@@ -208,7 +208,7 @@ impl QueryCompiler<'_, '_> {
         }
         match scope.entries.as_slice() {
             [ScopeEntry { kind: ScopeEntryKind::Table(source), .. }] => Ok(*source),
-            _ => Err(Diagnostic::error(query.position, "the query selects nothing of a table")),
+            _ => Err(Diagnostic::error(query.position, "the query selects no column of a table")),
         }
     }
 
@@ -255,8 +255,10 @@ fn all_of_entry<'s>(
     match entries {
         [] => Err(Diagnostic::error(position, "there is no table to select `*` from")),
         [entry] => Ok(entry),
-        [first, ..] => Err(Diagnostic::error(position, "`*` would be of more than one table")
-            .hint(format!("say of which, as in `{}.*`", first.name))),
+        [first, ..] => {
+            Err(Diagnostic::error(position, "`*` is ambiguous: there is more than one table")
+                .hint(format!("qualify it: `{}.*`", first.name)))
+        }
     }
 }
 

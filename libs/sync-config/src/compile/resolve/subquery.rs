@@ -77,9 +77,9 @@ impl QueryCompiler<'_, '_> {
         query: &Query,
     ) -> Result<ResolvedSubquery, Diagnostic> {
         let ScopeKind::Stream = scope.kind else {
-            let message = "an inner query is not supported here";
+            let message = "a subquery is not supported here";
             return Err(Diagnostic::error(query.position, message)
-                .hint("it can be written in the queries of streams"));
+                .hint("only the queries of streams support it"));
         };
         let mut inner_scope = scope.inner(query);
         self.inner(&mut inner_scope, query)
@@ -93,7 +93,7 @@ impl QueryCompiler<'_, '_> {
     ) -> Result<SubqueryCondition, Diagnostic> {
         let ResolvedSubquery { mut columns, conditions } = inner;
         let (Some((_, column)), None) = (columns.pop(), columns.pop()) else {
-            let message = "the inner query must select one column";
+            let message = "the subquery must select one column";
             return Err(Diagnostic::error(place.position, message));
         };
         self.record_comparison(&value, &column, place.position);
@@ -108,9 +108,9 @@ pub(super) fn mixed_operands(
     negated: bool,
 ) -> Diagnostic {
     if contains_query(scope, condition) {
-        let message = "an inner query is not supported within this expression";
+        let message = "a subquery is not supported within this expression";
         return Diagnostic::error(condition.position, message)
-            .hint("it must be a condition of its own, joined by AND or OR to others");
+            .hint("write it as a separate condition, joined by AND or OR");
     }
 
     let message = if scope.entries.len() > 1 || scope.outer.is_some() {

@@ -1,4 +1,4 @@
-//! Rejected uses of NOT before inner queries, with the place and hint of each finding.
+//! Rejected uses of NOT before subqueries, with the place and hint of each finding.
 
 use expect_test::{Expect, expect};
 
@@ -11,7 +11,7 @@ fn check(queries: &[&str], expected: Expect) {
     expected.assert_eq(&found);
 }
 
-/// Each finding names the inner query that refers to a row of the outer query.
+/// Each finding names the subquery that refers to a row of the outer query.
 #[test]
 fn not_before_a_correlated_subquery_is_rejected() {
     for condition in [
@@ -31,7 +31,7 @@ fn not_before_a_correlated_subquery_is_rejected() {
         "NOT EXISTS (SELECT 1 FROM b LEFT JOIN c ON c.x = t.a WHERE c.y = 1)",
     ] {
         let found = refused(&stream(&format!("SELECT t.id FROM t WHERE {condition}")));
-        let message = "`NOT` with an inner query that depends on a row around it is not supported";
+        let message = "`NOT` with a correlated subquery is not supported";
         assert!(found.contains(message), "{condition}\n{found}");
         assert!(found.contains("`auth.user_id() NOT IN (SELECT ...)`"), "{condition}\n{found}");
     }
@@ -49,19 +49,19 @@ fn rejected_negations_have_hints() {
         ],
         expect![[r#"
             SELECT id FROM t WHERE a = 1 AND a NOT IN (SELECT x FROM b)
-            6:40 `NOT` with an inner query that depends on a row around it is not supported
-              a bucket can be found by what is there, not by what is not; what depends on the request alone may be negated, as in `auth.user_id() NOT IN (SELECT ...)`
+            6:40 `NOT` with a correlated subquery is not supported
+              a bucket can be found by an existing row only; a subquery that depends on the request alone may be negated, as in `auth.user_id() NOT IN (SELECT ...)`
             SELECT id FROM t WHERE a = 1 AND (b = 2 OR NOT EXISTS (SELECT 1 FROM b WHERE x = t.a))
-            6:62 `NOT` with an inner query that depends on a row around it is not supported
-              a bucket can be found by what is there, not by what is not; what depends on the request alone may be negated, as in `auth.user_id() NOT IN (SELECT ...)`
+            6:62 `NOT` with a correlated subquery is not supported
+              a bucket can be found by an existing row only; a subquery that depends on the request alone may be negated, as in `auth.user_id() NOT IN (SELECT ...)`
             SELECT id FROM t WHERE auth.user_id() NOT IN (SELECT x, y FROM b)
-            6:30 the inner query must select one column
+            6:30 the subquery must select one column
             SELECT id FROM t WHERE (auth.user_id() NOT IN (SELECT x FROM b)) = 1
-            6:31 an inner query is not supported here
-              it must be a condition of its own, joined by AND or OR to others
+            6:31 a subquery is not supported here
+              write it as a separate condition, joined by AND or OR
             SELECT id FROM t WHERE auth.user_id() NOT IN (SELECT c.x FROM b LEFT JOIN c ON c.y = b.y)
             6:81 a condition on the table of this `LEFT JOIN` also holds where no row is joined
-              a bucket can be found by what is there, not by what is not
+              a bucket can be found by an existing row only
         "#]],
     );
 }
@@ -71,7 +71,7 @@ fn earlier_editions_reject_not_before_inner_queries() {
     let query = "SELECT id FROM t WHERE auth.user_id() NOT IN (SELECT x FROM b)";
     let yaml = stream(query).replace("edition: 3", "edition: 2");
     let found = refused(&yaml);
-    assert!(found.contains("6:30 `NOT ... (SELECT ...)` is of edition 3\n"), "{found}");
+    assert!(found.contains("6:30 `NOT ... (SELECT ...)` requires edition 3\n"), "{found}");
 }
 
 #[test]
@@ -90,16 +90,16 @@ fn comparisons_that_may_miss_equal_values_are_rejected_under_not() {
         ],
         expect![[r#"
             SELECT id FROM t WHERE uuid_blob(auth.user_id()) NOT IN (SELECT x FROM b)
-            6:30 a blob cannot be compared after `NOT` with an inner query
+            6:30 a blob cannot be compared after `NOT` with a subquery
               compare `hex(...)` of it with hexadecimal digits
             SELECT id FROM t WHERE auth.user_id() NOT IN (SELECT CAST(x AS blob) FROM b)
-            6:30 a blob cannot be compared after `NOT` with an inner query
+            6:30 a blob cannot be compared after `NOT` with a subquery
               compare `hex(...)` of it with hexadecimal digits
             SELECT id FROM t WHERE auth.user_id() NOT IN (SELECT CASE WHEN y = 1 THEN uuid_blob(x) ELSE x END FROM b)
-            6:30 a blob cannot be compared after `NOT` with an inner query
+            6:30 a blob cannot be compared after `NOT` with a subquery
               compare `hex(...)` of it with hexadecimal digits
             SELECT id FROM t WHERE NOT EXISTS (SELECT 1 FROM b JOIN c ON ifnull(c.x, uuid_blob(c.y)) = b.x)
-            6:42 a blob cannot be compared after `NOT` with an inner query
+            6:42 a blob cannot be compared after `NOT` with a subquery
               compare `hex(...)` of it with hexadecimal digits
             SELECT id FROM t WHERE NOT EXISTS (SELECT 1 FROM b WHERE uuid_blob(b.x) = b.y)
             accepted

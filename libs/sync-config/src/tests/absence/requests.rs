@@ -1,4 +1,4 @@
-//! Requests that must not match an inner query: questions, granted buckets and explanations.
+//! Requests that must not match a subquery: questions, granted buckets and explanations.
 
 use expect_test::{Expect, expect};
 

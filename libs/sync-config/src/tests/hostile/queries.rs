@@ -4,7 +4,7 @@ use super::super::{compile, format_findings, refused, stream, table};
 use super::{check_findings, check_survives};
 use crate::SyncConfig;
 
-/// Returns nested inner queries, each of which names the column of the next `names` times.
+/// Returns nested subqueries, each of which names the column of the next `names` times.
 fn columns(levels: usize, names: usize) -> String {
     let mut query = "SELECT a AS c FROM t".to_owned();
     for level in 0..levels {
@@ -22,7 +22,7 @@ fn repeated_columns_of_inner_queries_are_bounded() {
         check_survives(&columns(levels, names));
     }
 
-    let message = "the columns of inner queries are named too often, or nested too deeply";
+    let message = "the columns of subqueries are named too often, or nested too deeply";
     assert!(refused(&columns(6, 10)).contains(message));
 
     // CTEs can nest deeper than the parser's own limit on queries.

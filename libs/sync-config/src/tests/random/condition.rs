@@ -11,7 +11,7 @@ use super::{Both, Choices};
 /// Number of attempts at a term. An attempt fails if no column fits.
 const TRIES: usize = 5;
 
-/// Condition, and whether it contains an inner query.
+/// Condition, and whether it contains a subquery.
 struct Condition {
     both: Both,
     has_query: bool,
@@ -101,7 +101,7 @@ impl Queries<'_, '_> {
         Some(Condition::plain(template, &[&row, &other]))
     }
 
-    /// Builds a condition without inner queries. In edition 3, `!=` is NOT of `=`.
+    /// Builds a condition without subqueries. In edition 3, `!=` is NOT of `=`.
     fn plain(&self, template: &str, operands: &[&Both]) -> Condition {
         let mut condition = Condition::plain(template, operands);
         if template.contains(" != ") && !self.choices.is_early {

@@ -14,7 +14,7 @@ pub(in crate::tests) struct KnownColumn {
     /// Index of the table use whose row has the column. `None` for elements of arrays.
     pub(in crate::tests) owner: Option<usize>,
     pub(in crate::tests) is_key: bool,
-    /// `true` if an inner query selects the column.
+    /// `true` if a subquery selects the column.
     pub(in crate::tests) is_inner: bool,
     /// `true` if the column can be named without its qualifier.
     pub(in crate::tests) is_bare: bool,

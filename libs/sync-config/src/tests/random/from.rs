@@ -1,4 +1,4 @@
-//! Random FROM clauses: tables, arrays, inner queries and CTEs.
+//! Random FROM clauses: tables, arrays, subqueries and CTEs.
 
 use super::Both;
 use super::expression::{ColumnType, KnownColumn, column};

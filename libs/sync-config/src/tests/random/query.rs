@@ -16,7 +16,7 @@ pub(in crate::tests) struct Queries<'q, 'l> {
     pub(super) bare_tables: Vec<&'static str>,
     /// Indexes of the table uses whose rows are selected.
     pub(super) selected: Vec<usize>,
-    /// `true` for conditions without inner queries, and without `*` in the select list.
+    /// `true` for conditions without subqueries, and without `*` in the select list.
     pub(super) is_plain: bool,
     /// `true` if conditions may use values of the request.
     pub(super) is_of_request: bool,
@@ -43,7 +43,7 @@ pub(super) struct StreamQuery {
 /// Condition that uses every parameter: SQLite rejects values for parameters that are not used.
 pub(super) const USES_ALL_PARAMETERS: &str =
     "?1 IS NOT NULL AND ?2 IS NOT NULL AND ?3 IS NOT NULL AND ?4 IS NOT NULL";
-/// Maximum depth of operators and inner queries.
+/// Maximum depth of operators and subqueries.
 const DEPTH: usize = 3;
 const CTES_MAX: usize = 2;
 
@@ -93,7 +93,7 @@ impl<'q, 'l> Queries<'q, 'l> {
         }
     }
 
-    /// Returns an inner query that selects one value.
+    /// Returns a subquery that selects one value.
     pub(super) fn one_column(&mut self, outer: &[KnownColumn], class: Class, depth: usize) -> Both {
         let around = self.ctes.len();
         if depth > 0 && self.choices.one_in(6) {
@@ -115,7 +115,7 @@ impl<'q, 'l> Queries<'q, 'l> {
         query
     }
 
-    /// Returns an inner query and its columns.
+    /// Returns a subquery and its columns.
     pub(super) fn columns_query(
         &mut self,
         outer: &[KnownColumn],
@@ -126,7 +126,7 @@ impl<'q, 'l> Queries<'q, 'l> {
         let mut items = Both::default();
         let mut columns: Vec<KnownColumn> = Vec::new();
 
-        // With the key, rows of the inner query can be selected.
+        // With the key, rows of the subquery can be selected.
         let mut chosen: Vec<(Both, KnownColumn)> = Vec::new();
         if let Some(key) = column(self.choices, own, |known| known.is_key) {
             chosen.push((key.write(self.choices), key));

@@ -45,7 +45,7 @@ fn the_edition_is_one_two_or_three() {
 #[test]
 fn each_edition_has_its_own_sections() {
     expect![[r#"
-        2:1 `bucket_definitions` do not exist in edition 3
+        2:1 `bucket_definitions` are not supported in edition 3
           write `streams`, or set `edition: 2` in `config`
     "#]]
     .assert_eq(&check("edition: 3", DEFINITION));
@@ -87,7 +87,7 @@ fn the_sqlite_engine_needs_edition_3_and_fixed_json_extract() {
     }
     assert_eq!(check(&format!("edition: 2, {key}: false"), DEFINITION), "accepted\n");
     let found = check(&format!("edition: 2, {key}: true"), DEFINITION);
-    assert!(found.starts_with(&format!("1:22 `{key}` is of edition 3")), "{found}");
+    assert!(found.starts_with(&format!("1:22 `{key}` requires edition 3")), "{found}");
     let found = check(&format!("edition: 3, fixed_json_extract: false, {key}: true"), STREAM);
     assert!(found.starts_with(&format!("1:49 `{key}` needs `fixed_json_extract`")), "{found}");
 }

@@ -21,7 +21,7 @@ fn rows_and_request(query: &str, values: &str, request: &str) -> String {
 #[test]
 fn early_streams_are_a_warning() {
     expect![[r#"
-        2:1 warning: the streams of edition 2 are an early form, with less in it
+        2:1 warning: streams of edition 2 are an early form with fewer features
           set `edition: 3` in `config`
     "#]]
     .assert_eq(&format_findings(compile(&early("SELECT * FROM todos")).warnings()));
@@ -138,21 +138,21 @@ fn features_of_edition_3_are_rejected() {
         SELECT t.* FROM t, u WHERE t.a = u.a
         6:26 more than one table in `FROM` is not supported here
         SELECT * FROM (SELECT id FROM t) AS x
-        6:43 a query in `FROM` is not supported here
+        6:43 a subquery in `FROM` is not supported here
         WITH c AS (SELECT a FROM u) SELECT * FROM t WHERE a IN c
         6:12 `WITH` is not supported here
         SELECT id, upper(a) FROM t
         6:18 this expression has no name
         SELECT * FROM t WHERE a % 2 = 1
-        6:29 `%` is of edition 3
+        6:29 `%` requires edition 3
         SELECT * FROM t WHERE a IS TRUE
-        6:29 `IS TRUE` is of edition 3
+        6:29 `IS TRUE` requires edition 3
         SELECT * FROM t WHERE a LIKE 'x%'
-        6:29 `LIKE` is of edition 3
+        6:29 `LIKE` requires edition 3
         SELECT id, CASE WHEN a THEN 1 END AS b FROM t
-        6:18 `CASE` is of edition 3
+        6:18 `CASE` requires edition 3
         SELECT * FROM t WHERE a IN ARRAY[1]
-        6:34 `ARRAY` is of edition 3
+        6:34 `ARRAY` requires edition 3
         SELECT public.t.id FROM t
         6:14 a column is named `column` or `table.column`
         SELECT * FROM t WHERE NOT (a != auth.user_id())

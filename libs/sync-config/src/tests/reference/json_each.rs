@@ -171,10 +171,10 @@ fn json_each_has_one_argument_and_only_two_columns() {
               the array must be of a table's row or of the request
             SELECT t.id FROM t, json_tree(t.a) AS e
             6:27 the function `json_tree` is not supported in `FROM`
-              `json_each(array)` is
+              use `json_each(array)`
             SELECT t.id FROM t, public.json_each(t.a) AS e
             6:27 the function `json_each` is not supported in `FROM`
-              `json_each(array)` is
+              use `json_each(array)`
         "#]],
     );
 }

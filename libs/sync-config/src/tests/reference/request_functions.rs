@@ -87,7 +87,7 @@ fn wrong_functions_arguments_and_paths_are_rejected() {
             6:34 `subscription.parameter` takes one argument
             SELECT id FROM t WHERE a = auth.jwt()
             6:34 unknown function `auth.jwt`
-              of the request there are auth.user_id(), auth.parameter(name), connection.parameter(name) and subscription.parameter(name)
+              the functions of the request are auth.user_id(), auth.parameter(name), connection.parameter(name) and subscription.parameter(name)
             SELECT id FROM t WHERE a = auth.parameter('$.a[0]')
             6:49 the path `$.a[0]` is not supported
               names and indices are separated by dots, as in `$.list.0.name`
@@ -95,7 +95,7 @@ fn wrong_functions_arguments_and_paths_are_rejected() {
             6:56 the path `$[0]` is not supported
               names and indices are separated by dots, as in `$.list.0.name`
             SELECT id FROM t WHERE a = auth.parameter(b)
-            6:30 one side of this mixes values of the row and of the request
+            6:30 one side mixes values of the row and of the request
               compare a value of the row on one side with a value of the request on the other
             SELECT id FROM t WHERE a = token_parameters.user_id
             6:34 `token_parameters` in `token_parameters.user_id` is not a table of this query
@@ -164,10 +164,10 @@ fn table_functions_name_the_table() {
         expect![[r#"
             SELECT id, t.schema(1) AS s FROM t
             6:18 unknown function `t.schema`
-              of the request there are auth.user_id(), auth.parameter(name), connection.parameter(name) and subscription.parameter(name)
+              the functions of the request are auth.user_id(), auth.parameter(name), connection.parameter(name) and subscription.parameter(name)
             SELECT id, t.owner() AS s FROM t
             6:18 unknown function `t.owner`
-              of the request there are auth.user_id(), auth.parameter(name), connection.parameter(name) and subscription.parameter(name)
+              the functions of the request are auth.user_id(), auth.parameter(name), connection.parameter(name) and subscription.parameter(name)
         "#]],
     );
 }

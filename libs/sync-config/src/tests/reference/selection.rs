@@ -12,13 +12,13 @@ fn an_unnamed_expression_is_named_by_its_text_with_a_warning() {
         ),
         expect![[r#"
             7:9 warning: this expression has no name, so the column is `upper(owner)`
-              add one, as in `upper(name) AS name`
+              add an alias: `upper(name) AS name`
             7:23 warning: this expression has no name, so the column is `n::text || '!'`
-              add one, as in `upper(name) AS name`
+              add an alias: `upper(name) AS name`
             7:40 warning: this expression has no name, so the column is `n + 1) * 2`
-              add one, as in `upper(name) AS name`
+              add an alias: `upper(name) AS name`
             7:52 warning: this expression has no name, so the column is `NOT done`
-              add one, as in `upper(name) AS name`
+              add an alias: `upper(name) AS name`
         "#]],
     );
 
@@ -75,7 +75,7 @@ fn a_star_after_aliases_is_a_warning() {
     check_compiled(
         &stream("SELECT upper(owner) AS owner, n AS m, * FROM todos"),
         expect![[r#"
-            6:45 warning: where the table has a column `owner` or `m`, `*` overwrites what is selected before
+            6:45 warning: if the table has a column `owner` or `m`, `*` overwrites the column selected before
               write `*` first
         "#]],
     );
@@ -110,21 +110,21 @@ fn distinct_changes_nothing_in_edition_3() {
 fn distinct_and_unnamed_expressions_are_rejected_before_edition_3() {
     let early =
         |query: &str| format!("config: {{edition: 2}}\nstreams: {{s: {{query: '{query}'}}}}");
-    let warning = "2:1 warning: the streams of edition 2 are an early form, with less in it\n  \
+    let warning = "2:1 warning: streams of edition 2 are an early form with fewer features\n  \
                    set `edition: 3` in `config`\n";
 
     for (query, finding) in [
         (
             "SELECT DISTINCT id FROM todos",
-            "2:30 `DISTINCT` and `ALL` are not supported here\n  streams of edition 3 can do it\n",
+            "2:30 `DISTINCT` and `ALL` are not supported here\n  streams of edition 3 support it\n",
         ),
         (
             "SELECT id FROM todos WHERE list IN (SELECT ALL id FROM lists WHERE x = auth.user_id())",
-            "2:66 `DISTINCT` and `ALL` are not supported here\n  streams of edition 3 can do it\n",
+            "2:66 `DISTINCT` and `ALL` are not supported here\n  streams of edition 3 support it\n",
         ),
         (
             "SELECT id, upper(owner) FROM todos",
-            "2:34 this expression has no name\n  add one, as in `upper(name) AS name`\n",
+            "2:34 this expression has no name\n  add an alias: `upper(name) AS name`\n",
         ),
     ] {
         assert_eq!(super::refused(&early(query)), format!("{warning}{finding}"));

@@ -75,9 +75,9 @@ fn a_stream_has_one_query_or_a_list() {
         queries: [SELECT * FROM lists]
         3:3 the stream `s` must have either `query` or `queries`
         queries: []
-        4:14 expected a list of SQL queries, with one at least
+        4:14 expected a list of at least one SQL query
         queries: SELECT * FROM todos
-        4:14 expected a list of SQL queries, with one at least
+        4:14 expected a list of at least one SQL query
         query: [SELECT * FROM todos]
         4:12 `query` must be an SQL query, not a list
         query: 5
@@ -87,7 +87,7 @@ fn a_stream_has_one_query_or_a_list() {
         query: SELECT * FROM todos
         data: []
         5:5 unknown key `data`
-          the keys here are: auto_subscribe, priority, accept_potentially_dangerous_queries, with, query, queries
+          the valid keys are: auto_subscribe, priority, accept_potentially_dangerous_queries, with, query, queries
     "#]]
     .assert_eq(&found);
 }
@@ -177,7 +177,7 @@ fn findings_in_anchored_values_are_at_the_anchor() {
 #[test]
 fn yaml_aliases_are_bounded_and_cannot_be_recursive() {
     expect![[r#"
-        2:17 an alias cannot stand for what it is in
+        2:17 an alias cannot refer to a node that contains it
     "#]]
     .assert_eq(&refused("config: {edition: 3}\nstreams: &a {s: *a}\n"));
 
@@ -188,7 +188,7 @@ fn yaml_aliases_are_bounded_and_cannot_be_recursive() {
     }
 
     let found = refused(&doubled);
-    assert!(found.contains("the aliases up to here stand for too much"), "{found}");
+    assert!(found.contains("the aliases up to here expand to too many nodes"), "{found}");
 
     let mut nested = "a0: &a0 {x: 1}\n".to_owned();
     for level in 1..=40 {

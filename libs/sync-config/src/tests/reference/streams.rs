@@ -176,16 +176,16 @@ fn in_rejects_a_single_value_that_cannot_be_an_array() {
         ],
         expect![[r#"
             SELECT id FROM t WHERE a IN 5
-            6:35 this is one value, and no array
+            6:35 this is a single value, not an array
               write `=` to compare with one value
             SELECT id FROM t WHERE a IN 'b'
-            6:35 this is one value, and no array
+            6:35 this is a single value, not an array
               write `=` to compare with one value
             SELECT id FROM t WHERE a IN (auth.user_id())
-            6:36 this is one value, and no array
+            6:36 this is a single value, not an array
               write `=` to compare with one value
             SELECT id FROM t WHERE a NOT IN (b::int)
-            6:40 this is one value, and no array
+            6:40 this is a single value, not an array
               write `=` to compare with one value
         "#]],
     );

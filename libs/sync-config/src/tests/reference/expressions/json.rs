@@ -222,8 +222,8 @@ fn a_value_is_in_a_json_array_if_a_number_or_text_is_equal() {
 
     check(&[("i NOT IN '[7]'", "0"), ("i NOT IN '[8]'", "1")]);
     check_refused(&[
-        ("i IN 'abc'", "this is one value, and no array"),
-        ("i IN '{}'", "this is one value, and no array"),
+        ("i IN 'abc'", "this is a single value, not an array"),
+        ("i IN '{}'", "this is a single value, not an array"),
     ]);
 }
 
