@@ -147,6 +147,7 @@ fn each_situation_has_its_plan() {
             let mut column = c.tables[TODOS].table.schema.columns[1].clone();
             column.name = "more".into();
             c.tables[TODOS].table.schema.columns.push(column);
+            c.tables[TODOS].table.column_types.push("text".into());
         }),
         ("a table was created again", TablesChanged, |c| c.tables[TODOS].table.oid = 9),
         ("the slot is new", SlotReset, |c| c.slot.is_new = true),
