@@ -194,7 +194,7 @@ async fn writes_wait_in_the_file_for_a_backend_that_fails() -> Result<()> {
     setup.device.write("UPDATE lists SET name = 'changed' WHERE id = 'l2'")?;
     setup.device.write("INSERT INTO lists VALUES ('l1', 'new')")?;
     let said = setup.sync(1).await?;
-    for words in ["the backend answered 500", "Nothing is lost", "--upload-url"] {
+    for words in ["the backend answered 500", "No data is lost", "--upload-url"] {
         assert!(said.contains(words), "'{words}' is not in:\n{said}");
     }
     let log = setup.gateway.log();

@@ -352,5 +352,8 @@ fn a_url_that_cannot_be_used_is_named() {
     let urls = ["http://id.example/keys"];
     let error = Authenticator::with_urls(&[] as &[&str], &urls, vec!["app".to_owned()]);
     let problem = error.map(|_| ()).unwrap_err().to_string();
-    assert!(problem.starts_with("http://id.example/keys: http is allowed for this machine only"), "{problem}");
+    assert!(
+        problem.starts_with("http://id.example/keys: http is allowed for this machine only"),
+        "{problem}"
+    );
 }

@@ -54,7 +54,7 @@ fn a_table_query_is_of_one_table_without_alias_join_or_inner_query() {
         ("SELECT id AS u FROM lists, users", "more than one table"),
         ("SELECT l.id AS u FROM lists JOIN users ON a = b", "more than one table"),
         ("SELECT id AS u FROM lists WHERE a IN (SELECT b FROM c)", "a subquery"),
-        ("SELECT id AS u FROM (SELECT id FROM lists) AS l", "a query in `FROM`"),
+        ("SELECT id AS u FROM (SELECT id FROM lists) AS l", "a subquery in `FROM`"),
         ("SELECT * FROM lists", "`*` is not supported in `parameters`"),
     ]);
 }
@@ -98,8 +98,14 @@ fn a_table_query_has_row_filters_and_equalities_with_the_request() {
         ("SELECT id AS u FROM lists WHERE owner > request.user_id()", "by `=` and `IN` only"),
         ("SELECT id AS u FROM lists WHERE owner <> request.user_id()", "by `=` and `IN` only"),
         ("SELECT id AS u FROM lists WHERE NOT owner = request.user_id()", "by `=` and `IN` only"),
-        ("SELECT id AS u FROM lists WHERE owner IN request.user_id()", "one value, and no array"),
-        ("SELECT id AS u FROM lists WHERE owner IN (request.user_id())", "one value, and no array"),
+        (
+            "SELECT id AS u FROM lists WHERE owner IN request.user_id()",
+            "a single value, not an array",
+        ),
+        (
+            "SELECT id AS u FROM lists WHERE owner IN (request.user_id())",
+            "a single value, not an array",
+        ),
         ("SELECT id AS u FROM lists WHERE owner || request.user_id() = 'x'", "mixes values"),
     ]);
 }
@@ -400,7 +406,7 @@ fn all_other_sql_is_rejected() {
         ("SELECT DISTINCT id FROM t", "`DISTINCT` and `ALL` are not supported here"),
         ("WITH c AS (SELECT 1 AS x) SELECT id FROM t", "`WITH` is not supported here"),
         ("SELECT count(*) AS id FROM t", "count"),
-        ("SELECT id FROM (SELECT id FROM t) AS s", "a query in `FROM`"),
+        ("SELECT id FROM (SELECT id FROM t) AS s", "a subquery in `FROM`"),
         ("INSERT INTO t VALUES (1)", "SELECT"),
     ]);
 }
@@ -429,7 +435,7 @@ fn parameters_are_optional_and_data_is_required() {
 
     for (keys, reason) in [
         ("    parameters: SELECT 1 AS u\n", "data"),
-        ("    data: []\n", "expected a list of SQL queries"),
+        ("    data: []\n", "expected a list of at least one SQL query"),
         ("    data: SELECT id FROM t\n", "expected a list of SQL queries"),
         ("    query: SELECT id FROM t\n    data: [SELECT id FROM t]\n", "query"),
         ("    data: [5]\n", "5"),
