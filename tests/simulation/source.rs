@@ -151,6 +151,11 @@ impl Source {
         Snapshot { state, snapshot }
     }
 
+    /// Makes all transactions visible: a slot is created only after they have ended.
+    pub(crate) fn end_all(&mut self) {
+        self.visible = self.log.len();
+    }
+
     /// Returns the transactions that new snapshots may not see.
     pub(crate) fn in_progress(&self) -> Vec<u32> {
         (self.visible..self.log.len()).map(xid).collect()

@@ -74,7 +74,8 @@ impl Worker {
             let mut world = world.lock().unwrap();
             let is_new = world.confirmed.is_none() || is_lost;
             if is_new {
-                // A slot begins at the present.
+                // A slot begins at the present, once all earlier transactions have ended.
+                world.source.end_all();
                 world.confirmed = Some(world.source.position());
             }
             let confirmed = Lsn(world.confirmed.unwrap_or_default());

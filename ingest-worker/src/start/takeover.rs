@@ -250,7 +250,10 @@ pub fn plan_takeover(input: TakeoverInput<'_>) -> Result<TakeoverPlan, TakeoverE
                     CopyState::new(input.catalog_read_at),
                 )?
                 .ok_or(NumberingError::TooManyTables)?,
-                lists_not_yet_visible: true,
+                // The server creates a slot only after all earlier transactions have ended. With
+                // an older slot, a former run may have taken a transaction that new snapshots do
+                // not see yet: neither the stream nor a chunk would bring its changes.
+                lists_not_yet_visible: input.slot.is_new,
             }
         }
     };

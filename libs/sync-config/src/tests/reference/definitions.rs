@@ -436,7 +436,7 @@ fn parameters_are_optional_and_data_is_required() {
     for (keys, reason) in [
         ("    parameters: SELECT 1 AS u\n", "data"),
         ("    data: []\n", "expected a list of at least one SQL query"),
-        ("    data: SELECT id FROM t\n", "expected a list of SQL queries"),
+        ("    data: SELECT id FROM t\n", "expected a list of at least one SQL query"),
         ("    query: SELECT id FROM t\n    data: [SELECT id FROM t]\n", "query"),
         ("    data: [5]\n", "5"),
     ] {
