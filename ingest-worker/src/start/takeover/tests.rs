@@ -224,6 +224,17 @@ fn a_copy_that_was_interrupted_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_new_copy_on_an_older_slot_lists_the_transactions_in_progress() {
+    let plan = planned(|case| case.text.push_str("\n# by me\n"));
+    assert_eq!(plan.kind, TakeoverKind::ConfigChanged);
+    assert!(plan.must_list_transactions_in_progress(), "a former run may have taken one of them");
+
+    // The server created this slot after all earlier transactions had ended.
+    let plan = planned(|case| case.slot.is_new = true);
+    assert!(!plan.must_list_transactions_in_progress());
+}
+
+#[test]
 fn a_barrier_behind_a_finished_copy_is_kept() {
     let plan = planned(|case| case.former().visibility_barrier = Some(Lsn(900)));
     assert_eq!((plan.kind, plan.next.visibility_barrier), (TakeoverKind::Continue, Some(Lsn(900))));
