@@ -5,7 +5,7 @@
 //!
 //! # Fault safety
 //!
-//! A base consists of objects and of one task in the bucket's catalog. The builder takes these steps in
+//! A base consists of objects and of one entry in the bucket's catalog. The builder takes these steps in
 //! this order, and may be killed between any two of them:
 //!
 //! 1. It reads the bucket's history up to the visible checkpoint, and proves by links and sums that
@@ -17,8 +17,8 @@
 //!    log up to there expires after the grace period.
 //! 5. A later pass deletes what has expired, and only then removes the notes from the catalog.
 //!
-//! So a builder that is killed, or two builders at once, leave the old or the new state. ReadResult worst, objects
-//! remain that no catalog names. Readers of replaced objects have the grace period to finish.
+//! So a builder that is killed, or two builders at once, leave the old or the new state. At worst,
+//! objects remain that no catalog names. Readers of replaced objects have the grace period to finish.
 #![warn(missing_docs)]
 
 mod base_objects;
@@ -36,4 +36,4 @@ mod sweep;
 pub use error::BuildError;
 pub use metrics::describe_metrics;
 pub use options::Options;
-pub use pass::{Report, run, run_pass};
+pub use pass::{BuilderStore, Report, run, run_pass};

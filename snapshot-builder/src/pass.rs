@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use tidewater_protocol::ErrorChain;
-use tidewater_storage::Storage;
+use tidewater_storage::{
+    BucketStore, CompactionQueue, ControlStore, ObjectStore, OpLog, Registry, Sweep,
+};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -23,6 +25,17 @@ const RETRY_AFTER_FAILURE_SECONDS: u64 = 60;
 /// buckets have their turn.
 const RETRY_AFTER_TIMEOUT_SECONDS: u64 = 3_600;
 
+/// The ports that the builder uses. Every store that has them implements this trait.
+pub trait BuilderStore:
+    CompactionQueue + ControlStore + BucketStore + OpLog + ObjectStore + Registry + Sweep
+{
+}
+
+impl<S> BuilderStore for S where
+    S: CompactionQueue + ControlStore + BucketStore + OpLog + ObjectStore + Registry + Sweep
+{
+}
+
 /// The result of a pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Report {
@@ -40,7 +53,7 @@ pub struct Report {
 
 /// Runs passes until `shutdown`, with a pause of `interval` after each. `clock` returns the seconds since
 /// 1970.
-pub async fn run<S: Storage>(
+pub async fn run<S: BuilderStore>(
     storage: &S,
     options: &Options,
     interval: Duration,
@@ -80,7 +93,7 @@ pub async fn run<S: Storage>(
 /// # Errors
 /// Fails if the compaction queue or the control record cannot be read. A failure of one bucket is logged
 /// and counted in the report, and does not stop the others.
-pub async fn run_pass<S: Storage>(
+pub async fn run_pass<S: BuilderStore>(
     storage: &S,
     options: &Options,
     now: u64,
