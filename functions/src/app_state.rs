@@ -3,15 +3,42 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tidewater_storage::Storage;
+use tidewater_storage::{
+    BucketStore, ControlStore, LookupStore, ObjectStore, OpLog, WriteCheckpointStore,
+};
 use tokio::sync::Semaphore;
 
 use crate::checkpoint::ViewCache;
 use crate::settings::Settings;
 use crate::snapshot_url::SnapshotUrls;
 
+/// The ports that the sync API uses. Every store that has them implements this trait.
+pub trait SyncStore:
+    ControlStore
+    + BucketStore
+    + LookupStore
+    + OpLog
+    + ObjectStore
+    + WriteCheckpointStore
+    + Clone
+    + 'static
+{
+}
+
+impl<S> SyncStore for S where
+    S: ControlStore
+        + BucketStore
+        + LookupStore
+        + OpLog
+        + ObjectStore
+        + WriteCheckpointStore
+        + Clone
+        + 'static
+{
+}
+
 /// The state that all requests share.
-pub(crate) struct AppState<S: Storage> {
+pub(crate) struct AppState<S> {
     pub(crate) storage: S,
     pub(crate) settings: Settings,
     pub(crate) views: ViewCache<S>,
@@ -21,7 +48,7 @@ pub(crate) struct AppState<S: Storage> {
     next_seed: AtomicU64,
 }
 
-impl<S: Storage> AppState<S> {
+impl<S: ControlStore + Clone> AppState<S> {
     /// Creates the state of a process. It draws the key that signs snapshot addresses.
     pub(crate) fn new(storage: S, settings: Settings) -> Self {
         let mut secret = [0; 32];

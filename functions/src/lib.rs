@@ -19,6 +19,7 @@ mod stream;
 mod test_store;
 
 pub use api::router;
+pub use app_state::SyncStore;
 pub use auth::{AuthConfigError, Authenticator};
 pub use metrics::describe_metrics;
 pub use settings::{Quotas, Settings, StreamDeadline};

@@ -9,7 +9,7 @@ use metrics::counter;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tidewater_protocol::{Priority, StreamRequest};
-use tidewater_storage::{ClientKey, Storage};
+use tidewater_storage::ClientKey;
 
 use super::error::{ApiError, auth_error_code};
 use crate::app_state::AppState;
@@ -60,7 +60,7 @@ impl CheckpointRequest {
 }
 
 /// Checks the token of a request at `now`, in seconds since 1970.
-pub(super) async fn authorise<S: Storage>(
+pub(super) async fn authorise<S>(
     app: &AppState<S>,
     headers: &HeaderMap,
     now: i64,

@@ -19,7 +19,7 @@ use futures::stream;
 use metrics::counter;
 use serde_json::json;
 use tidewater_protocol::{ErrorChain, RowData, StreamRequest};
-use tidewater_storage::Storage;
+use tidewater_storage::{ControlStore, ObjectStore, WriteCheckpointStore};
 use tokio::time::Instant;
 use tower_http::cors::{Any, CorsLayer};
 use tracing::{Instrument, Span, debug, error, field, info_span};
@@ -27,7 +27,7 @@ use tracing::{Instrument, Span, debug, error, field, info_span};
 use super::error::ApiError;
 use super::request::{CheckpointRequest, ClientIdQuery, authorise, client, client_key, read_json};
 use super::{snapshot_file, write_checkpoint};
-use crate::app_state::AppState;
+use crate::app_state::{AppState, SyncStore};
 use crate::clock::unix_now;
 use crate::metrics::{STREAMS_CUT, record_request};
 use crate::settings::{Settings, StreamDeadline};
@@ -44,7 +44,7 @@ type SharedState<S> = State<Arc<AppState<S>>>;
 ///
 /// Nothing runs outside a request. A stream does its work as its response is pulled. So the router
 /// can be served by a plain server, or inside a function whose process is frozen between requests.
-pub fn router<S: Storage>(storage: S, settings: Settings) -> Router {
+pub fn router<S: SyncStore>(storage: S, settings: Settings) -> Router {
     let cors = CorsLayer::new()
         .allow_origin(Any)
         .allow_methods([Method::GET, Method::POST])
@@ -100,7 +100,7 @@ fn route_of(path: &str) -> &'static str {
     }
 }
 
-async fn sync_stream<S: Storage>(
+async fn sync_stream<S: SyncStore>(
     State(app): SharedState<S>,
     deadline: Option<Extension<StreamDeadline>>,
     headers: HeaderMap,
@@ -145,7 +145,7 @@ async fn sync_stream<S: Storage>(
 
 /// Returns the chunks of a stream. An error cuts the connection: the status has been sent long
 /// before, so there is no other way to tell the client.
-fn chunks<S: Storage>(
+fn chunks<S: SyncStore>(
     connection: Connection<S>,
     span: Span,
 ) -> impl futures::Stream<Item = Result<Bytes, std::io::Error>> {
@@ -169,7 +169,7 @@ fn chunks<S: Storage>(
     })
 }
 
-async fn next_write_checkpoint<S: Storage>(
+async fn next_write_checkpoint<S: ControlStore + WriteCheckpointStore>(
     State(app): SharedState<S>,
     headers: HeaderMap,
     query: Result<Query<ClientIdQuery>, QueryRejection>,
@@ -182,7 +182,7 @@ async fn next_write_checkpoint<S: Storage>(
     Ok(Json(json!({ "data": { "write_checkpoint": number.to_string() } })).into_response())
 }
 
-async fn checkpoint_request<S: Storage>(
+async fn checkpoint_request<S: ControlStore + WriteCheckpointStore>(
     State(app): SharedState<S>,
     headers: HeaderMap,
     body: Body,
@@ -196,7 +196,7 @@ async fn checkpoint_request<S: Storage>(
 }
 
 /// Serves a file of a snapshot. The address is the authorisation: it is signed and expires.
-async fn snapshot<S: Storage>(
+async fn snapshot<S: ObjectStore + Clone + 'static>(
     State(app): SharedState<S>,
     Path(address): Path<String>,
     headers: HeaderMap,
@@ -210,7 +210,7 @@ async fn alive() -> Response {
 }
 
 /// Replies that the server is ready once a checkpoint is visible.
-async fn readiness<S: Storage>(State(app): SharedState<S>) -> Response {
+async fn readiness<S: ControlStore>(State(app): SharedState<S>) -> Response {
     let ready = match app.storage.control().await {
         Ok(control) => control.is_some_and(|control| control.visible.is_some()),
         Err(cause) => {

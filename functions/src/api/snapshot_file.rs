@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
-use tidewater_storage::Storage;
+use tidewater_storage::ObjectStore;
 
 use super::error::ApiError;
 use crate::snapshot_url::SignedObject;
@@ -18,7 +18,7 @@ use crate::snapshot_url::SignedObject;
 const PIECE_BYTES: u64 = 1 << 20;
 
 /// Serves an object, or the range of it that the headers ask for.
-pub(super) async fn serve<S: Storage>(
+pub(super) async fn serve<S: ObjectStore + Clone + 'static>(
     storage: S,
     object: SignedObject,
     headers: &HeaderMap,
@@ -62,7 +62,7 @@ pub(super) async fn serve<S: Storage>(
 
 /// Returns the pieces of an object from `start` to `end`, of which the first has been read. The
 /// others are read as they are pulled.
-fn pieces<S: Storage>(
+fn pieces<S: ObjectStore + Clone>(
     storage: S,
     object: String,
     first: Bytes,
@@ -87,7 +87,7 @@ fn pieces<S: Storage>(
     stream::once(async { Ok(first) }).chain(rest)
 }
 
-async fn read_piece<S: Storage>(
+async fn read_piece<S: ObjectStore>(
     storage: &S,
     object: &str,
     start: u64,

@@ -4,7 +4,7 @@
 //! newest ticket into the WAL. The checkpoint that contains the marker covers the ticket, and with it
 //! every write that was committed before the request.
 
-use tidewater_storage::{ClientKey, Storage, StorageError, Ticket};
+use tidewater_storage::{ClientKey, ControlStore, StorageError, Ticket, WriteCheckpointStore};
 
 use super::error::ApiError;
 
@@ -13,7 +13,7 @@ use super::error::ApiError;
 const ATTEMPTS_MAX: usize = 16;
 
 /// Returns the client's next number, and registers it.
-pub(super) async fn next_number<S: Storage>(
+pub(super) async fn next_number<S: ControlStore + WriteCheckpointStore>(
     storage: &S,
     client: &ClientKey,
 ) -> Result<i64, ApiError> {
@@ -35,7 +35,7 @@ pub(super) async fn next_number<S: Storage>(
 }
 
 /// Registers a number that the client chose. Returns the greatest number that the client ever had.
-pub(super) async fn register<S: Storage>(
+pub(super) async fn register<S: ControlStore + WriteCheckpointStore>(
     storage: &S,
     client: &ClientKey,
     number: i64,
@@ -68,7 +68,10 @@ pub(super) async fn register<S: Storage>(
 /// A stream reads the requests only when the visible ticket moves. If a checkpoint covered the ticket
 /// before the request was stored, the stream may have read them too early. So the ticket is moved
 /// once more. If no checkpoint covers the ticket yet, a later one will, and the stream reads after it.
-async fn renew_covered_ticket<S: Storage>(storage: &S, ticket: Ticket) -> Result<(), StorageError> {
+async fn renew_covered_ticket<S: ControlStore + WriteCheckpointStore>(
+    storage: &S,
+    ticket: Ticket,
+) -> Result<(), StorageError> {
     let control = storage.control().await?;
     let visible = control.and_then(|control| control.visible);
     if visible.is_some_and(|visible| visible.at.ticket >= ticket) {

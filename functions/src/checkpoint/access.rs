@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use tidewater_protocol::{Priority, StreamDescription, StreamSubscription, Subscription};
-use tidewater_storage::{BucketHead, BucketKey, Catalog, Storage};
+use tidewater_storage::{BucketHead, BucketKey, BucketStore, Catalog, LookupStore};
 use tidewater_sync_config::{Granted, Question, Request, STAGES_MAX};
 
 use super::error::CheckpointError;
@@ -43,7 +43,7 @@ pub(crate) struct ReadableBucket {
 }
 
 /// Returns the buckets that `client` may read at the view's checkpoint, with their heads there.
-pub(crate) async fn access<S: Storage>(
+pub(crate) async fn access<S: BucketStore + LookupStore>(
     storage: &S,
     view: &CheckpointView,
     client: &Client,
@@ -79,7 +79,7 @@ pub(crate) async fn access<S: Storage>(
 }
 
 /// Evaluates the request: stage by stage, the evaluation asks for lookups and gets their answers.
-async fn granted<S: Storage>(
+async fn granted<S: LookupStore>(
     storage: &S,
     view: &CheckpointView,
     client: &Client,

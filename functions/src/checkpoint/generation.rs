@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tidewater_storage::{BucketKey, Generation, GenerationId, LookupKey, Storage};
+use tidewater_storage::{BucketKey, ControlStore, Generation, GenerationId, LookupKey};
 use tidewater_sync_config::{Question, SyncConfig};
 use tracing::error;
 
@@ -59,7 +59,7 @@ pub(super) struct GenerationCache {
 
 impl GenerationCache {
     /// Returns a generation. It is read and compiled at most once while it is in use.
-    pub(super) async fn get<S: Storage>(
+    pub(super) async fn get<S: ControlStore>(
         &self,
         storage: &S,
         id: GenerationId,

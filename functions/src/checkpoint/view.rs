@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tidewater_protocol::OpId;
 use tidewater_storage::{
-    BucketHead, BucketItem, BucketKey, Catalog, CommittedOps, Control, GenerationId, LookupKey,
-    LookupRow, ReadResult, Storage, StorageError, Ticket, Visible, table_of_answer,
+    BucketHead, BucketItem, BucketKey, BucketStore, Catalog, CommittedOps, Control, GenerationId,
+    LookupKey, LookupRow, LookupStore, ReadResult, StorageError, Ticket, Visible, table_of_answer,
 };
 use tidewater_sync_config::Question;
 use tokio::time::Instant;
@@ -93,7 +93,7 @@ impl CheckpointView {
 
     /// Returns heads and catalogs of buckets, in the order of the keys. A bucket that is not stored
     /// is empty.
-    pub(super) async fn contents<S: Storage>(
+    pub(super) async fn contents<S: BucketStore>(
         &self,
         storage: &S,
         keys: &[BucketKey],
@@ -133,7 +133,7 @@ impl CheckpointView {
     }
 
     /// Returns the outputs that answer each question.
-    pub(super) async fn answers<S: Storage>(
+    pub(super) async fn answers<S: LookupStore>(
         &self,
         storage: &S,
         questions: &[Question],

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use metrics::gauge;
 use tidewater_protocol::{Epoch, OpId};
-use tidewater_storage::{ClosedEpoch, Control, Storage};
+use tidewater_storage::{ClosedEpoch, Control, ControlStore};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -48,7 +48,7 @@ struct Archive {
     closed: Vec<ClosedEpoch>,
 }
 
-impl<S: Storage> ViewCache<S> {
+impl<S: ControlStore> ViewCache<S> {
     /// Creates a cache that has read nothing yet.
     pub(crate) fn new(storage: S) -> Self {
         Self { storage, generations: GenerationCache::default(), cached: Mutex::default() }

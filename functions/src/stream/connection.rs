@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidewater_protocol::{OpId, RowData, SyncLine};
-use tidewater_storage::{BrokenChain, ClientKey, Storage, StorageError};
+use tidewater_storage::{BrokenChain, ClientKey, StorageError};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
@@ -24,7 +24,7 @@ use super::current_state::CurrentState;
 use super::data_line::DamagedSegment;
 use super::deadlines::{Deadlines, Due};
 use super::sending::{LineOutput, SendError, send_line};
-use crate::app_state::AppState;
+use crate::app_state::{AppState, SyncStore};
 use crate::checkpoint::{CheckpointError, CheckpointView, Client, access};
 use crate::metrics::OpenStream;
 
@@ -79,7 +79,7 @@ pub(crate) struct StreamParams {
 }
 
 /// One connection.
-pub(crate) struct Connection<S: Storage> {
+pub(crate) struct Connection<S> {
     app: Arc<AppState<S>>,
     client: Client,
     client_key: ClientKey,
@@ -111,7 +111,7 @@ enum Step {
     Close,
 }
 
-impl<S: Storage> Connection<S> {
+impl<S: SyncStore> Connection<S> {
     /// Opens a stream: determines its first checkpoint, and announces it.
     pub(crate) async fn open(
         app: Arc<AppState<S>>,

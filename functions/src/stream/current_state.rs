@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use tidewater_storage::{ClientKey, Storage, WriteRequests};
+use tidewater_storage::{
+    BucketStore, ClientKey, ControlStore, LookupStore, WriteCheckpointStore, WriteRequests,
+};
 
 use crate::app_state::AppState;
 use crate::checkpoint::{Access, CheckpointError, CheckpointView, Client, access};
@@ -21,7 +23,7 @@ pub(super) struct CurrentState {
 
 impl CurrentState {
     /// Reads the newest checkpoint, and what the client may read there.
-    pub(super) async fn read<S: Storage>(
+    pub(super) async fn read<S: ControlStore + BucketStore + LookupStore + WriteCheckpointStore>(
         app: &AppState<S>,
         client: &Client,
         client_key: &ClientKey,

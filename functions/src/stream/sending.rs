@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tidewater_protocol::{Checksum, OpId, RowData, SyncLine};
 use tidewater_storage::{
-    BaseReader, BrokenChain, FramePosition, Segment, SegmentChain, Storage, StorageError,
+    BaseReader, BrokenChain, FramePosition, ObjectStore, OpLog, Segment, SegmentChain, StorageError,
 };
 
 use super::bucket_cursor::{BasePosition, BucketCursor, LogPosition, Position};
@@ -56,7 +56,7 @@ impl From<DamagedSegment> for SendError {
 
 /// Sends one line of a bucket. Returns whether the client now has the whole bucket, which is proved
 /// before the line is written.
-pub(super) async fn send_line<S: Storage>(
+pub(super) async fn send_line<S: ObjectStore + OpLog>(
     storage: &S,
     plan: &mut SendPlan,
     bucket: &mut BucketCursor,
@@ -69,7 +69,7 @@ pub(super) async fn send_line<S: Storage>(
 }
 
 /// Sends the next frame of a base, or all of the base as files.
-async fn send_base<S: Storage>(
+async fn send_base<S: ObjectStore>(
     storage: &S,
     bucket: &mut BucketCursor,
     output: LineOutput<'_>,
@@ -132,7 +132,7 @@ async fn send_base<S: Storage>(
 
 /// Returns the base's manifest and the place of its next frame. `None` if no frame ends at the
 /// client's position.
-async fn open_base<S: Storage>(
+async fn open_base<S: ObjectStore>(
     storage: &S,
     position: &mut BasePosition,
 ) -> Result<Option<(BaseReader, FramePosition)>, SendError> {
@@ -146,7 +146,7 @@ async fn open_base<S: Storage>(
 }
 
 /// Sends the next segments of the log.
-async fn send_log<S: Storage>(
+async fn send_log<S: OpLog>(
     storage: &S,
     plan: &mut SendPlan,
     bucket: &mut BucketCursor,
@@ -201,7 +201,7 @@ async fn send_log<S: Storage>(
 }
 
 /// Reads segments until the page holds a committed one.
-async fn read_page<S: Storage>(
+async fn read_page<S: OpLog>(
     storage: &S,
     plan: &mut SendPlan,
     bucket: &BucketCursor,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidewater_protocol::{SnapshotFile, SnapshotLine};
-use tidewater_storage::{BaseReader, Storage, StorageError};
+use tidewater_storage::{BaseReader, ObjectStore, StorageError};
 
 use crate::snapshot_url::SnapshotUrls;
 
@@ -12,7 +12,7 @@ use crate::snapshot_url::SnapshotUrls;
 const URL_LIFETIME: Duration = Duration::from_secs(3_600);
 
 /// Returns the line that replaces all rows of a base.
-pub(super) async fn snapshot_line<S: Storage>(
+pub(super) async fn snapshot_line<S: ObjectStore>(
     storage: &S,
     urls: &SnapshotUrls,
     bucket: &str,
