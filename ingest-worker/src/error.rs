@@ -1,160 +1,149 @@
 //! Errors that end the worker.
 
-use tidewater_storage::StorageError;
-use tidewater_sync_config::Diagnostic;
-
-use crate::config::SyncConfigErrors;
-use crate::log::writer::WriteError;
-use crate::source::connect::ConnectError;
-use crate::source::error::SourceError;
-use crate::source::preflight::PreflightError;
-use crate::source::slot::SlotError;
+use crate::replication::error::SessionError;
+use crate::replication::events::AssemblyError;
+use crate::source::error::{SourceError, TableChanged};
+use crate::start::error::{ConfigurationError, StartError};
 
 /// Error that ended a run of the worker, sorted by what its owner does next.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// Fix the sync config.
-    #[error(transparent)]
-    SyncConfig(#[from] SyncConfigErrors),
-    /// Fix the source database, as each finding says.
-    #[error(transparent)]
-    Preflight(#[from] PreflightError),
-    /// Fix the connection string, the network or the role.
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
-    /// Fix the replication slot, or choose another.
-    #[error(transparent)]
-    Slot(SlotError),
-    /// Start another run, which copies the table as it is then.
-    #[error(
-        "table {table} has changed: {reason}; clients stay at the last checkpoint until the \
-         change is applied"
-    )]
-    TableChanged {
-        /// The table's id in `pg_class`.
-        oid: u32,
-        /// `schema.table`.
-        table: String,
-        /// The difference.
-        reason: String,
-    },
-    /// Use another store, or the former database.
-    #[error(
-        "the store belongs to another database, it was filled from {stored} and this is {found}: \
-         use the former database, or an empty store"
-    )]
-    ForeignSource {
-        /// The database that the store was filled from.
-        stored: String,
-        /// The database of the connection string.
-        found: String,
-    },
-    /// Stop this worker: another one owns the store now.
-    #[error("another worker has taken over the store; this one stops")]
-    Fenced,
-    /// Free some space, then start again. Nothing is lost.
-    #[error("no space is left in the store: free some space, then start again (nothing is lost)")]
-    StorageFull(#[source] StorageError),
-    /// Check the store.
-    #[error("the store failed")]
-    Storage(#[source] StorageError),
     /// Start another run, which continues where this one committed.
-    #[error("the connection to the source database was lost")]
-    Disconnected(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// Fix what the source database names.
     #[error(transparent)]
-    Source(SourceError),
-    /// The stream or the store contains what it never should.
-    #[error("{0}")]
-    Unexpected(String),
+    Transient(RunFailure),
+    /// Start another run, which copies the table as it is then.
+    #[error(transparent)]
+    TableChanged(TableChanged),
+    /// Fix what it names: the sync config, the source database, or how it is reached.
+    #[error(transparent)]
+    Configuration(ConfigurationError),
+    /// Stop, and look into what it names.
+    #[error(transparent)]
+    Fatal(RunFailure),
+}
+
+/// Failure of a run, by the part of the worker that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RunFailure {
+    /// The run could not begin.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The run was interrupted.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+}
+
+impl From<StartError> for RunError {
+    fn from(error: StartError) -> Self {
+        let is_transient = error.is_transient();
+        match error {
+            StartError::Configuration(error) => Self::Configuration(error),
+            StartError::Source(error) => Self::from_source(error),
+            StartError::Unreachable(_) | StartError::Write(_) | StartError::NoRandomNumbers(_) => {
+                Self::from_failure(error.into(), is_transient)
+            }
+        }
+    }
+}
+
+impl From<SessionError> for RunError {
+    fn from(error: SessionError) -> Self {
+        let is_transient = error.is_transient();
+        match error {
+            SessionError::Source(error) => Self::from_source(error),
+            SessionError::Stream(AssemblyError::TableChanged(changed)) => {
+                Self::TableChanged(changed)
+            }
+            SessionError::Stream(_) | SessionError::Write(_) | SessionError::CopyRecord(_) => {
+                Self::from_failure(error.into(), is_transient)
+            }
+        }
+    }
 }
 
 impl RunError {
-    /// Returns the id in `pg_class` of the table that has changed, if that is the error.
-    pub(crate) fn changed_table(&self) -> Option<u32> {
-        if let Self::TableChanged { oid, .. } = self { Some(*oid) } else { None }
-    }
-
-    /// Returns whether a new run may succeed without anyone fixing anything.
-    pub(crate) fn is_transient(&self) -> bool {
-        match self {
-            Self::Disconnected(_) | Self::TableChanged { .. } => true,
-            Self::Connect(error) => error.is_transient(),
-            Self::Source(error) => error.is_transient(),
-            Self::Storage(StorageError::Unavailable(_) | StorageError::Unknown(_)) => true,
-            Self::SyncConfig(_)
-            | Self::Preflight(_)
-            | Self::ForeignSource { .. }
-            | Self::Slot(_)
-            | Self::Fenced
-            | Self::StorageFull(_)
-            | Self::Storage(_)
-            | Self::Unexpected(_) => false,
-        }
-    }
-}
-
-impl From<Vec<Diagnostic>> for RunError {
-    fn from(findings: Vec<Diagnostic>) -> Self {
-        Self::SyncConfig(findings.into())
-    }
-}
-
-impl From<SlotError> for RunError {
-    fn from(error: SlotError) -> Self {
+    fn from_source(error: SourceError) -> Self {
+        let is_transient = error.is_transient();
         match error {
-            SlotError::Source(error) => error.into(),
-            SlotError::Foreign(_) | SlotError::Missing(_) | SlotError::Refused { .. } => {
-                Self::Slot(error)
-            }
-        }
-    }
-}
-
-impl From<WriteError> for RunError {
-    fn from(error: WriteError) -> Self {
-        match error {
-            WriteError::Fenced => Self::Fenced,
-            WriteError::Storage(error) => error.into(),
-            WriteError::NoEpochLeft | WriteError::Contended => Self::Unexpected(error.to_string()),
-        }
-    }
-}
-
-impl From<StorageError> for RunError {
-    fn from(error: StorageError) -> Self {
-        match error {
-            StorageError::Full(_) => Self::StorageFull(error),
-            StorageError::Unavailable(_)
-            | StorageError::Unknown(_)
-            | StorageError::TooNew { .. }
-            | StorageError::Damaged(..) => Self::Storage(error),
-        }
-    }
-}
-
-impl From<SourceError> for RunError {
-    fn from(error: SourceError) -> Self {
-        match error {
-            SourceError::Disconnected(cause) => Self::Disconnected(cause),
-            SourceError::TableChanged { oid, table, reason } => {
-                Self::TableChanged { oid, table, reason }
-            }
-            SourceError::Refused(_)
+            SourceError::TableChanged(changed) => Self::TableChanged(changed),
+            SourceError::Refused(_) => Self::Configuration(ConfigurationError::Source(error)),
+            SourceError::Disconnected(_)
             | SourceError::StreamFailed(_)
-            | SourceError::UnexpectedAnswer(_) => Self::Source(error),
+            | SourceError::UnexpectedAnswer(_) => {
+                Self::from_failure(SessionError::Source(error).into(), is_transient)
+            }
         }
     }
-}
 
-impl From<tokio_postgres::Error> for RunError {
-    fn from(error: tokio_postgres::Error) -> Self {
-        SourceError::from(error).into()
+    fn from_failure(failure: RunFailure, is_transient: bool) -> Self {
+        if is_transient { Self::Transient(failure) } else { Self::Fatal(failure) }
     }
 }
 
-impl From<pgwire_replication::PgWireError> for RunError {
-    fn from(error: pgwire_replication::PgWireError) -> Self {
-        SourceError::from(error).into()
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::SyncConfigErrors;
+    use crate::log::error::WriteError;
+    use crate::source::preflight::PreflightError;
+    use tidewater_storage::StorageError;
+
+    fn changed() -> TableChanged {
+        TableChanged { oid: 7, table: "public.lists".into(), reason: "it was dropped".into() }
+    }
+
+    /// Returns the variant's name.
+    fn variant(error: &RunError) -> &'static str {
+        match error {
+            RunError::Transient(_) => "transient",
+            RunError::TableChanged(_) => "table changed",
+            RunError::Configuration(_) => "configuration",
+            RunError::Fatal(_) => "fatal",
+        }
+    }
+
+    fn check_session(error: impl Into<SessionError>, expected: &str) {
+        let error = error.into();
+        let text = error.to_string();
+        let error = RunError::from(error);
+        assert_eq!(variant(&error), expected, "{text}");
+        assert_eq!(error.to_string(), text, "the layer's own text is shown");
+    }
+
+    fn check_start(error: impl Into<StartError>, expected: &str) {
+        let error = error.into();
+        let text = error.to_string();
+        let error = RunError::from(error);
+        assert_eq!(variant(&error), expected, "{text}");
+        assert_eq!(error.to_string(), text, "the layer's own text is shown");
+    }
+
+    #[test]
+    fn an_error_of_a_session_is_sorted_by_what_its_owner_does_next() {
+        check_session(SourceError::Disconnected("reset".into()), "transient");
+        check_session(StorageError::Unavailable("timeout".into()), "transient");
+        check_session(SourceError::TableChanged(changed()), "table changed");
+        check_session(AssemblyError::TableChanged(changed()), "table changed");
+        check_session(AssemblyError::OutOfOrder("a commit without a transaction"), "fatal");
+        check_session(SourceError::UnexpectedAnswer("COPY"), "fatal");
+        check_session(WriteError::Fenced, "fatal");
+        check_session(StorageError::Full("disk".into()), "fatal");
+    }
+
+    #[test]
+    fn an_error_of_a_start_is_sorted_by_what_its_owner_does_next() {
+        check_start(SourceError::Disconnected("reset".into()), "transient");
+        check_start(StorageError::Unknown("timeout".into()), "transient");
+        check_start(SourceError::TableChanged(changed()), "table changed");
+        check_start(ConfigurationError::from(SyncConfigErrors(Vec::new())), "configuration");
+        check_start(PreflightError { findings: Vec::new() }, "configuration");
+        check_start(WriteError::NoEpochLeft, "fatal");
+    }
+
+    #[test]
+    fn the_causes_of_an_error_follow_its_text() {
+        let error = RunError::from(SessionError::from(StorageError::Full("disk quota".into())));
+        let causes = tidewater_protocol::ErrorChain(&error).to_string();
+        assert!(causes.ends_with("no space is left in the store: disk quota"), "{causes}");
     }
 }

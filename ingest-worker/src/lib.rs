@@ -37,19 +37,22 @@ mod test_support;
 
 pub use apply::applier::{Applier, RowRef, SyncedTable};
 pub use config::{Config, Progress, SyncConfigErrors};
-pub use error::RunError;
+pub use error::{RunError, RunFailure};
+pub use log::error::WriteError;
 pub use log::record_cache::RecordRef;
-pub use log::writer::{CommitOptions, LogWriter, WriteError};
+pub use log::writer::{CommitOptions, LogWriter};
 pub use metrics::describe_metrics;
-pub use run::{check_schema, run};
+pub use replication::error::SessionError;
+pub use run::run;
 pub use source::catalog::SourceTable;
 pub use source::connect::ConnectError;
 pub use source::dsn::DsnError;
-pub use source::error::SourceError;
+pub use source::error::{SourceError, TableChanged};
 pub use source::preflight::{Finding, PreflightError};
 pub use source::slot::SlotError;
-pub use source::table_reader::Reading;
+pub use source::table_reader::{Reading, ReadingError, check_schema};
 pub use source::tls::TlsError;
+pub use start::error::{ConfigurationError, StartError};
 
 /// The parts of the worker that the simulation drives in place of [`run`]. Not a stable interface.
 #[doc(hidden)]
@@ -66,7 +69,7 @@ pub mod simulation {
         WriterState,
     };
     pub use crate::replication::marker::{MARKER_PREFIX, Marker};
-    pub use crate::replication::relations::{NewTables, RelationChanged};
+    pub use crate::replication::relations::NewTables;
     pub use crate::source::pg_snapshot::PgSnapshot;
     pub use crate::source::pgoutput::encode;
     pub use crate::source::pgoutput::{Datum, Malformed, Relation, RelationColumn, TupleRange};

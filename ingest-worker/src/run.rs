@@ -4,17 +4,12 @@ use std::time::Duration;
 
 use tidewater_protocol::ErrorChain;
 use tidewater_storage::Storage;
-use tidewater_sync_config::{Diagnostic, SyncConfig};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Progress};
 use crate::error::RunError;
 use crate::metrics;
-use crate::source::catalog;
-use crate::source::connect::{ConnectError, connect};
-use crate::source::dsn::Dsn;
-use crate::source::tables;
 use crate::start::start;
 
 /// Between runs, doubled up to the maximum while nothing gets better.
@@ -51,19 +46,21 @@ pub async fn run<S: Storage>(
                 let Err(error) = Box::pin(session.run(on_progress, shutdown)).await else {
                     return Ok(());
                 };
+                let error = RunError::from(error);
                 // One table again and again must not be copied without a rest.
-                let is_again = former.is_some() && error.changed_table() == former;
+                let is_again = former.is_some() && changed_table(&error) == former;
                 if !is_again || begun.elapsed() > PAUSE_MAX {
                     pause = PAUSE_MIN;
                 }
                 error
             }
-            Err(error) => error,
+            Err(error) => error.into(),
         };
-        if !has_run || !error.is_transient() {
+        let is_repeated = matches!(error, RunError::Transient(_) | RunError::TableChanged(_));
+        if !has_run || !is_repeated {
             return Err(error);
         }
-        changed = error.changed_table();
+        changed = changed_table(&error);
         if changed.is_some() {
             metrics::count_table_change();
             on_progress(Progress::Advice(error.to_string()));
@@ -79,17 +76,7 @@ pub async fn run<S: Storage>(
     }
 }
 
-/// Compares a sync config with the tables of a database: see [`SyncConfig::check`].
-///
-/// # Errors
-/// When it cannot be reached.
-pub async fn check_schema(
-    database_url: &str,
-    config: &SyncConfig,
-) -> Result<Vec<Diagnostic>, RunError> {
-    let dsn = Dsn::parse(database_url).map_err(ConnectError::from)?;
-    let client = connect(&dsn).await?;
-    // No publication has an empty name: then all columns count.
-    let tables = catalog::read_tables(&client, "").await?;
-    Ok(tables::check_config(config, &tables))
+/// Returns the id in `pg_class` of the table that has changed, if that is the error.
+fn changed_table(error: &RunError) -> Option<u32> {
+    if let RunError::TableChanged(changed) = error { Some(changed.oid) } else { None }
 }

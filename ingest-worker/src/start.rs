@@ -1,5 +1,6 @@
 //! The start of a run: inspects the source, takes the slot, and takes over the store as planned.
 
+pub(crate) mod error;
 pub(crate) mod takeover;
 
 use std::sync::Arc;
@@ -12,25 +13,25 @@ use tokio_postgres::Client;
 
 use crate::apply::applier::Applier;
 use crate::config::{Config, Progress};
-use crate::error::RunError;
 use crate::initial_copy::state::GoneTable;
-use crate::initial_copy::table_numbers::NumberingError;
-use crate::log::writer::{LogWriter, WriteError, nonce};
+use crate::log::error::WriteError;
+use crate::log::writer::{LogWriter, nonce};
 use crate::metrics;
 use crate::replication::assembler::{AssemblerLimits, AssemblerStart, TransactionAssembler};
 use crate::replication::relations::NewTables;
 use crate::replication::session::ReplicationSession;
 use crate::source::catalog;
 use crate::source::catalog_watcher::CatalogWatcher;
-use crate::source::connect::{ConnectError, connect};
+use crate::source::connect::connect;
 use crate::source::connection::{self, SourceConnection};
 use crate::source::dsn::Dsn;
+use crate::source::error::SourceError;
 use crate::source::preflight::{PreflightError, PreflightReport, preflight, table_findings};
 use crate::source::slot;
 use crate::source::tables::{CandidateTable, candidate_tables, check_config};
+use error::StartError;
 use takeover::{
-    FoundTable, NewTags, SlotPosition, StoredGeneration, TakeoverError, TakeoverInput,
-    TakeoverPlan, plan_takeover,
+    FoundTable, NewTags, SlotPosition, StoredGeneration, TakeoverInput, TakeoverPlan, plan_takeover,
 };
 
 /// The source as it was inspected.
@@ -49,8 +50,8 @@ pub(crate) async fn start<S: Storage>(
     storage: S,
     changed_table: Option<u32>,
     on_progress: &(dyn Fn(Progress) + Send + Sync),
-) -> Result<ReplicationSession<S>, RunError> {
-    let dsn = Dsn::parse(&config.database_url).map_err(ConnectError::from)?;
+) -> Result<ReplicationSession<S>, StartError> {
+    let dsn = Dsn::parse(&config.database_url)?;
     let client = connect(&dsn).await?;
     let Inspection { sync_config, tables, user, catalog_read_at } =
         inspect(config, &client, on_progress).await?;
@@ -128,14 +129,13 @@ async fn inspect(
     config: &Config,
     client: &Client,
     on_progress: &(dyn Fn(Progress) + Send + Sync),
-) -> Result<Inspection, RunError> {
+) -> Result<Inspection, StartError> {
     let sync_config = SyncConfig::compile(&config.sync_config)?;
 
     let position: String =
         client.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await?.get(0);
-    let catalog_read_at = position
-        .parse()
-        .map_err(|_| RunError::Unexpected("the source returned no WAL position".to_owned()))?;
+    let catalog_read_at =
+        position.parse().map_err(|_| SourceError::UnexpectedAnswer("pg_current_wal_insert_lsn"))?;
     let tables = catalog::read_tables(client, &config.publication).await?;
     let candidates = candidate_tables(sync_config.tables(), &tables, |table| table.is_published);
 
@@ -262,33 +262,16 @@ async fn remove_gone_tables<S: Storage>(
     Ok(())
 }
 
-fn new_nonce() -> Result<Nonce, RunError> {
-    nonce().map_err(no_random_numbers)
+fn new_nonce() -> Result<Nonce, StartError> {
+    nonce().map_err(StartError::NoRandomNumbers)
 }
 
-fn new_tags(count: usize) -> Result<Vec<Tag>, RunError> {
+fn new_tags(count: usize) -> Result<Vec<Tag>, StartError> {
     let mut tags = Vec::with_capacity(count);
     for _ in 0..count {
         let mut bits = [0; 4];
-        getrandom::fill(&mut bits).map_err(no_random_numbers)?;
+        getrandom::fill(&mut bits).map_err(StartError::NoRandomNumbers)?;
         tags.push(Tag::from_bits(u32::from_le_bytes(bits)));
     }
     Ok(tags)
-}
-
-fn no_random_numbers(error: getrandom::Error) -> RunError {
-    RunError::Unexpected(format!("the system has no random numbers: {error}"))
-}
-
-impl From<TakeoverError> for RunError {
-    fn from(error: TakeoverError) -> Self {
-        match error {
-            TakeoverError::Foreign { stored, found } => Self::ForeignSource { stored, found },
-            TakeoverError::NotReady(findings) => PreflightError { findings }.into(),
-            TakeoverError::Numbering(NumberingError::SyncConfig(findings)) => findings.into(),
-            TakeoverError::Numbering(_) | TakeoverError::NoEpochLeft(_) => {
-                Self::Unexpected(error.to_string())
-            }
-        }
-    }
 }

@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::Args;
 use tidewater_sync_config::{Diagnostic, SyncConfig};
 
-use crate::services::ingest_worker::classify;
+use crate::services::ingest_worker::reading_failure;
 use crate::terminal::failure::Failure;
 use crate::terminal::findings::FindingsReport;
 use crate::terminal::format::Format;
@@ -73,5 +73,5 @@ pub(crate) async fn run(args: &ValidateArgs) -> Result<(), Failure> {
 
 async fn check_schema(config: &SyncConfig, url: &str) -> Result<Vec<Diagnostic>, Failure> {
     let checked = tidewater_ingest_worker::check_schema(url, config).await;
-    checked.map_err(|error| classify(error, "cannot compare with the database"))
+    checked.map_err(|error| reading_failure(error, "cannot compare with the database"))
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow};
 use clap::Args;
 use sha2::{Digest, Sha256};
-use tidewater_ingest_worker::{Config, ConnectError, RunError};
+use tidewater_ingest_worker::{Config, ConfigurationError, ConnectError, ReadingError, RunError};
 use tidewater_storage::{FaultPlan, Faulty, Storage};
 use tokio_util::sync::CancellationToken;
 
@@ -97,23 +97,38 @@ fn slot_name(host: &str, data_dir: &Path) -> String {
 
 /// Converts an error of the worker. Errors of the sync config are printed with their place in the file.
 fn failure(error: RunError, file: &ConfigFile) -> Failure {
-    if let RunError::SyncConfig(errors) = &error {
-        return match file.check(&errors.0) {
+    let RunError::Configuration(cause) = &error else { return worker_stopped(error) };
+    match cause {
+        ConfigurationError::SyncConfig(errors) => match file.check(&errors.0) {
             Err(failure) => failure,
             Ok(()) => Failure::Failed(anyhow!(error)),
-        };
+        },
+        ConfigurationError::Connect(ConnectError::Dsn(_)) => wrong_database_url(error),
+        ConfigurationError::Connect(_)
+        | ConfigurationError::Numbering(_)
+        | ConfigurationError::Preflight(_)
+        | ConfigurationError::Slot(_)
+        | ConfigurationError::Source(_)
+        | ConfigurationError::ForeignSource { .. } => worker_stopped(error),
     }
-    classify(error, "the ingest worker stopped")
 }
 
-/// Converts an error of the worker. A malformed connection string is wrong usage; for any other error,
-/// the source, the network or the store has to change.
-pub(crate) fn classify(error: RunError, what: &'static str) -> Failure {
-    if matches!(error, RunError::Connect(ConnectError::Dsn(_))) {
-        Failure::Usage(anyhow!(error).context("--database-url cannot be used"))
+fn worker_stopped(error: RunError) -> Failure {
+    Failure::Failed(anyhow!(error).context("the ingest worker stopped"))
+}
+
+/// Converts an error of a read of the database. A malformed connection string is wrong usage; for any
+/// other error, the source or the network has to change.
+pub(crate) fn reading_failure(error: ReadingError, what: &'static str) -> Failure {
+    if matches!(error, ReadingError::Connect(ConnectError::Dsn(_))) {
+        wrong_database_url(error)
     } else {
         Failure::Failed(anyhow!(error).context(what))
     }
+}
+
+fn wrong_database_url(error: impl std::error::Error + Send + Sync + 'static) -> Failure {
+    Failure::Usage(anyhow!(error).context("--database-url cannot be used"))
 }
 
 #[cfg(test)]

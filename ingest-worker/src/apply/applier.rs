@@ -16,8 +16,9 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use crate::apply::search_index::SearchIndex;
 use crate::apply::source_row::{Answer, Membership, SourceRow};
+use crate::log::error::WriteError;
 use crate::log::record_cache::RecordRef;
-use crate::log::writer::{CommitOptions, LogWriter, RECORDS_CACHED_MAX, WriteError};
+use crate::log::writer::{CommitOptions, LogWriter, RECORDS_CACHED_MAX};
 use crate::metrics;
 use crate::source::catalog::SourceTable;
 
@@ -423,7 +424,7 @@ impl<S: Storage> Applier<S> {
                     let error = StorageError::Damaged("log", broken.into());
                     return Err(WriteError::Storage(error));
                 }
-                Err(ReplayError::Storage(error)) => return Err(WriteError::Storage(error)),
+                Err(ReplayError::Storage(error)) => return Err(error.into()),
             }
         };
 

@@ -10,7 +10,8 @@ use tidewater_storage::Storage;
 
 use crate::apply::applier::{Applier, RowRef, SyncedTable};
 use crate::apply::changes::{Change, ChangeBatch, RowChange};
-use crate::log::writer::{RECORDS_CACHED_MAX, WriteError};
+use crate::log::error::WriteError;
+use crate::log::writer::RECORDS_CACHED_MAX;
 use crate::source::pgoutput::{Datum, Malformed};
 
 /// The reason why a batch could not be applied.

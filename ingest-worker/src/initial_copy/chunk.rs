@@ -4,8 +4,9 @@ use futures::StreamExt;
 use tidewater_storage::Storage;
 
 use crate::apply::applier::Applier;
-use crate::error::RunError;
+use crate::log::error::WriteError;
 use crate::source::connection::{CopyRows, SourceConnection, rows_query};
+use crate::source::error::SourceError;
 use crate::source::pg_snapshot::PgSnapshot;
 
 /// Rows, and bytes of them, that are read before they are applied. They are applied together, so
@@ -22,6 +23,17 @@ pub(crate) struct Chunk {
     pub(crate) snapshot: PgSnapshot,
 }
 
+/// Error that ends the copy of a chunk.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ChunkError {
+    /// The source database failed.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The log cannot be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
 /// Copies the rows of a table after the key `after`, at most `rows_max` of them, in one snapshot
 /// that sees all of `must_see`. A table without a key is copied whole.
 ///
@@ -35,7 +47,7 @@ pub(crate) async fn copy_chunk<S: Storage>(
     after: Option<&[String]>,
     rows_max: usize,
     on_rows: &mut (dyn FnMut(usize) + Send),
-) -> Result<Chunk, RunError> {
+) -> Result<Chunk, ChunkError> {
     let snapshot = source.begin_snapshot(must_see).await?;
     let synced = &applier.tables[table];
     let query = rows_query(synced, after, rows_max);

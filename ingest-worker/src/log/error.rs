@@ -6,15 +6,66 @@ use tidewater_storage::StorageError;
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     /// Stop: another worker has taken over.
-    #[error("another worker has taken over the log")]
+    #[error("another worker has taken over the store; this one stops")]
     Fenced,
+    /// Free some space, then start again. Nothing is lost.
+    #[error("no space is left in the store: free some space, then start again (nothing is lost)")]
+    StorageFull(#[source] StorageError),
     /// Start another run if the store's error is transient. Calls were already repeated.
     #[error("the store failed")]
-    Storage(#[from] StorageError),
+    Storage(#[source] StorageError),
     /// Start a new deployment: four million runs have used up the op ids.
     #[error("no epoch is left: start a new deployment")]
     NoEpochLeft,
     /// Find out what else writes the store: a record kept changing that only this worker may change.
     #[error("a record was modified by another writer")]
     Contended,
+}
+
+impl WriteError {
+    /// Returns whether a new run may succeed without anyone fixing anything.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            Self::Storage(error) => {
+                matches!(error, StorageError::Unavailable(_) | StorageError::Unknown(_))
+            }
+            Self::Fenced | Self::StorageFull(_) | Self::NoEpochLeft | Self::Contended => false,
+        }
+    }
+}
+
+impl From<StorageError> for WriteError {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::Full(_) => Self::StorageFull(error),
+            StorageError::Unavailable(_)
+            | StorageError::Unknown(_)
+            | StorageError::TooNew { .. }
+            | StorageError::Damaged(..) => Self::Storage(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_store_that_does_not_answer_is_transient() {
+        assert!(WriteError::from(StorageError::Unavailable("timeout".into())).is_transient());
+        assert!(WriteError::from(StorageError::Unknown("timeout".into())).is_transient());
+
+        let damaged = StorageError::Damaged("record", "cut".into());
+        let too_new = StorageError::TooNew { found: 9, known: 1 };
+        for error in [damaged.into(), too_new.into(), WriteError::Fenced, WriteError::Contended] {
+            assert!(!error.is_transient(), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_full_store_says_that_nothing_is_lost() {
+        let error = WriteError::from(StorageError::Full("disk quota".into()));
+        assert!(!error.is_transient());
+        assert!(error.to_string().contains("free some space"), "{error}");
+    }
 }

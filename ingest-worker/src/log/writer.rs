@@ -11,7 +11,7 @@ use tidewater_storage::{
 };
 
 use crate::log::committer::Committer;
-pub use crate::log::error::WriteError;
+use crate::log::error::WriteError;
 use crate::log::record_cache::{RecordCache, RecordRef};
 use crate::log::seen_rows::SeenRows;
 use crate::log::unit::Unit;

@@ -8,7 +8,7 @@ use tidewater_storage::{Lsn, Ticket};
 use crate::apply::changes::ChangeBatch;
 use crate::initial_copy::state::CopyState;
 use crate::replication::marker::Marker;
-use crate::replication::relations::RelationChanged;
+use crate::source::error::TableChanged;
 use crate::source::pg_snapshot::PgSnapshot;
 use crate::source::pgoutput::Malformed;
 
@@ -158,7 +158,7 @@ pub struct ChunkRequest {
 pub enum AssemblyError {
     /// A table is no longer as the run knows it.
     #[error(transparent)]
-    TableChanged(#[from] RelationChanged),
+    TableChanged(#[from] TableChanged),
     /// A message cannot be decoded.
     #[error("the stream sent a malformed change")]
     Malformed(#[from] Malformed),

@@ -8,20 +8,8 @@ use tidewater_sync_config::TablePattern;
 
 use crate::apply::applier::SyncedTable;
 use crate::source::catalog::SourceTable;
+use crate::source::error::TableChanged;
 use crate::source::pgoutput::{Relation, RelationColumn};
-
-/// A table that is no longer as the run knows it. It ends the run: the next one starts with the
-/// tables as they are then.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("table {table} changed: {reason}")]
-pub struct RelationChanged {
-    /// The table's id in `pg_class`.
-    pub oid: u32,
-    /// `schema.table`.
-    pub table: String,
-    /// The difference.
-    pub reason: String,
-}
 
 /// The rule by which a table that the run does not know counts as new.
 #[derive(Clone, Debug, Default)]
@@ -96,7 +84,7 @@ impl RelationMap {
         &mut self,
         relation: &Relation,
         age: TransactionAge,
-    ) -> Result<(), RelationChanged> {
+    ) -> Result<(), TableChanged> {
         let mapping = self.map(relation, age)?;
         self.mappings.insert(relation.oid, mapping);
         Ok(())
@@ -111,7 +99,7 @@ impl RelationMap {
         &self,
         relation: u32,
         age: TransactionAge,
-    ) -> Result<Option<usize>, RelationChanged> {
+    ) -> Result<Option<usize>, TableChanged> {
         match (self.mappings.get(&relation), age) {
             (Some(RelationMapping::Table(table)), _) => Ok(Some(*table)),
             // PostgreSQL describes a table again before its first change after it was altered. It
@@ -128,7 +116,7 @@ impl RelationMap {
         &self,
         relation: &Relation,
         age: TransactionAge,
-    ) -> Result<RelationMapping, RelationChanged> {
+    ) -> Result<RelationMapping, TableChanged> {
         // A table that was dropped and created again has its name, but another id.
         let by_id = self.tables.iter().position(|table| table.table.oid == relation.oid);
         let by_name = || {
@@ -157,12 +145,12 @@ impl RelationMap {
         &self,
         relation: &Relation,
         age: TransactionAge,
-    ) -> Result<RelationMapping, RelationChanged> {
+    ) -> Result<RelationMapping, TableChanged> {
         match age {
             TransactionAge::New(commit_lsn) | TransactionAge::InCopy(commit_lsn)
                 if self.new_tables.contain(relation, commit_lsn) =>
             {
-                Err(RelationChanged {
+                Err(TableChanged {
                     oid: relation.oid,
                     table: format!("{}.{}", relation.schema, relation.name),
                     reason: "it is new".to_owned(),
@@ -175,8 +163,8 @@ impl RelationMap {
     }
 }
 
-fn changed(table: &SourceTable, reason: impl Into<String>) -> RelationChanged {
-    RelationChanged { oid: table.oid, table: table.display_name(), reason: reason.into() }
+fn changed(table: &SourceTable, reason: impl Into<String>) -> TableChanged {
+    TableChanged { oid: table.oid, table: table.display_name(), reason: reason.into() }
 }
 
 /// Returns how the stream's description of a table differs from the catalog's.

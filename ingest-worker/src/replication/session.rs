@@ -12,19 +12,20 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::apply::applier::Applier;
-use crate::apply::batch::{ApplyError, ApplyStep, RowRequest};
+use crate::apply::batch::{ApplyStep, RowRequest};
 use crate::apply::changes::ChangeBatch;
 use crate::config::Progress;
-use crate::error::RunError;
 use crate::initial_copy::chunk::{Chunk, copy_chunk};
 use crate::metrics;
 use crate::replication::assembler::TransactionAssembler;
+use crate::replication::error::SessionError;
 use crate::replication::events::{
-    Action, AssemblyError, ChunkOutcome, ChunkRequest, CommitRequest, Event, WriterState,
+    Action, ChunkOutcome, ChunkRequest, CommitRequest, Event, WriterState,
 };
 use crate::replication::lag::LagMeter;
 use crate::source::catalog_watcher::CatalogWatcher;
 use crate::source::connection::{CopyRows, SourceConnection, row_query};
+use crate::source::error::SourceError;
 use crate::source::pg_snapshot::PgSnapshot;
 
 /// Events that are taken from the stream in one go. Tickets, shutdown and the catalog have their
@@ -89,7 +90,7 @@ impl<S: Storage> ReplicationSession<S> {
         mut self,
         on_progress: OnProgress<'_>,
         shutdown: &CancellationToken,
-    ) -> Result<(), RunError> {
+    ) -> Result<(), SessionError> {
         let source_position = self.source.insert_lsn().await?;
         let writer = self.writer_state();
         self.handle(Event::Started { source_position, writer }, on_progress).await?;
@@ -133,7 +134,7 @@ impl<S: Storage> ReplicationSession<S> {
         &mut self,
         on_progress: OnProgress<'_>,
         shutdown: &CancellationToken,
-    ) -> Result<(), RunError> {
+    ) -> Result<(), SessionError> {
         let storage = self.applier.writer.storage().clone();
         let is_busy = self.applier.writer.is_busy();
         let emitted = self.assembler.last_emitted_ticket();
@@ -156,7 +157,7 @@ impl<S: Storage> ReplicationSession<S> {
     }
 
     /// Takes the events that the stream has ready, without waiting.
-    async fn take_ready_events(&mut self, on_progress: OnProgress<'_>) -> Result<(), RunError> {
+    async fn take_ready_events(&mut self, on_progress: OnProgress<'_>) -> Result<(), SessionError> {
         for _ in 0..READY_EVENTS_MAX {
             let Some(event) = self.stream.recv().now_or_never() else { break };
             self.take(event?, on_progress).await?;
@@ -169,9 +170,9 @@ impl<S: Storage> ReplicationSession<S> {
         &mut self,
         event: Option<ReplicationEvent>,
         on_progress: OnProgress<'_>,
-    ) -> Result<(), RunError> {
+    ) -> Result<(), SessionError> {
         let Some(event) = event else {
-            return Err(RunError::Disconnected("the server ended the stream".into()));
+            return Err(SourceError::Disconnected("the server ended the stream".into()).into());
         };
         let event = match event {
             ReplicationEvent::Begin { final_lsn, xid, .. } => {
@@ -204,7 +205,11 @@ impl<S: Storage> ReplicationSession<S> {
     }
 
     /// Hands an event to the assembler, performs its actions, and hands in their outcomes.
-    async fn handle(&mut self, event: Event, on_progress: OnProgress<'_>) -> Result<(), RunError> {
+    async fn handle(
+        &mut self,
+        event: Event,
+        on_progress: OnProgress<'_>,
+    ) -> Result<(), SessionError> {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             for action in self.assembler.on_event(event, self.started_at.elapsed())? {
@@ -219,7 +224,7 @@ impl<S: Storage> ReplicationSession<S> {
         action: Action,
         events: &mut VecDeque<Event>,
         on_progress: OnProgress<'_>,
-    ) -> Result<(), RunError> {
+    ) -> Result<(), SessionError> {
         match action {
             Action::Apply(batch) => {
                 let span = tracing::debug_span!("apply", changes = batch.changes.len());
@@ -265,13 +270,13 @@ impl<S: Storage> ReplicationSession<S> {
         WriterState { has_uncommitted: writer.has_uncommitted(), is_writing: writer.is_busy() }
     }
 
-    async fn finish_write(&mut self, on_progress: OnProgress<'_>) -> Result<(), RunError> {
+    async fn finish_write(&mut self, on_progress: OnProgress<'_>) -> Result<(), SessionError> {
         self.wait_for_write().await?;
         self.handle(Event::WriteFinished, on_progress).await
     }
 
     /// Waits until the write in flight has landed, and records the time of its commit.
-    async fn wait_for_write(&mut self) -> Result<(), RunError> {
+    async fn wait_for_write(&mut self) -> Result<(), SessionError> {
         self.applier.writer.finish().await?;
         if let Some(began_at) = self.commit_began_at.take() {
             metrics::record_commit(began_at.elapsed());
@@ -283,7 +288,7 @@ impl<S: Storage> ReplicationSession<S> {
         &mut self,
         batch: &ChangeBatch,
         events: &mut VecDeque<Event>,
-    ) -> Result<(), RunError> {
+    ) -> Result<(), SessionError> {
         let mut application = self.applier.prepare(batch).await?;
         let mut read_ahead_to = None;
 
@@ -300,7 +305,7 @@ impl<S: Storage> ReplicationSession<S> {
     }
 
     /// Reads a row as it is now, from a snapshot that contains everything applied so far.
-    async fn read_row(&self, request: &RowRequest) -> Result<ReadRow, RunError> {
+    async fn read_row(&self, request: &RowRequest) -> Result<ReadRow, SessionError> {
         let synced = &self.applier.tables[request.table];
         let query = row_query(synced, &request.key);
 
@@ -318,11 +323,10 @@ impl<S: Storage> ReplicationSession<S> {
         Ok(ReadRow { row, snapshot, source_position })
     }
 
-    async fn commit(&mut self, request: &CommitRequest) -> Result<(), RunError> {
+    async fn commit(&mut self, request: &CommitRequest) -> Result<(), SessionError> {
         let CommitRequest { position, visibility_barrier, copy } = request;
-        let record = copy.as_ref().map(serde_json::to_vec).transpose().map_err(|error| {
-            RunError::Unexpected(format!("the record of the copy cannot be encoded: {error}"))
-        })?;
+        let record =
+            copy.as_ref().map(serde_json::to_vec).transpose().map_err(SessionError::CopyRecord)?;
         self.applier
             .start_commit(position.lsn, position.ticket, *visibility_barrier, record)
             .await?;
@@ -341,7 +345,7 @@ impl<S: Storage> ReplicationSession<S> {
         request: ChunkRequest,
         events: &mut VecDeque<Event>,
         on_progress: OnProgress<'_>,
-    ) -> Result<(), RunError> {
+    ) -> Result<(), SessionError> {
         let ChunkRequest { table, after, rows_max } = request;
         let synced = &self.applier.tables[table].table;
         let name = synced.display_name();
@@ -373,7 +377,7 @@ impl<S: Storage> ReplicationSession<S> {
     }
 
     /// Ends the stream. Everything that was received whole is committed and confirmed.
-    async fn close(mut self) -> Result<(), RunError> {
+    async fn close(mut self) -> Result<(), SessionError> {
         if let Ok(Err(error)) = tokio::time::timeout(SHUTDOWN_TIMEOUT, self.stream.shutdown()).await
         {
             tracing::debug!(%error, "closing the replication stream failed");
@@ -391,28 +395,4 @@ fn estimated_rows(estimate: f32) -> Option<u64> {
     )]
     let rows = estimate as u64;
     (estimate >= 0.0).then_some(rows)
-}
-
-impl From<ApplyError> for RunError {
-    fn from(error: ApplyError) -> Self {
-        match error {
-            ApplyError::Malformed(malformed) => AssemblyError::Malformed(malformed).into(),
-            ApplyError::Write(error) => error.into(),
-        }
-    }
-}
-
-impl From<AssemblyError> for RunError {
-    fn from(error: AssemblyError) -> Self {
-        match error {
-            AssemblyError::TableChanged(changed) => Self::TableChanged {
-                oid: changed.oid,
-                table: changed.table,
-                reason: changed.reason,
-            },
-            AssemblyError::Malformed(_) | AssemblyError::OutOfOrder(_) => {
-                Self::Unexpected(error.to_string())
-            }
-        }
-    }
 }

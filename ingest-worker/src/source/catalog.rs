@@ -5,7 +5,7 @@ use tidewater_sync_config::{Column, TableSchema};
 use tokio_postgres::{Client, Row};
 
 use crate::source::column_types;
-use crate::source::error::SourceError;
+use crate::source::error::{SourceError, TableChanged};
 use crate::source::quote::quote_identifier;
 
 /// Attempts to read the catalog while it is being changed. A drop between two lines of the query
@@ -216,11 +216,11 @@ impl SourceTable {
 
     /// Returns the error that ends a run because this table has changed.
     pub(crate) fn changed(&self, reason: &str) -> SourceError {
-        SourceError::TableChanged {
+        SourceError::TableChanged(TableChanged {
             oid: self.oid,
             table: self.display_name(),
             reason: reason.to_owned(),
-        }
+        })
     }
 }
 

@@ -3,6 +3,22 @@
 use pgwire_replication::PgWireError;
 use tokio_postgres::error::DbError;
 
+/// A table that is no longer as the run knows it. It ends the run: the next one starts with the
+/// tables as they are then.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "table {table} has changed: {reason}; clients stay at the last checkpoint until the change is \
+     applied"
+)]
+pub struct TableChanged {
+    /// The table's id in `pg_class`.
+    pub oid: u32,
+    /// `schema.table`.
+    pub table: String,
+    /// The difference.
+    pub reason: String,
+}
+
 /// Error of the source database, sorted by what its caller does next.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
@@ -10,18 +26,8 @@ pub enum SourceError {
     #[error("the connection to the source database was lost")]
     Disconnected(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A table is not what it was when the run started: start another run, which copies it.
-    #[error(
-        "table {table} has changed: {reason}; clients stay at the last checkpoint until the \
-         change is applied"
-    )]
-    TableChanged {
-        /// The table's id in `pg_class`.
-        oid: u32,
-        /// `schema.table`.
-        table: String,
-        /// The difference.
-        reason: String,
-    },
+    #[error(transparent)]
+    TableChanged(#[from] TableChanged),
     /// The server refused a statement: fix what its message names.
     #[error("the source database refused a statement")]
     Refused(#[source] Box<DbError>),
@@ -37,7 +43,7 @@ impl SourceError {
     /// Returns whether a new run may succeed without anyone fixing anything.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
-            Self::Disconnected(_) | Self::TableChanged { .. } => true,
+            Self::Disconnected(_) | Self::TableChanged(_) => true,
             Self::Refused(_) | Self::StreamFailed(_) | Self::UnexpectedAnswer(_) => false,
         }
     }
@@ -78,11 +84,11 @@ mod tests {
     use std::sync::Arc;
 
     fn changed() -> SourceError {
-        SourceError::TableChanged {
+        SourceError::TableChanged(TableChanged {
             oid: 7,
             table: "public.lists".into(),
             reason: "it was dropped".into(),
-        }
+        })
     }
 
     #[test]

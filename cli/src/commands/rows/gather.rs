@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use anyhow::anyhow;
-use tidewater_ingest_worker::{Reading, RunError};
+use tidewater_ingest_worker::{Reading, ReadingError};
 use tidewater_sync_config::{
     Granted, Question, Request, RowOutput, STAGES_MAX, SyncConfig, TableEvaluator,
 };
 
 use crate::services::config_file::ConfigFile;
-use crate::services::ingest_worker::classify;
+use crate::services::ingest_worker::reading_failure;
 use crate::terminal::failure::Failure;
 
 /// The buckets and rows that a request gets.
@@ -72,8 +72,8 @@ pub(crate) async fn gather(
     Ok(Gathered { granted, rows, left_out: left_out.0 })
 }
 
-fn unreadable(error: RunError) -> Failure {
-    classify(error, "cannot read the database")
+fn unreadable(error: ReadingError) -> Failure {
+    reading_failure(error, "cannot read the database")
 }
 
 /// Returns the tables that the config reads. The config fits the database.
@@ -98,7 +98,7 @@ impl EvaluatedTable {
         &self,
         reading: &Reading,
         on_row: &mut (dyn FnMut(&RowOutput) + Send),
-    ) -> Result<(), RunError> {
+    ) -> Result<(), ReadingError> {
         let mut output = RowOutput::default();
         let mut evaluate = |row: &[Option<&str>]| {
             self.evaluator.evaluate(row, &mut output);

@@ -121,7 +121,7 @@ async fn nothing_is_committed_when_storing_fails() {
     let swap = committing(&storage, 9).await;
     let full = Faulty::new(storage.clone(), "write:1:full".parse().unwrap());
     let result = store_and_commit(&full, batch("a", op(2, 7)), Some(swap), &retention()).await;
-    assert!(matches!(result, Err(WriteError::Storage(StorageError::Full(_)))), "{result:?}");
+    assert!(matches!(result, Err(WriteError::StorageFull(_))), "{result:?}");
     let stored = storage.control().await.unwrap().unwrap();
     assert_eq!(stored.revision, first_control().revision);
 }

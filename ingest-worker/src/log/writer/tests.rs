@@ -1,7 +1,7 @@
 use tidewater_protocol::RowKey;
 use tidewater_storage::conformance::{empty_generation, first_control};
 use tidewater_storage::{
-    BucketKey, ControlStore, Embedded, Faulty, OpLog, RecordStore, SegmentReader, StorageError, Tag,
+    BucketKey, ControlStore, Embedded, Faulty, OpLog, RecordStore, SegmentReader, Tag,
 };
 
 use super::*;
@@ -153,7 +153,7 @@ async fn an_epoch_stays_in_the_control_record_if_it_cannot_be_archived() {
 
     let full = Faulty::new(storage.clone(), "archive_epochs:1:full".parse().unwrap());
     let result = LogWriter::take_over(full, Some(former.clone()), next, archived, None).await;
-    assert!(matches!(result, Err(WriteError::Storage(StorageError::Full(_)))));
+    assert!(matches!(result, Err(WriteError::StorageFull(_))));
     assert_eq!(storage.control().await.unwrap(), Some(former));
 }
 

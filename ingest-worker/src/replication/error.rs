@@ -1,0 +1,69 @@
+//! Errors that end a session.
+
+use tidewater_storage::StorageError;
+
+use crate::apply::batch::ApplyError;
+use crate::initial_copy::chunk::ChunkError;
+use crate::log::error::WriteError;
+use crate::replication::events::AssemblyError;
+use crate::source::error::SourceError;
+
+/// Error that ended a session, by the part that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The source database, or its stream, failed.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The stream contains what the run cannot apply.
+    #[error(transparent)]
+    Stream(#[from] AssemblyError),
+    /// The log cannot be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// The progress of the initial copy cannot be encoded.
+    #[error("the record of the initial copy cannot be encoded")]
+    CopyRecord(#[source] serde_json::Error),
+}
+
+impl SessionError {
+    /// Returns whether a new run may succeed without anyone fixing anything.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            Self::Source(error) => error.is_transient(),
+            Self::Write(error) => error.is_transient(),
+            Self::Stream(AssemblyError::TableChanged(_)) => true,
+            Self::Stream(AssemblyError::Malformed(_) | AssemblyError::OutOfOrder(_))
+            | Self::CopyRecord(_) => false,
+        }
+    }
+}
+
+impl From<ApplyError> for SessionError {
+    fn from(error: ApplyError) -> Self {
+        match error {
+            ApplyError::Malformed(malformed) => Self::Stream(malformed.into()),
+            ApplyError::Write(error) => Self::Write(error),
+        }
+    }
+}
+
+impl From<ChunkError> for SessionError {
+    fn from(error: ChunkError) -> Self {
+        match error {
+            ChunkError::Source(error) => Self::Source(error),
+            ChunkError::Write(error) => Self::Write(error),
+        }
+    }
+}
+
+impl From<StorageError> for SessionError {
+    fn from(error: StorageError) -> Self {
+        Self::Write(error.into())
+    }
+}
+
+impl From<pgwire_replication::PgWireError> for SessionError {
+    fn from(error: pgwire_replication::PgWireError) -> Self {
+        Self::Source(error.into())
+    }
+}
