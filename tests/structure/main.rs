@@ -20,6 +20,7 @@ const PURE: &[(&str, &[&str])] = &[
     ("functions/src/stream/checkpoint_state.rs", SANS_IO),
     ("functions/src/stream/send_plan.rs", SANS_IO),
     ("ingest-worker/src/replication/assembler.rs", SANS_IO),
+    ("ingest-worker/src/replication/assembler", SANS_IO),
     ("ingest-worker/src/start/takeover.rs", SANS_IO),
 ];
 

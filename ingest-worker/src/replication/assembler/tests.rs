@@ -2,6 +2,8 @@ mod driver;
 mod properties;
 
 use super::*;
+use crate::initial_copy::state::TableCopy;
+use crate::source::pg_snapshot::PgSnapshot;
 use crate::source::pgoutput::Datum;
 use crate::source::pgoutput::encode::{self, OldTuple};
 use crate::test_support::{NOTES, TODOS, insert_message, oid, relation_message};
@@ -440,7 +442,7 @@ fn the_list_of_transactions_is_stored_with_the_copy() {
 #[test]
 fn a_long_list_of_transactions_is_shortened() {
     let mut driver = Driver::new();
-    for end in 0..=u64::try_from(NOT_YET_VISIBLE_MAX).unwrap() {
+    for end in 0..=u64::try_from(not_yet_visible::XIDS_MAX).unwrap() {
         driver.transaction(110 + end, &[]);
     }
     driver.now += IDLE;

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::*;
+use crate::replication::events::CommitRequest;
 use crate::test_support::{control_at, synced_tables};
 
 pub(super) const SLOT: &str = "tidewater";

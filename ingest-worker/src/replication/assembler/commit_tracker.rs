@@ -1,0 +1,325 @@
+//! The commit's part of the assembler: positions, the visibility barrier, and when to commit.
+
+use std::time::Duration;
+
+use tidewater_storage::{Control, Lsn, Ticket};
+
+use crate::initial_copy::state::CopyState;
+use crate::replication::events::{
+    Action, AssemblyError, CommitRequest, StreamPosition, WriterState,
+};
+
+/// An idle source's position is committed this often. Each such commit costs one conditional
+/// write, and without it the slot would keep the WAL of the whole idle time.
+const IDLE_COMMIT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The positions of a run, from what was received to what is committed.
+///
+/// `received.lsn >= requested.lsn >= committed.lsn`, and none of them goes back.
+#[derive(Debug)]
+pub(super) struct CommitTracker {
+    /// The end of the last transaction received whole.
+    received: StreamPosition,
+    /// The position of the last commit that was requested.
+    requested: StreamPosition,
+    /// The position of the last commit that has landed.
+    committed: StreamPosition,
+    writer: WriterState,
+    /// True if a commit is needed although the stream has not moved: with the cursor of a chunk.
+    must_commit: bool,
+    /// Actions that follow the next commit.
+    after_commit: Vec<Action>,
+    last_commit_at: Duration,
+    /// Readers stay at the former checkpoint until a commit has reached this position.
+    barrier: Option<Lsn>,
+}
+
+/// Circumstances that decide whether a commit is due.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CommitConditions {
+    /// The time since the run began.
+    pub(super) now: Duration,
+    /// True during a shutdown.
+    pub(super) is_closing: bool,
+    /// True while the record of the initial copy is stored with each commit.
+    pub(super) is_copying: bool,
+}
+
+impl CommitTracker {
+    /// Returns a tracker that continues where the control record says.
+    pub(super) fn new(control: &Control) -> Self {
+        let committed = &control.committed;
+        let position = StreamPosition { lsn: committed.lsn, ticket: committed.ticket };
+        Self {
+            received: position,
+            requested: position,
+            committed: position,
+            writer: WriterState::default(),
+            must_commit: false,
+            after_commit: Vec::new(),
+            last_commit_at: Duration::ZERO,
+            barrier: control.visibility_barrier,
+        }
+    }
+
+    pub(super) fn received(&self) -> StreamPosition {
+        self.received
+    }
+
+    pub(super) fn committed(&self) -> StreamPosition {
+        self.committed
+    }
+
+    pub(super) fn barrier(&self) -> Option<Lsn> {
+        self.barrier
+    }
+
+    pub(super) fn is_writing(&self) -> bool {
+        self.writer.is_writing
+    }
+
+    /// Returns whether a commit is needed although the stream has not moved.
+    pub(super) fn must_commit(&self) -> bool {
+        self.must_commit
+    }
+
+    /// Notes the end of a transaction that was received whole.
+    ///
+    /// # Errors
+    /// When the stream goes back.
+    pub(super) fn note_received(
+        &mut self,
+        end_lsn: Lsn,
+        ticket: Ticket,
+    ) -> Result<(), AssemblyError> {
+        if end_lsn < self.received.lsn {
+            return Err(AssemblyError::OutOfOrder("a transaction before one that it sent earlier"));
+        }
+        self.received.lsn = end_lsn;
+        self.received.ticket = self.received.ticket.max(ticket);
+        Ok(())
+    }
+
+    /// Notes that the idle source has sent everything up to a position, if that is worth a commit.
+    /// Returns whether it is.
+    pub(super) fn note_idle(&mut self, wal_end: Lsn, now: Duration) -> bool {
+        // Behind a barrier readers wait for the position itself.
+        let is_due = self.barrier.is_some() || self.is_idle_commit_due(now);
+        let is_taken = is_due && wal_end > self.received.lsn;
+        if is_taken {
+            self.received.lsn = wal_end;
+        }
+        is_taken
+    }
+
+    /// Notes the state of the log writer. Returns the position to confirm if a commit has landed:
+    /// it has when nothing is in flight.
+    pub(super) fn note_writer(&mut self, writer: WriterState) -> Option<Lsn> {
+        self.writer = writer;
+        let has_landed = !writer.is_writing && self.committed != self.requested;
+        if has_landed {
+            self.committed = self.requested;
+        }
+        has_landed.then_some(self.committed.lsn)
+    }
+
+    /// Notes that the write in flight has landed. Returns the position to confirm.
+    pub(super) fn note_write_finished(&mut self) -> Option<Lsn> {
+        self.note_writer(WriterState { is_writing: false, ..self.writer })
+    }
+
+    /// Demands a commit although the stream has not moved.
+    pub(super) fn require_commit(&mut self) {
+        self.must_commit = true;
+    }
+
+    /// Adds an action that follows the next commit.
+    pub(super) fn after_commit(&mut self, action: Action) {
+        self.after_commit.push(action);
+    }
+
+    /// Sets the position that the stream must pass before readers see anything.
+    pub(super) fn set_barrier(&mut self, position: Lsn) {
+        self.barrier = Some(position);
+    }
+
+    /// Raises the barrier to a position, unless it is beyond it already.
+    pub(super) fn raise_barrier(&mut self, position: Lsn) {
+        self.barrier = Some(self.barrier.map_or(position, |barrier| barrier.max(position)));
+    }
+
+    /// Returns whether there is something to commit that somebody waits for. The caller has
+    /// checked that no part of a transaction would be committed.
+    ///
+    /// A shutdown commits the position in any case, so that the next run need not receive the same
+    /// again.
+    pub(super) fn is_commit_due(&self, conditions: CommitConditions) -> bool {
+        let has_moved = self.received.lsn > self.requested.lsn;
+        has_moved && (conditions.is_closing || !self.is_position_only(conditions))
+    }
+
+    /// Returns whether a commit would store nothing but a position that nobody waits for: the next
+    /// commit contains it, or that of the idle source.
+    fn is_position_only(&self, conditions: CommitConditions) -> bool {
+        !self.writer.has_uncommitted
+            && self.received.ticket <= self.requested.ticket
+            && self.barrier.is_none()
+            && !conditions.is_copying
+            && !self.is_idle_commit_due(conditions.now)
+    }
+
+    fn is_idle_commit_due(&self, now: Duration) -> bool {
+        now.saturating_sub(self.last_commit_at) >= IDLE_COMMIT_INTERVAL
+    }
+
+    /// Requests a commit of everything that was applied, and returns the actions that follow it.
+    ///
+    /// # Panics
+    /// When a write is in flight.
+    pub(super) fn request(
+        &mut self,
+        copy: Option<CopyState>,
+        now: Duration,
+    ) -> (CommitRequest, Vec<Action>) {
+        assert!(!self.writer.is_writing, "one write is in flight at a time");
+        let request =
+            CommitRequest { position: self.received, visibility_barrier: self.barrier, copy };
+
+        self.requested = self.received;
+        self.writer = WriterState { has_uncommitted: false, is_writing: true };
+        self.must_commit = false;
+        self.last_commit_at = now;
+        // A commit at or beyond the barrier makes everything visible.
+        self.barrier = self.barrier.filter(|&barrier| self.received.lsn < barrier);
+
+        (request, std::mem::take(&mut self.after_commit))
+    }
+
+    pub(super) fn assert_invariants(&self) {
+        assert!(self.received.lsn >= self.requested.lsn, "a commit is ahead of the stream");
+        assert!(self.requested.lsn >= self.committed.lsn, "a commit landed that was not requested");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replication::marker::Marker;
+    use crate::test_support::control_at;
+
+    const UNCOMMITTED: WriterState = WriterState { has_uncommitted: true, is_writing: false };
+    const WRITING: WriterState = WriterState { has_uncommitted: false, is_writing: true };
+    const OPEN: CommitConditions =
+        CommitConditions { now: Duration::ZERO, is_closing: false, is_copying: false };
+
+    fn tracker() -> CommitTracker {
+        CommitTracker::new(&control_at(100))
+    }
+
+    /// A tracker that has received a transaction which ends at this position.
+    fn received(lsn: u64, ticket: u64) -> CommitTracker {
+        let mut tracker = tracker();
+        tracker.note_received(Lsn(lsn), Ticket(ticket)).unwrap();
+        tracker
+    }
+
+    #[test]
+    fn only_the_position_of_the_landed_commit_is_confirmed() {
+        let mut tracker = received(110, 0);
+        let (request, _) = tracker.request(None, Duration::ZERO);
+        assert_eq!(request.position.lsn, Lsn(110));
+
+        tracker.note_received(Lsn(120), Ticket(0)).unwrap();
+        assert_eq!(tracker.note_writer(WRITING), None, "the write is in flight");
+        assert_eq!(tracker.note_write_finished(), Some(Lsn(110)), "120 is not committed");
+        assert_eq!(tracker.note_write_finished(), None, "it is confirmed once");
+        assert_eq!(tracker.committed().lsn, Lsn(110));
+    }
+
+    #[test]
+    fn a_position_that_nobody_waits_for_is_not_committed() {
+        assert!(!tracker().is_commit_due(OPEN), "the stream has not moved");
+        assert!(!received(110, 0).is_commit_due(OPEN));
+
+        let closing = CommitConditions { is_closing: true, ..OPEN };
+        assert!(received(110, 0).is_commit_due(closing));
+        assert!(!tracker().is_commit_due(closing), "there is nothing to commit");
+        let copying = CommitConditions { is_copying: true, ..OPEN };
+        assert!(received(110, 0).is_commit_due(copying));
+        let late = CommitConditions { now: IDLE_COMMIT_INTERVAL, ..OPEN };
+        assert!(received(110, 0).is_commit_due(late));
+    }
+
+    #[test]
+    fn operations_tickets_and_barriers_make_a_commit_due() {
+        assert!(received(110, 1).is_commit_due(OPEN));
+
+        let mut with_operations = received(110, 0);
+        with_operations.note_writer(UNCOMMITTED);
+        assert!(with_operations.is_commit_due(OPEN));
+
+        let mut with_barrier = received(110, 0);
+        with_barrier.raise_barrier(Lsn(200));
+        assert!(with_barrier.is_commit_due(OPEN));
+    }
+
+    #[test]
+    fn a_barrier_is_raised_and_never_lowered_until_a_commit_reaches_it() {
+        let mut tracker = received(110, 0);
+        tracker.raise_barrier(Lsn(150));
+        tracker.raise_barrier(Lsn(130));
+        assert_eq!(tracker.barrier(), Some(Lsn(150)));
+
+        let (request, _) = tracker.request(None, Duration::ZERO);
+        assert_eq!(request.visibility_barrier, Some(Lsn(150)));
+        assert_eq!(tracker.barrier(), Some(Lsn(150)), "the commit ends before it");
+        tracker.note_write_finished();
+
+        tracker.note_received(Lsn(150), Ticket(0)).unwrap();
+        let (request, _) = tracker.request(None, Duration::ZERO);
+        assert_eq!(request.visibility_barrier, Some(Lsn(150)));
+        assert_eq!(tracker.barrier(), None, "the commit has reached it");
+    }
+
+    #[test]
+    fn an_idle_position_is_taken_after_the_interval_or_behind_a_barrier() {
+        let mut tracker = tracker();
+        assert!(!tracker.note_idle(Lsn(120), Duration::ZERO));
+        assert!(!tracker.note_idle(Lsn(100), IDLE_COMMIT_INTERVAL), "it has not moved");
+        assert!(tracker.note_idle(Lsn(120), IDLE_COMMIT_INTERVAL));
+        assert_eq!(tracker.received().lsn, Lsn(120));
+
+        tracker.set_barrier(Lsn(200));
+        assert!(tracker.note_idle(Lsn(130), Duration::ZERO));
+        assert!(!tracker.note_idle(Lsn(125), Duration::ZERO), "a position never goes back");
+    }
+
+    #[test]
+    fn actions_that_follow_a_commit_follow_the_next_one_only() {
+        let mut tracker = received(110, 0);
+        tracker.require_commit();
+        tracker.after_commit(Action::EmitMarker(Marker::Barrier));
+
+        let (_, following) = tracker.request(None, Duration::ZERO);
+        assert_eq!(following, [Action::EmitMarker(Marker::Barrier)]);
+        assert!(!tracker.must_commit());
+        tracker.note_write_finished();
+        assert_eq!(tracker.request(None, Duration::ZERO).1, []);
+    }
+
+    #[test]
+    fn the_stream_must_not_go_back() {
+        let mut tracker = received(110, 3);
+        assert!(tracker.note_received(Lsn(109), Ticket(0)).is_err());
+        tracker.note_received(Lsn(110), Ticket(2)).unwrap();
+        assert_eq!(tracker.received(), StreamPosition { lsn: Lsn(110), ticket: Ticket(3) });
+    }
+
+    #[test]
+    #[should_panic = "one write is in flight at a time"]
+    fn no_commit_is_requested_while_a_write_is_in_flight() {
+        let mut tracker = received(110, 0);
+        tracker.request(None, Duration::ZERO);
+        tracker.request(None, Duration::ZERO);
+    }
+}
