@@ -97,7 +97,7 @@ fn check_survives(yaml: &str, schema: &Schema, choices: &mut Choices<'_>) -> boo
             .collect();
         evaluation.answer(&answers);
         steps += 1;
-        assert!(steps <= config.lookups().len(), "each lookup is asked once by each way");
+        assert!(steps <= config.lookups().len(), "each step asks each lookup at most once");
     }
 
     for bucket in evaluation.finish().buckets {
@@ -116,12 +116,8 @@ fn changed_listed_queries(choices: &mut Choices<'_>) -> String {
     };
     let is_definition = PARAMETERS.contains(&one);
     let is_first = is_definition && choices.below(2) == 0;
-    let mut change = |query: &str, is_changed: bool| {
-        let changed = if is_changed { mutated(query, choices) } else { query.to_owned() };
-        changed.replace('\n', " ")
-    };
-    let one = change(one, is_first);
-    let other = change(other, !is_first);
+    let one = mutated_if(is_first, one, choices);
+    let other = mutated_if(!is_first, other, choices);
 
     if is_definition {
         return format!(
@@ -136,16 +132,22 @@ fn changed_listed_queries(choices: &mut Choices<'_>) -> String {
     )
 }
 
+/// Returns the query in one line, changed or not.
+fn mutated_if(is_changed: bool, query: &str, choices: &mut Choices<'_>) -> String {
+    let query = if is_changed { mutated(query, choices) } else { query.to_owned() };
+    query.replace('\n', " ")
+}
+
 fn changed(random: &RandomConfig, choices: &mut Choices<'_>) -> String {
     match choices.below(4) {
         0 => mutated(&random.yaml(), choices),
         1 => changed_listed_queries(choices),
         _ => {
-            let mut change = |sql: &str| {
+            let changed = random.map(&mut |sql| {
                 let is_changed = sql.contains(' ') && choices.below(3) == 0;
                 if is_changed { mutated(sql, choices) } else { sql.to_owned() }
-            };
-            random.map(&mut change).yaml()
+            });
+            changed.yaml()
         }
     }
 }

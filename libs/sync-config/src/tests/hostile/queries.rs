@@ -127,6 +127,7 @@ fn unclosed_or_misleading_text_is_an_error_with_its_place() {
     ] {
         check_survives(&stream(query));
         assert_ne!(refused(&stream(query)), "accepted\n", "{query}");
+
         check_survives(&stream(query).replace('\n', "\r\n"));
         check_survives(&stream(query).replace('\n', "\r"));
     }
@@ -142,6 +143,7 @@ fn quotes_of_other_scripts_are_parts_of_names() {
         check_findings(&findings, &yaml);
         assert!(format_findings(&findings).contains("has no column"), "{name}");
     }
+
     for name in ["na\u{ef}ve", "\u{540d}", "a\u{301}", "\u{202e}x", "x\u{0}", "\u{1f468}\u{200d}"] {
         let quoted = format!("\"{name}\"");
         check_survives(&stream(&format!(

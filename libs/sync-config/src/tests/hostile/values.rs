@@ -1,21 +1,10 @@
 //! Rows, requests and lookup answers that are large, deeply nested, or numerous.
 
-use std::time::Instant;
-
 use serde_json::{Value as Json, json};
 
 use super::super::{TestRequest, compile, stream, table};
-use super::LONGEST;
+use super::cpu_time::within_work_limit;
 use crate::{Granted, RowOutput};
-
-/// Runs `act` and fails if it takes too long.
-#[expect(clippy::disallowed_methods, reason = "the time it takes is what is tested")]
-fn run_in_time<T>(what: &str, act: impl FnOnce() -> T) -> T {
-    let start = Instant::now();
-    let result = act();
-    assert!(start.elapsed() < LONGEST, "{what} took {:?}", start.elapsed());
-    result
-}
 
 /// Evaluates a row and returns how many buckets hold it, and how many errors it has.
 fn evaluate_row(query: &str, spec: &str, values: &[&str]) -> (usize, usize) {
@@ -23,7 +12,7 @@ fn evaluate_row(query: &str, spec: &str, values: &[&str]) -> (usize, usize) {
     let evaluator = config.bind(&table(spec)).unwrap().unwrap();
     let values: Vec<Option<&str>> = values.iter().copied().map(Some).collect();
     let mut out = RowOutput::default();
-    run_in_time(query, || evaluator.evaluate(&values, &mut out));
+    within_work_limit(query, || evaluator.evaluate(&values, &mut out));
     (out.buckets().count(), out.errors().len())
 }
 
@@ -37,7 +26,7 @@ fn request(query: &str, claims: &Json, answer: &dyn Fn(usize) -> Vec<String>) ->
         subscriptions: vec![serde_json::from_value(json!({"stream": "s"})).unwrap()],
     };
 
-    run_in_time(query, || {
+    within_work_limit(query, || {
         let mut evaluation = config.request(&request.borrow());
         let mut step = 0;
         while !evaluation.questions().is_empty() {
