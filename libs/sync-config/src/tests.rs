@@ -165,12 +165,12 @@ struct TestRequest {
 impl TestRequest {
     fn new(json: &str) -> Self {
         let json: Json = serde_json::from_str(json).unwrap();
-        let map = |name: &str| json.get(name).map(|map| map.as_object().unwrap().clone());
         let subscriptions = json.get("subscriptions").cloned().unwrap_or(Json::Array(Vec::new()));
+
         Self {
             user_id: json.get("sub").and_then(Json::as_str).unwrap_or("u1").to_owned(),
-            claims: map("claims").unwrap_or_default(),
-            parameters: map("parameters"),
+            claims: json.get("claims").and_then(Json::as_object).cloned().unwrap_or_default(),
+            parameters: json.get("parameters").and_then(Json::as_object).cloned(),
             include_defaults: json.get("defaults").and_then(Json::as_bool).unwrap_or(true),
             subscriptions: serde_json::from_value(subscriptions).unwrap(),
         }

@@ -300,18 +300,20 @@ fn nested_object(depth: usize) -> String {
 fn too_deep_nesting_is_a_row_error() {
     // A value of `depth` nested composites; each level doubles the quotes.
     let config = compile(&stream(QUERY));
-    let convert = |text: &str| convert(&config, &types(), CHAIN, text);
-
-    assert_eq!(convert(&composite_chain(11, "")), format!("\"{}\"", nested_object(11)));
+    let deepest = convert(&config, &types(), CHAIN, &composite_chain(11, ""));
+    assert_eq!(deepest, format!("\"{}\"", nested_object(11)));
 
     let too_deep = "s|0: a value is nested more than 10 levels deep";
-    assert_eq!(convert(&composite_chain(12, "")), too_deep);
-    assert_eq!(convert(&composite_chain(12, "x")), too_deep);
+    for inner in ["", "x"] {
+        let text = composite_chain(12, inner);
+        assert_eq!(convert(&config, &types(), CHAIN, &text), too_deep);
+    }
 }
 
 #[test]
 fn malformed_composites_and_ranges_are_row_errors() {
     let config = compile(&stream(QUERY));
+
     for (oid, text) in [
         (PAIR, ""),
         (PAIR, "("),

@@ -332,6 +332,7 @@ fn a_printed_expression_compiles_to_itself() {
         let explanation = first.explain();
         let filter = explanation.streams[0].families[0].rows[0].conditions.join(" AND ");
         let second = compile(&stream(&format!("SELECT * FROM t WHERE {filter}")));
+
         assert_eq!(first.definitions(), second.definitions(), "{condition}\nis not\n{filter}");
     }
 }

@@ -92,6 +92,7 @@ fn earlier_editions_reject_newer_operators_and_functions() {
         assert!(found.contains(&format!("`{name}` requires edition 3")), "{expression}: {found}");
         assert!(found.starts_with("7:"), "{expression}: {found}");
         assert_eq!(refused(&stream(&query)), "accepted\n", "{expression}");
+
         let query = format!("SELECT id FROM t WHERE i = 1 AND NOT ({expression})");
         assert!(
             refused(&definition(&[], &[&query])).contains("requires edition 3"),

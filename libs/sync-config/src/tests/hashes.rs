@@ -51,7 +51,7 @@ fn hashes_do_not_depend_on_other_streams() {
 }
 
 #[test]
-fn hashes_do_not_depend_on_who_may_read() {
+fn hashes_do_not_depend_on_access() {
     let other = QUERY.replace("auth.user_id()", "connection.parameter('u')");
     assert_eq!(definition_hashes(&stream(QUERY)), definition_hashes(&stream(&other)));
     let prompt = format!("{}    priority: 0\n    auto_subscribe: true\n", stream(QUERY));
@@ -103,10 +103,12 @@ fn inner_query_stream(inner: &str) -> String {
 #[test]
 fn lookup_hashes_depend_on_the_rows_they_index() {
     let hashes = lookup_hashes(&inner_query_stream("SELECT o FROM m WHERE u = auth.user_id()"));
+
     assert_eq!(
         lookup_hashes(&inner_query_stream("SELECT o FROM m x WHERE auth.parameter('y') = x.u")),
         hashes
     );
+
     for other in [
         "SELECT p FROM m WHERE u = auth.user_id()",
         "SELECT o FROM m WHERE v = auth.user_id()",
@@ -138,6 +140,7 @@ fn hashes_are_stable_across_releases() {
 #[test]
 fn every_hashed_form_keeps_its_hash() {
     let mut text = String::new();
+
     for query in [
         "SELECT * FROM t WHERE a = 1 OR b <> 2 OR c < 3 OR d <= 4 OR e > 5 OR f >= 6.5",
         "SELECT id, a + b - c * d / e % f AS x, (a & b) | (c << 2) | (d >> 1) AS y FROM t",
@@ -170,9 +173,11 @@ fn every_hashed_form_keeps_its_hash() {
             text.push_str(&format!("{}\n", hashes.join(" ")));
         }
     }
+
     let early =
         definition(&[], &["SELECT a || '!' AS id, * FROM t WHERE a != 'x' AND b -> 'c' = 1"]);
     text.push_str(&definition_hashes(&early)[0][..16]);
+
     expect![[r#"
         900aec4bf7f1b143
         f686ac7c8b6c7eef

@@ -29,20 +29,20 @@ fn with_query(query: &str) -> String {
 }
 
 #[test]
-fn places_in_plain_scalars() {
+fn findings_in_plain_scalars_have_their_place() {
     check_places(&with_query("SELECT id, nope(a) AS b FROM t"));
     check_places(&with_query("SELECT id, 'é' AS e, nope(a) AS b FROM t WHERE nope() = 1"));
 }
 
 #[test]
-fn places_in_plain_scalars_of_several_lines() {
+fn findings_in_plain_scalars_of_several_lines_have_their_place() {
     check_places(&with_query(
         "SELECT id,\n      nope(a) AS b\n\n      FROM t\n        WHERE nope() = 1",
     ));
 }
 
 #[test]
-fn places_in_single_quotes() {
+fn findings_in_single_quotes_have_their_place() {
     check_places(&with_query("'SELECT id, ''it'''' s'' AS e, nope(a) AS b FROM t'"));
     check_places(&with_query(
         "'SELECT id, '''' AS e,\n\n      nope(a) AS b FROM t WHERE nope() = 1'",
@@ -50,7 +50,7 @@ fn places_in_single_quotes() {
 }
 
 #[test]
-fn places_in_double_quotes() {
+fn findings_in_double_quotes_have_their_place() {
     check_places(&with_query(
         r#""SELECT id, \"a\", '\x41\u00e9\U0001F600\t' AS e, nope(a) AS b FROM t""#,
     ));
@@ -60,7 +60,7 @@ fn places_in_double_quotes() {
 }
 
 #[test]
-fn places_in_literal_blocks() {
+fn findings_in_literal_blocks_have_their_place() {
     check_places(&with_query(
         "|\n      SELECT id,\n        nope(a) AS b\n\n      FROM t -- 'x\n      WHERE nope() = 1",
     ));
@@ -70,7 +70,7 @@ fn places_in_literal_blocks() {
 }
 
 #[test]
-fn places_in_folded_blocks() {
+fn findings_in_folded_blocks_have_their_place() {
     check_places(&with_query(
         ">\n      SELECT id,\n      'a  b' AS e, nope(a) AS b\n\n      FROM t\n        WHERE nope() = 1\n",
     ));
@@ -78,7 +78,7 @@ fn places_in_folded_blocks() {
 }
 
 #[test]
-fn places_in_lists() {
+fn findings_in_lists_have_their_place() {
     check_places(
         "config: {edition: 3}\nstreams:\n  s:\n    queries:\n      - SELECT id, nope() AS a FROM t\n      \
          - \"SELECT id, nope() AS b FROM t\"\n      - |\n        SELECT id,\n        nope() AS b FROM t\n",
@@ -90,7 +90,7 @@ fn places_in_lists() {
 }
 
 #[test]
-fn places_with_windows_line_breaks() {
+fn windows_line_breaks_do_not_move_places() {
     let yaml =
         with_query("|\n      SELECT id,\n        nope(a) AS b\n      FROM t WHERE nope() = 1");
     check_places(&yaml.replace('\n', "\r\n"));
@@ -99,7 +99,7 @@ fn places_with_windows_line_breaks() {
 }
 
 #[test]
-fn place_of_the_end_of_a_query() {
+fn a_finding_at_the_end_of_a_query_has_its_place() {
     expect![[r#"
         5:26 not SQL: expected identifier, found: EOF
           is a word, comma or parenthesis missing before it, or one too many?

@@ -205,6 +205,7 @@ fn unsupported_options_are_rejected() {
     ] {
         let options =
             if options.starts_with('{') { options.to_owned() } else { format!("{{{options}}}") };
+
         check(
             &format!("config: {options}\nstreams: {{s: {{query: SELECT * FROM a}}}}\n"),
             expected,
@@ -242,14 +243,19 @@ fn each_edition_has_one_kind_of_section() {
     compile("bucket_definitions: {b: {data: [SELECT * FROM a]}}\n");
 }
 
+/// Returns a stream whose condition has `2^count` alternatives.
+fn conjunction_of_pairs(count: usize) -> String {
+    let pairs: Vec<String> = (0..count)
+        .map(|index| format!("(a = auth.parameter('a{index}') OR b = auth.parameter('b{index}'))"))
+        .collect();
+    stream(&format!("SELECT id FROM t WHERE {}", pairs.join(" AND ")))
+}
+
 #[test]
 fn conditions_with_too_many_alternatives_are_rejected() {
-    let pair =
-        |index| format!("(a = auth.parameter('a{index}') OR b = auth.parameter('b{index}'))");
-    let pairs = |count| (0..count).map(pair).collect::<Vec<_>>().join(" AND ");
-    compile(&stream(&format!("SELECT id FROM t WHERE {}", pairs(6))));
+    compile(&conjunction_of_pairs(6));
     check(
-        &stream(&format!("SELECT id FROM t WHERE {}", pairs(7))),
+        &conjunction_of_pairs(7),
         expect![[r#"
             6:31 the condition has more than 100 alternatives
               each alternative of OR with values of the request is a family of buckets: use fewer
@@ -257,16 +263,21 @@ fn conditions_with_too_many_alternatives_are_rejected() {
     );
 }
 
+/// Returns a stream of `count` queries, each of which has a family of buckets.
+fn stream_with_families(count: usize) -> String {
+    let queries: String = (0..count)
+        .map(|index| {
+            format!("      - SELECT id FROM t WHERE a{index} = auth.user_id() || {index}\n")
+        })
+        .collect();
+    format!("config: {{edition: 3}}\nstreams:\n  s:\n    queries:\n{queries}")
+}
+
 #[test]
 fn streams_with_too_many_families_are_rejected() {
-    let query =
-        |index| format!("      - SELECT id FROM t WHERE a{index} = auth.user_id() || {index}\n");
-    let queries = |count| (0..count).map(query).collect::<String>();
-    let yaml =
-        |count| format!("config: {{edition: 3}}\nstreams:\n  s:\n    queries:\n{}", queries(count));
-    assert_eq!(compile(&yaml(100)).definitions().len(), 100);
+    assert_eq!(compile(&stream_with_families(100)).definitions().len(), 100);
     check(
-        &yaml(101),
+        &stream_with_families(101),
         expect![[r#"
         105:9 the stream `s` has more than 100 families of buckets
     "#]],
@@ -306,6 +317,7 @@ fn check_definitions(cases: &[(&[&str], &[&str])], expected: Expect) {
 #[test]
 fn invalid_data_queries_are_rejected() {
     let user = "SELECT request.user_id() AS u";
+
     check_definitions(
         &[
             (&[user], &["SELECT id FROM t"]),
@@ -377,6 +389,7 @@ fn invalid_data_queries_are_rejected() {
 #[test]
 fn invalid_parameter_queries_are_rejected() {
     let user = "SELECT request.user_id() AS u";
+
     check_definitions(
         &[
             (&[user, "SELECT a AS v FROM t"], &["SELECT id FROM t WHERE a = bucket.u"]),

@@ -210,16 +210,14 @@ fn json_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<String> {
 /// Returns SQLite's value of an expression over the row, as JSON.
 fn evaluate_in_sqlite(expression: &str, row: &[Option<String>]) -> String {
     let connection = Connection::open_in_memory().unwrap();
-    let text = |index: usize| row[index].clone();
-    let integer = |index: usize| text(index).map(|text| text.parse::<i64>().unwrap());
-    let real = text(1).map(|text| text.parse::<f64>().unwrap());
-    let f = text(3).map(|text| i64::from(text == "t"));
+    let i: Option<i64> = row[0].as_ref().map(|text| text.parse().unwrap());
+    let r: Option<f64> = row[1].as_ref().map(|text| text.parse().unwrap());
+    let f = row[3].as_ref().map(|text| i64::from(text == "t"));
+    let n: Option<i64> = row[4].as_ref().map(|text| text.parse().unwrap());
 
     // Columns have no types, so that comparisons do not convert.
     connection.execute_batch("CREATE TABLE t (i, r, s, f, n)").unwrap();
-    connection
-        .execute("INSERT INTO t VALUES (?, ?, ?, ?, ?)", (integer(0), real, text(2), f, integer(4)))
-        .unwrap();
+    connection.execute("INSERT INTO t VALUES (?, ?, ?, ?, ?)", (i, r, &row[2], f, n)).unwrap();
 
     let sql = format!("SELECT {expression} FROM t");
 

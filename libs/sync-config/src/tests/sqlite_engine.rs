@@ -390,8 +390,9 @@ fn sqlite_only_expression() -> impl Strategy<Value = Both> {
 
     (leaf(), leaf(), leaf(), prop::sample::select(templates)).prop_map(|(a, b, c, template)| {
         let is_of_texts = ["trim", "replace", "LIKE"].iter().any(|name| template.contains(name));
-        let guard = |a: Both| if is_of_texts { a.not_real() } else { a };
-        Both::new(template, &[&guard(a), &guard(b), &guard(c)])
+        let [a, b, c] =
+            [a, b, c].map(|operand| if is_of_texts { operand.not_real() } else { operand });
+        Both::new(template, &[&a, &b, &c])
     })
 }
 
@@ -432,9 +433,10 @@ proptest! {
         let decimal = format!("{}.{}5", whole >> (2 * shift), fraction % 10_u32.pow(shift.min(9).into()));
         let mut row = Row(vec![Owned::Null; 7]);
         row.0[1] = Owned::Real(decimal.parse().unwrap());
+
         let connection = Connection::open_in_memory().unwrap();
-        let expression = |column: &str| format!("round({column}, {digits})");
-        let expected = in_sqlite(&connection, &expression("?2"), &row).unwrap();
-        prop_assert_eq!(in_ours(SQLITE, &expression("r"), &row), expected, "{} of {}", decimal, digits);
+        let expected = in_sqlite(&connection, &format!("round(?2, {digits})"), &row).unwrap();
+        let found = in_ours(SQLITE, &format!("round(r, {digits})"), &row);
+        prop_assert_eq!(found, expected, "{} of {}", decimal, digits);
     }
 }

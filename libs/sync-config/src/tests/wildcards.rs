@@ -19,6 +19,7 @@ fn rows_of_tables(yaml: &str, tables: &[(&str, &str)]) -> String {
 #[test]
 fn a_pattern_matches_tables_by_prefix() {
     let yaml = stream(r#"SELECT * FROM "ev_%""#);
+
     expect![[r#"
         s|0[] ev_1/a {"id":"a"}
         s|0[] ev_/b {"id":"b"}

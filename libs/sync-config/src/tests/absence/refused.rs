@@ -32,6 +32,7 @@ fn not_before_a_correlated_subquery_is_rejected() {
     ] {
         let found = refused(&stream(&format!("SELECT t.id FROM t WHERE {condition}")));
         let message = "`NOT` with a correlated subquery is not supported";
+
         assert!(found.contains(message), "{condition}\n{found}");
         assert!(found.contains("`auth.user_id() NOT IN (SELECT ...)`"), "{condition}\n{found}");
     }

@@ -102,18 +102,22 @@ fn negated_queries_may_use_all_request_parameters() {
     );
 }
 
+/// Returns the printed end of an evaluation that grants the bucket, or does not.
+fn bucket_and_stream(is_granted: bool) -> String {
+    let bucket = if is_granted { "s|0[] priority 3 [{\"default\":0}]\n" } else { "" };
+    format!("{bucket}stream s default\n")
+}
+
 #[test]
 fn every_alternative_of_a_negated_query_must_be_empty() {
     let query = "SELECT id FROM t WHERE NOT EXISTS (SELECT 1 FROM a WHERE a.x = auth.user_id() \
                  OR a.y = auth.user_id() AND a.z IN (SELECT z FROM b WHERE b.u = auth.user_id()))";
-    let expected = |is_granted: bool| {
-        let bucket = if is_granted { "s|0[] priority 3 [{\"default\":0}]\n" } else { "" };
-        format!("{bucket}stream s default\n")
-    };
-
     // Lookup 0 is `a` by `x`, 1 is `b` by `u`, 2 is `a` by `y` and `z`.
     let all = granted(&auto_subscribed(query), "{}", &[]);
-    assert_eq!(all, format!("question 0 [\"u1\"]\nquestion 1 [\"u1\"]\n{}", expected(true)));
+    assert_eq!(
+        all,
+        format!("question 0 [\"u1\"]\nquestion 1 [\"u1\"]\n{}", bucket_and_stream(true))
+    );
 
     let of_b: (&str, &[&str]) = (r#"1 ["u1"]"#, &[r#"["z1"]"#]);
     let of_x: (&str, &[&str]) = (r#"0 ["u1"]"#, &["[]"]);
@@ -127,7 +131,7 @@ fn every_alternative_of_a_negated_query_must_be_empty() {
         (&[of_b, of_x][..], false),
     ] {
         let text = granted(&auto_subscribed(query), "{}", answers);
-        assert!(text.ends_with(&expected(is_granted)), "{answers:?}: {text}");
+        assert!(text.ends_with(&bucket_and_stream(is_granted)), "{answers:?}: {text}");
         assert_eq!(text.contains("s|0"), is_granted, "{answers:?}: {text}");
     }
 }

@@ -64,7 +64,7 @@ fn casts_to_integer_round_down_or_towards_zero() {
     ]);
 }
 
-/// In SQLite a CAST gives its operand an affinity, which converts the other side of a comparison.
+/// SQLite's CAST gives its operand an affinity, which converts the other side of a comparison.
 #[test]
 fn comparisons_apply_the_affinity_of_a_cast_only_in_sqlite() {
     check_both(&[

@@ -64,24 +64,27 @@ fn fill(connection: &Connection, schema: &Schema, rows: &Rows) {
 
 /// Returns the id and the selected values of a result row of SQLite.
 fn selected(query: &RandomQuery, row: &rusqlite::Row<'_>) -> (String, BTreeMap<String, String>) {
-    let value = |index: usize| match row.get_ref(index).unwrap() {
+    let mut members = BTreeMap::new();
+    for (index, name) in query.names.iter().enumerate() {
+        let mut text = String::new();
+        members.remove(name);
+        if json::push_value(&value_at(row, index + 1), &mut text) {
+            members.insert(name.clone(), text);
+        }
+    }
+
+    let id = value_at(row, 0).into_text(crate::value::Engine::JavaScript).unwrap();
+    (id.into_owned(), members)
+}
+
+fn value_at(row: &rusqlite::Row<'_>, index: usize) -> Value<'static> {
+    match row.get_ref(index).unwrap() {
         ValueRef::Null => Value::Null,
         ValueRef::Integer(integer) => Value::Integer(integer),
         ValueRef::Real(real) => Value::Real(real),
         ValueRef::Text(text) => Value::text(String::from_utf8(text.to_vec()).unwrap()),
         ValueRef::Blob(blob) => Value::Blob(blob.to_vec().into()),
-    };
-
-    let mut members = BTreeMap::new();
-    for (index, name) in query.names.iter().enumerate() {
-        let mut text = String::new();
-        members.remove(name);
-        if json::push_value(&value(index + 1), &mut text) {
-            members.insert(name.clone(), text);
-        }
     }
-
-    (value(0).into_text(crate::value::Engine::JavaScript).unwrap().into_owned(), members)
 }
 
 /// Returns what SQLite selects for all queries of the streams that the request is subscribed to.

@@ -61,16 +61,19 @@ impl<'c> Store<'c> {
         }
     }
 
+    fn outputs_of(&self, question: &Question) -> Vec<String> {
+        let key = (question.lookup, question.key.clone());
+        let found = self.contents.answers.get(&key).into_iter();
+        found.flat_map(|outputs| outputs.keys().cloned()).collect()
+    }
+
     /// Returns what is granted to a request.
     pub(super) fn synced(&self, request: &TestRequest) -> Synced {
         let mut evaluation = self.config.request(&request.borrow());
         while !evaluation.questions().is_empty() {
-            let answer = |question: &Question| {
-                let key = (question.lookup, question.key.clone());
-                let found = self.contents.answers.get(&key).into_iter();
-                found.flat_map(|outputs| outputs.keys().cloned()).collect()
-            };
-            let answers: Vec<Vec<String>> = evaluation.questions().iter().map(answer).collect();
+            let questions = evaluation.questions().iter();
+            let answers: Vec<Vec<String>> =
+                questions.map(|question| self.outputs_of(question)).collect();
             evaluation.answer(&answers);
         }
 

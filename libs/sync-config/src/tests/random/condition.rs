@@ -46,6 +46,7 @@ impl Queries<'_, '_> {
         let kind = if depth == 0 { 0 } else { self.choices.below(10) };
         match kind {
             0..=4 => self.term(known, depth),
+
             5..=8 => {
                 let operator = if kind == 8 || self.choices.one_in(4) { "OR" } else { "AND" };
                 let a = self.tree(known, depth - 1);
@@ -53,6 +54,7 @@ impl Queries<'_, '_> {
                 let both = Both::new(&format!("($1@t {operator} $2@t)"), &[&a.both, &b.both]);
                 Condition { both, has_query: a.has_query || b.has_query }
             }
+
             _ => {
                 let inner = self.tree(known, depth - 1);
                 // Where a single NOT is not supported, two of them are.

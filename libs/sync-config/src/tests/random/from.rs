@@ -65,6 +65,7 @@ impl Queries<'_, '_> {
     ) -> (Both, Vec<KnownColumn>) {
         match self.choices.below(8) {
             0..=3 => self.table(),
+
             4 | 5 if depth > 0 => {
                 let (query, columns) = self.columns_query(outer, depth - 1);
                 let alias = self.name('s');
@@ -76,6 +77,7 @@ impl Queries<'_, '_> {
                 let known = known.collect();
                 (Both::new(&format!("($1) AS {alias}"), &[&query]), known)
             }
+
             6 if !self.ctes.is_empty() => {
                 let ctes = self.ctes.clone();
                 let cte = self.choices.pick(&ctes);
@@ -87,6 +89,7 @@ impl Queries<'_, '_> {
                 let known = known.collect();
                 (Both::same(format!("{} {alias}", cte.name)), known)
             }
+
             7 if !is_first => self.elements(beside),
             _ => self.table(),
         }

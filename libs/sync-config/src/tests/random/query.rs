@@ -10,7 +10,7 @@ pub(in crate::tests) struct Queries<'q, 'l> {
     pub(super) schema: &'q Schema,
     /// CTEs that are in scope.
     pub(super) ctes: Vec<Cte>,
-    /// For each use of a table, the name on devices of rows selected from it.
+    /// Names on devices of the rows selected from a table, one for each use of it.
     pub(super) owners: Vec<String>,
     /// Tables that are used under their own name somewhere.
     pub(super) bare_tables: Vec<&'static str>,
@@ -222,19 +222,14 @@ impl<'q, 'l> Queries<'q, 'l> {
             .filter(|known| known.owner == key.owner && known.qualifier == key.qualifier)
             .cloned()
             .collect();
+
         let mut names = Vec::new();
         let mut items = Both::default();
-        let mut add = |item: &Both, name: String, names: &mut Vec<String>| {
-            if !names.is_empty() {
-                items.push_same(", ");
-            }
-            items.push(item);
-            names.push(name);
-        };
+
         let id = key.write(self.choices);
         let id = Both::pair(format!("{} AS id", id.ours), id.sqlite);
 
-        add(&id, "id".to_owned(), &mut names);
+        push_item(&mut items, &mut names, &id, "id".to_owned());
 
         if !self.is_plain && !key.is_inner && key.name != "id" && self.choices.one_in(3) {
             // `*` selects all of the row. The id is added, as none of its columns is named so.
@@ -243,7 +238,7 @@ impl<'q, 'l> Queries<'q, 'l> {
                 .map(|known| format!("{}.{}", known.qualifier, super::schema::quoted(&known.name)))
                 .collect();
             let star = Both::pair(format!("{}.*", key.qualifier), all.join(", "));
-            add(&star, of_row[0].name.clone(), &mut names);
+            push_item(&mut items, &mut names, &star, of_row[0].name.clone());
             names.extend(of_row[1..].iter().map(|known| known.name.clone()));
             return (items, names);
         }
@@ -253,7 +248,7 @@ impl<'q, 'l> Queries<'q, 'l> {
             let item = self.item_of(&of_row);
             let written = write_name(&name, self.choices);
             let ours = format!("{} AS {written}", item.ours);
-            add(&Both::pair(ours, item.sqlite), name, &mut names);
+            push_item(&mut items, &mut names, &Both::pair(ours, item.sqlite), name);
         }
 
         (items, names)
@@ -289,4 +284,12 @@ impl<'q, 'l> Queries<'q, 'l> {
 
         found.unwrap_or_else(|| literal(self.choices, class))
     }
+}
+
+fn push_item(items: &mut Both, names: &mut Vec<String>, item: &Both, name: String) {
+    if !names.is_empty() {
+        items.push_same(", ");
+    }
+    items.push(item);
+    names.push(name);
 }

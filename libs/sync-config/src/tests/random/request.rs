@@ -35,16 +35,17 @@ fn empty_object() -> Json {
 
 impl RandomRequest {
     pub(in crate::tests) fn new(choices: &mut Choices<'_>, stream_count: usize) -> Self {
-        let subscription = |choices: &mut Choices<'_>| RandomSubscription {
-            stream: choices.below(stream_count),
-            parameters: (!choices.one_in(4)).then(|| members(choices)),
-        };
         Self {
             user: choices.pick(&["u1", "a", "nobody", "it's"]),
             claims: members(choices),
             connection: (!choices.one_in(6)).then(|| members(choices)),
             include_defaults: !choices.one_in(6),
-            subscriptions: (0..choices.below(4)).map(|_| subscription(choices)).collect(),
+            subscriptions: (0..choices.below(4))
+                .map(|_| RandomSubscription {
+                    stream: choices.below(stream_count),
+                    parameters: (!choices.one_in(4)).then(|| members(choices)),
+                })
+                .collect(),
         }
     }
 
@@ -65,11 +66,12 @@ impl RandomRequest {
 
     /// Returns the parameters of each evaluation of a stream: one for each subscription to it.
     pub(in crate::tests) fn evaluations(&self, stream: usize, auto_subscribe: bool) -> Vec<Json> {
-        let explicit = || self.subscriptions.iter().filter(|one| one.stream == stream);
+        let explicit = self.subscriptions.iter().filter(|one| one.stream == stream);
         let by_default = auto_subscribe
             && self.include_defaults
-            && explicit().all(|subscribed| subscribed.parameters.is_some());
-        let explicit = explicit().map(|one| one.parameters.clone().unwrap_or_else(empty_object));
+            && explicit.clone().all(|subscribed| subscribed.parameters.is_some());
+
+        let explicit = explicit.map(|one| one.parameters.clone().unwrap_or_else(empty_object));
         by_default.then(empty_object).into_iter().chain(explicit).collect()
     }
 }

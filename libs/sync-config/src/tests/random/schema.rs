@@ -102,6 +102,7 @@ impl Kind {
             Self::Real => &["1", "2.5", "2", "-0.5", "0", "9007199254740992"],
             Self::Boolean => &["t", "f"],
             Self::Numeric => &["1", "2.50", "1.0", "0"],
+
             Self::Array => &[
                 r#"["a", "b"]"#,
                 "[]",
@@ -111,6 +112,7 @@ impl Kind {
                 r#"[1.0, true, "1", 2.5]"#,
                 r#"["it's", [1], {"a": 1}, false]"#,
             ],
+
             Self::Object => &[
                 r#"{"a": "b", "n": 1}"#,
                 r#"{"a": "u1", "n": 2.0, "in": {"m": "a"}}"#,
@@ -118,6 +120,7 @@ impl Kind {
                 r#"{"a": null, "n": "1", "in": []}"#,
                 r#"{"a": ["x"], "n": true}"#,
             ],
+
             Self::Time => &["2023-03-06 15:47:12.4+02", "2024-01-01 00:00:00+00"],
             Self::Bytes => &["\\x", "\\x61", "\\x00ff"],
         }
@@ -129,6 +132,7 @@ impl Kind {
             Self::Text | Self::Numeric | Self::Array | Self::Object => {
                 Value::Text(printed.to_owned())
             }
+
             Self::Integer => Value::Integer(printed.parse().unwrap()),
             Self::Real => Value::Real(printed.parse().unwrap()),
             Self::Boolean => Value::Integer(i64::from(printed == "t")),
@@ -139,11 +143,11 @@ impl Kind {
                 }
                 .to_owned(),
             ),
+
             Self::Bytes => {
                 let digits = printed.as_bytes()[2..].chunks(2);
-                let byte =
-                    |two: &[u8]| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap();
-                Value::Blob(digits.map(byte).collect())
+                let bytes = digits.map(|pair| std::str::from_utf8(pair).unwrap());
+                Value::Blob(bytes.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect())
             }
         }
     }

@@ -28,7 +28,6 @@ pub(in crate::tests) fn tokens(sql: &str) -> Vec<String> {
 
     let mut rest = sql;
     while let Some(first) = rest.chars().next() {
-        let is_word = |c: char| c.is_alphanumeric() || c == '_';
         let length = if first == '\'' || first == '"' {
             rest[1..].find(first).map_or(rest.len(), |end| end + 2)
         } else if is_word(first) {
@@ -48,6 +47,10 @@ pub(in crate::tests) fn tokens(sql: &str) -> Vec<String> {
     }
 
     tokens
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
 }
 
 /// Removes, duplicates, swaps, replaces or inserts some tokens.

@@ -73,26 +73,33 @@ fn lookup_line(key: &str) -> String {
     format!("lookup 0 {key} -> [\"l1\"]\n")
 }
 
+/// Returns the lookups of a row of `lists` under a table query with this condition.
+fn lookups_with_condition(condition: &str) -> String {
+    let lists = table("lists(id text, owner text, members text, archived bool)");
+    let query = format!("SELECT id AS u FROM lists WHERE {condition}");
+    let config = compile(&definition(&[&query], &[DATA]));
+    rows(&config, &lists, &[r#"l1|u1|["u1","u2"]|f"#])
+}
+
 #[test]
 fn a_table_query_has_row_filters_and_equalities_with_the_request() {
-    let lists = table("lists(id text, owner text, members text, archived bool)");
-    let lookups = |condition: &str| {
-        let query = format!("SELECT id AS u FROM lists WHERE {condition}");
-        let config = compile(&definition(&[&query], &[DATA]));
-        rows(&config, &lists, &[r#"l1|u1|["u1","u2"]|f"#])
-    };
-
-    assert_eq!(lookups("owner = request.user_id()"), lookup_line(r#"["u1"]"#));
-    assert_eq!(lookups("request.user_id() = owner AND NOT archived"), lookup_line(r#"["u1"]"#));
-    assert_eq!(lookups("owner = request.user_id() AND archived"), "");
-    assert_eq!(lookups("upper(owner) = upper(request.user_id())"), lookup_line(r#"["U1"]"#));
-    assert_eq!(lookups("id IN request.jwt() -> 'ids'"), lookup_line(r#"["l1"]"#));
-    assert_eq!(lookups("id IN (request.jwt() -> 'ids')"), lookup_line(r#"["l1"]"#));
+    assert_eq!(lookups_with_condition("owner = request.user_id()"), lookup_line(r#"["u1"]"#));
     assert_eq!(
-        lookups("request.user_id() IN members"),
+        lookups_with_condition("request.user_id() = owner AND NOT archived"),
+        lookup_line(r#"["u1"]"#)
+    );
+    assert_eq!(lookups_with_condition("owner = request.user_id() AND archived"), "");
+    assert_eq!(
+        lookups_with_condition("upper(owner) = upper(request.user_id())"),
+        lookup_line(r#"["U1"]"#)
+    );
+    assert_eq!(lookups_with_condition("id IN request.jwt() -> 'ids'"), lookup_line(r#"["l1"]"#));
+    assert_eq!(lookups_with_condition("id IN (request.jwt() -> 'ids')"), lookup_line(r#"["l1"]"#));
+    assert_eq!(
+        lookups_with_condition("request.user_id() IN members"),
         lookup_line(r#"["u1"]"#) + &lookup_line(r#"["u2"]"#)
     );
-    assert_eq!(lookups("request.jwt() ->> 'role' = 'x'"), lookup_line("[]"));
+    assert_eq!(lookups_with_condition("request.jwt() ->> 'role' = 'x'"), lookup_line("[]"));
 
     check_parameters(&[
         ("SELECT id AS u FROM lists WHERE owner > request.user_id()", "by `=` and `IN` only"),
@@ -146,32 +153,40 @@ fn alternatives_with_different_parameters_act_like_two_queries() {
 fn a_table_valued_query_yields_a_bucket_for_each_value() {
     let claims =
         r#"{"claims": {"ids": ["p1", 2, null, 3.5, "p1"], "one": "p1", "o": {"a": "p1"}}}"#;
-    let buckets_of = |query: &str| buckets(&[query], claims);
+
     assert_eq!(
-        buckets_of("SELECT value AS u FROM json_each(request.jwt() -> 'ids')"),
+        buckets(&["SELECT value AS u FROM json_each(request.jwt() -> 'ids')"], claims),
         [r#"["p1"] 3"#, "[2] 3", "[3.5] 3"]
     );
 
     assert_eq!(
-        buckets_of(
-            "SELECT e.value AS u FROM json_each(request.jwt() -> 'ids') AS e WHERE e.value = 'p1'"
+        buckets(
+            &[
+                "SELECT e.value AS u FROM json_each(request.jwt() -> 'ids') AS e WHERE e.value = 'p1'"
+            ],
+            claims
         ),
         [r#"["p1"] 3"#]
     );
 
     // A scalar is one element, an object has its member values.
     assert_eq!(
-        buckets_of("SELECT value AS u FROM json_each(request.jwt() -> 'one')"),
+        buckets(&["SELECT value AS u FROM json_each(request.jwt() -> 'one')"], claims),
         [r#"["p1"] 3"#]
     );
     assert_eq!(
-        buckets_of("SELECT value AS u FROM json_each(request.jwt() -> 'o')"),
+        buckets(&["SELECT value AS u FROM json_each(request.jwt() -> 'o')"], claims),
         [r#"["p1"] 3"#]
     );
-    assert!(buckets_of("SELECT value AS u FROM json_each(request.jwt() -> 'none')").is_empty());
-    assert_eq!(buckets_of("SELECT key AS u FROM json_each(request.jwt() -> 'o')"), [r#"["a"] 3"#]);
+    assert!(
+        buckets(&["SELECT value AS u FROM json_each(request.jwt() -> 'none')"], claims).is_empty()
+    );
     assert_eq!(
-        buckets_of("SELECT value || 'x' AS u FROM json_each('[\"y\", 1]')"),
+        buckets(&["SELECT key AS u FROM json_each(request.jwt() -> 'o')"], claims),
+        [r#"["a"] 3"#]
+    );
+    assert_eq!(
+        buckets(&["SELECT value || 'x' AS u FROM json_each('[\"y\", 1]')"], claims),
         [r#"["yx"] 3"#, r#"["1x"] 3"#]
     );
 
@@ -338,24 +353,29 @@ fn a_parameter_may_be_compared_with_a_constant() {
     assert_eq!(row_with_condition("bucket.u = 'u1'"), bucket_line("\"u1\""));
     assert_eq!(row_with_condition("1.0 = bucket.u AND a = 'x'"), bucket_line("1"));
     assert_eq!(row_with_condition("bucket.u = 'u1' AND a = 'y'"), "");
+
     assert_eq!(
         row_with_condition("bucket.u = 'u1' OR bucket.u = a"),
         bucket_line("\"u1\"") + &bucket_line("\"x\"")
     );
+
     assert_eq!(
         row_with_condition("bucket.u IN '[\"u1\", null, 2]'"),
         bucket_line("\"u1\"") + &bucket_line("2")
     );
+
     assert_eq!(
         row_with_condition("bucket.u IN ('u1', 'u2')"),
         bucket_line("\"u1\"") + &bucket_line("\"u2\"")
     );
 }
 
+fn output_of(query: &str) -> String {
+    row(&definition(&[], &[query]), "t(id text, a text, _b text)", "1|x|y")
+}
+
 #[test]
 fn a_data_query_outputs_an_id_under_the_name_of_its_table_or_alias() {
-    let spec = "t(id text, a text, _b text)";
-    let output_of = |query: &str| row(&definition(&[], &[query]), spec, "1|x|y");
     assert_eq!(output_of("SELECT * FROM t"), "b[] t/1 {\"id\":\"1\",\"a\":\"x\"}\n");
     assert_eq!(output_of("SELECT * FROM t AS o"), "b[] o/1 {\"id\":\"1\",\"a\":\"x\"}\n");
     assert_eq!(output_of("SELECT o.* FROM t o"), "b[] o/1 {\"id\":\"1\",\"a\":\"x\"}\n");
@@ -423,14 +443,14 @@ fn an_evaluation_error_skips_the_row_for_its_query() {
 
 #[test]
 fn parameters_are_optional_and_data_is_required() {
-    let yaml = |keys: &str| format!("bucket_definitions:\n  b:\n{keys}");
     for keys in [
         "    data: [SELECT id FROM t]\n",
         "    parameters: SELECT 1 AS u\n    data: [SELECT id FROM t WHERE a = bucket.u]\n",
         "    parameters: [SELECT 1 AS u]\n    data: [SELECT id FROM t WHERE a = bucket.u]\n",
         "    accept_potentially_dangerous_queries: true\n    priority: 1\n    data: [SELECT id FROM t]\n",
     ] {
-        assert_eq!(refused(&yaml(keys)), "accepted\n", "{keys}");
+        let found = refused(&format!("bucket_definitions:\n  b:\n{keys}"));
+        assert_eq!(found, "accepted\n", "{keys}");
     }
 
     for (keys, reason) in [
@@ -440,7 +460,7 @@ fn parameters_are_optional_and_data_is_required() {
         ("    query: SELECT id FROM t\n    data: [SELECT id FROM t]\n", "query"),
         ("    data: [5]\n", "5"),
     ] {
-        let found = refused(&yaml(keys));
+        let found = refused(&format!("bucket_definitions:\n  b:\n{keys}"));
         assert!(found.contains(reason) && found != "accepted\n", "{keys}: {found}");
     }
 }

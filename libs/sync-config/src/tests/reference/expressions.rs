@@ -77,7 +77,7 @@ fn a_cast_is_to_text_numeric_integer_real_or_blob() {
     }
 }
 
-/// In the default engine a text with a point or an exponent converts to a real.
+/// The default engine converts a text with a point or an exponent to a real.
 #[test]
 fn a_cast_to_integer_rounds_down_and_one_to_numeric_keeps_reals() {
     check_engines(&[
@@ -111,9 +111,9 @@ fn row_count(yaml: &str) -> usize {
     row(yaml, "t(id text, state text)", "1|~").lines().count()
 }
 
-/// In earlier editions, and in SQLite's engine, `!=` compares like the other operators.
+/// Earlier editions, and SQLite's engine, compare `!=` like the other operators.
 #[test]
-fn from_edition_three_unequal_is_not_of_equal_and_true_for_null() {
+fn from_edition_three_unequal_is_the_negation_of_equal_and_true_for_null() {
     for unequal in ["!=", "<>"] {
         check_both(&[
             (&format!("i {unequal} n"), "1", "null"),

@@ -36,6 +36,7 @@ fn each_function_reads_its_part_of_the_request() {
     ] {
         let query = format!("SELECT id FROM todos WHERE owner = {function}");
         let yaml = super::stream(&query);
+
         let found = super::granted(&yaml, REQUEST, &[]);
         let expected = format!("s|0[{parameter}] priority 3 [{{\"sub\":0}}]\nstream s\n");
         assert_eq!(found, expected, "{function}");

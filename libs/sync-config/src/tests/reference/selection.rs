@@ -51,9 +51,11 @@ fn the_name_of_an_expression_is_its_source_text() {
         let query = format!("SELECT id, {} FROM todos", written.replace("\n        ", "\n  "));
         let found =
             row(&stream(&query), "todos(id text, n int4, owner text, meta text)", "a|~|~|~");
+
         let json: serde_json::Value =
             serde_json::from_str(found.split_once(' ').unwrap().1.split_once(' ').unwrap().1)
                 .unwrap();
+
         let names: Vec<&String> = json.as_object().unwrap().keys().collect();
         assert_eq!(names, ["id", name], "{written}");
     }

@@ -5,7 +5,7 @@ use expect_test::expect;
 use super::{check_definition_rows, check_refused, check_request, check_rows};
 
 #[test]
-fn unequal_is_not_of_equal_so_null_is_unequal() {
+fn unequal_is_the_negation_of_equal_so_null_is_unequal() {
     let values = ["a|~|~|5|~|~", "b|~|~|~|~|~", "c|~|~|1|~|~"];
     check_rows(
         "SELECT id, n != 5 AS x FROM todos WHERE n <> 5",
@@ -42,7 +42,7 @@ fn unequal_is_not_of_equal_so_null_is_unequal() {
 }
 
 #[test]
-fn not_of_unequal_is_equal() {
+fn the_negation_of_unequal_is_equal() {
     check_rows(
         "SELECT id FROM todos WHERE NOT (owner != auth.user_id() OR n <> 1)",
         &["a|u1|~|1|~|~", "b|u1|~|2|~|~", "c|~|~|1|~|~"],
