@@ -106,6 +106,7 @@ fn lack(reference: &Reference, table: &TableSchema, values: ValueOptions) -> Opt
             if table.column(name).is_some() {
                 return None;
             }
+
             let message = format!("the table `{}` has no column `{name}`", table.name);
             let names = table.columns.iter().map(|column| column.name.as_str());
             let hint = match closest(name, names.clone()) {
@@ -123,10 +124,12 @@ fn lack(reference: &Reference, table: &TableSchema, values: ValueOptions) -> Opt
             if kind.is_some() {
                 return None;
             }
+
             let message = format!(
                 "`{column}` is a blob, which cannot be compared after `NOT` with a subquery"
             );
             let hint = format!("compare `hex({column})` with hexadecimal digits");
+
             Some(Diagnostic::error(reference.position, message).hint(hint))
         }
         ReferenceKind::Compared { column, with } => {
@@ -138,6 +141,7 @@ fn lack(reference: &Reference, table: &TableSchema, values: ValueOptions) -> Opt
             if table.column("id").is_some() {
                 return None;
             }
+
             let message = format!("the table `{}` has no column `id`", table.name);
             let first = table.columns.first().map_or("key", |column| &column.name);
             Some(Diagnostic::error(reference.position, message).hint(format!(
@@ -169,6 +173,7 @@ fn never_equal(
             format!("write `hex({name})` and compare with hexadecimal digits"),
         ),
     };
+
     Some(Diagnostic::warning(reference.position, message).hint(hint))
 }
 

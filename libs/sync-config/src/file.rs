@@ -163,17 +163,20 @@ fn entries<'a>(node: &'a Node, what: &str) -> Result<&'a [(Node, Node)], Diagnos
 fn unique<'a>(entries: &'a [(Node, Node)], findings: &mut Findings) -> Vec<KeyedNode<'a>> {
     let mut seen = std::collections::HashSet::new();
     let mut list = Vec::with_capacity(entries.len());
+
     for (key, value) in entries {
         let NodeValue::Scalar(scalar) = &key.value else {
             findings.push(Diagnostic::error(key.position, "a key must be a scalar"));
             continue;
         };
+
         if seen.insert(scalar.text.as_str()) {
             list.push((key, scalar.text.as_str(), value));
         } else {
             findings.push(duplicate(key, &scalar.text));
         }
     }
+
     list
 }
 
@@ -188,6 +191,7 @@ fn section_entries<'a>(
 ) -> Vec<KeyedNode<'a>> {
     let Some((_, node)) = section else { return Vec::new() };
     let Some(entries) = findings.ok(entries(node, what)) else { return Vec::new() };
+
     let mut list = unique(entries, findings);
     list.retain(|(key, name, _)| {
         let valid = is_name(name);
@@ -198,6 +202,7 @@ fn section_entries<'a>(
         }
         valid
     });
+
     list
 }
 

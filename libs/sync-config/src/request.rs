@@ -1,4 +1,4 @@
-//! From a request to the buckets it may read, in rounds of lookups.
+//! Finds the buckets that a request may read, in rounds of lookups.
 
 pub(crate) mod bindings;
 pub(crate) mod evaluation;
@@ -17,7 +17,7 @@ pub struct Request<'a> {
     pub claims: &'a Map<String, Json>,
     /// Parameters of the connection. They are not authenticated.
     pub parameters: Option<&'a Map<String, Json>>,
-    /// Whether the client wants streams that subscribe automatically.
+    /// `true` if the client wants the streams that subscribe automatically.
     pub include_defaults: bool,
     /// Explicit subscriptions. Results refer to them by index.
     pub subscriptions: &'a [StreamSubscription],

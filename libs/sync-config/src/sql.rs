@@ -1,5 +1,6 @@
-//! From SQL text to the tree of [`syntax`]: `sqlparser` parses, and this module rejects what the
-//! language does not have.
+//! Parses SQL text into the tree of [`syntax`].
+//!
+//! `sqlparser` accepts more SQL than our language has. This module rejects the rest.
 
 mod call;
 mod convert;

@@ -141,11 +141,13 @@ impl<'v> Value<'v> {
         match self {
             Self::Null => None,
             Self::Integer(integer) => Some(Cow::Owned(integer.to_string())),
+
             Self::Real(real) => {
                 let mut text = String::new();
                 engine.push_real(real, &mut text);
                 Some(Cow::Owned(text))
             }
+
             Self::Text(text) => Some(text),
             Self::Blob(Cow::Borrowed(blob)) => Some(String::from_utf8_lossy(blob)),
             Self::Blob(Cow::Owned(blob)) => {

@@ -32,6 +32,7 @@ impl FileCompiler<'_> {
         let mut instantiations = Vec::new();
         let mut names: Option<Vec<String>> = None;
         let mut failed = false;
+
         for scalar in &entry.parameters {
             let Some(query) = self.parse(scalar) else {
                 failed = true;
@@ -47,6 +48,7 @@ impl FileCompiler<'_> {
         if entry.parameters.is_empty() {
             instantiations.push((None, Instantiation::default()));
         }
+
         let index = self.plan.definitions.len();
         let mut plan = DefinitionPlan { name: entry.name.to_owned(), queries: Vec::new() };
         // Without the parameter queries each `bucket.<name>` would be reported as unknown.
@@ -57,11 +59,11 @@ impl FileCompiler<'_> {
             }
         }
         self.plan.definitions.push(plan);
+
         let variants = instantiations
             .into_iter()
             .map(|(priority, instantiation)| Variant { definition: index, priority, instantiation })
             .collect();
-
         self.plan.streams.push(StreamPlan {
             name: entry.name.to_owned(),
             auto_subscribe: true,
@@ -91,24 +93,29 @@ impl QueryCompiler<'_, '_> {
             let message = format!("the alias `{alias}` is not supported here");
             return Err(Diagnostic::error(query.from[0].position, message));
         }
+
         let mut scope = Scope::new(&ScopeKind::ParameterQuery, Ctes::default());
         let mut conditions = self.from(&mut scope, query)?;
         let mut outputs = ParameterOutputs::default();
         for item in &query.columns {
             self.parameter_output(&scope, item, &mut outputs)?;
         }
+
         if let Some((_, position)) = outputs.priority
             && entry.priority.is_some()
         {
             let message = "`_priority` and the key `priority` cannot both be given";
             return Err(Diagnostic::error(position, message));
         }
+
         let order = parameter_order(names, &outputs, query.position)?;
         let values: Vec<QueryExpression> =
             order.into_iter().map(|index| outputs.columns[index].1.clone()).collect();
         if let Some(condition) = &query.condition {
             conditions.push(self.condition(&scope, condition, false)?);
         }
+
+        // Each alternative of the condition grants its buckets independently of the others.
         let priority = outputs.priority.map(|(priority, _)| priority);
         let mut list = Vec::new();
         for branch in self.branches(conditions, query.position)? {
@@ -186,11 +193,13 @@ impl QueryCompiler<'_, '_> {
         let kind = ScopeKind::DataQuery { parameters: parameters.to_vec() };
         let mut scope = Scope::new(&kind, Ctes::default());
         let mut conditions = self.from(&mut scope, query)?;
+        // A missing selection is a finding already. The condition may add another.
         let selected = self.selected(&scope, query, true);
         if let Some(condition) = &query.condition {
             conditions.push(self.condition(&scope, condition, false)?);
         }
         let Some(RowSelection { table, projection }) = selected else { return Ok(Vec::new()) };
+
         let mut queries = Vec::new();
         for branch in self.branches(conditions, query.position)? {
             let keys = data_keys(&branch, parameters, query.position)?;
@@ -213,9 +222,11 @@ fn parameter_order(
     position: Position,
 ) -> Result<Vec<usize>, Diagnostic> {
     let selected: Vec<String> = outputs.columns.iter().map(|(name, _)| name.clone()).collect();
+    // Bucket names contain the values in this order, so all queries must agree on it.
     let names = names.get_or_insert_with(|| selected.clone());
     let order: Option<Vec<usize>> =
         names.iter().map(|name| selected.iter().position(|known| known == name)).collect();
+
     match order {
         Some(order) if selected.len() == names.len() => Ok(order),
         Some(_) | None => {

@@ -31,6 +31,7 @@ impl<'a> FileCompiler<'a> {
         let Options { edition, values } = options;
         let path_split =
             if values.fixed_json_extract { PathSplit::AfterDollar } else { PathSplit::Always };
+
         let plan = SyncPlan {
             edition,
             values,
@@ -41,6 +42,7 @@ impl<'a> FileCompiler<'a> {
             references: Vec::new(),
             ctes: Vec::new(),
         };
+
         Self { source, edition, path_split, plan, findings, ctes_used: BTreeSet::new() }
     }
 
@@ -123,6 +125,7 @@ impl<'a> FileCompiler<'a> {
         (alias, source_text): (Option<&str>, Option<&SourceText>),
     ) -> Result<String, Diagnostic> {
         let hint = "add an alias: `upper(name) AS name`";
+
         match (alias, &expression.kind, source_text) {
             (Some(alias), ..) => Ok(alias.to_owned()),
             (None, ExpressionKind::Name { name, .. }, _) => Ok(name.clone()),

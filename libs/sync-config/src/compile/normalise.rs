@@ -26,15 +26,21 @@ pub(super) fn normalise(
     left_joins: &[LeftJoin],
     position: Position,
 ) -> Result<Vec<Vec<Term>>, Diagnostic> {
-    let too_many = || too_many_alternatives(position);
+    let Some(without_left_joins) = disjunction(&Condition::And(conditions)) else {
+        return Err(too_many_alternatives(position));
+    };
+
     let mut branches = Vec::new();
-    for branch in disjunction(&Condition::And(conditions)).ok_or_else(too_many)? {
-        let joined = with_left_joins(sources, branch, left_joins)?;
-        branches.extend(joined.ok_or_else(too_many)?);
+    for branch in without_left_joins {
+        let Some(joined) = with_left_joins(sources, branch, left_joins)? else {
+            return Err(too_many_alternatives(position));
+        };
+        branches.extend(joined);
         if branches.len() > BRANCHES_MAX {
-            return Err(too_many());
+            return Err(too_many_alternatives(position));
         }
     }
+
     check_branch_count(&branches, position)?;
     Ok(branches)
 }
@@ -43,6 +49,7 @@ pub(super) fn normalise(
 fn disjunction(tree: &Condition) -> Option<Vec<Vec<Term>>> {
     match tree {
         Condition::Term(term) => Some(vec![vec![term.clone()]]),
+
         Condition::Or(list) => {
             let mut branches = Vec::new();
             for operand in list {
@@ -53,6 +60,7 @@ fn disjunction(tree: &Condition) -> Option<Vec<Vec<Term>>> {
             }
             Some(branches)
         }
+
         Condition::And(list) => {
             let mut branches = vec![Vec::new()];
             for operand in list {
@@ -101,17 +109,26 @@ fn with_left_joins(
             done.push(terms);
             continue;
         };
-        let about = |term: &&Term| join.sources.iter().any(|id| term.mentions(sources, *id));
-        if terms.iter().find(about).is_none() {
+
+        let on_joined: Vec<&Term> = terms
+            .iter()
+            .filter(|term| join.sources.iter().any(|id| term.mentions(sources, *id)))
+            .collect();
+        // No term reads the joined row, and a left join removes no row of the other tables.
+        if on_joined.is_empty() {
             pending.push((terms, count - 1));
             continue;
         }
-        if !terms.iter().filter(about).any(|term| term.is_false_without(sources, &join.sources)) {
+
+        // A term that is false for the row of NULLs rejects every row without a match. Only then
+        // does the left join return the same rows as an inner join.
+        if !on_joined.iter().any(|term| term.is_false_without(sources, &join.sources)) {
             let message = "a condition on the table of this `LEFT JOIN` also holds where no row is \
                            joined";
             return Err(Diagnostic::error(join.position, message)
                 .hint("a bucket can be found by an existing row only"));
         }
+
         let Some(alternatives) = disjunction(&join.condition) else { return Ok(None) };
         let Some(product) = product(&[terms], &alternatives) else { return Ok(None) };
         // The stack is taken from its end, so the alternatives are pushed in reverse order.

@@ -19,6 +19,7 @@ impl NullExtended<'_> {
         if self.is_all_of(condition) {
             return condition.is_true(&self.all_null()) == Ok(false);
         }
+
         match condition {
             Expression::And(list) => list.iter().any(|one| self.makes_false(one)),
             Expression::Or(list) => list.iter().all(|one| self.makes_false(one)),
@@ -49,6 +50,7 @@ impl NullExtended<'_> {
         if self.is_all_of(value) {
             return value.evaluate(&self.all_null()) == Ok(Value::Null);
         }
+
         match value {
             Expression::Compare { left, right, .. }
             | Expression::Arithmetic { left, right, .. }

@@ -175,19 +175,21 @@ pub(crate) fn row_expression(
     table: SourceId,
     arrays: &[SourceId],
 ) -> Option<RowExpression> {
-    let place = |id: &SourceId| arrays.iter().position(|array| array == id).ok_or(());
-    let leaf = |leaf: &Leaf| match leaf {
-        Leaf::Column { source, name } if *source == table => Ok(RowLeaf::Column(name.clone())),
+    expression.try_map(&mut |leaf: &Leaf| row_leaf(leaf, table, arrays).ok_or(())).ok()
+}
+
+fn row_leaf(leaf: &Leaf, table: SourceId, arrays: &[SourceId]) -> Option<RowLeaf> {
+    match leaf {
+        Leaf::Column { source, name } if *source == table => Some(RowLeaf::Column(name.clone())),
         Leaf::TableMetadata { source, metadata } if *source == table => {
-            Ok(RowLeaf::TableMetadata(*metadata))
+            Some(RowLeaf::TableMetadata(*metadata))
         }
-        Leaf::Element(id) => place(id).map(RowLeaf::Element),
-        Leaf::Key(id) => place(id).map(RowLeaf::Key),
+        Leaf::Element(id) => arrays.iter().position(|array| array == id).map(RowLeaf::Element),
+        Leaf::Key(id) => arrays.iter().position(|array| array == id).map(RowLeaf::Key),
         Leaf::Column { .. } | Leaf::TableMetadata { .. } | Leaf::Request(_) | Leaf::Bucket(_) => {
-            Err(())
+            None
         }
-    };
-    expression.try_map(&mut { leaf }).ok()
+    }
 }
 
 /// Converts to an expression over the request and the current element of one of its arrays.

@@ -55,15 +55,19 @@ pub(super) fn solve(
         known: Vec::new(),
         known_origins: vec![Origin::Request, Origin::Constant],
     };
+
+    // Conditions on the request come first: a request that fails one needs no lookup.
     for condition in solver.filters(&[Origin::Request]) {
         solver.instantiation.filters.push(request_expression(condition)?);
     }
+    // Constant conditions belong to the query of the selected rows, if there is one.
     if let Target::Values(_) = target {
         for condition in solver.filters(&[Origin::Constant]) {
             solver.instantiation.filters.push(request_expression(condition)?);
         }
     }
 
+    // Elements of the request's arrays are known without a lookup, so lookups can have them as keys.
     let elements = solver
         .needed
         .clone()
@@ -72,13 +76,15 @@ pub(super) fn solve(
     for id in elements {
         solver.add_elements(sources, id)?;
     }
+
+    // The lookup with the most known keys has the smallest answers. The order has no effect on the
+    // result: the later one of two tables checks their equality.
     let mut tables: Vec<SourceId> = solver
         .needed
         .iter()
         .copied()
         .filter(|id| sources.table(*id).is_some() && !target.is(*id))
         .collect();
-
     while !tables.is_empty() {
         let table = tables.remove(solver.most_known(&tables));
         add_lookup(plan, sources, &mut solver, table)?;
@@ -95,18 +101,20 @@ pub(super) fn solve(
             None
         }
     };
+
     solver.instantiation.not_exists = not_exists(plan, sources, branch)?;
 
     Some(SolvedBranch { instantiation: solver.instantiation, rows })
 }
 
-/// Solves the anti-joins of a branch, each alternative by itself.
+/// Solves the anti-joins of a branch. Each alternative is a branch of its own.
 fn not_exists(
     plan: &mut SyncPlan,
     sources: &RowSources,
     branch: &[Term],
 ) -> Option<Vec<Instantiation>> {
     let mut not_exists = Vec::new();
+
     for term in branch {
         let Term::NotExists(branches) = term else { continue };
         for inner in branches.iter() {
@@ -117,6 +125,7 @@ fn not_exists(
             }
         }
     }
+
     Some(not_exists)
 }
 
@@ -131,6 +140,7 @@ fn add_lookup(
     let mut asked = Vec::new();
     let mut key = Vec::new();
     for (own, other) in solver.equalities(origin) {
+        // An equality with a table that is not looked up yet becomes a key of that table's lookup.
         if solver.known_origins.contains(&other.origin) {
             asked.push(own.value.clone());
             key.push(solver.slot(other)?);
@@ -148,6 +158,7 @@ fn add_lookup(
             .map(|output| row_expression(output, table, &arrays))
             .collect::<Option<_>>()?,
     };
+    // Queries with equal lookups share one, so that a change of a row writes it once.
     let lookup = plan.intern_lookup(lookup);
     solver.instantiation.steps.push(Step::Lookup { lookup, key });
     solver.assign_slots(origin, outputs);
@@ -209,18 +220,18 @@ fn row_query(
     filters: &[&QueryExpression],
     keys: &[QueryExpression],
 ) -> Option<RowQuery> {
-    let convert = |expression: &QueryExpression| row_expression(expression, table, arrays);
+    let array_values = arrays.iter().map(|id| match sources.get(*id) {
+        RowSource::Elements { array, .. } => row_expression(array, table, arrays),
+        RowSource::Table { .. } => None,
+    });
+    let filters = filters.iter().map(|filter| row_expression(filter, table, arrays));
+    let keys = keys.iter().map(|key| row_expression(key, table, arrays));
+
     Some(RowQuery {
         table: sources.table(table)?,
-        arrays: arrays
-            .iter()
-            .map(|id| match sources.get(*id) {
-                RowSource::Elements { array, .. } => convert(array),
-                RowSource::Table { .. } => None,
-            })
-            .collect::<Option<_>>()?,
-        filter: all_of(filters.iter().map(|filter| convert(filter)).collect::<Option<_>>()?),
-        keys: keys.iter().map(convert).collect::<Option<_>>()?,
+        arrays: array_values.collect::<Option<_>>()?,
+        filter: all_of(filters.collect::<Option<_>>()?),
+        keys: keys.collect::<Option<_>>()?,
     })
 }
 
@@ -271,38 +282,43 @@ impl<'t> Solver<'t> {
 
     /// Returns the position of the table with the most known keys, the first of several.
     fn most_known(&self, tables: &[SourceId]) -> usize {
-        let known = |table: SourceId| {
-            let equalities = self.equalities(Origin::Row(table));
-            equalities
-                .iter()
-                .filter(|(_, other)| self.known_origins.contains(&other.origin))
-                .count()
-        };
-        let mut best = (0, 0);
+        let mut best = 0;
+        let mut best_count = 0;
         for (place, table) in tables.iter().enumerate() {
-            let count = known(*table);
-            if count > best.1 {
-                best = (place, count);
+            let count = self.known_key_count(*table);
+            // The first of several is taken, so that a config always compiles to the same plan.
+            if count > best_count {
+                best = place;
+                best_count = count;
             }
         }
-        best.0
+
+        best
+    }
+
+    /// Returns how many equalities of a table have a value that earlier steps know.
+    fn known_key_count(&self, table: SourceId) -> usize {
+        let equalities = self.equalities(Origin::Row(table));
+        equalities.iter().filter(|(_, other)| self.known_origins.contains(&other.origin)).count()
     }
 
     /// Returns the values of an origin that later steps need.
     fn outputs(&self, sources: &RowSources, origin: Origin) -> Vec<QueryExpression> {
-        let mut outputs: Vec<QueryExpression> = Vec::new();
-        let mut add = |value: &QueryExpression| {
-            if !outputs.contains(value) {
-                outputs.push(value.clone());
-            }
-        };
+        let mut used = Vec::new();
         for (own, other) in self.equalities(origin) {
             if !self.known_origins.contains(&other.origin) {
-                add(&own.value);
+                used.push(&own.value);
             }
         }
         if let Target::Values(values) = self.target {
-            values.iter().filter(|value| sources.origin_of(value) == Some(origin)).for_each(add);
+            used.extend(values.iter().filter(|value| sources.origin_of(value) == Some(origin)));
+        }
+
+        let mut outputs: Vec<QueryExpression> = Vec::new();
+        for value in used {
+            if !outputs.contains(value) {
+                outputs.push(value.clone());
+            }
         }
         outputs
     }
@@ -351,12 +367,14 @@ impl<'t> Solver<'t> {
 
     /// Returns the slot of a value. A value of the request gets a slot at its first use.
     fn slot(&mut self, side: &Operand) -> Option<usize> {
+        // Leaves name their source, so equal expressions have the same origin.
         if let Some((_, slot)) = self.known.iter().find(|(known, _)| known.value == side.value) {
             return Some(*slot);
         }
         if !matches!(side.origin, Origin::Request | Origin::Constant) {
             return None;
         }
+
         self.instantiation.steps.push(Step::Value(request_expression(&side.value)?));
         self.known.push((side.clone(), self.slot_count));
         self.slot_count += 1;
@@ -366,20 +384,25 @@ impl<'t> Solver<'t> {
 
 /// Returns the sources that must have a match for the branch, in their order.
 fn needed(sources: &RowSources, branch: &[Term], target: &Target<'_>) -> Vec<SourceId> {
-    let mut is_needed = vec![false; sources.ids().end];
-    let mut need = |id: SourceId| {
-        is_needed[id] = true;
-        if let Origin::Row(table) = sources.origin(id) {
-            is_needed[table] = true;
-        }
-    };
-    branch.iter().for_each(|term| sources_of(term, &mut need));
+    let mut mentioned = Vec::new();
+    for term in branch {
+        sources_of(term, &mut |id| mentioned.push(id));
+    }
     match target {
-        Target::Rows(table) => need(*table),
+        Target::Rows(table) => mentioned.push(*table),
         Target::Values(values) => {
             for value in *values {
-                sources_in(value, &mut need);
+                sources_in(value, &mut |id| mentioned.push(id));
             }
+        }
+    }
+
+    let mut is_needed = vec![false; sources.ids().end];
+    for id in mentioned {
+        is_needed[id] = true;
+        // The elements of a row's array exist only with the row.
+        if let Origin::Row(table) = sources.origin(id) {
+            is_needed[table] = true;
         }
     }
 

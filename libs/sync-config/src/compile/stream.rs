@@ -41,14 +41,18 @@ impl FileCompiler<'_> {
             priority: entry.priority,
             variants: Vec::new(),
         };
+
+        // A stream's own CTEs hide those of the file with the same names.
         let own = self.ctes(&entry.ctes);
         let nothing = Ctes::default();
         let global = Ctes::new(global, &nothing);
         let ctes = Ctes::new(&own, &global);
+
         let first = self.plan.definitions.len();
         for scalar in &entry.queries {
             self.stream_query(entry, scalar, &ctes, &mut stream);
         }
+
         self.share_definitions(first, &mut stream);
         self.check_unused(&own);
         self.plan.streams.push(stream);
@@ -130,7 +134,9 @@ impl FileCompiler<'_> {
     fn share_definitions(&mut self, first: usize, stream: &mut StreamPlan) {
         let mut hashes: Vec<String> = Vec::new();
         let mut places = Vec::new();
+
         for definition in self.plan.definitions.split_off(first) {
+            // The families have no names yet, so equal hashes mean equal rows.
             let hash = self.plan.definition_hash(&definition);
             let same = hashes.iter().position(|known| *known == hash);
             places.push(first + same.unwrap_or(hashes.len()));
@@ -140,6 +146,8 @@ impl FileCompiler<'_> {
                 hashes.push(hash);
             }
         }
+
+        // Variants refer to the definitions by their former index.
         for variant in &mut stream.variants {
             variant.definition = places[variant.definition - first];
         }
@@ -153,6 +161,9 @@ impl QueryCompiler<'_, '_> {
         let mut scope = Scope::new(&ScopeKind::Stream, Ctes::new(&query.ctes, ctes));
         let conditions = self.from(&mut scope, query);
         let mut conditions = self.file.findings.ok(conditions)?;
+
+        // The select list and the condition are resolved before an error of either ends the query,
+        // so that one run reports both. With a finding that is an error, the plan is never used.
         let selected = self.selected(&scope, query, is_early);
         if let Some(condition) = &query.condition {
             let tree = self.condition(&scope, condition, false);
@@ -162,6 +173,7 @@ impl QueryCompiler<'_, '_> {
         self.file.check_unused(&query.ctes);
         self.check_alias(query, selected.as_ref());
         let RowSelection { table, projection } = selected?;
+
         // A selected row exists, also if its table is on the right side of a left join.
         conditions.push(Condition::Term(Term::Source(table)));
         let branches = self.branches(conditions, condition_position(query));
@@ -191,6 +203,7 @@ impl QueryCompiler<'_, '_> {
         else {
             return;
         };
+
         if let Some(item) =
             query.from.iter().find(|item| item.alias.as_ref() == Some(name) && !item.is_quoted)
         {
@@ -202,13 +215,17 @@ impl QueryCompiler<'_, '_> {
         }
     }
 
+    /// Solves the branches, and merges those that differ only in the filter of the rows. A row that
+    /// several of them select is then in one bucket, and not in one for each.
     fn merge(&mut self, branches: &[Vec<Term>], table: SourceId) -> Option<Vec<MergedBranch>> {
         let mut merged: Vec<MergedBranch> = Vec::new();
+
         for branch in branches {
             let SolvedBranch { instantiation, rows } =
                 solve(&mut self.file.plan, &self.sources, branch, &Target::Rows(table))?;
             let mut rows = rows?;
             let filter = rows.filter.take();
+
             let same = merged
                 .iter_mut()
                 .find(|known| known.instantiation == instantiation && known.rows == rows);
@@ -217,6 +234,7 @@ impl QueryCompiler<'_, '_> {
                 None => merged.push(MergedBranch { instantiation, rows, filters: vec![filter] }),
             }
         }
+
         Some(merged)
     }
 }
@@ -236,6 +254,7 @@ fn condition_position(query: &Query) -> Position {
 fn any_of(filters: Vec<Option<RowExpression>>) -> Option<RowExpression> {
     let mut alternatives = Vec::with_capacity(filters.len());
     for filter in filters {
+        // A branch without a filter selects all rows, so the OR does, too.
         let filter = filter?;
         if !alternatives.contains(&filter) {
             alternatives.push(filter);

@@ -14,6 +14,7 @@ pub(super) fn explain(
 ) -> AccessPathExplanation {
     let mut path = AccessPath::new(plan, syntax);
     let steps = instantiation.steps.iter().map(|step| path.step(step)).collect();
+
     AccessPathExplanation {
         priority: priority.get(),
         conditions: conditions(&instantiation.filters, "", syntax),
@@ -92,6 +93,7 @@ impl<'p> AccessPath<'p> {
                 self.slots.extend_from_slice(&gives);
                 StepExplanation::Elements { array, conditions, gives }
             }
+
             Step::Lookup { lookup, key } => self.lookup(*lookup, key),
             Step::Equal(left, right) => StepExplanation::Equal {
                 left: self.slots[*left].clone(),
@@ -107,11 +109,14 @@ impl<'p> AccessPath<'p> {
             1 => table.name.clone(),
             _ => format!("{}_{number}", table.name),
         });
+
         // Within the step itself, columns need no qualifier.
         let own = RowNames::new(&plan.rows, None);
+
         let gives = RowNames::new(&plan.rows, Some(&alias)).texts(&plan.outputs);
         let values = self.slots_of(key);
         let keys = own.texts(&plan.rows.keys).into_iter().zip(values);
+
         let step = StepExplanation::Lookup {
             lookup,
             table: table_text(table),
@@ -121,6 +126,7 @@ impl<'p> AccessPath<'p> {
             arrays: own.arrays,
             gives: gives.clone(),
         };
+
         self.slots.extend(gives);
         step
     }

@@ -112,12 +112,14 @@ fn given_text(
 ) -> SqlText {
     let (whole, one) = source_syntax(source, syntax);
     let Some(RequestMember { names, as_value }) = member else { return SqlText::primary(whole) };
+
     if let ([name], true, Some(one)) = (names.as_slice(), *as_value, one) {
         return SqlText::primary(format!("{one}({})", quoted(name)));
     }
     if let (RequestSource::TokenParameters, [name], true) = (source, names.as_slice(), *as_value) {
         return SqlText::primary(format!("{whole}.{}", identifier(name)));
     }
+
     let operator = if *as_value { "->>" } else { "->" };
     let path = match names.as_slice() {
         [] => "$".to_owned(),
@@ -140,6 +142,7 @@ fn source_syntax(
         }
         (RequestSource::Claims, RequestSyntax::BucketDefinition) => ("request.jwt()", None),
         (RequestSource::TokenParameters, _) => ("token_parameters", None),
+
         (RequestSource::ConnectionParameters, RequestSyntax::Stream) => {
             ("connection.parameters()", Some("connection.parameter"))
         }

@@ -11,6 +11,7 @@ use crate::plan::{
 
 pub(super) fn explain(plan: &SyncPlan, query: &DataQuery) -> RowsExplanation {
     let names = RowNames::new(&query.rows, None);
+
     let columns = query.projection.iter().map(|item| match item {
         ProjectionItem::All { .. } => "*".to_owned(),
         ProjectionItem::Expression { name, expression } => {
@@ -19,11 +20,15 @@ pub(super) fn explain(plan: &SyncPlan, query: &DataQuery) -> RowsExplanation {
             if text == name { name } else { format!("{text} AS {name}") }
         }
     });
-    let leaves_out =
-        |item: &ProjectionItem| matches!(item, ProjectionItem::All { skip_underscore: true });
+    let without_underscore = query
+        .projection
+        .iter()
+        .any(|item| matches!(item, ProjectionItem::All { skip_underscore: true }));
+
     let mut reads = ColumnsRead::default();
     reads.query(query);
     let table = &plan.tables[query.rows.table];
+
     RowsExplanation {
         table: table_text(table),
         output_table: match &query.object_type {
@@ -31,7 +36,7 @@ pub(super) fn explain(plan: &SyncPlan, query: &DataQuery) -> RowsExplanation {
             ObjectType::OfTable => table.name.clone(),
         },
         columns: columns.collect(),
-        without_underscore: query.projection.iter().any(leaves_out),
+        without_underscore,
         conditions: names.conditions(query.rows.filter.as_ref()),
         keys: names.texts(&query.rows.keys),
         arrays: names.arrays,

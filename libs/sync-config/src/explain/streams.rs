@@ -24,25 +24,34 @@ fn explain_stream(plan: &SyncPlan, stream: &StreamPlan) -> StreamExplanation {
         }
     }
 
-    let family = |definition: usize| {
-        let variants = stream.variants.iter().filter(|variant| variant.definition == definition);
-        let found_by = variants.map(|variant| {
-            let priority = variant.priority.unwrap_or(stream.priority);
-            access_path::explain(plan, &variant.instantiation, priority, syntax)
-        });
-        let definition = &plan.definitions[definition];
-        FamilyExplanation {
-            name: definition.name.clone(),
-            rows: definition.queries.iter().map(|query| rows::explain(plan, query)).collect(),
-            found_by: found_by.collect(),
-        }
-    };
-
     StreamExplanation {
         name: stream.name.clone(),
         is_bucket_definition: own.is_some(),
         auto_subscribe: stream.auto_subscribe,
         priority: stream.priority.get(),
-        families: definitions.into_iter().map(family).collect(),
+        families: definitions
+            .into_iter()
+            .map(|definition| explain_family(plan, stream, definition, syntax))
+            .collect(),
+    }
+}
+
+fn explain_family(
+    plan: &SyncPlan,
+    stream: &StreamPlan,
+    definition: usize,
+    syntax: RequestSyntax,
+) -> FamilyExplanation {
+    let variants = stream.variants.iter().filter(|variant| variant.definition == definition);
+    let found_by = variants.map(|variant| {
+        let priority = variant.priority.unwrap_or(stream.priority);
+        access_path::explain(plan, &variant.instantiation, priority, syntax)
+    });
+
+    let definition = &plan.definitions[definition];
+    FamilyExplanation {
+        name: definition.name.clone(),
+        rows: definition.queries.iter().map(|query| rows::explain(plan, query)).collect(),
+        found_by: found_by.collect(),
     }
 }

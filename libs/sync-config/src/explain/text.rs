@@ -153,6 +153,7 @@ fn write_not_exists(
 fn step_text(step: &StepExplanation) -> String {
     match step {
         StepExplanation::Value { value } => value.clone(),
+
         StepExplanation::Elements { array, conditions, gives } => {
             let mut text = format!("each of {array}");
             if !conditions.is_empty() {
@@ -160,6 +161,7 @@ fn step_text(step: &StepExplanation) -> String {
             }
             text + &gives_text(gives)
         }
+
         StepExplanation::Lookup { table, alias, arrays, keys, conditions, gives, .. } => {
             let mut text = table.clone();
             if !table.ends_with(&format!(".{alias}")) {
@@ -168,6 +170,7 @@ fn step_text(step: &StepExplanation) -> String {
             for array in arrays {
                 text.push_str(&format!(", {array}"));
             }
+
             let keys = keys.iter().map(|key| format!("{} = {}", key.row, key.value));
             let all: Vec<String> = keys.chain(conditions.iter().cloned()).collect();
             if !all.is_empty() {
@@ -175,6 +178,7 @@ fn step_text(step: &StepExplanation) -> String {
             }
             text + &gives_text(gives)
         }
+
         StepExplanation::Equal { left, right } => format!("only where {left} = {right}"),
     }
 }

@@ -83,11 +83,13 @@ impl<L> Expression<L> {
             Self::And(list) | Self::Or(list) | Self::Call { arguments: list, .. } => {
                 list.iter().for_each(see);
             }
+
             Self::Not(value)
             | Self::Each(value)
             | Self::IsNull { value, .. }
             | Self::Like { value, .. }
             | Self::Cast { value, .. } => see(value),
+
             Self::Compare { left, right, .. }
             | Self::Arithmetic { left, right, .. }
             | Self::Concat { left, right }
@@ -98,11 +100,13 @@ impl<L> Expression<L> {
                 see(left);
                 see(right);
             }
+
             Self::Between { value, low, high } => {
                 see(value);
                 see(low);
                 see(high);
             }
+
             Self::Case { operand, branches, otherwise } => {
                 operand.iter().for_each(|operand| see(operand));
                 for (condition, result) in branches {
@@ -111,6 +115,7 @@ impl<L> Expression<L> {
                 }
                 otherwise.iter().for_each(|otherwise| see(otherwise));
             }
+
             Self::InList { value, list } => {
                 see(value);
                 list.iter().for_each(see);

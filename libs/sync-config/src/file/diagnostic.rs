@@ -72,6 +72,7 @@ impl Diagnostic {
         let before = self.column.saturating_sub(1);
         let start = before.saturating_sub(EXCERPT_CHARS_MAX / 2);
         let shown: String = line.chars().skip(start).take(EXCERPT_CHARS_MAX).collect();
+
         // Tabs are kept, so that the mark stands under its position for any tab width.
         let indent: String = line
             .chars()
@@ -79,6 +80,7 @@ impl Diagnostic {
             .take(before - start)
             .map(|c| if c == '\t' { '\t' } else { ' ' })
             .collect();
+
         let number = self.line.to_string();
         let margin = " ".repeat(number.len());
         let _ = writeln!(text, " {number} | {}", shown.trim_end());

@@ -179,6 +179,7 @@ fn read_precision(value: &Node) -> Result<usize, Diagnostic> {
         NodeValue::Scalar(scalar) => scalar.text.as_str(),
         NodeValue::List(_) | NodeValue::Map(_) => "",
     };
+
     match text {
         "seconds" => Ok(0),
         "milliseconds" => Ok(3),

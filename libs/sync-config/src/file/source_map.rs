@@ -74,17 +74,20 @@ impl Walk<'_> {
     fn align(&mut self, text: &str, style: ScalarStyle) -> Vec<usize> {
         let mut indices = Vec::with_capacity(text.len() + 1);
         let mut after = self.at;
+
         for c in text.chars() {
             if is_space(c) {
                 indices.push(self.take_space(c, style, &mut after));
                 continue;
             }
+
             self.skip_space();
             self.skip_line_joins(style);
             indices.push(self.at.min(self.end));
             self.take(style);
             after = self.at;
         }
+
         indices.push(after.min(self.end));
         indices
     }

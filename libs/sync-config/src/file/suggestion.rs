@@ -5,9 +5,12 @@ pub(crate) fn closest<'a>(
     name: &str,
     candidates: impl Iterator<Item = &'a str>,
 ) -> Option<&'a str> {
-    const CHARS_MAX: usize = 64; // What PostgreSQL keeps of a name; it bounds the work.
+    // PostgreSQL truncates names to 63 bytes. The limit bounds the work of `distance`.
+    const CHARS_MAX: usize = 64;
+
     let lower: Vec<char> = name.to_lowercase().chars().take(CHARS_MAX).collect();
     let allowed = (lower.len() / 3).clamp(1, 3);
+
     candidates
         .map(|candidate| {
             let other: Vec<char> = candidate.to_lowercase().chars().take(CHARS_MAX).collect();

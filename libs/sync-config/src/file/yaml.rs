@@ -1,6 +1,7 @@
 //! The YAML file as a tree of nodes with positions.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
 
@@ -43,24 +44,22 @@ pub(crate) struct Scalar {
 impl Node {
     /// Returns the number of nodes and text bytes, and the depth.
     fn size(&self) -> (usize, usize) {
-        let mut size = (1, 0);
-        let mut add = |node: &Self| {
-            let (count, depth) = node.size();
-            size = (size.0 + count, size.1.max(depth + 1));
+        let children: Vec<&Self> = match &self.value {
+            NodeValue::Scalar(scalar) => return (1 + scalar.text.len(), 0),
+            NodeValue::List(items) => items.iter().collect(),
+            NodeValue::Map(entries) => {
+                entries.iter().flat_map(|(key, value)| [key, value]).collect()
+            }
         };
 
-        match &self.value {
-            NodeValue::Scalar(scalar) => return (1 + scalar.text.len(), 0),
-            NodeValue::List(items) => items.iter().for_each(add),
-            NodeValue::Map(entries) => {
-                for (key, value) in entries {
-                    add(key);
-                    add(value);
-                }
-            }
+        let mut count = 1;
+        let mut depth = 0;
+        for child in children {
+            let (child_count, child_depth) = child.size();
+            count += child_count;
+            depth = depth.max(child_depth + 1);
         }
-
-        size
+        (count, depth)
     }
 
     /// Returns the kind of the node, for messages.
@@ -100,8 +99,8 @@ impl Scalar {
 
     /// Returns whether the scalar is text and no other scalar of the core schema.
     pub(crate) fn is_text(&self) -> bool {
-        let number = || self.text.parse::<f64>().is_ok();
-        !self.is_plain() || !(self.is_null() || self.as_bool().is_some() || number())
+        !self.is_plain()
+            || !(self.is_null() || self.as_bool().is_some() || self.text.parse::<f64>().is_ok())
     }
 }
 
@@ -110,6 +109,7 @@ pub(crate) fn parse(text: &str, source: &SourceFile) -> Result<Option<Node>, Dia
     let parser = Parser::new_from_str(text);
     let mut reader = YamlReader { parser, source, anchors: HashMap::new(), copied: 0 };
     let mut root = None;
+
     loop {
         let (event, span) = reader.next()?;
         match event {
@@ -210,13 +210,13 @@ impl<'a> YamlReader<'a> {
         if anchor == 0 || chars.get(start) != Some(&'&') {
             return start;
         }
+
         let end = span.end.index().min(chars.len());
-        let next = |from: usize, is: fn(char) -> bool| {
-            (from..end).find(|place| is(chars[*place])).unwrap_or(end)
-        };
-        let scalar = next(next(start, char::is_whitespace), |c| !c.is_whitespace());
+        let name_end = find_char(chars, start..end, char::is_whitespace);
+        let scalar = find_char(chars, name_end..end, |c| !c.is_whitespace());
+
         if matches!(style, ScalarStyle::Literal | ScalarStyle::Folded) {
-            return (next(scalar, |c| c == '\n') + 1).min(end);
+            return (find_char(chars, scalar..end, |c| c == '\n') + 1).min(end);
         }
         scalar
     }
@@ -264,4 +264,10 @@ impl<'a> YamlReader<'a> {
             entries.push((key, self.node(event, span, depth + 1)?));
         }
     }
+}
+
+/// Returns the index of the first such character in the range, or the end of the range.
+fn find_char(chars: &[char], range: Range<usize>, is_wanted: fn(char) -> bool) -> usize {
+    let end = range.end;
+    range.into_iter().find(|place| is_wanted(chars[*place])).unwrap_or(end)
 }

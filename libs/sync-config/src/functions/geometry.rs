@@ -131,13 +131,16 @@ fn push_text(geometry: &Geometry, out: &mut String) {
 fn push_body(geometry: &Geometry, out: &mut String) {
     match &geometry.shape {
         GeometryShape::Point(None) => out.push_str("EMPTY"),
+
         GeometryShape::Point(Some(position)) => {
             push_list('(', ')', std::slice::from_ref(position), out, push_position);
         }
+
         GeometryShape::LineString(positions) => push_list('(', ')', positions, out, push_position),
         GeometryShape::Polygon(rings) => push_list('(', ')', rings, out, |ring, out| {
             push_list('(', ')', ring, out, push_position);
         }),
+
         GeometryShape::MultiPoint(parts) => push_list('(', ')', parts, out, |part, out| {
             // The points of a MULTIPOINT have no parentheses of their own.
             if let GeometryShape::Point(Some(position)) = &part.shape {
@@ -146,6 +149,7 @@ fn push_body(geometry: &Geometry, out: &mut String) {
                 out.push_str("EMPTY");
             }
         }),
+
         GeometryShape::MultiLineString(parts) | GeometryShape::MultiPolygon(parts) => {
             push_list('(', ')', parts, out, push_body);
         }

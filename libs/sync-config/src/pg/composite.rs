@@ -25,23 +25,11 @@ pub(crate) fn push_json(
     let mut members = members.iter();
     let mut separator = "{";
 
-    let mut push = |member: &CompositeMember, value: Option<&str>, out: &mut String| {
-        let before = out.len();
-        out.push_str(separator);
-        out.push_str(&member.key);
-        if push_member(member.converter, value, out)? {
-            separator = ",";
-        } else {
-            out.truncate(before);
-        }
-        Ok(())
-    };
-
     let mut at = 0;
     while text.as_bytes().get(at) != Some(&b')') {
         let (value, end) = field::field(text, at + 1, b",)")?;
         if let Some(member) = members.next() {
-            push(member, value.as_deref(), out)?;
+            push_entry(member, value.as_deref(), &mut separator, out, push_member)?;
         }
         at = end;
     }
@@ -51,7 +39,7 @@ pub(crate) fn push_json(
     }
 
     for member in members {
-        push(member, None, out)?;
+        push_entry(member, None, &mut separator, out, push_member)?;
     }
 
     if separator == "{" {
@@ -59,5 +47,25 @@ pub(crate) fn push_json(
     }
 
     out.push('}');
+    Ok(())
+}
+
+/// Writes one entry of the object, or nothing if the member has no JSON form.
+fn push_entry(
+    member: &CompositeMember,
+    value: Option<&str>,
+    separator: &mut &'static str,
+    out: &mut String,
+    push_member: &mut PushMember<'_>,
+) -> Result<(), EvaluationError> {
+    let before = out.len();
+    out.push_str(separator);
+    out.push_str(&member.key);
+
+    if push_member(member.converter, value, out)? {
+        *separator = ",";
+    } else {
+        out.truncate(before);
+    }
     Ok(())
 }

@@ -63,6 +63,7 @@ impl Converters {
             Converter::Scalar(Scalar::Boolean | Scalar::Integer | Scalar::Real) => {
                 Some(ValueKind::Number)
             }
+
             Converter::Scalar(
                 Scalar::Text
                 | Scalar::Json

@@ -16,9 +16,11 @@ impl Converters {
     ) -> Result<Value<'t>, EvaluationError> {
         match self.columns[column] {
             Converter::Scalar(scalar) => to_value(scalar, &self.options, text),
+
             Converter::Structure(structure) if self.is_empty_range(structure, text) => {
                 Ok(Value::text(text))
             }
+
             Converter::Structure(structure) => {
                 let mut json = String::new();
                 self.push_structure(structure, text, 0, &mut json)?;
@@ -73,11 +75,13 @@ impl Converters {
                     Ok(())
                 })
             }
+
             Structure::Composite(members) => {
                 composite::push_json(text, members, out, &mut |converter, text, out| {
                     self.push_part(converter, text, depth + 1, out)
                 })
             }
+
             Structure::Range(bound) => range::push_range(text, out, &mut |text, out| {
                 self.push_part(*bound, text, depth + 1, out)
             }),
@@ -123,6 +127,7 @@ fn to_value<'t>(
         Scalar::Real => real(text).map(Value::real),
         Scalar::Text | Scalar::Json => Ok(Value::text(text)),
         Scalar::Bytes => bytes(text).map(|bytes| Value::Blob(Cow::Owned(bytes))),
+
         Scalar::Date | Scalar::Time | Scalar::Timestamp | Scalar::TimestampTz | Scalar::Lsn => {
             let mut buffer = String::new();
             let is_some = push_rewritten(scalar, options, text, &mut buffer);

@@ -87,11 +87,10 @@ impl SyncPlan {
     /// Sorts queries into a canonical order where their order has no effect. It has an effect if
     /// several queries make different objects of the same type from one row.
     fn sort(&self, queries: &mut [&DataQuery]) {
-        let pattern = |query: &DataQuery| &self.tables[query.rows.table];
         // A table may match both a wildcard and another pattern.
-        let has_wildcards = queries.iter().any(|query| pattern(query).is_wildcard());
+        let has_wildcards = queries.iter().any(|query| self.tables[query.rows.table].is_wildcard());
         let group = |query: &DataQuery| {
-            let TablePattern { schema, name } = pattern(query);
+            let TablePattern { schema, name } = &self.tables[query.rows.table];
             (!has_wildcards).then(|| (schema.clone(), name.clone(), query.object_type.clone()))
         };
         queries.sort_by_cached_key(|query| group(query));

@@ -77,6 +77,7 @@ impl BindingTable {
 
     /// Returns the Cartesian product of two relations.
     fn product(&self, other: &Self) -> Result<Self, EvaluationError> {
+        // The limit is checked before any row is made.
         if self.rows.len().saturating_mul(other.rows.len()) > BINDING_ROWS_MAX {
             return Err(EvaluationError::TooMany);
         }
@@ -105,11 +106,13 @@ impl Bindings {
 
     /// Removes and returns the relation of these slots, joined if there are several.
     pub(crate) fn take(&mut self, slots: &[usize]) -> Result<BindingTable, EvaluationError> {
+        // The relation without slots has one row. It is neutral in a product.
         let mut joined = BindingTable { slots: Vec::new(), rows: vec![Vec::new()] };
         let (taken, left): (Vec<_>, Vec<_>) = std::mem::take(&mut self.tables)
             .into_iter()
             .partition(|table| slots.iter().any(|slot| table.place(*slot).is_some()));
         self.tables = left;
+
         for table in &taken {
             joined = joined.product(table)?;
         }

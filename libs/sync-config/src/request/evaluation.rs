@@ -12,7 +12,7 @@ use super::{Granted, GrantedBucket, Question, Request};
 use crate::plan::{StreamPlan, SyncPlan};
 use crate::value::{EvaluationError, ValueOptions};
 
-/// Evaluation of a request. It asks for lookups until it is done.
+/// Evaluation of a request. It returns questions until it is done.
 ///
 /// ```
 /// # use tidewater_sync_config::{Request, SyncConfig};
@@ -21,7 +21,9 @@ use crate::value::{EvaluationError, ValueOptions};
 /// # let claims = serde_json::Map::new();
 /// # let request = Request { user_id: "u", claims: &claims, parameters: None,
 /// #     include_defaults: true, subscriptions: &[] };
-/// # let read = |questions: &[_]| vec![vec![]; questions.len()];
+/// # fn read(questions: &[tidewater_sync_config::Question]) -> Vec<Vec<String>> {
+/// #     vec![vec![]; questions.len()]
+/// # }
 /// let mut evaluation = config.request(&request);
 /// while !evaluation.questions().is_empty() {
 ///     let answers = read(evaluation.questions()); // one list of outputs for each question
@@ -81,6 +83,7 @@ impl<'a> RequestEvaluation<'a> {
     /// Panics if `answers` does not have one list for each question.
     pub fn answer(&mut self, answers: &[Vec<String>]) {
         assert_eq!(answers.len(), self.questions.len(), "one list of outputs for each question");
+        // Answers are kept for the whole evaluation: a later step may ask the same question.
         for (question, outputs) in std::mem::take(&mut self.questions).into_iter().zip(answers) {
             let columns = self.plan.lookups[question.lookup].outputs.len();
             let rows = outputs.iter().filter_map(|output| split(output, columns, &mut self.values));
@@ -94,14 +97,16 @@ impl<'a> RequestEvaluation<'a> {
     fn advance(&mut self) {
         let mut asked = HashSet::new();
         let mut questions = Vec::new();
-        let mut ask = |question: Question| {
-            if asked.insert(question.clone()) {
-                questions.push(question);
-            }
-        };
+
         let mut kept = Vec::with_capacity(self.tasks.len());
         for mut task in std::mem::take(&mut self.tasks) {
-            match task.search.advance(&self.answers, &self.values, &mut ask) {
+            // Two variants may ask the same question. The answer serves both.
+            let progress = task.search.advance(&self.answers, &self.values, &mut |question| {
+                if asked.insert(question.clone()) {
+                    questions.push(question);
+                }
+            });
+            match progress {
                 Ok(Progress::Waiting | Progress::Found) => kept.push(task),
                 Ok(Progress::NotFound) => {}
                 Err(error) => push_error(&mut self.streams[task.stream], task.reason, error),
@@ -152,15 +157,16 @@ impl<'a> RequestEvaluation<'a> {
     }
 
     fn subscribe(&mut self, stream: &'a StreamPlan, request: &Request<'_>) {
-        let explicit = || {
-            let all = request.subscriptions.iter().enumerate();
-            all.filter(|(_, subscription)| subscription.stream == stream.name)
-        };
-        let has_bare = explicit().any(|(_, subscription)| subscription.parameters.is_none());
+        let subscriptions = request.subscriptions.iter().enumerate();
+        let explicit: Vec<_> =
+            subscriptions.filter(|(_, subscription)| subscription.stream == stream.name).collect();
+
+        let has_bare = explicit.iter().any(|(_, subscription)| subscription.parameters.is_none());
         let by_default = stream.auto_subscribe && request.include_defaults && !has_bare;
-        if !by_default && explicit().next().is_none() {
+        if !by_default && explicit.is_empty() {
             return;
         }
+
         let index = self.streams.len();
         let SyncPlan { edition, values: ValueOptions { engine, .. }, .. } = *self.plan;
         self.streams.push(StreamDescription {
@@ -178,7 +184,7 @@ impl<'a> RequestEvaluation<'a> {
             );
         }
 
-        for (number, subscription) in explicit() {
+        for (number, subscription) in explicit {
             let reason = Subscription::Sub(number);
             let priority = match subscription.override_priority.map(Priority::try_from) {
                 None => None,
@@ -198,9 +204,11 @@ impl<'a> RequestEvaluation<'a> {
 
     fn evaluate(&mut self, stream: &'a StreamPlan, index: usize, subscriber: &Subscriber<'_>) {
         let Subscriber { reason, priority, .. } = *subscriber;
+
         for variant in &stream.variants {
             let search =
                 subscriber.instantiate(self.plan, &variant.instantiation, &mut self.values);
+
             match search {
                 Ok(None) => {}
                 Ok(Some(search)) => self.tasks.push(VariantTask {

@@ -48,14 +48,17 @@ impl Search<'_> {
         if !self.advance_steps(answers, values, ask)? {
             return Ok(Progress::NotFound);
         }
+
         let mut open = Vec::with_capacity(self.not_exists.len());
         for mut part in std::mem::take(&mut self.not_exists) {
             match part.advance(answers, values, ask)? {
                 Progress::Waiting => open.push(part),
+                // One row of one anti-join withholds the buckets. The other answers have no effect.
                 Progress::Found => return Ok(Progress::NotFound),
                 Progress::NotFound => {}
             }
         }
+
         self.not_exists = open;
         Ok(if self.is_done() { Progress::Found } else { Progress::Waiting })
     }
@@ -75,12 +78,15 @@ impl Search<'_> {
         let mut place = 0;
         while let Some(PendingStep { step, first_slot }) = self.pending.get(place).copied() {
             let used = step.slots_used();
+            // The step reads a value that a pending lookup will yield.
             if !self.bindings.have(&used) {
                 place += 1;
                 continue;
             }
+
             let mut table = self.bindings.take(&used)?;
             let mut is_done = true;
+
             match step {
                 Step::Equal(left, right) => {
                     if let (Some(left), Some(right)) = (table.place(*left), table.place(*right)) {
@@ -89,17 +95,17 @@ impl Search<'_> {
                 }
                 Step::Lookup { lookup, key } => {
                     let questions = questions(*lookup, key, &table, values);
-                    let is_unknown = |question: &&Question| !answers.contains_key(*question);
-                    if questions.iter().any(|question| is_unknown(&question)) {
-                        let unknown = questions.into_iter().filter(|one| is_unknown(&one));
-                        unknown.for_each(&mut *ask);
-                        is_done = false;
-                    } else {
+                    if questions.iter().all(|question| answers.contains_key(question)) {
                         extend(&mut table, first_slot, &questions, answers)?;
+                    } else {
+                        let unknown = questions.into_iter();
+                        unknown.filter(|one| !answers.contains_key(one)).for_each(&mut *ask);
+                        is_done = false;
                     }
                 }
                 Step::Value(_) | Step::Elements { .. } => {}
             }
+
             if is_done {
                 self.pending.remove(place);
                 // The new values may unblock an earlier step.
@@ -107,6 +113,9 @@ impl Search<'_> {
             } else {
                 place += 1;
             }
+
+            // Slots that nothing reads any more are dropped, and then rows that became equal. A step
+            // that waits gets its rows back unchanged.
             let needed = needed(&self.pending, self.parameters);
             if !self.bindings.put(table, &needed)? {
                 return Ok(false);
@@ -125,6 +134,7 @@ fn questions(
     values: &ValuePool,
 ) -> Vec<Question> {
     let places: Vec<usize> = key.iter().filter_map(|slot| table.place(*slot)).collect();
+
     table
         .rows
         .iter()
@@ -142,8 +152,10 @@ fn extend(
     questions: &[Question],
     answers: &HashMap<Question, Vec<Vec<ValueId>>>,
 ) -> Result<(), EvaluationError> {
+    // All answers to one lookup have the same number of columns.
     let mut rows = Vec::with_capacity(table.rows.len());
     let mut columns = 0;
+
     for (row, question) in table.rows.iter().zip(questions) {
         for answer in answers.get(question).into_iter().flatten() {
             columns = answer.len();
@@ -153,6 +165,7 @@ fn extend(
             }
         }
     }
+
     table.slots.extend(first_slot..first_slot + columns);
     table.rows = rows;
     Ok(())

@@ -41,6 +41,7 @@ impl Subscriber<'_> {
             }
         }
 
+        // Steps bind their slots in the order of the plan, whether they run now or wait for answers.
         let mut pending = Vec::new();
         let mut tables = Vec::new();
         let mut slot = 0;
@@ -76,6 +77,7 @@ impl Subscriber<'_> {
             }
         }
 
+        // An anti-join that has no row already withholds nothing, so it is left out.
         let mut not_exists = Vec::new();
         for part in &instantiation.not_exists {
             not_exists.extend(self.instantiate(plan, part, values)?);
@@ -93,8 +95,10 @@ impl Subscriber<'_> {
     ) -> Result<Vec<Vec<ValueId>>, EvaluationError> {
         let items = items(array, self)?;
         let mut rows = Vec::with_capacity(items.len());
+
         'items: for place in 0..items.len() {
             let leaves = ElementLeaves { subscriber: self, items: &items, place };
+
             for filter in filters {
                 if !filter.is_true(&leaves)? {
                     continue 'items;
@@ -102,6 +106,7 @@ impl Subscriber<'_> {
             }
             rows.extend(row(outputs, &leaves, values)?);
         }
+
         Ok(rows)
     }
 
@@ -128,6 +133,7 @@ impl Subscriber<'_> {
     /// Returns the whole value, as JSON text unless it is the user id.
     fn text(&self, source: RequestSource) -> String {
         let empty = Map::new();
+
         let map = match source {
             RequestSource::UserId => return self.request.user_id.to_owned(),
             RequestSource::Claims => self.request.claims.clone(),
@@ -142,6 +148,7 @@ impl Subscriber<'_> {
             }
             RequestSource::SubscriptionParameters => self.parameters.unwrap_or(&empty).clone(),
         };
+
         json::to_text(&Json::Object(map))
     }
 }
@@ -173,13 +180,17 @@ impl<'v> Leaves<'v, RequestLeaf> for Subscriber<'_> {
         let (names, as_value) = match member {
             Some(RequestMember { names, as_value }) if !names.is_empty() => (names, *as_value),
             Some(_) | None => {
-                let whole = || Value::text(self.text(*source));
-                return Ok(if self.has(*source) { whole() } else { Value::Null });
+                if !self.has(*source) {
+                    return Ok(Value::Null);
+                }
+                return Ok(Value::text(self.text(*source)));
             }
         };
+
         if *source == RequestSource::TokenParameters && names.as_slice() == ["user_id"] {
             return Ok(Value::text(self.request.user_id.to_owned()));
         }
+
         let member = self.member(*source, names);
         Ok(member.map_or(Value::Null, |member| functions::output(member, as_value)))
     }
@@ -197,6 +208,7 @@ fn row<'v, S: Leaves<'v, RequestLeaf>>(
 ) -> Result<Option<Vec<ValueId>>, EvaluationError> {
     let mut row = Vec::with_capacity(expressions.len());
     let mut text = String::new();
+
     for expression in expressions {
         text.clear();
         if !json::push_parameter(&expression.evaluate(leaves)?, &mut text) {
@@ -204,5 +216,6 @@ fn row<'v, S: Leaves<'v, RequestLeaf>>(
         }
         row.push(values.id(&text));
     }
+
     Ok(Some(row))
 }

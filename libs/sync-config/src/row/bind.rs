@@ -17,7 +17,6 @@ use crate::value::json;
 /// Binds the queries and lookups that read a table. The caller has checked the table. Returns
 /// `None` if it lacks a column that is needed.
 pub(crate) fn bind(plan: &SyncPlan, table: &TableSchema) -> Option<TableEvaluator> {
-    let matches = |rows: &RowQuery| table.is(&plan.tables[rows.table]);
     let mut binder = Binder {
         plan,
         table,
@@ -28,7 +27,10 @@ pub(crate) fn bind(plan: &SyncPlan, table: &TableSchema) -> Option<TableEvaluato
 
     let mut queries = Vec::new();
     for (definition, definition_plan) in plan.definitions.iter().enumerate() {
-        for query in definition_plan.queries.iter().filter(|query| matches(&query.rows)) {
+        for query in &definition_plan.queries {
+            if !table.is(&plan.tables[query.rows.table]) {
+                continue;
+            }
             match binder.bind_query(definition, &definition_plan.name, query) {
                 Some(query) => queries.push(query),
                 // The table has no `id`; `check` reports a warning.
@@ -40,7 +42,7 @@ pub(crate) fn bind(plan: &SyncPlan, table: &TableSchema) -> Option<TableEvaluato
 
     let mut lookups = Vec::new();
     for (lookup, lookup_plan) in plan.lookups.iter().enumerate() {
-        if matches(&lookup_plan.rows) {
+        if table.is(&plan.tables[lookup_plan.rows.table]) {
             lookups.push(binder.bind_lookup(lookup, lookup_plan)?);
         }
     }
@@ -96,6 +98,7 @@ impl<'a> Binder<'a> {
         };
         let (of_elements, of_row): (Vec<_>, Vec<_>) =
             filters.iter().cloned().partition(is_of_element);
+
         Some(BoundRows {
             filters: self.bind_expressions(rows.table, &of_row)?,
             arrays: self.bind_expressions(rows.table, &rows.arrays)?,
@@ -147,6 +150,8 @@ impl<'a> Binder<'a> {
 
     /// Returns the index of the query's projection, which an earlier query may have added.
     fn bind_projection(&mut self, query: &'a DataQuery) -> Option<usize> {
+        // Projections of different patterns are never shared: a column that one requires may be
+        // optional in the other.
         let known = self.projections.iter().position(|(known, _)| {
             known.object_type == query.object_type
                 && known.projection == query.projection

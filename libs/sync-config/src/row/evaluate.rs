@@ -151,7 +151,7 @@ struct BoundRow<'r> {
 /// Row with one element of each array.
 struct Combination<'c> {
     row: &'c BoundRow<'c>,
-    /// For each array its items and the index of the current one.
+    /// Items of each array, and the index of the current one.
     elements: &'c [(&'c Items, usize)],
 }
 
@@ -162,6 +162,7 @@ impl<'c> Leaves<'c, BoundLeaf> for Combination<'c> {
             | BoundLeaf::Missing
             | BoundLeaf::Schema
             | BoundLeaf::Name { .. } => self.row.value(leaf),
+
             BoundLeaf::Element(index) => Ok(self
                 .elements
                 .get(*index)
@@ -366,6 +367,7 @@ impl<'r> BoundRow<'r> {
                     Ok(true)
                 }
             },
+
             ItemSource::Expression(expression) => {
                 Ok(json::push_value(&expression.evaluate(self)?, text))
             }

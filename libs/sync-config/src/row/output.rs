@@ -16,7 +16,7 @@ pub struct RowOutput {
     pub(crate) buckets: Vec<BucketEntry>,
     pub(crate) lookups: Vec<LookupEntry>,
     pub(crate) errors: Vec<String>,
-    /// For each projection its output for this row, if any query needed it.
+    /// Output of each projection for this row, if any query needed it.
     pub(crate) projected: Vec<Option<Projected>>,
 }
 
@@ -61,7 +61,7 @@ pub struct BucketRow<'a> {
 pub struct LookupRow<'a> {
     /// Index into [`SyncConfig::lookups`](crate::SyncConfig::lookups).
     pub lookup: usize,
-    /// Key to ask for: a canonical JSON array.
+    /// Key of the question that the row answers: a canonical JSON array.
     pub key: &'a str,
     /// Output for the key: a canonical JSON array.
     pub output: &'a str,

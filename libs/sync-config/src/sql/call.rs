@@ -21,15 +21,18 @@ impl AstConverter<'_> {
     ) -> Result<ExpressionKind, Diagnostic> {
         let text = self.expression(*text)?;
         let start = Expression { position: text.position, kind: ExpressionKind::Integer(1) };
+
         let mut arguments = vec![text];
         match (from, &length) {
             (Some(from), _) => arguments.push(self.expression(*from)?),
             (None, Some(_)) => arguments.push(start),
             (None, None) => {}
         }
+
         if let Some(length) = length {
             arguments.push(self.expression(*length)?);
         }
+
         Ok(ExpressionKind::Call { namespace: None, name: "substring".to_owned(), arguments })
     }
 
@@ -42,16 +45,19 @@ impl AstConverter<'_> {
         characters: Option<Vec<Expr>>,
     ) -> Result<Expression, Diagnostic> {
         let (_, span) = self.input.find_before(self.start_of(&text), "TRIM");
+
         let name = match side {
             None | Some(TrimWhereField::Both) => "trim",
             Some(TrimWhereField::Leading) => "ltrim",
             Some(TrimWhereField::Trailing) => "rtrim",
         };
+
         let arguments = std::iter::once(text)
             .chain(what)
             .chain(characters.into_iter().flatten().map(Box::new))
             .map(|argument| self.expression(*argument))
             .collect::<Result<Vec<Expression>, _>>()?;
+
         let kind = ExpressionKind::Call { namespace: None, name: name.to_owned(), arguments };
         Ok(Expression { position: self.input.position(span), kind })
     }
@@ -71,6 +77,7 @@ impl AstConverter<'_> {
             null_treatment,
             over,
         } = function;
+
         let mut names = Vec::new();
         for part in &parts {
             let Some(ident) = part.as_ident() else {
@@ -80,11 +87,6 @@ impl AstConverter<'_> {
         }
 
         let full_name = names.join(".");
-        let unsupported = || {
-            let message = format!("`{full_name}` supports plain arguments only");
-            self.error(span, message)
-        };
-
         let plain = !uses_odbc_syntax
             && parameters == FunctionArguments::None
             && within_group.is_empty()
@@ -92,30 +94,34 @@ impl AstConverter<'_> {
             && null_treatment.is_none()
             && over.is_none();
         let count = if let FunctionArguments::List(list) = &args { list.args.len() } else { 0 };
+
         if let [name] = names.as_slice()
             && let Some((what, hint)) = refusal(name, count)
         {
             return Err(self.error(span, format!("`{name}` {what}")).hint(hint));
         }
+
         if args == FunctionArguments::None {
             return Err(self.error(span, format!("unknown function `{full_name}`")));
         }
+
         let FunctionArguments::List(FunctionArgumentList {
             duplicate_treatment: None,
             args,
             clauses,
         }) = args
         else {
-            return Err(unsupported());
+            return Err(self.only_plain_arguments(&full_name, span));
         };
 
         let mut names = names.into_iter().rev();
         let (Some(name), namespace, None) = (names.next(), names.next(), names.next()) else {
-            return Err(unsupported());
+            return Err(self.only_plain_arguments(&full_name, span));
         };
         if !plain || !clauses.is_empty() {
-            return Err(unsupported());
+            return Err(self.only_plain_arguments(&full_name, span));
         }
+
         let mut arguments = Vec::new();
         for argument in args {
             let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = argument else {
@@ -126,5 +132,9 @@ impl AstConverter<'_> {
         }
 
         Ok(ExpressionKind::Call { namespace, name, arguments })
+    }
+
+    fn only_plain_arguments(&self, function: &str, span: Span) -> Diagnostic {
+        self.error(span, format!("`{function}` supports plain arguments only"))
     }
 }

@@ -188,6 +188,7 @@ impl<'a> AstConverter<'a> {
                 let kind = SelectItemKind::Expression { expression, alias: None, source_text };
                 Ok(SelectItem { position: self.input.position(span), kind })
             }
+
             SqlItem::ExprWithAlias { expr, alias } => {
                 let span = start(&expr);
                 let expression = self.expression(expr)?;
@@ -195,29 +196,35 @@ impl<'a> AstConverter<'a> {
                 let kind = SelectItemKind::Expression { expression, alias, source_text };
                 Ok(SelectItem { position: self.input.position(span), kind })
             }
+
             SqlItem::ExprWithAliases { expr, .. } => {
                 let span = start(&expr);
                 Err(self.error(span, "an expression can have one alias only"))
             }
+
             SqlItem::Wildcard(options) => {
                 let position = self.wildcard(options)?;
                 Ok(SelectItem { position, kind: SelectItemKind::All { table: None } })
             }
+
             SqlItem::QualifiedWildcard(
                 SelectItemQualifiedWildcardKind::ObjectName(ObjectName(parts)),
                 options,
             ) => {
                 self.wildcard(options)?;
+
                 let parts: Vec<Ident> =
                     parts.into_iter().filter_map(|part| part.as_ident().cloned()).collect();
                 let span = parts.first().map_or(self.start, |first| first.span);
                 let Some(table) = self.qualifier(parts.into_iter().rev())? else {
                     return Err(self.error(span, "write `t.*` with the table's own name"));
                 };
+
                 let position = self.input.position(span);
                 let table = Some(table);
                 Ok(SelectItem { position, kind: SelectItemKind::All { table } })
             }
+
             SqlItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::Expr(expr), _) => {
                 let span = start(&expr);
                 Err(self.error(span, "`.*` must follow the name of a table"))

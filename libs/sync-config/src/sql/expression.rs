@@ -53,10 +53,12 @@ impl AstConverter<'_> {
             Expr::Value(value) => self.literal(value),
             Expr::Nested(inner) => return self.convert(inner),
             Expr::Function(function) => self.function(function, span),
+
             Expr::UnaryOp { op, expr } => self.unary(op, expr, span),
             Expr::BinaryOp { left, op, right } => return self.binary(left, op, right),
             Expr::IsNull(value) => self.is_null(value, false),
             Expr::IsNotNull(value) => self.is_null(value, true),
+
             Expr::Cast {
                 kind: CastKind::Cast | CastKind::DoubleColon,
                 expr,
@@ -64,6 +66,7 @@ impl AstConverter<'_> {
                 format: None,
             } => self.cast(expr, &data_type, span),
             Expr::In { expr, target, negated, global: false } => self.is_in(expr, target, negated),
+
             Expr::Exists { subquery, negated } => {
                 Ok(ExpressionKind::Exists { query: Box::new(self.query(*subquery)?), negated })
             }
@@ -75,6 +78,7 @@ impl AstConverter<'_> {
             }
             other => return self.operator(other, span),
         }?;
+
         Ok(Expression { position: self.input.position(span), kind })
     }
 
@@ -126,6 +130,7 @@ impl AstConverter<'_> {
                         );
                     }
                 };
+
                 let (word, span) = self.input.find(span, words);
                 self.refused(span, word)
             }
@@ -160,11 +165,13 @@ impl AstConverter<'_> {
     #[expect(clippy::wildcard_enum_match_arm, reason = "what is not listed is refused")]
     fn literal(&self, value: ValueWithSpan) -> Result<ExpressionKind, Diagnostic> {
         let ValueWithSpan { value, span } = value;
+
         match value {
             SqlValue::Null => Ok(ExpressionKind::Null),
             SqlValue::Boolean(boolean) => Ok(ExpressionKind::Boolean(boolean)),
             SqlValue::SingleQuotedString(text) => Ok(ExpressionKind::Text(text)),
             SqlValue::Number(text, false) => self.number(&text, "", span),
+
             SqlValue::Placeholder(text) => {
                 Err(self.error(span, format!("`{text}` is not supported")).hint(
                     "values of the request are functions: `auth.user_id()`, `auth.parameter('name')`, \
@@ -227,17 +234,16 @@ impl AstConverter<'_> {
     ) -> Result<Expression, Diagnostic> {
         let span = self.start_of(&left);
         let position = self.input.position(span);
-        let compare = |comparison| Operator::Compare(comparison);
         let operator = match &op {
             BinaryOperator::And | BinaryOperator::Or => {
                 return self.chain(left, op, right);
             }
-            BinaryOperator::Eq => compare(Comparison::Equal),
-            BinaryOperator::NotEq => compare(Comparison::NotEqual),
-            BinaryOperator::Lt => compare(Comparison::Less),
-            BinaryOperator::LtEq => compare(Comparison::LessOrEqual),
-            BinaryOperator::Gt => compare(Comparison::Greater),
-            BinaryOperator::GtEq => compare(Comparison::GreaterOrEqual),
+            BinaryOperator::Eq => Operator::Compare(Comparison::Equal),
+            BinaryOperator::NotEq => Operator::Compare(Comparison::NotEqual),
+            BinaryOperator::Lt => Operator::Compare(Comparison::Less),
+            BinaryOperator::LtEq => Operator::Compare(Comparison::LessOrEqual),
+            BinaryOperator::Gt => Operator::Compare(Comparison::Greater),
+            BinaryOperator::GtEq => Operator::Compare(Comparison::GreaterOrEqual),
             BinaryOperator::Plus => Operator::Arithmetic(Arithmetic::Add),
             BinaryOperator::Minus => Operator::Arithmetic(Arithmetic::Subtract),
             BinaryOperator::Multiply => Operator::Arithmetic(Arithmetic::Multiply),
@@ -247,6 +253,7 @@ impl AstConverter<'_> {
             BinaryOperator::BitwiseOr => Operator::Arithmetic(Arithmetic::BitOr),
             BinaryOperator::PGBitwiseShiftLeft => Operator::Arithmetic(Arithmetic::ShiftLeft),
             BinaryOperator::PGBitwiseShiftRight => Operator::Arithmetic(Arithmetic::ShiftRight),
+
             BinaryOperator::Custom(operator) if operator == OVERLAP => {
                 if let Expr::Subquery(query) = *right {
                     let array = Box::new(self.expression(*left)?);
@@ -256,6 +263,7 @@ impl AstConverter<'_> {
                 }
                 Operator::Overlap
             }
+
             BinaryOperator::StringConcat => Operator::Concat,
             BinaryOperator::Arrow => Operator::Json { as_value: false },
             BinaryOperator::LongArrow => Operator::Json { as_value: true },
@@ -265,6 +273,7 @@ impl AstConverter<'_> {
                 return Err(self.refused(span, &text));
             }
         };
+
         let left = self.boxed(left)?;
         let right = self.boxed(right)?;
         let kind = match operator {
@@ -320,25 +329,30 @@ impl AstConverter<'_> {
     ) -> Result<ExpressionKind, Diagnostic> {
         let span = self.start_of(&value);
         let value = self.boxed(value)?;
+
         match target {
             InTarget::Subquery(query) => {
                 let query = Box::new(self.query(*query)?);
                 Ok(ExpressionKind::InQuery { value, query, negated })
             }
+
             InTarget::List(mut list) => {
                 if list.len() == 1 && (!is_literal(&list[0]) || is_json_array(&list[0])) {
                     return self.in_array(value, list.remove(0), negated);
                 }
+
                 if let [Expr::Value(ValueWithSpan { span, .. })] = list.as_slice()
                     && !self.input.is_parenthesized(*span)
                 {
                     let error = self.error(*span, "this is a single value, not an array");
                     return Err(error.hint("write `=` to compare with one value"));
                 }
+
                 let list =
                     list.into_iter().map(|item| self.expression(item)).collect::<Result<_, _>>()?;
                 Ok(ExpressionKind::InList { value, list, negated })
             }
+
             InTarget::Unnest(_) | InTarget::Table { .. } => {
                 let (_, span) = self.input.find(span, &["IN"]);
                 Err(self.error(span, "`IN` must be followed by values, a query or an array"))
@@ -374,6 +388,7 @@ impl AstConverter<'_> {
             DataType::Real => Ok(CastType::Real),
             DataType::Numeric(sqlparser::ast::ExactNumberInfo::None) => Ok(CastType::Numeric),
             DataType::Blob(None) => Ok(CastType::Blob),
+
             _ => Err(self
                 .error(
                     self.input.find(span, &["AS", "::"]).1,

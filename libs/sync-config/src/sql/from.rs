@@ -71,14 +71,17 @@ impl AstConverter<'_> {
         } else {
             items.push(self.item_of_from(relation, Join::Inner(None))?);
         }
+
         for join in joins {
             let SqlJoin { relation, global, join_operator } = join;
             if global {
                 return Err(self.unsupported(&["GLOBAL"]));
             }
+
             let join = self.join(join_operator)?;
             items.push(self.item_of_from(relation, join)?);
         }
+
         Ok(())
     }
 
@@ -87,6 +90,7 @@ impl AstConverter<'_> {
             JoinOperator::Join(constraint)
             | JoinOperator::Inner(constraint)
             | JoinOperator::CrossJoin(constraint) => self.on(constraint).map(Join::Inner),
+
             JoinOperator::Left(constraint) | JoinOperator::LeftOuter(constraint) => {
                 match self.on(constraint)? {
                     Some(condition) => Ok(Join::Left(condition)),
@@ -95,6 +99,7 @@ impl AstConverter<'_> {
                         .hint("write the join's condition: `LEFT JOIN t ON ...`")),
                 }
             }
+
             JoinOperator::Right(_)
             | JoinOperator::RightOuter(_)
             | JoinOperator::FullOuter(_)

@@ -22,11 +22,13 @@ impl AstConverter<'_> {
             Expr::IsDistinctFrom(left, right) => self.is(left, right, true)?,
             Expr::IsNotDistinctFrom(left, right) => self.is(left, right, false)?,
             Expr::Between { expr, negated, low, high } => self.between(expr, low, high, negated)?,
+
             Expr::Like { negated, any: false, expr, pattern, escape_char }
             | Expr::ILike { negated, any: false, expr, pattern, escape_char } => {
                 let pattern = self.pattern(&pattern, escape_char.as_deref(), span)?;
                 ExpressionKind::Like { value: self.boxed(expr)?, pattern, negated }
             }
+
             Expr::Case { operand, conditions, else_result, .. } => {
                 self.case(operand, conditions, else_result)?
             }
@@ -36,6 +38,7 @@ impl AstConverter<'_> {
             }
             other => return Err(self.refuse_expression(&other, span)),
         };
+
         Ok(Expression { position: self.input.position(span), kind })
     }
 

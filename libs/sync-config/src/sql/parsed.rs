@@ -17,21 +17,25 @@ pub(super) fn start(expr: &Expr) -> Span {
                 return parts.first().map_or_else(Span::empty, |ident| ident.span);
             }
             Expr::Value(value) => return value.span,
+
             Expr::Function(function) => {
                 let first = function.name.0.first().and_then(|part| part.as_ident());
                 return first.map_or_else(Span::empty, |ident| ident.span);
             }
             Expr::Case { case_token, .. } => return case_token.0.span,
+
             Expr::Subquery(query) => {
                 return match query.body.as_ref() {
                     SetExpr::Select(select) => select.select_token.0.span,
                     _ => Span::empty(),
                 };
             }
+
             Expr::Tuple(list) | Expr::Array(Array { elem: list, .. }) => match list.first() {
                 Some(first) => first,
                 None => return Span::empty(),
             },
+
             Expr::BinaryOp { left, .. }
             | Expr::AnyOp { left, .. }
             | Expr::AllOp { left, .. }
@@ -60,6 +64,7 @@ pub(super) fn start(expr: &Expr) -> Span {
             | Expr::Substring { expr: inner, .. }
             | Expr::Trim { expr: inner, .. }
             | Expr::Cast { expr: inner, .. } => inner,
+
             _ => return Span::empty(),
         };
     }
@@ -70,10 +75,12 @@ pub(super) fn row_items(expr: &Expr) -> Option<Vec<Expr>> {
     let Expr::Function(Function { name: ObjectName(parts), args, .. }) = expr else { return None };
     let [name] = parts.as_slice() else { return None };
     let name = name.as_ident()?;
+
     if name.quote_style.is_some() || !name.value.eq_ignore_ascii_case("ROW") {
         return None;
     }
     let FunctionArguments::List(FunctionArgumentList { args, .. }) = args else { return None };
+
     args.iter()
         .map(|argument| match argument {
             FunctionArg::Unnamed(FunctionArgExpr::Expr(item)) => Some(item.clone()),

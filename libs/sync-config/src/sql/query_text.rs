@@ -28,12 +28,13 @@ impl QueryText<'_> {
 
     /// Returns the text from one token to another.
     pub(super) fn text(&self, first: Span, last: Span) -> String {
-        let offset = |location| {
-            let (line, column) = line_and_column(location);
-            self.offsets.get(self.map.index_at(line, column)).copied().unwrap_or(self.text.len())
-        };
-        let source_text = self.text.get(offset(first.start)..offset(last.end));
-        source_text.unwrap_or_default().to_owned()
+        let range = self.byte_offset(first.start)..self.byte_offset(last.end);
+        self.text.get(range).unwrap_or_default().to_owned()
+    }
+
+    fn byte_offset(&self, location: Location) -> usize {
+        let (line, column) = line_and_column(location);
+        self.offsets.get(self.map.index_at(line, column)).copied().unwrap_or(self.text.len())
     }
 
     pub(super) fn start(&self) -> Position {
@@ -78,20 +79,17 @@ impl QueryText<'_> {
     }
 
     pub(super) fn check_tokens(&self) -> Result<(), Diagnostic> {
-        match self
-            .tokens
-            .iter()
-            .filter(|token| {
-                !matches!(
-                    token.token,
-                    Token::Whitespace(_)
-                        | Token::Comma
-                        | Token::Number(..)
-                        | Token::SingleQuotedString(_)
-                )
-            })
-            .nth(TOKENS_MAX)
-        {
+        let mut counted = self.tokens.iter().filter(|token| {
+            !matches!(
+                token.token,
+                Token::Whitespace(_)
+                    | Token::Comma
+                    | Token::Number(..)
+                    | Token::SingleQuotedString(_)
+            )
+        });
+
+        match counted.nth(TOKENS_MAX) {
             Some(token) => {
                 Err(Diagnostic::error(self.position(token.span), "the query is too long"))
             }
@@ -133,6 +131,5 @@ pub(super) fn position_of(map: &SourceMap<'_>, location: Location) -> Position {
 }
 
 fn line_and_column(Location { line, column }: Location) -> (usize, usize) {
-    let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-    (number(line), number(column))
+    (usize::try_from(line).unwrap_or(usize::MAX), usize::try_from(column).unwrap_or(usize::MAX))
 }

@@ -27,14 +27,14 @@ impl QueryText<'_> {
     /// Returns the source text of the items after a SELECT, without enclosing parentheses that are
     /// not those of a call. PowerSync names columns in the same way: `(a + 1) * 2` is `a + 1) * 2`.
     pub(super) fn items(&self, select: Span) -> Vec<SourceText> {
-        let is_space = |token: &&TokenWithSpan| matches!(token.token, Token::Whitespace(_));
         let mut tokens = self
             .tokens
             .iter()
             .filter(|token| token.span.start > select.start)
-            .filter(|token| !is_space(token))
+            .filter(|token| !matches!(token.token, Token::Whitespace(_)))
             .peekable();
         tokens.next_if(|token| matches!(keyword(token), Keyword::DISTINCT | Keyword::ALL));
+
         let mut items = vec![Vec::new()];
         let mut depth = 0;
         for token in tokens {
@@ -46,6 +46,7 @@ impl QueryText<'_> {
                 items.push(Vec::new());
                 continue;
             }
+
             depth = depth_after(depth, token);
             item.push(token);
         }
@@ -86,12 +87,14 @@ fn depth_after(depth: usize, token: &TokenWithSpan) -> usize {
 /// Returns whether the parenthesis that closes after these tokens is that of a call.
 fn is_call(before: &[&TokenWithSpan]) -> bool {
     let mut depth = 1;
+
     for (place, token) in before.iter().enumerate().rev() {
         if token.token == Token::RParen {
             depth += 1;
         } else if token.token == Token::LParen {
             depth -= 1;
         }
+
         if depth == 0 {
             let name = place.checked_sub(1).map(|place| before[place]);
             return name.is_some_and(|name| {

@@ -63,7 +63,7 @@ pub(crate) struct FromItem {
     pub(crate) alias: Option<String>,
     /// Names that the alias of a subquery gives its columns. Empty if it gives none.
     pub(crate) column_names: Vec<String>,
-    /// Whether the alias is quoted.
+    /// `true` if the alias is quoted.
     pub(crate) is_quoted: bool,
     pub(crate) join: Join,
 }
@@ -228,10 +228,12 @@ impl Expression {
             | ExpressionKind::Boolean(_)
             | ExpressionKind::Exists { .. }
             | ExpressionKind::Name { .. } => {}
+
             ExpressionKind::And(list)
             | ExpressionKind::Or(list)
             | ExpressionKind::Array(list)
             | ExpressionKind::Call { arguments: list, .. } => list.iter().for_each(see),
+
             ExpressionKind::Not(value)
             | ExpressionKind::IsNull { value, .. }
             | ExpressionKind::Like { value, .. }
@@ -239,6 +241,7 @@ impl Expression {
             | ExpressionKind::Cast { value, .. }
             | ExpressionKind::OverlapQuery { array: value, .. }
             | ExpressionKind::InQuery { value, .. } => see(value),
+
             ExpressionKind::Compare { left, right, .. }
             | ExpressionKind::Arithmetic { left, right, .. }
             | ExpressionKind::Concat { left, right }
@@ -249,11 +252,13 @@ impl Expression {
                 see(left);
                 see(right);
             }
+
             ExpressionKind::Between { value, low, high, .. } => {
                 see(value);
                 see(low);
                 see(high);
             }
+
             ExpressionKind::Case { operand, branches, otherwise } => {
                 operand.iter().for_each(|operand| see(operand));
                 for (condition, result) in branches {
@@ -262,6 +267,7 @@ impl Expression {
                 }
                 otherwise.iter().for_each(|otherwise| see(otherwise));
             }
+
             ExpressionKind::InList { value, list, .. } => {
                 see(value);
                 list.iter().for_each(see);

@@ -116,11 +116,16 @@ impl Engine {
             let kept = char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER));
             return Cow::Owned(kept.collect());
         }
-        let byte = |count| text.char_indices().nth(count).map_or(text.len(), |(index, _)| index);
-        let range = byte(from)..byte(to);
+
+        let range = byte_of_char(&text, from)..byte_of_char(&text, to);
         match text {
             Cow::Borrowed(text) => Cow::Borrowed(&text[range]),
             Cow::Owned(text) => Cow::Owned(text[range].to_owned()),
         }
     }
+}
+
+/// Returns the byte offset of a character, or the length of a shorter text.
+fn byte_of_char(text: &str, count: usize) -> usize {
+    text.char_indices().nth(count).map_or(text.len(), |(index, _)| index)
 }

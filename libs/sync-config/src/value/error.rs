@@ -42,10 +42,12 @@ impl EvaluationError {
             Self::TooDeep => "a value is nested more than 10 levels deep",
             Self::NotUuid => "a value is not a UUID",
             Self::NotGeometry => "a value is not a geometry as PostGIS prints it",
+
             Self::IntegerOverflow => "an integer is beyond 64 bits",
             Self::TooLong => "the result of an expression is longer than 16 MiB",
             Self::TooManySteps => "a text takes more than 10000000 steps to compare with LIKE",
             Self::TooMany => "too many combinations of array elements",
+
             Self::NullId => "the column `id` is NULL",
             Self::BlobId => "the column `id` is a blob",
         }

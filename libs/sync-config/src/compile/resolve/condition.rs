@@ -19,6 +19,8 @@ impl QueryCompiler<'_, '_> {
         condition: &syntax::Expression,
         negated: bool,
     ) -> Result<Condition, Diagnostic> {
+        // A condition of one origin stays one expression, with any AND, OR and NOT in it. Only others
+        // are split into terms.
         if !contains_query(scope, condition) {
             let lowered = self.lower(scope, condition)?;
             if let Some(origin) = self.sources.origin_of(&lowered)
@@ -29,6 +31,7 @@ impl QueryCompiler<'_, '_> {
             }
         }
 
+        // NOT (a AND b) is NOT a OR NOT b, also if one of them is NULL.
         if let ExpressionKind::And(list) | ExpressionKind::Or(list) = &condition.kind {
             let trees = list
                 .iter()
@@ -45,9 +48,11 @@ impl QueryCompiler<'_, '_> {
         if let ExpressionKind::Not(inner) = &condition.kind {
             return self.condition(scope, inner, !negated);
         }
+        // Two negations cancel out: NOT (x NOT IN (SELECT ...)) is a semi-join.
         if is_inner_query(scope, condition) && is_not(condition) != negated {
             return self.not_exists(scope, condition);
         }
+
         let join_condition = self.join_condition(scope, condition, negated)?;
         join_condition.ok_or_else(|| match scope.kind {
             ScopeKind::DataQuery { .. } => bucket_parameter_misuse(condition.position),
@@ -144,21 +149,14 @@ impl QueryCompiler<'_, '_> {
         position: Position,
     ) -> Result<Term, Diagnostic> {
         let origins = (self.sources.origin_of(&left), self.sources.origin_of(&right));
-        // A bucket parameter may equal a constant, but nothing equals NULL.
-        let is_value = |value: &QueryExpression, origin: Origin| match origin {
-            Origin::Row(_) => true,
-            Origin::Constant => !matches!(value, Expression::Literal(Literal::Null)),
-            Origin::Request | Origin::Element(_) | Origin::Bucket => false,
-        };
-
         let (left_origin, right_origin) = match origins {
             (Some(Origin::Bucket), Some(origin))
-                if is_bucket_leaf(&left) && is_value(&right, origin) =>
+                if is_bucket_leaf(&left) && may_be_bucket_parameter(&right, origin) =>
             {
                 (Origin::Bucket, origin)
             }
             (Some(origin), Some(Origin::Bucket))
-                if is_bucket_leaf(&right) && is_value(&left, origin) =>
+                if is_bucket_leaf(&right) && may_be_bucket_parameter(&left, origin) =>
             {
                 (origin, Origin::Bucket)
             }
@@ -167,6 +165,7 @@ impl QueryCompiler<'_, '_> {
             }
             _ => (self.side(&left, position)?, self.side(&right, position)?),
         };
+
         let is_of_bucket = [left_origin, right_origin].contains(&Origin::Bucket);
         Ok(match left_origin.and(right_origin).filter(|_| !is_of_bucket) {
             Some(origin) => Term::Filter {
@@ -265,11 +264,13 @@ impl QueryCompiler<'_, '_> {
         position: Position,
     ) -> Result<Condition, Diagnostic> {
         let value = self.lower(scope, value)?;
+
         // Each alternative holds a copy of the value, so their number is checked before they are
         // made.
         if list.len() > BRANCHES_MAX {
             return Err(too_many_alternatives(position));
         }
+
         let mut terms = Vec::new();
         for item in list {
             let item = self.lower(scope, item)?;
@@ -287,6 +288,7 @@ impl QueryCompiler<'_, '_> {
     ) -> Result<Condition, Diagnostic> {
         let mut terms = Vec::new();
         let mut elements = Vec::new();
+
         for array in arrays {
             let lowered = self.each(scope, array)?;
             if self.sources.origin_of(&lowered) == Some(Origin::Bucket) {
@@ -296,6 +298,7 @@ impl QueryCompiler<'_, '_> {
             terms.push(Condition::Term(Term::Source(id)));
             elements.push(Expression::Leaf(Leaf::Element(id)));
         }
+
         if let (Some(right), Some(left)) = (elements.pop(), elements.pop()) {
             terms.push(Condition::Term(self.equality(left, right, position)?));
         }
@@ -308,11 +311,22 @@ fn is_bucket_leaf(value: &QueryExpression) -> bool {
     matches!(value, Expression::Leaf(Leaf::Bucket(_)))
 }
 
+/// Returns whether a bucket parameter may take the value: one of a row, or a constant. Nothing equals
+/// NULL.
+fn may_be_bucket_parameter(value: &QueryExpression, origin: Origin) -> bool {
+    match origin {
+        Origin::Row(_) => true,
+        Origin::Constant => !matches!(value, Expression::Literal(Literal::Null)),
+        Origin::Request | Origin::Element(_) | Origin::Bucket => false,
+    }
+}
+
 /// Returns the values of a constant JSON array.
 fn literals_of(array: &QueryExpression) -> Option<Vec<Literal>> {
     let Expression::Literal(array @ Literal::Text(_)) = array else { return None };
     let Value::Text(text) = array.value() else { return None };
     let serde_json::Value::Array(items) = json::parse(&text)? else { return None };
+
     Some(
         items
             .iter()

@@ -136,13 +136,13 @@ impl QueryCompiler<'_, '_> {
         position: Position,
     ) {
         for (column, other) in [(left, right), (right, left)] {
-            if let (Expression::Leaf(Leaf::Column { source, name }), Some(with)) =
-                (column, kind(other))
-                && let Some(table) = self.sources.table(*source)
-            {
-                let kind = ReferenceKind::Compared { column: name.clone(), with };
-                self.file.add_reference(table, kind, position);
-            }
+            let Expression::Leaf(Leaf::Column { source, name }) = column else { continue };
+            let (Some(table), Some(with)) = (self.sources.table(*source), kind(other)) else {
+                continue;
+            };
+
+            let kind = ReferenceKind::Compared { column: name.clone(), with };
+            self.file.add_reference(table, kind, position);
         }
     }
 
@@ -216,6 +216,7 @@ impl QueryCompiler<'_, '_> {
         position: Position,
     ) -> Result<(), Diagnostic> {
         let Expression::Literal(Literal::Text(path)) = path else { return Ok(()) };
+
         let (is_known, hint) = if self.file.plan.values.engine.has_sqlite_json_paths() {
             (steps(path).is_some(), "write SQLite's paths, as in `$.list[0].name`")
         } else {
@@ -223,6 +224,7 @@ impl QueryCompiler<'_, '_> {
             let hint = "names and indices are separated by dots, as in `$.list.0.name`";
             (is_simple && !path.contains('['), hint)
         };
+
         if path.starts_with('$') && !is_known {
             let message = format!("the path `{}` is not supported", shorten(path));
             return Err(Diagnostic::error(position, message).hint(hint));
@@ -265,6 +267,7 @@ impl QueryCompiler<'_, '_> {
             let member = Some(RequestMember { names, as_value });
             return Expression::Leaf(Leaf::Request(RequestLeaf::Given { source, member }));
         }
+
         Expression::Json { value, path, as_value, split: self.file.path_split }
     }
 }
@@ -300,13 +303,14 @@ fn misplaced_call(
     name: &str,
     position: Position,
 ) -> Diagnostic {
-    let error = |message: &str| {
-        Diagnostic::error(position, format!("`{namespace}.{name}` is not available {message}"))
+    let (place, hint) = match scope.kind {
+        ScopeKind::Stream => ("streams", "use auth, connection or subscription"),
+        ScopeKind::ParameterQuery => ("bucket definitions", "use request"),
+        ScopeKind::DataQuery { .. } => {
+            ("data queries", "select it in `parameters`, and compare with `bucket.<name>` here")
+        }
     };
-    match scope.kind {
-        ScopeKind::Stream => error("in streams").hint("use auth, connection or subscription"),
-        ScopeKind::ParameterQuery => error("in bucket definitions").hint("use request"),
-        ScopeKind::DataQuery { .. } => error("in data queries")
-            .hint("select it in `parameters`, and compare with `bucket.<name>` here"),
-    }
+
+    let message = format!("`{namespace}.{name}` is not available in {place}");
+    Diagnostic::error(position, message).hint(hint)
 }

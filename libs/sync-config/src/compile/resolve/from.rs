@@ -86,6 +86,7 @@ impl QueryCompiler<'_, '_> {
                 let id = self.sources.add(source, item.position)?;
                 Ok((ScopeEntryKind::Table(id), vec![Condition::Term(Term::Source(id))]))
             }
+
             FromSource::Function { arguments, .. } => {
                 let mut found = Vec::new();
                 let mut kind = None;
@@ -95,11 +96,13 @@ impl QueryCompiler<'_, '_> {
                     found.push(Condition::Term(Term::Source(id)));
                     kind = Some(ScopeEntryKind::Elements(id));
                 }
+
                 let kind = kind.ok_or_else(|| {
                     Diagnostic::error(item.position, "`json_each` takes 1 argument, not 0")
                 })?;
                 Ok((kind, found))
             }
+
             FromSource::Query(query) => {
                 let mut inner = scope.inner(query);
                 // Without LATERAL, a subquery does not see the items beside it.
@@ -146,6 +149,9 @@ impl QueryCompiler<'_, '_> {
         ctes: Ctes<'_>,
     ) -> Result<ResolvedSubquery, Diagnostic> {
         self.file.ctes_used.insert(cte.position);
+
+        // Each level may use the one before it several times, so the number of copies can grow
+        // exponentially. It is checked before the copy is resolved.
         self.ctes_inlined += 1;
         if self.ctes_inlined > INLINED_CTES_MAX || self.cte_depth == CTE_DEPTH_MAX {
             let message = "the CTEs are used too often, or nested too deeply";
@@ -153,9 +159,11 @@ impl QueryCompiler<'_, '_> {
                 "one query may use {INLINED_CTES_MAX} of them, at most {CTE_DEPTH_MAX} levels deep"
             )));
         }
+
         let around = Scope::new(scope.kind, ctes);
         let mut inner = around.inner(&cte.query);
         inner.outer = None;
+
         self.cte_depth += 1;
         let result = self.inner(&mut inner, &cte.query);
         self.cte_depth -= 1;
@@ -168,6 +176,8 @@ impl QueryCompiler<'_, '_> {
         column: &QueryExpression,
         position: Position,
     ) -> Result<QueryExpression, Diagnostic> {
+        // A copy may be part of another column, which is copied in turn. The sum of all copies is
+        // limited before one is made.
         let (nodes, depth) = column.size();
         self.inlined_nodes = self.inlined_nodes.saturating_add(nodes);
         if self.inlined_nodes > INLINED_NODES_MAX || depth > INLINED_DEPTH_MAX {
@@ -187,10 +197,12 @@ impl QueryCompiler<'_, '_> {
         if self.file.edition < Edition::Three {
             check_single_table(query)?;
         }
+
         let mut conditions = self.from(scope, query)?;
         if let Some(condition) = &query.condition {
             conditions.push(self.condition(scope, condition, false)?);
         }
+
         let mut columns: Vec<(String, QueryExpression)> = Vec::new();
         for item in &query.columns {
             let SelectItemKind::Expression { expression, alias, source_text } = &item.kind else {

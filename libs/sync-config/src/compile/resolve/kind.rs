@@ -12,6 +12,7 @@ pub(super) fn kind(expression: &QueryExpression) -> Option<ValueKind> {
         | Expression::Cast { to: CastType::Integer | CastType::Real | CastType::Numeric, .. } => {
             Some(ValueKind::Number)
         }
+
         Expression::Leaf(
             Leaf::TableMetadata { .. }
             | Leaf::Request(RequestLeaf::Given { source: RequestSource::UserId, .. }),
@@ -19,6 +20,7 @@ pub(super) fn kind(expression: &QueryExpression) -> Option<ValueKind> {
         | Expression::Literal(Literal::Text(_))
         | Expression::Concat { .. }
         | Expression::Cast { to: CastType::Text, .. } => Some(ValueKind::Text),
+
         Expression::Leaf(_)
         | Expression::Literal(Literal::Null)
         | Expression::And(_)

@@ -92,10 +92,12 @@ impl QueryCompiler<'_, '_> {
         match (scope.entries.as_slice(), scope.outer) {
             ([entry], _) => self.member_of(entry, name, position),
             ([], Some(outer)) => self.bare_name(outer, name, position),
+
             ([], None) => {
                 let message = format!("`{name}` is a column, but the query has no table");
                 Err(Diagnostic::error(position, message))
             }
+
             ([first, _, ..], _) => {
                 let message = format!("`{name}` is ambiguous between the tables {}", scope.names());
                 Err(Diagnostic::error(position, message)
@@ -124,6 +126,7 @@ impl QueryCompiler<'_, '_> {
                 }
                 Ok(Expression::Leaf(Leaf::Column { source: *source, name: name.to_owned() }))
             }
+
             ScopeEntryKind::Elements(source) if name == "value" => {
                 Ok(Expression::Leaf(Leaf::Element(*source)))
             }
@@ -134,10 +137,12 @@ impl QueryCompiler<'_, '_> {
                 let message = format!("`json_each` has no column `{name}`");
                 Err(Diagnostic::error(position, message).hint("it has `value` and `key`"))
             }
+
             ScopeEntryKind::Columns(columns) => {
                 if let Some((_, column)) = columns.iter().find(|(known, _)| known == name) {
                     return self.column_of_query(column, position);
                 }
+
                 let names: Vec<String> = columns.iter().map(|(name, _)| identifier(name)).collect();
                 let message = format!("`{}` has no column `{name}`", entry.name);
                 let hint = format!("it selects: {}", names.join(", "));

@@ -30,6 +30,8 @@ impl QueryCompiler<'_, '_> {
         if self.file.edition < Edition::Three {
             return Err(requires_edition_three(position, "NOT ... (SELECT ...)"));
         }
+
+        // Sources and left joins that are added from here on belong to the subquery.
         let first = self.sources.ids().end;
         let outer_joins = self.left_joins.len();
         let SubqueryCondition { mut conditions, compared, array } =
@@ -37,7 +39,8 @@ impl QueryCompiler<'_, '_> {
         if let Some((value, column)) = compared {
             let equal = self.equality(value.clone(), column.clone(), position)?;
             let mut alternatives = vec![Condition::Term(equal)];
-            // NULL is never a common element of two arrays.
+            // A comparison that may be unknown counts as a match: it withholds rows, and never
+            // grants any. NULL is never a common element of two arrays.
             if array.is_none() {
                 alternatives.extend(self.is_null(column, position)?);
                 alternatives.extend(self.is_null(value, position)?);
@@ -49,6 +52,7 @@ impl QueryCompiler<'_, '_> {
         if let Some(array) = array {
             unknown_or_true.extend(self.is_null(array, position)?);
         }
+
         let joins = self.left_joins.split_off(outer_joins);
         let branches =
             normalise(&self.sources, vec![Condition::Or(unknown_or_true)], &joins, position)?;

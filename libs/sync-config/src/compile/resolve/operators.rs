@@ -90,6 +90,7 @@ impl QueryCompiler<'_, '_> {
             self.check_edition(array)?;
             return self.in_list(scope, value, list, position);
         }
+
         let value = self.lower_box(scope, value)?;
         // `NOT IN` is a separate operator that requires an array, in every edition.
         let array = if negated { self.array(scope, array)? } else { self.each(scope, array)? };
@@ -142,6 +143,7 @@ impl QueryCompiler<'_, '_> {
         otherwise: Option<&syntax::Expression>,
     ) -> Lowered {
         let operand = operand.map(|operand| self.lower_box(scope, operand)).transpose()?;
+
         let mut lowered = Vec::with_capacity(branches.len());
         for (condition, result) in branches {
             let position = condition.position;
@@ -151,6 +153,7 @@ impl QueryCompiler<'_, '_> {
             }
             lowered.push((condition, self.lower(scope, result)?));
         }
+
         let otherwise = otherwise.map(|otherwise| self.lower_box(scope, otherwise)).transpose()?;
         Ok(Expression::Case { operand, branches: lowered, otherwise })
     }
@@ -186,6 +189,7 @@ fn edition_three_operator(kind: &ExpressionKind) -> Option<&'static str> {
         ExpressionKind::Like { .. } => Some("LIKE"),
         ExpressionKind::Array(_) => Some("ARRAY"),
         ExpressionKind::Signed { negative, .. } => Some(if *negative { "-" } else { "+" }),
+
         ExpressionKind::Arithmetic { operator, .. } => match operator {
             Arithmetic::Add | Arithmetic::Subtract | Arithmetic::Multiply | Arithmetic::Divide => {
                 None
@@ -196,6 +200,7 @@ fn edition_three_operator(kind: &ExpressionKind) -> Option<&'static str> {
             Arithmetic::ShiftLeft => Some("<<"),
             Arithmetic::ShiftRight => Some(">>"),
         },
+
         ExpressionKind::Null
         | ExpressionKind::Integer(_)
         | ExpressionKind::Real(_)

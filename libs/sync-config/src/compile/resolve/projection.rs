@@ -79,6 +79,7 @@ impl QueryCompiler<'_, '_> {
     /// Warns of `*` after aliases, whose columns it overwrites from edition 3 on.
     fn check_order(&mut self, query: &Query) {
         let mut aliases: Vec<&str> = Vec::new();
+
         for item in &query.columns {
             match &item.kind {
                 SelectItemKind::Expression { alias, .. } => aliases.extend(alias.as_deref()),
@@ -135,6 +136,7 @@ impl QueryCompiler<'_, '_> {
                 if let Some(table) = table {
                     self.check_schema(table, entry, item.position)?;
                 }
+
                 match &entry.kind {
                     ScopeEntryKind::Table(source) => Ok(vec![SelectedItem::All(*source)]),
                     ScopeEntryKind::Columns(columns) => {
@@ -148,6 +150,7 @@ impl QueryCompiler<'_, '_> {
                     ScopeEntryKind::Elements(_) => Err(of_elements(item.position)),
                 }
             }
+
             SelectItemKind::Expression { expression, alias, source_text } => {
                 let names = (alias.as_deref(), source_text.as_ref());
                 let name = self.file.output_name(item.position, expression, names)?;
@@ -179,27 +182,12 @@ impl QueryCompiler<'_, '_> {
     ) -> Result<SourceId, Diagnostic> {
         let mut table: Option<SourceId> = None;
         for (position, item) in items {
-            let mut other = None;
-            let mut see = |source: SourceId| {
+            for source in tables_of_item(item) {
                 if *table.get_or_insert(source) != source {
-                    other = Some(source);
+                    let message = "the columns of a synced row must be of one table";
+                    return Err(Diagnostic::error(*position, message)
+                        .hint("sync the other table with a separate query"));
                 }
-            };
-            match item {
-                SelectedItem::All(source) => see(*source),
-                SelectedItem::Expression { expression, .. } => {
-                    expression.for_each_leaf(&mut |leaf| match leaf {
-                        Leaf::Column { source, .. } | Leaf::TableMetadata { source, .. } => {
-                            see(*source);
-                        }
-                        Leaf::Element(_) | Leaf::Key(_) | Leaf::Request(_) | Leaf::Bucket(_) => {}
-                    });
-                }
-            }
-            if other.is_some() {
-                let message = "the columns of a synced row must be of one table";
-                return Err(Diagnostic::error(*position, message)
-                    .hint("sync the other table with a separate query"));
             }
         }
 
@@ -221,6 +209,7 @@ impl QueryCompiler<'_, '_> {
         if let Some(expression) = row_expression(expression, table, &[]) {
             return Ok(expression);
         }
+
         let mut of_array = false;
         expression.for_each_leaf(&mut |leaf| {
             of_array |= matches!(leaf, Leaf::Element(_) | Leaf::Key(_));
@@ -228,6 +217,7 @@ impl QueryCompiler<'_, '_> {
         if of_array {
             return Err(of_elements(position));
         }
+
         let message = "a column of a synced row cannot depend on the request";
         Err(Diagnostic::error(position, message)
             .hint("select columns of the table, and compare with the request in WHERE"))
@@ -265,4 +255,22 @@ fn all_of_entry<'s>(
 fn of_elements(position: Position) -> Diagnostic {
     Diagnostic::error(position, "elements of an array cannot be synced as columns")
         .hint("select columns of the table")
+}
+
+/// Returns the tables whose columns an item reads, with repetitions.
+fn tables_of_item(item: &SelectedItem) -> Vec<SourceId> {
+    let mut tables = Vec::new();
+    match item {
+        SelectedItem::All(source) => tables.push(*source),
+        SelectedItem::Expression { expression, .. } => {
+            expression.for_each_leaf(&mut |leaf| match leaf {
+                Leaf::Column { source, .. } | Leaf::TableMetadata { source, .. } => {
+                    tables.push(*source);
+                }
+                Leaf::Element(_) | Leaf::Key(_) | Leaf::Request(_) | Leaf::Bucket(_) => {}
+            });
+        }
+    }
+
+    tables
 }
