@@ -17,7 +17,7 @@ pub enum SyncLine<'a> {
     CheckpointDiff(CheckpointDiff),
     /// Operations of one bucket.
     Data(DataLine<'a>),
-    /// A bucket's rows as files, in place of `data` lines. It is sent only to clients that asked for
+    /// A bucket's rows as files, in place of `data` lines. It is sent only to clients that requested
     /// it.
     Snapshot(SnapshotLine),
     /// End of the checkpoint: everything of it has been sent.
@@ -225,7 +225,7 @@ pub struct SnapshotLine {
 
 /// One file of a [`SnapshotLine`]: a SQLite database, compressed as consecutive zstd frames.
 ///
-/// Each frame can be fetched, checked and unpacked by itself.
+/// Each frame can be fetched, checked and unpacked separately.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotFile {
     /// URL of the file, absolute or relative to the URL of the request. It supports GET with ranges.
@@ -357,25 +357,28 @@ impl<'a> TryFrom<RawOperation<'a>> for Operation<'a> {
             _ => None,
         };
 
-        let lacks = |missing| LineError::Incomplete {
-            op_id: raw.op_id,
-            kind: raw.op.clone().into_owned(),
-            missing,
-        };
         let body = match &*raw.op {
             "PUT" => Body::Put {
-                row: row.ok_or_else(|| lacks("object_type or object_id"))?,
-                data: raw.data.ok_or_else(|| lacks("data"))?,
+                row: row.ok_or_else(|| incomplete(raw.op_id, "PUT", "object_type or object_id"))?,
+                data: raw.data.ok_or_else(|| incomplete(raw.op_id, "PUT", "data"))?,
             },
-            "REMOVE" => Body::Remove { row: row.ok_or_else(|| lacks("object_type or object_id"))? },
+            "REMOVE" => Body::Remove {
+                row: row
+                    .ok_or_else(|| incomplete(raw.op_id, "REMOVE", "object_type or object_id"))?,
+            },
             "MOVE" => Body::Move,
             "CLEAR" => Body::Clear,
             other => {
                 return Err(LineError::UnknownKind { op_id: raw.op_id, kind: other.to_owned() });
             }
         };
+
         Ok(Self { op_id: raw.op_id, checksum: raw.checksum, body })
     }
+}
+
+fn incomplete(op_id: OpId, kind: &str, missing: &'static str) -> LineError {
+    LineError::Incomplete { op_id, kind: kind.to_owned(), missing }
 }
 
 #[cfg(test)]

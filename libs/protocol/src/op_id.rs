@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_marker_is_no_op_id_and_gives_back_its_parts() {
+    fn a_marker_is_not_an_op_id_and_returns_its_parts() {
         for (snapshot, rows) in [(0, 0), (7, 600), ((1 << 30) - 1, u32::MAX), (1, u32::MAX)] {
             let marker = OpId::marker(snapshot, rows);
             assert!(marker > OpId::MAX && marker.epoch().is_none());

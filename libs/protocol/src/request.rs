@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_body_asks_for_the_defaults() {
+    fn an_empty_body_requests_the_defaults() {
         let request: StreamRequest = read("{}").unwrap();
         assert_eq!(request, StreamRequest::default());
         assert!(request.streams.unwrap_or_default().include_defaults);

@@ -9,7 +9,7 @@ use crate::operation::{Body, Operation};
 /// The form in which the values of a row are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowData {
-    /// JSON string (`raw_data`). All current clients ask for it.
+    /// JSON string (`raw_data`). All current clients request it.
     Text,
     /// Nested object, for old clients.
     Nested,
@@ -24,6 +24,7 @@ pub fn write_line(out: &mut Vec<u8>, line: &SyncLine<'_>) {
     match line {
         SyncLine::Checkpoint(checkpoint) => write_one(out, "checkpoint", checkpoint),
         SyncLine::CheckpointDiff(diff) => write_one(out, "checkpoint_diff", diff),
+
         SyncLine::Data(DataLine { bucket, operations }) => {
             let after = operations.first().map_or(OpId::ZERO, |first| first.op_id);
             let next = operations.last().map_or(after, |last| last.op_id);
@@ -31,6 +32,7 @@ pub fn write_line(out: &mut Vec<u8>, line: &SyncLine<'_>) {
             operations.iter().for_each(|operation| writer.push(operation));
             writer.finish(next, false);
         }
+
         SyncLine::Snapshot(snapshot) => write_one(out, "snapshot", snapshot),
         SyncLine::CheckpointComplete(done) => write_one(out, "checkpoint_complete", done),
         SyncLine::PartialCheckpointComplete(done) => {

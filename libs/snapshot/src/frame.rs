@@ -167,6 +167,10 @@ mod tests {
         assert!(unpack_frame(&compressed, &other).is_err());
     }
 
+    fn frame_of_sizes(bytes: u64, raw_bytes: u64) -> SnapshotFrame {
+        SnapshotFrame { bytes, raw_bytes, sha256: String::new() }
+    }
+
     fn line(raw_bytes: u64, frames: &[SnapshotFrame]) -> SnapshotLine {
         SnapshotLine {
             bucket: "b".into(),
@@ -181,23 +185,22 @@ mod tests {
 
     #[test]
     fn sizes_that_are_out_of_bounds_or_contradict_each_other_are_refused() {
-        let good = SnapshotFrame { bytes: 900, raw_bytes: 8_192, sha256: String::new() };
-        let with = |bytes, raw_bytes| SnapshotFrame { bytes, raw_bytes, ..good.clone() };
-
+        let good = frame_of_sizes(900, 8_192);
         assert!(check_line(&line(8_192, std::slice::from_ref(&good))).is_ok());
         assert!(check_line(&SnapshotLine { files: vec![], ..line(0, &[]) }).is_err());
+
         for (raw_bytes, frames) in [
             (0, vec![]),
             (8_192, vec![]),
             (4_096, vec![good.clone()]),
             (16_384, vec![good.clone()]),
-            (8_193, vec![with(900, 8_193)]),
-            (8_192, vec![good.clone(), with(1, 0)]),
-            (8_192, vec![with(0, 8_192)]),
-            (8_192, vec![with(u64::MAX, 8_192)]),
-            (u64::MAX, vec![with(1, u64::MAX)]),
-            (8_192, vec![with(1, u64::MAX), with(1, 8_193)]),
-            (1 << 40, vec![with(1, 1 << 40)]),
+            (8_193, vec![frame_of_sizes(900, 8_193)]),
+            (8_192, vec![good.clone(), frame_of_sizes(1, 0)]),
+            (8_192, vec![frame_of_sizes(0, 8_192)]),
+            (8_192, vec![frame_of_sizes(u64::MAX, 8_192)]),
+            (u64::MAX, vec![frame_of_sizes(1, u64::MAX)]),
+            (8_192, vec![frame_of_sizes(1, u64::MAX), frame_of_sizes(1, 8_193)]),
+            (1 << 40, vec![frame_of_sizes(1, 1 << 40)]),
         ] {
             assert!(check_line(&line(raw_bytes, &frames)).is_err(), "{raw_bytes} {frames:?}");
         }

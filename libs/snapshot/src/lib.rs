@@ -48,7 +48,7 @@
 //! })?;
 //! let files = writer.finish()?;
 //!
-//! // What a client downloads is `files[0].path`; it unpacks each frame by itself.
+//! // A client downloads `files[0].path`, and unpacks each frame separately.
 //! let packed = std::fs::read(&files[0].path)?;
 //! let raw = unpack_frame(&packed, &files[0].frames[0])?;
 //! let path = dir.path().join("unpacked.sqlite");

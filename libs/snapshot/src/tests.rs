@@ -23,11 +23,11 @@ fn header() -> SnapshotHeader {
 }
 
 fn rows(rows: &[(&str, &str, &str)]) -> Rows {
-    let row = |(at, row): (usize, &(&str, &str, &str))| {
-        let key = (row.0.to_owned(), row.1.to_owned(), "k".to_owned());
-        (key, (i64::try_from(at).unwrap() + 1, row.2.to_owned()))
-    };
-    rows.iter().enumerate().map(row).collect()
+    let rows = (1..).zip(rows).map(|(op_id, (object_type, id, data))| {
+        let key = ((*object_type).to_owned(), (*id).to_owned(), "k".to_owned());
+        (key, (op_id, (*data).to_owned()))
+    });
+    rows.collect()
 }
 
 fn push(writer: &mut SnapshotWriter, rows: &Rows) -> Result<(), SnapshotError> {
@@ -113,10 +113,15 @@ fn each_shape_of_a_type_has_a_table_and_other_rows_stay_text() {
         ("todos", "e", r#"{"id":"e","N":1,"n":2}"#),
         ("todos", "f", r#"{"id":"other","n":2}"#),
     ]);
+
     assert_eq!(
         tables(&dir, &rows),
         ["lists*(id,name) 2", "todos(id,n) 2", "todos_2(n,id) 1", "todos_3*(id,n) 1"]
     );
+}
+
+fn text(db: &Connection, sql: &str) -> String {
+    db.query_row(sql, [], |row| row.get(0)).unwrap()
 }
 
 #[test]
@@ -128,14 +133,15 @@ fn plain_sqlite_opens_the_file_and_finds_typed_values() {
     ]);
     let files = write(dir.path(), &rows, &SnapshotOptions::default());
     let db = Connection::open(unpack(&files[0])).unwrap();
-    let text = |sql: &str| db.query_row(sql, [], |row| row.get::<_, String>(0)).unwrap();
-    assert_eq!(text("PRAGMA integrity_check"), "ok");
-    assert_eq!(text("PRAGMA journal_mode"), "delete");
+
+    assert_eq!(text(&db, "PRAGMA integrity_check"), "ok");
+    assert_eq!(text(&db, "PRAGMA journal_mode"), "delete");
     assert_eq!(
-        text("SELECT typeof(n) || typeof(r) || typeof(i) || typeof(s) || typeof(z) FROM t"),
+        text(&db, "SELECT typeof(n) || typeof(r) || typeof(i) || typeof(s) || typeof(z) FROM t"),
         "integerrealrealtextnull"
     );
-    assert_eq!(text("SELECT group_concat(id, '') FROM t WHERE n + r > 3 AND i > 0"), "b");
+    assert_eq!(text(&db, "SELECT group_concat(id, '') FROM t WHERE n + r > 3 AND i > 0"), "b");
+
     let free = "SELECT freelist_count FROM pragma_freelist_count";
     assert_eq!(db.query_row(free, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
 }
@@ -182,20 +188,25 @@ fn a_large_snapshot_is_split_and_no_file_exceeds_the_limit() {
         let data = format!(r#"{{"id":"{id}","n{}":"{long}"}}"#, n % 3);
         all.insert(("t".into(), id, (n % 2).to_string()), (1, data));
     }
+
     let options = SnapshotOptions { raw_bytes_max: 300_000, frame_raw_bytes: 50_000, level: 1 };
     let files = write(dir.path(), &all, &options);
     assert!(files.len() > 3, "{}", files.len());
+
     let mut back = Rows::new();
     for file in &files {
         assert!(file.raw_bytes <= options.raw_bytes_max, "{}", file.raw_bytes);
         assert!(file.frames.len() as u64 == file.raw_bytes.div_ceil(50_000));
+
         let before = back.len();
         let snapshot = verify(&unpack(file)).unwrap();
         read(&snapshot, &mut back).unwrap();
         assert_eq!((back.len() - before) as u64, file.rows);
+
         // Both rows of an id are in one file, so the ids of no file are unique.
         assert!(!snapshot.ids_are_unique("t") && file.rows.is_multiple_of(2));
     }
+
     assert_eq!(back, all);
     // Every file but the last is at least half full.
     assert!(files[..files.len() - 1].iter().all(|file| file.raw_bytes >= 150_000));
@@ -240,6 +251,7 @@ fn every_deviation_of_the_schema_or_the_counts_is_refused() {
         let dir = TempDir::new().unwrap();
         let path = unpack(&write(dir.path(), &good, &SnapshotOptions::default())[0]);
         Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+
         let error = verify(&path).expect_err(sql);
         let error = ErrorChain(&error).to_string();
         assert!(error.contains(expected), "{sql}: {error}");
@@ -276,11 +288,13 @@ fn some_rows() -> impl Strategy<Value = Rows> {
             .collect();
         format!("{{{}}}", members.join(","))
     });
+
     let key = (
         proptest::sample::select(&["t", "T", "u", "", "sqlite_x", "t_2", "n\0", "_tw_texts"][..]),
         proptest::sample::select(&["a", "b", "1", "", "é", "x\0"][..]),
         proptest::sample::select(&["", "k"][..]),
     );
+
     let key = key.prop_map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned()));
     proptest::collection::btree_map(key, (0..i64::MAX, data), 0..30)
 }
@@ -315,6 +329,7 @@ proptest! {
         let dir = TempDir::new().unwrap();
         let path = unpack(&write(dir.path(), &rows, &SnapshotOptions::default())[0]);
         let mut bytes = fs::read(&path).unwrap();
+
         for (at, byte) in changes {
             let reach = if in_header { 4_096 } else { bytes.len() };
             bytes[at.index(reach)] = byte;
@@ -322,6 +337,7 @@ proptest! {
         if let Some(cut) = cut {
             bytes.truncate(cut.index(bytes.len()));
         }
+
         fs::write(&path, &bytes).unwrap();
         if let Ok(snapshot) = verify(&path) {
             let mut count = 0;

@@ -161,7 +161,7 @@ impl SnapshotWriter {
         Ok(self.written)
     }
 
-    /// Returns whether the row might make the file too large. SQLite is asked for the file's size only
+    /// Returns whether the row might make the file too large. The file's size is read from SQLite only
     /// if the estimate exceeds the limit.
     fn is_full(&mut self, row: &SnapshotRow<'_>) -> Result<bool, SnapshotError> {
         let room = self.options.raw_bytes_max.saturating_sub(META_BYTES);

@@ -104,17 +104,20 @@ fn operations() -> impl Strategy<Value = Vec<Operation<'static>>> {
         object_id: object_id.into(),
         subkey: subkey.into(),
     });
+
     let body = prop_oneof![
         (row.clone(), ".{0,40}").prop_map(|(row, data)| Body::Put { row, data: data.into() }),
         row.prop_map(|row| Body::Remove { row }),
         Just(Body::Move),
         Just(Body::Clear),
     ];
+
     let operation = (0..i64::MAX, any::<u32>(), body).prop_map(|(id, sum, body)| Operation {
         op_id: op(id),
         checksum: Checksum(sum),
         body,
     });
+
     proptest::collection::vec(operation, 0..6)
 }
 
