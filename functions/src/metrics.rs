@@ -47,13 +47,17 @@ pub fn describe_metrics() {
         Unit::Seconds,
         "Time from a request's arrival to the head of its reply, by route"
     );
+
     describe_counter!(TOKENS_REFUSED, Unit::Count, "Tokens refused, by error code");
+
     describe_gauge!(STREAMS_OPEN, Unit::Count, "Streams that are open");
     describe_histogram!(STREAM_DURATION, Unit::Seconds, "How long a stream was open");
     describe_counter!(STREAMS_CUT, Unit::Count, "Streams cut because of an error of the server");
+
     describe_counter!(SENT_LINES, Unit::Count, "Lines sent on streams");
     describe_counter!(SENT_OPERATIONS, Unit::Count, "Operations sent in data lines");
     describe_counter!(SENT_BYTES, Unit::Bytes, "Bytes sent on streams");
+
     describe_gauge!(
         CHECKPOINT_AGE,
         Unit::Seconds,

@@ -1,6 +1,6 @@
 //! `/sync/stream`: sends a client the buckets it may read, checkpoint by checkpoint.
 //!
-//! `connection` does the I/O. `checkpoint_state` decides what the client is told, `sending` reads and
+//! `connection` does the I/O. `checkpoint_state` decides which lines the client gets, `sending` reads and
 //! writes the operations of a bucket, and `deadlines` knows when to write or end.
 
 mod bucket_cursor;

@@ -145,6 +145,7 @@ impl ApiError {
                 "PSYNC_S2101",
                 "This address has expired: open a new stream to get another",
             ),
+
             Self::NotReady => Reply::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "ServiceError",
@@ -169,6 +170,7 @@ impl ApiError {
                 "PSYNC_S2003",
                 "The server is shutting down",
             ),
+
             Self::Storage(_) | Self::Internal(_) => Reply::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "InternalServerError",

@@ -165,6 +165,7 @@ fn chunks<S: SyncStore>(
                 }
             }
         };
+
         next.instrument(span.clone())
     })
 }

@@ -17,7 +17,7 @@ use crate::snapshot_url::SignedObject;
 /// little memory per download, and few calls.
 const PIECE_BYTES: u64 = 1 << 20;
 
-/// Serves an object, or the range of it that the headers ask for.
+/// Serves an object, or the range of it that the headers request.
 pub(super) async fn serve<S: ObjectStore + Clone + 'static>(
     storage: S,
     object: SignedObject,
@@ -104,7 +104,7 @@ async fn read_piece<S: ObjectStore>(
     Ok(read)
 }
 
-/// The bytes that a `Range` header asks for.
+/// The bytes that a `Range` header requests.
 enum RequestedRange {
     /// The whole object. HTTP allows this answer to a range that the server does not understand.
     Whole,
@@ -138,13 +138,17 @@ fn parse_bounds(range: &str, size: u64) -> Option<(u64, u64)> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn ranges_are_parsed_as_http_defines_them() {
-        let check = |range, expected: Option<(u64, u64)>| match parse_range(range, 10) {
+    /// Checks the range of an object of ten bytes: `(0, 0)` is the whole object, `None` is an error.
+    fn check(range: &str, expected: Option<(u64, u64)>) {
+        match parse_range(range, 10) {
             RequestedRange::Part(start, end) => assert_eq!(Some((start, end)), expected, "{range}"),
             RequestedRange::Whole => assert_eq!(expected, Some((0, 0)), "{range}"),
             RequestedRange::Unsatisfiable => assert_eq!(expected, None, "{range}"),
-        };
+        }
+    }
+
+    #[test]
+    fn ranges_are_parsed_as_http_defines_them() {
         check("bytes=0-4", Some((0, 5)));
         check("bytes=5-", Some((5, 10)));
         check("bytes=8-100", Some((8, 10)));
@@ -152,6 +156,7 @@ mod tests {
         check("bytes=-30", Some((0, 10)));
         check("bytes=10-", None);
         check("bytes=-0", None);
+
         // Anything but one range of bytes gets the whole object.
         for other in ["bytes=5-4", "bytes=0-1,3-4", "lines=1-2", "bytes=a-b", ""] {
             check(other, Some((0, 0)));

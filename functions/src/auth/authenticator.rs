@@ -176,15 +176,15 @@ impl Authenticator {
 /// Returns whether the signature is right. The key that the token names decides alone; otherwise any
 /// key without a name that fits. Returns `None` if no key can tell.
 fn verdict(token: &Token<'_>, sets: &[&[Key]]) -> Option<bool> {
-    let has_signed = |key: &Key| key.has_signed(&token.alg, token.message, token.signature);
     if let Some(kid) = &token.kid
         && let Some(named) =
             sets.iter().copied().flatten().find(|key| key.kid.as_ref() == Some(kid))
     {
-        return Some(has_signed(named));
+        return Some(named.has_signed(&token.alg, token.message, token.signature));
     }
+
     let mut unnamed = sets.iter().copied().flatten().filter(|key| key.kid.is_none());
-    unnamed.any(has_signed).then_some(true)
+    unnamed.any(|key| key.has_signed(&token.alg, token.message, token.signature)).then_some(true)
 }
 
 fn published_verdict_of(token: &Token<'_>, sets: &PublishedSets) -> Option<bool> {

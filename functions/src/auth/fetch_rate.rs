@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_attempt_is_repeated_after_a_while() {
+    fn a_failed_fetch_is_retried_after_a_pause() {
         let mut rate = FetchRate::default();
         assert!(rate.attempt_missing(NOW));
         assert!(!rate.attempt_missing(NOW + 4));

@@ -146,6 +146,7 @@ fn material(jwk: &Jwk, name: &str) -> Result<(&'static [NamedAlgorithm], Materia
     match (jwk.kty.as_str(), jwk.crv.as_deref()) {
         ("oct", _) => Ok((&HMAC, Material::Jwt(symmetric_key(jwk, name)?))),
         ("RSA", _) => Ok((&RSA, Material::Jwt(rsa_key(jwk)?))),
+
         ("EC", Some(curve @ "P-256")) => {
             Ok((&P256, Material::Jwt(DecodingKey::from_ec_der(&point(jwk, curve, 32)?))))
         }
@@ -153,6 +154,7 @@ fn material(jwk: &Jwk, name: &str) -> Result<(&'static [NamedAlgorithm], Materia
             Ok((&P384, Material::Jwt(DecodingKey::from_ec_der(&point(jwk, curve, 48)?))))
         }
         ("EC", Some(curve @ "P-521")) => Ok((&P521, Material::P521(point(jwk, curve, 66)?))),
+
         ("OKP", Some("Ed25519")) => {
             let x = member("x", jwk.x.as_ref())?;
             if x.len() != 32 {
@@ -160,6 +162,7 @@ fn material(jwk: &Jwk, name: &str) -> Result<(&'static [NamedAlgorithm], Materia
             }
             Ok((&ED25519, Material::Jwt(DecodingKey::from_ed_der(&x))))
         }
+
         ("EC", _) => Err("\"crv\" must be P-256, P-384 or P-521".to_owned()),
         ("OKP", Some("Ed448")) => {
             Err("Ed448 is not supported: use an Ed25519 key for EdDSA".to_owned())

@@ -69,8 +69,7 @@ impl PublishedKeys {
     /// fetches them goes on at once. A caller without keys waits, but not beyond the deadline.
     /// Returns whether this caller fetched.
     pub(super) async fn refresh_if_old(&self, now: i64, deadline: Instant) -> bool {
-        let is_young = |cached: &CachedKeys| cached.is_younger(OLD_SECONDS, now);
-        if self.state().cached.as_ref().is_some_and(is_young) {
+        if self.state().cached.as_ref().is_some_and(|cached| cached.is_younger(OLD_SECONDS, now)) {
             return false;
         }
 
@@ -84,13 +83,14 @@ impl PublishedKeys {
         let may_fetch = {
             let state = &mut *self.state();
             match &state.cached {
-                Some(cached) if is_young(cached) => false,
+                Some(cached) if cached.is_younger(OLD_SECONDS, now) => false,
                 Some(cached) if cached.is_younger(EXPIRED_SECONDS, now) => {
                     state.rate.attempt_old(now)
                 }
                 _ => state.rate.attempt_missing(now),
             }
         };
+
         if may_fetch {
             self.fetch(now, deadline).await;
         }
@@ -128,10 +128,12 @@ impl PublishedKeys {
                 warn!(url, "the JWK Set has no key that verifies tokens");
                 self.cache(keys, now);
             }
+
             Ok(keys) => {
                 info!(url, keys = keys.len(), "fetched the JWK Set");
                 self.cache(keys, now);
             }
+
             Err(error) => {
                 let uses_old_keys = self.current(now).is_some();
                 warn!(url, error = %ErrorChain(&error), uses_old_keys, "cannot fetch the JWK Set");

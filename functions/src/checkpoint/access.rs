@@ -15,7 +15,7 @@ use crate::settings::Quotas;
 /// Number of streams or tables that a message about a quota names: enough to find the cause.
 const NAMES_IN_MESSAGE_MAX: usize = 10;
 
-/// A client: its user, and what it asked for. Only the claims are verified.
+/// A client: its user and its request. Only the claims are verified.
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) user_id: String,
@@ -78,7 +78,7 @@ pub(crate) async fn access<S: BucketStore + LookupStore>(
     Ok(Access { buckets, streams: granted.streams })
 }
 
-/// Evaluates the request: stage by stage, the evaluation asks for lookups and gets their answers.
+/// Evaluates the request: at each stage, the evaluation returns questions and takes their answers.
 async fn granted<S: LookupStore>(
     storage: &S,
     view: &CheckpointView,

@@ -126,10 +126,10 @@ mod tests {
     async fn waiting_callers_share_one_read() {
         let cache = BatchingCache::new();
         let calls = AtomicUsize::new(0);
-        let ask = async |key: u32| {
+        let reads = (0..100).map(async |key| {
             cache.get(&[key], async |keys| doubled(&calls, keys).await).await.unwrap()
-        };
-        let got = futures::future::join_all((0..100).map(ask)).await;
+        });
+        let got = futures::future::join_all(reads).await;
         assert_eq!(got, (0..100).map(|key| vec![key * 2]).collect::<Vec<_>>());
         assert_eq!(calls.load(Ordering::Relaxed), 2, "the first, then all the others");
     }

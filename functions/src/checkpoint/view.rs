@@ -39,7 +39,7 @@ pub(crate) struct CheckpointId {
 
 /// The store at one visible checkpoint.
 ///
-/// What is true at a checkpoint never changes. So all streams of a process share what one of them
+/// The content of a checkpoint never changes. So all streams of a process share what one of them
 /// has read there.
 pub(crate) struct CheckpointView {
     id: CheckpointId,

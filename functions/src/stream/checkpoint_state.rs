@@ -23,7 +23,7 @@ use crate::checkpoint::{CheckpointId, ReadableBucket};
 
 /// The state of one stream.
 pub(super) struct CheckpointState {
-    /// The checkpoint that the client was last told of.
+    /// The last checkpoint that was announced to the client.
     announced: CheckpointId,
     /// The greatest write-checkpoint number that was acknowledged to the client.
     acknowledged: Option<i64>,
@@ -144,6 +144,7 @@ impl CheckpointState {
                 diff.updated.push(index);
             }
         }
+        // The client may no longer read what is left over.
         diff.removed = former.into_keys().collect();
         diff.removed.sort_unstable();
         diff
@@ -159,6 +160,7 @@ impl CheckpointState {
         requests: Option<&WriteRequests>,
         committed_ops: &Arc<CommittedOps>,
     ) -> Option<SyncLine<'static>> {
+        // The requests are compared with the ticket of the newer checkpoint.
         let acknowledged_before = self.acknowledged;
         self.announced = newer;
         if let Some(requests) = requests {
@@ -168,8 +170,8 @@ impl CheckpointState {
         let has_news = !diff.updated.is_empty()
             || !diff.removed.is_empty()
             || self.acknowledged != acknowledged_before;
-        // A client that is still being sent the former checkpoint must hear of the newer one in any
-        // case: its completion will name the newer op id.
+        // A client that is still receiving the former checkpoint gets the line in any case: the
+        // completion will name the newer op id.
         if !has_news && self.plan.is_none() {
             return None;
         }
@@ -257,7 +259,7 @@ impl CheckpointState {
         self.plan.is_some()
     }
 
-    /// Returns the checkpoint that the client was last told of.
+    /// Returns the last checkpoint that was announced to the client.
     pub(super) fn announced(&self) -> CheckpointId {
         self.announced
     }

@@ -2,7 +2,7 @@
 //!
 //! Chunks are pulled: nothing is read or made before the client has room for it, and no task runs
 //! besides. This is the backpressure of a stream. The connection does the I/O, and
-//! [`CheckpointState`] decides what the client is told.
+//! [`CheckpointState`] decides which lines the client gets.
 //!
 //! All lines between two checkpoint lines serve the checkpoint that was announced last. A line ends
 //! where a segment or a frame of a base ends, so a connection that is cut anywhere loses nothing: the
@@ -104,7 +104,7 @@ enum Phase {
     Failing(StreamError),
 }
 
-/// The result of a step: the stream goes on, or closes.
+/// The result of a step: the stream continues, or closes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Step {
     Continue,
@@ -148,13 +148,14 @@ impl<S: SyncStore> Connection<S> {
             _permit: params.permit,
         };
 
-        // The clock skew lets a token pass that has just expired. The client hears that it needs
-        // another one, and nothing else.
+        // The clock skew lets a token pass that has just expired. The stream has one line only, which
+        // tells the client to fetch another token.
         if params.valid.is_zero() {
             connection.expire();
             connection.phase = Phase::Closing;
             return Ok(connection);
         }
+
         let line = connection.state.announce_first(access.streams, &view.committed_ops);
         connection.buffer.push(&line);
         Ok(connection)
@@ -200,6 +201,8 @@ impl<S: SyncStore> Connection<S> {
 
     /// Waits until the checkpoint may have moved or a deadline has passed, and acts on it.
     async fn wait_and_follow(&mut self) -> Result<Step, StreamError> {
+        // The wait is over at once if the revision has changed since it was announced, so no change
+        // between two waits is missed.
         let wake_at = self.deadlines.next();
         let timeout = wake_at.saturating_duration_since(Instant::now());
         if !timeout.is_zero() {
@@ -250,6 +253,7 @@ impl<S: SyncStore> Connection<S> {
         let view = self.app.views.newer_than(seen).await.map_err(StreamError::Checkpoint)?;
 
         match self.state.movement_to(view.id()) {
+            // The client connects again, and its positions are compared with the new history.
             Movement::Replaced => return Ok(Step::Close),
             Movement::None => self.state.note_revision(view.id().revision),
             Movement::Ticket => self.announce(&view, BucketDiff::default()).await?,
@@ -333,6 +337,7 @@ impl<S: SyncStore> Connection<S> {
             snapshots: self.snapshots.then_some(&self.app.snapshot_urls),
             buffer: &mut self.buffer,
         };
+
         match send_line(&self.app.storage, plan, bucket, output).await {
             Ok(false) => {}
             Ok(true) => {
@@ -382,6 +387,7 @@ impl<S: SyncStore> Connection<S> {
         if self.state.movement_to(view.id()) == Movement::Replaced {
             return Ok(Step::Close);
         }
+
         let failed_bucket = self.state.current_bucket();
         let Some((view, diff)) = self.refresh_access(view).await? else {
             return Ok(Step::Close);

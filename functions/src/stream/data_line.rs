@@ -176,29 +176,34 @@ mod tests {
         writer.finish(BucketKey::from_stored("aaaaaa[]"), OpId::ZERO, Checksum::ZERO)
     }
 
+    /// Returns whether a line with the segment can be written.
+    fn is_sent(segment: Segment) -> bool {
+        let line = LineParams {
+            bucket: "b[]",
+            after: OpId::ZERO,
+            clear: None,
+            has_more: false,
+            row_data: RowData::Text,
+        };
+        write_segments(&mut Vec::new(), &line, &[segment]).is_ok()
+    }
+
     #[test]
     fn a_segment_that_contradicts_its_fields_is_refused() {
-        let sent = |segment: Segment| {
-            let line = LineParams {
-                bucket: "b[]",
-                after: OpId::ZERO,
-                clear: None,
-                has_more: false,
-                row_data: RowData::Text,
-            };
-            write_segments(&mut Vec::new(), &line, &[segment]).is_ok()
-        };
+        assert!(is_sent(valid_segment()));
+        assert!(!is_sent(Segment { sum: Checksum(1), ..valid_segment() }));
+        assert!(!is_sent(Segment { last: OpId::ZERO, ..valid_segment() }));
 
-        assert!(sent(valid_segment()));
-        assert!(!sent(Segment { sum: Checksum(1), ..valid_segment() }));
-        assert!(!sent(Segment { last: OpId::ZERO, ..valid_segment() }));
         let payload = valid_segment().payload;
-        assert!(!sent(Segment { payload: payload.slice(..payload.len() - 1), ..valid_segment() }));
-        assert!(!sent(Segment { payload: payload.slice(..0), ..valid_segment() }));
+        assert!(!is_sent(Segment {
+            payload: payload.slice(..payload.len() - 1),
+            ..valid_segment()
+        }));
+        assert!(!is_sent(Segment { payload: payload.slice(..0), ..valid_segment() }));
 
         let mut changed = payload.to_vec();
         changed[2] ^= 1; // Within the first checksum.
-        assert!(!sent(Segment { payload: changed.into(), ..valid_segment() }));
+        assert!(!is_sent(Segment { payload: changed.into(), ..valid_segment() }));
     }
 
     #[test]

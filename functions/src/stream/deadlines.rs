@@ -11,14 +11,14 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// began together, after a restart of the server, should not write together for hours.
 const KEEP_ALIVE_JITTER_MS: u64 = 2_000;
 
-/// Remaining lifetime of a token at which the client is told. SDKs then fetch another token.
+/// Remaining lifetime of a token at which the client is warned. SDKs then fetch another token.
 const EXPIRY_WARNING: Duration = Duration::from_secs(20);
 
 /// Time before its end at which a stream that still sends asks the client to connect again. Clients need
 /// the time to fetch a token while the old stream still serves them.
 const HAND_OVER_LEAD: Duration = Duration::from_secs(25);
 
-/// Lifetime in seconds that a client is told at the hand-over, in place of the token's. With 1 to 30
+/// Lifetime in seconds that is sent to a client at the hand-over, in place of the token's. With 1 to 30
 /// seconds left, SDKs fetch a token and connect again at once, which their users do not notice. After
 /// a plain end they wait some seconds, and show that they are disconnected.
 const HAND_OVER_TOLD_SECONDS: i64 = 20;
@@ -49,7 +49,7 @@ struct End {
 pub(super) enum Due {
     /// Tell the client that its token has expired, and close.
     Expired,
-    /// Close without a word.
+    /// Close without another line.
     Close,
     /// Tell the client how many seconds are left.
     TellSecondsLeft(i64),
@@ -220,11 +220,16 @@ mod tests {
         let start = Instant::now();
         let mut deadlines = Deadlines::new(start, seconds(3_600), 7);
         deadlines.end_by(start, start + seconds(100));
-        let mut due = |after| deadlines.due_while_sending(start + Duration::from_millis(after));
-        assert_eq!(due(74_999), Due::Nothing);
-        assert_eq!(due(75_000), Due::TellSecondsLeft(20));
-        assert_eq!(due(99_999), Due::Nothing);
-        assert_eq!(due(100_000), Due::Close);
+
+        for (milliseconds, expected) in [
+            (74_999, Due::Nothing),
+            (75_000, Due::TellSecondsLeft(20)),
+            (99_999, Due::Nothing),
+            (100_000, Due::Close),
+        ] {
+            let now = start + Duration::from_millis(milliseconds);
+            assert_eq!(deadlines.due_while_sending(now), expected, "{milliseconds}");
+        }
     }
 
     #[test]

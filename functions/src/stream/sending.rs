@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tidewater_protocol::{Checksum, OpId, RowData, SyncLine};
 use tidewater_storage::{
-    BaseReader, BrokenChain, FramePosition, ObjectStore, OpLog, Segment, SegmentChain, StorageError,
+    BaseReader, BrokenChain, FramePosition, ObjectStore, OpLog, SegmentChain, StorageError,
 };
 
 use super::bucket_cursor::{BasePosition, BucketCursor, LogPosition, Position};
@@ -124,6 +124,7 @@ async fn send_base<S: ObjectStore>(
         bucket.position = Position::Log(LogPosition { chain: after_base, clear: false });
         return Ok(is_whole_bucket);
     }
+    // The next line begins at the marker that this line ended with.
     position.rows = next.rows;
     position.clear = false;
     position.open = Some((open, next));
@@ -194,6 +195,8 @@ async fn send_log<S: OpLog>(
         output.buffer.write_data(|out| data_line::write_segments(out, &line, segments))?;
     }
 
+    // The position moves only now that the line is in the buffer. A failure before leaves both as
+    // they were, and the line is made again.
     let sent = segments.len();
     plan.page.drain(..sent);
     bucket.position = Position::Log(LogPosition { chain, clear: false });
@@ -217,8 +220,8 @@ async fn read_page<S: OpLog>(
         plan.read_upto = read.segments.last().map_or(after, |segment| segment.last);
 
         // Segments of crashed runs lie between the committed ones. They never become visible.
-        let is_committed = |segment: &Segment| plan.committed_ops.is_committed(segment.last);
-        plan.page.extend(read.segments.into_iter().filter(is_committed));
+        let segments = read.segments.into_iter();
+        plan.page.extend(segments.filter(|segment| plan.committed_ops.is_committed(segment.last)));
 
         if plan.page.is_empty() && !read.has_more {
             return Err(SendError::Broken(BrokenChain(chain.last)));

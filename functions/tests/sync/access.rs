@@ -95,15 +95,19 @@ async fn the_longest_chain_of_lookups_that_compiles_is_followed() {
         joins.collect::<String>(),
         STAGES_MAX - 1,
     );
+
     let mut worker = Worker::start(Embedded::temporary().unwrap(), &config).await;
     let server = Server::start(worker.storage.clone(), settings()).await;
-    let question = |n: usize| if n == 0 { r#"["u1"]"#.to_owned() } else { format!("[{n}]") };
-    let answers = (0..STAGES_MAX)
-        .map(|n| Change::Answer(n, question(n), format!("s{n}"), Some(format!("[{}]", n + 1))));
+
+    let answers = (0..STAGES_MAX).map(|n| {
+        let question = if n == 0 { r#"["u1"]"#.to_owned() } else { format!("[{n}]") };
+        Change::Answer(n, question, format!("s{n}"), Some(format!("[{}]", n + 1)))
+    });
     let mut changes: Vec<_> = answers.collect();
     let params = format!("[{STAGES_MAX}]");
     changes.push(put("far", &params, "d1", "one"));
     worker.commit(&changes).await;
+
     let mut device = Device::default();
     device.sync(&server, &token("u1")).await;
     assert_eq!(device.rows(&worker.name("far", &params)), rows([("d1", "one")]));
@@ -152,6 +156,11 @@ streams:
     assert_eq!(device.rows(&open), rows([("d1", "one"), ("d2", "secret")]));
 }
 
+/// Returns the change that makes `u1` a member of an organisation.
+fn member(org: usize, source: usize) -> Change {
+    answer(r#"["u1"]"#, &format!("m{source}"), Some(&format!(r#"["o{org}"]"#)))
+}
+
 #[tokio::test]
 async fn an_exceeded_quota_names_the_limit_and_the_cause() {
     let mut worker = Worker::start(Embedded::temporary().unwrap(), CONFIG).await;
@@ -159,12 +168,11 @@ async fn an_exceeded_quota_names_the_limit_and_the_cause() {
     limited.quotas.buckets_max = 5;
     limited.quotas.lookup_rows_max = 10;
     let server = Server::start(worker.storage.clone(), limited).await;
-    let member = |org: usize, source: usize| {
-        answer(r#"["u1"]"#, &format!("m{source}"), Some(&format!(r#"["o{org}"]"#)))
-    };
+
     // Forty rows, but they name three organisations.
     let changes: Vec<_> = (0..40).map(|source| member(source % 3, source)).collect();
     worker.commit(&changes).await;
+
     let mut device = Device::default();
     let token = token("u1");
     let mut lines = device.connect(&server, &token).await;
@@ -186,6 +194,7 @@ async fn an_exceeded_quota_names_the_limit_and_the_cause() {
     let text = body["error"]["description"].as_str().unwrap();
     assert!(text.contains("yield 11 rows; the limit is 10"), "{text}");
     assert!(text.contains("members (11)"), "{text}");
+
     // Other clients are served.
     let other = crate::server::token("u2");
     Device::default().sync(&server, &other).await;
@@ -195,11 +204,13 @@ async fn an_exceeded_quota_names_the_limit_and_the_cause() {
 async fn unverified_parameters_do_not_replace_claims() {
     let (mut worker, server) = deployment().await;
     worker.commit(&[put("own", r#"["u2"]"#, "a2", "not theirs")]).await;
+
     let now = unix_now();
     let odd = token_with(&json!({
         "sub": "u1", "iat": now, "exp": now + 60, "aud": "app", "user_id": "u2",
         "\"; DROP": ["'"], "parameters": { "user_id": "u2" },
     }));
+
     let request = json!({
         "raw_data": true, "user_id": "u2", "sub": "u2",
         "parameters": { "user_id": "u2", "sub": "u2" },
@@ -208,9 +219,11 @@ async fn unverified_parameters_do_not_replace_claims() {
             { "stream": "nothing", "parameters": null },
         ] },
     });
+
     let mut device = Device::default();
     let mut lines = server.stream(&odd, &request).await;
     device.until_complete(&mut lines).await;
+
     assert!(device.buckets.contains_key(&worker.name("own", r#"["u1"]"#)));
     assert!(!device.buckets.contains_key(&worker.name("own", r#"["u2"]"#)));
 }
@@ -241,11 +254,10 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let pair = || (0..4_u8, 0..4_u8);
     prop_oneof![
-        pair().prop_map(|(user, org)| Step::Join(user, org)),
-        pair().prop_map(|(user, org)| Step::Leave(user, org)),
-        pair().prop_map(|(org, row)| Step::Write(org, row)),
+        (0..4_u8, 0..4_u8).prop_map(|(user, org)| Step::Join(user, org)),
+        (0..4_u8, 0..4_u8).prop_map(|(user, org)| Step::Leave(user, org)),
+        (0..4_u8, 0..4_u8).prop_map(|(org, row)| Step::Write(org, row)),
     ]
 }
 
@@ -269,6 +281,7 @@ async fn play(commits: Vec<Vec<Step>>) {
     let mut members: BTreeSet<(u8, u8)> = BTreeSet::new();
     let mut content: BTreeMap<u8, BTreeMap<String, String>> = BTreeMap::new();
     let mut devices: Vec<_> = USERS.iter().map(|user| (Device::default(), token(user))).collect();
+
     for (number, steps) in commits.into_iter().enumerate() {
         let mut changes: Vec<Change> = Vec::new();
         for step in steps {
@@ -294,10 +307,13 @@ async fn play(commits: Vec<Vec<Step>>) {
                 }
             }
         }
+
         worker.commit(&changes).await;
+
         for (user, (device, token)) in (0_u8..).zip(&mut devices) {
             let lines = device.sync(&server, token).await;
             let bytes = lines.iter().map(ToString::to_string).collect::<String>();
+
             for org in 0..4 {
                 let name = worker.name("org", &params(ORGS[usize::from(org)]));
                 let expected = members.contains(&(user, org)).then(|| content.get(&org));

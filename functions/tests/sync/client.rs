@@ -30,8 +30,9 @@ pub(crate) struct Held {
 
 impl Device {
     pub(crate) fn request(&self) -> Value {
-        let held = |(name, held): (&String, &Held)| json!({ "name": name, "after": held.last });
-        let buckets: Vec<_> = self.buckets.iter().map(held).collect();
+        let buckets = self.buckets.iter();
+        let buckets: Vec<_> =
+            buckets.map(|(name, held)| json!({ "name": name, "after": held.last })).collect();
         json!({ "buckets": buckets, "raw_data": true, "client_id": "c1" })
     }
 
@@ -49,6 +50,7 @@ impl Device {
                     checkpoint.buckets.into_iter().map(|b| (b.bucket.clone(), b)).collect();
                 self.buckets.retain(|name, _| self.announced.contains_key(name));
             }
+
             SyncLine::CheckpointDiff(diff) => {
                 self.checkpoint = diff.last_op_id;
                 self.write_checkpoint = diff.write_checkpoint;
@@ -60,16 +62,20 @@ impl Device {
                     self.buckets.remove(&name);
                 }
             }
+
             SyncLine::Data(line) => self.store(line),
+
             SyncLine::PartialCheckpointComplete(done) => {
                 assert_eq!(done.last_op_id, self.checkpoint);
                 self.validate(Some(done.priority));
             }
+
             SyncLine::CheckpointComplete(done) => {
                 assert_eq!(done.last_op_id, self.checkpoint);
                 self.validate(None);
                 self.completed = Some(self.checkpoint);
             }
+
             SyncLine::TokenExpiresIn(_) => {}
             SyncLine::Snapshot(_) | SyncLine::Unknown => {
                 panic!("{}", String::from_utf8_lossy(line))
@@ -101,12 +107,12 @@ impl Device {
         }
     }
 
-    /// Returns the rows of a bucket: id to `text`.
+    /// Returns `text` of each row of a bucket, by id.
     pub(crate) fn rows(&self, bucket: &str) -> BTreeMap<String, String> {
         let rows = self.buckets.get(bucket).into_iter().flat_map(|held| &held.rows);
-        let text = |data: &str| serde_json::from_str::<Value>(data).unwrap()["text"].clone();
         rows.map(|(key, (_, _, data))| {
-            (key.object_id.to_string(), text(data).as_str().unwrap().to_owned())
+            let data: Value = serde_json::from_str(data).unwrap();
+            (key.object_id.to_string(), data["text"].as_str().unwrap().to_owned())
         })
         .collect()
     }

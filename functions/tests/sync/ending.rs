@@ -39,16 +39,17 @@ async fn stream(worker: &Worker, device: &Device, ends_after: Duration) -> BodyD
     router.oneshot(request).await.unwrap().into_body().into_data_stream()
 }
 
-/// Returns the lines of the next chunk, which has whole lines only; none at the end.
+/// Returns the lines of the next chunk, which has whole lines only. Empty at the end.
 async fn next_lines(chunks: &mut BodyDataStream, device: &mut Device) -> Vec<Value> {
     let Some(chunk) = chunks.next().await else { return Vec::new() };
     let chunk = chunk.unwrap();
     let lines = chunk.strip_suffix(b"\n").unwrap().split(|&byte| byte == b'\n');
-    let take = |line| {
-        device.take(line);
-        serde_json::from_slice(line).unwrap()
-    };
-    lines.map(take).collect()
+    lines
+        .map(|line| {
+            device.take(line);
+            serde_json::from_slice(line).unwrap()
+        })
+        .collect()
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,6 +7,11 @@ use crate::server::{Next, token};
 use crate::worker::{answer, put, remove};
 use crate::{deployment, rows, synced};
 
+/// Returns the number of operations of each data line.
+fn operation_counts(lines: &[Value]) -> Vec<usize> {
+    lines.iter().filter_map(|line| line["data"]["data"].as_array().map(Vec::len)).collect()
+}
+
 #[tokio::test]
 async fn a_first_sync_sends_the_most_urgent_buckets_first() {
     let (mut worker, server) = deployment().await;
@@ -21,10 +26,12 @@ async fn a_first_sync_sends_the_most_urgent_buckets_first() {
         put("own", r#"["u1"]"#, "a1", "mine"),
         put("own", r#"["u2"]"#, "a2", "not theirs"),
     ];
+
     let checkpoint = worker.commit(&changes).await;
     let mut device = Device::default();
     let token = token("u1");
     let lines = device.sync(&server, &token).await;
+
     let expected = [
         "checkpoint",
         "data",
@@ -44,8 +51,9 @@ async fn a_first_sync_sends_the_most_urgent_buckets_first() {
     let all = worker.name("everyone", "[]");
     assert_eq!(buckets, [&*own, &*org1, &*org2, &*all]);
 
-    let partial = |index: usize| lines[index]["partial_checkpoint_complete"]["priority"].clone();
-    assert_eq!((partial(2), partial(5)), (json!(1), json!(2)));
+    for (index, priority) in [(2, json!(1)), (5, json!(2))] {
+        assert_eq!(lines[index]["partial_checkpoint_complete"]["priority"], priority);
+    }
     assert_eq!(device.rows(&own), rows([("a1", "mine")]));
     assert_eq!(device.rows(&org2), rows([("d2", "two")]));
     assert_eq!(device.completed, Some(checkpoint));
@@ -95,8 +103,7 @@ async fn a_device_resumes_where_its_last_checkpoint_ended() {
 
     worker.commit(&[put("everyone", "[]", "n1", "two"), remove("own", r#"["u1"]"#, "a1")]).await;
     let lines = device.sync(&server, &token).await;
-    let sent = |line: &Value| line["data"]["data"].as_array().map(Vec::len);
-    assert_eq!(lines.iter().filter_map(sent).collect::<Vec<_>>(), [1, 1]);
+    assert_eq!(operation_counts(&lines), [1, 1]);
     assert_eq!(device.rows(&worker.name("everyone", "[]")), rows([("n1", "two")]));
     assert_eq!(device.rows(&worker.name("own", r#"["u1"]"#)), rows([]));
 }
@@ -147,16 +154,16 @@ async fn a_client_without_raw_data_gets_rows_as_objects() {
 async fn a_line_takes_many_commits_and_ends_where_a_segment_ends() {
     let (mut worker, server) = deployment().await;
     for batch in 0..12 {
-        let id = |row: usize| format!("n{}", batch * 1_000 + row);
-        let changes: Vec<_> = (0..1_000).map(|row| put("everyone", "[]", &id(row), "x")).collect();
+        let rows = batch * 1_000..(batch + 1) * 1_000;
+        let changes: Vec<_> =
+            rows.map(|row| put("everyone", "[]", &format!("n{row}"), "x")).collect();
         worker.commit(&changes).await;
     }
+
     let mut device = Device::default();
     let token = token("u1");
     let lines = device.sync(&server, &token).await;
-    let sent: Vec<_> =
-        lines.iter().filter_map(|line| line["data"]["data"].as_array().map(Vec::len)).collect();
-    assert_eq!(sent, [10_000, 2_000]);
+    assert_eq!(operation_counts(&lines), [10_000, 2_000]);
     assert_eq!(lines[1]["data"]["has_more"], json!(true));
     assert_eq!(lines[2]["data"]["has_more"], json!(false));
     assert_eq!(device.rows(&worker.name("everyone", "[]")).len(), 12_000);
@@ -169,10 +176,9 @@ async fn a_line_takes_many_commits_and_ends_where_a_segment_ends() {
         device.take(&line);
     }
     drop(lines);
+
     let lines = device.sync(&server, &token).await;
-    let sent: Vec<_> =
-        lines.iter().filter_map(|line| line["data"]["data"].as_array().map(Vec::len)).collect();
-    assert_eq!(sent, [2_000]);
+    assert_eq!(operation_counts(&lines), [2_000]);
     assert_eq!(device.rows(&worker.name("everyone", "[]")).len(), 12_000);
 }
 

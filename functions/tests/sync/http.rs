@@ -14,29 +14,35 @@ fn error(body: &Value) -> (String, u64) {
     (error["code"].as_str().unwrap().to_owned(), error["status"].as_u64().unwrap())
 }
 
+/// Returns a token of `u1` that was issued now, with some claims replaced.
+fn token_with_change(now: i64, change: &Value) -> String {
+    let mut claims = json!({ "sub": "u1", "iat": now, "exp": now + 60, "aud": "app" });
+    claims.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+    token_with(&claims)
+}
+
 #[tokio::test]
 async fn every_path_refuses_a_token_with_the_same_reply() {
     let (_worker, server) = deployment().await;
     let now = unix_now();
-    let claims = |change: Value| {
-        let mut claims = json!({ "sub": "u1", "iat": now, "exp": now + 60, "aud": "app" });
-        claims.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
-        token_with(&claims)
-    };
     let cases = [
         ("garbage".to_owned(), "PSYNC_S2101"),
-        (claims(json!({ "exp": (now + 60).to_string() })), "PSYNC_S2101"),
-        (claims(json!({ "iat": now - 600, "exp": now - 500 })), "PSYNC_S2103"),
-        (claims(json!({ "exp": now + 90_000 })), "PSYNC_S2104"),
-        (claims(json!({ "aud": "other" })), "PSYNC_S2105"),
+        (token_with_change(now, &json!({ "exp": (now + 60).to_string() })), "PSYNC_S2101"),
+        (token_with_change(now, &json!({ "iat": now - 600, "exp": now - 500 })), "PSYNC_S2103"),
+        (token_with_change(now, &json!({ "exp": now + 90_000 })), "PSYNC_S2104"),
+        (token_with_change(now, &json!({ "aud": "other" })), "PSYNC_S2105"),
     ];
+
     for (token, code) in cases {
         let (status, body) = server.refusal(&token, "{}").await;
         assert_eq!((status.as_u16(), error(&body)), (401, (code.to_owned(), 401)));
+
         let (status, body) = server.get("/write-checkpoint2.json", Some(&token)).await;
         assert_eq!((status.as_u16(), error(&body)), (401, (code.to_owned(), 401)));
+
         let reply = server.post("/sync/checkpoint-request", &token, "{").await;
         assert_eq!(reply.status().as_u16(), 401, "the token is checked before the body is read");
+
         let text = body.to_string();
         assert!(
             !text.contains("k1") && !text.contains(&now.to_string()) && !text.contains(&token),
@@ -110,19 +116,22 @@ async fn readiness_requires_a_visible_checkpoint() {
     assert_eq!((status.as_u16(), body), (200, json!({ "started": true, "ready": true })));
 }
 
+fn header(reply: &reqwest::Response, name: &str) -> String {
+    reply.headers()[name].to_str().unwrap().to_ascii_lowercase()
+}
+
 #[tokio::test]
 async fn browsers_of_any_origin_may_call() {
     let (_worker, server) = deployment().await;
     let reply = server.options("/sync/stream", "https://app.example").await;
     assert_eq!(reply.status().as_u16(), 200);
 
-    let header = |name: &str| reply.headers()[name].to_str().unwrap().to_ascii_lowercase();
-    assert_eq!(header("access-control-allow-origin"), "*");
-    assert_eq!(header("access-control-max-age"), "3600");
-    assert!(header("access-control-allow-methods").contains("post"));
+    assert_eq!(header(&reply, "access-control-allow-origin"), "*");
+    assert_eq!(header(&reply, "access-control-max-age"), "3600");
+    assert!(header(&reply, "access-control-allow-methods").contains("post"));
 
     for name in ["content-type", "authorization", "user-agent", "x-user-agent"] {
-        assert!(header("access-control-allow-headers").contains(name), "{name}");
+        assert!(header(&reply, "access-control-allow-headers").contains(name), "{name}");
     }
 
     let reply = server.post("/nothing", "x", "").await;
@@ -134,15 +143,18 @@ async fn browsers_of_any_origin_may_call() {
 async fn a_failing_store_is_a_500_without_details() {
     let mut worker = Worker::start(Embedded::temporary().unwrap(), CONFIG).await;
     worker.commit(&[put("everyone", "[]", "n1", "one")]).await;
+
     for method in
         [PortMethod::Control, PortMethod::Generation, PortMethod::Buckets, PortMethod::LookupRows]
     {
         let plan = FaultPlan::default().with(method, 1, Fault::Fail);
         let server = Server::start(Faulty::new(worker.storage.clone(), plan), settings()).await;
+
         let (status, body) = server.refusal(&token("u1"), "{}").await;
         assert_eq!((status.as_u16(), error(&body)), (500, ("PSYNC_S2001".to_owned(), 500)));
         let text = body["error"]["description"].as_str().unwrap();
         assert_eq!(text, "Something went wrong on the server");
+
         // Only that one call failed: the next request is served.
         crate::client::Device::default().sync(&server, &token("u1")).await;
     }

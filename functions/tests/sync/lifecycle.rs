@@ -105,7 +105,7 @@ async fn a_shutdown_ends_streams_after_a_whole_line_and_refuses_new_ones() {
 }
 
 #[tokio::test]
-async fn nothing_is_read_ahead_for_a_client_that_does_not_read() {
+async fn nothing_is_prepared_for_a_client_that_does_not_read() {
     let mut worker = Worker::start(Embedded::temporary().unwrap(), CONFIG).await;
 
     // Each page is one line of about 4 MB.

@@ -31,13 +31,16 @@ async fn an_invalid_position_is_cleared() {
     worker.flush(&[put("everyone", "[]", "litter", "never committed")]).await;
     let uncommitted = worker.next_op();
     worker.crash().await;
+
     let checkpoint = worker.commit(&[put("everyone", "[]", "n2", "two")]).await;
     let name = worker.name("everyone", "[]");
     let ahead = OpId::from_i64(checkpoint.get() + 1).unwrap();
     let marker = OpId::from_i64(4_808_963_628_793_332_012).unwrap();
+
     for invalid in [uncommitted, ahead, marker, OpId::from_i64(1).unwrap()] {
         let mut device = with(&name, invalid);
         let lines = device.sync(&server, &token("u1")).await;
+
         let clear = json!({ "op_id": "1", "op": "CLEAR", "checksum": 0, "data": null });
         assert_eq!(first_operation(&lines), clear, "{invalid}");
         assert_eq!(device.rows(&name), rows([("n1", "one"), ("n2", "two")]), "{invalid}");
@@ -191,11 +194,14 @@ async fn a_read_that_missed_segments_is_repeated_at_a_newer_checkpoint() {
 async fn a_checkpoint_that_becomes_too_old_while_it_is_read_is_replaced() {
     let mut worker = Worker::start(Embedded::temporary().unwrap(), crate::CONFIG).await;
     worker.commit(&[put("everyone", "[]", "n1", "0")]).await;
+
     let scheduler = Arc::new(CallScheduler::default());
     let store = Faulty::new(worker.storage.clone(), FaultPlan::default());
     let server = Server::start(store.with_scheduler(Arc::clone(&scheduler)), settings()).await;
+
     let mut device = Device::default();
     let token = token("u1");
+
     let commits = async {
         // The record, the config and the archive are read; the heads are not.
         (0..3).for_each(|_| scheduler.admit_one());
@@ -205,6 +211,7 @@ async fn a_checkpoint_that_becomes_too_old_while_it_is_read_is_replaced() {
         }
         scheduler.admit_all();
     };
+
     let (lines, ()) = tokio::join!(device.sync(&server, &token), commits);
     assert_eq!(kinds(&lines), ["checkpoint", "data", "checkpoint_complete"]);
     assert_eq!(device.rows(&worker.name("everyone", "[]")), rows([("n1", "3")]));

@@ -26,12 +26,11 @@ fn claims(change: &Value) -> Value {
 
 /// Returns status and code of the refusal, which are the same for each path.
 async fn refusal(server: &Server, token: &str) -> (u16, String) {
-    let code = |body: &Value| body["error"]["code"].as_str().unwrap().to_owned();
     let (status, body) = server.refusal(token, "{}").await;
     let (other, its_body) = server.get("/write-checkpoint2.json", Some(token)).await;
     assert_eq!((status, &body), (other, &its_body));
     assert!(!body.to_string().contains("127.0.0.1"), "{body}");
-    (status.as_u16(), code(&body))
+    (status.as_u16(), body["error"]["code"].as_str().unwrap().to_owned())
 }
 
 #[tokio::test]
@@ -89,6 +88,7 @@ async fn unreachable_keys_have_another_code_than_an_invalid_token() {
     let mut worker = Worker::start(Embedded::temporary().unwrap(), CONFIG).await;
     worker.publish().await;
     let issuer = Issuer::ec("k", "ES256");
+
     for wrong in [
         Reply::Status(500),
         Reply::Text("sign in"),
@@ -100,6 +100,7 @@ async fn unreachable_keys_have_another_code_than_an_invalid_token() {
         let publisher = Publisher::start(wrong).await;
         let server = Server::start(worker.storage.clone(), settings(&publisher)).await;
         let token = issuer.token(&claims(&json!({})));
+
         assert_eq!(refusal(&server, &token).await, (401, "PSYNC_S2204".to_owned()));
         assert_eq!(refusal(&server, "garbage").await, (401, "PSYNC_S2101".to_owned()));
         assert_eq!(publisher.followed(), 0);

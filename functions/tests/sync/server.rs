@@ -137,6 +137,7 @@ impl Lines {
                 line.pop();
                 return Next::Line(line);
             }
+
             let chunk = tokio::time::timeout(LINE_TIMEOUT, self.chunks.next()).await;
             match chunk.expect("the stream goes on in time") {
                 Some(Ok(chunk)) => self.buffer.extend_from_slice(&chunk),

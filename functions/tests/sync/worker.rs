@@ -223,21 +223,16 @@ fn compiled(yaml: &str, id: GenerationId) -> (SyncConfig, Generation) {
     let config = SyncConfig::compile(yaml).unwrap_or_else(|errors| panic!("{errors:?}"));
 
     // Each definition and lookup of each generation has its own tag.
-    let mut bits = id.0.number() * 1_000;
-    let mut tags = |count: usize| {
-        let mut tag = || {
-            bits += 1;
-            Tag::from_bits(bits)
-        };
-        (0..count).map(|_| tag()).collect::<Vec<_>>()
-    };
+    let first = id.0.number() * 1_000;
+    let mut tags = (1..).map(|number| Tag::from_bits(first + number));
     let generation = Generation {
         id,
         identity: String::new(),
         sync_config: yaml.to_owned(),
-        definitions: tags(config.definitions().len()),
-        lookups: tags(config.lookups().len()),
+        definitions: tags.by_ref().take(config.definitions().len()).collect(),
+        lookups: tags.take(config.lookups().len()).collect(),
         retired_at: None,
     };
+
     (config, generation)
 }

@@ -93,6 +93,11 @@ async fn an_open_stream_sees_a_request_that_was_covered_before_it_was_stored() {
     assert_eq!(device.write_checkpoint.map(|n| n.get()), Some(1));
 }
 
+/// Returns the reply that registers a number.
+fn answered(id: &str) -> (u16, Value) {
+    (200, json!({ "data": { "checkpoint_request_id": id } }))
+}
+
 async fn chosen(server: &Server, token: &str, number: Value) -> (u16, Value) {
     let body = json!({ "client_id": "c1", "checkpoint_request_id": number }).to_string();
     let (status, body) = body_of(server.post("/sync/checkpoint-request", token, body).await).await;
@@ -104,7 +109,7 @@ async fn a_client_may_choose_its_numbers() {
     let (mut worker, server) = deployment().await;
     worker.commit(&[put("everyone", "[]", "n1", "one")]).await;
     let token = token("u1");
-    let answered = |id: &str| (200, json!({ "data": { "checkpoint_request_id": id } }));
+
     assert_eq!(chosen(&server, &token, json!("41")).await, answered("41"));
     assert_eq!(chosen(&server, &token, json!(3)).await, answered("41"));
     assert_eq!(chosen(&server, &token, json!("41")).await, answered("41"));

@@ -39,16 +39,19 @@ async fn each_client_has_its_own_ascending_numbers() {
 #[tokio::test]
 async fn a_chosen_number_is_registered_unless_a_greater_one_is_known() {
     let storage = Embedded::temporary().unwrap();
-    let registered = async |number| register(&storage, &client("u"), number).await.unwrap();
-    assert_eq!(registered(41).await, 41);
+    let client = client("u");
+
+    assert_eq!(register(&storage, &client, 41).await.unwrap(), 41);
     let ticket = storage.last_ticket().await.unwrap();
-    assert_eq!(registered(3).await, 41);
-    assert_eq!(registered(41).await, 41);
+    assert_eq!(register(&storage, &client, 3).await.unwrap(), 41);
+    assert_eq!(register(&storage, &client, 41).await.unwrap(), 41);
+
     assert_eq!(storage.last_ticket().await.unwrap(), ticket, "no ticket was taken again");
-    assert_eq!(registered(42).await, 42);
-    assert_eq!(next_number(&storage, &client("u")).await.unwrap(), 43);
-    assert_eq!(registered(i64::MAX).await, i64::MAX);
-    assert!(next_number(&storage, &client("u")).await.is_err(), "no number is left");
+    assert_eq!(register(&storage, &client, 42).await.unwrap(), 42);
+
+    assert_eq!(next_number(&storage, &client).await.unwrap(), 43);
+    assert_eq!(register(&storage, &client, i64::MAX).await.unwrap(), i64::MAX);
+    assert!(next_number(&storage, &client).await.is_err(), "no number is left");
 }
 
 /// Numbers and tickets must rise together, whichever request overtakes another. Otherwise a number
@@ -58,20 +61,23 @@ async fn concurrent_requests_keep_numbers_and_tickets_in_the_same_order() {
     let storage = Embedded::temporary().unwrap();
     let mut seen = BTreeMap::new();
     for _ in 0..20 {
-        let one = || async {
+        let requests = (0..3).map(|_| async {
             let before = storage.last_ticket().await.unwrap();
             let number = next_number(&storage, &client("u")).await.unwrap();
             (number, before)
-        };
-        for (number, before) in futures::future::join_all((0..3).map(|_| one())).await {
+        });
+        for (number, before) in futures::future::join_all(requests).await {
             assert!(seen.insert(number, before).is_none(), "{number} was handed out twice");
         }
+
         let stored = storage.write_requests(&client("u")).await.unwrap().entries;
         for pair in stored.windows(2) {
             assert!(pair[0].number < pair[1].number && pair[0].ticket < pair[1].ticket);
         }
+
         for entry in stored {
-            // Taken after the request had begun: a checkpoint that covers it contains the write.
+            // The ticket was taken after the request had begun, so a checkpoint that covers it
+            // contains the write.
             assert!(seen.get(&entry.number).is_none_or(|before| entry.ticket > *before));
         }
     }
@@ -84,13 +90,14 @@ async fn interleaved(turns: Vec<usize>) {
     let storage = store_covering(Ticket(0)).await;
     let client = client("u");
     let schedulers: Vec<_> = (0..3).map(|_| Arc::new(CallScheduler::default())).collect();
-    let request = |scheduler: &Arc<CallScheduler>| {
+    let mut requests = Vec::new();
+    for scheduler in &schedulers {
         let store = Faulty::new(storage.clone(), FaultPlan::default());
         let store = store.with_scheduler(Arc::clone(scheduler));
         let client = client.clone();
-        async move { next_number(&store, &client).await.unwrap() }
-    };
-    let requests: Vec<_> = schedulers.iter().map(request).map(tokio::spawn).collect();
+        requests.push(tokio::spawn(async move { next_number(&store, &client).await.unwrap() }));
+    }
+
     for turn in turns {
         schedulers[turn].admit_one();
         // Its call is done when it waits with the next one, or has ended.
@@ -100,6 +107,7 @@ async fn interleaved(turns: Vec<usize>) {
     }
 
     schedulers.iter().for_each(|scheduler| scheduler.admit_all());
+
     let mut numbers = Vec::new();
     for request in requests {
         numbers.push(request.await.unwrap());

@@ -120,7 +120,7 @@ fn a_checkpoint_without_news_is_not_announced_to_an_up_to_date_client() {
 }
 
 #[test]
-fn a_client_that_is_behind_hears_of_every_newer_checkpoint() {
+fn a_client_that_is_behind_gets_a_line_for_every_newer_checkpoint() {
     let mut state = state(id(9, 0), vec![bucket("a", 3, 5, 1)]);
     state.announce_first(Vec::new(), &committed_ops());
 
@@ -148,6 +148,7 @@ fn each_movement_is_recognised() {
     let state = state(id(9, 4), Vec::new());
     let announced = id(9, 4);
     let other_generation = GenerationId(Epoch::new(7).unwrap());
+
     for (newer, expected) in [
         (announced, Movement::None),
         (CheckpointId { revision: 100, ..announced }, Movement::None),
@@ -161,6 +162,15 @@ fn each_movement_is_recognised() {
     }
 }
 
+/// Announces a checkpoint whose buckets are unchanged.
+fn announce_unchanged(
+    state: &mut CheckpointState,
+    at: CheckpointId,
+    requests: &WriteRequests,
+) -> Option<SyncLine<'static>> {
+    state.announce(at, BucketDiff::default(), Some(requests), &committed_ops())
+}
+
 #[test]
 fn an_acknowledged_write_checkpoint_is_never_taken_back() {
     let requests = WriteRequests::default().with(1, Ticket(3)).unwrap();
@@ -169,21 +179,19 @@ fn an_acknowledged_write_checkpoint_is_never_taken_back() {
     state.announce_first(Vec::new(), &committed_ops());
     state.complete();
 
-    let announce = |state: &mut CheckpointState, at, requests: &WriteRequests| {
-        state.announce(at, BucketDiff::default(), Some(requests), &committed_ops())
-    };
-    let line = diff_line(announce(&mut state, id(9, 3), &requests));
+    let line = diff_line(announce_unchanged(&mut state, id(9, 3), &requests));
     assert_eq!(line.write_checkpoint.map(|number| number.get()), Some(1));
     assert!(state.has_outstanding_request());
     state.complete();
 
-    let line = diff_line(announce(&mut state, id(9, 6), &requests));
+    let line = diff_line(announce_unchanged(&mut state, id(9, 6), &requests));
     assert_eq!(line.write_checkpoint.map(|number| number.get()), Some(2));
     assert!(!state.has_outstanding_request());
     state.complete();
 
     // The stored record has expired.
-    assert!(announce(&mut state, id(9, 7), &WriteRequests::default()).is_none());
+    let expired = WriteRequests::default();
+    assert!(announce_unchanged(&mut state, id(9, 7), &expired).is_none());
     assert!(!state.has_outstanding_request());
 }
 
@@ -200,9 +208,9 @@ fn failed_reads_are_counted_until_the_checkpoint_is_complete() {
     assert_eq!(state.count_failed_read(), 1);
 }
 
-#[test]
-fn a_bucket_whose_base_is_gone_restarts_with_the_base_of_the_catalog() {
-    let base = |to: u64, marker: u32| Base {
+/// Returns a bucket with a base that ends at `to`.
+fn bucket_with_base(to: u64, marker: u32) -> ReadableBucket {
+    let base = Base {
         to: op(to),
         checksum: Checksum::ZERO,
         remainder: Checksum::ZERO,
@@ -212,30 +220,35 @@ fn a_bucket_whose_base_is_gone_restarts_with_the_base_of_the_catalog() {
         marker,
         files: 0,
     };
-    let with_base = |to, marker| {
-        let catalog = Catalog { base: Some(base(to, marker)), ..Catalog::default() };
-        ReadableBucket { catalog: Arc::new(catalog), ..bucket("a", 3, 9, 1) }
-    };
-    let marker = |state: &mut CheckpointState| match &state.next_to_send().unwrap().1.position {
+    let catalog = Catalog { base: Some(base), ..Catalog::default() };
+    ReadableBucket { catalog: Arc::new(catalog), ..bucket("a", 3, 9, 1) }
+}
+
+/// Returns the marker of the base that the client receives next.
+fn next_base_marker(state: &mut CheckpointState) -> u32 {
+    match &state.next_to_send().unwrap().1.position {
         Position::Base(position) => position.base.marker,
         Position::Log(_) => panic!("the client receives a base"),
-    };
-    let mut state = state(id(9, 0), vec![with_base(5, 1)]);
-    state.announce_first(Vec::new(), &committed_ops());
-    assert_eq!(marker(&mut state), 1);
+    }
+}
 
-    state.replace_buckets(vec![with_base(6, 2)]);
-    assert_eq!(marker(&mut state), 1, "a newer base alone is no reason to restart");
+#[test]
+fn a_bucket_whose_base_is_gone_restarts_with_the_base_of_the_catalog() {
+    let mut state = state(id(9, 0), vec![bucket_with_base(5, 1)]);
+    state.announce_first(Vec::new(), &committed_ops());
+    assert_eq!(next_base_marker(&mut state), 1);
+
+    state.replace_buckets(vec![bucket_with_base(6, 2)]);
+    assert_eq!(next_base_marker(&mut state), 1, "a newer base alone is no reason to restart");
     state.restart_bucket_if_lost("a");
-    assert_eq!(marker(&mut state), 2);
+    assert_eq!(next_base_marker(&mut state), 2);
 }
 
 /// The buckets that a client knows of, from checkpoint lines alone.
 type Known = BTreeMap<String, (Checksum, u64)>;
 
 fn known(buckets: &[BucketDescription]) -> Known {
-    let described = |bucket: &BucketDescription| (bucket.checksum, bucket.count);
-    buckets.iter().map(|bucket| (bucket.bucket.clone(), described(bucket))).collect()
+    buckets.iter().map(|bucket| (bucket.bucket.clone(), (bucket.checksum, bucket.count))).collect()
 }
 
 /// The buckets readable at one checkpoint, each with priority and content.

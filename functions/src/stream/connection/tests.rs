@@ -18,6 +18,7 @@ async fn open_until(
     let keys = r#"{"keys":[{"kty":"oct","k":"c2VjcmV0"}]}"#;
     let auth = Authenticator::new(&[keys], vec!["app".to_owned()]).unwrap();
     let app = Arc::new(AppState::new(store().await, Settings { keep_open, ..Settings::new(auth) }));
+
     let permit = Arc::clone(&app.connections).try_acquire_owned().unwrap();
     let client = Client {
         user_id: "u1".to_owned(),
@@ -26,6 +27,7 @@ async fn open_until(
         include_defaults: true,
         subscriptions: Vec::new(),
     };
+
     let params = StreamParams {
         client,
         client_key: ClientKey { user_id: "u1".to_owned(), client_id: "c1".to_owned() },
@@ -36,6 +38,7 @@ async fn open_until(
         deadline,
         permit,
     };
+
     Connection::open(app, params).await.unwrap()
 }
 

@@ -46,18 +46,23 @@ impl Issuer {
         let pair = RsaKeyPair::generate(size).unwrap();
         let public = RsaPublicKeyComponents::<Vec<u8>>::from(pair.public_key());
         let jwk = json!({ "kty": "RSA", "kid": kid, "n": base64(public.n), "e": base64(public.e) });
+
         let encoding: &'static dyn RsaEncoding = match alg {
             "RS384" => &RSA_PKCS1_SHA384,
             "RS512" => &RSA_PKCS1_SHA512,
             "PS256" => &RSA_PSS_SHA256,
             _ => &RSA_PKCS1_SHA256,
         };
-        let sign = move |message: &[u8]| {
-            let mut signature = vec![0; pair.public_modulus_len()];
-            pair.sign(encoding, &SystemRandom::new(), message, &mut signature).unwrap();
-            signature
-        };
-        Self { jwk, alg, sign: Box::new(sign) }
+
+        Self {
+            jwk,
+            alg,
+            sign: Box::new(move |message| {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(encoding, &SystemRandom::new(), message, &mut signature).unwrap();
+                signature
+            }),
+        }
     }
 
     pub(crate) fn ec(kid: &str, alg: &'static str) -> Self {
@@ -66,14 +71,19 @@ impl Issuer {
             "ES512" => ("P-521", &ECDSA_P521_SHA512_FIXED_SIGNING),
             _ => ("P-256", &ECDSA_P256_SHA256_FIXED_SIGNING),
         };
+
         let pair = EcdsaKeyPair::generate(algorithm).unwrap();
         let point = pair.public_key().as_ref()[1..].to_vec();
         let (x, y) = point.split_at(point.len() / 2);
         let jwk = json!({ "kty": "EC", "crv": curve, "kid": kid, "x": base64(x), "y": base64(y) });
-        let sign = move |message: &[u8]| {
-            pair.sign(&SystemRandom::new(), message).unwrap().as_ref().to_vec()
-        };
-        Self { jwk, alg, sign: Box::new(sign) }
+
+        Self {
+            jwk,
+            alg,
+            sign: Box::new(move |message| {
+                pair.sign(&SystemRandom::new(), message).unwrap().as_ref().to_vec()
+            }),
+        }
     }
 
     pub(crate) fn ed25519(kid: &str) -> Self {
@@ -81,8 +91,11 @@ impl Issuer {
         let jwk = json!({
             "kty": "OKP", "crv": "Ed25519", "kid": kid, "x": base64(pair.public_key()),
         });
-        let sign = move |message: &[u8]| pair.sign(message).as_ref().to_vec();
-        Self { jwk, alg: "EdDSA", sign: Box::new(sign) }
+        Self {
+            jwk,
+            alg: "EdDSA",
+            sign: Box::new(move |message| pair.sign(message).as_ref().to_vec()),
+        }
     }
 
     pub(crate) fn header(&self) -> Value {

@@ -52,26 +52,29 @@ async fn a_token_of_each_algorithm_is_accepted() {
     assert_eq!(publisher.fetches(), 1, "known keys are not fetched again");
 }
 
+/// Returns a copy of a key with one member replaced.
+fn jwk_with(jwk: &Value, name: &str, value: Value) -> Value {
+    let mut jwk = jwk.clone();
+    jwk[name] = value;
+    jwk
+}
+
 #[tokio::test]
 async fn unusable_keys_are_left_out_and_the_others_are_used() {
     let good = Issuer::ec("good", "ES256");
     let oct = secret(Some("oct"));
     let rsa = Issuer::rsa("rsa", "RS256", KeySize::Rsa2048);
-    let with = |name: &str, value: Value| {
-        let mut jwk = rsa.jwk.clone();
-        jwk[name] = value;
-        jwk
-    };
+
     for left_out in [
         oct.jwk.clone(),
-        with("use", "enc".into()),
-        with("key_ops", json!(["encrypt"])),
-        with("n", base64([0xFF_u8; 128]).into()),
-        with("alg", "RSA-OAEP".into()),
-        with("alg", "PS256".into()),
-        with("alg", "HS256".into()),
-        with("kty", "new".into()),
-        with("kid", 5.into()),
+        jwk_with(&rsa.jwk, "use", "enc".into()),
+        jwk_with(&rsa.jwk, "key_ops", json!(["encrypt"])),
+        jwk_with(&rsa.jwk, "n", base64([0xFF_u8; 128]).into()),
+        jwk_with(&rsa.jwk, "alg", "RSA-OAEP".into()),
+        jwk_with(&rsa.jwk, "alg", "PS256".into()),
+        jwk_with(&rsa.jwk, "alg", "HS256".into()),
+        jwk_with(&rsa.jwk, "kty", "new".into()),
+        jwk_with(&rsa.jwk, "kid", 5.into()),
         json!("nonsense"),
         json!({ "kty": "EC", "crv": "secp256k1", "kid": "rsa", "x": "AA", "y": "AA" }),
     ] {
@@ -79,6 +82,7 @@ async fn unusable_keys_are_left_out_and_the_others_are_used() {
         let publisher = Publisher::start(reply).await;
         let auth = authenticator(&publisher);
         assert_eq!(verdict_at(&auth, &token(&good), NOW).await, Ok(()), "{left_out}");
+
         for issuer in [&oct, &rsa] {
             let verdict = verdict_at(&auth, &token(issuer), NOW).await;
             assert_eq!(verdict, Err(AuthError::Invalid), "{left_out}");
@@ -237,6 +241,7 @@ async fn fetched_keys_are_refreshed_after_five_minutes_and_used_for_an_hour() {
 async fn an_answer_that_is_not_a_set_changes_nothing() {
     let issuer = Issuer::ec("k", "ES256");
     let many: Vec<_> = (0..101).map(|count| json!({ "kty": "new", "kid": count })).collect();
+
     for wrong in [
         Reply::Status(404),
         Reply::Status(500),
@@ -254,10 +259,12 @@ async fn an_answer_that_is_not_a_set_changes_nothing() {
         let auth = authenticator(&publisher);
         let token = token(&issuer);
         assert_eq!(verdict_at(&auth, &token, NOW).await, Err(AuthError::NoKeys));
+
         publisher.answer_with(set(&[&issuer]));
         assert_eq!(verdict_at(&auth, &token, NOW + 10).await, Ok(()));
         publisher.answer_with(wrong);
         assert_eq!(verdict_at(&auth, &token, NOW + 400).await, Ok(()));
+
         assert!(publisher.fetches() >= 3);
         let elsewhere = publisher.followed();
         assert_eq!(elsewhere, 0, "a redirect was followed");
@@ -282,10 +289,12 @@ async fn a_request_waits_three_seconds_at_most() {
         let publisher = Publisher::start(slow).await;
         let auth = authenticator(&publisher);
         let token = token(&issuer);
+
         let began = Instant::now();
-        // Also when others have begun to wait before it.
+        // The limit of a request holds although others began to wait before it.
         let verdicts = join_all((0..50).map(|_| verdict_at(&auth, &token, NOW))).await;
         assert!(verdicts.iter().all(|verdict| *verdict == Err(AuthError::NoKeys)));
+
         let waited = began.elapsed();
         assert!(waited >= FETCH_TIMEOUT && waited < FETCH_TIMEOUT * 2, "{waited:?}");
         assert_eq!(verdict_at(&auth, &token, NOW).await, Err(AuthError::NoKeys));

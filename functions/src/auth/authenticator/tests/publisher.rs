@@ -88,15 +88,16 @@ impl Publisher {
 async fn answer(State(shared): State<Arc<Shared>>) -> Response {
     shared.fetches.fetch_add(1, Ordering::SeqCst);
     let reply = shared.reply.lock().unwrap().clone();
-    let chunks = |chunk: &'static [u8]| {
-        Body::from_stream(stream::repeat_with(move || Ok::<_, std::io::Error>(chunk)))
-    };
+
     match reply {
         Reply::Set(set) => set.to_string().into_response(),
         Reply::Text(text) => text.into_response(),
         Reply::Status(status) => axum::http::StatusCode::from_u16(status).unwrap().into_response(),
         Reply::Redirect => Redirect::temporary("/elsewhere").into_response(),
-        Reply::Endless => chunks(&[b' '; 4096]).into_response(),
+        Reply::Endless => {
+            let spaces = stream::repeat_with(|| Ok::<&[u8], std::io::Error>(&[b' '; 4096]));
+            Body::from_stream(spaces).into_response()
+        }
         Reply::Drip => {
             let slow = stream::unfold((), |()| async {
                 tokio::time::sleep(Duration::from_millis(100)).await;
