@@ -10,7 +10,7 @@
 //! - The download machine (`download.rs`, `snapshot.rs`) opens the stream and turns its lines into
 //!   stored operations and complete checkpoints.
 //! - The upload machine (`upload.rs`) sends local transactions one by one. When the queue is empty
-//!   it asks for a write checkpoint and stores it.
+//!   it requests a write checkpoint and stores it.
 //!
 //! A complete checkpoint may become visible only if it contains every local write. The store makes
 //! this check inside the transaction that publishes: only there can no local write slip in between.
@@ -230,7 +230,7 @@ impl Core {
         }
     }
 
-    /// Returns the next wait of a machine: its back-off, or what the server asks for if that is
+    /// Returns the next wait of a machine: its back-off, or the wait that the server requests if that is
     /// longer.
     fn delay(random: &mut SmallRng, backoff: &mut Backoff, asked: Option<Duration>) -> Duration {
         backoff.next(random).max(asked.unwrap_or_default())

@@ -11,10 +11,10 @@
 //!    the others are staged in front of what came after the snapshot.
 //! 6. Stages the removal of what cleared buckets contained, and the server's state of each row that
 //!    the app wrote to.
-//! 7. Goes through everything staged, row by row (`row_publisher.rs`).
+//! 7. Publishes everything staged, row by row (`row_publisher.rs`).
 //! 8. Empties the staging tables, records the checkpoint and commits.
 //!
-//! A failure at any step rolls everything back. What was staged stays, so nothing is downloaded
+//! A failure at any step rolls everything back. The staged operations stay, so nothing is downloaded
 //! twice.
 
 use std::collections::BTreeSet;
@@ -100,7 +100,7 @@ impl CheckpointPublisher {
         self.snapshots.clear()
     }
 
-    /// Publishes what is staged as `checkpoint`, unless uploads are pending.
+    /// Publishes the staged operations as `checkpoint`, unless uploads are pending.
     pub(crate) fn publish(
         &mut self,
         connection: &mut Connection,
@@ -109,7 +109,7 @@ impl CheckpointPublisher {
         let attached = self.snapshots.attach(connection)?;
         let published = self.publish_with(connection, &attached, checkpoint);
 
-        // Detached whatever happened: a file that stays attached could not be replaced.
+        // The files are detached after a failure, too: an attached file could not be replaced.
         let detached = attached.detach(connection);
         let published = published?;
         detached?;
@@ -122,27 +122,35 @@ impl CheckpointPublisher {
         attached: &AttachedSnapshots,
         checkpoint: &Checkpoint,
     ) -> Result<Publication, PublishError> {
-        // Immediate: from the checks on, nobody else writes.
+        // An immediate transaction keeps other writers out from here on, so that the results of the
+        // checks stay true until the commit.
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         self.check_generation(&tx)?;
+
+        // Nothing becomes visible, but all of the checkpoint is stored. With the positions noted, the
+        // next stream continues behind it.
         if !contains_local_writes(&tx, checkpoint)? {
             note_positions(&tx, checkpoint)?;
             tx.commit()?;
             return Ok(Publication::Deferred);
         }
 
+        // A cleared bucket loses its staged snapshot, too, so this comes before the merge.
         let unlisted = clear_unlisted_buckets(&tx, checkpoint)?;
+
         // Snapshots come before everything else that writes. Their rows are older than what was
         // staged since, and large loads want to come before small writes (see `bulk_load.rs`).
         let merged = attached.merge(&tx, &self.plans)?;
 
         note_positions(&tx, checkpoint)?;
+
         // From here on our triggers do not capture. Only this transaction sees the flag.
         tx.execute("UPDATE _tw_state SET applying = 1", [])?;
         stage_removals(&tx)?;
         stage_local_writes(&tx)?;
         let published = RowPublisher::new(&tx, &self.plans)?.run()?;
 
+        // Their copies are gone, so nothing refers to these buckets any more.
         for bucket in unlisted {
             tx.prepare_cached("DELETE FROM _tw_buckets WHERE id = ?1")?.execute([bucket])?;
         }

@@ -223,18 +223,18 @@ impl<'a> Parser<'a> {
         table: &str,
         place: usize,
     ) -> Result<(Vec<Column>, Vec<String>), SchemaError> {
-        let internal = |error: rusqlite::Error| self.error(place, error.to_string());
         let mut select = self
             .scratch
             .prepare("SELECT name, type, dflt_value, pk, hidden FROM pragma_table_xinfo(?1)")
-            .map_err(internal)?;
+            .map_err(|error| self.error(place, error.to_string()))?;
+
         let found = select
             .query_map([table], |row| {
                 let column = Column { name: row.get(0)?, default: row.get(2)? };
                 Ok((column, row.get::<_, String>(1)?, row.get::<_, i64>(3)?, row.get::<_, i64>(4)?))
             })
             .and_then(Iterator::collect::<rusqlite::Result<Vec<_>>>)
-            .map_err(internal)?;
+            .map_err(|error| self.error(place, error.to_string()))?;
 
         let keys = found.iter().filter(|(_, _, key, _)| *key > 0).count();
         let id_is_key = found

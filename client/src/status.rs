@@ -74,7 +74,7 @@ impl Problem {
 /// Kinds of problems, by who can solve them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProblemKind {
-    /// The network or the server failed. The client retries by itself.
+    /// The network or the server failed. The client retries.
     Network,
     /// The token is refused, or there is none: the user has to sign in.
     Credentials,
@@ -86,6 +86,6 @@ pub enum ProblemKind {
     Schema,
     /// The database file failed: full disk, I/O error, lock.
     Storage,
-    /// The app's backend or the network to it failed. The client retries by itself.
+    /// The app's backend or the network to it failed. The client retries.
     Upload,
 }

@@ -6,8 +6,8 @@
 //!                  └────────────────── Waiting ◄───────────────────────┘
 //! ```
 //!
-//! Each stream begins with the stored positions. So a stream may be closed at any point: the next
-//! one continues where the stored operations end.
+//! Each stream begins with the stored positions. A stream may therefore be closed at any point: the
+//! next one continues where the stored operations end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -90,7 +90,7 @@ impl Core {
         match self.download.state {
             DownloadState::FetchingToken => self.fail(problem, None, actions),
 
-            // The old stream goes on. The server ends it when the old token expires.
+            // The old stream continues. The server ends it when the old token expires.
             DownloadState::Streaming(StreamState { is_renewing: true, .. }) => {
                 self.download.problem = Some(problem);
             }
@@ -107,6 +107,7 @@ impl Core {
         buckets: BTreeMap<String, LocalBucket>,
         actions: &mut Vec<Action<'_>>,
     ) {
+        // The answer belongs to an attempt that has ended.
         if self.download.state != DownloadState::LoadingBuckets {
             return;
         }
@@ -120,6 +121,7 @@ impl Core {
             .collect();
 
         self.download.buckets = buckets;
+        // Events name their connection, so late ones of an earlier stream are recognised.
         self.download.connection += 1;
         self.download.state = DownloadState::Opening;
         let connection = self.download.connection;
@@ -152,7 +154,7 @@ impl Core {
         }
 
         match reason {
-            // The server does not keep streams open. Everything is here, so there is no hurry.
+            // The server does not keep streams open. Everything was received, so the client polls.
             Closed::Ended if stream.is_complete => {
                 let jitter = self.random.random_range(0.9..=1.1);
                 let after = self.settings.poll_interval.mul_f64(jitter);
@@ -178,7 +180,7 @@ impl Core {
         if refusal.status == Some(401) {
             self.token.token = None;
 
-            // The first refusal asks for a new token at once. If that one is refused too, the
+            // The first refusal requests a new token at once. If that one is refused, too, the
             // back-off applies.
             if !std::mem::replace(&mut self.download.unauthorized, true) {
                 return self.connect(actions);
@@ -188,7 +190,7 @@ impl Core {
         self.fail(refusal.problem(), refusal.retry_after, actions);
     }
 
-    /// Reports a failure and waits out the back-off.
+    /// Reports a failure and waits for the back-off.
     pub(super) fn fail(
         &mut self,
         problem: Problem,
@@ -207,7 +209,7 @@ impl Core {
         actions.push(Action::SetTimer { timer: Timer::Reconnect, after });
     }
 
-    /// Closes the stream, reports a failure and waits out the back-off.
+    /// Closes the stream, reports a failure and waits for the back-off.
     pub(super) fn abandon(&mut self, problem: Problem, actions: &mut Vec<Action<'_>>) {
         actions.push(Action::Close);
         self.fail(problem, None, actions);
@@ -217,7 +219,8 @@ impl Core {
         let problem = Problem::new(ProblemKind::Storage, message);
 
         match self.download.state {
-            // Our bucket states are ahead of the store's now. The next stream loads them again.
+            // The bucket states in memory are ahead of the stored ones now. The next stream loads
+            // them again.
             DownloadState::LoadingBuckets
             | DownloadState::Opening
             | DownloadState::Streaming(_) => self.abandon(problem, actions),
@@ -307,8 +310,8 @@ impl Core {
         }
     }
 
-    /// Forgets what is stored of these buckets: their checksum is wrong, or the server no longer
-    /// lists them.
+    /// Discards the stored operations of these buckets: their checksum is wrong, or the server no
+    /// longer lists them.
     pub(super) fn reset_buckets(&mut self, buckets: Vec<String>, actions: &mut Vec<Action<'_>>) {
         if buckets.is_empty() {
             return;
@@ -331,6 +334,7 @@ impl Core {
         } else {
             Some(format!("data of bucket {}, which the checkpoint does not name", line.bucket))
         };
+        // Nothing of a refused line is stored, so the stored sums stay right.
         if let Some(message) = refused {
             return self.abandon(Problem::new(ProblemKind::Protocol, message), actions);
         }
@@ -385,7 +389,7 @@ impl Core {
                 self.download.backoff.reset();
                 self.download.problem = None;
             }
-            // Not a failure: everything was received. It stays in `deferred`.
+            // This is no failure: everything was received. The checkpoint stays in `deferred`.
             PublishOutcome::Deferred => {
                 self.download.backoff.reset();
                 self.download.problem = None;

@@ -53,7 +53,7 @@ pub(super) struct StreamState {
     pub(super) is_complete: bool,
     /// Operations were stored.
     pub(super) has_progressed: bool,
-    /// A new token was asked for. The stream is opened again with it.
+    /// A new token was requested. The stream is opened again with it.
     pub(super) is_renewing: bool,
 }
 

@@ -89,7 +89,7 @@ pub(crate) enum Closed {
 pub(crate) struct RequestFailed {
     /// The HTTP status; `None` if there was no answer at all.
     pub(crate) status: Option<u16>,
-    /// The wait that the server asks for.
+    /// The wait that the server requests.
     pub(crate) retry_after: Option<Duration>,
     pub(crate) message: String,
 }

@@ -83,15 +83,18 @@ fn short(action: &Action<'_>) -> String {
     match action {
         Action::FetchToken => "token".into(),
         Action::LoadBuckets => "load".into(),
+
         Action::Open { connection, token, request } => {
             let positions: Vec<_> =
                 request.buckets.iter().map(|b| format!("{}@{}", b.name, b.after)).collect();
             format!("open {connection} {token} [{}]", positions.join(" "))
         }
         Action::Close => "close".into(),
+
         Action::Stage { line, bucket } => {
             format!("stage {} {}@{}", line.operations.len(), line.bucket, bucket.position)
         }
+
         Action::FetchSnapshot { connection, line } => {
             format!("fetch {connection} {} {}", line.bucket, line.id)
         }
@@ -99,22 +102,26 @@ fn short(action: &Action<'_>) -> String {
             format!("snapshot {}@{}", line.bucket, bucket.position)
         }
         Action::ResetBuckets { buckets } => format!("reset {}", buckets.join(" ")),
+
         Action::Publish(checkpoint) => {
             let number = checkpoint.write_checkpoint.map_or(String::new(), |n| format!(" w{n}"));
             let names = checkpoint.buckets.iter().map(|bucket| bucket.bucket.as_str());
             let names = names.collect::<Vec<_>>().join(" ");
             format!("publish {}{number} [{names}]", checkpoint.last_op_id)
         }
+
         Action::UploadNext => "upload".into(),
         Action::FinishUpload { transaction_id, rejected } => {
             format!("finish {transaction_id}{}", if rejected.is_some() { " rejected" } else { "" })
         }
+
         Action::RequestWriteCheckpoint { token, queue_version } => {
             format!("write checkpoint {token} {queue_version}")
         }
         Action::StoreWriteCheckpoint { queue_version, write_checkpoint } => {
             format!("store {queue_version} {write_checkpoint}")
         }
+
         Action::SetTimer { timer, after } => format!("{timer:?} {}", full(*after)),
     }
 }
@@ -266,16 +273,15 @@ fn a_wrong_checksum_resets_only_its_bucket_and_the_back_off_grows() {
 fn an_altered_operation_closes_the_stream_unless_verification_is_off() {
     let mut altered = put(1, "r");
     altered.checksum += Checksum(1);
-    let announce = || checkpoint(9, vec![described("a", altered.checksum)]);
 
     let mut script = Script::connected();
-    script.line(announce(), &[]);
+    script.line(checkpoint(9, vec![described("a", altered.checksum)]), &[]);
     script.line(data("a", &[altered.clone()]), &["close", "Reconnect 1s"]);
     assert_eq!(script.problem(), Some(ProblemKind::Protocol));
 
     let mut script = Script::connected();
     script.0.settings.verify_operations = false;
-    script.line(announce(), &[]);
+    script.line(checkpoint(9, vec![described("a", altered.checksum)]), &[]);
     script.line(data("a", &[altered.clone()]), &["stage 1 a@1"]);
 }
 
@@ -307,8 +313,8 @@ fn lines_of_an_earlier_stream_are_ignored() {
 }
 
 #[test]
-fn the_end_of_a_stream_is_judged_by_what_it_brought() {
-    // Up to date: polls after a while, and this is not a failure.
+fn the_end_of_a_stream_is_a_failure_only_without_progress() {
+    // The client is up to date: it polls after a while.
     let mut script = Script::connected();
     script.line(checkpoint(1, vec![]), &[]);
     script.line(complete(1), &["publish 1 []"]);
@@ -318,13 +324,13 @@ fn the_end_of_a_stream_is_judged_by_what_it_brought() {
     assert_eq!(script.0.status().connection, Connection::Connected);
     assert_eq!(script.problem(), None);
 
-    // In the middle of a download: reconnects at once.
+    // The end comes in the middle of a download: the client reconnects at once.
     let mut script = Script::connected();
     script.line(checkpoint(9, vec![described("a", Checksum(1))]), &[]);
     script.line(data("a", &[put(1, "r")]), &["stage 1 a@1"]);
     script.closed(Closed::Ended, &["load"]);
 
-    // Without having brought anything: a failure.
+    // The stream has brought nothing: this is a failure.
     let mut script = Script::connected();
     script.line(checkpoint(9, vec![described("a", Checksum(1))]), &[]);
     script.closed(Closed::Ended, &["Reconnect 1s"]);
@@ -389,7 +395,7 @@ fn a_refused_token_is_replaced_once_then_the_back_off_applies() {
 }
 
 #[test]
-fn a_token_about_to_expire_is_renewed_while_the_stream_goes_on() {
+fn a_token_about_to_expire_is_renewed_while_the_stream_continues() {
     let mut script = Script::connected();
     script.line(SyncLine::TokenExpiresIn(3600), &[]);
     script.line(checkpoint(1, vec![]), &[]);
@@ -407,7 +413,7 @@ fn a_token_about_to_expire_is_renewed_while_the_stream_goes_on() {
 }
 
 #[test]
-fn the_old_stream_goes_on_if_its_token_cannot_be_renewed() {
+fn the_old_stream_continues_if_its_token_cannot_be_renewed() {
     let mut script = Script::connected();
     script.line(checkpoint(1, vec![]), &[]);
     script.line(complete(1), &["publish 1 []"]);

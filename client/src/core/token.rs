@@ -9,7 +9,7 @@ pub(super) struct TokenState {
 }
 
 impl TokenState {
-    /// Returns the token. If there is none, asks for one.
+    /// Returns the token. Requests one if there is none.
     pub(super) fn get(&mut self, actions: &mut Vec<Action<'_>>) -> Option<String> {
         if self.token.is_none() {
             self.fetch(actions);
@@ -18,7 +18,7 @@ impl TokenState {
         self.token.clone()
     }
 
-    /// Asks for a new token, unless one has been asked for and did not come yet.
+    /// Requests a new token, unless a request is in flight.
     pub(super) fn fetch(&mut self, actions: &mut Vec<Action<'_>>) {
         if !std::mem::replace(&mut self.is_fetching, true) {
             actions.push(Action::FetchToken);

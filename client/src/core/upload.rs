@@ -15,9 +15,9 @@ use super::upload_state::UploadState;
 use crate::connector::UploadOutcome;
 use crate::status::{Problem, ProblemKind};
 
-/// The time after which another write checkpoint is asked for, if none of the checkpoints carried
-/// the first. A server that was restored from a backup may have forgotten it. Replication is
-/// rarely a minute behind, and asking too early costs one request.
+/// The time after which another write checkpoint is requested, if no checkpoint carried the first
+/// one. A server that was restored from a backup does not know it. Replication is rarely a minute
+/// behind, and a request that is too early costs little.
 const WRITE_CHECKPOINT_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Core {
@@ -41,7 +41,7 @@ impl Core {
         }
     }
 
-    /// Asks for another write checkpoint if uploads are still pending.
+    /// Requests another write checkpoint if uploads are still pending.
     pub(super) fn on_write_checkpoint_timer(&mut self, actions: &mut Vec<Action<'_>>) {
         if self.upload.state == UploadState::Idle {
             self.upload.write_checkpoint_is_overdue = true;
@@ -76,6 +76,8 @@ impl Core {
 
         self.upload.backoff.reset();
         self.upload.problem = None;
+        // The transaction leaves the queue before the next one is read. If that write fails, the
+        // queue stops, and the backend gets the same transaction again.
         actions.push(Action::FinishUpload { transaction_id, rejected });
         self.upload_next(actions);
     }
@@ -148,6 +150,7 @@ impl Core {
             Err(refusal) => {
                 if refusal.status == Some(401) {
                     self.token.token = None;
+                    // One refusal may be due to an expired token. A second one waits.
                     if !std::mem::replace(&mut self.upload.unauthorized, true) {
                         return self.request_write_checkpoint(queue_version, actions);
                     }

@@ -25,7 +25,7 @@ pub(super) enum UploadState {
     Sending,
     /// Waits for the timer.
     Waiting,
-    /// Waits for a token to ask for a write checkpoint with.
+    /// Waits for a token, to request a write checkpoint.
     FetchingToken {
         queue_version: i64,
     },

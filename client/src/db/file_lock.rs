@@ -21,14 +21,20 @@ impl FileLock {
         let mut path = database.as_os_str().to_owned();
         path.push("-tw-lock");
         let path = PathBuf::from(path);
-        let named = |source| ClientError::File { path: path.display().to_string(), source };
+        let locked = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(TryLockError::Error)
+            .and_then(|file| file.try_lock().map(|()| file));
 
-        let file =
-            File::options().create(true).truncate(false).write(true).open(&path).map_err(named)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { file }),
+        match locked {
+            Ok(file) => Ok(Self { file }),
             Err(TryLockError::WouldBlock) => Err(ClientError::Locked),
-            Err(TryLockError::Error(source)) => Err(named(source)),
+            Err(TryLockError::Error(source)) => {
+                Err(ClientError::File { path: path.display().to_string(), source })
+            }
         }
     }
 }

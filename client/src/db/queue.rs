@@ -147,7 +147,7 @@ fn to_sqlite(error: serde_json::Error) -> rusqlite::Error {
     rusqlite::Error::ToSqlConversionFailure(Box::new(error))
 }
 
-/// Stores the write checkpoint that was asked for at `queue_version`. Returns false and changes
+/// Stores the write checkpoint that was requested at `queue_version`. Returns false and changes
 /// nothing if a local write came since: the number does not cover that one.
 pub(crate) fn store_write_checkpoint(
     connection: &Connection,

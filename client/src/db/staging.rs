@@ -208,6 +208,7 @@ pub(crate) fn load(connection: &Connection) -> rusqlite::Result<BTreeMap<String,
     let mut select = connection.prepare_cached(
         "SELECT name, position, sum, count_at_checkpoint, count_since FROM _tw_buckets",
     )?;
+
     select
         .query_map([], |row| {
             let bucket = LocalBucket {

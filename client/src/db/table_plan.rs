@@ -222,11 +222,13 @@ fn value(raw: &str) -> Result<ColumnValue<'_>, serde_json::Error> {
         Some(b'n') => ColumnValue::Null,
         Some(b't') => ColumnValue::Integer(1),
         Some(b'f') => ColumnValue::Integer(0),
+
         // Most texts have no escapes, and are borrowed.
         Some(b'"') => match raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')) {
             Some(plain) if !plain.contains('\\') => ColumnValue::Text(plain.into()),
             _ => ColumnValue::Text(serde_json::from_str::<String>(raw)?.into()),
         },
+
         Some(b'{' | b'[') => ColumnValue::Text(raw.into()),
         _ => match raw.parse() {
             Ok(number) => ColumnValue::Integer(number),

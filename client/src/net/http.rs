@@ -21,7 +21,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// The time without a byte after which a stream counts as dead. The server sends a keep-alive every
 /// 20 s, so three of them are missing.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// The longest wait that a server may ask for. It bounds the damage of a wrong header.
+/// The longest wait that a server may request. It bounds the damage of a wrong header.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
 /// The longest accepted line, in bytes. A server sends a few MB in one line, and a single row may
 /// have 15 MB, which escaping can multiply.
@@ -51,11 +51,11 @@ pub(crate) struct Endpoint {
 impl Endpoint {
     pub(crate) fn new(endpoint: &str) -> Result<Self, ClientError> {
         let base = endpoint.trim_end_matches('/');
-        let url = |path: &str| {
+        let [stream, write_checkpoint] = ["sync/stream", "write-checkpoint2.json"].map(|path| {
             Url::parse(&format!("{base}/{path}"))
                 .map_err(|error| ClientError::Endpoint(format!("{endpoint} ({error})")))
-        };
-        Ok(Self { stream: url("sync/stream")?, write_checkpoint: url("write-checkpoint2.json")? })
+        });
+        Ok(Self { stream: stream?, write_checkpoint: write_checkpoint? })
     }
 
     /// Returns the address that relative addresses in a stream are relative to.
@@ -185,14 +185,12 @@ pub(crate) async fn range(
     offset: u64,
     bytes: u64,
 ) -> Result<Vec<u8>, RangeError> {
-    let failed = |message: String| RangeError::Failed(unanswered(message));
-
     let range = format!("bytes={offset}-{}", offset + bytes - 1);
     let sent = client.get(url).header(RANGE, range).send();
     let response = tokio::time::timeout(REQUEST_TIMEOUT, sent)
         .await
-        .map_err(|_| failed("the snapshot's server does not answer".to_owned()))?
-        .map_err(|error| failed(error_text(&error)))?;
+        .map_err(|_| range_failed("the snapshot's server does not answer".to_owned()))?
+        .map_err(|error| range_failed(error_text(&error)))?;
 
     let is_range = response.status() == StatusCode::PARTIAL_CONTENT
         && response
@@ -206,23 +204,24 @@ pub(crate) async fn range(
         StatusCode::OK if offset == 0 => {}
         StatusCode::RANGE_NOT_SATISFIABLE => return Err(RangeError::Short),
         StatusCode::OK | StatusCode::PARTIAL_CONTENT => {
-            return Err(failed("the snapshot's server does not serve ranges".to_owned()));
+            return Err(range_failed("the snapshot's server does not serve ranges".to_owned()));
         }
         _ => return Err(RangeError::Failed(refusal(response).await)),
     }
 
     let is_short = response.content_length().is_some_and(|length| length < bytes);
-    let bytes = usize::try_from(bytes).map_err(|_| failed("a frame is too large".to_owned()))?;
+    let bytes =
+        usize::try_from(bytes).map_err(|_| range_failed("a frame is too large".to_owned()))?;
     let mut chunks = response.bytes_stream();
     let mut body = Vec::with_capacity(bytes);
     // Stops reading as soon as the range is there.
     while !is_short && body.len() < bytes {
-        let chunk = tokio::time::timeout(IDLE_TIMEOUT, chunks.next())
-            .await
-            .map_err(|_| failed("the snapshot's server sent nothing for a minute".to_owned()))?;
+        let chunk = tokio::time::timeout(IDLE_TIMEOUT, chunks.next()).await.map_err(|_| {
+            range_failed("the snapshot's server sent nothing for a minute".to_owned())
+        })?;
         match chunk {
             Some(chunk) => {
-                let chunk = chunk.map_err(|error| failed(error_text(&error)))?;
+                let chunk = chunk.map_err(|error| range_failed(error_text(&error)))?;
                 body.extend_from_slice(&chunk[..chunk.len().min(bytes - body.len())]);
             }
             None => break,
@@ -230,6 +229,10 @@ pub(crate) async fn range(
     }
 
     if body.len() == bytes { Ok(body) } else { Err(RangeError::Short) }
+}
+
+fn range_failed(message: String) -> RangeError {
+    RangeError::Failed(unanswered(message))
 }
 
 fn unanswered(message: String) -> RequestFailed {
@@ -244,7 +247,7 @@ async fn refusal(response: Response) -> RequestFailed {
     RequestFailed { status: Some(status.as_u16()), retry_after, message }
 }
 
-/// Returns the wait that a reply asks for, if it is given in seconds.
+/// Returns the wait that a reply requests, if it is given in seconds.
 pub(crate) fn retry_after(response: &Response) -> Option<Duration> {
     let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX))

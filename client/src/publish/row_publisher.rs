@@ -1,4 +1,4 @@
-//! Publishes what is staged, row by row in the order of the tables' keys.
+//! Publishes the staged operations, row by row in the order of the tables' keys.
 
 use std::collections::BTreeSet;
 
@@ -16,11 +16,11 @@ pub(super) struct RowPublisher<'a> {
     published: PublishedRows,
     /// Rows wait in `_tw_deferred`.
     has_deferred: bool,
-    /// There are packs at all. If not, no row needs to be looked up in them.
+    /// Some copies are packed. If none is, no row has to be looked up in the packs.
     has_packs: bool,
 }
 
-/// The rows that the pass has gone through.
+/// The rows that the pass has published.
 #[derive(Debug, Default)]
 pub(super) struct PublishedRows {
     /// The app's tables that changed.
@@ -127,7 +127,7 @@ impl<'a> RowPublisher<'a> {
             delete.execute(params![row.type_id, row.id, bucket, subkey])?;
         }
 
-        // After the deletions: a copy may have been removed and put again.
+        // This comes after the deletions, because a copy may have been removed and put again.
         let mut upsert = self.tx.prepare_cached(
             "INSERT OR REPLACE INTO _tw_rows (type, id, bucket, subkey, op_id, payload) \
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -179,7 +179,7 @@ impl<'a> RowPublisher<'a> {
             CopyValue::SameAsVisible => (before.clone(), false),
         };
         row.copies[winner].is_changed |= is_new;
-        // A single copy that is visible, of a row that the app did not write to: nothing to do.
+        // The row has one copy, which is visible already, and the app did not write to it.
         let Some(text) = text else { return Ok(()) };
 
         let values = self.read(plan, &row.id, &text)?;
@@ -225,7 +225,7 @@ impl<'a> RowPublisher<'a> {
                     )?;
                 }
 
-                // Its old value must not stand in the way of others.
+                // The old value is deleted, so that it does not conflict with other rows.
                 plan.delete(self.tx, id)?;
                 let insert = "INSERT INTO _tw_deferred (tab, id, data) VALUES (?1, ?2, ?3)";
                 self.tx.prepare_cached(insert)?.execute([&plan.name, id, text])?;

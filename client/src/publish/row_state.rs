@@ -1,4 +1,4 @@
-//! The state of one row while its staged records are gone through.
+//! The state of one row while its staged records are applied.
 //!
 //! Several buckets may contain a copy of the same row, with different values. The copy with the
 //! greatest op id wins, and its value is the visible row. A copy whose value equals the visible row
@@ -136,11 +136,11 @@ impl BucketCopy {
         visible: &VisibleValue<'_>,
     ) {
         match &self.value {
-            // It equals what was visible, and that does not change.
+            // It equals the visible row, which does not change.
             CopyValue::SameAsVisible if !visible.is_new => {}
 
-            // It equals what was visible, and that is about to be overwritten: this is the last
-            // chance to save it.
+            // It equals the visible row, which is about to be overwritten. The value is saved now,
+            // because it exists nowhere else.
             CopyValue::SameAsVisible => {
                 if let Some(before) = before.filter(|before| !is_equal(plan, before, visible)) {
                     self.value = CopyValue::Own(before.to_owned());
@@ -148,7 +148,7 @@ impl BucketCopy {
                 }
             }
 
-            // The same value came by two ways: one copy of it is enough.
+            // Two buckets have the same value. It is stored once, in the visible row.
             CopyValue::Own(own) if self.is_changed && is_equal(plan, own, visible) => {
                 self.value = CopyValue::SameAsVisible;
             }

@@ -77,6 +77,7 @@ impl SnapshotMerger {
 
         match self.attach_into(connection, &mut attached) {
             Ok(()) => Ok(attached),
+            // The files that are attached already must not stay attached.
             Err(error) => {
                 attached.detach(connection)?;
                 Err(error)
@@ -120,6 +121,7 @@ impl SnapshotMerger {
                     schema,
                 });
             }
+            // All files of the line are complete, so they are not hashed again.
             self.verified.insert(text);
         }
 

@@ -18,16 +18,12 @@ impl<'a> Token<'a> {
 
     /// Returns the name without its quotes.
     pub(super) fn name(self) -> String {
-        let inner = |open: char, close: char| {
-            let text = self.text.strip_prefix(open)?;
-            Some(text.strip_suffix(close).unwrap_or(text))
-        };
         for quote in ['"', '`', '\''] {
-            if let Some(name) = inner(quote, quote) {
+            if let Some(name) = without_quotes(self.text, quote, quote) {
                 return name.replace(&format!("{quote}{quote}"), &quote.to_string());
             }
         }
-        inner('[', ']').unwrap_or(self.text).to_owned()
+        without_quotes(self.text, '[', ']').unwrap_or(self.text).to_owned()
     }
 
     /// Returns whether it can be a name: a word or a quoted identifier.
@@ -141,4 +137,10 @@ pub(super) fn line_and_column(sql: &str, place: usize) -> (usize, usize) {
     let before = &sql[..place];
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+}
+
+/// Returns the text after an opening quote and before the closing one, which may be missing.
+fn without_quotes(text: &str, open: char, close: char) -> Option<&str> {
+    let text = text.strip_prefix(open)?;
+    Some(text.strip_suffix(close).unwrap_or(text))
 }

@@ -81,10 +81,11 @@ impl IoTask {
         let mut timers = BTreeMap::<Timer, AbortHandle>::new();
 
         while let Some(command) = commands.recv().await {
-            // Frees the finished tasks.
+            // Finished tasks are removed, so that the set does not grow with the session.
             while tasks.try_join_next().is_some() {}
 
-            // A fetch belongs to its stream.
+            // A fetch serves the stream that announced it. The next stream starts another, which
+            // continues with the frames on disk.
             if matches!(command, Command::Open { .. } | Command::Close)
                 && let Some(snapshot) = snapshot.take()
             {
@@ -159,11 +160,11 @@ impl IoTask {
     }
 
     async fn fetch_snapshot(&self, connection: u64, line: &Arc<SnapshotLine>) {
-        let on_frame = |bytes, is_new| {
-            self.send_event(Event::FrameFetched { connection, bytes, is_new });
-        };
         let base = self.endpoint.stream();
-        let outcome = fetch::fetch(&self.http, base, &self.snapshots, line, on_frame).await;
+        let fetched = fetch::fetch(&self.http, base, &self.snapshots, line, |bytes, is_new| {
+            self.send_event(Event::FrameFetched { connection, bytes, is_new });
+        });
+        let outcome = fetched.await;
         self.send_event(Event::SnapshotFetched { connection, outcome });
     }
 

@@ -43,7 +43,8 @@ impl SyncThread {
 
         loop {
             tokio::select! {
-                // Events first: the end of the session must not wait for a long download.
+                // Events come first, so that the end of the session does not wait for a long
+                // download.
                 biased;
                 event = events.recv() => match event {
                     Some(event) => self.handle(event),
@@ -81,7 +82,7 @@ impl SyncThread {
                     self.handle(Event::Line { connection, line: SyncLine::parse(&line) });
                 }
             }
-            // A line of an earlier stream: dropped without parsing it.
+            // A line of an earlier stream is dropped unparsed.
             Received::Line { .. } => {}
 
             Received::Closed { connection, reason } => {
@@ -97,6 +98,7 @@ impl SyncThread {
             self.stats.bytes += bytes;
         }
 
+        // Answers are queued behind each other: the core never handles an event within another.
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             for action in self.core.on_event(event) {
@@ -179,6 +181,8 @@ impl SyncThread {
         staging::stage_snapshot(&tx, &line.bucket, &text, bucket)?;
         tx.commit()?;
 
+        // The fetch has compared all hashes. The line is noted only after the commit, because a line
+        // that is not staged is never published.
         self.shared.publisher().note_verified(text);
         self.stats.operations += line.rows;
         Ok(())
@@ -253,14 +257,14 @@ impl SyncThread {
         info!(checkpoint = checkpoint.last_op_id.get(), rows, "checkpoint published");
     }
 
-    /// Tells the app of a publication and tidies up after it.
+    /// Notifies the app of a publication, and removes the files that it has merged.
     fn announce_publication(
         &self,
         change: Change,
         writers: &Writers,
         publisher: &mut CheckpointPublisher,
     ) {
-        // A fetch for the next checkpoint may be in flight: its files stay.
+        // The files of a fetch that is in flight are needed for the next checkpoint.
         if !self.core.is_fetching()
             && let Err(error) = publisher.clear_snapshots()
         {
@@ -269,7 +273,7 @@ impl SyncThread {
 
         self.shared.refresh_after_publication();
         if let Err(error) = writers.release_free_pages() {
-            // Only space is lost, until the next time.
+            // The next publication releases them. Only space is lost until then.
             warn!(%error, "cannot release free pages");
         }
 

@@ -356,24 +356,24 @@ impl Connection {
         let last_op_id = op(source.last_op);
         let write_checkpoint = now.1.map(op);
         let mut lines = Vec::new();
-        let mut write = |line: &SyncLine<'_>| {
-            let mut out = Vec::new();
-            write_line(&mut out, line);
-            lines.push(out);
-        };
+
         let mut buckets: Vec<_> = now.0.values().cloned().collect();
         if std::mem::take(&mut faults.wrong_checksum)
             && let Some(bucket) = buckets.first_mut()
         {
             bucket.checksum += Checksum(1);
         }
+
         match &self.known {
-            None => write(&SyncLine::Checkpoint(Checkpoint {
-                last_op_id,
-                write_checkpoint,
-                buckets,
-                streams: vec![],
-            })),
+            None => push_line(
+                &mut lines,
+                &SyncLine::Checkpoint(Checkpoint {
+                    last_op_id,
+                    write_checkpoint,
+                    buckets,
+                    streams: vec![],
+                }),
+            ),
             Some((before, _)) => {
                 let removed: Vec<_> =
                     before.keys().filter(|name| !now.0.contains_key(*name)).cloned().collect();
@@ -381,23 +381,28 @@ impl Connection {
                     self.positions.remove(name);
                 }
                 buckets.retain(|bucket| before.get(&bucket.bucket) != Some(bucket));
-                write(&SyncLine::CheckpointDiff(CheckpointDiff {
-                    last_op_id,
-                    write_checkpoint,
-                    updated_buckets: buckets,
-                    removed_buckets: removed,
-                }));
+                push_line(
+                    &mut lines,
+                    &SyncLine::CheckpointDiff(CheckpointDiff {
+                        last_op_id,
+                        write_checkpoint,
+                        updated_buckets: buckets,
+                        removed_buckets: removed,
+                    }),
+                );
             }
         }
+
         for (bucket, log) in &source.logs {
             let mut after = self.positions.get(bucket).copied().unwrap_or_default();
             if let Some(published) = source.snapshots.get(bucket)
                 && self.takes_snapshots
                 && after < published.line.to.get()
             {
-                write(&SyncLine::Snapshot(published.line.clone()));
+                push_line(&mut lines, &SyncLine::Snapshot(published.line.clone()));
                 after = published.line.to.get();
             }
+
             let news: Vec<_> =
                 log.iter().filter(|operation| operation.op_id.get() > after).cloned().collect();
             for chunk in news.chunks(LINE_OPERATIONS) {
@@ -407,11 +412,15 @@ impl Connection {
                 {
                     *data = r#"{"title":"forged"}"#.into();
                 }
-                write(&SyncLine::Data(DataLine { bucket: bucket.clone(), operations }));
+                push_line(
+                    &mut lines,
+                    &SyncLine::Data(DataLine { bucket: bucket.clone(), operations }),
+                );
             }
             self.positions.insert(bucket.clone(), source.last_op);
         }
-        write(&SyncLine::CheckpointComplete(CheckpointComplete { last_op_id }));
+
+        push_line(&mut lines, &SyncLine::CheckpointComplete(CheckpointComplete { last_op_id }));
         self.known = Some(now);
         lines
     }
@@ -512,4 +521,10 @@ fn apply(source: &mut Source, transaction: &LocalTransaction) {
             LocalOp::Delete => source.remove("mine", table, id),
         }
     }
+}
+
+fn push_line(lines: &mut Vec<Vec<u8>>, line: &SyncLine<'_>) {
+    let mut out = Vec::new();
+    write_line(&mut out, line);
+    lines.push(out);
 }

@@ -323,10 +323,15 @@ async fn a_snapshot_is_deferred_until_it_contains_the_local_writes() {
     });
     connect(&client, &server);
     until(&client, |status| status.published > 0).await;
-    let read = |sql: &str| client.read(|db| db.query_row(sql, [], |row| row.get::<_, i64>(0)));
-    assert_eq!(read("SELECT count(*) FROM todos WHERE added = 'c'").unwrap(), 1);
-    assert_eq!(read("SELECT count(*) FROM todos WHERE title = 'mine'").unwrap(), 2);
-    assert_eq!(read("SELECT count(*) FROM todos").unwrap(), 1_999);
+
+    for (sql, count) in [
+        ("SELECT count(*) FROM todos WHERE added = 'c'", 1),
+        ("SELECT count(*) FROM todos WHERE title = 'mine'", 2),
+        ("SELECT count(*) FROM todos", 1_999),
+    ] {
+        let found: i64 = client.read(|db| db.query_row(sql, [], |row| row.get(0))).unwrap();
+        assert_eq!(found, count, "{sql}");
+    }
     assert!(!has_files(&path));
 }
 

@@ -153,7 +153,7 @@ async fn a_server_that_ends_streams_is_polled() {
 }
 
 #[tokio::test]
-async fn sync_once_reports_what_it_did_and_gives_up_on_final_problems() {
+async fn sync_once_returns_a_report_and_fails_on_permanent_problems() {
     let dir = TempDir::new().unwrap();
     let server = Server::start().await;
     server.change(|source| source.put("a", "todos", "t1", &todo("a")));

@@ -118,7 +118,7 @@ async fn replace_captures_the_deleted_row_and_the_new_one() {
 }
 
 #[tokio::test]
-async fn a_rejected_transaction_is_set_aside_and_the_queue_goes_on() {
+async fn a_rejected_transaction_leaves_the_queue_and_the_next_is_sent() {
     let dir = TempDir::new().unwrap();
     let server = Server::start().await;
     server.change(|source| {

@@ -43,8 +43,10 @@ impl World {
         let dir = tempfile::Builder::new().tempdir_in("/tmp").unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let postgres = start_postgres(dir.path(), port);
+
         let database_url = format!("postgres://postgres@127.0.0.1:{port}/postgres");
         let db = connect(&database_url).await;
+
         let tables = "CREATE TABLE todos (id uuid PRIMARY KEY, title varchar(10) NOT NULL,
                 done boolean, n numeric CHECK (n < 100));
             CREATE TABLE secrets (id text PRIMARY KEY);
@@ -52,9 +54,11 @@ impl World {
             CREATE TABLE owned (id text PRIMARY KEY,
                 owner text DEFAULT current_setting('app.user_id'));";
         db.batch_execute(tables).await.unwrap();
+
         let keys = dir.path().join("jwks.json");
         let key = json!({"kty": "oct", "alg": "HS256", "kid": "k1", "k": SECRET_BASE64});
         fs::write(&keys, json!({ "keys": [key] }).to_string()).unwrap();
+
         let (_backend, url) = start_backend(&database_url, &keys);
         Self { _backend, _postgres: postgres, url, database_url, dir }
     }
@@ -123,35 +127,35 @@ async fn connect(database_url: &str) -> tokio_postgres::Client {
     }
 }
 
+/// Returns the command of one of PostgreSQL's programs, run by a user that may run it.
+fn postgres_command(dir: &Path, program: &str) -> Command {
+    let mut command = Command::new(installed(program));
+    command.current_dir(dir).stdout(Stdio::null()).stderr(Stdio::null());
+    if let Some((user, group)) = postgres_user() {
+        command.uid(user).gid(group);
+    }
+    command
+}
+
 /// Starts PostgreSQL. It refuses to run as root, so the user `postgres` runs it then.
 fn start_postgres(dir: &Path, port: u16) -> Running {
     let data = dir.join("data");
     fs::create_dir(&data).unwrap();
-    let command = |program: &str| {
-        let mut command = Command::new(installed(program));
-        command.current_dir(dir).stdout(Stdio::null()).stderr(Stdio::null());
-        if let Some((user, group)) = postgres_user() {
-            command.uid(user).gid(group);
-        }
-        command
-    };
-
     if let Some((user, group)) = postgres_user() {
         chown(dir, Some(user), Some(group)).unwrap();
         chown(&data, Some(user), Some(group)).unwrap();
     }
 
-    let made = command("initdb")
+    let made = postgres_command(dir, "initdb")
         .args(["--auth", "trust", "--username", "postgres", "--no-sync", "-D"])
         .arg(&data)
         .status()
         .unwrap();
-
     assert!(made.success());
-    let mut server = command("postgres");
+
+    let mut server = postgres_command(dir, "postgres");
     server.arg("-D").arg(&data).args(["-c", "fsync=off", "-c", "unix_socket_directories="]);
     server.args(["-c", &format!("port={port}")]);
-
     Running(server.spawn().unwrap())
 }
 

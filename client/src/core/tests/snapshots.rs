@@ -5,8 +5,9 @@ use tidewater_protocol::{SnapshotFile, SnapshotFrame, SnapshotLine};
 use super::*;
 
 fn snapshot(bucket: &str, to: i64) -> SyncLine<'static> {
-    let frame = |bytes| SnapshotFrame { bytes, raw_bytes: 4_096, sha256: String::new() };
-    let frames = vec![frame(300), frame(100)];
+    let frames =
+        [300, 100].map(|bytes| SnapshotFrame { bytes, raw_bytes: 4_096, sha256: String::new() });
+
     SyncLine::Snapshot(SnapshotLine {
         bucket: bucket.into(),
         id: "k7".into(),
@@ -14,7 +15,7 @@ fn snapshot(bucket: &str, to: i64) -> SyncLine<'static> {
         checksum: Checksum(5),
         rows: 8,
         count: 8,
-        files: vec![SnapshotFile { url: "/s".into(), raw_bytes: 8_192, frames }],
+        files: vec![SnapshotFile { url: "/s".into(), raw_bytes: 8_192, frames: frames.into() }],
     })
 }
 
@@ -36,6 +37,16 @@ fn later_sum() -> Checksum {
     sum(&later())
 }
 
+/// Returns how many operations the status counts as downloaded.
+fn downloaded(script: &Script) -> u64 {
+    script.0.status().progress.unwrap().downloaded
+}
+
+/// Returns the failure of a fetch by a reply with this status.
+fn refused_with(status: u16) -> FetchFailed {
+    FetchFailed::Request(failed(status))
+}
+
 fn frame(connection: u64, bytes: u64, is_new: bool) -> Event<'static> {
     Event::FrameFetched { connection, bytes, is_new }
 }
@@ -47,17 +58,17 @@ fn fetched(outcome: Result<(), FetchFailed>) -> Event<'static> {
 #[test]
 fn a_snapshot_replaces_lines_and_later_lines_follow() {
     let mut script = fetching();
-    let progress = |script: &Script| script.0.status().progress.unwrap().downloaded;
     script.event(frame(1, 100, false), &[]);
-    assert_eq!(progress(&script), 2);
+    assert_eq!(downloaded(&script), 2);
+
     script.event(frame(7, 300, true), &[]);
+    assert_eq!(downloaded(&script), 2, "a frame of another stream is not counted");
 
-    assert_eq!(progress(&script), 2, "of another stream");
     script.event(frame(1, 300, true), &[]);
-    assert_eq!(progress(&script), 8);
-    script.event(fetched(Ok(())), &["snapshot a@4"]);
+    assert_eq!(downloaded(&script), 8);
 
-    assert_eq!(progress(&script), 8);
+    script.event(fetched(Ok(())), &["snapshot a@4"]);
+    assert_eq!(downloaded(&script), 8);
     assert!(!script.0.is_fetching());
     script.line(data("a", &later()), &["stage 2 a@6"]);
     script.line(complete(9), &["publish 9 [a]"]);
@@ -78,9 +89,8 @@ fn snapshots_out_of_order_or_of_impossible_size_close_the_stream() {
 
 #[test]
 fn a_failed_fetch_is_resumed_by_the_next_stream() {
-    let network = || FetchFailed::Request(failed(500));
     let mut script = fetching();
-    script.event(fetched(Err(network())), &["close", "Reconnect 1s"]);
+    script.event(fetched(Err(refused_with(500))), &["close", "Reconnect 1s"]);
     assert_eq!(script.problem(), Some(ProblemKind::Network));
     script.event(Event::Timer(Timer::Reconnect), &["load"]);
     script.event(Event::BucketsLoaded(BTreeMap::new()), &["open 2 t1 []"]);
@@ -90,20 +100,21 @@ fn a_failed_fetch_is_resumed_by_the_next_stream() {
 
     // A late event of the first fetch is ignored.
     script.event(fetched(Ok(())), &[]);
-    let second = |outcome| Event::SnapshotFetched { connection: 2, outcome };
-    script.event(second(Err(network())), &["close", "Reconnect 2s"]);
+    let second = Event::SnapshotFetched { connection: 2, outcome: Err(refused_with(500)) };
+    script.event(second, &["close", "Reconnect 2s"]);
     script.event(Event::NetworkUp, &["load", "upload"]);
 }
 
 #[test]
 fn an_address_that_expires_during_the_fetch_is_renewed_at_once_without_a_loop() {
-    let expired = || FetchFailed::Request(failed(403));
     let mut script = fetching();
     script.event(frame(1, 100, true), &[]);
-    script.event(fetched(Err(expired())), &["close", "load"]);
+    script.event(fetched(Err(refused_with(403))), &["close", "load"]);
+
+    // No frame was new, so another address would not help.
     let mut script = fetching();
     script.event(frame(1, 100, false), &[]);
-    script.event(fetched(Err(expired())), &["close", "Reconnect 1s"]);
+    script.event(fetched(Err(refused_with(403))), &["close", "Reconnect 1s"]);
     assert_eq!(script.problem(), Some(ProblemKind::Network));
 }
 

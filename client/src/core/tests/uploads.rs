@@ -2,26 +2,41 @@
 
 use super::*;
 
+fn queue_failed() -> Event<'static> {
+    Event::QueueFailed("disk full".into())
+}
+
+/// Returns the outcome of the upload of transaction 1.
+fn uploaded(outcome: UploadOutcome) -> Event<'static> {
+    Event::Uploaded { transaction_id: 1, outcome }
+}
+
+fn retry_upload(after: Option<Duration>) -> Event<'static> {
+    uploaded(UploadOutcome::Retry { after, reason: "503".into() })
+}
+
+/// Returns the refusal of a write checkpoint request.
+fn write_checkpoint_refused(status: u16) -> Event<'static> {
+    Event::WriteCheckpoint { queue_version: 1, answer: Err(failed(status)) }
+}
+
 #[test]
 fn a_failed_queue_is_retried() {
     let mut script = Script::connected();
-    let failed = || Event::QueueFailed("disk full".into());
     script.event(Event::LocalWrite, &["upload"]);
-    script.event(failed(), &["Upload 1s"]);
-
+    script.event(queue_failed(), &["Upload 1s"]);
     assert_eq!(script.0.status().upload_problem.unwrap().kind, ProblemKind::Storage);
 
     // The first of the two actions may fail while the second is carried out.
     script.event(Event::Timer(Timer::Upload), &["upload"]);
-    let applied =
-        |transaction_id| Event::Uploaded { transaction_id, outcome: UploadOutcome::Applied };
-    script.event(applied(1), &["finish 1", "upload"]);
-    script.event(failed(), &["Upload 1s"]);
-    script.event(applied(1), &[]);
+    script.event(uploaded(UploadOutcome::Applied), &["finish 1", "upload"]);
+    script.event(queue_failed(), &["Upload 1s"]);
+    script.event(uploaded(UploadOutcome::Applied), &[]);
+
     script.event(Event::Timer(Timer::Upload), &["upload"]);
     script.event(queue_empty(PendingUploads::Unknown, 1), &["write checkpoint t1 1"]);
     script.event(write_checkpoint(1, 1), &["store 1 1"]);
-    script.event(failed(), &["Upload 1s"]);
+    script.event(queue_failed(), &["Upload 1s"]);
 }
 
 #[test]
@@ -92,23 +107,16 @@ fn a_polling_client_reconnects_at_once_after_its_uploads() {
 #[test]
 fn an_upload_without_a_verdict_is_retried_later() {
     let mut script = Script::connected();
-    let retry = |after| Event::Uploaded {
-        transaction_id: 1,
-        outcome: UploadOutcome::Retry { after, reason: "503".into() },
-    };
-
     script.event(Event::LocalWrite, &["upload"]);
-    script.event(retry(None), &["Upload 1s"]);
+    script.event(retry_upload(None), &["Upload 1s"]);
     assert_eq!(script.0.status().upload_problem.unwrap().kind, ProblemKind::Upload);
 
     // A local write does not cut the back-off short: the head of the queue blocks.
     script.event(Event::LocalWrite, &[]);
     script.event(Event::Timer(Timer::Upload), &["upload"]);
-    script.event(retry(Some(Duration::from_secs(70))), &["Upload 70s"]);
+    script.event(retry_upload(Some(Duration::from_secs(70))), &["Upload 70s"]);
     script.event(Event::NetworkUp, &["upload"]);
-    let outcome = UploadOutcome::Applied;
-    script.event(Event::Uploaded { transaction_id: 1, outcome }, &["finish 1", "upload"]);
-
+    script.event(uploaded(UploadOutcome::Applied), &["finish 1", "upload"]);
     assert_eq!(script.0.status().upload_problem, None);
 }
 
@@ -116,17 +124,18 @@ fn an_upload_without_a_verdict_is_retried_later() {
 fn a_failed_write_checkpoint_request_is_retried() {
     let mut script = Script::connected();
     script.event(Event::LocalWrite, &["upload"]);
-    let empty = || queue_empty(PendingUploads::Unknown, 1);
-    script.event(empty(), &["write checkpoint t1 1"]);
-    let refused = |status| Event::WriteCheckpoint { queue_version: 1, answer: Err(failed(status)) };
-    script.event(refused(500), &["Upload 1s"]);
+    script.event(queue_empty(PendingUploads::Unknown, 1), &["write checkpoint t1 1"]);
+    script.event(write_checkpoint_refused(500), &["Upload 1s"]);
+
+    // A refused token is replaced once. The next refusal waits.
     script.event(Event::Timer(Timer::Upload), &["upload"]);
-    script.event(empty(), &["write checkpoint t1 1"]);
-    script.event(refused(401), &["token"]);
+    script.event(queue_empty(PendingUploads::Unknown, 1), &["write checkpoint t1 1"]);
+    script.event(write_checkpoint_refused(401), &["token"]);
     script.event(Event::Token(Ok("t2".into())), &["write checkpoint t2 1"]);
-    script.event(refused(401), &["Upload 2s"]);
+    script.event(write_checkpoint_refused(401), &["Upload 2s"]);
+
     script.event(Event::Timer(Timer::Upload), &["upload"]);
-    script.event(empty(), &["token"]);
+    script.event(queue_empty(PendingUploads::Unknown, 1), &["token"]);
     script.event(Event::Token(Err("offline".into())), &["Upload 4s"]);
 }
 
@@ -134,10 +143,10 @@ fn a_failed_write_checkpoint_request_is_retried() {
 fn a_write_checkpoint_that_never_arrives_is_requested_again() {
     let mut script = Script::connected();
     script.event(Event::LocalWrite, &["upload"]);
-    let waits = || queue_empty(PendingUploads::Until(op(1)), 1);
-    script.event(waits(), &["WriteCheckpoint 60s"]);
+    script.event(queue_empty(PendingUploads::Until(op(1)), 1), &["WriteCheckpoint 60s"]);
+
     script.event(Event::Timer(Timer::WriteCheckpoint), &["upload"]);
-    script.event(waits(), &["write checkpoint t1 1"]);
+    script.event(queue_empty(PendingUploads::Until(op(1)), 1), &["write checkpoint t1 1"]);
     script.event(write_checkpoint(1, 2), &["store 1 2"]);
     script.event(Event::WriteCheckpointStored(true), &["WriteCheckpoint 60s"]);
     script.event(Event::Timer(Timer::WriteCheckpoint), &["upload"]);

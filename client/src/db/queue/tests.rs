@@ -24,50 +24,59 @@ fn take_head(database: &Database) -> Option<(i64, Vec<String>)> {
     Some((head.transaction_id, head.operations.into_iter().map(|o| o.id).collect()))
 }
 
-#[test]
-fn a_write_checkpoint_is_not_stored_if_a_local_write_came_since_it_was_asked_for() {
-    let (_dir, database) = database();
-    let number = OpId::from_i64(5).unwrap();
-    let pending = || pending_uploads(&database.writers().sync).unwrap();
-    let store = |version| store_write_checkpoint(&database.writers().sync, version, number);
+fn pending(database: &Database) -> (PendingUploads, i64) {
+    pending_uploads(&database.writers().sync).unwrap()
+}
 
+/// Stores a write checkpoint for a version of the queue, and returns whether it was accepted.
+fn is_stored(database: &Database, version: i64, number: i64) -> bool {
+    let number = OpId::from_i64(number).unwrap();
+    store_write_checkpoint(&database.writers().sync, version, number).unwrap()
+}
+
+#[test]
+fn a_write_checkpoint_is_not_stored_after_a_later_local_write() {
+    let (_dir, database) = database();
     write(&database, "r1");
     take_head(&database).unwrap();
-    let (before, version) = pending();
+    let (before, version) = pending(&database);
     assert_eq!(before, PendingUploads::Unknown);
 
-    // Still in the queue.
+    // The second write is still in the queue.
     write(&database, "r2");
-    assert!(!store(version).unwrap());
-    // Sent in the meantime, but after the number was asked for.
+    assert!(!is_stored(&database, version, 5));
+    // It was sent in the meantime, but after the number was requested.
     take_head(&database).unwrap();
-    assert!(!store(version).unwrap());
+    assert!(!is_stored(&database, version, 5));
 
-    let (still, version) = pending();
+    let (still, version) = pending(&database);
     assert_eq!(still, PendingUploads::Unknown);
-    assert!(store(version).unwrap());
-    assert_eq!(pending().0, PendingUploads::Until(number));
+    assert!(is_stored(&database, version, 5));
+    assert_eq!(pending(&database).0, PendingUploads::Until(OpId::from_i64(5).unwrap()));
+}
+
+/// Runs a local write and returns the data of its operation, as it is sent.
+fn sent_data(database: &Database, sql: &str) -> String {
+    database.writers().write(|tx| tx.execute(sql, [])).unwrap();
+    let writers = &mut *database.writers();
+    let unit = head(&mut writers.sync).unwrap().unwrap();
+    finish(&mut writers.sync, unit.transaction_id, None).unwrap();
+    serde_json::to_string(&unit.operations[0].data).unwrap()
 }
 
 #[test]
 fn numbers_are_sent_exactly_and_infinite_ones_by_name() {
     let (_dir, database) = database();
-    let sent = |sql: &str| {
-        database.writers().write(|tx| tx.execute(sql, [])).unwrap();
-        let writers = &mut *database.writers();
-        let unit = head(&mut writers.sync).unwrap().unwrap();
-        finish(&mut writers.sync, unit.transaction_id, None).unwrap();
-        serde_json::to_string(&unit.operations[0].data).unwrap()
-    };
-
-    assert_eq!(sent("INSERT INTO t VALUES ('r', 9e999)"), r#"{"a":"Infinity"}"#);
-    assert_eq!(sent("UPDATE t SET a = -9e999"), r#"{"a":"-Infinity"}"#);
+    let infinite = sent_data(&database, "INSERT INTO t VALUES ('r', 9e999)");
+    assert_eq!(infinite, r#"{"a":"Infinity"}"#);
+    let infinite = sent_data(&database, "UPDATE t SET a = -9e999");
+    assert_eq!(infinite, r#"{"a":"-Infinity"}"#);
 
     for exact in ["2.0", "122.416294033786585", "9007199254740993", "5e-324"] {
         let value: f64 = exact.parse().unwrap();
         let update = format!("UPDATE t SET a = {exact}");
         let expected = if exact.contains(['.', 'e']) { format!("{value:?}") } else { exact.into() };
-        assert_eq!(sent(&update), format!(r#"{{"a":{expected}}}"#));
+        assert_eq!(sent_data(&database, &update), format!(r#"{{"a":{expected}}}"#));
     }
 }
 
@@ -84,13 +93,12 @@ fn a_transaction_never_grows_once_read_and_its_number_is_never_reused() {
     let again = head(&mut database.writers().sync).unwrap().unwrap();
     assert_eq!(first, again);
 
-    let ids = |ids: &[&str]| ids.iter().map(|&id| id.to_owned()).collect::<Vec<_>>();
-    assert_eq!(take_head(&database), Some((1, ids(&["o1", "o2"]))));
-    assert_eq!(take_head(&database), Some((2, ids(&["o3"]))));
-    assert_eq!(take_head(&database), Some((3, ids(&["r1"]))));
+    assert_eq!(take_head(&database), Some((1, vec!["o1".to_owned(), "o2".to_owned()])));
+    assert_eq!(take_head(&database), Some((2, vec!["o3".to_owned()])));
+    assert_eq!(take_head(&database), Some((3, vec!["r1".to_owned()])));
     assert_eq!(take_head(&database), None);
 
     database.writers().clear(&["t".to_owned()].into()).unwrap();
     write(&database, "r2");
-    assert_eq!(take_head(&database), Some((4, ids(&["r2"]))));
+    assert_eq!(take_head(&database), Some((4, vec!["r2".to_owned()])));
 }

@@ -22,9 +22,13 @@ fn infinities_are_read() {
     assert_eq!(values, infinite);
 }
 
+/// Stores a value in a column without a type, and returns the row's image.
+fn stored_untyped(json: &str) -> String {
+    stored("v", &format!(r#"{{"v":{json}}}"#))
+}
+
 #[test]
 fn values_keep_their_type_as_far_as_the_columns_affinity_allows() {
-    let any = |json: &str| stored("v", &format!(r#"{{"v":{json}}}"#));
     for same in [
         "null",
         "-9223372036854775808",
@@ -38,21 +42,21 @@ fn values_keep_their_type_as_far_as_the_columns_affinity_allows() {
         r#""a\"\n\u00e9""#,
         r#""""#,
     ] {
-        let back: serde_json::Value = serde_json::from_str(&any(same)).unwrap();
+        let back: serde_json::Value = serde_json::from_str(&stored_untyped(same)).unwrap();
         let value: serde_json::Value = serde_json::from_str(same).unwrap();
         assert_eq!(back["v"], value, "{same}");
     }
 
     for infinite in ["9e999", "-9e999"] {
-        let image = any(infinite);
+        let image = stored_untyped(infinite);
         let plan = plan("CREATE TABLE t (id TEXT PRIMARY KEY, v)");
         let read = plan.read(&image).unwrap();
         assert_eq!(read, [Some(ColumnValue::Real(infinite.parse().unwrap()))], "{image}");
     }
 
-    assert_eq!(any("true"), r#"{"v":1}"#);
-    assert_eq!(any(r#"{"a":[1, 2]}"#), r#"{"v":"{\"a\":[1, 2]}"}"#);
-    assert_eq!(any("18446744073709551615"), r#"{"v":1.8446744073709552e+19}"#);
+    assert_eq!(stored_untyped("true"), r#"{"v":1}"#);
+    assert_eq!(stored_untyped(r#"{"a":[1, 2]}"#), r#"{"v":"{\"a\":[1, 2]}"}"#);
+    assert_eq!(stored_untyped("18446744073709551615"), r#"{"v":1.8446744073709552e+19}"#);
     assert_eq!(stored("v INTEGER", r#"{"v":"12"}"#), r#"{"v":12}"#);
     assert_eq!(stored("v TEXT", r#"{"v":12}"#), r#"{"v":"12"}"#);
     assert_eq!(stored("v REAL", r#"{"v":12}"#), r#"{"v":12.0}"#);

@@ -41,6 +41,10 @@ fn unpacked(connection: &Connection) -> Copies {
     copies.unwrap().collect::<rusqlite::Result<_>>().unwrap()
 }
 
+fn pack_count(connection: &Connection) -> i64 {
+    connection.query_row("SELECT count(*) FROM _tw_packs", [], |row| row.get(0)).unwrap()
+}
+
 fn many(count: i64) -> Copies {
     (0..count).map(|n| (format!("{n:06}"), (String::new(), n * 31 % 1_000))).collect()
 }
@@ -80,24 +84,21 @@ fn a_row_unpacks_its_own_pack_and_no_other() {
     let connection = database();
     let all = many(5_000);
     pack(&connection, &all);
-    let packs = || -> i64 {
-        connection.query_row("SELECT count(*) FROM _tw_packs", [], |row| row.get(0)).unwrap()
-    };
-
-    let before = packs();
+    let before = pack_count(&connection);
     assert!(before > 3, "{before}");
 
-    // No such row: before, between and after the ids of the packs, and of another type.
+    // There are no such rows: before, between and after the ids of the packs, and of another type.
     for id in ["", "0", "000010x", "x"] {
         unpack_containing(&connection, TYPE, id).unwrap();
     }
-
     unpack_containing(&connection, TYPE + 1, "000010").unwrap();
-    assert_eq!((packs(), unpacked(&connection)), (before, Copies::new()));
-    unpack_containing(&connection, TYPE, "002500").unwrap();
-    unpack_containing(&connection, TYPE, "002500").unwrap();
+    assert_eq!((pack_count(&connection), unpacked(&connection)), (before, Copies::new()));
 
-    assert_eq!(packs(), before - 1);
+    // The second call finds the row unpacked.
+    unpack_containing(&connection, TYPE, "002500").unwrap();
+    unpack_containing(&connection, TYPE, "002500").unwrap();
+    assert_eq!(pack_count(&connection), before - 1);
+
     let unpacked_copies = unpacked(&connection);
     assert_eq!(unpacked_copies["002500"], all["002500"]);
     assert!(

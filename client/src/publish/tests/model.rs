@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use rusqlite::Connection;
 
 use super::*;
 use crate::connector::LocalOp;
@@ -113,12 +112,10 @@ impl Server {
             .collect()
         };
 
-        let line = |operations: &[Operation<'static>]| DataLine {
-            bucket: bucket.to_owned(),
-            operations: operations.to_vec(),
-        };
-
-        operations.chunks(2).map(line).collect()
+        operations
+            .chunks(2)
+            .map(|chunk| DataLine { bucket: bucket.to_owned(), operations: chunk.to_vec() })
+            .collect()
     }
 
     /// Returns a snapshot of a bucket, `back` changes of it ago, if it has that many.
@@ -198,12 +195,12 @@ impl<'d> ModelDevice<'d> {
 
     fn table(&self, name: &str) -> Table {
         let sql = format!("SELECT id, a, b FROM {name}");
-        let read = |db: &Connection| {
+        let table = self.device.database.read(|db| {
             let mut select = db.prepare(&sql)?;
             let rows = select.query_map([], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))?;
             rows.collect()
-        };
-        self.device.database.read(read).unwrap()
+        });
+        table.unwrap()
     }
 
     /// Receives a checkpoint. Returns whether it arrived as a whole.
@@ -327,14 +324,14 @@ impl<'d> ModelDevice<'d> {
 
     /// Checks that no more is stored beside the visible rows than necessary.
     fn check_storage(&self) {
-        let count = |sql: &str| self.device.query::<i64>(sql);
         let alone = "SELECT count(*) FROM _tw_rows AS row WHERE payload IS NOT NULL \
                      AND type = (SELECT id FROM _tw_types WHERE name = 't') AND op_id = \
                      (SELECT max(op_id) FROM _tw_rows WHERE type = row.type AND id = row.id)";
-        assert_eq!(count(alone), 0, "the winner's value is the visible row");
-        assert_eq!(count("SELECT applying FROM _tw_state"), 0);
+        assert_eq!(self.device.query::<i64>(alone), 0, "the winner's value is the visible row");
+        assert_eq!(self.device.query::<i64>("SELECT applying FROM _tw_state"), 0);
+
         if self.awaits.is_none() {
-            assert_eq!(count("SELECT gate FROM _tw_state"), 0);
+            assert_eq!(self.device.query::<i64>("SELECT gate FROM _tw_state"), 0);
         }
     }
 }

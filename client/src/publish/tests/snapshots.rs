@@ -1,5 +1,6 @@
 //! Snapshots compared with data lines: whichever way rows come, the state is the same.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use proptest::prelude::*;
@@ -91,25 +92,30 @@ fn data() -> impl Strategy<Value = String> {
     })
 }
 
-/// Generates rows of two buckets with distinct keys, none of which violates `NOT NULL`.
-fn some_rows() -> impl Strategy<Value = [Vec<TestRow>; 2]> {
+/// Generates the data of a bucket's rows by type, id and subkey.
+fn data_by_key()
+-> impl Strategy<Value = BTreeMap<(&'static str, &'static str, &'static str), String>> {
     let key = (
         proptest::sample::select(&["t", "w", "x"][..]),
         proptest::sample::select(&["1", "2", "3", "4", "é"][..]),
         prop_oneof![6 => Just(""), 1 => Just("k")],
     );
 
-    let rows = || proptest::collection::btree_map(key.clone(), data(), 0..8);
-    (rows(), rows()).prop_map(|(first, second)| {
+    proptest::collection::btree_map(key, data(), 0..8)
+}
+
+/// Generates rows of two buckets with distinct keys, none of which violates `NOT NULL`.
+fn some_rows() -> impl Strategy<Value = [Vec<TestRow>; 2]> {
+    (data_by_key(), data_by_key()).prop_map(|(first, second)| {
         let mut op_id = 0;
         [first, second].map(|rows| {
-            let row = |(key, data): ((&str, &str, &str), String)| {
+            let rows = rows.into_iter().map(|((object_type, id, subkey), data)| {
                 op_id += 1;
-                let key = [key.0, key.1, key.2].map(str::to_owned);
+                let key = [object_type, id, subkey].map(str::to_owned);
                 let data = data.replace("\"a\":null", "\"a\":0");
                 TestRow { key, op_id: op(op_id), data }
-            };
-            rows.into_iter().map(row).collect()
+            });
+            rows.collect()
         })
     })
 }
@@ -142,37 +148,43 @@ proptest! {
             });
             stage_lines(&device, "y", &later.collect::<Vec<_>>());
 
-            let published = |buckets: &[&str]| {
+            // Once the other bucket is gone, the copies that did not win become visible.
+            [&["x", "y"][..], &["x"]].map(|buckets| {
                 device.publish(&checkpoint(buckets)).unwrap();
                 dump(&device, &["t", "w"])
-            };
-            // Once the other bucket is gone, the copies that did not win become visible.
-            [published(&["x", "y"]), published(&["x"])]
+            })
         });
         prop_assert_eq!(&dumps[0], &dumps[1]);
     }
 }
 
 fn many(bucket: &str, count: i64) -> Vec<TestRow> {
-    let row = |n: i64| {
+    let rows = (0..count).map(|n| {
         let id = format!("{bucket}{n:06}");
         let data = format!(r#"{{"id":"{id}","a":{},"b":"text {n}"}}"#, n % 10);
         row("t", &id, n + 1, &data)
-    };
-    (0..count).map(row).collect()
+    });
+    rows.collect()
+}
+
+/// Returns the names and definitions of all tables, indexes and triggers.
+fn schema_text(device: &Device) -> String {
+    device.query(
+        "SELECT group_concat(name || coalesce(sql, ''), char(10)) FROM \
+         (SELECT * FROM sqlite_schema ORDER BY name)",
+    )
+}
+
+fn pack_count(device: &Device) -> i64 {
+    device.query("SELECT count(*) FROM _tw_packs")
 }
 
 #[test]
 fn a_large_load_restores_indexes_and_triggers() {
     let dir = TempDir::new().unwrap();
     let device = Device::open(&dir, TABLES);
-    let schema = || {
-        let sql = "SELECT group_concat(name || coalesce(sql, ''), char(10)) FROM \
-                   (SELECT * FROM sqlite_schema ORDER BY name)";
-        device.query::<String>(sql)
-    };
+    let before = schema_text(&device);
 
-    let before = schema();
     device.stage_snapshot("x", &many("x", 6_000), AT, true);
     let published = device.publish(&checkpoint(&["x"])).unwrap();
     let expected = Publication::Published {
@@ -180,17 +192,19 @@ fn a_large_load_restores_indexes_and_triggers() {
         rows: 6_000,
         snapshot_buckets: ["x".to_owned()].into(),
     };
-
     assert_eq!(published, expected);
-    assert_eq!(schema(), before);
-    device.write("UPDATE t SET a = 1 WHERE a = 3").unwrap();
-    let count = |sql: &str| device.query::<i64>(sql);
+    assert_eq!(schema_text(&device), before);
 
-    assert_eq!(count("SELECT count(*) FROM t INDEXED BY t_a WHERE a = 1"), 1_200);
-    assert_eq!(count("SELECT count(*) FROM _tw_queue"), 600);
-    assert_eq!(count("SELECT count(*) FROM _tw_rows"), 0);
+    device.write("UPDATE t SET a = 1 WHERE a = 3").unwrap();
+    for (sql, count) in [
+        ("SELECT count(*) FROM t INDEXED BY t_a WHERE a = 1", 1_200),
+        ("SELECT count(*) FROM _tw_queue", 600),
+        ("SELECT count(*) FROM _tw_rows", 0),
+        ("SELECT count(*) FROM _tw_snapshots", 0),
+    ] {
+        assert_eq!(device.query::<i64>(sql), count, "{sql}");
+    }
     assert_eq!(dump(&device, &[]).lines().count(), 6_000);
-    assert_eq!(count("SELECT count(*) FROM _tw_snapshots"), 0);
     assert_eq!(device.query::<String>("PRAGMA integrity_check"), "ok");
 }
 
@@ -202,13 +216,24 @@ fn the_apps_own_triggers_fire_for_loaded_rows_and_ours_capture_none() {
         let log = "CREATE TABLE log (id);
             CREATE TRIGGER mine AFTER INSERT ON t BEGIN INSERT INTO log VALUES (NEW.id); END";
         device.write(log).unwrap();
+
         device.stage_snapshot("x", &many("x", count), AT, true);
         device.publish(&checkpoint(&["x"])).unwrap();
-        let read = |sql: &str| device.query::<i64>(sql);
-        assert_eq!(read("SELECT count(*) FROM log"), count);
-        assert_eq!(read("SELECT count(*) FROM _tw_queue"), 0);
-        assert_eq!(read("SELECT applying FROM _tw_state"), 0);
+        assert_eq!(device.query::<i64>("SELECT count(*) FROM log"), count);
+        assert_eq!(device.query::<i64>("SELECT count(*) FROM _tw_queue"), 0);
+        assert_eq!(device.query::<i64>("SELECT applying FROM _tw_state"), 0);
     }
+}
+
+/// Returns whether the triggers capture a write. The publisher's own connection makes it, which they
+/// ignore only during a publication.
+fn is_captured(device: &Device) -> bool {
+    let writers = device.writers();
+    writers.sync.execute_batch("BEGIN; INSERT INTO t (id) VALUES ('mine')").unwrap();
+    let queued = "SELECT count(*) FROM _tw_queue";
+    let queued: i64 = writers.sync.query_row(queued, [], |row| row.get(0)).unwrap();
+    writers.sync.execute_batch("ROLLBACK").unwrap();
+    queued == 1
 }
 
 #[test]
@@ -218,24 +243,13 @@ fn triggers_fire_again_after_a_refused_and_after_a_merged_snapshot() {
     let device = Device::open(&dir, schema);
     device.stage_snapshot("x", &many("x", 6_000), AT, true);
     device.publish(&checkpoint(&["x"])).unwrap_err();
-    let fires = || {
-        let writers = device.writers();
-        let sync = &writers.sync;
-        // Outside of a publication, a write of ours is captured like any other.
-        sync.execute_batch("BEGIN; INSERT INTO t (id) VALUES ('mine')").unwrap();
-        let queued = "SELECT count(*) FROM _tw_queue";
-        let queued = sync.query_row(queued, [], |row| row.get::<_, i64>(0)).unwrap();
-        sync.execute_batch("ROLLBACK").unwrap();
-        queued == 1
-    };
+    assert!(is_captured(&device));
 
-    assert!(fires());
     let good: Vec<_> =
         many("x", 6_000).into_iter().filter(|row| !row.data.contains(":9,")).collect();
     device.stage_snapshot("x", &good, AT, true);
     device.publish(&checkpoint(&["x"])).unwrap();
-
-    assert!(fires());
+    assert!(is_captured(&device));
 }
 
 #[test]
@@ -283,6 +297,12 @@ fn a_snapshots_row_may_take_a_unique_value_of_a_removed_row() {
     assert_eq!(device.query::<String>(ids), "new1 other2");
 }
 
+/// Checks that publishing fails because of the snapshot of the bucket `x`.
+fn check_snapshot_refused(device: &Device) {
+    let error = device.publish(&checkpoint(&["x"])).unwrap_err();
+    assert!(matches!(&error, PublishError::Snapshot { bucket, .. } if bucket == "x"), "{error}");
+}
+
 #[test]
 fn a_file_damaged_after_the_fetch_is_detected_and_its_bucket_named() {
     let dir = TempDir::new().unwrap();
@@ -292,16 +312,10 @@ fn a_file_damaged_after_the_fetch_is_detected_and_its_bucket_named() {
     let mut bytes = fs::read(&path).unwrap();
     bytes[9_000] ^= 1;
     fs::write(&path, &bytes).unwrap();
-    let refused = || {
-        let error = device.publish(&checkpoint(&["x"])).unwrap_err();
-        assert!(
-            matches!(&error, PublishError::Snapshot { bucket, .. } if bucket == "x"),
-            "{error}"
-        );
-    };
-    refused();
+    check_snapshot_refused(&device);
+
     fs::remove_file(&path).unwrap();
-    refused();
+    check_snapshot_refused(&device);
 
     // Nothing stays attached, and the bucket can come as lines.
     staging::reset_named(&device.writers().sync, "x").unwrap();
@@ -325,16 +339,20 @@ fn a_waiting_snapshot_survives_a_new_column_and_a_new_table() {
     assert_eq!(device.query::<String>("SELECT t.z || u.v FROM t JOIN u USING (id)"), "late3");
 }
 
+/// Returns the visible text of a row, if it exists.
+fn text_of(device: &Device, id: &str) -> Option<String> {
+    device.query(&format!("SELECT max(b) FROM t WHERE id = '{id}'"))
+}
+
 #[test]
 fn later_operations_find_packed_copies() {
     let dir = TempDir::new().unwrap();
     let device = Device::open(&dir, TABLES);
-    let count = |sql: &str| device.query::<i64>(sql);
-    let packs = || count("SELECT count(*) FROM _tw_packs");
     device.stage_snapshot("x", &many("x", 6_000), AT, true);
     device.publish(&checkpoint(&["x"])).unwrap();
-    let all = packs();
+    let all = pack_count(&device);
     assert!(all > 5, "{all}");
+
     // Another bucket's copy of a row that is in a pack: the greater op id wins, whichever it is.
     let twice = [
         row("t", "x000010", 7_000, r#"{"id":"x000010","b":"newer"}"#),
@@ -344,29 +362,20 @@ fn later_operations_find_packed_copies() {
     stage_lines(&device, "y", &twice);
     stage_removal(&device, "x", "x003000", 7_001);
     device.publish(&checkpoint(&["x", "y"])).unwrap();
-    assert_eq!(packs(), all - 3);
-    let text = |id: &str| {
-        let sql = "SELECT max(b) FROM t WHERE id = ?1";
-        device
-            .database
-            .read(|db| db.query_row(sql, [id], |row| row.get::<_, Option<String>>(0)))
-            .unwrap()
-    };
-    assert_eq!(text("x000010").as_deref(), Some("newer"));
-    assert_eq!(text("x005000").as_deref(), Some("text 5000"));
-    assert_eq!(text("x003000"), None);
+    assert_eq!(pack_count(&device), all - 3);
+    assert_eq!(text_of(&device, "x000010").as_deref(), Some("newer"));
+    assert_eq!(text_of(&device, "x005000").as_deref(), Some("text 5000"));
+    assert_eq!(text_of(&device, "x003000"), None);
 
     // Without the other bucket the packed copy's value is visible again.
     device.publish(&checkpoint(&["x"])).unwrap();
-    assert_eq!(text("x000010").as_deref(), Some("text 10"));
-    assert_eq!(text("y"), None);
+    assert_eq!(text_of(&device, "x000010").as_deref(), Some("text 10"));
+    assert_eq!(text_of(&device, "y"), None);
 
     // Without its own bucket nothing is left.
     device.publish(&checkpoint(&[])).unwrap();
-    assert_eq!(
-        (count("SELECT count(*) FROM t"), packs(), dump(&device, &[])),
-        (0, 0, String::new())
-    );
+    assert_eq!(device.query::<i64>("SELECT count(*) FROM t"), 0);
+    assert_eq!((pack_count(&device), dump(&device, &[])), (0, String::new()));
 }
 
 #[test]
@@ -376,20 +385,21 @@ fn a_second_snapshot_of_a_type_is_packed_only_after_the_first() {
         let device = Device::open(&dir, TABLES);
         device.stage_snapshot("x", &many("x", 6_000), AT, true);
         device.publish(&checkpoint(&["x"])).unwrap();
+
+        // The second bucket has some of the first bucket's rows, or none.
         let mut rows = many(second, 5_500);
-        // Some of the first bucket's rows, too.
         let common = if is_packed { 0 } else { 30 };
         rows.extend(many("x", common).into_iter().map(|row| TestRow { op_id: op(9_000), ..row }));
         device.stage_snapshot("z", &rows, AT, true);
         device.publish(&checkpoint(&["x", "z"])).unwrap();
-        let count = |sql: &str| device.query::<i64>(sql);
-        assert_eq!(count("SELECT count(*) FROM t"), 11_500);
-        let buckets = count("SELECT count(DISTINCT bucket) FROM _tw_packs");
+        assert_eq!(device.query::<i64>("SELECT count(*) FROM t"), 11_500);
+        let buckets: i64 = device.query("SELECT count(DISTINCT bucket) FROM _tw_packs");
         assert_eq!(buckets == 2, is_packed, "{second}");
         let copies = dump(&device, &[]).lines().count();
         assert_eq!(copies, 11_500 + usize::try_from(common).unwrap());
+
         device.publish(&checkpoint(&["x"])).unwrap();
-        assert_eq!(count("SELECT count(*) FROM t"), 6_000);
+        assert_eq!(device.query::<i64>("SELECT count(*) FROM t"), 6_000);
     }
 }
 
@@ -404,32 +414,37 @@ fn a_packed_bucket_is_replaced_by_its_next_snapshot() {
     }
 }
 
+fn file_size(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |meta| meta.len())
+}
+
 #[test]
 fn the_wal_is_checkpointed_after_a_snapshot_is_visible_and_before_the_file_is_closed() {
     let dir = TempDir::new().unwrap();
     let device = Device::open(&dir, TABLES);
-    let size = |end: &str| {
-        let path = dir.path().join(format!("app.db{end}"));
-        fs::metadata(path).map_or(0, |meta| meta.len())
-    };
-    let before = size("");
+    let file = dir.path().join("app.db");
+    let wal = dir.path().join("app.db-wal");
+    let before = file_size(&file);
+
     device.stage_snapshot("x", &many("x", 90_000), AT, true);
     device.publish(&checkpoint(&["x"])).unwrap();
     let pages = "PRAGMA wal_autocheckpoint";
     let pages: i64 = device.writers().sync.query_row(pages, [], |row| row.get(0)).unwrap();
     assert_eq!(pages, AUTOCHECKPOINT_PAGES);
 
-    // The WAL is larger than a commit leaves it by itself.
-    assert!(size("-wal") > 4_096 * 1_000, "{}", size("-wal"));
-    assert_eq!(size(""), before);
-    let count = "SELECT count(*) FROM t";
-    let count = |db: &Connection| db.query_row(count, [], |row| row.get::<_, i64>(0));
-    assert_eq!(device.database.read(count).unwrap(), 90_000);
+    // The WAL is larger than after a commit with automatic checkpoints.
+    assert!(file_size(&wal) > 4_096 * 1_000, "{}", file_size(&wal));
+    assert_eq!(file_size(&file), before);
+    assert_eq!(device.query::<i64>("SELECT count(*) FROM t"), 90_000);
 
     device.database.start_wal_checkpoint();
     drop(device);
-    assert_eq!(size("-wal"), 0);
+    assert_eq!(file_size(&wal), 0);
+
+    // The file alone is complete.
     let copy = dir.path().join("copy.db");
-    fs::copy(dir.path().join("app.db"), &copy).unwrap();
-    assert_eq!(count(&Connection::open(copy).unwrap()).unwrap(), 90_000);
+    fs::copy(&file, &copy).unwrap();
+    let copy = Connection::open(copy).unwrap();
+    let count = "SELECT count(*) FROM t";
+    assert_eq!(copy.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap(), 90_000);
 }
