@@ -123,6 +123,7 @@ fn failure(error: ClientError) -> Failure {
         ClientError::Schema(_) | ClientError::SchemaChange(_) | ClientError::Endpoint(_) => {
             Failure::usage(error)
         }
+
         ClientError::NewerFormat(_)
         | ClientError::Locked
         | ClientError::Connected
@@ -130,6 +131,7 @@ fn failure(error: ClientError) -> Failure {
         | ClientError::Sync(_)
         | ClientError::File { .. }
         | ClientError::Http(_) => Failure::from(anyhow::Error::from(error)),
+
         ClientError::Sqlite(_) => {
             let what = format!("the sync failed. {}", advice(ProblemKind::Storage));
             Failure::from(anyhow::Error::from(error).context(what))
@@ -253,6 +255,7 @@ fn print(report: &SyncReport, as_json: bool) -> Result<(), Failure> {
         let buckets = report.buckets.iter();
         let buckets: serde_json::Map<_, _> =
             buckets.map(|(bucket, method)| (bucket.clone(), json!(method.to_string()))).collect();
+
         let object = json!({
             "checkpoint": report.checkpoint.to_string(),
             "rows": report.rows,
@@ -277,6 +280,7 @@ fn print(report: &SyncReport, as_json: bool) -> Result<(), Failure> {
             report.total.as_secs_f64()
         )
     };
+
     std::io::stdout().write_all(text.as_bytes()).context("cannot write to stdout")?;
     Ok(())
 }

@@ -56,13 +56,13 @@ impl SourceArgs {
             snapshot_threshold: self.threshold.snapshot_threshold,
         };
         let reporter = ProgressReporter::new();
-        let progress = |report| reporter.report(&report);
+        let on_progress: &(dyn Fn(_) + Send + Sync) = &|report| reporter.report(&report);
 
         let ended = match &self.fault {
-            None => tidewater_ingest_worker::run(&config, storage, &progress, shutdown).await,
+            None => tidewater_ingest_worker::run(&config, storage, on_progress, shutdown).await,
             Some(plan) => {
                 let faulty = Faulty::new(storage, plan.clone());
-                tidewater_ingest_worker::run(&config, faulty, &progress, shutdown).await
+                tidewater_ingest_worker::run(&config, faulty, on_progress, shutdown).await
             }
         };
         ended.map_err(|error| failure(error, file))

@@ -149,9 +149,11 @@ mod tests {
     fn only_symmetric_keys_sign() {
         let single = check(r#"{"kty":"oct","k":"AQI","alg":"HS512"}"#);
         assert_eq!(single.unwrap(), (Algorithm::HS512, None, vec![1, 2]));
+
         let set =
             r#"{"keys":[{"kty":"RSA","n":"x","e":"AQAB"},{"kty":"oct","kid":"a","k":"AQI="}]}"#;
         assert_eq!(check(set).unwrap(), (Algorithm::HS256, Some("a".to_owned()), vec![1, 2]));
+
         for (content, wrong) in [
             (r#"{"keys":[{"kty":"RSA"}]}"#, "holds no symmetric key"),
             (r#"{"kty":"oct"}"#, "lacks \"k\""),

@@ -1,19 +1,10 @@
 //! `tidewater explain`.
 
-use std::process::Output;
-
 use expect_test::expect;
 use serde_json::{Value, json};
 
-use crate::program::{Program, stderr, stdout};
+use crate::program::{VALID_CONFIG, check_missing_config, run_on_config, stdout};
 
-const GOOD: &str = "\
-config:
-  edition: 3
-streams:
-  todos:
-    query: SELECT * FROM todos WHERE owner_id = auth.user_id()
-";
 const BAD: &str = "\
 config:
   edition: 3
@@ -21,10 +12,6 @@ streams:
   lists:
     query: SELECT * FROM lists GROUP BY id
 ";
-
-fn tidewater(command: &str, config: &str, args: &[&str]) -> Output {
-    Program::with_file("c.yaml", config).run(&[&[command, "c.yaml"], args].concat())
-}
 
 #[test]
 fn a_config_is_explained_as_text() {
@@ -39,12 +26,12 @@ fn a_config_is_explained_as_text() {
 
         table public.todos: a change of a row writes up to 1 bucket family and 0 lookups; reads all columns
     "#]]
-    .assert_eq(&stdout(&tidewater("explain", GOOD, &[]), 0));
+    .assert_eq(&stdout(&run_on_config("explain", VALID_CONFIG, &[]), 0));
 }
 
 #[test]
 fn a_config_is_explained_as_json() {
-    let output = stdout(&tidewater("explain", GOOD, &["--format", "json"]), 0);
+    let output = stdout(&run_on_config("explain", VALID_CONFIG, &["--format", "json"]), 0);
     let expected = json!({
         "ok": true,
         "streams": [{
@@ -65,24 +52,22 @@ fn a_config_is_explained_as_json() {
         }],
         "tables": [{"table": "public.todos", "families": 1, "lookups": 0, "reads": ["*"]}],
     });
+
     assert_eq!(serde_json::from_str::<Value>(&output).unwrap(), expected);
     assert_eq!(output.lines().count(), 1, "{output}");
 }
 
 #[test]
-fn what_is_wrong_is_told_as_validate_does() {
+fn errors_are_reported_as_validate_does() {
     for format in ["text", "json"] {
         let args = ["--format", format];
-        let explained = stdout(&tidewater("explain", BAD, &args), 2);
-        assert_eq!(explained, stdout(&tidewater("validate", BAD, &args), 2));
+        let explained = stdout(&run_on_config("explain", BAD, &args), 2);
+        assert_eq!(explained, stdout(&run_on_config("validate", BAD, &args), 2));
         assert!(explained.contains("`GROUP` is not supported"), "{explained}");
     }
 }
 
 #[test]
 fn a_missing_file_is_wrong_usage_without_output() {
-    let output = Program::new().run(&["explain", "none.yaml"]);
-    let stderr = stderr(&output, 2);
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
-    assert!(stderr.contains("cannot read the sync config 'none.yaml'"), "{stderr}");
+    check_missing_config("explain", &[]);
 }

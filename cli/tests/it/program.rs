@@ -5,6 +5,15 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
+/// A sync config with one stream and one family of buckets.
+pub(crate) const VALID_CONFIG: &str = "\
+config:
+  edition: 3
+streams:
+  todos:
+    query: SELECT * FROM todos WHERE owner_id = auth.user_id()
+";
+
 /// A directory in which the program runs, without any environment but the given one.
 pub(crate) struct Program {
     dir: TempDir,
@@ -50,6 +59,19 @@ impl Program {
             .output()
             .unwrap()
     }
+}
+
+/// Runs a command on a sync config in the file `c.yaml`.
+pub(crate) fn run_on_config(command: &str, config: &str, args: &[&str]) -> Output {
+    Program::with_file("c.yaml", config).run(&[&[command, "c.yaml"], args].concat())
+}
+
+/// Checks that a command on a sync config that does not exist exits with code 2 and prints nothing.
+pub(crate) fn check_missing_config(command: &str, args: &[&str]) {
+    let output = Program::new().run(&[&[command, "none.yaml"], args].concat());
+    let stderr = stderr(&output, 2);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+    assert!(stderr.contains("cannot read the sync config 'none.yaml'"), "{stderr}");
 }
 
 /// Returns the standard output of a run with this exit code, which wrote nothing to standard error.

@@ -30,6 +30,7 @@ fn claims(output: &Output, audience: &str) -> Map<String, Value> {
 #[test]
 fn a_token_has_the_claims_of_the_flags() {
     let program = with_key();
+
     let args = [
         "token",
         "--user-id=u1",
@@ -38,6 +39,7 @@ fn a_token_has_the_claims_of_the_flags() {
         "--audience=app",
         "--expires-in=10m",
     ];
+
     let claims = claims(&program.run(&args), "app");
     assert_eq!(claims["sub"], "u1");
     assert_eq!(claims["aud"], "app");
@@ -47,7 +49,7 @@ fn a_token_has_the_claims_of_the_flags() {
 }
 
 #[test]
-fn the_environment_gives_what_flags_do_not() {
+fn the_environment_is_used_where_a_flag_is_missing() {
     let program = with_key();
     let environment = [
         ("TIDEWATER_USER_ID", "from-environment"),
@@ -68,18 +70,19 @@ fn wrong_usage_exits_with_code_2_and_advice() {
     let program = with_key();
     program.write("public.json", r#"{"keys":[{"kty":"RSA","kid":"r"}]}"#);
 
-    let check = |args: &[&str], words: &str| {
+    for (args, words) in [
+        (&["token"][..], "--user-id"),
+        (&["token", "--user-id", "u"], "`tidewater dev` without --jwks creates one"),
+        (&["token", "--user-id", "u", "--key", "none.json"], "cannot read 'none.json'"),
+        (&["token", "--user-id", "u", "--key", "public.json"], "no symmetric key"),
+        (&["token", "--user-id", "u", "--claims", "[1]"], "not a JSON object"),
+        (&["token", "--user-id", "u", "--claims", r#"{"exp":1}"#], "'exp' is set by"),
+        (&["token", "--user-id", "u", "--expires-in", "2d"], "at most a day"),
+        (&["tokn"], "unrecognized subcommand"),
+    ] {
         let output = program.run(args);
         let stderr = stderr(&output, 2);
         assert!(stderr.contains(words), "{args:?}: {stderr}");
         assert!(output.stdout.is_empty(), "{args:?}");
-    };
-    check(&["token"], "--user-id");
-    check(&["token", "--user-id", "u"], "`tidewater dev` without --jwks creates one");
-    check(&["token", "--user-id", "u", "--key", "none.json"], "cannot read 'none.json'");
-    check(&["token", "--user-id", "u", "--key", "public.json"], "no symmetric key");
-    check(&["token", "--user-id", "u", "--claims", "[1]"], "not a JSON object");
-    check(&["token", "--user-id", "u", "--claims", r#"{"exp":1}"#], "'exp' is set by");
-    check(&["token", "--user-id", "u", "--expires-in", "2d"], "at most a day");
-    check(&["tokn"], "unrecognized subcommand");
+    }
 }

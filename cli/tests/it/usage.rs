@@ -1,20 +1,13 @@
 //! Wrong usage of the commands, and the advice that they give.
 
-use crate::program::{Program, stderr};
+use crate::program::{Program, VALID_CONFIG, stderr};
 
 /// Nothing listens on port 1.
 const NO_DATABASE: &str = "postgres://u:p@127.0.0.1:1/app?sslmode=disable";
 const KEY: &str = r#"{"keys":[{"kty":"oct","alg":"HS256","kid":"k","k":"c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXM"}]}"#;
-const CONFIG: &str = "\
-config:
-  edition: 3
-streams:
-  todos:
-    query: SELECT * FROM todos WHERE owner_id = auth.user_id()
-";
 
 fn program() -> Program {
-    let program = Program::with_file("sync-config.yaml", CONFIG);
+    let program = Program::with_file("sync-config.yaml", VALID_CONFIG);
     program.write("keys.json", KEY);
     program
 }
@@ -49,13 +42,15 @@ fn keys_without_an_audience_are_refused() {
 fn keys_that_cannot_be_used_are_refused() {
     let program = program();
     program.write("broken.json", "{\"keys\":7}");
-    let serve = |jwks: &str, words: &str| {
+
+    for (jwks, words) in [
+        ("none.json", "cannot read the JWK Set 'none.json'"),
+        ("broken.json", "--jwks cannot be used"),
+        ("http://example.com/jwks.json", "use https"),
+        ("ftp://example.com/jwks.json", "must begin with https://"),
+    ] {
         check(&program, &["serve", "--audience=a", "--jwks", jwks], 2, words);
-    };
-    serve("none.json", "cannot read the JWK Set 'none.json'");
-    serve("broken.json", "--jwks cannot be used");
-    serve("http://example.com/jwks.json", "use https");
-    serve("ftp://example.com/jwks.json", "must begin with https://");
+    }
     check(&program, &["serve", "--issuer=a"], 2, "--issuer needs --jwks");
 }
 
@@ -75,7 +70,7 @@ fn missing_flags_are_named() {
 #[test]
 fn a_config_that_does_not_compile_prevents_the_start() {
     let program = program();
-    let wrong = CONFIG.replace("SELECT *", "SELEC *");
+    let wrong = VALID_CONFIG.replace("SELECT *", "SELEC *");
     program.write("sync-config.yaml", &wrong);
     let args = ["dev", "--sync-config=sync-config.yaml", "--database-url", NO_DATABASE];
     check(&program, &args, 2, "sync-config.yaml:5:");
@@ -90,34 +85,37 @@ fn a_config_that_does_not_compile_prevents_the_start() {
 #[test]
 fn a_malformed_database_url_is_wrong_usage() {
     let program = program();
-    let dev = |url: &str, code: i32, words: &str| {
+    for (url, code, words) in [
+        ("postgres://u@h/app?sslmode=prefer", 2, "sslmode=prefer is not supported"),
+        (NO_DATABASE, 1, "cannot connect to PostgreSQL at 127.0.0.1:1"),
+    ] {
         let args = ["dev", "--listen=127.0.0.1:0", "--sync-config=sync-config.yaml"];
         let args = [&args[..], &["--database-url", url]].concat();
         check(&program, &args, code, words);
-    };
-    dev("postgres://u@h/app?sslmode=prefer", 2, "sslmode=prefer is not supported");
-    dev(NO_DATABASE, 1, "cannot connect to PostgreSQL at 127.0.0.1:1");
+    }
 }
 
 /// The flags are checked before the database is read.
 #[test]
 fn the_user_and_the_streams_of_rows_are_checked() {
     let program = program();
-    let rows = |more: &[&str], code: i32, words: &str| {
-        let args = ["rows", "sync-config.yaml", "--database-url", NO_DATABASE];
-        check(&program, &[&args[..], more].concat(), code, words);
-    };
-    rows(&[], 2, "--user-id");
-    rows(&["--user-id="], 2, "--user-id");
-    let user = |more: &[&str], code: i32, words: &str| {
-        rows(&[&["--user-id=u1"], more].concat(), code, words);
-    };
-    user(&["--claims", r#"{"sub":"u2"}"#], 2, "'sub' is set by --user-id");
-    user(&["--claims", r#"{"parameters":7}"#], 2, "'parameters' are no object");
-    user(&["--parameters", "[]"], 2, "not a JSON object");
-    user(&["--stream", "todos={"], 2, "not a JSON object");
-    user(&["--stream", "todo"], 2, "the sync config has no stream 'todo'");
-    user(&["--stream", "todos"], 1, "cannot connect to PostgreSQL at 127.0.0.1:1");
+    let rows = ["rows", "sync-config.yaml", "--database-url", NO_DATABASE];
+    for more in [&[][..], &["--user-id="]] {
+        check(&program, &[&rows, more].concat(), 2, "--user-id");
+    }
+
+    for (flag, value, code, words) in [
+        ("--claims", r#"{"sub":"u2"}"#, 2, "'sub' is set by --user-id"),
+        ("--claims", r#"{"parameters":7}"#, 2, "'parameters' are no object"),
+        ("--parameters", "[]", 2, "not a JSON object"),
+        ("--stream", "todos={", 2, "not a JSON object"),
+        ("--stream", "todo", 2, "the sync config has no stream 'todo'"),
+        ("--stream", "todos", 1, "cannot connect to PostgreSQL at 127.0.0.1:1"),
+    ] {
+        let args = [&rows[..], &["--user-id=u1", flag, value]].concat();
+        check(&program, &args, code, words);
+    }
+
     let url = ["rows", "sync-config.yaml", "--user-id=u1", "--database-url=host=h"];
     check(&program, &url, 2, "--database-url cannot be used");
 }

@@ -5,15 +5,8 @@ use std::process::Output;
 use expect_test::{Expect, expect};
 use serde_json::Value;
 
-use crate::program::{Program, stderr, stdout};
+use crate::program::{Program, VALID_CONFIG, check_missing_config, run_on_config, stderr, stdout};
 
-const GOOD: &str = "\
-config:
-  edition: 3
-streams:
-  todos:
-    query: SELECT * FROM todos WHERE owner_id = auth.user_id()
-";
 const BAD: &str = "\
 config:
   edition: 3
@@ -33,14 +26,18 @@ streams:
 ";
 
 fn validate(config: &str, args: &[&str]) -> Output {
-    Program::with_file("c.yaml", config).run(&[&["validate", "c.yaml"], args].concat())
+    run_on_config("validate", config, args)
+}
+
+fn members(value: &Value) -> Vec<&String> {
+    value.as_object().unwrap().keys().collect()
 }
 
 /// Returns `ok` and the findings of the JSON document. Each finding has all members.
 fn findings(output: &Output, code: i32) -> (bool, Vec<Value>) {
     let document: Value = serde_json::from_str(&stdout(output, code)).unwrap();
-    let members = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     assert_eq!(members(&document), ["ok", "findings"]);
+
     let findings = document["findings"].as_array().unwrap().clone();
     for one in &findings {
         assert_eq!(members(one), ["severity", "line", "column", "message", "hint"]);
@@ -55,15 +52,16 @@ fn check(config: &str, args: &[&str], code: i32, expected: &Expect) {
 #[test]
 fn a_valid_config_is_reported_as_valid() {
     check(
-        GOOD,
+        VALID_CONFIG,
         &[],
         0,
         &expect![[r#"
         c.yaml is valid: 1 definition over 1 table
     "#]],
     );
+
     check(
-        GOOD,
+        VALID_CONFIG,
         &["--format=json"],
         0,
         &expect![[r#"
@@ -164,20 +162,17 @@ fn columns_count_characters() {
 #[test]
 fn a_missing_file_is_wrong_usage_without_output() {
     for format in ["text", "json"] {
-        let output = Program::new().run(&["validate", "none.yaml", "--format", format]);
-        let stderr = stderr(&output, 2);
-        assert_eq!(String::from_utf8_lossy(&output.stdout), "");
-        assert!(stderr.contains("cannot read the sync config 'none.yaml'"), "{stderr}");
+        check_missing_config("validate", &["--format", format]);
     }
 }
 
 #[test]
 fn an_unreachable_database_gives_no_verdict() {
     let url = "postgres://u:p@127.0.0.1:1/app?sslmode=disable";
-    let output = validate(GOOD, &["--database-url", url]);
+    let output = validate(VALID_CONFIG, &["--database-url", url]);
     let stderr = stderr(&output, 1);
     assert!(stderr.contains("cannot connect to PostgreSQL at 127.0.0.1:1"), "{stderr}");
-    let output = validate(GOOD, &["--database-url", "host=h"]);
+    let output = validate(VALID_CONFIG, &["--database-url", "host=h"]);
     assert_eq!(output.status.code(), Some(2));
 }
 
@@ -192,7 +187,8 @@ fn the_schema_is_printed_unchanged() {
 /// The line that names the schema for an editor is a comment.
 #[test]
 fn a_modeline_changes_nothing() {
-    let config = format!("# yaml-language-server: $schema=./sync-config.schema.json\n{GOOD}");
+    let config =
+        format!("# yaml-language-server: $schema=./sync-config.schema.json\n{VALID_CONFIG}");
     check(
         &config,
         &["--format=json"],

@@ -48,26 +48,31 @@ pub(crate) async fn gather(
     let mut left_out = LeftOut::default();
     let mut answers = Answers::default();
     for table in tables.iter().filter(|table| table.evaluator.has_lookups()) {
-        let mut on_row = |row: &RowOutput| {
-            answers.add(row);
-            left_out.add(row);
-        };
-        table.read(&reading, &mut on_row).await.map_err(unreadable)?;
+        table
+            .read(&reading, &mut |row| {
+                answers.add(row);
+                left_out.add(row);
+            })
+            .await
+            .map_err(unreadable)?;
     }
     let granted = answers.grant(file.config(), request)?;
 
     // Second pass: the rows of these buckets.
     let mut contents = Contents::new(file.config(), &granted);
     for table in &tables {
-        let mut on_row = |row: &RowOutput| {
-            contents.add(row);
-            // The first pass has counted the errors of tables with lookups.
-            if !table.evaluator.has_lookups() {
-                left_out.add(row);
-            }
-        };
-        table.read(&reading, &mut on_row).await.map_err(unreadable)?;
+        table
+            .read(&reading, &mut |row| {
+                contents.add(row);
+                // The first pass has counted the errors of tables with lookups.
+                if !table.evaluator.has_lookups() {
+                    left_out.add(row);
+                }
+            })
+            .await
+            .map_err(unreadable)?;
     }
+
     let rows = contents.into_rows(&granted);
     Ok(Gathered { granted, rows, left_out: left_out.0 })
 }
@@ -100,11 +105,12 @@ impl EvaluatedTable {
         on_row: &mut (dyn FnMut(&RowOutput) + Send),
     ) -> Result<(), ReadingError> {
         let mut output = RowOutput::default();
-        let mut evaluate = |row: &[Option<&str>]| {
-            self.evaluator.evaluate(row, &mut output);
-            on_row(&output);
-        };
-        reading.rows(self.index, &mut evaluate).await
+        reading
+            .rows(self.index, &mut |row| {
+                self.evaluator.evaluate(row, &mut output);
+                on_row(&output);
+            })
+            .await
     }
 }
 

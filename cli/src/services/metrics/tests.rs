@@ -96,12 +96,17 @@ fn the_page_names_the_default_port_of_each_command() {
 
 #[test]
 fn the_address_is_a_port_an_address_or_off() {
-    let at = |address: &str| Ok(MetricsListen::At(address.to_owned()));
     assert_eq!("off".parse(), Ok(MetricsListen::Off));
-    assert_eq!("9461".parse(), at("127.0.0.1:9461"));
-    assert_eq!("0".parse(), at("127.0.0.1:0"));
-    assert_eq!("0.0.0.0:80".parse(), at("0.0.0.0:80"));
-    assert_eq!("[::1]:80".parse(), at("[::1]:80"));
+
+    for (text, address) in [
+        ("9461", "127.0.0.1:9461"),
+        ("0", "127.0.0.1:0"),
+        ("0.0.0.0:80", "0.0.0.0:80"),
+        ("[::1]:80", "[::1]:80"),
+    ] {
+        assert_eq!(text.parse(), Ok(MetricsListen::At(address.to_owned())));
+    }
+
     for bad in ["", "on", ":9461", "127.0.0.1", "127.0.0.1:", "70000", "-1"] {
         assert!(bad.parse::<MetricsListen>().is_err(), "{bad}");
     }
