@@ -8,7 +8,7 @@ use metrics::{
 };
 use tokio::time::Instant;
 
-/// Requests that were answered, by `route` and HTTP `status`. A stream counts when it begins. Count.
+/// Requests that were answered, by `route` and HTTP `status`. A stream is counted when it begins. Count.
 pub const REQUESTS: &str = "tidewater_api_requests_total";
 
 /// Time from a request's arrival to the head of its reply, by `route`. Seconds.

@@ -23,7 +23,8 @@ pub struct Settings {
 /// The time when a stream must have ended, as an extension of its request. A Lambda function is
 /// stopped at its time limit, in the middle of a line if need be.
 ///
-/// A client that is still behind is told somewhat earlier, so that it connects again at once.
+/// A client that is still behind gets a warning some seconds earlier, so that it connects again at
+/// once.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamDeadline(pub Instant);
 

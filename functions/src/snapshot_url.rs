@@ -1,7 +1,7 @@
 //! Signed addresses of snapshot files, for a store that has none of its own: this API serves them.
 //!
 //! An address names its object and its expiry, signed with a key that the process draws when it
-//! starts. A client whose address comes from a former process is refused, and asks again.
+//! starts. A client whose address comes from a former process is refused, and requests another.
 
 use std::time::Duration;
 

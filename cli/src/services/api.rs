@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 use crate::terminal::failure::Failure;
 use crate::tokens::dev_key::{self, DEV_AUDIENCE};
 
-/// Time that open connections have to end after the shutdown begins. A stream ends by itself at its
-/// next line; the timeout is for clients that do not read.
+/// Time that open connections have to end after the shutdown begins. A stream ends at its next
+/// line; the timeout is for clients that do not read.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The flags that decide which tokens are accepted.

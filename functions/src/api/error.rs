@@ -17,7 +17,7 @@ pub(super) enum ApiError {
     /// The request has no valid token.
     #[error("the request is not authorised")]
     Unauthorized(#[from] AuthError),
-    /// The body or the query is not what it must be.
+    /// The body or the query is invalid.
     #[error("invalid request: {0}")]
     Invalid(String),
     /// The body is too large.
@@ -44,7 +44,7 @@ pub(super) enum ApiError {
     /// A storage call failed.
     #[error("storage failed")]
     Storage(#[from] StorageError),
-    /// One of our invariants is broken.
+    /// An invariant of this server is broken.
     #[error("internal error: {0}")]
     Internal(&'static str),
 }
@@ -95,7 +95,7 @@ impl Reply {
 }
 
 impl ApiError {
-    /// Logs what the caller is not told.
+    /// Logs the details that the reply leaves out.
     fn log(&self) {
         match self {
             Self::Storage(cause) => error!(error = %ErrorChain(cause), "storage failed"),

@@ -17,8 +17,8 @@ use crate::auth::Verified;
 use crate::checkpoint::Client;
 use crate::metrics::TOKENS_REFUSED;
 
-/// Time in which a body must arrive. SDKs send a few KB; a client that needs longer is gone, or
-/// keeps a place on purpose.
+/// Time in which a body must arrive. SDKs send a few KB. A client that needs longer has lost its
+/// connection, or occupies a place on purpose.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Length in bytes of the longest client id that is accepted. Client ids are part of stored keys;
@@ -102,7 +102,7 @@ pub(super) fn client(verified: Verified, request: StreamRequest) -> Result<Clien
     })
 }
 
-/// Reads a body of JSON. The reply to a wrong body names the field, but not its value.
+/// Reads a body of JSON. The reply to an invalid body names the field, but not its value.
 pub(super) async fn read_json<T: DeserializeOwned>(
     body: Body,
     bytes_max: usize,
@@ -111,7 +111,7 @@ pub(super) async fn read_json<T: DeserializeOwned>(
     let read = read.map_err(|_| ApiError::Invalid("The body did not arrive in time".to_owned()))?;
     let bytes = read.map_err(|_| ApiError::BodyTooLarge(bytes_max))?;
 
-    // serde reads a struct from a list as well, item by item. No client means that.
+    // serde also reads a struct from a list, item by item. Such a body is a mistake of the client.
     if !bytes.trim_ascii_start().starts_with(b"{") {
         return Err(ApiError::Invalid(
             "The body is not valid JSON: it must be an object".to_owned(),

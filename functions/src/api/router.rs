@@ -87,8 +87,8 @@ async fn observe(request: Request, next: Next) -> Response {
     response
 }
 
-/// Returns the name of a path's route. Paths that clients make up have one name together, so that
-/// they do not become metrics of their own.
+/// Returns the name of a path's route. All unknown paths share one name, so that clients cannot
+/// create metrics.
 fn route_of(path: &str) -> &'static str {
     match path {
         "/sync/stream" => "/sync/stream",
@@ -137,7 +137,7 @@ async fn sync_stream<S: SyncStore>(
 
     let headers = [
         (CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson")),
-        // Asks reverse proxies not to collect the response before they pass it on.
+        // Tells reverse proxies not to buffer the response.
         (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
     ];
     Ok((headers, Body::from_stream(chunks(connection, span))).into_response())

@@ -1,7 +1,7 @@
 //! The addresses from which keys may be fetched.
 //!
 //! The URL comes from whoever runs the server, never from a token. The risk is a name that resolves to
-//! another place than it says. Over `https` the certificate proves the name; `http` is allowed for this
+//! an unexpected host. Over `https` the certificate proves the name; `http` is allowed for this
 //! machine only. Private networks are allowed, because identity providers run in some. Loopback and
 //! link-local addresses are refused for names of other machines.
 

@@ -38,8 +38,8 @@ impl Authenticator {
     /// name one of the audiences.
     ///
     /// # Errors
-    /// When a set or a key in it cannot be used (the key is named), two keys have the same `kid`, or
-    /// there is no key or no audience.
+    /// Fails if a set or a key in it cannot be used (the key is named), if two keys have the same
+    /// `kid`, or if there is no key or no audience.
     pub fn new<T: AsRef<str>>(
         jwk_sets: &[T],
         audiences: Vec<String>,
@@ -52,7 +52,7 @@ impl Authenticator {
     /// first URL before the others. Sets may be missing if there is a URL.
     ///
     /// # Errors
-    /// As `new`, and when a URL cannot be used: it must be `https`, or lead to this machine.
+    /// Fails like `new`, and if a URL cannot be used: it must be `https`, or lead to this machine.
     pub fn with_urls<T: AsRef<str>, U: AsRef<str>>(
         jwk_sets: &[T],
         urls: &[U],
@@ -100,8 +100,8 @@ impl Authenticator {
     ) -> Result<Verified, AuthError> {
         let token = Token::read(header.ok_or(AuthError::Missing)?)?;
 
-        // Published keys are asked only about algorithms with a public key. No other token can be
-        // signed by one, so it causes no request to another server.
+        // Published keys verify only algorithms with a public key. A token with another algorithm
+        // causes no request to another server.
         let verdict = match verdict(&token, &[&self.keys]) {
             Some(verdict) => verdict,
             None if jwk_set::is_public(&token.alg) => self.published_verdict(&token, now).await?,
@@ -130,7 +130,7 @@ impl Authenticator {
             return Ok(verdict);
         }
 
-        // With a set missing, nobody knows whether the token is valid.
+        // While a set is missing, one of its keys may have signed the token.
         if self.published_keys(now).iter().any(Option::is_none) {
             return Err(AuthError::NoKeys);
         }

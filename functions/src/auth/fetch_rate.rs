@@ -4,7 +4,7 @@
 /// keys arrive, so the pause is short.
 const AFTER_NONE_SECONDS: u64 = 5;
 /// Pause after a failed attempt while old keys are used, in seconds. One request waits for each
-/// attempt, and nobody gains by more of them.
+/// attempt, and more attempts would not help.
 const AFTER_OLD_SECONDS: u64 = 60;
 /// Number of unknown keys that cause an attempt at once. A made-up token can name any key, so their
 /// attempts are limited.
@@ -34,7 +34,7 @@ impl FetchRate {
     }
 
     fn attempt_after(&mut self, seconds: u64, now: i64) -> bool {
-        // By distance, so that a clock that was set back does not delay the next attempt.
+        // The distance is compared, so that a clock that was set back does not delay the next attempt.
         let is_due = self.attempted_at.is_none_or(|before| now.abs_diff(before) >= seconds);
         if is_due {
             self.attempted_at = Some(now);

@@ -1,8 +1,8 @@
 //! The keys that a URL publishes, cached for a while.
 //!
 //! Only requests that wait for keys fetch them; nothing is fetched in the background, because a
-//! function's process is frozen between requests. Ages are measured by the wall clock, which goes on
-//! meanwhile.
+//! function's process is frozen between requests. Ages are measured by the wall clock, which also
+//! counts that time.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -66,7 +66,7 @@ impl PublishedKeys {
     }
 
     /// Fetches the keys if they are old or missing. A caller that finds old keys while another
-    /// fetches them goes on at once. A caller without keys waits, but not beyond the deadline.
+    /// fetches them uses the old ones. A caller without keys waits, but not beyond the deadline.
     /// Returns whether this caller fetched.
     pub(super) async fn refresh_if_old(&self, now: i64, deadline: Instant) -> bool {
         if self.state().cached.as_ref().is_some_and(|cached| cached.is_younger(OLD_SECONDS, now)) {
@@ -97,7 +97,7 @@ impl PublishedKeys {
         may_fetch
     }
 
-    /// Fetches the keys because a token names none of `seen`, unless that happened too often lately,
+    /// Fetches the keys because a token names none of `seen`, unless that happened too often recently,
     /// or another caller did it meanwhile. Returns whether there are other keys now.
     pub(super) async fn refetch_for_unknown_key(
         &self,

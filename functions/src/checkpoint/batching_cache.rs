@@ -55,7 +55,7 @@ impl<K: Clone + Eq + Hash, V: Clone> BatchingCache<K, V> {
         batch.extend(self.wanted_by_others(batch.len()));
         let batch = distinct(batch);
 
-        // If this fails, the others find their keys still missing, and read them on their own.
+        // If this fails, the other callers find their keys missing, and each reads its own.
         let values = read(batch.clone()).await?;
         let fresh: HashMap<K, V> = batch.into_iter().zip(values).collect();
         let found = self.among(keys, &fresh);
@@ -66,7 +66,7 @@ impl<K: Clone + Eq + Hash, V: Clone> BatchingCache<K, V> {
         Ok(found)
     }
 
-    /// Takes the keys that others wait for and that are not cached yet, as far as they fit into a
+    /// Takes the keys that others wait for and that are not cached yet, as many as fit into a
     /// batch that has `own` keys already.
     fn wanted_by_others(&self, own: usize) -> Vec<K> {
         let mut wanted = lock(&self.wanted);
@@ -95,7 +95,7 @@ fn distinct<K: Clone + Eq + Hash>(keys: Vec<K>) -> Vec<K> {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A cache has no half-done state, so one whose caller panicked is as good as any.
+    // Each change of the state is one call, so a panic of a caller leaves it consistent.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

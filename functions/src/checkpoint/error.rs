@@ -17,7 +17,7 @@ pub(crate) enum CheckpointError {
     /// A storage call failed.
     #[error("storage failed")]
     Storage(#[from] StorageError),
-    /// One of our invariants does not hold.
+    /// An invariant of this server is broken.
     #[error("internal error: {0}")]
     Internal(&'static str),
 }

@@ -76,7 +76,7 @@ impl BucketCursor {
     }
 
     /// Moves the bucket to a newer checkpoint; the client's position stays. Returns whether the
-    /// client must be told.
+    /// bucket must be announced again.
     pub(super) fn update(&mut self, bucket: ReadableBucket) -> bool {
         let has_changed = (self.head.sum, self.head.count) != (bucket.head.sum, bucket.head.count);
         self.head = bucket.head;

@@ -59,7 +59,7 @@ pub(super) struct BucketDiff {
 }
 
 impl CheckpointState {
-    /// Creates the state of a client that says by bucket name how far it has got.
+    /// Creates the state of a client that sent these positions, by bucket name.
     pub(super) fn new(
         checkpoint: CheckpointId,
         committed_ops: &CommittedOps,
@@ -201,7 +201,7 @@ impl CheckpointState {
         Some((plan, &mut self.buckets[index]))
     }
 
-    /// Goes on to the next bucket. Returns the line that completes a priority, if the next bucket
+    /// Moves to the next bucket. Returns the line that completes a priority, if the next bucket
     /// is less urgent.
     pub(super) fn finish_bucket(&mut self) -> Option<SyncLine<'static>> {
         let plan = self.plan.as_mut()?;

@@ -22,8 +22,8 @@ impl ChunkBuffer {
         self.lines += 1;
     }
 
-    /// Appends a data line by `write`, which returns the number of operations. If it fails, the buffer stays as it was: a part of a line
-    /// must not reach the client.
+    /// Appends a data line by `write`, which returns the number of operations. If it fails, the
+    /// buffer stays as it was: a part of a line must not reach the client.
     pub(super) fn write_data(
         &mut self,
         write: impl FnOnce(&mut Vec<u8>) -> Result<u64, DamagedSegment>,

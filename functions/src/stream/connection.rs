@@ -28,21 +28,21 @@ use crate::app_state::{AppState, SyncStore};
 use crate::checkpoint::{CheckpointError, CheckpointView, Client, access};
 use crate::metrics::OpenStream;
 
-/// Size in bytes from which lines are sent as one chunk. A few network packets: larger chunks save
-/// no system calls worth having, smaller ones cost one for each line.
+/// Size in bytes from which lines are sent as one chunk: a few network packets. Larger chunks save few
+/// system calls, smaller ones cost one for each line.
 const CHUNK_BYTES: usize = 32 << 10;
 
 /// Number of reads that may fail on the way to one completion. A read fails when the snapshot builder
 /// deletes what was about to be read, or when an eventually consistent read misses a new segment.
-/// Both heal within a second.
+/// Both pass within a second.
 const FAILED_READS_MAX: u32 = 3;
 
 /// Pause before a failed read is repeated, times the number of failures.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
-/// Time that a stream stays open at least while its client waits for a write checkpoint. The worker
-/// covers a request within a second as a rule; without this, a client that polls would wait for its
-/// next poll.
+/// Minimum time that a stream stays open while its client waits for a write checkpoint. The worker
+/// usually covers a request within a second. Without this time, a client that polls would wait for
+/// its next poll.
 const OUTSTANDING_REQUEST_KEEP_OPEN: Duration = Duration::from_secs(10);
 
 /// The reason why an open connection is cut.
@@ -57,7 +57,7 @@ pub(crate) enum StreamError {
     /// Operations are missing, and repeated reads did not find them.
     #[error("stored operations are incomplete")]
     Broken(#[source] BrokenChain),
-    /// Stored operations are not what they should be.
+    /// Stored operations do not match their checksums.
     #[error("stored operations are damaged")]
     Damaged(#[source] DamagedSegment),
 }
@@ -169,8 +169,8 @@ impl<S: SyncStore> Connection<S> {
     /// Returns the next chunk; `None` at the end of the stream.
     pub(crate) async fn next_chunk(&mut self) -> Result<Option<Bytes>, StreamError> {
         loop {
-            // Lines are gathered up to the size of a chunk, but only while more are to come: nothing
-            // is kept back when the stream waits, ends or fails.
+            // Lines are collected up to the size of a chunk, but only while more follow: nothing is
+            // kept back when the stream waits, ends or fails.
             let is_open = matches!(self.phase, Phase::Open);
             let is_sending = is_open && self.state.is_sending();
             let is_chunk_full = self.buffer.len() >= CHUNK_BYTES;
@@ -271,7 +271,7 @@ impl<S: SyncStore> Connection<S> {
     /// takes them over. Returns the view that was read; `None` if the client must connect again.
     ///
     /// Access is determined at the same checkpoint as the buckets' heads. A client that loses a
-    /// bucket in a commit so never receives what the same commit wrote into it.
+    /// bucket in a commit therefore never receives what the same commit wrote into it.
     async fn refresh_access(
         &mut self,
         view: Arc<CheckpointView>,

@@ -32,7 +32,7 @@ pub(super) enum SendError {
     Broken(BrokenChain),
     /// A storage call failed.
     Storage(StorageError),
-    /// Stored operations are not what they should be.
+    /// Stored operations do not match their checksums.
     Damaged(DamagedSegment),
 }
 
