@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 /// Sends local transactions to the app's backend. [`crate::HttpConnector`] is one over HTTP.
 ///
 /// One transaction is sent at a time, in the order of the commits. It is sent again until there is
-/// a verdict, also after a restart of the app. So the backend must be idempotent: it applies each
-/// `(client id, transaction id)` once.
+/// a verdict, also after a restart of the app. The backend must therefore be idempotent: it applies
+/// each `(client id, transaction id)` once.
 pub trait Connector: Send + Sync + 'static {
     /// Sends one local transaction.
     fn upload<'a>(&'a self, transaction: &'a LocalTransaction) -> BoxFuture<'a, UploadOutcome>;
@@ -21,7 +21,7 @@ pub trait Connector: Send + Sync + 'static {
 pub enum UploadOutcome {
     /// It took effect, now or when it was sent before.
     Applied,
-    /// It will never take effect. It is moved to [`crate::Client::rejected`], the queue goes on,
+    /// It will never take effect. It is moved to [`crate::Client::rejected`], the queue continues,
     /// and the next checkpoint reverts its rows to the server's state.
     Rejected {
         /// The reason, for people.
@@ -83,7 +83,7 @@ pub trait Credentials: Send + Sync + 'static {
     /// one expires. A call that takes longer than a minute counts as failed.
     ///
     /// # Errors
-    /// Any error. It is shown in the status, and the call is retried.
+    /// Returns any error. It is shown in the status, and the call is retried.
     fn token(&self) -> BoxFuture<'_, Result<String, CredentialsError>>;
 }
 

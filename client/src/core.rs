@@ -1,8 +1,8 @@
 //! The sync state machine: decides what the client does next from what happened. It is sans-I/O.
 //!
 //! [`Core::on_event`] takes one [`Event`] and returns the [`Action`]s to carry out, in order. The
-//! core has no socket, file or clock, and its random numbers come from a seed. So a test can drive
-//! it through any order of events. `sync/sync_thread.rs` carries the actions out and feeds the
+//! core has no socket, file or clock, and its random numbers come from a seed. A test can therefore
+//! drive it through any order of events. `sync/thread.rs` carries the actions out and feeds the
 //! results back as events.
 //!
 //! Two machines share the token and meet at one point, the *pending upload check*:

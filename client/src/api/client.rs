@@ -31,14 +31,14 @@ use crate::sync::thread::SyncThread;
 /// The number of lines that may wait while the database is busy. A line is a few MB at most, so
 /// this bounds the memory.
 const LINES_WAITING: usize = 4;
-/// The number of changes that a slow subscriber may lag behind. After more, it is told that it has
-/// missed some.
+/// The number of changes that a slow subscriber may lag behind. With more, its receiver reports
+/// that it has missed some.
 const CHANGES_KEPT: usize = 256;
 
 /// A SQLite database that is kept in sync.
 ///
-/// Cheap to clone; the clones are one client. Reading and writing work whether it is connected or
-/// not. They block the calling thread, as SQLite does.
+/// Clones are cheap and share one client. Reading and writing work with and without a connection,
+/// and block the calling thread, as SQLite does.
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
@@ -66,7 +66,8 @@ impl Client {
     /// when the schema gains the table.
     ///
     /// # Errors
-    /// [`ClientError::SchemaChange`], [`ClientError::NewerFormat`] or [`ClientError::Sqlite`].
+    /// Fails with [`ClientError::SchemaChange`], [`ClientError::NewerFormat`] or
+    /// [`ClientError::Sqlite`].
     pub fn open(
         path: impl AsRef<Path>,
         schema: &Schema,
@@ -91,7 +92,7 @@ impl Client {
     /// statements see the same state only within a transaction, which `read` may begin.
     ///
     /// # Errors
-    /// [`ClientError::Sqlite`] with the error of `read`, or of opening the file.
+    /// Fails with [`ClientError::Sqlite`], which has the error of `read`, or of opening the file.
     pub fn read<T>(
         &self,
         read: impl FnOnce(&SqliteConnection) -> rusqlite::Result<T>,
@@ -103,7 +104,7 @@ impl Client {
     /// one unit. Waits for other writers, and for a checkpoint that is being published.
     ///
     /// # Errors
-    /// [`ClientError::Sqlite`] with the error of `write`. Nothing is changed then.
+    /// Fails with [`ClientError::Sqlite`], which has the error of `write`. Nothing is changed then.
     pub fn write<T>(
         &self,
         write: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
@@ -123,11 +124,11 @@ impl Client {
     /// [`Client::status`]. Without a connector, local writes wait.
     ///
     /// # Errors
-    /// [`ClientError::Connected`], [`ClientError::Locked`] if another client syncs the file, or
-    /// [`ClientError::Endpoint`].
+    /// Fails with [`ClientError::Connected`], [`ClientError::Endpoint`], or [`ClientError::Locked`]
+    /// if another client syncs the file.
     ///
     /// # Panics
-    /// Outside of a tokio runtime.
+    /// Panics outside of a tokio runtime.
     pub fn connect(
         &self,
         endpoint: &str,
@@ -207,7 +208,8 @@ impl Client {
         }
     }
 
-    /// Stops syncing, once what is being stored is stored. Does nothing if not connected.
+    /// Stops syncing after the operation that is being stored. Does nothing if the client is not
+    /// connected.
     pub async fn disconnect(&self) {
         self.end_session().await;
     }
@@ -229,13 +231,13 @@ impl Client {
         stats
     }
 
-    /// Stops syncing. Deletes all synced rows, what waits to be sent and what was rejected.
+    /// Stops syncing, and deletes all synced rows, the upload queue and the rejected transactions.
     ///
     /// This is for a change of user. If the same user comes back, [`Client::disconnect`] and a
     /// later [`Client::connect`] save the download. Tables outside of the schema stay.
     ///
     /// # Errors
-    /// [`ClientError::Sqlite`]. The database is as before then.
+    /// Fails with [`ClientError::Sqlite`]. The database is unchanged then.
     pub async fn disconnect_and_clear(&self) -> Result<(), ClientError> {
         self.disconnect().await;
         let shared = &self.inner.shared;
@@ -280,15 +282,15 @@ impl Client {
     /// discarded.
     ///
     /// # Errors
-    /// [`ClientError::Sqlite`] if the database cannot be read.
+    /// Fails with [`ClientError::Sqlite`] if the database cannot be read.
     pub fn rejected(&self) -> Result<Vec<RejectedUpload>, ClientError> {
         self.read(queue::rejected)
     }
 
-    /// Deletes a rejected transaction. Returns false if there is none of this number.
+    /// Deletes a rejected transaction. Returns `false` if none has this number.
     ///
     /// # Errors
-    /// [`ClientError::Sqlite`].
+    /// Fails with [`ClientError::Sqlite`] if the database cannot be written.
     pub fn discard_rejected(&self, transaction_id: i64) -> Result<bool, ClientError> {
         let writers = self.inner.shared.database.writers();
         let is_found = queue::discard_rejected(&writers.sync, transaction_id)?;

@@ -19,7 +19,7 @@ pub struct Options {
     pub snapshots: bool,
     /// Connection parameters, which the sync config can use. They are not authenticated.
     pub parameters: Option<Map<String, Value>>,
-    /// The streams to subscribe to. By default those that subscribe by themselves.
+    /// The streams to subscribe to. By default the auto-subscribed ones.
     pub streams: Option<Streams>,
     /// Key-value pairs for the server's logs.
     pub app_metadata: BTreeMap<String, String>,

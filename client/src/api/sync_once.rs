@@ -57,12 +57,13 @@ impl From<SyncStats> for SyncReport {
 }
 
 impl Client {
-    /// Connects, uploads what waits, publishes the first checkpoint that contains it, and
-    /// disconnects. Without a `deadline` it takes the time it needs.
+    /// Connects, uploads the queue, publishes the first checkpoint that contains these writes, and
+    /// disconnects. Without a `deadline` there is no time limit.
     ///
     /// # Errors
-    /// [`ClientError::Deadline`]. [`ClientError::Sync`] for a problem that a retry does not solve,
-    /// and after [`crate::Options::failures_max`] failures in a row. What was received is kept.
+    /// Fails with [`ClientError::Deadline`], or with [`ClientError::Sync`] for a problem that a
+    /// retry does not solve and after [`crate::Options::failures_max`] failures in a row. The
+    /// received operations are kept.
     pub async fn sync_once(
         &self,
         endpoint: &str,
@@ -122,7 +123,7 @@ impl Client {
     }
 }
 
-/// Returns the reason why waiting longer makes no sense, if there is one.
+/// Returns the reason why a longer wait would not help, if there is one.
 fn reason_to_give_up(status: &Status, failures_max: u32) -> Option<String> {
     let problem = status.download_problem.as_ref().or(status.upload_problem.as_ref())?;
     let is_final = match problem.kind {

@@ -33,12 +33,12 @@ pub(crate) enum Action<'a> {
         line: Arc<SnapshotLine>,
         bucket: LocalBucket,
     },
-    /// Forgets what was downloaded of these buckets. Their rows stay visible until the next
+    /// Discards the downloaded operations of these buckets. Their rows stay visible until the next
     /// published checkpoint.
     ResetBuckets {
         buckets: Vec<String>,
     },
-    /// Publishes what is stored as this checkpoint, unless uploads are pending.
+    /// Publishes the stored operations as this checkpoint, unless uploads are pending.
     Publish(Box<Checkpoint>),
     /// Sends the oldest local transaction.
     UploadNext,

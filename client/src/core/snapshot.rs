@@ -24,7 +24,7 @@ impl Core {
             return self.abandon(Problem::new(ProblemKind::Protocol, message), actions);
         }
 
-        // Sizes out of all proportion must not reach the disk.
+        // Sizes beyond the format's bounds are refused before anything is written.
         if let Err(error) = check_line(&line) {
             let message = damaged_message(&line.bucket, &error.to_string());
             return self.abandon(Problem::new(ProblemKind::Protocol, message), actions);
@@ -89,7 +89,7 @@ impl Core {
             DownloadState::Streaming(StreamState { has_progressed: true, ..stream });
         actions.push(Action::StageSnapshot { line, bucket });
 
-        // A token that arrived during the fetch did not replace the stream: it does so now.
+        // A token that arrived during the fetch did not replace the stream. It does so now.
         if stream.is_renewing && !self.token.is_fetching {
             actions.push(Action::Close);
             self.connect(actions);
@@ -109,16 +109,16 @@ impl Core {
                 if fetch.has_progressed {
                     self.download.backoff.reset();
 
-                    // An address that expired on the way: the next stream brings a new one. Without
-                    // progress this would be a loop without a pause.
+                    // The address expired during the fetch, and the next stream brings a new one.
+                    // Without progress this would be a loop without a pause.
                     if matches!(failed.status, Some(400..=499)) {
                         actions.push(Action::Close);
                         return self.connect(actions);
                     }
                 }
 
-                // Whatever the file server's status means, a new stream may bring a better address:
-                // it is never a final problem.
+                // Whatever the file server's status means, a new stream may bring a better address.
+                // The failure is therefore never permanent.
                 let message = format!("snapshot of bucket {bucket}: {}", failed.message);
                 actions.push(Action::Close);
                 self.fail(Problem::new(ProblemKind::Network, message), failed.retry_after, actions);

@@ -87,7 +87,7 @@ impl Database {
         })
     }
 
-    /// Waits for the right to write.
+    /// Locks the writers.
     pub(crate) fn writers(&self) -> MutexGuard<'_, Writers> {
         lock(&self.writers)
     }
@@ -149,7 +149,7 @@ impl Writers {
         Ok((result, tables))
     }
 
-    /// Returns the space that staged operations took to the file system, if it is much.
+    /// Releases the space that staged operations took to the file system, if it is much.
     pub(crate) fn release_free_pages(&self) -> rusqlite::Result<()> {
         let (free, all): (i64, i64) = self.sync.query_row(
             "SELECT freelist_count, page_count FROM pragma_freelist_count, pragma_page_count",
@@ -190,7 +190,7 @@ fn open_writer(path: &Path) -> Result<Connection, ClientError> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS_MAX);
-    // This comes first: SQLite heeds it only for a file without content.
+    // This comes first, because SQLite applies it to an empty file only.
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;

@@ -180,8 +180,8 @@ fn extend_table(tx: &Transaction<'_>, old: &Table, new: &Table) -> Result<bool, 
 }
 
 /// Resets the buckets that contain rows of a table, so that they are downloaded again. The server
-/// may have sent a new column for long, and this client left it out. Until then the rows stay
-/// visible as they are.
+/// may have sent the new column before, and this client ignored it. The rows stay visible until
+/// then.
 fn reset_buckets_of(tx: &Transaction<'_>, table: &str) -> Result<(), ClientError> {
     let buckets = "SELECT DISTINCT bucket FROM _tw_rows WHERE type = ?1 \
                    UNION SELECT bucket FROM _tw_packs WHERE type = ?1 \

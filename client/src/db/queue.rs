@@ -39,9 +39,9 @@ pub(crate) fn end_transaction(connection: &Connection) -> rusqlite::Result<()> {
     connection.prepare_cached(sql)?.execute([]).map(|_| ())
 }
 
-/// Returns the oldest local transaction, and ends it: it never grows once it was read.
+/// Returns the oldest local transaction, and ends it, so that it does not grow after it was read.
 pub(crate) fn head(connection: &mut Connection) -> rusqlite::Result<Option<LocalTransaction>> {
-    // Asks without a write lock first: the queue is empty most of the time.
+    // The first check takes no write lock, because the queue is empty most of the time.
     let is_empty = "SELECT NOT EXISTS (SELECT 1 FROM _tw_queue)";
     if connection.query_row(is_empty, [], |row| row.get(0))? {
         return Ok(None);

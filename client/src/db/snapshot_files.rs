@@ -54,7 +54,7 @@ impl SnapshotFiles {
     }
 }
 
-/// Returns what a file of the line must say of itself.
+/// Returns the header that a file of the line must have.
 pub(crate) fn expected(line: &SnapshotLine, raw_bytes: u64) -> ExpectedFile<'_> {
     ExpectedFile { bucket: &line.bucket, to: line.to, checksum: line.checksum, raw_bytes }
 }

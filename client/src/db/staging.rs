@@ -139,8 +139,8 @@ fn bucket_id(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
         .query_row([name], |row| row.get(0))
 }
 
-/// Deletes what is staged for a bucket. The next publication removes what is published of it,
-/// except what was sent again by then.
+/// Deletes the staged operations of a bucket. The next publication removes its published copies,
+/// except those that were sent again by then.
 fn clear(connection: &Connection, bucket: i64) -> rusqlite::Result<()> {
     // `_tw_staged` has no index by bucket: the flag spares a fresh bucket the scan.
     let has_staged: bool = connection
@@ -158,7 +158,7 @@ fn clear(connection: &Connection, bucket: i64) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Sets a bucket back to "nothing downloaded". Must be called within a transaction.
+/// Resets a bucket to its initial state. Must be called within a transaction.
 pub(crate) fn reset(connection: &Connection, bucket: i64) -> rusqlite::Result<()> {
     clear(connection, bucket)?;
     connection
@@ -180,8 +180,8 @@ pub(crate) fn reset_named(connection: &Connection, name: &str) -> rusqlite::Resu
 }
 
 /// Deletes superseded operations, if many were staged since the last time. Pending uploads may
-/// defer checkpoints for weeks: what is staged grows with the number of changed rows then, and not
-/// with the number of changes.
+/// defer checkpoints for weeks. The staged operations then grow with the number of changed rows,
+/// and not with the number of changes.
 pub(crate) fn compact(connection: &Connection, cache: &mut StagingCache) -> rusqlite::Result<()> {
     let last = "SELECT coalesce(max(seq), 0) FROM _tw_staged";
     let last: i64 = connection.prepare_cached(last)?.query_row([], |row| row.get(0))?;
