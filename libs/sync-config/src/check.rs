@@ -135,7 +135,7 @@ fn lack(reference: &Reference, table: &TableSchema, values: ValueOptions) -> Opt
         ReferenceKind::Compared { column, with } => {
             let kind = Converters::new(table.type_oids(), &table.types, values)
                 .kind(table.column(column)?);
-            never_equal(reference, column, (kind, *with))
+            never_equal(reference, column, kind, *with)
         }
         ReferenceKind::IdOfAll => {
             if table.column("id").is_some() {
@@ -156,9 +156,10 @@ fn lack(reference: &Reference, table: &TableSchema, values: ValueOptions) -> Opt
 fn never_equal(
     reference: &Reference,
     name: &str,
-    kinds: (Option<ValueKind>, ValueKind),
+    kind: Option<ValueKind>,
+    with: ValueKind,
 ) -> Option<Diagnostic> {
-    let (message, hint) = match kinds {
+    let (message, hint) = match (kind, with) {
         (Some(ValueKind::Number), ValueKind::Text) => (
             format!("`{name}` is a number on devices and is never equal to a text"),
             format!("write `{name}::text`, or compare with a number; booleans are 1 and 0"),

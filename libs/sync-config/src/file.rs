@@ -84,7 +84,7 @@ pub(crate) fn read<'a>(root: &'a Node, findings: &mut Findings) -> ConfigFile<'a
     let ctes = sections.ctes.map_or_else(Vec::new, |(_, node)| read_ctes(node, findings));
     let mut file = ConfigFile { options, ctes, streams: Vec::new(), definitions: Vec::new() };
     for (key, name, value) in section_entries(sections.streams, "`streams`", findings) {
-        file.streams.extend(read_stream(key, name, value, (options.edition, &mut *findings)));
+        file.streams.extend(read_stream(key, name, value, options.edition, findings));
     }
     for (key, name, value) in
         section_entries(sections.definitions, "`bucket_definitions`", findings)
@@ -219,7 +219,8 @@ fn read_stream<'a>(
     key: &'a Node,
     name: &'a str,
     node: &'a Node,
-    (edition, findings): (Edition, &mut Findings),
+    edition: Edition,
+    findings: &mut Findings,
 ) -> Option<StreamEntry<'a>> {
     let entries = findings.ok(entries(node, &format!("the stream `{name}`")))?;
     let mut stream = StreamEntry {

@@ -146,8 +146,12 @@ impl QueryCompiler<'_, '_> {
                 .hint("name each parameter, as in `SELECT id AS list_id FROM ...`"));
         };
 
-        let names = (alias.as_deref(), source_text.as_ref());
-        let name = self.file.output_name(item.position, expression, names)?;
+        let name = self.file.output_name(
+            item.position,
+            expression,
+            alias.as_deref(),
+            source_text.as_ref(),
+        )?;
         if name == PRIORITY_COLUMN {
             let ExpressionKind::Integer(integer) = expression.kind else {
                 let message = "`_priority` must be a literal number";

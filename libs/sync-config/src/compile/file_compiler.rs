@@ -122,7 +122,8 @@ impl<'a> FileCompiler<'a> {
         &mut self,
         position: Position,
         expression: &Expression,
-        (alias, source_text): (Option<&str>, Option<&SourceText>),
+        alias: Option<&str>,
+        source_text: Option<&SourceText>,
     ) -> Result<String, Diagnostic> {
         let hint = "add an alias: `upper(name) AS name`";
 

@@ -35,7 +35,7 @@ impl QueryCompiler<'_, '_> {
                 self.name(scope, qualifier.as_ref(), name, position)?
             }
             ExpressionKind::Call { namespace: Some(namespace), name, arguments } => {
-                self.request_call(scope, (namespace, name), arguments, position)?
+                self.request_call(scope, namespace, name, arguments, position)?
             }
             ExpressionKind::Call { namespace: None, name, arguments } => {
                 self.call(scope, name, arguments, position)?
@@ -63,7 +63,7 @@ impl QueryCompiler<'_, '_> {
             }
             ExpressionKind::Compare { comparison, left, right } => {
                 let (left, right) = self.lower_compared(scope, left, right, position)?;
-                self.comparison(*comparison, (left, right))
+                self.comparison(*comparison, left, right)
             }
             ExpressionKind::Is { left, right, negated } => {
                 let (left, right) = self.lower_compared(scope, left, right, position)?;
@@ -93,14 +93,14 @@ impl QueryCompiler<'_, '_> {
                 if *negative { negative_of(value) } else { positive_of(value) }
             }
             ExpressionKind::InArray { value, array, negated } => {
-                let is_in = self.in_array(scope, (value, array), *negated, position)?;
+                let is_in = self.in_array(scope, value, array, *negated, position)?;
                 negate_if(*negated, is_in)
             }
             ExpressionKind::InList { value, list, negated } => {
                 negate_if(*negated, self.in_list(scope, value, list, position)?)
             }
             ExpressionKind::Between { value, low, high, negated } => {
-                negate_if(*negated, self.between(scope, value, (low, high))?)
+                negate_if(*negated, self.between(scope, value, low, high)?)
             }
             ExpressionKind::Like { value, pattern, negated } => {
                 let value = self.lower_box(scope, value)?;
@@ -151,7 +151,8 @@ impl QueryCompiler<'_, '_> {
     fn request_call(
         &mut self,
         scope: &Scope<'_>,
-        (namespace, name): (&str, &str),
+        namespace: &str,
+        name: &str,
         arguments: &[syntax::Expression],
         position: Position,
     ) -> Result<QueryExpression, Diagnostic> {

@@ -216,10 +216,12 @@ impl QueryCompiler<'_, '_> {
                 {
                     source_text.text.clone()
                 }
-                (alias, source_text) => {
-                    let names = (alias.as_deref(), source_text.as_ref());
-                    self.file.output_name(item.position, expression, names)?
-                }
+                (alias, source_text) => self.file.output_name(
+                    item.position,
+                    expression,
+                    alias.as_deref(),
+                    source_text.as_ref(),
+                )?,
             };
             if columns.iter().any(|(known, _)| *known == name) {
                 let message = format!("the subquery selects `{name}` twice");

@@ -50,7 +50,8 @@ impl QueryCompiler<'_, '_> {
     pub(super) fn comparison(
         &self,
         comparison: Comparison,
-        (left, right): (Box<QueryExpression>, Box<QueryExpression>),
+        left: Box<QueryExpression>,
+        right: Box<QueryExpression>,
     ) -> QueryExpression {
         if comparison == Comparison::NotEqual && self.is_not_of_equal() {
             let comparison = Comparison::Equal;
@@ -82,7 +83,8 @@ impl QueryCompiler<'_, '_> {
     pub(super) fn in_array(
         &mut self,
         scope: &Scope<'_>,
-        (value, array): (&syntax::Expression, &syntax::Expression),
+        value: &syntax::Expression,
+        array: &syntax::Expression,
         negated: bool,
         position: Position,
     ) -> Lowered {
@@ -124,7 +126,8 @@ impl QueryCompiler<'_, '_> {
         &mut self,
         scope: &Scope<'_>,
         value: &syntax::Expression,
-        (low, high): (&syntax::Expression, &syntax::Expression),
+        low: &syntax::Expression,
+        high: &syntax::Expression,
     ) -> Lowered {
         let (low, high) = self.lower_both(scope, low, high)?;
         let position = value.position;

@@ -152,8 +152,12 @@ impl QueryCompiler<'_, '_> {
             }
 
             SelectItemKind::Expression { expression, alias, source_text } => {
-                let names = (alias.as_deref(), source_text.as_ref());
-                let name = self.file.output_name(item.position, expression, names)?;
+                let name = self.file.output_name(
+                    item.position,
+                    expression,
+                    alias.as_deref(),
+                    source_text.as_ref(),
+                )?;
                 let expression = self.lower(scope, expression)?;
                 Ok(vec![SelectedItem::Expression { name, expression }])
             }
