@@ -4,9 +4,10 @@ use aws_sdk_dynamodb::types::ReturnValue;
 use tidewater_storage::{CompactionQueue, CompactionTask, ObjectStore, StorageError};
 
 use crate::AwsStore;
+use crate::attributes::compaction_task::{NOT_BEFORE, TRIGGERED_BY};
 use crate::batch::BatchWrite;
-use crate::dynamo::{ItemWrite, Query, Values, WriteAction, WriteOutcome};
-use crate::items::{self, AT, NOT_BEFORE, number};
+use crate::dynamo::{ItemWrite, Query, WriteAction, WriteOutcome};
+use crate::items::{self, Values, number};
 use crate::keys::{self, ItemKey, LIST_SHARDS};
 use crate::tables::Table;
 
@@ -18,7 +19,7 @@ impl<O: ObjectStore + 'static> CompactionQueue for AwsStore<O> {
         let first = rand::random::<u8>() % LIST_SHARDS;
         for shard in (first..LIST_SHARDS).chain(0..first) {
             let partition = keys::work_list_partition(shard);
-            let filter = Some(("n <= :n", vec![(":n", number(now))]));
+            let filter = Some((format!("{NOT_BEFORE} <= :now"), vec![(":now", number(now))]));
             let query = Query { filter, ..Query::all(Table::CompactionQueue, partition) };
 
             let mut from = None;
@@ -40,37 +41,36 @@ impl<O: ObjectStore + 'static> CompactionQueue for AwsStore<O> {
     }
 
     async fn complete(&self, task: &CompactionTask) -> Result<bool, StorageError> {
-        let values = vec![(":a", number(task.triggered_by.get()))];
-        self.update_task(task, WriteAction::Delete, values).await
+        self.update_task(task, WriteAction::Delete, vec![]).await
     }
 
     async fn defer(&self, task: &CompactionTask, not_before: u64) -> Result<bool, StorageError> {
-        let values = vec![(":a", number(task.triggered_by.get())), (":n", number(not_before))];
-        let action = WriteAction::Update("SET n = :n", ReturnValue::None);
-        self.update_task(task, action, values).await
+        let update = format!("SET {NOT_BEFORE} = :not_before");
+        let action = WriteAction::Update(update, ReturnValue::None);
+        self.update_task(task, action, vec![(":not_before", number(not_before))]).await
     }
 }
 
 impl<O: ObjectStore + 'static> AwsStore<O> {
-    /// Changes a queued task if no later write has replaced it; returns whether it did.
+    /// Changes a queued task unless a later write has replaced it. Returns whether it was changed.
     async fn update_task(
         &self,
         task: &CompactionTask,
         action: WriteAction,
-        values: Values,
+        mut values: Values,
     ) -> Result<bool, StorageError> {
-        let key = ItemKey::due(&task.bucket);
-        let write = ItemWrite { key, action, condition: Some("a = :a"), values };
+        values.push((":triggered_by", number(task.triggered_by.get())));
+        let write = ItemWrite {
+            key: ItemKey::due(&task.bucket),
+            action,
+            condition: Some(format!("{TRIGGERED_BY} = :triggered_by")),
+            values,
+        };
         Ok(matches!(self.dynamo().write(write).await?, WriteOutcome::Written(_)))
     }
 }
 
 /// Returns the write that queues a task.
 pub(crate) fn entry(task: &CompactionTask) -> BatchWrite {
-    let full_key = keys::full_key_if_truncated(task.bucket.as_str());
-    let rest = [(AT, number(task.triggered_by.get())), (NOT_BEFORE, number(task.not_before))];
-    BatchWrite::Put(
-        Table::CompactionQueue,
-        items::listed(&ItemKey::due(&task.bucket), full_key, rest),
-    )
+    BatchWrite::Put(Table::CompactionQueue, items::compaction_task(task))
 }

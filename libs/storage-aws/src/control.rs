@@ -8,13 +8,15 @@ use tidewater_storage::{
 };
 
 use crate::AwsStore;
+use crate::attributes::control::LAYOUT;
+use crate::attributes::json_record::REVISION;
 use crate::batch::BatchWrite;
 use crate::dynamo::{Consistency, ItemWrite, Query, WriteAction, WriteOutcome};
-use crate::items::{self, LAYOUT, REVISION, number};
+use crate::items::{self, number};
 use crate::keys::{self, Item, ItemKey};
-use crate::tables::{PARTITION, Table};
+use crate::tables::Table;
 
-/// The layout that this program writes, and the newest that it reads.
+/// The layout version that this program writes, and the newest one that it reads.
 const KNOWN_LAYOUT: i64 = 1;
 
 impl<O: ObjectStore + 'static> ControlStore for AwsStore<O> {
@@ -33,7 +35,8 @@ impl<O: ObjectStore + 'static> ControlStore for AwsStore<O> {
             Ok(WriteOutcome::ConditionFailed(stored)) => {
                 outcome(stored.as_ref().map(read_control).transpose()?, new)
             }
-            // It may have been written, or may still be if the revision has not moved on.
+            // The stored record tells whether the write succeeded. While it is still the expected
+            // one, an attempt may be in flight, so the outcome stays unknown.
             Err(StorageError::Unknown(cause)) => {
                 let Ok(stored) = self.control().await else {
                     return Err(StorageError::Unknown(cause));
@@ -45,6 +48,7 @@ impl<O: ObjectStore + 'static> ControlStore for AwsStore<O> {
             }
             Err(error) => return Err(error),
         };
+
         if outcome == SwapOutcome::Swapped {
             self.changes().control.advance_to(new.revision);
         }
@@ -58,23 +62,15 @@ impl<O: ObjectStore + 'static> ControlStore for AwsStore<O> {
     ) -> Result<(), StorageError> {
         let watched = &self.changes().control;
         if watched.newest() < seen {
-            // Either the caller is ahead of us, or the store was put back to an older state.
+            // The caller has read a newer record than this process, or the store was restored from
+            // a backup. Only the stored record tells which.
             let stored = self.control().await?.map_or(0, |control| control.revision);
             watched.advance_to(stored);
             if stored != seen {
                 return Ok(());
             }
         }
-        let look = async || {
-            let key = ItemKey::control();
-            let item = self.dynamo().get(&key, Consistency::Eventual, Some(REVISION)).await?;
-            let revision = |item| {
-                let found = items::parse_unsigned(&item, REVISION);
-                found.ok_or_else(|| items::damaged("control record", &item))
-            };
-            item.map_or(Ok(0), revision)
-        };
-        watched.wait(seen, timeout, look).await
+        watched.wait(seen, timeout, || self.polled_revision()).await
     }
 
     async fn archived_epochs(&self) -> Result<Vec<ClosedEpoch>, StorageError> {
@@ -84,8 +80,11 @@ impl<O: ObjectStore + 'static> ControlStore for AwsStore<O> {
     }
 
     async fn archive_epochs(&self, epochs: &[ClosedEpoch]) -> Result<(), StorageError> {
-        let put = |closed| BatchWrite::Put(Table::Control, items::closed_epoch(closed));
-        self.dynamo().write_batch(epochs.iter().map(put).collect()).await
+        let puts = epochs
+            .iter()
+            .map(|closed| BatchWrite::Put(Table::Control, items::closed_epoch(closed)))
+            .collect();
+        self.dynamo().write_batch(puts).await
     }
 
     async fn generation(&self, id: GenerationId) -> Result<Option<Generation>, StorageError> {
@@ -101,24 +100,32 @@ impl<O: ObjectStore + 'static> ControlStore for AwsStore<O> {
     }
 }
 
+impl<O> AwsStore<O> {
+    /// Returns the revision of the control record, or 0 if there is none. The read may miss a recent
+    /// write, which the next poll finds.
+    async fn polled_revision(&self) -> Result<u64, StorageError> {
+        let key = ItemKey::control();
+        let item = self.dynamo().get(&key, Consistency::Eventual, Some(REVISION)).await?;
+        let Some(item) = item else { return Ok(0) };
+        items::parse_unsigned(&item, REVISION)
+            .ok_or_else(|| items::damaged("control record", &item))
+    }
+}
+
 fn swap(expected: Option<u64>, new: &Control) -> ItemWrite {
     let key = ItemKey::control();
-    let (revision, layout) = ((REVISION, number(new.revision)), (LAYOUT, number(KNOWN_LAYOUT)));
-    let action =
-        WriteAction::Put(items::item(&key, [revision, layout, items::json_attribute(new)]));
-    let (condition, values) = match expected {
-        None => (absent(), vec![]),
-        Some(expected) => ("r = :r", vec![(":r", number(expected))]),
-    };
+    let attributes = [
+        (REVISION, number(new.revision)),
+        (LAYOUT, number(KNOWN_LAYOUT)),
+        items::json_attribute(new),
+    ];
+    let action = WriteAction::Put(items::item(&key, attributes));
+    let (condition, values) = items::revision_condition(expected);
     ItemWrite { key, action, condition: Some(condition), values }
 }
 
-/// The condition that there is no item.
-pub(crate) const fn absent() -> &'static str {
-    assert!(matches!(PARTITION.as_bytes(), b"p"), "the condition names the partition key");
-    "attribute_not_exists(p)"
-}
-
+/// Returns the outcome of a swap whose condition failed. If exactly the new record is stored, an
+/// earlier attempt succeeded without a reply.
 fn outcome(stored: Option<Control>, new: &Control) -> SwapOutcome {
     if stored.as_ref() == Some(new) {
         SwapOutcome::Swapped

@@ -9,9 +9,10 @@ use aws_sdk_dynamodb::types::{
 use tidewater_storage::StorageError;
 
 use crate::AwsStore;
+use crate::attributes::{PARTITION, SORT};
 use crate::dynamo::Dynamo;
 use crate::failure;
-use crate::tables::{KeyType, PARTITION, SORT, Table};
+use crate::tables::{KeyType, Table};
 
 /// The poll interval and the maximum number of polls until a new table is active.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);

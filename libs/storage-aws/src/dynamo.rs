@@ -16,11 +16,12 @@ use aws_sdk_dynamodb::types::{
 };
 use tidewater_storage::StorageError;
 
+use crate::attributes::{PARTITION, SORT};
 use crate::consumed::CapacityMeter;
 use crate::failure::{self, ITEM_BYTES_MAX};
-use crate::items;
+use crate::items::{self, Values};
 use crate::keys::{Item, ItemKey, KeyPart};
-use crate::tables::{PARTITION, SORT, Table};
+use crate::tables::Table;
 
 /// Attempts that the SDK makes of one call, with pauses from 50 ms on: 5 seconds' worth at most.
 const ATTEMPTS_MAX: u32 = 8;
@@ -44,9 +45,6 @@ pub(crate) struct Dynamo {
     names: [String; Table::ALL.len()],
 }
 
-/// Values that an expression names: `:t`.
-pub(crate) type Values = Vec<(&'static str, AttributeValue)>;
-
 /// The consistency of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Consistency {
@@ -62,7 +60,7 @@ pub(crate) struct ItemWrite {
     pub(crate) key: ItemKey,
     pub(crate) action: WriteAction,
     /// The item is written only if this holds.
-    pub(crate) condition: Option<&'static str>,
+    pub(crate) condition: Option<String>,
     /// Values that expression and condition name.
     pub(crate) values: Values,
 }
@@ -73,7 +71,7 @@ pub(crate) enum WriteAction {
     Put(Item),
     /// Some of its attributes, by an update expression; what they were before, or are now, is
     /// returned.
-    Update(&'static str, ReturnValue),
+    Update(String, ReturnValue),
     Delete,
 }
 
@@ -94,9 +92,9 @@ pub(crate) struct Query {
     pub(crate) sort: SortKeys,
     pub(crate) read: Consistency,
     /// The attributes to return, or all.
-    pub(crate) attributes: Option<&'static str>,
+    pub(crate) attributes: Option<String>,
     /// Only items for which this holds, with its values.
-    pub(crate) filter: Option<(&'static str, Values)>,
+    pub(crate) filter: Option<(String, Values)>,
     /// The maximum number of items evaluated for a page, besides DynamoDB's limit of 1 MB.
     pub(crate) limit: Option<i32>,
 }
@@ -193,9 +191,9 @@ impl Dynamo {
             .query()
             .table_name(name)
             .key_condition_expression(query.sort.expression())
-            .expression_attribute_values(":p", query.partition.attribute())
+            .expression_attribute_values(":partition", query.partition.attribute())
             .consistent_read(query.read == Consistency::Strong)
-            .set_projection_expression(query.attributes.map(str::to_owned))
+            .set_projection_expression(query.attributes.clone())
             .set_limit(query.limit)
             .set_exclusive_start_key(from)
             .return_consumed_capacity(COUNTED);
@@ -203,7 +201,7 @@ impl Dynamo {
             call = call.expression_attribute_values(name, value);
         }
         if let Some((filter, values)) = &query.filter {
-            call = call.filter_expression(*filter);
+            call = call.filter_expression(filter);
             for (name, value) in values {
                 call = call.expression_attribute_values(*name, value.clone());
             }
@@ -247,7 +245,7 @@ impl Dynamo {
         &self,
         table: Table,
         item: Item,
-        condition: Option<&'static str>,
+        condition: Option<String>,
         values: Values,
     ) -> Result<WriteOutcome, StorageError> {
         let name = self.name(table);
@@ -256,7 +254,7 @@ impl Dynamo {
             .put_item()
             .table_name(name)
             .set_item(Some(item))
-            .set_condition_expression(condition.map(str::to_owned))
+            .set_condition_expression(condition)
             .set_expression_attribute_values(by_name(values))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .return_consumed_capacity(COUNTED);
@@ -277,8 +275,8 @@ impl Dynamo {
     async fn update(
         &self,
         key: &ItemKey,
-        (expression, returned): (&'static str, ReturnValue),
-        condition: Option<&'static str>,
+        (expression, returned): (String, ReturnValue),
+        condition: Option<String>,
         values: Values,
     ) -> Result<WriteOutcome, StorageError> {
         let name = self.name(key.table);
@@ -288,7 +286,7 @@ impl Dynamo {
             .table_name(name)
             .set_key(Some(key.attributes()))
             .update_expression(expression)
-            .set_condition_expression(condition.map(str::to_owned))
+            .set_condition_expression(condition)
             .set_expression_attribute_values(by_name(values))
             .return_values(returned)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
@@ -310,7 +308,7 @@ impl Dynamo {
     async fn delete(
         &self,
         key: &ItemKey,
-        condition: Option<&'static str>,
+        condition: Option<String>,
         values: Values,
     ) -> Result<WriteOutcome, StorageError> {
         let name = self.name(key.table);
@@ -319,7 +317,7 @@ impl Dynamo {
             .delete_item()
             .table_name(name)
             .set_key(Some(key.attributes()))
-            .set_condition_expression(condition.map(str::to_owned))
+            .set_condition_expression(condition)
             .set_expression_attribute_values(by_name(values))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .return_consumed_capacity(COUNTED);
@@ -351,24 +349,24 @@ impl Dynamo {
 impl SortKeys {
     fn expression(&self) -> String {
         let sort = match self {
-            Self::All => return format!("{PARTITION} = :p"),
-            Self::From(_) => format!("{SORT} >= :a"),
-            Self::UpTo(_) => format!("{SORT} <= :b"),
-            Self::Between(..) => format!("{SORT} BETWEEN :a AND :b"),
-            Self::StartingWith(_) => format!("begins_with({SORT}, :a)"),
+            Self::All => return format!("{PARTITION} = :partition"),
+            Self::From(_) => format!("{SORT} >= :first"),
+            Self::UpTo(_) => format!("{SORT} <= :last"),
+            Self::Between(..) => format!("{SORT} BETWEEN :first AND :last"),
+            Self::StartingWith(_) => format!("begins_with({SORT}, :prefix)"),
         };
-        format!("{PARTITION} = :p AND {sort}")
+        format!("{PARTITION} = :partition AND {sort}")
     }
 
     fn values(&self) -> Values {
         match self {
             Self::All => vec![],
-            Self::From(first) => vec![(":a", first.attribute())],
-            Self::UpTo(last) => vec![(":b", last.attribute())],
+            Self::From(first) => vec![(":first", first.attribute())],
+            Self::UpTo(last) => vec![(":last", last.attribute())],
             Self::Between(first, last) => {
-                vec![(":a", first.attribute()), (":b", last.attribute())]
+                vec![(":first", first.attribute()), (":last", last.attribute())]
             }
-            Self::StartingWith(beginning) => vec![(":a", AttributeValue::S(beginning.clone()))],
+            Self::StartingWith(prefix) => vec![(":prefix", AttributeValue::S(prefix.clone()))],
         }
     }
 }

@@ -6,14 +6,14 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fmt::Write as _;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use sha2::{Digest, Sha256};
 use tidewater_protocol::{Epoch, OpId};
 use tidewater_storage::{BucketKey, ClientKey, GenerationId, LookupKey, RecordKey, Tag};
 
-use crate::tables::{PARTITION, SORT, Table};
+use crate::attributes::{PARTITION, SORT};
+use crate::tables::Table;
 
 /// Bytes of a partition key at most: DynamoDB's limit.
 pub(crate) const PARTITION_BYTES_MAX: usize = 2_048;
@@ -210,7 +210,7 @@ impl ItemKey {
             // Neither a text in UTF-8 nor a number has this byte.
             hash.update([0xFF]);
         }
-        format!("{}/{}", self.table.schema().suffix, hex(&hash.finalize()[..16]))
+        format!("{}/{}", self.table.schema().suffix, hex::encode(&hash.finalize()[..16]))
     }
 }
 
@@ -306,7 +306,7 @@ fn truncate_with_hash(text: &str, bytes_max: usize) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     let beginning = &text[..text.floor_char_boundary(bytes_max - CUT_BYTES)];
-    Cow::Owned(format!("{beginning}{CUT}{}", hex(&Sha256::digest(text))))
+    Cow::Owned(format!("{beginning}{CUT}{}", hex::encode(Sha256::digest(text))))
 }
 
 fn shard_of(texts: &[&str]) -> u8 {
@@ -316,13 +316,6 @@ fn shard_of(texts: &[&str]) -> u8 {
         hash.update([0xFF]);
     }
     hash.finalize()[0] % SHARDS
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! [`Table`] has the tables as data.
 #![warn(missing_docs)]
 
+mod attributes;
 mod aws;
 mod backoff;
 mod batch;
@@ -27,7 +28,8 @@ mod sweep;
 mod tables;
 mod write_checkpoints;
 
+pub use attributes::{PARTITION, SORT};
 pub use aws::{AwsConfig, AwsStore};
 pub use consumed::{ConsumedUnits, RequestUnits};
 pub use s3_objects::S3Objects;
-pub use tables::{KeyType, PARTITION, SORT, Table, TableSchema};
+pub use tables::{KeyType, Table, TableSchema};

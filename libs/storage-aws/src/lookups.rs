@@ -43,7 +43,7 @@ impl<O: ObjectStore + 'static> AwsStore<O> {
         item: Item,
     ) -> Result<Option<LookupRow>, StorageError> {
         let key = items::read_key(Table::Lookups, &item)?;
-        let source = items::whole_text(&item)
+        let source = items::full_text_if_truncated(&item)
             .or_else(|| Some(items::sort_text(&key)?.strip_prefix(beginning)?.to_owned()));
         let source = source.ok_or_else(|| items::damaged("lookup", &item))?;
         let record = self.versioned_record(&key, item).await?;

@@ -1,29 +1,33 @@
 //! Segments.
 
-use aws_sdk_dynamodb::types::AttributeValue;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use tidewater_protocol::OpId;
 use tidewater_storage::{BucketKey, ObjectStore, OpLog, Segment, SegmentPage, StorageError};
 use tracing::warn;
 
 use crate::AwsStore;
+use crate::attributes::{OBJECT, PARTITION, SORT};
 use crate::batch::BatchWrite;
 use crate::dynamo::{Consistency, Query, SortKeys};
 use crate::items::{self, PayloadLocation, StoredSegment};
 use crate::keys::{self, Item, ItemKey, KeyPart};
 use crate::tables::Table;
 
-/// A longer payload is an object: deleting an item costs what writing it cost, so that 4 KB in an
-/// item cost more than an object.
+/// Length in bytes above which a payload is stored as an object. Deleting an item costs as much as
+/// writing it, so above 4 KB an object is cheaper.
 const INLINE_BYTES_MAX: usize = 4_096;
 
-/// Objects being written, read or deleted for one call.
+/// Maximum number of objects that one call writes, reads or deletes at the same time.
 const OBJECTS_AT_ONCE: usize = 32;
 
-/// A page of items that are looked at: small ones take less than this each.
-const SMALL_BYTES: usize = 256;
-const LOOKED_AT_MIN: usize = 16;
-const LOOKED_AT_MAX: usize = 4_096;
+/// Payload bytes that a small segment is taken to have. A page of small segments then needs one query
+/// that does not read much beyond the page.
+const SMALL_SEGMENT_BYTES: usize = 256;
+
+/// Minimum and maximum number of items that one query evaluates. Fewer would cost a call for a few
+/// items, and more than 4,096 items of 256 bytes exceed DynamoDB's page of 1 MB.
+const EVALUATED_MIN: usize = 16;
+const EVALUATED_MAX: usize = 4_096;
 
 impl<O: ObjectStore + 'static> OpLog for AwsStore<O> {
     async fn segments(
@@ -36,6 +40,7 @@ impl<O: ObjectStore + 'static> OpLog for AwsStore<O> {
         if after >= upto {
             return Ok(SegmentPage::default());
         }
+
         let (stored, has_more) = self.stored_segments(bucket, after, upto, bytes_max).await?;
         let segments = stream::iter(stored)
             .map(|stored| self.with_payload(stored))
@@ -43,13 +48,14 @@ impl<O: ObjectStore + 'static> OpLog for AwsStore<O> {
             .try_filter_map(async |found| Ok(found))
             .try_collect()
             .await?;
+
         Ok(SegmentPage { segments, has_more })
     }
 
     async fn delete_segments(&self, bucket: &BucketKey, upto: OpId) -> Result<(), StorageError> {
         let query = Query {
             sort: SortKeys::UpTo(KeyPart::Number(upto.get())),
-            attributes: Some("p, s, o"),
+            attributes: Some(keys_and_objects(Table::Segments)),
             ..Query::all(Table::Segments, keys::segments_partition(bucket))
         };
         self.delete_queried(&query).await
@@ -57,8 +63,8 @@ impl<O: ObjectStore + 'static> OpLog for AwsStore<O> {
 }
 
 impl<O: ObjectStore + 'static> AwsStore<O> {
-    /// Stores the payloads that are too long for items; returns the writes of all items, which are
-    /// to be made after that.
+    /// Stores the payloads that are too long for items. Returns the writes of all items. An item names
+    /// its object, so it must be written after this.
     pub(crate) async fn segment_writes(
         &self,
         segments: &[Segment],
@@ -82,7 +88,8 @@ impl<O: ObjectStore + 'static> AwsStore<O> {
         Ok(BatchWrite::Put(Table::Segments, items::segment(&segment, &payload)))
     }
 
-    /// The segments of a page, with their payloads as far as they are in the items.
+    /// Returns the segments of a page, with those payloads that are in the items, and whether more
+    /// segments follow.
     async fn stored_segments(
         &self,
         bucket: &BucketKey,
@@ -90,14 +97,17 @@ impl<O: ObjectStore + 'static> AwsStore<O> {
         upto: OpId,
         bytes_max: usize,
     ) -> Result<(Vec<StoredSegment>, bool), StorageError> {
-        let looked_at = (bytes_max / SMALL_BYTES).clamp(LOOKED_AT_MIN, LOOKED_AT_MAX);
+        let evaluated = (bytes_max / SMALL_SEGMENT_BYTES).clamp(EVALUATED_MIN, EVALUATED_MAX);
         let query = Query {
             sort: SortKeys::Between(KeyPart::Number(after.get() + 1), KeyPart::Number(upto.get())),
             read: Consistency::Eventual,
-            limit: i32::try_from(looked_at).ok(),
+            limit: i32::try_from(evaluated).ok(),
             ..Query::all(Table::Segments, keys::segments_partition(bucket))
         };
-        let (mut stored, mut bytes, mut from) = (Vec::new(), 0, None);
+
+        let mut stored = Vec::new();
+        let mut bytes = 0;
+        let mut from = None;
         loop {
             let page = self.dynamo().query(&query, from).await?;
             for item in page.items {
@@ -111,6 +121,7 @@ impl<O: ObjectStore + 'static> AwsStore<O> {
                 };
                 stored.push(segment);
             }
+
             match page.next {
                 Some(next) => from = Some(next),
                 None => return Ok((stored, false)),
@@ -118,8 +129,8 @@ impl<O: ObjectStore + 'static> AwsStore<O> {
         }
     }
 
-    /// The segment with its payload; none if that has been deleted meanwhile, or this read of the
-    /// item was of an earlier state. The chain of `prev` and sums tells if it should be there.
+    /// Returns the segment with its payload, or `None` if its object was deleted in the meantime. The
+    /// segment chain detects a segment that should be there.
     async fn with_payload(&self, stored: StoredSegment) -> Result<Option<Segment>, StorageError> {
         let StoredSegment { segment, payload } = stored;
         let name = match payload {
@@ -133,8 +144,8 @@ impl<O: ObjectStore + 'static> AwsStore<O> {
         Ok(Some(Segment { payload, ..segment }))
     }
 
-    /// Deletes what a query of keys and object names finds, page by page; objects first, so that
-    /// a deletion which is cut off leaves nothing that a repetition would not find.
+    /// Deletes the items that a query finds, page by page. The query returns keys and object names.
+    /// Objects go first, so a repetition finds everything that an interrupted deletion has left.
     pub(crate) async fn delete_queried(&self, query: &Query) -> Result<(), StorageError> {
         let mut from = None;
         loop {
@@ -148,15 +159,26 @@ impl<O: ObjectStore + 'static> AwsStore<O> {
     }
 
     async fn delete_items(&self, table: Table, found: Vec<Item>) -> Result<(), StorageError> {
-        let object = |item: &Item| item.get(items::OBJECT).map(AttributeValue::as_s)?.ok().cloned();
-        let objects: Vec<String> = found.iter().filter_map(object).collect();
+        let objects: Vec<String> =
+            found.iter().filter_map(|item| items::text(item, OBJECT)).collect();
         stream::iter(objects)
             .map(|name| async move { self.objects().delete_object(&name).await })
             .buffer_unordered(OBJECTS_AT_ONCE)
             .try_collect::<()>()
             .await?;
-        let key = |item: &Item| items::read_key(table, item).map(BatchWrite::Delete);
-        let deletes = found.iter().map(key).collect::<Result<_, _>>()?;
+
+        let deletes = found
+            .iter()
+            .map(|item| items::read_key(table, item).map(BatchWrite::Delete))
+            .collect::<Result<_, _>>()?;
         self.dynamo().write_batch(deletes).await
+    }
+}
+
+/// Returns the attributes that a deletion reads: the key, and the name of the object.
+pub(crate) fn keys_and_objects(table: Table) -> String {
+    match table.schema().sort {
+        Some(_) => format!("{PARTITION}, {SORT}, {OBJECT}"),
+        None => format!("{PARTITION}, {OBJECT}"),
     }
 }

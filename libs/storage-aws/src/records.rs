@@ -1,10 +1,9 @@
-//! Cells, and what one flush stores.
+//! Versioned records, and the batch of one flush.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
-use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
 use tidewater_storage::{
@@ -13,25 +12,27 @@ use tidewater_storage::{
 };
 
 use crate::AwsStore;
+use crate::attributes::OBJECT;
+use crate::attributes::listed::FULL_TEXT;
+use crate::attributes::versioned_record::{NEWEST_OP, RECORD};
 use crate::dynamo::{Consistency, ItemWrite, WriteAction, WriteOutcome};
 use crate::items::{self, PayloadLocation, binary, number};
 use crate::keys::{self, Item, ItemKey};
 
-/// A longer cell is an object: an item holds 400 KB, and its key takes 3.
+/// Length in bytes above which a record is stored as an object. An item may have 400 KiB, and an
+/// encoded record shares it with its key of up to 3 KB and, in a bucket, with the catalog.
 const INLINE_BYTES_MAX: usize = 300_000;
 
-/// Conditional writes under way for one batch: each is a call of its own.
+/// Maximum number of conditional writes in flight for one batch. Each is a call of its own, because
+/// a batch write of DynamoDB knows no conditions.
 const WRITES_AT_ONCE: usize = 64;
 
-/// Objects being read for one call.
+/// Maximum number of objects that one call reads at the same time.
 const OBJECTS_AT_ONCE: usize = 16;
 
-/// The maximum number of reads of an item whose object was deleted: the item was replaced meanwhile.
+/// Maximum number of reads of an item whose object was deleted because the item was replaced. Each
+/// repetition needs another replacement in between, so even two are rare.
 const REREADS_MAX: usize = 5;
-
-/// The top is the one known, or this write's own: its reply was lost.
-const KNOWN: &str = "t = :k OR t = :t";
-const ABSENT: &str = "attribute_not_exists(t) OR t = :t";
 
 impl<O: ObjectStore + 'static> RecordStore for AwsStore<O> {
     async fn records(
@@ -40,6 +41,7 @@ impl<O: ObjectStore + 'static> RecordStore for AwsStore<O> {
     ) -> Result<Vec<Option<VersionedRecord>>, StorageError> {
         let keys: Vec<_> = keys.iter().map(ItemKey::record).collect();
         let mut items = self.dynamo().get_batch(keys.clone()).await?;
+
         let records: HashMap<ItemKey, Option<VersionedRecord>> = stream::iter(items.drain())
             .map(|(key, item)| async {
                 let record = self.versioned_record(&key, item).await?;
@@ -52,72 +54,52 @@ impl<O: ObjectStore + 'static> RecordStore for AwsStore<O> {
     }
 
     async fn write(&self, batch: Arc<Batch>) -> Result<Vec<RecordConflict>, StorageError> {
-        let blind = async {
+        let unconditional = async {
             let mut writes = self.segment_writes(&batch.segments).await?;
             writes.extend(batch.registry.iter().map(crate::registry::registration));
             writes.extend(batch.compaction_tasks.iter().map(crate::compaction_queue::entry));
             self.dynamo().write_batch(writes).await
         };
-        let records = stream::iter(0..batch.records.len())
-            .map(|at| self.write_record(&batch.records[at]))
+        let conditional = stream::iter(0..batch.records.len())
+            .map(|index| self.write_record(&batch.records[index]))
             .buffered(WRITES_AT_ONCE)
-            .try_filter_map(async |refused| Ok(refused))
+            .try_filter_map(async |conflict| Ok(conflict))
             .try_collect();
-        let ((), refused) = futures::try_join!(blind, records)?;
-        Ok(refused)
+
+        // The order does not matter: nothing is read before the control record commits it.
+        let ((), conflicts) = futures::try_join!(unconditional, conditional)?;
+        Ok(conflicts)
     }
 }
 
+/// The record that an item is to hold.
+struct NewRecord {
+    newest_op: i64,
+    /// The attribute with the record's bytes, or with the name of its object.
+    location: Location,
+}
+
+enum Location {
+    Inline(Vec<u8>),
+    Object(String),
+}
+
 impl<O: ObjectStore + 'static> AwsStore<O> {
-    /// Writes a cell on its condition; returns what is stored if it does not hold.
+    /// Writes a record on its condition. Returns the stored record if the condition failed.
     async fn write_record(
         &self,
         write: &RecordWrite,
     ) -> Result<Option<RecordConflict>, StorageError> {
         let key = ItemKey::record(&write.key);
-        let top = write.record.newest_op().get();
-        let encoded = write.record.encode();
-        let mut values = vec![(":t", number(top))];
-        let mut object = None;
-        if encoded.len() <= INLINE_BYTES_MAX {
-            values.push((":v", binary(encoded)));
-        } else {
-            // A cell may be built again for the same operation: the name tells them apart.
-            let hash = keys::hex(&Sha256::digest(&encoded)[..8]);
-            let name = format!("{}/{top}-{hash}", key.object_folder());
-            self.objects().put_object(&name, encoded.into()).await?;
-            values.push((":o", AttributeValue::S(name.clone())));
-            object = Some(name);
-        }
-        let mut condition = ABSENT;
-        if let Some(known) = write.expected_newest {
-            values.push((":k", number(known.get())));
-            condition = KNOWN;
-        }
-        // An answer to a lookup is listed with the source row's name.
-        let source = match &write.key {
-            RecordKey::Lookup(_, source) => keys::source_if_truncated(source),
-            RecordKey::Bucket(_) | RecordKey::SourceRow(..) | RecordKey::Copy(_) => None,
-        };
-        if let Some(source) = source {
-            values.push((":n", AttributeValue::S(source.to_owned())));
-        }
-        let expression = match (&object, source) {
-            (None, None) => "SET t = :t, v = :v REMOVE o",
-            (None, Some(_)) => "SET t = :t, v = :v, k = :n REMOVE o",
-            (Some(_), None) => "SET t = :t, o = :o REMOVE v",
-            (Some(_), Some(_)) => "SET t = :t, o = :o, k = :n REMOVE v",
-        };
-        let action = WriteAction::Update(expression, ReturnValue::UpdatedOld);
-        let call = ItemWrite { key: key.clone(), action, condition: Some(condition), values };
-        match self.dynamo().write(call).await? {
-            WriteOutcome::Written(before) => {
-                // Readers of the former item find its object gone, and read the item again.
-                match items::text(&before, items::OBJECT) {
-                    Some(former) if Some(&former) != object.as_ref() => {
-                        self.objects().delete_object(&former).await?;
-                    }
-                    _ => {}
+        let record = self.store_if_long(&key, &write.record).await?;
+        let object = record.object().map(str::to_owned);
+
+        match self.dynamo().write(item_write(&key, write, record)).await? {
+            WriteOutcome::Written(former) => {
+                // A reader of the former item finds its object deleted, and reads the item again.
+                let former = items::text(&former, OBJECT);
+                if let Some(former) = former.filter(|former| Some(former) != object.as_ref()) {
+                    self.objects().delete_object(&former).await?;
                 }
                 Ok(None)
             }
@@ -128,7 +110,27 @@ impl<O: ObjectStore + 'static> AwsStore<O> {
         }
     }
 
-    /// The cell in an item, wherever its bytes are.
+    /// Encodes a record, and stores it as an object if it does not fit into an item.
+    async fn store_if_long(
+        &self,
+        key: &ItemKey,
+        record: &VersionedRecord,
+    ) -> Result<NewRecord, StorageError> {
+        let newest_op = record.newest_op().get();
+        let encoded = record.encode();
+        if encoded.len() <= INLINE_BYTES_MAX {
+            return Ok(NewRecord { newest_op, location: Location::Inline(encoded) });
+        }
+
+        // A record may be built again for the same operation with other former versions. The hash
+        // gives each content a name of its own.
+        let hash = hex::encode(&Sha256::digest(&encoded)[..8]);
+        let name = format!("{}/{newest_op}-{hash}", key.object_folder());
+        self.objects().put_object(&name, encoded.into()).await?;
+        Ok(NewRecord { newest_op, location: Location::Object(name) })
+    }
+
+    /// Returns the versioned record of an item, wherever its bytes are.
     pub(crate) async fn versioned_record(
         &self,
         key: &ItemKey,
@@ -143,14 +145,70 @@ impl<O: ObjectStore + 'static> AwsStore<O> {
                 }
                 Some(PayloadLocation::Object(name, _)) => name,
             };
-            let found: Option<Bytes> = self.whole_object(&name).await?;
-            if let Some(record) = found {
+            if let Some(record) = self.whole_object(&name).await? {
                 return VersionedRecord::decode(&record).map(Some);
             }
-            let again = self.dynamo().get(key, Consistency::Strong, None).await?;
-            let Some(again) = again else { return Ok(None) };
-            item = again;
+
+            // The object was deleted, so the item was replaced after it was read.
+            let reread = self.dynamo().get(key, Consistency::Strong, None).await?;
+            let Some(reread) = reread else { return Ok(None) };
+            item = reread;
         }
         Err(StorageError::Damaged(key.table.holds(), "its object does not exist".into()))
+    }
+}
+
+impl NewRecord {
+    fn object(&self) -> Option<&str> {
+        match &self.location {
+            Location::Inline(_) => None,
+            Location::Object(name) => Some(name),
+        }
+    }
+}
+
+/// Returns the conditional update of a record's item.
+fn item_write(key: &ItemKey, write: &RecordWrite, record: NewRecord) -> ItemWrite {
+    let mut values = vec![(":newest", number(record.newest_op))];
+    let mut set = format!("{NEWEST_OP} = :newest");
+
+    // Bytes and object replace each other.
+    let removed = match record.location {
+        Location::Inline(encoded) => {
+            set += &format!(", {RECORD} = :record");
+            values.push((":record", binary(encoded)));
+            OBJECT
+        }
+        Location::Object(name) => {
+            set += &format!(", {OBJECT} = :object");
+            values.push((":object", AttributeValue::S(name)));
+            RECORD
+        }
+    };
+
+    // An answer to a lookup is listed with the name of its source row.
+    if let RecordKey::Lookup(_, source) = &write.key
+        && let Some(source) = keys::source_if_truncated(source)
+    {
+        set += &format!(", {FULL_TEXT} = :source");
+        values.push((":source", AttributeValue::S(source.to_owned())));
+    }
+
+    // The stored record may already be this one: an earlier attempt succeeded without a reply.
+    let is_expected = match write.expected_newest {
+        None => format!("attribute_not_exists({NEWEST_OP})"),
+        Some(expected) => {
+            values.push((":expected", number(expected.get())));
+            format!("{NEWEST_OP} = :expected")
+        }
+    };
+    let condition = format!("{is_expected} OR {NEWEST_OP} = :newest");
+
+    let update = format!("SET {set} REMOVE {removed}");
+    ItemWrite {
+        key: key.clone(),
+        action: WriteAction::Update(update, ReturnValue::UpdatedOld),
+        condition: Some(condition),
+        values,
     }
 }

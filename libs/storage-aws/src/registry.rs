@@ -92,7 +92,7 @@ fn certain(shards: &[Shard], after: Option<&BucketKey>) -> Vec<BucketKey> {
 
 /// Stores that a bucket may exist.
 pub(crate) fn registration(bucket: &BucketKey) -> BatchWrite {
-    let whole = keys::full_key_if_truncated(bucket.as_str());
-    let item = items::listed(&ItemKey::registered(bucket), whole, []);
+    let full_text = keys::full_key_if_truncated(bucket.as_str());
+    let item = items::listed(&ItemKey::registered(bucket), full_text, []);
     BatchWrite::Put(Table::Registry, item)
 }

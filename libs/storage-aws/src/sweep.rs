@@ -1,26 +1,27 @@
-//! Removal of generations that nobody needs any more.
+//! Deletion of generations that are no longer used.
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 use tidewater_protocol::{Epoch, OpId};
 use tidewater_storage::{BucketKey, GenerationId, ObjectStore, OpLog, StorageError, Sweep, Tag};
 
 use crate::AwsStore;
+use crate::attributes::SORT;
 use crate::batch::BatchWrite;
 use crate::dynamo::Query;
 use crate::items;
 use crate::keys::{self, Item, ItemKey, KeyPart, SHARDS};
-use crate::tables::{SORT, Table};
+use crate::op_log::keys_and_objects;
+use crate::tables::Table;
 
-/// Partitions being emptied for one call: the worker's writes come first.
+/// Maximum number of partitions that one call empties at the same time. More would compete with the
+/// worker's writes for the capacity of the tables.
 const PARTITIONS_AT_ONCE: usize = 4;
-
-/// The attributes that a deletion reads: the keys and the names of objects.
-const KEYS: &str = "p, s, o";
 
 impl<O: ObjectStore + 'static> Sweep for AwsStore<O> {
     async fn generations(&self) -> Result<Vec<GenerationId>, StorageError> {
         let partition = keys::generations_partition();
-        let query = Query { attributes: Some(SORT), ..Query::all(Table::Control, partition) };
+        let query =
+            Query { attributes: Some(SORT.to_owned()), ..Query::all(Table::Control, partition) };
         self.dynamo().query_all(&query).await?.iter().map(generation_id).collect()
     }
 
@@ -57,7 +58,10 @@ impl<O: ObjectStore + 'static> AwsStore<O> {
         partitions: impl Iterator<Item = KeyPart>,
     ) -> Result<(), StorageError> {
         let queries: Vec<Query> = partitions
-            .map(|partition| Query { attributes: Some(KEYS), ..Query::all(table, partition) })
+            .map(|partition| Query {
+                attributes: Some(keys_and_objects(table)),
+                ..Query::all(table, partition)
+            })
             .collect();
         stream::iter(queries)
             .map(|query| async move { self.delete_queried(&query).await })
@@ -68,7 +72,10 @@ impl<O: ObjectStore + 'static> AwsStore<O> {
 
     async fn delete_copy(&self, id: GenerationId) -> Result<(), StorageError> {
         let key = ItemKey::copy(id);
-        let query = Query { attributes: Some("p, o"), ..Query::all(key.table, key.partition) };
+        let query = Query {
+            attributes: Some(keys_and_objects(key.table)),
+            ..Query::all(key.table, key.partition)
+        };
         self.delete_queried(&query).await
     }
 }

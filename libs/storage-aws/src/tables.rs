@@ -1,5 +1,7 @@
 //! The tables: their names, keys and key types, as data that the deployment is checked against.
 
+use crate::attributes::write_requests::EXPIRES;
+
 /// A table, by its concern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
@@ -48,19 +50,13 @@ impl KeyType {
 pub struct TableSchema {
     /// The table's name is the deployment's prefix, `-` and this.
     pub suffix: &'static str,
-    /// Type of the partition key, which is the attribute [`PARTITION`].
+    /// Type of the partition key, which is the attribute [`PARTITION`](crate::PARTITION).
     pub partition: KeyType,
-    /// Type of the sort key, which is the attribute [`SORT`], if there is one.
+    /// Type of the sort key, which is the attribute [`SORT`](crate::SORT), if there is one.
     pub sort: Option<KeyType>,
     /// The attribute that tells when an item expires, if any do.
     pub expires_by: Option<&'static str>,
 }
-
-/// Name of every partition key.
-pub const PARTITION: &str = "p";
-
-/// Name of every sort key.
-pub const SORT: &str = "s";
 
 impl Table {
     /// All of them.
@@ -92,7 +88,7 @@ impl Table {
             Self::WriteCheckpoints => ("write-checkpoints", Text, None),
         };
         let expires_by = match self {
-            Self::WriteCheckpoints => Some("x"),
+            Self::WriteCheckpoints => Some(EXPIRES),
             Self::Control
             | Self::Segments
             | Self::Buckets

@@ -8,12 +8,15 @@ use tidewater_storage::{
 };
 
 use crate::AwsStore;
-use crate::control::absent;
+use crate::attributes::json_record::REVISION;
+use crate::attributes::ticket_counter::LAST_TICKET;
+use crate::attributes::write_requests::EXPIRES;
 use crate::dynamo::{Consistency, ItemWrite, WriteAction, WriteOutcome};
-use crate::items::{self, EXPIRES, REVISION, TOP, number};
+use crate::items::{self, number};
 use crate::keys::{Item, ItemKey};
 
-/// A client that has not uploaded for so long has long seen its last write.
+/// Time for which write requests are kept. A client that has not uploaded for 90 days has long seen
+/// its last write, so its requests are not needed any more.
 const KEPT_FOR: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
 impl<O: ObjectStore + 'static> WriteCheckpointStore for AwsStore<O> {
@@ -22,11 +25,17 @@ impl<O: ObjectStore + 'static> WriteCheckpointStore for AwsStore<O> {
     }
 
     async fn take_ticket(&self) -> Result<Ticket, StorageError> {
-        let action = WriteAction::Update("ADD t :n", ReturnValue::UpdatedNew);
-        let values = vec![(":n", number(1))];
-        let write = ItemWrite { key: ItemKey::ticket_counter(), action, condition: None, values };
+        let update = format!("ADD {LAST_TICKET} :one");
+        let write = ItemWrite {
+            key: ItemKey::ticket_counter(),
+            action: WriteAction::Update(update, ReturnValue::UpdatedNew),
+            condition: None,
+            values: vec![(":one", number(1))],
+        };
         let WriteOutcome::Written(now) = self.dynamo().write(write).await? else {
-            return Err(StorageError::Unknown("a write without a condition was refused".into()));
+            return Err(StorageError::Unknown(
+                "the condition of a write without a condition failed".into(),
+            ));
         };
         let ticket = read_ticket_counter(&now)?;
         self.changes().ticket_advanced_to(ticket);
@@ -36,15 +45,17 @@ impl<O: ObjectStore + 'static> WriteCheckpointStore for AwsStore<O> {
     async fn wait_for_ticket(&self, seen: Ticket, timeout: Duration) -> Result<(), StorageError> {
         let watched = self.changes().tickets();
         if watched.newest() < seen.0 {
-            // Either the caller is ahead of us, or the store was put back to an older state.
+            // The caller has seen a later ticket than this process, or the store was restored from a
+            // backup. Only the stored counter tells which.
             let last = self.last_ticket().await?;
             watched.advance_to(last.0);
             if last != seen {
                 return Ok(());
             }
         }
-        let look = async || Ok(self.ticket_counter(Consistency::Eventual).await?.0);
-        watched.wait(seen.0, timeout, look).await
+        watched
+            .wait(seen.0, timeout, async || Ok(self.ticket_counter(Consistency::Eventual).await?.0))
+            .await
     }
 
     async fn write_requests(&self, client: &ClientKey) -> Result<WriteRequests, StorageError> {
@@ -61,19 +72,22 @@ impl<O: ObjectStore + 'static> WriteCheckpointStore for AwsStore<O> {
         let Some(expected) = requests.revision.checked_sub(1) else {
             return Ok(self.write_requests(client).await? == *requests);
         };
+
         let key = ItemKey::write_requests(client);
-        let record = items::json_attribute(requests);
-        let revision = (REVISION, number(requests.revision));
-        let item = items::item(&key, [revision, record, (EXPIRES, number(expiry()))]);
-        let (condition, values) = match expected {
-            0 => (absent(), vec![]),
-            _ => ("r = :r", vec![(":r", number(expected))]),
-        };
-        let write =
-            ItemWrite { key, action: WriteAction::Put(item), condition: Some(condition), values };
+        let attributes = [
+            (REVISION, number(requests.revision)),
+            items::json_attribute(requests),
+            (EXPIRES, number(expiry())),
+        ];
+        let action = WriteAction::Put(items::item(&key, attributes));
+        // A client without requests has revision 0 and no item.
+        let (condition, values) = items::revision_condition((expected > 0).then_some(expected));
+
+        let write = ItemWrite { key, action, condition: Some(condition), values };
         match self.dynamo().write(write).await? {
             WriteOutcome::Written(_) => Ok(true),
             WriteOutcome::ConditionFailed(None) => Ok(false),
+            // If exactly these requests are stored, an earlier attempt succeeded without a reply.
             WriteOutcome::ConditionFailed(Some(stored)) => Ok(read_requests(&stored)? == *requests),
         }
     }
@@ -87,7 +101,7 @@ impl<O> AwsStore<O> {
 }
 
 fn read_ticket_counter(item: &Item) -> Result<Ticket, StorageError> {
-    items::parse_unsigned(item, TOP).map(Ticket).ok_or_else(|| items::damaged("bell", item))
+    items::parse_unsigned(item, LAST_TICKET).map(Ticket).ok_or_else(|| items::damaged("bell", item))
 }
 
 fn read_requests(item: &Item) -> Result<WriteRequests, StorageError> {

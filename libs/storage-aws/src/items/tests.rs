@@ -41,7 +41,7 @@ proptest! {
     }
 
     #[test]
-    fn a_record_is_read_back_whatever_its_length(text in "\\PC{0,200}", times in 0_usize..40) {
+    fn a_json_record_of_any_length_is_read_back(text in "\\PC{0,200}", times in 0_usize..40) {
         let written = Value::from(text.repeat(times));
         let (name, value) = json_attribute(&written);
         let item = Item::from([(name.to_owned(), value)]);
@@ -49,23 +49,61 @@ proptest! {
     }
 
     #[test]
-    fn a_closed_epoch_is_read_back(epoch in 0_u32..1 << 20, limit in 0..=i64::MAX) {
+    fn a_compaction_task_is_read_back(
+        params in prop_oneof!["\\PC{0,9}", "x{1000,1100}"],
+        triggered_by in 0..=i64::MAX,
+        not_before in any::<u64>(),
+    ) {
+        let task = CompactionTask {
+            bucket: BucketKey::from_stored(&format!("haaaaa[{params}]")),
+            triggered_by: OpId::from_i64(triggered_by).unwrap(),
+            not_before,
+        };
+        prop_assert_eq!(read_compaction_task(&compaction_task(&task)).unwrap(), task);
+    }
+
+    #[test]
+    fn a_catalog_is_read_back(catalog in any::<Vec<u8>>(), revision in 1..=u64::MAX) {
+        let mut item = Item::from([
+            (bucket::CATALOG.to_owned(), binary(catalog.clone())),
+            (bucket::CATALOG_REVISION.to_owned(), number(revision)),
+        ]);
+        prop_assert_eq!(take_catalog(&mut item).unwrap(), (catalog.into(), revision));
+    }
+
+    #[test]
+    fn the_full_text_of_a_listed_item_is_read_back(
+        text in prop_oneof!["\\PC{0,9}", "[x\u{20ac}]{900,1100}"],
+    ) {
+        let bucket = BucketKey::from_stored(&format!("haaaaa[{text}]"));
+        let full_text = keys::full_key_if_truncated(bucket.as_str());
+        let item = listed(&ItemKey::registered(&bucket), full_text, []);
+        prop_assert_eq!(read_listed("registry entry", &item).unwrap(), bucket.as_str());
+    }
+
+    #[test]
+    fn a_closed_epoch_is_read_back(epoch in 0_u32..1 << 20, last_committed in 0..=i64::MAX) {
         let epoch = Epoch::new(epoch).unwrap();
-        let closed = ClosedEpoch { epoch, last_committed: OpId::from_i64(limit).unwrap() };
+        let closed = ClosedEpoch { epoch, last_committed: OpId::from_i64(last_committed).unwrap() };
         prop_assert_eq!(read_closed_epoch(&closed_epoch(&closed)).unwrap(), closed);
     }
 }
 
 #[test]
-fn a_cell_without_bytes_is_damaged_and_an_item_without_a_cell_has_none() {
-    let top = |name: &str| Item::from([(name.to_owned(), number(5))]);
-    let damaged = take_versioned_record(Table::Lookups, &mut top(TOP)).unwrap_err();
+fn a_newest_op_without_a_record_is_damaged() {
+    let mut item = Item::from([(versioned_record::NEWEST_OP.to_owned(), number(5))]);
+    let damaged = take_versioned_record(Table::Lookups, &mut item).unwrap_err();
     assert!(matches!(damaged, StorageError::Damaged("lookup", _)));
-    assert_eq!(take_versioned_record(Table::Lookups, &mut top(CATALOG_REVISION)).unwrap(), None);
 }
 
 #[test]
-fn an_item_that_lacks_something_is_damaged() {
+fn an_item_without_a_newest_op_has_no_versioned_record() {
+    let mut item = Item::from([(bucket::CATALOG_REVISION.to_owned(), number(5))]);
+    assert_eq!(take_versioned_record(Table::Buckets, &mut item).unwrap(), None);
+}
+
+#[test]
+fn an_item_without_one_of_its_attributes_is_damaged() {
     let segment = Segment {
         bucket: bucket(),
         last: OpId::from_i64(9).unwrap(),
@@ -76,12 +114,16 @@ fn an_item_that_lacks_something_is_damaged() {
         payload: Bytes::new(),
     };
     let whole = super::segment(&segment, &PayloadLocation::Inline(Bytes::from_static(b"x")));
-    for name in [SORT, PREV, SUM_BEFORE, SUM, COUNT, PAYLOAD] {
+
+    for name in
+        [SORT, segment::PREV, segment::SUM_BEFORE, segment::SUM, segment::COUNT, segment::PAYLOAD]
+    {
         let mut item = whole.clone();
         item.remove(name);
         let error = read_segment(&bucket(), item).unwrap_err();
         assert!(matches!(error, StorageError::Damaged("segment", _)), "without {name}");
     }
+
     let error = read_json::<Value>("record", &whole).unwrap_err();
     assert!(matches!(error, StorageError::Damaged("record", _)));
     assert!(matches!(
@@ -91,7 +133,7 @@ fn an_item_that_lacks_something_is_damaged() {
 }
 
 #[test]
-fn a_size_is_names_and_values() {
+fn the_size_of_an_item_is_that_of_names_and_values() {
     let item = Item::from([
         ("p".to_owned(), AttributeValue::S("\u{e9}a".into())),
         ("bb".to_owned(), binary(vec![0; 10])),
@@ -100,21 +142,28 @@ fn a_size_is_names_and_values() {
     assert_eq!(size(&item), (1 + 3) + (2 + 10) + (1 + 4));
 }
 
-/// What an item holds, by the names of its attributes.
+fn shown_value(value: &AttributeValue) -> String {
+    if let Ok(text) = value.as_s() {
+        return format!("S {text}");
+    }
+    if let Ok(number) = value.as_n() {
+        return format!("N {number}");
+    }
+    format!("B {:02x?}", value.as_b().unwrap().as_ref())
+}
+
+/// Returns the attributes of an item as text, in the order of their names.
 fn shown(item: &Item) -> String {
-    let value = |value: &AttributeValue| {
-        if let Ok(text) = value.as_s() {
-            return format!("S {text}");
-        }
-        if let Ok(number) = value.as_n() {
-            return format!("N {number}");
-        }
-        format!("B {:02x?}", value.as_b().unwrap().as_ref())
-    };
     let mut attributes: Vec<String> =
-        item.iter().map(|(name, stored)| format!("{name} {}", value(stored))).collect();
+        item.iter().map(|(name, value)| format!("{name} {}", shown_value(value))).collect();
     attributes.sort();
     attributes.join(", ")
+}
+
+/// Returns an item with the attribute of a JSON record alone.
+fn json_item(record: &impl Serialize) -> Item {
+    let (name, value) = json_attribute(record);
+    Item::from([(name.to_owned(), value)])
 }
 
 #[test]
@@ -132,8 +181,8 @@ fn items_have_the_attributes_that_the_layout_names() {
     let object = PayloadLocation::Object("segments/x".into(), 5);
     let epoch = Epoch::new(4).unwrap();
     let closed = ClosedEpoch { epoch, last_committed: OpId::from_i64(7).unwrap() };
-    let long = "x".repeat(1_000);
-    let item_of = |(name, value): (&str, AttributeValue)| Item::from([(name.to_owned(), value)]);
+    let task = CompactionTask::immediate(bucket(), OpId::from_i64(6).unwrap());
+
     for (item, expected) in [
         (segment(&written, &inline), "a N 8, b N 1, c N 3, d B [78], n N 2, p S haaaaa[1], s N 9"),
         (
@@ -141,17 +190,16 @@ fn items_have_the_attributes_that_the_layout_names() {
             "a N 8, b N 1, c N 3, l N 5, n N 2, o S segments/x, p S haaaaa[1], s N 9",
         ),
         (closed_epoch(&closed), "l N 7, p S closed-epochs, s N 4"),
-        (item_of(json_attribute(&5)), "v S 5"),
+        (json_item(&5), "v S 5"),
         (
             listed(&ItemKey::registered(&bucket()), Some("whole"), []),
             "k S whole, p S haaaaa/00, s S haaaaa[1]",
         ),
-        (
-            listed(&ItemKey::due(&bucket()), None, [(AT, number(6)), (NOT_BEFORE, number(0))]),
-            "a N 6, n N 0, p N 0, s S haaaaa[1]",
-        ),
+        (compaction_task(&task), "a N 6, n N 0, p N 0, s S haaaaa[1]"),
     ] {
         assert_eq!(shown(&item), expected);
     }
-    assert!(shown(&item_of(json_attribute(&long))).starts_with("z B ["));
+
+    let long = "x".repeat(1_000);
+    assert!(shown(&json_item(&long)).starts_with("z B ["));
 }

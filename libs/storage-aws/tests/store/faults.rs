@@ -119,7 +119,7 @@ impl Faults {
         // Of these only, a repetition comes out another way: a ticket is taken in vain, and a
         // settled entry is not settled again. Both do no harm, and the suite counts them.
         let text = String::from_utf8_lossy(body);
-        let counted = call == "DeleteItem" || text.contains("\"ADD t :n\"");
+        let counted = call == "DeleteItem" || text.contains("\"ADD ");
         if fault == Fault::ReplyLost && counted
             || fault == Fault::Unprocessed && !call.starts_with("Batch")
         {
