@@ -136,6 +136,8 @@ fn describe_all() {
     tidewater_ingest_worker::describe_metrics();
     tidewater_snapshot_builder::describe_metrics();
     tidewater_storage::describe_metrics();
+    #[cfg(feature = "aws")]
+    tidewater_storage_aws::describe_metrics();
 }
 
 async fn run_upkeep(handle: PrometheusHandle) {

@@ -1,4 +1,4 @@
-//! Reads and writes of many items, in calls that may leave some of them undone.
+//! Batches: reads and writes of many items, in calls that may leave some of them unprocessed.
 
 use std::collections::HashMap;
 
@@ -9,20 +9,22 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use tidewater_storage::StorageError;
 
 use crate::backoff::Backoff;
-use crate::dynamo::{COUNTED, Dynamo, boxed, check_size};
+use crate::dynamo::{COUNTED, Dynamo, check_size};
 use crate::failure;
 use crate::items;
 use crate::keys::{Item, ItemKey};
+use crate::metrics;
+use crate::service_calls::boxed;
 use crate::tables::Table;
 
-/// Items in one call: DynamoDB's limits.
+/// Maximum number of items that one call writes and reads: DynamoDB's limits.
 const WRITTEN_AT_ONCE: usize = 25;
 const READ_AT_ONCE: usize = 100;
 
-/// The maximum number of calls in flight for one batch.
+/// Maximum number of calls in flight for one batch.
 const CALLS_AT_ONCE: usize = 16;
 
-/// One item of a batch.
+/// A write of one item of a batch.
 #[derive(Clone, Debug)]
 pub(crate) enum BatchWrite {
     Put(Table, Item),
@@ -30,14 +32,15 @@ pub(crate) enum BatchWrite {
 }
 
 impl Dynamo {
-    /// Writes items without conditions, in no order and not as a whole; of several writes of one
-    /// item only the last.
+    /// Writes items without conditions, in no particular order and not atomically. Of several writes
+    /// of one item only the last is made.
     pub(crate) async fn write_batch(&self, writes: Vec<BatchWrite>) -> Result<(), StorageError> {
         let mut requests: HashMap<ItemKey, DynamoWrite> = HashMap::new();
         for write in writes {
             let (key, request) = write.into_request()?;
             requests.insert(key, request);
         }
+
         let mut calls: Vec<HashMap<String, Vec<DynamoWrite>>> = Vec::new();
         for (at, (key, request)) in requests.into_iter().enumerate() {
             if at % WRITTEN_AT_ONCE == 0 {
@@ -48,21 +51,23 @@ impl Dynamo {
                 call.entry(table).or_default().push(request);
             }
         }
+
         stream::iter(calls.into_iter().map(|call| self.write_until_done(call)))
             .buffer_unordered(CALLS_AT_ONCE)
             .try_collect()
             .await
     }
 
-    /// The stored items, read strongly, by their keys.
+    /// Returns the stored items by their keys. The read is strongly consistent.
     pub(crate) async fn get_batch(
         &self,
         keys: Vec<ItemKey>,
     ) -> Result<HashMap<ItemKey, Item>, StorageError> {
         let mut keys = keys;
-        // A call that names a key twice is refused.
+        // DynamoDB rejects a call that names a key twice.
         keys.sort_unstable();
         keys.dedup();
+
         let mut calls = Vec::new();
         for keys in keys.chunks(READ_AT_ONCE) {
             let mut call: HashMap<String, KeysAndAttributes> = HashMap::new();
@@ -74,6 +79,7 @@ impl Dynamo {
             }
             calls.push(call);
         }
+
         stream::iter(calls.into_iter().map(|call| self.get_until_done(call)))
             .buffer_unordered(CALLS_AT_ONCE)
             .try_fold(HashMap::new(), async |mut all, some| {
@@ -83,6 +89,7 @@ impl Dynamo {
             .await
     }
 
+    /// Sends a call, and again what it leaves unprocessed, until everything is written.
     async fn write_until_done(
         &self,
         mut left: HashMap<String, Vec<DynamoWrite>>,
@@ -95,16 +102,20 @@ impl Dynamo {
             let reply = boxed(call.return_consumed_capacity(COUNTED).send()).await;
             let reply =
                 reply.map_err(|error| failure::of_write("BatchWriteItem", &place, error))?;
+
             for consumed in reply.consumed_capacity() {
                 if let Some(table) = consumed.table_name().and_then(|name| self.table(name)) {
                     self.meter.wrote(table, Some(consumed));
                 }
             }
+
             left = reply.unprocessed_items.unwrap_or_default();
             let after = count(&left);
             if after == 0 {
                 return Ok(());
             }
+
+            metrics::count_unprocessed("BatchWriteItem", after);
             if after < before {
                 backoff.progressed();
             }
@@ -115,6 +126,7 @@ impl Dynamo {
         }
     }
 
+    /// Sends a call, and again what it leaves unprocessed, until everything is read.
     async fn get_until_done(
         &self,
         mut left: HashMap<String, KeysAndAttributes>,
@@ -127,22 +139,27 @@ impl Dynamo {
             let call = self.client.batch_get_item().set_request_items(Some(left));
             let reply = boxed(call.return_consumed_capacity(COUNTED).send()).await;
             let reply = reply.map_err(|error| failure::of_read("BatchGetItem", &place, error))?;
+
             for consumed in reply.consumed_capacity() {
                 if let Some(table) = consumed.table_name().and_then(|name| self.table(name)) {
                     self.meter.read(table, Some(consumed));
                 }
             }
+
             for (name, items) in reply.responses.unwrap_or_default() {
                 let Some(table) = self.table(&name) else { continue };
                 for item in items {
                     found.insert(items::read_key(table, &item)?, item);
                 }
             }
+
             left = reply.unprocessed_keys.unwrap_or_default();
             let after = count_keys(&left);
             if after == 0 {
                 return Ok(found);
             }
+
+            metrics::count_unprocessed("BatchGetItem", after);
             if after < before {
                 backoff.progressed();
             }

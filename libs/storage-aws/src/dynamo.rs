@@ -1,12 +1,10 @@
-//! Calls of DynamoDB: each counts what it cost, and fails as the ports fail.
+//! Calls of DynamoDB. Each adds up its consumed capacity and returns errors of the ports.
 
-use std::pin::Pin;
 use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::config::retry::{RetryConfig, RetryPartition, TokenBucket};
-use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
+use aws_sdk_dynamodb::config::retry::{RetryPartition, TokenBucket};
 use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
@@ -21,19 +19,21 @@ use crate::consumed::CapacityMeter;
 use crate::failure::{self, ITEM_BYTES_MAX};
 use crate::items::{self, Values};
 use crate::keys::{Item, ItemKey, KeyPart};
+use crate::service_calls::{CallCounter, CallLimits, boxed};
 use crate::tables::Table;
 
-/// Attempts that the SDK makes of one call, with pauses from 50 ms on: 5 seconds' worth at most.
-const ATTEMPTS_MAX: u32 = 8;
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// The limits of calls. DynamoDB answers in milliseconds, and an attempt moves at most 16 MB. The
+/// pauses of all attempts add up to about 5 seconds, which a burst of throttling rarely exceeds.
+const LIMITS: CallLimits = CallLimits {
+    attempts_max: 8,
+    first_pause: Duration::from_millis(50),
+    longest_pause: Duration::from_secs(2),
+    connect_timeout: Duration::from_secs(2),
+    attempt_timeout: Duration::from_secs(5),
+    call_timeout: Duration::from_secs(20),
+};
 
-/// An attempt moves 16 MB at most; DynamoDB answers in milliseconds.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
-const OPERATION_TIMEOUT: Duration = Duration::from_secs(20);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Every reply says what its call cost.
+/// The detail in which replies report consumed capacity. The sum for each table is enough.
 pub(crate) const COUNTED: ReturnConsumedCapacity = ReturnConsumedCapacity::Total;
 
 /// The tables of a deployment.
@@ -48,9 +48,9 @@ pub(crate) struct Dynamo {
 /// The consistency of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Consistency {
-    /// All that were done before it.
+    /// The read finds all writes that were acknowledged before it.
     Strong,
-    /// It may miss the latest, at half the price.
+    /// The read may miss recent writes. It costs half as much.
     Eventual,
 }
 
@@ -59,18 +59,18 @@ pub(crate) enum Consistency {
 pub(crate) struct ItemWrite {
     pub(crate) key: ItemKey,
     pub(crate) action: WriteAction,
-    /// The item is written only if this holds.
+    /// The condition under which the item is written.
     pub(crate) condition: Option<String>,
-    /// Values that expression and condition name.
+    /// The values that the expressions of action and condition name.
     pub(crate) values: Values,
 }
 
+/// The action of a write.
 #[derive(Debug)]
 pub(crate) enum WriteAction {
-    /// The whole item.
+    /// Replaces the whole item.
     Put(Item),
-    /// Some of its attributes, by an update expression; what they were before, or are now, is
-    /// returned.
+    /// Changes some attributes by an update expression. The reply contains their former or new values.
     Update(String, ReturnValue),
     Delete,
 }
@@ -78,22 +78,22 @@ pub(crate) enum WriteAction {
 /// The outcome of a conditional write.
 #[derive(Debug, PartialEq)]
 pub(crate) enum WriteOutcome {
-    /// Done; with the attributes that were asked for.
+    /// The item was written. Contains the attributes that the action returns.
     Written(Item),
-    /// The condition does not hold for this item.
+    /// The condition failed for this item. Nothing was written.
     ConditionFailed(Option<Item>),
 }
 
-/// Some items of a partition, ascending.
+/// A query of items of one partition, in ascending order of their sort keys.
 #[derive(Clone, Debug)]
 pub(crate) struct Query {
     pub(crate) table: Table,
     pub(crate) partition: KeyPart,
     pub(crate) sort: SortKeys,
     pub(crate) read: Consistency,
-    /// The attributes to return, or all.
+    /// The attributes to return; all of them if `None`.
     pub(crate) attributes: Option<String>,
-    /// Only items for which this holds, with its values.
+    /// The filter that returned items satisfy, with the values that it names.
     pub(crate) filter: Option<(String, Values)>,
     /// The maximum number of items evaluated for a page, besides DynamoDB's limit of 1 MB.
     pub(crate) limit: Option<i32>,
@@ -118,43 +118,44 @@ pub(crate) struct QueryPage {
 }
 
 impl Query {
-    /// All items of a partition, read strongly.
+    /// Returns the query of all items of a partition, with strong consistency.
     pub(crate) fn all(table: Table, partition: KeyPart) -> Self {
-        let (sort, read) = (SortKeys::All, Consistency::Strong);
-        Self { table, partition, sort, read, attributes: None, filter: None, limit: None }
+        Self {
+            table,
+            partition,
+            sort: SortKeys::All,
+            read: Consistency::Strong,
+            attributes: None,
+            filter: None,
+            limit: None,
+        }
     }
 }
 
 impl Dynamo {
-    pub(crate) fn new(config: &SdkConfig, prefix: &str) -> Self {
-        let retries = RetryConfig::standard()
-            .with_max_attempts(ATTEMPTS_MAX)
-            .with_initial_backoff(FIRST_PAUSE)
-            .with_max_backoff(LONGEST_PAUSE);
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .operation_attempt_timeout(ATTEMPT_TIMEOUT)
-            .operation_timeout(OPERATION_TIMEOUT)
+    pub(crate) fn new(sdk: &SdkConfig, prefix: &str) -> Self {
+        // By default all calls share a budget of 100 retries. An initial copy into new tables is
+        // throttled for minutes. The number of calls in flight is limited in other ways.
+        let unlimited =
+            RetryPartition::custom("tidewater").token_bucket(TokenBucket::unlimited()).build();
+        let config = aws_sdk_dynamodb::config::Builder::from(&LIMITS.apply(sdk))
+            .retry_partition(unlimited)
+            .interceptor(CallCounter)
             .build();
-        let config = aws_sdk_dynamodb::config::Builder::from(config)
-            .retry_config(retries)
-            // By default all calls share a budget of 100 repetitions. A copy into new tables is
-            // throttled for minutes; how many calls are under way is bounded here in other ways.
-            .retry_partition(
-                RetryPartition::custom("tidewater").token_bucket(TokenBucket::unlimited()).build(),
-            )
-            .timeout_config(timeouts)
-            .build();
-        let names = Table::ALL.map(|table| table.name(prefix));
-        let (client, meter) = (Client::from_conf(config), CapacityMeter::default());
-        Self { client, meter, prefix: prefix.to_owned(), names }
+
+        Self {
+            client: Client::from_conf(config),
+            meter: CapacityMeter::default(),
+            prefix: prefix.to_owned(),
+            names: Table::ALL.map(|table| table.name(prefix)),
+        }
     }
 
     pub(crate) fn name(&self, table: Table) -> &str {
         &self.names[table as usize]
     }
 
-    /// The table of a name that a reply gives.
+    /// Returns the table with this name.
     pub(crate) fn table(&self, name: &str) -> Option<Table> {
         Table::ALL.into_iter().find(|&table| self.name(table) == name)
     }
@@ -174,6 +175,7 @@ impl Dynamo {
             .consistent_read(read == Consistency::Strong)
             .set_projection_expression(attributes.map(str::to_owned))
             .return_consumed_capacity(COUNTED);
+
         let reply = boxed(call.send()).await;
         let reply = reply.map_err(|error| failure::of_read("GetItem", name, error))?;
         self.meter.read(key.table, reply.consumed_capacity());
@@ -197,6 +199,7 @@ impl Dynamo {
             .set_limit(query.limit)
             .set_exclusive_start_key(from)
             .return_consumed_capacity(COUNTED);
+
         for (name, value) in query.sort.values() {
             call = call.expression_attribute_values(name, value);
         }
@@ -206,15 +209,17 @@ impl Dynamo {
                 call = call.expression_attribute_values(*name, value.clone());
             }
         }
-        let reply =
-            boxed(call.send()).await.map_err(|error| failure::of_read("Query", name, error))?;
+
+        let reply = boxed(call.send()).await;
+        let reply = reply.map_err(|error| failure::of_read("Query", name, error))?;
         self.meter.read(query.table, reply.consumed_capacity());
         Ok(QueryPage { items: reply.items.unwrap_or_default(), next: reply.last_evaluated_key })
     }
 
-    /// All of a query's items.
+    /// Returns the items of all pages of a query.
     pub(crate) async fn query_all(&self, query: &Query) -> Result<Vec<Item>, StorageError> {
-        let (mut items, mut from) = (Vec::new(), None);
+        let mut items = Vec::new();
+        let mut from = None;
         loop {
             let page = self.query(query, from).await?;
             items.extend(page.items);
@@ -225,16 +230,18 @@ impl Dynamo {
         }
     }
 
+    /// Writes one item on its condition.
     pub(crate) async fn write(&self, write: ItemWrite) -> Result<WriteOutcome, StorageError> {
         let ItemWrite { key, action, condition, values } = write;
-        let given: usize = values.iter().map(|(_, value)| items::size_of_value(value)).sum();
+        let values_bytes: usize = values.iter().map(|(_, value)| items::size_of_value(value)).sum();
+
         match action {
             WriteAction::Put(item) => {
                 check_size(&key, items::size(&item))?;
                 self.put(key.table, item, condition, values).await
             }
             WriteAction::Update(expression, returned) => {
-                check_size(&key, key.len() + given)?;
+                check_size(&key, key.len() + values_bytes)?;
                 self.update(&key, (expression, returned), condition, values).await
             }
             WriteAction::Delete => self.delete(&key, condition, values).await,
@@ -258,14 +265,15 @@ impl Dynamo {
             .set_expression_attribute_values(by_name(values))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .return_consumed_capacity(COUNTED);
+
         match boxed(call.send()).await {
             Ok(reply) => {
                 self.meter.wrote(table, reply.consumed_capacity());
                 Ok(WriteOutcome::Written(Item::new()))
             }
             Err(error) => match error.as_service_error() {
-                Some(PutItemError::ConditionalCheckFailedException(refusal)) => {
-                    Ok(self.condition_failed(table, refusal))
+                Some(PutItemError::ConditionalCheckFailedException(failure)) => {
+                    Ok(self.condition_failed(table, failure))
                 }
                 _ => Err(failure::of_write("PutItem", name, error)),
             },
@@ -291,14 +299,15 @@ impl Dynamo {
             .return_values(returned)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .return_consumed_capacity(COUNTED);
+
         match boxed(call.send()).await {
             Ok(reply) => {
                 self.meter.wrote(key.table, reply.consumed_capacity());
                 Ok(WriteOutcome::Written(reply.attributes.unwrap_or_default()))
             }
             Err(error) => match error.as_service_error() {
-                Some(UpdateItemError::ConditionalCheckFailedException(refusal)) => {
-                    Ok(self.condition_failed(key.table, refusal))
+                Some(UpdateItemError::ConditionalCheckFailedException(failure)) => {
+                    Ok(self.condition_failed(key.table, failure))
                 }
                 _ => Err(failure::of_write("UpdateItem", name, error)),
             },
@@ -321,14 +330,15 @@ impl Dynamo {
             .set_expression_attribute_values(by_name(values))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .return_consumed_capacity(COUNTED);
+
         match boxed(call.send()).await {
             Ok(reply) => {
                 self.meter.wrote(key.table, reply.consumed_capacity());
                 Ok(WriteOutcome::Written(Item::new()))
             }
             Err(error) => match error.as_service_error() {
-                Some(DeleteItemError::ConditionalCheckFailedException(refusal)) => {
-                    Ok(self.condition_failed(key.table, refusal))
+                Some(DeleteItemError::ConditionalCheckFailedException(failure)) => {
+                    Ok(self.condition_failed(key.table, failure))
                 }
                 _ => Err(failure::of_write("DeleteItem", name, error)),
             },
@@ -338,10 +348,10 @@ impl Dynamo {
     fn condition_failed(
         &self,
         table: Table,
-        refusal: &ConditionalCheckFailedException,
+        failure: &ConditionalCheckFailedException,
     ) -> WriteOutcome {
-        let stored = refusal.item().filter(|item| !item.is_empty()).cloned();
-        self.meter.refused(table, stored.as_ref().map_or(0, items::size));
+        let stored = failure.item().filter(|item| !item.is_empty()).cloned();
+        self.meter.condition_failed(table, stored.as_ref().map_or(0, items::size));
         WriteOutcome::ConditionFailed(stored)
     }
 }
@@ -371,13 +381,7 @@ impl SortKeys {
     }
 }
 
-/// A call of the SDK is a future of many KB, and there are many of them inside each other and side
-/// by side.
-pub(crate) fn boxed<F: Future>(call: F) -> Pin<Box<F>> {
-    Box::pin(call)
-}
-
-/// Refuses what DynamoDB would, with a name for it.
+/// Fails for an item that exceeds DynamoDB's limit, with an error that names its kind.
 pub(crate) fn check_size(key: &ItemKey, bytes: usize) -> Result<(), StorageError> {
     if bytes > ITEM_BYTES_MAX {
         return Err(failure::too_large(key.holds(), bytes));

@@ -1,9 +1,9 @@
-//! Errors of the SDK as those of the ports.
+//! Errors of the SDK as errors of the ports.
 
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use tidewater_storage::{BoxError, StorageError};
 
-/// Bytes of an item at most: DynamoDB's limit.
+/// Maximum size of an item in bytes: DynamoDB's limit.
 pub(crate) const ITEM_BYTES_MAX: usize = 400 << 10;
 
 /// A call that failed.
@@ -19,7 +19,7 @@ struct CallError {
     cause: BoxError,
 }
 
-/// A thing that cannot be stored, however often it is tried.
+/// An item that exceeds DynamoDB's limit. Retrying does not help.
 #[derive(Debug, thiserror::Error)]
 #[error("the {what} takes {bytes} bytes, but a DynamoDB item is limited to {ITEM_BYTES_MAX}")]
 struct TooLarge {
@@ -27,8 +27,8 @@ struct TooLarge {
     bytes: usize,
 }
 
-/// Codes by which a service says that it did not do it now, but may later.
-const THROTTLED: [&str; 7] = [
+/// Error codes of requests that a service refused because of the request rate.
+pub(crate) const THROTTLING_CODES: [&str; 7] = [
     "ProvisionedThroughputExceededException",
     "RequestLimitExceeded",
     "RequestThrottled",
@@ -38,7 +38,7 @@ const THROTTLED: [&str; 7] = [
     "TooManyRequestsException",
 ];
 
-/// A read that failed: nothing was written, whatever happened.
+/// Returns the error of a read that failed: nothing was written.
 pub(crate) fn of_read<E>(call: &'static str, place: &str, error: SdkError<E>) -> StorageError
 where
     E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
@@ -46,24 +46,28 @@ where
     StorageError::Unavailable(cause(call, place, error))
 }
 
-/// A write that failed. Only what the service refuses for what it is, or what was never sent, has
-/// surely not been done: the SDK repeats all else, and of an earlier attempt only the reply may
-/// have been lost, even if the last one was throttled.
+/// Returns the error of a write that failed.
+///
+/// `Unavailable` is certain only if the service rejected the request itself, or if nothing was sent.
+/// The SDK retries everything else, so an earlier attempt may have succeeded without a reply, even if
+/// the last one was throttled.
 pub(crate) fn of_write<E>(call: &'static str, place: &str, error: SdkError<E>) -> StorageError
 where
     E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
 {
-    let refused = if let SdkError::ServiceError(refusal) = &error {
-        let throttled = refusal.err().code().is_some_and(|code| THROTTLED.contains(&code));
-        refusal.raw().status().is_client_error() && !throttled
+    let was_rejected = if let SdkError::ServiceError(rejection) = &error {
+        let code = rejection.err().code();
+        let is_throttled = code.is_some_and(|code| THROTTLING_CODES.contains(&code));
+        rejection.raw().status().is_client_error() && !is_throttled
     } else {
         matches!(error, SdkError::ConstructionFailure(_))
     };
-    let kind = if refused { StorageError::Unavailable } else { StorageError::Unknown };
-    kind(cause(call, place, error))
+
+    let cause = cause(call, place, error);
+    if was_rejected { StorageError::Unavailable(cause) } else { StorageError::Unknown(cause) }
 }
 
-/// An item that DynamoDB would refuse for its size.
+/// Returns the error of an item that exceeds DynamoDB's limit.
 pub(crate) fn too_large(what: &'static str, bytes: usize) -> StorageError {
     StorageError::Unavailable(TooLarge { what, bytes }.into())
 }

@@ -7,8 +7,6 @@ use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::retry::RetryConfig;
-use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::create_bucket::CreateBucketError;
 use aws_sdk_s3::presigning::PresigningConfig;
@@ -23,8 +21,8 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use tidewater_storage::{ObjectStore, StorageError};
 use tracing::warn;
 
-use crate::dynamo::boxed;
 use crate::failure;
+use crate::service_calls::{CallCounter, CallLimits, boxed};
 
 /// The part size of multipart uploads in bytes, and the size above which they are used. Each part is
 /// retried independently.
@@ -42,17 +40,17 @@ const READS_MAX: u32 = 3;
 /// The maximum lifetime of a presigned URL: S3's limit.
 const URL_LIFETIME_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// Attempts that the SDK makes of one call, with pauses from 100 ms on.
-const ATTEMPTS_MAX: u32 = 5;
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The limits of calls. An attempt has enough time for a part of 16 MB at 300 KB/s.
+const LIMITS: CallLimits = CallLimits {
+    attempts_max: 5,
+    first_pause: Duration::from_millis(100),
+    longest_pause: Duration::from_secs(5),
+    connect_timeout: Duration::from_secs(3),
+    attempt_timeout: Duration::from_secs(60),
+    call_timeout: Duration::from_secs(180),
+};
 
-/// The timeout of one attempt: enough for a part of 16 MB at 300 KB/s.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(60);
-const OPERATION_TIMEOUT: Duration = Duration::from_secs(180);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// The objects of a deployment: those of an S3 bucket whose keys begin with its prefix and `/`.
+/// The objects of a deployment: the keys of an S3 bucket that begin with the prefix and `/`.
 #[derive(Clone)]
 pub struct S3Objects {
     client: Client,
@@ -61,39 +59,30 @@ pub struct S3Objects {
 }
 
 impl S3Objects {
-    /// The objects below `prefix` in an S3 bucket.
+    /// Returns the store of objects whose keys begin with `prefix` and `/`.
     #[must_use]
     pub fn new(sdk: &SdkConfig, bucket: &str, prefix: &str) -> Self {
-        let retries = RetryConfig::standard()
-            .with_max_attempts(ATTEMPTS_MAX)
-            .with_initial_backoff(FIRST_PAUSE)
-            .with_max_backoff(LONGEST_PAUSE);
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .operation_attempt_timeout(ATTEMPT_TIMEOUT)
-            .operation_timeout(OPERATION_TIMEOUT)
-            .build();
-        let config = aws_sdk_s3::config::Builder::from(sdk)
-            .retry_config(retries)
-            .timeout_config(timeouts)
-            // What stands in for S3 elsewhere has no host name for each S3 bucket.
+        let config = aws_sdk_s3::config::Builder::from(&LIMITS.apply(sdk))
+            .interceptor(CallCounter)
+            // Custom endpoints usually have no host name for each S3 bucket.
             .force_path_style(has_endpoint(sdk))
             .build();
         let client = Client::from_conf(config);
         Self { client, bucket: bucket.to_owned(), prefix: prefix.to_owned() }
     }
 
-    /// Makes the S3 bucket if it is not there. For local use: deployments bring their own.
+    /// Creates the S3 bucket if it does not exist. For local use: a deployment's template creates it.
     ///
     /// # Errors
-    /// When S3 cannot be reached, or somebody else has an S3 bucket of this name.
+    /// If S3 cannot be reached, or another account has an S3 bucket with this name.
     pub async fn create_bucket(&self) -> Result<(), StorageError> {
         let region = self.client.config().region().map(ToString::to_string);
-        // Where none is named it is made there, and naming this one is refused.
+        // S3 rejects a location constraint that names this region, which is the default.
         let location = region.filter(|region| region != "us-east-1").map(|region| {
             let constraint = BucketLocationConstraint::from(region.as_str());
             CreateBucketConfiguration::builder().location_constraint(constraint).build()
         });
+
         let call = self.client.create_bucket().bucket(&self.bucket);
         match boxed(call.set_create_bucket_configuration(location).send()).await {
             Ok(_) => Ok(()),
@@ -104,10 +93,12 @@ impl S3Objects {
         }
     }
 
-    /// The key of an object; a name with an empty part, `.` or `..` is refused.
+    /// Returns the key of an object.
+    ///
+    /// # Errors
+    /// If a part of the name is empty, `.` or `..`.
     fn key(&self, name: &str) -> Result<String, StorageError> {
-        let plain = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
-        if !name.split('/').all(plain) {
+        if !name.split('/').all(is_plain) {
             let cause = format!("'{name}' cannot be the name of an object");
             return Err(StorageError::Unavailable(cause.into()));
         }
@@ -140,6 +131,7 @@ impl S3Objects {
             .await
             .map_err(|error| failure::of_write("CreateMultipartUpload", &self.bucket, error))?;
         let id = upload.upload_id.unwrap_or_default();
+
         let done = self.put_parts(key, &id, content, length).await;
         if done.is_err() {
             // S3 charges for the uploaded parts until the upload is aborted.
@@ -161,11 +153,13 @@ impl S3Objects {
         let part_bytes = PART_BYTES.max(length.div_ceil(PARTS_MAX));
         let ranges = (0..length.div_ceil(part_bytes))
             .map(|part| part * part_bytes..length.min((part + 1) * part_bytes));
+
         let parts: Vec<CompletedPart> = stream::iter((1..).zip(ranges.collect::<Vec<_>>()))
             .map(|(number, range)| self.put_part(key, id, number, content.part(range)))
             .buffered(PARTS_AT_ONCE)
             .try_collect()
             .await?;
+
         let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
         let call = self.client.complete_multipart_upload().bucket(&self.bucket).key(key);
         boxed(call.upload_id(id).multipart_upload(parts).send())
@@ -184,6 +178,7 @@ impl S3Objects {
         let call = self.client.upload_part().bucket(&self.bucket).key(key).upload_id(id);
         let call = call.checksum_algorithm(ChecksumAlgorithm::Crc32);
         let call = call.part_number(number).body(body.await?);
+
         let reply = boxed(call.send())
             .await
             .map_err(|error| failure::of_write("UploadPart", &self.bucket, error))?;
@@ -221,8 +216,9 @@ impl Content<'_> {
     async fn part(self, range: Range<u64>) -> Result<ByteStream, StorageError> {
         match self {
             Self::Bytes(bytes) => {
-                let at = |offset| usize::try_from(offset).unwrap_or(usize::MAX);
-                Ok(bytes.slice(at(range.start)..at(range.end)).into())
+                let start = usize::try_from(range.start).map_err(unreadable)?;
+                let end = usize::try_from(range.end).map_err(unreadable)?;
+                Ok(bytes.slice(start..end).into())
             }
             Self::File(path) => ByteStream::read_from()
                 .path(path)
@@ -272,6 +268,7 @@ impl ObjectStore for S3Objects {
         if range.is_empty() {
             return Ok(self.is_there(&key).await?.then(Bytes::new));
         }
+
         let mut reads = 0;
         loop {
             let call = self.client.get_object().bucket(&self.bucket).key(&key);
@@ -282,6 +279,7 @@ impl ObjectStore for S3Objects {
                 Err(error) if has_code(&error, "InvalidRange") => return Ok(Some(Bytes::new())),
                 Err(error) => return Err(failure::of_read("GetObject", &self.bucket, error)),
             };
+
             reads += 1;
             match reply.body.collect().await {
                 Ok(body) => return Ok(Some(body.into_bytes())),
@@ -307,9 +305,14 @@ impl fmt::Debug for S3Objects {
     }
 }
 
-/// The header that asks for a range; none asks for all.
+/// Returns whether a part of a name means itself in a path.
+fn is_plain(part: &str) -> bool {
+    !matches!(part, "" | "." | "..") && !part.contains('\0')
+}
+
+/// Returns the header that requests a range, or `None` if the range is the whole object.
 fn header(range: &Range<u64>) -> Option<String> {
-    /// No object is so large: S3's limit is below.
+    /// An end beyond every object, which S3 limits to 50 TB.
     const ANY_END: u64 = 1 << 50;
     match (range.start, range.end) {
         (0, ANY_END..) => None,
@@ -324,14 +327,15 @@ fn has_code<E: ProvideErrorMetadata>(error: &SdkError<E>, code: &str) -> bool {
 
 /// Returns whether a custom endpoint is configured for S3 or for all of AWS.
 fn has_endpoint(sdk: &SdkConfig) -> bool {
-    let of_s3 = || {
-        let key = ServiceConfigKey::builder()
-            .service_id("S3")
-            .env("AWS_ENDPOINT_URL")
-            .profile("endpoint_url")
-            .build()
-            .ok()?;
-        sdk.service_config()?.load_config(key)
-    };
-    sdk.endpoint_url().is_some() || of_s3().is_some()
+    sdk.endpoint_url().is_some() || s3_endpoint(sdk).is_some()
+}
+
+fn s3_endpoint(sdk: &SdkConfig) -> Option<String> {
+    let key = ServiceConfigKey::builder()
+        .service_id("S3")
+        .env("AWS_ENDPOINT_URL")
+        .profile("endpoint_url")
+        .build()
+        .ok()?;
+    sdk.service_config()?.load_config(key)
 }

@@ -11,6 +11,7 @@ mod faults;
 mod given;
 mod limits;
 mod localstack;
+mod metrics;
 mod sdk;
 mod tables;
 mod unreliable;

@@ -60,7 +60,7 @@ async fn the_proxy_does_what_it_is_there_for_and_nothing_is_lost() {
 }
 
 /// An endpoint at which every call gets the same answer.
-async fn always(status: u16, body: &'static str) -> String {
+pub(crate) async fn always(status: u16, body: &'static str) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let status = axum::http::StatusCode::from_u16(status).unwrap();
@@ -69,7 +69,7 @@ async fn always(status: u16, body: &'static str) -> String {
     endpoint
 }
 
-fn store_at(endpoint: &str) -> AwsStore<Embedded> {
+pub(crate) fn store_at(endpoint: &str) -> AwsStore<Embedded> {
     AwsStore::with_objects(&sdk::for_endpoint(endpoint), "test", Embedded::temporary().unwrap())
 }
 
