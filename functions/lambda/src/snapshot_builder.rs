@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::{Value, json};
 use tidewater_lambda::{BuilderConfig, MetricsLog, log_json, time_left};
-use tidewater_snapshot_builder::{Options, Report, describe_metrics, run_pass};
+use tidewater_snapshot_builder::{Options, Report, run_pass};
+use tidewater_storage::Measured;
 use tidewater_storage_aws::AwsStore;
 use tokio::time::Instant;
 use tracing::info;
@@ -20,9 +21,11 @@ async fn main() -> Result<(), Error> {
     log_json();
     let BuilderConfig { store, snapshot_threshold, function } = BuilderConfig::from_env()?;
     let metrics = &MetricsLog::install(function)?;
-    describe_metrics();
+    tidewater_snapshot_builder::describe_metrics();
+    tidewater_storage::describe_metrics();
+    tidewater_storage_aws::describe_metrics();
 
-    let storage = &AwsStore::connect(&store).await?;
+    let storage = &Measured::new(AwsStore::connect(&store).await?);
     let options = &Options { threshold: snapshot_threshold, ..Options::default() };
     lambda_runtime::run(service_fn(async move |event: LambdaEvent<Value>| {
         let end = Instant::now() + time_left(&event.context).saturating_sub(RESERVED_TIME);

@@ -3,8 +3,9 @@
 use std::future::ready;
 
 use axum::middleware::{map_request, map_response};
-use tidewater_functions::{Settings, describe_metrics};
+use tidewater_functions::Settings;
 use tidewater_lambda::{ApiConfig, MetricsLog, log_json, set_stream_deadline};
+use tidewater_storage::Measured;
 use tidewater_storage_aws::AwsStore;
 
 #[tokio::main(flavor = "current_thread")]
@@ -12,9 +13,11 @@ async fn main() -> Result<(), lambda_http::Error> {
     log_json();
     let ApiConfig { store, auth, keep_open, function } = ApiConfig::from_env()?;
     let metrics = MetricsLog::install(function)?;
-    describe_metrics();
+    tidewater_functions::describe_metrics();
+    tidewater_storage::describe_metrics();
+    tidewater_storage_aws::describe_metrics();
 
-    let storage = AwsStore::connect(&store).await?;
+    let storage = Measured::new(AwsStore::connect(&store).await?);
     // A cold start has time for this. Otherwise the first request would wait.
     auth.prefetch().await;
 
