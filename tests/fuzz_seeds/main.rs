@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-/// Positions of a seed that are damaged, spread evenly, so that large seeds take no longer.
+/// Maximum number of damaged positions of a seed, at equal distances: it bounds the time of large seeds.
 const DAMAGES_MAX: usize = 400;
 
 /// Calls `each` with the name and content of every seed of a target.
@@ -30,8 +30,11 @@ fn valid_seeds_are_accepted_and_invalid_ones_refused() -> Result<()> {
         let mut valid = 0;
         for_each_seed(target, |name, seed| {
             let is_valid = name.starts_with("valid");
-            ensure!(is_valid || name.starts_with("invalid"), "{target}/{name}: which is it?");
-            ensure!(run(seed) == is_valid, "{target}/{name} is not what its name says");
+            ensure!(
+                is_valid || name.starts_with("invalid"),
+                "{target}/{name} is neither named `valid...` nor `invalid...`"
+            );
+            ensure!(run(seed) == is_valid, "{target}/{name} has the wrong result for its name");
             valid += usize::from(is_valid);
             Ok(())
         })?;

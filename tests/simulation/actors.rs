@@ -1,4 +1,4 @@
-//! Tasks that take one turn at a time.
+//! Actors of the simulation: tasks that make one storage call in each turn.
 
 use std::sync::Arc;
 
@@ -12,11 +12,13 @@ use crate::builder;
 use crate::reader::Reader;
 use crate::worker;
 
-/// A task whose storage calls wait for turns.
+/// A task whose storage calls wait for its turns.
 pub(crate) struct Actor<T> {
     scheduler: Arc<CallScheduler>,
+    /// The running task; `None` once it has ended or was killed.
     task: Option<JoinHandle<anyhow::Result<T>>>,
-    ended: Option<anyhow::Result<T>>,
+    /// The result of a task that has ended by itself.
+    result: Option<anyhow::Result<T>>,
     recall: watch::Sender<bool>,
 }
 
@@ -46,11 +48,11 @@ impl Actor<Reader> {
     pub(crate) fn reader(reader: Reader, store: &Embedded, world: &Shared) -> Self {
         let world = world.clone();
         Self::spawn(store, FaultPlan::default(), |store, recalled| {
-            reader.come_and_go(store, world, recalled)
+            reader.act_at_random(store, world, recalled)
         })
     }
 
-    /// Lets the reader end what it is at, and gives it back.
+    /// Lets the reader finish its current step, and returns it.
     pub(crate) async fn recall(&mut self) -> Reader {
         self.recall.send_replace(true);
         self.scheduler.admit_all();
@@ -71,13 +73,14 @@ impl<T: Send + 'static> Actor<T> {
         let (recall, recalled) = watch::channel(false);
         let store = Faulty::new(store.clone(), faults).with_scheduler(scheduler.clone());
         let task = Some(tokio::spawn(act(store, recalled)));
-        Self { scheduler, task, ended: None, recall }
+        Self { scheduler, task, result: None, recall }
     }
 
-    /// Lets one storage call be made, and waits until the next one is to be. False when the task
-    /// has ended instead.
+    /// Admits one storage call and waits until the task makes the next one.
+    ///
+    /// Returns false if the task has ended instead.
     pub(crate) async fn turn(&mut self) -> bool {
-        // The first call must have come before it can be let through.
+        // A call can only be admitted after the task has made it.
         if !self.wait_until_idle().await {
             return false;
         }
@@ -89,27 +92,27 @@ impl<T: Send + 'static> Actor<T> {
         let Some(task) = &mut self.task else { return false };
         tokio::select! {
             () = self.scheduler.wait_until_idle() => true,
-            ended = task => {
+            result = task => {
                 self.task = None;
-                self.ended = Some(ended.unwrap());
+                self.result = Some(result.unwrap());
                 false
             }
         }
     }
 
-    /// Ends the task between two calls, as SIGKILL would.
+    /// Kills the task between two storage calls, as SIGKILL does.
     pub(crate) fn kill(&mut self) {
         if let Some(task) = self.task.take() {
             task.abort();
         }
     }
 
-    /// What the task ended with.
+    /// Returns the result of the task, and waits for it if the task still runs.
     pub(crate) async fn outcome(&mut self) -> anyhow::Result<T> {
-        match (self.ended.take(), self.task.take()) {
-            (Some(ended), _) => ended,
+        match (self.result.take(), self.task.take()) {
+            (Some(result), _) => result,
             (None, Some(task)) => task.await.unwrap(),
-            (None, None) => anyhow::bail!("it was killed"),
+            (None, None) => anyhow::bail!("the task was killed"),
         }
     }
 }

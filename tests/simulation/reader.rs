@@ -1,6 +1,8 @@
-//! Clients of the real sync API, and what they must find.
+//! Clients of the real sync API that verify every completed checkpoint.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use axum::body::Body;
@@ -9,7 +11,6 @@ use futures::StreamExt;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
-use std::time::Duration;
 use tidewater_functions::{Authenticator, Settings, router};
 use tidewater_storage::{CallScheduler, Embedded, FaultPlan, Faulty};
 use tidewater_tests::{AUDIENCE, Completed, LineEffect, LocalBuckets, SigningKey};
@@ -20,16 +21,31 @@ use crate::Shared;
 
 type Store = Faulty<Embedded>;
 
-/// One client: what it holds, and the writes that it waits for.
+/// A client: its buckets, and its writes that no checkpoint has acknowledged yet.
 pub(crate) struct Reader {
     user: &'static str,
     rng: StdRng,
     key: SigningKey,
     key_set: String,
     local: LocalBuckets,
-    /// Write checkpoints, and where in the source the write was.
-    awaited: VecDeque<(i64, u64)>,
-    last: Option<(i64, u64)>,
+    awaited: VecDeque<AwaitedWrite>,
+    last: Option<LastCheckpoint>,
+}
+
+/// A write of the client that a checkpoint must acknowledge.
+#[derive(Clone, Copy, Debug)]
+struct AwaitedWrite {
+    /// Number of the write checkpoint.
+    number: i64,
+    /// Position in the source after the write.
+    position: u64,
+}
+
+/// The last checkpoint that the client has completed.
+#[derive(Clone, Copy)]
+struct LastCheckpoint {
+    op: i64,
+    position: u64,
 }
 
 impl Reader {
@@ -42,8 +58,8 @@ impl Reader {
         Self { user, rng, key, key_set, local, awaited: VecDeque::new(), last: None }
     }
 
-    /// Connects, reads, cuts connections at any line, writes now and then; until recalled.
-    pub(crate) async fn come_and_go(
+    /// Connects, reads, writes, and cuts the connection after any line, at random until `recalled`.
+    pub(crate) async fn act_at_random(
         mut self,
         store: Store,
         world: Shared,
@@ -59,50 +75,54 @@ impl Reader {
         Ok(self)
     }
 
-    /// Reads without a cut, and compares with the end of the source.
+    /// Reads without a cut, and compares the rows with the end of the source.
     pub(crate) async fn read_to_the_end(&mut self, store: &Embedded, world: &Shared) {
-        let scheduler = std::sync::Arc::new(CallScheduler::default());
+        let scheduler = Arc::new(CallScheduler::default());
         scheduler.admit_all();
         let store = Faulty::new(store.clone(), FaultPlan::default()).with_scheduler(scheduler);
-        let done = self.read(&store, world, usize::MAX).await.unwrap();
-        let done = done.expect("a checkpoint is visible, and nothing cuts the connection");
+        let completed = self.read(&store, world, usize::MAX).await.unwrap();
+        let completed =
+            completed.expect("a checkpoint is visible, and nothing cuts the connection");
+
         let expected = world.lock().unwrap().source.now().visible_to(self.user);
-        assert_eq!(*done.rows, expected, "{} differs at the end", self.user);
+        assert_eq!(*completed.rows, expected, "{} differs at the end", self.user);
         assert!(self.awaited.is_empty(), "{} still waits for {:?}", self.user, self.awaited);
     }
 
     async fn request(&self, store: &Store, request: Request<Body>) -> Result<(StatusCode, Body)> {
         let auth = Authenticator::new(&[&self.key_set], vec![AUDIENCE.to_owned()])?;
         let settings = Settings { keep_open: Some(Duration::ZERO), ..Settings::new(auth) };
-        let reply = router(store.clone(), settings).oneshot(request).await?;
-        Ok((reply.status(), reply.into_body()))
+        let response = router(store.clone(), settings).oneshot(request).await?;
+        Ok((response.status(), response.into_body()))
     }
 
-    /// A write of the app: committed to the source, then acknowledged by a write checkpoint.
+    /// Writes as an app does: commits to the source, then requests a write checkpoint.
     async fn write(&mut self, store: &Store, world: &Shared) -> Result<()> {
         let position = {
             let mut world = world.lock().unwrap();
             world.source.commit_random(&mut self.rng);
             world.source.position()
         };
+
         let request = Request::get("/write-checkpoint2.json?client_id=c")
             .header("Authorization", format!("Token {}", self.key.token(self.user).sign()?))
             .body(Body::empty())?;
         let (status, body) = self.request(store, request).await?;
         ensure!(status == StatusCode::OK, "write checkpoint: {status}");
+
         let body = axum::body::to_bytes(body, 10_000).await?;
         let reply: Value = serde_json::from_slice(&body)?;
         let number = reply["data"]["write_checkpoint"].as_str().context("no number")?.parse()?;
-        self.awaited.push_back((number, position));
+        self.awaited.push_back(AwaitedWrite { number, position });
         Ok(())
     }
 
-    /// Reads one answer, up to `cut` lines of it; gives the last checkpoint that it completed.
+    /// Reads one response up to line number `lines_max`. Returns the last completed checkpoint.
     async fn read(
         &mut self,
         store: &Store,
         world: &Shared,
-        cut: usize,
+        lines_max: usize,
     ) -> Result<Option<Completed>> {
         let body = json!({"buckets": self.local.connect(), "raw_data": true, "client_id": "c"});
         let request = Request::post("/sync/stream")
@@ -113,73 +133,85 @@ impl Reader {
         if status != StatusCode::OK {
             let body = axum::body::to_bytes(body, 10_000).await?;
             let text = String::from_utf8_lossy(&body);
-            let is_harsh = world.lock().unwrap().is_harsh;
-            ensure!(is_harsh || text.contains("PSYNC_S2302"), "{status}: {text}");
+            // S2302: no checkpoint is visible yet.
+            let deletes_early = world.lock().unwrap().deletes_early;
+            ensure!(deletes_early || text.contains("PSYNC_S2302"), "{status}: {text}");
             return Ok(None);
         }
+
         let mut chunks = body.into_data_stream();
-        let (mut pending, mut lines, mut completed) = (Vec::new(), 0, None);
-        while lines < cut
+        let mut pending = Vec::new();
+        let mut lines = 0;
+        let mut last_completed = None;
+        while lines < lines_max
             && let Some(chunk) = chunks.next().await
         {
-            // A connection that the server had to cut is like any other cut.
+            // The server aborts a stream that it cannot continue. The client retries, as after a
+            // lost connection.
             let Ok(chunk) = chunk else { break };
             pending.extend_from_slice(&chunk);
             while let Some(end) = pending.iter().position(|&byte| byte == b'\n') {
                 let line: Vec<u8> = pending.drain(..=end).collect();
                 lines += 1;
-                // Lines with rows of a base end in a marker, and nothing else is a MOVE.
+
+                // A line of a base ends in a marker, which is the only MOVE of a stream.
                 let is_of_base = String::from_utf8_lossy(&line).contains("\"op\":\"MOVE\"");
-                world.lock().unwrap().from_base += usize::from(is_of_base);
-                if let LineEffect::Complete(done) = self.local.apply(&line)? {
-                    self.check(&done, world)?;
-                    completed = Some(done);
+                world.lock().unwrap().lines_of_bases += usize::from(is_of_base);
+
+                if let LineEffect::Complete(completed) = self.local.apply(&line)? {
+                    self.verify(&completed, world)?;
+                    last_completed = Some(completed);
                 }
-                if lines >= cut {
+                if lines >= lines_max {
                     break;
                 }
             }
         }
-        Ok(completed)
+        Ok(last_completed)
     }
 
-    /// A completed checkpoint must be the source at exactly one commit, no earlier than the one
-    /// before, and must contain the writes that it acknowledges.
-    fn check(&mut self, done: &Completed, world: &Shared) -> Result<()> {
+    /// Verifies a completed checkpoint: it is the source at one commit, not before the last one, and
+    /// contains the writes that it acknowledges.
+    fn verify(&mut self, completed: &Completed, world: &Shared) -> Result<()> {
         let mut world = world.lock().unwrap();
-        let op = done.last_op_id.get();
+        let op = completed.last_op_id.get();
         let positions: Vec<u64> =
             world.visible.iter().filter(|(seen, _)| *seen == op).map(|(_, at)| *at).collect();
         ensure!(!positions.is_empty(), "checkpoint {op} was never visible");
         for position in &positions {
             let expected = world.source.at(*position).visible_to(self.user);
-            if *done.rows != expected {
+            if *completed.rows != expected {
                 bail!(
                     "{} at checkpoint {op} (position {position}) has\n{:?}\nnot\n{expected:?}",
                     self.user,
-                    done.rows
+                    completed.rows
                 );
             }
         }
-        let latest = positions.iter().copied().max().unwrap_or_default();
-        if let Some((last_op, last)) = self.last {
+
+        let position = positions.iter().copied().max().unwrap_or_default();
+        if let Some(last) = self.last {
             ensure!(
-                op >= last_op && latest >= last,
-                "{} went back from {last_op} to {op}",
-                self.user
+                op >= last.op && position >= last.position,
+                "{} went back from {} to {op}",
+                self.user,
+                last.op
             );
         }
-        self.last = Some((op, latest));
+        self.last = Some(LastCheckpoint { op, position });
         world.completed += 1;
-        world.log(|| format!("{} completes {op} at {latest}", self.user));
-        let reached = done.write_checkpoint.map_or(0, |number| number.get());
-        while let Some((number, position)) = self.awaited.front().copied()
-            && number <= reached
+        world.log(|| format!("{} completes {op} at {position}", self.user));
+
+        let acknowledged = completed.write_checkpoint.map_or(0, |number| number.get());
+        while let Some(write) = self.awaited.front().copied()
+            && write.number <= acknowledged
         {
             ensure!(
-                latest >= position,
-                "{}: write {number} at {position} acknowledged at {latest}",
-                self.user
+                position >= write.position,
+                "{}: write {} at {} is acknowledged at {position}",
+                self.user,
+                write.number,
+                write.position
             );
             self.awaited.pop_front();
             world.acknowledged += 1;

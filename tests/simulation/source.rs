@@ -1,4 +1,4 @@
-//! A model of the source database: transactions in commit order, and the state after each.
+//! A model of the source database: its transactions in commit order, and the rows after each.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,11 +12,13 @@ use tidewater_ingest_worker::simulation::{
 use tidewater_storage::Lsn;
 use tidewater_tests::Rows;
 
-/// Bytes of log per transaction: positions are multiples of it.
+/// Bytes of WAL per transaction. All positions are multiples of it.
 const STEP: u64 = 16;
-/// Ids of transactions begin here.
+
+/// The xid of the first transaction.
 const FIRST_XID: u32 = 700;
-/// PostgreSQL's `text`.
+
+/// The OID of PostgreSQL's type `text`.
 pub(crate) const TEXT_OID: u32 = 25;
 
 pub(crate) const USERS: [&str; 3] = ["u1", "u2", "u3"];
@@ -25,7 +27,7 @@ pub(crate) const TODOS: usize = 0;
 pub(crate) const MEMBERS: usize = 1;
 pub(crate) const NOTES: usize = 2;
 
-/// Two configs that differ: a change of one for the other copies everything again.
+/// Two different sync configs. A change from one to the other causes a new copy of all tables.
 pub(crate) const CONFIGS: [&str; 2] = [
     "config: {edition: 3}
 streams:
@@ -49,7 +51,7 @@ streams:
 ",
 ];
 
-/// Columns of each table; the first is the key, but for the notes, which have none.
+/// Names and columns of the tables. The first column is the key, except of the notes, which have none.
 pub(crate) const TABLES: [(&str, &[&str]); 3] = [
     ("todos", &["id", "owner", "list", "body"]),
     ("members", &["id", "usr", "list"]),
@@ -58,9 +60,9 @@ pub(crate) const TABLES: [(&str, &[&str]); 3] = [
 
 pub(crate) type Row = Vec<String>;
 
-/// What a transaction did.
+/// A change of one row or table.
 #[derive(Clone, Debug)]
-pub(crate) enum Change {
+pub(crate) enum RowChange {
     Insert(usize, Row),
     Update { table: usize, old: Row, new: Row },
     Delete(usize, Row),
@@ -69,33 +71,35 @@ pub(crate) enum Change {
 
 #[derive(Clone, Debug)]
 enum Transaction {
-    Changes(Vec<Change>),
-    /// A message of a worker, with its content.
+    Changes(Vec<RowChange>),
+    /// A logical message of a worker, with its content.
     Message(String),
 }
 
-/// The rows of each table at one commit; notes may be there several times.
+/// The rows of each table at one commit. Equal notes may exist several times.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct State {
+pub(crate) struct SourceState {
     pub(crate) tables: [Vec<Row>; 3],
 }
 
-/// What one snapshot sees.
-pub(crate) struct Snapshot {
-    pub(crate) state: State,
+/// A snapshot of PostgreSQL and the rows that it sees.
+pub(crate) struct SourceSnapshot {
+    pub(crate) state: SourceState,
     pub(crate) snapshot: PgSnapshot,
 }
 
 #[derive(Default)]
-pub(crate) struct Source {
+pub(crate) struct SourceModel {
     log: Vec<Transaction>,
-    states: Vec<State>,
-    /// The number of transactions that new snapshots see. The others are committed, and the
-    /// stream has them: with synchronous replication it can take minutes until they are visible.
+    states: Vec<SourceState>,
+    /// Number of transactions that new snapshots see.
+    ///
+    /// The stream sends the others, too: they are committed, but with synchronous replication it
+    /// can take minutes until they are visible.
     visible: usize,
 }
 
-/// The id of a table in `pg_class`.
+/// Returns the OID of a table.
 pub(crate) fn oid(table: usize) -> u32 {
     100 + u32::try_from(table).unwrap()
 }
@@ -104,8 +108,8 @@ fn xid(index: usize) -> u32 {
     FIRST_XID + u32::try_from(index).unwrap()
 }
 
-impl Source {
-    /// End of the last transaction.
+impl SourceModel {
+    /// Returns the end of the last transaction.
     pub(crate) fn position(&self) -> u64 {
         (self.log.len() as u64 + 1) * STEP
     }
@@ -137,18 +141,18 @@ impl Source {
     }
 
     /// Takes a snapshot that sees these transactions. Later snapshots never see less.
-    pub(crate) fn snapshot(&mut self, must_see: &[u32], rng: &mut StdRng) -> Snapshot {
+    pub(crate) fn snapshot(&mut self, must_see: &[u32], rng: &mut StdRng) -> SourceSnapshot {
         let needed = must_see.iter().map(|xid| (xid + 1 - FIRST_XID) as usize).max();
         let earliest = self.visible.max(needed.unwrap_or_default());
         self.visible = rng.random_range(earliest..=self.log.len());
 
         let state = match self.visible {
-            0 => State::default(),
+            0 => SourceState::default(),
             visible => self.states[visible - 1].clone(),
         };
         let xmax = xid(self.visible);
         let snapshot = PgSnapshot::parse(&format!("{xmax}:{xmax}:")).unwrap();
-        Snapshot { state, snapshot }
+        SourceSnapshot { state, snapshot }
     }
 
     /// Makes all transactions visible: a slot is created only after they have ended.
@@ -161,13 +165,13 @@ impl Source {
         (self.visible..self.log.len()).map(xid).collect()
     }
 
-    pub(crate) fn now(&self) -> State {
+    pub(crate) fn now(&self) -> SourceState {
         self.states.last().cloned().unwrap_or_default()
     }
 
-    pub(crate) fn at(&self, position: u64) -> State {
+    pub(crate) fn at(&self, position: u64) -> SourceState {
         let commits = usize::try_from(position.max(STEP) / STEP - 1).unwrap();
-        if commits == 0 { State::default() } else { self.states[commits - 1].clone() }
+        if commits == 0 { SourceState::default() } else { self.states[commits - 1].clone() }
     }
 
     pub(crate) fn message(&mut self, content: String) {
@@ -187,7 +191,7 @@ impl Source {
     }
 }
 
-impl Change {
+impl RowChange {
     fn table(&self) -> usize {
         match self {
             Self::Insert(table, _) | Self::Delete(table, _) | Self::Truncate(table) => *table,
@@ -195,8 +199,9 @@ impl Change {
         }
     }
 
-    /// Returns the message of the stream. Now and then it leaves out a value that did not change,
-    /// as PostgreSQL does with values that are stored out of line.
+    /// Returns the message of the stream.
+    ///
+    /// It leaves out some values that did not change, as PostgreSQL does with out-of-line values.
     fn message(&self, rng: &mut StdRng) -> Vec<u8> {
         match self {
             Self::Insert(table, row) => encode::insert(oid(*table), &texts(row)),
@@ -209,14 +214,16 @@ impl Change {
                     let old = (OldTuple::Row, &texts(old)[..]);
                     return encode::update(oid(NOTES), Some(old), &values);
                 }
+
                 for column in 1..values.len() {
                     if old[column] == new[column] && rng.random_range(0..8) == 0 {
                         values[column] = Datum::Unchanged;
                     }
                 }
+
                 let old_key = key(old);
-                let moved = (old[0] != new[0]).then_some((OldTuple::Key, &old_key[..]));
-                encode::update(oid(*table), moved, &values)
+                let old = (old[0] != new[0]).then_some((OldTuple::Key, &old_key[..]));
+                encode::update(oid(*table), old, &values)
             }
         }
     }
@@ -224,18 +231,22 @@ impl Change {
 
 /// Returns the message that describes a table.
 fn relation(table: usize) -> Vec<u8> {
-    let (name, columns) = TABLES[table];
-    let column = |(at, name): (usize, &&str)| RelationColumn {
-        in_identity: table == NOTES || at == 0,
-        name: (*name).to_owned(),
-        type_oid: TEXT_OID,
-    };
+    let (name, column_names) = TABLES[table];
+    let mut columns = Vec::new();
+    for (at, name) in column_names.iter().enumerate() {
+        columns.push(RelationColumn {
+            in_identity: table == NOTES || at == 0,
+            name: (*name).to_owned(),
+            type_oid: TEXT_OID,
+        });
+    }
+
     encode::relation(&Relation {
         oid: oid(table),
         schema: "public".to_owned(),
         name: name.to_owned(),
         replica_identity: if table == NOTES { b'f' } else { b'd' },
-        columns: columns.iter().enumerate().map(column).collect(),
+        columns,
     })
 }
 
@@ -256,7 +267,7 @@ fn pick<'a>(rng: &mut StdRng, from: &[&'a str]) -> &'a str {
 
 fn random_row(rng: &mut StdRng, table: usize) -> Row {
     let lists = ["l1", "l2", "l3"];
-    let row: Vec<String> = match table {
+    match table {
         TODOS => {
             let id = format!("t{}", rng.random_range(0..8));
             let body = format!("b{}", rng.random_range(0..3));
@@ -267,58 +278,58 @@ fn random_row(rng: &mut StdRng, table: usize) -> Row {
             vec![id, pick(rng, &USERS).into(), pick(rng, &lists).into()]
         }
         _ => vec![format!("n{}", rng.random_range(0..3)), pick(rng, &USERS).into()],
-    };
-    row
+    }
 }
 
-impl State {
-    fn random_change(&mut self, rng: &mut StdRng) -> Option<Change> {
+/// Returns whether the table has a row with the key of `row`. Notes have no key.
+fn has_key(table: usize, rows: &[Row], row: &Row) -> bool {
+    table != NOTES && rows.iter().any(|other| other[0] == row[0])
+}
+
+impl SourceState {
+    fn random_change(&mut self, rng: &mut StdRng) -> Option<RowChange> {
         let table = [TODOS, TODOS, TODOS, MEMBERS, NOTES][rng.random_range(0..5)];
         let rows = &mut self.tables[table];
-        let is_taken =
-            |rows: &[Row], row: &Row| table != NOTES && rows.iter().any(|r| r[0] == row[0]);
+
         match rng.random_range(0..20) {
             0 => {
                 rows.clear();
-                Some(Change::Truncate(table))
+                Some(RowChange::Truncate(table))
             }
             1..6 if !rows.is_empty() => {
                 let row = rows.swap_remove(rng.random_range(0..rows.len()));
-                Some(Change::Delete(table, row))
+                Some(RowChange::Delete(table, row))
             }
             6..12 if !rows.is_empty() => {
                 let old = rows.swap_remove(rng.random_range(0..rows.len()));
                 let mut new = random_row(rng, table);
-                // Mostly the key stays; else it moves, if it can.
-                if rng.random_range(0..4) > 0 || is_taken(rows, &new) {
+                // A quarter of the updates change the key, unless another row has the new key.
+                if rng.random_range(0..4) > 0 || has_key(table, rows, &new) {
                     new[0].clone_from(&old[0]);
                 }
                 rows.push(new.clone());
-                Some(Change::Update { table, old, new })
+                Some(RowChange::Update { table, old, new })
             }
             _ => {
                 let row = random_row(rng, table);
-                if is_taken(rows, &row) {
+                if has_key(table, rows, &row) {
                     return None;
                 }
                 rows.push(row.clone());
-                Some(Change::Insert(table, row))
+                Some(RowChange::Insert(table, row))
             }
         }
     }
 
-    /// What a user must see: a plain scan.
+    /// Returns the rows that a user must see, by a scan of all rows.
     pub(crate) fn visible_to(&self, user: &str) -> Rows {
         let lists: BTreeSet<&String> = self.tables[MEMBERS]
             .iter()
             .filter(|member| member[1] == user)
             .map(|member| &member[2])
             .collect();
+
         let mut rows = BTreeMap::new();
-        let object = |table: usize, row: &Row| -> Map<String, Value> {
-            let columns = TABLES[table].1.iter().map(|&column| column.to_owned());
-            columns.zip(row.iter().map(|value| json!(value))).collect()
-        };
         for todo in &self.tables[TODOS] {
             let mut short = object(TODOS, todo);
             short.retain(|column, _| column == "id" || column == "body");
@@ -327,9 +338,16 @@ impl State {
                 rows.insert(("todos".to_owned(), todo[0].clone()), object(TODOS, todo));
             }
         }
+
         for note in self.tables[NOTES].iter().filter(|note| note[1] == user) {
             rows.insert(("notes".to_owned(), note[0].clone()), object(NOTES, note));
         }
         rows
     }
+}
+
+/// Returns a row with the names of its columns.
+fn object(table: usize, row: &Row) -> Map<String, Value> {
+    let columns = TABLES[table].1.iter().map(|&column| column.to_owned());
+    columns.zip(row.iter().map(|value| json!(value))).collect()
 }

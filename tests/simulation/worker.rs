@@ -1,10 +1,8 @@
-//! The worker's own machines over a model of PostgreSQL: the takeover plan, the transaction
-//! assembler, the applier and the log writer are those of the ingest worker.
+//! The worker's own state machines over a model of PostgreSQL.
 //!
-//! Only the I/O of `ReplicationSession` is replaced: events come from the [`Source`] model, and
-//! each action is performed on it.
-//!
-//! [`Source`]: crate::source::Source
+//! The takeover plan, the transaction assembler, the applier and the log writer are those of the
+//! ingest worker. Only the I/O of `ReplicationSession` is replaced: events come from the
+//! [`SourceModel`](crate::source::SourceModel), and each action is performed on it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -25,14 +23,14 @@ use tidewater_storage::{
 use tidewater_sync_config::{Column, PgTypes, SyncConfig, TableSchema};
 
 use crate::Shared;
-use crate::source::{CONFIGS, NOTES, Row, Snapshot, TABLES, TEXT_OID, oid};
+use crate::source::{CONFIGS, NOTES, Row, SourceSnapshot, TABLES, TEXT_OID, oid};
 
 type Store = Faulty<Embedded>;
 
 /// Name of the replication slot.
 const SLOT: &str = "tidewater";
 
-/// Works until it is killed or finds that another worker has taken over.
+/// Runs a worker until it is killed or another worker has fenced it.
 pub(crate) async fn run(store: Store, world: Shared, name: u64, seed: u64) -> Result<()> {
     let mut worker = Worker::take_over(store, world, name, seed).await?;
     loop {
@@ -47,9 +45,9 @@ struct Worker {
     rng: StdRng,
     assembler: TransactionAssembler,
     applier: Applier<Store>,
-    /// Events that the stream has ready.
+    /// Events of the stream that were not handled yet.
     stream: VecDeque<Event>,
-    /// The position after what the stream has read.
+    /// The end of the last transaction in `stream`.
     streamed: u64,
     now: Duration,
 }
@@ -61,7 +59,7 @@ impl Worker {
         let former = store.control().await?;
         let stored = read_stored_generation(&store, former.as_ref()).await?;
 
-        // Mostly the config stays. A lost slot is rare, and means that all tables are copied.
+        // Usually the config is unchanged. A lost slot is rare: all tables are then copied again.
         let kept = stored.as_ref().filter(|_| rng.random_range(0..6) > 0);
         let text = match kept {
             Some(stored) => stored.generation.sync_config.clone(),
@@ -74,7 +72,7 @@ impl Worker {
             let mut world = world.lock().unwrap();
             let is_new = world.confirmed.is_none() || is_lost;
             if is_new {
-                // A slot begins at the present, once all earlier transactions have ended.
+                // PostgreSQL creates a slot after all earlier transactions have ended.
                 world.source.end_all();
                 world.confirmed = Some(world.source.position());
             }
@@ -131,11 +129,19 @@ impl Worker {
         let due_every = rng.random_range(1..4);
         let (applier, assembler) = take_over(store.clone(), plan, due_every, settings).await?;
 
-        // The server sends again what was not confirmed, even if it was committed.
+        // The server sends all unconfirmed transactions again, also those that were committed here.
         let streamed = world.lock().unwrap().confirmed.unwrap_or_default();
-        let (stream, now) = (VecDeque::new(), Duration::ZERO);
-        let mut worker =
-            Self { name, store, world, rng, assembler, applier, stream, streamed, now };
+        let mut worker = Self {
+            name,
+            store,
+            world,
+            rng,
+            assembler,
+            applier,
+            stream: VecDeque::new(),
+            streamed,
+            now: Duration::ZERO,
+        };
         worker.log(|| format!("takes over: {kind:?}"));
         worker.world.lock().unwrap().takeovers.insert(format!("{kind:?}"));
 
@@ -145,14 +151,14 @@ impl Worker {
         Ok(worker)
     }
 
-    /// One round of the session's loop.
+    /// Runs one iteration of the session's loop.
     async fn step(&mut self) -> Result<()> {
         self.now += Duration::from_millis(self.rng.random_range(0..2_000));
         if self.rng.random_range(0..3) == 0 {
             let taken = self.store.last_ticket().await?;
             self.handle(Event::TicketTaken(taken)).await?;
         }
-        // As if there were many records: all but what is in flight is read again.
+        // A small cache: all records except those in flight are read again.
         self.applier.writer.trim(self.rng.random_range(0..20));
 
         let is_idle = !self.receive().await?;
@@ -163,13 +169,13 @@ impl Worker {
         self.handle(Event::Drained).await?;
 
         if is_idle && !wants_chunk {
-            // Nothing to do. A read of the store takes a turn all the same.
+            // An idle worker must take a turn too, or the simulation would wait for it.
             self.store.control().await?;
         }
         Ok(())
     }
 
-    /// Takes a few events of the stream. Returns whether there were any.
+    /// Handles a few events of the stream. Returns whether there were any.
     async fn receive(&mut self) -> Result<bool> {
         let mut has_received = false;
         for _ in 0..self.rng.random_range(1..16) {
@@ -180,6 +186,7 @@ impl Worker {
                     self.streamed = end;
                 }
             }
+
             let Some(event) = self.stream.pop_front() else {
                 let wal_end = Lsn(self.streamed);
                 if self.rng.random_range(0..4) == 0 {
@@ -187,6 +194,7 @@ impl Worker {
                 }
                 break;
             };
+
             has_received = true;
             self.handle(event).await?;
         }
@@ -214,6 +222,7 @@ impl Worker {
                 self.applier.writer.finish().await?;
                 events.push_back(Event::WriteFinished);
             }
+
             Action::Confirm(lsn) => self.confirm(lsn).await?,
             Action::EmitMarker(marker) => {
                 self.world.lock().unwrap().source.message(marker.content(SLOT));
@@ -223,7 +232,7 @@ impl Worker {
             Action::TakeSnapshot => {
                 events.push_back(Event::SnapshotTaken(self.snapshot().snapshot));
             }
-            Action::Close => bail!("nobody has asked for an end"),
+            Action::Close => bail!("the worker closes although no shutdown was requested"),
         }
         Ok(())
     }
@@ -234,22 +243,24 @@ impl Worker {
         loop {
             let step = self.applier.apply(&mut application).await.map_err(apply_error)?;
             let ApplyStep::NeedsRow(request) = step else { break };
-            let Snapshot { state, snapshot } = self.snapshot();
+
+            let SourceSnapshot { state, snapshot } = self.snapshot();
             let rows = &state.tables[self.model_table(request.table)];
             let row = rows.iter().find(|row| row[0] == request.key[0]).map(values);
             self.applier.supply_row(&mut application, row.as_deref()).map_err(apply_error)?;
             read_ahead_to = Some(self.source_position());
             events.push_back(Event::SnapshotTaken(snapshot));
         }
+
         if self.rng.random_range(0..6) == 0 {
-            // As if the unit were large: it is written, and not committed.
+            // The first part of a large unit is written before it is committed.
             self.applier.writer.flush().await?;
         }
         events.push_back(Event::Applied { read_ahead_to, writer: self.writer_state() });
         Ok(())
     }
 
-    /// Mostly the next unit begins while the write of this one is still in flight.
+    /// Starts a commit. Usually the next unit begins while the write is still in flight.
     async fn commit(&mut self, request: CommitRequest, events: &mut VecDeque<Event>) -> Result<()> {
         let CommitRequest { position, visibility_barrier, copy } = request;
         let record = copy.as_ref().map(serde_json::to_vec).transpose()?;
@@ -263,7 +274,7 @@ impl Worker {
         Ok(())
     }
 
-    /// The slot forgets what is confirmed, so that must be in the control record.
+    /// Confirms a position. The slot discards everything before it, so it must be committed.
     async fn confirm(&self, lsn: Lsn) -> Result<()> {
         let control = self.store.inner().control().await?.context("a run has a control record")?;
         assert!(
@@ -281,7 +292,7 @@ impl Worker {
         request: &ChunkRequest,
         events: &mut VecDeque<Event>,
     ) -> Result<()> {
-        let Snapshot { state, snapshot } = self.snapshot();
+        let SourceSnapshot { state, snapshot } = self.snapshot();
         let table = self.model_table(request.table);
         let mut rows: Vec<_> = state.tables[table].iter().collect();
         if table != NOTES {
@@ -308,8 +319,8 @@ impl Worker {
         self.handle(Event::WriteFinished).await
     }
 
-    /// Takes a snapshot that sees everything applied so far. It may not see the last commits yet.
-    fn snapshot(&mut self) -> Snapshot {
+    /// Takes a snapshot. It may lack the last commits, except those that the assembler waits for.
+    fn snapshot(&mut self) -> SourceSnapshot {
         let must_see = self.assembler.not_yet_visible_xids();
         self.world.lock().unwrap().source.snapshot(must_see, &mut self.rng)
     }
@@ -347,17 +358,25 @@ fn values(row: &Row) -> Vec<Option<&str>> {
 }
 
 fn new_tags(config: &SyncConfig, rng: &mut StdRng) -> NewTags {
-    let mut tags = |count| (0..count).map(|_| Tag::from_bits(rng.random())).collect();
-    NewTags { definitions: tags(config.definitions().len()), lookups: tags(config.lookups().len()) }
+    NewTags {
+        definitions: random_tags(config.definitions().len(), rng),
+        lookups: random_tags(config.lookups().len(), rng),
+    }
 }
 
-/// The tables of the model as the catalog would describe them, in the config's order.
+fn random_tags(count: usize, rng: &mut StdRng) -> Vec<Tag> {
+    (0..count).map(|_| Tag::from_bits(rng.random())).collect()
+}
+
+/// Returns the tables of the model as PostgreSQL's catalog describes them, in the config's order.
 fn tables(config: &SyncConfig) -> Vec<FoundTable> {
     let mut found = Vec::new();
     for pattern in config.tables() {
         let index = TABLES.iter().position(|(table, _)| *table == pattern.name).unwrap();
-        let column = |name: &&str| Column { name: (*name).to_owned(), type_oid: TEXT_OID };
-        let columns: Vec<_> = TABLES[index].1.iter().map(column).collect();
+        let names = TABLES[index].1.iter();
+        let columns: Vec<_> =
+            names.map(|name| Column { name: (*name).to_owned(), type_oid: TEXT_OID }).collect();
+
         let is_keyless = index == NOTES;
         let table = SourceTable {
             oid: oid(index),
@@ -377,6 +396,7 @@ fn tables(config: &SyncConfig) -> Vec<FoundTable> {
             has_row_filter: false,
             estimated_rows: 0.0,
         };
+
         found.push(FoundTable { table, findings: Vec::new() });
     }
     found

@@ -1,4 +1,4 @@
-//! Apps around Tidewater's own client that come and go, and write.
+//! Apps with Tidewater's own client that connect, disconnect, write and restart at random.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,22 +19,20 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::local_buckets::{Completed, Rows};
 use crate::model::User;
 use crate::process::Scratch;
-use crate::readers::{Observations, difference};
+use crate::readers::{Observations, RowsDiffer};
 use crate::schema::{Kind, Table};
 use crate::token::SigningKey;
 
-/// How often it is looked whether there is something to see.
-const LOOK: Duration = Duration::from_millis(100);
+/// The longest time between two comparisons of the app's rows while it catches up.
+const COMPARE_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Rows that each app writes: few, so that its writes meet each other.
+/// Rows that each app writes: few, so that its writes often change the same row.
 const DRAFTS: u32 = 4;
 
-/// The one verdict that these apps must expect: somebody emptied the table.
-const GONE: &str = "there is no row";
+/// The only rejection that these apps must expect: a TRUNCATE has deleted the row.
+const ROW_IS_GONE: &str = "there is no row";
 
-type Backend = Arc<dyn Connector>;
-
-/// A device of one user, with a file of its own.
+/// A device of one user, with its own database file.
 pub struct App {
     options: AppOptions,
     rng: StdRng,
@@ -44,36 +42,36 @@ pub struct App {
     folder: Scratch,
 }
 
-/// What an app needs to know.
+/// Options of [`App::new`].
 #[derive(Clone)]
 pub struct AppOptions {
-    /// Who it is.
+    /// The user of the app.
     pub user: User,
-    /// Signs its tokens.
+    /// The key that signs its tokens.
     pub key: SigningKey,
-    /// The sync API's address, which stays.
+    /// Address of the sync API; it stays the same when the server restarts.
     pub sync: String,
-    /// Where it posts its writes.
+    /// URL of the backend, which receives the app's writes.
     pub backend: String,
-    /// Of its own random numbers.
+    /// Seed of its random numbers.
     pub seed: u64,
-    /// Where it reports what it sees.
+    /// Collects the checkpoints that the app has shown.
     pub observations: Observations,
 }
 
-/// What an app shows at one moment.
-struct Shown {
+/// The rows in the app's tables at one moment.
+struct AppView {
     checkpoint: Option<OpId>,
-    /// Whether rows of it are the app's own, not the server's.
-    has_own: bool,
+    /// The rows contain local writes that the server has not returned yet.
+    has_local_writes: bool,
     rows: Rows,
 }
 
 impl App {
-    /// A device that holds nothing.
+    /// Creates a device without data.
     ///
     /// # Errors
-    /// Of the file system.
+    /// Fails when the file system fails.
     pub fn new(options: AppOptions) -> Result<Self> {
         let folder = Scratch::new()?;
         let client = open(&folder, &options.user)?;
@@ -81,36 +79,36 @@ impl App {
         Ok(Self { options, rng, client, reported: None, folder })
     }
 
-    /// Who it is.
+    /// Returns the user of the app.
     #[must_use]
     pub fn user(&self) -> &User {
         &self.options.user
     }
 
-    /// Connects for a while, disconnects, is closed and opened, signs out, writes, and so on until
-    /// told to stop.
+    /// Connects, disconnects, restarts, signs out and writes at random until `stop` becomes true.
     ///
     /// # Errors
-    /// When the client finds that the server breaks the protocol. That it is not there is no error.
-    pub async fn come_and_go(&mut self, mut stop: watch::Receiver<bool>) -> Result<()> {
+    /// Fails when the server violates the protocol. A server that is unreachable is not an error.
+    pub async fn act_at_random(&mut self, mut stop: watch::Receiver<bool>) -> Result<()> {
         while !*stop.borrow_and_update() {
             match self.rng.random_range(0..13) {
                 0..2 => self.write()?,
-                // Somebody signs out; writes that were not sent are lost with the rest.
+                // The user signs out. Writes that were not uploaded are lost, as documented.
                 2 => self.client.disconnect_and_clear().await?,
                 3 => self.client = open(&self.folder, &self.options.user)?,
                 4 => {
-                    let (token, connector) = self.credentials()?;
-                    let patience = Duration::from_millis(self.rng.random_range(1..800));
+                    let Credentials { token, connector } = self.credentials()?;
+                    let timeout = Duration::from_millis(self.rng.random_range(1..800));
                     let sync = &self.options.sync;
-                    // Whatever became of it, the file shows.
-                    let _ = self.client.sync_once(sync, token, connector, Some(patience)).await;
+
+                    // Any outcome is valid while the server is killed. The file tells the result.
+                    let _ = self.client.sync_once(sync, token, connector, Some(timeout)).await;
                     self.report()?;
                 }
                 _ => {
                     self.connect()?;
-                    let patience = Duration::from_millis(self.rng.random_range(1..2_000));
-                    self.watch(Instant::now() + patience).await?;
+                    let duration = Duration::from_millis(self.rng.random_range(1..2_000));
+                    self.report_until(Instant::now() + duration).await?;
                     self.client.disconnect().await;
                 }
             }
@@ -118,8 +116,8 @@ impl App {
         Ok(())
     }
 
-    /// Reports what it sees, and writes now and then.
-    async fn watch(&mut self, deadline: Instant) -> Result<()> {
+    /// Reports each checkpoint until the deadline, and writes at random.
+    async fn report_until(&mut self, deadline: Instant) -> Result<()> {
         let mut changes = self.client.changes();
         while let Ok(change) = timeout_at(deadline, changes.recv()).await {
             if is_checkpoint(&change) {
@@ -129,13 +127,15 @@ impl App {
                 self.write()?;
             }
         }
-        self.must_be_well()
+        self.verify_status()
     }
 
-    /// Connects until all that it wrote has been decided on, and stays so.
+    /// Connects and waits until the backend has accepted or rejected every local write.
+    ///
+    /// The app stays connected.
     ///
     /// # Errors
-    /// When it is not within that time.
+    /// Fails when writes are still queued after `within`, or when a rejection is unexpected.
     pub async fn upload_all(&mut self, within: Duration) -> Result<()> {
         self.connect()?;
         let mut status = self.client.status();
@@ -143,32 +143,41 @@ impl App {
         if timeout(within, empty).await.is_err() {
             bail!("after {within:?} user {} still has writes: {:?}", self.name(), self.status());
         }
+
         for rejected in self.client.rejected()? {
-            ensure!(rejected.reason.contains(GONE), "rejected: {rejected:?}");
+            ensure!(
+                rejected.reason.contains(ROW_IS_GONE),
+                "unexpected rejection of a write: {rejected:?}"
+            );
         }
-        self.must_be_well()
+        self.verify_status()
     }
 
-    /// Waits, connected, until it shows exactly these rows; and disconnects.
+    /// Waits until the connected app shows exactly `expected`, then disconnects.
     ///
     /// # Errors
-    /// When it does not within that time, with the difference.
-    pub async fn settle(&mut self, target: &Rows, within: Duration) -> Result<()> {
+    /// Fails with a [`RowsDiffer`](crate::RowsDiffer) when the rows still differ after `within`.
+    pub async fn wait_until_equal(&mut self, expected: &Rows, within: Duration) -> Result<()> {
         let deadline = Instant::now() + within;
         let mut changes = self.client.changes();
         loop {
-            let shown = self.report()?;
-            self.must_be_well()?;
-            if shown.rows == *target && !shown.has_own {
+            let view = self.report()?;
+            self.verify_status()?;
+            if view.rows == *expected && !view.has_local_writes {
                 self.client.disconnect().await;
                 return Ok(());
             }
+
             if Instant::now() >= deadline {
-                let difference = difference(target, &shown.rows);
-                let (user, status) = (self.name(), self.status());
-                bail!("after {within:?} the app of user {user} differs: {status}\n{difference}");
+                let user = self.name();
+                let status = self.status();
+                return Err(RowsDiffer::between(expected, &view.rows).into_error(format!(
+                    "after {within:?} the app of user {user} does not show the expected rows: \
+                     {status}"
+                )));
             }
-            let _ = timeout(LOOK, changes.recv()).await;
+            // A local write or an incomplete download sends no change, so the wait is bounded.
+            let _ = timeout(COMPARE_INTERVAL, changes.recv()).await;
         }
     }
 
@@ -180,37 +189,42 @@ impl App {
         format!("{:?}", *self.client.status().borrow())
     }
 
-    /// A server that is away is no trouble; one that says what cannot be is.
-    fn must_be_well(&self) -> Result<()> {
+    /// Verifies that the client has reported no checksum mismatch and no protocol error.
+    ///
+    /// Network problems are expected: the server is killed and restarted.
+    fn verify_status(&self) -> Result<()> {
         let status = self.client.status().borrow().clone();
         let problem = status.download_problem.as_ref().map(|problem| problem.kind);
-        let is_well = matches!(problem, None | Some(ProblemKind::Network));
-        ensure!(is_well && status.checksum_mismatches == 0, "user {}: {status:?}", self.name());
+        let is_expected = matches!(problem, None | Some(ProblemKind::Network));
+        ensure!(is_expected && status.checksum_mismatches == 0, "user {}: {status:?}", self.name());
         Ok(())
     }
 
     fn connect(&self) -> Result<()> {
-        let (token, connector) = self.credentials()?;
+        let Credentials { token, connector } = self.credentials()?;
         Ok(self.client.connect(&self.options.sync, token, connector)?)
     }
 
-    fn credentials(&self) -> Result<(Arc<FixedToken>, Option<Backend>)> {
+    fn credentials(&self) -> Result<Credentials> {
         let role = if self.options.user.admin { "admin" } else { "member" };
         let token = self.options.key.token(self.name()).claim("role", role).sign()?;
         let token = Arc::new(FixedToken(token));
+
         let connector = HttpConnector::new(&self.options.backend, token.clone())?;
-        Ok((token, Some(Arc::new(connector))))
+        Ok(Credentials { token, connector: Some(Arc::new(connector)) })
     }
 
-    /// One local transaction on rows that no other device writes.
+    /// Commits one local transaction on rows that no other device writes.
     fn write(&mut self) -> Result<()> {
         let user = self.options.user.id.clone();
         let device = self.client.client_id().to_owned();
+
         let rng = &mut self.rng;
         self.client.write(|tx| {
             for _ in 0..rng.random_range(1..4) {
                 let id = format!("{device}-{}", rng.random_range(0..DRAFTS));
                 let body = format!("draft {} \u{1f30a}", rng.random::<u32>());
+
                 match rng.random_range(0..4) {
                     0..2 => tx.execute(
                         "INSERT INTO drafts (id, owner_id, body) VALUES (?1, ?2, ?3)
@@ -226,24 +240,30 @@ impl App {
         Ok(())
     }
 
-    /// Adds what it shows to the observations, once for each checkpoint, unless its own writes are
-    /// part of it.
-    fn report(&mut self) -> Result<Shown> {
-        let shown = self.client.read(|db| shown(&db.unchecked_transaction()?))?;
-        if let Some(at) = shown.checkpoint.filter(|_| !shown.has_own)
+    /// Adds the visible checkpoint to the observations, once for each checkpoint.
+    ///
+    /// A view with local writes is not reported: the source has no such commit.
+    fn report(&mut self) -> Result<AppView> {
+        let view = self.client.read(|db| read_view(&db.unchecked_transaction()?))?;
+        if let Some(at) = view.checkpoint.filter(|_| !view.has_local_writes)
             && self.reported != Some(at)
         {
             self.reported = Some(at);
-            let rows = Arc::new(shown.rows.clone());
+            let rows = Arc::new(view.rows.clone());
             let completed = Completed { last_op_id: at, write_checkpoint: None, rows };
             self.options.observations.add(&self.options.user, completed);
         }
-        Ok(shown)
+        Ok(view)
     }
 }
 
+struct Credentials {
+    token: Arc<FixedToken>,
+    connector: Option<Arc<dyn Connector>>,
+}
+
 fn is_checkpoint(change: &Result<Change, broadcast::error::RecvError>) -> bool {
-    // Who has missed some looks at the file.
+    // A receiver that has missed messages may have missed a checkpoint.
     !change.as_ref().is_ok_and(|change| change.origin == ChangeOrigin::Local)
 }
 
@@ -255,6 +275,7 @@ fn open(folder: &Scratch, user: &User) -> Result<Client> {
         override_priority: None,
     });
     let streams = Streams { include_defaults: true, subscriptions: subscriptions.collect() };
+
     let options = Options {
         poll_interval: Duration::from_millis(50),
         streams: Some(streams),
@@ -265,27 +286,30 @@ fn open(folder: &Scratch, user: &User) -> Result<Client> {
 }
 
 fn create_sql(table: Table) -> String {
-    let column = |(name, kind): &(&str, Kind)| {
+    let mut columns = String::new();
+    for (name, kind) in table.synced_columns() {
         let affinity = match kind {
             Kind::Text | Kind::Timestamptz => "TEXT",
             Kind::Integer | Kind::Boolean => "INTEGER",
             Kind::Real => "REAL",
         };
-        format!(", {name} {affinity}")
-    };
-    let columns = table.synced_columns();
-    let columns: String = columns.iter().filter(|(name, _)| *name != "id").map(column).collect();
+        if name != "id" {
+            columns.push_str(&format!(", {name} {affinity}"));
+        }
+    }
     format!("CREATE TABLE {} (id TEXT PRIMARY KEY{columns});\n", table.name())
 }
 
-/// Rows and checkpoint of one moment. The client's own tables are the only place where they can be
-/// read together.
-fn shown(tx: &Transaction<'_>) -> rusqlite::Result<Shown> {
+/// Reads the rows and their checkpoint in one transaction.
+///
+/// Only the client's internal tables hold both.
+fn read_view(tx: &Transaction<'_>) -> rusqlite::Result<AppView> {
     let sql = "SELECT checkpoint,
                       EXISTS (SELECT 1 FROM _tw_touched) OR EXISTS (SELECT 1 FROM _tw_queue)
                FROM _tw_state";
-    let (checkpoint, has_own): (Option<i64>, bool) =
+    let (checkpoint, has_local_writes): (Option<i64>, bool) =
         tx.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+
     let mut all = Rows::new();
     for table in Table::ALL {
         let columns = table.synced_columns();
@@ -298,7 +322,7 @@ fn shown(tx: &Transaction<'_>) -> rusqlite::Result<Shown> {
             let mut data = Map::from_iter([("id".to_owned(), Value::from(id.clone()))]);
             for (index, (name, kind)) in columns.iter().enumerate() {
                 let value = match (*name, kind, row.get(index + 1)?) {
-                    // A client's ids are text.
+                    // Devices store every id as text, whatever its type in PostgreSQL.
                     ("id", kind, types::Value::Text(text)) => kind.value(Some(&text)),
                     (_, _, value) => json(value),
                 };
@@ -307,7 +331,7 @@ fn shown(tx: &Transaction<'_>) -> rusqlite::Result<Shown> {
             all.insert((table.name().to_owned(), id), data);
         }
     }
-    Ok(Shown { checkpoint: checkpoint.and_then(OpId::from_i64), has_own, rows: all })
+    Ok(AppView { checkpoint: checkpoint.and_then(OpId::from_i64), has_local_writes, rows: all })
 }
 
 fn json(value: types::Value) -> Value {

@@ -1,4 +1,4 @@
-//! A device: a SQLite file that `tidewater sync` keeps in sync.
+//! A device: a SQLite database file that `tidewater sync` syncs.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,10 +12,10 @@ use crate::process::{Lodging, Output, Process, Scratch, Signal};
 use crate::small_disk::SmallDisk;
 use crate::tidewater::Tidewater;
 
-/// How long SQLite waits for a lock.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Time that SQLite waits for a lock before a query fails.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A database file and its schema; the command is run for as long as it takes.
+/// A database file and its schema. The `tidewater` command runs only during [`Device::sync_once`].
 pub struct Device {
     runs: usize,
     folder: Scratch,
@@ -23,23 +23,23 @@ pub struct Device {
 }
 
 impl Device {
-    /// A device without data.
+    /// Creates a device without data.
     ///
     /// # Errors
-    /// Of the file system.
+    /// Fails when the file system fails.
     pub fn new(schema: &str) -> Result<Self> {
         let folder = Scratch::new()?;
         std::fs::write(folder.path().join("schema.sql"), schema)?;
         Ok(Self { runs: 0, folder, disk: None })
     }
 
-    /// The same, with its database on a disk of its own.
+    /// Returns the device with its database on `disk`.
     #[must_use]
     pub fn on(self, disk: SmallDisk) -> Self {
         Self { disk: Some(disk), ..self }
     }
 
-    /// The disk that it was given.
+    /// Returns the disk that [`Device::on`] has set.
     #[must_use]
     pub fn disk(&self) -> Option<&SmallDisk> {
         self.disk.as_ref()
@@ -53,10 +53,10 @@ impl Device {
         self.disk.as_ref().map_or(self.folder.path().to_owned(), SmallDisk::path).join("app.db")
     }
 
-    /// Runs `tidewater sync --once --json` to its end.
+    /// Runs `tidewater sync --once --json` and waits until it exits.
     ///
     /// # Errors
-    /// When it still runs after that time.
+    /// Fails when the process still runs after `within`.
     pub async fn sync_once(
         &mut self,
         endpoint: &str,
@@ -82,27 +82,32 @@ impl Device {
         Process::spawn(&mut command, Lodging { name, logs, end: Signal::Kill })
     }
 
-    /// Writes as the app does, in one local transaction. Not on a disk of its own.
+    /// Runs statements as the app does, in one local transaction.
     ///
     /// # Errors
-    /// When the database refuses.
+    /// Fails when a statement fails, or when the device has a disk of its own: that is mounted in
+    /// another namespace.
     pub fn write(&self, sql: &str) -> Result<()> {
-        ensure!(self.disk.is_none(), "the disk is out of this process's sight");
+        ensure!(self.disk.is_none(), "the disk is not mounted in the namespace of this process");
         let schema = Schema::parse(&std::fs::read_to_string(self.schema())?)?;
         let client = Client::open(self.database(), &schema, Options::default())?;
         Ok(client.write(|tx| tx.execute_batch(sql))?)
     }
 
-    /// The database, or a copy of one on a disk of its own: SQLite resolves links, and would look
-    /// for it where this process is.
+    /// Returns a path at which this process can open the database.
+    ///
+    /// A database on a small disk is copied: SQLite resolves symbolic links, and would follow
+    /// `/proc/PID/root` into the namespace of this process.
     fn readable(&self) -> Result<PathBuf> {
         let Some(disk) = &self.disk else { return Ok(self.database()) };
+
         let copy = self.folder.path().join("copy.db");
-        let files = |name: &Path, end: &str| PathBuf::from(format!("{}{end}", name.display()));
-        for end in ["", "-wal"] {
-            let (from, to) = (files(&self.database(), end), files(&copy, end));
+        for suffix in ["", "-wal"] {
+            let to = with_suffix(&copy, suffix);
+            // A former copy may have a WAL file although the database has none now.
             let _ = std::fs::remove_file(&to);
-            let from = disk.seen_from_outside(&from);
+
+            let from = disk.path_from_outside(&with_suffix(&self.database(), suffix));
             if from.exists() {
                 std::fs::copy(from, to)?;
             }
@@ -110,15 +115,19 @@ impl Device {
         Ok(copy)
     }
 
-    /// The first column of a query, as texts.
+    /// Returns the first column of a query's rows, as text.
     ///
     /// # Errors
-    /// Of SQLite.
+    /// Fails when SQLite fails.
     pub fn column(&self, sql: &str) -> Result<Vec<String>> {
         let connection = Connection::open(self.readable()?)?;
-        connection.busy_timeout(PATIENCE)?;
+        connection.busy_timeout(LOCK_TIMEOUT)?;
         let mut statement = connection.prepare(sql)?;
         let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    PathBuf::from(format!("{}{suffix}", path.display()))
 }

@@ -1,10 +1,10 @@
-//! The source as it was after each commit.
+//! The contents of the source database after each commit.
 //!
-//! Writers say what each of their transactions did, in absolute terms (this row now has these
-//! values, that row is gone), *before* they commit. Which of them committed, and in which order,
-//! PostgreSQL itself says: through a replication slot that only this reads. So concurrent writers,
-//! rollbacks and commits whose outcome a crash hid are all told apart by the one who knows. For what
-//! comes through the backend a trigger says it, within the transaction.
+//! A writer announces the effects of a transaction *before* it commits: the new values of a row, or
+//! the key of a deleted one. [`History`] reads a replication slot of its own to learn which of the
+//! announced transactions committed, and in which order. So rollbacks and commits whose reply was
+//! lost in a crash need no special case. The backend does not announce its transactions; a trigger
+//! stores their effects in a table, within the transaction.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,18 +23,30 @@ type Key = Vec<Option<String>>;
 /// The rows of one table.
 type TableRows = BTreeMap<Key, Row>;
 
-/// What a transaction did to one row, or to one table.
+/// A transaction's change of one row or one table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// The row now has these values; the table's key columns say which row.
+    /// The new values of a row, which its key columns identify.
     Put(Table, Vec<Option<String>>),
-    /// The row with this key is gone.
+    /// The key of a deleted row.
     Delete(Table, Vec<Option<String>>),
-    /// All rows are gone.
+    /// The removal of all rows.
     Truncate(Table),
 }
 
-/// The tables after one commit; unchanged tables are shared with the commit before.
+impl Effect {
+    /// Returns whether the effect is on rows of `table` that have `text` in any column.
+    fn concerns(&self, table: Table, text: &str) -> bool {
+        match self {
+            Self::Put(of, values) | Self::Delete(of, values) => {
+                *of == table && values.iter().flatten().any(|value| value == text)
+            }
+            Self::Truncate(of) => *of == table,
+        }
+    }
+}
+
+/// The tables after one commit. Unchanged tables are shared with the previous commit.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Version {
     tables: BTreeMap<Table, Arc<TableRows>>,
@@ -63,32 +75,32 @@ impl Version {
     }
 }
 
-/// Transactions that are about to commit, or have: by the low half of their id, which is what
-/// PostgreSQL puts on the wire.
+/// Announced transactions by their 32-bit xid, which is what `pgoutput` sends.
 #[derive(Clone, Debug, Default)]
 pub struct Pending(Arc<Mutex<HashMap<u32, Vec<Effect>>>>);
 
 impl Pending {
-    /// Says what a transaction will have done once it commits.
-    pub fn announce(&self, transaction: u32, effects: Vec<Effect>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(transaction, effects);
+    /// Stores the effects that a transaction has if it commits.
+    pub fn announce(&self, xid: u32, effects: Vec<Effect>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(xid, effects);
     }
 
-    fn take(&self, transaction: u32) -> Option<Vec<Effect>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&transaction)
+    fn take(&self, xid: u32) -> Option<Vec<Effect>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&xid)
     }
 }
 
-/// Every version of the source since the slot was made; the first is the empty one.
+/// Every version of the source since its slot was created. The first version is empty.
 pub struct History {
     versions: Vec<Version>,
-    /// What led to each version but the first, and by which transaction.
+    /// The xid and the effects of the commit behind each version, except the first.
     commits: Vec<(u32, Vec<Effect>)>,
     pending: Pending,
-    /// The announcements of the database up to this number are pending, or were.
+    /// The last number of the table `announced` that was read.
     announced: i64,
 }
 
+/// Name of the slot that only the history reads.
 const SLOT: &str = "reference_model";
 
 impl Default for History {
@@ -103,29 +115,29 @@ impl Default for History {
 }
 
 impl History {
-    /// Begins to follow a database whose tables are empty.
+    /// Creates the slot in a database whose tables are empty.
     ///
     /// # Errors
-    /// Of PostgreSQL.
+    /// Fails when PostgreSQL fails.
     pub async fn begin(client: &Client) -> Result<Self> {
         let sql = format!("SELECT pg_create_logical_replication_slot('{SLOT}', 'pgoutput')");
-        client.batch_execute(&sql).await.context("cannot make the model's slot")?;
+        client.batch_execute(&sql).await.context("cannot create the model's slot")?;
         Ok(Self::default())
     }
 
-    /// Where writers announce their transactions.
+    /// Returns the list in which writers announce their transactions.
     #[must_use]
     pub fn pending(&self) -> Pending {
         self.pending.clone()
     }
 
-    /// Reads what has committed since the last call.
+    /// Adds the transactions that have committed since the last call.
     ///
     /// # Errors
-    /// Of PostgreSQL.
+    /// Fails when PostgreSQL fails.
     pub async fn catch_up(&mut self, client: &Client) -> Result<()> {
-        // In pgoutput's protocol a Begin is 'B', two 64-bit numbers and the transaction's id. What
-        // a crash makes PostgreSQL send again is not announced any more, and so skipped.
+        // A Begin message of pgoutput is 'B', two 64-bit numbers and the xid. A transaction that
+        // PostgreSQL sends again after a crash is no longer pending, and so it is skipped.
         let sql = format!(
             "SELECT substring(data FROM 18 FOR 4) FROM
              pg_logical_slot_get_binary_changes('{SLOT}', NULL, NULL,
@@ -133,13 +145,14 @@ impl History {
              WHERE get_byte(data, 0) = ascii('B')"
         );
         let begun = client.query(&sql, &[]).await?;
-        // Later, so that it holds what these transactions announced.
+
+        // Read after the slot, so that the table contains the effects of all these transactions.
         self.read_announced(client).await?;
         for row in begun {
-            let id: [u8; 4] = row.get::<_, &[u8]>(0).try_into().context("a transaction's id")?;
-            let id = u32::from_be_bytes(id);
-            if let Some(effects) = self.pending.take(id) {
-                self.commit(id, effects);
+            let xid: [u8; 4] = row.get::<_, &[u8]>(0).try_into().context("a transaction's id")?;
+            let xid = u32::from_be_bytes(xid);
+            if let Some(effects) = self.pending.take(xid) {
+                self.commit(xid, effects);
             }
         }
         Ok(())
@@ -152,6 +165,7 @@ impl History {
         for row in client.query(sql, &[&self.announced]).await? {
             self.announced = row.get(0);
             let id = row.get::<_, String>(1).parse::<u64>()? & u64::from(u32::MAX);
+
             let values: Row = (3..6).map(|column| row.get(column)).collect();
             let effect = if row.get(2) {
                 Effect::Delete(Table::Drafts, values[..1].to_vec())
@@ -160,46 +174,44 @@ impl History {
             };
             by_transaction.entry(u32::try_from(id)?).or_default().push(effect);
         }
-        by_transaction.into_iter().for_each(|(id, effects)| self.pending.announce(id, effects));
+
+        for (xid, effects) in by_transaction {
+            self.pending.announce(xid, effects);
+        }
         Ok(())
     }
 
-    /// Adds the commit of a transaction.
-    pub(crate) fn commit(&mut self, transaction: u32, effects: Vec<Effect>) {
+    /// Appends the version that a commit produces.
+    pub(crate) fn commit(&mut self, xid: u32, effects: Vec<Effect>) {
         let mut version = self.latest().clone();
         effects.iter().for_each(|effect| version.apply(effect));
         self.versions.push(version);
-        self.commits.push((transaction, effects));
+        self.commits.push((xid, effects));
     }
 
-    /// All that was done to a table's rows that hold `text` in any column, one line each: for the
-    /// report of a failure.
+    /// Lists the effects on a table's rows that have `text` in any column, one per line.
+    ///
+    /// The list is part of the report of a failed comparison.
     #[must_use]
-    pub fn story(&self, table: Table, text: &str) -> String {
-        let mut story = String::new();
-        for (number, (transaction, effects)) in self.commits.iter().enumerate() {
-            let concerned = |effect: &&Effect| match effect {
-                Effect::Put(of, values) | Effect::Delete(of, values) => {
-                    *of == table && values.iter().flatten().any(|value| value == text)
-                }
-                Effect::Truncate(of) => *of == table,
-            };
-            for effect in effects.iter().filter(concerned) {
+    pub fn effects_on(&self, table: Table, text: &str) -> String {
+        let mut list = String::new();
+        for (number, (xid, effects)) in self.commits.iter().enumerate() {
+            for effect in effects.iter().filter(|effect| effect.concerns(table, text)) {
                 let effect: String = format!("{effect:?}").chars().take(200).collect();
                 let commit = number + 1;
-                story.push_str(&format!("commit {commit}, transaction {transaction}: {effect}\n"));
+                list.push_str(&format!("commit {commit}, transaction {xid}: {effect}\n"));
             }
         }
-        story
+        list
     }
 
-    /// How many versions there are.
+    /// Returns the number of versions.
     #[must_use]
     pub fn len(&self) -> usize {
         self.versions.len()
     }
 
-    /// Never: there is always the first.
+    /// Returns false: the first version always exists.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.versions.is_empty()
@@ -213,11 +225,12 @@ impl History {
         &self.versions[self.versions.len() - 1]
     }
 
-    /// Compares the latest version with the tables themselves: a check of this model and of the
-    /// writers' announcements, not of anything under test.
+    /// Compares the latest version with the tables in PostgreSQL.
+    ///
+    /// This verifies the model and the announcements, and nothing that is under test.
     ///
     /// # Errors
-    /// When they differ.
+    /// Fails when they differ.
     pub async fn verify(&self, client: &Client) -> Result<()> {
         for table in Table::ALL {
             let mut actual: Vec<Row> = select_all(client, table).await?;
@@ -225,7 +238,10 @@ impl History {
             actual.sort();
             expected.sort();
             let name = table.name();
-            ensure!(actual == expected, "the model of {name} is wrong: a fault of the test");
+            ensure!(
+                actual == expected,
+                "the test itself is wrong: its model of {name} differs from the table"
+            );
         }
         Ok(())
     }
@@ -236,7 +252,7 @@ async fn select_all(client: &Client, table: Table) -> Result<Vec<Row>> {
     Ok(rows_of(&messages))
 }
 
-/// The rows of an answer, as text.
+/// Returns the rows of a reply, as text.
 pub(crate) fn rows_of(messages: &[SimpleQueryMessage]) -> Vec<Row> {
     let mut rows = Vec::new();
     for message in messages {

@@ -1,14 +1,24 @@
-//! Fixtures for the end-to-end tests, and the reference model they compare everything with.
+//! Fixtures for the end-to-end tests and the benchmark, and the reference model of the random tests.
 //!
-//! A fixture starts real things: a PostgreSQL cluster of its own, the `tidewater` binary, the
-//! official Node SDK. Whatever it starts ends with it, also when the test panics or is killed.
+//! A fixture runs a real program and stops it when it is dropped, even if the test panics or is
+//! killed:
+//!
+//! - [`Postgres`] is a PostgreSQL cluster of its own, [`Tidewater`] is `tidewater dev`, [`Device`] is
+//!   a database file that `tidewater sync` syncs, and [`OfficialSdk`] is PowerSync's SDK in Node.
+//! - [`LocalStack`] and [`Stack`] are AWS on this machine and the deployed template.
+//! - [`SyncReader`] is a client of the protocol that verifies every line; [`RecordingProxy`] records
+//!   and cuts connections.
+//!
+//! In the random tests, a [`Writer`] commits random transactions and announces them to the
+//! [`History`]. Each [`Reader`] and [`App`] adds the checkpoints that it sees to the
+//! [`Observations`], and these are compared with [`expected_rows`].
 #![warn(missing_docs)]
 
 mod app;
 mod backend;
 mod device;
 mod history;
-mod http_answers;
+mod http_responses;
 mod local_buckets;
 mod localstack;
 mod model;
@@ -36,8 +46,8 @@ pub use model::{User, expected_rows};
 pub use official_sdk::{Endpoints, OfficialSdk, SdkVersion};
 pub use postgres::{Auth, Postgres, PostgresOptions};
 pub use process::{Lodging, Output, Process, Scratch, Signal};
-pub use readers::{Differs, Observations, Reader, ReaderOptions};
-pub use recording_proxy::{Hold, RecordingProxy};
+pub use readers::{Observations, Reader, ReaderOptions, RowsDiffer, VerifiedCheckpoints};
+pub use recording_proxy::{RecordingProxy, StreamLimit};
 pub use schema::{CREATE_SQL, SYNC_CONFIG, Table};
 pub use settings::Settings;
 pub use small_disk::SmallDisk;

@@ -1,7 +1,7 @@
-//! What a client of the sync protocol holds, kept by the rules of the official SDKs.
+//! The buckets of a client, updated by the rules of the official SDKs.
 //!
-//! Written for clarity: rows in maps, sums added up as lines arrive. It takes nothing on trust: a
-//! line that breaks a rule, or a sum that does not meet, is an error and so fails the test.
+//! [`LocalBuckets::apply`] takes the lines of a stream one by one. It verifies each of them: a line
+//! that violates the protocol, or a checksum that differs, is an error and fails the test.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,42 +16,56 @@ use tidewater_protocol::{
 /// Visible rows: their columns, by object type and object id.
 pub type Rows = BTreeMap<(String, String), Map<String, Value>>;
 
-/// A checkpoint that is complete.
+/// A complete checkpoint.
 #[derive(Clone, Debug)]
 pub struct Completed {
-    /// Its position.
+    /// Op id of the checkpoint.
     pub last_op_id: OpId,
     /// The greatest acknowledged write checkpoint.
     pub write_checkpoint: Option<OpId>,
-    /// What an app would see.
+    /// The rows that an app shows at the checkpoint.
     pub rows: Arc<Rows>,
 }
 
-/// What a line did.
+impl Completed {
+    /// Returns a row by its object type and object id.
+    #[must_use]
+    pub fn row(&self, object_type: &str, id: &str) -> Option<&Map<String, Value>> {
+        self.rows.get(&(object_type.to_owned(), id.to_owned()))
+    }
+
+    /// Returns whether the checkpoint acknowledges a write checkpoint.
+    #[must_use]
+    pub fn acknowledges(&self, number: i64) -> bool {
+        self.write_checkpoint.is_some_and(|acknowledged| acknowledged.get() >= number)
+    }
+}
+
+/// The effect of a line on the buckets.
 #[derive(Clone, Debug)]
 pub enum LineEffect {
     /// A checkpoint was announced or changed.
     Announced,
     /// Operations were stored.
     Stored {
-        /// How many.
+        /// Number of stored operations.
         operations: usize,
     },
-    /// Buckets up to a priority are complete.
+    /// The buckets up to a priority are complete.
     Partial(Priority),
-    /// All is complete.
+    /// All buckets are complete.
     Complete(Completed),
-    /// The token expires in so many seconds.
+    /// Seconds until the token expires.
     TokenExpiresIn(i64),
-    /// Nothing.
+    /// The line is of an unknown kind and has no effect.
     Ignored,
 }
 
-/// The buckets of one client; what it would keep on disk.
+/// The buckets that a client stores on disk.
 #[derive(Clone, Debug, Default)]
 pub struct LocalBuckets {
     buckets: BTreeMap<String, Bucket>,
-    /// Of the present connection.
+    /// The checkpoint that the current connection has announced.
     announced: Option<Announced>,
 }
 
@@ -64,10 +78,10 @@ struct Announced {
 
 #[derive(Clone, Debug, Default)]
 struct Bucket {
-    /// Everything up to it is there.
+    /// Op id up to which all operations are stored.
     position: OpId,
     rows: BTreeMap<RowKey<'static>, Stored>,
-    /// Sum of what is no row any more.
+    /// Sum of the checksums of operations that are no current row.
     superseded: Checksum,
 }
 
@@ -79,20 +93,19 @@ struct Stored {
 }
 
 impl LocalBuckets {
-    /// What to send with a request. Begins a new connection.
+    /// Begins a new connection. Returns the bucket positions for its request.
     pub fn connect(&mut self) -> Vec<BucketPosition> {
         self.announced = None;
-        let position = |(name, bucket): (&String, &Bucket)| BucketPosition {
-            name: name.clone(),
-            after: bucket.position,
-        };
-        self.buckets.iter().map(position).collect()
+        let buckets = self.buckets.iter();
+        buckets
+            .map(|(name, bucket)| BucketPosition { name: name.clone(), after: bucket.position })
+            .collect()
     }
 
-    /// Takes one line.
+    /// Applies one line of the stream.
     ///
     /// # Errors
-    /// When it breaks a rule of the protocol, or a checksum does not meet.
+    /// Fails when the line violates the protocol, or when a checksum differs.
     pub fn apply(&mut self, line: &[u8]) -> Result<LineEffect> {
         match SyncLine::parse(line)? {
             SyncLine::Checkpoint(checkpoint) => {
@@ -110,14 +123,20 @@ impl LocalBuckets {
                 ensure!(diff.last_op_id >= announced.last_op_id, "the checkpoint went back");
                 announced.last_op_id = diff.last_op_id;
                 announced.write_checkpoint = diff.write_checkpoint;
+
                 for name in &diff.removed_buckets {
-                    ensure!(announced.buckets.remove(name).is_some(), "'{name}' was not there");
+                    ensure!(
+                        announced.buckets.remove(name).is_some(),
+                        "the diff removes '{name}', which was not announced"
+                    );
                     self.buckets.remove(name);
                 }
                 announced.buckets.extend(by_name(diff.updated_buckets)?);
                 Ok(LineEffect::Announced)
             }
+
             SyncLine::Data(line) => self.store(&line),
+
             SyncLine::PartialCheckpointComplete(partial) => {
                 self.complete(Some(partial.priority), partial.last_op_id)?;
                 Ok(LineEffect::Partial(partial.priority))
@@ -131,8 +150,9 @@ impl LocalBuckets {
                     rows: Arc::new(self.rows()?),
                 }))
             }
+
             SyncLine::TokenExpiresIn(seconds) => Ok(LineEffect::TokenExpiresIn(seconds)),
-            SyncLine::Snapshot(_) => bail!("a snapshot line that was not asked for"),
+            SyncLine::Snapshot(_) => bail!("a snapshot line that was not requested"),
             SyncLine::Unknown => Ok(LineEffect::Ignored),
         }
     }
@@ -141,10 +161,11 @@ impl LocalBuckets {
         let announced = self.announced.as_ref().context("data before a checkpoint")?;
         let name = &line.bucket;
         ensure!(announced.buckets.contains_key(name), "data of '{name}', which was not announced");
+
         let bucket = self.buckets.entry(name.clone()).or_default();
         let mut previous = None;
         for operation in &line.operations {
-            // A base's rows may come below the position, after the CLEAR which opens it.
+            // The rows of a base may have op ids below the position, after the CLEAR that opens it.
             let op_id = operation.op_id;
             if matches!(operation.body, Body::Clear) {
                 previous = None;
@@ -154,29 +175,39 @@ impl LocalBuckets {
             }
             bucket.apply(operation)?;
         }
+
         if let Some(last) = line.operations.last() {
             bucket.position = last.op_id;
         }
         Ok(LineEffect::Stored { operations: line.operations.len() })
     }
 
-    /// Checks the sums of the buckets up to a priority, or of all.
+    /// Verifies the checksums of the buckets up to a priority, or of all buckets.
     fn complete(&mut self, up_to: Option<Priority>, last_op_id: OpId) -> Result<()> {
         let announced = self.announced.as_ref().context("a completion before a checkpoint")?;
-        ensure!(last_op_id == announced.last_op_id, "completed {last_op_id}, not announced");
+        ensure!(
+            last_op_id == announced.last_op_id,
+            "{last_op_id} is complete, but {} was announced",
+            announced.last_op_id
+        );
+
         for (name, described) in &announced.buckets {
             if up_to.is_some_and(|priority| described.priority > priority) {
                 continue;
             }
             let bucket = self.buckets.entry(name.clone()).or_default();
-            let (sum, expected) = (bucket.sum(), described.checksum);
-            ensure!(sum == expected, "'{name}': sum {sum}, announced {expected} at {last_op_id}");
+            let sum = bucket.checksum();
+            let expected = described.checksum;
+            ensure!(
+                sum == expected,
+                "'{name}' has checksum {sum}, and not the announced {expected}, at {last_op_id}"
+            );
             bucket.position = last_op_id;
         }
         Ok(())
     }
 
-    /// A row that is in several buckets has the value of its latest operation.
+    /// Returns the visible rows. A row in several buckets has the value of its latest operation.
     fn rows(&self) -> Result<Rows> {
         let mut latest: BTreeMap<(&str, &str), &Stored> = BTreeMap::new();
         for (key, stored) in self.buckets.values().flat_map(|bucket| &bucket.rows) {
@@ -185,20 +216,27 @@ impl LocalBuckets {
                 *row = stored;
             }
         }
-        let read = |((object_type, id), stored): ((&str, &str), &Stored)| {
+
+        let mut rows = Rows::new();
+        for ((object_type, id), stored) in latest {
             let data = serde_json::from_str(&stored.data)
                 .with_context(|| format!("data of {object_type} {id} is no JSON object"))?;
-            Ok(((object_type.to_owned(), id.to_owned()), data))
-        };
-        latest.into_iter().map(read).collect()
+            rows.insert((object_type.to_owned(), id.to_owned()), data);
+        }
+        Ok(rows)
     }
 }
 
 impl Bucket {
     fn apply(&mut self, operation: &Operation<'_>) -> Result<()> {
         if let Some(proper) = operation.body.checksum() {
-            ensure!(operation.checksum == proper, "checksum of operation {}", operation.op_id);
+            ensure!(
+                operation.checksum == proper,
+                "operation {} has a wrong checksum",
+                operation.op_id
+            );
         }
+
         match &operation.body {
             Body::Put { row, data } => {
                 let stored = Stored {
@@ -225,7 +263,7 @@ impl Bucket {
         Ok(())
     }
 
-    fn sum(&self) -> Checksum {
+    fn checksum(&self) -> Checksum {
         self.rows.values().map(|stored| stored.checksum).sum::<Checksum>() + self.superseded
     }
 }
@@ -272,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_superseded_row_counts_in_the_sum_and_is_not_seen() {
+    fn a_superseded_row_is_part_of_the_checksum_and_invisible() {
         let mut local = LocalBuckets::default();
         let (first, a) = put(1, "x", r#"{"id":"x","n":1}"#);
         let (second, b) = put(2, "x", r#"{"id":"x","n":2}"#);
@@ -280,11 +318,11 @@ mod tests {
         let lines = [checkpoint(7, a + b), data(&[&first, &second]), complete];
         let Ok(LineEffect::Complete(done)) = run(&mut local, &lines) else { panic!() };
         assert_eq!(done.rows[&("t".to_owned(), "x".to_owned())]["n"], 2);
-        assert_eq!(local.connect()[0].after.get(), 7, "the checkpoint's position, not the row's");
+        assert_eq!(local.connect()[0].after.get(), 7, "the position is that of the checkpoint");
     }
 
     #[test]
-    fn a_wrong_sum_is_an_error() {
+    fn a_wrong_checksum_is_an_error() {
         let (first, a) = put(1, "x", "{}");
         let complete = r#"{"checkpoint_complete":{"last_op_id":"7"}}"#.to_owned();
         let lines = [checkpoint(7, a + Checksum(1)), data(&[&first]), complete];
@@ -292,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_that_is_no_longer_named_is_gone() {
+    fn a_bucket_that_the_checkpoint_does_not_list_is_dropped() {
         let mut local = LocalBuckets::default();
         let (first, a) = put(1, "x", "{}");
         run(&mut local, &[checkpoint(7, a), data(&[&first])]).unwrap();

@@ -1,4 +1,4 @@
-//! AWS on this machine, and what is deployed there.
+//! LocalStack, an emulation of AWS on this machine, and the deployed template in it.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -15,45 +15,51 @@ use crate::token::{AUDIENCE, SigningKey};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-/// LocalStack: that of `./test`, which all tests share, or else one of this test.
+/// The LocalStack that `./test` has started for all tests, or else one for this test.
 pub struct LocalStack {
     endpoint: String,
-    _own: Option<Started>,
+    _own: Option<StartedLocalStack>,
 }
 
-/// Ends when its standard input does, however this process ends.
-struct Started {
+/// A LocalStack of this process.
+///
+/// It stops when its standard input is closed, so it stops even if this process is killed.
+struct StartedLocalStack {
     child: Child,
     stdin: Option<ChildStdin>,
 }
 
 impl LocalStack {
-    /// Finds it, or starts it and waits until it is ready. The first start on a machine installs
-    /// it, which takes minutes.
+    /// Uses the LocalStack of the environment, or starts one and waits until it is ready.
+    ///
+    /// The first start on a machine installs LocalStack, which takes minutes.
     ///
     /// # Errors
-    /// When it does not start; it says why on standard error.
+    /// Fails when LocalStack does not start. Its standard error has the reason.
     pub fn start() -> Result<Self> {
         if let Some(endpoint) = Settings::from_env()?.localstack {
             return Ok(Self { endpoint, _own: None });
         }
+
         let mut child = Command::new(format!("{ROOT}/localstack/start"))
             .args(["--json", "--until-stdin-closes"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .context("cannot run localstack/start")?;
-        let stdout = child.stdout.take().context("it has a standard output")?;
-        let own = Started { stdin: child.stdin.take(), child };
+        let stdout = child.stdout.take().context("no standard output")?;
+        let own = StartedLocalStack { stdin: child.stdin.take(), child };
+
+        // The first line of its standard output tells that it is ready, and where it listens.
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;
         let variables: Value = serde_json::from_str(&line).context("LocalStack did not start")?;
-        let endpoint = variables["AWS_ENDPOINT_URL"].as_str().context("an endpoint")?;
+        let endpoint = variables["AWS_ENDPOINT_URL"].as_str().context("no endpoint")?;
         Ok(Self { endpoint: endpoint.to_owned(), _own: Some(own) })
     }
 
-    /// Lets a program speak to it as it would to AWS.
-    pub fn reach_from(&self, command: &mut Command) {
+    /// Sets the environment in which a command uses LocalStack as AWS.
+    pub fn configure(&self, command: &mut Command) {
         command.envs([
             ("AWS_ENDPOINT_URL", self.endpoint.as_str()),
             ("AWS_ACCESS_KEY_ID", "test"),
@@ -64,18 +70,18 @@ impl LocalStack {
     }
 }
 
-impl Drop for Started {
+impl Drop for StartedLocalStack {
     fn drop(&mut self) {
         drop(self.stdin.take());
-        // It may have ended by itself.
+        // It may have exited already.
         let _ = self.child.wait();
     }
 }
 
-/// Rows from which on a bucket gets a snapshot.
+/// Number of operations after which a bucket gets a snapshot.
 const SNAPSHOT_THRESHOLD: &str = "100";
 
-/// The deployment template, deployed with functions of this build.
+/// The deployed template, with the functions of this build.
 pub struct Stack {
     localstack: LocalStack,
     key: SigningKey,
@@ -84,14 +90,15 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Deploys it under a name of its own; buckets get snapshots from 100 rows on.
+    /// Deploys the template as a new stack. Its builder makes snapshots of 100 operations or more.
     ///
     /// # Errors
-    /// When a function has not been built, or the deployment fails: then with its reasons.
+    /// Fails when a function has not been built, or when the deployment fails.
     pub fn deploy(localstack: LocalStack) -> Result<Self> {
         let folder = Scratch::new()?;
         let key = SigningKey::random("test");
         let keys = std::fs::read_to_string(key.write_jwk_set(folder.path())?)?;
+
         let dist = folder.path().join("dist");
         let mut build = Command::new(format!("{ROOT}/infra/build"));
         build.arg("--from").arg(profile_folder()?).arg("--out").arg(&dist);
@@ -99,7 +106,7 @@ impl Stack {
 
         let name = format!("test-{:08x}", rand::random::<u32>());
         let mut deploy = Command::new(format!("{ROOT}/localstack/deploy"));
-        localstack.reach_from(&mut deploy);
+        localstack.configure(&mut deploy);
         deploy.args(["--stack", &name, "--dist"]).arg(&dist).args([
             format!("TablePrefix={name}"),
             format!("Jwks={keys}"),
@@ -107,7 +114,8 @@ impl Stack {
             format!("SnapshotThreshold={SNAPSHOT_THRESHOLD}"),
         ]);
         let output = run(&mut deploy)?;
-        let outputs = serde_json::from_slice(&output.stdout).context("the stack's outputs")?;
+        let outputs =
+            serde_json::from_slice(&output.stdout).context("the stack's outputs are no JSON")?;
         Ok(Self { localstack, key, outputs, folder })
     }
 
@@ -115,31 +123,32 @@ impl Stack {
         self.outputs[name].as_str().with_context(|| format!("the stack has no output {name}"))
     }
 
-    /// Where the sync API answers, for resolvers that do not know the function's name.
+    /// Returns the URL of the sync API, for hosts whose resolver lacks the function's host name.
     ///
     /// # Errors
-    /// When the stack does not say.
+    /// Fails when the stack has no such output.
     pub fn url(&self) -> Result<&str> {
         self.output("UrlHere")
     }
 
-    /// A token of a user, valid for an hour.
+    /// Returns a user's token, valid for an hour.
     ///
     /// # Errors
-    /// Never in practice.
+    /// Fails only when the claims cannot be written as JSON.
     pub fn token(&self, user: &str) -> Result<String> {
         self.key.token(user).sign()
     }
 
-    /// Starts `tidewater ingest` into the stack.
+    /// Starts `tidewater ingest` with the stack as its store.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// Fails when the process cannot be started.
     pub fn ingest(&self, database_url: &str, sync_config: &str) -> Result<Process> {
         let file = self.folder.path().join("sync-config.yaml");
         std::fs::write(&file, sync_config)?;
+
         let mut command = Tidewater::command()?;
-        self.localstack.reach_from(&mut command);
+        self.localstack.configure(&mut command);
         command
             .arg("ingest")
             .env("TIDEWATER_STORE", "aws")
@@ -148,6 +157,7 @@ impl Stack {
             .env("TIDEWATER_SNAPSHOT_THRESHOLD", SNAPSHOT_THRESHOLD)
             .env("TIDEWATER_DATABASE_URL", database_url)
             .env("TIDEWATER_SYNC_CONFIG", file);
+
         let lodging = Lodging { name: "ingest", logs: self.logs(), end: Signal::Term };
         Process::spawn(&mut command, lodging)
     }

@@ -1,7 +1,7 @@
-//! The reference model: what a user should see after a commit.
+//! The reference model: the rows that a user must see after a commit.
 //!
-//! Written by hand for the one config in `schema.rs`, as plainly as it can be: for each query a
-//! loop over all rows and an `if`. It shares no code with what it checks.
+//! [`expected_rows`] is written by hand for the one sync config in `schema.rs`: for each query a loop
+//! over all rows and an `if`. It shares no code with the system under test.
 
 use std::collections::BTreeSet;
 
@@ -12,26 +12,26 @@ use crate::history::{Row, Version};
 use crate::local_buckets::Rows;
 use crate::schema::Table;
 
-/// Somebody who reads.
+/// A user as the claims and subscriptions of a client describe him.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct User {
-    /// `sub`.
+    /// The claim `sub`.
     pub id: String,
-    /// Has the claim `role` = `admin`.
+    /// The claim `role` is `admin`.
     pub admin: bool,
-    /// The list whose comments are subscribed to.
+    /// The list to whose comments the user has subscribed.
     pub comments_of: Option<String>,
 }
 
 impl User {
-    /// A user without special rights.
+    /// Creates a user without the admin role and without subscriptions.
     #[must_use]
     pub fn new(id: &str) -> Self {
         Self { id: id.to_owned(), admin: false, comments_of: None }
     }
 }
 
-/// What a user sees after commit number `commit` of a history.
+/// Returns the rows that a user sees after commit number `commit` of a history.
 #[must_use]
 pub fn expected_rows(history: &History, commit: usize, user: &User) -> Rows {
     View { version: history.version(commit), user }.rows()
@@ -45,8 +45,9 @@ struct View<'a> {
 impl View<'_> {
     fn rows(&self) -> Rows {
         let mut out = Rows::new();
-        self.everyone(&mut out);
-        self.own(&mut out);
+        self.add_rows_of_everyone(&mut out);
+        self.add_own_rows(&mut out);
+
         let lists = self.lists_of_memberships();
         for row in self.version.rows(Table::Lists) {
             let mine = self.is_user(&row[1]);
@@ -55,11 +56,13 @@ impl View<'_> {
                 add(&mut out, Table::Lists, row);
             }
         }
+
         for row in self.version.rows(Table::Todos) {
             if row[1].as_ref().is_some_and(|list| lists.contains(list)) {
                 add(&mut out, Table::Todos, row);
             }
         }
+
         if self.user.admin {
             self.version.rows(Table::Audit).for_each(|row| add(&mut out, Table::Audit, row));
         }
@@ -73,15 +76,17 @@ impl View<'_> {
         out
     }
 
-    fn everyone(&self, out: &mut Rows) {
+    fn add_rows_of_everyone(&self, out: &mut Rows) {
         for row in self.version.rows(Table::Settings) {
             if row[1].as_deref() == Some("public") {
                 add_as(out, Table::Settings, row, &row[0], &["value"]);
             }
         }
+
         for row in self.version.rows(Table::Stock) {
             add_as(out, Table::Stock, row, &row[2], &["site", "item", "qty"]);
         }
+
         for row in self.version.rows(Table::Events) {
             let level: Option<i64> = row[1].as_deref().map(|level| level.parse().expect("a level"));
             if level.is_some_and(|level| level >= 3) {
@@ -90,27 +95,31 @@ impl View<'_> {
         }
     }
 
-    fn own(&self, out: &mut Rows) {
+    fn add_own_rows(&self, out: &mut Rows) {
         for row in self.version.rows(Table::Todos) {
             if self.is_user(&row[2]) {
                 add(out, Table::Todos, row);
             }
         }
+
         for row in self.version.rows(Table::Notes) {
             if self.is_user(&row[1]) {
                 add_as(out, Table::Notes, row, &row[0], &["body"]);
             }
         }
+
         for row in self.version.rows(Table::Documents) {
             if self.is_user(&row[1]) && row[2].is_none() {
                 add(out, Table::Documents, row);
             }
         }
+
         for row in self.version.rows(Table::Memberships) {
             if self.is_user(&row[2]) {
                 add(out, Table::Memberships, row);
             }
         }
+
         for row in self.version.rows(Table::Drafts) {
             if self.is_user(&row[1]) {
                 add(out, Table::Drafts, row);
@@ -128,7 +137,7 @@ impl View<'_> {
     }
 }
 
-/// All columns; `id` is the first.
+/// Adds a row with all of its columns, of which the first is `id`.
 fn add(out: &mut Rows, table: Table, row: &Row) {
     let columns = table.columns().iter().zip(row);
     let data =
@@ -136,7 +145,7 @@ fn add(out: &mut Rows, table: Table, row: &Row) {
     insert(out, table, &row[0], data.collect());
 }
 
-/// `id` from another column, and some columns.
+/// Adds a row with an `id` from another column and with the columns in `names`.
 fn add_as(out: &mut Rows, table: Table, row: &Row, id: &Option<String>, names: &[&str]) {
     let mut data = Map::new();
     data.insert("id".to_owned(), Value::from(id.clone()));
@@ -178,10 +187,11 @@ mod tests {
             Effect::Put(Table::Todos, row(&["t1", "l1", "u1", "-", "-", "-", "-", "-", "-"])),
             Effect::Put(Table::Documents, row(&["1", "u1", "-", "x"])),
         ];
-        let of = |user| seen(&effects, &User::new(user));
-        assert_eq!(of("u1"), ["documents 1", "lists l1", "todos t1"]);
-        assert_eq!(of("u2"), ["lists l1", "memberships 7", "todos t1"]);
-        assert_eq!(of("u3"), [""; 0]);
+        let owner = seen(&effects, &User::new("u1"));
+        assert_eq!(owner, ["documents 1", "lists l1", "todos t1"]);
+        let member = seen(&effects, &User::new("u2"));
+        assert_eq!(member, ["lists l1", "memberships 7", "todos t1"]);
+        assert_eq!(seen(&effects, &User::new("u3")), [""; 0]);
     }
 
     #[test]
@@ -191,10 +201,15 @@ mod tests {
             Effect::Put(Table::Comments, row(&["1", "l1", "{}"])),
             Effect::Put(Table::Comments, row(&["2", "l2", "{}"])),
         ];
-        let subscribed =
-            |list: &str| User { comments_of: Some(list.to_owned()), ..User::new("u2") };
-        assert_eq!(seen(&effects, &User::new("u2")), ["memberships 7"]);
-        assert_eq!(seen(&effects, &subscribed("l1")), ["comments 1", "memberships 7"]);
-        assert_eq!(seen(&effects, &subscribed("l2")), ["memberships 7"]);
+        let without_subscription = User::new("u2");
+        let to_a_list_of_his = subscriber("u2", "l1");
+        let to_another_list = subscriber("u2", "l2");
+        assert_eq!(seen(&effects, &without_subscription), ["memberships 7"]);
+        assert_eq!(seen(&effects, &to_a_list_of_his), ["comments 1", "memberships 7"]);
+        assert_eq!(seen(&effects, &to_another_list), ["memberships 7"]);
+    }
+
+    fn subscriber(id: &str, list: &str) -> User {
+        User { comments_of: Some(list.to_owned()), ..User::new(id) }
     }
 }

@@ -1,4 +1,4 @@
-//! The official Node SDK, unmodified, driven through `official-sdk/driver.mjs`.
+//! The official Node SDK, unmodified, controlled through `official-sdk/driver.mjs`.
 
 use std::fs;
 use std::io::Write;
@@ -15,34 +15,34 @@ use crate::wait::eventually;
 
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/official-sdk");
 
-/// For one command of the driver, the loading of the SDK included.
-const ANSWER: Duration = Duration::from_secs(60);
+/// Timeout of one command of the driver. The first one loads the SDK.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What the app connects to.
+/// The servers of an app, and the token for both.
 #[derive(Clone, Debug)]
 pub struct Endpoints {
-    /// The sync API.
+    /// URL of the sync API.
     pub sync: String,
-    /// The app's backend: where uploads are posted to.
+    /// URL of the app's backend, which receives uploads.
     pub backend: String,
-    /// The user's token, for both.
+    /// The user's token.
     pub token: String,
 }
 
-/// A generation of the SDK.
+/// A version of the SDK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SdkVersion {
-    /// The newest.
+    /// The newest version.
     Current,
-    /// 0.15.2, of 2025: devices keep what apps once shipped.
+    /// Version 0.15.2 of 2025. Devices keep the SDK of the app release that they installed.
     Old,
 }
 
 impl SdkVersion {
-    /// All that are tested.
+    /// All versions under test.
     pub const ALL: [Self; 2] = [Self::Current, Self::Old];
 
-    /// Its name among the installed packages.
+    /// Returns the name of the installed package.
     const fn package(self) -> &'static str {
         match self {
             Self::Current => "@powersync/node",
@@ -63,23 +63,24 @@ impl OfficialSdk {
     /// Starts Node with the newest SDK and opens an empty database.
     ///
     /// # Errors
-    /// When the SDK is not installed.
+    /// Fails when the SDK is not installed.
     pub async fn open(endpoints: &Endpoints) -> Result<Self> {
         Self::open_version(SdkVersion::Current, endpoints).await
     }
 
-    /// The same with a given version.
+    /// Starts Node with a version of the SDK and opens an empty database.
     ///
     /// # Errors
-    /// As [`OfficialSdk::open`].
+    /// Fails when the SDK is not installed.
     pub async fn open_version(version: SdkVersion, endpoints: &Endpoints) -> Result<Self> {
+        // Node searches packages beside the program's file and in the folders above it.
         let folder = Scratch::new()?;
         let source = Path::new(SOURCE).join("driver.mjs");
-        // Node looks for packages beside the program's file, and upwards.
         let driver = folder.path().join("driver.mjs");
         fs::copy(source, &driver)?;
         let modules = installed()?;
         std::os::unix::fs::symlink(modules, folder.path().join("node_modules"))?;
+
         let lodging = Lodging { name: "official-sdk", logs: folder.path(), end: Signal::Kill };
         let mut command = Command::new("node");
         command
@@ -88,7 +89,8 @@ impl OfficialSdk {
             .current_dir(folder.path())
             .stdin(Stdio::piped());
         let mut process = Process::spawn(&mut command, lodging)?;
-        let stdin = process.take_stdin().context("a pipe")?;
+        let stdin = process.take_stdin().context("Node has no standard input")?;
+
         let mut sdk = Self { stdin, process, commands: 0, folder };
         let file = sdk.folder.path().join("app.sqlite");
         let Endpoints { sync, backend, token } = endpoints;
@@ -98,61 +100,62 @@ impl OfficialSdk {
         Ok(sdk)
     }
 
-    /// Connects, and goes on connecting until told otherwise.
+    /// Connects. The SDK reconnects until [`OfficialSdk::disconnect`].
     ///
     /// # Errors
-    /// Of the SDK.
+    /// Fails when the SDK fails.
     pub async fn connect(&mut self) -> Result<()> {
         self.send(json!({"connect": {}})).await.map(drop)
     }
 
-    /// Disconnects; the database stays.
+    /// Disconnects and keeps the database.
     ///
     /// # Errors
-    /// Of the SDK.
+    /// Fails when the SDK fails.
     pub async fn disconnect(&mut self) -> Result<()> {
         self.send(json!({"disconnect": {}})).await.map(drop)
     }
 
-    /// The rows of a query.
+    /// Returns the rows of a query.
     ///
     /// # Errors
-    /// Of SQLite.
+    /// Fails when SQLite fails.
     pub async fn query(&mut self, sql: &str) -> Result<Vec<Value>> {
-        let answer = self.send(json!({"query": {"sql": sql}})).await?;
-        Ok(answer.as_array().context("rows")?.clone())
+        let reply = self.send(json!({"query": {"sql": sql}})).await?;
+        Ok(reply.as_array().context("the driver's reply is no list of rows")?.clone())
     }
 
-    /// Local writes, in one transaction.
+    /// Runs local writes in one transaction.
     ///
     /// # Errors
-    /// Of SQLite.
+    /// Fails when SQLite fails.
     pub async fn write(&mut self, statements: &[&str]) -> Result<()> {
         self.send(json!({"write": {"statements": statements}})).await.map(drop)
     }
 
-    /// `connected`, `hasSynced`, `downloadError`, `uploadError` and the upload queue's length.
+    /// Returns `connected`, `hasSynced`, `downloadError`, `uploadError` and the length of the upload
+    /// queue, `queued`.
     ///
     /// # Errors
-    /// When the process is gone.
+    /// Fails when the process has exited.
     pub async fn status(&mut self) -> Result<Value> {
         self.send(json!({"status": {}})).await
     }
 
-    /// Waits until a query gives these rows.
+    /// Waits until a query returns exactly `rows`.
     ///
     /// # Errors
-    /// When it does not, with the status.
+    /// Fails with the SDK's status when the query still returns other rows after `within`.
     pub async fn wait_for(&mut self, sql: &str, rows: &Value, within: Duration) -> Result<()> {
         let mut last = Vec::new();
-        let waited = eventually("the official SDK", within, async || {
+        let waited = eventually("the rows in the official SDK", within, async || {
             last = self.query(sql).await?;
             Ok((Value::from(last.clone()) == *rows).then_some(()))
         })
         .await;
         if let Err(error) = waited {
             let status = self.status().await?;
-            bail!("{error:#}: '{sql}' gives {last:?}, not {rows}; status {status}");
+            bail!("{error:#}: '{sql}' returns {last:?} and not {rows}; status {status}");
         }
         Ok(())
     }
@@ -161,40 +164,43 @@ impl OfficialSdk {
         self.commands += 1;
         let number = self.commands;
         command["number"] = number.into();
-        writeln!(self.stdin, "{command}").context("the driver is gone")?;
+        writeln!(self.stdin, "{command}").context("the driver has exited")?;
+
         let process = &mut self.process;
-        let answer = eventually("an answer of the driver", ANSWER, async || {
-            let ended = process.try_wait()?.is_some();
-            let answers = process.stdout()?;
-            let complete = answers.rfind('\n').map_or("", |end| &answers[..end]);
+        let reply = eventually("a reply of the driver", COMMAND_TIMEOUT, async || {
+            let has_exited = process.try_wait()?.is_some();
+            let replies = process.stdout()?;
+            let complete = replies.rfind('\n').map_or("", |end| &replies[..end]);
             let line = complete.lines().nth(number - 1).map(str::to_owned);
-            Ok(if line.is_none() && ended { Some(None) } else { line.map(Some) })
+            Ok(if line.is_none() && has_exited { Some(None) } else { line.map(Some) })
         })
         .await?;
         process.must_run()?;
-        let answer: Value = serde_json::from_str(&answer.context("the driver ended")?)?;
-        ensure!(answer["number"] == number, "an answer out of turn: {answer}");
-        if let Some(error) = answer.get("error") {
-            bail!("the official SDK: {error}");
+
+        let reply: Value = serde_json::from_str(&reply.context("the driver has exited")?)?;
+        ensure!(reply["number"] == number, "the reply belongs to another command: {reply}");
+        if let Some(error) = reply.get("error") {
+            bail!("the official SDK failed: {error}");
         }
-        Ok(answer["result"].clone())
+        Ok(reply["result"].clone())
     }
 }
 
-/// The packages that `./test` installed from the same lock file as there is now.
+/// Returns the packages that `./test` has installed from the current lock file.
 fn installed() -> Result<PathBuf> {
     let lock = fs::read(Path::new(SOURCE).join("package-lock.json"))?;
     let cache = Settings::from_env()?.cache;
     let folders = fs::read_dir(&cache).into_iter().flatten().flatten().map(|entry| entry.path());
     let installed = folders.filter(|folder| {
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
-        // One that is still being installed has a dot in its name.
+        // A folder with a dot in its name is still being installed.
         name.starts_with("official-sdk-") && !name.contains('.')
     });
-    let same = |folder: &PathBuf| {
+
+    let up_to_date = installed.filter(|folder| {
         fs::read(folder.join("package-lock.json")).is_ok_and(|installed| installed == lock)
-    };
-    let found = installed.filter(same).max().with_context(|| {
+    });
+    let found = up_to_date.max().with_context(|| {
         format!(
             "the official SDK is not installed below {}: run `./test`, or `./test --sdk` once",
             cache.display()

@@ -1,4 +1,4 @@
-//! A PostgreSQL cluster for one test.
+//! A PostgreSQL cluster for one test, on a free port and in a temporary folder.
 
 use std::fs::{self, File};
 use std::net::TcpListener;
@@ -16,27 +16,30 @@ use crate::process::{Lodging, Process, Scratch, Signal};
 use crate::settings::Settings;
 use crate::wait::eventually;
 
-/// Long enough for crash recovery on a busy machine.
-const START: Duration = Duration::from_secs(60);
+/// Timeout of a start or stop: long enough for crash recovery on a busy machine.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The superuser's password, of use with [`Auth::Scram`] only.
+/// The superuser's password. Only [`Auth::Scram`] asks for it.
 const PASSWORD: &str = "correct-horse";
 
-/// How clients prove who they are.
+/// Attempts to start on another port when a port is already in use.
+const PORT_ATTEMPTS_MAX: usize = 5;
+
+/// The authentication method of `pg_hba.conf`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Auth {
-    /// Anybody is who they say.
+    /// `trust`: no password is needed.
     Trust,
-    /// By password.
+    /// `scram-sha-256`: a password is needed.
     Scram,
 }
 
-/// What is special about a cluster.
+/// Options of [`Postgres::with`].
 #[derive(Clone, Debug)]
 pub struct PostgresOptions {
-    /// `trust` unless said otherwise.
+    /// The authentication method; `trust` by default.
     pub auth: Auth,
-    /// Settings over those of the fixture: the last of a name counts.
+    /// Settings that override those of the fixture. The last one of a name is effective.
     pub settings: Vec<(String, String)>,
 }
 
@@ -47,7 +50,7 @@ impl Default for PostgresOptions {
 }
 
 impl PostgresOptions {
-    /// The same, with one setting more.
+    /// Adds a setting.
     #[must_use]
     pub fn set(mut self, name: &str, value: &str) -> Self {
         self.settings.push((name.to_owned(), value.to_owned()));
@@ -57,7 +60,7 @@ impl PostgresOptions {
 
 /// A running cluster, which is stopped and removed when this is dropped.
 pub struct Postgres {
-    // Dropped in this order: the server ends before its files go.
+    // Fields are dropped in this order, so the server stops before its files are removed.
     process: Process,
     options: PostgresOptions,
     installation: Installation,
@@ -69,26 +72,28 @@ impl Postgres {
     /// Starts a cluster with `wal_level=logical`.
     ///
     /// # Errors
-    /// When there is no PostgreSQL, or it does not start.
+    /// Fails when PostgreSQL is not installed or does not start.
     pub async fn start() -> Result<Self> {
         Self::with(PostgresOptions::default()).await
     }
 
-    /// Starts a cluster.
+    /// Starts a cluster with options.
     ///
     /// # Errors
-    /// As [`Postgres::start`].
+    /// Fails when PostgreSQL is not installed or does not start.
     pub async fn with(options: PostgresOptions) -> Result<Self> {
         let installation = Installation::find()?;
         let template = installation.template()?;
         let scratch = Scratch::new()?;
         run(Command::new("cp").arg("-a").arg(&template).arg(scratch.path().join("data")))?;
+
         let method = if options.auth == Auth::Trust { "trust" } else { "scram-sha-256" };
         let rules = format!(
             "host all all 127.0.0.1/32 {method}\nhost replication all 127.0.0.1/32 {method}\n"
         );
         fs::write(scratch.path().join("data/pg_hba.conf"), rules)?;
-        // A port is free when it is looked at and may be taken before PostgreSQL has it.
+
+        // Another process may bind the port after `free_port` has found it free.
         let mut attempts = 0;
         loop {
             let port = free_port()?;
@@ -96,7 +101,11 @@ impl Postgres {
                 Ok(process) => {
                     return Ok(Self { process, options, installation, port, scratch });
                 }
-                Err(error) if attempts < 5 && error.to_string().contains("in use") => attempts += 1,
+                Err(error)
+                    if attempts < PORT_ATTEMPTS_MAX && error.to_string().contains("in use") =>
+                {
+                    attempts += 1;
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -111,6 +120,7 @@ impl Postgres {
         let data = scratch.path().join("data");
         let mut command = installation.command("postgres");
         command.arg("-D").arg(&data).current_dir(scratch.path());
+
         let fixed = [
             ("port", port.to_string()),
             ("listen_addresses", "127.0.0.1".to_owned()),
@@ -124,14 +134,16 @@ impl Postgres {
             ("timezone", "UTC".to_owned()),
             ("log_line_prefix", "%m [%p] ".to_owned()),
         ];
+
         let fixed = fixed.iter().map(|(name, value)| (*name, value.as_str()));
-        let special = options.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        for (name, value) in fixed.chain(special) {
+        let others = options.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        for (name, value) in fixed.chain(others) {
             command.arg("-c").arg(format!("{name}={value}"));
         }
+
         let lodging = Lodging { name: "postgres", logs: scratch.path(), end: Signal::Quit };
         let mut process = Process::spawn(&mut command, lodging)?;
-        eventually("PostgreSQL to accept connections", START, async || {
+        eventually("PostgreSQL to accept connections", START_TIMEOUT, async || {
             if process.try_wait()?.is_some() {
                 return Ok(Some(()));
             }
@@ -143,92 +155,95 @@ impl Postgres {
         Ok(process)
     }
 
-    /// The superuser's URL of a database, without TLS.
+    /// Returns the connection string of the superuser for a database, without TLS.
     #[must_use]
     pub fn url(&self, database: &str) -> String {
         url(self.port, "postgres", database)
     }
 
-    /// The URL of another user, whose password is `password`.
+    /// Returns the connection string of another user for a database, without TLS.
     #[must_use]
     pub fn url_of(&self, user: &str, password: &str, database: &str) -> String {
         let port = self.port;
         format!("postgres://{user}:{password}@127.0.0.1:{port}/{database}?sslmode=disable")
     }
 
-    /// Its port on 127.0.0.1.
+    /// Returns the port on 127.0.0.1.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// A connection of the superuser to the database `postgres`.
+    /// Connects the superuser to the database `postgres`.
     ///
     /// # Errors
-    /// When it is refused.
+    /// Fails when PostgreSQL refuses the connection.
     pub async fn connect(&self) -> Result<Client> {
         connect(&self.url("postgres")).await
     }
 
-    /// Runs statements on a connection of their own.
+    /// Runs statements on a new connection.
     ///
     /// # Errors
-    /// Of PostgreSQL.
+    /// Fails when a statement fails.
     pub async fn execute(&self, sql: &str) -> Result<()> {
         self.connect().await?.batch_execute(sql).await.with_context(|| sql.to_owned())
     }
 
-    /// The first column of the first row, as text.
+    /// Returns the first column of a query's first row, as text.
     ///
     /// # Errors
-    /// Of PostgreSQL, or when there is no row or it is NULL.
+    /// Fails when the query fails, when it returns no row, and when the value is NULL.
     pub async fn value(&self, sql: &str) -> Result<String> {
         let messages = self.connect().await?.simple_query(sql).await?;
         let first = rows_of(&messages).into_iter().next().and_then(|row| row.into_iter().next());
-        first.flatten().with_context(|| format!("no value: {sql}"))
+        first.flatten().with_context(|| format!("the query returns no value: {sql}"))
     }
 
-    /// Breaks off as in a power cut and starts again on the same port: PostgreSQL recovers, and
-    /// its slots go back to what they last wrote to disk.
+    /// Shuts down without a checkpoint, as in a power failure, and restarts on the same port.
+    ///
+    /// PostgreSQL recovers, and each slot goes back to the position that it last wrote to disk.
     ///
     /// # Errors
-    /// When it does not come back.
+    /// Fails when PostgreSQL does not restart.
     pub async fn crash_and_restart(&mut self) -> Result<()> {
         self.process.signal(Signal::Quit)?;
-        self.process.wait(START).await?;
-        self.process =
-            Self::launch(&self.installation, &self.options, self.port, &self.scratch).await?;
-        Ok(())
+        self.process.wait(START_TIMEOUT).await?;
+        self.relaunch().await
     }
 
-    /// Ends it and leaves it down until [`Postgres::restart`].
+    /// Shuts down. [`Postgres::restart`] starts the cluster again.
     ///
     /// # Errors
-    /// When it does not end.
+    /// Fails when the server does not exit.
     pub async fn stop(&mut self) -> Result<()> {
         self.process.signal(Signal::Int)?;
-        self.process.wait(START).await?;
+        self.process.wait(START_TIMEOUT).await?;
         Ok(())
     }
 
-    /// Starts again after [`Postgres::stop`], with settings over those it had.
+    /// Starts the cluster again after [`Postgres::stop`], with additional settings.
     ///
     /// # Errors
-    /// When it does not start.
+    /// Fails when the server does not start.
     pub async fn restart(&mut self, settings: &[(&str, &str)]) -> Result<()> {
         for (name, value) in settings {
             self.options.settings.push(((*name).to_owned(), (*value).to_owned()));
         }
+        self.relaunch().await
+    }
+
+    async fn relaunch(&mut self) -> Result<()> {
         self.process =
             Self::launch(&self.installation, &self.options, self.port, &self.scratch).await?;
         Ok(())
     }
 }
 
-/// Connects, and drives the connection in the background.
+/// Connects, and polls the connection in a background task.
 ///
 /// # Errors
-/// When it is refused.
+/// Fails when PostgreSQL refuses the connection.
 pub(crate) async fn connect(url: &str) -> Result<Client> {
     let (client, connection) =
         tokio_postgres::connect(url, NoTls).await.context("cannot connect to PostgreSQL")?;
@@ -240,18 +255,20 @@ fn url(port: u16, user: &str, database: &str) -> String {
     format!("postgres://{user}:{PASSWORD}@127.0.0.1:{port}/{database}?sslmode=disable")
 }
 
-/// A free port below those that the kernel gives to outgoing connections, so that it is still
-/// free when PostgreSQL comes back after a crash.
+/// Returns a free port below the kernel's range for outgoing connections.
+///
+/// No outgoing connection can take the port while PostgreSQL restarts after a crash.
 fn free_port() -> Result<u16> {
-    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    let any = (0..100).map(|_| rand::random_range(20_000_u16..32_000)).find(free);
-    any.context("no free port between 20000 and 32000")
+    (0..100)
+        .map(|_| rand::random_range(20_000_u16..32_000))
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .context("no free port between 20000 and 32000")
 }
 
-/// PostgreSQL as it is installed here.
+/// The PostgreSQL server programs of this machine.
 struct Installation {
     bin: PathBuf,
-    /// Whom it runs as, when we are root: it refuses to run as root.
+    /// User and group id of the server if this process is root: PostgreSQL refuses to run as root.
     user: Option<(u32, u32)>,
 }
 
@@ -278,34 +295,43 @@ impl Installation {
         command
     }
 
-    /// A fresh cluster to be copied: `initdb` takes a second or more, a copy a tenth of it.
+    /// Returns a new cluster that tests copy, and creates it if necessary.
+    ///
+    /// `initdb` takes a second or more; a copy takes a tenth of that.
     fn template(&self) -> Result<PathBuf> {
         let version =
             String::from_utf8(self.command("postgres").arg("--version").output()?.stdout)?;
         let version: String =
             version.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+
         let cache = target_folder()?.join("tidewater-tests");
         fs::create_dir_all(&cache)?;
         let owner = self.user.map_or(0, |(uid, _)| uid);
         let version = version.trim_matches('-');
         let template = cache.join(format!("cluster-{version}-{owner}-{PASSWORD}"));
+
+        // Test processes run in parallel: the first one creates the template.
         let lock = File::create(cache.join("lock"))?;
         lock.lock()?;
         if template.exists() {
             return Ok(template);
         }
+
         let scratch = Scratch::new()?;
-        let (data, password) = (scratch.path().join("data"), scratch.path().join("password"));
+        let data = scratch.path().join("data");
+        let password = scratch.path().join("password");
         fs::create_dir(&data)?;
         fs::write(&password, PASSWORD)?;
         if let Some((uid, gid)) = self.user {
             chown(&data, Some(uid), Some(gid))?;
             chown(&password, Some(uid), Some(gid))?;
         }
+
         let mut initdb = self.command("initdb");
         initdb.current_dir(scratch.path()).arg("-D").arg(&data).arg("--pwfile").arg(&password);
         initdb.args(["-U", "postgres", "--locale=C", "--encoding=UTF8", "--no-sync"]);
         run(initdb.arg("--auth=scram-sha-256"))?;
+
         let new = cache.join(format!("new-{}", std::process::id()));
         run(Command::new("cp").arg("-a").arg(&data).arg(&new))?;
         fs::rename(new, &template)?;
@@ -313,6 +339,7 @@ impl Installation {
     }
 }
 
+/// Returns the folder with the newest server programs.
 fn find_bin() -> Result<PathBuf> {
     let mut versions: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
         .into_iter()
@@ -328,6 +355,7 @@ fn find_bin() -> Result<PathBuf> {
     if let Some((_, newest)) = versions.pop() {
         return Ok(newest);
     }
+
     let found = Command::new("sh").args(["-c", "command -v initdb"]).output()?;
     let path = String::from_utf8(found.stdout)?;
     match fs::canonicalize(path.trim()).ok().as_deref().and_then(Path::parent) {
@@ -339,14 +367,17 @@ fn find_bin() -> Result<PathBuf> {
     }
 }
 
-/// The user that the server runs as when we are root.
+/// Returns the user and group id of the server if this process is root.
 fn server_user() -> Result<(u32, u32)> {
     for name in ["postgres", "nobody"] {
         if let (Ok(uid), Ok(gid)) = (id(&["-u", name]), id(&["-g", name])) {
             return Ok((uid, gid));
         }
     }
-    bail!("we are root, PostgreSQL refuses to be, and there is no user `postgres` or `nobody`")
+    bail!(
+        "PostgreSQL refuses to run as root, and this machine has no user `postgres` or `nobody`: \
+         create one, or run the tests as another user"
+    )
 }
 
 fn id(arguments: &[&str]) -> Result<u32> {
@@ -361,14 +392,16 @@ fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Where cargo puts what it builds: two folders above a test's executable.
+/// Returns cargo's target folder, which contains the folder of each profile.
 pub(crate) fn target_folder() -> Result<PathBuf> {
-    Ok(profile_folder()?.parent().context("an executable in a target folder")?.to_owned())
+    let folder = profile_folder()?;
+    let folder = folder.parent().context("the test's executable is not in a target folder")?;
+    Ok(folder.to_owned())
 }
 
-/// Where cargo puts the binaries of this profile: a test's executable is in `deps` below it.
+/// Returns the folder with the binaries of this profile. A test's executable is in `deps` below it.
 pub(crate) fn profile_folder() -> Result<PathBuf> {
     let executable = std::env::current_exe()?;
     let folder = executable.parent().and_then(Path::parent);
-    Ok(folder.context("an executable in a target folder")?.to_owned())
+    Ok(folder.context("the test's executable is not in a target folder")?.to_owned())
 }

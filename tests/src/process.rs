@@ -1,11 +1,10 @@
-//! Child processes that never outlive the test, and folders that do not either.
+//! Child processes and temporary folders that never outlive the test.
 //!
-//! A test that ends in any orderly way, panics included, stops its children and removes its folders
-//! when it drops them. A test process that is killed cannot: so each child and each folder has a
-//! guard beside it, a small shell that waits on a pipe whose other end only the test holds. The
-//! kernel closes that end whatever ends the test, and the guard then kills the child, or removes
-//! the folder. Nothing here depends on process groups, on threads, or on more of an operating
-//! system than pipes.
+//! [`Process`] and [`Scratch`] stop the child and remove the folder when they are dropped, also by a
+//! panic. A test process that is killed drops nothing, so each child and each folder has a guard: a
+//! small shell that waits on a pipe whose other end only the test holds. The kernel closes that end
+//! when the test process ends for any reason, and the guard then kills the child or removes the
+//! folder. This needs nothing of the operating system but pipes.
 
 use std::ffi::OsStr;
 use std::fs::{File, Permissions};
@@ -20,23 +19,26 @@ use tempfile::TempDir;
 
 use crate::wait::eventually;
 
-/// How much of a child's log is shown with a failed test.
+/// Bytes of the end of a child's log that a failed test prints: enough for the last events.
 const LOG_TAIL_BYTES: u64 = 16 * 1024;
+
+/// Time that a child has after its signal before it is killed.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A signal that tests send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// An orderly end.
+    /// SIGTERM, the request of a service manager to shut down.
     Term,
-    /// Ctrl-C.
+    /// SIGINT, as from Ctrl-C.
     Int,
-    /// PostgreSQL's immediate shutdown.
+    /// SIGQUIT, PostgreSQL's immediate shutdown.
     Quit,
-    /// The end at once.
+    /// SIGKILL.
     Kill,
-    /// Frozen until `Cont`.
+    /// SIGSTOP, which pauses the process until `Cont`.
     Stop,
-    /// Goes on after `Stop`.
+    /// SIGCONT.
     Cont,
 }
 
@@ -52,18 +54,18 @@ impl Signal {
         }
     }
 
-    /// Sends the signal. `kill` is a built-in of every shell, and needs no unsafe code here.
+    /// Sends the signal by the shell's built-in `kill`, which needs no unsafe code here.
     fn send(self, pid: u32) -> Result<()> {
         let status = Command::new("sh")
             .args(["-c", r#"kill -s "$1" "$2""#, "sh", self.name(), &pid.to_string()])
             .stderr(Stdio::null())
             .status()?;
-        ensure!(status.success(), "cannot send {self:?} to process {pid}: it is gone");
+        ensure!(status.success(), "cannot send {self:?} to process {pid}: it has exited");
         Ok(())
     }
 }
 
-/// Acts when this process ends without having said otherwise.
+/// A shell that cleans up when this process ends without having dismissed it.
 #[derive(Debug)]
 pub(crate) struct Guard {
     shell: Child,
@@ -71,7 +73,7 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// Sends a process this signal, and kills it when that does not end it.
+    /// Guards a process: sends it `signal`, and SIGKILL if it has not exited after ten seconds.
     fn of_process(pid: u32, signal: Signal) -> Result<Self> {
         const SCRIPT: &str = r#"
             kill -s "$2" "$1" 2>/dev/null
@@ -83,7 +85,7 @@ impl Guard {
         Self::new(SCRIPT, &[pid.to_string().as_ref(), signal.name().as_ref()])
     }
 
-    /// Removes a folder, in which a process may still be at work for a moment.
+    /// Guards a folder: removes it, repeatedly while a process that is exiting still writes to it.
     fn of_folder(folder: &Path) -> Result<Self> {
         const SCRIPT: &str = r#"
             tries=0
@@ -109,16 +111,18 @@ impl Guard {
         Ok(Self { shell, pipe })
     }
 
-    /// What was guarded is gone. A process's id may be given to another at any time.
+    /// Ends the guard after the process or folder is gone.
+    ///
+    /// A guard must not outlive its process: the kernel may reuse the process id.
     fn dismiss(&mut self) {
         if let Some(mut pipe) = self.pipe.take() {
-            // Cannot fail but by a guard that is gone, which then guards nothing.
+            // A guard that has exited needs no message.
             let _ = pipe.write_all(b"\n");
         }
         let _ = self.shell.wait();
     }
 
-    /// What the kernel does when this process is killed; for the test of the guard itself.
+    /// Closes the pipe, as the kernel does when this process is killed.
     #[cfg(test)]
     fn abandon(&mut self) {
         drop(self.pipe.take());
@@ -131,20 +135,21 @@ impl Drop for Guard {
     }
 }
 
-/// A folder for the files of a test. Other users may look up what they know the name of: a server
-/// may have to run as one.
+/// A temporary folder for the files of a test, which is removed when this is dropped.
+///
+/// Other users may open files in it by name, since PostgreSQL may have to run as another user.
 #[derive(Debug)]
 pub struct Scratch {
-    // The folder goes before its guard.
+    // The folder is removed before its guard is dismissed.
     folder: TempDir,
     _guard: Guard,
 }
 
 impl Scratch {
-    /// An empty folder.
+    /// Creates an empty folder.
     ///
     /// # Errors
-    /// Of the file system.
+    /// Fails when the file system fails.
     pub fn new() -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("tidewater-test-").tempdir()?;
         std::fs::set_permissions(folder.path(), Permissions::from_mode(0o711))?;
@@ -152,25 +157,42 @@ impl Scratch {
         Ok(Self { folder, _guard: guard })
     }
 
-    /// Where it is.
+    /// Returns the path of the folder.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
 }
 
-/// How a process ended, and what it said.
+/// The exit code and the output of a process.
 #[derive(Clone, Debug)]
 pub struct Output {
-    /// `None` when a signal ended it.
+    /// Exit code; `None` if a signal has killed the process.
     pub code: Option<i32>,
-    /// All of its standard output.
+    /// The whole standard output.
     pub stdout: String,
-    /// All of its standard error.
+    /// The whole standard error.
     pub stderr: String,
 }
 
-/// A child process whose output goes to files, and which ends when this is dropped.
+impl Output {
+    /// Asserts the exit code, and that no thread has panicked.
+    #[track_caller]
+    pub fn assert_code(&self, code: i32) {
+        assert_eq!(self.code, Some(code), "{}", self.stderr);
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+    }
+
+    /// Asserts that the standard error contains each of the texts.
+    #[track_caller]
+    pub fn assert_says(&self, texts: &[&str]) {
+        for text in texts {
+            assert!(self.stderr.contains(text), "'{text}' is not in:\n{}", self.stderr);
+        }
+    }
+}
+
+/// A child process whose output goes to files, and which is stopped when this is dropped.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -181,33 +203,35 @@ pub struct Process {
     stderr: PathBuf,
 }
 
-/// Where a process lives and how it is ended.
+/// Options of [`Process::spawn`].
 #[derive(Clone, Copy, Debug)]
 pub struct Lodging<'a> {
-    /// For logs.
+    /// Name of the process in messages and file names.
     pub name: &'a str,
-    /// Takes its output.
+    /// Folder for its output and its temporary files.
     pub logs: &'a Path,
-    /// What ends it when it is dropped, and when the test is killed.
+    /// Signal that stops the process when it is dropped, and when the test is killed.
     pub end: Signal,
 }
 
 impl Process {
-    /// Starts it, with nothing to read on its standard input unless the command says otherwise.
+    /// Starts a process and its guard.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// Fails when the process cannot be started.
     pub fn spawn(command: &mut Command, lodging: Lodging<'_>) -> Result<Self> {
         let stdout = lodging.logs.join(format!("{}.out", lodging.name));
         let stderr = lodging.logs.join(format!("{}.err", lodging.name));
         let program = command.get_program().to_string_lossy().into_owned();
+
         let mut child = command
-            // What a process that is killed has there goes with the test's own folder.
+            // Temporary files that a killed process leaves are removed with the test's folder.
             .env("TMPDIR", lodging.logs)
             .stdout(File::create(&stdout)?)
             .stderr(File::create(&stderr)?)
             .spawn()
             .with_context(|| format!("cannot start {program}"))?;
+
         let guard = match Guard::of_process(child.id(), lodging.end) {
             Ok(guard) => guard,
             Err(error) => {
@@ -216,17 +240,44 @@ impl Process {
                 return Err(error);
             }
         };
+
         let name = lodging.name.to_owned();
         Ok(Self { name, child, guard, end: lodging.end, stdout, stderr })
     }
 
-    /// Its process id.
+    /// Runs a command in a temporary folder and waits until it exits.
+    ///
+    /// # Errors
+    /// Fails when the process cannot be started, and when it still runs after `within`.
+    pub async fn run(command: &mut Command, within: Duration) -> Result<Output> {
+        let folder = Scratch::new()?;
+        let lodging = Lodging { name: "command", logs: folder.path(), end: Signal::Kill };
+        Self::spawn(command, lodging)?.wait(within).await
+    }
+
+    /// Waits until the sync API at `url`, which this process fills or serves, has a visible checkpoint.
+    ///
+    /// # Errors
+    /// Fails when `within` has passed, and with the log when the process exits.
+    pub async fn ready(&mut self, url: &str, within: Duration) -> Result<()> {
+        let url = format!("{url}/probes/readiness");
+        eventually("the first checkpoint to be visible", within, async || {
+            if self.try_wait()?.is_some() {
+                return Ok(Some(()));
+            }
+            Ok((reqwest::get(&url).await?.status() == 200).then_some(()))
+        })
+        .await?;
+        self.must_run()
+    }
+
+    /// Returns the process id.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Its standard input, once, if the command asked for a pipe.
+    /// Takes the standard input, if the command has made it a pipe.
     pub fn take_stdin(&mut self) -> Option<ChildStdin> {
         self.child.stdin.take()
     }
@@ -234,15 +285,15 @@ impl Process {
     /// Sends a signal.
     ///
     /// # Errors
-    /// When it has ended.
+    /// Fails when the process has exited.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         signal.send(self.child.id())
     }
 
-    /// Waits for the line `listening on http://...` on its standard output; the address.
+    /// Waits for the line `listening on http://...` of the standard output, and returns the URL.
     ///
     /// # Errors
-    /// When it does not come in time, or the process ends instead, with its log.
+    /// Fails when `within` has passed, and with the log when the process exits.
     pub async fn listening(&mut self, within: Duration) -> Result<String> {
         let url = eventually("the line `listening on ...`", within, async || {
             if self.try_wait()?.is_some() {
@@ -250,18 +301,18 @@ impl Process {
             }
             let stdout = self.stdout()?;
             let line = stdout.lines().find_map(|line| line.strip_prefix("listening on "));
-            // The line may be half written.
+            // The last line may be incomplete.
             Ok(line.filter(|_| stdout.ends_with('\n')).map(|url| Some(url.trim().to_owned())))
         })
         .await?;
         self.must_run()?;
-        url.with_context(|| format!("{} ended", self.name))
+        url.with_context(|| format!("{} has exited", self.name))
     }
 
-    /// How it ended, if it has.
+    /// Returns the exit status if the process has exited.
     ///
     /// # Errors
-    /// Of the operating system.
+    /// Fails when the operating system fails.
     pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
         let status = self.child.try_wait()?;
         if status.is_some() {
@@ -270,20 +321,20 @@ impl Process {
         Ok(status)
     }
 
-    /// Waits for its end.
+    /// Waits until the process exits.
     ///
     /// # Errors
-    /// When it still runs after that time.
+    /// Fails when it still runs after `within`.
     pub async fn wait(&mut self, within: Duration) -> Result<Output> {
-        let what = format!("the end of {}", self.name);
+        let what = format!("{} to exit", self.name);
         let status = eventually(&what, within, async || self.try_wait()).await?;
         Ok(Output { code: status.code(), stdout: self.stdout()?, stderr: self.stderr()? })
     }
 
-    /// Kills it and waits until it is gone.
+    /// Kills the process and waits until it is gone.
     ///
     /// # Errors
-    /// Of the operating system.
+    /// Fails when the operating system fails.
     pub fn kill(&mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
@@ -291,29 +342,29 @@ impl Process {
         Ok(())
     }
 
-    /// What it has written to standard output so far.
+    /// Returns the standard output so far.
     ///
     /// # Errors
-    /// Of the file system.
+    /// Fails when the file system fails.
     pub fn stdout(&self) -> Result<String> {
         Ok(String::from_utf8_lossy(&std::fs::read(&self.stdout)?).into_owned())
     }
 
-    /// What it has written to standard error so far.
+    /// Returns the standard error so far.
     ///
     /// # Errors
-    /// Of the file system.
+    /// Fails when the file system fails.
     pub fn stderr(&self) -> Result<String> {
         Ok(String::from_utf8_lossy(&std::fs::read(&self.stderr)?).into_owned())
     }
 
-    /// Fails, with its log, if it has ended.
+    /// Verifies that the process is running.
     ///
     /// # Errors
-    /// As said.
+    /// Fails with the end of the log when the process has exited.
     pub fn must_run(&mut self) -> Result<()> {
         if let Some(status) = self.try_wait()? {
-            bail!("{} has ended ({status}):\n{}", self.name, tail(&self.stderr)?);
+            bail!("{} has exited ({status}):\n{}", self.name, tail(&self.stderr)?);
         }
         Ok(())
     }
@@ -322,22 +373,27 @@ impl Process {
         if self.try_wait()?.is_some() {
             return Ok(());
         }
-        // A stopped process does not see any other signal.
+
+        // A process that SIGSTOP has paused handles other signals only after SIGCONT.
         let _ = self.signal(Signal::Cont);
         let _ = self.signal(self.end);
-        for _ in 0..500 {
+
+        // The standard library cannot wait for a child with a timeout.
+        let interval = Duration::from_millis(10);
+        for _ in 0..STOP_TIMEOUT.as_millis() / interval.as_millis() {
             if self.try_wait()?.is_some() {
                 return Ok(());
             }
-            std::thread::sleep(Duration::from_millis(10));
+            std::thread::sleep(interval);
         }
         self.kill()
     }
 }
 
 impl Drop for Process {
-    /// Ends it. The end of its log goes to standard error, which test runners show for a test
-    /// that fails, and only then.
+    /// Stops the process and prints the end of its log to standard error.
+    ///
+    /// Test runners show that only for a failed test.
     fn drop(&mut self) {
         if let Err(error) = self.stop() {
             eprintln!("cannot stop {}: {error:#}", self.name);
@@ -347,6 +403,7 @@ impl Drop for Process {
     }
 }
 
+/// Returns the last [`LOG_TAIL_BYTES`] of a file.
 fn tail(path: &Path) -> Result<String> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
@@ -361,7 +418,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_child_and_its_files_go_when_the_test_is_killed() {
+    fn guards_clean_up_when_the_test_process_is_killed() {
         let scratch = tempfile::tempdir().unwrap();
         let folder = scratch.path().join("data");
         std::fs::create_dir(&folder).unwrap();
@@ -375,13 +432,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_dropped_process_is_gone_and_so_is_its_guard() {
+    async fn dropping_a_process_and_a_folder_removes_both() {
         let scratch = Scratch::new().unwrap();
         let lodging = Lodging { name: "sleep", logs: scratch.path(), end: Signal::Term };
         let process = Process::spawn(Command::new("sleep").arg("600"), lodging).unwrap();
         let id = process.child.id();
         drop(process);
         assert!(Signal::Cont.send(id).is_err());
+
         let path = scratch.path().to_owned();
         assert!(path.exists());
         drop(scratch);

@@ -1,5 +1,7 @@
-//! A TCP proxy in front of the API: one address that stays while the server comes and goes, a
-//! record of what was asked and answered, and a way to cut connections anywhere.
+//! A TCP proxy in front of the sync API.
+//!
+//! [`RecordingProxy`] keeps its address while the server restarts elsewhere. It records the requests
+//! and the sync streams, stops a stream at any byte, and cuts connections.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,9 +12,9 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use crate::http_answers::HttpAnswers;
+use crate::http_responses::HttpResponses;
 
-/// The proxy; it ends when this is dropped.
+/// A running proxy, which stops when this is dropped.
 pub struct RecordingProxy {
     url: String,
     shared: Arc<Shared>,
@@ -21,27 +23,27 @@ pub struct RecordingProxy {
 
 struct Shared {
     target: Mutex<String>,
-    /// What clients sent, by connection.
+    /// The bytes of the requests, by connection.
     received: Mutex<Vec<Vec<u8>>>,
-    /// What they were sent of sync streams, by connection.
+    /// The bodies of the sync streams, by connection.
     streamed: Mutex<Vec<Vec<u8>>>,
-    hold: Mutex<Option<Hold>>,
+    limit: Mutex<Option<StreamLimit>>,
 }
 
-/// Where a connection's stream stops.
+/// The point at which the proxy stops to forward a connection's stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hold {
-    /// So many whole lines pass.
+pub struct StreamLimit {
+    /// Number of forwarded whole lines.
     pub lines: usize,
-    /// And so many bytes of the next one.
+    /// Number of forwarded bytes of the next line.
     pub bytes: usize,
 }
 
 impl RecordingProxy {
-    /// Forwards to `http://address`.
+    /// Starts a proxy that forwards to `url`, which is `http://HOST:PORT`.
     ///
     /// # Errors
-    /// When it cannot listen.
+    /// Fails when no port is free.
     pub async fn start(url: &str) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -49,8 +51,9 @@ impl RecordingProxy {
             target: Mutex::default(),
             received: Mutex::default(),
             streamed: Mutex::default(),
-            hold: Mutex::default(),
+            limit: Mutex::default(),
         });
+
         let (cut, cuts) = watch::channel(0);
         let proxy = Self { url: format!("http://{address}"), shared: shared.clone(), cut };
         proxy.forward_to(url);
@@ -58,13 +61,13 @@ impl RecordingProxy {
         Ok(proxy)
     }
 
-    /// Where clients connect to.
+    /// Returns the URL of the proxy.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Sends further connections to `http://address`.
+    /// Forwards new connections to `url`, which is `http://HOST:PORT`.
     pub fn forward_to(&self, url: &str) {
         let address = url.trim_start_matches("http://").to_owned();
         *self.shared.target.lock().unwrap_or_else(PoisonError::into_inner) = address;
@@ -75,27 +78,31 @@ impl RecordingProxy {
         self.cut.send_modify(|count| *count += 1);
     }
 
-    /// Makes the stream of each further connection stop there, until it is cut: so a client can be
-    /// cut off when it has taken in all that it was sent. `None` ends that.
-    pub fn hold_streams(&self, hold: Option<Hold>) {
-        *self.shared.hold.lock().unwrap_or_else(PoisonError::into_inner) = hold;
+    /// Stops the stream of each new connection at `limit`. `None` removes the limit.
+    ///
+    /// The connection stays open, so a test can wait until the client has stored everything that was
+    /// forwarded, and cut the connection then.
+    pub fn limit_streams(&self, limit: Option<StreamLimit>) {
+        *self.shared.limit.lock().unwrap_or_else(PoisonError::into_inner) = limit;
     }
 
-    /// What has passed of the sync streams, one text for each connection that had any. The last
-    /// line of each may be a part of one.
+    /// Returns the forwarded bytes of the sync streams, one text for each connection with a stream.
+    ///
+    /// The last line of a text may be incomplete.
     #[must_use]
     pub fn streams(&self) -> Vec<String> {
         let streamed = self.shared.streamed.lock().unwrap_or_else(PoisonError::into_inner);
-        let some = streamed.iter().filter(|bytes| !bytes.is_empty());
-        some.map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect()
+        let streams = streamed.iter().filter(|bytes| !bytes.is_empty());
+        streams.map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect()
     }
 
-    /// The bodies of all requests for the sync stream, in the order of their connections.
+    /// Returns the bodies of all requests for the sync stream, in the order of their connections.
     ///
     /// # Errors
-    /// When one is no JSON.
+    /// Fails when a body is no JSON.
     pub fn stream_requests(&self) -> Result<Vec<StreamRequest>> {
         let received = self.shared.received.lock().unwrap_or_else(PoisonError::into_inner);
+
         let mut requests = Vec::new();
         for bytes in received.iter() {
             let mut rest = String::from_utf8_lossy(bytes).into_owned();
@@ -118,7 +125,7 @@ fn content_length(head: &str) -> Option<usize> {
     value.trim().parse().ok()
 }
 
-/// Ends when the proxy is dropped, and all connections with it.
+/// Accepts connections. When the proxy is dropped, `cuts` closes: this and all connections end.
 async fn accept(listener: TcpListener, shared: Arc<Shared>, mut cuts: watch::Receiver<u64>) {
     loop {
         let accepted = tokio::select! {
@@ -130,12 +137,14 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, mut cuts: watch::Rec
                 continue;
             }
         };
+
         if let Ok((client, _)) = accepted {
-            let (shared, mut cuts) = (shared.clone(), cuts.clone());
+            let shared = shared.clone();
+            let mut cuts = cuts.clone();
             cuts.mark_unchanged();
             tokio::spawn(async move {
                 tokio::select! {
-                    _ = connect(client, &shared) => {}
+                    _ = forward(client, &shared) => {}
                     _ = cuts.changed() => {}
                 }
             });
@@ -143,16 +152,19 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, mut cuts: watch::Rec
     }
 }
 
-async fn connect(client: TcpStream, shared: &Shared) -> std::io::Result<()> {
+/// Forwards both directions of a connection and records them.
+async fn forward(client: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let target = shared.target.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let server = TcpStream::connect(target).await?;
+
     let number = {
         let mut received = shared.received.lock().unwrap_or_else(PoisonError::into_inner);
         received.push(Vec::new());
         shared.streamed.lock().unwrap_or_else(PoisonError::into_inner).push(Vec::new());
         received.len() - 1
     };
-    let hold = *shared.hold.lock().unwrap_or_else(PoisonError::into_inner);
+    let limit = *shared.limit.lock().unwrap_or_else(PoisonError::into_inner);
+
     let (client_read, client_write) = client.into_split();
     let (server_read, server_write) = server.into_split();
     let up = copy(client_read, server_write, |bytes| {
@@ -160,28 +172,35 @@ async fn connect(client: TcpStream, shared: &Shared) -> std::io::Result<()> {
         received[number].extend_from_slice(bytes);
         bytes.len()
     });
-    let (mut answers, mut lines, mut bytes_of_line) = (HttpAnswers::default(), 0, 0);
+
+    let mut responses = HttpResponses::default();
+    let mut lines = 0;
+    let mut bytes_of_line = 0;
     let down = copy(server_read, client_write, |bytes| {
         let mut streamed = shared.streamed.lock().unwrap_or_else(PoisonError::into_inner);
         for (index, byte) in bytes.iter().enumerate() {
-            if hold.is_some_and(|hold| (lines, bytes_of_line) >= (hold.lines, hold.bytes)) {
+            if limit.is_some_and(|limit| (lines, bytes_of_line) >= (limit.lines, limit.bytes)) {
                 return index;
             }
-            if answers.push(*byte) {
+            if responses.push(*byte) {
                 streamed[number].push(*byte);
                 bytes_of_line += 1;
                 if *byte == b'\n' {
-                    (lines, bytes_of_line) = (lines + 1, 0);
+                    lines += 1;
+                    bytes_of_line = 0;
                 }
             }
         }
         bytes.len()
     });
-    // An end in one direction is the end: neither side uses half-open connections.
+    // Neither side uses half-open connections, so the end of one direction ends the connection.
     tokio::select! { up = up => up, down = down => down }
 }
 
-/// `pass` says how many bytes go on; when it is not all of them, these were the last.
+/// Forwards bytes in one direction.
+///
+/// `pass` returns the number of bytes to forward. If it is less than it was given, these are the
+/// last bytes.
 async fn copy(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
@@ -193,6 +212,7 @@ async fn copy(
         if length == 0 {
             return Ok(());
         }
+
         let passed = pass(&buffer[..length]);
         to.write_all(&buffer[..passed]).await?;
         if passed < length {

@@ -1,15 +1,15 @@
 //! The database and the sync config of the random tests.
 //!
-//! Small in tables and large in cases: every kind of replica identity, values that are kept out of
-//! line, keys that change, output ids that are not the key, and each kind of query.
+//! The tables have every kind of replica identity, out-of-line values, keys that change, and output
+//! ids that are not the key. The sync config has each kind of query.
 
 use serde_json::Value;
 
-/// The tables, and a publication of all of them.
+/// SQL that creates the tables and a publication of all of them.
 ///
-/// `body` columns are stored out of line and uncompressed once they are long, so that an UPDATE
-/// which leaves them alone does not send them. What apps write comes through a backend that knows
-/// nothing of these tests, so PostgreSQL itself announces it, in a table of its own.
+/// PostgreSQL stores long values of the `body` columns out of line and uncompressed, so an UPDATE
+/// that does not change them does not send them. Apps write through a backend that cannot announce
+/// its transactions to the model, so a trigger stores their effects in the table `announced`.
 pub const CREATE_SQL: &str = "
     CREATE TABLE settings (key text PRIMARY KEY, visibility text, value text);
     CREATE TABLE lists (id text PRIMARY KEY, owner_id text, name text, archived boolean);
@@ -50,7 +50,7 @@ pub const CREATE_SQL: &str = "
         FOR EACH ROW EXECUTE FUNCTION announce();
 ";
 
-/// Its sync config, the hand-written counterpart of `model.rs`.
+/// The sync config. `model.rs` is its hand-written counterpart.
 pub const SYNC_CONFIG: &str = "
 config:
   edition: 3
@@ -93,43 +93,43 @@ streams:
 /// A table of the random tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
-    /// Global, with a filter; its id is not named so.
+    /// A global table with a filter, and with an id of another name.
     Settings,
-    /// Of the owner and of members.
+    /// A table whose rows the owner and the members of a list see.
     Lists,
-    /// What `Lists` and `Todos` are shared by.
+    /// The table by which lists and to-dos are shared.
     Memberships,
-    /// Replica identity default, many types, out-of-line values.
+    /// A table with many types, out-of-line values and the default replica identity.
     Todos,
-    /// Composite key; the output id is another column.
+    /// A table with a composite key, whose output id is another column.
     Stock,
-    /// Replica identity by index, no primary key.
+    /// A table with a replica identity by index and without a primary key.
     Notes,
-    /// Replica identity full, out-of-line values.
+    /// A table with out-of-line values and full replica identity.
     Documents,
-    /// Replica identity full, no key.
+    /// A table without a key, with full replica identity.
     Events,
-    /// Of those with a claim.
+    /// A table whose rows only users with a claim see.
     Audit,
-    /// Of an explicit subscription.
+    /// A table that needs an explicit subscription.
     Comments,
-    /// What apps write.
+    /// The table that apps write to.
     Drafts,
 }
 
-/// How a column's text becomes a value of SQLite.
+/// The conversion from a column's text to a value of SQLite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Text,
     Integer,
     Real,
     Boolean,
-    /// Printed by PostgreSQL in UTC.
+    /// A `timestamptz`, which the sessions of the tests print in UTC.
     Timestamptz,
 }
 
 impl Table {
-    /// All of them.
+    /// All tables.
     pub const ALL: [Self; 11] = [
         Self::Settings,
         Self::Lists,
@@ -144,7 +144,7 @@ impl Table {
         Self::Drafts,
     ];
 
-    /// Its name.
+    /// Returns the name in PostgreSQL and on devices.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -162,7 +162,7 @@ impl Table {
         }
     }
 
-    /// Its columns, in order.
+    /// Returns the columns, in order.
     pub(crate) const fn columns(self) -> &'static [(&'static str, Kind)] {
         use Kind::{Boolean, Integer, Real, Text, Timestamptz};
         match self {
@@ -194,7 +194,7 @@ impl Table {
         }
     }
 
-    /// Those that devices see, `id` apart where another column gives it.
+    /// Returns the columns that devices have, without an `id` that comes from another column.
     pub(crate) fn synced_columns(self) -> Vec<(&'static str, Kind)> {
         let hidden: &[&str] = match self {
             Self::Settings => &["key", "visibility"],
@@ -208,22 +208,24 @@ impl Table {
             | Self::Comments
             | Self::Drafts => &[],
         };
+
         let columns = self.columns().iter().copied();
         columns.filter(|(name, _)| !hidden.contains(name)).collect()
     }
 
-    /// How many columns, the first ones, identify a row. The test keeps `code` of the keyless
-    /// table unique.
+    /// Returns the number of leading columns that identify a row.
+    ///
+    /// Writers keep the `code` of the keyless table unique.
     pub(crate) const fn key_columns(self) -> usize {
         if matches!(self, Self::Stock) { 2 } else { 1 }
     }
 }
 
 impl Kind {
-    /// What PostgreSQL prints, as SQLite holds it.
+    /// Converts a value that PostgreSQL has printed to the value that devices store.
     ///
     /// # Panics
-    /// When PostgreSQL prints what the tests never write.
+    /// Panics when the tests never write such a value.
     pub(crate) fn value(self, text: Option<&str>) -> Value {
         let Some(text) = text else { return Value::Null };
         match self {

@@ -1,8 +1,11 @@
-//! A client of `/sync/stream` that reads line by line and may stop after any of them.
+//! A client of `/sync/stream` that reads and verifies line by line.
+//!
+//! A [`SyncReader`] keeps its [`LocalBuckets`] over connections. A [`Connection`] may be dropped after
+//! any line.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use bytes::{Buf, Bytes, BytesMut};
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -11,7 +14,7 @@ use tidewater_protocol::{BucketPosition, StreamRequest, StreamSubscription, Stre
 
 use crate::local_buckets::{Completed, LineEffect, LocalBuckets};
 
-/// A client with what it holds; connected for as long as a [`Connection`] lives.
+/// A client and its buckets. It is connected as long as a [`Connection`] exists.
 #[derive(Debug)]
 pub struct SyncReader {
     client_id: String,
@@ -20,10 +23,10 @@ pub struct SyncReader {
     http: reqwest::Client,
 }
 
-/// An open stream. Dropping it cuts the connection where it is.
+/// An open stream. Dropping it cuts the connection.
 pub struct Connection<'a> {
     buckets: &'a mut LocalBuckets,
-    /// What was sent.
+    /// The bucket positions of the request.
     pub positions: Vec<BucketPosition>,
     stream: BoxStream<'static, reqwest::Result<Bytes>>,
     received: BytesMut,
@@ -36,7 +39,7 @@ impl Default for SyncReader {
 }
 
 impl SyncReader {
-    /// A client that holds nothing, with an id of its own.
+    /// Creates a client without data, with a unique client id.
     #[must_use]
     pub fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -49,7 +52,7 @@ impl SyncReader {
         }
     }
 
-    /// The same, with an explicit subscription.
+    /// Adds an explicit subscription.
     #[must_use]
     pub fn subscribed(mut self, stream: &str, parameters: Map<String, Value>) -> Self {
         self.subscriptions.push(StreamSubscription {
@@ -60,15 +63,15 @@ impl SyncReader {
         self
     }
 
-    /// Loses everything it holds.
-    pub fn forget(&mut self) {
+    /// Deletes all data.
+    pub fn clear(&mut self) {
         self.buckets = LocalBuckets::default();
     }
 
-    /// Opens the stream with the positions it holds.
+    /// Opens a stream from the positions of the stored buckets.
     ///
     /// # Errors
-    /// When there is no answer, or one that is no stream: then with its status and body.
+    /// Fails when the server does not respond, and with status and body when it sends no stream.
     pub async fn connect(&mut self, url: &str, token: &str) -> Result<Connection<'_>> {
         let positions = self.buckets.connect();
         let request = StreamRequest {
@@ -90,44 +93,45 @@ impl SyncReader {
             .json(&request)
             .send()
             .await?;
+
         let status = response.status();
         if status != 200 {
             bail!("{status}: {}", response.text().await?);
         }
         let content_type = response.headers().get("content-type").context("no content type")?;
-        anyhow::ensure!(content_type == "application/x-ndjson", "content type {content_type:?}");
+        ensure!(content_type == "application/x-ndjson", "content type {content_type:?}");
         let stream = response.bytes_stream().boxed();
         Ok(Connection { buckets: &mut self.buckets, positions, stream, received: BytesMut::new() })
     }
 
-    /// Connects and reads to the first complete checkpoint.
+    /// Connects and reads up to the first complete checkpoint.
     ///
     /// # Errors
-    /// When the stream ends before.
+    /// Fails when the stream ends before that.
     pub async fn sync_once(&mut self, url: &str, token: &str) -> Result<Completed> {
         self.connect(url, token).await?.completed().await
     }
 
-    /// Asks for a write checkpoint, as an SDK does when its upload queue is empty.
+    /// Requests a write checkpoint, as an SDK does when its upload queue is empty.
     ///
     /// # Errors
-    /// When it is refused.
+    /// Fails when the server refuses the request.
     pub async fn write_checkpoint(&self, url: &str, token: &str) -> Result<i64> {
         let url = format!("{url}/write-checkpoint2.json?client_id={}", self.client_id);
         let request = self.http.get(url).header("authorization", format!("Token {token}"));
-        let answer: Value = request.send().await?.error_for_status()?.json().await?;
-        let number = answer["data"]["write_checkpoint"].as_str().context("no write checkpoint")?;
+        let reply: Value = request.send().await?.error_for_status()?.json().await?;
+        let number = reply["data"]["write_checkpoint"].as_str().context("no write checkpoint")?;
         Ok(number.parse()?)
     }
 }
 
 impl Connection<'_> {
-    /// Reads one line and applies it; `None` at the end of the stream.
+    /// Reads one line and applies it. Returns `None` at the end of the stream.
     ///
-    /// Cancelling it loses nothing.
+    /// The call is cancel-safe: received bytes are kept for the next call.
     ///
     /// # Errors
-    /// When the connection breaks, or a rule of the protocol is broken.
+    /// Fails when the connection breaks, or when the line violates the protocol.
     pub async fn next(&mut self) -> Result<Option<LineEffect>> {
         loop {
             if let Some(end) = self.received.iter().position(|byte| *byte == b'\n') {
@@ -144,10 +148,10 @@ impl Connection<'_> {
         }
     }
 
-    /// Reads to the next complete checkpoint.
+    /// Reads up to the next complete checkpoint.
     ///
     /// # Errors
-    /// When the stream ends before.
+    /// Fails when the stream ends before that.
     pub async fn completed(&mut self) -> Result<Completed> {
         loop {
             let effect = self.next().await?;
@@ -158,10 +162,10 @@ impl Connection<'_> {
         }
     }
 
-    /// Reads until a complete checkpoint satisfies a condition.
+    /// Reads up to a complete checkpoint that satisfies a condition.
     ///
     /// # Errors
-    /// When the stream ends before.
+    /// Fails when the stream ends before that.
     pub async fn completed_with(
         &mut self,
         condition: impl Fn(&Completed) -> bool,
@@ -175,17 +179,17 @@ impl Connection<'_> {
     }
 }
 
-/// Marks an error of [`Connection::next`] that no loss of a connection explains.
+/// The context of an error of [`Connection::next`] that a lost connection cannot cause.
 #[derive(Clone, Copy, Debug)]
 struct Violation;
 
 impl std::fmt::Display for Violation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the server broke the protocol")
+        f.write_str("the server violated the protocol")
     }
 }
 
-/// Whether an error is the server's fault, rather than a broken connection.
+/// Returns whether an error is a violation of the protocol, and not a broken connection.
 pub(crate) fn is_violation(error: &anyhow::Error) -> bool {
     error.downcast_ref::<Violation>().is_some()
 }

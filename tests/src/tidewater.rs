@@ -1,4 +1,4 @@
-//! The `tidewater` binary, run as its users run it.
+//! The `tidewater` binary as a process, with `dev` as its subcommand unless a test says otherwise.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,25 +9,29 @@ use anyhow::{Context, Result, ensure};
 use crate::postgres::profile_folder;
 use crate::process::{Lodging, Output, Process, Scratch, Signal};
 use crate::small_disk::SmallDisk;
+use crate::sync_reader::{Connection, SyncReader};
 use crate::token::{AUDIENCE, SigningKey};
-use crate::wait::eventually;
 
-/// Long enough for a debug build on a busy machine.
-const START: Duration = Duration::from_secs(60);
+/// Time until the API must listen and until the first checkpoint must be visible: long enough for a
+/// debug build on a busy machine.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What `tidewater dev` is told.
+/// Time that the process has to shut down after SIGTERM.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The arguments of `tidewater dev`.
 #[derive(Clone, Debug)]
 pub struct DevOptions {
-    /// `--database-url`.
+    /// The value of `--database-url`.
     pub database_url: String,
     /// The text of the file for `--sync-config`.
     pub sync_config: String,
-    /// Further arguments.
+    /// Additional arguments.
     pub arguments: Vec<String>,
 }
 
 impl DevOptions {
-    /// A database and a sync config.
+    /// Creates options with a database and a sync config.
     #[must_use]
     pub fn new(database_url: &str, sync_config: &str) -> Self {
         Self {
@@ -37,7 +41,7 @@ impl DevOptions {
         }
     }
 
-    /// The same, with further arguments.
+    /// Adds arguments.
     #[must_use]
     pub fn with(mut self, arguments: &[&str]) -> Self {
         self.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
@@ -57,10 +61,10 @@ pub struct Tidewater {
 }
 
 impl Tidewater {
-    /// Makes the data directory, the sync config's file and the keys; starts nothing.
+    /// Creates the sync config's file and the keys, and starts nothing.
     ///
     /// # Errors
-    /// Of the file system.
+    /// Fails when the file system fails.
     pub fn prepare(options: DevOptions) -> Result<Self> {
         let folder = Scratch::new()?;
         let key = SigningKey::random("test");
@@ -70,61 +74,61 @@ impl Tidewater {
         Ok(Self { process: None, url, starts: 0, key, options, folder, disk: None })
     }
 
-    /// The same, with its data directory on a disk of its own.
+    /// Moves the data directory, which must not exist yet, to `disk`.
     #[must_use]
     pub fn on(self, disk: SmallDisk) -> Self {
         Self { disk: Some(disk), ..self }
     }
 
-    /// The disk that it was given.
+    /// Returns the disk that [`Tidewater::on`] has set.
     #[must_use]
     pub fn disk(&self) -> Option<&SmallDisk> {
         self.disk.as_ref()
     }
 
-    /// Starts it and waits until its API listens.
+    /// Starts the process and waits until its API listens.
     ///
     /// # Errors
-    /// When it ends instead, with its log.
+    /// Fails with the log when the process exits.
     pub async fn dev(options: DevOptions) -> Result<Self> {
         let mut tidewater = Self::prepare(options)?;
         tidewater.start().await?;
         Ok(tidewater)
     }
 
-    /// Starts it and waits until the first checkpoint is visible.
+    /// Starts the process and waits until the first checkpoint is visible.
     ///
     /// # Errors
-    /// As [`Tidewater::dev`].
+    /// Fails with the log when the process exits.
     pub async fn dev_ready(options: DevOptions) -> Result<Self> {
         let mut tidewater = Self::dev(options).await?;
         tidewater.ready().await?;
         Ok(tidewater)
     }
 
-    /// Starts it, again if it ran before, on the same data directory.
+    /// Starts the process, or restarts it on the same data directory, and waits until its API listens.
     ///
     /// # Errors
-    /// As [`Tidewater::dev`].
+    /// Fails with the log when the process exits.
     pub async fn start(&mut self) -> Result<()> {
         let mut process = self.spawn()?;
-        self.url = process.listening(START).await?;
+        self.url = process.listening(START_TIMEOUT).await?;
         self.process = Some(process);
         Ok(())
     }
 
-    /// Runs it to its end, which must come by itself.
+    /// Starts a process that must fail by itself, and waits until it exits.
     ///
     /// # Errors
-    /// When it still runs after that time.
+    /// Fails when the process still runs after `within`.
     pub async fn run_to_end(&mut self, within: Duration) -> Result<Output> {
         self.spawn()?.wait(within).await
     }
 
-    /// Runs it to its end on the data directory of another.
+    /// Runs a process that must fail by itself on the data directory of another one.
     ///
     /// # Errors
-    /// When it still runs after that time.
+    /// Fails when the process still runs after `within`.
     pub async fn run_on_data_dir_of(&mut self, other: &Self, within: Duration) -> Result<Output> {
         std::os::unix::fs::symlink(other.data_dir(), self.data_dir())?;
         self.run_to_end(within).await
@@ -139,10 +143,12 @@ impl Tidewater {
         command.arg("--data-dir").arg(self.data_dir());
         command.arg("--jwks").arg(self.folder.path().join("test.jwks.json"));
         command.args(["--audience", AUDIENCE]).args(&self.options.arguments);
+
         let mut command = match &self.disk {
             Some(disk) => disk.inside(&command),
             None => command,
         };
+
         let lodging = Lodging {
             name: &format!("tidewater-{}", self.starts),
             logs: self.folder.path(),
@@ -151,10 +157,10 @@ impl Tidewater {
         Process::spawn(&mut command, lodging)
     }
 
-    /// The binary, with an environment in which nothing but the arguments configures it.
+    /// Returns a command of the binary that only its arguments configure, and no variable of the tests.
     ///
     /// # Errors
-    /// When it has not been built.
+    /// Fails when the binary has not been built.
     pub fn command() -> Result<Command> {
         let binary = profile_folder()?.join("tidewater");
         ensure!(
@@ -162,13 +168,15 @@ impl Tidewater {
             "{} is missing: run `./test`, or `cargo build -p tidewater` before the tests",
             binary.display()
         );
+
         let mut command = Command::new(binary);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("TIDEWATER_") {
                 command.env_remove(name);
             }
         }
-        // Processes that run at once must not compete for the default port of metrics.
+
+        // Concurrent processes must not compete for the default port of metrics.
         command.env("TIDEWATER_METRICS_LISTEN", "off");
         command.stdin(Stdio::null()).env("RUST_BACKTRACE", "1");
         Ok(command)
@@ -177,47 +185,50 @@ impl Tidewater {
     /// Waits until the first checkpoint is visible.
     ///
     /// # Errors
-    /// When it is not after a minute, or the process ends.
+    /// Fails after a minute, and with the log when the process exits.
     pub async fn ready(&mut self) -> Result<()> {
-        let url = format!("{}/probes/readiness", self.url);
-        let process = self.process.as_mut().context("not started")?;
-        eventually("the first checkpoint to be visible", START, async || {
-            if process.try_wait()?.is_some() {
-                return Ok(Some(()));
-            }
-            Ok((reqwest::get(&url).await?.status() == 200).then_some(()))
-        })
-        .await?;
-        process.must_run()
+        self.process.as_mut().context("not started")?.ready(&self.url, START_TIMEOUT).await
     }
 
-    /// Where its API listens: `http://127.0.0.1:PORT`.
+    /// Opens a stream for a user.
+    ///
+    /// # Errors
+    /// Fails when the sync API refuses the stream.
+    pub async fn connect<'a>(
+        &self,
+        reader: &'a mut SyncReader,
+        user: &str,
+    ) -> Result<Connection<'a>> {
+        reader.connect(&self.url, &self.token(user)?).await
+    }
+
+    /// Returns the URL of the API: `http://127.0.0.1:PORT`.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// The key that its JWK Set file holds.
+    /// Returns the key in the JWK Set file of the process.
     #[must_use]
     pub fn key(&self) -> &SigningKey {
         &self.key
     }
 
-    /// A token of a user, valid for an hour.
+    /// Returns a user's token, valid for an hour.
     ///
     /// # Errors
-    /// Never in practice.
+    /// Fails only when the claims cannot be written as JSON.
     pub fn token(&self, user: &str) -> Result<String> {
         self.key.token(user).sign()
     }
 
-    /// Its data directory.
+    /// Returns the data directory.
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
         self.disk.as_ref().map_or(self.folder.path().to_owned(), SmallDisk::path).join("data")
     }
 
-    /// A folder for files of the test.
+    /// Returns the folder with the process's files, which the test may use too.
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -226,61 +237,64 @@ impl Tidewater {
     /// Sends a signal.
     ///
     /// # Errors
-    /// When it does not run.
+    /// Fails when the process does not run.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         self.process.as_ref().context("not started")?.signal(signal)
     }
 
-    /// `kill -9`.
+    /// Kills the process by SIGKILL and waits until it is gone.
     ///
     /// # Errors
-    /// When it does not run.
+    /// Fails when the process does not run.
     pub fn kill_9(&mut self) -> Result<()> {
         self.process.take().context("not started")?.kill()
     }
 
-    /// Waits for its end, which must come by itself.
+    /// Waits until the process exits by itself.
     ///
     /// # Errors
-    /// When it still runs after that time.
+    /// Fails when it still runs after `within`.
     pub async fn wait(&mut self, within: Duration) -> Result<Output> {
         let output = self.process.as_mut().context("not started")?.wait(within).await?;
         self.process = None;
         Ok(output)
     }
 
-    /// SIGTERM, and how it ends.
+    /// Sends SIGTERM and waits until the process exits.
     ///
     /// # Errors
-    /// When it has not drained after half a minute.
+    /// Fails when the process still runs after half a minute.
     pub async fn terminate(&mut self) -> Result<Output> {
         self.signal(Signal::Term)?;
-        self.wait(Duration::from_secs(30)).await
+        self.wait(SHUTDOWN_TIMEOUT).await
     }
 
-    /// What this run has logged so far.
+    /// Returns the log of the current process so far.
     ///
     /// # Errors
-    /// When it does not run.
+    /// Fails when the process was not started.
     pub fn log(&self) -> Result<String> {
         self.process.as_ref().context("not started")?.stderr()
     }
 
-    /// How it ended, if it has by itself.
+    /// Returns exit code and output if the process has exited by itself.
     ///
     /// # Errors
-    /// When it was not started.
-    pub fn ended(&mut self) -> Result<Option<Output>> {
+    /// Fails when the process was not started.
+    pub fn exited(&mut self) -> Result<Option<Output>> {
         let process = self.process.as_mut().context("not started")?;
         let Some(status) = process.try_wait()? else { return Ok(None) };
-        let (stdout, stderr) = (process.stdout()?, process.stderr()?);
-        Ok(Some(Output { code: status.code(), stdout, stderr }))
+        Ok(Some(Output {
+            code: status.code(),
+            stdout: process.stdout()?,
+            stderr: process.stderr()?,
+        }))
     }
 
-    /// Fails, with its log, if it has ended.
+    /// Verifies that the process is running.
     ///
     /// # Errors
-    /// As said.
+    /// Fails with the end of the log when the process has exited.
     pub fn must_run(&mut self) -> Result<()> {
         self.process.as_mut().context("not started")?.must_run()
     }

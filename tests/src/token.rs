@@ -1,4 +1,4 @@
-//! JWTs and the keys that sign them.
+//! JSON web tokens of users, and the keys that sign them.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,10 +9,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Map, Value, json};
 
-/// The audience of every token, unless a test says otherwise.
+/// The audience of every token, unless a test sets another one.
 pub const AUDIENCE: &str = "tidewater-tests";
 
-/// A symmetric key.
+/// A symmetric key for HS256.
 #[derive(Clone, Debug)]
 pub struct SigningKey {
     id: String,
@@ -20,16 +20,16 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
-    /// A random key.
+    /// Creates a random key with the id `id`.
     #[must_use]
     pub fn random(id: &str) -> Self {
         Self { id: id.to_owned(), secret: rand::random() }
     }
 
-    /// Writes a JWK Set file with this key alone.
+    /// Writes a JWK Set file with this key alone, and returns its path.
     ///
     /// # Errors
-    /// Of the file system.
+    /// Fails when the file system fails.
     pub fn write_jwk_set(&self, folder: &Path) -> Result<PathBuf> {
         let k = URL_SAFE_NO_PAD.encode(self.secret);
         let set = json!({"keys": [{"kty": "oct", "alg": "HS256", "kid": self.id, "k": k}]});
@@ -38,7 +38,7 @@ impl SigningKey {
         Ok(path)
     }
 
-    /// A token of a user, valid for an hour.
+    /// Begins a token of a user that is valid for an hour.
     #[must_use]
     pub fn token(&self, user: &str) -> Token<'_> {
         let mut claims = Map::new();
@@ -48,7 +48,7 @@ impl SigningKey {
     }
 }
 
-/// A token that is being made.
+/// A builder of a token.
 #[derive(Clone, Debug)]
 pub struct Token<'a> {
     key: &'a SigningKey,
@@ -64,22 +64,23 @@ impl Token<'_> {
         self
     }
 
-    /// Seconds from now to the end of its validity; negative for a token that has expired.
+    /// Sets the seconds from now to the expiry. They are negative for an expired token.
     #[must_use]
     pub fn valid_seconds(mut self, seconds: i64) -> Self {
         self.valid_seconds = seconds;
         self
     }
 
-    /// Signs it.
+    /// Signs the token.
     ///
     /// # Errors
-    /// When the claims cannot be written as JSON.
+    /// Fails when the claims cannot be written as JSON.
     pub fn sign(mut self) -> Result<String> {
         let now = i64::try_from(now().as_secs())?;
         let issued = now.min(now + self.valid_seconds - 60);
         self.claims.insert("iat".to_owned(), issued.into());
         self.claims.insert("exp".to_owned(), (now + self.valid_seconds).into());
+
         let mut header = Header::new(Algorithm::HS256);
         header.kid = Some(self.key.id.clone());
         let secret = EncodingKey::from_secret(&self.key.secret);
@@ -87,7 +88,7 @@ impl Token<'_> {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a token says when it ends, by the real clock")]
+#[expect(clippy::disallowed_methods, reason = "a token expires by the real clock")]
 fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

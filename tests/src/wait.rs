@@ -1,18 +1,19 @@
-//! Waiting for a condition.
+//! Waits for a condition by polling, the tests' only way to synchronise with another process.
 
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use tokio::time::{Instant, sleep};
 
-/// How often a condition is looked at: short against everything that is waited for.
-const POLL: Duration = Duration::from_millis(10);
+/// Interval between two probes: short in comparison with the delays of the system under test.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Looks again and again until `probe` gives a value.
+/// Polls `probe` until it returns a value.
+///
+/// An error of `probe` does not end the wait: the condition may still become true.
 ///
 /// # Errors
-/// When the time is over, with `what` and the last reason that `probe` gave; an error of `probe`
-/// is such a reason, not the end.
+/// Fails when `within` has passed, with `what` and the last error of `probe`.
 pub async fn eventually<T>(
     what: &str,
     within: Duration,
@@ -24,12 +25,13 @@ pub async fn eventually<T>(
         if let Ok(Some(value)) = outcome {
             return Ok(value);
         }
+
         if Instant::now() >= deadline {
             match outcome {
                 Err(reason) => return Err(reason.context(format!("waited {within:?} for {what}"))),
                 Ok(_) => bail!("waited {within:?} for {what}"),
             }
         }
-        sleep(POLL).await;
+        sleep(POLL_INTERVAL).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Random transactions, and what they do.
+//! Random transactions on the source, announced to the [`History`](crate::History).
 
 use std::time::Duration;
 
@@ -14,28 +14,31 @@ use crate::history::{Effect, Pending, Row, rows_of};
 use crate::postgres::connect;
 use crate::schema::Table;
 
-/// After a crash of PostgreSQL.
-const COME_BACK: Duration = Duration::from_secs(60);
+/// Time until a writer must be able to reconnect after a crash of PostgreSQL.
+const RECONNECT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Delay before the next attempt to connect.
+const RETRY_DELAY: Duration = Duration::from_millis(20);
 
 const USERS: [&str; 4] = ["u1", "u2", "u3", "u4"];
 const LISTS: [&str; 6] = ["l1", "l2", "l3", "l4", "l5", "l6"];
 
-/// What a writer needs to know.
+/// Options of [`Writer::connect`].
 #[derive(Clone)]
 pub struct WriterOptions {
-    /// The database.
+    /// Connection string of the database.
     pub url: String,
-    /// Of its random numbers.
+    /// Seed of its random numbers.
     pub seed: u64,
-    /// Which writer it is: some rows are of one writer only.
+    /// Number of the writer. Some rows are written by one writer only.
     pub number: usize,
-    /// Where it announces its transactions.
+    /// The list in which the writer announces its transactions.
     pub pending: Pending,
 }
 
 /// A connection that runs random transactions.
 ///
-/// A few rows, changed often, by several writers at once: that is what makes transactions meet.
+/// There are few rows, and several writers change them often, so transactions often conflict.
 pub struct Writer {
     client: Client,
     url: String,
@@ -44,28 +47,29 @@ pub struct Writer {
     pending: Pending,
 }
 
-/// A statement and how its answer, the rows it returns, tells what it did.
+/// A statement and the meaning of the rows that it returns.
 struct Statement {
     sql: String,
     meaning: Meaning,
 }
 
+/// The meaning of the rows that a statement returns.
 enum Meaning {
-    /// The returned rows are the new ones, with the keys they had.
+    /// The rows are new or have new values, and their keys are unchanged.
     Put(Table),
-    /// The returned rows are those that are gone.
+    /// The rows are deleted.
     Delete(Table),
-    /// The returned row is the new one; it had this key.
+    /// The row has a new key; the old one is given.
     Rekey(Table, Row),
-    /// All rows of the table are gone.
+    /// The statement returns nothing and deletes all rows of the table.
     Truncate(Table),
 }
 
 impl Writer {
-    /// Connects.
+    /// Connects to the database.
     ///
     /// # Errors
-    /// Of PostgreSQL.
+    /// Fails when PostgreSQL fails.
     pub async fn connect(options: WriterOptions) -> Result<Self> {
         let client = session(&options.url).await?;
         let rng = StdRng::seed_from_u64(options.seed);
@@ -73,13 +77,13 @@ impl Writer {
         Ok(Self { client, url, rng, number, pending })
     }
 
-    /// Runs that many transactions, one after the other.
+    /// Runs `transactions` transactions, one after another.
     ///
-    /// A connection that breaks is made again: what was announced and whether it was committed is
-    /// for PostgreSQL to say.
+    /// The writer reconnects after a crash of PostgreSQL. It need not know whether its last transaction
+    /// committed: the history reads that from its slot.
     ///
     /// # Errors
-    /// Of PostgreSQL, but for those that concurrent transactions may cause each other.
+    /// Fails when PostgreSQL fails, except by a crash or a conflict with a concurrent transaction.
     pub async fn run(&mut self, transactions: usize) -> Result<()> {
         for _ in 0..transactions {
             let Err(error) = self.transaction().await else { continue };
@@ -89,8 +93,8 @@ impl Writer {
             if !self.client.is_closed() && !is_collision(&error) && !is_shutdown(&error) {
                 return Err(error);
             }
-            let back = timeout(COME_BACK, reconnected(&self.url)).await;
-            self.client = back.context("PostgreSQL does not come back")?;
+            let session = timeout(RECONNECT_TIMEOUT, reconnected(&self.url)).await;
+            self.client = session.context("PostgreSQL does not accept connections again")?;
         }
         Ok(())
     }
@@ -106,7 +110,8 @@ impl Writer {
                 self.statement(&mut effects).await?;
                 continue;
             }
-            // Within a savepoint, which is kept or not.
+
+            // Statements within a savepoint, which is rolled back or kept.
             self.client.batch_execute("SAVEPOINT s").await?;
             let before = effects.len();
             for _ in 0..self.rng.random_range(1..4) {
@@ -117,16 +122,19 @@ impl Writer {
                 effects.truncate(before);
             }
         }
+
         if self.rng.random_ratio(1, 10) {
             self.client.batch_execute("ROLLBACK").await?;
             return Ok(());
         }
+
         let sql = "SELECT pg_current_xact_id_if_assigned()::text";
         let id = rows_of(&self.client.simple_query(sql).await?).pop().and_then(|mut row| row.pop());
         if let Some(id) = id.flatten() {
             let low_half = id.parse::<u64>()? & u64::from(u32::MAX);
             self.pending.announce(u32::try_from(low_half)?, effects);
         }
+
         self.client.batch_execute("COMMIT").await?;
         Ok(())
     }
@@ -138,13 +146,14 @@ impl Writer {
             let start: String = sql.chars().take(200).collect();
             format!("cannot run {start}")
         })?);
+
         match meaning {
             Meaning::Put(table) => {
                 effects.extend(rows.into_iter().map(|row| Effect::Put(table, row)));
             }
             Meaning::Delete(table) => {
-                let key = |row: Row| Effect::Delete(table, row[..table.key_columns()].to_vec());
-                effects.extend(rows.into_iter().map(key));
+                let keys = rows.iter().map(|row| row[..table.key_columns()].to_vec());
+                effects.extend(keys.map(|key| Effect::Delete(table, key)));
             }
             Meaning::Rekey(table, key) => {
                 for row in rows {
@@ -177,11 +186,16 @@ impl Writer {
     fn todo(&mut self) -> Statement {
         let id = self.uuid();
         let key = format!("id = {id}");
+
         match self.rng.random_range(0..10) {
             0..3 => {
-                let (list, owner, title) = (self.list_id(), self.user(), self.text(20));
-                let (amount, score, due, body) =
-                    (self.amount(), self.score(), self.due(), self.body());
+                let list = self.list_id();
+                let owner = self.user();
+                let title = self.text(20);
+                let amount = self.amount();
+                let score = self.score();
+                let due = self.due();
+                let body = self.body();
                 let values = format!(
                     "{id}, {list}, {owner}, {title}, {}, {amount}, {score}, {due}, {body}",
                     self.boolean()
@@ -217,7 +231,8 @@ impl Writer {
         let key = format!("id = {id}");
         match self.rng.random_range(0..8) {
             0..4 => {
-                let (owner, name) = (self.user(), self.text(12));
+                let owner = self.user();
+                let name = self.text(12);
                 upsert(Table::Lists, &format!("{id}, {owner}, {name}, {}", self.boolean()))
             }
             4..6 => update(Table::Lists, &format!("archived = {}", self.boolean()), &key),
@@ -227,19 +242,21 @@ impl Writer {
     }
 
     fn stock(&mut self) -> Statement {
-        let (site, item) =
-            (*["'a'", "'b'"].choose(&mut self.rng).unwrap_or(&"'a'"), self.number(8));
+        let site = *["'a'", "'b'"].choose(&mut self.rng).unwrap_or(&"'a'");
+        let item = self.number(8);
         let key = format!("site = {site} AND item = {item}");
+
         match self.rng.random_range(0..8) {
             0..3 => {
-                let (code, quantity) = (self.code(), self.rng.random::<i64>());
+                let code = self.code();
+                let quantity = self.rng.random::<i64>();
                 let values = format!("{site}, {item}, {code}, {quantity}");
                 let keep = "ON CONFLICT DO NOTHING";
                 let sql = format!("INSERT INTO stock VALUES ({values}) {keep} RETURNING *");
                 Statement { sql, meaning: Meaning::Put(Table::Stock) }
             }
             3 => update(Table::Stock, &format!("qty = {}", self.number(1000)), &key),
-            // The output's id is another; the row is the same. Taken codes make it fail: collision.
+            // The output id changes and the key does not. A code that exists already is a conflict.
             4 => update(Table::Stock, &format!("code = {}", self.code()), &key),
             5 => {
                 let new = self.number(8);
@@ -256,7 +273,8 @@ impl Writer {
         let key = format!("code = {code}");
         match self.rng.random_range(0..8) {
             0..3 => {
-                let (owner, body) = (self.user(), self.body());
+                let owner = self.user();
+                let body = self.body();
                 upsert(Table::Notes, &format!("{code}, {owner}, {body}"))
             }
             3..5 => update(Table::Notes, &format!("owner_id = {}", self.user()), &key),
@@ -270,9 +288,11 @@ impl Writer {
         let id = self.number(10);
         let key = format!("id = {id}");
         let day = *["NULL", "'2024-02-29'"].choose(&mut self.rng).unwrap_or(&"NULL");
+
         match self.rng.random_range(0..8) {
             0..3 => {
-                let (owner, body) = (self.user(), self.body());
+                let owner = self.user();
+                let body = self.body();
                 upsert(Table::Documents, &format!("{id}, {owner}, {day}, {body}"))
             }
             3 => update(Table::Documents, &format!("owner_id = {}", self.user()), &key),
@@ -283,13 +303,16 @@ impl Writer {
         }
     }
 
-    /// No key keeps these unique: each writer has codes of its own.
+    /// Returns a statement on the table without a key. Each writer has its own codes, so they are
+    /// unique.
     fn event(&mut self) -> Statement {
         let code = format!("'e{}-{}'", self.number, self.rng.random_range(0..6));
         let key = format!("code = {code}");
+
         match self.rng.random_range(0..8) {
             0..4 => {
-                let (level, message) = (self.number(6), self.text(30));
+                let level = self.number(6);
+                let message = self.text(30);
                 let absent = "WHERE NOT EXISTS (SELECT FROM events WHERE";
                 let sql = format!(
                     "INSERT INTO events SELECT {code}, {level}, {message} {absent} {key}) RETURNING *"
@@ -316,7 +339,8 @@ impl Writer {
     }
 
     fn comment(&mut self) -> Statement {
-        let (id, list) = (self.number(20), self.list_id());
+        let id = self.number(20);
+        let list = self.list_id();
         let details = format!("'{{\"n\": {}, \"text\": \"tide\"}}'", self.number(100));
         match self.rng.random_range(0..4) {
             0..2 => upsert(Table::Comments, &format!("{id}, {list}, {details}")),
@@ -351,9 +375,10 @@ impl Writer {
         Statement { sql, meaning: Meaning::Truncate(table) }
     }
 
-    /// Another key for a row of a table whose key is one column.
+    /// Returns an update of the key of a row of a table whose key is one column.
     fn rekey(&mut self, table: Table, key: impl Fn(&mut Self) -> String) -> Statement {
-        let (old, new) = (key(self), key(self));
+        let old = key(self);
+        let new = key(self);
         let column = table.columns()[0].0;
         let name = table.name();
         let sql = format!("UPDATE {name} SET {column} = {new} WHERE {column} = {old} RETURNING *");
@@ -393,7 +418,7 @@ impl Writer {
         amounts.choose(&mut self.rng).copied().unwrap_or("0").to_owned()
     }
 
-    /// Eighths, which are exact in binary and in decimal; and wholes.
+    /// Returns a multiple of an eighth, which is exact in binary and in decimal.
     fn score(&mut self) -> String {
         (f64::from(self.rng.random_range(-80..80)) / 8.0).to_string()
     }
@@ -416,7 +441,8 @@ impl Writer {
         format!("'{}'", letters.collect::<String>())
     }
 
-    /// Short, above the 2 KB from which PostgreSQL keeps values out of line, or above a page.
+    /// Returns a text that is short, above the 2 KB from which PostgreSQL stores values out of line,
+    /// or longer than a page.
     fn body(&mut self) -> String {
         let length = match self.rng.random_range(0..20) {
             0 => return "NULL".to_owned(),
@@ -432,13 +458,12 @@ impl Writer {
 fn upsert(table: Table, values: &str) -> Statement {
     let columns = table.columns();
     let name = table.name();
-    let names = |columns: &[(&str, _)]| {
-        columns.iter().map(|(name, _)| (*name).to_owned()).collect::<Vec<_>>()
-    };
-    let key = names(&columns[..table.key_columns()]).join(", ");
-    let others = names(&columns[table.key_columns()..]);
+    let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
+    let (key, others) = names.split_at(table.key_columns());
+    let key = key.join(", ");
     let assignments: Vec<String> =
         others.iter().map(|name| format!("{name} = excluded.{name}")).collect();
+
     let sql = format!(
         "INSERT INTO {name} VALUES ({values}) ON CONFLICT ({key}) DO UPDATE SET {} RETURNING *",
         assignments.join(", ")
@@ -466,18 +491,18 @@ async fn reconnected(url: &str) -> Client {
     loop {
         match session(url).await {
             Ok(client) => return client,
-            Err(_) => sleep(Duration::from_millis(20)).await,
+            Err(_) => sleep(RETRY_DELAY).await,
         }
     }
 }
 
-/// PostgreSQL ends, or a connection to it did.
+/// Returns whether the error comes from a crash of PostgreSQL or a lost connection.
 fn is_shutdown(error: &anyhow::Error) -> bool {
     let Some(error) = error.downcast_ref::<tokio_postgres::Error>() else { return false };
     error.is_closed() || error.code().is_none_or(|code| code.code().starts_with("57P"))
 }
 
-/// What transactions do to each other: deadlocks, and keys that are taken.
+/// Returns whether the error is a conflict of transactions: a deadlock, or a key that exists already.
 fn is_collision(error: &anyhow::Error) -> bool {
     let code = error.downcast_ref::<tokio_postgres::Error>().and_then(tokio_postgres::Error::code);
     code.is_some_and(|code| {

@@ -1,9 +1,10 @@
 //! Reads the paths that a Rust file names: `use` trees and qualified paths in expressions.
 
-/// Returns the code without comments, with texts emptied.
+/// Returns the code without comments and without the contents of string literals.
 pub(crate) fn without_comments(code: &str) -> String {
     let mut out = String::with_capacity(code.len());
     let mut rest = code;
+
     while let Some(next) = rest.chars().next() {
         if rest.starts_with("//") {
             rest = &rest[rest.find('\n').unwrap_or(rest.len())..];
@@ -19,7 +20,7 @@ pub(crate) fn without_comments(code: &str) -> String {
         } else {
             out.push(next);
             rest = &rest[next.len_utf8()..];
-            // A quote as a character is no text's beginning.
+            // A quotation mark in a character literal does not begin a string literal.
             if next == '\'' && rest.starts_with("\"'") {
                 rest = &rest[2..];
             }
@@ -28,14 +29,14 @@ pub(crate) fn without_comments(code: &str) -> String {
     out
 }
 
-/// Returns the number of `#` if a raw text begins here.
+/// Returns the number of `#` if a raw string literal begins here.
 fn raw_text(code: &str) -> Option<usize> {
     let after = code.strip_prefix('r')?;
     let hashes = after.len() - after.trim_start_matches('#').len();
     after[hashes..].starts_with('"').then_some(hashes)
 }
 
-/// Returns what follows the text that was opened before `code`.
+/// Returns the code after the string literal that begins before `code`.
 fn after_text(code: &str) -> &str {
     let mut is_escaped = false;
     for (at, next) in code.char_indices() {
@@ -57,7 +58,6 @@ pub(crate) fn without_tests(code: &str) -> String {
 
 /// Returns whether the path `name` occurs, and not as a part of a longer name.
 pub(crate) fn mentions(code: &str, name: &str) -> bool {
-    let is_word = |c: char| c.is_alphanumeric() || c == '_';
     code.match_indices(name).any(|(at, _)| {
         let before = code[..at].chars().next_back();
         let after = code[at + name.len()..].chars().next();
@@ -65,7 +65,11 @@ pub(crate) fn mentions(code: &str, name: &str) -> bool {
     })
 }
 
-/// A path that a file names, and the name by which it exports it again.
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// A path in a file, and the name under which the file exports it again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Import {
     pub(crate) path: Vec<String>,
@@ -145,7 +149,6 @@ pub(crate) fn without_uses(code: &str) -> String {
 
 /// Returns the qualified paths in expressions and types that begin with one of `heads`.
 pub(crate) fn qualified(code: &str, heads: &[String]) -> Vec<Vec<String>> {
-    let is_word = |c: char| c.is_alphanumeric() || c == '_';
     let mut found = Vec::new();
     for head in heads {
         for (at, _) in code.match_indices(&format!("{head}::")) {
@@ -153,6 +156,7 @@ pub(crate) fn qualified(code: &str, heads: &[String]) -> Vec<Vec<String>> {
             if before.is_some_and(|c| is_word(c) || c == ':' || c == '.') {
                 continue;
             }
+
             let end =
                 code[at..].find(|c: char| !is_word(c) && c != ':').map_or(code.len(), |n| at + n);
             let parts = code[at..end].split("::").filter(|part| !part.is_empty());
@@ -190,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_and_texts_name_nothing() {
+    fn comments_and_string_literals_have_no_paths() {
         let code = "// use crate::a;\nlet x = \"use crate::b; \\\" \"; /* crate::c::d */ r#\"crate::e\"#; '\"'; f()";
         let clean = without_comments(code);
         assert!(!clean.contains("crate"), "{clean}");

@@ -1,5 +1,6 @@
-//! Compares the code's imports with the architecture: which crate may import which, no two files
-//! that import each other, and no I/O below the state machines.
+//! Compares the imports of crates and files with ARCHITECTURE.md.
+//!
+//! `imports` reads the paths that a file names, and `modules` resolves them to files.
 
 mod imports;
 mod modules;
@@ -11,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::modules::Crate;
 
-/// Folders and files that must stay free of I/O, and the names that would bring it in.
+/// Folders and files that must do no I/O, with the names that they must not use.
 const PURE: &[(&str, &[&str])] = &[
     ("libs/protocol/src", VALUES_ONLY),
     ("libs/sync-config/src", VALUES_ONLY),
@@ -24,11 +25,11 @@ const PURE: &[(&str, &[&str])] = &[
     ("ingest-worker/src/start/takeover.rs", SANS_IO),
 ];
 
-/// Names that functions of values do not use.
+/// Names that pure functions must not use.
 const VALUES_ONLY: &[&str] =
     &["tokio", "reqwest", "rusqlite", "std::fs", "std::net", "std::env", "std::time::Instant"];
 
-/// Names that state machines do not use. Time and durations are arguments, so clocks' types may occur.
+/// Names that state machines must not use. Times are arguments, so the types of clocks are permitted.
 const SANS_IO: &[&str] = &[
     "reqwest",
     "rusqlite",

@@ -1,4 +1,4 @@
-//! The files of a crate as modules, and who imports whom.
+//! The modules of a crate, and the imports between their files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::imports::{self, Import};
 
-/// Re-exports that are followed before a path counts as unknown.
+/// Maximum number of re-exports that are followed to the definition of a path.
 const REEXPORTS_MAX: usize = 8;
 
 /// One file: its path in the module tree, and the paths that it names.
@@ -30,6 +30,7 @@ pub(crate) fn rust_files(folder: &Path) -> Result<Vec<PathBuf>> {
     {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+
         if path.is_dir() && name != "tests" && name != "bin" {
             found.extend(rust_files(&path)?);
         } else if path.extension().is_some_and(|e| e == "rs") && name != "tests.rs" {
@@ -48,11 +49,13 @@ impl Crate {
             let relative = path.strip_prefix(src)?.with_extension("");
             let mut module: Vec<String> =
                 relative.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+
             if module.last().is_some_and(|last| {
                 last == "mod" || module.len() == 1 && (last == "lib" || last == "main")
             }) {
                 module.pop();
             }
+
             let text = std::fs::read_to_string(&path)?;
             sources.insert(module, (relative.display().to_string(), text));
         }
@@ -103,7 +106,7 @@ impl Crate {
             rest = after;
         }
 
-        // The file may only export it again: the import is of the file that defines it.
+        // A file that only re-exports the item is not imported: the file that defines it is.
         let item = rest.first();
         let here = self.modules.get(&at)?;
         let exported = here
@@ -120,7 +123,7 @@ impl Crate {
     fn edges(&self) -> BTreeMap<&Vec<String>, BTreeSet<Vec<String>>> {
         let mut edges = BTreeMap::new();
         for (name, module) in &self.modules {
-            // What a file only exports again it does not use.
+            // A re-export is not a use of the item.
             let used = module.imports.iter().filter(|import| import.exported_as.is_none());
             let targets = used.filter_map(|import| self.resolve(name, &import.path, REEXPORTS_MAX));
             edges.insert(name, targets.filter(|target| target != name).collect::<BTreeSet<_>>());
@@ -135,6 +138,7 @@ impl Crate {
             edges.keys().map(|from| (*from, reachable(from, &edges))).collect();
         let mut seen: BTreeSet<&Vec<String>> = BTreeSet::new();
         let mut cycles = Vec::new();
+
         for (from, targets) in &reached {
             if seen.contains(*from) || !targets.contains(*from) {
                 continue;
@@ -214,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_exported_again_is_of_the_file_that_defines_it() {
+    fn a_re_export_is_an_import_of_the_file_that_defines_the_item() {
         let root = ("lib", "mod a;\nmod b;\npub use a::A;");
         check(&[root, ("a", "use crate::b::B;"), ("b", "use crate::A;")], &[&["a", "b"]]);
         check(&[root, ("a", "struct A;"), ("b", "use crate::A;")], &[]);

@@ -1,5 +1,7 @@
-//! Backends that do not do as they should: local writes are kept, in order, until there is a
-//! verdict; a verdict against one is told, and the others go on.
+//! Backends that fail, and backends that reject writes.
+//!
+//! Local writes stay in the upload queue, in order, until the backend accepts or rejects them. A
+//! rejected write is reported and undone, and the queue goes on.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,11 +13,11 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use axum::{Json, Router};
 use serde_json::{Value, json};
-use tidewater_tests::{Backend, DevOptions, Device, Postgres, Tidewater};
+use tidewater_tests::{Backend, DevOptions, Device, Output, Postgres, Tidewater};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// Long enough for a debug build on a busy machine, and for the waits between attempts.
+/// Timeout of a sync: long enough for a debug build on a busy machine and for the retry delays.
 const SOON: Duration = Duration::from_secs(90);
 
 const TABLES: &str = "
@@ -35,10 +37,10 @@ streams:
 
 const SCHEMA: &str = "CREATE TABLE lists (id TEXT PRIMARY KEY, name TEXT)";
 
-/// What a request is answered with instead of being let through: its number and body decide.
-type Trouble = fn(usize, &str) -> Option<StatusCode>;
+/// Returns the status of a request that the gateway does not forward, by its number and its body.
+type Refusal = fn(usize, &str) -> Option<StatusCode>;
 
-/// A gateway in front of the real backend, which answers for it now and then.
+/// A gateway in front of the real backend that refuses some of the requests.
 struct Gateway {
     url: String,
     shared: Arc<Shared>,
@@ -48,8 +50,8 @@ struct Gateway {
 struct Shared {
     backend: String,
     http: reqwest::Client,
-    trouble: Mutex<Trouble>,
-    /// The transaction's number and the answer to each request.
+    refusal: Mutex<Refusal>,
+    /// Transaction number and response status of each request.
     log: Mutex<Vec<(i64, u16)>>,
 }
 
@@ -64,31 +66,32 @@ impl Gateway {
         let shared = Arc::new(Shared {
             backend: backend.upload_url(),
             http: reqwest::Client::new(),
-            trouble: Mutex::new(|_, _| None),
+            refusal: Mutex::new(|_, _| None),
             log: Mutex::default(),
         });
+
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}/upload", listener.local_addr()?);
-        let router = Router::new().route("/upload", post(pass)).with_state(shared.clone());
+        let router = Router::new().route("/upload", post(handle)).with_state(shared.clone());
         let task = tokio::spawn(async move {
             let _ = axum::serve(listener, router).await;
         });
         Ok(Self { url, shared, task })
     }
 
-    /// From now on.
-    fn trouble(&self, trouble: Trouble) {
-        *self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
-        self.log();
+    /// Sets which requests are refused, and clears the log.
+    fn refuse(&self, refusal: Refusal) {
+        *self.shared.refusal.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
+        self.take_log();
     }
 
-    /// What was answered since the last look.
-    fn log(&self) -> Vec<(i64, u16)> {
+    /// Returns the log since the last call.
+    fn take_log(&self) -> Vec<(i64, u16)> {
         std::mem::take(&mut self.shared.log.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-async fn pass(
+async fn handle(
     State(shared): State<Arc<Shared>>,
     headers: HeaderMap,
     body: Bytes,
@@ -96,19 +99,21 @@ async fn pass(
     let text = String::from_utf8_lossy(&body).into_owned();
     let sent: Value = serde_json::from_str(&text).unwrap_or_default();
     let number = sent["transaction_id"].as_i64().unwrap_or_default();
-    let trouble = {
+
+    let refusal = {
         let count = shared.log.lock().unwrap_or_else(PoisonError::into_inner).len();
-        shared.trouble.lock().unwrap_or_else(PoisonError::into_inner)(count, &text)
+        shared.refusal.lock().unwrap_or_else(PoisonError::into_inner)(count, &text)
     };
-    let (status, answer) = match trouble {
+    let (status, response) = match refusal {
         Some(status) => (status, json!({ "reason": "that name is taken" })),
         None => {
             forward(&shared, &headers, body).await.unwrap_or((StatusCode::BAD_GATEWAY, Value::Null))
         }
     };
+
     let mut log = shared.log.lock().unwrap_or_else(PoisonError::into_inner);
     log.push((number, status.as_u16()));
-    (status, Json(answer))
+    (status, Json(response))
 }
 
 async fn forward(
@@ -131,7 +136,7 @@ struct Setup {
 }
 
 impl Setup {
-    /// A device that has synced.
+    /// Starts all processes, and syncs a device.
     async fn new() -> Result<Self> {
         let postgres = Postgres::start().await?;
         postgres.execute(TABLES).await?;
@@ -139,29 +144,29 @@ impl Setup {
         let tidewater = Tidewater::dev_ready(DevOptions::new(&url, CONFIG)).await?;
         let backend = Backend::start(&url, tidewater.key(), &["lists"]).await?;
         let gateway = Gateway::start(&backend).await?;
+
         let token = tidewater.token("u1")?;
         let device = Device::new(SCHEMA)?;
         let mut setup = Self { postgres, tidewater, gateway, device, token, _backend: backend };
-        let said = setup.sync(0).await?;
-        assert_eq!(setup.device_rows()?, ["l0 zero"], "{said}");
+        let output = setup.sync(0).await?;
+        assert_eq!(setup.device_rows()?, ["l0 zero"], "{}", output.stderr);
         Ok(setup)
     }
 
-    /// Syncs once; what was said.
-    async fn sync(&mut self, code: i32) -> Result<String> {
+    /// Syncs the device once. The command must exit with `code`.
+    async fn sync(&mut self, code: i32) -> Result<Output> {
         let arguments = ["--upload-url", &self.gateway.url];
         let url = self.tidewater.url().to_owned();
         let output = self.device.sync_once(&url, &self.token, &arguments, SOON).await?;
-        assert_eq!(output.code, Some(code), "{}", output.stderr);
-        assert!(!output.stderr.contains("panicked"), "{}", output.stderr);
-        Ok(output.stderr)
+        output.assert_code(code);
+        Ok(output)
     }
 
     fn device_rows(&self) -> Result<Vec<String>> {
         self.device.column("SELECT id || ' ' || name FROM lists ORDER BY id")
     }
 
-    /// In the order in which they came.
+    /// Returns the rows of PostgreSQL in the order of their insertion.
     async fn source_rows(&self) -> Result<Vec<String>> {
         let client = self.postgres.connect().await?;
         let rows = client.query("SELECT id || ' ' || name FROM lists ORDER BY seen", &[]).await?;
@@ -169,78 +174,83 @@ impl Setup {
     }
 }
 
+/// Fault F32.
 #[tokio::test]
-async fn a_backend_that_fails_for_a_while_gets_all_writes_in_order() -> Result<()> {
+async fn a_backend_that_recovers_receives_all_writes_in_order() -> Result<()> {
     let mut setup = Setup::new().await?;
-    setup.gateway.trouble(|count, _| (count < 3).then_some(StatusCode::INTERNAL_SERVER_ERROR));
+    setup.gateway.refuse(|count, _| (count < 3).then_some(StatusCode::INTERNAL_SERVER_ERROR));
     for id in ["l3", "l1", "l2"] {
         setup.device.write(&format!("INSERT INTO lists VALUES ('{id}', 'new')"))?;
     }
     setup.sync(0).await?;
-    let first = setup.gateway.log();
-    let number = first.first().context("nothing was sent")?.0;
+
+    let log = setup.gateway.take_log();
+    let first = log.first().context("nothing was sent")?.0;
     let expected = [(0, 500), (0, 500), (0, 500), (0, 200), (1, 200), (2, 200)];
-    assert_eq!(first, expected.map(|(nth, status)| (number + nth, status)));
+    assert_eq!(log, expected.map(|(nth, status)| (first + nth, status)));
     assert_eq!(setup.source_rows().await?, ["l0 zero", "l3 new", "l1 new", "l2 new"]);
     assert_eq!(setup.device_rows()?, ["l0 zero", "l1 new", "l2 new", "l3 new"]);
     Ok(())
 }
 
+/// Fault F32.
 #[tokio::test]
-async fn writes_wait_in_the_file_for_a_backend_that_fails() -> Result<()> {
+async fn writes_stay_in_the_database_file_while_the_backend_fails() -> Result<()> {
     let mut setup = Setup::new().await?;
-    setup.gateway.trouble(|_, _| Some(StatusCode::INTERNAL_SERVER_ERROR));
+    setup.gateway.refuse(|_, _| Some(StatusCode::INTERNAL_SERVER_ERROR));
     setup.device.write("INSERT INTO lists VALUES ('l2', 'new')")?;
     setup.device.write("UPDATE lists SET name = 'changed' WHERE id = 'l2'")?;
     setup.device.write("INSERT INTO lists VALUES ('l1', 'new')")?;
-    let said = setup.sync(1).await?;
-    for words in ["the backend answered 500", "No data is lost", "--upload-url"] {
-        assert!(said.contains(words), "'{words}' is not in:\n{said}");
-    }
-    let log = setup.gateway.log();
-    assert!(log.iter().all(|(number, _)| *number == log[0].0), "the first blocks: {log:?}");
+
+    let output = setup.sync(1).await?;
+    output.assert_says(&["the backend answered 500", "No data is lost", "--upload-url"]);
+    let log = setup.gateway.take_log();
+    assert!(log.iter().all(|(number, _)| *number == log[0].0), "the first one blocks: {log:?}");
     assert_eq!(setup.source_rows().await?, ["l0 zero"]);
     assert_eq!(setup.device_rows()?, ["l0 zero", "l1 new", "l2 changed"]);
-    setup.gateway.trouble(|_, _| None);
+
+    setup.gateway.refuse(|_, _| None);
     setup.sync(0).await?;
     assert_eq!(setup.source_rows().await?, ["l0 zero", "l2 changed", "l1 new"]);
     assert_eq!(setup.device_rows()?, ["l0 zero", "l1 new", "l2 changed"]);
     Ok(())
 }
 
+/// Fault F31.
 #[tokio::test]
-async fn a_write_that_is_rejected_is_told_and_taken_back_and_the_others_go_on() -> Result<()> {
+async fn a_rejected_write_is_reported_and_undone_and_the_queue_goes_on() -> Result<()> {
     let mut setup = Setup::new().await?;
-    setup.gateway.trouble(|_, body| body.contains("taken").then_some(StatusCode::BAD_REQUEST));
+    setup.gateway.refuse(|_, body| body.contains("taken").then_some(StatusCode::BAD_REQUEST));
     setup.device.write("INSERT INTO lists VALUES ('l1', 'before')")?;
     setup.device.write(
         "UPDATE lists SET name = 'taken' WHERE id = 'l0'; INSERT INTO lists VALUES ('l2', 'with')",
     )?;
     setup.device.write("INSERT INTO lists VALUES ('l3', 'after')")?;
-    let said = setup.sync(0).await?;
-    for words in ["rejected", "that name is taken", "_tw_rejected"] {
-        assert!(said.contains(words), "'{words}' is not in:\n{said}");
-    }
-    let statuses: Vec<_> = setup.gateway.log().iter().map(|(_, status)| *status).collect();
-    assert_eq!(statuses, [200, 400, 200], "a verdict is not asked for twice");
+
+    let output = setup.sync(0).await?;
+    output.assert_says(&["rejected", "that name is taken", "_tw_rejected"]);
+    let statuses: Vec<_> = setup.gateway.take_log().iter().map(|(_, status)| *status).collect();
+    assert_eq!(statuses, [200, 400, 200], "a rejected write is not sent again");
     assert_eq!(setup.source_rows().await?, ["l0 zero", "l1 before", "l3 after"]);
     assert_eq!(setup.device_rows()?, ["l0 zero", "l1 before", "l3 after"]);
+
     let reasons = setup.device.column("SELECT reason FROM _tw_rejected")?;
     assert_eq!(reasons, ["that name is taken"]);
-    let parked = setup.device.column("SELECT operations FROM _tw_rejected")?;
-    assert!(parked[0].contains("taken") && parked[0].contains("with"), "{parked:?}");
+    let rejected = setup.device.column("SELECT operations FROM _tw_rejected")?;
+    assert!(rejected[0].contains("taken") && rejected[0].contains("with"), "{rejected:?}");
     Ok(())
 }
 
 #[tokio::test]
-async fn writes_that_have_nowhere_to_go_are_kept_and_told() -> Result<()> {
+async fn writes_without_an_upload_url_are_kept_and_reported() -> Result<()> {
     let mut setup = Setup::new().await?;
     setup.device.write("INSERT INTO lists VALUES ('l1', 'new')")?;
     let url = setup.tidewater.url().to_owned();
     let output = setup.device.sync_once(&url, &setup.token, &[], SOON).await?;
-    assert_eq!(output.code, Some(1), "{}", output.stderr);
-    assert!(output.stderr.contains("--upload-url"), "{}", output.stderr);
+    output.assert_code(1);
+    output.assert_says(&["--upload-url"]);
     assert_eq!(setup.device_rows()?, ["l0 zero", "l1 new"]);
+
     setup.sync(0).await?;
     assert_eq!(setup.source_rows().await?, ["l0 zero", "l1 new"]);
     Ok(())

@@ -1,14 +1,14 @@
-//! The first copy, beside a source that goes on changing.
+//! The initial copy of a source that changes at the same time.
 
 use std::time::Duration;
 
 use anyhow::Result;
 use tidewater_tests::{DevOptions, Postgres, SyncReader, Tidewater, eventually};
 
-/// For whatever comes by itself: long, since other tests run beside this one.
+/// Timeout of each wait: long, since other tests run at the same time.
 const SOON: Duration = Duration::from_secs(60);
 
-/// So many rows that the table takes several chunks.
+/// Number of rows of a table that needs several chunks.
 const BULK_ROWS: usize = 50_000;
 
 const CONFIG: &str = "
@@ -18,10 +18,10 @@ streams:
   todos: { auto_subscribe: true, query: SELECT * FROM todos }
 ";
 
-/// A commit is decoded from the log before new snapshots see it; while a synchronous standby does
-/// not confirm, it may be long before.
+/// Fault F19. The slot sends a commit before new snapshots see it. The delay is long while a
+/// synchronous standby does not confirm the commit.
 #[tokio::test]
-async fn a_row_whose_delete_no_snapshot_sees_yet_does_not_rise_again() -> Result<()> {
+async fn a_row_whose_delete_is_not_yet_visible_to_snapshots_is_not_copied() -> Result<()> {
     let postgres = Postgres::start().await?;
     postgres
         .execute(&format!(
@@ -38,13 +38,14 @@ async fn a_row_whose_delete_no_snapshot_sees_yet_does_not_rise_again() -> Result
         Ok((postgres.value(active).await? == "1").then_some(()))
     })
     .await?;
-    standby(&postgres, "nobody").await?;
+
+    // The DELETE commits and stays invisible, because the standby does not exist.
+    set_standby(&postgres, "nobody").await?;
     let client = postgres.connect().await?;
-    let delete =
-        tokio::spawn(
-            async move { client.execute("DELETE FROM todos WHERE id = 'deleted'", &[]).await },
-        );
-    // A worker that did not wait for that DELETE to be visible would read the row now.
+    let delete = "DELETE FROM todos WHERE id = 'deleted'";
+    let delete = tokio::spawn(async move { client.execute(delete, &[]).await });
+
+    // A worker that did not wait until the DELETE is visible would copy the row now.
     eventually("the worker to wait, or to have copied the table", SOON, async || {
         let waiting = "SELECT count(*) FROM pg_stat_activity
                        WHERE application_name = 'tidewater' AND query = 'ROLLBACK'";
@@ -52,23 +53,24 @@ async fn a_row_whose_delete_no_snapshot_sees_yet_does_not_rise_again() -> Result
         Ok((is_waiting || tidewater.log()?.contains("public.todos")).then_some(()))
     })
     .await?;
-    standby(&postgres, "").await?;
+
+    set_standby(&postgres, "").await?;
     assert_eq!(delete.await??, 1);
     tidewater.ready().await?;
-    let (mut reader, token) = (SyncReader::new(), tidewater.token("u1")?);
-    let rows = reader.sync_once(tidewater.url(), &token).await?.rows;
+    let token = tidewater.token("u1")?;
+    let rows = SyncReader::new().sync_once(tidewater.url(), &token).await?.rows;
     assert_eq!(rows.keys().filter(|(table, _)| table == "bulk").count(), BULK_ROWS);
     let todos: Vec<_> = rows.keys().filter(|(table, _)| table == "todos").collect();
     assert_eq!(todos, [&("todos".to_owned(), "kept".to_owned())]);
     Ok(())
 }
 
-/// From now on, commits wait for this standby; for none, if it is empty.
-async fn standby(postgres: &Postgres, name: &str) -> Result<()> {
+/// Sets the standby that commits wait for. They wait for none if `name` is empty.
+async fn set_standby(postgres: &Postgres, name: &str) -> Result<()> {
     let client = postgres.connect().await?;
     client.batch_execute(&format!("ALTER SYSTEM SET synchronous_standby_names = '{name}'")).await?;
     client.batch_execute("SELECT pg_reload_conf()").await?;
-    eventually("the setting to be in force", SOON, async || {
+    eventually("the setting to be effective", SOON, async || {
         Ok((postgres.value("SHOW synchronous_standby_names").await? == name).then_some(()))
     })
     .await

@@ -1,14 +1,16 @@
-//! One promise or one fault at a time.
+//! Tests of one promise or one fault each.
+//!
+//! "Fault F5" refers to the list in `tests/FAULTS.md`.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tidewater_tests::{
-    Completed, DevOptions, LineEffect, Postgres, Rows, Signal, SyncReader, Tidewater, eventually,
+    Completed, DevOptions, LineEffect, Postgres, Signal, SyncReader, Tidewater, eventually,
 };
 
-/// For whatever is said to be immediate: long, since other tests run beside this one.
+/// Timeout of whatever happens at once: long, since other tests run at the same time.
 const SOON: Duration = Duration::from_secs(30);
 
 const TODOS: &str = "
@@ -44,12 +46,16 @@ impl Setup {
         Ok(Self { tidewater, postgres })
     }
 
-    /// Reads until the to-dos are these: `id title` each, in order.
-    async fn titles(&self, reader: &mut SyncReader, user: &str, expected: &[&str]) -> Result<()> {
-        let token = self.tidewater.token(user)?;
+    /// Connects and reads until the user has exactly these to-dos, each as `id title`.
+    async fn read_until(
+        &self,
+        reader: &mut SyncReader,
+        user: &str,
+        expected: &[&str],
+    ) -> Result<()> {
         let mut last = Vec::new();
         let read = async {
-            let mut connection = reader.connect(self.tidewater.url(), &token).await?;
+            let mut connection = self.tidewater.connect(reader, user).await?;
             loop {
                 last = titles(&connection.completed().await?);
                 if last == expected {
@@ -57,6 +63,7 @@ impl Setup {
                 }
             }
         };
+
         match tokio::time::timeout(SOON, read).await {
             Ok(outcome) => outcome,
             Err(_) => anyhow::bail!("user {user} sees {last:?}, not {expected:?}"),
@@ -64,23 +71,23 @@ impl Setup {
     }
 }
 
+/// Returns the rows of a checkpoint, each as `id title`.
 fn titles(completed: &Completed) -> Vec<String> {
-    let title = |row: &Map<String, Value>| {
-        let text = |name: &str| row[name].as_str().unwrap_or("null").to_owned();
-        format!("{} {}", text("id"), text("title"))
-    };
-    completed.rows.values().map(title).collect()
-}
-
-fn row<'a>(rows: &'a Rows, id: &str) -> &'a Map<String, Value> {
-    &rows[&("todos".to_owned(), id.to_owned())]
+    let mut titles = Vec::new();
+    for row in completed.rows.values() {
+        let id = row["id"].as_str().unwrap_or("null");
+        let title = row["title"].as_str().unwrap_or("null");
+        titles.push(format!("{id} {title}"));
+    }
+    titles
 }
 
 #[tokio::test]
-async fn what_is_there_is_copied_and_what_changes_follows() -> Result<()> {
+async fn existing_rows_are_copied_and_changes_follow() -> Result<()> {
     let setup = Setup::new(GLOBAL, "INSERT INTO todos VALUES ('a', 'u1', 'one')").await?;
     let mut reader = SyncReader::new();
-    setup.titles(&mut reader, "u1", &["a one"]).await?;
+    setup.read_until(&mut reader, "u1", &["a one"]).await?;
+
     setup
         .postgres
         .execute(
@@ -88,28 +95,31 @@ async fn what_is_there_is_copied_and_what_changes_follows() -> Result<()> {
              UPDATE todos SET title = 'first' WHERE id = 'a'; COMMIT",
         )
         .await?;
-    setup.titles(&mut reader, "u1", &["a first", "b two"]).await?;
+    setup.read_until(&mut reader, "u1", &["a first", "b two"]).await?;
+
     setup.postgres.execute("DELETE FROM todos WHERE id = 'a'").await?;
-    setup.titles(&mut reader, "u1", &["b two"]).await
+    setup.read_until(&mut reader, "u1", &["b two"]).await
 }
 
 #[tokio::test]
 async fn users_see_their_own_rows_only() -> Result<()> {
     let rows = "INSERT INTO todos VALUES ('a', 'u1', 'one'), ('b', 'u2', 'two'), ('c', NULL, '3')";
     let setup = Setup::new(BY_OWNER, rows).await?;
-    setup.titles(&mut SyncReader::new(), "u1", &["a one"]).await?;
-    setup.titles(&mut SyncReader::new(), "u2", &["b two"]).await?;
-    setup.titles(&mut SyncReader::new(), "u3", &[]).await
+    setup.read_until(&mut SyncReader::new(), "u1", &["a one"]).await?;
+    setup.read_until(&mut SyncReader::new(), "u2", &["b two"]).await?;
+    setup.read_until(&mut SyncReader::new(), "u3", &[]).await
 }
 
 /// Fault F16.
 #[tokio::test]
-async fn a_row_moves_between_buckets_and_a_key_changes_in_one_checkpoint() -> Result<()> {
+async fn a_row_that_changes_its_bucket_or_its_key_is_removed_where_it_was() -> Result<()> {
     let rows = "INSERT INTO todos VALUES ('a', 'u1', 'one'), ('b', 'u1', 'two')";
     let setup = Setup::new(BY_OWNER, rows).await?;
-    let (mut first, mut second) = (SyncReader::new(), SyncReader::new());
-    setup.titles(&mut first, "u1", &["a one", "b two"]).await?;
-    setup.titles(&mut second, "u2", &[]).await?;
+    let mut first = SyncReader::new();
+    let mut second = SyncReader::new();
+    setup.read_until(&mut first, "u1", &["a one", "b two"]).await?;
+    setup.read_until(&mut second, "u2", &[]).await?;
+
     setup
         .postgres
         .execute(
@@ -117,16 +127,17 @@ async fn a_row_moves_between_buckets_and_a_key_changes_in_one_checkpoint() -> Re
              UPDATE todos SET id = 'z' WHERE id = 'b'; COMMIT",
         )
         .await?;
-    setup.titles(&mut first, "u1", &["z two"]).await?;
-    setup.titles(&mut second, "u2", &["a one"]).await?;
+    setup.read_until(&mut first, "u1", &["z two"]).await?;
+    setup.read_until(&mut second, "u2", &["a one"]).await?;
+
     setup.postgres.execute("UPDATE todos SET owner_id = NULL").await?;
-    setup.titles(&mut first, "u1", &[]).await?;
-    setup.titles(&mut second, "u2", &[]).await
+    setup.read_until(&mut first, "u1", &[]).await?;
+    setup.read_until(&mut second, "u2", &[]).await
 }
 
 /// Fault F14.
 #[tokio::test]
-async fn what_was_rolled_back_is_never_seen() -> Result<()> {
+async fn changes_that_were_rolled_back_never_appear() -> Result<()> {
     let setup = Setup::new(GLOBAL, "").await?;
     setup
         .postgres
@@ -137,9 +148,9 @@ async fn what_was_rolled_back_is_never_seen() -> Result<()> {
              SAVEPOINT s; UPDATE todos SET title = 'kept'; RELEASE SAVEPOINT s; COMMIT",
         )
         .await?;
-    let token = setup.tidewater.token("u1")?;
+
     let mut reader = SyncReader::new();
-    let mut connection = reader.connect(setup.tidewater.url(), &token).await?;
+    let mut connection = setup.tidewater.connect(&mut reader, "u1").await?;
     loop {
         let seen = titles(&connection.completed().await?);
         assert!(seen.is_empty() || seen == ["a kept"], "{seen:?}");
@@ -151,18 +162,17 @@ async fn what_was_rolled_back_is_never_seen() -> Result<()> {
 
 /// Fault F15, for each replica identity.
 #[tokio::test]
-async fn a_large_value_that_an_update_leaves_alone_is_kept() -> Result<()> {
-    let identities = ["DEFAULT", "FULL", "USING INDEX todos_pkey"];
-    for identity in identities {
+async fn an_out_of_line_value_that_an_update_does_not_change_is_kept() -> Result<()> {
+    for identity in ["DEFAULT", "FULL", "USING INDEX todos_pkey"] {
         let sql = format!(
             "ALTER TABLE todos REPLICA IDENTITY {identity};
              INSERT INTO todos VALUES ('a', 'u1', 'one', repeat('large', 20000))"
         );
         let setup = Setup::new(BY_OWNER, &sql).await?;
-        let token = setup.tidewater.token("u1")?;
         let mut reader = SyncReader::new();
-        let mut connection = reader.connect(setup.tidewater.url(), &token).await?;
+        let mut connection = setup.tidewater.connect(&mut reader, "u1").await?;
         connection.completed_with(|done| !done.rows.is_empty()).await?;
+
         let changes = [
             ("UPDATE todos SET title = 'two'", "a", "two"),
             ("UPDATE todos SET id = 'b', title = 'three'", "b", "three"),
@@ -174,57 +184,62 @@ async fn a_large_value_that_an_update_leaves_alone_is_kept() -> Result<()> {
         ];
         for (sql, id, title) in changes {
             setup.postgres.execute(sql).await?;
-            let key = ("todos".to_owned(), id.to_owned());
-            let changed =
-                |done: &Completed| done.rows.get(&key).is_some_and(|row| row["title"] == title);
-            let done = connection.completed_with(changed).await?;
+            let done = connection
+                .completed_with(|done| {
+                    done.row("todos", id).is_some_and(|row| row["title"] == title)
+                })
+                .await?;
             assert_eq!(done.rows.len(), 1);
-            let body = row(&done.rows, id)["body"].as_str().context("a body")?;
+            let row = done.row("todos", id).context("no row")?;
+            let body = row["body"].as_str().context("no body")?;
             assert_eq!(body, "large".repeat(20_000), "{identity}: {sql}");
         }
     }
     Ok(())
 }
 
+/// Fault F13, for one large transaction.
 #[tokio::test]
-async fn a_large_transaction_is_seen_whole_behind_one_that_concerns_nobody() -> Result<()> {
+async fn a_large_transaction_after_one_without_synced_rows_becomes_visible_as_a_whole() -> Result<()>
+{
     let unsynced = "CREATE TABLE audit (id int PRIMARY KEY);
                     ALTER PUBLICATION powersync ADD TABLE audit";
     let setup = Setup::new(GLOBAL, unsynced).await?;
-    let token = setup.tidewater.token("u1")?;
     let mut reader = SyncReader::new();
-    let mut connection = reader.connect(setup.tidewater.url(), &token).await?;
+    let mut connection = setup.tidewater.connect(&mut reader, "u1").await?;
     assert!(connection.completed().await?.rows.is_empty());
-    // The position of the first waits for a commit that has something to store; the second is
-    // written in parts.
+
+    // The worker commits the position of the first transaction together with the second, which it
+    // writes in several parts.
     let insert = "BEGIN; INSERT INTO audit VALUES (1); COMMIT;
                   BEGIN; INSERT INTO todos
                   SELECT n::text, 'u1', 'x', 'y' FROM generate_series(1, 20000) n; COMMIT";
     setup.postgres.execute(insert).await?;
-    let whole = |done: &Completed| {
-        assert!([0, 20_000].contains(&done.rows.len()), "{} rows", done.rows.len());
-        done.rows.len() == 20_000
-    };
-    connection.completed_with(whole).await?;
+    connection
+        .completed_with(|done| {
+            assert!([0, 20_000].contains(&done.rows.len()), "{} rows", done.rows.len());
+            done.rows.len() == 20_000
+        })
+        .await?;
     Ok(())
 }
 
 /// Fault F17.
 #[tokio::test]
-async fn a_truncated_table_is_empty_at_once_also_for_who_is_downloading() -> Result<()> {
+async fn truncate_removes_all_rows_in_one_checkpoint_also_during_a_download() -> Result<()> {
     let rows = "INSERT INTO todos SELECT n::text, 'u1', 'x', repeat('y', 500)
                 FROM generate_series(1, 20000) n";
     let setup = Setup::new(GLOBAL, rows).await?;
-    let token = setup.tidewater.token("u1")?;
     let mut idle = SyncReader::new();
-    let mut connection = idle.connect(setup.tidewater.url(), &token).await?;
+    let mut connection = setup.tidewater.connect(&mut idle, "u1").await?;
     assert_eq!(connection.completed().await?.rows.len(), 20_000);
 
-    let mut cut = SyncReader::new();
-    let mut downloading = cut.connect(setup.tidewater.url(), &token).await?;
+    let mut busy = SyncReader::new();
+    let mut downloading = setup.tidewater.connect(&mut busy, "u1").await?;
     while !matches!(downloading.next().await?, Some(LineEffect::Stored { .. })) {}
     setup.postgres.execute("TRUNCATE todos; INSERT INTO todos VALUES ('new', 'u1', 'row')").await?;
-    // Atomic: all rows, or none of them, or the new one; never some.
+
+    // All rows, none, or the new one are visible, and never a part of them.
     let done = connection
         .completed_with(|done| {
             assert!([20_000, 0, 1].contains(&done.rows.len()), "{} rows", done.rows.len());
@@ -234,10 +249,9 @@ async fn a_truncated_table_is_empty_at_once_also_for_who_is_downloading() -> Res
     assert_eq!(titles(&done), ["new row"]);
     downloading.completed_with(|done| titles(done) == ["new row"]).await?;
 
-    // One that was cut in the middle goes on from there.
-    let mut third = SyncReader::new();
     drop(connection);
-    setup.titles(&mut third, "u1", &["new row"]).await
+    let mut third = SyncReader::new();
+    setup.read_until(&mut third, "u1", &["new row"]).await
 }
 
 /// Fault F17.
@@ -259,10 +273,10 @@ streams:
 ";
     let options = DevOptions::new(&postgres.url("postgres"), config);
     let tidewater = Tidewater::dev_ready(options).await?;
-    let token = tidewater.token("u1")?;
     let mut reader = SyncReader::new();
-    let mut connection = reader.connect(tidewater.url(), &token).await?;
+    let mut connection = tidewater.connect(&mut reader, "u1").await?;
     assert_eq!(connection.completed().await?.rows.len(), 3);
+
     postgres.execute("TRUNCATE lists CASCADE").await?;
     let done = connection.completed_with(|done| done.rows.len() != 3).await?;
     assert!(done.rows.is_empty());
@@ -271,21 +285,20 @@ streams:
 
 /// Fault F33, and promise 3.
 #[tokio::test]
-async fn a_write_checkpoint_comes_soon_on_an_idle_database() -> Result<()> {
+async fn a_write_checkpoint_arrives_within_two_seconds_on_an_idle_database() -> Result<()> {
     let setup = Setup::new(GLOBAL, "").await?;
-    let (url, token) = (setup.tidewater.url().to_owned(), setup.tidewater.token("u1")?);
+    let url = setup.tidewater.url().to_owned();
+    let token = setup.tidewater.token("u1")?;
     let mut reader = SyncReader::new();
     reader.sync_once(&url, &token).await?;
+
     for _ in 0..3 {
         let number = reader.write_checkpoint(&url, &token).await?;
-        let covered = async {
+        let acknowledged = async {
             let mut connection = reader.connect(&url, &token).await?;
-            let reached = |done: &Completed| {
-                done.write_checkpoint.is_some_and(|reached| reached.get() >= number)
-            };
-            connection.completed_with(reached).await
+            connection.completed_with(|done| done.acknowledges(number)).await
         };
-        tokio::time::timeout(Duration::from_secs(2), covered)
+        tokio::time::timeout(Duration::from_secs(2), acknowledged)
             .await
             .context("no write checkpoint after 2 seconds")??;
     }
@@ -293,16 +306,17 @@ async fn a_write_checkpoint_comes_soon_on_an_idle_database() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_write_checkpoint_is_never_shown_without_the_write() -> Result<()> {
+async fn a_checkpoint_that_acknowledges_a_write_contains_it() -> Result<()> {
     let setup = Setup::new(GLOBAL, "").await?;
-    let (url, token) = (setup.tidewater.url().to_owned(), setup.tidewater.token("u1")?);
+    let url = setup.tidewater.url().to_owned();
+    let token = setup.tidewater.token("u1")?;
     let mut reader = SyncReader::new();
     for n in 1..=20 {
         setup.postgres.execute(&format!("INSERT INTO todos VALUES ('{n:02}', 'u1', 'x')")).await?;
         let number = reader.write_checkpoint(&url, &token).await?;
+
         let mut connection = reader.connect(&url, &token).await?;
-        let reached = |done: &Completed| done.write_checkpoint.is_some_and(|at| at.get() >= number);
-        let done = connection.completed_with(reached).await?;
+        let done = connection.completed_with(|done| done.acknowledges(number)).await?;
         assert_eq!(done.rows.len(), n);
     }
     Ok(())
@@ -310,7 +324,7 @@ async fn a_write_checkpoint_is_never_shown_without_the_write() -> Result<()> {
 
 /// Fault F5.
 #[tokio::test]
-async fn commits_that_postgresql_sends_again_after_a_crash_are_taken_once() -> Result<()> {
+async fn commits_that_postgresql_sends_again_after_a_crash_are_applied_once() -> Result<()> {
     let mut setup = Setup::new(GLOBAL, "").await?;
     let mut reader = SyncReader::new();
     let mut expected = Vec::new();
@@ -321,58 +335,49 @@ async fn commits_that_postgresql_sends_again_after_a_crash_are_taken_once() -> R
             setup.postgres.execute(&insert).await?;
             expected.push(format!("{id} x"));
         }
+
         let titles: Vec<&str> = expected.iter().map(String::as_str).collect();
-        setup.titles(&mut reader, "u1", &titles).await?;
+        setup.read_until(&mut reader, "u1", &titles).await?;
         setup.postgres.crash_and_restart().await?;
-        revive(&mut setup.tidewater).await?;
     }
     setup.postgres.execute("UPDATE todos SET title = 'y' WHERE id = '00'").await?;
     expected[0] = "00 y".to_owned();
     let titles: Vec<&str> = expected.iter().map(String::as_str).collect();
-    setup.titles(&mut reader, "u1", &titles).await?;
-    // Nothing twice: a client that starts again gets the history once.
-    setup.titles(&mut SyncReader::new(), "u1", &titles).await
-}
+    setup.read_until(&mut reader, "u1", &titles).await?;
+    setup.tidewater.must_run()?;
 
-/// A lost database connection may end the process, as a service manager would expect, or be
-/// waited out by it. Either is fine; what counts is what is served afterwards.
-async fn revive(tidewater: &mut Tidewater) -> Result<()> {
-    let ended = tidewater.wait(Duration::from_secs(2)).await;
-    match ended {
-        Ok(output) => {
-            assert_eq!(output.code, Some(1), "{}", output.stderr);
-            tidewater.start().await
-        }
-        Err(_) => tidewater.must_run(),
-    }
+    // A new client verifies the checksum of the whole history, in which nothing may be twice.
+    setup.read_until(&mut SyncReader::new(), "u1", &titles).await
 }
 
 #[tokio::test]
-async fn sigterm_and_ctrl_c_drain_and_a_restart_goes_on_without_copying_again() -> Result<()> {
+async fn a_restart_after_sigterm_or_ctrl_c_resumes_without_a_new_copy() -> Result<()> {
     let rows = "INSERT INTO todos SELECT n::text, 'u1', 'x' FROM generate_series(1, 1000) n";
     let mut setup = Setup::new(GLOBAL, rows).await?;
     let token = setup.tidewater.token("u1")?;
     let mut reader = SyncReader::new();
     let before = reader.sync_once(setup.tidewater.url(), &token).await?;
+
     for signal in [Signal::Term, Signal::Int] {
         setup.tidewater.signal(signal)?;
-        let output = setup.tidewater.wait(SOON).await?;
-        assert_eq!(output.code, Some(0), "{signal:?}: {}", output.stderr);
+        setup.tidewater.wait(SOON).await?.assert_code(0);
         setup.postgres.execute("UPDATE todos SET title = title || 'x' WHERE id = '7'").await?;
         setup.tidewater.start().await?;
-        // Ready at once: what was visible still is.
+
+        // The process is ready at once: the former checkpoint is still visible.
         let ready = reqwest::get(format!("{}/probes/readiness", setup.tidewater.url())).await?;
         assert_eq!(ready.status(), 200);
     }
-    let mut connection = reader.connect(setup.tidewater.url(), &token).await?;
+
+    let mut connection = setup.tidewater.connect(&mut reader, "u1").await?;
     let mut operations = 0;
     loop {
         let effect = connection.next().await?.context("the stream ended")?;
-        if let LineEffect::Stored { operations: more } = &effect {
-            operations += more;
+        if let LineEffect::Stored { operations: stored } = &effect {
+            operations += stored;
         }
         if let LineEffect::Complete(done) = effect
-            && row(&done.rows, "7")["title"] == "xxx"
+            && done.row("todos", "7").context("no row")?["title"] == "xxx"
         {
             assert_eq!(done.rows.len(), before.rows.len());
             assert!(operations <= 2, "{operations} operations for two changes");
@@ -382,37 +387,39 @@ async fn sigterm_and_ctrl_c_drain_and_a_restart_goes_on_without_copying_again() 
 }
 
 #[tokio::test]
-async fn a_held_connection_ends_in_order_when_the_server_drains() -> Result<()> {
+async fn an_open_stream_ends_after_a_whole_line_when_the_server_shuts_down() -> Result<()> {
     let mut setup = Setup::new(GLOBAL, "").await?;
-    let token = setup.tidewater.token("u1")?;
     let mut reader = SyncReader::new();
-    let mut connection = reader.connect(setup.tidewater.url(), &token).await?;
+    let mut connection = setup.tidewater.connect(&mut reader, "u1").await?;
     connection.completed().await?;
-    let output = setup.tidewater.terminate().await?;
-    assert_eq!(output.code, Some(0), "{}", output.stderr);
+
+    setup.tidewater.terminate().await?.assert_code(0);
     while connection.next().await?.is_some() {}
     Ok(())
 }
 
-/// Two workers on one slot: the slot is the lease.
+/// The replication slot is the lease: only one worker can use it at a time.
 #[tokio::test]
 async fn a_second_worker_waits_for_the_slot_and_takes_over() -> Result<()> {
     let mut setup = Setup::new(GLOBAL, "INSERT INTO todos VALUES ('a', 'u1', 'one')").await?;
     let slots = "SELECT string_agg(slot_name, ',') FROM pg_replication_slots";
     let slot = setup.postgres.value(slots).await?;
     let options = DevOptions::new(&setup.postgres.url("postgres"), GLOBAL);
-    // A data directory of its own, as on another machine, on the slot of the first.
+
+    // The second worker uses the slot of the first one, and its own data directory, as on another
+    // machine.
     let mut second = Tidewater::dev(options.with(&["--slot", &slot])).await?;
     setup.postgres.execute("INSERT INTO todos VALUES ('b', 'u1', 'two')").await?;
-    setup.titles(&mut SyncReader::new(), "u1", &["a one", "b two"]).await?;
-    eventually("a log line that it waits", SOON, async || {
+    setup.read_until(&mut SyncReader::new(), "u1", &["a one", "b two"]).await?;
+    eventually("a log line that the second worker waits for the slot", SOON, async || {
         Ok(second.log()?.contains("another session holds the slot").then_some(()))
     })
     .await?;
     let ready = reqwest::get(format!("{}/probes/readiness", second.url())).await?;
-    assert_eq!(ready.status(), 400, "it must not serve what it cannot know");
+    assert_eq!(ready.status(), 400, "a worker without data must not be ready");
     setup.tidewater.must_run()?;
-    // The lease ends with its holder, however that ends.
+
+    // PostgreSQL releases the slot when the connection of a killed worker ends.
     setup.tidewater.kill_9()?;
     second.ready().await?;
     let done = SyncReader::new().sync_once(second.url(), &second.token("u1")?).await?;
@@ -420,10 +427,10 @@ async fn a_second_worker_waits_for_the_slot_and_takes_over() -> Result<()> {
     Ok(())
 }
 
-/// Rows of different source rows with one id, in one bucket: the later one shows, and the other
-/// comes back when that goes.
+/// Two source rows have the same id in one bucket. The second one stays visible when the first is
+/// deleted.
 #[tokio::test]
-async fn equal_rows_of_a_keyless_table_go_one_by_one() -> Result<()> {
+async fn equal_rows_of_a_keyless_table_are_deleted_one_by_one() -> Result<()> {
     let postgres = Postgres::start().await?;
     postgres
         .execute(
@@ -440,23 +447,27 @@ streams:
 ";
     let options = DevOptions::new(&postgres.url("postgres"), config);
     let tidewater = Tidewater::dev_ready(options).await?;
-    let token = tidewater.token("u1")?;
     let mut reader = SyncReader::new();
-    let mut connection = reader.connect(tidewater.url(), &token).await?;
+    let mut connection = tidewater.connect(&mut reader, "u1").await?;
     assert_eq!(connection.completed().await?.rows.len(), 2);
-    let one = "DELETE FROM events WHERE ctid = (SELECT min(ctid) FROM events WHERE code = 'a')";
-    postgres.execute(&format!("{one}; INSERT INTO events VALUES ('c', 3)")).await?;
-    let ids = |done: &Completed| done.rows.keys().map(|(_, id)| id.clone()).collect::<Vec<_>>();
-    let done = connection.completed_with(|done| ids(done).contains(&"c".to_owned())).await?;
+
+    let delete = "DELETE FROM events WHERE ctid = (SELECT min(ctid) FROM events WHERE code = 'a')";
+    postgres.execute(&format!("{delete}; INSERT INTO events VALUES ('c', 3)")).await?;
+    let done = connection.completed_with(|done| ids(done).contains(&"c")).await?;
     assert_eq!(ids(&done), ["a", "b", "c"]);
-    postgres.execute(&format!("{one}; INSERT INTO events VALUES ('d', 3)")).await?;
-    let done = connection.completed_with(|done| ids(done).contains(&"d".to_owned())).await?;
+
+    postgres.execute(&format!("{delete}; INSERT INTO events VALUES ('d', 3)")).await?;
+    let done = connection.completed_with(|done| ids(done).contains(&"d")).await?;
     assert_eq!(ids(&done), ["b", "c", "d"]);
     Ok(())
 }
 
+fn ids(completed: &Completed) -> Vec<&str> {
+    completed.rows.keys().map(|(_, id)| id.as_str()).collect()
+}
+
 #[tokio::test]
-async fn values_of_all_usual_types_arrive_as_documented() -> Result<()> {
+async fn values_of_common_types_arrive_as_documented() -> Result<()> {
     let postgres = Postgres::start().await?;
     postgres
         .execute(
@@ -480,9 +491,9 @@ streams:
 ";
     let options = DevOptions::new(&postgres.url("postgres"), config);
     let tidewater = Tidewater::dev_ready(options).await?;
+
     let done = SyncReader::new().sync_once(tidewater.url(), &tidewater.token("u1")?).await?;
-    let key = ("kinds".to_owned(), "9007199254740993".to_owned());
-    let row = Value::Object(done.rows.get(&key).context("the row")?.clone());
+    let row = done.row("kinds", "9007199254740993").context("no row")?;
     let expected = json!({
         "id": 9_007_199_254_740_993_i64, "small": -3, "truth": 1, "ratio": 0.5, "price": "12.50",
         "day": "2024-02-29", "clock": "17:42:01.120000", "at": "2023-03-06T15:47:12.400000",
@@ -490,6 +501,6 @@ streams:
         "doc": "{\"a\": null, \"b\": 1}", "feeling": "fine", "tags": "[\"x\",null]",
         "span": "1 day", "fixed": "ab  "
     });
-    assert_eq!(row, expected);
+    assert_eq!(Value::Object(row.clone()), expected);
     Ok(())
 }

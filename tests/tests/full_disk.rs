@@ -1,6 +1,7 @@
-//! Disks that are full: whoever writes says so and stops, and goes on once there is room.
+//! Full disks: the process reports the cause and exits, and resumes when there is space again.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -8,9 +9,13 @@ use tidewater_tests::{
     Completed, DevOptions, Device, Output, Postgres, SmallDisk, SyncReader, Tidewater,
 };
 
-/// Long enough for a debug build on a busy machine.
+/// Timeout of each wait: long enough for a debug build on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
+
+/// Size of a disk that the first rows fit on, and not the others.
 const SMALL_KIB: u64 = 8 << 10;
+
+/// Size of a disk that all rows fit on.
 const LARGE_KIB: u64 = 256 << 10;
 
 const TABLES: &str = "
@@ -29,68 +34,78 @@ streams:
 
 const SCHEMA: &str = "CREATE TABLE notes (id TEXT PRIMARY KEY, body TEXT)";
 
-/// Rows of a KiB that does not compress, in one transaction.
-fn insert(rows: std::ops::RangeInclusive<u32>) -> String {
-    let (first, last) = (rows.start(), rows.end());
+/// Returns SQL that inserts rows in one transaction. A row has 1 KiB that cannot be compressed.
+fn insert(rows: RangeInclusive<u32>) -> String {
+    let first = rows.start();
+    let last = rows.end();
     format!(
         "INSERT INTO notes SELECT 'n' || n, (SELECT string_agg(md5(n || ' ' || part), '') \
          FROM generate_series(1, 32) part) FROM generate_series({first}, {last}) n"
     )
 }
 
+/// Starts PostgreSQL with the table and its first rows.
+async fn database(rows: RangeInclusive<u32>) -> Result<Postgres> {
+    let postgres = Postgres::start().await?;
+    postgres.execute(TABLES).await?;
+    postgres.execute(&insert(rows)).await?;
+    Ok(postgres)
+}
+
+/// Returns the bodies of PostgreSQL's rows, by their id.
 async fn source(postgres: &Postgres) -> Result<BTreeMap<String, String>> {
     let rows = postgres.connect().await?.query("SELECT id, body FROM notes", &[]).await?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
-fn received(done: &Completed) -> BTreeMap<String, String> {
-    let body = |row: &serde_json::Map<_, serde_json::Value>| {
-        row.get("body").and_then(|body| body.as_str()).unwrap_or_default().to_owned()
-    };
-    done.rows.iter().map(|((_, id), row)| (id.clone(), body(row))).collect()
+/// Returns the bodies of a checkpoint's rows, by their id.
+fn received(completed: &Completed) -> BTreeMap<String, String> {
+    let mut bodies = BTreeMap::new();
+    for ((_, id), row) in &*completed.rows {
+        let body = row.get("body").and_then(|body| body.as_str()).unwrap_or_default();
+        bodies.insert(id.clone(), body.to_owned());
+    }
+    bodies
 }
 
-/// Ended as one that has no room ends.
+/// Asserts that a process has reported a full disk with the remedy, and has exited.
 fn assert_full(output: &Output) {
-    assert_eq!(output.code, Some(1), "{}", output.stderr);
-    assert!(output.stderr.contains("full"), "no cause in:\n{}", output.stderr);
-    // The worker speaks of the store, a device of its database file.
-    let advice = ["free some space", "Make room for the database file"];
-    assert!(advice.iter().any(|words| output.stderr.contains(words)), "{}", output.stderr);
-    assert!(!output.stderr.contains("panicked"), "{}", output.stderr);
+    output.assert_code(1);
+    output.assert_says(&["full"]);
+    // The remedy of the worker is about the store, that of a device about its database file.
+    let remedies = ["free some space", "Make room for the database file"];
+    assert!(remedies.iter().any(|text| output.stderr.contains(text)), "{}", output.stderr);
 }
 
-async fn until_equal(
+async fn wait_until_equal(
     reader: &mut SyncReader,
     tidewater: &Tidewater,
     expected: &BTreeMap<String, String>,
 ) -> Result<()> {
-    let token = tidewater.token("u1")?;
-    let mut connection = reader.connect(tidewater.url(), &token).await?;
+    let mut connection = tidewater.connect(reader, "u1").await?;
     let equal = connection.completed_with(|done| received(done) == *expected);
-    tokio::time::timeout(SOON, equal).await.context("the reader never equals the source")??;
+    tokio::time::timeout(SOON, equal).await.context("the reader does not equal the source")??;
     Ok(())
 }
 
 #[tokio::test]
-async fn a_worker_without_room_stops_and_goes_on_when_there_is_room() -> Result<()> {
-    let postgres = Postgres::start().await?;
-    postgres.execute(TABLES).await?;
-    postgres.execute(&insert(1..=100)).await?;
+async fn a_worker_on_a_full_disk_exits_and_resumes_when_there_is_space() -> Result<()> {
+    let postgres = database(1..=100).await?;
     let options = DevOptions::new(&postgres.url("postgres"), CONFIG);
     let mut tidewater = Tidewater::prepare(options)?.on(SmallDisk::new(SMALL_KIB).await?);
     tidewater.start().await?;
     tidewater.ready().await?;
     let mut reader = SyncReader::new();
-    until_equal(&mut reader, &tidewater, &source(&postgres).await?).await?;
+    wait_until_equal(&mut reader, &tidewater, &source(&postgres).await?).await?;
 
     for block in 1..=40 {
         postgres.execute(&insert(block * 500..=block * 500 + 499)).await?;
     }
     assert_full(&tidewater.wait(SOON).await?);
-    // Nothing is mended by starting again.
+    // A restart on the full disk fails in the same way.
     assert_full(&tidewater.run_to_end(SOON).await?);
-    // The source goes on meanwhile, over what was stored and what was not.
+
+    // Meanwhile the source changes rows that were stored and rows that were not.
     postgres
         .execute(
             "UPDATE notes SET body = 'changed' WHERE id LIKE '%7'; \
@@ -101,55 +116,53 @@ async fn a_worker_without_room_stops_and_goes_on_when_there_is_room() -> Result<
     tidewater.start().await?;
     tidewater.ready().await?;
     let expected = source(&postgres).await?;
-    until_equal(&mut reader, &tidewater, &expected).await?;
-    until_equal(&mut SyncReader::new(), &tidewater, &expected).await?;
-    assert_eq!(tidewater.terminate().await?.code, Some(0));
+    wait_until_equal(&mut reader, &tidewater, &expected).await?;
+    wait_until_equal(&mut SyncReader::new(), &tidewater, &expected).await?;
+    tidewater.terminate().await?.assert_code(0);
     Ok(())
 }
 
 #[tokio::test]
-async fn a_copy_that_finds_no_room_goes_on_when_there_is_room() -> Result<()> {
-    let postgres = Postgres::start().await?;
-    postgres.execute(TABLES).await?;
-    postgres.execute(&insert(1..=20_000)).await?;
+async fn a_copy_that_a_full_disk_interrupts_is_resumed_when_there_is_space() -> Result<()> {
+    let postgres = database(1..=20_000).await?;
     let options = DevOptions::new(&postgres.url("postgres"), CONFIG);
     let mut tidewater = Tidewater::prepare(options)?.on(SmallDisk::new(SMALL_KIB).await?);
     assert_full(&tidewater.run_to_end(SOON).await?);
+
     postgres.execute("DELETE FROM notes WHERE id LIKE '%8'").await?;
     tidewater.disk().context("no disk")?.grow(LARGE_KIB)?;
     tidewater.start().await?;
     tidewater.ready().await?;
     let mut reader = SyncReader::new();
-    until_equal(&mut reader, &tidewater, &source(&postgres).await?).await?;
+    wait_until_equal(&mut reader, &tidewater, &source(&postgres).await?).await?;
     Ok(())
 }
 
+/// Fault F29, for a full disk.
 #[tokio::test]
-async fn a_device_without_room_keeps_what_it_shows_and_goes_on_when_there_is_room() -> Result<()> {
-    let postgres = Postgres::start().await?;
-    postgres.execute(TABLES).await?;
-    postgres.execute(&insert(1..=100)).await?;
+async fn a_device_on_a_full_disk_keeps_its_rows_and_resumes_when_there_is_space() -> Result<()> {
+    const ROWS: &str = "SELECT id || ' ' || body FROM notes ORDER BY id";
+
+    let postgres = database(1..=100).await?;
     let options = DevOptions::new(&postgres.url("postgres"), CONFIG);
     let tidewater = Tidewater::dev_ready(options).await?;
     let token = tidewater.token("u1")?;
     let mut device = Device::new(SCHEMA)?.on(SmallDisk::new(SMALL_KIB).await?);
-    let output = device.sync_once(tidewater.url(), &token, &[], SOON).await?;
-    assert_eq!(output.code, Some(0), "{}", output.stderr);
-    const ROWS: &str = "SELECT id || ' ' || body FROM notes ORDER BY id";
+    device.sync_once(tidewater.url(), &token, &[], SOON).await?.assert_code(0);
     let before = device.column(ROWS)?;
     assert_eq!(before.len(), 100);
 
     postgres.execute("UPDATE notes SET body = 'changed' WHERE id LIKE '%7'").await?;
     postgres.execute(&insert(101..=20_000)).await?;
     let expected = source(&postgres).await?;
-    until_equal(&mut SyncReader::new(), &tidewater, &expected).await?;
+    wait_until_equal(&mut SyncReader::new(), &tidewater, &expected).await?;
     for _ in 0..2 {
         assert_full(&device.sync_once(tidewater.url(), &token, &[], SOON).await?);
-        assert_eq!(device.column(ROWS)?, before, "a part of a checkpoint is shown");
+        assert_eq!(device.column(ROWS)?, before, "a part of a checkpoint is visible");
     }
+
     device.disk().context("no disk")?.grow(LARGE_KIB)?;
-    let output = device.sync_once(tidewater.url(), &token, &[], SOON).await?;
-    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    device.sync_once(tidewater.url(), &token, &[], SOON).await?.assert_code(0);
     let expected: Vec<_> = expected.iter().map(|(id, body)| format!("{id} {body}")).collect();
     assert_eq!(device.column(ROWS)?, expected);
     Ok(())

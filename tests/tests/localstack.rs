@@ -1,5 +1,5 @@
-//! The whole system as it is deployed: the template, the Lambda binaries, the worker on DynamoDB
-//! and S3, on an AWS that runs on this machine.
+//! The deployed system on LocalStack: the template, the Lambda binaries, and the worker with
+//! DynamoDB and S3.
 
 use std::time::Duration;
 
@@ -9,13 +9,16 @@ use tidewater_tests::{
     Completed, Device, LocalStack, Postgres, Process, Stack, SyncReader, eventually,
 };
 
-/// Function calls take tens of milliseconds here, and other tests run beside this one.
+/// Timeout of each wait. A function call takes tens of milliseconds, and other tests run at the same
+/// time.
 const SOON: Duration = Duration::from_secs(60);
-/// The builder runs each minute; its first run may be a little too early.
-const TWO_TICKS: Duration = Duration::from_secs(150);
 
-/// A look is a process and a function call.
-const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// Time until the builder must have run twice. It runs each minute, and its first run may be before
+/// the rows are stored.
+const TWO_BUILDER_RUNS: Duration = Duration::from_secs(150);
+
+/// Interval between two new devices: each of them is a process and several function calls.
+const DEVICE_INTERVAL: Duration = Duration::from_secs(2);
 
 const TODOS: &str = "
     CREATE TABLE todos (id text PRIMARY KEY, owner_id text, title text);
@@ -46,44 +49,40 @@ impl Setup {
         assert_eq!(reqwest::get(&readiness).await?.status(), 400, "nothing has been copied");
 
         let mut worker = stack.ingest(&postgres.url("postgres"), CONFIG)?;
-        eventually("the first checkpoint to be visible", SOON, async || {
-            if worker.try_wait()?.is_some() {
-                return Ok(Some(()));
-            }
-            Ok((reqwest::get(&readiness).await?.status() == 200).then_some(()))
-        })
-        .await?;
-        worker.must_run()?;
+        worker.ready(stack.url()?, SOON).await?;
         Ok(Self { _worker: worker, stack, postgres })
     }
 
-    /// Polls until what a reader holds is so; a function ends its streams when they are up to date.
-    async fn reader_until(
+    /// Connects until a checkpoint satisfies a condition. The function ends each up-to-date stream.
+    async fn read_until(
         &self,
         reader: &mut SyncReader,
         condition: impl Fn(&Completed) -> bool,
     ) -> Result<()> {
-        let (url, token) = (self.stack.url()?, self.stack.token("u1")?);
+        let url = self.stack.url()?;
+        let token = self.stack.token("u1")?;
         eventually("the change to arrive", SOON, async || {
             Ok(condition(&reader.sync_once(url, &token).await?).then_some(()))
         })
         .await
     }
 
-    /// Syncs a device once; how it got its one bucket.
+    /// Syncs a device once. Returns the method by which it received its only bucket.
     async fn sync(&self, device: &mut Device) -> Result<String> {
-        let (url, token) = (self.stack.url()?, self.stack.token("u1")?);
+        let url = self.stack.url()?;
+        let token = self.stack.token("u1")?;
         let output = device.sync_once(url, &token, &[], SOON).await?;
-        assert_eq!(output.code, Some(0), "{}", output.stderr);
+        output.assert_code(0);
+
         let report: Value = serde_json::from_str(&output.stdout)?;
-        let buckets = report["buckets"].as_object().context("buckets")?;
+        let buckets = report["buckets"].as_object().context("no buckets in the report")?;
         assert_eq!(buckets.len(), 1, "{report}");
-        let method = buckets.values().next().and_then(Value::as_str).context("a method")?;
+        let method = buckets.values().next().and_then(Value::as_str).context("no method")?;
         Ok(method.to_owned())
     }
 
-    /// Compares a device with the source, row by row.
-    async fn must_equal_source(&self, device: &Device) -> Result<()> {
+    /// Asserts that a device has the rows of the source.
+    async fn assert_equals_source(&self, device: &Device) -> Result<()> {
         let expected = self
             .postgres
             .value(
@@ -98,56 +97,63 @@ impl Setup {
 }
 
 fn title<'a>(completed: &'a Completed, id: &str) -> Option<&'a str> {
-    completed.rows.get(&("todos".to_owned(), id.to_owned()))?["title"].as_str()
+    completed.row("todos", id)?["title"].as_str()
 }
 
 #[tokio::test]
 async fn the_deployed_system_copies_follows_acknowledges_and_makes_snapshots() -> Result<()> {
     let setup = Setup::new().await?;
-    let (url, token) = (setup.stack.url()?, setup.stack.token("u1")?);
+    let url = setup.stack.url()?;
+    let token = setup.stack.token("u1")?;
+
+    // The initial copy.
     let mut reader = SyncReader::new();
     assert_eq!(reader.sync_once(url, &token).await?.rows.len(), 300);
     let mut device = Device::new(SCHEMA)?;
     setup.sync(&mut device).await?;
-    setup.must_equal_source(&device).await?;
+    setup.assert_equals_source(&device).await?;
 
-    // What changes arrives.
+    // Later changes.
     let change = "BEGIN; UPDATE todos SET title = 'new' WHERE id = '7';
                   DELETE FROM todos WHERE id = '8'; INSERT INTO todos VALUES ('x', 'u1', 'more');
                   COMMIT";
     setup.postgres.execute(change).await?;
-    let arrived = |done: &Completed| {
-        let seen = (title(done, "7"), title(done, "8"), title(done, "x"));
-        seen == (Some("new"), None, Some("more"))
-    };
-    setup.reader_until(&mut reader, arrived).await?;
+    setup
+        .read_until(&mut reader, |done| {
+            title(done, "7") == Some("new")
+                && title(done, "8").is_none()
+                && title(done, "x") == Some("more")
+        })
+        .await?;
     setup.sync(&mut device).await?;
-    setup.must_equal_source(&device).await?;
+    setup.assert_equals_source(&device).await?;
 
-    // A write checkpoint comes back, with the write that it was asked for after.
+    // A write checkpoint, which acknowledges the write only together with its row.
     setup.postgres.execute("INSERT INTO todos VALUES ('y', 'u1', 'written')").await?;
     let number = reader.write_checkpoint(url, &token).await?;
-    let acknowledged = |done: &Completed| {
-        let reached = done.write_checkpoint.is_some_and(|at| at.get() >= number);
-        assert!(!reached || title(done, "y") == Some("written"));
-        reached
-    };
-    setup.reader_until(&mut reader, acknowledged).await?;
+    setup
+        .read_until(&mut reader, |done| {
+            let is_acknowledged = done.acknowledges(number);
+            assert!(!is_acknowledged || title(done, "y") == Some("written"));
+            is_acknowledged
+        })
+        .await?;
 
-    // The scheduled builder makes a snapshot, and a fresh device starts from it.
-    eventually("a device to start from a snapshot", TWO_TICKS, async || {
-        let mut fresh = Device::new(SCHEMA)?;
-        let method = setup.sync(&mut fresh).await?;
-        setup.must_equal_source(&fresh).await?;
+    // The scheduled builder makes a snapshot, and a new device starts from it.
+    eventually("a device to start from a snapshot", TWO_BUILDER_RUNS, async || {
+        let mut new_device = Device::new(SCHEMA)?;
+        let method = setup.sync(&mut new_device).await?;
+        setup.assert_equals_source(&new_device).await?;
         if method == "lines" {
-            tokio::time::sleep(LOOK_INTERVAL).await;
+            tokio::time::sleep(DEVICE_INTERVAL).await;
             return Ok(None);
         }
         assert_eq!(method, "snapshot merged");
         Ok(Some(()))
     })
     .await?;
-    // The one that was there before goes on from where it was.
+
+    // The first device resumes from its position and needs no snapshot.
     assert_eq!(setup.sync(&mut device).await?, "lines");
-    setup.must_equal_source(&device).await
+    setup.assert_equals_source(&device).await
 }

@@ -1,4 +1,7 @@
 //! End-to-end tests: a real PostgreSQL, the `tidewater` binary, and clients.
+//!
+//! All of them are modules of one binary, since each binary is linked separately. The faults that
+//! they inject are listed in `tests/FAULTS.md`.
 
 mod backend_trouble;
 mod bad_input;

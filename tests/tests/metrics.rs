@@ -15,7 +15,10 @@ streams:
     query: SELECT id, body FROM notes
 ";
 
-/// Metrics that a process has recorded by the time that a commit is visible.
+/// Timeout of each wait: long enough for a debug build on a busy machine.
+const SOON: Duration = Duration::from_secs(30);
+
+/// Metrics that a process must have recorded when a commit is visible.
 const RECORDED: [&str; 7] = [
     "tidewater_builder_buckets_due",
     "tidewater_ingest_batch_rows",
@@ -28,7 +31,7 @@ const RECORDED: [&str; 7] = [
 
 /// Returns the URL that the process logs when it begins to serve metrics on a free port.
 async fn metrics_url(tidewater: &Tidewater) -> Result<String> {
-    eventually("the log line with the URL of the metrics", Duration::from_secs(30), async || {
+    eventually("the log line with the URL of the metrics", SOON, async || {
         let log = tidewater.log()?;
         let mut urls = log.lines().filter_map(|line| {
             let entry: Value = serde_json::from_str(line).ok()?;
@@ -57,7 +60,7 @@ async fn a_running_process_serves_its_metrics_and_nothing_else() -> Result<()> {
     postgres.execute("INSERT INTO notes VALUES ('n1', 'hello')").await?;
 
     let url = metrics_url(&tidewater).await?;
-    let text = eventually("all metrics to be recorded", Duration::from_secs(30), async || {
+    let text = eventually("all metrics to be recorded", SOON, async || {
         let response = reqwest::get(&url).await?;
         let content_type = response.headers().get("content-type").context("no content type")?;
         assert!(content_type.to_str()?.starts_with("text/plain"), "{content_type:?}");
@@ -67,7 +70,7 @@ async fn a_running_process_serves_its_metrics_and_nothing_else() -> Result<()> {
         Ok(is_complete.then_some(text))
     })
     .await?;
-    assert!(!text.contains("hello"), "metrics hold no row values");
+    assert!(!text.contains("hello"), "metrics must not contain row values");
 
     let elsewhere = url.replace("/metrics", "/");
     assert_eq!(reqwest::get(&elsewhere).await?.status(), 404);

@@ -1,4 +1,4 @@
-//! The official Node SDK, unmodified, from npm.
+//! The official Node SDK, unmodified, from npm: first sync, changes, uploads and reconnects.
 
 use std::time::Duration;
 
@@ -8,11 +8,13 @@ use tidewater_tests::{
     Backend, DevOptions, Endpoints, OfficialSdk, Postgres, RecordingProxy, Tidewater, eventually,
 };
 
-/// The SDK waits five seconds before it tries again, and uploads at most once a second.
+/// Timeout of each wait. The SDK retries after five seconds, and uploads at most once a second.
 const SOON: Duration = Duration::from_secs(60);
 
-/// The trigger is the backend's own business: a client sees what it did only when it is shown the
-/// server's state again, which is when its write checkpoint has come.
+/// SQL that creates the tables and a trigger.
+///
+/// The trigger changes rows that clients insert. A client shows the change only after its write
+/// checkpoint has arrived, so the change proves the arrival.
 const TABLES: &str = "
     CREATE TABLE lists (id text PRIMARY KEY, name text, owner_id text);
     CREATE TABLE todos (
@@ -48,7 +50,7 @@ streams:
 const COUNT: &str = "SELECT count(*) AS n, count(DISTINCT list_id) AS lists FROM todos";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn first_sync_live_change_local_write_and_reconnect() -> Result<()> {
+async fn the_sdk_syncs_follows_changes_uploads_writes_and_reconnects() -> Result<()> {
     let postgres = Postgres::start().await?;
     postgres.execute(TABLES).await?;
     let options = DevOptions::new(&postgres.url("postgres"), CONFIG);
@@ -63,7 +65,7 @@ async fn first_sync_live_change_local_write_and_reconnect() -> Result<()> {
     })
     .await?;
 
-    // First sync: everything of the user, and nothing else.
+    // The first sync brings all rows of the user, and no other.
     sdk.connect().await?;
     sdk.wait_for(COUNT, &json!([{"n": 200, "lists": 1}]), SOON).await?;
     let todo = "SELECT description, completed, position, weight, length(body) AS length
@@ -78,7 +80,7 @@ async fn first_sync_live_change_local_write_and_reconnect() -> Result<()> {
     local_writes(&postgres, &mut sdk).await?;
     reconnect(&postgres, &proxy, &mut sdk).await?;
 
-    // The server is killed, and comes back elsewhere.
+    // The server is killed, and restarts on another port.
     tidewater.kill_9()?;
     postgres.execute("UPDATE todos SET description = 'after' WHERE id = 'l1-1'").await?;
     tidewater.start().await?;
@@ -87,7 +89,7 @@ async fn first_sync_live_change_local_write_and_reconnect() -> Result<()> {
     sdk.wait_for(todo, &json!([{"description": "after"}]), SOON).await
 }
 
-/// A new value, a row that goes, and a list that changes hands with all that is in it.
+/// Changes a value, deletes a row, and moves a list with all its to-dos to the user and back.
 async fn live_changes(postgres: &Postgres, sdk: &mut OfficialSdk) -> Result<()> {
     postgres
         .execute(
@@ -97,12 +99,14 @@ async fn live_changes(postgres: &Postgres, sdk: &mut OfficialSdk) -> Result<()> 
         .await?;
     let todo = "SELECT completed, length(body) AS length FROM todos WHERE id IN ('l1-7', 'l1-8')";
     sdk.wait_for(todo, &json!([{"completed": 1, "length": 3000}]), SOON).await?;
+
     postgres.execute("UPDATE lists SET owner_id = 'u1' WHERE id = 'l2'").await?;
     sdk.wait_for(COUNT, &json!([{"n": 200, "lists": 2}]), SOON).await?;
     postgres.execute("UPDATE lists SET owner_id = 'u2' WHERE id = 'l2'").await?;
     sdk.wait_for(COUNT, &json!([{"n": 199, "lists": 1}]), SOON).await
 }
 
+/// Writes locally, and waits for the rows in PostgreSQL and for the write checkpoint.
 async fn local_writes(postgres: &Postgres, sdk: &mut OfficialSdk) -> Result<()> {
     sdk.write(&[
         "INSERT INTO todos (id, list_id, description, completed) VALUES ('new', 'l1', 'local', 1)",
@@ -110,14 +114,15 @@ async fn local_writes(postgres: &Postgres, sdk: &mut OfficialSdk) -> Result<()> 
         "DELETE FROM todos WHERE id = 'l1-10'",
     ])
     .await?;
-    // The backend has applied them.
+
     let sql = "SELECT string_agg(concat_ws(' ', id, description, completed, position), ','
                ORDER BY id) FROM todos WHERE id IN ('new', 'l1-9', 'l1-10')";
-    eventually("the backend", SOON, async || {
+    eventually("the writes in PostgreSQL", SOON, async || {
         Ok((postgres.value(sql).await? == "l1-9 changed f 9,new local t 42").then_some(()))
     })
     .await?;
-    // And the write checkpoint has come, or else the server's value would not show.
+
+    // The position comes from the trigger, so the write checkpoint has arrived.
     let local = "SELECT description, completed, position FROM todos WHERE id = 'new'";
     let expected = json!([{"description": "local", "completed": 1, "position": 42}]);
     sdk.wait_for(local, &expected, SOON).await?;
@@ -125,7 +130,7 @@ async fn local_writes(postgres: &Postgres, sdk: &mut OfficialSdk) -> Result<()> 
     sdk.wait_for(COUNT, &json!([{"n": 199, "lists": 1}]), SOON).await
 }
 
-/// A connection begins from what the SDK holds, and brings the difference.
+/// Reconnects, also after a cut. The request must have the positions of the stored buckets.
 async fn reconnect(
     postgres: &Postgres,
     proxy: &RecordingProxy,
@@ -137,15 +142,16 @@ async fn reconnect(
     sdk.connect().await?;
     let todo = "SELECT description FROM todos WHERE id = 'l1-2'";
     sdk.wait_for(todo, &json!([{"description": "offline"}]), SOON).await?;
+
     let requests = proxy.stream_requests()?;
-    let request = requests.get(before).context("a request")?;
+    let request = requests.get(before).context("no request")?;
     assert_eq!(request.buckets.len(), 2, "{request:?}");
-    let held = &request.buckets[0];
-    assert!(held.after.get() > 0, "{request:?}");
-    assert!(request.buckets.iter().all(|bucket| bucket.after == held.after), "{request:?}");
+    let first = &request.buckets[0];
+    assert!(first.after.get() > 0, "{request:?}");
+    assert!(request.buckets.iter().all(|bucket| bucket.after == first.after), "{request:?}");
     assert!(request.client_id.is_some() && request.raw_data, "{request:?}");
 
-    // The same after a connection that broke.
+    // The SDK reconnects by itself after a broken connection.
     proxy.cut_connections();
     postgres.execute("UPDATE todos SET description = 'cut' WHERE id = 'l1-2'").await?;
     sdk.wait_for(todo, &json!([{"description": "cut"}]), SOON).await?;

@@ -1,5 +1,8 @@
-//! Random transactions, devices that come and go, snapshots that are published and history that is
-//! deleted under them, and a worker that is killed again and again.
+//! The whole system under random load and random faults, compared with the reference model.
+//!
+//! Writers commit random transactions. Readers and apps connect and disconnect, and apps write. The
+//! builder publishes bases and deletes history meanwhile, and the worker is killed or PostgreSQL
+//! crashes. After each round, [`System::compare`] verifies everything that any of them has seen.
 
 use std::time::Duration;
 
@@ -7,78 +10,79 @@ use anyhow::{Context, Result, ensure};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tidewater_tests::{
-    App, AppOptions, Backend, CREATE_SQL, DevOptions, Differs, History, Observations, Postgres,
-    Reader, ReaderOptions, RecordingProxy, SYNC_CONFIG, Settings, Table, Tidewater, User, Writer,
-    WriterOptions, expected_rows,
+    App, AppOptions, Backend, CREATE_SQL, DevOptions, History, Observations, Postgres, Reader,
+    ReaderOptions, RecordingProxy, RowsDiffer, SYNC_CONFIG, Settings, Table, Tidewater, User,
+    Writer, WriterOptions, expected_rows,
 };
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-/// For a reader to see the last commit, once writes have stopped and nothing is killed any more.
-const SETTLE: Duration = Duration::from_secs(60);
+/// Time until a reader must see the last commit, after all writes and faults have ended.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How often it is looked whether the worker still runs.
-const SUPERVISION: Duration = Duration::from_millis(100);
+/// Interval at which the worker is restarted if it has exited.
+const SUPERVISION_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Of each writer, in each round.
+/// Transactions of each writer in each round.
 const TRANSACTIONS: usize = 50;
 
+/// Number of concurrent writers.
 const WRITERS: usize = 3;
 
-/// Among so many seeds there is one whose apps are sent a snapshot.
+/// Number of seeds of which at least one must send a snapshot to an app.
 const SEEDS_WITH_A_SNAPSHOT: usize = 5;
 
-/// What happens beside the load.
+/// The fault that is injected during the load.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Faults {
-    /// The worker's process is killed, with the API and the builder in it.
+    /// The process is killed, with the worker, the API and the builder in it.
     Worker,
-    /// PostgreSQL breaks off and recovers, which makes it send again what it had sent.
+    /// PostgreSQL crashes and recovers. Its slot goes back, so it sends transactions again.
     Postgres,
 }
 
-/// Promises 1, 2 and 4: see `run`.
+/// Fault F1, and promises 1, 2 and 4.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_reader_sees_commits_and_nothing_else_while_the_worker_is_killed() -> Result<()> {
+async fn every_checkpoint_is_one_commit_while_the_worker_is_killed() -> Result<()> {
     run_seeds(Faults::Worker).await
 }
 
-/// The same, fault F5: commits whose outcome nobody was told, and a slot that goes back.
+/// Fault F5.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_reader_sees_commits_and_nothing_else_while_postgresql_crashes() -> Result<()> {
+async fn every_checkpoint_is_one_commit_while_postgresql_crashes() -> Result<()> {
     run_seeds(Faults::Postgres).await
 }
 
 async fn run_seeds(faults: Faults) -> Result<()> {
     let settings = Settings::from_env()?;
-    let (mut seeds, mut snapshots) = (0, 0);
+    let mut seeds = 0;
+    let mut snapshots = 0;
     for seed in settings.seed_list() {
         eprintln!("TIDEWATER_TEST_SEED={seed}");
         let outcome = run(seed, settings.rounds, faults).await;
-        snapshots += outcome.with_context(|| format!("to repeat: TIDEWATER_TEST_SEED={seed}"))?;
+        snapshots += outcome.with_context(|| format!("reproduce: TIDEWATER_TEST_SEED={seed}"))?;
         seeds += 1;
     }
-    // Without any they would have proven less than they say; of a few it may be true that the
-    // builder always came too late.
-    ensure!(snapshots > 0 || seeds < SEEDS_WITH_A_SNAPSHOT, "no app was sent a snapshot");
+
+    // With few seeds it is possible that the builder is always too late for the apps.
+    ensure!(snapshots > 0 || seeds < SEEDS_WITH_A_SNAPSHOT, "no app has received a snapshot");
     Ok(())
 }
 
-/// Rounds of load. In each, writers commit, readers and apps come and go, apps write, and something
-/// is killed. At its end each of them must see what the model says, and each checkpoint that any of
-/// them ever showed must be the source at one commit, the same for all and never an earlier one.
-/// Gives how many snapshots apps were sent.
+/// Runs rounds of load, each with a comparison at its end. Returns the number of snapshots that apps
+/// have received.
 async fn run(seed: u64, rounds: usize, faults: Faults) -> Result<usize> {
     let mut system = System::start(seed).await?;
     for round in 0..rounds {
         system.load(round == 0, faults).await?;
         system.compare(faults).await.with_context(|| format!("round {round}"))?;
     }
+
     let streams = system.proxy.streams();
     let lines = streams.iter().flat_map(|stream| stream.lines());
     let snapshots = lines.filter(|line| line.starts_with("{\"snapshot\"")).count();
-    eprintln!("apps were sent {snapshots} snapshots");
+    eprintln!("apps have received {snapshots} snapshots");
     Ok(snapshots)
 }
 
@@ -89,12 +93,12 @@ struct System {
     writers: Vec<Writer>,
     tidewater: Tidewater,
     url: watch::Sender<String>,
-    /// What apps connect to.
+    /// The proxy between the apps and the sync API.
     proxy: RecordingProxy,
     _backend: Backend,
     history: History,
     observations: Observations,
-    /// The commit at which the last comparison ended.
+    /// The last commit of the last comparison.
     commit: usize,
     postgres: Postgres,
 }
@@ -105,6 +109,7 @@ impl System {
         let postgres = Postgres::start().await?;
         postgres.execute(CREATE_SQL).await?;
         let history = History::begin(&postgres.connect().await?).await?;
+
         let mut writers = Vec::new();
         for number in 0..WRITERS {
             let options = WriterOptions {
@@ -117,37 +122,41 @@ impl System {
             writer.run(20).await?;
             writers.push(writer);
         }
-        let options = DevOptions::new(&postgres.url("postgres"), SYNC_CONFIG);
+
         let builder = builder_arguments(&mut rng);
         eprintln!("{}", builder.join(" "));
-        let options = options.with(&builder.each_ref().map(String::as_str));
+        let arguments: Vec<&str> = builder.iter().map(String::as_str).collect();
+        let options = DevOptions::new(&postgres.url("postgres"), SYNC_CONFIG).with(&arguments);
         let tidewater = Tidewater::prepare(options)?;
+
         let (url, _) = watch::channel(String::new());
         let observations = Observations::default();
-        let readers = users().into_iter().map(|user| {
-            Reader::new(ReaderOptions {
+        let mut readers = Vec::new();
+        for user in users() {
+            readers.push(Reader::new(ReaderOptions {
                 user,
                 key: tidewater.key().clone(),
                 url: url.subscribe(),
                 seed: rng.random(),
                 observations: observations.clone(),
-            })
-        });
-        let readers = readers.collect();
+            }));
+        }
+
         let proxy = RecordingProxy::start("").await?;
         let backend =
             Backend::start(&postgres.url("postgres"), tidewater.key(), &["drafts"]).await?;
-        let apps = users().into_iter().map(|user| {
-            App::new(AppOptions {
+        let mut apps = Vec::new();
+        for user in users() {
+            apps.push(App::new(AppOptions {
                 user,
                 key: tidewater.key().clone(),
                 sync: proxy.url().to_owned(),
                 backend: backend.upload_url(),
                 seed: rng.random(),
                 observations: observations.clone(),
-            })
-        });
-        let apps = apps.collect::<Result<_>>()?;
+            })?);
+        }
+
         Ok(Self {
             rng,
             readers,
@@ -164,35 +173,35 @@ impl System {
         })
     }
 
-    /// One burst. The first one begins with the copy.
-    async fn load(&mut self, first: bool, faults: Faults) -> Result<()> {
+    /// Runs the load of one round. In the first round the worker starts and copies meanwhile.
+    async fn load(&mut self, is_first: bool, faults: Faults) -> Result<()> {
         let (stop, stopped) = watch::channel(false);
         let mut reading = JoinSet::new();
         for mut reader in self.readers.drain(..) {
             let stopped = stopped.clone();
-            reading.spawn(async move { reader.come_and_go(stopped).await.map(|()| reader) });
+            reading.spawn(async move { reader.read_at_random(stopped).await.map(|()| reader) });
         }
+
         let mut using = JoinSet::new();
         for mut app in self.apps.drain(..) {
             let stopped = stopped.clone();
-            using.spawn(async move { app.come_and_go(stopped).await.map(|()| app) });
+            using.spawn(async move { app.act_at_random(stopped).await.map(|()| app) });
         }
+
         let mut writing = JoinSet::new();
         for mut writer in self.writers.drain(..) {
             writing.spawn(async move { writer.run(TRANSACTIONS).await.map(|()| writer) });
         }
-        if first {
+
+        if is_first {
             self.start_worker().await?;
         }
+
         match faults {
             Faults::Worker => self.kill_the_worker().await?,
-            Faults::Postgres => {
-                for _ in 0..2 {
-                    sleep(Duration::from_millis(self.rng.random_range(0..1500))).await;
-                    self.postgres.crash_and_restart().await?;
-                }
-            }
+            Faults::Postgres => self.crash_postgres().await?,
         }
+
         while let Some(writer) = writing.join_next().await {
             self.writers.push(writer??);
         }
@@ -206,13 +215,23 @@ impl System {
         Ok(())
     }
 
-    /// A run dies within its first moments, during the copy or the takeover, or later.
+    /// Kills the worker several times: during its takeover, during the copy, or later.
     async fn kill_the_worker(&mut self) -> Result<()> {
         for _ in 0..self.rng.random_range(3..7) {
+            // The random moment of the fault, and not a wait for a condition.
             sleep(Duration::from_millis(self.rng.random_range(0..1200))).await;
             self.tidewater.must_run()?;
             self.tidewater.kill_9()?;
             self.start_worker().await?;
+        }
+        Ok(())
+    }
+
+    async fn crash_postgres(&mut self) -> Result<()> {
+        for _ in 0..2 {
+            // The random moment of the fault, and not a wait for a condition.
+            sleep(Duration::from_millis(self.rng.random_range(0..1500))).await;
+            self.postgres.crash_and_restart().await?;
         }
         Ok(())
     }
@@ -224,86 +243,111 @@ impl System {
         Ok(())
     }
 
-    /// What a service manager does. A worker that loses PostgreSQL waits for it, but for one that
-    /// was about to connect for the first time: that ends, with an error.
+    /// Restarts the worker if it has exited, as a service manager does.
+    ///
+    /// A worker that loses its connection to PostgreSQL waits. It exits with an error only if its
+    /// first connection fails.
     async fn supervise(&mut self, faults: Faults) -> Result<()> {
-        let Some(output) = self.tidewater.ended()? else { return Ok(()) };
-        let expected = faults == Faults::Postgres && output.code == Some(1);
-        ensure!(expected, "the worker has ended ({:?}):\n{}", output.code, output.stderr);
+        let Some(output) = self.tidewater.exited()? else { return Ok(()) };
+        let is_expected = faults == Faults::Postgres && output.code == Some(1);
+        ensure!(is_expected, "the worker has exited ({:?}):\n{}", output.code, output.stderr);
         self.start_worker().await
     }
 
-    /// What these tasks end in, while the worker is looked after.
-    async fn supervised<T: 'static>(
+    /// Waits for the results of tasks, and supervises the worker meanwhile.
+    async fn join_all<T: 'static>(
         &mut self,
         mut tasks: JoinSet<Result<T>>,
         faults: Faults,
     ) -> Result<Vec<T>> {
-        let mut done = Vec::new();
+        let mut results = Vec::new();
         while !tasks.is_empty() {
             tokio::select! {
-                ended = tasks.join_next() => {
-                    if let Some(ended) = ended {
-                        done.push(ended?.map_err(|error| self.explained(error))?);
+                result = tasks.join_next() => {
+                    if let Some(result) = result {
+                        results.push(result?.map_err(|error| self.with_effects(error))?);
                     }
                 }
-                () = sleep(SUPERVISION) => self.supervise(faults).await?,
+                () = sleep(SUPERVISION_INTERVAL) => self.supervise(faults).await?,
             }
         }
-        Ok(done)
+        Ok(results)
     }
 
-    /// With what was done to the rows that differ.
-    fn explained(&self, error: anyhow::Error) -> anyhow::Error {
-        let Some(differs) = error.downcast_ref::<Differs>() else { return error };
-        let mut stories = String::new();
-        for (name, id) in differs.rows.iter().take(3) {
+    /// Adds all transactions on the first rows that differ to an error.
+    fn with_effects(&self, error: anyhow::Error) -> anyhow::Error {
+        let Some(differ) = error.downcast_ref::<RowsDiffer>() else { return error };
+        let mut effects = String::new();
+        for (name, id) in differ.rows.iter().take(3) {
             let table = Table::ALL.into_iter().find(|table| table.name() == name);
-            let story = table.map(|table| self.history.story(table, id)).unwrap_or_default();
-            stories.push_str(&format!("{name} {id}:\n{story}"));
+            let list = table.map(|table| self.history.effects_on(table, id)).unwrap_or_default();
+            effects.push_str(&format!("{name} {id}:\n{list}"));
         }
-        error.context(stories)
+        error.context(effects)
     }
 
+    /// Waits until all uploads are done and everybody sees the last commit, and verifies all
+    /// checkpoints that were ever visible.
     async fn compare(&mut self, faults: Faults) -> Result<()> {
         let mut uploading = JoinSet::new();
         for mut app in self.apps.drain(..) {
-            uploading.spawn(async move { app.upload_all(SETTLE).await.map(|()| app) });
+            uploading.spawn(async move { app.upload_all(CATCH_UP_TIMEOUT).await.map(|()| app) });
         }
-        self.apps = self.supervised(uploading, faults).await?;
+        self.apps = self.join_all(uploading, faults).await?;
+
         let model = self.postgres.connect().await?;
         self.history.catch_up(&model).await?;
         self.history.verify(&model).await?;
         let last = self.history.len() - 1;
-        let mut settling = JoinSet::new();
+
+        let mut reading = JoinSet::new();
         for mut reader in self.readers.drain(..) {
-            let target = expected_rows(&self.history, last, reader.user());
-            settling.spawn(async move { reader.settle(&target, SETTLE).await.map(|()| reader) });
+            let rows = expected_rows(&self.history, last, reader.user());
+            reading.spawn(async move {
+                reader.wait_until_equal(&rows, CATCH_UP_TIMEOUT).await.map(|()| reader)
+            });
         }
-        self.readers = self.supervised(settling, faults).await?;
-        let mut settling = JoinSet::new();
+        self.readers = self.join_all(reading, faults).await?;
+
+        let mut using = JoinSet::new();
         for mut app in self.apps.drain(..) {
-            let target = expected_rows(&self.history, last, app.user());
-            settling.spawn(async move { app.settle(&target, SETTLE).await.map(|()| app) });
+            let rows = expected_rows(&self.history, last, app.user());
+            using.spawn(async move {
+                app.wait_until_equal(&rows, CATCH_UP_TIMEOUT).await.map(|()| app)
+            });
         }
-        self.apps = self.supervised(settling, faults).await?;
+        self.apps = self.join_all(using, faults).await?;
         self.tidewater.must_run()?;
-        let (commit, checkpoints) = self.observations.check(&self.history, self.commit)?;
-        let commits = self.history.len();
-        eprintln!("{checkpoints} checkpoints seen, {commits} commits; the last seen is {commit}");
-        self.commit = commit;
+
+        let verified = self
+            .observations
+            .verify(&self.history, self.commit)
+            .map_err(|error| self.with_effects(error))?;
+        eprintln!(
+            "{} checkpoints verified, the last one at commit {} of {}",
+            verified.count,
+            verified.last_commit,
+            self.history.len()
+        );
+        self.commit = verified.last_commit;
         Ok(())
     }
 }
 
-/// Small thresholds, so that there are bases; and short times, so that they replace history.
+/// Returns random arguments of the builder: small thresholds, so that there are bases, and short
+/// times, so that bases replace history.
 fn builder_arguments(rng: &mut StdRng) -> [String; 6] {
     let threshold = rng.random_range(3..=20).to_string();
-    let mut seconds = || format!("{}s", rng.random_range(0..=2));
-    let (horizon, grace) = (seconds(), seconds());
-    let [threshold_name, horizon_name, grace_name] =
-        ["--snapshot-threshold", "--log-horizon", "--delete-grace"].map(str::to_owned);
-    [threshold_name, threshold, horizon_name, horizon, grace_name, grace]
+    let horizon = format!("{}s", rng.random_range(0..=2));
+    let grace = format!("{}s", rng.random_range(0..=2));
+    [
+        "--snapshot-threshold".to_owned(),
+        threshold,
+        "--log-horizon".to_owned(),
+        horizon,
+        "--delete-grace".to_owned(),
+        grace,
+    ]
 }
 
 fn users() -> Vec<User> {

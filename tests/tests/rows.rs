@@ -1,4 +1,4 @@
-//! `tidewater rows`: what it says a user would get is what the user gets.
+//! `tidewater rows`: the rows that it prints for a user are those that the user receives.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,15 +6,16 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 use tidewater_tests::{
-    DevOptions, Lodging, Output, Postgres, Process, Scratch, Signal, SyncReader, Tidewater,
-    eventually,
+    DevOptions, Output, Postgres, Process, Scratch, SyncReader, Tidewater, eventually,
 };
 
-/// Long enough for a debug build on a busy machine.
+/// Timeout of each wait: long enough for a debug build on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
 
-/// The database prints values in its own way unless a session says otherwise. Tags without a code
-/// have no id, and cannot be synced.
+/// SQL that creates the tables, with unusual defaults for the format of values.
+///
+/// The session of the command must override the defaults. A tag without a code has no id and cannot
+/// be synced.
 const TABLES: &str = "
     ALTER DATABASE postgres SET timezone = 'Asia/Tokyo';
     ALTER DATABASE postgres SET datestyle = 'SQL, DMY';
@@ -61,18 +62,24 @@ async fn rows(url: &str, config: &str, arguments: &[&str]) -> Result<Output> {
     std::fs::write(&file, config)?;
     let mut command = Tidewater::command()?;
     command.arg("rows").arg(&file).args(["--database-url", url]).args(arguments);
-    let lodging = Lodging { name: "rows", logs: folder.path(), end: Signal::Kill };
-    Process::spawn(&mut command, lodging)?.wait(SOON).await
+    Process::run(&mut command, SOON).await
+}
+
+/// Starts PostgreSQL with the tables.
+async fn database() -> Result<Postgres> {
+    let postgres = Postgres::start().await?;
+    postgres.execute(TABLES).await?;
+    Ok(postgres)
 }
 
 #[tokio::test]
 async fn the_buckets_of_a_user_are_printed_with_their_rows() -> Result<()> {
-    let postgres = Postgres::start().await?;
-    postgres.execute(TABLES).await?;
+    let postgres = database().await?;
     let url = postgres.url("postgres");
     let output = rows(&url, CONFIG, &["--user-id", "u1", "--limit", "1"]).await?;
-    assert_eq!(output.code, Some(0), "{}", output.stderr);
-    // The streams by themselves: lists that u1 owns, todos of the lists that u1 is a member of.
+    output.assert_code(0);
+
+    // Only the default streams: lists that u1 owns, and to-dos of the lists that u1 is a member of.
     let expected = r#"my_lists|0["u1"]: priority 1, 1 row
   {"type":"lists","id":"l1","data":{"id":"l1","owner_id":"u1","name":"mine\t\\ \"1\""}}
 todos|0["l1"]: priority 3, 1 row
@@ -84,6 +91,7 @@ todos|0["l2"]: priority 3, 2 rows
 left out, of all users' rows: 1 (tags|0: the column `id` is NULL)
 "#;
     assert_eq!(output.stdout, expected);
+
     let output = rows(&url, CONFIG, &["--user-id", "nobody"]).await?;
     let expected = "my_lists|0[\"nobody\"]: priority 1, 0 rows\n1 bucket, 0 rows\n";
     assert!(output.stdout.starts_with(expected), "{}", output.stdout);
@@ -93,28 +101,30 @@ left out, of all users' rows: 1 (tags|0: the column `id` is NULL)
 }
 
 #[tokio::test]
-async fn a_user_is_synced_the_rows_that_are_printed() -> Result<()> {
-    let postgres = Postgres::start().await?;
-    postgres.execute(TABLES).await?;
+async fn a_user_receives_the_rows_that_are_printed() -> Result<()> {
+    let postgres = database().await?;
     let url = postgres.url("postgres");
     let claims = ["--user-id", "u1", "--claims", r#"{"org": "acme"}"#, "--format", "json"];
     let output =
         rows(&url, CONFIG, &[&claims[..], &["--stream", r#"tags={"team": "a"}"#]].concat()).await?;
-    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    output.assert_code(0);
+
     let document: Value = serde_json::from_str(&output.stdout)?;
     let mut printed = BTreeMap::new();
-    for bucket in document["buckets"].as_array().context("buckets")? {
-        let rows = bucket["rows"].as_array().context("rows")?;
+    for bucket in document["buckets"].as_array().context("no buckets")? {
+        let rows = bucket["rows"].as_array().context("no rows")?;
         assert_eq!(bucket["row_count"], rows.len(), "{bucket}");
-        let (definition, parameters) = (bucket["definition"].as_str(), &bucket["parameters"]);
-        assert_eq!(bucket["bucket"], format!("{}{parameters}", definition.context("a name")?));
+        let definition = bucket["definition"].as_str().context("no definition")?;
+        assert_eq!(bucket["bucket"], format!("{definition}{}", bucket["parameters"]));
         for row in rows {
-            let text = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
-            printed.insert((text("type"), text("id")), row["data"].clone());
+            let object_type = row["type"].as_str().unwrap_or_default().to_owned();
+            let id = row["id"].as_str().unwrap_or_default().to_owned();
+            printed.insert((object_type, id), row["data"].clone());
         }
     }
     assert_eq!(printed[&("tags".to_owned(), "c1".to_owned())]["label"], "one");
-    assert_eq!(printed.len(), 5, "a list, three todos, a tag: {printed:?}");
+    assert_eq!(printed.len(), 5, "not a list, three to-dos and a tag: {printed:?}");
+
     let streams = json!([
         {"name": "my_lists", "is_default": true, "errors": []},
         {"name": "todos", "is_default": true, "errors": []},
@@ -136,14 +146,14 @@ async fn a_user_is_synced_the_rows_that_are_printed() -> Result<()> {
     Ok(())
 }
 
-/// The transaction of the test commits while the command waits for the lists: the lookups are read
-/// before it, the todos, which the config names after the lists, after it.
+/// A transaction commits while the command waits for the lock of a table. The command has read the
+/// lookups before that, and reads the to-dos after it.
 #[tokio::test]
-async fn all_tables_are_read_as_of_one_moment() -> Result<()> {
-    let postgres = Postgres::start().await?;
-    postgres.execute(TABLES).await?;
+async fn all_tables_are_read_in_one_snapshot() -> Result<()> {
+    let postgres = database().await?;
     let writer = postgres.connect().await?;
     writer.batch_execute("BEGIN; LOCK TABLE lists; DELETE FROM todos WHERE list_id = 'l2'").await?;
+
     let url = postgres.url("postgres");
     let commit = async {
         eventually("the command to wait for the table", SOON, async || {
@@ -153,42 +163,45 @@ async fn all_tables_are_read_as_of_one_moment() -> Result<()> {
         .await?;
         Ok(writer.batch_execute("COMMIT").await?)
     };
+
     let (output, ()) = tokio::try_join!(rows(&url, CONFIG, &["--user-id", "u1"]), commit)?;
     assert!(output.stdout.contains("3 buckets, 4 rows"), "{}{}", output.stdout, output.stderr);
+
     let output = rows(&url, CONFIG, &["--user-id", "u1"]).await?;
     assert!(output.stdout.contains("3 buckets, 2 rows"), "{}{}", output.stdout, output.stderr);
     Ok(())
 }
 
 #[tokio::test]
-async fn a_database_that_does_not_let_all_rows_be_read_is_no_answer() -> Result<()> {
-    let postgres = Postgres::start().await?;
-    postgres.execute(TABLES).await?;
+async fn a_role_that_cannot_read_all_rows_is_refused() -> Result<()> {
+    let postgres = database().await?;
     postgres
         .execute("CREATE ROLE reader LOGIN; GRANT SELECT ON lists, todos, tags TO reader")
         .await?;
+
     let url = postgres.url_of("reader", "any", "postgres");
     let output = rows(&url, CONFIG, &["--user-id", "u1"]).await?;
-    assert_eq!(output.code, Some(1), "{}", output.stderr);
+    output.assert_code(1);
     assert_eq!(output.stdout, "");
-    let fix = r#"GRANT SELECT ON "public"."members" TO "reader";"#;
-    assert!(output.stderr.contains(fix), "{}", output.stderr);
+    output.assert_says(&[r#"GRANT SELECT ON "public"."members" TO "reader";"#]);
+
+    // No other privilege is needed.
     postgres.execute("GRANT SELECT ON members TO reader").await?;
     let output = rows(&url, CONFIG, &["--user-id", "u1"]).await?;
-    assert_eq!(output.code, Some(0), "SELECT is all that is needed: {}", output.stderr);
+    output.assert_code(0);
     assert!(output.stdout.contains("3 buckets, 4 rows"), "{}", output.stdout);
-    // The policy would hide all rows from the role.
+
+    // Row security hides all rows from the role.
     postgres.execute("ALTER TABLE todos ENABLE ROW LEVEL SECURITY").await?;
     let output = rows(&url, CONFIG, &["--user-id", "u1"]).await?;
-    assert_eq!(output.code, Some(1), "{}", output.stdout);
-    assert!(output.stderr.contains("BYPASSRLS"), "{}", output.stderr);
+    output.assert_code(1);
+    output.assert_says(&["BYPASSRLS"]);
     Ok(())
 }
 
 #[tokio::test]
-async fn patterns_find_ordinary_tables() -> Result<()> {
-    let postgres = Postgres::start().await?;
-    postgres.execute(TABLES).await?;
+async fn a_pattern_matches_ordinary_tables_only() -> Result<()> {
+    let postgres = database().await?;
     let more = "CREATE TABLE ev_1 (id text PRIMARY KEY); INSERT INTO ev_1 VALUES ('a');
                 CREATE TABLE ev_2 (id text PRIMARY KEY, n int); INSERT INTO ev_2 VALUES ('b', 7);
                 CREATE VIEW ev_3 AS SELECT 'c' AS id, 8 AS n";
@@ -200,28 +213,27 @@ streams:
     auto_subscribe: true
     query: SELECT id, n, e.table_suffix() AS suffix FROM "ev_%" AS e
 "#;
+
     let output = rows(&postgres.url("postgres"), config, &["--user-id", "u1"]).await?;
-    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    output.assert_code(0);
     let expected = r#"events|0[]: priority 3, 2 rows
   {"type":"e","id":"a","data":{"id":"a","suffix":"1"}}
   {"type":"e","id":"b","data":{"id":"b","n":7,"suffix":"2"}}
 1 bucket, 2 rows
 "#;
     assert_eq!(output.stdout, expected);
-    let warns = "sync-config.yaml:6:23: warning: the table `ev_1` has no column `n`\n";
-    assert!(output.stderr.contains(warns), "{}", output.stderr);
+    let warning = "sync-config.yaml:6:23: warning: the table `ev_1` has no column `n`\n";
+    output.assert_says(&[warning]);
     Ok(())
 }
 
 #[tokio::test]
-async fn a_config_that_does_not_fit_the_database_is_refused_with_its_place() -> Result<()> {
-    let postgres = Postgres::start().await?;
-    postgres.execute(TABLES).await?;
+async fn a_config_that_does_not_fit_the_database_is_refused_with_the_position() -> Result<()> {
+    let postgres = database().await?;
     let config = CONFIG.replace("owner_id", "owner");
     let output = rows(&postgres.url("postgres"), &config, &["--user-id", "u1"]).await?;
-    assert_eq!(output.code, Some(2), "{}", output.stderr);
-    // `    query: SELECT * FROM lists WHERE ` is 37 characters, on the 7th line.
-    let says = "sync-config.yaml:7:38: error: the table `lists` has no column `owner`";
-    assert!(output.stderr.contains(says), "{}", output.stderr);
+    output.assert_code(2);
+    // `    query: SELECT * FROM lists WHERE ` on line 7 has 37 characters.
+    output.assert_says(&["sync-config.yaml:7:38: error: the table `lists` has no column `owner`"]);
     Ok(())
 }

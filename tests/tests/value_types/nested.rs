@@ -1,4 +1,4 @@
-//! Random arrays and composites within each other: JSON as PostgreSQL itself makes it of them.
+//! Random arrays and composite values within each other. Their JSON must equal that of PostgreSQL.
 
 use anyhow::{Context, Result};
 use rand::rngs::StdRng;
@@ -9,8 +9,10 @@ use tidewater_tests::{Postgres, Settings};
 
 use super::Worker;
 
+/// Number of random rows.
 const ROWS: usize = 300;
-/// What must be quoted somewhere, or looks as if it stood for something else.
+
+/// Texts that need quotes, or that have a special meaning without quotes.
 const WORDS: [&str; 20] = [
     "", "a", "b c", "NULL", "null", "empty", "\"", "\"\"", "\\", "\\\"", "'", "{", "}", "(", ")",
     ",", "[1:2]={", "\n", "\t", "é😀",
@@ -29,10 +31,10 @@ CREATE TABLE trees (id int PRIMARY KEY, one tree, several tree[], names text[]);
 CREATE PUBLICATION tidewater FOR TABLE trees;
 "#;
 
-/// Writes values as SQL.
-struct Writer(StdRng);
+/// A generator of random values, as SQL.
+struct ValueGenerator(StdRng);
 
-impl Writer {
+impl ValueGenerator {
     fn or_null(&mut self, value: impl FnOnce(&mut Self) -> String) -> String {
         if self.0.random_range(0..6) == 0 { "NULL".to_owned() } else { value(self) }
     }
@@ -44,13 +46,14 @@ impl Writer {
     }
 
     fn array(&mut self, name: &str, element: fn(&mut Self) -> String) -> String {
-        let count = self.0.random_range(0..4);
-        let rows = self.0.random_range(1..3);
-        let row = |writer: &mut Self| {
-            let elements: Vec<_> = (0..count).map(|_| writer.or_null(element)).collect();
-            format!("ARRAY[{}]", elements.join(", "))
-        };
-        let rows: Vec<_> = (0..rows).map(|_| row(self)).collect();
+        let columns = self.0.random_range(0..4);
+        let row_count = self.0.random_range(1..3);
+        let mut rows = Vec::new();
+        for _ in 0..row_count {
+            let elements: Vec<_> = (0..columns).map(|_| self.or_null(element)).collect();
+            rows.push(format!("ARRAY[{}]", elements.join(", ")));
+        }
+
         let array =
             if rows.len() == 1 { rows.concat() } else { format!("ARRAY[{}]", rows.join(", ")) };
         format!("{array}::{name}[]")
@@ -63,7 +66,8 @@ impl Writer {
     fn leaf(&mut self) -> String {
         let number = self.0.random::<i32>();
         let mood = ["'sad'", "'very \"happy\"'", "'{a,b}'"][self.0.random_range(0..3)];
-        let (text, number) = (self.or_null(Self::text), self.or_null(|_| format!("'{number}'")));
+        let text = self.or_null(Self::text);
+        let number = self.or_null(|_| format!("'{number}'"));
         format!("ROW({text}, {number}, {mood})::leaf")
     }
 
@@ -92,26 +96,30 @@ impl Writer {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nested_values_are_the_json_that_postgresql_makes_of_them() -> Result<()> {
+async fn nested_values_have_the_json_of_postgresql() -> Result<()> {
     let seed = Settings::from_env()?.seed.unwrap_or(1);
     println!("seed {seed}");
     let postgres = Postgres::start().await?;
     postgres.execute(CREATE).await?;
-    let mut writer = Writer(StdRng::seed_from_u64(seed));
+
+    let mut values = ValueGenerator(StdRng::seed_from_u64(seed));
     let client = postgres.connect().await?;
     for id in 0..ROWS {
-        let (one, several) = (writer.tree(), writer.array("tree", Writer::tree));
-        let names = writer.names();
+        let one = values.tree();
+        let several = values.array("tree", ValueGenerator::tree);
+        let names = values.names();
         let insert = format!("INSERT INTO trees VALUES ({id}, {one}, {several}, {names})");
         client.batch_execute(&insert).await.context(insert)?;
     }
+
     let config = "config: { edition: 3 }\n\
                   streams: { all: { auto_subscribe: true, query: SELECT * FROM trees } }";
     let worker = Worker::ready(&postgres, config, "trees").await?;
-    let rows = worker.rows_of(ROWS).await?;
-    for (id, data) in rows {
+    for (id, data) in worker.wait_for_rows(ROWS).await? {
         let query = format!("SELECT to_jsonb(t)::text FROM trees t WHERE id = {id}");
         let expected: Json = serde_json::from_str(&postgres.value(&query).await?)?;
+
+        // Devices have arrays and composite values as JSON in a text.
         let mut found: Json = serde_json::from_str(&data)?;
         for column in ["one", "several", "names"] {
             if let Some(text) = found[column].as_str() {

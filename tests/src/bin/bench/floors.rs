@@ -1,4 +1,5 @@
-//! What the machine does with the same data and nothing of ours in between.
+//! The floors of the measurements: the same data through the machine's own programs, without
+//! Tidewater.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -10,13 +11,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
-use crate::source::Source;
+use crate::source::SourceDatabase;
 
-/// The slot of the floor of a backlog.
+/// The replication slot from which `pg_recvlogical` reads the backlog.
 const SLOT: &str = "floor";
 
-/// `COPY todos TO STDOUT` over a TCP connection, drained.
-pub(crate) async fn drain_copy(source: &Source) -> Result<Duration> {
+/// Measures `COPY todos TO STDOUT` over a TCP connection.
+pub(crate) async fn drain_copy(source: &SourceDatabase) -> Result<Duration> {
     let client = source.postgres.connect().await?;
     let start = Instant::now();
     let rows = client.copy_out("COPY todos TO STDOUT").await?;
@@ -25,18 +26,19 @@ pub(crate) async fn drain_copy(source: &Source) -> Result<Duration> {
     Ok(start.elapsed())
 }
 
-/// Makes the slot of the floor; what is committed from now on is its backlog.
-pub(crate) async fn make_slot(source: &Source) -> Result<()> {
+/// Creates the slot. Later commits are its backlog.
+pub(crate) async fn create_slot(source: &SourceDatabase) -> Result<()> {
     let sql = format!("SELECT pg_create_logical_replication_slot('{SLOT}', 'pgoutput')::text");
     source.postgres.value(&sql).await.map(drop)
 }
 
-/// `pg_recvlogical` of the slot's backlog up to a position, to /dev/null.
-pub(crate) async fn receive_backlog(source: &Source, end: &str) -> Result<Duration> {
+/// Measures `pg_recvlogical` of the slot's backlog up to the LSN `end`, to `/dev/null`.
+pub(crate) async fn receive_backlog(source: &SourceDatabase, end: &str) -> Result<Duration> {
     let mut command = Command::new("pg_recvlogical");
     command.args(["-d", &source.url(), "--slot", SLOT, "--start", "--no-loop"]);
     command.args(["-o", "proto_version=1", "-o", "publication_names=powersync"]);
     command.args(["-f", "/dev/null", "--endpos", end]).stdin(Stdio::null());
+
     let start = Instant::now();
     let output = tokio::task::spawn_blocking(move || command.output()).await??;
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -44,7 +46,7 @@ pub(crate) async fn receive_backlog(source: &Source, end: &str) -> Result<Durati
     Ok(start.elapsed())
 }
 
-/// Bytes sent and read over loopback.
+/// Measures the transfer of bytes over loopback.
 pub(crate) async fn copy_over_loopback(bytes: Bytes) -> Result<Duration> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
@@ -55,6 +57,7 @@ pub(crate) async fn copy_over_loopback(bytes: Bytes) -> Result<Duration> {
         stream.write_all(&bytes).await?;
         stream.shutdown().await
     });
+
     let mut stream = TcpStream::connect(address).await?;
     let mut buffer = vec![0; 64 * 1024];
     let mut received = 0;
@@ -64,6 +67,7 @@ pub(crate) async fn copy_over_loopback(bytes: Bytes) -> Result<Duration> {
             count => received += count,
         }
     }
+
     sending.await??;
     ensure!(received == length, "{received} of {length} bytes arrived");
     Ok(start.elapsed())

@@ -1,45 +1,54 @@
-//! `/sync/stream` of all rows as data lines, from the API alone.
+//! The download of all rows as data lines of `/sync/stream`, from `tidewater serve`.
 
 use anyhow::{Result, ensure};
 use tokio::time::Instant;
 
-use crate::options::Options;
-use crate::reader::{Reader, occurrences};
-use crate::site::Site;
-use crate::source::{Layout, OWNER, Source};
-use crate::table::{Line, megabytes, rate};
+use crate::deployment::Deployment;
+use crate::options::BenchOptions;
+use crate::source::{BucketLayout, OWNER, SourceDatabase};
+use crate::stream_reader::{StreamReader, occurrences};
+use crate::table::{ResultLine, megabytes, rate};
 use crate::{floors, usage};
 
-pub(crate) async fn measure(options: &Options) -> Result<()> {
-    let source = Source::with_rows(options.rows).await?;
-    let mut site = Site::new(Layout::Global, true)?;
-    let (serve, url) = site.filled(&source).await?;
-    download(&site, serve.id(), &url, options.rows, "raw history").await?;
-    site.compact().await?;
-    // One that has not looked at the bucket yet.
+pub(crate) async fn measure(options: &BenchOptions) -> Result<()> {
+    let source = SourceDatabase::with_rows(options.rows).await?;
+    let mut deployment = Deployment::new(BucketLayout::Global, true)?;
+    let (serve, url) = deployment.copy_and_serve(&source).await?;
+    download(&deployment, serve.id(), &url, options.rows, "raw history").await?;
+
+    // The former process may have cached that the bucket has no base.
+    deployment.compact().await?;
     drop(serve);
-    let (serve, url) = site.serve().await?;
-    download(&site, serve.id(), &url, options.rows, "from a base").await
+    let (serve, url) = deployment.serve().await?;
+    download(&deployment, serve.id(), &url, options.rows, "from a base").await
 }
 
-async fn download(site: &Site, pid: u32, url: &str, rows: u64, from: &str) -> Result<()> {
-    let token = site.token(OWNER)?;
+async fn download(
+    deployment: &Deployment,
+    pid: u32,
+    url: &str,
+    rows: u64,
+    from: &str,
+) -> Result<()> {
+    let token = deployment.token(OWNER)?;
     let before = usage::cpu_seconds(pid)?;
     let start = Instant::now();
-    let bytes = Reader::open(url, &token).await?.first_checkpoint().await?;
+    let bytes = StreamReader::open(url, &token).await?.first_checkpoint().await?;
     let seconds = start.elapsed().as_secs_f64();
     let cpu = usage::cpu_seconds(pid)? - before;
+
+    // The marker is one more row.
     let puts = u64::try_from(occurrences(&bytes, r#""op":"PUT""#))?;
-    // The marker is the one row more.
     ensure!(puts == rows + 1, "{puts} rows arrived, not {}", rows + 1);
+
     let size = megabytes(u64::try_from(bytes.len())?);
     let floor = floors::copy_over_loopback(bytes).await?.as_secs_f64();
-    Line {
-        what: format!("/sync/stream of {rows} rows, {from}"),
-        figure: format!("{} rows/CPU s; {seconds:.2} s, {size}", rate(rows, cpu)),
+    ResultLine {
+        measurement: format!("/sync/stream of {rows} rows, {from}"),
+        result: format!("{} rows/CPU s; {seconds:.2} s, {size}", rate(rows, cpu)),
         floor: format!("{floor:.2} s"),
         ratio: format!("{:.1}", seconds / floor),
-        bar: ">= 200000 rows/CPU s",
+        target: ">= 200000 rows/CPU s",
         cpu: format!("{cpu:.2}"),
     }
     .print()

@@ -1,50 +1,54 @@
-//! The figures of `BENCHMARKS.md`: what `./bench` runs, on release binaries.
+//! The benchmark behind `./bench`, which prints the figures of `BENCHMARKS.md` with release binaries.
 //!
-//! Each line stands beside its floor, measured in the same run: what the machine does with the same
-//! data and nothing of ours in between. Nothing here fails because something was slow.
+//! Most measurements are printed beside their floor: the time that the machine needs for the same
+//! data without Tidewater, measured in the same run. A slow result is printed and is not a failure.
+//!
+//! Each measurement is a module with a function `measure`. `deployment` runs Tidewater's processes,
+//! `source` the source database, and `table` prints the results.
 
 mod backlog;
 mod bootstrap;
 mod copy;
+mod deployment;
 mod evaluate;
 mod floors;
 mod latency;
 mod lines;
 mod memory;
 mod options;
-mod reader;
-mod site;
 mod source;
+mod stream_reader;
 mod table;
 mod usage;
 
 use anyhow::Result;
 
-use options::Options;
+use options::BenchOptions;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let options = Options::parse(std::env::args().skip(1))?;
-    table::head()?;
-    if options.wants("evaluate") {
+    let options = BenchOptions::parse(std::env::args().skip(1))?;
+    table::print_head()?;
+
+    if options.selects("evaluate") {
         evaluate::measure(&options)?;
     }
-    if options.wants("copy") {
+    if options.selects("copy") {
         copy::measure(&options).await?;
     }
-    if options.wants("backlog") {
+    if options.selects("backlog") {
         backlog::measure(&options).await?;
     }
-    if options.wants("latency") {
+    if options.selects("latency") {
         latency::measure(&options).await?;
     }
-    if options.wants("lines") {
+    if options.selects("lines") {
         lines::measure(&options).await?;
     }
-    if options.wants("bootstrap") {
+    if options.selects("bootstrap") {
         bootstrap::measure(&options).await?;
     }
-    if options.wants("memory") {
+    if options.selects("memory") {
         memory::measure(&options).await?;
     }
     Ok(())

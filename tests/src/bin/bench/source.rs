@@ -1,4 +1,4 @@
-//! The source database: the to-do table, and a marker that says when all before it has arrived.
+//! The source database: the to-do table, and a marker row that is updated after all other changes.
 
 use anyhow::Result;
 use tidewater_tests::Postgres;
@@ -14,16 +14,16 @@ const TABLES: &str = "
     INSERT INTO marker VALUES ('1', 'before');
     CREATE PUBLICATION powersync FOR TABLE todos, marker;";
 
-/// How the rows are cut into buckets.
+/// The division of the rows into buckets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Layout {
-    /// One bucket with all of them.
+pub(crate) enum BucketLayout {
+    /// One bucket with all rows.
     Global,
-    /// One for each of 1,000 owners.
+    /// One bucket for each of 1,000 owners.
     PerOwner,
 }
 
-impl Layout {
+impl BucketLayout {
     pub(crate) const ALL: [Self; 2] = [Self::Global, Self::PerOwner];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -33,8 +33,10 @@ impl Layout {
         }
     }
 
-    /// The sync config. Whether clients get the to-dos by default is the measurement's to say: one
-    /// that waits for the marker alone must not be busy with the rest.
+    /// Returns the sync config.
+    ///
+    /// A client that only waits for the marker must not spend time on the to-dos, so they may need
+    /// an explicit subscription.
     pub(crate) fn sync_config(self, todos_by_default: bool) -> String {
         let filter = match self {
             Self::Global => "",
@@ -48,12 +50,12 @@ impl Layout {
     }
 }
 
-/// A PostgreSQL with the tables and a publication of them.
-pub(crate) struct Source {
+/// A PostgreSQL cluster with the tables and a publication of them.
+pub(crate) struct SourceDatabase {
     pub(crate) postgres: Postgres,
 }
 
-impl Source {
+impl SourceDatabase {
     pub(crate) async fn with_rows(rows: u64) -> Result<Self> {
         let postgres = Postgres::start().await?;
         postgres.execute(TABLES).await?;
@@ -67,23 +69,25 @@ impl Source {
         self.postgres.url("postgres")
     }
 
-    /// Where the log ends now.
+    /// Returns the current end of the WAL.
     pub(crate) async fn position(&self) -> Result<String> {
         self.postgres.value("SELECT pg_current_wal_lsn()::text").await
     }
 
-    /// A transaction of one row that everybody gets.
-    pub(crate) async fn mark(&self, text: &str) -> Result<()> {
+    /// Sets the text of the marker row, which every client receives.
+    pub(crate) async fn set_marker(&self, text: &str) -> Result<()> {
         self.postgres.execute(&format!("UPDATE marker SET text = '{text}'")).await
     }
 }
 
-/// New rows in one transaction: about 265 bytes each as JSON, evenly over the owners.
+/// Returns SQL that inserts rows in one transaction.
+///
+/// A row has about 265 bytes as JSON. Each owner has the same number of rows.
 pub(crate) fn insert(rows: u64) -> String {
     format!("INSERT INTO todos SELECT {ROW} FROM generate_series(1, {rows}) AS n")
 }
 
-/// New rows in a transaction each.
+/// Returns SQL that inserts each row in a transaction of its own.
 pub(crate) fn insert_one_by_one(rows: u64) -> String {
     format!(
         "DO $$ BEGIN FOR n IN 1..{rows} LOOP INSERT INTO todos SELECT {ROW}; COMMIT; END LOOP; \
@@ -91,6 +95,7 @@ pub(crate) fn insert_one_by_one(rows: u64) -> String {
     )
 }
 
+/// Values of row `n`.
 const ROW: &str = "gen_random_uuid(), now(), n % 3 = 0, \
     'Buy milk, bread and more: ' || md5(n::text), gen_random_uuid(), \
     ('00000000-0000-4000-8000-' || lpad((n % 1000)::text, 12, '0'))::uuid";

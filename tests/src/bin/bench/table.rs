@@ -1,36 +1,36 @@
-//! The printed table: Markdown, to be pasted into `BENCHMARKS.md`.
+//! The printed results: a table in Markdown for `BENCHMARKS.md`.
 
 use std::io::Write;
 
 use anyhow::Result;
 
-/// One line of it.
+/// A line of the table.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Line {
-    /// What was measured.
-    pub(crate) what: String,
-    /// Ours.
-    pub(crate) figure: String,
-    /// The same without us; empty where there is no such thing.
+pub(crate) struct ResultLine {
+    /// Name of the measurement.
+    pub(crate) measurement: String,
+    /// Result of Tidewater.
+    pub(crate) result: String,
+    /// Result without Tidewater; empty if there is no such measurement.
     pub(crate) floor: String,
-    /// Ours divided by the floor, in wall time.
+    /// Wall time divided by that of the floor.
     pub(crate) ratio: String,
-    /// What it must be.
-    pub(crate) bar: &'static str,
-    /// User and system time of our process.
+    /// Value that the result must reach.
+    pub(crate) target: &'static str,
+    /// User and system time of Tidewater's process, in seconds.
     pub(crate) cpu: String,
 }
 
-impl Line {
+impl ResultLine {
     pub(crate) fn print(&self) -> Result<()> {
-        let Self { what, figure, floor, ratio, bar, cpu } = self;
-        print(&format!("| {what} | {figure} | {floor} | {ratio} | {bar} | {cpu} |"))
+        let Self { measurement, result, floor, ratio, target, cpu } = self;
+        print(&format!("| {measurement} | {result} | {floor} | {ratio} | {target} | {cpu} |"))
     }
 }
 
-/// Prints the head.
-pub(crate) fn head() -> Result<()> {
-    print("| what | figure | floor | ratio | bar | our CPU s |\n|---|---|---|---|---|---|")
+/// Prints the head of the table.
+pub(crate) fn print_head() -> Result<()> {
+    print("| measurement | result | floor | ratio | target | CPU s |\n|---|---|---|---|---|---|")
 }
 
 fn print(text: &str) -> Result<()> {
@@ -39,13 +39,13 @@ fn print(text: &str) -> Result<()> {
     Ok(out.flush()?)
 }
 
-/// `count` things in `seconds`, as a rate without decimals.
+/// Formats a rate, as a whole number per second.
 #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52, shown rounded")]
 pub(crate) fn rate(count: u64, seconds: f64) -> String {
     format!("{:.0}", count as f64 / seconds)
 }
 
-/// Bytes as megabytes (10^6).
+/// Formats bytes as megabytes of 10^6 bytes.
 #[expect(clippy::cast_precision_loss, reason = "sizes far below 2^52, shown rounded")]
 pub(crate) fn megabytes(bytes: u64) -> String {
     format!("{:.1} MB", bytes as f64 / 1e6)

@@ -1,29 +1,30 @@
-//! What a process has used, from `/proc`.
+//! CPU time and memory of processes, from `/proc`.
 
 use anyhow::{Context, Result};
 
-/// `USER_HZ`: a constant of Linux's interface on every architecture we build for.
+/// Ticks per second of `/proc`: `USER_HZ`, which is 100 on every architecture that we build for.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// User and system time of a process and of its children that have ended, in seconds.
+/// Returns user and system time of a process and of its children that have exited, in seconds.
 pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
-    // utime, stime, cutime, cstime
+    // The fields utime, stime, cutime and cstime.
     seconds(&format!("/proc/{pid}/stat"), 0..4)
 }
 
-/// User and system time of this process.
+/// Returns user and system time of this process, in seconds.
 pub(crate) fn own_cpu_seconds() -> Result<f64> {
     seconds("/proc/self/stat", 0..2)
 }
 
-/// The same of our own children alone, those that have been waited for.
+/// Returns user and system time of this process's children that have exited, in seconds.
 pub(crate) fn children_cpu_seconds() -> Result<f64> {
     seconds("/proc/self/stat", 2..4)
 }
 
 fn seconds(path: &str, fields: std::ops::Range<usize>) -> Result<f64> {
-    /// Of `utime`, counted from the field after the program's name, which may hold spaces.
+    /// Index of `utime` after the program's name, which may contain spaces.
     const UTIME: usize = 11;
+
     let stat = std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
     let (_, after_name) = stat.rsplit_once(')').context("no name in the stat file")?;
     let times = after_name.split_whitespace().skip(UTIME).take(4);
@@ -32,7 +33,7 @@ fn seconds(path: &str, fields: std::ops::Range<usize>) -> Result<f64> {
     Ok(ticks / TICKS_PER_SECOND)
 }
 
-/// The most memory that a process ever had resident, in bytes.
+/// Returns the peak resident memory of a process, in bytes.
 pub(crate) fn peak_rss_bytes(pid: u32) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

@@ -1,27 +1,25 @@
-//! Tidewater's processes on one data directory.
+//! Tidewater's processes on one data directory, with its sync config and its keys.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use tidewater_tests::{
-    AUDIENCE, Lodging, Process, Scratch, Signal, SigningKey, Tidewater, eventually,
-};
+use tidewater_tests::{AUDIENCE, Lodging, Process, Scratch, Signal, SigningKey, Tidewater};
 
-use crate::source::{Layout, Source};
+use crate::source::{BucketLayout, SourceDatabase};
 
-/// Far more than anything takes: a measurement ends by being done.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(1_200);
+/// Timeout of any step: far more than a step takes, so that a slow machine does not stop the run.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(1_200);
 
 /// A data directory with its sync config and keys.
-pub(crate) struct Site {
+pub(crate) struct Deployment {
     folder: Scratch,
     key: SigningKey,
     runs: usize,
 }
 
-impl Site {
-    pub(crate) fn new(layout: Layout, todos_by_default: bool) -> Result<Self> {
+impl Deployment {
+    pub(crate) fn new(layout: BucketLayout, todos_by_default: bool) -> Result<Self> {
         let folder = Scratch::new()?;
         let key = SigningKey::random("bench");
         key.write_jwk_set(folder.path())?;
@@ -38,48 +36,53 @@ impl Site {
         self.key.token(user).sign()
     }
 
-    /// Everything in one process; and its address.
-    pub(crate) async fn dev(&mut self, source: &Source) -> Result<(Process, String)> {
+    /// Starts `tidewater dev`, and returns its URL.
+    pub(crate) async fn dev(&mut self, source: &SourceDatabase) -> Result<(Process, String)> {
         let data = self.data_dir().display().to_string();
         let mut arguments = vec!["--data-dir".to_owned(), data];
         arguments.extend(self.source(source));
         arguments.extend(self.api());
         let mut process = self.spawn("dev", &arguments)?;
-        let url = process.listening(PATIENCE).await?;
+        let url = process.listening(TIMEOUT).await?;
         Ok((process, url))
     }
 
-    /// The worker alone.
-    pub(crate) fn ingest(&mut self, source: &Source) -> Result<Process> {
+    /// Starts `tidewater ingest`.
+    pub(crate) fn ingest(&mut self, source: &SourceDatabase) -> Result<Process> {
         let mut arguments = self.store();
         arguments.extend(self.source(source));
         self.spawn("ingest", &arguments)
     }
 
-    /// The sync API alone; and its address.
+    /// Starts `tidewater serve`, and returns its URL.
     pub(crate) async fn serve(&mut self) -> Result<(Process, String)> {
         let mut arguments = self.store();
         arguments.extend(self.api());
         let mut process = self.spawn("serve", &arguments)?;
-        let url = process.listening(PATIENCE).await?;
+        let url = process.listening(TIMEOUT).await?;
         Ok((process, url))
     }
 
-    /// One pass of the snapshot builder.
+    /// Runs one pass of the snapshot builder.
     pub(crate) async fn compact(&mut self) -> Result<()> {
         let mut arguments = self.store();
         arguments.push("--once".to_owned());
-        let output = self.spawn("compact", &arguments)?.wait(PATIENCE).await?;
+        let output = self.spawn("compact", &arguments)?.wait(TIMEOUT).await?;
         ensure!(output.code == Some(0), "compact failed: {}", output.stderr);
         Ok(())
     }
 
-    /// A store that a worker has filled and left, and the API on it: history only, no base yet.
-    pub(crate) async fn filled(&mut self, source: &Source) -> Result<(Process, String)> {
+    /// Runs `tidewater ingest` until the initial copy is visible, and starts `tidewater serve`.
+    ///
+    /// The store then has the history only, and no base.
+    pub(crate) async fn copy_and_serve(
+        &mut self,
+        source: &SourceDatabase,
+    ) -> Result<(Process, String)> {
         let mut ingest = self.ingest(source)?;
         let (mut serve, url) = self.serve().await?;
-        ready(&mut serve, &url).await?;
-        end(&mut ingest).await?;
+        serve.ready(&url, TIMEOUT).await?;
+        shut_down(&mut ingest).await?;
         Ok((serve, url))
     }
 
@@ -87,7 +90,7 @@ impl Site {
         vec!["--store".to_owned(), format!("embedded:{}", self.data_dir().display())]
     }
 
-    fn source(&self, source: &Source) -> Vec<String> {
+    fn source(&self, source: &SourceDatabase) -> Vec<String> {
         let config = self.folder.path().join("sync-config.yaml").display().to_string();
         vec!["--database-url".to_owned(), source.url(), "--sync-config".to_owned(), config]
     }
@@ -109,24 +112,10 @@ impl Site {
     }
 }
 
-/// Waits until the first checkpoint is visible.
-pub(crate) async fn ready(process: &mut Process, url: &str) -> Result<()> {
-    let probe = format!("{url}/probes/readiness");
-    let http = reqwest::Client::new();
-    eventually("the first checkpoint to be visible", PATIENCE, async || {
-        if process.try_wait()?.is_some() {
-            return Ok(Some(()));
-        }
-        Ok((http.get(&probe).send().await?.status() == 200).then_some(()))
-    })
-    .await?;
-    process.must_run()
-}
-
-/// SIGTERM, and the end in order.
-pub(crate) async fn end(process: &mut Process) -> Result<()> {
+/// Sends SIGTERM and waits until the process has shut down.
+pub(crate) async fn shut_down(process: &mut Process) -> Result<()> {
     process.signal(Signal::Term)?;
-    let output = process.wait(PATIENCE).await?;
-    ensure!(output.code == Some(0), "it ended with {:?}: {}", output.code, output.stderr);
+    let output = process.wait(TIMEOUT).await?;
+    ensure!(output.code == Some(0), "the process exited with {:?}: {}", output.code, output.stderr);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! A reader of `/sync/stream` that does next to nothing with what it reads.
+//! A client of `/sync/stream` that needs little CPU: it only splits the stream into lines.
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::{Buf, Bytes, BytesMut};
@@ -8,13 +8,13 @@ use serde_json::json;
 
 const COMPLETE: &[u8] = br#"{"checkpoint_complete""#;
 
-/// An open stream of the default subscriptions of a client that holds nothing.
-pub(crate) struct Reader {
+/// An open stream of a client without data that has the default subscriptions.
+pub(crate) struct StreamReader {
     stream: BoxStream<'static, reqwest::Result<Bytes>>,
     received: BytesMut,
 }
 
-impl Reader {
+impl StreamReader {
     pub(crate) async fn open(url: &str, token: &str) -> Result<Self> {
         let body = json!({"buckets": [], "include_checksum": true, "raw_data": true,
                           "client_id": "00000000-0000-4000-8000-000000000001"});
@@ -30,23 +30,23 @@ impl Reader {
         Ok(Self { stream: response.bytes_stream().boxed(), received: BytesMut::new() })
     }
 
-    /// One line.
+    /// Reads one line.
     async fn line(&mut self) -> Result<Bytes> {
-        let mut looked_at = 0;
+        let mut searched = 0;
         loop {
-            let unseen = &self.received[looked_at..];
-            if let Some(end) = unseen.iter().position(|byte| *byte == b'\n') {
-                let line = self.received.split_to(looked_at + end).freeze();
+            let unsearched = &self.received[searched..];
+            if let Some(end) = unsearched.iter().position(|byte| *byte == b'\n') {
+                let line = self.received.split_to(searched + end).freeze();
                 self.received.advance(1);
                 return Ok(line);
             }
-            looked_at = self.received.len();
+            searched = self.received.len();
             let chunk = self.stream.next().await.context("the stream ended")??;
             self.received.extend_from_slice(&chunk);
         }
     }
 
-    /// Reads to the next complete checkpoint; the lines before it.
+    /// Reads up to the next complete checkpoint. Returns the lines before its completion.
     pub(crate) async fn completed(&mut self) -> Result<Vec<Bytes>> {
         let mut lines = Vec::new();
         loop {
@@ -58,21 +58,21 @@ impl Reader {
         }
     }
 
-    /// Reads until a checkpoint is complete before which, or with which, a text was sent.
+    /// Reads until a checkpoint is complete whose lines contain a text.
     pub(crate) async fn completed_with(&mut self, text: &str) -> Result<()> {
-        let mut seen = false;
-        while !seen {
-            seen = self.completed().await?.iter().any(|line| occurrences(line, text) > 0);
+        let mut is_found = false;
+        while !is_found {
+            is_found = self.completed().await?.iter().any(|line| occurrences(line, text) > 0);
         }
         Ok(())
     }
 
-    /// All bytes to the first complete checkpoint.
+    /// Returns all bytes up to the first complete checkpoint.
     pub(crate) async fn first_checkpoint(mut self) -> Result<Bytes> {
         let mut all = BytesMut::new();
         while let Some(chunk) = self.stream.next().await {
             all.extend_from_slice(&chunk?);
-            // The completion is the last line, and short.
+            // The completion is the last line and shorter than this.
             let tail = &all[all.len().saturating_sub(200)..];
             if tail.ends_with(b"\n") && occurrences(tail, r#"{"checkpoint_complete""#) > 0 {
                 return Ok(all.freeze());
@@ -82,7 +82,7 @@ impl Reader {
     }
 }
 
-/// How often a text occurs, overlaps not counted.
+/// Returns how often a text occurs, without overlaps.
 pub(crate) fn occurrences(bytes: &[u8], text: &str) -> usize {
     String::from_utf8_lossy(bytes).matches(text).count()
 }
