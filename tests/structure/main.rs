@@ -1,15 +1,19 @@
-//! Compares the imports of crates and files with ARCHITECTURE.md.
+//! Compares the code with the documents: the imports of crates and files with ARCHITECTURE.md, and
+//! the tests with the faults in tests/FAULTS.md.
 //!
-//! `imports` reads the paths that a file names, and `modules` resolves them to files.
+//! `imports` reads the paths that a file names, `modules` resolves them to files, and `faults` reads
+//! the tables of faults.
 
+mod faults;
 mod imports;
 mod modules;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::faults::TestSources;
 use crate::modules::Crate;
 
 /// Folders and files that must do no I/O, with the names that they must not use.
@@ -141,6 +145,7 @@ fn state_machines_do_no_io() -> Result<()> {
         let path = root().join(place);
         let files = if path.is_file() { vec![path] } else { modules::rust_files(&path)? };
         ensure!(!files.is_empty(), "{place} has no files");
+
         for file in files {
             let text = imports::without_tests(&imports::without_comments(
                 &std::fs::read_to_string(&file)?,
@@ -151,5 +156,41 @@ fn state_machines_do_no_io() -> Result<()> {
         }
     }
     ensure!(found.is_empty(), "I/O where none may be:\n{}", found.join("\n"));
+    Ok(())
+}
+
+#[test]
+fn every_test_in_the_list_of_faults_exists() -> Result<()> {
+    let list = std::fs::read_to_string(root().join("tests/FAULTS.md"))?;
+    let faults = faults::faults(&list);
+    ensure!(faults.len() > 50, "the tables of FAULTS.md are not found");
+
+    let mut sources = BTreeMap::new();
+    for (folder, package) in members()? {
+        sources.insert(package, TestSources::read(&root().join(folder))?);
+    }
+
+    let mut missing = Vec::new();
+    for fault in &faults {
+        for test in fault.tests()? {
+            let sources = sources.get(&test.package);
+            if !sources.is_some_and(|sources| test.exists_in(sources)) {
+                missing.push(format!("{}: {test:?}", fault.id));
+            }
+        }
+    }
+    ensure!(missing.is_empty(), "FAULTS.md names tests that do not exist:\n{}", missing.join("\n"));
+    Ok(())
+}
+
+#[test]
+fn every_fault_that_a_test_cites_is_in_the_list() -> Result<()> {
+    let list = std::fs::read_to_string(root().join("tests/FAULTS.md"))?;
+    let known: BTreeSet<String> = faults::faults(&list).into_iter().map(|fault| fault.id).collect();
+    for file in faults::all_rust_files(&root().join("tests/tests"))? {
+        let cited = faults::cited(&std::fs::read_to_string(&file)?);
+        let unknown: Vec<_> = cited.difference(&known).collect();
+        ensure!(unknown.is_empty(), "{} cites {unknown:?}", file.display());
+    }
     Ok(())
 }
