@@ -5,3 +5,4 @@ pub(crate) mod batch;
 pub(crate) mod changes;
 pub(crate) mod search_index;
 pub(crate) mod source_row;
+pub(crate) mod truncation;

@@ -1,15 +1,14 @@
 //! Turns changed rows into operations: compares the buckets and lookups of a row's new content with
 //! those in its record.
 
-use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidewater_protocol::{Body, Digest, OpId, RowKey};
+use tidewater_protocol::{Body, Digest, RowKey};
 use tidewater_storage::{
-    BucketHead, BucketKey, Catalog, Generation, LookupKey, Lsn, RecordKey, Replay, ReplayError,
-    SegmentReader, Storage, StorageError, Ticket, Truncation, answer_name,
+    BucketKey, ControlStore, Generation, LookupKey, Lsn, RecordKey, RecordStore, StorageError,
+    Ticket, Truncation, answer_name,
 };
 use tidewater_sync_config::{BucketRow, LookupRow, RowOutput, TableEvaluator};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
@@ -31,10 +30,6 @@ const TOAST_VALUE_BYTES: usize = 18;
 /// Bytes of values that a record keeps at most, so that records stay small. Values beyond it are
 /// read from the source when they are missing.
 const TOAST_KEPT_BYTES_MAX: usize = 64 << 10;
-/// Buckets that are listed at a time while a table is truncated: bounds the memory of the list.
-const BUCKETS_PAGE: usize = 1_000;
-/// Attempts to read a bucket while the snapshot builder replaces what is being read.
-const REPLAY_ATTEMPTS: u32 = 5;
 
 /// A table that the sync config reads.
 #[derive(Debug)]
@@ -73,6 +68,12 @@ impl SyncedTable {
             return format!("{:032x}", xxh3_128(text.as_bytes())).into();
         }
         text.into()
+    }
+
+    /// Returns the texts of the key columns of a row.
+    pub(crate) fn key_values(&self, row: &[Option<&str>]) -> Vec<String> {
+        let key = self.table.key.iter();
+        key.map(|&column| row[column].unwrap_or_default().to_owned()).collect()
     }
 
     /// Writes the subkey of a row to `out`. It distinguishes the row from rows of other tables with the
@@ -118,7 +119,7 @@ pub struct Applier<S> {
     encoded: Vec<u8>,
 }
 
-impl<S: Storage> Applier<S> {
+impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
     /// Returns an applier that continues where the writer's control record says.
     pub fn new(
         writer: LogWriter<S>,
@@ -126,6 +127,7 @@ impl<S: Storage> Applier<S> {
         tables: impl Into<Arc<[SyncedTable]>>,
     ) -> Self {
         let truncated = writer.control().truncated.clone();
+
         Self {
             writer,
             generation,
@@ -145,8 +147,8 @@ impl<S: Storage> Applier<S> {
     pub async fn load(&mut self, rows: Vec<(usize, Arc<str>)>) -> Result<Vec<RowRef>, WriteError> {
         let records: Vec<_> = rows.iter().map(|(table, key)| self.record(*table, key)).collect();
         let records = self.writer.load(records).await?;
-        let row = |((table, key), record)| RowRef { table, key, record };
-        Ok(rows.into_iter().zip(records).map(row).collect())
+        let rows = rows.into_iter().zip(records);
+        Ok(rows.map(|((table, key), record)| RowRef { table, key, record }).collect())
     }
 
     /// Loads the records of rows of one table that the initial copy has read, each of them once.
@@ -164,8 +166,8 @@ impl<S: Storage> Applier<S> {
         }
         let records: Vec<_> = keys.iter().map(|key| self.record(table, key)).collect();
         let records = self.writer.load_copied(records).await?;
-        let row = |(key, record)| RowRef { table, key, record };
-        Ok(keys.into_iter().zip(records).map(row).collect())
+        let rows = keys.into_iter().zip(records);
+        Ok(rows.map(|(key, record)| RowRef { table, key, record }).collect())
     }
 
     /// Applies rows that the initial copy has read, one after another in `values`. Returns the key
@@ -192,10 +194,8 @@ impl<S: Storage> Applier<S> {
             }
         }
 
-        let key = &self.tables[table].table.key;
         let last_row = values.chunks_exact(columns).last();
-        let text = |row: &[Option<&str>], column: usize| row[column].unwrap_or_default().to_owned();
-        Ok(last_row.map(|row| key.iter().map(|&column| text(row, column)).collect()))
+        Ok(last_row.map(|row| self.tables[table].key_values(row)))
     }
 
     /// Begins to commit everything that was applied: see [`LogWriter::start_commit`]. With it goes
@@ -289,6 +289,8 @@ impl<S: Storage> Applier<S> {
     pub fn delete(&mut self, row: &RowRef) -> Result<(), WriteError> {
         let Some(stored) = self.stored_record(row) else { return Ok(()) };
         let mut old = decode(&stored, row)?;
+
+        // Equal rows share a record, which stays until the last of them is gone.
         if old.copies > 1 {
             old.copies -= 1;
             self.set_record(row, &old);
@@ -347,139 +349,34 @@ impl<S: Storage> Applier<S> {
             return Vec::new();
         }
 
-        let number = self.tables[row.table].number;
-        let place = |generation: &Generation, answer: &Answer<'_>| {
-            let tag = &generation.lookups[usize::from(answer.lookup)];
-            let name = answer_name(number, &row.key, answer.output_hash);
-            RecordKey::Lookup(LookupKey::new(tag, answer.key), name)
-        };
-
         let present = SearchIndex::new(&answers, old.len(), |answer| *answer);
         for gone in old.iter().filter(|old| !present.contains(old)) {
-            let key = place(&self.generation, gone);
-            self.writer.set_at(key, None);
+            let record = self.lookup_record(row, gone);
+            self.writer.set_at(record, None);
         }
 
         let known = SearchIndex::new(old, answers.len(), |answer| *answer);
         for (answer, output) in answers.iter().zip(outputs) {
             if !known.contains(answer) {
-                let key = place(&self.generation, answer);
-                self.writer.set_at(key, Some(output.as_bytes().to_vec().into()));
+                let record = self.lookup_record(row, answer);
+                self.writer.set_at(record, Some(output.as_bytes().to_vec().into()));
             }
         }
 
         answers
     }
 
+    /// Returns the name of the record that holds a row's answer to a lookup.
+    fn lookup_record(&self, row: &RowRef, answer: &Answer<'_>) -> RecordKey {
+        let tag = &self.generation.lookups[usize::from(answer.lookup)];
+        let table = self.tables[row.table].number;
+        let name = answer_name(table, &row.key, answer.output_hash);
+        RecordKey::Lookup(LookupKey::new(tag, answer.key), name)
+    }
+
     fn name_bucket(&mut self, membership: &Membership<'_>) {
         let tag = &self.generation.definitions[usize::from(membership.definition)];
         BucketKey::write_name(tag, membership.params, &mut self.bucket);
-    }
-
-    /// Removes all rows of a table, given by its number: appends a REMOVE for each current row of each
-    /// bucket, and voids the table's records and answers to lookups up to here.
-    ///
-    /// # Errors
-    /// As [`LogWriter::flush`].
-    pub async fn truncate(&mut self, number: u16) -> Result<(), WriteError> {
-        // The current rows are read from stored segments, so the unit must be stored first.
-        self.writer.flush().await?;
-        self.writer.finish().await?;
-
-        let prefix = format!("{number}.");
-        for tag in self.generation.definitions.clone() {
-            let mut after = None;
-            loop {
-                let storage = self.writer.storage();
-                let page = storage.registered_buckets(&tag, after.as_ref(), BUCKETS_PAGE).await?;
-                for bucket in &page {
-                    self.remove_live_rows(bucket, &prefix).await?;
-                }
-                match page.last() {
-                    Some(last) if page.len() == BUCKETS_PAGE => after = Some(last.clone()),
-                    _ => break,
-                }
-            }
-        }
-
-        let op = self.writer.next_op();
-        self.truncated.retain(|truncation| truncation.table != number);
-        self.truncated.push(Truncation { table: number, op });
-        Ok(())
-    }
-
-    /// Appends a REMOVE for each of the bucket's current rows whose subkey begins with `prefix`.
-    async fn remove_live_rows(
-        &mut self,
-        bucket: &BucketKey,
-        prefix: &str,
-    ) -> Result<(), WriteError> {
-        let mut attempt = 1;
-        let live = loop {
-            match self.live_rows(bucket, prefix).await {
-                Ok(live) => break live,
-                // The builder has replaced what was being read.
-                Err(ReplayError::Incomplete(_)) if attempt < REPLAY_ATTEMPTS => attempt += 1,
-                Err(ReplayError::Incomplete(broken)) => {
-                    let error = StorageError::Damaged("log", broken.into());
-                    return Err(WriteError::Storage(error));
-                }
-                Err(ReplayError::Storage(error)) => return Err(error.into()),
-            }
-        };
-
-        for row in live {
-            self.writer.append(bucket.as_str(), Body::Remove { row });
-            if self.writer.is_full() {
-                self.writer.flush().await?;
-            }
-        }
-
-        Ok(())
-    }
-
-    /// Returns the current rows of a bucket whose subkey begins with `prefix`, as this run sees them:
-    /// with what it has stored and not committed.
-    async fn live_rows(
-        &mut self,
-        bucket: &BucketKey,
-        prefix: &str,
-    ) -> Result<BTreeSet<RowKey<'static>>, ReplayError> {
-        let storage = self.writer.storage();
-        let committed_ops = self.writer.committed_ops();
-        let item = storage.buckets(std::slice::from_ref(bucket)).await?.pop().flatten();
-        let Some(item) = item else { return Ok(BTreeSet::new()) };
-
-        let Some(head) =
-            item.head.latest_for_writer(committed_ops).and_then(|version| version.value.as_ref())
-        else {
-            return Ok(BTreeSet::new());
-        };
-
-        let head = BucketHead::decode(head)?;
-        let catalog = Catalog::decode(&item.catalog)?;
-        let counts =
-            |op: OpId| committed_ops.is_committed(op) || committed_ops.is_from_current_epoch(op);
-
-        let mut replay = Replay::new(storage, bucket, catalog.base.as_ref(), head, counts);
-        let mut live = BTreeSet::new();
-        while let Some(payload) = replay.next().await? {
-            for operation in SegmentReader::new(&payload) {
-                let operation =
-                    operation.map_err(|error| StorageError::Damaged("segment", error.into()))?;
-                match operation.body {
-                    Body::Put { row, .. } if row.subkey.starts_with(prefix) => {
-                        live.insert(row.into_owned());
-                    }
-                    Body::Remove { row } => {
-                        live.remove(&row.into_owned());
-                    }
-                    Body::Put { .. } | Body::Move | Body::Clear => {}
-                }
-            }
-        }
-
-        Ok(live)
     }
 }
 

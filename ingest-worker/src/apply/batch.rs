@@ -6,13 +6,16 @@
 
 use std::sync::Arc;
 
-use tidewater_storage::Storage;
+use tidewater_storage::{BucketStore, ControlStore, ObjectStore, OpLog, RecordStore, Registry};
 
 use crate::apply::applier::{Applier, RowRef, SyncedTable};
 use crate::apply::changes::{Change, ChangeBatch, RowChange};
 use crate::log::error::WriteError;
 use crate::log::writer::RECORDS_CACHED_MAX;
 use crate::source::pgoutput::{Datum, Malformed};
+
+/// The reason why each key has a row.
+const ROW_PER_KEY: &str = "a row is loaded for each key";
 
 /// The reason why a batch could not be applied.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +88,7 @@ impl Upsert<'_> {
     }
 }
 
-impl<S: Storage> Applier<S> {
+impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
     /// Reads a batch's values and loads the records of its rows.
     ///
     /// # Errors
@@ -113,7 +116,6 @@ impl<S: Storage> Applier<S> {
         // One read for all of them. The rows come back in the order of the keys.
         let mut rows = self.load(keys).await?.into_iter();
         let mut decoded = decoded.into_iter();
-        let mut next_row = || rows.next().expect("a row is loaded for each key");
 
         let mut prepared = Vec::with_capacity(batch.changes.len());
         for change in &batch.changes {
@@ -123,14 +125,14 @@ impl<S: Storage> Applier<S> {
             }
 
             let change = decoded.next().expect("each row change was decoded");
-            let old = change.old_key.as_ref().map(|_| next_row());
+            let old = change.old_key.as_ref().map(|_| rows.next().expect(ROW_PER_KEY));
             let Some((new_key, values)) = change.new else {
                 prepared.extend(old.map(PreparedChange::Delete));
                 continue;
             };
 
             let is_moved = change.old_key.is_some_and(|old_key| old_key != new_key);
-            let new = next_row();
+            let new = rows.next().expect(ROW_PER_KEY);
             prepared.push(PreparedChange::Upsert(Upsert { old, is_moved, new, values }));
         }
 
@@ -139,43 +141,6 @@ impl<S: Storage> Applier<S> {
             waiting: None,
             has_barrier: batch.has_barrier,
         })
-    }
-
-    /// Applies the batch up to its end, or to the next change that needs a row from the source.
-    ///
-    /// # Errors
-    /// As [`LogWriter::flush`](crate::LogWriter::flush).
-    ///
-    /// # Panics
-    /// When the row that the last call asked for was not supplied.
-    pub async fn apply(
-        &mut self,
-        application: &mut BatchApplication<'_>,
-    ) -> Result<ApplyStep, ApplyError> {
-        assert!(application.waiting.is_none(), "the row that was asked for must be supplied first");
-
-        for change in application.remaining.by_ref() {
-            match change {
-                PreparedChange::Upsert(upsert) => {
-                    if let Some(request) = self.upsert_change(&upsert, application.has_barrier)? {
-                        application.waiting = Some(upsert);
-                        return Ok(ApplyStep::NeedsRow(request));
-                    }
-                }
-                PreparedChange::Delete(row) => self.delete(&row)?,
-                PreparedChange::Truncate(tables) => {
-                    for &table in tables {
-                        let number = self.tables[table].number;
-                        self.truncate(number).await?;
-                    }
-                }
-            }
-            if self.writer.is_full() {
-                self.writer.flush().await?;
-            }
-        }
-
-        Ok(ApplyStep::Done)
     }
 
     /// Applies the row that [`Applier::apply`] asked for, as it is in the source now; `None` if
@@ -227,12 +192,13 @@ impl<S: Storage> Applier<S> {
         let mut stored = Vec::new();
         if !missing.is_empty() {
             stored = self.out_of_line(upsert.old.as_ref().unwrap_or(&upsert.new))?;
-            let is_stored = |column: &usize| stored_value(&stored, *column).is_some();
+            let are_stored = missing.iter().all(|&column| stored_value(&stored, column).is_some());
             // With a barrier, records may be ahead of the stream: another row may have taken the
             // old key in the meantime, and the record under that key would be the other row's.
             let is_trusted = !(upsert.is_moved && has_barrier);
-            if !(is_trusted && missing.iter().all(is_stored)) {
-                return Ok(Some(self.row_request(upsert.new.table(), &values)));
+            if !(is_trusted && are_stored) {
+                let key = table.key_values(&values);
+                return Ok(Some(RowRequest { table: upsert.new.table(), key }));
             }
         }
         for column in missing {
@@ -246,20 +212,57 @@ impl<S: Storage> Applier<S> {
 
         Ok(None)
     }
+}
 
-    fn row_request(&self, table: usize, values: &[Option<&str>]) -> RowRequest {
-        let key = &self.tables[table].table.key;
-        let text = |&column: &usize| values[column].unwrap_or_default().to_owned();
-        RowRequest { table, key: key.iter().map(text).collect() }
+impl<S> Applier<S>
+where
+    S: ControlStore + RecordStore + BucketStore + OpLog + ObjectStore + Registry + Clone + 'static,
+{
+    /// Applies the batch up to its end, or to the next change that needs a row from the source.
+    ///
+    /// # Errors
+    /// As [`LogWriter::flush`](crate::LogWriter::flush).
+    ///
+    /// # Panics
+    /// When the row that the last call asked for was not supplied.
+    pub async fn apply(
+        &mut self,
+        application: &mut BatchApplication<'_>,
+    ) -> Result<ApplyStep, ApplyError> {
+        assert!(application.waiting.is_none(), "the row that was asked for must be supplied first");
+
+        for change in application.remaining.by_ref() {
+            match change {
+                PreparedChange::Upsert(upsert) => {
+                    if let Some(request) = self.upsert_change(&upsert, application.has_barrier)? {
+                        application.waiting = Some(upsert);
+                        return Ok(ApplyStep::NeedsRow(request));
+                    }
+                }
+                PreparedChange::Delete(row) => self.delete(&row)?,
+                PreparedChange::Truncate(tables) => {
+                    for &table in tables {
+                        let number = self.tables[table].number;
+                        self.truncate(number).await?;
+                    }
+                }
+            }
+            if self.writer.is_full() {
+                self.writer.flush().await?;
+            }
+        }
+
+        Ok(ApplyStep::Done)
     }
 }
 
 /// Returns the columns that the sync config reads and that the stream left out.
 fn missing_columns(table: &SyncedTable, values: &[Datum<'_>]) -> Vec<usize> {
-    let columns_read = table.evaluator.columns_read();
-    let is_read = |column: usize| columns_read.get(column).copied().unwrap_or(false);
-    (0..values.len())
-        .filter(|&column| values[column] == Datum::Unchanged && is_read(column))
+    // The stream's columns beyond those of the catalog are new, and the config reads none of them.
+    let columns = values.iter().zip(table.evaluator.columns_read()).enumerate();
+    columns
+        .filter(|(_, (value, is_read))| **value == Datum::Unchanged && **is_read)
+        .map(|(column, _)| column)
         .collect()
 }
 
@@ -272,8 +275,8 @@ fn stored_value(stored: &[(u16, String)], column: usize) -> Option<&str> {
 fn decode<'b>(table: &SyncedTable, change: &'b RowChange) -> Result<DecodedChange<'b>, Malformed> {
     let old = change.old.as_ref().map(|old| old.read(&change.message)).transpose()?;
     let new = change.new.as_ref().map(|new| new.read(&change.message)).transpose()?;
-    let is_short = |tuple: &Vec<Datum<'_>>| tuple.len() < table.table.schema.columns.len();
-    if old.iter().chain(&new).any(is_short) {
+    let columns = table.table.schema.columns.len();
+    if old.iter().chain(&new).any(|tuple| tuple.len() < columns) {
         return Err(Malformed);
     }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tidewater_protocol::OpId;
 use tidewater_storage::{
-    Batch, ClosedEpoch, Committed, CommittedOps, Control, Generation, Lsn, RecordKey, Storage,
-    SwapOutcome, Ticket, VersionedRecord,
+    Batch, ClosedEpoch, Committed, CommittedOps, Control, ControlStore, Generation, Lsn, RecordKey,
+    RecordStore, SwapOutcome, Ticket, VersionedRecord,
 };
 use tokio::time::Instant;
 
@@ -36,7 +36,7 @@ pub(crate) struct Committer<S> {
     in_flight: Option<InFlightWrite>,
 }
 
-impl<S: Storage> Committer<S> {
+impl<S: ControlStore + RecordStore + Clone + 'static> Committer<S> {
     /// Begins a new epoch: see [`LogWriter::take_over`](crate::log::writer::LogWriter::take_over).
     pub(crate) async fn take_over(
         storage: S,

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use tidewater_protocol::OpId;
 use tidewater_storage::{
-    Batch, CommittedOps, Control, RecordConflict, RecordWrite, Storage, StorageError, SwapOutcome,
-    Version, VersionedRecord, WriteContext,
+    Batch, CommittedOps, Control, ControlStore, RecordConflict, RecordStore, RecordWrite,
+    StorageError, SwapOutcome, Version, VersionedRecord, WriteContext,
 };
 use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
@@ -76,7 +76,7 @@ pub(crate) struct InFlightWrite {
 
 impl InFlightWrite {
     /// Starts to store a batch, and then to commit it if `swap` is given.
-    pub(crate) fn start<S: Storage>(
+    pub(crate) fn start<S: ControlStore + RecordStore + 'static>(
         storage: S,
         batch: Batch,
         swap: Option<ControlSwap>,
@@ -116,7 +116,7 @@ impl InFlightWrite {
 }
 
 /// Stores a batch, and then commits it if `swap` is given.
-async fn store_and_commit<S: Storage>(
+async fn store_and_commit<S: ControlStore + RecordStore>(
     storage: &S,
     batch: Batch,
     swap: Option<ControlSwap>,
@@ -139,7 +139,7 @@ async fn store_and_commit<S: Storage>(
     Ok(WriteResult { rebuilt, committed })
 }
 
-async fn store<S: Storage>(
+async fn store<S: RecordStore>(
     storage: &S,
     batch: &Arc<Batch>,
 ) -> Result<Vec<RecordConflict>, StorageError> {
@@ -157,7 +157,7 @@ async fn store<S: Storage>(
 
 /// Writes the records again that the store refused, built over what it has, until it takes them all.
 /// Returns the last write of each.
-async fn resolve_conflicts<S: Storage>(
+async fn resolve_conflicts<S: RecordStore>(
     storage: &S,
     writes: &[RecordWrite],
     mut conflicts: Vec<RecordConflict>,
@@ -214,7 +214,10 @@ fn rebuild(
 }
 
 /// Replaces the control record, which commits everything up to its op id.
-async fn swap_control<S: Storage>(storage: &S, swap: ControlSwap) -> Result<Control, WriteError> {
+async fn swap_control<S: ControlStore>(
+    storage: &S,
+    swap: ControlSwap,
+) -> Result<Control, WriteError> {
     let ControlSwap { expected_revision, next } = swap;
     // A repeated call is safe: finding exactly `next` stored counts as done.
     match retry(|| storage.swap_control(Some(expected_revision), &next)).await? {

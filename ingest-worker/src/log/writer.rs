@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidewater_protocol::{Body, Checksum, OpId};
 use tidewater_storage::{
-    Batch, BucketHead, ClosedEpoch, CommittedOps, Control, Generation, Lsn, Nonce, RecordKey,
-    Storage, Ticket, Truncation, Version,
+    Batch, BucketHead, ClosedEpoch, CommittedOps, Control, ControlStore, Generation, Lsn, Nonce,
+    RecordKey, RecordStore, Ticket, Truncation, Version,
 };
 
 use crate::log::committer::Committer;
@@ -37,7 +37,7 @@ pub struct LogWriter<S> {
     seen_rows: Option<SeenRows>,
 }
 
-impl<S: Storage> LogWriter<S> {
+impl<S: ControlStore + RecordStore + Clone + 'static> LogWriter<S> {
     /// Begins a new epoch by one conditional write, which also closes the former epoch at what it has
     /// committed. `generation` is a new one, which is stored after that.
     ///
@@ -317,7 +317,7 @@ impl<S: Storage> LogWriter<S> {
     }
 }
 
-/// What a commit changes besides the position.
+/// Changes that a commit makes besides the position.
 #[derive(Clone, Debug, Default)]
 pub struct CommitOptions {
     /// Position that the stream must pass before readers see the commit: see

@@ -1,3 +1,4 @@
+use tidewater_protocol::OpId;
 use tidewater_storage::Embedded;
 
 use super::*;
