@@ -1,6 +1,6 @@
 //! Entry points for the fuzz targets: the parsers of what PostgreSQL sends.
 
-use crate::source::connection::CopyRows;
+use crate::source::copy_rows::CopyRows;
 use crate::source::pgoutput::Message;
 
 /// Decodes a message with all values of its rows. Returns whether it is well-formed.

@@ -1,13 +1,15 @@
 //! Reads a chunk of a table from the source and applies its rows.
 
 use futures::StreamExt;
-use tidewater_storage::Storage;
+use tidewater_storage::{ControlStore, RecordStore};
 
 use crate::apply::applier::Applier;
 use crate::log::error::WriteError;
-use crate::source::connection::{CopyRows, SourceConnection, rows_query};
+use crate::source::connection::SourceConnection;
+use crate::source::copy_rows::CopyRows;
 use crate::source::error::SourceError;
 use crate::source::pg_snapshot::PgSnapshot;
+use crate::source::table_queries::rows_query;
 
 /// Rows, and bytes of them, that are read before they are applied. They are applied together, so
 /// that one read of the store loads the records of all of them.
@@ -39,7 +41,7 @@ pub(crate) enum ChunkError {
 ///
 /// The caller applies nothing of the stream meanwhile. So the stream is never ahead of the chunk:
 /// what it brings later ends in the state that was read, or comes after it.
-pub(crate) async fn copy_chunk<S: Storage>(
+pub(crate) async fn copy_chunk<S: ControlStore + RecordStore + Clone + 'static>(
     source: &SourceConnection,
     must_see: &[u32],
     applier: &mut Applier<S>,
@@ -56,22 +58,19 @@ pub(crate) async fn copy_chunk<S: Storage>(
 
     let mut chunk = Chunk { rows: 0, last_key: None, snapshot };
     let mut read = CopyRows::default();
-    let mut read_rows = 0;
     loop {
         let row = stream.next().await.transpose()?;
         let is_end = row.is_none();
         if let Some(row) = row {
             read.push(&row);
-            read_rows += 1;
         }
 
-        if is_end || read_rows >= READ_ROWS_MAX || read.len() >= READ_BYTES_MAX {
+        if is_end || is_batch_full(&read) {
             let last_key = applier.apply_copied(table, &read.values()?).await?;
             chunk.last_key = last_key.or(chunk.last_key);
-            chunk.rows += read_rows;
-            on_rows(read_rows);
+            chunk.rows += read.rows();
+            on_rows(read.rows());
             read.clear();
-            read_rows = 0;
         }
         if is_end {
             break;
@@ -80,4 +79,30 @@ pub(crate) async fn copy_chunk<S: Storage>(
 
     source.end_snapshot().await?;
     Ok(chunk)
+}
+
+/// Returns whether the rows that were read should be applied before more are read.
+fn is_batch_full(read: &CopyRows) -> bool {
+    read.rows() >= READ_ROWS_MAX || read.bytes() >= READ_BYTES_MAX
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_applied_in_batches_of_bounded_rows_and_bytes() {
+        let mut read = CopyRows::default();
+        for _ in 1..READ_ROWS_MAX {
+            read.push(b"1\ttext\n");
+        }
+        assert!(!is_batch_full(&read));
+        read.push(b"1\ttext\n");
+        assert!(is_batch_full(&read));
+
+        read.clear();
+        assert!(!is_batch_full(&read));
+        read.push(&vec![b'x'; READ_BYTES_MAX]);
+        assert!(is_batch_full(&read), "one row may be large");
+    }
 }

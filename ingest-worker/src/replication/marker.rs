@@ -2,8 +2,10 @@
 
 use tidewater_storage::Ticket;
 
+use crate::source::connection::MESSAGE_PREFIX;
+
 /// The prefix of the worker's messages in `pg_logical_emit_message`.
-pub const MARKER_PREFIX: &str = "tidewater";
+pub const MARKER_PREFIX: &str = MESSAGE_PREFIX;
 /// The content of a barrier marker.
 const BARRIER: &str = "gate";
 

@@ -24,9 +24,11 @@ use crate::replication::events::{
 };
 use crate::replication::lag::LagMeter;
 use crate::source::catalog_watcher::CatalogWatcher;
-use crate::source::connection::{CopyRows, SourceConnection, row_query};
+use crate::source::connection::SourceConnection;
+use crate::source::copy_rows::CopyRows;
 use crate::source::error::SourceError;
 use crate::source::pg_snapshot::PgSnapshot;
+use crate::source::table_queries::row_query;
 
 /// Events that are taken from the stream in one go. Tickets, shutdown and the catalog have their
 /// turn in between, however busy the stream is.

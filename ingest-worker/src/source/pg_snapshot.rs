@@ -39,6 +39,11 @@ impl PgSnapshot {
         xid < self.xmin || (xid < self.xmax && !self.in_progress.contains(&xid))
     }
 
+    /// Returns whether the snapshot sees all of these committed transactions.
+    pub(crate) fn sees_all(&self, xids: &[u32]) -> bool {
+        xids.iter().all(|&xid| self.sees(xid))
+    }
+
     /// Returns the transactions that were in progress.
     pub(crate) fn in_progress(&self) -> impl Iterator<Item = u32> + '_ {
         self.in_progress.iter().map(|xid| (xid & 0xFFFF_FFFF) as u32)
@@ -67,6 +72,28 @@ mod tests {
         let snapshot = PgSnapshot::parse("100:110:100,104").unwrap();
         let seen: Vec<_> = (98..112).filter(|&xid| snapshot.sees(xid)).collect();
         assert_eq!(seen, [98, 99, 101, 102, 103, 105, 106, 107, 108, 109]);
+    }
+
+    #[test]
+    fn rows_are_read_only_from_a_snapshot_that_sees_every_applied_transaction() {
+        let snapshot = PgSnapshot::parse("100:110:104").unwrap();
+        assert!(snapshot.sees_all(&[]), "nothing was applied");
+        assert!(snapshot.sees_all(&[99, 100, 109]));
+        assert!(!snapshot.sees_all(&[99, 104]), "104 is in progress");
+        assert!(!snapshot.sees_all(&[110]), "110 has not begun");
+    }
+
+    #[test]
+    fn the_text_form_is_that_of_postgresql() {
+        for text in ["100:110:100,104", "7:7:", "4294967297:4294967300:4294967298"] {
+            assert_eq!(PgSnapshot::parse(text).unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn transactions_in_progress_are_listed_by_the_low_half_of_their_ids() {
+        let snapshot = PgSnapshot::parse("4294967297:4294967300:4294967298").unwrap();
+        assert_eq!(snapshot.in_progress().collect::<Vec<_>>(), [2]);
     }
 
     #[test]

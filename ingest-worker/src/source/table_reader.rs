@@ -1,4 +1,4 @@
-//! Whole tables as they are now, for who asks beside the worker.
+//! Reads whole tables as they are now, for commands that run beside the worker.
 
 use futures::StreamExt;
 use tidewater_sync_config::{Diagnostic, SyncConfig, TableSchema};
@@ -6,7 +6,8 @@ use tokio_postgres::Client;
 
 use crate::source::catalog::{self, SourceTable};
 use crate::source::connect::{ConnectError, connect};
-use crate::source::connection::{self, CopyRows};
+use crate::source::connection;
+use crate::source::copy_rows::CopyRows;
 use crate::source::dsn::Dsn;
 use crate::source::error::SourceError;
 use crate::source::preflight::{self, PreflightError};
@@ -50,7 +51,7 @@ pub async fn check_schema(
     Ok(tables::check_config(config, &tables))
 }
 
-/// Rows of one database as of one moment: a transaction that changes nothing and ends when this is
+/// A read-only transaction over all tables of a database, all as of one moment. It ends when this is
 /// dropped. Values are printed as the worker's sessions print them.
 pub struct Reading {
     client: Client,
@@ -62,17 +63,19 @@ impl Reading {
     /// Connects and begins the transaction. Neither publication nor replication slot is needed.
     ///
     /// # Errors
-    /// When the database cannot be reached or asked.
+    /// When the database cannot be reached or read.
     pub async fn begin(database_url: &str) -> Result<Self, ReadingError> {
         let dsn = Dsn::parse(database_url).map_err(ConnectError::from)?;
         let client = connect(&dsn).await?;
+
+        // One snapshot for the catalog and all rows.
         client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
         let tables = catalog::read_tables_in_transaction(&client, NO_PUBLICATION).await?;
         let schemas = tables.iter().map(|table| table.schema.clone()).collect();
         Ok(Self { client, tables, schemas })
     }
 
-    /// All tables of the database.
+    /// Returns all tables of the database.
     #[must_use]
     pub fn schemas(&self) -> &[TableSchema] {
         &self.schemas
@@ -84,18 +87,21 @@ impl Reading {
         tables::check_config(config, &self.tables)
     }
 
-    /// Those that a sync config reads, by their indexes in [`Reading::schemas`].
+    /// Returns the tables that a sync config reads, by their indexes in [`Reading::schemas`].
     #[must_use]
     pub fn tables_of(&self, config: &SyncConfig) -> Vec<usize> {
-        let found = candidate_tables(config.tables(), &self.tables, |_| true);
-        let index = |one: &CandidateTable| self.tables.iter().position(|t| t.oid == one.table.oid);
-        found.iter().filter_map(index).collect()
+        candidate_tables(config.tables(), &self.tables, |_| true)
+            .iter()
+            .filter_map(|CandidateTable { table, .. }| {
+                self.tables.iter().position(|one| one.oid == table.oid)
+            })
+            .collect()
     }
 
-    /// Whether all rows of these tables can be read, as the worker would have to.
+    /// Checks that the role may read all rows of these tables, as the worker must.
     ///
     /// # Errors
-    /// [`ReadingError::NotReadable`], with what is to be done for each of them.
+    /// [`ReadingError::NotReadable`] with the steps that make each table readable.
     pub async fn check(&self, tables: &[usize]) -> Result<(), ReadingError> {
         let user: String = self.client.query_one("SELECT current_user::text", &[]).await?.get(0);
         let tables = tables.iter().map(|&table| &self.tables[table]);
@@ -118,17 +124,50 @@ impl Reading {
         table: usize,
         on_row: &mut (dyn FnMut(&[Option<&str>]) + Send),
     ) -> Result<(), ReadingError> {
-        let schema = &self.schemas[table];
-        let names = schema.columns.iter().map(|column| quote_identifier(&column.name));
-        let columns = names.collect::<Vec<_>>().join(", ");
-        let query = format!("SELECT {columns} FROM ONLY {}", self.tables[table].sql_name());
+        let query = all_rows_query(&self.tables[table]);
         let mut rows = std::pin::pin!(connection::copy_out(&self.client, &query).await?);
-        let mut held = CopyRows::default();
+
+        let mut current = CopyRows::default();
         while let Some(row) = rows.next().await.transpose()? {
-            held.clear();
-            held.push(&row);
-            on_row(&held.values()?);
+            current.clear();
+            current.push(&row);
+            on_row(&current.values()?);
         }
         Ok(())
+    }
+}
+
+/// Returns the query for all rows of a table, without those of tables that inherit from it.
+fn all_rows_query(table: &SourceTable) -> String {
+    let names = table.schema.columns.iter().map(|column| quote_identifier(&column.name));
+    let columns = names.collect::<Vec<_>>().join(", ");
+    format!("SELECT {columns} FROM ONLY {}", table.sql_name())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_columns_are_read_in_the_catalogs_order() {
+        let mut table = crate::test_support::table(1, "todos", false);
+        table.schema.columns[1].name = "a\"b".into();
+        assert_eq!(all_rows_query(&table), r#"SELECT "id", "a""b" FROM ONLY "public"."todos""#);
+    }
+
+    /// Port 1 of this machine: nobody listens there.
+    #[tokio::test]
+    async fn a_database_that_cannot_be_reached_is_an_error_of_the_connection() {
+        let url = "postgres://u@127.0.0.1:1/app?sslmode=disable";
+        assert!(matches!(Reading::begin(url).await, Err(ReadingError::Connect(_))));
+        let config = crate::test_support::compiled();
+        let checked = check_schema(url, &config).await;
+        assert!(matches!(checked, Err(ReadingError::Connect(ConnectError::Refused { .. }))));
+    }
+
+    #[tokio::test]
+    async fn a_malformed_connection_string_is_recognised() {
+        let read = Reading::begin("no url").await;
+        assert!(matches!(read, Err(ReadingError::Connect(ConnectError::Dsn(_)))));
     }
 }
