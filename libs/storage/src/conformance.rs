@@ -1,11 +1,34 @@
-//! One suite over every implementation of the ports: each guarantee of theirs is a test.
+//! One test suite for all implementations of the ports. Each guarantee of a port is a test.
 //!
-//! ```ignore
-//! tidewater_storage::storage_conformance!(async { [store.clone(), store] });
+//! A crate with a store enables the feature `conformance` in its dev-dependencies, and calls
+//! [`storage_conformance!`](crate::storage_conformance) in a test module. The macro takes an
+//! expression whose future returns two handles of one empty store. They may be clones, or separate
+//! instances as two processes have. Each test evaluates the expression, so it gets a store of its own.
+//!
 //! ```
+//! use tidewater_storage::{Embedded, storage_conformance};
 //!
-//! The block yields two handles of one empty store: clones, or what two processes would have. Other
-//! crates' implementations run it by way of the feature `conformance`.
+//! mod my_store {
+//!     use tidewater_storage::Embedded;
+//!
+//!     pub async fn two_handles() -> [Embedded; 2] {
+//!         let store = Embedded::temporary().expect("a directory can be created");
+//!         [store.clone(), store]
+//!     }
+//! }
+//!
+//! // Defines one `#[tokio::test]` for each guarantee of each port.
+//! storage_conformance!(crate::my_store::two_handles());
+//!
+//! // While a store is being written, its finished ports can be tested one by one. A test asks for
+//! // the ports that it uses.
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! use tidewater_storage::conformance::objects;
+//!
+//! objects::an_object_round_trips(my_store::two_handles().await).await;
+//! # });
+//! # fn main() {}
+//! ```
 #![allow(missing_docs, reason = "the name of a test is the claim it proves")]
 #![allow(clippy::missing_panics_doc, clippy::unwrap_used, reason = "these are tests")]
 
@@ -29,90 +52,91 @@ use crate::{
     SegmentWriter, SourceIdentity, Tag, Version, VersionedRecord,
 };
 
+/// Defines the tests of a store. See [`conformance`](crate::conformance) for an example.
 #[macro_export]
 macro_rules! storage_conformance {
     ($handles:expr) => {
         $crate::storage_conformance! { @tests $handles;
             control: [
-                nothing_is_there_before_the_first_record,
-                a_swap_needs_the_revision_that_is_stored,
-                the_first_record_is_written_once,
-                a_swap_whose_reply_was_lost_is_done_when_repeated,
-                of_rival_swaps_one_wins,
-                a_record_is_read_as_it_was_written,
-                a_waiter_learns_of_a_swap,
-                a_waiter_is_not_kept_when_the_record_is_another_already,
-                a_wait_for_a_swap_ends,
-                closed_epochs_are_archived_once,
-                a_generation_is_found_by_its_name,
+                an_empty_store_has_no_control_record,
+                a_swap_needs_the_stored_revision,
+                only_one_first_record_is_stored,
+                a_repeated_swap_succeeds,
+                exactly_one_concurrent_swap_succeeds,
+                a_control_record_round_trips,
+                a_swap_wakes_a_waiting_call,
+                a_wait_for_an_outdated_revision_returns_immediately,
+                a_wait_for_a_swap_times_out,
+                each_closed_epoch_is_archived_once,
+                a_generation_is_found_by_its_id,
             ]
             records: [
-                cells_come_in_the_order_of_the_keys,
-                kinds_of_cells_do_not_mix,
-                an_absent_cell_is_written_when_none_is_known,
-                a_stored_cell_is_not_written_when_none_is_known,
-                a_cell_is_written_over_the_known_top,
-                a_cell_is_not_written_over_another_top,
-                an_absent_cell_is_not_written_when_one_is_known,
-                a_refusal_leaves_the_rest_of_the_batch,
-                a_batch_may_be_repeated,
-                of_rival_writes_one_wins,
-                a_large_batch_is_stored,
-                an_empty_batch_is_nothing,
+                records_are_returned_in_the_order_of_the_keys,
+                records_of_different_kinds_are_distinct,
+                a_new_record_is_stored_if_none_is_expected,
+                a_stored_record_is_a_conflict_if_none_is_expected,
+                a_record_with_the_expected_newest_op_is_replaced,
+                a_record_with_another_newest_op_is_a_conflict,
+                an_absent_record_is_a_conflict_if_one_is_expected,
+                a_conflict_does_not_affect_the_rest_of_the_batch,
+                a_repeated_batch_succeeds,
+                exactly_one_concurrent_record_write_succeeds,
+                a_batch_of_thousands_of_records_is_stored,
+                an_empty_batch_succeeds,
             ]
             op_log: [
-                a_segment_is_read_as_it_was_written,
-                a_range_is_after_one_end_and_upto_the_other,
-                segments_come_in_order_from_their_own_bucket,
+                a_segment_round_trips,
+                a_range_excludes_after_and_includes_upto,
+                segments_of_one_bucket_are_returned_in_order,
                 a_page_ends_once_it_exceeds_its_size,
-                a_page_holds_at_least_one_segment,
-                storing_a_segment_twice_is_storing_it_once,
-                deletion_ends_at_its_bound,
-                a_long_log_is_deleted_whole,
+                a_page_contains_at_least_one_segment,
+                storing_a_segment_is_idempotent,
+                a_deletion_ends_at_its_bound,
+                a_log_of_a_thousand_segments_is_deleted,
             ]
             buckets: [
-                items_come_in_the_order_of_the_keys,
-                a_catalog_is_swapped_by_its_revision,
-                a_catalog_swap_whose_reply_was_lost_is_done_when_repeated,
-                a_catalog_needs_its_bucket,
-                head_and_catalog_do_not_disturb_each_other,
-                a_lookup_finds_all_rows_that_ever_answered_it,
-                lookups_come_in_the_order_of_the_keys,
+                buckets_are_returned_in_the_order_of_the_keys,
+                a_catalog_swap_needs_the_stored_revision,
+                a_repeated_catalog_swap_succeeds,
+                a_catalog_swap_needs_a_stored_bucket,
+                head_and_catalog_are_written_independently,
+                a_lookup_returns_all_rows_and_deletions,
+                lookups_are_returned_in_the_order_of_the_keys,
                 a_registered_bucket_is_listed_once,
-                a_listing_is_paged_in_order,
-                a_listing_keeps_to_its_tag,
+                a_listing_is_paged_in_ascending_order,
+                a_listing_contains_only_its_tag,
             ]
             write_checkpoints: [
-                tickets_start_at_one_and_rise,
-                no_ticket_is_given_twice,
-                a_waiter_learns_of_a_ticket,
-                a_waiter_is_not_kept_when_a_ticket_was_taken_already,
-                a_client_has_no_requests_at_first,
-                requests_are_swapped_by_their_revision,
-                a_request_swap_whose_reply_was_lost_is_done_when_repeated,
-                clients_do_not_mix,
+                tickets_start_at_one_and_increase,
+                no_ticket_is_issued_twice,
+                a_ticket_wakes_a_waiting_call,
+                a_wait_for_an_outdated_ticket_returns_immediately,
+                a_new_client_has_no_requests,
+                a_request_swap_needs_the_stored_revision,
+                a_repeated_request_swap_succeeds,
+                requests_of_different_clients_are_distinct,
             ]
             objects: [
-                an_object_is_read_as_it_was_written,
-                a_range_ends_where_the_object_ends,
-                there_is_no_object_before_it_is_stored,
-                an_object_may_be_stored_again,
-                a_deleted_object_is_gone,
-                one_object_does_not_touch_another,
+                an_object_round_trips,
+                a_range_is_cut_at_the_end_of_the_object,
+                an_object_that_was_never_stored_is_not_found,
+                storing_an_object_is_idempotent,
+                a_deleted_object_is_not_found,
+                deleting_an_object_keeps_all_others,
                 a_file_is_stored_as_an_object,
             ]
             compaction_queue: [
-                a_bucket_that_was_written_is_due,
-                a_settled_entry_is_off_the_list,
-                what_happened_since_is_not_settled,
-                an_entry_may_be_put_off,
-                a_list_is_read_up_to_its_limit,
+                a_written_bucket_is_due,
+                a_completed_task_is_removed,
+                a_replaced_task_is_neither_completed_nor_deferred,
+                a_deferred_task_is_due_at_its_time,
+                due_tasks_are_read_up_to_the_limit,
             ]
             sweep: [
-                generations_are_listed,
-                a_deleted_bucket_leaves_nothing,
-                a_deleted_lookup_leaves_others,
-                a_deleted_generation_leaves_others,
+                generations_are_listed_in_ascending_order,
+                a_deleted_bucket_has_no_records,
+                deleting_a_lookup_keeps_other_lookups,
+                deleting_a_generation_keeps_other_generations,
             ]
         }
     };
@@ -126,10 +150,10 @@ macro_rules! storage_conformance {
     };
 }
 
-/// Longer than anything takes that works.
+/// A timeout that only a call which never returns exceeds.
 const FOREVER: Duration = Duration::from_secs(60);
 
-/// The `sequence`th op id of epoch 1.
+/// Returns an op id of epoch 1.
 fn op(sequence: u64) -> OpId {
     OpId::new(Epoch::ZERO.next().unwrap(), sequence)
 }
@@ -154,13 +178,13 @@ fn row(key: &str) -> RecordKey {
     RecordKey::SourceRow(generation(), 3, key.into())
 }
 
-/// A cell of one version with an arbitrary value.
+/// Returns a versioned record with one version.
 fn record(sequence: u64) -> VersionedRecord {
     let value = Some(Bytes::from(format!("value {sequence}")));
     VersionedRecord { floor: OpId::ZERO, versions: vec![Version { op: op(sequence), value }] }
 }
 
-/// The control record that the first run on a store writes.
+/// Returns the control record that the first run on a store writes.
 pub fn first_control() -> Control {
     let source = SourceIdentity {
         system_id: "7301".into(),
@@ -172,7 +196,7 @@ pub fn first_control() -> Control {
     Control::first(Epoch::ZERO.next().unwrap(), Nonce("00".into()), source, Lsn(0))
 }
 
-/// A generation of a sync config that says nothing.
+/// Returns a generation with an empty sync config.
 pub fn empty_generation(id: GenerationId) -> Generation {
     Generation {
         id,
@@ -188,7 +212,7 @@ fn control_at(revision: u64) -> Control {
     Control { revision, ..first_control() }
 }
 
-/// A segment of one operation.
+/// Returns a segment of one operation.
 fn segment(bucket: &BucketKey, sequence: u64, prev: u64) -> Segment {
     let data = format!("{{\"n\":{sequence}}}");
     let body = Body::Put { row: RowKey::new("todos", "t1", "s"), data: data.into() };
@@ -198,7 +222,7 @@ fn segment(bucket: &BucketKey, sequence: u64, prev: u64) -> Segment {
     writer.finish(bucket.clone(), op(prev), Checksum(7))
 }
 
-/// Waits for something that must come.
+/// Waits for a future that must complete.
 async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(FOREVER, future).await.expect("it comes")
+    tokio::time::timeout(FOREVER, future).await.expect("the future completes")
 }

@@ -1,29 +1,34 @@
-//! [`crate::BucketStore`], [`crate::LookupStore`] and [`crate::Registry`].
+//! The guarantees of [`BucketStore`], [`LookupStore`] and [`Registry`].
 
 use bytes::Bytes;
 
 use super::{bucket, lookup, op, record, row, tag};
 use crate::{
-    Batch, BucketItem, BucketKey, LookupKey, LookupRow, RecordKey, RecordWrite, Storage, Version,
-    VersionedRecord,
+    Batch, BucketItem, BucketKey, BucketStore, LookupKey, LookupRow, LookupStore, RecordKey,
+    RecordStore, RecordWrite, Registry, Version, VersionedRecord,
 };
 
-async fn put(store: &impl Storage, key: RecordKey, known: Option<u64>, record: VersionedRecord) {
-    let write = RecordWrite { key, expected_newest: known.map(op), record: record.into() };
+async fn put(
+    store: &impl RecordStore,
+    key: RecordKey,
+    expected: Option<u64>,
+    record: VersionedRecord,
+) {
+    let write = RecordWrite { key, expected_newest: expected.map(op), record: record.into() };
     let batch = Batch { records: vec![write], ..Batch::default() };
     assert_eq!(store.write(batch.into()).await.unwrap(), []);
 }
 
-async fn put_head(store: &impl Storage, key: &BucketKey, known: Option<u64>, sequence: u64) {
-    put(store, RecordKey::Bucket(key.clone()), known, record(sequence)).await;
+async fn put_head(store: &impl RecordStore, key: &BucketKey, expected: Option<u64>, sequence: u64) {
+    put(store, RecordKey::Bucket(key.clone()), expected, record(sequence)).await;
 }
 
-async fn register(store: &impl Storage, buckets: &[BucketKey]) {
+async fn register(store: &impl RecordStore, buckets: &[BucketKey]) {
     let batch = Batch { registry: buckets.to_vec(), ..Batch::default() };
     assert_eq!(store.write(batch.into()).await.unwrap(), []);
 }
 
-async fn item(store: &impl Storage, key: &BucketKey) -> BucketItem {
+async fn item(store: &impl BucketStore, key: &BucketKey) -> BucketItem {
     store.buckets(std::slice::from_ref(key)).await.unwrap().remove(0).unwrap()
 }
 
@@ -31,17 +36,22 @@ fn catalog(text: &'static str) -> Bytes {
     Bytes::from_static(text.as_bytes())
 }
 
-pub async fn items_come_in_the_order_of_the_keys([a, b]: [impl Storage; 2]) {
+pub async fn buckets_are_returned_in_the_order_of_the_keys(
+    [a, b]: [impl BucketStore + RecordStore; 2],
+) {
     let [first, second, absent] = ["[1]", "[2]", "[3]"].map(|params| bucket(1, params));
     put_head(&a, &first, None, 1).await;
     put_head(&a, &second, None, 2).await;
-    let item = |n| Some(BucketItem { head: record(n), catalog: Bytes::new(), catalog_revision: 0 });
+
     let found = b.buckets(&[second.clone(), absent, first, second]).await.unwrap();
-    assert_eq!(found, [item(2), None, item(1), item(2)]);
+    let [one, two] = [1, 2].map(|sequence| {
+        Some(BucketItem { head: record(sequence), catalog: Bytes::new(), catalog_revision: 0 })
+    });
+    assert_eq!(found, [two.clone(), None, one, two]);
     assert_eq!(b.buckets(&[]).await.unwrap(), []);
 }
 
-pub async fn a_catalog_is_swapped_by_its_revision([a, b]: [impl Storage; 2]) {
+pub async fn a_catalog_swap_needs_the_stored_revision([a, b]: [impl BucketStore + RecordStore; 2]) {
     let key = bucket(1, "[]");
     put_head(&a, &key, None, 1).await;
     assert!(!a.swap_catalog(&key, 1, &catalog("early")).await.unwrap());
@@ -49,11 +59,12 @@ pub async fn a_catalog_is_swapped_by_its_revision([a, b]: [impl Storage; 2]) {
     assert!(b.swap_catalog(&key, 1, &catalog("two")).await.unwrap());
     assert!(!a.swap_catalog(&key, 1, &catalog("rival")).await.unwrap());
     assert!(!a.swap_catalog(&key, 0, &catalog("two")).await.unwrap());
+
     let found = item(&a, &key).await;
     assert_eq!((found.catalog, found.catalog_revision), (catalog("two"), 2));
 }
 
-pub async fn a_catalog_swap_whose_reply_was_lost_is_done_when_repeated([a, b]: [impl Storage; 2]) {
+pub async fn a_repeated_catalog_swap_succeeds([a, b]: [impl BucketStore + RecordStore; 2]) {
     let key = bucket(1, "[]");
     put_head(&a, &key, None, 1).await;
     for store in [&a, &b] {
@@ -62,13 +73,15 @@ pub async fn a_catalog_swap_whose_reply_was_lost_is_done_when_repeated([a, b]: [
     assert_eq!(item(&b, &key).await.catalog_revision, 1);
 }
 
-pub async fn a_catalog_needs_its_bucket([a, b]: [impl Storage; 2]) {
+pub async fn a_catalog_swap_needs_a_stored_bucket([a, b]: [impl BucketStore + RecordStore; 2]) {
     let key = bucket(1, "[]");
     assert!(!a.swap_catalog(&key, 0, &catalog("one")).await.unwrap());
     assert_eq!(b.buckets(&[key]).await.unwrap(), [None]);
 }
 
-pub async fn head_and_catalog_do_not_disturb_each_other([a, b]: [impl Storage; 2]) {
+pub async fn head_and_catalog_are_written_independently(
+    [a, b]: [impl BucketStore + RecordStore; 2],
+) {
     let key = bucket(1, "[]");
     put_head(&a, &key, None, 1).await;
     assert!(b.swap_catalog(&key, 0, &catalog("one")).await.unwrap());
@@ -80,57 +93,75 @@ pub async fn head_and_catalog_do_not_disturb_each_other([a, b]: [impl Storage; 2
     assert_eq!(item(&a, &key).await, both);
 }
 
-pub async fn a_lookup_finds_all_rows_that_ever_answered_it([a, b]: [impl Storage; 2]) {
+pub async fn a_lookup_returns_all_rows_and_deletions([a, b]: [impl LookupStore + RecordStore; 2]) {
     let key = lookup("[\"u1\"]");
     let gone = VersionedRecord { versions: vec![Version { op: op(9), value: None }], ..record(9) };
     put(&a, RecordKey::Lookup(key.clone(), "[1,\"a\"]".into()), None, record(1)).await;
     put(&a, RecordKey::Lookup(key.clone(), "[1,\"b\"]".into()), None, gone.clone()).await;
     put(&a, RecordKey::Lookup(lookup("[\"u1\",2]"), "[1,\"a\"]".into()), None, record(2)).await;
     put(&a, row("[1,\"a\"]"), None, record(3)).await;
+
     let mut found = b.lookup_rows(&[key]).await.unwrap().remove(0);
     found.sort_by(|x, y| x.source.cmp(&y.source));
-    let row = |source: &str, record| LookupRow { source: source.into(), record };
-    assert_eq!(found, [row("[1,\"a\"]", record(1)), row("[1,\"b\"]", gone)]);
+    assert_eq!(
+        found,
+        [
+            LookupRow { source: "[1,\"a\"]".into(), record: record(1) },
+            LookupRow { source: "[1,\"b\"]".into(), record: gone },
+        ]
+    );
 }
 
-pub async fn lookups_come_in_the_order_of_the_keys([a, b]: [impl Storage; 2]) {
+pub async fn lookups_are_returned_in_the_order_of_the_keys(
+    [a, b]: [impl LookupStore + RecordStore; 2],
+) {
     let keys: Vec<LookupKey> = (1..=3).map(|n| lookup(&format!("[{n}]"))).collect();
     put(&a, RecordKey::Lookup(keys[0].clone(), "x".into()), None, record(1)).await;
     put(&a, RecordKey::Lookup(keys[2].clone(), "x".into()), None, record(3)).await;
+
     let asked = [&keys[2], &keys[1], &keys[0], &keys[2]].map(Clone::clone);
-    let found = b.lookup_rows(&asked).await.unwrap();
-    let records =
-        |rows: &[LookupRow]| rows.iter().map(|row| row.record.clone()).collect::<Vec<_>>();
-    let found: Vec<_> = found.iter().map(|rows| records(rows)).collect();
+    let found: Vec<Vec<VersionedRecord>> = b
+        .lookup_rows(&asked)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|rows| rows.into_iter().map(|row| row.record).collect())
+        .collect();
     assert_eq!(found, [vec![record(3)], vec![], vec![record(1)], vec![record(3)]]);
     assert_eq!(b.lookup_rows(&[]).await.unwrap(), Vec::<Vec<LookupRow>>::new());
 }
 
-pub async fn a_registered_bucket_is_listed_once([a, b]: [impl Storage; 2]) {
+pub async fn a_registered_bucket_is_listed_once([a, b]: [impl Registry + RecordStore; 2]) {
     let keys = [bucket(1, "[1]"), bucket(1, "[2]")];
     register(&a, &keys).await;
     register(&b, &[keys[1].clone(), keys[1].clone()]).await;
     assert_eq!(b.registered_buckets(&tag(1), None, 100).await.unwrap(), keys);
 }
 
-pub async fn a_listing_is_paged_in_order([a, b]: [impl Storage; 2]) {
-    let params = |n: u32| format!("[\"{}\"]", char::from_u32(n * 97).unwrap_or('x'));
-    let mut keys: Vec<_> = (1..=50).map(|n| bucket(1, &params(n))).collect();
+pub async fn a_listing_is_paged_in_ascending_order([a, b]: [impl Registry + RecordStore; 2]) {
+    // Parameters whose characters have one to three bytes.
+    let mut keys: Vec<_> = (1..=50)
+        .filter_map(|n| char::from_u32(n * 97))
+        .map(|character| bucket(1, &format!("[\"{character}\"]")))
+        .collect();
     register(&a, &keys).await;
     keys.sort();
     keys.dedup();
-    let (mut listed, mut after): (Vec<BucketKey>, Option<BucketKey>) = (Vec::new(), None);
+
+    let mut listed: Vec<BucketKey> = Vec::new();
+    let mut after: Option<BucketKey> = None;
     while listed.len() < keys.len() {
         let page = b.registered_buckets(&tag(1), after.as_ref(), 7).await.unwrap();
         assert!((1..=7).contains(&page.len()), "{} after {after:?}", page.len());
         after = page.last().cloned();
         listed.extend(page);
     }
+
     assert_eq!(b.registered_buckets(&tag(1), after.as_ref(), 7).await.unwrap(), []);
     assert_eq!(listed, keys);
 }
 
-pub async fn a_listing_keeps_to_its_tag([a, b]: [impl Storage; 2]) {
+pub async fn a_listing_contains_only_its_tag([a, b]: [impl Registry + RecordStore; 2]) {
     let keys: Vec<_> = (0..4).map(|bits| bucket(bits, "[\"\u{10FFFF}\"]")).collect();
     register(&a, &keys).await;
     for bits in 0..4 {
@@ -138,7 +169,8 @@ pub async fn a_listing_keeps_to_its_tag([a, b]: [impl Storage; 2]) {
         assert_eq!(listed, [bucket(bits, "[\"\u{10FFFF}\"]")]);
     }
     assert_eq!(b.registered_buckets(&tag(4), None, 100).await.unwrap(), []);
-    // A position in another tag's buckets is before or behind all of this one's.
+
+    // A position among another tag's buckets is before or after all buckets of this tag.
     assert_eq!(b.registered_buckets(&tag(1), Some(&keys[0]), 100).await.unwrap().len(), 1);
     assert_eq!(b.registered_buckets(&tag(1), Some(&keys[2]), 100).await.unwrap().len(), 0);
 }

@@ -1,22 +1,22 @@
-//! [`crate::WriteCheckpointStore`].
+//! The guarantees of [`WriteCheckpointStore`].
 
 use std::collections::BTreeSet;
 
 use super::{FOREVER, soon};
-use crate::{ClientKey, Storage, Ticket, WriteRequests};
+use crate::{ClientKey, Ticket, WriteCheckpointStore, WriteRequests};
 
 fn client(user_id: &str, client_id: &str) -> ClientKey {
     ClientKey { user_id: user_id.into(), client_id: client_id.into() }
 }
 
-/// Requests with the numbers and tickets from 1 to `last`.
+/// Returns requests with the numbers and tickets from 1 to `last`.
 fn requests(last: u64) -> WriteRequests {
     (1..=last).fold(WriteRequests::default(), |requests, n| {
         requests.with(n.cast_signed(), Ticket(n)).unwrap()
     })
 }
 
-pub async fn tickets_start_at_one_and_rise([a, b]: [impl Storage; 2]) {
+pub async fn tickets_start_at_one_and_increase([a, b]: [impl WriteCheckpointStore; 2]) {
     assert_eq!(a.last_ticket().await.unwrap(), Ticket(0));
     assert_eq!(a.take_ticket().await.unwrap(), Ticket(1));
     assert_eq!(b.last_ticket().await.unwrap(), Ticket(1));
@@ -25,11 +25,12 @@ pub async fn tickets_start_at_one_and_rise([a, b]: [impl Storage; 2]) {
     assert_eq!(a.last_ticket().await.unwrap(), Ticket(3));
 }
 
-pub async fn no_ticket_is_given_twice([a, b]: [impl Storage; 2]) {
+pub async fn no_ticket_is_issued_twice([a, b]: [impl WriteCheckpointStore + Clone + 'static; 2]) {
     let takers = (0..40).map(|n| {
         let store = if n % 2 == 0 { a.clone() } else { b.clone() };
         tokio::spawn(async move { store.take_ticket().await.unwrap() })
     });
+
     let mut taken = BTreeSet::new();
     for taker in takers.collect::<Vec<_>>() {
         taken.insert(taker.await.unwrap());
@@ -37,35 +38,40 @@ pub async fn no_ticket_is_given_twice([a, b]: [impl Storage; 2]) {
     assert_eq!(taken, (1..=40).map(Ticket).collect());
 }
 
-pub async fn a_waiter_learns_of_a_ticket([a, b]: [impl Storage; 2]) {
+pub async fn a_ticket_wakes_a_waiting_call(
+    [a, b]: [impl WriteCheckpointStore + Clone + 'static; 2],
+) {
     for seen in 0..3 {
-        let (waiting, taking) = (a.clone(), b.clone());
+        let waiting = a.clone();
         let waiter = tokio::spawn(async move {
             while waiting.last_ticket().await.unwrap() == Ticket(seen) {
                 waiting.wait_for_ticket(Ticket(seen), FOREVER * 2).await.unwrap();
             }
         });
+
         tokio::task::yield_now().await;
-        taking.take_ticket().await.unwrap();
+        b.take_ticket().await.unwrap();
         soon(waiter).await.unwrap();
     }
 }
 
-pub async fn a_waiter_is_not_kept_when_a_ticket_was_taken_already([a, b]: [impl Storage; 2]) {
+pub async fn a_wait_for_an_outdated_ticket_returns_immediately(
+    [a, b]: [impl WriteCheckpointStore; 2],
+) {
     a.take_ticket().await.unwrap();
     a.take_ticket().await.unwrap();
     soon(b.wait_for_ticket(Ticket(1), FOREVER * 2)).await.unwrap();
     soon(a.wait_for_ticket(Ticket(0), FOREVER * 2)).await.unwrap();
-    // A store put back to an older state has given other tickets, too.
+    // A store that was restored from a backup has a lower ticket than the caller has seen.
     soon(b.wait_for_ticket(Ticket(3), FOREVER * 2)).await.unwrap();
 }
 
-pub async fn a_client_has_no_requests_at_first([a, _]: [impl Storage; 2]) {
+pub async fn a_new_client_has_no_requests([a, _]: [impl WriteCheckpointStore; 2]) {
     let found = a.write_requests(&client("u1", "c1")).await.unwrap();
     assert_eq!(found, WriteRequests::default());
 }
 
-pub async fn requests_are_swapped_by_their_revision([a, b]: [impl Storage; 2]) {
+pub async fn a_request_swap_needs_the_stored_revision([a, b]: [impl WriteCheckpointStore; 2]) {
     let client = client("u1", "c1");
     assert!(!a.swap_write_requests(&client, &requests(2)).await.unwrap());
     assert!(a.swap_write_requests(&client, &requests(1)).await.unwrap());
@@ -76,7 +82,7 @@ pub async fn requests_are_swapped_by_their_revision([a, b]: [impl Storage; 2]) {
     assert_eq!(a.write_requests(&client).await.unwrap(), requests(2));
 }
 
-pub async fn a_request_swap_whose_reply_was_lost_is_done_when_repeated([a, b]: [impl Storage; 2]) {
+pub async fn a_repeated_request_swap_succeeds([a, b]: [impl WriteCheckpointStore; 2]) {
     let client = client("u1", "");
     for store in [&a, &b, &a] {
         assert!(store.swap_write_requests(&client, &requests(1)).await.unwrap());
@@ -84,7 +90,7 @@ pub async fn a_request_swap_whose_reply_was_lost_is_done_when_repeated([a, b]: [
     assert!(b.swap_write_requests(&client, &requests(2)).await.unwrap());
 }
 
-pub async fn clients_do_not_mix([a, b]: [impl Storage; 2]) {
+pub async fn requests_of_different_clients_are_distinct([a, b]: [impl WriteCheckpointStore; 2]) {
     let clients = [
         client("ab", "c"),
         client("a", "bc"),
@@ -92,10 +98,12 @@ pub async fn clients_do_not_mix([a, b]: [impl Storage; 2]) {
         client("abc", ""),
         client("a", "b"),
     ];
+
     for (n, client) in (1..).zip(&clients) {
         let requests = WriteRequests::default().with(n, Ticket(1)).unwrap();
         assert!(a.swap_write_requests(client, &requests).await.unwrap());
     }
+
     for (n, client) in (1..).zip(&clients) {
         assert_eq!(b.write_requests(client).await.unwrap().last_number(), n, "{client:?}");
     }
