@@ -208,12 +208,14 @@ mod tests {
             catalog = published(&catalog, base(to, to), now, &options());
             let (_, kept) = split_expired(&catalog, now);
             catalog = kept;
+
             assert!(catalog.floor <= op(to));
             let oldest = catalog.retired.iter().map(|retired| retired.base.to).min();
-            // Each base that readers may still use has the log behind it, or is below the floor.
+            // Each base that readers may still use has the log after it, or is below the floor.
             assert!(oldest.is_none_or(|to| to <= op(200)));
             assert!(catalog.published.len() <= 17 && catalog.covered.len() <= COVERED_MAX);
         }
+
         // 200 hours: floors of up to 168 hours ago, which is step 31 and a mark each 10.5 hours.
         assert!(catalog.floor >= op(20) && catalog.floor <= op(32));
     }

@@ -39,9 +39,13 @@ impl BaseRowsWriter {
     /// # Errors
     /// If the file cannot be created.
     pub fn create(path: &Path, frame_rows: u64) -> std::io::Result<Self> {
-        let file = File::create(path)?;
-        let (frame, frame_sum) = (SegmentWriter::default(), Checksum::ZERO);
-        Ok(Self { file, frame, frame_sum, frames: Vec::new(), frame_rows })
+        Ok(Self {
+            file: File::create(path)?,
+            frame: SegmentWriter::default(),
+            frame_sum: Checksum::ZERO,
+            frames: Vec::new(),
+            frame_rows,
+        })
     }
 
     /// Appends a row: a PUT with a greater op id than the previous one.
@@ -70,12 +74,18 @@ impl BaseRowsWriter {
 
     fn end_frame(&mut self) -> std::io::Result<()> {
         let frame = std::mem::take(&mut self.frame);
-        let (rows, raw) = (frame.count(), frame.into_payload());
-        let packed = zstd::bulk::compress(&raw, LEVEL)?;
-        self.file.write_all(&packed)?;
         let sum = std::mem::take(&mut self.frame_sum);
-        let (bytes, raw_bytes) = (packed.len() as u64, raw.len() as u64);
-        self.frames.push(RowsFrame { bytes, raw_bytes, rows, sum });
+        let rows = frame.count();
+        let raw = frame.into_payload();
+
+        let compressed = zstd::bulk::compress(&raw, LEVEL)?;
+        self.file.write_all(&compressed)?;
+        self.frames.push(RowsFrame {
+            bytes: compressed.len() as u64,
+            raw_bytes: raw.len() as u64,
+            rows,
+            sum,
+        });
         Ok(())
     }
 }
@@ -110,11 +120,12 @@ impl BaseReader {
         let Some(stored) = storage.object_range(&base.manifest(), 0..u64::MAX).await? else {
             return Ok(None);
         };
+
         let manifest = BaseManifest::decode(&stored)?;
         let rows: u64 = manifest.rows.iter().map(|frame| frame.rows).sum();
         let sum = manifest.rows.iter().fold(Checksum::ZERO, |sum, frame| sum + frame.sum);
-        let files = u64::from(base.files) == manifest.files.len() as u64;
-        if rows != base.rows || sum + base.remainder != base.checksum || !files {
+        let has_all_files = u64::from(base.files) == manifest.files.len() as u64;
+        if rows != base.rows || sum + base.remainder != base.checksum || !has_all_files {
             return Err(StorageError::Damaged(
                 "manifest",
                 "the manifest does not match its base".into(),
@@ -161,26 +172,28 @@ impl BaseReader {
     ) -> Result<Option<(Bytes, FramePosition)>, StorageError> {
         let frame = self.manifest.rows[place.number];
         let end = place.at + frame.bytes;
-        let Some(packed) = storage.object_range(&self.base.rows_object(), place.at..end).await?
+        let Some(compressed) =
+            storage.object_range(&self.base.rows_object(), place.at..end).await?
         else {
             return Ok(None);
         };
-        let raw = unpacked(&packed, &frame)?;
+
+        let raw = decompressed(&compressed, &frame)
+            .map_err(|cause| StorageError::Damaged("base", cause))?;
         let next =
             FramePosition { number: place.number + 1, at: end, rows: place.rows + frame.rows };
         Ok(Some((raw, next)))
     }
 }
 
-fn unpacked(packed: &[u8], frame: &RowsFrame) -> Result<Bytes, StorageError> {
-    let damaged = |cause: BoxError| StorageError::Damaged("base", cause);
+fn decompressed(compressed: &[u8], frame: &RowsFrame) -> Result<Bytes, BoxError> {
     if frame.raw_bytes > FRAME_RAW_BYTES_MAX {
-        return Err(damaged("a frame claims to be too large".into()));
+        return Err("the manifest gives a frame more bytes than the maximum".into());
     }
-    let size = usize::try_from(frame.raw_bytes).map_err(|error| damaged(error.into()))?;
-    let raw = zstd::bulk::decompress(packed, size).map_err(|error| damaged(error.into()))?;
+    let size = usize::try_from(frame.raw_bytes)?;
+    let raw = zstd::bulk::decompress(compressed, size)?;
     if raw.len() != size {
-        return Err(damaged("a frame is shorter than it claims to be".into()));
+        return Err("a frame is shorter than the manifest says".into());
     }
     Ok(raw.into())
 }
@@ -191,10 +204,11 @@ mod tests {
     use crate::{Embedded, SegmentReader};
     use tidewater_protocol::{Body, Epoch, RowKey};
 
-    /// Stores a base of so many rows.
+    /// Stores a base with this number of rows.
     async fn stored(store: &Embedded, rows: u64) -> Base {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("rows");
+
         let mut writer = BaseRowsWriter::create(&path, 10_000).unwrap();
         let mut sum = Checksum::ZERO;
         for number in 1..=rows {
@@ -206,6 +220,7 @@ mod tests {
             writer.push(&Operation { op_id, checksum, body }).unwrap();
         }
         let frames = writer.finish().unwrap();
+
         let base = Base {
             to: OpId::new(Epoch::new(1).unwrap(), rows * 2 + 1),
             checksum: sum + Checksum(5),
@@ -216,6 +231,7 @@ mod tests {
             marker: 77,
             files: 0,
         };
+
         store.put_object_file(&base.rows_object(), &path).await.unwrap();
         let manifest = BaseManifest { rows: frames, files: Vec::new() };
         store.put_object(&base.manifest(), manifest.encode()).await.unwrap();
@@ -228,6 +244,7 @@ mod tests {
         for rows in [0, 1, 9_999, 10_000, 10_001, 25_000] {
             let base = stored(&store, rows).await;
             let open = BaseReader::open(&store, &base).await.unwrap().unwrap();
+
             let mut place = open.after(0).unwrap();
             let mut seen = 0;
             while !open.ends_at(place) {
@@ -257,7 +274,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_what_the_base_claims_is_damage() {
+    async fn a_base_that_differs_from_its_description_is_damaged() {
         let store = Embedded::temporary().unwrap();
         let base = stored(&store, 3).await;
         for other in [
@@ -268,6 +285,7 @@ mod tests {
             let opened = BaseReader::open(&store, &other).await;
             assert!(matches!(opened, Err(StorageError::Damaged("manifest", _))));
         }
+
         let open = BaseReader::open(&store, &base).await.unwrap().unwrap();
         let place = open.after(0).unwrap();
         let whole = store.object_range(&base.rows_object(), 0..u64::MAX).await.unwrap().unwrap();

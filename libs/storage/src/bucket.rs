@@ -33,15 +33,18 @@ impl BucketHead {
     /// # Errors
     /// `Damaged` if `value` is not a bucket head.
     pub fn decode(value: &[u8]) -> Result<Self, StorageError> {
-        let fields = || {
-            let value: &[u8; 20] = value.try_into().ok()?;
-            let last = OpId::from_i64(i64::from_le_bytes(value[..8].try_into().ok()?))?;
-            let sum = Checksum(u32::from_le_bytes(value[8..12].try_into().ok()?));
-            Some(Self { last, sum, count: u64::from_le_bytes(value[12..].try_into().ok()?) })
-        };
-        fields().ok_or_else(|| {
+        Self::parse(value).ok_or_else(|| {
             let cause: BoxError = format!("{} bytes are not a bucket head", value.len()).into();
             StorageError::Damaged("bucket head", cause)
+        })
+    }
+
+    fn parse(value: &[u8]) -> Option<Self> {
+        let value: &[u8; 20] = value.try_into().ok()?;
+        Some(Self {
+            last: OpId::from_i64(i64::from_le_bytes(value[..8].try_into().ok()?))?,
+            sum: Checksum(u32::from_le_bytes(value[8..12].try_into().ok()?)),
+            count: u64::from_le_bytes(value[12..].try_into().ok()?),
         })
     }
 }

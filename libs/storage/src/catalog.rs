@@ -131,8 +131,8 @@ impl Catalog {
     pub fn base_of_marker(&self, marker: u32) -> Option<&Base> {
         let retired = self.retired.iter().map(|retired| &retired.base);
         let mut bases = self.base.iter().chain(retired);
-        let travels = |marker| OpId::marker(marker, 0);
-        bases.find(|base| travels(base.marker) == travels(marker) && base.to >= self.floor)
+        let wanted = OpId::marker(marker, 0);
+        bases.find(|base| OpId::marker(base.marker, 0) == wanted && base.to >= self.floor)
     }
 }
 
@@ -185,7 +185,8 @@ impl BaseManifest {
     /// `None` if no frame starts or ends there.
     #[must_use]
     pub fn frame_after(&self, rows: u64) -> Option<(usize, u64)> {
-        let (mut seen, mut at) = (0, 0);
+        let mut seen = 0;
+        let mut at = 0;
         for (number, frame) in self.rows.iter().enumerate() {
             if seen >= rows {
                 return (seen == rows).then_some((number, at));
@@ -237,22 +238,20 @@ mod tests {
     }
 
     #[test]
-    fn a_marker_is_good_while_the_log_behind_its_base_is_there() {
+    fn a_marker_is_valid_while_the_log_after_its_base_exists() {
         let retired = vec![
             RetiredBase { base: base(5, 2), delete_at: 0 },
             RetiredBase { base: base(6, 3), delete_at: 0 },
         ];
         let catalog =
             Catalog { floor: op(6), base: Some(base(9, 1)), retired, ..Catalog::default() };
-        let found = |marker| catalog.base_of_marker(marker).map(|base| base.to);
-        assert_eq!(
-            [found(1), found(2), found(3), found(4)],
-            [Some(op(9)), None, Some(op(6)), None]
-        );
+
+        let found = [1, 2, 3, 4].map(|marker| catalog.base_of_marker(marker).map(|base| base.to));
+        assert_eq!(found, [Some(op(9)), None, Some(op(6)), None]);
     }
 
     #[test]
-    fn a_base_is_found_by_what_a_client_gives_back_of_its_marker() {
+    fn a_base_is_found_by_the_bits_of_its_marker_that_a_client_reports() {
         for number in [0, 5, 1 << 30, u32::MAX] {
             let (marker, _) = OpId::marker(number, 7).as_marker().unwrap();
             let catalog = Catalog { base: Some(base(9, number)), ..Catalog::default() };
@@ -261,17 +260,23 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_counted_by_frames() {
-        let frame = |bytes, rows| RowsFrame { bytes, raw_bytes: 0, rows, sum: Checksum::ZERO };
-        let manifest = BaseManifest { rows: vec![frame(100, 3), frame(50, 2)], files: Vec::new() };
-        let found = |rows| manifest.frame_after(rows);
-        assert_eq!([found(0), found(3), found(5)], [Some((0, 0)), Some((1, 100)), Some((2, 150))]);
-        assert_eq!([found(1), found(4), found(6)], [None, None, None]);
+    fn a_frame_is_found_only_where_a_frame_starts_or_ends() {
+        let [first, second] = [(100, 3), (50, 2)].map(|(bytes, rows)| RowsFrame {
+            bytes,
+            raw_bytes: 0,
+            rows,
+            sum: Checksum::ZERO,
+        });
+        let manifest = BaseManifest { rows: vec![first, second], files: Vec::new() };
+
+        let at_ends = [0, 3, 5].map(|rows| manifest.frame_after(rows));
+        assert_eq!(at_ends, [Some((0, 0)), Some((1, 100)), Some((2, 150))]);
+        assert_eq!([1, 4, 6].map(|rows| manifest.frame_after(rows)), [None, None, None]);
         assert_eq!(BaseManifest::default().frame_after(0), Some((0, 0)));
     }
 
     #[test]
-    fn the_names_of_a_base_are_all_of_its_objects() {
+    fn a_base_names_all_of_its_objects() {
         let names: Vec<_> = base(9, 1).objects().collect();
         assert_eq!(
             names,

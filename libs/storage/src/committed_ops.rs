@@ -1,4 +1,4 @@
-//! Which operations are committed.
+//! The set of committed operations.
 
 use serde::{Deserialize, Serialize};
 use tidewater_protocol::{Epoch, OpId};
@@ -99,7 +99,8 @@ mod tests {
         let mut committed_ops = committed_ops();
         committed_ops.advance(op(5, 11));
         assert!(committed_ops.is_committed(op(5, 11)) && !committed_ops.is_committed(op(5, 12)));
-        // A commit that is reported late undoes nothing.
+
+        // A commit that is reported late does not lower the end.
         committed_ops.advance(op(5, 4));
         assert_eq!(committed_ops.last_committed(), op(5, 11));
     }

@@ -167,6 +167,7 @@ impl Control {
             let generation = self.generation;
             Some(Visible { at: committed, generation, truncated: truncated.clone() })
         };
+
         let visibility_barrier = visibility_barrier.filter(|_| is_delayed);
         Self {
             revision: self.revision + 1,

@@ -32,8 +32,8 @@ use object_files::ObjectFiles;
 
 /// A store in a directory: `tidewater.db` for records, `objects/` for objects.
 ///
-/// Clones are the same store. Several processes may have one directory open at once; what one of
-/// them waits for, it notices within 20 ms when another did it.
+/// Clones share one store. Several processes may open one directory at once. A call that waits is
+/// notified of another process's write within 20 ms.
 #[derive(Clone, Debug)]
 pub struct Embedded {
     inner: Arc<Inner>,
@@ -52,9 +52,9 @@ struct Inner {
 /// The disk usage of a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DiskUsage {
-    /// Bytes of the SQLite file. It does not shrink: freed pages are used again.
+    /// Bytes of the SQLite file. It does not shrink; freed pages are reused.
     pub database_bytes: u64,
-    /// Bytes of what is not yet moved into the SQLite file.
+    /// Bytes of the WAL.
     pub log_bytes: u64,
     /// Bytes of the objects.
     pub object_bytes: u64,
@@ -63,28 +63,28 @@ pub struct DiskUsage {
 impl Storage for Embedded {}
 
 impl Embedded {
-    /// Opens the store in a directory, which is made if it does not exist.
+    /// Opens the store in a directory, which is created if it does not exist.
     ///
     /// Blocks while another process opens or upgrades the same store.
     ///
     /// # Errors
-    /// `TooNew` for a store of a newer version, `Damaged` for a file that is no store of ours,
-    /// `Full` or `Unavailable` when the directory cannot be used.
+    /// `TooNew` for a store of a newer version, `Damaged` for a SQLite file of another program,
+    /// `Full` or `Unavailable` if the directory cannot be used.
     pub fn open(dir: &Path) -> Result<Self, StorageError> {
         Self::open_with(dir.to_path_buf(), None)
     }
 
-    /// Opens an empty store in a directory of its own, which is removed with the last clone.
+    /// Creates an empty store in a temporary directory, which is removed with the last clone.
     ///
     /// # Errors
-    /// As [`Embedded::open`].
+    /// Those of [`Embedded::open`].
     pub fn temporary() -> Result<Self, StorageError> {
         let dir =
             tempfile::Builder::new().prefix("tidewater-").tempdir().map_err(failure::of_file)?;
         Self::open_with(dir.path().to_path_buf(), Some(dir))
     }
 
-    /// The directory.
+    /// Returns the directory.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.inner.path
@@ -93,15 +93,18 @@ impl Embedded {
     /// Returns the current disk usage.
     ///
     /// # Errors
-    /// `Unavailable` when the directory cannot be read.
+    /// `Unavailable` if the directory cannot be read.
     pub async fn disk_usage(&self) -> Result<DiskUsage, StorageError> {
         let database = self.inner.path.join(schema::FILE_NAME);
         let log = self.inner.path.join(format!("{}-wal", schema::FILE_NAME));
         let objects = Arc::clone(&self.inner.objects);
+
         connection_pool::blocking(move || {
-            let size = |path: &Path| fs::metadata(path).map_or(0, |found| found.len());
-            let object_bytes = objects.size().map_err(failure::of_file)?;
-            Ok(DiskUsage { database_bytes: size(&database), log_bytes: size(&log), object_bytes })
+            Ok(DiskUsage {
+                database_bytes: file_bytes(&database),
+                log_bytes: file_bytes(&log),
+                object_bytes: objects.size().map_err(failure::of_file)?,
+            })
         })
         .await
     }
@@ -109,12 +112,14 @@ impl Embedded {
     fn open_with(path: PathBuf, temporary: Option<TempDir>) -> Result<Self, StorageError> {
         fs::create_dir_all(&path).map_err(failure::of_file)?;
         let database = path.join(schema::FILE_NAME);
-        // SQLite gives up at once when two connections turn WAL mode on in the same moment.
-        let alone = File::create(path.join("opening.lock")).map_err(failure::of_file)?;
-        alone.lock().map_err(failure::of_file)?;
+
+        // SQLite fails without waiting when two connections switch to WAL mode at the same time.
+        let opening = File::create(path.join("opening.lock")).map_err(failure::of_file)?;
+        opening.lock().map_err(failure::of_file)?;
         let writer = schema::open(&database)?;
         let objects = Arc::new(ObjectFiles::open(&path).map_err(failure::of_file)?);
-        drop(alone);
+        drop(opening);
+
         let inner = Inner {
             changes: ChangeNotifier::new(database.clone()),
             connection_pool: ConnectionPool::new(database, writer),
@@ -139,4 +144,9 @@ impl Embedded {
     ) -> Result<T, StorageError> {
         self.inner.connection_pool.write(durability, work).await
     }
+}
+
+/// Returns the size of a file, or 0 if it does not exist.
+fn file_bytes(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |found| found.len())
 }

@@ -1,4 +1,4 @@
-//! A store that fails as a plan says, for tests of everything above it.
+//! A store with planned faults, for tests of the code that uses stores.
 
 mod call_scheduler;
 mod plan;
@@ -16,7 +16,7 @@ use crate::port_method::PortMethod;
 pub use call_scheduler::CallScheduler;
 pub use plan::{Fault, FaultPlan, FaultPlanError, PlannedFault};
 
-/// A store whose calls fail, are late, lose their replies or end the process, as a plan says.
+/// A store whose calls fail, are delayed, lose their replies or kill the process, according to a plan.
 ///
 /// Clones share one store and count their calls together.
 pub type Faulty<S> = Intercepted<S, FaultInjector>;
@@ -29,7 +29,7 @@ pub struct FaultInjector {
     scheduler: Option<Arc<CallScheduler>>,
 }
 
-/// The cause of an error that a plan asked for.
+/// The cause of a planned error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("call {nth} of {method} was planned to fail")]
 struct Injected {
@@ -70,15 +70,17 @@ impl CallInterceptor for FaultInjector {
             Some(scheduler) => Some(scheduler.pass().await),
             None => None,
         };
+
         let nth = self.calls[method as usize].fetch_add(1, Ordering::Relaxed) + 1;
         let Some(fault) = self.plan.fault(method, nth) else { return call.await };
+
         let cause = Box::new(Injected { method, nth });
         match fault {
             Fault::Fail => Err(StorageError::Unavailable(cause)),
             Fault::Full => Err(StorageError::Full(cause)),
             Fault::LoseReply => {
                 call.await?;
-                // A read has no outcome to be in doubt of.
+                // The outcome of a read is never in doubt.
                 let error =
                     if method.writes() { StorageError::Unknown } else { StorageError::Unavailable };
                 Err(error(cause))

@@ -20,8 +20,8 @@ impl Tag {
     /// Creates the tag from the lowest 30 of these random bits.
     #[must_use]
     pub fn from_bits(bits: u32) -> Self {
-        let digit = |place: u32| char::from(Self::ALPHABET[(bits >> (5 * place)) as usize & 31]);
-        Self((0..6).map(digit).collect())
+        let digits = (0..6).map(|place| (bits >> (5 * place)) as usize & 31);
+        Self(digits.map(|digit| char::from(Self::ALPHABET[digit])).collect())
     }
 
     /// Returns the text of the tag.
@@ -155,6 +155,26 @@ mod tests {
         }
 
         #[test]
+        fn no_two_lookups_have_the_same_key(
+            one in (0_u32..3, "\\[[1,\"]{0,4}\\]"),
+            other in (0_u32..3, "\\[[1,\"]{0,4}\\]"),
+        ) {
+            let [one_key, other_key] = [&one, &other]
+                .map(|(bits, values)| LookupKey::new(&Tag::from_bits(*bits), values));
+            prop_assert_eq!(one_key == other_key, one == other);
+        }
+
+        #[test]
+        fn no_two_answers_have_the_same_name(
+            one in (0_u16..12, "\\[[1.,\"]{0,4}\\]", 0_u64..18),
+            other in (0_u16..12, "\\[[1.,\"]{0,4}\\]", 0_u64..18),
+        ) {
+            let [one_name, other_name] =
+                [&one, &other].map(|(table, row, hash)| answer_name(*table, row, *hash));
+            prop_assert_eq!(one_name == other_name, one == other);
+        }
+
+        #[test]
         fn different_bits_give_different_tags(one in 0_u32..1 << 30, other in 0_u32..1 << 30) {
             prop_assert_eq!(Tag::from_bits(one) == Tag::from_bits(other), one == other);
         }
@@ -164,8 +184,8 @@ mod tests {
             one in (0_u32..3, "\\[[a\",\u{e9}]{0,4}\\]"),
             other in (0_u32..3, "\\[[a\",\u{e9}]{0,4}\\]"),
         ) {
-            let key = |(bits, params): (u32, String)| BucketKey::new(&Tag::from_bits(bits), &params);
-            let (one, other) = (key(one), key(other));
+            let [one, other] = [one, other]
+                .map(|(bits, params)| BucketKey::new(&Tag::from_bits(bits), &params));
             prop_assert_eq!(one.cmp(&other), one.as_str().as_bytes().cmp(other.as_str().as_bytes()));
         }
     }
@@ -178,7 +198,7 @@ mod tests {
         assert_eq!(digits.len(), 32);
         assert!(digits.is_disjoint(&HashSet::from(['l', 'o', '0', '1', '['])));
         assert_eq!(Tag::from_bits(u32::MAX).as_str().len(), 6);
-        // Only 30 bits count.
+        // A tag has 30 bits; the others are ignored.
         assert_eq!(Tag::from_bits(1 << 30), Tag::from_bits(0));
     }
 }

@@ -36,12 +36,15 @@ impl FromStr for Lsn {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let halves = text.split_once('/').and_then(|(high, low)| {
-            let half = |digits| u32::from_str_radix(digits, 16).ok().map(u64::from);
-            Some(half(high)? << 32 | half(low)?)
-        });
-        halves.map(Self).ok_or_else(|| format!("'{text}' is not an LSN"))
+        parse(text).map(Self).ok_or_else(|| format!("'{text}' is not an LSN"))
     }
+}
+
+fn parse(text: &str) -> Option<u64> {
+    let (high, low) = text.split_once('/')?;
+    let high = u32::from_str_radix(high, 16).ok()?;
+    let low = u32::from_str_radix(low, 16).ok()?;
+    Some(u64::from(high) << 32 | u64::from(low))
 }
 
 #[cfg(test)]

@@ -172,7 +172,7 @@ pub trait RecordStore: Send + Sync {
 pub struct SegmentPage {
     /// Segments in ascending order of their last op id, including uncommitted ones.
     pub segments: Vec<Segment>,
-    /// Whether more segments follow.
+    /// True if more segments follow.
     pub has_more: bool,
 }
 

@@ -63,8 +63,17 @@ impl<'a, S: OpLog + ObjectStore, L: Fn(OpId) -> bool> Replay<'a, S, L> {
         let chain = base.map_or(SegmentChain::after(OpId::ZERO), |base| {
             SegmentChain::at_segment_end(base.to, base.checksum)
         });
-        let (page, base) = (VecDeque::new(), base.cloned().map(Rows::Closed));
-        Self { storage, bucket, head, is_committed, base, chain, page, read_upto: chain.last }
+
+        Self {
+            storage,
+            bucket,
+            head,
+            is_committed,
+            base: base.cloned().map(Rows::Closed),
+            chain,
+            page: VecDeque::new(),
+            read_upto: chain.last,
+        }
     }
 
     /// Returns the next payload, or `None` after everything was read and proved complete.
@@ -77,10 +86,13 @@ impl<'a, S: OpLog + ObjectStore, L: Fn(OpId) -> bool> Replay<'a, S, L> {
         {
             return Ok(Some(payload));
         }
+
+        // The end is proved before it is reported: the chain must meet the head.
         if self.chain.has_reached(&self.head) {
             self.chain.verify_end(&self.head)?;
             return Ok(None);
         }
+
         while self.page.is_empty() {
             self.read_page().await?;
         }
@@ -93,25 +105,29 @@ impl<'a, S: OpLog + ObjectStore, L: Fn(OpId) -> bool> Replay<'a, S, L> {
         let (open, place) = match rows {
             Rows::Open(open, place) => (open, place),
             Rows::Closed(base) => {
-                let gone = BrokenChain(base.to);
-                let open = BaseReader::open(self.storage, &base).await?.ok_or(gone)?;
-                let place = open.after(0).ok_or(gone)?;
+                let deleted = BrokenChain(base.to);
+                let open = BaseReader::open(self.storage, &base).await?.ok_or(deleted)?;
+                let place = open.after(0).ok_or(deleted)?;
                 (Box::new(open), place)
             }
         };
         if open.ends_at(place) {
             return Ok(None);
         }
-        let gone = BrokenChain(open.base.to);
-        let (payload, next) = open.frame(self.storage, place).await?.ok_or(gone)?;
+
+        let deleted = BrokenChain(open.base.to);
+        let (payload, next) = open.frame(self.storage, place).await?.ok_or(deleted)?;
         self.base = Some(Rows::Open(open, next));
         Ok(Some(payload))
     }
 
     async fn read_page(&mut self) -> Result<(), ReplayError> {
-        let (after, upto) = (self.read_upto, self.head.last);
-        let page = self.storage.segments(self.bucket, after, upto, PAGE_BYTES_MAX).await?;
+        let after = self.read_upto;
+        let page =
+            self.storage.segments(self.bucket, after, self.head.last, PAGE_BYTES_MAX).await?;
         self.read_upto = page.segments.last().map_or(after, |segment| segment.last);
+
+        // Segments of crashed runs lie between the committed ones.
         self.page
             .extend(page.segments.into_iter().filter(|segment| (self.is_committed)(segment.last)));
         if self.page.is_empty() && !page.has_more {

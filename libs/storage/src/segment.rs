@@ -33,7 +33,7 @@ const PUT: u8 = 1;
 const REMOVE: u8 = 2;
 const MOVE: u8 = 3;
 const CLEAR: u8 = 4;
-/// The operation's object type is that of the row operation before it.
+/// A bit of the kind: the object type is that of the previous row operation.
 const SAME_TYPE: u8 = 0x80;
 
 /// An encoder of operations into a payload, as section 4 of `LAYOUT.md` specifies it.
@@ -52,17 +52,20 @@ impl SegmentWriter {
         debug_assert!(operation.op_id > self.last || self.count == 0, "op ids must rise");
         let distance = operation.op_id.get().abs_diff(self.last.get());
         self.varint(distance);
+
         let (kind, row, data) = match &operation.body {
             Body::Put { row, data } => (PUT, Some(row), Some(data)),
             Body::Remove { row } => (REMOVE, Some(row), None),
             Body::Move => (MOVE, None, None),
             Body::Clear => (CLEAR, None, None),
         };
-        let same = row.is_some_and(|row| self.count > 0 && row.object_type == *self.object_type);
-        self.payload.push(if same { kind | SAME_TYPE } else { kind });
+        let has_same_type =
+            row.is_some_and(|row| self.count > 0 && row.object_type == *self.object_type);
+        self.payload.push(if has_same_type { kind | SAME_TYPE } else { kind });
         self.payload.extend_from_slice(&operation.checksum.0.to_le_bytes());
+
         if let Some(row) = row {
-            if !same {
+            if !has_same_type {
                 self.text(&row.object_type);
                 self.object_type.clear();
                 self.object_type.push_str(&row.object_type);
@@ -73,6 +76,7 @@ impl SegmentWriter {
         if let Some(data) = data {
             self.text(data);
         }
+
         self.last = operation.op_id;
         self.sum += operation.checksum;
         self.count += 1;
@@ -120,7 +124,7 @@ impl SegmentWriter {
     }
 }
 
-/// A decoder of payloads. After an error it ends.
+/// A decoder of payloads. It ends after an error.
 #[derive(Clone, Debug)]
 pub struct SegmentReader<'a> {
     payload: &'a [u8],
@@ -140,6 +144,7 @@ impl<'a> SegmentReader<'a> {
         let distance = i64::try_from(self.varint()?).ok().filter(|&distance| distance > 0)?;
         let op_id = OpId::from_i64(self.last.get().checked_add(distance)?)?;
         self.last = op_id;
+
         let kind = self.bytes(1)?[0];
         let checksum = Checksum(u32::from_le_bytes(self.bytes(4)?.try_into().ok()?));
         let body = match kind & !SAME_TYPE {

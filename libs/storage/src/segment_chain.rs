@@ -16,7 +16,7 @@ pub struct SegmentChain {
     /// The checksum of all operations up to `last`. Unknown when a client resumes, until the first
     /// segment provides it.
     sum: Option<Checksum>,
-    /// Whether `last` is the end of a segment or zero, not merely a position that a client reported.
+    /// True if `last` is the end of a segment or zero, false if a client reported it.
     exact: bool,
 }
 

@@ -78,10 +78,12 @@ fn a_segment_keeps_its_bytes() {
         Body::Move,
         Body::Clear,
     ];
+
     for (sequence, body) in (1..).zip(bodies) {
         let checksum = Checksum(0x0403_0200 + u32::try_from(sequence).unwrap());
         writer.push(&Operation { op_id: op(1, sequence * 100), checksum, body });
     }
+
     check_bytes(
         &writer.into_payload(),
         &expect![[r#"
@@ -102,6 +104,7 @@ fn a_generation_keeps_its_fields() {
         lookups: vec![Tag::from_bits(2)],
         retired_at: Some(1_800_000_000),
     };
+
     check(
         &serde_json::to_string_pretty(&generation).unwrap(),
         &expect![[r#"
@@ -124,6 +127,7 @@ fn a_generation_keeps_its_fields() {
 fn write_requests_keep_their_fields() {
     let entries = vec![WriteRequest { number: 4, ticket: Ticket(9) }];
     let requests = WriteRequests { revision: 2, entries };
+
     check(
         &serde_json::to_string_pretty(&requests).unwrap(),
         &expect![[r#"
@@ -148,6 +152,7 @@ fn a_catalog_keeps_its_fields() {
         published: vec![TimedOp { op: op(1, 4), time: 1_800_000_002 }],
         covered: vec![TimedOp { op: op(1, 5), time: 1_800_000_003 }],
     };
+
     check(
         std::str::from_utf8(&catalog.encode()).unwrap(),
         &expect![[
@@ -186,6 +191,7 @@ fn names_keep_their_text() {
         base().rows_object(),
         base().file(0),
     ];
+
     check(
         &names.join("\n"),
         &expect![[r#"

@@ -53,10 +53,10 @@ pub struct WriteContext<'a> {
 impl WriteContext<'_> {
     /// Returns whether a reader needs the version of `op`. `newer` is the next committed version.
     fn needs(&self, op: OpId, newer: Option<OpId>) -> bool {
-        let is_seen_at = |at: OpId| op <= at && newer.is_none_or(|newer| at < newer);
-        is_seen_at(self.committed_ops.last_committed())
-            || self.visible.is_some_and(is_seen_at)
-            || self.recent.iter().copied().any(is_seen_at)
+        let mut checkpoints = std::iter::once(self.committed_ops.last_committed())
+            .chain(self.visible)
+            .chain(self.recent.iter().copied());
+        checkpoints.any(|at| op <= at && newer.is_none_or(|newer| at < newer))
     }
 
     /// Returns the oldest checkpoint at which the record must be readable.

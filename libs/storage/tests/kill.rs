@@ -1,7 +1,7 @@
-//! What is left of a store whose writer was killed.
+//! Stores whose writer was killed.
 //!
-//! Run with `write DIR PLAN` this program is that writer: it reports each write of the control
-//! record that was acknowledged on a line of its own, until somebody ends it.
+//! With the arguments `write DIR PLAN` this program is the writer. It prints the revision of each
+//! acknowledged control record on a line of its own, until it is killed.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test of the whole program")]
 
 use std::io::{BufRead, BufReader, Lines};
@@ -13,21 +13,27 @@ use tidewater_protocol::{Body, Checksum, Epoch, OpId, Operation, RowKey};
 use tidewater_storage::{
     Batch, BucketKey, Committed, CompactionTask, Control, ControlStore, Embedded, FaultPlan,
     Faulty, GenerationId, Lsn, Nonce, ObjectStore, OpLog, ReadResult, RecordKey, RecordStore,
-    RecordWrite, SegmentWriter, SourceIdentity, Storage, SwapOutcome, Tag, Ticket, Version,
-    VersionedRecord, WriteCheckpointStore, WriteContext,
+    RecordWrite, SegmentWriter, SourceIdentity, SwapOutcome, Tag, Ticket, Version, VersionedRecord,
+    WriteCheckpointStore, WriteContext,
 };
 
-/// Rows that each commit writes again: enough that a kill often falls into a transaction.
+/// Number of rows that each commit replaces: enough that a kill often interrupts a transaction.
 const ROWS: u64 = 500;
 
 type Claim = (&'static str, fn());
 
 const CLAIMS: &[Claim] = &[
-    ("what_was_acknowledged_outlives_a_kill", what_was_acknowledged_outlives_a_kill),
-    ("a_kill_does_not_disturb_another_process", a_kill_does_not_disturb_another_process),
-    ("a_kill_before_a_swap_leaves_it_undone", a_kill_before_a_swap_leaves_it_undone),
-    ("a_kill_after_a_swap_leaves_it_done", a_kill_after_a_swap_leaves_it_done),
-    ("a_killed_put_leaves_nothing_unfinished", a_killed_put_leaves_nothing_unfinished),
+    ("acknowledged_commits_survive_a_kill", acknowledged_commits_survive_a_kill),
+    ("a_kill_does_not_affect_another_process", a_kill_does_not_affect_another_process),
+    (
+        "a_kill_before_a_swap_leaves_the_former_record",
+        a_kill_before_a_swap_leaves_the_former_record,
+    ),
+    ("a_kill_after_a_swap_leaves_the_new_record", a_kill_after_a_swap_leaves_the_new_record),
+    (
+        "no_unfinished_object_of_a_killed_process_remains",
+        no_unfinished_object_of_a_killed_process_remains,
+    ),
 ];
 
 fn main() {
@@ -37,17 +43,21 @@ fn main() {
     {
         return runtime().block_on(write(Path::new(dir), plan.parse().unwrap()));
     }
-    // As much of the standard test runner's command line as test runners use.
-    let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
-    let names =
-        arguments.iter().filter(|argument| !argument.starts_with('-') && *argument != "terse");
-    let names: Vec<_> = names.collect();
+
+    // This is the part of the standard test runner's command line that nextest and cargo use.
+    let only_ignored = arguments.iter().any(|argument| argument == "--ignored");
+    let only_list = arguments.iter().any(|argument| argument == "--list");
+    let names: Vec<_> = arguments
+        .iter()
+        .filter(|argument| !argument.starts_with('-') && *argument != "terse")
+        .collect();
+
     for (name, claim) in CLAIMS {
-        let chosen = names.is_empty() || names.iter().any(|part| name.contains(part.as_str()));
-        if has("--ignored") || !chosen {
+        let is_chosen = names.is_empty() || names.iter().any(|part| name.contains(part.as_str()));
+        if only_ignored || !is_chosen {
             continue;
         }
-        if has("--list") {
+        if only_list {
             println!("{name}: test");
         } else {
             claim();
@@ -56,9 +66,9 @@ fn main() {
     }
 }
 
-fn what_was_acknowledged_outlives_a_kill() {
+fn acknowledged_commits_survive_a_kill() {
     let dir = tempfile::tempdir().unwrap();
-    // Each round takes over what the one before left.
+    // Each round takes over the store that the previous writer has left.
     for round in 0..12 {
         let mut writer = Writer::start(dir.path(), "");
         let acknowledged = writer.killed_after(3 + round * 2 % 7);
@@ -69,7 +79,7 @@ fn what_was_acknowledged_outlives_a_kill() {
     }
 }
 
-fn a_kill_does_not_disturb_another_process() {
+fn a_kill_does_not_affect_another_process() {
     let dir = tempfile::tempdir().unwrap();
     runtime().block_on(async {
         let store = Embedded::open(dir.path()).unwrap();
@@ -82,20 +92,20 @@ fn a_kill_does_not_disturb_another_process() {
     });
 }
 
-fn a_kill_before_a_swap_leaves_it_undone() {
+fn a_kill_before_a_swap_leaves_the_former_record() {
     let dir = tempfile::tempdir().unwrap();
     let mut writer = Writer::start(dir.path(), "swap_control:4:kill_before");
     assert_eq!(writer.ended(None), 3);
     runtime().block_on(async {
         let store = Embedded::open(dir.path()).unwrap();
         check(&store, 3, 3).await;
-        // The batch before it is there, and does not count.
+        // The batch before the swap is stored and uncommitted.
         let stored = store.records(&[row(0)]).await.unwrap().remove(0).unwrap();
         assert_eq!(stored.newest_op().sequence(), 4);
     });
 }
 
-fn a_kill_after_a_swap_leaves_it_done() {
+fn a_kill_after_a_swap_leaves_the_new_record() {
     let dir = tempfile::tempdir().unwrap();
     let mut writer = Writer::start(dir.path(), "swap_control:4:kill_after");
     assert_eq!(writer.ended(None), 3);
@@ -104,7 +114,7 @@ fn a_kill_after_a_swap_leaves_it_done() {
     });
 }
 
-fn a_killed_put_leaves_nothing_unfinished() {
+fn no_unfinished_object_of_a_killed_process_remains() {
     let dir = tempfile::tempdir().unwrap();
     for _ in 0..8 {
         Writer::start(dir.path(), "").killed_after(2);
@@ -114,7 +124,7 @@ fn a_killed_put_leaves_nothing_unfinished() {
     }
 }
 
-/// The process to be killed.
+/// The process that is killed.
 struct Writer {
     process: Child,
     reports: Lines<BufReader<ChildStdout>>,
@@ -133,22 +143,23 @@ impl Writer {
         Self { process, reports }
     }
 
-    /// Kills it once it has reported so often; returns the last revision it reported.
+    /// Kills the process after this number of reports. Returns the last revision that it reported.
     fn killed_after(&mut self, reports: usize) -> u64 {
         let last = self.reports.by_ref().take(reports).map(Result::unwrap).last();
         self.process.kill().unwrap();
         self.ended(last)
     }
 
-    /// Waits for its end; returns the last revision it reported, at first `last`.
+    /// Waits for the end of the process. Returns the last revision that it reported: `last`, unless a
+    /// later one follows.
     fn ended(&mut self, last: Option<String>) -> u64 {
         let last = self.reports.by_ref().map(Result::unwrap).last().or(last);
-        assert!(!self.process.wait().unwrap().success(), "it was killed");
+        assert!(!self.process.wait().unwrap().success(), "the process was killed");
         last.unwrap().parse().unwrap()
     }
 }
 
-/// The writer: takes the store over, then replaces all rows with each commit.
+/// Takes the store over, then replaces all rows with each commit, for ever.
 async fn write(dir: &Path, plan: FaultPlan) {
     let store = Faulty::new(Embedded::open(dir).unwrap(), plan);
     let owner = Nonce(std::process::id().to_string());
@@ -161,11 +172,13 @@ async fn write(dir: &Path, plan: FaultPlan) {
         }
     };
     swap(&store, expected, &control).await;
+
     loop {
         let revision = control.revision + 1;
         let op = OpId::new(control.epoch, revision);
         store.write(batch(&store, &control, op).await.into()).await.unwrap();
         store.put_object(&object(revision), content(revision)).await.unwrap();
+
         let committed = Committed { op, lsn: Lsn(revision), ticket: Ticket::default() };
         let next = control.after_commit(committed, Vec::new(), None);
         swap(&store, Some(control.revision), &next).await;
@@ -174,13 +187,13 @@ async fn write(dir: &Path, plan: FaultPlan) {
 }
 
 /// Writes the control record and reports it.
-async fn swap(store: &impl Storage, expected: Option<u64>, new: &Control) {
+async fn swap(store: &impl ControlStore, expected: Option<u64>, new: &Control) {
     assert_eq!(store.swap_control(expected, new).await.unwrap(), SwapOutcome::Swapped);
     println!("{}", new.revision);
 }
 
-/// All rows with the value `op`, and a segment that says so.
-async fn batch(store: &impl Storage, control: &Control, op: OpId) -> Batch {
+/// Returns a batch with the value `op` for all rows, and a segment with that operation.
+async fn batch(store: &(impl ControlStore + RecordStore), control: &Control, op: OpId) -> Batch {
     let archived = store.archived_epochs().await.unwrap();
     let committed_ops = control.committed_ops(&archived);
     let context = WriteContext {
@@ -188,21 +201,24 @@ async fn batch(store: &impl Storage, control: &Control, op: OpId) -> Batch {
         visible: Some(control.committed.op),
         recent: &[],
     };
+
     let keys: Vec<_> = (0..ROWS).map(row).collect();
     let stored = store.records(&keys).await.unwrap();
-    let records = keys.into_iter().zip(stored).map(|(key, known)| {
+    let records = keys.into_iter().zip(stored).map(|(key, stored)| {
         let version = Version { op, value: Some(value(op)) };
-        let record = VersionedRecord::with_version(known.as_ref(), version, &context);
+        let record = VersionedRecord::with_version(stored.as_ref(), version, &context);
         RecordWrite {
             key,
-            expected_newest: known.map(|known| known.newest_op()),
+            expected_newest: stored.map(|stored| stored.newest_op()),
             record: record.into(),
         }
     });
+
     let mut writer = SegmentWriter::default();
     let body = Body::Put { row: RowKey::new("todos", "t1", "s"), data: op.to_string().into() };
     writer.push(&Operation { op_id: op, checksum: Checksum(1), body });
     let segment = writer.finish(bucket(), control.committed.op, Checksum(0));
+
     Batch {
         records: records.collect(),
         segments: vec![segment],
@@ -211,27 +227,31 @@ async fn batch(store: &impl Storage, control: &Control, op: OpId) -> Batch {
     }
 }
 
-/// The store has a revision in this range, and everything that it counts, whole.
+/// Checks that the store has a revision in this range, and everything that is committed.
 async fn check(store: &Embedded, at_least: u64, at_most: u64) {
     let control = store.control().await.unwrap().unwrap();
     let revision = control.revision;
     assert!((at_least..=at_most).contains(&revision), "{revision} in {at_least}..={at_most}");
+
     let committed_ops = control.committed_ops(&store.archived_epochs().await.unwrap());
     let at = control.committed.op;
     if at == OpId::ZERO {
         return;
     }
+
     let keys: Vec<_> = (0..ROWS).map(row).collect();
     for record in store.records(&keys).await.unwrap() {
         assert_eq!(record.unwrap().read_at(at, &committed_ops), ReadResult::Found(at, &value(at)));
     }
+
     let segments = store.segments(&bucket(), OpId::ZERO, at, usize::MAX).await.unwrap().segments;
     let mut last = OpId::ZERO;
     for segment in segments.iter().filter(|segment| committed_ops.is_committed(segment.last)) {
-        assert_eq!(segment.prev, last, "the chain of live segments");
+        assert_eq!(segment.prev, last, "the chain of committed segments");
         last = segment.last;
     }
     assert_eq!(last, at, "the chain ends at the checkpoint");
+
     let name = object(at.sequence());
     let stored = store.object_range(&name, 0..u64::MAX).await.unwrap();
     assert_eq!(stored, Some(content(at.sequence())));

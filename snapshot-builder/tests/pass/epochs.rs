@@ -11,11 +11,14 @@ const ROWS: u64 = 20;
 #[tokio::test]
 async fn a_base_contains_the_operations_of_an_archived_epoch() {
     let store = Embedded::temporary().unwrap();
-    let (old, busy) = (BucketKey::from_stored("aaaaaa[]"), BucketKey::from_stored("bbbbbb[]"));
+    let old = BucketKey::from_stored("aaaaaa[]");
+    let busy = BucketKey::from_stored("bbbbbb[]");
+
     let mut writer = begun(&store, Some(&[])).await;
     put(&mut writer, &old, ROWS);
     commit(&mut writer).await;
-    let (epoch, last) = (writer.control().epoch, writer.control().committed.op);
+    let epoch = writer.control().epoch;
+    let last = writer.control().committed.op;
 
     // The control record names sixteen closed epochs. After seventeen, the first is archived.
     for _ in 0..17 {

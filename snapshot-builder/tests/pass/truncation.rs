@@ -27,6 +27,7 @@ fn todos() -> SyncedTable {
         types: PgTypes::default(),
     };
     let evaluator = config.bind(&schema).unwrap().unwrap();
+
     let table = SourceTable {
         oid: 1,
         schema,
@@ -40,6 +41,7 @@ fn todos() -> SyncedTable {
         has_row_filter: false,
         estimated_rows: 0.0,
     };
+
     SyncedTable { number: 0, table, evaluator }
 }
 
@@ -51,13 +53,14 @@ async fn insert(applier: &mut Applier<Embedded>, id: &str) {
 /// Returns the operations of the bucket's log: the sign of each, and the id of its row.
 async fn log(store: &Embedded, bucket: &BucketKey) -> Vec<String> {
     let page = store.segments(bucket, OpId::ZERO, OpId::MAX, usize::MAX).await.unwrap();
-    let text = |body: &Body<'_>| match body {
-        Body::Put { row, .. } => format!("+{}", row.object_id),
-        Body::Remove { row } => format!("-{}", row.object_id),
-        Body::Move | Body::Clear => "?".to_owned(),
-    };
     let operations = page.segments.iter().flat_map(|segment| SegmentReader::new(&segment.payload));
-    operations.map(|operation| text(&operation.unwrap().body)).collect()
+    operations
+        .map(|operation| match operation.unwrap().body {
+            Body::Put { row, .. } => format!("+{}", row.object_id),
+            Body::Remove { row } => format!("-{}", row.object_id),
+            Body::Move | Body::Clear => "?".to_owned(),
+        })
+        .collect()
 }
 
 #[tokio::test]

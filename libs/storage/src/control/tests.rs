@@ -73,11 +73,13 @@ fn the_latest_sixteen_closed_epochs_are_kept_and_older_ones_archived() {
         assert!(next.recent.len() <= RECENT_EPOCHS);
         control = after(&next, run);
     }
+
     assert_eq!(control.recent.len(), RECENT_EPOCHS);
     let expected: Vec<_> = (1..40 - 16)
         .map(|run| ClosedEpoch { epoch: epoch(run), last_committed: op(run, u64::from(run)) })
         .collect();
     assert_eq!(archived, expected);
+
     let committed_ops = control.committed_ops(&archived);
     for run in 1..=40 {
         assert!(committed_ops.is_committed(op(run, u64::from(run))), "of epoch {run}");
@@ -118,6 +120,7 @@ fn a_barrier_delays_visible_until_the_commit_reaches_it() {
 fn a_stored_record_stays_readable_by_later_versions() {
     let control = after(&first(), 7).after_takeover(nonce("b")).unwrap().0;
     let record = serde_json::to_string_pretty(&control).unwrap();
+
     expect_test::expect![[r#"
         {
           "revision": 3,

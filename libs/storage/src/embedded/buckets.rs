@@ -1,7 +1,10 @@
-//! Heads and catalogs of buckets, parameter lookups, and which buckets there are.
+//! Heads and catalogs of buckets, parameter lookups, and the registry of buckets.
+
+use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, Row, Statement, Transaction};
 
 use super::connection_pool::{Durability, in_one_snapshot};
 use super::records::blob;
@@ -17,6 +20,7 @@ impl BucketStore for Embedded {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
+
         let keys = keys.to_vec();
         self.reading(move |connection| {
             in_one_snapshot(connection, |connection| {
@@ -25,22 +29,7 @@ impl BucketStore for Embedded {
                         "SELECT cell, catalog, catalog_revision FROM bucket WHERE bucket = ?1",
                     )
                     .map_err(failure::of_sqlite)?;
-                let item = |key: &BucketKey| {
-                    let stored = select
-                        .query_row([key.as_str()], |row| {
-                            Ok((blob(row, 0)?, blob(row, 1)?, row.get::<_, i64>(2)?))
-                        })
-                        .optional()
-                        .map_err(failure::of_sqlite)?;
-                    let Some((record, catalog, revision)) = stored else { return Ok(None) };
-                    let catalog_revision = revision.cast_unsigned();
-                    Ok(Some(BucketItem {
-                        head: VersionedRecord::decode(&record)?,
-                        catalog,
-                        catalog_revision,
-                    }))
-                };
-                keys.iter().map(item).collect()
+                keys.iter().map(|key| bucket_item(&mut select, key)).collect()
             })
         })
         .await
@@ -52,21 +41,12 @@ impl BucketStore for Embedded {
         expected: u64,
         catalog: &Bytes,
     ) -> Result<bool, StorageError> {
-        let (key, catalog) = (key.clone(), catalog.clone());
-        let (old, new) = (expected.cast_signed(), (expected + 1).cast_signed());
-        // Durable, since the caller deletes objects that the former catalog names.
+        let key = key.clone();
+        let catalog = catalog.clone();
+
+        // The write is durable, because the caller then deletes objects that the former catalog names.
         self.writing(Durability::Machine, move |transaction| {
-            let swap = || {
-                let swapped = transaction
-                    .prepare_cached(
-                        "UPDATE bucket SET catalog = ?2, catalog_revision = ?4
-                         WHERE bucket = ?1 AND (catalog_revision = ?3
-                             OR catalog_revision = ?4 AND catalog = ?2)",
-                    )?
-                    .execute((key.as_str(), &catalog[..], old, new))?;
-                Ok(swapped == 1)
-            };
-            swap().map_err(failure::of_sqlite)
+            swap_catalog(transaction, &key, expected, &catalog).map_err(failure::of_sqlite)
         })
         .await
     }
@@ -77,6 +57,7 @@ impl LookupStore for Embedded {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
+
         let keys = keys.to_vec();
         self.reading(move |connection| {
             in_one_snapshot(connection, |connection| {
@@ -94,27 +75,71 @@ impl Registry for Embedded {
         after: Option<&BucketKey>,
         limit: usize,
     ) -> Result<Vec<BucketKey>, StorageError> {
-        // A key is the tag, then a JSON array; '\' is the character after '['.
-        let (first, end) = (format!("{tag}["), format!("{tag}\\"));
+        let keys = keys_of_tag(tag);
         let after = after.map_or(String::new(), |after| after.as_str().to_owned());
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+
         self.reading(move |connection| {
-            let read = || {
-                connection
-                    .prepare_cached(
-                        "SELECT bucket FROM registry
-                         WHERE bucket >= ?1 AND bucket < ?2 AND bucket > ?3
-                         ORDER BY bucket LIMIT ?4",
-                    )?
-                    .query_map((first, end, after, limit), |row| {
-                        Ok(BucketKey::from_stored(row.get_ref(0)?.as_str()?))
-                    })?
-                    .collect::<rusqlite::Result<Vec<_>>>()
-            };
-            read().map_err(failure::of_sqlite)
+            registered(connection, &keys, &after, limit).map_err(failure::of_sqlite)
         })
         .await
     }
+}
+
+/// Returns the range of keys that begin with a tag. A key is the tag, then a JSON array, and `\` is
+/// the character after `[`.
+pub(super) fn keys_of_tag(tag: &Tag) -> Range<String> {
+    format!("{tag}[")..format!("{tag}\\")
+}
+
+fn bucket_item(
+    select: &mut Statement<'_>,
+    key: &BucketKey,
+) -> Result<Option<BucketItem>, StorageError> {
+    let stored = select
+        .query_row([key.as_str()], |row| Ok((blob(row, 0)?, blob(row, 1)?, row.get::<_, i64>(2)?)))
+        .optional()
+        .map_err(failure::of_sqlite)?;
+    let Some((record, catalog, revision)) = stored else { return Ok(None) };
+
+    let head = VersionedRecord::decode(&record)?;
+    Ok(Some(BucketItem { head, catalog, catalog_revision: revision.cast_unsigned() }))
+}
+
+/// Replaces a catalog if its revision is `expected`, or if exactly this catalog is stored already.
+fn swap_catalog(
+    transaction: &Transaction<'_>,
+    key: &BucketKey,
+    expected: u64,
+    catalog: &[u8],
+) -> rusqlite::Result<bool> {
+    let next = expected + 1;
+    let swapped = transaction
+        .prepare_cached(
+            "UPDATE bucket SET catalog = ?2, catalog_revision = ?4
+             WHERE bucket = ?1 AND (catalog_revision = ?3
+                 OR catalog_revision = ?4 AND catalog = ?2)",
+        )?
+        .execute((key.as_str(), catalog, expected.cast_signed(), next.cast_signed()))?;
+    Ok(swapped == 1)
+}
+
+fn registered(
+    connection: &Connection,
+    keys: &Range<String>,
+    after: &str,
+    limit: i64,
+) -> rusqlite::Result<Vec<BucketKey>> {
+    connection
+        .prepare_cached(
+            "SELECT bucket FROM registry
+             WHERE bucket >= ?1 AND bucket < ?2 AND bucket > ?3
+             ORDER BY bucket LIMIT ?4",
+        )?
+        .query_map((&keys.start, &keys.end, after, limit), |row| {
+            Ok(BucketKey::from_stored(row.get_ref(0)?.as_str()?))
+        })?
+        .collect()
 }
 
 fn lookup_rows(connection: &Connection, key: &LookupKey) -> Result<Vec<LookupRow>, StorageError> {
@@ -122,11 +147,15 @@ fn lookup_rows(connection: &Connection, key: &LookupKey) -> Result<Vec<LookupRow
         .prepare_cached("SELECT source, cell FROM lookup WHERE lookup = ?1 ORDER BY source")
         .map_err(failure::of_sqlite)?;
     let mut rows = select.query([key.as_str()]).map_err(failure::of_sqlite)?;
+
     let mut found = Vec::new();
     while let Some(row) = rows.next().map_err(failure::of_sqlite)? {
-        let read = || Ok((row.get_ref(0)?.as_str()?.into(), blob(row, 1)?));
-        let (source, record) = read().map_err(failure::of_sqlite)?;
+        let (source, record) = stored_answer(row).map_err(failure::of_sqlite)?;
         found.push(LookupRow { source, record: VersionedRecord::decode(&record)? });
     }
     Ok(found)
+}
+
+fn stored_answer(row: &Row<'_>) -> rusqlite::Result<(Arc<str>, Bytes)> {
+    Ok((row.get_ref(0)?.as_str()?.into(), blob(row, 1)?))
 }

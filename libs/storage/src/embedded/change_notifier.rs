@@ -15,10 +15,10 @@ use crate::Ticket;
 /// The poll interval while a call waits.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// The newest that this process has seen; both only rise.
+/// The newest values that this process has seen. Both only increase.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Seen {
-    /// Revision of the control record; 0 is "none".
+    /// The revision of the control record; 0 if there is none.
     pub(super) control: u64,
     pub(super) ticket: Ticket,
 }
@@ -43,7 +43,7 @@ struct State {
     closed: bool,
 }
 
-/// Somebody waits as long as it exists.
+/// A waiting call. The thread polls while at least one exists.
 struct Waiter<'a>(&'a Shared);
 
 impl ChangeNotifier {
@@ -64,30 +64,31 @@ impl ChangeNotifier {
         self.shared.raise(Seen { control: 0, ticket });
     }
 
-    /// The newest that this process has seen; the file may be ahead of it.
+    /// Returns the newest values that this process has seen. Those in the file may be newer.
     pub(super) fn newest(&self) -> Seen {
         *self.shared.newest.borrow()
     }
 
-    /// Returns once `changed` holds for the newest that was seen, or after `timeout`.
+    /// Waits until `changed` holds for the newest values, at most for `timeout`.
     pub(super) async fn wait(&self, timeout: Duration, changed: impl Fn(&Seen) -> bool) {
         let mut newest = self.shared.newest.subscribe();
         self.start_polling();
         let _waiter = Waiter::new(&self.shared);
-        // Neither way to end is an error: the sender lives as long as `self`.
+        // A timeout is no error, and the sender lives as long as `self`.
         let _ = tokio::time::timeout(timeout, newest.wait_for(|seen| changed(seen))).await;
     }
 
     fn start_polling(&self) {
         let mut poller = self.poller.lock().unwrap_or_else(PoisonError::into_inner);
         if poller.is_none() {
-            let (shared, file) = (Arc::clone(&self.shared), self.file.clone());
+            let shared = Arc::clone(&self.shared);
+            let file = self.file.clone();
             let spawned = std::thread::Builder::new()
                 .name("tidewater-poll".into())
                 .spawn(move || shared.poll(&file));
             match spawned {
                 Ok(thread) => *poller = Some(thread),
-                // Waiters then see this process's writes at once and others' after their timeout.
+                // Waiting calls then notice other processes' writes after their timeout only.
                 Err(error) => warn!(%error, "cannot start the thread that polls the store"),
             }
         }
@@ -100,7 +101,7 @@ impl Drop for ChangeNotifier {
         self.shared.wake.notify_all();
         let poller = self.poller.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(poller) = poller {
-            // It ends at once; waited for so that its connection is closed before the files go.
+            // Its connection must be closed before a temporary directory is removed.
             let _ = poller.join();
         }
     }
@@ -133,17 +134,19 @@ impl Shared {
                 return;
             }
             drop(state);
+
             match look(file, &mut connection, &mut version) {
                 Ok(Some(seen)) => self.raise(seen),
                 Ok(None) => {}
                 Err(error) => {
                     warn!(%error, "failed to poll the store for changes");
-                    (connection, version) = (None, None);
+                    connection = None;
+                    version = None;
                 }
             }
-            let state = self.state();
-            let ended = |state: &mut State| !state.closed;
-            let paused = self.wake.wait_timeout_while(state, POLL_INTERVAL, ended);
+
+            let paused =
+                self.wake.wait_timeout_while(self.state(), POLL_INTERVAL, |state| !state.closed);
             drop(paused.unwrap_or_else(PoisonError::into_inner));
         }
     }
@@ -171,24 +174,24 @@ fn look(
 ) -> rusqlite::Result<Option<Seen>> {
     let connection = match connection {
         Some(connection) => connection,
-        None => {
-            let opened = schema::connect(file)?;
-            opened.pragma_update(None, "query_only", true)?;
-            connection.insert(opened)
-        }
+        None => connection.insert(schema::connect_for_reading(file)?),
     };
+
     let now = connection
         .prepare_cached("PRAGMA data_version")?
         .query_row((), |row| row.get::<_, i64>(0))?;
     if *version == Some(now) {
         return Ok(None);
     }
-    let read = |sql| {
-        let found = connection.prepare_cached(sql)?.query_row((), |row| row.get(0)).optional()?;
-        Ok::<_, rusqlite::Error>(found.map_or(0, i64::cast_unsigned))
-    };
-    let control = read("SELECT revision FROM control")?;
-    let ticket = Ticket(read("SELECT ticket FROM bell")?);
+
+    let control = number(connection, "SELECT revision FROM control")?;
+    let ticket = Ticket(number(connection, "SELECT ticket FROM bell")?);
     *version = Some(now);
     Ok(Some(Seen { control, ticket }))
+}
+
+/// Returns the number that a query yields, or 0 if it yields no row.
+fn number(connection: &Connection, sql: &str) -> rusqlite::Result<u64> {
+    let found = connection.prepare_cached(sql)?.query_row((), |row| row.get(0)).optional()?;
+    Ok(found.map_or(0, i64::cast_unsigned))
 }

@@ -1,6 +1,6 @@
 //! The queue of compaction tasks.
 
-use rusqlite::Transaction;
+use rusqlite::{Connection, Transaction};
 use tidewater_protocol::OpId;
 
 use super::connection_pool::Durability;
@@ -15,21 +15,7 @@ impl CompactionQueue for Embedded {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
 
         self.reading(move |connection| {
-            let read = || {
-                connection
-                    .prepare_cached(
-                        "SELECT bucket, at, not_before FROM due WHERE not_before <= ?1 LIMIT ?2",
-                    )?
-                    .query_map((now, limit), |row| {
-                        Ok(CompactionTask {
-                            bucket: BucketKey::from_stored(row.get_ref(0)?.as_str()?),
-                            triggered_by: OpId::from_i64(row.get(1)?).unwrap_or_default(),
-                            not_before: row.get::<_, i64>(2)?.cast_unsigned(),
-                        })
-                    })?
-                    .collect::<rusqlite::Result<Vec<_>>>()
-            };
-            read().map_err(failure::of_sqlite)
+            due_tasks(connection, now, limit).map_err(failure::of_sqlite)
         })
         .await
     }
@@ -66,7 +52,24 @@ impl CompactionQueue for Embedded {
     }
 }
 
-/// Queues tasks, each in place of the one that its bucket has.
+fn due_tasks(
+    connection: &Connection,
+    now: i64,
+    limit: i64,
+) -> rusqlite::Result<Vec<CompactionTask>> {
+    connection
+        .prepare_cached("SELECT bucket, at, not_before FROM due WHERE not_before <= ?1 LIMIT ?2")?
+        .query_map((now, limit), |row| {
+            Ok(CompactionTask {
+                bucket: BucketKey::from_stored(row.get_ref(0)?.as_str()?),
+                triggered_by: OpId::from_i64(row.get(1)?).unwrap_or_default(),
+                not_before: row.get::<_, i64>(2)?.cast_unsigned(),
+            })
+        })?
+        .collect()
+}
+
+/// Queues tasks. Each replaces the queued task of its bucket.
 pub(super) fn put(transaction: &Transaction<'_>, tasks: &[CompactionTask]) -> rusqlite::Result<()> {
     if tasks.is_empty() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! The connections: one that writes, a few that read, all of them on blocking threads.
+//! The connections: one for writes, and a few for reads. All of them are used on blocking threads.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -55,8 +55,8 @@ impl ConnectionPool {
         }
     }
 
-    /// Runs `work` in a transaction of its own, which is committed unless it fails. It goes on to
-    /// its end even if the caller stops waiting.
+    /// Runs `work` in a transaction, which is committed unless it fails. It runs to its end even if
+    /// the caller stops waiting.
     pub(super) async fn write<T: Send + 'static>(
         &self,
         durability: Durability,
@@ -64,6 +64,7 @@ impl ConnectionPool {
     ) -> Result<T, StorageError> {
         let mut writer = Arc::clone(&self.writer).lock_owned().await;
         let wal_checkpointer = Arc::clone(&self.wal_checkpointer);
+
         blocking(move || {
             let result = writer.write(durability, work);
             wal_checkpointer.committed();
@@ -73,18 +74,19 @@ impl ConnectionPool {
         .await
     }
 
-    /// Runs `work` on a connection that sees everything committed before.
+    /// Runs `work` on a connection that sees all transactions committed before the call.
     pub(super) async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, StorageError> {
         let readers = Arc::clone(&self.readers);
         let turn = Arc::clone(&readers.turns).acquire_owned().await;
+
         blocking(move || {
             let _turn = turn.map_err(|closed| StorageError::Unavailable(closed.into()))?;
             let connection = readers.take()?;
             let result = work(&connection);
-            // After an error the connection's state is not worth a thought: the next is a new one.
+            // After an error the state of the connection is unknown, so it is not used again.
             if result.is_ok() {
                 readers.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
             }
@@ -110,6 +112,7 @@ impl Writer {
                 .map_err(failure::of_sqlite)?;
             self.durability = Some(durability);
         }
+
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
@@ -126,16 +129,12 @@ impl Readers {
         if let Some(connection) = idle {
             return Ok(connection);
         }
-        let open = || {
-            let connection = schema::connect(&self.file)?;
-            connection.pragma_update(None, "query_only", true)?;
-            Ok(connection)
-        };
-        open().map_err(failure::of_sqlite)
+        schema::connect_for_reading(&self.file).map_err(failure::of_sqlite)
     }
 }
 
-/// Runs several reads on what is committed at their start; also cheaper than one by one.
+/// Runs several reads in one transaction, so that they see the same state. This is also faster than a
+/// transaction for each.
 pub(super) fn in_one_snapshot<T>(
     connection: &Connection,
     reads: impl FnOnce(&Connection) -> Result<T, StorageError>,

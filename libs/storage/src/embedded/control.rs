@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde::{Serialize, de::DeserializeOwned};
 use tidewater_protocol::{Epoch, OpId};
 
@@ -24,12 +24,13 @@ impl ControlStore for Embedded {
         expected: Option<u64>,
         new: &Control,
     ) -> Result<SwapOutcome, StorageError> {
-        let (new, revision) = (new.clone(), new.revision);
+        let new = new.clone();
+        let revision = new.revision;
         let outcome = self
             .writing(Durability::Machine, move |transaction| {
                 let stored = stored_control(transaction)?;
                 let found = stored.as_ref().map(|stored| stored.revision);
-                // The same record is written again after a lost reply: its commit is what makes
+                // After a lost reply the same record is written again. Only this commit makes the
                 // batches durable that were stored in between.
                 if found != expected && stored.as_ref() != Some(&new) {
                     return Ok(SwapOutcome::Conflict(stored.map(Box::new)));
@@ -43,6 +44,7 @@ impl ControlStore for Embedded {
                 Ok(SwapOutcome::Swapped)
             })
             .await?;
+
         if outcome == SwapOutcome::Swapped {
             self.inner.changes.control_advanced_to(revision);
         }
@@ -56,26 +58,22 @@ impl ControlStore for Embedded {
     ) -> Result<(), StorageError> {
         let changes = &self.inner.changes;
         if changes.newest().control < seen {
-            // Either the caller is ahead of us, or the store was put back to an older state.
+            // The caller has read a newer record than this process, or the store was restored from
+            // a backup. Only the stored record tells which.
             let stored = self.control().await?.map_or(0, |control| control.revision);
             changes.control_advanced_to(stored);
             if stored != seen {
                 return Ok(());
             }
         }
+
         changes.wait(timeout, |newest| newest.control > seen).await;
         Ok(())
     }
 
     async fn archived_epochs(&self) -> Result<Vec<ClosedEpoch>, StorageError> {
         self.reading(|connection| {
-            let read = || {
-                connection
-                    .prepare_cached("SELECT epoch, last FROM closed_epoch ORDER BY epoch")?
-                    .query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?
-                    .collect::<rusqlite::Result<Vec<(u32, i64)>>>()
-            };
-            let stored = read().map_err(failure::of_sqlite)?;
+            let stored = stored_epochs(connection).map_err(failure::of_sqlite)?;
             stored.into_iter().map(closed_epoch).collect()
         })
         .await
@@ -86,37 +84,30 @@ impl ControlStore for Embedded {
             return Ok(());
         }
         let epochs = epochs.to_vec();
-        // The control record is written after it, durably.
+
+        // The next control record makes this durable, before it drops the epochs from its own list.
         self.writing(Durability::Process, move |transaction| {
-            let insert = || {
-                let mut insert = transaction
-                    .prepare_cached("INSERT OR IGNORE INTO closed_epoch VALUES (?1, ?2)")?;
-                for closed in &epochs {
-                    insert.execute((closed.epoch.number(), closed.last_committed.get()))?;
-                }
-                Ok(())
-            };
-            insert().map_err(failure::of_sqlite)
+            insert_epochs(transaction, &epochs).map_err(failure::of_sqlite)
         })
         .await
     }
 
     async fn generation(&self, id: GenerationId) -> Result<Option<Generation>, StorageError> {
         self.reading(move |connection| {
-            let read = || {
-                connection
-                    .prepare_cached("SELECT record FROM generation WHERE id = ?1")?
-                    .query_row([id.0.number()], |row| row.get::<_, String>(0))
-                    .optional()
-            };
-            let stored = read().map_err(failure::of_sqlite)?;
+            let stored = connection
+                .prepare_cached("SELECT record FROM generation WHERE id = ?1")
+                .and_then(|mut select| {
+                    select.query_row([id.0.number()], |row| row.get::<_, String>(0)).optional()
+                })
+                .map_err(failure::of_sqlite)?;
             stored.map(|record| from_record("generation", &record)).transpose()
         })
         .await
     }
 
     async fn put_generation(&self, generation: &Generation) -> Result<(), StorageError> {
-        let (id, record) = (generation.id, to_record(generation));
+        let id = generation.id;
+        let record = to_record(generation);
         self.writing(Durability::Process, move |transaction| {
             transaction
                 .prepare_cached("INSERT OR REPLACE INTO generation VALUES (?1, ?2)")
@@ -129,34 +120,49 @@ impl ControlStore for Embedded {
 }
 
 fn stored_control(connection: &Connection) -> Result<Option<Control>, StorageError> {
-    let read = || {
-        connection
-            .prepare_cached("SELECT record FROM control")?
-            .query_row((), |row| row.get::<_, String>(0))
-            .optional()
-    };
-    let stored = read().map_err(failure::of_sqlite)?;
+    let stored = connection
+        .prepare_cached("SELECT record FROM control")
+        .and_then(|mut select| select.query_row((), |row| row.get::<_, String>(0)).optional())
+        .map_err(failure::of_sqlite)?;
     stored.map(|record| from_record("control record", &record)).transpose()
 }
 
-fn closed_epoch((epoch, last): (u32, i64)) -> Result<ClosedEpoch, StorageError> {
-    let read =
-        || Some(ClosedEpoch { epoch: Epoch::new(epoch)?, last_committed: OpId::from_i64(last)? });
-    read().ok_or_else(|| {
-        let cause: BoxError = format!("epoch {epoch}, last op id {last}").into();
-        StorageError::Damaged("closed epoch", cause)
-    })
+/// Returns the numbers of the archived epochs, and their last committed op ids.
+fn stored_epochs(connection: &Connection) -> rusqlite::Result<Vec<(u32, i64)>> {
+    connection
+        .prepare_cached("SELECT epoch, last FROM closed_epoch ORDER BY epoch")?
+        .query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect()
 }
 
-/// The stored form of a record: JSON.
+fn insert_epochs(transaction: &Transaction<'_>, epochs: &[ClosedEpoch]) -> rusqlite::Result<()> {
+    let mut insert =
+        transaction.prepare_cached("INSERT OR IGNORE INTO closed_epoch VALUES (?1, ?2)")?;
+    for closed in epochs {
+        insert.execute((closed.epoch.number(), closed.last_committed.get()))?;
+    }
+    Ok(())
+}
+
+fn closed_epoch((epoch, last): (u32, i64)) -> Result<ClosedEpoch, StorageError> {
+    match (Epoch::new(epoch), OpId::from_i64(last)) {
+        (Some(epoch), Some(last_committed)) => Ok(ClosedEpoch { epoch, last_committed }),
+        _ => {
+            let cause: BoxError = format!("epoch {epoch}, last op id {last}").into();
+            Err(StorageError::Damaged("closed epoch", cause))
+        }
+    }
+}
+
+/// Returns the stored form of a record: JSON.
 pub(super) fn to_record(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("a record of texts, numbers and lists is valid JSON")
 }
 
-/// Reads the stored form of a record.
+/// Reads the stored form of a record. `kind` names it in errors.
 pub(super) fn from_record<T: DeserializeOwned>(
-    what: &'static str,
+    kind: &'static str,
     record: &str,
 ) -> Result<T, StorageError> {
-    serde_json::from_str(record).map_err(|error| StorageError::Damaged(what, error.into()))
+    serde_json::from_str(record).map_err(|error| StorageError::Damaged(kind, error.into()))
 }

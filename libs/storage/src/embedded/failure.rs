@@ -6,7 +6,7 @@ use rusqlite::{Error, ErrorCode};
 
 use crate::error::StorageError;
 
-/// An error before the commit: nothing was written.
+/// Maps an error before the commit: nothing was written.
 pub(super) fn of_sqlite(error: Error) -> StorageError {
     if is_about_a_value(&error) {
         return StorageError::Damaged("row", error.into());
@@ -14,9 +14,10 @@ pub(super) fn of_sqlite(error: Error) -> StorageError {
     if matches!(error, Error::SqlInputError { .. }) {
         return StorageError::Damaged("database", error.into());
     }
+
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => StorageError::Full(error.into()),
-        // "Unknown" is SQLite's word for SQL that does not fit the tables.
+        // SQLite returns the generic error code for SQL that does not match the tables.
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown) => {
             StorageError::Damaged("database", error.into())
         }
@@ -24,8 +25,8 @@ pub(super) fn of_sqlite(error: Error) -> StorageError {
     }
 }
 
-/// An error of the commit itself: only when SQLite did not begin with it, or had no room for it, is
-/// it certain that nothing was written.
+/// Maps an error of the commit. That nothing was written is certain only if SQLite did not start the
+/// commit, or if the disk was full.
 pub(super) fn of_commit(error: Error) -> StorageError {
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DiskFull) => of_sqlite(error),
@@ -33,7 +34,7 @@ pub(super) fn of_commit(error: Error) -> StorageError {
     }
 }
 
-/// An error of the file system.
+/// Maps an error of the file system.
 pub(super) fn of_file(error: io::Error) -> StorageError {
     if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
         StorageError::Full(error.into())

@@ -17,14 +17,14 @@ pub(super) struct ObjectFiles {
 }
 
 impl ObjectFiles {
-    /// Makes the directories below `dir`, and removes what killed processes left unfinished.
+    /// Creates the directories below `dir`, and removes the unfinished files of killed processes.
     pub(super) fn open(dir: &Path) -> io::Result<Self> {
         let objects = Self { finished: dir.join("objects"), unfinished: dir.join("unfinished") };
         fs::create_dir_all(&objects.finished)?;
         fs::create_dir_all(&objects.unfinished)?;
         for entry in fs::read_dir(&objects.unfinished)? {
             let path = entry?.path();
-            // Who writes a file holds its lock, and the lock of a killed process is gone.
+            // A writer locks its file, and the lock of a killed process is released.
             if File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
                 let _ = fs::remove_file(path);
             }
@@ -32,10 +32,11 @@ impl ObjectFiles {
         Ok(objects)
     }
 
-    /// Bytes of all objects.
+    /// Returns the size of all objects in bytes.
     pub(super) fn size(&self) -> io::Result<u64> {
         let mut bytes = 0;
         let mut open = vec![self.finished.clone()];
+
         while let Some(dir) = open.pop() {
             for entry in fs::read_dir(dir)? {
                 let entry = entry?;
@@ -50,15 +51,12 @@ impl ObjectFiles {
         Ok(bytes)
     }
 
-    /// Where the object of this name is; a name with an empty part, `.` or `..` is refused.
+    /// Returns the path of an object.
+    ///
+    /// # Errors
+    /// If a part of the name is empty, `.` or `..`.
     pub(super) fn path(&self, name: &str) -> Result<PathBuf, StorageError> {
-        let plain = |part: &str| {
-            let mut components = Path::new(part).components();
-            !part.contains('\0')
-                && matches!(components.next(), Some(Component::Normal(whole)) if whole == part)
-                && components.next().is_none()
-        };
-        if !name.split('/').all(plain) {
+        if !name.split('/').all(is_plain) {
             let cause = format!("'{name}' cannot be the name of an object");
             return Err(StorageError::Unavailable(cause.into()));
         }
@@ -77,7 +75,8 @@ impl ObjectFiles {
         let dir = path.parent().unwrap_or(&self.finished);
         fs::create_dir_all(dir)?;
         file.persist(path)?;
-        // The name is durable once its directory is, and that once the one above it is.
+
+        // The name is durable once its directory is synced, and each directory once its parent is.
         for dir in dir.ancestors().take_while(|dir| dir.starts_with(&self.finished)) {
             File::open(dir)?.sync_all()?;
         }
@@ -85,7 +84,15 @@ impl ObjectFiles {
     }
 }
 
-/// The bytes of a range, as far as the file goes.
+/// Returns whether a part of a name means itself in a path.
+fn is_plain(part: &str) -> bool {
+    let mut components = Path::new(part).components();
+    !part.contains('\0')
+        && matches!(components.next(), Some(Component::Normal(whole)) if whole == part)
+        && components.next().is_none()
+}
+
+/// Reads a range of a file, cut at the file's end.
 pub(super) fn read(path: &Path, range: Range<u64>) -> io::Result<Bytes> {
     let mut file = File::open(path)?;
     let end = range.end.min(file.metadata()?.len());

@@ -24,12 +24,13 @@ impl ObjectStore for Embedded {
 
     async fn put_object_file(&self, name: &str, file: &Path) -> Result<(), StorageError> {
         let objects = Arc::clone(&self.inner.objects);
-        let (path, file) = (objects.path(name)?, file.to_path_buf());
-        let put = move || {
-            let mut content = File::open(file)?;
-            objects.put_from(&path, &mut content)
-        };
-        blocking(move || put().map_err(failure::of_file)).await
+        let path = objects.path(name)?;
+        let file = file.to_path_buf();
+        blocking(move || {
+            let mut content = File::open(file).map_err(failure::of_file)?;
+            objects.put_from(&path, &mut content).map_err(failure::of_file)
+        })
+        .await
     }
 
     async fn object_url(&self, _: &str, _: Duration) -> Result<Option<String>, StorageError> {

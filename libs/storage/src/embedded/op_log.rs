@@ -1,7 +1,7 @@
 //! Segments.
 
 use bytes::Bytes;
-use rusqlite::{OptionalExtension, Row, Transaction};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction};
 use tidewater_protocol::{Checksum, OpId};
 
 use super::connection_pool::Durability;
@@ -25,26 +25,7 @@ impl OpLog for Embedded {
     ) -> Result<SegmentPage, StorageError> {
         let bucket = bucket.clone();
         self.reading(move |connection| {
-            let read = || {
-                let mut select = connection.prepare_cached(
-                    "SELECT last, prev, sum_before, sum, count, payload FROM segment
-                     WHERE bucket = ?1 AND last > ?2 AND last <= ?3 ORDER BY last",
-                )?;
-                let mut rows = select.query((bucket.as_str(), after.get(), upto.get()))?;
-                let mut page = SegmentPage::default();
-                let mut bytes = 0;
-                while let Some(row) = rows.next()? {
-                    if bytes > bytes_max {
-                        page.has_more = true;
-                        break;
-                    }
-                    let segment = segment(&bucket, row)?;
-                    bytes += segment.payload.len();
-                    page.segments.push(segment);
-                }
-                Ok(page)
-            };
-            read().map_err(failure::of_sqlite)
+            read_page(connection, &bucket, after, upto, bytes_max).map_err(failure::of_sqlite)
         })
         .await
     }
@@ -52,21 +33,51 @@ impl OpLog for Embedded {
     async fn delete_segments(&self, bucket: &BucketKey, upto: OpId) -> Result<(), StorageError> {
         loop {
             let bucket = bucket.clone();
-            let delete = move |transaction: &Transaction<'_>| {
-                delete_some(transaction, &bucket, upto).map_err(failure::of_sqlite)
-            };
-            if !self.writing(Durability::Process, delete).await? {
+            let has_more = self
+                .writing(Durability::Process, move |transaction| {
+                    delete_some(transaction, &bucket, upto).map_err(failure::of_sqlite)
+                })
+                .await?;
+            if !has_more {
                 return Ok(());
             }
         }
     }
 }
 
-/// Stores segments; under the same key the same content is written again.
+fn read_page(
+    connection: &Connection,
+    bucket: &BucketKey,
+    after: OpId,
+    upto: OpId,
+    bytes_max: usize,
+) -> rusqlite::Result<SegmentPage> {
+    let mut select = connection.prepare_cached(
+        "SELECT last, prev, sum_before, sum, count, payload FROM segment
+         WHERE bucket = ?1 AND last > ?2 AND last <= ?3 ORDER BY last",
+    )?;
+    let mut rows = select.query((bucket.as_str(), after.get(), upto.get()))?;
+
+    let mut page = SegmentPage::default();
+    let mut bytes = 0;
+    while let Some(row) = rows.next()? {
+        if bytes > bytes_max {
+            page.has_more = true;
+            break;
+        }
+        let segment = segment(bucket, row)?;
+        bytes += segment.payload.len();
+        page.segments.push(segment);
+    }
+    Ok(page)
+}
+
+/// Stores segments. A repetition replaces a segment by its own content.
 pub(super) fn put(transaction: &Transaction<'_>, segments: &[Segment]) -> rusqlite::Result<()> {
     if segments.is_empty() {
         return Ok(());
     }
+
     let mut put = transaction
         .prepare_cached("INSERT OR REPLACE INTO segment VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
     for segment in segments {
@@ -83,7 +94,7 @@ pub(super) fn put(transaction: &Transaction<'_>, segments: &[Segment]) -> rusqli
     Ok(())
 }
 
-/// Deletes the lowest segments up to `upto`; returns whether there may be more.
+/// Deletes the lowest segments up to `upto`. Returns whether there may be more.
 fn delete_some(
     transaction: &Transaction<'_>,
     bucket: &BucketKey,
@@ -96,6 +107,7 @@ fn delete_some(
         )?
         .query_row((bucket.as_str(), upto.get(), DELETED_AT_ONCE), |row| row.get(0))
         .optional()?;
+
     transaction
         .prepare_cached("DELETE FROM segment WHERE bucket = ?1 AND last <= ?2")?
         .execute((bucket.as_str(), bound.unwrap_or_else(|| upto.get())))?;

@@ -1,4 +1,4 @@
-//! Cells: conditional writes in bulk, and point reads.
+//! Versioned records: conditional writes in bulk, and point reads.
 
 use std::sync::Arc;
 
@@ -13,13 +13,14 @@ use crate::keys::{BucketKey, RecordKey};
 use crate::ports::{Batch, RecordConflict, RecordStore, RecordWrite};
 use crate::versioned_record::VersionedRecord;
 
-/// The statements for one kind of cell. Their parameters are the columns of its key, then the new
-/// cell, its top, the top known. `substr(cell, 9, 8)` is the top in the encoded cell.
+/// The statements for one kind of record. Their parameters are the columns of its key, then the new
+/// record, its newest op id, and the expected newest op id. The column `cell` holds the encoded record,
+/// in which `substr(cell, 9, 8)` is the newest op id.
 struct Sql {
     select: &'static str,
-    /// On condition that there is none.
+    /// Writes if no record is stored.
     insert: &'static str,
-    /// On condition that its top is the one known.
+    /// Writes if the stored newest op id is the expected one.
     update: &'static str,
 }
 
@@ -62,6 +63,7 @@ impl RecordStore for Embedded {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
+
         let keys = keys.to_vec();
         self.reading(move |connection| {
             in_one_snapshot(connection, |connection| {
@@ -76,19 +78,20 @@ impl RecordStore for Embedded {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        // Nothing of it counts before the control record is written after it, durably.
+        // The batch stays uncommitted until a control record commits it, and that write is durable.
         self.writing(Durability::Process, move |transaction| {
             register(transaction, &batch.registry).map_err(failure::of_sqlite)?;
             op_log::put(transaction, &batch.segments).map_err(failure::of_sqlite)?;
             compaction_queue::put(transaction, &batch.compaction_tasks)
                 .map_err(failure::of_sqlite)?;
-            let refused = write_records(transaction, &batch.records).map_err(failure::of_sqlite)?;
+
+            let conflicts =
+                write_records(transaction, &batch.records).map_err(failure::of_sqlite)?;
             let mut selects = Selects::new(transaction);
-            let refused = refused.into_iter().map(|key| {
-                let stored = selects.record(key)?;
-                Ok(RecordConflict { key: key.clone(), stored })
-            });
-            refused.collect()
+            conflicts
+                .into_iter()
+                .map(|key| Ok(RecordConflict { key: key.clone(), stored: selects.record(key)? }))
+                .collect()
         })
         .await
     }
@@ -105,14 +108,15 @@ fn register(transaction: &Transaction<'_>, buckets: &[BucketKey]) -> rusqlite::R
     Ok(())
 }
 
-/// Writes cells on their conditions; returns the keys of those that were refused.
+/// Writes records on their conditions. Returns the keys of those whose condition failed.
 fn write_records<'a>(
     transaction: &Transaction<'_>,
     writes: &'a [RecordWrite],
 ) -> rusqlite::Result<Vec<&'a RecordKey>> {
-    let mut refused = Vec::new();
+    let mut conflicts = Vec::new();
     let mut inserts: [Option<CachedStatement<'_>>; 4] = Default::default();
     let mut updates: [Option<CachedStatement<'_>>; 4] = Default::default();
+
     for write in writes {
         let (kind, sql) = kind(&write.key);
         let (statement, sql) = match write.expected_newest {
@@ -120,17 +124,19 @@ fn write_records<'a>(
             Some(_) => (&mut updates[kind], sql.update),
         };
         let statement = prepared(transaction, statement, sql)?;
+
         let next = bind_key(statement, &write.key)?;
         statement.raw_bind_parameter(next, write.record.encode())?;
         statement.raw_bind_parameter(next + 1, &encoded(write.record.newest_op())[..])?;
-        if let Some(known) = write.expected_newest {
-            statement.raw_bind_parameter(next + 2, &encoded(known)[..])?;
+        if let Some(expected) = write.expected_newest {
+            statement.raw_bind_parameter(next + 2, &encoded(expected)[..])?;
         }
+
         if statement.raw_execute()? == 0 {
-            refused.push(&write.key);
+            conflicts.push(&write.key);
         }
     }
-    Ok(refused)
+    Ok(conflicts)
 }
 
 struct Selects<'a> {
@@ -177,7 +183,7 @@ fn kind(key: &RecordKey) -> (usize, &'static Sql) {
     }
 }
 
-/// Binds the columns of the key; returns the number of the next parameter.
+/// Binds the columns of the key. Returns the number of the next parameter.
 fn bind_key(statement: &mut Statement<'_>, key: &RecordKey) -> rusqlite::Result<usize> {
     match key {
         RecordKey::Bucket(bucket) => {

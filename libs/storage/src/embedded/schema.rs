@@ -1,4 +1,4 @@
-//! The tables, and how a file gets them.
+//! The tables, and the migrations that create them.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::error::StorageError;
 /// Name of the SQLite file in the store's directory.
 pub(super) const FILE_NAME: &str = "tidewater.db";
 
-/// Marks the file as ours ("tdwt").
+/// The application id in the SQLite file ("tdwt"). It distinguishes a store from other databases.
 const APPLICATION_ID: i64 = 0x7464_7774;
 
 /// The time that a statement waits for another process's write lock.
@@ -24,7 +24,8 @@ const WRITER_CACHE_KIB: i64 = 4 * 1024;
 /// The maximum number of prepared statements of a connection; there are about forty in use.
 const STATEMENTS_KEPT: usize = 64;
 
-/// Each layout and what leads to it from the one before. Those that were released never change.
+/// Each layout version with the statements that lead to it from the previous one. Released ones never
+/// change.
 const MIGRATIONS: &[(i64, &str)] = &[(1, FIRST), (2, WORK_LIST)];
 
 const FIRST: &str = "
@@ -99,9 +100,10 @@ const WORK_LIST: &str = "
     INSERT INTO due SELECT bucket, 0, 0 FROM registry;
 ";
 
-/// Opens the file for writing, makes it if needed, and brings it to the newest layout.
+/// Opens the file for writing. Creates it if necessary, and migrates it to the newest layout.
 pub(super) fn open(file: &Path) -> Result<Connection, StorageError> {
     let mut connection = connect(file).map_err(failure::of_sqlite)?;
+
     let mode: String = connection
         .query_row("PRAGMA journal_mode = WAL", (), |row| row.get(0))
         .map_err(failure::of_sqlite)?;
@@ -109,18 +111,26 @@ pub(super) fn open(file: &Path) -> Result<Connection, StorageError> {
         let cause = format!("its journal mode is '{mode}' and cannot be changed to 'wal'");
         return Err(StorageError::Unavailable(cause.into()));
     }
+
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB).map_err(failure::of_sqlite)?;
     migrate(&mut connection, MIGRATIONS)?;
     Ok(connection)
 }
 
-/// One more connection to a file that [`open`] has seen.
+/// Opens another connection to a file that [`open`] has migrated.
 pub(super) fn connect(file: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(file)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    // See `LogKeeper`.
+    // `WalCheckpointer` runs the checkpoints.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    Ok(connection)
+}
+
+/// Opens another connection, which rejects writes.
+pub(super) fn connect_for_reading(file: &Path) -> rusqlite::Result<Connection> {
+    let connection = connect(file)?;
+    connection.pragma_update(None, "query_only", true)?;
     Ok(connection)
 }
 
@@ -128,9 +138,9 @@ fn migrate(connection: &mut Connection, migrations: &[(i64, &str)]) -> Result<()
     let transaction = connection
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .map_err(failure::of_sqlite)?;
-    let read = |pragma| transaction.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
-    let found = read("user_version").map_err(failure::of_sqlite)?;
-    let application = read("application_id").map_err(failure::of_sqlite)?;
+
+    let found = pragma(&transaction, "user_version")?;
+    let application = pragma(&transaction, "application_id")?;
     if found > 0 && application != APPLICATION_ID {
         let cause = format!("application id {application:#x} is not Tidewater's");
         return Err(StorageError::Damaged("database", cause.into()));
@@ -139,15 +149,18 @@ fn migrate(connection: &mut Connection, migrations: &[(i64, &str)]) -> Result<()
     if found > known {
         return Err(StorageError::TooNew { found, known });
     }
-    let steps = migrations.iter().filter(|&&(version, _)| version > found);
-    let apply = || {
-        for (version, sql) in steps {
-            transaction.execute_batch(sql)?;
-            transaction.pragma_update(None, "user_version", version)?;
-            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-        }
-        Ok(())
-    };
-    apply().map_err(failure::of_sqlite)?;
+
+    // Each step and its version are in one transaction, so an interrupted migration is repeated whole.
+    for (version, sql) in migrations.iter().filter(|&&(version, _)| version > found) {
+        transaction
+            .execute_batch(sql)
+            .and_then(|()| transaction.pragma_update(None, "user_version", version))
+            .and_then(|()| transaction.pragma_update(None, "application_id", APPLICATION_ID))
+            .map_err(failure::of_sqlite)?;
+    }
     transaction.commit().map_err(failure::of_commit)
+}
+
+fn pragma(connection: &Connection, name: &str) -> Result<i64, StorageError> {
+    connection.pragma_query_value(None, name, |row| row.get(0)).map_err(failure::of_sqlite)
 }

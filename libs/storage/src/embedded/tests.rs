@@ -59,7 +59,7 @@ fn meddle(dir: &Path, sql: &str) {
 }
 
 #[tokio::test]
-async fn what_was_stored_is_there_when_opened_again() {
+async fn a_reopened_store_has_everything_that_was_stored() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("not/yet/there");
     let store = Embedded::open(&path).unwrap();
@@ -67,6 +67,7 @@ async fn what_was_stored_is_there_when_opened_again() {
     store.write(batch(row("a"), "value".into())).await.unwrap();
     store.put_object("o", "content".into()).await.unwrap();
     drop(store);
+
     let store = Embedded::open(&path).unwrap();
     assert_eq!(store.path(), path);
     assert_eq!(store.control().await.unwrap(), Some(control()));
@@ -75,9 +76,10 @@ async fn what_was_stored_is_there_when_opened_again() {
 }
 
 #[tokio::test]
-async fn a_temporary_store_goes_with_its_last_clone() {
+async fn a_temporary_store_is_removed_with_its_last_clone() {
     let store = Embedded::temporary().unwrap();
-    let (path, clone) = (store.path().to_path_buf(), store.clone());
+    let path = store.path().to_path_buf();
+    let clone = store.clone();
     store.take_ticket().await.unwrap();
     store.wait_for_ticket(Ticket(1), Duration::from_millis(1)).await.unwrap();
     drop(store);
@@ -87,7 +89,7 @@ async fn a_temporary_store_goes_with_its_last_clone() {
 }
 
 #[test]
-fn a_store_of_a_newer_version_is_refused_and_left_alone() {
+fn a_store_of_a_newer_version_is_rejected_and_not_changed() {
     let dir = tempfile::tempdir().unwrap();
     drop(Embedded::open(dir.path()).unwrap());
     meddle(dir.path(), "PRAGMA user_version = 99");
@@ -98,11 +100,12 @@ fn a_store_of_a_newer_version_is_refused_and_left_alone() {
 }
 
 #[test]
-fn a_file_that_is_no_store_of_ours_is_refused() {
+fn a_file_of_another_program_is_rejected() {
     let dir = tempfile::tempdir().unwrap();
     meddle(dir.path(), "CREATE TABLE t (x); PRAGMA user_version = 1");
     let error = Embedded::open(dir.path()).unwrap_err();
     assert!(matches!(error, StorageError::Damaged("database", _)), "{error:?}");
+
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join(schema::FILE_NAME), "no database at all, only text").unwrap();
     let error = Embedded::open(dir.path()).unwrap_err();
@@ -110,7 +113,7 @@ fn a_file_that_is_no_store_of_ours_is_refused() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_made_is_unavailable() {
+fn a_directory_that_cannot_be_created_is_unavailable() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
@@ -119,64 +122,70 @@ fn a_directory_that_cannot_be_made_is_unavailable() {
 }
 
 #[test]
-fn many_open_a_new_store_at_once() {
+fn several_threads_open_a_new_store_at_once() {
     // Without the lock about one round in a hundred fails.
     for _ in 0..200 {
         let dir = tempfile::tempdir().unwrap();
         let start = std::sync::Barrier::new(8);
-        let open = || {
-            start.wait();
-            Embedded::open(dir.path()).unwrap()
-        };
         std::thread::scope(|scope| {
-            let opening: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
-            for store in opening {
-                store.join().unwrap();
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    start.wait();
+                    Embedded::open(dir.path()).unwrap();
+                });
             }
         });
     }
 }
 
+async fn limit_pages(store: &Embedded, pages: u32) {
+    store
+        .writing(Durability::Process, move |transaction| {
+            transaction.pragma_update(None, "max_page_count", pages).map_err(failure::of_sqlite)
+        })
+        .await
+        .unwrap();
+}
+
 #[tokio::test]
-async fn a_full_disk_is_named_and_changes_nothing() {
+async fn a_write_to_a_full_disk_fails_as_full_and_changes_nothing() {
     let store = Embedded::temporary().unwrap();
     store.write(batch(row("a"), "before".into())).await.unwrap();
-    let limit = |pages: u32| {
-        let pragma = move |transaction: &Transaction<'_>| {
-            transaction.pragma_update(None, "max_page_count", pages).map_err(failure::of_sqlite)
-        };
-        store.writing(Durability::Process, pragma)
-    };
-    limit(60).await.unwrap();
+    limit_pages(&store, 60).await;
+
     let large = Bytes::from(vec![7; 1_000_000]);
     let error = store.write(batch(row("b"), large.clone())).await.unwrap_err();
     assert!(matches!(error, StorageError::Full(_)), "{error:?}");
     assert_eq!(store.records(&[row("b")]).await.unwrap(), [None]);
     store.swap_control(None, &control()).await.unwrap();
-    limit(1_000_000).await.unwrap();
+
+    limit_pages(&store, 1_000_000).await;
     store.write(batch(row("b"), large)).await.unwrap();
     assert!(store.records(&[row("b")]).await.unwrap()[0].is_some());
 }
 
 #[tokio::test]
-async fn a_store_that_somebody_keeps_locked_is_unavailable() {
+async fn a_store_that_another_process_keeps_locked_is_unavailable() {
     let store = Embedded::temporary().unwrap();
-    let patience = |transaction: &Transaction<'_>| {
-        transaction.busy_timeout(Duration::from_millis(20)).map_err(failure::of_sqlite)
-    };
-    store.writing(Durability::Process, patience).await.unwrap();
+    store
+        .writing(Durability::Process, |transaction| {
+            transaction.busy_timeout(Duration::from_millis(20)).map_err(failure::of_sqlite)
+        })
+        .await
+        .unwrap();
+
     let other = Connection::open(store.path().join(schema::FILE_NAME)).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let error = store.take_ticket().await.unwrap_err();
     assert!(matches!(error, StorageError::Unavailable(_)), "{error:?}");
-    // Reading goes on.
+    // Reads do not need the write lock.
     assert_eq!(store.last_ticket().await.unwrap(), Ticket(0));
     other.execute_batch("ROLLBACK").unwrap();
     assert_eq!(store.take_ticket().await.unwrap(), Ticket(1));
 }
 
 #[tokio::test]
-async fn a_damaged_record_is_named() {
+async fn a_damaged_record_is_an_error_that_names_its_kind() {
     let store = Embedded::temporary().unwrap();
     store.swap_control(None, &control()).await.unwrap();
     store.write(batch(row("a"), "value".into())).await.unwrap();
@@ -191,9 +200,9 @@ async fn a_damaged_record_is_named() {
 }
 
 #[tokio::test]
-async fn a_name_that_leads_elsewhere_is_refused() {
+async fn an_object_name_that_is_no_plain_path_is_rejected() {
     let store = Embedded::temporary().unwrap();
-    // Were it not refused, it would be written where it does no harm.
+    // If this name were accepted, the file would still be inside the temporary directory.
     let absolute = store.path().join("x");
     for name in [
         "",
@@ -213,6 +222,7 @@ async fn a_name_that_leads_elsewhere_is_refused() {
         assert!(store.object_range(name, 0..1).await.is_err(), "{name:?}");
         assert!(store.delete_object(name).await.is_err(), "{name:?}");
     }
+
     for name in ["...", "a..b", "..a/b.", "a b", "\u{e9}"] {
         store.put_object(name, "x".into()).await.unwrap();
     }
@@ -228,7 +238,7 @@ async fn an_unfinished_object_of_a_killed_process_is_removed() {
     at_work.lock().unwrap();
     Embedded::open(store.path()).unwrap();
     assert!(!unfinished.join("left").exists());
-    assert!(unfinished.join("at work").exists(), "somebody is writing it");
+    assert!(unfinished.join("at work").exists(), "its writer is alive");
 }
 
 #[tokio::test]
@@ -239,14 +249,16 @@ async fn disk_usage_counts_records_and_objects() {
     store.put_object("a/b", vec![1; 1_000].into()).await.unwrap();
     store.put_object("c", vec![1; 500].into()).await.unwrap();
     store.write(batch(row("a"), vec![1; 100_000].into())).await.unwrap();
+
     let after = store.disk_usage().await.unwrap();
     assert_eq!(after.object_bytes, 1_500);
-    let records = |usage: DiskUsage| usage.database_bytes + usage.log_bytes;
-    assert!(records(after) >= records(before) + 100_000, "{before:?} {after:?}");
+    let [records_before, records_after] =
+        [before, after].map(|usage| usage.database_bytes + usage.log_bytes);
+    assert!(records_after >= records_before + 100_000, "{before:?} {after:?}");
 }
 
 #[tokio::test]
-async fn the_log_does_not_grow_without_end() {
+async fn the_wal_stays_below_its_limit() {
     let store = Embedded::temporary().unwrap();
     let value = Bytes::from(vec![7; 500_000]);
     // 100 MB in all.
@@ -257,17 +269,23 @@ async fn the_log_does_not_grow_without_end() {
     assert!(usage.log_bytes < 80 << 20, "{usage:?}");
 }
 
+/// Values of the pragma `synchronous`.
+const NORMAL: i64 = 1;
+const FULL: i64 = 2;
+
 #[tokio::test]
-async fn what_must_outlive_the_machine_is_synced_with_its_commit() {
+async fn a_durable_write_is_synced_with_its_commit() {
     let store = Embedded::temporary().unwrap();
     for durability in [Durability::Process, Durability::Machine, Durability::Process] {
-        let level = |transaction: &Transaction<'_>| {
-            let read = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);
-            transaction.pragma_query_value(None, "synchronous", read).map_err(failure::of_sqlite)
-        };
-        let (normal, full) = (1, 2);
-        let expected = if durability == Durability::Machine { full } else { normal };
-        assert_eq!(store.writing(durability, level).await.unwrap(), expected);
+        let level = store
+            .writing(durability, |transaction| {
+                transaction
+                    .pragma_query_value(None, "synchronous", |row| row.get::<_, i64>(0))
+                    .map_err(failure::of_sqlite)
+            })
+            .await
+            .unwrap();
+        assert_eq!(level, if durability == Durability::Machine { FULL } else { NORMAL });
     }
 }
 
@@ -275,11 +293,6 @@ async fn what_must_outlive_the_machine_is_synced_with_its_commit() {
 fn the_tables_keep_their_names_and_columns() {
     let store = Embedded::temporary().unwrap();
     let connection = Connection::open(store.path().join(schema::FILE_NAME)).unwrap();
-    let read = |sql: &str| {
-        let mut select = connection.prepare(sql).unwrap();
-        let rows = select.query_map((), |row| row.get::<_, String>(0)).unwrap();
-        rows.collect::<Result<Vec<_>, _>>().unwrap().join("\n")
-    };
     let columns = "SELECT m.name || ': ' || group_concat(c.name || ' ' || c.type, ', ')
         FROM (SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name) m,
             pragma_table_info(m.name) c
@@ -296,8 +309,16 @@ fn the_tables_keep_their_names_and_columns() {
         registry: bucket TEXT
         segment: bucket TEXT, last INTEGER, prev INTEGER, sum_before INTEGER, sum INTEGER, count INTEGER, payload BLOB
         source_row: generation INTEGER, source_table INTEGER, row_key TEXT, cell BLOB
-        write_request: user_id TEXT, client_id TEXT, revision INTEGER, record TEXT"#]].assert_eq(&read(columns));
+        write_request: user_id TEXT, client_id TEXT, revision INTEGER, record TEXT"#]].assert_eq(&texts(&connection, columns));
+
     let identity = "SELECT application_id || ' ' || user_version
         FROM pragma_application_id, pragma_user_version";
-    expect_test::expect!["1952741236 2"].assert_eq(&read(identity));
+    expect_test::expect!["1952741236 2"].assert_eq(&texts(&connection, identity));
+}
+
+/// Returns the texts that a query yields, one a line.
+fn texts(connection: &Connection, sql: &str) -> String {
+    let mut select = connection.prepare(sql).unwrap();
+    let rows = select.query_map((), |row| row.get::<_, String>(0)).unwrap();
+    rows.collect::<Result<Vec<_>, _>>().unwrap().join("\n")
 }

@@ -45,29 +45,23 @@ impl WalCheckpointer {
         Self { shared: Arc::default(), file, thread: Mutex::default() }
     }
 
-    /// Moves the pages of a log that has grown too long, on the writer's connection and between its
-    /// transactions.
+    /// Runs a checkpoint on the writer's connection, between its transactions, if the WAL is too long.
     pub(super) fn checkpoint_if_large(&self, writer: &Connection) {
-        let checkpoint_if_large = || {
-            if Log::of(writer)?.pages >= PAGES_MAX {
-                let _turn = self.shared.turn();
-                wal_checkpoint(writer)?;
-            }
-            Ok::<_, rusqlite::Error>(())
-        };
-        if let Err(error) = checkpoint_if_large() {
-            // What was committed is safe in the log; the next commit tries again.
+        if let Err(error) = self.shared.checkpoint_if_too_long(writer) {
+            // Committed transactions are safe in the WAL. The next commit tries again.
             warn!(%error, "WAL checkpoint failed");
         }
     }
 
-    /// Something was committed.
+    /// Notifies the background thread of a commit.
     pub(super) fn committed(&self) {
         self.shared.state().committed = true;
         self.shared.wake.notify_one();
+
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         if thread.is_none() {
-            let (shared, file) = (Arc::clone(&self.shared), self.file.clone());
+            let shared = Arc::clone(&self.shared);
+            let file = self.file.clone();
             let spawned = std::thread::Builder::new()
                 .name("tidewater-log".into())
                 .spawn(move || shared.run(&file));
@@ -85,7 +79,7 @@ impl Drop for WalCheckpointer {
         self.shared.wake.notify_one();
         let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
-            // Waited for so that its connection is closed before the files go.
+            // Its connection must be closed before a temporary directory is removed.
             let _ = thread.join();
         }
     }
@@ -100,6 +94,14 @@ impl Shared {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn checkpoint_if_too_long(&self, writer: &Connection) -> rusqlite::Result<()> {
+        if WalPages::count(writer)?.total >= PAGES_MAX {
+            let _turn = self.turn();
+            wal_checkpoint(writer)?;
+        }
+        Ok(())
+    }
+
     fn checkpoint_if_large(
         &self,
         file: &Path,
@@ -109,7 +111,7 @@ impl Shared {
             Some(connection) => connection,
             None => connection.insert(schema::connect(file)?),
         };
-        if Log::of(connection)?.waiting >= PAGES_KEPT {
+        if WalPages::count(connection)?.waiting >= PAGES_KEPT {
             let _turn = self.turn();
             wal_checkpoint(connection)?;
         }
@@ -128,6 +130,7 @@ impl Shared {
             }
             state.committed = false;
             drop(state);
+
             if let Err(error) = self.checkpoint_if_large(file, &mut connection) {
                 warn!(%error, "WAL checkpoint failed");
                 connection = None;
@@ -136,23 +139,23 @@ impl Shared {
     }
 }
 
-/// SQLite's log.
-struct Log {
-    pages: i64,
+/// The numbers of pages in the WAL.
+struct WalPages {
+    total: i64,
     /// The number of pages that are not in the database file yet.
     waiting: i64,
 }
 
-impl Log {
-    fn of(connection: &Connection) -> rusqlite::Result<Self> {
+impl WalPages {
+    fn count(connection: &Connection) -> rusqlite::Result<Self> {
         connection.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?.query_row((), |row| {
-            let pages = row.get(1)?;
-            Ok(Self { pages, waiting: pages - row.get::<_, i64>(2)? })
+            let total = row.get(1)?;
+            Ok(Self { total, waiting: total - row.get::<_, i64>(2)? })
         })
     }
 }
 
-/// Moves as many pages as readers allow.
+/// Moves as many pages into the database file as the readers allow.
 fn wal_checkpoint(connection: &Connection) -> rusqlite::Result<()> {
     connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?.query_row((), |_| Ok(()))
 }

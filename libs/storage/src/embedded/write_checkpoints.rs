@@ -11,18 +11,15 @@ use crate::error::StorageError;
 use crate::ports::WriteCheckpointStore;
 use crate::write_checkpoint::{ClientKey, Ticket, WriteRequests};
 
-// All writes here outlive the machine: were a ticket given out twice, the source's message with
-// the first would acknowledge the second too soon.
+// All writes here are durable. If a ticket were issued twice, the source's message for the first one
+// would acknowledge the second one too early.
 impl WriteCheckpointStore for Embedded {
     async fn last_ticket(&self) -> Result<Ticket, StorageError> {
         self.reading(|connection| {
-            let read = || {
-                connection
-                    .prepare_cached("SELECT ticket FROM bell")?
-                    .query_row((), |row| row.get::<_, i64>(0))
-                    .optional()
-            };
-            let ticket = read().map_err(failure::of_sqlite)?;
+            let ticket = connection
+                .prepare_cached("SELECT ticket FROM bell")
+                .and_then(|mut select| select.query_row((), |row| row.get::<_, i64>(0)).optional())
+                .map_err(failure::of_sqlite)?;
             Ok(ticket.map_or_else(Ticket::default, |ticket| Ticket(ticket.cast_unsigned())))
         })
         .await
@@ -47,7 +44,8 @@ impl WriteCheckpointStore for Embedded {
     async fn wait_for_ticket(&self, seen: Ticket, timeout: Duration) -> Result<(), StorageError> {
         let changes = &self.inner.changes;
         if changes.newest().ticket < seen {
-            // Either the caller is ahead of us, or the store was put back to an older state.
+            // The caller has seen a later ticket than this process, or the store was restored from a
+            // backup. Only the stored counter tells which.
             let last = self.last_ticket().await?;
             changes.ticket_advanced_to(last);
             if last != seen {
@@ -68,7 +66,9 @@ impl WriteCheckpointStore for Embedded {
         client: &ClientKey,
         requests: &WriteRequests,
     ) -> Result<bool, StorageError> {
-        let (client, requests) = (client.clone(), requests.clone());
+        let client = client.clone();
+        let requests = requests.clone();
+
         self.writing(Durability::Machine, move |transaction| {
             let stored = stored_requests(transaction, &client)?;
             if stored == requests {
@@ -77,6 +77,7 @@ impl WriteCheckpointStore for Embedded {
             if stored.revision.checked_add(1) != Some(requests.revision) {
                 return Ok(false);
             }
+
             let put = "INSERT OR REPLACE INTO write_request VALUES (?1, ?2, ?3, ?4)";
             let revision = requests.revision.cast_signed();
             transaction
@@ -100,15 +101,14 @@ fn stored_requests(
     connection: &Connection,
     client: &ClientKey,
 ) -> Result<WriteRequests, StorageError> {
-    let read = || {
-        connection
-            .prepare_cached(
-                "SELECT record FROM write_request WHERE user_id = ?1 AND client_id = ?2",
-            )?
-            .query_row((&client.user_id, &client.client_id), |row| row.get::<_, String>(0))
-            .optional()
-    };
-    let stored = read().map_err(failure::of_sqlite)?;
+    let stored = connection
+        .prepare_cached("SELECT record FROM write_request WHERE user_id = ?1 AND client_id = ?2")
+        .and_then(|mut select| {
+            select
+                .query_row((&client.user_id, &client.client_id), |row| row.get::<_, String>(0))
+                .optional()
+        })
+        .map_err(failure::of_sqlite)?;
     let requests = stored.map(|record| from_record("write-checkpoint requests", &record));
     requests.transpose().map(Option::unwrap_or_default)
 }

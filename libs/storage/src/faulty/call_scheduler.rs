@@ -30,7 +30,7 @@ impl Calls {
     }
 }
 
-/// A call that is under way, until it is dropped.
+/// A call in flight, until it is dropped.
 pub(super) struct Passed<'a>(&'a CallScheduler);
 
 impl Default for CallScheduler {
@@ -51,7 +51,7 @@ impl CallScheduler {
         self.turns.add_permits(Semaphore::MAX_PERMITS / 2);
     }
 
-    /// Waits until no call is under way and one waits: then nothing happens before the next turn.
+    /// Waits until no call is in flight and at least one waits. Then nothing happens before one is admitted.
     pub async fn wait_until_idle(&self) {
         // It cannot close: the sender lives as long as `self`.
         let _ = self.calls.subscribe().wait_for(Calls::are_at_rest).await;

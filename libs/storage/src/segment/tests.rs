@@ -32,30 +32,28 @@ fn key(row: &Row) -> RowKey<'_> {
     RowKey::new(&row.0, &row.1, &row.2)
 }
 
-/// Operations with these distances between their ids.
-fn operations(entries: &[(u64, u32, Entry)]) -> Vec<Operation<'_>> {
-    let mut last = OpId::new(Epoch::ZERO.next().unwrap(), 0).get();
-    let operation = |(distance, checksum, entry): &'_ (u64, u32, Entry)| {
-        last += distance.cast_signed();
-        (OpId::from_i64(last).unwrap(), Checksum(*checksum), entry.clone())
-    };
-    let numbered: Vec<_> = entries.iter().map(operation).collect();
-    let body = |entry: &'_ Entry| match entry {
-        Entry::Put(row, data) => {
-            Body::Put { row: key(row).into_owned(), data: data.clone().into() }
-        }
-        Entry::Remove(row) => Body::Remove { row: key(row).into_owned() },
+fn body(entry: &Entry) -> Body<'_> {
+    match entry {
+        Entry::Put(row, data) => Body::Put { row: key(row), data: data.into() },
+        Entry::Remove(row) => Body::Remove { row: key(row) },
         Entry::Move => Body::Move,
         Entry::Clear => Body::Clear,
-    };
-    numbered
-        .iter()
-        .map(|(op_id, checksum, entry)| Operation {
-            op_id: *op_id,
-            checksum: *checksum,
+    }
+}
+
+/// Returns operations with these distances between their op ids.
+fn operations(entries: &[(u64, u32, Entry)]) -> Vec<Operation<'_>> {
+    let mut last = OpId::new(Epoch::ZERO.next().unwrap(), 0).get();
+    let mut operations = Vec::new();
+    for (distance, checksum, entry) in entries {
+        last += distance.cast_signed();
+        operations.push(Operation {
+            op_id: OpId::from_i64(last).unwrap(),
+            checksum: Checksum(*checksum),
             body: body(entry),
-        })
-        .collect()
+        });
+    }
+    operations
 }
 
 fn written(operations: &[Operation<'_>]) -> Segment {
@@ -120,11 +118,11 @@ proptest! {
 }
 
 #[test]
-fn what_cannot_be_read_is_an_error() {
+fn a_payload_that_cannot_be_decoded_is_an_error() {
     let put =
         |distance: &[u8], kind: u8, rest: &[u8]| [distance, &[kind, 0, 0, 0, 0], rest].concat();
-    let text = |text: &[u8]| [&[u8::try_from(text.len()).unwrap()], text].concat();
     let long = [0xFF; 11];
+
     for (what, payload) in [
         ("an unknown kind", put(&[1], 9, &[])),
         ("a number that does not end", put(&long, MOVE, &[])),
@@ -134,7 +132,7 @@ fn what_cannot_be_read_is_an_error() {
         ),
         ("an op id like the one before", [put(&[5], MOVE, &[]), put(&[0], MOVE, &[])].concat()),
         ("a text beyond the end", put(&[1], REMOVE, &[200, 1, b'a'])),
-        ("a text that is not UTF-8", put(&[1], REMOVE, &text(&[0xC3]).repeat(3))),
+        ("a text that is not UTF-8", put(&[1], REMOVE, &[1, 0xC3].repeat(3))),
     ] {
         let read: Vec<_> = SegmentReader::new(&payload).collect();
         assert!(read.last().unwrap().is_err(), "{what}");
@@ -142,13 +140,13 @@ fn what_cannot_be_read_is_an_error() {
 }
 
 #[test]
-fn rows_of_one_type_name_it_once() {
-    let operation = |sequence, object_type| Operation {
+fn successive_rows_of_one_type_store_it_once() {
+    let operations = [1, 2].map(|sequence| Operation {
         op_id: OpId::new(Epoch::ZERO.next().unwrap(), sequence),
         checksum: Checksum(0),
-        body: Body::Remove { row: RowKey::new(object_type, "id", "") },
-    };
-    let one = written(&[operation(1, "a_long_table_name")]).payload.len();
-    let two = written(&[operation(1, "a_long_table_name"), operation(2, "a_long_table_name")]);
-    assert_eq!(two.payload.len(), one + 1 + 1 + 4 + 3 + 1);
+        body: Body::Remove { row: RowKey::new("a_long_table_name", "id", "") },
+    });
+    let one = written(&operations[..1]).payload.len();
+    let two = written(&operations).payload.len();
+    assert_eq!(two, one + 1 + 1 + 4 + 3 + 1);
 }

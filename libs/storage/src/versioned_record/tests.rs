@@ -5,23 +5,23 @@ use tidewater_protocol::Epoch;
 use super::*;
 use crate::committed_ops::ClosedEpoch;
 
-/// How many different answers to recent checkpoints a cell keeps at least, beside those to the
-/// committed and the visible one.
+/// Minimum number of different answers to recent checkpoints that a record keeps, besides those to the
+/// committed and the visible checkpoint.
 const RECENT_ANSWERS: usize = VERSIONS_FOR_RECENT - 2;
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// The unit at work gives the cell a value, or removes it.
+    /// The transaction unit in work writes a value or a deletion.
     Write { gone: bool },
-    /// The unit at work is committed; visible follows unless held.
+    /// The transaction unit is committed. The visible checkpoint follows unless it is held.
     Commit,
-    /// Visible stays where it is.
+    /// The visible checkpoint stays.
     Hold,
-    /// Visible follows from the next commit on.
+    /// The visible checkpoint follows from the next commit on.
     LetGo,
-    /// So many of the oldest recent checkpoints are forgotten.
+    /// This number of the oldest recent checkpoints is forgotten.
     Forget(usize),
-    /// The worker dies and another takes over.
+    /// The worker crashes, and another run takes over.
     Crash { forgets: bool },
 }
 
@@ -36,7 +36,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A cell, and beside it all that was ever written to it.
+/// A record, with all versions that were ever written to it.
 #[derive(Debug)]
 struct Model {
     record: Option<VersionedRecord>,
@@ -91,6 +91,7 @@ impl Model {
                     self.closed
                         .push(ClosedEpoch { epoch: self.epoch, last_committed: self.committed });
                 }
+
                 self.epoch = self.epoch.next().unwrap();
                 self.sequence = 0;
                 if *forgets {
@@ -126,12 +127,18 @@ impl Model {
 
     /// Returns the expected value at a checkpoint: the newest committed one of the whole history.
     fn naive(&self, checkpoint: OpId) -> ReadResult<'_> {
-        let committed_ops = self.committed_ops();
-        let seen = |v: &&Version| v.op <= checkpoint && committed_ops.is_committed(v.op);
-        match self.history.iter().rfind(seen) {
+        match self.newest_at(checkpoint) {
             Some(Version { op, value: Some(value) }) => ReadResult::Found(*op, value),
             _ => ReadResult::NotFound,
         }
+    }
+
+    /// Returns the newest committed version of the whole history at a checkpoint.
+    fn newest_at(&self, checkpoint: OpId) -> Option<&Version> {
+        let committed_ops = self.committed_ops();
+        let mut newest_first = self.history.iter().rev();
+        newest_first
+            .find(|version| version.op <= checkpoint && committed_ops.is_committed(version.op))
     }
 
     fn answer(&self, checkpoint: OpId) -> ReadResult<'_> {
@@ -144,11 +151,10 @@ impl Model {
         for checkpoint in [Some(self.committed), self.visible].into_iter().flatten() {
             assert_eq!(self.answer(checkpoint), self.naive(checkpoint), "at {checkpoint}");
         }
+
         let mut answers: Vec<OpId> = Vec::new();
         for &checkpoint in &self.recent {
-            let committed_ops = self.committed_ops();
-            let seen = |v: &&Version| v.op <= checkpoint && committed_ops.is_committed(v.op);
-            let Some(answer) = self.history.iter().rfind(seen) else { continue };
+            let Some(answer) = self.newest_at(checkpoint) else { continue };
             if !answers.contains(&answer.op) {
                 answers.push(answer.op);
             }
@@ -157,19 +163,21 @@ impl Model {
             }
             assert_eq!(self.answer(checkpoint), self.naive(checkpoint), "at recent {checkpoint}");
         }
+
         for &checkpoint in &self.ever_visible {
             let answer = self.answer(checkpoint);
             if answer != ReadResult::TooOld {
                 assert_eq!(answer, self.naive(checkpoint), "at former {checkpoint}");
             }
         }
+
         let committed_ops = self.committed_ops();
         let latest_for_writer =
             self.record.as_ref().and_then(|record| record.latest_for_writer(&committed_ops));
         let expected = self.history.iter().rfind(|v| {
             committed_ops.is_from_current_epoch(v.op) || committed_ops.is_committed(v.op)
         });
-        assert_eq!(latest_for_writer, expected, "what the worker itself sees");
+        assert_eq!(latest_for_writer, expected, "the version that the worker reads");
     }
 }
 
@@ -177,7 +185,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
-    fn a_cell_answers_as_its_whole_history_would(steps in vec(step(), 0..80)) {
+    fn a_record_answers_like_its_whole_history(steps in vec(step(), 0..80)) {
         let mut model = Model::new();
         for step in &steps {
             model.take(step);
@@ -186,7 +194,7 @@ proptest! {
     }
 
     #[test]
-    fn a_cell_stays_small(steps in vec(step(), 0..80)) {
+    fn a_record_stays_small(steps in vec(step(), 0..80)) {
         let mut model = Model::new();
         for step in &steps {
             model.take(step);
@@ -282,8 +290,8 @@ fn a_reader_below_the_dropped_versions_is_too_old() {
 #[test]
 fn a_writer_detects_a_newer_epoch() {
     let committed_ops = CommittedOps::new(op(2, 0).epoch().unwrap(), op(1, 1), Vec::new());
-    let record = |op| VersionedRecord { floor: OpId::ZERO, versions: vec![version(op)] };
-    assert!(record(op(3, 1)).has_newer_epoch(&committed_ops));
-    assert!(!record(op(2, 9)).has_newer_epoch(&committed_ops));
-    assert!(!record(op(1, 9)).has_newer_epoch(&committed_ops));
+    for (newest, is_newer) in [(op(3, 1), true), (op(2, 9), false), (op(1, 9), false)] {
+        let record = VersionedRecord { floor: OpId::ZERO, versions: vec![version(newest)] };
+        assert_eq!(record.has_newer_epoch(&committed_ops), is_newer, "{newest}");
+    }
 }
