@@ -1,4 +1,4 @@
-//! The store itself.
+//! The store, and its connection to a deployment.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub struct AwsConfig {
 
 /// A store on DynamoDB, with objects on S3 (or wherever `O` keeps them).
 ///
-/// Clones are the same store, and share one poller for those who wait.
+/// Clones share one store, and one poller for all waiting calls.
 pub struct AwsStore<O = S3Objects> {
     inner: Arc<Inner<O>>,
 }
@@ -39,7 +39,7 @@ impl AwsConfig {
     /// The default prefix.
     pub const PREFIX: &str = "tidewater";
 
-    /// The deployment with the usual prefix.
+    /// Returns the names of a deployment with the default prefix.
     #[must_use]
     pub fn new(bucket_name: impl Into<String>) -> Self {
         Self { prefix: Self::PREFIX.to_owned(), bucket_name: bucket_name.into() }
@@ -49,11 +49,11 @@ impl AwsConfig {
 impl<O: ObjectStore + 'static> Storage for AwsStore<O> {}
 
 impl AwsStore {
-    /// The store of a deployment, with region, credentials and endpoints from the standard AWS
-    /// environment. Nothing is called yet but what gives the region.
+    /// Returns the store of a deployment, with region, credentials and endpoints from the standard AWS
+    /// environment. This calls neither DynamoDB nor S3.
     ///
     /// # Errors
-    /// When no region is set.
+    /// If no region is configured.
     pub async fn connect(config: &AwsConfig) -> Result<Self, StorageError> {
         let sdk = aws_config::load_defaults(BehaviorVersion::v2026_01_12()).await;
         if sdk.region().is_none() {
@@ -63,7 +63,7 @@ impl AwsStore {
         Ok(Self::with_sdk(&sdk, config))
     }
 
-    /// The store of a deployment, as the SDK is configured here.
+    /// Returns the store of a deployment, with this configuration of the SDK.
     #[must_use]
     pub fn with_sdk(sdk: &SdkConfig, config: &AwsConfig) -> Self {
         let objects = S3Objects::new(sdk, &config.bucket_name, &config.prefix);
@@ -72,11 +72,11 @@ impl AwsStore {
 }
 
 impl<O> AwsStore<O> {
-    /// A store whose objects are elsewhere.
+    /// Returns a store whose objects are in another object store.
     pub fn with_objects(sdk: &SdkConfig, prefix: &str, objects: O) -> Self {
-        let inner =
-            Inner { dynamo: Dynamo::new(sdk, prefix), changes: ChangeNotifier::new(), objects };
-        Self { inner: Arc::new(inner) }
+        let dynamo = Dynamo::new(sdk, prefix);
+        let changes = ChangeNotifier::new();
+        Self { inner: Arc::new(Inner { dynamo, changes, objects }) }
     }
 
     /// Returns the request units that this process's DynamoDB calls have consumed.
@@ -107,6 +107,7 @@ impl<O> AwsStore<O> {
 }
 
 impl<O: ObjectStore> AwsStore<O> {
+    /// Reads an object completely.
     pub(crate) async fn whole_object(&self, name: &str) -> Result<Option<Bytes>, StorageError> {
         self.inner.objects.object_range(name, 0..u64::MAX).await
     }

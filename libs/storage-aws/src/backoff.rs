@@ -1,22 +1,23 @@
-//! Pauses between repetitions.
+//! Backoff between the calls of a batch that DynamoDB leaves partly unprocessed.
 
 use std::time::Duration;
 
+/// The upper limit of the first pause, and of the longest. They are those of the SDK's own retries.
 const FIRST: Duration = Duration::from_millis(25);
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// Repetitions without any progress, after which a caller gives up: 5 seconds on average.
+/// Number of repetitions without progress after which a caller fails. The pauses take 5 seconds on
+/// average, as the SDK's retries of one call do.
 const REPETITIONS_MAX: u32 = 10;
 
-/// Doubles the pause each time, up to a bound, and takes a random part of it, so that those who
-/// were refused together do not come back together.
+/// Exponential backoff with full jitter: callers that were throttled together do not retry together.
 #[derive(Debug, Default)]
 pub(crate) struct Backoff {
     repetitions: u32,
 }
 
 impl Backoff {
-    /// Pauses; `false`, at once, when it is time to give up.
+    /// Pauses and returns true, or returns false immediately after too many repetitions.
     pub(crate) async fn pause(&mut self) -> bool {
         if self.repetitions == REPETITIONS_MAX {
             return false;
@@ -26,7 +27,7 @@ impl Backoff {
         true
     }
 
-    /// Something got done: the next pause is short again.
+    /// Starts again with a short pause, because a part of the batch was processed.
     pub(crate) fn progressed(&mut self) {
         self.repetitions = 0;
     }
@@ -41,8 +42,9 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn it_gives_up_when_nothing_gets_done() {
-        let (mut backoff, began) = (Backoff::default(), tokio::time::Instant::now());
+    async fn it_ends_after_repetitions_without_progress() {
+        let mut backoff = Backoff::default();
+        let began = tokio::time::Instant::now();
         while backoff.pause().await {}
         assert!(began.elapsed() < LONGEST * REPETITIONS_MAX);
         backoff.progressed();
@@ -50,8 +52,8 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_doubles_up_to_a_bound() {
-        let longest = |repetitions| Backoff { repetitions }.longest();
-        assert_eq!([longest(0), longest(1), longest(9)], [FIRST, FIRST * 2, LONGEST]);
+    fn a_pause_doubles_up_to_a_limit() {
+        let longest = [0, 1, 9].map(|repetitions| Backoff { repetitions }.longest());
+        assert_eq!(longest, [FIRST, FIRST * 2, LONGEST]);
     }
 }

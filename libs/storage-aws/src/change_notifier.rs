@@ -14,29 +14,30 @@ const TICKET_INTERVAL_BUSY: Duration = Duration::from_millis(50);
 const TICKET_INTERVAL_IDLE: Duration = Duration::from_millis(500);
 const BUSY_FOR: Duration = Duration::from_secs(30);
 
-/// One number that rises, as far as this process knows, and those who wait for it.
+/// The newest known value of a stored number that only increases.
 ///
-/// Whoever waits takes part in the polling: one of the waiters looks, for all of them, and when it
-/// leaves another takes over. So nothing is polled when nobody waits, and nothing outlives them.
+/// One of the waiting calls polls on behalf of all. When it ends, another one takes over. So nothing is
+/// polled while no call waits, and no task remains.
 #[derive(Debug)]
 pub(crate) struct Watched {
     newest: watch::Sender<u64>,
-    pace: Mutex<PollSchedule>,
+    schedule: Mutex<PollSchedule>,
 }
 
 #[derive(Debug)]
 struct PollSchedule {
     busy: Duration,
     idle: Duration,
-    /// The last look, and the last one that found a change.
-    looked: Option<Instant>,
+    /// The time of the last poll.
+    polled: Option<Instant>,
+    /// The time of the last poll that found a change.
     changed: Option<Instant>,
 }
 
 /// The values that this process watches.
 #[derive(Debug)]
 pub(crate) struct ChangeNotifier {
-    /// Revision of the control record; 0 is "none".
+    /// The revision of the control record; 0 if there is none.
     pub(crate) control: Watched,
     tickets: Watched,
 }
@@ -49,7 +50,7 @@ impl ChangeNotifier {
         }
     }
 
-    /// The last ticket.
+    /// Returns the last ticket.
     pub(crate) fn tickets(&self) -> &Watched {
         &self.tickets
     }
@@ -61,11 +62,11 @@ impl ChangeNotifier {
 
 impl Watched {
     fn new(busy: Duration, idle: Duration) -> Self {
-        let pace = PollSchedule { busy, idle, looked: None, changed: None };
-        Self { newest: watch::Sender::new(0), pace: Mutex::new(pace) }
+        let schedule = PollSchedule { busy, idle, polled: None, changed: None };
+        Self { newest: watch::Sender::new(0), schedule: Mutex::new(schedule) }
     }
 
-    /// It is at least this now.
+    /// Raises the newest known value to this one, unless it is greater already.
     pub(crate) fn advance_to(&self, number: u64) {
         self.newest.send_if_modified(|newest| {
             let raised = number > *newest;
@@ -74,46 +75,49 @@ impl Watched {
         });
     }
 
-    /// The greatest that this process has seen.
+    /// Returns the newest known value.
     pub(crate) fn newest(&self) -> u64 {
         *self.newest.borrow()
     }
 
-    /// Returns once it is greater than `seen`, or after `patience`; `look` tells what is stored.
+    /// Waits until the number is greater than `seen`, at most for `limit`. `read` reads the stored
+    /// number.
     ///
     /// # Errors
-    /// When looking fails.
+    /// Those of `read`.
     pub(crate) async fn wait<F: Future<Output = Result<u64, StorageError>>>(
         &self,
         seen: u64,
-        patience: Duration,
-        look: impl Fn() -> F,
+        limit: Duration,
+        read: impl Fn() -> F,
     ) -> Result<(), StorageError> {
         let mut newest = self.newest.subscribe();
         let waiting = async {
             tokio::select! {
                 // The sender lives as long as `self`.
                 _ = newest.wait_for(|&newest| newest > seen) => Ok(()),
-                polled = self.poll(look) => polled,
+                failed = self.poll(read) => failed,
             }
         };
-        timeout(patience, waiting).await.unwrap_or(Ok(()))
+
+        timeout(limit, waiting).await.unwrap_or(Ok(()))
     }
 
-    /// Looks again and again, once it is this waiter's turn; ends only by an error.
+    /// Polls on behalf of all waiting calls, once no other call does. Ends only by an error.
     async fn poll<F: Future<Output = Result<u64, StorageError>>>(
         &self,
-        look: impl Fn() -> F,
+        read: impl Fn() -> F,
     ) -> Result<(), StorageError> {
-        let mut pace = self.pace.lock().await;
+        let mut schedule = self.schedule.lock().await;
         loop {
-            if let Some(next) = pace.next() {
+            if let Some(next) = schedule.next() {
                 sleep_until(next).await;
             }
-            pace.looked = Some(Instant::now());
-            let found = look().await?;
+
+            schedule.polled = Some(Instant::now());
+            let found = read().await?;
             if found > self.newest() {
-                pace.changed = pace.looked;
+                schedule.changed = schedule.polled;
                 self.advance_to(found);
             }
         }
@@ -123,9 +127,9 @@ impl Watched {
 impl PollSchedule {
     /// Returns the time of the next poll.
     fn next(&self) -> Option<Instant> {
-        let looked = self.looked?;
-        let busy = self.changed.is_some_and(|changed| looked < changed + BUSY_FOR);
-        Some(looked + if busy { self.busy } else { self.idle })
+        let polled = self.polled?;
+        let is_busy = self.changed.is_some_and(|changed| polled < changed + BUSY_FOR);
+        Some(polled + if is_busy { self.busy } else { self.idle })
     }
 }
 
@@ -138,37 +142,41 @@ mod tests {
     const LONG: Duration = Duration::from_secs(3_600);
 
     #[tokio::test(start_paused = true)]
-    async fn waiters_share_their_looks() {
-        let (watched, looks) = (Watched::new(CONTROL_INTERVAL, CONTROL_INTERVAL), Cell::new(0_u32));
-        let look = async || {
-            looks.set(looks.get() + 1);
+    async fn waiting_calls_share_their_polls() {
+        let watched = Watched::new(CONTROL_INTERVAL, CONTROL_INTERVAL);
+        let polls = Cell::new(0_u32);
+        let read = async || {
+            polls.set(polls.get() + 1);
             Ok(0)
         };
-        let patience = CONTROL_INTERVAL * 10;
-        let waiters = (0..50).map(|_| watched.wait(0, patience, look));
-        futures::future::try_join_all(waiters).await.unwrap();
-        // One at once, and one at each interval; the last may fall together with the end.
-        assert!((10..=11).contains(&looks.get()), "{}", looks.get());
+
+        let waiting = (0..50).map(|_| watched.wait(0, CONTROL_INTERVAL * 10, read));
+        futures::future::try_join_all(waiting).await.unwrap();
+
+        // One poll immediately, and one in each interval. The last may coincide with the end.
+        assert!((10..=11).contains(&polls.get()), "{}", polls.get());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn another_waiter_takes_over() {
-        let (watched, stored) = (Watched::new(CONTROL_INTERVAL, CONTROL_INTERVAL), Cell::new(0));
-        let look = async || Ok(stored.get());
-        let impatient = watched.wait(0, CONTROL_INTERVAL, look);
-        let patient = watched.wait(0, LONG, look);
+    async fn another_waiting_call_takes_over() {
+        let watched = Watched::new(CONTROL_INTERVAL, CONTROL_INTERVAL);
+        let stored = Cell::new(0);
+        let read = async || Ok(stored.get());
+        let short = watched.wait(0, CONTROL_INTERVAL, read);
+        let long = watched.wait(0, LONG, read);
         let writer = async {
             tokio::time::sleep(CONTROL_INTERVAL * 5).await;
             stored.set(1);
         };
+
         let began = Instant::now();
-        let (one, other, ()) = tokio::join!(impatient, patient, writer);
+        let (one, other, ()) = tokio::join!(short, long, writer);
         assert!(one.is_ok() && other.is_ok());
         assert!(began.elapsed() <= CONTROL_INTERVAL * 6);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_write_of_this_process_wakes_at_once() {
+    async fn a_write_of_this_process_wakes_a_call_immediately() {
         let watched = Watched::new(TICKET_INTERVAL_BUSY, LONG);
         let began = Instant::now();
         let (waited, ()) = tokio::join!(watched.wait(6, LONG * 2, async || Ok(6)), async {
@@ -180,28 +188,27 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn looks_are_closer_for_a_while_after_a_change() {
+    async fn polls_are_more_frequent_for_a_while_after_a_change() {
         let changes = ChangeNotifier::new();
-        let looks = Cell::new(0_u32);
-        let count = async || {
-            looks.set(looks.get() + 1);
+        let polls = Cell::new(0_u32);
+        let read = async || {
+            polls.set(polls.get() + 1);
             Ok(1)
         };
-        let in_10_s = async || {
-            let before = looks.get();
-            changes.tickets().wait(1, Duration::from_secs(10), count).await.unwrap();
-            looks.get() - before
-        };
-        // Its first look finds the change from 0 to 1.
-        for busy in [true, true, true, false] {
-            let looks = in_10_s().await;
-            assert_eq!(looks > 150, busy, "{looks}");
-            assert!(looks > 15, "{looks}");
+
+        // The first poll finds the change from 0 to 1. Each round lasts 10 seconds.
+        for is_busy in [true, true, true, false] {
+            let before = polls.get();
+            changes.tickets().wait(1, Duration::from_secs(10), read).await.unwrap();
+
+            let count = polls.get() - before;
+            assert_eq!(count > 150, is_busy, "{count}");
+            assert!(count > 15, "{count}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stale_look_takes_nothing_back() {
+    async fn a_stale_read_does_not_lower_the_newest_value() {
         let watched = Watched::new(CONTROL_INTERVAL, CONTROL_INTERVAL);
         watched.advance_to(5);
         watched.wait(5, CONTROL_INTERVAL * 3, async || Ok(3)).await.unwrap();
@@ -209,9 +216,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_failed_look_is_an_error() {
+    async fn a_failed_poll_is_an_error() {
         let watched = Watched::new(CONTROL_INTERVAL, CONTROL_INTERVAL);
-        let fails = async || Err(StorageError::Unavailable("down".into()));
-        assert!(watched.wait(5, LONG, fails).await.is_err());
+        let waited =
+            watched.wait(5, LONG, async || Err(StorageError::Unavailable("down".into()))).await;
+        assert!(waited.is_err());
     }
 }

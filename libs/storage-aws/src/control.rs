@@ -70,6 +70,7 @@ impl<O: ObjectStore + 'static> ControlStore for AwsStore<O> {
                 return Ok(());
             }
         }
+
         watched.wait(seen, timeout, || self.polled_revision()).await
     }
 

@@ -1,4 +1,4 @@
-//! Making the tables where no deployment does.
+//! Creation of the tables, for local use.
 
 use std::time::Duration;
 
@@ -14,29 +14,30 @@ use crate::dynamo::Dynamo;
 use crate::failure;
 use crate::tables::{KeyType, Table};
 
-/// The poll interval and the maximum number of polls until a new table is active.
-const LOOK_INTERVAL: Duration = Duration::from_millis(250);
-const LOOKS_MAX: u32 = 480;
+/// The poll interval and the maximum number of polls until a new table is active: two minutes.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
+const POLLS_MAX: u32 = 480;
 
-/// The maximum number of attempts without a reply: LocalStack starts its DynamoDB on the first one.
+/// Maximum number of attempts without a reply. LocalStack starts its DynamoDB with the first one.
 const ATTEMPTS_MAX: u32 = 5;
 
 impl<O> AwsStore<O> {
-    /// Makes the tables that are not there, on demand, and returns when all can be used. For local
-    /// use: deployments bring their own.
+    /// Creates the tables that do not exist, and waits until all are active. For local use: a
+    /// deployment's template creates them.
     ///
     /// # Errors
-    /// When DynamoDB cannot be reached, or a table takes longer than two minutes.
+    /// If DynamoDB cannot be reached, or a table takes longer than two minutes.
     pub async fn create_tables(&self) -> Result<(), StorageError> {
         let dynamo = self.dynamo();
-        futures::future::try_join_all(Table::ALL.map(|table| dynamo.create_surely(table))).await?;
+        futures::future::try_join_all(Table::ALL.map(|table| dynamo.create_with_retries(table)))
+            .await?;
         futures::future::try_join_all(Table::ALL.map(|table| dynamo.make_ready(table))).await?;
         Ok(())
     }
 }
 
 impl Dynamo {
-    async fn create_surely(&self, table: Table) -> Result<(), StorageError> {
+    async fn create_with_retries(&self, table: Table) -> Result<(), StorageError> {
         let mut attempts = 1;
         loop {
             match self.create(table).await {
@@ -47,9 +48,11 @@ impl Dynamo {
     }
 
     async fn create(&self, table: Table) -> Result<(), StorageError> {
-        let (name, schema) = (self.name(table), table.schema());
+        let name = self.name(table);
+        let schema = table.schema();
         let mut call =
             self.client.create_table().table_name(name).billing_mode(BillingMode::PayPerRequest);
+
         let partition = Some((PARTITION, schema.partition, DynamoKeyType::Hash));
         let sort = schema.sort.map(|sort| (SORT, sort, DynamoKeyType::Range));
         for (attribute, holds, key) in partition.into_iter().chain(sort) {
@@ -65,6 +68,7 @@ impl Dynamo {
                 .expect("it has a name and a type");
             call = call.attribute_definitions(definition).key_schema(element);
         }
+
         match call.send().await {
             Ok(_) => Ok(()),
             Err(error)
@@ -76,12 +80,13 @@ impl Dynamo {
         }
     }
 
-    /// Waits for a new table, and sees to it that items expire in it if they are to.
+    /// Waits until a table is active, then enables the expiry of its items if the schema has one.
     async fn make_ready(&self, table: Table) -> Result<(), StorageError> {
         let name = self.name(table);
-        for _ in 0..LOOKS_MAX {
+        for _ in 0..POLLS_MAX {
             let reply = self.client.describe_table().table_name(name).send().await;
             let reply = reply.map_err(|error| failure::of_read("DescribeTable", name, error))?;
+
             let status = reply.table.and_then(|table| table.table_status);
             if status == Some(TableStatus::Active) {
                 return match table.schema().expires_by {
@@ -89,7 +94,7 @@ impl Dynamo {
                     None => Ok(()),
                 };
             }
-            tokio::time::sleep(LOOK_INTERVAL).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         Err(StorageError::Unavailable(format!("table {name} did not become active in time").into()))
     }
@@ -101,11 +106,12 @@ impl Dynamo {
         if matches!(status, Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling)) {
             return Ok(());
         }
+
         let specification = TimeToLiveSpecification::builder()
             .enabled(true)
             .attribute_name(attribute)
             .build()
-            .expect("it has a name and says whether");
+            .expect("it has a name and a state");
         let call = self.client.update_time_to_live().table_name(name);
         call.time_to_live_specification(specification)
             .send()

@@ -165,6 +165,7 @@ fn parse_segment(
             parse_unsigned(item, segment::PAYLOAD_BYTES)?,
         ),
     };
+
     let segment = Segment {
         bucket: bucket.clone(),
         last: op_id(item, SORT)?,

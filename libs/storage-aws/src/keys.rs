@@ -1,8 +1,8 @@
-//! Keys of items: built and parsed here alone.
+//! Keys of items. No other file builds or parses them.
 //!
-//! DynamoDB takes partition keys of up to 2,048 bytes and sort keys of up to 1,024, and bucket
-//! parameters may be longer. A text that does not fit is [`fitted`]: its beginning, then a hash of
-//! all of it. Where items are listed, the whole text is an attribute besides.
+//! DynamoDB limits partition keys to 2,048 bytes and sort keys to 1,024. Bucket parameters may be
+//! longer. [`truncate_with_hash`] replaces a text that does not fit by its prefix and a hash of the full
+//! text. Where items are listed, the full text is an attribute.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -15,33 +15,35 @@ use tidewater_storage::{BucketKey, ClientKey, GenerationId, LookupKey, RecordKey
 use crate::attributes::{PARTITION, SORT};
 use crate::tables::Table;
 
-/// Bytes of a partition key at most: DynamoDB's limit.
+/// Maximum length of a partition key in bytes: DynamoDB's limit.
 pub(crate) const PARTITION_BYTES_MAX: usize = 2_048;
 
-/// Bytes of a sort key at most: DynamoDB's limit.
+/// Maximum length of a sort key in bytes: DynamoDB's limit.
 pub(crate) const SORT_BYTES_MAX: usize = 1_024;
 
-/// Bytes that a lookup's values may take in a sort key: the rest is the source row's.
+/// Maximum length in bytes of a lookup's values in a sort key. The source row has the rest.
 const VALUES_BYTES_MAX: usize = 424;
 
-/// Bytes that a source row's name may take in the sort key of a lookup.
+/// Maximum length in bytes of a source row's name in the sort key of a lookup, beside the length of the
+/// values and a colon.
 const SOURCE_BYTES_MAX: usize = SORT_BYTES_MAX - VALUES_BYTES_MAX - 4;
 
-/// Bytes that a source row's key may take in a sort key, after the number of its table.
+/// Maximum length in bytes of a source row's key in a sort key, after the number of its table and a
+/// slash.
 const ROW_BYTES_MAX: usize = SORT_BYTES_MAX - 6;
 
-/// Partitions over which the rows of a generation, and the answers of a lookup, are spread, so that
-/// a copy is not bound to the 1,000 writes a second of one. A deletion asks each of them.
+/// Number of partitions over which the rows of a generation and the answers to a lookup are spread. One
+/// partition takes 1,000 writes a second, which would limit an initial copy. A deletion queries each.
 pub(crate) const SHARDS: u8 = 64;
 
-/// Partitions over which a tag's registered buckets are spread, and all of the work list.
+/// Number of partitions over which a tag's registered buckets and the compaction tasks are spread.
 pub(crate) const LIST_SHARDS: u8 = 16;
 
-/// Between the beginning of a text and its hash: the greatest character there is, so that a text
-/// which was cut comes after all those that are not and begin like it.
+/// The separator of a truncated text and its hash. It is the greatest character, so a truncated text
+/// sorts after all full texts with the same prefix.
 const CUT: char = '\u{10FFFF}';
 
-/// Bytes of [`CUT`] and the hash.
+/// Length in bytes of [`CUT`] and the hash.
 const CUT_BYTES: usize = 4 + 64;
 
 /// An item: attributes by name.
@@ -80,7 +82,7 @@ impl KeyPart {
     fn len(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
-            // At most: a digit and a sign are half a byte each.
+            // The maximum: each of two digits takes a byte.
             Self::Number(_) => 12,
         }
     }
@@ -91,7 +93,7 @@ impl ItemKey {
         Self { table, partition, sort }
     }
 
-    /// The one control record.
+    /// Returns the key of the control record.
     pub(crate) fn control() -> Self {
         Self::new(Table::Control, control_partition(), Some(KeyPart::Number(0)))
     }
@@ -106,13 +108,13 @@ impl ItemKey {
         Self::new(Table::Control, generations_partition(), sort)
     }
 
-    /// The one counter of tickets.
+    /// Returns the key of the ticket counter.
     pub(crate) fn ticket_counter() -> Self {
         Self::new(Table::WriteCheckpoints, KeyPart::Text("bell".into()), None)
     }
 
     pub(crate) fn write_requests(client: &ClientKey) -> Self {
-        // A JSON array says where one text ends and the other begins.
+        // A JSON array separates the two texts, whatever they contain.
         let client = serde_json::json!([client.user_id, client.client_id]).to_string();
         Self::new(Table::WriteCheckpoints, partition_text(&client), None)
     }
@@ -177,7 +179,7 @@ impl ItemKey {
         }
     }
 
-    /// The key in an item that was read, or in what was left to do of a batch.
+    /// Returns the key in an item that was read.
     pub(crate) fn of_item(table: Table, item: &Item) -> Option<Self> {
         let partition = KeyPart::of_attribute(item.get(PARTITION)?)?;
         let sort = match table.schema().sort {
@@ -194,12 +196,13 @@ impl ItemKey {
         std::iter::once(partition).chain(sort).collect()
     }
 
-    /// Bytes that it takes in its item, at most.
+    /// Returns the maximum size of the key in its item in bytes.
     pub(crate) fn len(&self) -> usize {
         2 + self.partition.len() + self.sort.as_ref().map_or(0, KeyPart::len)
     }
 
-    /// A name for an object that belongs to the item, in two parts: equal keys have equal names.
+    /// Returns the first two parts of the names of the item's objects. Different keys have different
+    /// names.
     pub(crate) fn object_folder(&self) -> String {
         let mut hash = Sha256::new();
         for part in [Some(&self.partition), self.sort.as_ref()].into_iter().flatten() {
@@ -207,7 +210,7 @@ impl ItemKey {
                 KeyPart::Text(text) => hash.update(text),
                 KeyPart::Number(number) => hash.update(number.to_string()),
             }
-            // Neither a text in UTF-8 nor a number has this byte.
+            // Neither UTF-8 nor a number contains this byte, so parts cannot run into each other.
             hash.update([0xFF]);
         }
         format!("{}/{}", self.table.schema().suffix, hex::encode(&hash.finalize()[..16]))
@@ -256,28 +259,28 @@ pub(crate) fn work_list_partition(shard: u8) -> KeyPart {
     KeyPart::Number(shard.into())
 }
 
-/// The whole text, if it was cut for a sort key: then it has to be an attribute.
+/// Returns the text if a sort key truncates it: then it is stored as an attribute.
 pub(crate) fn full_key_if_truncated(text: &str) -> Option<&str> {
     is_truncated(text, SORT_BYTES_MAX).then_some(text)
 }
 
-/// The name of a lookup's source row, if it was cut for the sort key.
+/// Returns the name of a lookup's source row if the sort key truncates it.
 pub(crate) fn source_if_truncated(source: &str) -> Option<&str> {
     is_truncated(source, SOURCE_BYTES_MAX).then_some(source)
 }
 
-/// The first sort key that a text after this one can have in a list of buckets. The text itself may
-/// come after it, and so may some before it, which were cut at the same place.
+/// Returns a lower limit of the sort keys of all buckets after this text. The text itself may be above
+/// it, and so may lower texts that are truncated at the same place.
 pub(crate) fn first_after(text: &str) -> String {
     group(&truncate_with_hash(text, SORT_BYTES_MAX)).to_owned()
 }
 
-/// What a sort key has in common with those whose order among each other is not that of their
-/// texts, since these were cut at the same place. Groups are in the order of the texts.
+/// Returns the group of a sort key. Texts that are truncated at the same place form a group. Within it,
+/// sort keys are not in the order of their texts; groups are.
 pub(crate) fn group(sort: &str) -> &str {
     let end = sort.len().saturating_sub(CUT_BYTES - CUT.len_utf8());
     match sort.get(..end) {
-        Some(beginning) if sort.len() > SORT_BYTES_MAX - CUT_BYTES => beginning,
+        Some(prefix) if sort.len() > SORT_BYTES_MAX - CUT_BYTES => prefix,
         _ => sort,
     }
 }
@@ -286,7 +289,7 @@ pub(crate) fn tag_text(tag: &Tag) -> &str {
     tag.as_str()
 }
 
-/// The tag that a key begins with: its first six bytes.
+/// Returns the tag of a bucket or lookup: the first six bytes of its key.
 fn tag_of(text: &str) -> &str {
     text.get(..6).unwrap_or(text)
 }
@@ -299,14 +302,15 @@ fn is_truncated(text: &str, bytes_max: usize) -> bool {
     text.len() > bytes_max - CUT_BYTES
 }
 
-/// The text itself if it leaves room for a hash, else its beginning and a hash of all of it. Other
-/// texts come out as others: a text that was cut is longer than any that was not.
+/// Returns the text if it leaves room for a hash, else its prefix and a hash of the full text.
+///
+/// Different texts have different results: a truncated text is longer than every text that is not.
 fn truncate_with_hash(text: &str, bytes_max: usize) -> Cow<'_, str> {
     if !is_truncated(text, bytes_max) {
         return Cow::Borrowed(text);
     }
-    let beginning = &text[..text.floor_char_boundary(bytes_max - CUT_BYTES)];
-    Cow::Owned(format!("{beginning}{CUT}{}", hex::encode(Sha256::digest(text))))
+    let prefix = &text[..text.floor_char_boundary(bytes_max - CUT_BYTES)];
+    Cow::Owned(format!("{prefix}{CUT}{}", hex::encode(Sha256::digest(text))))
 }
 
 fn shard_of(texts: &[&str]) -> u8 {

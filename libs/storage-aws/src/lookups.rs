@@ -1,4 +1,4 @@
-//! Answers to parameter lookups.
+//! The answers to parameter lookups.
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 use tidewater_storage::{LookupKey, LookupRow, LookupStore, ObjectStore, StorageError};
@@ -9,7 +9,7 @@ use crate::items;
 use crate::keys::{self, Item};
 use crate::tables::Table;
 
-/// Queries under way for one call: there is no other way to ask for several lookups.
+/// Maximum number of queries in flight for one call. Each lookup needs a query of its own.
 const QUERIES_AT_ONCE: usize = 32;
 
 impl<O: ObjectStore + 'static> LookupStore for AwsStore<O> {
@@ -24,14 +24,15 @@ impl<O: ObjectStore + 'static> LookupStore for AwsStore<O> {
 
 impl<O: ObjectStore + 'static> AwsStore<O> {
     async fn rows_of(&self, key: LookupKey) -> Result<Vec<LookupRow>, StorageError> {
-        let (partition, beginning) = keys::lookup_range(&key);
+        let (partition, prefix) = keys::lookup_range(&key);
         let query = Query {
-            sort: SortKeys::StartingWith(beginning.clone()),
+            sort: SortKeys::StartingWith(prefix.clone()),
             ..Query::all(Table::Lookups, partition)
         };
+
         let mut rows = Vec::new();
         for item in self.dynamo().query_all(&query).await? {
-            let row = self.lookup_row(&beginning, item).await?;
+            let row = self.lookup_row(&prefix, item).await?;
             rows.extend(row);
         }
         Ok(rows)
@@ -39,12 +40,12 @@ impl<O: ObjectStore + 'static> AwsStore<O> {
 
     async fn lookup_row(
         &self,
-        beginning: &str,
+        prefix: &str,
         item: Item,
     ) -> Result<Option<LookupRow>, StorageError> {
         let key = items::read_key(Table::Lookups, &item)?;
         let source = items::full_text_if_truncated(&item)
-            .or_else(|| Some(items::sort_text(&key)?.strip_prefix(beginning)?.to_owned()));
+            .or_else(|| Some(items::sort_text(&key)?.strip_prefix(prefix)?.to_owned()));
         let source = source.ok_or_else(|| items::damaged("lookup", &item))?;
         let record = self.versioned_record(&key, item).await?;
         Ok(record.map(|record| LookupRow { source: source.into(), record }))

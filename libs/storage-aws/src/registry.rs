@@ -9,7 +9,7 @@ use crate::items;
 use crate::keys::{self, Item, ItemKey, KeyPart, LIST_SHARDS};
 use crate::tables::Table;
 
-/// Buckets read of a shard beside its share of those wanted: shards are not equally full.
+/// Number of buckets that are read of a shard beyond its share, because shards are not equally full.
 const SPARE: usize = 8;
 
 impl<O: ObjectStore + 'static> Registry for AwsStore<O> {
@@ -22,14 +22,18 @@ impl<O: ObjectStore + 'static> Registry for AwsStore<O> {
         let share = i32::try_from(limit / usize::from(LIST_SHARDS) + SPARE).ok();
         let mut shards: Vec<Shard> =
             (0..LIST_SHARDS).map(|shard| Shard::new(tag, shard, after, share)).collect();
+
+        // A bucket is returned once every shard is read beyond it. So the shards that are read least
+        // far are read on, until enough buckets are certain.
         loop {
             let mut found = certain(&shards, after);
             if found.len() >= limit || shards.iter().all(|shard| shard.is_read) {
                 found.truncate(limit);
                 return Ok(found);
             }
-            let behind = shards.iter_mut().filter(|shard| !shard.is_read);
-            let least = behind.map(|shard| shard.read_upto.clone()).min().unwrap_or_default();
+
+            let unread = shards.iter().filter(|shard| !shard.is_read);
+            let least = unread.map(|shard| shard.read_upto.clone()).min().unwrap_or_default();
             let next = shards.iter_mut().filter(|shard| !shard.is_read && shard.read_upto == least);
             futures::future::try_join_all(next.map(|shard| self.read_on(shard))).await?;
         }
@@ -40,11 +44,11 @@ impl<O: ObjectStore + 'static> Registry for AwsStore<O> {
 struct Shard {
     query: Query,
     next: Option<Item>,
-    /// Whether all buckets were read.
+    /// True if all buckets were read.
     is_read: bool,
-    /// The group of the last sort key that was read; there may be more of this group.
+    /// The group of the last sort key that was read. More keys of this group may follow.
     read_upto: String,
-    /// Groups of sort keys, and the buckets.
+    /// The buckets that were read, with the groups of their sort keys.
     found: Vec<(String, BucketKey)>,
 }
 
@@ -76,21 +80,22 @@ impl<O: ObjectStore + 'static> AwsStore<O> {
     }
 }
 
-/// The buckets before all those that have not been read yet, ascending.
+/// Returns the buckets before all buckets that have not been read yet, in ascending order.
 fn certain(shards: &[Shard], after: Option<&BucketKey>) -> Vec<BucketKey> {
     let unread = shards.iter().filter(|shard| !shard.is_read);
     let bound = unread.map(|shard| shard.read_upto.as_str()).min();
-    let before = |group: &str| bound.is_none_or(|bound| group < bound);
-    let found = shards.iter().flat_map(|shard| &shard.found);
-    let mut certain: Vec<BucketKey> = found
-        .filter(|(group, bucket)| before(group) && after.is_none_or(|after| bucket > after))
+    let mut certain: Vec<BucketKey> = shards
+        .iter()
+        .flat_map(|shard| &shard.found)
+        .filter(|(group, _)| bound.is_none_or(|bound| group.as_str() < bound))
         .map(|(_, bucket)| bucket.clone())
+        .filter(|bucket| after.is_none_or(|after| bucket > after))
         .collect();
     certain.sort_unstable();
     certain
 }
 
-/// Stores that a bucket may exist.
+/// Returns the write that registers a bucket.
 pub(crate) fn registration(bucket: &BucketKey) -> BatchWrite {
     let full_text = keys::full_key_if_truncated(bucket.as_str());
     let item = items::listed(&ItemKey::registered(bucket), full_text, []);

@@ -1,4 +1,4 @@
-//! What the calls of both services share: retries, timeouts, and the count of attempts.
+//! The common set-up of calls to both services: retries, timeouts, and the count of attempts.
 
 use std::pin::Pin;
 use std::time::Duration;

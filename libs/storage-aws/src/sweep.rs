@@ -63,6 +63,7 @@ impl<O: ObjectStore + 'static> AwsStore<O> {
                 ..Query::all(table, partition)
             })
             .collect();
+
         stream::iter(queries)
             .map(|query| async move { self.delete_queried(&query).await })
             .buffer_unordered(PARTITIONS_AT_ONCE)

@@ -2,7 +2,7 @@
 
 use crate::attributes::write_requests::EXPIRES;
 
-/// A table, by its concern.
+/// A table of a deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
     /// The control record, the archive of closed epochs, the generations.
@@ -35,7 +35,7 @@ pub enum KeyType {
 }
 
 impl KeyType {
-    /// DynamoDB's letter for it.
+    /// Returns DynamoDB's letter for the type.
     #[must_use]
     pub const fn letter(self) -> &'static str {
         match self {
@@ -48,13 +48,13 @@ impl KeyType {
 /// The schema of a table, for its deployment with on-demand capacity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableSchema {
-    /// The table's name is the deployment's prefix, `-` and this.
+    /// The part of the table's name after the deployment's prefix and `-`.
     pub suffix: &'static str,
     /// Type of the partition key, which is the attribute [`PARTITION`](crate::PARTITION).
     pub partition: KeyType,
     /// Type of the sort key, which is the attribute [`SORT`](crate::SORT), if there is one.
     pub sort: Option<KeyType>,
-    /// The attribute that tells when an item expires, if any do.
+    /// The attribute with the time at which an item expires, if items of the table do.
     pub expires_by: Option<&'static str>,
 }
 
@@ -87,6 +87,7 @@ impl Table {
             Self::CompactionQueue => ("work-list", Number, Some(Text)),
             Self::WriteCheckpoints => ("write-checkpoints", Text, None),
         };
+
         let expires_by = match self {
             Self::WriteCheckpoints => Some(EXPIRES),
             Self::Control
@@ -98,6 +99,7 @@ impl Table {
             | Self::Registry
             | Self::CompactionQueue => None,
         };
+
         TableSchema { suffix, partition, sort, expires_by }
     }
 
@@ -130,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_table_has_a_name_that_dynamodb_takes() {
+    fn every_table_has_a_valid_name_of_its_own() {
         let names: HashSet<_> = Table::ALL.iter().map(|table| table.name("tidewater")).collect();
         assert_eq!(names.len(), Table::ALL.len());
         for name in names {

@@ -37,6 +37,7 @@ impl<O: ObjectStore + 'static> WriteCheckpointStore for AwsStore<O> {
                 "the condition of a write without a condition failed".into(),
             ));
         };
+
         let ticket = read_ticket_counter(&now)?;
         self.changes().ticket_advanced_to(ticket);
         Ok(ticket)
@@ -53,6 +54,7 @@ impl<O: ObjectStore + 'static> WriteCheckpointStore for AwsStore<O> {
                 return Ok(());
             }
         }
+
         watched
             .wait(seen.0, timeout, async || Ok(self.ticket_counter(Consistency::Eventual).await?.0))
             .await

@@ -1,4 +1,4 @@
-//! Every guarantee of the ports, on the DynamoDB emulator.
+//! The conformance suite on the DynamoDB emulator.
 
 use tidewater_storage::storage_conformance;
 
@@ -12,6 +12,6 @@ mod two_clones {
 
 mod connected_twice {
     use super::storage_conformance;
-    // What two processes would have: connections, caches and notifications of their own.
+    // Like two processes, these have connections, caches and notifications of their own.
     storage_conformance!(async { crate::emulator::two_handles_of_an_empty_store().await });
 }

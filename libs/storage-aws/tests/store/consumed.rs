@@ -1,4 +1,4 @@
-//! What calls cost: the emulator's count by DynamoDB's rules, as the store adds it up.
+//! The cost of calls: request units that the emulator counts by DynamoDB's rules and the store adds up.
 
 use tidewater_protocol::{Epoch, OpId};
 use tidewater_storage::{
@@ -11,7 +11,7 @@ use tidewater_storage_aws::{AwsStore, RequestUnits, Table};
 use crate::emulator;
 use crate::given::{bucket, first_control, lookup, op, put, record, records, row, segment, write};
 
-/// What it costs in all.
+/// Returns the request units that a call consumes.
 async fn cost_of(store: &AwsStore<Embedded>, call: impl Future<Output = ()>) -> RequestUnits {
     let before = store.consumed().total();
     call.await;
@@ -27,15 +27,13 @@ fn read(units: f64) -> RequestUnits {
     RequestUnits { write: 0.0, read: units }
 }
 
-/// A record with all the closed epochs that it ever names itself.
+fn closed(n: u32) -> ClosedEpoch {
+    let epoch = Epoch::new(n).unwrap();
+    ClosedEpoch { epoch, last_committed: OpId::new(epoch, 9_876_543_210 + u64::from(n) * 7_919) }
+}
+
+/// Returns a control record with the maximum number of closed epochs.
 fn long_record() -> Control {
-    let closed = |n| {
-        let epoch = Epoch::new(n).unwrap();
-        ClosedEpoch {
-            epoch,
-            last_committed: OpId::new(epoch, 9_876_543_210 + u64::from(n) * 7_919),
-        }
-    };
     let at =
         Committed { op: closed(4_016).last_committed, lsn: Lsn(1 << 42), ticket: Ticket(1 << 30) };
     let truncated = vec![Truncation { table: 12, op: at.op }];
@@ -57,6 +55,7 @@ async fn a_lone_transaction_costs_four_units() {
     let head = RecordKey::Bucket(key.clone());
     let writes = vec![write(&head, None, record(1, 20)), write(&row("[1]"), None, record(1, 200))];
     put(&store, records(writes)).await;
+
     let transaction = async {
         let batch = Batch {
             segments: vec![segment(&key, 2, 400)],
@@ -70,6 +69,7 @@ async fn a_lone_transaction_costs_four_units() {
         store.swap_control(Some(1), &Control { revision: 2, ..long_record() }).await.unwrap();
     };
     assert_eq!(cost_of(&store, transaction).await, written(4.0));
+
     let consumed = store.consumed();
     assert_eq!(consumed.of(Table::Segments), written(1.0));
     assert_eq!(consumed.of(Table::Control), written(2.0));
@@ -77,24 +77,24 @@ async fn a_lone_transaction_costs_four_units() {
 }
 
 #[tokio::test]
-async fn a_write_costs_a_unit_for_each_begun_kilobyte() {
+async fn a_write_costs_a_unit_for_each_started_kilobyte() {
     let store = emulator::empty_store().await;
     for (n, bytes, units) in [(1, 10, 1.0), (2, 900, 1.0), (3, 1_024, 2.0), (4, 10_200, 10.0)] {
-        let known = (n > 1).then_some(n - 1);
-        let put =
-            async { put(&store, records(vec![write(&row("[1]"), known, record(n, bytes))])).await };
-        assert_eq!(cost_of(&store, put).await, written(units), "{bytes} bytes");
+        let expected = (n > 1).then_some(n - 1);
+        let batch = records(vec![write(&row("[1]"), expected, record(n, bytes))]);
+        assert_eq!(cost_of(&store, put(&store, batch)).await, written(units), "{bytes} bytes");
     }
-    // A smaller cell over a larger one costs what the larger one did, and so does a refusal.
+
+    // Replacing a larger record costs as much as the larger one did, and so does a conflict.
     let smaller = write(&row("[1]"), Some(1), record(5, 10));
-    let refused = async { drop(store.write(records(vec![smaller.clone()]).into()).await.unwrap()) };
-    assert_eq!(cost_of(&store, refused).await, written(10.0));
+    let conflict = async { drop(store.write(records(vec![smaller]).into()).await.unwrap()) };
+    assert_eq!(cost_of(&store, conflict).await, written(10.0));
     let done = put(&store, records(vec![write(&row("[1]"), Some(4), record(5, 10))]));
     assert_eq!(cost_of(&store, done).await, written(10.0));
 }
 
 #[tokio::test]
-async fn registrations_and_work_cost_a_unit_each() {
+async fn registry_entries_and_compaction_tasks_cost_a_unit_each() {
     let store = emulator::empty_store().await;
     let buckets: Vec<_> = (0..60).map(|n| bucket(&format!("[{n}]"))).collect();
     let tasks = buckets
@@ -121,7 +121,7 @@ async fn an_acknowledged_upload_costs_two_units() {
 }
 
 #[tokio::test]
-async fn a_poll_costs_a_unit_for_control_and_one_for_each_bucket() {
+async fn a_poll_costs_a_unit_for_the_control_record_and_one_for_each_bucket() {
     let store = emulator::empty_store().await;
     store.swap_control(None, &long_record()).await.unwrap();
     let buckets: Vec<_> = (0..150).map(|n| bucket(&format!("[{n}]"))).collect();
@@ -144,7 +144,7 @@ async fn segments_are_read_at_half_the_price() {
     let all = async {
         store.segments(&key, OpId::ZERO, OpId::MAX, usize::MAX).await.unwrap();
     };
-    // A little more than 16 KB are five times 4 KB.
+    // The items have a little more than 16 KB, which is five started units of 4 KB.
     assert_eq!(cost_of(&store, all).await, read(2.5));
 }
 

@@ -1,4 +1,4 @@
-//! The DynamoDB emulator: one for the process of a test, which ends with it.
+//! The DynamoDB emulator. Each test process starts one, which ends with it.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -10,34 +10,35 @@ use tidewater_storage_aws::AwsStore;
 
 use crate::sdk;
 
-/// It ends when its stdin closes, which the end of this process does.
+/// A running emulator. It ends when its stdin closes, at the latest when this process ends.
 struct Emulator {
     endpoint: String,
     _child: Child,
 }
 
-/// Where the emulator answers.
+/// Returns the address of the emulator, which the first call starts.
 pub(crate) fn endpoint() -> &'static str {
     static EMULATOR: OnceLock<Emulator> = OnceLock::new();
     &EMULATOR.get_or_init(start).endpoint
 }
 
-/// A store whose tables and objects no other test has.
+/// Returns a store with tables and objects that no other test uses.
 pub(crate) async fn empty_store() -> AwsStore<Embedded> {
     let [store, _] = two_handles_of_an_empty_store().await;
     store
 }
 
-/// The same, opened by two clients that know nothing of each other.
+/// Returns two independent clients of an empty store.
 pub(crate) async fn two_handles_of_an_empty_store() -> [AwsStore<Embedded>; 2] {
     two_handles(endpoint()).await
 }
 
-/// The same, with DynamoDB at this endpoint.
+/// Returns two independent clients of an empty store, with DynamoDB at this endpoint.
 pub(crate) async fn two_handles(endpoint: &str) -> [AwsStore<Embedded>; 2] {
-    let (prefix, objects) = (sdk::random_prefix(), Embedded::temporary().unwrap());
-    let open = || AwsStore::with_objects(&sdk::for_endpoint(endpoint), &prefix, objects.clone());
-    let stores = [open(), open()];
+    let prefix = sdk::random_prefix();
+    let objects = Embedded::temporary().unwrap();
+    let stores = [objects.clone(), objects]
+        .map(|objects| AwsStore::with_objects(&sdk::for_endpoint(endpoint), &prefix, objects));
     stores[0].create_tables().await.unwrap();
     stores
 }
@@ -55,7 +56,7 @@ fn start() -> Emulator {
     Emulator { endpoint: format!("http://{address}"), _child: child }
 }
 
-#[expect(clippy::disallowed_methods, reason = "tests are told where it is by the environment")]
+#[expect(clippy::disallowed_methods, reason = "the environment tells tests its path")]
 fn binary() -> PathBuf {
     if let Ok(path) = std::env::var("TIDEWATER_TEST_DYNAMODB") {
         return path.into();

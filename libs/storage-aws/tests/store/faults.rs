@@ -1,5 +1,5 @@
-//! A proxy before the DynamoDB emulator that does what DynamoDB may, and no emulator does: it
-//! throttles, fails, leaves parts of batches unprocessed, and loses replies.
+//! A proxy in front of the DynamoDB emulator. Like DynamoDB, and unlike emulators, it throttles, fails,
+//! leaves parts of batches unprocessed, and loses replies.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -14,10 +14,10 @@ use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-/// How often one request, sent again and again, meets a fault: the SDK makes eight attempts.
+/// Maximum number of faults that one repeated request meets. The SDK makes eight attempts.
 const FAULTS_OF_ONE: u32 = 3;
 
-/// What was done to requests.
+/// A fault of the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Fault {
     Throttled,
@@ -26,7 +26,7 @@ pub(crate) enum Fault {
     ReplyLost,
 }
 
-/// The proxy, as long as the runtime of its test runs.
+/// A proxy. It ends with the runtime of its test.
 #[derive(Clone)]
 pub(crate) struct Proxy {
     pub(crate) endpoint: String,
@@ -36,9 +36,9 @@ pub(crate) struct Proxy {
 struct Faults {
     behind: String,
     client: reqwest::Client,
-    /// Of a thousand requests, how many meet each kind.
+    /// Number of requests in a thousand that meet each kind of fault.
     per_mille: u32,
-    /// The call whose every reply is lost.
+    /// The call whose replies are all lost.
     mute: Option<&'static str>,
     random: Mutex<StdRng>,
     done: Mutex<HashMap<Fault, u32>>,
@@ -46,12 +46,12 @@ struct Faults {
 }
 
 impl Proxy {
-    /// Before this endpoint; so many of a thousand requests meet each kind of fault.
+    /// Starts a proxy in front of an endpoint. Of a thousand requests, `per_mille` meet each kind of fault.
     pub(crate) async fn start(behind: &str, per_mille: u32, seed: u64) -> Self {
         Self::start_with(Faults::new(behind, per_mille, seed)).await
     }
 
-    /// Before this endpoint; the replies to this call never arrive.
+    /// Starts a proxy in front of an endpoint. The replies to this call never arrive.
     pub(crate) async fn start_mute(behind: &str, call: &'static str) -> Self {
         Self::start_with(Faults { mute: Some(call), ..Faults::new(behind, 0, 0) }).await
     }
@@ -73,6 +73,7 @@ impl Proxy {
 async fn handle(State(faults): State<Arc<Faults>>, headers: HeaderMap, body: Bytes) -> Response {
     let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok());
     let call = target.and_then(|target| target.rsplit('.').next()).unwrap_or_default();
+
     match faults.draw(call, &body) {
         Some(Fault::Throttled) => {
             refusal(StatusCode::BAD_REQUEST, "ProvisionedThroughputExceededException")
@@ -81,7 +82,7 @@ async fn handle(State(faults): State<Arc<Faults>>, headers: HeaderMap, body: Byt
         Some(Fault::Unprocessed) => faults.half(&headers, &body).await,
         Some(Fault::ReplyLost) => {
             faults.forward(&headers, body).await;
-            // The connection breaks off before the body comes.
+            // The connection is closed before the body is sent.
             let lost = std::io::Error::other("lost");
             let body = futures::stream::once(async { Err::<Bytes, _>(lost) });
             Response::builder().header("content-length", 2).body(Body::from_stream(body)).unwrap()
@@ -113,18 +114,21 @@ impl Faults {
         if self.mute == Some(call) {
             return Some(Fault::ReplyLost);
         }
+
         let kinds = [Fault::Throttled, Fault::Failed, Fault::ReplyLost, Fault::Unprocessed];
         let drawn = self.random.lock().unwrap().random_range(0..1_000_u32);
         let fault = *kinds.get(drawn.checked_div(self.per_mille)? as usize)?;
-        // Of these only, a repetition comes out another way: a ticket is taken in vain, and a
-        // settled entry is not settled again. Both do no harm, and the suite counts them.
+
+        // Repeating these calls has another result: a ticket stays unused, and a completed task is
+        // not completed again. Neither does harm, but the conformance suite counts tickets and tasks.
         let text = String::from_utf8_lossy(body);
-        let counted = call == "DeleteItem" || text.contains("\"ADD ");
-        if fault == Fault::ReplyLost && counted
+        let is_counted = call == "DeleteItem" || text.contains("\"ADD ");
+        if fault == Fault::ReplyLost && is_counted
             || fault == Fault::Unprocessed && !call.starts_with("Batch")
         {
             return None;
         }
+
         let mut hash = DefaultHasher::new();
         (call, body).hash(&mut hash);
         let mut of_one = self.of_one.lock().unwrap();
@@ -146,32 +150,21 @@ impl Faults {
         (reply.status(), reply.bytes().await.unwrap())
     }
 
-    /// Has every other item of a batch processed: of a single one nothing.
+    /// Has every second item of a batch processed, and nothing of a batch of one.
     async fn half(&self, headers: &HeaderMap, body: &Bytes) -> Response {
         let mut request: Value = serde_json::from_slice(body).unwrap();
-        let mut left = json!({});
+        let mut left = request["RequestItems"].clone();
         for (table, asked) in request["RequestItems"].as_object_mut().unwrap() {
-            let list = if asked.is_array() { asked } else { &mut asked["Keys"] };
-            let (kept, mine): (Vec<_>, Vec<_>) = (0..)
-                .zip(list.as_array().unwrap().clone())
-                .partition::<Vec<(usize, Value)>, _>(|(at, _)| at % 2 == 0);
-            let values = |list: Vec<(usize, Value)>| {
-                Value::Array(list.into_iter().map(|(_, value)| value).collect())
-            };
-            *list = values(mine);
-            let mut of_table = body_of(body, table);
-            if of_table.is_array() {
-                of_table = values(kept);
-            } else {
-                of_table["Keys"] = values(kept);
-            }
-            left[table] = of_table;
+            keep_every_second(asked, 1);
+            keep_every_second(&mut left[table], 0);
         }
+
         let asked = request["RequestItems"].as_object_mut().unwrap();
         asked.retain(|_, asked| {
             let list = if asked.is_array() { &*asked } else { &asked["Keys"] };
             !list.as_array().unwrap().is_empty()
         });
+
         let mut reply = json!({});
         if !asked.is_empty() {
             let body = serde_json::to_vec(&request).unwrap().into();
@@ -181,6 +174,7 @@ impl Faults {
             }
             reply = serde_json::from_slice(&bytes).unwrap();
         }
+
         let is_write = left.as_object().unwrap().values().any(Value::is_array);
         let unprocessed = if is_write { "UnprocessedItems" } else { "UnprocessedKeys" };
         reply[unprocessed] = left;
@@ -188,16 +182,17 @@ impl Faults {
     }
 }
 
-/// What a batch asks of a table.
-fn body_of(body: &Bytes, table: &str) -> Value {
-    let request: Value = serde_json::from_slice(body).unwrap();
-    request["RequestItems"][table].clone()
+/// Removes all items of a table's part of a batch but every second one, starting with `first`.
+fn keep_every_second(part: &mut Value, first: usize) {
+    let list = if part.is_array() { part } else { &mut part["Keys"] };
+    let list = list.as_array_mut().unwrap();
+    *list = std::mem::take(list).into_iter().skip(first).step_by(2).collect();
 }
 
 fn refusal(status: StatusCode, code: &str) -> Response {
     let body = json!({
         "__type": format!("com.amazonaws.dynamodb.v20120810#{code}"),
-        "message": "as the test wants it",
+        "message": "a fault of the test",
     });
     reply_with(status, serde_json::to_vec(&body).unwrap().into())
 }

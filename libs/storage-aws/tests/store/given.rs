@@ -1,4 +1,4 @@
-//! Things to store.
+//! Records for tests.
 
 use bytes::Bytes;
 use tidewater_protocol::{Checksum, Epoch, OpId};
@@ -31,7 +31,7 @@ pub(crate) fn row(key: &str) -> RecordKey {
     RecordKey::SourceRow(generation(), 1, key.into())
 }
 
-/// A cell of one version with so many bytes that no compression makes fewer.
+/// Returns a record of one version with this number of bytes, which cannot be compressed.
 pub(crate) fn record(sequence: u64, bytes: usize) -> VersionedRecord {
     let versions = vec![Version { op: op(sequence), value: Some(noise(sequence, bytes)) }];
     VersionedRecord { floor: OpId::ZERO, versions }
@@ -44,11 +44,15 @@ pub(crate) fn noise(seed: u64, bytes: usize) -> Bytes {
     noise.into()
 }
 
-pub(crate) fn write(key: &RecordKey, known: Option<u64>, record: VersionedRecord) -> RecordWrite {
-    RecordWrite { key: key.clone(), expected_newest: known.map(op), record: record.into() }
+pub(crate) fn write(
+    key: &RecordKey,
+    expected: Option<u64>,
+    record: VersionedRecord,
+) -> RecordWrite {
+    RecordWrite { key: key.clone(), expected_newest: expected.map(op), record: record.into() }
 }
 
-/// A segment whose payload is so long.
+/// Returns a segment with a payload of this length.
 pub(crate) fn segment(bucket: &BucketKey, sequence: u64, bytes: usize) -> Segment {
     Segment {
         bucket: bucket.clone(),

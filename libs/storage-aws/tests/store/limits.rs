@@ -1,4 +1,4 @@
-//! What DynamoDB's limits make of long keys, long values and whatever is too long.
+//! Long keys and values: the store at and beyond DynamoDB's limits.
 
 use std::error::Error as _;
 
@@ -17,9 +17,10 @@ use crate::given::{
 };
 use crate::{emulator, sdk};
 
+/// A page size that every log fits into.
 const EVERYTHING: usize = usize::MAX;
 
-/// Texts around the limits of keys, some of which differ only behind them.
+/// Returns texts of lengths around the limits of keys. Some differ only beyond a limit.
 fn long_texts() -> Vec<String> {
     let mut texts = Vec::new();
     for length in [0, 1, 330, 340, 420, 530, 540, 950, 953, 956, 957, 1_024, 1_980, 2_048, 5_000] {
@@ -34,7 +35,7 @@ fn long_texts() -> Vec<String> {
 }
 
 #[tokio::test]
-async fn long_keys_are_told_apart() {
+async fn records_with_long_keys_are_distinct() {
     let store = emulator::empty_store().await;
     let kinds: [fn(&str) -> RecordKey; 4] = [
         |text| RecordKey::Bucket(bucket(&format!("[{text}]"))),
@@ -72,8 +73,10 @@ async fn long_buckets_are_listed_in_order() {
     let tasks = keys.iter().map(|key| CompactionTask::immediate(key.clone(), op(1))).collect();
     let batch = Batch { registry: keys.clone(), compaction_tasks: tasks, ..Batch::default() };
     put(&store, batch).await;
+
     for limit in [9, 50, 1_000] {
-        let (mut listed, mut after) = (Vec::new(), None);
+        let mut listed = Vec::new();
+        let mut after = None;
         while listed.len() < keys.len() {
             let page = store.registered_buckets(&tag(), after.as_ref(), limit).await.unwrap();
             assert_eq!(page.len(), limit.min(keys.len() - listed.len()));
@@ -82,6 +85,7 @@ async fn long_buckets_are_listed_in_order() {
         }
         assert_eq!(listed, keys, "{limit} at once");
     }
+
     let tasks = store.due_tasks(0, 1_000).await.unwrap();
     let mut due: Vec<_> = tasks.into_iter().map(|task| task.bucket).collect();
     due.sort();
@@ -89,7 +93,7 @@ async fn long_buckets_are_listed_in_order() {
 }
 
 #[tokio::test]
-async fn buckets_that_differ_only_behind_the_limit_are_listed_in_order() {
+async fn buckets_that_differ_only_beyond_the_limit_are_listed_in_order() {
     let store = emulator::empty_store().await;
     let keys: Vec<_> =
         (100..500).map(|n| bucket(&format!("[\"{}{n}\"]", "x".repeat(1_000)))).collect();
@@ -113,7 +117,7 @@ async fn long_buckets_have_segments_of_their_own() {
 }
 
 #[tokio::test]
-async fn clients_with_long_names_do_not_mix() {
+async fn requests_of_clients_with_long_names_are_distinct() {
     let store = emulator::empty_store().await;
     let texts = ["", "\"", "\",\"", &"u".repeat(2_000), &"u".repeat(2_001)];
     let clients = texts.iter().flat_map(|user_id| {
@@ -134,21 +138,23 @@ async fn object_bytes(store: &AwsStore<Embedded>) -> u64 {
 }
 
 #[tokio::test]
-async fn a_cell_that_no_item_holds_is_an_object_until_it_is_replaced() {
+async fn a_record_too_long_for_an_item_is_an_object_until_it_is_replaced() {
     let store = emulator::empty_store().await;
     for key in [row("[1]"), lookup("[1]", "s"), RecordKey::Copy(generation())] {
         for (n, bytes) in [(1, 1_000_000), (2, 500_000), (3, 299_000), (4, 400_000), (5, 10)] {
-            let known = (n > 1).then_some(n - 1);
+            let expected = (n > 1).then_some(n - 1);
             for _ in 0..2 {
-                put(&store, records(vec![write(&key, known, record(n, bytes))])).await;
+                put(&store, records(vec![write(&key, expected, record(n, bytes))])).await;
             }
             let found = store.records(std::slice::from_ref(&key)).await.unwrap();
             assert_eq!(found, [Some(record(n, bytes))]);
-            let refused = store
+
+            let conflicts = store
                 .write(records(vec![write(&key, Some(9), record(10, 1))]).into())
                 .await
                 .unwrap();
-            assert_eq!(refused[0].stored, Some(record(n, bytes)));
+            assert_eq!(conflicts[0].stored, Some(record(n, bytes)));
+
             let is_object = object_bytes(&store).await > 0;
             assert_eq!(is_object, bytes > 300_000, "{bytes} bytes");
         }
@@ -156,18 +162,21 @@ async fn a_cell_that_no_item_holds_is_an_object_until_it_is_replaced() {
 }
 
 #[tokio::test]
-async fn long_payloads_are_objects_that_go_with_their_items() {
+async fn long_payloads_are_objects_that_are_deleted_with_their_items() {
     let store = emulator::empty_store().await;
     let key = bucket("[]");
     let lengths = [10, 4_096, 4_097, 3_000_000];
     let segments: Vec<_> = (1..).zip(lengths).map(|(n, bytes)| segment(&key, n, bytes)).collect();
     put(&store, Batch { segments: segments.clone(), ..Batch::default() }).await;
+
     let page = store.segments(&key, OpId::ZERO, OpId::MAX, EVERYTHING).await.unwrap();
     assert_eq!(page.segments, segments);
     assert_eq!(object_bytes(&store).await, 4_097 + 3_000_000);
-    // Their bytes count, though they are elsewhere.
+
+    // A page's size includes the payloads that are objects.
     let page = store.segments(&key, op(2), OpId::MAX, 4_000).await.unwrap();
     assert_eq!((page.segments.len(), page.has_more), (1, true));
+
     store.delete_segments(&key, op(3)).await.unwrap();
     assert_eq!(object_bytes(&store).await, 3_000_000);
     store.delete_bucket(&key).await.unwrap();
@@ -175,7 +184,7 @@ async fn long_payloads_are_objects_that_go_with_their_items() {
 }
 
 #[tokio::test]
-async fn large_cells_go_with_their_generation_and_lookup() {
+async fn objects_of_records_are_deleted_with_their_generation_and_lookup() {
     let store = emulator::empty_store().await;
     let keys = [row("[1]"), lookup("[1]", "s"), RecordKey::Copy(generation())];
     let writes = keys.iter().map(|key| write(key, None, record(1, 400_000))).collect();
@@ -203,7 +212,7 @@ async fn a_segment_whose_object_was_deleted_is_left_out() {
 }
 
 #[tokio::test]
-async fn a_cell_whose_object_is_not_there_is_damaged() {
+async fn a_record_whose_object_does_not_exist_is_damaged() {
     let store = emulator::empty_store().await;
     put(&store, records(vec![write(&row("[1]"), None, record(1, 400_000))])).await;
     let name = raw(&store, Table::SourceRows).await[0]["o"].as_s().unwrap().clone();
@@ -213,13 +222,14 @@ async fn a_cell_whose_object_is_not_there_is_damaged() {
 }
 
 #[tokio::test]
-async fn what_no_item_holds_is_named() {
+async fn an_item_that_is_too_large_is_an_error_that_names_it() {
     let store = emulator::empty_store().await;
     let key = bucket("[]");
     put(&store, records(vec![write(&RecordKey::Bucket(key.clone()), None, record(1, 20))])).await;
     let catalog = Bytes::from(vec![0; 420_000]);
     let of_bucket = store.swap_catalog(&key, 0, &catalog).await.unwrap_err();
     assert!(of_bucket.source().unwrap().to_string().starts_with("the bucket takes 420"));
+
     let noise: String =
         crate::given::noise(1, 900_000).iter().map(|b| char::from(b % 90 + 33)).collect();
     let too_long = Generation {
@@ -232,14 +242,15 @@ async fn what_no_item_holds_is_named() {
     };
     let of_config = store.put_generation(&too_long).await.unwrap_err();
     assert!(of_config.source().unwrap().to_string().starts_with("the generation takes "));
-    // One of a million characters fits, as long as it is not noise.
+
+    // A config of a million characters fits if it can be compressed.
     let long = Generation { sync_config: "streams: {}\n".repeat(90_000), ..too_long };
     store.put_generation(&long).await.unwrap();
     assert_eq!(store.generation(long.id).await.unwrap(), Some(long));
 }
 
 #[tokio::test]
-async fn a_store_of_a_newer_layout_is_refused() {
+async fn a_store_of_a_newer_layout_is_rejected() {
     let store = emulator::empty_store().await;
     store.swap_control(None, &first_control()).await.unwrap();
     let mut item = raw(&store, Table::Control).await.remove(0);
@@ -251,8 +262,8 @@ async fn a_store_of_a_newer_layout_is_refused() {
 }
 
 #[tokio::test]
-#[expect(clippy::disallowed_methods, reason = "it expires by the wall clock")]
-async fn requests_expire_after_three_months_and_the_bell_never() {
+#[expect(clippy::disallowed_methods, reason = "items expire by the wall clock")]
+async fn requests_expire_after_90_days_and_the_ticket_counter_never() {
     let store = emulator::empty_store().await;
     let client = ClientKey { user_id: "u".into(), client_id: "c".into() };
     let requests = WriteRequests::default().with(1, store.take_ticket().await.unwrap()).unwrap();
@@ -260,8 +271,8 @@ async fn requests_expire_after_three_months_and_the_bell_never() {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     for item in raw(&store, Table::WriteCheckpoints).await {
         let expires = item.get("x").map(|at| at.as_n().unwrap().parse::<u64>().unwrap());
-        let is_bell = item["p"] == AttributeValue::S("bell".into());
-        assert_eq!(expires.is_none(), is_bell);
+        let is_ticket_counter = item["p"] == AttributeValue::S("bell".into());
+        assert_eq!(expires.is_none(), is_ticket_counter);
         assert!(expires.is_none_or(|at| at.abs_diff(now + 90 * 86_400) < 60), "{expires:?}");
     }
 }
@@ -274,7 +285,7 @@ fn name(store: &AwsStore<Embedded>, table: Table) -> String {
     table.name(store.prefix())
 }
 
-/// All items of a table.
+/// Returns all items of a table.
 async fn raw(
     store: &AwsStore<Embedded>,
     table: Table,

@@ -1,7 +1,7 @@
-//! Every guarantee of the ports on LocalStack, whose S3 is the only one that can be had here.
+//! The conformance suite on LocalStack, the only emulator with S3.
 //!
-//! `TIDEWATER_TEST_LOCALSTACK` is its address, which `./test` gives. Without it these tests say that
-//! they were left out, or fail if `TIDEWATER_TEST_REQUIRE_LOCALSTACK` is 1.
+//! `TIDEWATER_TEST_LOCALSTACK` is its address, which `./test` sets. Without it, these tests print that
+//! they were skipped, or fail if `TIDEWATER_TEST_REQUIRE_LOCALSTACK` is 1.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tidewater_storage_aws::{AwsConfig, AwsStore};
 
 use crate::sdk;
 
-/// One S3 bucket for all: each test has its own prefix in it.
+/// The S3 bucket of all tests. Each test has a prefix of its own in it.
 const BUCKET: &str = "tidewater-tests";
 
 mod conformance {
@@ -22,13 +22,13 @@ mod conformance {
     });
 }
 
-/// Two handles of an empty store, if there is a LocalStack.
-#[expect(clippy::disallowed_methods, reason = "tests are told where it is by the environment")]
+/// Returns two handles of an empty store, or `None` without LocalStack.
+#[expect(clippy::disallowed_methods, reason = "the environment tells tests its address")]
 async fn handles() -> Option<[AwsStore; 2]> {
     let Ok(endpoint) = std::env::var("TIDEWATER_TEST_LOCALSTACK") else {
         let required = std::env::var("TIDEWATER_TEST_REQUIRE_LOCALSTACK").is_ok_and(|it| it == "1");
-        assert!(!required, "TIDEWATER_TEST_LOCALSTACK does not say where LocalStack is");
-        println!("left out: TIDEWATER_TEST_LOCALSTACK does not say where LocalStack is");
+        assert!(!required, "TIDEWATER_TEST_LOCALSTACK is not set");
+        println!("skipped: TIDEWATER_TEST_LOCALSTACK is not set");
         return None;
     };
     let config = AwsConfig { prefix: sdk::random_prefix(), ..AwsConfig::new(BUCKET) };
@@ -39,18 +39,21 @@ async fn handles() -> Option<[AwsStore; 2]> {
 }
 
 #[tokio::test]
-async fn anybody_may_get_an_object_at_its_address_until_it_expires() {
+async fn a_presigned_url_gives_the_object_and_cannot_be_extended() {
     let Some([store, _]) = handles().await else { return };
     store.put_object("a/b c+d%", Bytes::from_static(b"0123456789")).await.unwrap();
     let url = store.object_url("a/b c+d%", Duration::from_secs(60)).await.unwrap().unwrap();
     let client = reqwest::Client::new();
+
     let all = client.get(&url).send().await.unwrap();
     assert_eq!((all.status().as_u16(), all.text().await.unwrap().as_str()), (200, "0123456789"));
     let part = client.get(&url).header("range", "bytes=3-5").send().await.unwrap();
     assert_eq!((part.status().as_u16(), part.text().await.unwrap().as_str()), (206, "345"));
-    // Longer than S3 signs for is cut, not refused.
+
+    // A lifetime beyond S3's maximum is cut.
     let year = store.object_url("a/b c+d%", Duration::from_secs(365 * 86_400)).await.unwrap();
     assert!(year.unwrap().contains("X-Amz-Expires=604800"));
+
     let forged = client.get(url.replace("X-Amz-Expires=60", "X-Amz-Expires=600"));
     assert_eq!(forged.send().await.unwrap().status().as_u16(), 403);
 }
@@ -72,7 +75,7 @@ async fn a_large_object_is_sent_in_parts() {
 }
 
 #[tokio::test]
-async fn names_that_are_no_paths_are_refused() {
+async fn an_object_name_that_is_no_plain_path_is_rejected() {
     let Some([store, _]) = handles().await else { return };
     for name in ["", "/a", "a//b", "a/..", "./a", "a/"] {
         assert!(store.put_object(name, Bytes::new()).await.is_err(), "'{name}'");

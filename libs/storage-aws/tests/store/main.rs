@@ -1,5 +1,5 @@
-//! The store against what stands in for AWS: the DynamoDB emulator with objects in a directory, the
-//! same behind a proxy that does its worst, and LocalStack with S3. One program, since each one
+//! The store on emulators of AWS: the DynamoDB emulator with objects in a directory, the same behind a
+//! proxy that injects faults, and LocalStack with S3. All tests are one program, because each program
 //! that links the SDK takes long to build.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "these are tests")]
 

@@ -1,10 +1,10 @@
-//! The SDK for what stands in for AWS here.
+//! The configuration of the SDK for emulators.
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 
-/// The SDK with this endpoint for everything.
+/// Returns a configuration with this endpoint for all services.
 pub(crate) fn for_endpoint(endpoint: &str) -> SdkConfig {
     let credentials = Credentials::from_keys("test", "test", None);
     SdkConfig::builder()
@@ -15,7 +15,7 @@ pub(crate) fn for_endpoint(endpoint: &str) -> SdkConfig {
         .build()
 }
 
-/// A prefix for tables that no other test has.
+/// Returns a prefix that no other test uses.
 pub(crate) fn random_prefix() -> String {
     format!("test-{:016x}", rand::random::<u64>())
 }

@@ -1,4 +1,4 @@
-//! The tables themselves.
+//! The creation of tables.
 
 use tidewater_storage::Embedded;
 use tidewater_storage_aws::AwsStore;
@@ -6,7 +6,7 @@ use tidewater_storage_aws::AwsStore;
 use crate::{emulator, sdk};
 
 #[tokio::test]
-async fn tables_are_made_once() {
+async fn creating_tables_is_idempotent() {
     let objects = Embedded::temporary().unwrap();
     let sdk = sdk::for_endpoint(emulator::endpoint());
     let store = AwsStore::with_objects(&sdk, &sdk::random_prefix(), objects);

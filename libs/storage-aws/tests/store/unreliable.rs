@@ -1,4 +1,4 @@
-//! The store when DynamoDB throttles, fails, leaves parts of batches undone, and loses replies.
+//! The store while DynamoDB throttles, fails, leaves parts of batches unprocessed, and loses replies.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,12 +15,12 @@ use crate::faults::{Fault, Proxy};
 use crate::given::{self, record, write};
 use crate::{emulator, sdk};
 
-/// Of a thousand requests, how many meet each kind of fault.
+/// Number of requests in a thousand that meet each kind of fault.
 const PER_MILLE: u32 = 150;
 
 mod conformance {
     use super::storage_conformance;
-    // Every guarantee of the ports holds all the same.
+    // All guarantees of the ports hold under faults.
     storage_conformance!(async {
         let proxy = crate::unreliable::proxy().await;
         crate::emulator::two_handles(&proxy.endpoint).await
@@ -38,7 +38,7 @@ fn row(n: u64) -> RecordKey {
 }
 
 #[tokio::test]
-async fn the_proxy_does_what_it_is_there_for_and_nothing_is_lost() {
+async fn every_kind_of_fault_occurs_and_nothing_is_lost() {
     let proxy = proxy().await;
     let [store, _] = emulator::two_handles(&proxy.endpoint).await;
     let tag = Tag::from_bits(1);
@@ -49,17 +49,19 @@ async fn the_proxy_does_what_it_is_there_for_and_nothing_is_lost() {
         ..Batch::default()
     };
     assert_eq!(store.write(batch.into()).await.unwrap(), []);
+
     let keys: Vec<_> = (1..=500).map(row).collect();
     let records = store.records(&keys).await.unwrap();
     assert_eq!(records, (1..=500).map(|n| Some(record(n, 9))).collect::<Vec<_>>());
     let listed = store.registered_buckets(&tag, None, 1_000).await.unwrap();
     assert_eq!(listed.into_iter().collect::<HashSet<_>>(), buckets.into_iter().collect());
+
     for fault in [Fault::Throttled, Fault::Failed, Fault::Unprocessed, Fault::ReplyLost] {
         assert!(proxy.done(fault) > 0, "{fault:?} did not happen");
     }
 }
 
-/// An endpoint at which every call gets the same answer.
+/// Starts a server that answers every call in the same way. Returns its address.
 pub(crate) async fn always(status: u16, body: &'static str) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -92,7 +94,7 @@ fn all_causes(error: &StorageError) -> String {
 }
 
 #[tokio::test]
-async fn what_stays_throttled_or_broken_is_unavailable_to_reads_and_unknown_to_writes() {
+async fn after_all_retries_a_read_is_unavailable_and_a_write_unknown() {
     let throttled = r#"{"__type": "x#ProvisionedThroughputExceededException"}"#;
     let broken = r#"{"__type": "x#InternalServerError"}"#;
     for (status, body) in [(400, throttled), (500, broken), (503, "")] {
@@ -103,7 +105,7 @@ async fn what_stays_throttled_or_broken_is_unavailable_to_reads_and_unknown_to_w
 }
 
 #[tokio::test]
-async fn what_is_refused_for_what_it_is_was_not_written_and_says_why() {
+async fn a_rejected_call_is_unavailable_and_names_the_reason() {
     let refused = r#"{"__type": "x#ResourceNotFoundException", "message": "no table"}"#;
     let (read, write) = outcomes(&always(400, refused).await).await;
     for error in [read, write] {
@@ -114,7 +116,7 @@ async fn what_is_refused_for_what_it_is_was_not_written_and_says_why() {
 }
 
 #[tokio::test]
-async fn nobody_listening_is_an_error_soon() {
+async fn a_refused_connection_fails_within_the_timeouts() {
     let (read, _) = tokio::time::timeout(Duration::from_secs(30), outcomes("http://127.0.0.1:1"))
         .await
         .unwrap();
@@ -122,7 +124,7 @@ async fn nobody_listening_is_an_error_soon() {
 }
 
 #[tokio::test]
-async fn a_batch_that_is_never_processed_is_given_up() {
+async fn a_batch_that_is_never_processed_fails_after_all_retries() {
     let endpoint = always(
         200,
         r#"{"UnprocessedItems": {"test-registry": [
@@ -136,8 +138,8 @@ async fn a_batch_that_is_never_processed_is_given_up() {
     assert!(all_causes(&error).contains("1 writes were left unprocessed"), "{error:?}");
 }
 
-/// A store that never learns how its writes of the control record ended, and one that does.
-async fn deaf_and_hearing() -> [AwsStore<Embedded>; 2] {
+/// Returns a client that never receives replies to writes of the control record, and one that does.
+async fn deaf_and_hearing_clients() -> [AwsStore<Embedded>; 2] {
     let proxy = Proxy::start_mute(emulator::endpoint(), "PutItem").await;
     let prefix = sdk::random_prefix();
     let stores = [proxy.endpoint.as_str(), emulator::endpoint()].map(|endpoint| {
@@ -150,19 +152,20 @@ async fn deaf_and_hearing() -> [AwsStore<Embedded>; 2] {
 
 #[tokio::test]
 async fn a_swap_whose_every_reply_is_lost_is_read_back() {
-    let [deaf, hearing] = deaf_and_hearing().await;
+    let [deaf, hearing] = deaf_and_hearing_clients().await;
     let first = given::first_control();
     assert_eq!(deaf.swap_control(None, &first).await.unwrap(), SwapOutcome::Swapped);
     assert_eq!(hearing.control().await.unwrap(), Some(first.clone()));
+
     let second = Control { revision: 2, ..first.clone() };
     assert_eq!(hearing.swap_control(Some(1), &second).await.unwrap(), SwapOutcome::Swapped);
     let rival = Control { revision: 2, visibility_barrier: Some(Lsn(9)), ..first };
-    let refused = SwapOutcome::Conflict(Some(Box::new(second)));
-    assert_eq!(deaf.swap_control(Some(1), &rival).await.unwrap(), refused);
+    let conflict = SwapOutcome::Conflict(Some(Box::new(second)));
+    assert_eq!(deaf.swap_control(Some(1), &rival).await.unwrap(), conflict);
 }
 
 #[tokio::test]
-async fn a_flush_is_repeated_whose_outcome_is_unknown() {
+async fn a_flush_with_an_unknown_outcome_can_be_repeated() {
     let plan = FaultPlan::default()
         .with(PortMethod::Write, 1, tidewater_storage::Fault::LoseReply)
         .with(PortMethod::SwapControl, 1, tidewater_storage::Fault::LoseReply);
@@ -171,6 +174,7 @@ async fn a_flush_is_repeated_whose_outcome_is_unknown() {
     let written = store.write(Arc::clone(&batch)).await;
     assert!(matches!(written, Err(StorageError::Unknown(_))));
     assert_eq!(store.write(batch).await.unwrap(), []);
+
     let record = given::first_control();
     assert!(matches!(store.swap_control(None, &record).await, Err(StorageError::Unknown(_))));
     assert_eq!(store.swap_control(None, &record).await.unwrap(), SwapOutcome::Swapped);
