@@ -29,6 +29,7 @@ mod initial_copy;
 mod log;
 pub mod metrics;
 mod replication;
+mod restart;
 mod run;
 mod source;
 mod start;

@@ -1,6 +1,4 @@
-//! The worker's life: run after run, until it is told to end or someone must mend something.
-
-use std::time::Duration;
+//! The worker's life: one run after another, until a shutdown or an error that somebody must fix.
 
 use tidewater_protocol::ErrorChain;
 use tidewater_storage::Storage;
@@ -10,58 +8,50 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, Progress};
 use crate::error::RunError;
 use crate::metrics;
+use crate::restart::{FailedRun, RestartPolicy};
 use crate::start::start;
 
-/// Between runs, doubled up to the maximum while nothing gets better.
-const PAUSE_MIN: Duration = Duration::from_millis(250);
-const PAUSE_MAX: Duration = Duration::from_secs(10);
-
-/// Replicates until `shutdown`; then what was received whole is committed, and it returns.
+/// Replicates until `shutdown`. Then it commits what was received whole, and returns.
 ///
 /// A lost connection begins a new run, and with it a new epoch; so does a table that has changed. The
 /// very first attempt must succeed: whoever starts a worker wants to hear of a wrong address at once.
 ///
 /// # Errors
-/// Whatever does not mend itself; see [`RunError`].
+/// Any that another run does not remove; see [`RunError`].
 pub async fn run<S: Storage>(
     config: &Config,
     storage: S,
     on_progress: &(dyn Fn(Progress) + Send + Sync),
     shutdown: &CancellationToken,
 ) -> Result<(), RunError> {
-    let mut has_run = false;
-    let mut pause = PAUSE_MIN;
-    let mut changed = None;
+    let mut policy = RestartPolicy::new();
     loop {
-        let (begun, former) = (Instant::now(), changed.take());
+        let begun_at = Instant::now();
         let started = tokio::select! {
             biased;
             () = shutdown.cancelled() => return Ok(()),
-            started = start(config, storage.clone(), former, on_progress) => started,
+            started = start(config, storage.clone(), policy.copy_reason(), on_progress) => started,
         };
+        let has_begun = started.is_ok();
         let error = match started {
-            Ok(session) => {
-                has_run = true;
-                // It is large, and lives long.
-                let Err(error) = Box::pin(session.run(on_progress, shutdown)).await else {
-                    return Ok(());
-                };
-                let error = RunError::from(error);
-                // One table again and again must not be copied without a rest.
-                let is_again = former.is_some() && changed_table(&error) == former;
-                if !is_again || begun.elapsed() > PAUSE_MAX {
-                    pause = PAUSE_MIN;
-                }
-                error
-            }
+            // Boxed because it is large, and lives as long as the run.
+            Ok(session) => match Box::pin(session.run(on_progress, shutdown)).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error.into(),
+            },
             Err(error) => error.into(),
         };
-        let is_repeated = matches!(error, RunError::Transient(_) | RunError::TableChanged(_));
-        if !has_run || !is_repeated {
-            return Err(error);
-        }
-        changed = changed_table(&error);
-        if changed.is_some() {
+
+        let copy_reason = changed_table(&error);
+        let pause = policy.pause_after(FailedRun {
+            has_begun,
+            lasted: begun_at.elapsed(),
+            is_repeatable: is_repeatable(&error),
+            copy_reason,
+        });
+        let Some(pause) = pause else { return Err(error) };
+
+        if copy_reason.is_some() {
             metrics::count_table_change();
             on_progress(Progress::Advice(error.to_string()));
         } else {
@@ -72,11 +62,82 @@ pub async fn run<S: Storage>(
             () = shutdown.cancelled() => return Ok(()),
             () = tokio::time::sleep(pause) => {}
         }
-        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+/// Returns whether another run may succeed without anyone fixing anything.
+fn is_repeatable(error: &RunError) -> bool {
+    match error {
+        RunError::Transient(_) | RunError::TableChanged(_) => true,
+        RunError::Configuration(_) | RunError::Fatal(_) => false,
     }
 }
 
 /// Returns the id in `pg_class` of the table that has changed, if that is the error.
 fn changed_table(error: &RunError) -> Option<u32> {
     if let RunError::TableChanged(changed) = error { Some(changed.oid) } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replication::error::SessionError;
+    use crate::source::error::{SourceError, TableChanged};
+    use tidewater_storage::{Embedded, StorageError};
+
+    fn table_changed() -> RunError {
+        RunError::TableChanged(TableChanged {
+            oid: 7,
+            table: "public.lists".into(),
+            reason: "it was dropped".into(),
+        })
+    }
+
+    fn session_error(error: impl Into<SessionError>) -> RunError {
+        error.into().into()
+    }
+
+    #[test]
+    fn a_run_is_repeated_only_if_nobody_has_to_fix_anything() {
+        assert!(is_repeatable(&table_changed()));
+        assert!(is_repeatable(&session_error(SourceError::Disconnected("reset".into()))));
+        assert!(is_repeatable(&session_error(StorageError::Unavailable("timeout".into()))));
+        assert!(!is_repeatable(&session_error(StorageError::Full("disk".into()))));
+        assert!(!is_repeatable(&session_error(SourceError::UnexpectedAnswer("COPY"))));
+    }
+
+    #[test]
+    fn only_a_changed_table_is_copied_again() {
+        assert_eq!(changed_table(&table_changed()), Some(7));
+        assert_eq!(changed_table(&session_error(SourceError::UnexpectedAnswer("COPY"))), None);
+    }
+
+    /// Runs a worker on this connection string, and returns its outcome.
+    async fn run_on(database_url: &str, shutdown: &CancellationToken) -> Result<(), RunError> {
+        let config = Config {
+            database_url: database_url.to_owned(),
+            sync_config: crate::test_support::CONFIG.to_owned(),
+            publication: "p".to_owned(),
+            slot: "s".to_owned(),
+            snapshot_threshold: 1,
+        };
+        run(&config, Embedded::temporary().unwrap(), &|_| {}, shutdown).await
+    }
+
+    /// Port 1 of this machine: nobody listens there.
+    #[tokio::test]
+    async fn a_worker_whose_first_attempt_fails_ends_with_its_error() {
+        let url = "postgres://u@127.0.0.1:1/app?sslmode=disable";
+        let error = run_on(url, &CancellationToken::new()).await.unwrap_err();
+        assert!(matches!(error, RunError::Transient(_)), "{error:?}");
+        let error = run_on("no url", &CancellationToken::new()).await.unwrap_err();
+        assert!(matches!(error, RunError::Configuration(_)), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_shutdown_before_the_first_attempt_is_no_error() {
+        let shutdown = CancellationToken::new();
+        shutdown.cancel();
+        run_on("no url", &shutdown).await.unwrap();
+    }
 }
