@@ -1,9 +1,11 @@
 //! The replication stream: decodes it, and applies it transaction by transaction.
 
 pub(crate) mod assembler;
+pub(crate) mod copy_report;
 pub(crate) mod error;
 pub(crate) mod events;
 pub(crate) mod lag;
 pub(crate) mod marker;
 pub(crate) mod relations;
 pub(crate) mod session;
+pub(crate) mod stream_event;

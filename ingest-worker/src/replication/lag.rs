@@ -98,6 +98,31 @@ mod tests {
     }
 
     #[test]
+    fn a_commit_that_is_in_flight_does_not_hide_the_transactions_after_it() {
+        let mut meter = LagMeter::default();
+        meter.note_committed(Lsn(100));
+        meter.note_received(10);
+        meter.note_requested();
+        meter.note_received(20);
+        meter.note_committed(Lsn(110));
+        meter.note_server(Lsn(120), 50);
+        assert_eq!(meter.lag(), lag(10, 30), "the transaction at 20 is the oldest one left");
+
+        meter.note_requested();
+        meter.note_committed(Lsn(120));
+        assert_eq!(meter.lag(), lag(0, 0));
+    }
+
+    #[test]
+    fn a_server_clock_that_goes_back_gives_no_negative_age() {
+        let mut meter = LagMeter::default();
+        meter.note_server(Lsn(100), 1_000);
+        meter.note_received(2_000);
+        meter.note_server(Lsn(100), 500);
+        assert_eq!(meter.lag(), lag(100, 0));
+    }
+
+    #[test]
     fn a_position_that_is_ahead_of_the_server_is_no_lag() {
         let mut meter = LagMeter::default();
         meter.note_server(Lsn(50), 5);

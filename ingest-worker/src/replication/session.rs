@@ -1,7 +1,7 @@
 //! The loop around the [`TransactionAssembler`]: receives from the stream, hands events in, and
 //! performs the actions that come out. All decisions are the assembler's.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
@@ -18,11 +18,13 @@ use crate::config::Progress;
 use crate::initial_copy::chunk::{Chunk, copy_chunk};
 use crate::metrics;
 use crate::replication::assembler::TransactionAssembler;
+use crate::replication::copy_report::{CopyReport, estimated_rows};
 use crate::replication::error::SessionError;
 use crate::replication::events::{
     Action, ChunkOutcome, ChunkRequest, CommitRequest, Event, WriterState,
 };
 use crate::replication::lag::LagMeter;
+use crate::replication::stream_event::assembler_event;
 use crate::source::catalog_watcher::CatalogWatcher;
 use crate::source::connection::SourceConnection;
 use crate::source::copy_rows::CopyRows;
@@ -50,8 +52,7 @@ pub(crate) struct ReplicationSession<S> {
     lag: LagMeter,
     /// The time at which the commit in flight began.
     commit_began_at: Option<Instant>,
-    /// Rows that this run has copied, by the index of the table.
-    copied_rows: HashMap<usize, u64>,
+    copy_report: CopyReport,
 }
 
 /// A row that was read because the stream left out a value.
@@ -83,7 +84,7 @@ impl<S: Storage> ReplicationSession<S> {
             started_at: Instant::now(),
             lag: LagMeter::default(),
             commit_began_at: None,
-            copied_rows: HashMap::new(),
+            copy_report: CopyReport::default(),
         }
     }
 
@@ -93,6 +94,8 @@ impl<S: Storage> ReplicationSession<S> {
         on_progress: OnProgress<'_>,
         shutdown: &CancellationToken,
     ) -> Result<(), SessionError> {
+        // The position is read after the takeover has removed rows of tables that are gone. The
+        // stream may repeat changes of those rows up to here.
         let source_position = self.source.insert_lsn().await?;
         let writer = self.writer_state();
         self.handle(Event::Started { source_position, writer }, on_progress).await?;
@@ -108,11 +111,14 @@ impl<S: Storage> ReplicationSession<S> {
                 return self.close().await;
             }
 
+            // A write that has landed is reported first: what is due next is then committed at once,
+            // and the slot is confirmed even if the stream stays busy.
             if self.applier.writer.is_busy()
                 && self.applier.writer.wait_in_flight().now_or_never().is_some()
             {
                 self.finish_write(on_progress).await?;
             }
+            // All that was ready has been handed in, so a pause of the stream is the moment to apply.
             self.handle(Event::Drained, on_progress).await?;
 
             if self.assembler.wants_chunk() {
@@ -167,7 +173,7 @@ impl<S: Storage> ReplicationSession<S> {
         Ok(())
     }
 
-    /// Takes one event of the stream.
+    /// Takes one event of the stream; `None` is its end.
     async fn take(
         &mut self,
         event: Option<ReplicationEvent>,
@@ -176,34 +182,35 @@ impl<S: Storage> ReplicationSession<S> {
         let Some(event) = event else {
             return Err(SourceError::Disconnected("the server ended the stream".into()).into());
         };
-        let event = match event {
-            ReplicationEvent::Begin { final_lsn, xid, .. } => {
-                Event::Begin { xid, commit_lsn: Lsn(final_lsn.0) }
-            }
-            ReplicationEvent::XLogData { data, wal_end, server_time_micros, .. } => {
-                self.lag.note_server(Lsn(wal_end.0), server_time_micros);
-                Event::Data(data)
+
+        self.measure(&event);
+        match assembler_event(event) {
+            Some(event) => self.handle(event, on_progress).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Updates the metrics by what the server says of itself and of its transactions.
+    fn measure(&mut self, event: &ReplicationEvent) {
+        match event {
+            ReplicationEvent::XLogData { wal_end, server_time_micros, .. } => {
+                self.lag.note_server(Lsn(wal_end.0), *server_time_micros);
             }
             ReplicationEvent::Commit { end_lsn, commit_time_micros, .. } => {
-                let end_lsn = Lsn(end_lsn.0);
-                if end_lsn > self.assembler.received().lsn {
+                // After a reconnect the server repeats transactions that are committed here.
+                if Lsn(end_lsn.0) > self.assembler.received().lsn {
                     metrics::count_transaction();
-                    self.lag.note_received(commit_time_micros);
+                    self.lag.note_received(*commit_time_micros);
                 }
-                Event::Commit { end_lsn }
-            }
-            ReplicationEvent::Message { prefix, content, transactional, .. } => {
-                Event::LogicalMessage { is_transactional: transactional, prefix, content }
             }
             ReplicationEvent::KeepAlive { wal_end, server_time_micros, .. } => {
-                self.lag.note_server(Lsn(wal_end.0), server_time_micros);
+                self.lag.note_server(Lsn(wal_end.0), *server_time_micros);
                 self.record_lag();
-                Event::Keepalive { wal_end: Lsn(wal_end.0) }
             }
-            // The run sets no position to stop at.
-            ReplicationEvent::StoppedAt { .. } => return Ok(()),
-        };
-        self.handle(event, on_progress).await
+            ReplicationEvent::Begin { .. }
+            | ReplicationEvent::Message { .. }
+            | ReplicationEvent::StoppedAt { .. } => {}
+        }
     }
 
     /// Hands an event to the assembler, performs its actions, and hands in their outcomes.
@@ -212,6 +219,8 @@ impl<S: Storage> ReplicationSession<S> {
         event: Event,
         on_progress: OnProgress<'_>,
     ) -> Result<(), SessionError> {
+        // Outcomes wait behind the other actions of the same event: the assembler has decided on all
+        // of them before it learns how the first one went.
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             for action in self.assembler.on_event(event, self.started_at.elapsed())? {
@@ -221,6 +230,7 @@ impl<S: Storage> ReplicationSession<S> {
         Ok(())
     }
 
+    /// Performs one action. What it must report is appended to `events`.
     async fn perform(
         &mut self,
         action: Action,
@@ -236,10 +246,13 @@ impl<S: Storage> ReplicationSession<S> {
                 let span = tracing::debug_span!("commit", lsn = %request.position.lsn);
                 self.commit(&request).instrument(span).await?;
             }
+
             Action::WaitForWrite => {
                 self.wait_for_write().await?;
                 events.push_back(Event::WriteFinished);
             }
+            // The assembler asks for this after the commit has landed, never before: what is
+            // confirmed the server does not send again.
             Action::Confirm(lsn) => {
                 self.lag.note_committed(lsn);
                 self.record_lag();
@@ -248,15 +261,15 @@ impl<S: Storage> ReplicationSession<S> {
             Action::EmitMarker(marker) => {
                 self.source.emit_message(&marker.content(&self.watch.slot)).await?;
             }
+
             Action::CopyChunk(request) => {
                 let table = request.table;
                 let span = tracing::debug_span!("copy_chunk", table);
                 self.copy_chunk(request, events, on_progress).instrument(span).await?;
             }
             Action::ReportCopied { table } => {
-                let rows = self.copied_rows.get(&table).copied().unwrap_or_default();
-                let table = self.applier.tables[table].table.display_name();
-                on_progress(Progress::Copied { table, rows });
+                let copied = &self.applier.tables[table].table;
+                on_progress(self.copy_report.copied(table, copied));
             }
             Action::TakeSnapshot => {
                 events.push_back(Event::SnapshotTaken(self.source.snapshot().await?));
@@ -272,6 +285,7 @@ impl<S: Storage> ReplicationSession<S> {
         WriterState { has_uncommitted: writer.has_uncommitted(), is_writing: writer.is_busy() }
     }
 
+    /// Waits for the write in flight, and reports it.
     async fn finish_write(&mut self, on_progress: OnProgress<'_>) -> Result<(), SessionError> {
         self.wait_for_write().await?;
         self.handle(Event::WriteFinished, on_progress).await
@@ -286,6 +300,8 @@ impl<S: Storage> ReplicationSession<S> {
         Ok(())
     }
 
+    /// Applies a batch. Values that are neither in the stream nor in the store are read from the
+    /// source, one row at a time.
     async fn apply(
         &mut self,
         batch: &ChangeBatch,
@@ -296,6 +312,8 @@ impl<S: Storage> ReplicationSession<S> {
 
         while let ApplyStep::NeedsRow(request) = self.applier.apply(&mut application).await? {
             let read = self.read_row(&request).await?;
+            // The row may be ahead of the stream. The assembler raises the visibility barrier to the
+            // position after the read, so no reader sees it too early.
             let values = read.row.as_ref().map(CopyRows::values).transpose()?;
             self.applier.supply_row(&mut application, values.as_deref())?;
             read_ahead_to = read_ahead_to.max(Some(read.source_position));
@@ -311,6 +329,7 @@ impl<S: Storage> ReplicationSession<S> {
         let synced = &self.applier.tables[request.table];
         let query = row_query(synced, &request.key);
 
+        // A snapshot that lacks an applied transaction would bring back what that has removed.
         let snapshot = self.source.begin_snapshot(self.assembler.not_yet_visible_xids()).await?;
         let rows = self.source.copy_out(&synced.table, &query).await?;
         let rows: Vec<_> = rows.collect().await;
@@ -325,6 +344,7 @@ impl<S: Storage> ReplicationSession<S> {
         Ok(ReadRow { row, snapshot, source_position })
     }
 
+    /// Begins a commit. It lands while the next unit is assembled.
     async fn commit(&mut self, request: &CommitRequest) -> Result<(), SessionError> {
         let CommitRequest { position, visibility_barrier, copy } = request;
         let record =
@@ -342,6 +362,7 @@ impl<S: Storage> ReplicationSession<S> {
         metrics::record_replication_lag(lag.bytes, lag.age);
     }
 
+    /// Copies a chunk of a table. Nothing of the stream is applied meanwhile.
     async fn copy_chunk(
         &mut self,
         request: ChunkRequest,
@@ -351,13 +372,12 @@ impl<S: Storage> ReplicationSession<S> {
         let ChunkRequest { table, after, rows_max } = request;
         let synced = &self.applier.tables[table].table;
         let name = synced.display_name();
-        let estimated = estimated_rows(synced.estimated_rows);
-        let total = self.copied_rows.entry(table).or_default();
+        let estimated = estimated_rows(synced);
+        let copy_report = &mut self.copy_report;
         let mut on_rows = |rows: usize| {
-            *total += rows as u64;
-            metrics::record_copy(&name, *total, estimated);
-            let table = name.clone();
-            on_progress(Progress::Copying { table, rows: *total, estimated });
+            let rows = copy_report.count(table, rows);
+            metrics::record_copy(&name, rows, estimated);
+            on_progress(Progress::Copying { table: name.clone(), rows, estimated });
         };
 
         let Chunk { rows, last_key, snapshot } = copy_chunk(
@@ -370,6 +390,7 @@ impl<S: Storage> ReplicationSession<S> {
             &mut on_rows,
         )
         .await?;
+        // After the read: every transaction that the chunk may contain lies below this position.
         let source_position = self.source.insert_lsn().await?;
 
         let writer = self.writer_state();
@@ -378,7 +399,7 @@ impl<S: Storage> ReplicationSession<S> {
         Ok(())
     }
 
-    /// Ends the stream. Everything that was received whole is committed and confirmed.
+    /// Closes the stream. Everything that was received whole is committed and confirmed.
     async fn close(mut self) -> Result<(), SessionError> {
         if let Ok(Err(error)) = tokio::time::timeout(SHUTDOWN_TIMEOUT, self.stream.shutdown()).await
         {
@@ -386,15 +407,4 @@ impl<S: Storage> ReplicationSession<S> {
         }
         Ok(())
     }
-}
-
-/// Returns the planner's estimate of a table's rows, if it has one.
-fn estimated_rows(estimate: f32) -> Option<u64> {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "an estimate for a progress bar"
-    )]
-    let rows = estimate as u64;
-    (estimate >= 0.0).then_some(rows)
 }

@@ -1,3 +1,5 @@
+mod properties;
+
 use tidewater_protocol::RowKey;
 use tidewater_storage::conformance::{empty_generation, first_control};
 use tidewater_storage::{

@@ -96,13 +96,56 @@ fn run(transactions: &[Transaction], pauses: &[Pause], limits: AssemblerLimits) 
     driver
 }
 
+/// Begins a shutdown after so many events of the stream, and hands in nothing from then on.
+fn run_until(
+    transactions: &[Transaction],
+    pauses: &[Pause],
+    limits: AssemblerLimits,
+    shutdown_after: usize,
+) -> Driver {
+    let mut driver = Driver::with_limits(limits);
+    let mut end = START;
+    let mut pauses = pauses.iter().copied().cycle();
+    let mut steps = 0;
+
+    'stream: for (index, transaction) in transactions.iter().enumerate() {
+        for part in 0..transaction.rows + 2 {
+            if steps == shutdown_after {
+                break 'stream;
+            }
+            steps += 1;
+            if part == 0 {
+                driver.begin(end_of(index) - 1);
+            } else if part <= transaction.rows {
+                driver.rows(&[&format!("{index}-{part}")]);
+            } else {
+                end = end_of(index);
+                driver.end(end);
+            }
+            pause(&mut driver, pauses.next().unwrap(), end);
+        }
+    }
+
+    driver.feed(Event::Shutdown);
+    driver
+}
+
+/// Returns the number of rows in the transactions that end at or before a position.
+fn rows_up_to(transactions: &[Transaction], position: Lsn) -> usize {
+    let covered = transactions.iter().enumerate().filter(|(at, _)| end_of(*at) <= position.0);
+    covered.map(|(_, transaction)| transaction.rows).sum()
+}
+
 /// Returns the messages that were applied.
 fn applied(driver: &Driver) -> Vec<Bytes> {
-    let message = |change: &Change| match change {
-        Change::Row(row) => row.message.clone(),
-        Change::Truncate(_) => unreachable!("the stream has no truncation"),
-    };
-    driver.changes.iter().map(message).collect()
+    let mut messages = Vec::new();
+    for change in &driver.changes {
+        match change {
+            Change::Row(row) => messages.push(row.message.clone()),
+            Change::Truncate(_) => unreachable!("the stream has no truncation"),
+        }
+    }
+    messages
 }
 
 proptest! {
@@ -115,8 +158,9 @@ proptest! {
         let driver = run(&transactions, &pauses, limits);
         let mut expected = Vec::new();
         for (index, transaction) in transactions.iter().enumerate() {
-            let message = |row| insert_message(TODOS, &format!("{index}-{row}"));
-            expected.extend((0..transaction.rows).map(message));
+            for row in 0..transaction.rows {
+                expected.push(insert_message(TODOS, &format!("{index}-{row}")));
+            }
         }
         prop_assert_eq!(applied(&driver), expected);
     }
@@ -186,5 +230,25 @@ proptest! {
             prop_assert!(commit.barrier >= barrier, "{:?} after {:?}", commit, barrier);
             barrier = commit.barrier.filter(|&barrier| commit.position.lsn < barrier);
         }
+    }
+
+    /// The driver also checks that each confirmed position has landed before.
+    #[test]
+    fn a_shutdown_at_any_moment_commits_and_confirms_whole_transactions(
+        transactions in transactions(),
+        pauses in pauses(),
+        limits in limits(),
+        shutdown_after in 0_usize..80,
+    ) {
+        let driver = run_until(&transactions, &pauses, limits, shutdown_after);
+        prop_assert!(driver.is_closed, "nothing keeps a shutdown waiting");
+        prop_assert!(!driver.is_writing, "the last write has landed");
+
+        for commit in &driver.commits {
+            let rows = rows_up_to(&transactions, commit.position.lsn);
+            prop_assert_eq!(commit.applied, rows, "a commit at {:?}", commit.position);
+        }
+        let last_commit = driver.commits.last().map_or(Lsn(START), |commit| commit.position.lsn);
+        prop_assert_eq!(driver.confirmed.last(), Some(&last_commit));
     }
 }
