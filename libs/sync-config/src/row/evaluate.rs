@@ -291,7 +291,6 @@ impl<'r> BoundRow<'r> {
             count = count.saturating_mul(items.len());
             arrays.push(items);
         }
-
         if count > COMBINATIONS_MAX {
             return Err(EvaluationError::TooMany);
         }
@@ -302,7 +301,6 @@ impl<'r> BoundRow<'r> {
             // the indexes of its elements.
             let mut rest = combination;
             elements.clear();
-
             for items in &arrays {
                 elements.push((items, rest % items.len()));
                 rest /= items.len();

@@ -180,12 +180,14 @@ impl QueryCompiler<'_, '_> {
         // limited before one is made.
         let (nodes, depth) = column.size();
         self.inlined_nodes = self.inlined_nodes.saturating_add(nodes);
+
         if self.inlined_nodes > INLINED_NODES_MAX || depth > INLINED_DEPTH_MAX {
             let message = "the columns of subqueries are named too often, or nested too deeply";
             return Err(Diagnostic::error(position, message).hint(format!(
                 "each use is expanded: together they may have {INLINED_NODES_MAX} nodes, {INLINED_DEPTH_MAX} levels deep"
             )));
         }
+
         Ok(column.clone())
     }
 

@@ -269,8 +269,8 @@ fn queries_with_equal_parameters_share_their_buckets() {
         - SELECT id FROM todos AS again\n";
     let config = compile(yaml);
     let names: Vec<&str> = config.definitions().iter().map(|d| d.name.as_str()).collect();
-
     assert_eq!(names, ["s|0", "s|1", "s|2"]);
+
     expect![[r#"
         s|0["u1"] lists/l1 {"id":"l1"}
     "#]]
