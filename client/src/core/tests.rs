@@ -202,15 +202,15 @@ fn a_complete_checkpoint_is_staged_verified_and_published() {
     let b = [put(3, "r")];
     let buckets = vec![described("a", sum(&a)), described("b", sum(&b))];
     script.line(checkpoint(9, buckets), &[]);
-
     assert_eq!(script.0.status().progress, Some(Progress { downloaded: 0, total: 4 }));
+
     script.line(data("a", &a), &["stage 2 a@2"]);
     assert_eq!(script.0.status().progress, Some(Progress { downloaded: 2, total: 4 }));
     script.line(data("b", &b), &["stage 1 b@3"]);
     script.line(complete(9), &["publish 9 [a b]"]);
     script.event(published(9), &[]);
-
     assert_eq!(script.0.status().progress, None);
+
     let c = [put(11, "u")];
     script.line(diff(12, vec![described("a", sum(&a) + sum(&c))], &["b"]), &["reset b"]);
     script.line(data("a", &c), &["stage 1 a@11"]);

@@ -16,8 +16,8 @@ fn tables_and_indexes_are_parsed() {
          CREATE INDEX by_list ON \"to dos\" (list_id);",
     )
     .unwrap();
-
     assert_eq!(schema.table_names().collect::<Vec<_>>(), ["lists", "to dos"]);
+
     let todos = &schema.tables[1];
     let columns: Vec<_> = todos.columns.iter().map(|column| column.name.as_str()).collect();
     assert_eq!(columns, ["n", "list_id"], "neither the key nor generated columns");

@@ -174,8 +174,8 @@ async fn local_transactions_survive_a_kill_whole_and_take_effect_once() {
     connect(&client, &server);
     until(&client, |status| status.queue_length == 0 && status.published > 0).await;
     until_equal(&client, &server).await;
-
     assert_eq!(rows(&client)["todos"].len(), local.len());
+
     let seen = server.seen();
     let mut units: Vec<_> = seen.applied.iter().map(|(_, id)| *id).collect();
     let in_order = units.clone();

@@ -28,8 +28,8 @@ async fn rows_appear_change_and_disappear_with_the_servers() {
     let mut changes = client.changes();
     connect(&client, &server);
     let status = until(&client, |status| status.checkpoint.is_some()).await;
-
     assert_eq!((status.connection, status.published), (Connection::Connected, 1));
+
     until_equal(&client, &server).await;
     let change = changes.recv().await.unwrap();
     assert_eq!(change.origin, ChangeOrigin::Checkpoint(status.checkpoint.unwrap()));
@@ -97,13 +97,13 @@ async fn a_wrong_checksum_resets_one_bucket_and_publishes_nothing() {
     let client = open(&dir.path().join("app.db"));
     connect(&client, &server);
     let status = until(&client, |status| status.checksum_mismatches == 1).await;
-
     assert_eq!(status.download_problem.unwrap().kind, ProblemKind::Checksum);
     assert!(rows(&client).is_empty());
+
     until_equal(&client, &server).await;
     let status = until(&client, |status| status.download_problem.is_none()).await;
-
     assert_eq!(status.checksum_mismatches, 1);
+
     let seen = server.seen();
     let second: Vec<_> =
         seen.streams[1].buckets.iter().map(|b| (b.name.as_str(), b.after.get())).collect();
@@ -160,11 +160,11 @@ async fn sync_once_returns_a_report_and_fails_on_permanent_problems() {
     let client = open(&dir.path().join("app.db"));
     let token = std::sync::Arc::new(FixedToken("t".into()));
     let report = client.sync_once(&server.url, token.clone(), None, None).await.unwrap();
-
     assert_eq!((report.rows, report.operations, report.checkpoint.get()), (1, 1, 1));
     assert_eq!(report.buckets, [("a".to_owned(), TransferMethod::Lines)].into());
     assert!(report.bytes > 100 && report.total >= report.connect + report.apply);
     assert_eq!(rows(&client)["todos"]["t1"]["title"], "a");
+
     server.faults().refuse_streams.extend([401, 401]);
     let error = client.sync_once(&server.url, token.clone(), None, None).await.unwrap_err();
 
@@ -189,8 +189,8 @@ async fn one_client_syncs_a_file_while_others_read_and_write_it() {
     connect(&first, &server);
     let token = std::sync::Arc::new(FixedToken("t".into()));
     let refused = second.connect(&server.url, token.clone(), None).unwrap_err();
-
     assert!(matches!(refused, ClientError::Locked), "{refused}");
+
     second.write(|tx| tx.execute("INSERT INTO lists VALUES ('l1', 'x')", [])).unwrap();
     assert_eq!(rows(&first), rows(&second));
     first.disconnect().await;
@@ -210,8 +210,8 @@ async fn clearing_keeps_only_the_clients_identity() {
     client.disconnect().await;
     client.write(|tx| tx.execute("INSERT INTO lists VALUES ('l1', 'x')", [])).unwrap();
     client.disconnect_and_clear().await.unwrap();
-
     assert!(rows(&client).is_empty());
+
     let status = client.status().borrow().clone();
     assert_eq!((status.queue_length, status.checkpoint), (0, None));
     assert_eq!(client.client_id(), id);

@@ -78,8 +78,8 @@ fn a_failed_transaction_leaves_nothing_behind() {
         tx.execute("INSERT INTO lists VALUES ('l1', 'x')", [])?;
         tx.execute("INSERT INTO lists VALUES ('l1', 'again')", [])
     });
-
     assert!(failed.is_err());
+
     for (sql, message) in [
         ("UPDATE lists SET id = 'l3' WHERE id = 'l2'", "the id of a synced row cannot change"),
         ("INSERT INTO lists VALUES (NULL, 'x')", "the id of a synced row must be a text"),
@@ -133,8 +133,8 @@ async fn a_rejected_transaction_leaves_the_queue_and_the_next_is_sent() {
     client.write(|tx| tx.execute(edit, [])).unwrap();
     insert(&client, "t2", "fine");
     let status = until(&client, |status| status.rejected == 1).await;
-
     assert_eq!(status.upload_problem, None);
+
     until_settled(&client, &server).await;
     assert_eq!(title(&client, "t1").unwrap(), "the server's", "reverted by the checkpoint");
     assert_eq!(title(&client, "t2").unwrap(), "fine");
@@ -236,8 +236,8 @@ async fn no_checkpoint_without_the_local_writes_becomes_visible() {
     let lines = *server.lines_sent().borrow();
     connect(&client, &server);
     until_lines(&server, lines + 2).await;
-
     assert_eq!(title(&client, "t2"), None);
+
     server.release_write_checkpoints();
     until_equal(&client, &server).await;
     assert_eq!(title(&client, "t2").unwrap(), "news");
@@ -305,8 +305,8 @@ async fn sync_once_uploads_first_and_keeps_its_deadline() {
     let deadline = Some(Duration::from_millis(200));
     let url = &server.url;
     let late = client.sync_once(url, token.clone(), Some(connector.clone()), deadline).await;
-
     assert!(matches!(late, Err(tidewater_client::ClientError::Deadline)));
+
     server.release_write_checkpoints();
     client.sync_once(url, token.clone(), Some(connector), None).await.unwrap();
     assert_eq!(server.seen().applied.len(), 1);

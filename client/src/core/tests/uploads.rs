@@ -50,8 +50,8 @@ fn transactions_are_sent_one_by_one_then_the_write_checkpoint_is_stored() {
     let outcome = UploadOutcome::Rejected { reason: "no".into(), body: None };
     let rejected = Event::Uploaded { transaction_id: 2, outcome };
     script.event(rejected, &["finish 2 rejected", "upload"]);
-
     assert!(script.0.status().uploading);
+
     script.event(queue_empty(PendingUploads::Unknown, 3), &["write checkpoint t1 3"]);
     script.event(Event::LocalWrite, &[]);
     script.event(write_checkpoint(3, 8), &["store 3 8"]);

@@ -39,8 +39,8 @@ fn tables_columns_and_indexes_can_be_added() {
         CREATE INDEX a_added ON a (added);
         CREATE TABLE b (id TEXT PRIMARY KEY, a_id TEXT REFERENCES a (id));";
     let connection = change(FIRST, more).unwrap();
-
     assert_eq!(generation(&connection), 2);
+
     connection.execute_batch("INSERT INTO a (id, n) VALUES ('1', 2)").unwrap();
     let captured: String =
         connection.query_row("SELECT data FROM _tw_queue", [], |row| row.get(0)).unwrap();

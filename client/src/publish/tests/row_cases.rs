@@ -135,9 +135,9 @@ fn a_new_value_equal_to_the_visible_row_is_not_stored_twice() {
         }
         put(&device, "other", 6, "old");
         publish(&device, &["winner", "other"]);
-
         assert_eq!(visible(&device).as_deref(), Some("old"), "touched: {touched}");
         assert_eq!(device.query::<i64>("SELECT count(payload) FROM _tw_rows"), 0);
+
         publish(&device, &["other"]);
         assert_eq!(visible(&device).as_deref(), Some("old"), "touched: {touched}");
     }

@@ -40,8 +40,8 @@ async fn each_client_has_its_own_ascending_numbers() {
 async fn a_chosen_number_is_registered_unless_a_greater_one_is_known() {
     let storage = Embedded::temporary().unwrap();
     let client = client("u");
-
     assert_eq!(register(&storage, &client, 41).await.unwrap(), 41);
+
     let ticket = storage.last_ticket().await.unwrap();
     assert_eq!(register(&storage, &client, 3).await.unwrap(), 41);
     assert_eq!(register(&storage, &client, 41).await.unwrap(), 41);
