@@ -4,8 +4,8 @@ use std::fs;
 
 /// Limit of the CPU time of one case, in the ticks of 10 ms that the kernel counts.
 ///
-/// It is some ten times the work of the largest case in a debug build. Exponential growth is beyond
-/// any limit.
+/// All fixed cases of this folder together take 15 s of CPU time in a debug build. Exponential growth
+/// exceeds any limit.
 const CPU_TICKS_MAX: u64 = 2_000;
 
 /// Runs `act`, and fails if this thread spends too much CPU time on it.
