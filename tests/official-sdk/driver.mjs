@@ -1,11 +1,12 @@
-// Drives one database of the official Node SDK for a test: a command per line of standard input,
-// an answer per line of standard output, in the same order. The argument is the SDK's package.
+// Controls one database of the official Node SDK for a test. It reads a command from each line of
+// standard input, and writes its result to a line of standard output, in the same order. The argument
+// is the SDK's package.
 
 import { createInterface } from 'node:readline';
 
 const { column, PowerSyncDatabase, Schema, Table } = await import(process.argv[2]);
 
-// The shape of the to-do app that the tests sync.
+// The schema of the to-do app in the tests.
 const schema = new Schema({
   lists: new Table({ name: column.text, owner_id: column.text }),
   todos: new Table({
@@ -21,7 +22,7 @@ const schema = new Schema({
 let db;
 let connector;
 
-// Posts local transactions, one at a time, to the backend: the format of Tidewater's own client.
+// Uploads local transactions to the backend, one at a time, in the format of Tidewater's own client.
 class Connector {
   constructor({ sync, backend, token }) {
     this.sync = sync;
@@ -66,7 +67,7 @@ const commands = {
     await db.init();
   },
   async connect() {
-    // 0.15 would use a WebSocket, which is not part of the protocol that we speak.
+    // Version 0.15 uses a WebSocket by default, which the sync API does not support.
     await db.connect(connector, { connectionMethod: 'http' });
   },
   async disconnect() {
@@ -93,7 +94,7 @@ const commands = {
   },
 };
 
-// Standard output is for answers alone.
+// Only results may be on standard output.
 for (const level of ['log', 'info', 'debug']) console[level] = console.error;
 
 for await (const line of createInterface({ input: process.stdin })) {
