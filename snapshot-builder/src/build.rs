@@ -26,7 +26,7 @@ const ROWS_MAX: u64 = u32::MAX as u64;
 /// A bucket whose base is to be built.
 pub(crate) struct Job<'a> {
     pub(crate) bucket: &'a BucketKey,
-    /// BucketHead at the visible checkpoint, up to which the base reaches.
+    /// The bucket's head at the visible checkpoint, up to which the base reaches.
     pub(crate) head: BucketHead,
     pub(crate) catalog: &'a Catalog,
     pub(crate) committed_ops: &'a CommittedOps,
@@ -173,7 +173,7 @@ fn random<const N: usize>() -> Result<[u8; N], BuildError> {
     Ok(bytes)
 }
 
-/// Runs blocking work on a thread for it.
+/// Runs `work` on a thread that may block.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, BuildError> + Send + 'static,
 ) -> Result<T, BuildError> {

@@ -134,7 +134,7 @@ impl BaseReader {
         Ok(Some(Self { base: base.clone(), manifest }))
     }
 
-    /// Returns the position after so many rows, if a frame ends there.
+    /// Returns the position after this number of rows, if a frame ends there.
     #[must_use]
     pub fn after(&self, rows: u64) -> Option<FramePosition> {
         let (number, at) = self.manifest.frame_after(rows)?;

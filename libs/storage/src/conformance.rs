@@ -8,26 +8,23 @@
 //! ```
 //! use tidewater_storage::{Embedded, storage_conformance};
 //!
-//! mod my_store {
-//!     use tidewater_storage::Embedded;
-//!
-//!     pub async fn two_handles() -> [Embedded; 2] {
-//!         let store = Embedded::temporary().expect("a directory can be created");
-//!         [store.clone(), store]
-//!     }
+//! async fn two_handles() -> [Embedded; 2] {
+//!     let store = Embedded::temporary().expect("a directory can be created");
+//!     [store.clone(), store]
 //! }
 //!
-//! // Defines one `#[tokio::test]` for each guarantee of each port.
-//! storage_conformance!(crate::my_store::two_handles());
+//! // This defines a `#[tokio::test]` for each guarantee, in a module for each group of ports.
+//! storage_conformance!(super::two_handles());
 //!
-//! // While a store is being written, its finished ports can be tested one by one. A test asks for
-//! // the ports that it uses.
+//! # fn main() {
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! // Finished ports of an unfinished store can be tested one by one. A test asks only for the ports
+//! // that it uses.
 //! use tidewater_storage::conformance::objects;
 //!
-//! objects::an_object_round_trips(my_store::two_handles().await).await;
+//! objects::an_object_round_trips(two_handles().await).await;
 //! # });
-//! # fn main() {}
+//! # }
 //! ```
 #![allow(missing_docs, reason = "the name of a test is the claim it proves")]
 #![allow(clippy::missing_panics_doc, clippy::unwrap_used, reason = "these are tests")]

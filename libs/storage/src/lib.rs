@@ -3,7 +3,9 @@
 //! # Core types
 //!
 //! - [`Storage`] combines all ports. Functions that need one port ask for that trait alone, such as
-//!   [`OpLog`] or [`ObjectStore`]. [`Embedded`] implements them all, [`Faulty`] adds faults for tests.
+//!   [`OpLog`] or [`ObjectStore`]. [`Embedded`] implements all ports on one machine.
+//! - [`Measured`] adds metrics to a store, [`Faulty`] adds faults for tests. The feature `conformance`
+//!   has the test suite for a new store, in the module of that name.
 //! - [`Control`] is the commit point: one record that is replaced by a conditional write.
 //! - [`Segment`]s are the log of a bucket, [`SegmentChain`] proves that none is missing.
 //! - [`VersionedRecord`]s change in place, such as the [`BucketHead`]. They keep the versions that
@@ -90,7 +92,6 @@ mod bucket;
 mod catalog;
 mod committed_ops;
 #[cfg(any(test, feature = "conformance"))]
-#[doc(hidden)]
 pub mod conformance;
 mod control;
 mod embedded;

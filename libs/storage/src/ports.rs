@@ -311,7 +311,7 @@ pub trait ObjectStore: Send + Sync {
         file: &Path,
     ) -> impl Future<Output = Result<(), StorageError>> + Send;
 
-    /// Returns a URL from which anybody can GET the object, including ranges of it, for `lifetime`.
+    /// Returns a URL from which every client can GET the object, including ranges of it, for `lifetime`.
     /// Returns `None` if this store has no HTTP endpoint; then the caller has to serve the object.
     fn object_url(
         &self,

@@ -13,20 +13,20 @@ pub struct CallScheduler {
 /// The numbers of calls by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Calls {
-    /// Since the beginning.
-    came: u64,
+    /// The number of calls since the start.
+    arrived: u64,
     waiting: usize,
-    /// Turns that were given and not taken yet.
-    given: usize,
-    under_way: usize,
+    /// The number of calls that were admitted and have not started yet.
+    admitted: usize,
+    in_flight: usize,
 }
 
-/// A call that waits, until it is dropped: callers may give up.
+/// A waiting call, until it is dropped: callers may be cancelled.
 struct Waiting<'a>(&'a CallScheduler);
 
 impl Calls {
     fn are_at_rest(&self) -> bool {
-        self.waiting > 0 && self.given == 0 && self.under_way == 0
+        self.waiting > 0 && self.admitted == 0 && self.in_flight == 0
     }
 }
 
@@ -40,18 +40,19 @@ impl Default for CallScheduler {
 }
 
 impl CallScheduler {
-    /// Lets one call through: the one that has waited longest, or the next to come.
+    /// Admits one call: the one that has waited longest, or the next one.
     pub fn admit_one(&self) {
-        self.calls.send_modify(|calls| calls.given += 1);
+        self.calls.send_modify(|calls| calls.admitted += 1);
         self.turns.add_permits(1);
     }
 
-    /// Lets all calls through from now on.
+    /// Admits all calls from now on.
     pub fn admit_all(&self) {
         self.turns.add_permits(Semaphore::MAX_PERMITS / 2);
     }
 
-    /// Waits until no call is in flight and at least one waits. Then nothing happens before one is admitted.
+    /// Waits until no call is in flight and at least one waits. Then nothing happens before the next
+    /// admission.
     pub async fn wait_until_idle(&self) {
         // It cannot close: the sender lives as long as `self`.
         let _ = self.calls.subscribe().wait_for(Calls::are_at_rest).await;
@@ -63,10 +64,10 @@ impl CallScheduler {
         self.calls.borrow().are_at_rest()
     }
 
-    /// Waits until this many calls have come since the beginning.
+    /// Waits until this number of calls have come since the start.
     pub async fn wait_for_calls(&self, calls: u64) {
-        // As above.
-        let _ = self.calls.subscribe().wait_for(|now| now.came >= calls).await;
+        // The channel stays open, as above.
+        let _ = self.calls.subscribe().wait_for(|now| now.arrived >= calls).await;
     }
 
     pub(super) async fn pass(&self) -> Passed<'_> {
@@ -75,8 +76,8 @@ impl CallScheduler {
             turn.forget();
         }
         self.calls.send_modify(|calls| {
-            calls.given = calls.given.saturating_sub(1);
-            calls.under_way += 1;
+            calls.admitted = calls.admitted.saturating_sub(1);
+            calls.in_flight += 1;
         });
         drop(waiting);
         Passed(self)
@@ -86,7 +87,7 @@ impl CallScheduler {
 impl<'a> Waiting<'a> {
     fn new(scheduler: &'a CallScheduler) -> Self {
         scheduler.calls.send_modify(|calls| {
-            calls.came += 1;
+            calls.arrived += 1;
             calls.waiting += 1;
         });
         Self(scheduler)
@@ -101,6 +102,6 @@ impl Drop for Waiting<'_> {
 
 impl Drop for Passed<'_> {
     fn drop(&mut self) {
-        self.0.calls.send_modify(|calls| calls.under_way -= 1);
+        self.0.calls.send_modify(|calls| calls.in_flight -= 1);
     }
 }

@@ -8,24 +8,24 @@ use crate::port_method::PortMethod;
 /// An effect on a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It does nothing and fails with `Unavailable` (`fail`).
+    /// The call has no effect and fails with `Unavailable` (`fail`).
     Fail,
-    /// It does nothing and fails with `Full` (`full`).
+    /// The call has no effect and fails with `Full` (`full`).
     Full,
-    /// It is done, and fails: a write with `Unknown`, a read with `Unavailable` (`lose_reply`).
+    /// The call succeeds, but a write returns `Unknown` and a read `Unavailable` (`lose_reply`).
     LoseReply,
-    /// It begins later (`delay_50ms`).
+    /// The call is delayed (`delay_50ms`).
     Delay(Duration),
-    /// The process ends before it, as if killed (`kill_before`).
+    /// The process is killed before the call (`kill_before`).
     KillBefore,
-    /// The process ends after it, as if killed (`kill_after`).
+    /// The process is killed after the call (`kill_after`).
     KillAfter,
 }
 
-/// One fault.
+/// A fault of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlannedFault {
-    /// Calls of which method.
+    /// The method.
     pub method: PortMethod,
     /// The number of the call; the first is 1.
     pub nth: u64,
@@ -33,11 +33,11 @@ pub struct PlannedFault {
     pub fault: Fault,
 }
 
-/// The faults to come: those on cue, and random ones.
+/// A plan of faults: faults of given calls, and random ones.
 ///
-/// As text: `write:1:lose_reply,swap_control:3:kill_before,random:SEED:PER_MILLE`. What is random
-/// depends on the seed, the method and the number of the call alone, so that a run whose calls
-/// overlap meets the same faults again.
+/// Its text form is `write:1:lose_reply,swap_control:3:kill_before,random:SEED:PER_MILLE`. A random
+/// fault depends on the seed, the method and the number of the call alone. So a run whose calls overlap
+/// meets the same faults again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FaultPlan {
     cues: Vec<PlannedFault>,
@@ -50,7 +50,7 @@ struct Random {
     per_mille: u64,
 }
 
-/// A text that is no plan.
+/// An error of parsing a plan.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "'{0}' is not a fault: expected METHOD:NTH:FAULT (fail, full, lose_reply, delay_<n>ms, \
@@ -59,14 +59,15 @@ struct Random {
 pub struct FaultPlanError(String);
 
 impl FaultPlan {
-    /// The plan with one more fault.
+    /// Returns the plan with one more fault.
     #[must_use]
     pub fn with(mut self, method: PortMethod, nth: u64, fault: Fault) -> Self {
         self.cues.push(PlannedFault { method, nth, fault });
         self
     }
 
-    /// The plan in which, besides, this many of a thousand calls fail, done or not.
+    /// Returns the plan with random faults: of a thousand calls, `per_mille` fail, with or without an
+    /// effect.
     #[must_use]
     pub fn with_random(mut self, seed: u64, per_mille: u64) -> Self {
         self.random = Some(Random { seed, per_mille });
@@ -89,7 +90,7 @@ impl Random {
     }
 }
 
-/// The finaliser of SplitMix64: every bit of the result depends on every bit given.
+/// Mixes bits with the finaliser of SplitMix64: each bit of the result depends on each input bit.
 const fn mixed(bits: u64) -> u64 {
     let bits = bits.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -118,7 +119,7 @@ impl FaultPlan {
             return Some(self.with_random(number, what.parse().ok()?));
         }
         let method = PortMethod::ALL.into_iter().find(|method| method.name() == name)?;
-        // Calls are counted from one: a fault at call 0 would never come.
+        // Calls are counted from one, so a fault of call 0 would never occur.
         (number > 0).then_some(())?;
         Some(self.with(method, number, fault(what)?))
     }
