@@ -54,6 +54,7 @@ pub fn describe_metrics() {
         Unit::Seconds,
         "Age of the oldest transaction that was received and is not committed here"
     );
+
     describe_counter!(TRANSACTIONS_TOTAL, Unit::Count, "Source transactions received whole");
     describe_counter!(COMMITS_TOTAL, Unit::Count, "Commits: writes of the control record");
     describe_histogram!(
@@ -61,6 +62,7 @@ pub fn describe_metrics() {
         Unit::Seconds,
         "Time from the start of a commit until the control record is written"
     );
+
     describe_histogram!(BATCH_ROWS, Unit::Count, "Bucket operations in a stored batch");
     describe_histogram!(BATCH_BYTES, Unit::Bytes, "Payload of the segments in a stored batch");
     describe_counter!(
@@ -73,6 +75,7 @@ pub fn describe_metrics() {
         Unit::Count,
         "Conditional record writes that the store refused"
     );
+
     describe_counter!(
         RECONNECTS_TOTAL,
         Unit::Count,
@@ -88,6 +91,7 @@ pub fn describe_metrics() {
         Unit::Count,
         "Rows that a query of the sync config could not be evaluated for, by table"
     );
+
     describe_gauge!(COPY_ROWS_DONE, Unit::Count, "Rows copied by this run, by table");
     describe_gauge!(
         COPY_ROWS_TOTAL,

@@ -37,13 +37,12 @@ pub(crate) fn compiled() -> SyncConfig {
 
 /// A table with the text columns `id` and `body`. Its key is `id`, unless it is keyless.
 pub(crate) fn table(oid: u32, name: &str, is_keyless: bool) -> SourceTable {
-    let column = |name: &str| Column { name: name.into(), type_oid: TEXT_OID };
     SourceTable {
         oid,
         schema: TableSchema {
             schema: "public".into(),
             name: name.into(),
-            columns: vec![column("id"), column("body")],
+            columns: vec![text_column("id"), text_column("body")],
             types: PgTypes::default(),
         },
         column_types: vec!["text".into(); 2],
@@ -56,6 +55,10 @@ pub(crate) fn table(oid: u32, name: &str, is_keyless: bool) -> SourceTable {
         has_row_filter: false,
         estimated_rows: 0.0,
     }
+}
+
+fn text_column(name: &str) -> Column {
+    Column { name: name.into(), type_oid: TEXT_OID }
 }
 
 /// The tables of [`CONFIG`], in its order.
@@ -127,11 +130,13 @@ pub(crate) async fn begun_with(
         Some(former) => former.after_takeover(nonce().unwrap()).unwrap(),
         None => (first_control(), Vec::new()),
     };
+
     let generation = Generation {
         sync_config: CONFIG.into(),
         definitions: vec![Tag::from_bits(0), Tag::from_bits(1)],
         ..empty_generation(first_control().generation)
     };
+
     let new = former.is_none().then_some(&generation);
     let writer = LogWriter::take_over(storage.clone(), former, next, archived, new).await.unwrap();
     Applier::new(writer, generation, tables)
@@ -147,11 +152,14 @@ pub(crate) async fn commit(applier: &mut Applier<Embedded>) {
 pub(crate) async fn operations(storage: &Embedded, table: usize) -> Vec<String> {
     let bucket = BucketKey::new(&Tag::from_bits(u32::try_from(table).unwrap()), "[]");
     let page = storage.segments(&bucket, OpId::ZERO, OpId::MAX, usize::MAX).await.unwrap();
-    let shown = |body: Body<'_>| match body {
+    let operations = page.segments.iter().flat_map(|segment| SegmentReader::new(&segment.payload));
+    operations.map(|operation| describe(&operation.unwrap().body)).collect()
+}
+
+fn describe(body: &Body<'_>) -> String {
+    match body {
         Body::Put { row, data } => format!("PUT {} {data}", row.object_id),
         Body::Remove { row } => format!("REMOVE {}", row.object_id),
         Body::Move | Body::Clear => unreachable!("the worker writes PUT and REMOVE only"),
-    };
-    let operations = page.segments.iter().flat_map(|segment| SegmentReader::new(&segment.payload));
-    operations.map(|operation| shown(operation.unwrap().body)).collect()
+    }
 }

@@ -45,6 +45,7 @@ impl<'a> SourceRow<'a> {
         out.clear();
         let mut out = Writer(out);
         out.number(self.copies);
+
         out.number(self.memberships.len() as u64);
         for m in &self.memberships {
             out.number(u64::from(m.definition));
@@ -53,12 +54,14 @@ impl<'a> SourceRow<'a> {
             out.text_or(m.object_id, row_key);
             out.0.extend_from_slice(&m.digest.to_le_bytes());
         }
+
         out.number(self.answers.len() as u64);
         for answer in &self.answers {
             out.number(u64::from(answer.lookup));
             out.text(answer.key);
             out.0.extend_from_slice(&answer.output_hash.to_le_bytes());
         }
+
         out.number(self.toast.len() as u64);
         for (column, value) in &self.toast {
             out.number(u64::from(*column));
@@ -70,6 +73,7 @@ impl<'a> SourceRow<'a> {
     pub(crate) fn decode(stored: &'a [u8], row_key: &'a str) -> Option<Self> {
         let mut stored = Reader(stored);
         let copies = stored.number()?;
+
         let memberships = stored.list(|stored| {
             Some(Membership {
                 definition: stored.small()?,
@@ -79,6 +83,7 @@ impl<'a> SourceRow<'a> {
                 digest: stored.hash()?,
             })
         })?;
+
         let answers = stored.list(|stored| {
             Some(Answer {
                 lookup: stored.small()?,
@@ -86,6 +91,7 @@ impl<'a> SourceRow<'a> {
                 output_hash: stored.hash()?,
             })
         })?;
+
         let toast = stored.list(|stored| Some((stored.small()?, stored.text()?)))?;
         stored.0.is_empty().then_some(Self { copies, memberships, answers, toast })
     }
@@ -184,6 +190,7 @@ mod tests {
                     digest: *digest,
                 })
                 .collect(),
+
             answers: answers
                 .iter()
                 .map(|(lookup, key, output_hash)| Answer {
@@ -225,19 +232,15 @@ mod tests {
 
     #[test]
     fn an_id_that_is_the_key_takes_one_byte() {
-        let record = |object_id| SourceRow {
-            copies: 1,
-            memberships: vec![Membership {
-                definition: 0,
-                params: "[]",
-                object_type: "t",
-                object_id,
-                digest: 0,
-            }],
-            ..SourceRow::default()
-        };
         let key = "0123456789";
-        let length = |object_id| encoded(&record(object_id), key).len();
-        assert_eq!(length("012345678") - length(key), 9);
+        let shorter = encoded(&in_one_bucket("012345678"), key).len();
+        assert_eq!(shorter - encoded(&in_one_bucket(key), key).len(), 9);
+    }
+
+    /// A row in one bucket, with this id.
+    fn in_one_bucket(object_id: &str) -> SourceRow<'_> {
+        let membership =
+            Membership { definition: 0, params: "[]", object_type: "t", object_id, digest: 0 };
+        SourceRow { copies: 1, memberships: vec![membership], ..SourceRow::default() }
     }
 }

@@ -89,6 +89,7 @@ impl InFlightWrite {
             records = batch.records.len(),
             commits_up_to = next_control.as_ref().map(|next| next.committed.op.get()),
         );
+
         let store = async move { store_and_commit(&storage, batch, swap, &retention).await };
         let task = AbortOnDropHandle::new(tokio::spawn(store.instrument(span)));
         Self { next_control, task, result: None }
@@ -202,6 +203,7 @@ fn rebuild(
         if record.has_newer_epoch(&retention.committed_ops) {
             return Err(WriteError::Fenced);
         }
+
         // This run knows all that it has written itself. Its own version, unless it is this very one
         // whose reply was lost, can only come from somebody who uses its epoch.
         let is_ours = retention.committed_ops.is_from_current_epoch(record.newest_op());
@@ -209,6 +211,7 @@ fn rebuild(
             return Err(WriteError::Contended);
         }
     }
+
     let record = Arc::new(retention.with_version(stored.as_ref(), version));
     Ok(RecordWrite { key, expected_newest: newest, record })
 }
@@ -219,6 +222,7 @@ async fn swap_control<S: ControlStore>(
     swap: ControlSwap,
 ) -> Result<Control, WriteError> {
     let ControlSwap { expected_revision, next } = swap;
+
     // A repeated call is safe: finding exactly `next` stored counts as done.
     match retry(|| storage.swap_control(Some(expected_revision), &next)).await? {
         SwapOutcome::Swapped => {

@@ -292,6 +292,7 @@ mod tests {
                 }
                 cache.set(record, version(sequence));
                 expected.insert(key(&row.to_string()), version(sequence).op);
+
                 if action == 0 {
                     let writes = cache.take_changed(plain);
                     let written: Vec<_> =

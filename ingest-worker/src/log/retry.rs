@@ -22,6 +22,7 @@ where
 {
     let mut pause = FIRST_PAUSE;
     let mut attempt = 1;
+
     loop {
         match call().await {
             Err(error @ (StorageError::Unavailable(_) | StorageError::Unknown(_)))
@@ -62,6 +63,18 @@ mod tests {
         StorageError::Unavailable("throttled".into())
     }
 
+    fn unknown() -> StorageError {
+        StorageError::Unknown("timeout".into())
+    }
+
+    fn full() -> StorageError {
+        StorageError::Full("disk".into())
+    }
+
+    fn damaged() -> StorageError {
+        StorageError::Damaged("record", "cut".into())
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_call_that_succeeds_is_made_once() {
         assert!(matches!(calls(0, unavailable).await, (1, Ok(()))));
@@ -69,7 +82,6 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_call_is_repeated_while_the_store_is_unavailable_or_the_outcome_unknown() {
-        let unknown = || StorageError::Unknown("timeout".into());
         assert!(matches!(calls(1, unavailable).await, (2, Ok(()))));
         assert!(matches!(calls(ATTEMPTS_MAX - 1, unknown).await, (ATTEMPTS_MAX, Ok(()))));
     }
@@ -85,8 +97,6 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_error_that_somebody_must_fix_is_not_repeated() {
-        let full = || StorageError::Full("disk".into());
-        let damaged = || StorageError::Damaged("record", "cut".into());
         assert!(matches!(calls(1, full).await, (1, Err(StorageError::Full(_)))));
         assert!(matches!(calls(1, damaged).await, (1, Err(StorageError::Damaged(..)))));
     }

@@ -50,26 +50,31 @@ mod tests {
     use tidewater_protocol::Epoch;
     use tidewater_storage::GenerationId;
 
+    fn generation() -> GenerationId {
+        GenerationId(Epoch::ZERO.next().unwrap())
+    }
+
+    fn row(table: u16, key: &str) -> RecordKey {
+        RecordKey::SourceRow(generation(), table, key.into())
+    }
+
     #[test]
     fn only_rows_that_the_stream_has_not_brought_are_new() {
-        let generation = GenerationId(Epoch::ZERO.next().unwrap());
-        let row = |table, key: &str| RecordKey::SourceRow(generation, table, key.into());
         let mut copy = SeenRows::default();
         copy.note(&row(1, "a"));
         assert!(!copy.is_new(&row(1, "a")));
         assert!(copy.is_new(&row(1, "b")) && copy.is_new(&row(2, "a")));
-        assert!(!copy.is_new(&RecordKey::Copy(generation)), "not the record of a row");
+        assert!(!copy.is_new(&RecordKey::Copy(generation())), "not the record of a row");
     }
 
     #[test]
     fn more_rows_than_the_limit_are_too_many() {
-        let generation = GenerationId(Epoch::ZERO.next().unwrap());
         let mut rows = SeenRows::default();
-        for row in 0..ROWS_MAX {
-            rows.note(&RecordKey::SourceRow(generation, 1, row.to_string().into()));
+        for number in 0..ROWS_MAX {
+            rows.note(&row(1, &number.to_string()));
         }
         assert!(!rows.is_too_large());
-        rows.note(&RecordKey::SourceRow(generation, 2, "0".into()));
+        rows.note(&row(2, "0"));
         assert!(rows.is_too_large());
     }
 }

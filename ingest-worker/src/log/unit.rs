@@ -224,12 +224,14 @@ mod tests {
         put(&mut unit, "large[]", "2", "{}");
 
         let batch = close(&mut unit, &mut HashMap::new());
-        let counts = |name: &str| {
-            let of_bucket = batch.segments.iter().filter(|one| one.bucket.as_str() == name);
-            of_bucket.map(|one| one.count).collect::<Vec<_>>()
-        };
-        assert_eq!(counts("many[]"), [SEGMENT_OPS_MAX, 1]);
-        assert_eq!(counts("large[]"), [1, 1]);
+        assert_eq!(segment_counts(&batch, "many[]"), [SEGMENT_OPS_MAX, 1]);
+        assert_eq!(segment_counts(&batch, "large[]"), [1, 1]);
+    }
+
+    /// Returns the number of operations of each segment of a bucket.
+    fn segment_counts(batch: &Batch, bucket: &str) -> Vec<u64> {
+        let segments = batch.segments.iter().filter(|one| one.bucket.as_str() == bucket);
+        segments.map(|one| one.count).collect()
     }
 
     #[test]
@@ -238,13 +240,11 @@ mod tests {
         let mut heads = HashMap::new();
         put(&mut unit, "a[]", "1", "{}");
         put(&mut unit, "a[]", "2", "{}");
-        let names = |batch: Batch| {
-            batch.registry.iter().map(|one| one.as_str().to_owned()).collect::<Vec<_>>()
-        };
-        assert_eq!(names(close(&mut unit, &mut heads)), ["a[]"]);
+        assert_eq!(close(&mut unit, &mut heads).registry, [BucketKey::from_stored("a[]")]);
+
         put(&mut unit, "a[]", "3", "{}");
         put(&mut unit, "b[]", "1", "{}");
-        assert_eq!(names(close(&mut unit, &mut heads)), ["b[]"]);
+        assert_eq!(close(&mut unit, &mut heads).registry, [BucketKey::from_stored("b[]")]);
     }
 
     #[test]

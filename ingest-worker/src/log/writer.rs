@@ -52,6 +52,7 @@ impl<S: ControlStore + RecordStore + Clone + 'static> LogWriter<S> {
     ) -> Result<Self, WriteError> {
         let epoch = next.epoch;
         let committer = Committer::take_over(storage, former, next, archived, generation).await?;
+
         Ok(Self {
             committer,
             unit: Unit::new(epoch),
@@ -134,6 +135,7 @@ impl<S: ControlStore + RecordStore + Clone + 'static> LogWriter<S> {
             }
             records.push(record);
         }
+
         self.read_missing(&records).await?;
         Ok(records)
     }
@@ -144,6 +146,7 @@ impl<S: ControlStore + RecordStore + Clone + 'static> LogWriter<S> {
         if unread.is_empty() {
             return Ok(());
         }
+
         let keys: Vec<_> = unread.iter().map(|&one| self.records.key(one).clone()).collect();
         let stored = self.committer.read(&keys).await?;
         for (record, stored) in unread.into_iter().zip(stored) {
@@ -212,6 +215,7 @@ impl<S: ControlStore + RecordStore + Clone + 'static> LogWriter<S> {
     /// After any error the run must end: parts of the unit may be stored, and only another epoch
     /// leaves them uncommitted for ever.
     pub async fn flush(&mut self) -> Result<(), WriteError> {
+        // The conditions of this batch's writes are what the batch before has stored.
         self.finish().await?;
         let batch = self.assemble().await?;
         if !batch.is_empty() {
@@ -236,6 +240,8 @@ impl<S: ControlStore + RecordStore + Clone + 'static> LogWriter<S> {
         self.finish().await?;
         let batch = self.assemble().await?;
 
+        // The control record is written after the batch is stored, in the same task. Until then no
+        // reader finds anything of it, and a crash leaves only uncommitted versions.
         let position = self.committer.position_after(self.unit.last_op(), lsn, ticket);
         let CommitOptions { visibility_barrier, truncated } = options;
         let next = self.control().after_commit(position, truncated, visibility_barrier);
@@ -273,13 +279,17 @@ impl<S: ControlStore + RecordStore + Clone + 'static> LogWriter<S> {
     /// After any error the run must end.
     pub async fn finish(&mut self) -> Result<(), WriteError> {
         let Some(result) = self.committer.finish().await? else { return Ok(()) };
+
+        // Conflicts were resolved over what the store had, so the cache must have that, too. Otherwise
+        // the next write of the record would fail its condition.
         for write in result.rebuilt {
             let record = self.records.entry(write.key);
             self.records.note_stored(record, Some(write.record));
         }
         self.records.release_in_flight();
 
-        // Without the barrier the copy is done, and a stored record may be of any age.
+        // Without the barrier the copy is done, and a stored record may be of any age: from now on each
+        // row is looked up. Until then, what was not seen in the stream cannot be stored.
         if let Some(next) = result.committed {
             let is_too_large = self.seen_rows.as_ref().is_some_and(SeenRows::is_too_large);
             if next.visibility_barrier.is_none() || is_too_large {

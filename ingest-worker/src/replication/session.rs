@@ -196,6 +196,7 @@ impl<S: Storage> ReplicationSession<S> {
             ReplicationEvent::XLogData { wal_end, server_time_micros, .. } => {
                 self.lag.note_server(Lsn(wal_end.0), *server_time_micros);
             }
+
             ReplicationEvent::Commit { end_lsn, commit_time_micros, .. } => {
                 // After a reconnect the server repeats transactions that are committed here.
                 if Lsn(end_lsn.0) > self.assembler.received().lsn {
@@ -203,10 +204,12 @@ impl<S: Storage> ReplicationSession<S> {
                     self.lag.note_received(*commit_time_micros);
                 }
             }
+
             ReplicationEvent::KeepAlive { wal_end, server_time_micros, .. } => {
                 self.lag.note_server(Lsn(wal_end.0), *server_time_micros);
                 self.record_lag();
             }
+
             ReplicationEvent::Begin { .. }
             | ReplicationEvent::Message { .. }
             | ReplicationEvent::StoppedAt { .. } => {}

@@ -119,6 +119,7 @@ fn advice(code: Option<&str>) -> &'static str {
             "check host and port in the database URL, and that the server runs, listens there and \
              can be reached from here"
         }
+
         Some("28P01") => {
             "check user and password in the database URL (in it, @ : / % of a password are written \
              as %40 %3A %2F %25), or set another: ALTER ROLE ... PASSWORD '...'"
@@ -127,11 +128,13 @@ fn advice(code: Option<&str>) -> &'static str {
             "check the user in the database URL, that the role may log in (ALTER ROLE ... LOGIN), \
              and that pg_hba.conf allows it to connect from here"
         }
+
         Some("3D000") => {
             "check the database name at the end of the database URL, or create the database: \
              CREATE DATABASE ..."
         }
         Some("42501") => "allow the role to connect: GRANT CONNECT ON DATABASE ... TO ...",
+
         Some("53300") => {
             "all its connections are in use: end some, or raise max_connections and restart it"
         }

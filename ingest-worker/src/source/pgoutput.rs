@@ -50,7 +50,7 @@ pub struct Relation {
     pub name: String,
     /// `d`, `n`, `f` or `i`, as in `pg_class.relreplident`.
     pub replica_identity: u8,
-    /// Its columns, in the order of every tuple.
+    /// The columns, in the order of every tuple.
     pub columns: Vec<RelationColumn>,
 }
 
@@ -104,6 +104,7 @@ impl Message {
                 bytes.expect(b'N')?;
                 Ok(Self::Insert { relation, new: bytes.tuple()? })
             }
+
             b'U' => {
                 let relation = bytes.u32()?;
                 let mut kind = bytes.byte()?;
@@ -112,11 +113,13 @@ impl Message {
                     old = Some(bytes.tuple()?);
                     kind = bytes.byte()?;
                 }
+
                 if kind != b'N' {
                     return Err(Malformed);
                 }
                 Ok(Self::Update { relation, old, new: bytes.tuple()? })
             }
+
             b'D' => {
                 let relation = bytes.u32()?;
                 match bytes.byte()? {
@@ -124,6 +127,7 @@ impl Message {
                     _ => Err(Malformed),
                 }
             }
+
             b'T' => {
                 let count = bytes.u32()?;
                 // Options (CASCADE, RESTART IDENTITY): the affected tables are listed in any case.
@@ -131,6 +135,7 @@ impl Message {
                 let relations = (0..count).map(|_| bytes.u32()).collect::<Result<_, _>>()?;
                 Ok(Self::Truncate { relations })
             }
+
             b'Y' | b'O' => Ok(Self::Other),
             _ => Err(Malformed),
         }

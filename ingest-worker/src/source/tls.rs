@@ -118,6 +118,7 @@ impl ServerCertVerifier for RelaxedVerifier {
         if self.accepts_any_issuer {
             return Ok(ServerCertVerified::assertion());
         }
+
         // The issuer is checked before the name, so a wrong name means that the issuer is right.
         match self.issuer_verifier.verify_server_cert(end_entity, intermediates, name, ocsp, now) {
             Err(Error::InvalidCertificate(

@@ -28,8 +28,8 @@ impl Applier<Embedded> {
 
 /// The kinds of the operations in a table's bucket.
 async fn kinds(storage: &Embedded, table: usize) -> Vec<String> {
-    let first_word = |operation: String| operation.split(' ').next().unwrap().to_owned();
-    operations(storage, table).await.into_iter().map(first_word).collect()
+    let operations = operations(storage, table).await;
+    operations.iter().map(|one| one.split(' ').next().unwrap().to_owned()).collect()
 }
 
 #[tokio::test]
@@ -43,6 +43,7 @@ async fn an_equal_row_is_put_again_after_a_truncation() {
         applier.insert(table).await;
         commit(&mut applier).await;
         assert_eq!(kinds(&storage, table).await, ["PUT", "REMOVE", "PUT"]);
+
         // There is one such row, not two.
         applier.remove(table).await;
         commit(&mut applier).await;

@@ -206,10 +206,11 @@ async fn a_column_that_the_config_does_not_read_is_never_missing() {
 async fn equal_rows_of_a_keyless_table_are_counted() {
     let mut fixture = Fixture::new().await;
     let row = [text("n"), text("body")];
-    let delete = || change(NOTES, encode::delete(0, OldTuple::Row, &row));
-    fixture.apply(vec![note("n", "body"), note("n", "body"), delete()]).await;
+    let delete = change(NOTES, encode::delete(0, OldTuple::Row, &row));
+
+    fixture.apply(vec![note("n", "body"), note("n", "body"), delete.clone()]).await;
     assert_eq!(fixture.operations(NOTES).await.len(), 1, "one of them is still there");
-    fixture.apply(vec![delete()]).await;
+    fixture.apply(vec![delete]).await;
     assert_eq!(fixture.operations(NOTES).await[1..], [remove("n")]);
 }
 

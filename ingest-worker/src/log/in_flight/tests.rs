@@ -197,8 +197,10 @@ async fn segments_are_stored_with_their_batch() {
     writer.push(&tidewater_protocol::Operation { op_id: op(2, 7), checksum, body });
     let bucket = tidewater_storage::BucketKey::from_stored("aaaaaa[]");
     let segment: Segment = writer.finish(bucket.clone(), OpId::ZERO, Default::default());
+
     let batch = Batch { segments: vec![segment.clone()], ..Batch::default() };
     store_and_commit(&storage, batch, None, &retention()).await.unwrap();
+
     let page =
         tidewater_storage::OpLog::segments(&storage, &bucket, OpId::ZERO, OpId::MAX, usize::MAX);
     assert_eq!(page.await.unwrap().segments, [segment]);

@@ -101,8 +101,9 @@ async fn the_next_unit_is_assembled_while_a_commit_is_in_flight() {
     let lasts: Vec<_> = page.segments.iter().map(|segment| segment.last).collect();
     assert_eq!(lasts[0], first.op);
     assert_eq!(page.segments[1].prev, first.op);
-    let count = |at: usize| SegmentReader::new(&page.segments[at].payload).count();
-    assert_eq!((lasts.len(), count(0), count(1)), (2, 1, 2));
+    let counts: Vec<_> =
+        page.segments.iter().map(|one| SegmentReader::new(&one.payload).count()).collect();
+    assert_eq!(counts, [1, 2]);
 }
 
 /// Returns the control record of a run that takes over from the one that wrote this record.
@@ -162,22 +163,30 @@ async fn an_epoch_stays_in_the_control_record_if_it_cannot_be_archived() {
 #[tokio::test]
 async fn of_two_runs_that_take_over_at_once_only_the_winner_stores_its_generation() {
     let storage = Embedded::temporary().unwrap();
-    let next = first_control();
-    let generation = |tag| Generation {
-        definitions: vec![Tag::from_bits(tag)],
-        ..empty_generation(first_control().generation)
-    };
     // Neither has found a record.
-    let begin = async |nonce: &str, tag| {
-        let next = Control { owner: Nonce(nonce.to_owned()), ..next.clone() };
-        let generation = generation(tag);
-        LogWriter::take_over(storage.clone(), None, next, Vec::new(), Some(&generation)).await
-    };
-    begin("first", 1).await.unwrap();
-    let error = begin("second", 2).await.unwrap_err();
+    begin_first_run(&storage, "first", 1).await.unwrap();
+    let error = begin_first_run(&storage, "second", 2).await.unwrap_err();
     assert!(matches!(error, WriteError::Fenced), "{error:?}");
-    let stored = storage.generation(next.generation).await.unwrap();
-    assert_eq!(stored, Some(generation(1)));
+
+    let stored = storage.generation(first_control().generation).await.unwrap();
+    assert_eq!(stored, Some(generation_with(1)));
+}
+
+/// Returns a generation whose one definition has a tag of these bits.
+fn generation_with(tag: u32) -> Generation {
+    let definitions = vec![Tag::from_bits(tag)];
+    Generation { definitions, ..empty_generation(first_control().generation) }
+}
+
+/// Begins a run that has found an empty store.
+async fn begin_first_run(
+    storage: &Embedded,
+    nonce: &str,
+    tag: u32,
+) -> Result<LogWriter<Embedded>, WriteError> {
+    let next = Control { owner: Nonce(nonce.to_owned()), ..first_control() };
+    let generation = generation_with(tag);
+    LogWriter::take_over(storage.clone(), None, next, Vec::new(), Some(&generation)).await
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ pub(super) struct CopyTracker {
     chunk_rows: usize,
 }
 
-/// What a chunk has completed.
+/// The parts of a copy that a chunk has completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ChunkProgress {
     pub(super) is_table_done: bool,

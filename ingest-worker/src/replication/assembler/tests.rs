@@ -151,6 +151,7 @@ fn transactions_that_an_earlier_run_has_committed_are_skipped() {
     driver.feed(Event::Drained);
     assert_eq!((driver.applied, driver.commits.len()), (0, 0));
     assert!(driver.assembler.not_yet_visible_xids().is_empty());
+
     // The commit record of the next one begins where the stored position ends.
     driver.begin(100);
     driver.rows(&["b"]);
@@ -179,11 +180,13 @@ fn updates_deletes_and_truncations_are_applied_in_their_order() {
     driver.feed(Event::Data(relation_message(NOTES)));
     let row = [Datum::Text("1"), Datum::Text("x")];
     let key = [Datum::Text("1"), Datum::Null];
+
     driver.feed(Event::Data(encode::update(oid(TODOS), None, &row).into()));
     driver.feed(Event::Data(encode::truncate(&[oid(NOTES), 7, oid(TODOS)]).into()));
     driver.feed(Event::Data(encode::delete(oid(TODOS), OldTuple::Key, &key).into()));
     driver.end(110);
     driver.feed(Event::Drained);
+
     let kinds: Vec<_> = driver
         .changes
         .iter()
@@ -254,9 +257,12 @@ fn a_position_alone_is_committed_when_the_source_has_been_idle() {
     assert_eq!(driver.commit_positions(), [position(110, 0)]);
 }
 
+fn keepalive(wal_end: u64) -> Event {
+    Event::Keepalive { wal_end: Lsn(wal_end) }
+}
+
 #[test]
 fn a_keepalive_moves_an_idle_run_only() {
-    let keepalive = |lsn| Event::Keepalive { wal_end: Lsn(lsn) };
     let mut driver = Driver::new();
     driver.feed(keepalive(150));
     assert!(driver.commits.is_empty(), "it was active a moment ago");
@@ -322,8 +328,14 @@ fn a_keepalive_opens_a_barrier_without_delay() {
     driver.read_ahead_to = Some(Lsn(200));
     driver.feed(Event::Drained);
     driver.land();
-    driver.feed(Event::Keepalive { wal_end: Lsn(220) });
+    driver.feed(keepalive(220));
     assert_eq!(driver.commit_positions().last(), Some(&position(220, 0)));
+}
+
+/// Returns the first table's progress as the last commit has stored it.
+fn stored_progress(driver: &Driver) -> TableCopy {
+    let copy = driver.commits.last().unwrap().copy.as_ref().unwrap();
+    copy.tables[0].as_ref().unwrap().progress.clone()
 }
 
 #[test]
@@ -332,9 +344,8 @@ fn chunks_are_copied_between_transactions_and_the_stream_has_its_turn() {
     driver.chunks = vec![driver.chunk(20_000, Some("k1")), driver.chunk(5, Some("k2"))];
     driver.feed(Event::Drained);
     assert_eq!(driver.chunk_requests, [(TODOS, None)]);
-    let progress = |driver: &Driver| driver.commits.last().unwrap().copy.clone().unwrap();
     let after = TableCopy::After(vec!["k1".into()]);
-    assert_eq!(progress(&driver).tables[0].as_ref().unwrap().progress, after);
+    assert_eq!(stored_progress(&driver), after);
 
     driver.begin(100);
     driver.feed(Event::Drained);
@@ -343,7 +354,7 @@ fn chunks_are_copied_between_transactions_and_the_stream_has_its_turn() {
     driver.end(110);
     driver.feed(Event::Drained);
     assert_eq!(driver.chunk_requests[1], (TODOS, Some(vec!["k1".into()])));
-    assert_eq!(progress(&driver).tables[0].as_ref().unwrap().progress, TableCopy::Done);
+    assert_eq!(stored_progress(&driver), TableCopy::Done);
     assert_eq!(driver.copied, [TODOS]);
 }
 
@@ -392,7 +403,6 @@ fn a_run_without_tables_opens_the_barrier_at_once() {
 
 #[test]
 fn changes_of_keyless_tables_are_in_the_copy_or_in_the_stream() {
-    let row = |id| insert_message(NOTES, id);
     for (progress, applied) in [
         (TableCopy::Todo, 0),
         (TableCopy::Whole("500:500:".into()), 0),
@@ -402,8 +412,9 @@ fn changes_of_keyless_tables_are_in_the_copy_or_in_the_stream() {
         let mut driver = Driver::copying(copy(TableCopy::Done, progress.clone()));
         driver.begin(100);
         driver.feed(Event::Data(relation_message(NOTES)));
-        driver.feed(Event::Data(row("1")));
+        driver.feed(Event::Data(insert_message(NOTES, "1")));
         driver.end(110);
+
         driver.chunks = vec![driver.chunk(0, None)];
         driver.feed(Event::Drained);
         assert_eq!(driver.applied, applied, "{progress:?}");

@@ -85,6 +85,7 @@ fn malformed_messages_are_rejected() {
         ("a truncate that is cut", b"T\0\0\0\x02\0\0\0\0\x01"),
         ("a relation name without its end", b"R\0\0\0\x01public"),
     ];
+
     for (case, message) in cases {
         assert_eq!(Message::decode(message), Err(Malformed), "{case}");
     }

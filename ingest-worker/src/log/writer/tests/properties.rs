@@ -51,6 +51,7 @@ async fn committed_values(storage: &Embedded) -> Values {
     let mut values = Values::new();
     for at in 0..4 {
         let record = storage.records(&[name(at)]).await.unwrap().remove(0);
+
         let value = record.as_ref().and_then(|record| {
             match record.read_at(control.committed.op, &committed_ops) {
                 ReadResult::Found(_, value) => Some(String::from_utf8(value.to_vec()).unwrap()),
@@ -88,6 +89,7 @@ impl Run {
         match step {
             Step::Set(at) => self.set(at, Some(format!("value {number}"))).await,
             Step::Delete(at) => self.set(at, None).await,
+
             Step::Flush => {
                 self.writer.flush().await.unwrap();
                 self.note_landed();
@@ -99,6 +101,7 @@ impl Run {
                 self.note_landed();
                 self.requested = Some(self.own.clone());
             }
+
             Step::Finish => {
                 self.writer.finish().await.unwrap();
                 self.note_landed();

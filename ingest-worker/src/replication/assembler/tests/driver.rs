@@ -73,6 +73,7 @@ impl Driver {
             not_yet_visible_xids: Vec::new(),
             limits,
         };
+
         let mut driver = Self {
             assembler: TransactionAssembler::new(start, &control),
             now: Duration::ZERO,
@@ -94,6 +95,7 @@ impl Driver {
             landed: Lsn(START),
             xid: 0,
         };
+
         let source_position = Lsn(SOURCE_POSITION);
         driver.feed(Event::Started { source_position, writer: WriterState::default() });
         driver
@@ -121,6 +123,7 @@ impl Driver {
                 let read_ahead_to = self.read_ahead_to.take();
                 events.push_back(Event::Applied { read_ahead_to, writer: self.writer() });
             }
+
             Action::Commit(CommitRequest { position, visibility_barrier, copy }) => {
                 assert!(!self.is_writing, "one write is in flight at a time");
                 let applied = self.applied;
@@ -129,12 +132,14 @@ impl Driver {
                 self.is_writing = true;
                 self.has_uncommitted = false;
             }
+
             Action::WaitForWrite => {
                 assert!(self.is_writing, "there is nothing to wait for");
                 self.waits += 1;
                 self.is_writing = false;
                 events.push_back(Event::WriteFinished);
             }
+
             Action::Confirm(lsn) => {
                 if !self.is_writing {
                     let last = self.commits.last();
@@ -143,6 +148,7 @@ impl Driver {
                 assert!(lsn <= self.landed, "a position is confirmed before it is stored");
                 self.confirmed.push(lsn);
             }
+
             Action::EmitMarker(marker) => self.emitted.push(marker),
             Action::CopyChunk(request) => {
                 self.chunk_requests.push((request.table, request.after));
@@ -151,7 +157,9 @@ impl Driver {
                 let writer = self.writer();
                 events.push_back(Event::ChunkApplied(ChunkOutcome { writer, ..chunk }));
             }
+
             Action::ReportCopied { table } => self.copied.push(table),
+
             Action::TakeSnapshot => {
                 self.snapshots += 1;
                 let xmax = u64::from(self.xid) + 1;
