@@ -39,6 +39,10 @@ pub struct Control {
     pub recent: Vec<ClosedEpoch>,
     /// The replication slot that `committed.lsn` belongs to.
     pub source: SourceIdentity,
+    /// The last transaction up to `committed.lsn` that the slot has sent. The slot sends it again if
+    /// it was confirmed up to an earlier position only; otherwise the source was restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_transaction: Option<LastTransaction>,
 }
 
 /// A position of the worker.
@@ -50,6 +54,17 @@ pub struct Committed {
     pub lsn: Lsn,
     /// All write-checkpoint tickets up to this one are covered.
     pub ticket: Ticket,
+}
+
+/// A transaction of the source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastTransaction {
+    /// The position after its commit record.
+    pub end: Lsn,
+    /// Its transaction id.
+    pub xid: u32,
+    /// The time of its commit, in microseconds since 2000.
+    pub commit_time: i64,
 }
 
 /// The checkpoint that readers see.
@@ -130,6 +145,7 @@ impl Control {
             truncated: Vec::new(),
             recent: Vec::new(),
             source,
+            last_transaction: None,
         }
     }
 

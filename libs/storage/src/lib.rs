@@ -115,7 +115,9 @@ pub use base_rows::{BaseReader, BaseRowsWriter, FramePosition};
 pub use bucket::{BucketHead, BucketItem};
 pub use catalog::{Base, BaseManifest, Catalog, RetiredBase, RowsFrame, TimedOp, TypedFile};
 pub use committed_ops::{ClosedEpoch, CommittedOps};
-pub use control::{Committed, Control, Generation, Nonce, SourceIdentity, Truncation, Visible};
+pub use control::{
+    Committed, Control, Generation, LastTransaction, Nonce, SourceIdentity, Truncation, Visible,
+};
 pub use embedded::{DiskUsage, Embedded};
 pub use error::{BoxError, StorageError};
 pub use faulty::{
