@@ -2,6 +2,7 @@
 
 use crate::replication::error::SessionError;
 use crate::replication::events::AssemblyError;
+use crate::replication::history_check::HistoryDiverged;
 use crate::source::error::{SourceError, TableChanged};
 use crate::start::error::{ConfigurationError, StartError};
 
@@ -14,6 +15,12 @@ pub enum RunError {
     /// Start another run, which copies the table as it is then.
     #[error(transparent)]
     TableChanged(TableChanged),
+    /// Start another run, which copies all tables: an earlier state of the server was restored.
+    #[error(transparent)]
+    HistoryDiverged(HistoryDiverged),
+    /// Start another run, which makes a new replication slot and copies all tables.
+    #[error(transparent)]
+    SlotStuck(SessionError),
     /// Fix what it names: the sync config, the source database, or how it is reached.
     #[error(transparent)]
     Configuration(ConfigurationError),
@@ -54,6 +61,13 @@ impl From<SessionError> for RunError {
             SessionError::Stream(AssemblyError::TableChanged(changed)) => {
                 Self::TableChanged(changed)
             }
+            SessionError::NotReady(error) => {
+                Self::Configuration(ConfigurationError::Preflight(error))
+            }
+            SessionError::Stream(AssemblyError::HistoryDiverged(diverged)) => {
+                Self::HistoryDiverged(diverged)
+            }
+            SessionError::SlotStuck(_) => Self::SlotStuck(error),
             SessionError::Stream(_) | SessionError::Write(_) | SessionError::CopyRecord(_) => {
                 Self::from_failure(error.into(), is_transient)
             }
@@ -86,6 +100,7 @@ mod tests {
     use crate::config::SyncConfigErrors;
     use crate::log::error::WriteError;
     use crate::source::preflight::PreflightError;
+    use pgwire_replication::PgWireError;
     use tidewater_storage::StorageError;
 
     fn changed() -> TableChanged {
@@ -97,6 +112,8 @@ mod tests {
         match error {
             RunError::Transient(_) => "transient",
             RunError::TableChanged(_) => "table changed",
+            RunError::HistoryDiverged(_) => "history diverged",
+            RunError::SlotStuck(_) => "slot stuck",
             RunError::Configuration(_) => "configuration",
             RunError::Fatal(_) => "fatal",
         }
@@ -124,6 +141,10 @@ mod tests {
         check_session(StorageError::Unavailable("timeout".into()), "transient");
         check_session(SourceError::TableChanged(changed()), "table changed");
         check_session(AssemblyError::TableChanged(changed()), "table changed");
+        check_session(AssemblyError::HistoryDiverged(HistoryDiverged), "history diverged");
+        let stuck = "publication \"p\" does not exist (SQLSTATE 42704)";
+        check_session(PgWireError::Server(stuck.into()), "slot stuck");
+        check_session(SessionError::NotReady(PreflightError { findings: vec![] }), "configuration");
         check_session(AssemblyError::OutOfOrder("a commit without a transaction"), "fatal");
         check_session(SourceError::UnexpectedAnswer("COPY"), "fatal");
         check_session(WriteError::Fenced, "fatal");

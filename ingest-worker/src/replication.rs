@@ -4,6 +4,7 @@ pub(crate) mod assembler;
 pub(crate) mod copy_report;
 pub(crate) mod error;
 pub(crate) mod events;
+pub(crate) mod history_check;
 pub(crate) mod lag;
 pub(crate) mod marker;
 pub(crate) mod relations;

@@ -9,7 +9,7 @@ use crate::config::{Config, Progress};
 use crate::error::RunError;
 use crate::metrics;
 use crate::restart::{FailedRun, RestartPolicy};
-use crate::start::start;
+use crate::start::{RestartReason, start};
 
 /// Replicates until `shutdown`. Then it commits what was received whole, and returns.
 ///
@@ -27,10 +27,12 @@ pub async fn run<S: Storage>(
     let mut policy = RestartPolicy::new();
     loop {
         let begun_at = Instant::now();
+        // Boxed because the state of a start is large.
+        let starting = Box::pin(start(config, storage.clone(), policy.copy_reason(), on_progress));
         let started = tokio::select! {
             biased;
             () = shutdown.cancelled() => return Ok(()),
-            started = start(config, storage.clone(), policy.copy_reason(), on_progress) => started,
+            started = starting => started,
         };
         let has_begun = started.is_ok();
         let error = match started {
@@ -42,7 +44,7 @@ pub async fn run<S: Storage>(
             Err(error) => error.into(),
         };
 
-        let copy_reason = changed_table(&error);
+        let copy_reason = restart_reason(&error);
         let pause = policy.pause_after(FailedRun {
             has_begun,
             lasted: begun_at.elapsed(),
@@ -53,7 +55,7 @@ pub async fn run<S: Storage>(
 
         if copy_reason.is_some() {
             metrics::count_table_change();
-            on_progress(Progress::Advice(error.to_string()));
+            on_progress(Progress::Advice(ErrorChain(&error).to_string()));
         } else {
             metrics::count_reconnect();
             on_progress(Progress::Reconnecting(ErrorChain(&error).to_string()));
@@ -68,20 +70,30 @@ pub async fn run<S: Storage>(
 /// Returns whether another run may succeed without anyone fixing anything.
 fn is_repeatable(error: &RunError) -> bool {
     match error {
-        RunError::Transient(_) | RunError::TableChanged(_) => true,
+        RunError::Transient(_)
+        | RunError::TableChanged(_)
+        | RunError::HistoryDiverged(_)
+        | RunError::SlotStuck(_) => true,
         RunError::Configuration(_) | RunError::Fatal(_) => false,
     }
 }
 
-/// Returns the id in `pg_class` of the table that has changed, if that is the error.
-fn changed_table(error: &RunError) -> Option<u32> {
-    if let RunError::TableChanged(changed) = error { Some(changed.oid) } else { None }
+/// Returns why the next run has to copy, if it has to.
+fn restart_reason(error: &RunError) -> Option<RestartReason> {
+    match error {
+        RunError::TableChanged(changed) => Some(RestartReason::TableChanged(changed.oid)),
+        RunError::HistoryDiverged(_) => Some(RestartReason::HistoryDiverged),
+        RunError::SlotStuck(_) => Some(RestartReason::SlotStuck),
+        RunError::Transient(_) | RunError::Configuration(_) | RunError::Fatal(_) => None,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::replication::error::SessionError;
+    use crate::replication::events::AssemblyError;
+    use crate::replication::history_check::HistoryDiverged;
     use crate::source::error::{SourceError, TableChanged};
     use tidewater_storage::{Embedded, StorageError};
 
@@ -107,9 +119,13 @@ mod tests {
     }
 
     #[test]
-    fn only_a_changed_table_is_copied_again() {
-        assert_eq!(changed_table(&table_changed()), Some(7));
-        assert_eq!(changed_table(&session_error(SourceError::UnexpectedAnswer("COPY"))), None);
+    fn only_what_the_stream_cannot_bring_is_copied_again() {
+        assert_eq!(restart_reason(&table_changed()), Some(RestartReason::TableChanged(7)));
+        assert_eq!(
+            restart_reason(&session_error(AssemblyError::HistoryDiverged(HistoryDiverged))),
+            Some(RestartReason::HistoryDiverged)
+        );
+        assert_eq!(restart_reason(&session_error(SourceError::UnexpectedAnswer("COPY"))), None);
     }
 
     /// Runs a worker on this connection string, and returns its outcome.

@@ -6,7 +6,8 @@ pub(crate) mod takeover;
 use std::sync::Arc;
 
 use tidewater_storage::{
-    Control, Lsn, Nonce, ReadResult, RecordKey, SourceIdentity, Storage, StorageError, Tag,
+    Committed, Control, ControlStore, Lsn, Nonce, ReadResult, RecordKey, SourceIdentity, Storage,
+    StorageError, SwapOutcome, Tag,
 };
 use tidewater_sync_config::{Diagnostic, Severity, SyncConfig};
 use tokio_postgres::Client;
@@ -17,7 +18,9 @@ use crate::initial_copy::state::GoneTable;
 use crate::log::error::WriteError;
 use crate::log::writer::{LogWriter, nonce};
 use crate::metrics;
-use crate::replication::assembler::{AssemblerLimits, AssemblerStart, TransactionAssembler};
+use crate::replication::assembler::{
+    AssemblerLimits, AssemblerStart, BARRIER_UNKNOWN, TransactionAssembler,
+};
 use crate::replication::relations::NewTables;
 use crate::replication::session::ReplicationSession;
 use crate::source::catalog;
@@ -27,11 +30,12 @@ use crate::source::connection::{self, SourceConnection};
 use crate::source::dsn::Dsn;
 use crate::source::error::SourceError;
 use crate::source::preflight::{PreflightError, PreflightReport, preflight, table_findings};
-use crate::source::slot;
+use crate::source::slot::{self, ServerPositions, SlotError, Usability};
 use crate::source::tables::{CandidateTable, candidate_tables, check_config};
 use error::StartError;
 use takeover::{
-    FoundTable, NewTags, SlotPosition, StoredGeneration, TakeoverInput, TakeoverPlan, plan_takeover,
+    FoundTable, NewTags, SlotPosition, StoredGeneration, TakeoverInput, TakeoverPlan, foreign,
+    plan_takeover,
 };
 
 /// The source as it was inspected.
@@ -44,11 +48,22 @@ struct Inspection {
     catalog_read_at: Lsn,
 }
 
-/// Begins a run. `changed_table` is the table for which the former run ended, if it did for one.
+/// The reason for which the former run ended, if the next one has to copy for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RestartReason {
+    /// The table with this id in `pg_class` has changed. It is copied again.
+    TableChanged(u32),
+    /// The server sent another history than before. All tables are copied again.
+    HistoryDiverged,
+    /// The slot cannot go on. It is replaced, and all tables are copied again.
+    SlotStuck,
+}
+
+/// Begins a run.
 pub(crate) async fn start<S: Storage>(
     config: &Config,
     storage: S,
-    changed_table: Option<u32>,
+    restart: Option<RestartReason>,
     on_progress: &(dyn Fn(Progress) + Send + Sync),
 ) -> Result<ReplicationSession<S>, StartError> {
     let dsn = Dsn::parse(&config.database_url)?;
@@ -57,11 +72,15 @@ pub(crate) async fn start<S: Storage>(
         inspect(config, &client, on_progress).await?;
 
     // From here on this session holds the slot, so no other worker can take over meanwhile.
-    let is_slot_new = slot::ensure_slot(&client, &config.slot, on_progress).await?;
+    let is_stuck = restart == Some(RestartReason::SlotStuck);
+    let is_slot_new = !find_usable_slot(&dsn, &client, &storage, config, is_stuck, on_progress)
+        .await?
+        && slot::ensure_slot(&client, &config.slot, on_progress).await?;
     let held = slot::acquire_slot(&dsn, &config.publication, &config.slot, on_progress).await?;
     let former = storage.control().await?;
     let stored = read_stored_generation(&storage, former.as_ref()).await?;
-    let confirmed = slot::confirmed_lsn(&client, &config.slot).await?;
+    let ServerPositions { confirmed, end: server_end } =
+        slot::server_positions(&client, &config.slot).await?;
 
     let plan = plan_takeover(TakeoverInput {
         former,
@@ -73,7 +92,7 @@ pub(crate) async fn start<S: Storage>(
             slot: config.slot.clone(),
             slot_generation: 1,
         },
-        slot: SlotPosition { confirmed, is_new: is_slot_new },
+        slot: SlotPosition { confirmed, is_new: is_slot_new, server_end },
         tags: NewTags {
             definitions: new_tags(sync_config.definitions().len())?,
             lookups: new_tags(sync_config.lookups().len())?,
@@ -81,7 +100,11 @@ pub(crate) async fn start<S: Storage>(
         config: &sync_config,
         config_text: &config.sync_config,
         tables,
-        changed_table,
+        changed_table: match restart {
+            Some(RestartReason::TableChanged(oid)) => Some(oid),
+            Some(RestartReason::HistoryDiverged | RestartReason::SlotStuck) | None => None,
+        },
+        has_diverged: restart == Some(RestartReason::HistoryDiverged),
         catalog_read_at,
         owner: new_nonce()?,
     })?;
@@ -99,8 +122,8 @@ pub(crate) async fn start<S: Storage>(
         catalog_read_at,
         left_out: plan.left_out.clone(),
     };
-    let watch = CatalogWatcher::new(config, sync_config.tables().to_vec(), user);
-    let watch = CatalogWatcher { left_out: plan.left_out.clone(), ..watch };
+    let mut watch = CatalogWatcher::new(config, sync_config.tables().to_vec(), user);
+    watch.left_out.clone_from(&plan.left_out);
 
     let (applier, assembler) = take_over(
         storage,
@@ -109,6 +132,7 @@ pub(crate) async fn start<S: Storage>(
         TakeoverSettings {
             new_tables,
             slot: config.slot.clone(),
+            slot_confirmed: confirmed,
             not_yet_visible_xids,
             limits: AssemblerLimits::default(),
         },
@@ -122,6 +146,74 @@ pub(crate) async fn start<S: Storage>(
         held.stream,
         watch,
     ))
+}
+
+/// Returns whether there is a slot that can be used. Drops one that cannot go on.
+async fn find_usable_slot<S: ControlStore>(
+    dsn: &Dsn,
+    client: &Client,
+    storage: &S,
+    config: &Config,
+    is_stuck: bool,
+    on_progress: &(dyn Fn(Progress) + Send + Sync),
+) -> Result<bool, StartError> {
+    let slot = &config.slot;
+    let found = slot::find_slot(client, slot).await?;
+    match found {
+        Some(Usability::Foreign) => return Err(SlotError::Foreign(slot.clone()).into()),
+        Some(Usability::Usable) if !is_stuck => return Ok(true),
+        Some(Usability::Usable | Usability::Lost) | None => {}
+    }
+
+    // A slot that nobody reads would retain WAL, so none is made in a foreign cluster.
+    refuse_foreign_server(dsn, storage, config).await?;
+    let reason = match found {
+        None => return Ok(false),
+        Some(Usability::Lost) => {
+            "the server removed WAL that it needed, see max_slot_wal_keep_size"
+        }
+        Some(Usability::Usable | Usability::Foreign) => {
+            "the publication did not exist at its position"
+        }
+    };
+
+    // From the moment at which a new slot exists, a run that knows nothing of this one could take it
+    // for the former slot. It cannot if the store has no position.
+    void_position(storage).await?;
+    slot::drop_slot(client, slot, on_progress).await?;
+    on_progress(Progress::Advice(format!(
+        "replication slot {slot} cannot go on ({reason}): it is made again, and all tables are copied \
+         again"
+    )));
+    Ok(false)
+}
+
+/// Fails if the store was filled from another server.
+async fn refuse_foreign_server<S: ControlStore>(
+    dsn: &Dsn,
+    storage: &S,
+    config: &Config,
+) -> Result<(), StartError> {
+    let Some(former) = storage.control().await? else { return Ok(()) };
+    let system_id = slot::system_id(dsn, &config.publication, &config.slot).await?;
+    let found = SourceIdentity { system_id, ..former.source.clone() };
+    if found == former.source { Ok(()) } else { Err(foreign(&former.source, &found).into()) }
+}
+
+/// Makes the stored position one that no slot continues at. Readers stay where they are.
+async fn void_position<S: ControlStore>(storage: &S) -> Result<(), StartError> {
+    let Some(former) = storage.control().await? else { return Ok(()) };
+    let next = Control {
+        revision: former.revision + 1,
+        committed: Committed { lsn: Lsn(0), ..former.committed },
+        visibility_barrier: Some(BARRIER_UNKNOWN),
+        last_transaction: None,
+        ..former.clone()
+    };
+    match storage.swap_control(Some(former.revision), &next).await? {
+        SwapOutcome::Swapped => Ok(()),
+        SwapOutcome::Conflict(_) => Err(WriteError::Fenced.into()),
+    }
 }
 
 /// Compiles the config and checks it against the source.
@@ -207,6 +299,8 @@ pub struct TakeoverSettings {
     pub new_tables: NewTables,
     /// Name of the replication slot.
     pub slot: String,
+    /// The position up to which it was confirmed when the stream began.
+    pub slot_confirmed: Lsn,
     /// Transactions that may not be visible to new snapshots yet.
     pub not_yet_visible_xids: Vec<u32>,
     /// The sizes by which the work is divided.
@@ -238,6 +332,7 @@ pub async fn take_over<S: Storage>(
         tables,
         new_tables: settings.new_tables,
         slot: settings.slot,
+        slot_confirmed: settings.slot_confirmed,
         copy,
         not_yet_visible_xids: settings.not_yet_visible_xids,
         limits: settings.limits,

@@ -11,8 +11,8 @@ use tidewater_storage::{
 use tidewater_sync_config::{Column, PgTypes, SyncConfig, TableSchema};
 
 use crate::apply::applier::{Applier, SyncedTable};
-use crate::log::writer::{LogWriter, nonce};
-use crate::source::catalog::SourceTable;
+use crate::log::writer::{CommitOptions, LogWriter, nonce};
+use crate::source::catalog::{ShapeFacts, SourceTable};
 use crate::source::pgoutput::{Datum, Relation, RelationColumn, encode};
 
 /// A config that reads a table with a key, and one without.
@@ -54,6 +54,7 @@ pub(crate) fn table(oid: u32, name: &str, is_keyless: bool) -> SourceTable {
         is_published: true,
         has_row_filter: false,
         estimated_rows: 0.0,
+        facts: ShapeFacts::default(),
     }
 }
 
@@ -73,6 +74,7 @@ pub(crate) fn synced_tables() -> Arc<[SyncedTable]> {
         number,
         evaluator: config.bind(&table.schema).unwrap().unwrap(),
         table,
+        copied_after: Lsn(0),
     };
     (0..).zip(tables()).map(synced).collect()
 }
@@ -144,7 +146,7 @@ pub(crate) async fn begun_with(
 
 /// Commits everything that was applied.
 pub(crate) async fn commit(applier: &mut Applier<Embedded>) {
-    applier.start_commit(Lsn(1), Ticket(0), None, None).await.unwrap();
+    applier.start_commit(Lsn(1), Ticket(0), CommitOptions::default(), None).await.unwrap();
     applier.writer.finish().await.unwrap();
 }
 

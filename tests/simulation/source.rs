@@ -121,7 +121,9 @@ impl SourceModel {
         let transaction = self.log.get(index)?;
         let end = (index as u64 + 2) * STEP;
 
-        let mut events = vec![Event::Begin { xid: xid(index), commit_lsn: Lsn(end - 4) }];
+        let commit_time = i64::try_from(end).unwrap();
+        let mut events =
+            vec![Event::Begin { xid: xid(index), commit_lsn: Lsn(end - 4), commit_time }];
         match transaction {
             Transaction::Message(content) => events.push(Event::LogicalMessage {
                 is_transactional: true,

@@ -16,7 +16,7 @@ use tidewater_ingest_worker::simulation::{
     TakeoverPlan, TakeoverSettings, TransactionAssembler, WriterState, plan_takeover,
     read_stored_generation, take_over,
 };
-use tidewater_ingest_worker::{Applier, SourceTable};
+use tidewater_ingest_worker::{Applier, CommitOptions, ShapeFacts, SourceTable};
 use tidewater_storage::{
     ControlStore, Embedded, Faulty, Lsn, Nonce, SourceIdentity, Tag, WriteCheckpointStore,
 };
@@ -77,7 +77,8 @@ impl Worker {
                 world.confirmed = Some(world.source.position());
             }
             let confirmed = Lsn(world.confirmed.unwrap_or_default());
-            SlotPosition { confirmed, is_new }
+            let server_end = Lsn(world.source.position());
+            SlotPosition { confirmed, is_new, server_end }
         };
 
         let plan = plan_takeover(TakeoverInput {
@@ -95,6 +96,7 @@ impl Worker {
             config_text: &text,
             tables: tables(&config),
             changed_table: changed.map(oid),
+            has_diverged: false,
             catalog_read_at,
             owner: Nonce(format!("{:x}", rng.random::<u128>())),
             tags: new_tags(&config, &mut rng),
@@ -116,9 +118,12 @@ impl Worker {
         if plan.must_list_transactions_in_progress() {
             not_yet_visible_xids.extend(world.lock().unwrap().source.in_progress());
         }
+        // The server sends again what was not confirmed, even if it was committed.
+        let streamed = world.lock().unwrap().confirmed.unwrap_or_default();
         let settings = TakeoverSettings {
             new_tables: NewTables { patterns: config.tables().to_vec(), ..NewTables::default() },
             slot: SLOT.into(),
+            slot_confirmed: Lsn(streamed),
             not_yet_visible_xids,
             limits: AssemblerLimits {
                 buffered_changes_max: rng.random_range(1..12),
@@ -129,8 +134,6 @@ impl Worker {
         let due_every = rng.random_range(1..4);
         let (applier, assembler) = take_over(store.clone(), plan, due_every, settings).await?;
 
-        // The server sends all unconfirmed transactions again, also those that were committed here.
-        let streamed = world.lock().unwrap().confirmed.unwrap_or_default();
         let mut worker = Self {
             name,
             store,
@@ -262,11 +265,11 @@ impl Worker {
 
     /// Starts a commit. Usually the next unit begins while the write is still in flight.
     async fn commit(&mut self, request: CommitRequest, events: &mut VecDeque<Event>) -> Result<()> {
-        let CommitRequest { position, visibility_barrier, copy } = request;
+        let CommitRequest { position, visibility_barrier, copy, last_transaction } = request;
         let record = copy.as_ref().map(serde_json::to_vec).transpose()?;
-        self.applier
-            .start_commit(position.lsn, position.ticket, visibility_barrier, record)
-            .await?;
+        let options =
+            CommitOptions { visibility_barrier, last_transaction, ..CommitOptions::default() };
+        self.applier.start_commit(position.lsn, position.ticket, options, record).await?;
         if self.rng.random_range(0..3) == 0 {
             self.applier.writer.finish().await?;
             events.push_back(Event::WriteFinished);
@@ -395,6 +398,7 @@ fn tables(config: &SyncConfig) -> Vec<FoundTable> {
             is_published: true,
             has_row_filter: false,
             estimated_rows: 0.0,
+            facts: ShapeFacts::default(),
         };
 
         found.push(FoundTable { table, findings: Vec::new() });

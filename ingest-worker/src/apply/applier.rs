@@ -40,6 +40,8 @@ pub struct SyncedTable {
     pub table: SourceTable,
     /// The evaluator of its rows.
     pub evaluator: TableEvaluator,
+    /// Changes that were committed up to this position are left to the table's copy.
+    pub copied_after: Lsn,
 }
 
 impl SyncedTable {
@@ -198,8 +200,8 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
         Ok(last_row.map(|row| self.tables[table].key_values(row)))
     }
 
-    /// Begins to commit everything that was applied: see [`LogWriter::start_commit`]. With it goes
-    /// the record of the initial copy, while there is one.
+    /// Begins to commit everything that was applied: see [`LogWriter::start_commit`]. With it go the
+    /// truncations of this run, and the record of the initial copy, while there is one.
     ///
     /// # Errors
     /// As [`LogWriter::start_commit`].
@@ -207,14 +209,14 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
         &mut self,
         lsn: Lsn,
         ticket: Ticket,
-        visibility_barrier: Option<Lsn>,
+        options: CommitOptions,
         copy_record: Option<Vec<u8>>,
     ) -> Result<(), WriteError> {
         if let Some(record) = copy_record {
             self.writer.set_at(RecordKey::Copy(self.generation.id), Some(record.into()));
         }
-        let hold = CommitOptions { visibility_barrier, truncated: self.truncated.clone() };
-        self.writer.start_commit(lsn, ticket, hold).await
+        let options = CommitOptions { truncated: self.truncated.clone(), ..options };
+        self.writer.start_commit(lsn, ticket, options).await
     }
 
     fn record(&self, table: usize, row_key: &Arc<str>) -> RecordKey {

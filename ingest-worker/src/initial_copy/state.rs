@@ -4,14 +4,12 @@ use serde::{Deserialize, Serialize};
 use tidewater_storage::Lsn;
 
 use crate::source::pg_snapshot::PgSnapshot;
+use crate::source::shape::TableShape;
 
 /// The record of an initial copy. It is stored with each chunk and read when a run begins. After the
 /// copy it still lists the generation's tables by their numbers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CopyState {
-    /// The position before the catalog was read. Changes up to here may describe a table as it was
-    /// before it was altered. The copy reads later, so it contains them.
-    pub(crate) ignore_until: Lsn,
     /// The tables, indexed by their numbers. `None` is a gone table: its number is never used again.
     pub(crate) tables: Vec<Option<CopiedTable>>,
     /// Applied transactions that no snapshot was seen to contain yet.
@@ -24,11 +22,16 @@ pub struct CopyState {
 pub struct CopiedTable {
     /// The id in `pg_class`.
     pub(crate) oid: u32,
-    /// The hash of everything that its rows mean: see [`SourceTable::shape_hash`](crate::source::catalog::SourceTable::shape_hash).
-    pub(crate) shape: String,
+    /// The table's shape before its copy began. A table with another shape is copied again, so
+    /// whatever changes the shape during the copy is noticed afterwards.
+    pub(crate) shape: TableShape,
     /// True if its rows answer lookups.
     pub(crate) has_lookups: bool,
     pub(crate) progress: TableCopy,
+    /// A position before the catalog was read for this copy. Changes that were committed up to here
+    /// are left to the copy, which reads later: they may be of a former shape of the table.
+    #[serde(default)]
+    pub(crate) copied_after: Lsn,
 }
 
 /// The progress of one table.
@@ -45,6 +48,17 @@ pub enum TableCopy {
     Whole(String),
 }
 
+/// Tables with their numbers, and what became of those that were known.
+#[derive(Debug, Default)]
+pub(crate) struct NumberedCopies {
+    /// The numbers, in the order of the tables.
+    pub(crate) numbers: Vec<u16>,
+    /// Known tables that are not among them.
+    pub(crate) gone: Vec<GoneTable>,
+    /// Known tables that are copied again: their indexes, and the reasons.
+    pub(crate) changed: Vec<(usize, String)>,
+}
+
 /// A table whose rows are to be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GoneTable {
@@ -53,46 +67,52 @@ pub struct GoneTable {
 }
 
 impl CopyState {
-    pub(crate) fn new(ignore_until: Lsn) -> Self {
-        Self { ignore_until, tables: Vec::new(), not_yet_visible_xids: Vec::new() }
-    }
-
     /// Gives each table a number. Tables whose shape is known keep their number and progress; others get
     /// the next number. Known tables that are not among them are gone. Returns `None` when no number is
     /// left.
     pub(crate) fn number(
         &mut self,
         tables: impl IntoIterator<Item = CopiedTable>,
-    ) -> Option<(Vec<u16>, Vec<GoneTable>)> {
-        let mut numbers = Vec::new();
-        for table in tables {
+    ) -> Option<NumberedCopies> {
+        let known = self.tables.clone();
+        let mut numbered = NumberedCopies::default();
+        for (index, table) in tables.into_iter().enumerate() {
             let is_it = |known: &Option<CopiedTable>| {
                 known.as_ref().is_some_and(|known| known.shape == table.shape)
             };
             let place = self.tables.iter().position(is_it).unwrap_or_else(|| {
+                let reason = known.iter().flatten().find(|known| known.is_former(&table));
+                numbered
+                    .changed
+                    .extend(reason.map(|former| (index, table.shape.differences(&former.shape))));
                 self.tables.push(Some(table));
                 self.tables.len() - 1
             });
-            numbers.push(u16::try_from(place).ok()?);
+            numbered.numbers.push(u16::try_from(place).ok()?);
         }
 
-        let mut gone = Vec::new();
         for (number, table) in (0_u16..).zip(&mut self.tables) {
-            if !numbers.contains(&number)
+            if !numbered.numbers.contains(&number)
                 && let Some(CopiedTable { has_lookups, .. }) = table.take()
             {
-                gone.push(GoneTable { number, has_lookups });
+                numbered.gone.push(GoneTable { number, has_lookups });
             }
         }
 
-        Some((numbers, gone))
+        Some(numbered)
     }
 
     /// Invalidates the stored shape of a table, so that it is copied again under a new number.
     pub(crate) fn forget(&mut self, oid: Option<u32>) {
         for table in self.tables.iter_mut().flatten().filter(|table| Some(table.oid) == oid) {
-            table.shape.clear();
+            table.shape.forget();
         }
+    }
+
+    /// Returns the position up to which a table's changes are left to its copy.
+    pub(crate) fn copied_after(&self, number: u16) -> Lsn {
+        let table = self.tables.get(usize::from(number)).and_then(Option::as_ref);
+        table.map(|table| table.copied_after).unwrap_or_default()
     }
 
     /// Returns whether the generation has a table, in whatever shape.
@@ -127,24 +147,36 @@ impl CopyState {
     }
 }
 
+impl CopiedTable {
+    /// Returns whether this is a table that was found again in another shape: under its name, or as
+    /// the same relation.
+    fn is_former(&self, found: &Self) -> bool {
+        self.oid == found.oid || found.shape.has_name_of(&self.shape)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn numbered(state: &mut CopyState, shapes: &[&str]) -> (Vec<u16>, Vec<u16>) {
-        let table = |shape: &&str| CopiedTable {
+    fn copied(shape: &str) -> CopiedTable {
+        CopiedTable {
             oid: 1,
-            shape: (*shape).to_owned(),
+            shape: TableShape::from_text(shape),
             has_lookups: shape.len() > 1,
             progress: TableCopy::Todo,
-        };
-        let (numbers, gone) = state.number(shapes.iter().map(table)).unwrap();
-        (numbers, gone.iter().map(|gone| gone.number).collect())
+            copied_after: Lsn(0),
+        }
+    }
+
+    fn numbered(state: &mut CopyState, shapes: &[&str]) -> (Vec<u16>, Vec<u16>) {
+        let numbered = state.number(shapes.iter().map(|shape| copied(shape))).unwrap();
+        (numbered.numbers, numbered.gone.iter().map(|gone| gone.number).collect())
     }
 
     #[test]
     fn a_keyless_table_counts_each_change_once() {
-        let mut state = CopyState::new(Lsn(1));
+        let mut state = CopyState::default();
         assert_eq!(numbered(&mut state, &["a"]), (vec![0], vec![]));
         assert!(state.contains_keyless_change(0, 5), "the copy is still to come");
         state.advance(0, TableCopy::Whole("10:12:10".into()));
@@ -155,7 +187,7 @@ mod tests {
 
     #[test]
     fn tables_are_copied_one_after_another() {
-        let mut state = CopyState::new(Lsn(1));
+        let mut state = CopyState::default();
         assert_eq!(numbered(&mut state, &["a", "b", "c"]), (vec![0, 1, 2], vec![]));
         state.advance(0, TableCopy::Done);
         state.advance(1, TableCopy::After(vec!["7".into()]));
@@ -168,7 +200,7 @@ mod tests {
 
     #[test]
     fn tables_that_come_and_go_leave_the_others_their_numbers() {
-        let mut state = CopyState::new(Lsn(1));
+        let mut state = CopyState::default();
         numbered(&mut state, &["a", "bb", "c"]);
         for number in 0..3 {
             state.advance(number, TableCopy::Done);
@@ -178,7 +210,7 @@ mod tests {
         assert_eq!(state.next(), Some((3, &TableCopy::Todo)));
         // It is back: as another one, since the rows of its former number count as gone.
         assert_eq!(numbered(&mut state, &["a", "bb", "d"]), (vec![0, 4, 3], vec![2]));
-        let gone = state.number(Vec::new()).unwrap().1;
+        let gone = state.number(Vec::new()).unwrap().gone;
         assert_eq!(gone[1], GoneTable { number: 3, has_lookups: false });
         assert_eq!(gone[2], GoneTable { number: 4, has_lookups: true });
     }

@@ -1,10 +1,10 @@
 //! The numbers by which the tables of a generation are stored.
 
-use tidewater_storage::Truncation;
+use tidewater_storage::{Lsn, Truncation};
 use tidewater_sync_config::{Diagnostic, SyncConfig};
 
 use crate::apply::applier::SyncedTable;
-use crate::initial_copy::state::{CopiedTable, CopyState, GoneTable, TableCopy};
+use crate::initial_copy::state::{CopiedTable, CopyState, GoneTable, NumberedCopies, TableCopy};
 use crate::source::catalog::SourceTable;
 
 /// Tables that a sync config may read. Their list is one stored record, which is written with each
@@ -40,6 +40,8 @@ pub(crate) struct NumberedTables {
     pub(crate) gone: Vec<GoneTable>,
     /// True if any table is gone or new.
     pub(crate) is_changed: bool,
+    /// Known tables that are copied again, each with the reason.
+    pub(crate) changed: Vec<String>,
 }
 
 impl NumberedTables {
@@ -52,12 +54,13 @@ impl NumberedTables {
     }
 }
 
-/// Numbers tables as in the record of a copy, and those that it does not have after them. Returns
-/// `None` when no number is left.
+/// Numbers tables as in the record of a copy, and those that it does not have after them. These are
+/// copied after the position `catalog_read_at`. Returns `None` when no number is left.
 pub(crate) fn number(
     config: &SyncConfig,
     tables: &[SourceTable],
     mut copy: CopyState,
+    catalog_read_at: Lsn,
 ) -> Result<Option<NumberedTables>, NumberingError> {
     if tables.len() > TABLES_MAX {
         return Err(NumberingError::TooManyTables);
@@ -73,20 +76,26 @@ pub(crate) fn number(
     let known = copy.tables.len();
     let copied = tables.iter().zip(&evaluators).map(|(table, evaluator)| CopiedTable {
         oid: table.oid,
-        shape: table.shape_hash(),
+        shape: table.shape(),
         has_lookups: evaluator.has_lookups(),
         progress: TableCopy::Todo,
+        copied_after: catalog_read_at,
     });
-    let Some((numbers, gone)) = copy.number(copied) else { return Ok(None) };
+    let Some(NumberedCopies { numbers, gone, changed }) = copy.number(copied) else {
+        return Ok(None);
+    };
     let is_changed = copy.tables.len() > known || !gone.is_empty();
-
-    let synced = numbers
+    let changed = changed
         .into_iter()
-        .zip(tables)
-        .zip(evaluators)
-        .map(|((number, table), evaluator)| SyncedTable { number, table: table.clone(), evaluator })
+        .map(|(index, reason)| format!("{}: {reason}", tables[index].display_name()))
         .collect();
-    Ok(Some(NumberedTables { tables: synced, copy, gone, is_changed }))
+
+    let mut synced = Vec::with_capacity(tables.len());
+    for ((number, table), evaluator) in numbers.into_iter().zip(tables).zip(evaluators) {
+        let copied_after = copy.copied_after(number);
+        synced.push(SyncedTable { number, table: table.clone(), evaluator, copied_after });
+    }
+    Ok(Some(NumberedTables { tables: synced, copy, gone, is_changed, changed }))
 }
 
 #[cfg(test)]
@@ -102,9 +111,10 @@ mod tests {
         let gone = GoneTable { number: 0, has_lookups: true };
         let mut numbered = NumberedTables {
             tables: Vec::new(),
-            copy: CopyState::new(tidewater_storage::Lsn(0)),
+            copy: CopyState::default(),
             gone: vec![gone; 50],
             is_changed: true,
+            changed: Vec::new(),
         };
         assert!(numbered.fits(&truncated(50)));
         assert!(!numbered.fits(&truncated(51)));

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidewater_protocol::{Body, Checksum, OpId};
 use tidewater_storage::{
-    Batch, BucketHead, ClosedEpoch, CommittedOps, Control, ControlStore, Generation, Lsn, Nonce,
-    RecordKey, RecordStore, Ticket, Truncation, Version,
+    Batch, BucketHead, ClosedEpoch, CommittedOps, Control, ControlStore, Generation,
+    LastTransaction, Lsn, Nonce, RecordKey, RecordStore, Ticket, Truncation, Version,
 };
 
 use crate::log::committer::Committer;
@@ -243,8 +243,9 @@ impl<S: ControlStore + RecordStore + Clone + 'static> LogWriter<S> {
         // The control record is written after the batch is stored, in the same task. Until then no
         // reader finds anything of it, and a crash leaves only uncommitted versions.
         let position = self.committer.position_after(self.unit.last_op(), lsn, ticket);
-        let CommitOptions { visibility_barrier, truncated } = options;
+        let CommitOptions { visibility_barrier, truncated, last_transaction } = options;
         let next = self.control().after_commit(position, truncated, visibility_barrier);
+        let next = Control { last_transaction, ..next };
         self.committer.start_commit(batch, next);
         Ok(())
     }
@@ -335,6 +336,8 @@ pub struct CommitOptions {
     pub visibility_barrier: Option<Lsn>,
     /// The last truncation of each table: see [`Control::truncated`].
     pub truncated: Vec<Truncation>,
+    /// The last transaction that the stream has sent: see [`Control::last_transaction`].
+    pub last_transaction: Option<LastTransaction>,
 }
 
 /// Returns a random name for a new owner of the control record, by which it recognises its own write.

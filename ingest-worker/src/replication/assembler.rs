@@ -42,7 +42,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidewater_storage::{Control, Lsn, Ticket};
+use tidewater_storage::{Control, LastTransaction, Lsn, Ticket};
 
 use crate::apply::applier::SyncedTable;
 use crate::apply::changes::{Change, ChangeBatch, RowChange};
@@ -50,6 +50,7 @@ use crate::initial_copy::state::CopyState;
 use crate::replication::events::{
     Action, AssemblyError, ChunkOutcome, Event, StreamPosition, WriterState,
 };
+use crate::replication::history_check::HistoryCheck;
 use crate::replication::marker::{MARKER_PREFIX, Marker};
 use crate::replication::relations::{NewTables, RelationMap, TransactionAge};
 use crate::source::pgoutput::{Message, TupleRange};
@@ -95,6 +96,8 @@ pub struct AssemblerStart {
     pub new_tables: NewTables,
     /// Name of the replication slot, which marks the run's own messages.
     pub slot: String,
+    /// The position up to which the slot was confirmed when the stream began.
+    pub slot_confirmed: Lsn,
     /// The progress of the initial copy, unless it is visible already.
     pub copy: Option<CopyState>,
     /// Transactions that may not be visible to new snapshots yet.
@@ -121,6 +124,7 @@ pub struct TransactionAssembler {
     buffer: TransactionBuffer,
     commits: CommitTracker,
     copy: CopyTracker,
+    history: HistoryCheck,
     not_yet_visible: NotYetVisible,
 
     awaited: Awaited,
@@ -143,6 +147,7 @@ impl TransactionAssembler {
             buffer: TransactionBuffer::new(buffered_changes_max, buffered_bytes_max),
             commits: CommitTracker::new(control),
             copy: CopyTracker::new(start.copy, chunk_rows),
+            history: HistoryCheck::new(control.last_transaction, start.slot_confirmed),
             not_yet_visible: NotYetVisible::new(start.not_yet_visible_xids),
             awaited: Awaited::Nothing,
             last_emitted_ticket: control.committed.ticket,
@@ -168,16 +173,18 @@ impl TransactionAssembler {
             Event::Started { source_position, writer } => {
                 self.start(source_position, writer, &mut actions);
             }
-            Event::Begin { xid, commit_lsn } => self.begin(xid, commit_lsn)?,
+            Event::Begin { xid, commit_lsn, commit_time } => {
+                self.begin(xid, commit_lsn, commit_time)?;
+            }
             Event::Data(message) => self.take_message(message)?,
             Event::LogicalMessage { is_transactional, prefix, content } => {
                 if is_transactional && prefix == MARKER_PREFIX {
                     self.take_marker(&content);
                 }
             }
-            Event::Commit { end_lsn } => self.end(end_lsn)?,
+            Event::Commit { end_lsn } => self.end(end_lsn, &mut actions)?,
             Event::Keepalive { wal_end } => {
-                if self.take_keepalive(wal_end) {
+                if self.take_keepalive(wal_end)? {
                     self.advance(&mut actions);
                 }
             }
@@ -242,8 +249,11 @@ impl TransactionAssembler {
     fn start(&mut self, source_position: Lsn, writer: WriterState, actions: &mut Vec<Action>) {
         // No commit was requested yet, so none has landed.
         self.commits.note_writer(writer);
-        // A former run may have ended between its last commit and the confirmation.
-        actions.push(Action::Confirm(self.commits.committed().lsn));
+        // A former run may have ended between its last commit and the confirmation. A slot of a server
+        // that was restored is not confirmed, so that the next run can check it, too.
+        if !self.history.is_open() {
+            actions.push(Action::Confirm(self.commits.committed().lsn));
+        }
 
         if self.copy.is_complete() && self.commits.barrier() == Some(BARRIER_UNKNOWN) {
             // No table is left to copy: only rows were removed. The stream may still be at a time
@@ -257,19 +267,18 @@ impl TransactionAssembler {
 
     // --- The stream
 
-    fn begin(&mut self, xid: u32, commit_lsn: Lsn) -> Result<(), AssemblyError> {
+    fn begin(&mut self, xid: u32, commit_lsn: Lsn, commit_time: i64) -> Result<(), AssemblyError> {
         self.expect_stream_event();
 
         // A commit record begins below its own end. A position is stored only as the end of a
         // transaction or of what was sent, so an equal position means a new transaction.
-        let is_known = commit_lsn < self.commits.committed().lsn;
-        let is_in_copy = self.copy.contains_transaction(commit_lsn);
-        let age = match (is_known, is_in_copy) {
-            (true, _) => TransactionAge::Known,
-            (false, true) => TransactionAge::InCopy(commit_lsn),
-            (false, false) => TransactionAge::New(commit_lsn),
+        let age = if commit_lsn < self.commits.committed().lsn {
+            TransactionAge::Known
+        } else {
+            self.history.pass(commit_lsn)?;
+            TransactionAge::New(commit_lsn)
         };
-        self.buffer.begin(xid, age)
+        self.buffer.begin(xid, commit_time, age)
     }
 
     fn take_message(&mut self, message: Bytes) -> Result<(), AssemblyError> {
@@ -323,9 +332,6 @@ impl TransactionAssembler {
         open: OpenTransaction,
     ) -> Result<Option<usize>, AssemblyError> {
         let Some(table) = self.relations.table(relation, open.age)? else { return Ok(None) };
-        if open.age == TransactionAge::Known {
-            return Ok(None);
-        }
         let is_in_copy = self.copy.contains_change(&self.relations.tables()[table], open.xid);
         Ok((!is_in_copy).then_some(table))
     }
@@ -337,12 +343,20 @@ impl TransactionAssembler {
         }
     }
 
-    fn end(&mut self, end_lsn: Lsn) -> Result<(), AssemblyError> {
+    fn end(&mut self, end_lsn: Lsn, actions: &mut Vec<Action>) -> Result<(), AssemblyError> {
         self.expect_stream_event();
         let ended = self.buffer.end()?;
+        let OpenTransaction { xid, commit_time, .. } = ended;
+        let transaction = LastTransaction { end: end_lsn, xid, commit_time };
         if ended.age == TransactionAge::Known {
+            let was_open = self.history.is_open();
+            self.history.take_known(transaction)?;
+            if was_open && !self.history.is_open() {
+                actions.push(Action::Confirm(self.commits.committed().lsn));
+            }
             return Ok(());
         }
+        self.history.take_new(transaction);
         self.commits.note_received(end_lsn, ended.ticket)?;
 
         // Noted even if no change was buffered: what was left to the copy must be in its snapshot.
@@ -355,10 +369,11 @@ impl TransactionAssembler {
 
     /// Takes the position up to which the server has sent everything. Returns whether it is to be
     /// committed.
-    fn take_keepalive(&mut self, wal_end: Lsn) -> bool {
+    fn take_keepalive(&mut self, wal_end: Lsn) -> Result<bool, AssemblyError> {
         self.expect_stream_event();
+        self.history.pass(wal_end)?;
         let is_idle = !self.buffer.is_open() && self.buffer.is_empty();
-        is_idle && self.commits.note_idle(wal_end, self.now)
+        Ok(is_idle && self.commits.note_idle(wal_end, self.now))
     }
 
     fn expect_stream_event(&mut self) {
@@ -490,7 +505,7 @@ impl TransactionAssembler {
         );
 
         let copy = self.copy.record(self.not_yet_visible.xids());
-        let (request, following) = self.commits.request(copy, self.now);
+        let (request, following) = self.commits.request(copy, self.history.latest(), self.now);
         actions.push(Action::Commit(request));
         actions.extend(following);
 

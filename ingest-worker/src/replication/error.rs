@@ -1,12 +1,16 @@
 //! Errors that end a session.
 
+use pgwire_replication::PgWireError;
 use tidewater_storage::StorageError;
 
 use crate::apply::batch::ApplyError;
 use crate::initial_copy::chunk::ChunkError;
 use crate::log::error::WriteError;
 use crate::replication::events::AssemblyError;
+use crate::source::catalog_watcher::WatchError;
 use crate::source::error::SourceError;
+use crate::source::preflight::PreflightError;
+use crate::source::slot;
 
 /// Error that ended a session, by the part that failed.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +21,15 @@ pub enum SessionError {
     /// The stream contains what the run cannot apply.
     #[error(transparent)]
     Stream(#[from] AssemblyError),
+    /// The source is not ready any more.
+    #[error(transparent)]
+    NotReady(PreflightError),
+    /// The slot cannot go on: start another run, which makes a new one.
+    #[error(
+        "the replication slot cannot go on, since the publication did not exist at its position; \
+         clients stay at the last checkpoint until all tables are copied again"
+    )]
+    SlotStuck(#[source] PgWireError),
     /// The log cannot be written.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -31,8 +44,10 @@ impl SessionError {
         match self {
             Self::Source(error) => error.is_transient(),
             Self::Write(error) => error.is_transient(),
-            Self::Stream(AssemblyError::TableChanged(_)) => true,
+            Self::Stream(AssemblyError::TableChanged(_) | AssemblyError::HistoryDiverged(_))
+            | Self::SlotStuck(_) => true,
             Self::Stream(AssemblyError::Malformed(_) | AssemblyError::OutOfOrder(_))
+            | Self::NotReady(_)
             | Self::CopyRecord(_) => false,
         }
     }
@@ -62,8 +77,17 @@ impl From<StorageError> for SessionError {
     }
 }
 
-impl From<pgwire_replication::PgWireError> for SessionError {
-    fn from(error: pgwire_replication::PgWireError) -> Self {
-        Self::Source(error.into())
+impl From<PgWireError> for SessionError {
+    fn from(error: PgWireError) -> Self {
+        if slot::is_stuck(&error) { Self::SlotStuck(error) } else { Self::Source(error.into()) }
+    }
+}
+
+impl From<WatchError> for SessionError {
+    fn from(error: WatchError) -> Self {
+        match error {
+            WatchError::Source(error) => Self::Source(error),
+            WatchError::NotReady(error) => Self::NotReady(error),
+        }
     }
 }

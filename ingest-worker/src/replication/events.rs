@@ -3,10 +3,11 @@
 //! [`TransactionAssembler`]: crate::replication::assembler::TransactionAssembler
 
 use bytes::Bytes;
-use tidewater_storage::{Lsn, Ticket};
+use tidewater_storage::{LastTransaction, Lsn, Ticket};
 
 use crate::apply::changes::ChangeBatch;
 use crate::initial_copy::state::CopyState;
+use crate::replication::history_check::HistoryDiverged;
 use crate::replication::marker::Marker;
 use crate::source::error::TableChanged;
 use crate::source::pg_snapshot::PgSnapshot;
@@ -28,6 +29,8 @@ pub enum Event {
         xid: u32,
         /// The start of its commit record.
         commit_lsn: Lsn,
+        /// The time of its commit, in microseconds since 2000.
+        commit_time: i64,
     },
     /// The stream brings a message of the open transaction: a change, or a table's description.
     Data(Bytes),
@@ -131,6 +134,8 @@ pub struct CommitRequest {
     pub visibility_barrier: Option<Lsn>,
     /// The record of the initial copy, while there is one.
     pub copy: Option<CopyState>,
+    /// The last transaction that was received whole.
+    pub last_transaction: Option<LastTransaction>,
 }
 
 /// A position of the stream.
@@ -159,6 +164,9 @@ pub enum AssemblyError {
     /// A table is no longer as the run knows it.
     #[error(transparent)]
     TableChanged(#[from] TableChanged),
+    /// The server was restored.
+    #[error(transparent)]
+    HistoryDiverged(#[from] HistoryDiverged),
     /// A message cannot be decoded.
     #[error("the stream sent a malformed change")]
     Malformed(#[from] Malformed),

@@ -39,10 +39,9 @@ impl NewTables {
 pub(crate) enum TransactionAge {
     /// An earlier run has applied it, so nothing of it is applied again.
     Known,
-    /// The initial copy reads its effects, since the copy began after it was committed. It may
-    /// describe a table as it was before it was altered.
-    InCopy(Lsn),
-    /// It is to be applied. It was committed at this position.
+    /// It was committed at this position. It is to be applied, except to tables whose copy began
+    /// later: the copy reads its effects, and it may describe a table as it was before it was
+    /// altered.
     New(Lsn),
 }
 
@@ -100,15 +99,32 @@ impl RelationMap {
         relation: u32,
         age: TransactionAge,
     ) -> Result<Option<usize>, TableChanged> {
-        match (self.mappings.get(&relation), age) {
-            (Some(RelationMapping::Table(table)), _) => Ok(Some(*table)),
+        match self.mappings.get(&relation) {
+            None | Some(RelationMapping::Ignored) => Ok(None),
+            Some(RelationMapping::Table(table) | RelationMapping::Outdated(table))
+                if self.is_left_to_copy(*table, age) =>
+            {
+                Ok(None)
+            }
+            Some(RelationMapping::Table(table)) => Ok(Some(*table)),
             // PostgreSQL describes a table again before its first change after it was altered. It
             // did not, so behind the copy the table still has another shape than in the catalog.
-            (Some(RelationMapping::Outdated(table)), TransactionAge::New(_)) => {
+            Some(RelationMapping::Outdated(table)) => {
                 let table = &self.tables[*table].table;
                 Err(changed(table, "the log describes it otherwise than the catalog"))
             }
-            (Some(RelationMapping::Outdated(_) | RelationMapping::Ignored) | None, _) => Ok(None),
+        }
+    }
+
+    /// Returns whether a transaction's changes of a table are not applied: an earlier run has done so,
+    /// or the table's copy began after them. The copy waits until it sees them.
+    ///
+    /// A table that was rewritten is copied again. Its changes from before would put back values from
+    /// before if they were applied after the copy has read the rows.
+    fn is_left_to_copy(&self, table: usize, age: TransactionAge) -> bool {
+        match age {
+            TransactionAge::Known => true,
+            TransactionAge::New(commit_lsn) => commit_lsn <= self.tables[table].copied_after,
         }
     }
 
@@ -133,11 +149,10 @@ impl RelationMap {
         let Some(difference) = difference(table, relation) else {
             return Ok(RelationMapping::Table(index));
         };
-        match age {
-            TransactionAge::Known | TransactionAge::InCopy(_) => {
-                Ok(RelationMapping::Outdated(index))
-            }
-            TransactionAge::New(_) => Err(changed(table, difference)),
+        if self.is_left_to_copy(index, age) {
+            Ok(RelationMapping::Outdated(index))
+        } else {
+            Err(changed(table, difference))
         }
     }
 
@@ -147,18 +162,14 @@ impl RelationMap {
         age: TransactionAge,
     ) -> Result<RelationMapping, TableChanged> {
         match age {
-            TransactionAge::New(commit_lsn) | TransactionAge::InCopy(commit_lsn)
-                if self.new_tables.contain(relation, commit_lsn) =>
-            {
+            TransactionAge::New(commit_lsn) if self.new_tables.contain(relation, commit_lsn) => {
                 Err(TableChanged {
                     oid: relation.oid,
                     table: format!("{}.{}", relation.schema, relation.name),
                     reason: "it is new".to_owned(),
                 })
             }
-            TransactionAge::New(_) | TransactionAge::InCopy(_) | TransactionAge::Known => {
-                Ok(RelationMapping::Ignored)
-            }
+            TransactionAge::New(_) | TransactionAge::Known => Ok(RelationMapping::Ignored),
         }
     }
 }

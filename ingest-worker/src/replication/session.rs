@@ -16,6 +16,7 @@ use crate::apply::batch::{ApplyStep, RowRequest};
 use crate::apply::changes::ChangeBatch;
 use crate::config::Progress;
 use crate::initial_copy::chunk::{Chunk, copy_chunk};
+use crate::log::writer::CommitOptions;
 use crate::metrics;
 use crate::replication::assembler::TransactionAssembler;
 use crate::replication::copy_report::{CopyReport, estimated_rows};
@@ -120,6 +121,8 @@ impl<S: Storage> ReplicationSession<S> {
             }
             // All that was ready has been handed in, so a pause of the stream is the moment to apply.
             self.handle(Event::Drained, on_progress).await?;
+            // Here, since neither a busy stream nor a long copy may keep it waiting.
+            self.watch.check(&self.source.client, &self.applier.tables).await?;
 
             if self.assembler.wants_chunk() {
                 // A chunk was copied just now. The stream has its turn before the next one, but
@@ -158,8 +161,7 @@ impl<S: Storage> ReplicationSession<S> {
             taken = storage.wait_for_ticket(emitted, TICKET_WAIT) => {
                 taken?;
                 let last = storage.last_ticket().await?;
-                self.handle(Event::TicketTaken(last), on_progress).await?;
-                Ok(self.watch.check(&self.source.client, &self.applier.tables).await?)
+                self.handle(Event::TicketTaken(last), on_progress).await
             }
         }
     }
@@ -273,6 +275,8 @@ impl<S: Storage> ReplicationSession<S> {
             Action::ReportCopied { table } => {
                 let copied = &self.applier.tables[table].table;
                 on_progress(self.copy_report.copied(table, copied));
+                // What has changed during the copy is noticed before readers see it, if possible.
+                self.watch.hurry();
             }
             Action::TakeSnapshot => {
                 events.push_back(Event::SnapshotTaken(self.source.snapshot().await?));
@@ -349,12 +353,15 @@ impl<S: Storage> ReplicationSession<S> {
 
     /// Begins a commit. It lands while the next unit is assembled.
     async fn commit(&mut self, request: &CommitRequest) -> Result<(), SessionError> {
-        let CommitRequest { position, visibility_barrier, copy } = request;
+        let CommitRequest { position, visibility_barrier, copy, last_transaction } = request;
         let record =
             copy.as_ref().map(serde_json::to_vec).transpose().map_err(SessionError::CopyRecord)?;
-        self.applier
-            .start_commit(position.lsn, position.ticket, *visibility_barrier, record)
-            .await?;
+        let options = CommitOptions {
+            visibility_barrier: *visibility_barrier,
+            last_transaction: *last_transaction,
+            ..CommitOptions::default()
+        };
+        self.applier.start_commit(position.lsn, position.ticket, options, record).await?;
         self.commit_began_at = Some(Instant::now());
         self.lag.note_requested();
         Ok(())

@@ -8,8 +8,9 @@ use crate::replication::events::Event;
 /// Returns the assembler's event; `None` for one that it need not know of.
 pub(crate) fn assembler_event(event: ReplicationEvent) -> Option<Event> {
     Some(match event {
-        ReplicationEvent::Begin { final_lsn, xid, .. } => {
-            Event::Begin { xid, commit_lsn: Lsn(final_lsn.0) }
+        ReplicationEvent::Begin { final_lsn, xid, commit_time_micros } => {
+            let commit_lsn = Lsn(final_lsn.0);
+            Event::Begin { xid, commit_lsn, commit_time: commit_time_micros }
         }
         ReplicationEvent::XLogData { data, .. } => Event::Data(data),
         ReplicationEvent::Commit { end_lsn, .. } => Event::Commit { end_lsn: Lsn(end_lsn.0) },
@@ -36,7 +37,7 @@ mod tests {
     fn a_transaction_keeps_the_start_and_the_end_of_its_commit_record() {
         check(
             ReplicationEvent::Begin { final_lsn: PgLsn(70), xid: 5, commit_time_micros: 9 },
-            Some(Event::Begin { xid: 5, commit_lsn: Lsn(70) }),
+            Some(Event::Begin { xid: 5, commit_lsn: Lsn(70), commit_time: 9 }),
         );
         check(
             ReplicationEvent::Commit { lsn: PgLsn(70), end_lsn: PgLsn(80), commit_time_micros: 9 },

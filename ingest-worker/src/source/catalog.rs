@@ -1,11 +1,11 @@
 //! Tables of the source database, as PostgreSQL's catalog describes them.
 
-use sha2::{Digest, Sha256};
 use tidewater_sync_config::{Column, TableSchema};
 use tokio_postgres::{Client, Row};
 
 use crate::source::column_types;
 use crate::source::error::{SourceError, TableChanged};
+use crate::source::publication;
 use crate::source::quote::quote_identifier;
 
 /// Attempts to read the catalog while it is being changed. A drop between two lines of the query
@@ -39,6 +39,29 @@ pub struct SourceTable {
     pub has_row_filter: bool,
     /// Number of rows by the planner's estimate; negative when it has none.
     pub estimated_rows: f32,
+    /// Facts that only the table's shape contains.
+    pub facts: ShapeFacts,
+}
+
+/// Facts of the catalog about a table that only its shape contains.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ShapeFacts {
+    /// `relfilenode`, which every rewrite replaces, and `relpersistence`.
+    pub storage: String,
+    /// Number, type modifier and collation of each column.
+    pub columns: String,
+    /// `pg_index` entry of the replica identity.
+    pub identity_index: String,
+    /// Definitions of the enums, domains, composites and ranges in its columns.
+    pub types: String,
+    /// Entries of the catalog that put the table into the publication.
+    pub membership: String,
+    /// Row filter of the publication.
+    pub row_filter: String,
+    /// Columns that the publication names.
+    pub column_list: String,
+    /// Version of the publication's own entry.
+    pub publication: String,
 }
 
 /// Lists the tables that sessions may read.
@@ -56,7 +79,13 @@ SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relreplident:
                  WHERE i.indrelid = c.oid AND i.indisvalid
                    AND CASE c.relreplident WHEN 'i' THEN i.indisreplident
                                            WHEN 'n' THEN false ELSE i.indisprimary END),
-                '{}')
+                '{}'),
+       c.relfilenode::text || ' ' || c.relpersistence::text,
+       COALESCE((SELECT string_agg(i.indexrelid::text, ' ' ORDER BY i.indexrelid) FROM pg_index i
+                 WHERE i.indrelid = c.oid AND i.indisvalid
+                   AND CASE c.relreplident WHEN 'i' THEN i.indisreplident
+                                           WHEN 'd' THEN i.indisprimary ELSE false END), ''),
+       COALESCE(to_jsonb(p) ->> 'rowfilter', '')
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 CROSS JOIN LATERAL (SELECT has_table_privilege(c.oid, 'SELECT') AS may_select OFFSET 0) AS s
@@ -68,7 +97,8 @@ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
 ORDER BY 2, 3";
 
 const COLUMNS: &str = "
-SELECT a.attrelid, a.attnum, a.attname::text, a.atttypid, format_type(a.atttypid, a.atttypmod)
+SELECT a.attrelid, a.attnum, a.attname::text, a.atttypid, format_type(a.atttypid, a.atttypmod),
+       a.attcollation
 FROM pg_attribute a
 WHERE a.attrelid = ANY($1) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
 ORDER BY 1, 2";
@@ -83,6 +113,8 @@ struct CatalogColumn {
     type_oid: u32,
     /// The SQL type, for casts.
     sql_type: String,
+    /// Its `pg_collation` entry; 0 for a type without collation.
+    collation: u32,
 }
 
 impl CatalogColumn {
@@ -93,6 +125,7 @@ impl CatalogColumn {
             name: row.get(2),
             type_oid: row.get(3),
             sql_type: row.get(4),
+            collation: row.get(5),
         }
     }
 }
@@ -128,14 +161,17 @@ pub(crate) async fn read_tables_in_transaction(
     let columns: Vec<_> = columns.iter().map(CatalogColumn::from_row).collect();
     let types =
         column_types::read_types(client, columns.iter().map(|column| column.type_oid)).await?;
+    let published = publication::read_versions(client, publication, &oids).await?;
 
     let mut tables = Vec::with_capacity(rows.len());
     for row in &rows {
-        let published: Vec<String> = row.get(10);
+        let oid = row.get(0);
+        let named: Vec<String> = row.get(10);
         let index: Vec<i16> = row.get(11);
-        let columns = published_columns(&columns, row.get(0), &published);
+        let columns = published_columns(&columns, oid, &named);
+        let type_oids = || columns.iter().map(|column| column.type_oid);
         tables.push(SourceTable {
-            oid: row.get(0),
+            oid,
             schema: TableSchema {
                 schema: row.get(1),
                 name: row.get(2),
@@ -143,7 +179,7 @@ pub(crate) async fn read_tables_in_transaction(
                     .iter()
                     .map(|column| Column { name: column.name.clone(), type_oid: column.type_oid })
                     .collect(),
-                types: types.used_by(columns.iter().map(|column| column.type_oid)),
+                types: types.structures.used_by(type_oids()),
             },
             column_types: columns.iter().map(|column| column.sql_type.clone()).collect(),
             kind: first_letter(row.get(3)),
@@ -154,6 +190,16 @@ pub(crate) async fn read_tables_in_transaction(
             estimated_rows: row.get(7),
             is_published: row.get(8),
             has_row_filter: row.get(9),
+            facts: ShapeFacts {
+                storage: row.get(12),
+                columns: column_facts(&columns),
+                identity_index: row.get(13),
+                types: types.definitions_of(type_oids()),
+                membership: published.memberships.get(&oid).cloned().unwrap_or_default(),
+                row_filter: row.get(14),
+                column_list: named.join(","),
+                publication: published.publication.clone(),
+            },
         });
     }
     Ok(tables)
@@ -177,6 +223,13 @@ fn published_columns<'a>(
         .collect()
 }
 
+/// Returns what a shape contains of columns beside their names and types. A column that was dropped
+/// and added again has another number.
+fn column_facts(columns: &[&CatalogColumn]) -> String {
+    let column = |column: &&CatalogColumn| format!("{}@{}", column.number, column.collation);
+    columns.iter().map(column).collect::<Vec<_>>().join(" ")
+}
+
 /// Returns the places of an index's columns among `columns`; none if the index is over an expression
 /// (number 0) or over a column that the stream does not carry, as it then identifies nothing.
 fn key_columns(index: &[i16], columns: &[&CatalogColumn]) -> Vec<usize> {
@@ -196,24 +249,6 @@ impl SourceTable {
         format!("{}.{}", quote_identifier(&schema.schema), quote_identifier(&schema.name))
     }
 
-    /// Returns a hash of everything that decides what the table's rows mean. With another hash, it is
-    /// another table: its rows are removed and copied again.
-    pub(crate) fn shape_hash(&self) -> String {
-        let mut hash = Sha256::new();
-        hash.update(format!("{}|{}|{:?}|", self.oid, self.replica_identity, self.key));
-        hash.update(format!("{}|", self.sql_name()));
-        for (column, sql_type) in self.schema.columns.iter().zip(&self.column_types) {
-            hash.update(format!("{}|{}|{sql_type}|", column.name, column.type_oid));
-        }
-        // A composite type keeps its OID when it gets or loses an attribute.
-        for (oid, pg_type) in self.schema.types.iter() {
-            hash.update(format!("{oid}|{pg_type:?}|"));
-        }
-
-        // 128 bits are enough to tell shapes apart, and they are stored for each table.
-        hex::encode(&hash.finalize()[..16])
-    }
-
     /// Returns the error that ends a run because this table has changed.
     pub(crate) fn changed(&self, reason: &str) -> SourceError {
         SourceError::TableChanged(TableChanged {
@@ -227,7 +262,7 @@ impl SourceTable {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use tidewater_sync_config::{Attribute, PgType, PgTypes};
+    use tidewater_sync_config::PgTypes;
 
     /// Returns an ordinary published table `public.NAME` with a text key `id`, without any problem.
     pub(crate) fn source_table(oid: u32, name: &str) -> SourceTable {
@@ -248,22 +283,8 @@ pub(crate) mod tests {
             is_published: true,
             has_row_filter: false,
             estimated_rows: -1.0,
+            facts: ShapeFacts::default(),
         }
-    }
-
-    /// Returns a table whose column is a composite of these attributes, one of them of a domain.
-    fn composite_table(attributes: &[(&str, u32)], domain: u32) -> SourceTable {
-        let composite = PgType::Composite(
-            attributes
-                .iter()
-                .map(|&(name, type_oid)| Attribute { name: name.to_owned(), type_oid })
-                .collect(),
-        );
-        let mut table = source_table(1, "t");
-        table.schema.columns[0].type_oid = 100_000;
-        table.schema.types =
-            [(100_000, composite), (100_001, PgType::Domain(domain))].into_iter().collect();
-        table
     }
 
     fn column(table_oid: u32, number: i16, name: &str) -> CatalogColumn {
@@ -273,76 +294,8 @@ pub(crate) mod tests {
             name: name.into(),
             type_oid: 25,
             sql_type: "text".into(),
+            collation: 100,
         }
-    }
-
-    #[test]
-    fn a_table_is_another_when_a_type_in_it_is() {
-        let before = composite_table(&[("a", 23), ("d", 100_001)], 25);
-        assert_eq!(before.shape_hash(), before.clone().shape_hash());
-        for after in [
-            composite_table(&[("a", 23), ("d", 100_001), ("e", 25)], 25),
-            composite_table(&[("d", 100_001)], 25),
-            composite_table(&[("b", 23), ("d", 100_001)], 25),
-            composite_table(&[("a", 20), ("d", 100_001)], 25),
-            composite_table(&[("a", 23), ("d", 100_001)], 23),
-        ] {
-            assert_ne!(after.shape_hash(), before.shape_hash(), "{:?}", after.schema.types);
-        }
-    }
-
-    #[test]
-    fn a_table_is_another_when_its_identity_name_key_or_columns_are() {
-        let before = source_table(1, "t");
-        let changes: [fn(&mut SourceTable); 9] = [
-            |t| t.oid = 2,
-            |t| t.schema.name = "u".into(),
-            |t| t.schema.schema = "other".into(),
-            |t| t.replica_identity = 'f',
-            |t| t.key = vec![],
-            |t| t.schema.columns[0].name = "key".into(),
-            |t| t.schema.columns[0].type_oid = 23,
-            |t| t.column_types[0] = "varchar(3)".into(),
-            |t| {
-                t.schema.columns.push(Column { name: "more".into(), type_oid: 25 });
-                t.column_types.push("text".into());
-            },
-        ];
-        for (at, change) in changes.into_iter().enumerate() {
-            let mut after = before.clone();
-            change(&mut after);
-            assert_ne!(after.shape_hash(), before.shape_hash(), "change {at}");
-        }
-    }
-
-    #[test]
-    fn a_table_stays_the_same_when_rights_and_estimates_change() {
-        let before = source_table(1, "t");
-        let mut after = before.clone();
-        after.may_select = false;
-        after.row_security = true;
-        after.is_published = false;
-        after.has_row_filter = true;
-        after.estimated_rows = 1e6;
-        assert_eq!(after.shape_hash(), before.shape_hash());
-    }
-
-    /// The hash is stored: another one for the same table copies every table of every deployment.
-    #[test]
-    fn the_hash_of_a_shape_is_fixed() {
-        let plain = source_table(16_384, "lists");
-        assert_eq!(plain.shape_hash(), "063798380c1e66c89e32fe4a92fde9a1");
-
-        // The structure of types goes in, too, in the way that `Debug` prints it.
-        let mut table = composite_table(&[("a", 23), ("d", 100_001)], 25);
-        let composite = table.schema.types.iter().map(|(oid, one)| (oid, one.clone()));
-        let others = [
-            (100_002, PgType::Array { element: 25, delimiter: b',' }),
-            (100_003, PgType::Range(23)),
-            (100_004, PgType::Multirange(23)),
-        ];
-        table.schema.types = composite.chain(others).collect();
-        assert_eq!(table.shape_hash(), "3f4e8164fcdad067886fb8b733198af3");
     }
 
     #[test]
@@ -365,6 +318,13 @@ pub(crate) mod tests {
         assert_eq!(names(1, &["name"]), ["name"]);
         assert_eq!(names(2, &["id", "name"]), ["id"]);
         assert!(names(3, &[]).is_empty());
+    }
+
+    #[test]
+    fn a_column_that_was_dropped_and_added_again_has_other_facts() {
+        let facts = |number| column_facts(&[&column(1, 1, "id"), &column(1, number, "name")]);
+        assert_eq!(facts(2), "1@100 2@100");
+        assert_ne!(facts(3), facts(2));
     }
 
     #[test]

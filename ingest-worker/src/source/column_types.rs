@@ -1,13 +1,17 @@
-//! Structure of column types, as PostgreSQL's catalog describes it.
+//! Structure and definitions of column types, as PostgreSQL's catalog describes them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap};
 
 use tidewater_sync_config::{Attribute, PgType, PgTypes};
 use tokio_postgres::{Client, Row};
 
 use crate::source::error::SourceError;
 
-/// Describes domains, composites, ranges, multiranges and arrays by the types that they consist of.
+/// Describes domains, composites, ranges, multiranges and arrays by the types that they consist of,
+/// and enums by their labels.
+///
+/// The last column is the type's definition, with the version (`xmin`) of what can be altered and
+/// altered back: values that were sent in between are of the other definition.
 ///
 /// A type with elements is an array only if it is *the* array type of its element: `int2vector` and
 /// `point` have elements, too.
@@ -21,10 +25,22 @@ SELECT t.oid, t.typtype::text, e.typdelim::text,
          ELSE ARRAY(SELECT r.rngsubtype FROM pg_range r WHERE t.oid IN (r.rngtypid, r.rngmultitypid))
        END,
        ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = t.typrelid
-             AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum)
+             AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
+       CASE t.typtype
+         WHEN 'e' THEN (SELECT string_agg(l.oid::text || '@' || l.xmin::text || quote_literal(l.enumlabel),
+                                          ' ' ORDER BY l.oid)
+                        FROM pg_enum l WHERE l.enumtypid = t.oid)
+         WHEN 'c' THEN (SELECT string_agg(concat(a.attnum, '@', a.xmin::text, ' ', a.atttypid, ' ',
+                                                 a.atttypmod, ' ', quote_ident(a.attname)),
+                                          ', ' ORDER BY a.attnum)
+                        FROM pg_attribute a WHERE a.attrelid = t.typrelid AND a.attnum > 0)
+         WHEN 'd' THEN t.typbasetype::text || ' ' || t.typtypmod::text
+         WHEN 'b' THEN t.typelem::text
+         ELSE (SELECT to_jsonb(r)::text FROM pg_range r WHERE t.oid IN (r.rngtypid, r.rngmultitypid))
+       END
 FROM pg_type t
 LEFT JOIN pg_type e ON e.oid = t.typelem AND e.typarray = t.oid
-WHERE t.oid = ANY($1) AND (t.typtype IN ('d', 'c', 'r', 'm') OR e.oid IS NOT NULL)";
+WHERE t.oid = ANY($1) AND (t.typtype IN ('d', 'c', 'r', 'm', 'e') OR e.oid IS NOT NULL)";
 
 /// A type as the catalog describes it.
 struct CatalogType {
@@ -37,6 +53,35 @@ struct CatalogType {
     parts: Vec<u32>,
     /// Names of a composite's attributes, in the order of `parts`.
     attribute_names: Vec<String>,
+    /// Everything that decides how values are printed.
+    definition: String,
+}
+
+/// Types of columns, and those that they consist of.
+#[derive(Debug, Default)]
+pub(crate) struct TypeCatalog {
+    /// Their structures.
+    pub(crate) structures: PgTypes,
+    /// The definition of each type, and the types that it consists of.
+    definitions: HashMap<u32, (String, Vec<u32>)>,
+}
+
+impl TypeCatalog {
+    /// Returns the definitions of these types and of all types that they consist of.
+    pub(crate) fn definitions_of(&self, oids: impl Iterator<Item = u32>) -> String {
+        let mut pending: Vec<u32> = oids.collect();
+        let mut found = BTreeSet::new();
+        while let Some(oid) = pending.pop() {
+            if let Some((_, parts)) = self.definitions.get(&oid)
+                && found.insert(oid)
+            {
+                pending.extend(parts);
+            }
+        }
+
+        let definition = |oid: &u32| format!("{oid}: {}", self.definitions[oid].0);
+        found.iter().map(definition).collect::<Vec<_>>().join("; ")
+    }
 }
 
 /// Reads these types and, transitively, those that they consist of.
@@ -46,19 +91,23 @@ struct CatalogType {
 pub(crate) async fn read_types(
     client: &Client,
     oids: impl Iterator<Item = u32>,
-) -> Result<PgTypes, SourceError> {
-    let mut requested: HashSet<u32> = oids.collect();
+) -> Result<TypeCatalog, SourceError> {
+    let mut requested: BTreeSet<u32> = oids.collect();
     let mut pending: Vec<u32> = requested.iter().copied().collect();
-    let mut found = Vec::new();
+    let mut structures = Vec::new();
+    let mut definitions = HashMap::new();
     while !pending.is_empty() {
         let rows = client.query(TYPES, &[&pending]).await?;
         let types: Vec<(u32, CatalogType)> = rows.iter().map(catalog_type).collect();
 
         pending = types.iter().flat_map(|(_, one)| one.parts.iter().copied()).collect();
         pending.retain(|oid| requested.insert(*oid));
-        found.extend(types.into_iter().filter_map(|(oid, one)| Some((oid, one.describe()?))));
+        for (oid, one) in types {
+            definitions.insert(oid, (one.definition.clone(), one.parts.clone()));
+            structures.extend(one.describe().map(|structure| (oid, structure)));
+        }
     }
-    Ok(found.into_iter().collect())
+    Ok(TypeCatalog { structures: structures.into_iter().collect(), definitions })
 }
 
 fn catalog_type(row: &Row) -> (u32, CatalogType) {
@@ -67,6 +116,7 @@ fn catalog_type(row: &Row) -> (u32, CatalogType) {
         delimiter: row.get(2),
         parts: row.get(3),
         attribute_names: row.get(4),
+        definition: row.get::<_, Option<String>>(5).unwrap_or_default(),
     };
     (row.get(0), described)
 }
@@ -86,6 +136,8 @@ impl CatalogType {
             "d" => PgType::Domain(first_part?),
             "r" => PgType::Range(first_part?),
             "m" => PgType::Multirange(first_part?),
+            // A label is a text.
+            "e" => return None,
             _ => {
                 let delimiter = *self.delimiter?.as_bytes().first()?;
                 PgType::Array { element: first_part?, delimiter }
@@ -109,6 +161,7 @@ mod tests {
             delimiter: delimiter.map(str::to_owned),
             parts: parts.to_vec(),
             attribute_names: names.iter().map(|&name| name.to_owned()).collect(),
+            definition: String::new(),
         };
         one.describe()
     }
@@ -138,5 +191,22 @@ mod tests {
         assert_eq!(describe("b", None, &[25], &[]), None);
         assert_eq!(describe("b", Some(""), &[25], &[]), None);
         assert_eq!(describe("b", Some(","), &[], &[]), None);
+    }
+
+    #[test]
+    fn definitions_are_those_of_all_parts_however_deep() {
+        let catalog = TypeCatalog {
+            structures: PgTypes::default(),
+            definitions: [
+                (1, ("array".to_owned(), vec![2])),
+                (2, ("composite".to_owned(), vec![25, 3, 2])),
+                (3, ("'sad'".to_owned(), vec![])),
+                (4, ("unused".to_owned(), vec![])),
+            ]
+            .into_iter()
+            .collect(),
+        };
+        assert_eq!(catalog.definitions_of([25, 1].into_iter()), "1: array; 2: composite; 3: 'sad'");
+        assert_eq!(catalog.definitions_of([25].into_iter()), "");
     }
 }

@@ -10,11 +10,13 @@ use crate::source::tls::{self, TlsError};
 /// compared as text.
 ///
 /// Both timeouts are off because the chunks of an initial copy, and the wait for a slot, may take
-/// longer than a server allows its ordinary clients.
+/// longer than a server allows its ordinary clients. Row security is off: a read that it would filter
+/// fails instead, since a copy must not miss rows.
 pub(crate) const SESSION_OPTIONS: &str = "-c datestyle=ISO -c intervalstyle=postgres \
     -c extra_float_digits=3 -c bytea_output=hex -c timezone=UTC -c client_encoding=UTF8 \
     -c standard_conforming_strings=on -c statement_timeout=0 \
-    -c idle_in_transaction_session_timeout=0";
+    -c idle_in_transaction_session_timeout=0 \
+    -c row_security=off";
 
 /// Error of a connection attempt, sorted by what its owner has to fix.
 #[derive(Debug, thiserror::Error)]

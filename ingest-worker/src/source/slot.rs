@@ -73,7 +73,7 @@ struct ListedSlot {
 
 /// Usability of a slot that the server lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Usability {
+pub(crate) enum Usability {
     /// It continues where it was confirmed.
     Usable,
     /// It is not ours: it has another plugin, another database, or is a physical one.
@@ -107,30 +107,45 @@ impl ListedSlot {
     }
 }
 
-/// Finds the slot, or creates it. Returns whether it is new: then nothing that was read from a former
-/// slot of this name says anything about it.
+/// Returns whether the slot can be used; `None` if there is none of this name.
+pub(crate) async fn find_slot(client: &Client, name: &str) -> Result<Option<Usability>, SlotError> {
+    let row = client.query_opt(SLOT, &[&name]).await?;
+    Ok(row.map(|row| ListedSlot::from_row(&row).usability()))
+}
+
+/// Drops the slot. Waits while another session holds it: our own former one may not have ended yet.
+pub(crate) async fn drop_slot(
+    client: &Client,
+    name: &str,
+    on_progress: &(dyn Fn(Progress) + Send + Sync),
+) -> Result<(), SlotError> {
+    let mut is_reported = false;
+    loop {
+        let dropped = client.execute("SELECT pg_drop_replication_slot($1)", &[&name]).await;
+        let error = match dropped {
+            Ok(_) => return Ok(()),
+            Err(error) if error.code() == Some(&SqlState::UNDEFINED_OBJECT) => return Ok(()),
+            Err(error) if error.code() == Some(&SqlState::OBJECT_IN_USE) => error,
+            Err(error) => return Err(error.into()),
+        };
+        if !is_reported {
+            is_reported = true;
+            on_progress(Progress::Waiting(format!("another session holds the slot: {error}")));
+        }
+        tokio::time::sleep(ACQUIRE_RETRY_PAUSE).await;
+    }
+}
+
+/// Creates the slot, unless another worker did so at the same moment. Returns whether it is new: then
+/// nothing that was read from a former slot of this name says anything about it.
 pub(crate) async fn ensure_slot(
     client: &Client,
     name: &str,
     on_progress: &(dyn Fn(Progress) + Send + Sync),
 ) -> Result<bool, SlotError> {
-    if let Some(row) = client.query_opt(SLOT, &[&name]).await? {
-        match ListedSlot::from_row(&row).usability() {
-            Usability::Usable => return Ok(false),
-            Usability::Foreign => return Err(SlotError::Foreign(name.to_owned())),
-            Usability::Lost => {
-                client.execute("SELECT pg_drop_replication_slot($1)", &[&name]).await?;
-                on_progress(Progress::Advice(format!(
-                    "replication slot {name} was lost (the server removed WAL that it needed, see \
-                     max_slot_wal_keep_size): copying all tables again"
-                )));
-            }
-        }
-    }
-
     match create_slot(client, name, on_progress).await {
         Ok(()) => Ok(true),
-        // Another worker created it at the same moment. Acquiring it decides which of us runs.
+        // Acquiring it decides which of us runs.
         Err(error) if error.code() == Some(&SqlState::DUPLICATE_OBJECT) => Ok(false),
         Err(error) => Err(error.into()),
     }
@@ -161,12 +176,40 @@ async fn create_slot(
     created.map(|_| ())
 }
 
-/// Returns the position up to which the slot was confirmed.
-pub(crate) async fn confirmed_lsn(client: &Client, name: &str) -> Result<Lsn, SlotError> {
-    let query = "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = $1";
-    let row = client.query_opt(query, &[&name]).await?;
-    let text: Option<String> = row.and_then(|row| row.get(0));
-    text.and_then(|text| text.parse().ok()).ok_or_else(|| SlotError::Missing(name.to_owned()))
+/// Positions of the server while this session holds the slot.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ServerPositions {
+    /// The position up to which the slot was confirmed.
+    pub(crate) confirmed: Lsn,
+    /// The end of the server's WAL.
+    pub(crate) end: Lsn,
+}
+
+/// Reads the positions of the slot and of the server.
+pub(crate) async fn server_positions(
+    client: &Client,
+    name: &str,
+) -> Result<ServerPositions, SlotError> {
+    let query = "SELECT confirmed_flush_lsn::text, pg_current_wal_insert_lsn()::text
+                 FROM pg_replication_slots WHERE slot_name = $1";
+    let missing = || SlotError::Missing(name.to_owned());
+    let row = client.query_opt(query, &[&name]).await?.ok_or_else(missing)?;
+    let position = |column: usize| {
+        let text: Option<String> = row.get(column);
+        text.and_then(|text| text.parse().ok()).ok_or_else(missing)
+    };
+    Ok(ServerPositions { confirmed: position(0)?, end: position(1)? })
+}
+
+/// Returns the server's system identifier, without a slot.
+pub(crate) async fn system_id(
+    dsn: &Dsn,
+    publication: &str,
+    slot: &str,
+) -> Result<String, SlotError> {
+    let config = replication_config(dsn, publication, slot);
+    let mut stream = ReplicationClient::connect_gated(config).await?;
+    Ok(stream.identify_system().await?.system_id)
 }
 
 /// A slot that this session holds, with its stream.
@@ -225,12 +268,23 @@ fn replication_config(dsn: &Dsn, publication: &str, slot: &str) -> ReplicationCo
     .with_buffer_size(EVENTS_BUFFERED_MAX)
 }
 
-/// Returns the server's message if it refuses the slot because another session holds it. The driver
-/// gives the text only, and our sessions do not set `lc_messages`; in another language the worker ends
-/// with the message, and whoever restarts it waits in its place.
+/// Returns the server's message if it refuses the slot because another session holds it.
 fn held_by_another(error: &PgWireError) -> Option<&str> {
     let PgWireError::Server(message) = error else { return None };
-    message.contains("is active for PID").then_some(message)
+    has_code(message, &SqlState::OBJECT_IN_USE).then_some(message)
+}
+
+/// Returns whether the stream has ended because the slot cannot go on. The server decodes each change
+/// with the catalog of that time, and the publication did not exist then. It never will have.
+pub(crate) fn is_stuck(error: &PgWireError) -> bool {
+    let PgWireError::Server(message) = error else { return false };
+    has_code(message, &SqlState::UNDEFINED_OBJECT)
+}
+
+/// Returns whether the server's message has an SQLSTATE. The driver gives it as text only, after a
+/// message that may be in any language.
+fn has_code(message: &str, code: &SqlState) -> bool {
+    message.contains(&format!("(SQLSTATE {})", code.code()))
 }
 
 /// Sorts an error of the attempt to acquire a slot.
@@ -272,11 +326,24 @@ mod tests {
 
     #[test]
     fn only_a_slot_that_another_session_holds_is_waited_for() {
-        let active = "replication slot \"s\" is active for PID 7 (SQLSTATE 55006)";
-        assert_eq!(held_by_another(&PgWireError::Server(active.into())), Some(active));
+        for active in [
+            "replication slot \"s\" is active for PID 7 (SQLSTATE 55006)",
+            "Replikations-Slot »s« ist aktiv für PID 7 (SQLSTATE 55006)",
+        ] {
+            assert_eq!(held_by_another(&PgWireError::Server(active.into())), Some(active));
+        }
         let missing = "publication \"p\" does not exist (SQLSTATE 42704)";
         assert_eq!(held_by_another(&PgWireError::Server(missing.into())), None);
-        assert_eq!(held_by_another(&PgWireError::Protocol(active.into())), None);
+        assert_eq!(held_by_another(&PgWireError::Protocol("(SQLSTATE 55006)".into())), None);
+    }
+
+    #[test]
+    fn a_slot_is_stuck_where_its_catalog_has_no_publication() {
+        let missing = "publication \"p\" does not exist (SQLSTATE 42704)";
+        assert!(is_stuck(&PgWireError::Server(missing.into())));
+        let shutdown = "terminating connection due to administrator command (SQLSTATE 57P01)";
+        assert!(!is_stuck(&PgWireError::Server(shutdown.into())));
+        assert!(!is_stuck(&PgWireError::Protocol(missing.into())));
     }
 
     #[test]

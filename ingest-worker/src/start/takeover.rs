@@ -43,6 +43,8 @@ pub struct TakeoverInput<'a> {
     /// The table for which the former run ended. It is copied again even if it looks as before:
     /// the log may have changes of another shape in between.
     pub changed_table: Option<u32>,
+    /// True if the former run ended because the server sent another history than before.
+    pub has_diverged: bool,
     /// A position of the source before its catalog was read.
     pub catalog_read_at: Lsn,
     /// The new run's name for itself.
@@ -67,6 +69,8 @@ pub struct SlotPosition {
     pub confirmed: Lsn,
     /// True if this run has created the slot.
     pub is_new: bool,
+    /// The end of the server's WAL. A server that continues never has less than what it has sent.
+    pub server_end: Lsn,
 }
 
 /// A table of the source that the sync config reads.
@@ -191,12 +195,13 @@ impl TakeoverPlan {
 pub fn plan_takeover(input: TakeoverInput<'_>) -> Result<TakeoverPlan, TakeoverError> {
     let mut advice = Vec::new();
     let slot_name = input.found.slot.clone();
-    let Succession { mut next, archived, is_reset } =
-        succeed(input.former.as_ref(), input.found, input.slot, input.owner)?;
-    if is_reset {
+    let reset = reset_reason(&input);
+    let Succession { mut next, archived } =
+        succeed(input.former.as_ref(), input.found, input.slot, reset.is_some(), input.owner)?;
+    if let Some(reason) = &reset {
         advice.push(format!(
-            "replication slot {slot_name} does not match the position in the store: all tables \
-             are copied again"
+            "replication slot {slot_name} does not continue at the position in the store: {reason}; \
+             all tables are copied again"
         ));
     }
 
@@ -213,54 +218,52 @@ pub fn plan_takeover(input: TakeoverInput<'_>) -> Result<TakeoverPlan, TakeoverE
             input.config,
             &eligible.tables,
             input.changed_table,
+            input.catalog_read_at,
             &next.truncated,
         )?,
         None => None,
     };
+    if let Some(continued) = &continued {
+        for reason in &continued.numbered.changed {
+            advice.push(format!("copying again table {reason}"));
+        }
+    }
 
     let kind = match (&input.former, &continued) {
         (None, _) => TakeoverKind::Fresh,
         (Some(_), Some(continued)) if continued.numbered.is_changed => TakeoverKind::TablesChanged,
         (Some(_), Some(_)) => TakeoverKind::Continue,
-        (Some(_), None) if is_reset => TakeoverKind::SlotReset,
+        (Some(_), None) if reset.is_some() => TakeoverKind::SlotReset,
         (Some(_), None) if has_stored && !has_same_identity => TakeoverKind::ConfigChanged,
         (Some(_), None) => TakeoverKind::GenerationLost,
     };
 
     let is_new_generation = continued.is_none();
-    let Continued { generation, mut numbered, lists_not_yet_visible } = match continued {
+    let Continued { generation, numbered, lists_not_yet_visible } = match continued {
         Some(continued) => continued,
         None => {
-            let id = GenerationId(next.epoch);
-            next.generation = id;
+            next.generation = GenerationId(next.epoch);
             // Truncations name tables by their numbers in the former generation.
             next.truncated.clear();
-            Continued {
-                generation: Generation {
-                    id,
-                    identity,
-                    sync_config: input.config_text.to_owned(),
-                    definitions: input.tags.definitions,
-                    lookups: input.tags.lookups,
-                    retired_at: None,
-                },
-                numbered: number(
-                    input.config,
-                    &eligible.tables,
-                    CopyState::new(input.catalog_read_at),
-                )?
-                .ok_or(NumberingError::TooManyTables)?,
-                // The server creates a slot only after all earlier transactions have ended. With
-                // an older slot, a former run may have taken a transaction that new snapshots do
-                // not see yet: neither the stream nor a chunk would bring its changes.
-                lists_not_yet_visible: input.slot.is_new,
-            }
+            let generation = Generation {
+                id: next.generation,
+                identity,
+                sync_config: input.config_text.to_owned(),
+                definitions: input.tags.definitions,
+                lookups: input.tags.lookups,
+                retired_at: None,
+            };
+            let copied_after = input.catalog_read_at;
+            let numbered = begin_copy(input.config, &eligible.tables, copied_after)?;
+            // The server creates a slot only after all earlier transactions have ended. With an
+            // older slot, a former run may have taken a transaction that new snapshots do not see
+            // yet: neither the stream nor a chunk would bring its changes.
+            Continued { generation, numbered, lists_not_yet_visible: input.slot.is_new }
         }
     };
     if is_new_generation || numbered.is_changed {
         // Readers stay at the former checkpoint until all tables are copied.
         next.visibility_barrier = Some(BARRIER_UNKNOWN);
-        numbered.copy.ignore_until = input.catalog_read_at;
     }
 
     Ok(TakeoverPlan {
@@ -279,37 +282,74 @@ pub fn plan_takeover(input: TakeoverInput<'_>) -> Result<TakeoverPlan, TakeoverE
     })
 }
 
+/// Numbers the tables of a new generation.
+fn begin_copy(
+    config: &SyncConfig,
+    tables: &[SourceTable],
+    copied_after: Lsn,
+) -> Result<NumberedTables, NumberingError> {
+    let numbered = number(config, tables, CopyState::default(), copied_after)?;
+    numbered.ok_or(NumberingError::TooManyTables)
+}
+
+/// Returns why the stored position says nothing about what the slot sends next, if it does not: the
+/// changes in between cannot be had any more.
+fn reset_reason(input: &TakeoverInput<'_>) -> Option<String> {
+    let TakeoverInput { former, found, slot, has_diverged, .. } = input;
+    let former = former.as_ref()?;
+    let committed = former.committed.lsn;
+
+    if slot.is_new {
+        return Some("it is new".to_owned());
+    }
+    if former.source.slot != found.slot {
+        return Some(format!("the former one was {}", former.source.slot));
+    }
+    if former.source.timeline != found.timeline {
+        return Some(format!(
+            "the server was promoted or restored, its timeline was {} and is {}",
+            former.source.timeline, found.timeline
+        ));
+    }
+    if slot.server_end < committed {
+        return Some(format!(
+            "the server's WAL ends at {} before {committed}, so an earlier state of it was restored",
+            slot.server_end
+        ));
+    }
+    if *has_diverged {
+        return Some(format!(
+            "the server sent other transactions below {committed} than before, so an earlier state \
+             of it was restored"
+        ));
+    }
+    (slot.confirmed > committed)
+        .then(|| format!("somebody else has moved it from {committed} to {}", slot.confirmed))
+}
+
 /// The control record that succeeds the former one, but for the generation.
 struct Succession {
     next: Control,
     archived: Vec<ClosedEpoch>,
-    /// True if the former position says nothing about the slot.
-    is_reset: bool,
 }
 
 fn succeed(
     former: Option<&Control>,
     found: SourceIdentity,
     slot: SlotPosition,
+    is_reset: bool,
     owner: Nonce,
 ) -> Result<Succession, TakeoverError> {
     let Some(former) = former else {
         let source = SourceIdentity { slot_generation: 1, ..found };
         let next = Control::first(Epoch::ZERO.next()?, owner, source, slot.confirmed);
-        return Ok(Succession { next, archived: Vec::new(), is_reset: false });
+        return Ok(Succession { next, archived: Vec::new() });
     };
 
     let stored = &former.source;
     if stored.system_id != found.system_id || stored.database != found.database {
-        return Err(TakeoverError::Foreign { stored: describe(stored), found: describe(&found) });
+        return Err(foreign(stored, &found));
     }
-
-    // The slot is new or another one, history forked, or somebody else moved the slot: the changes
-    // in between cannot be had any more.
-    let is_reset = slot.is_new
-        || stored.slot != found.slot
-        || stored.timeline != found.timeline
-        || slot.confirmed > former.committed.lsn;
 
     let (mut next, archived) = former.after_takeover(owner)?;
     let slot_generation = stored.slot_generation + u32::from(is_reset);
@@ -318,8 +358,14 @@ fn succeed(
         // The new position replaces the stored one, even if it is lower: positions of another
         // timeline or slot cannot be compared.
         next.committed.lsn = slot.confirmed;
+        next.last_transaction = None;
     }
-    Ok(Succession { next, archived, is_reset })
+    Ok(Succession { next, archived })
+}
+
+/// Returns the error of a store that was filled from another source.
+pub(crate) fn foreign(stored: &SourceIdentity, found: &SourceIdentity) -> TakeoverError {
+    TakeoverError::Foreign { stored: describe(stored), found: describe(found) }
 }
 
 fn describe(source: &SourceIdentity) -> String {
@@ -367,14 +413,21 @@ fn continue_generation(
     config: &SyncConfig,
     tables: &[SourceTable],
     changed_table: Option<u32>,
+    catalog_read_at: Lsn,
     truncated: &[Truncation],
 ) -> Result<Option<Continued>, TakeoverError> {
     let StoredGeneration { generation, mut copy } = stored;
-    let lists_not_yet_visible = copy.next().is_some();
+    let is_copying = copy.next().is_some();
     copy.forget(changed_table);
-    let numbered = number(config, tables, copy)?;
+    let numbered = number(config, tables, copy, catalog_read_at)?;
     let numbered = numbered.filter(|numbered| numbered.fits(truncated));
-    Ok(numbered.map(|numbered| Continued { generation, numbered, lists_not_yet_visible }))
+    Ok(numbered.map(|numbered| Continued {
+        generation,
+        // Of a table whose copy begins, changes up to the read of the catalog are left to the copy.
+        // It must see them, also those of transactions that no run has received yet.
+        lists_not_yet_visible: is_copying && !numbered.is_changed,
+        numbered,
+    }))
 }
 
 /// Returns the hash of everything that makes stored data of one generation useless for another.

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use tidewater_ingest_worker::{Applier, SourceTable, SyncedTable};
+use tidewater_ingest_worker::{Applier, ShapeFacts, SourceTable, SyncedTable};
 use tidewater_protocol::{Body, OpId};
 use tidewater_snapshot_builder::{Options, run_pass};
-use tidewater_storage::{BucketKey, ControlStore, Embedded, OpLog, SegmentReader, Tag};
+use tidewater_storage::{BucketKey, ControlStore, Embedded, Lsn, OpLog, SegmentReader, Tag};
 use tidewater_sync_config::{Column, PgTypes, SyncConfig, TableSchema};
 
 use crate::NOW;
@@ -40,9 +40,10 @@ fn todos() -> SyncedTable {
         is_published: true,
         has_row_filter: false,
         estimated_rows: 0.0,
+        facts: ShapeFacts::default(),
     };
 
-    SyncedTable { number: 0, table, evaluator }
+    SyncedTable { number: 0, table, evaluator, copied_after: Lsn(0) }
 }
 
 async fn insert(applier: &mut Applier<Embedded>, id: &str) {

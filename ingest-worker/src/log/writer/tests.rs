@@ -27,7 +27,7 @@ fn put(writer: &mut LogWriter<Embedded>, id: &str) {
 }
 
 fn hidden_below(visibility_barrier: u64) -> CommitOptions {
-    CommitOptions { visibility_barrier: Some(Lsn(visibility_barrier)), truncated: Vec::new() }
+    CommitOptions { visibility_barrier: Some(Lsn(visibility_barrier)), ..CommitOptions::default() }
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidewater_storage::{Control, Lsn, Ticket};
+use tidewater_storage::{Control, LastTransaction, Lsn, Ticket};
 
 use crate::initial_copy::state::CopyState;
 use crate::replication::events::{
@@ -179,11 +179,16 @@ impl CommitTracker {
     pub(super) fn request(
         &mut self,
         copy: Option<CopyState>,
+        last_transaction: Option<LastTransaction>,
         now: Duration,
     ) -> (CommitRequest, Vec<Action>) {
         assert!(!self.writer.is_writing, "one write is in flight at a time");
-        let request =
-            CommitRequest { position: self.received, visibility_barrier: self.barrier, copy };
+        let request = CommitRequest {
+            position: self.received,
+            visibility_barrier: self.barrier,
+            copy,
+            last_transaction,
+        };
 
         self.requested = self.received;
         self.writer = WriterState { has_uncommitted: false, is_writing: true };
@@ -226,7 +231,7 @@ mod tests {
     #[test]
     fn only_the_position_of_the_landed_commit_is_confirmed() {
         let mut tracker = received(110, 0);
-        let (request, _) = tracker.request(None, Duration::ZERO);
+        let (request, _) = tracker.request(None, None, Duration::ZERO);
         assert_eq!(request.position.lsn, Lsn(110));
 
         tracker.note_received(Lsn(120), Ticket(0)).unwrap();
@@ -270,13 +275,13 @@ mod tests {
         tracker.raise_barrier(Lsn(130));
         assert_eq!(tracker.barrier(), Some(Lsn(150)));
 
-        let (request, _) = tracker.request(None, Duration::ZERO);
+        let (request, _) = tracker.request(None, None, Duration::ZERO);
         assert_eq!(request.visibility_barrier, Some(Lsn(150)));
         assert_eq!(tracker.barrier(), Some(Lsn(150)), "the commit ends before it");
         tracker.note_write_finished();
 
         tracker.note_received(Lsn(150), Ticket(0)).unwrap();
-        let (request, _) = tracker.request(None, Duration::ZERO);
+        let (request, _) = tracker.request(None, None, Duration::ZERO);
         assert_eq!(request.visibility_barrier, Some(Lsn(150)));
         assert_eq!(tracker.barrier(), None, "the commit has reached it");
     }
@@ -300,11 +305,11 @@ mod tests {
         tracker.require_commit();
         tracker.after_commit(Action::EmitMarker(Marker::Barrier));
 
-        let (_, following) = tracker.request(None, Duration::ZERO);
+        let (_, following) = tracker.request(None, None, Duration::ZERO);
         assert_eq!(following, [Action::EmitMarker(Marker::Barrier)]);
         assert!(!tracker.must_commit());
         tracker.note_write_finished();
-        assert_eq!(tracker.request(None, Duration::ZERO).1, []);
+        assert_eq!(tracker.request(None, None, Duration::ZERO).1, []);
     }
 
     #[test]
@@ -319,7 +324,7 @@ mod tests {
     #[should_panic = "one write is in flight at a time"]
     fn no_commit_is_requested_while_a_write_is_in_flight() {
         let mut tracker = received(110, 0);
-        tracker.request(None, Duration::ZERO);
-        tracker.request(None, Duration::ZERO);
+        tracker.request(None, None, Duration::ZERO);
+        tracker.request(None, None, Duration::ZERO);
     }
 }

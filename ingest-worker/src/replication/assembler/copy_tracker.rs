@@ -1,7 +1,5 @@
 //! The initial copy's part of the assembler: which chunk comes next, and what a chunk completes.
 
-use tidewater_storage::Lsn;
-
 use crate::apply::applier::SyncedTable;
 use crate::initial_copy::state::{CopyState, TableCopy};
 use crate::replication::events::{ChunkOutcome, ChunkRequest};
@@ -40,11 +38,6 @@ impl CopyTracker {
     /// Returns whether all tables are copied and the record of the copy is still kept.
     pub(super) fn is_complete(&self) -> bool {
         self.is_recorded() && !self.has_next()
-    }
-
-    /// Returns whether the copy reads what a transaction has left, since it began after it.
-    pub(super) fn contains_transaction(&self, commit_lsn: Lsn) -> bool {
-        self.copy.as_ref().is_some_and(|copy| commit_lsn <= copy.ignore_until)
     }
 
     /// Returns whether a transaction's changes of a table are in the copy, and must not be applied
@@ -113,19 +106,22 @@ mod tests {
     use crate::initial_copy::state::CopiedTable;
     use crate::replication::events::WriterState;
     use crate::source::pg_snapshot::PgSnapshot;
+    use crate::source::shape::TableShape;
     use crate::test_support::{NOTES, TODOS, synced_tables};
+    use tidewater_storage::Lsn;
 
     const CHUNK_ROWS: usize = 10;
 
     /// A tracker of tables with this progress: one with a key, and one without.
     fn tracker(todos: TableCopy, notes: TableCopy) -> CopyTracker {
-        let mut copy = CopyState::new(Lsn(100));
+        let mut copy = CopyState::default();
         for progress in [todos, notes] {
             copy.tables.push(Some(CopiedTable {
                 oid: 0,
-                shape: String::new(),
+                shape: TableShape::default(),
                 has_lookups: false,
                 progress,
+                copied_after: Lsn(100),
             }));
         }
         CopyTracker::new(Some(copy), CHUNK_ROWS)
@@ -192,15 +188,6 @@ mod tests {
 
         tracker.finish();
         assert!(!tracker.contains_change(&tables[NOTES], 51));
-    }
-
-    #[test]
-    fn transactions_up_to_the_begin_of_the_copy_are_in_it() {
-        let mut tracker = tracker(TableCopy::Todo, TableCopy::Todo);
-        assert!(tracker.contains_transaction(Lsn(100)));
-        assert!(!tracker.contains_transaction(Lsn(101)));
-        tracker.finish();
-        assert!(!tracker.contains_transaction(Lsn(100)));
     }
 
     #[test]

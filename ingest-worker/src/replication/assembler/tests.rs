@@ -6,6 +6,7 @@ use crate::initial_copy::state::TableCopy;
 use crate::source::pg_snapshot::PgSnapshot;
 use crate::source::pgoutput::Datum;
 use crate::source::pgoutput::encode::{self, OldTuple};
+use crate::source::shape::TableShape;
 use crate::test_support::{NOTES, TODOS, insert_message, oid, relation_message};
 use driver::{Driver, SLOT};
 
@@ -21,13 +22,14 @@ fn small_limits() -> AssemblerLimits {
 
 /// The progress of a copy of both tables.
 fn copy(todos: TableCopy, notes: TableCopy) -> CopyState {
-    let mut copy = CopyState::new(Lsn(0));
+    let mut copy = CopyState::default();
     for (shape, progress) in [("todos", todos), ("notes", notes)] {
         copy.tables.push(Some(crate::initial_copy::state::CopiedTable {
             oid: 0,
-            shape: shape.into(),
+            shape: TableShape::from_text(shape),
             has_lookups: false,
             progress,
+            copied_after: Lsn(0),
         }));
     }
     copy
@@ -396,7 +398,7 @@ fn the_last_chunk_sets_the_barrier_to_the_position_after_it() {
 
 #[test]
 fn a_run_without_tables_opens_the_barrier_at_once() {
-    let driver = Driver::copying(CopyState::new(Lsn(0)));
+    let driver = Driver::copying(CopyState::default());
     assert_eq!(driver.commits[0].barrier, Some(Lsn(driver::SOURCE_POSITION)));
     assert_eq!(driver.emitted, [Marker::Barrier]);
 }
@@ -498,7 +500,7 @@ fn a_shutdown_commits_a_position_that_is_nothing_new() {
 
 #[test]
 fn a_stream_that_violates_the_protocol_ends_the_run() {
-    let begin = |commit_lsn| Event::Begin { xid: 1, commit_lsn: Lsn(commit_lsn) };
+    let begin = |commit_lsn| Event::Begin { xid: 1, commit_lsn: Lsn(commit_lsn), commit_time: 0 };
     let commit = |end_lsn| Event::Commit { end_lsn: Lsn(end_lsn) };
     let cases: [(&str, Vec<Event>); 5] = [
         ("a transaction in another", vec![begin(110), begin(120)]),

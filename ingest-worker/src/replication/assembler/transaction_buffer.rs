@@ -10,6 +10,8 @@ use crate::replication::relations::TransactionAge;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OpenTransaction {
     pub(super) xid: u32,
+    /// The time of its commit, in microseconds since 2000.
+    pub(super) commit_time: i64,
     pub(super) age: TransactionAge,
     /// The highest ticket of its markers.
     pub(super) ticket: Ticket,
@@ -64,12 +66,17 @@ impl TransactionBuffer {
     }
 
     /// Begins a transaction.
-    pub(super) fn begin(&mut self, xid: u32, age: TransactionAge) -> Result<(), AssemblyError> {
+    pub(super) fn begin(
+        &mut self,
+        xid: u32,
+        commit_time: i64,
+        age: TransactionAge,
+    ) -> Result<(), AssemblyError> {
         if self.open.is_some() {
             return Err(AssemblyError::OutOfOrder("a transaction within a transaction"));
         }
         let ticket = Ticket::default();
-        self.open = Some(OpenTransaction { xid, age, ticket, is_part_applied: false });
+        self.open = Some(OpenTransaction { xid, commit_time, age, ticket, is_part_applied: false });
         Ok(())
     }
 
@@ -150,7 +157,7 @@ mod tests {
     fn buffer_with(transactions: &[&[usize]]) -> TransactionBuffer {
         let mut buffer = TransactionBuffer::new(4, 100);
         for (xid, rows) in (1..).zip(transactions) {
-            buffer.begin(xid, AGE).unwrap();
+            buffer.begin(xid, 0, AGE).unwrap();
             for &bytes in *rows {
                 buffer.push(row(bytes));
             }
@@ -162,7 +169,7 @@ mod tests {
     #[test]
     fn changes_of_the_open_transaction_stay_behind_the_complete_ones() {
         let mut buffer = buffer_with(&[&[1], &[2]]);
-        buffer.begin(3, AGE).unwrap();
+        buffer.begin(3, 0, AGE).unwrap();
         buffer.push(row(3));
 
         assert_eq!(buffer.take_complete(), [row(1), row(2)]);
@@ -185,7 +192,7 @@ mod tests {
     #[test]
     fn the_bytes_of_the_open_transaction_remain_after_the_complete_ones_are_taken() {
         let mut buffer = buffer_with(&[&[60]]);
-        buffer.begin(2, AGE).unwrap();
+        buffer.begin(2, 0, AGE).unwrap();
         buffer.push(row(40));
         assert!(buffer.is_full());
 
@@ -198,7 +205,7 @@ mod tests {
     #[test]
     fn only_the_first_part_of_a_transaction_reports_its_id() {
         let mut buffer = TransactionBuffer::new(1, 100);
-        buffer.begin(7, AGE).unwrap();
+        buffer.begin(7, 0, AGE).unwrap();
         assert!(!buffer.is_part_applied());
 
         buffer.push(row(1));
@@ -215,7 +222,7 @@ mod tests {
     #[should_panic = "complete transactions are applied first"]
     fn a_part_is_never_taken_before_a_complete_transaction() {
         let mut buffer = buffer_with(&[&[1]]);
-        buffer.begin(2, AGE).unwrap();
+        buffer.begin(2, 0, AGE).unwrap();
         buffer.take_part();
     }
 
@@ -223,7 +230,7 @@ mod tests {
     fn a_transaction_keeps_the_highest_ticket_of_its_markers() {
         let mut buffer = buffer_with(&[]);
         buffer.note_ticket(Ticket(9));
-        buffer.begin(1, AGE).unwrap();
+        buffer.begin(1, 0, AGE).unwrap();
         for ticket in [3, 5, 4] {
             buffer.note_ticket(Ticket(ticket));
         }
@@ -235,8 +242,8 @@ mod tests {
         let mut buffer = buffer_with(&[]);
         assert!(matches!(buffer.end(), Err(AssemblyError::OutOfOrder(_))));
         assert!(matches!(buffer.open(), Err(AssemblyError::OutOfOrder(_))));
-        buffer.begin(1, AGE).unwrap();
+        buffer.begin(1, 0, AGE).unwrap();
         assert!(buffer.open().is_ok());
-        assert!(matches!(buffer.begin(2, AGE), Err(AssemblyError::OutOfOrder(_))));
+        assert!(matches!(buffer.begin(2, 0, AGE), Err(AssemblyError::OutOfOrder(_))));
     }
 }

@@ -2,11 +2,17 @@ use super::*;
 use crate::test_support::{NOTES, TODOS, oid, relation, synced_tables, table, tables};
 
 const NEW: TransactionAge = TransactionAge::New(Lsn(50));
-const IN_COPY: TransactionAge = TransactionAge::InCopy(Lsn(50));
+/// The position after which the tables are copied.
+const COPIED_AFTER: Lsn = Lsn(40);
+const IN_COPY: TransactionAge = TransactionAge::New(Lsn(40));
 const AGES: [TransactionAge; 3] = [NEW, IN_COPY, TransactionAge::Known];
 
 fn map_with(new_tables: NewTables) -> RelationMap {
-    RelationMap::new(synced_tables(), new_tables)
+    let mut tables = synced_tables();
+    for table in Arc::get_mut(&mut tables).unwrap() {
+        table.copied_after = COPIED_AFTER;
+    }
+    RelationMap::new(tables, new_tables)
 }
 
 fn map() -> RelationMap {
@@ -34,6 +40,16 @@ fn a_table_as_the_catalog_has_it_is_found_by_its_id() {
             assert_eq!(map.table(table.oid, NEW), Ok(Some(index)), "{age:?}");
         }
     }
+}
+
+#[test]
+fn changes_from_before_the_copy_began_are_left_to_it() {
+    let mut map = map();
+    map.describe(&relation(&tables()[TODOS]), NEW).unwrap();
+    for (lsn, expected) in [(39, None), (40, None), (41, Some(TODOS))] {
+        assert_eq!(map.table(oid(TODOS), TransactionAge::New(Lsn(lsn))), Ok(expected), "{lsn}");
+    }
+    assert_eq!(map.table(oid(TODOS), TransactionAge::Known), Ok(None));
 }
 
 #[test]

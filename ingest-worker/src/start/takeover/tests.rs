@@ -1,4 +1,4 @@
-use tidewater_storage::{Committed, Ticket};
+use tidewater_storage::{Committed, LastTransaction, Ticket};
 
 use super::*;
 use crate::initial_copy::state::TableCopy;
@@ -9,6 +9,8 @@ use crate::test_support::{CONFIG, NOTES, TODOS, compiled, oid, table, tables};
 const COMMITTED: Lsn = Lsn(500);
 /// Position before the catalog was read.
 const READ_AT: Lsn = Lsn(700);
+/// Position before the former run had read it.
+const FIRST_READ_AT: Lsn = Lsn(300);
 
 fn source() -> SourceIdentity {
     SourceIdentity {
@@ -42,6 +44,7 @@ struct Case {
     text: String,
     tables: Vec<FoundTable>,
     changed_table: Option<u32>,
+    has_diverged: bool,
 }
 
 impl Case {
@@ -51,18 +54,20 @@ impl Case {
             former: None,
             stored: None,
             found: source(),
-            slot: SlotPosition { confirmed: COMMITTED, is_new: true },
+            slot: SlotPosition { confirmed: COMMITTED, is_new: true, server_end: READ_AT },
             text: CONFIG.into(),
             tables: tables().into_iter().map(found).collect(),
             changed_table: None,
+            has_diverged: false,
         }
     }
 
     /// The store that a first run has left when its copy was complete and visible.
     fn stored() -> Self {
         let mut plan = Self::fresh().plan().unwrap();
-        for number in 0..2 {
-            plan.copy.advance(number, TableCopy::Done);
+        for table in plan.copy.tables.iter_mut().flatten() {
+            table.progress = TableCopy::Done;
+            table.copied_after = FIRST_READ_AT;
         }
         plan.next.visibility_barrier = None;
         plan.next.committed = Committed {
@@ -73,7 +78,7 @@ impl Case {
         Self {
             former: Some(plan.next),
             stored: Some(StoredGeneration { generation: plan.generation, copy: plan.copy }),
-            slot: SlotPosition { confirmed: COMMITTED, is_new: false },
+            slot: SlotPosition { confirmed: COMMITTED, is_new: false, server_end: READ_AT },
             ..Self::fresh()
         }
     }
@@ -97,6 +102,7 @@ impl Case {
             config_text: &self.text,
             tables: self.tables,
             changed_table: self.changed_table,
+            has_diverged: self.has_diverged,
             catalog_read_at: READ_AT,
             owner: Nonce("me".into()),
             tags: tags(),
@@ -129,7 +135,7 @@ fn numbers(plan: &TakeoverPlan) -> Vec<u16> {
 #[test]
 fn each_situation_has_its_plan() {
     use TakeoverKind::{ConfigChanged, Continue, GenerationLost, SlotReset, TablesChanged};
-    let cases: [(&str, TakeoverKind, Change); 17] = [
+    let cases: [(&str, TakeoverKind, Change); 20] = [
         ("nothing has changed", Continue, |_| {}),
         ("the slot is behind", Continue, |c| c.slot.confirmed = Lsn(400)),
         ("the copy is not finished", Continue, |c| {
@@ -152,6 +158,9 @@ fn each_situation_has_its_plan() {
         ("a table was created again", TablesChanged, |c| c.tables[TODOS].table.oid = 9),
         ("the slot is new", SlotReset, |c| c.slot.is_new = true),
         ("the slot has moved", SlotReset, |c| c.slot.confirmed = Lsn(501)),
+        ("the server was restored", SlotReset, |c| c.slot.server_end = Lsn(499)),
+        ("the server ends where the store does", Continue, |c| c.slot.server_end = COMMITTED),
+        ("the server sends another history", SlotReset, |c| c.has_diverged = true),
         ("another slot is configured", SlotReset, |c| c.found.slot = "other".into()),
         ("the server was promoted", SlotReset, |c| c.found.timeline = 2),
         ("the config's text has changed", ConfigChanged, |c| c.text.push_str("\n# by me\n")),
@@ -187,7 +196,8 @@ fn an_empty_store_begins_at_the_position_of_the_slot() {
     assert_eq!(plan.next.source, source());
     assert_eq!(plan.next.visibility_barrier, Some(BARRIER_UNKNOWN));
     assert_eq!(progress(&plan), [Some(TableCopy::Todo), Some(TableCopy::Todo)]);
-    assert_eq!(plan.copy.ignore_until, READ_AT);
+    assert_eq!(plan.copy.copied_after(0), READ_AT);
+    assert!(plan.tables.iter().all(|table| table.copied_after == READ_AT));
     assert_eq!(plan.generation.definitions, tags().definitions);
     assert_eq!(plan.generation.sync_config, CONFIG);
     assert!(plan.former.is_none() && plan.archived.is_empty() && plan.advice.is_empty());
@@ -262,14 +272,28 @@ fn a_changed_table_is_copied_under_a_new_number() {
         let number = u16::try_from(changed_table - oid(TODOS)).unwrap();
         assert_eq!(plan.gone, [GoneTable { number, has_lookups: false }]);
         assert_eq!(progress(&plan)[2], Some(TableCopy::Todo));
-        assert_eq!(plan.copy.ignore_until, READ_AT, "the log may have its former shape until then");
+        assert_eq!(
+            plan.copy.copied_after(2),
+            READ_AT,
+            "earlier changes may be of its former shape"
+        );
+        let others = 1 - number;
+        assert_eq!(plan.copy.copied_after(others), FIRST_READ_AT, "the other goes on");
+        let reason = "was altered in between";
+        assert!(plan.advice.iter().any(|advice| advice.contains(reason)), "{:?}", plan.advice);
+        assert!(plan.must_list_transactions_in_progress(), "the copy must see all of them");
     }
 }
 
 #[test]
 fn a_reset_slot_gives_its_position_even_if_that_is_lower() {
     for (confirmed, is_new) in [(Lsn(100), true), (Lsn(900), false)] {
-        let plan = planned(|case| case.slot = SlotPosition { confirmed, is_new });
+        let plan = planned(|case| {
+            case.slot = SlotPosition { confirmed, is_new, server_end: READ_AT };
+            case.former().last_transaction =
+                Some(LastTransaction { end: COMMITTED, xid: 7, commit_time: 8 });
+        });
+        assert_eq!(plan.next.last_transaction, None);
         assert_eq!(plan.next.committed.lsn, confirmed);
         assert_eq!(plan.next.source.slot_generation, 2);
         assert_eq!(plan.next.committed.ticket, Ticket(3), "tickets are of the store");

@@ -69,6 +69,7 @@ impl Driver {
             tables: synced_tables(),
             new_tables: NewTables::default(),
             slot: SLOT.into(),
+            slot_confirmed: Lsn(START),
             copy,
             not_yet_visible_xids: Vec::new(),
             limits,
@@ -124,7 +125,7 @@ impl Driver {
                 events.push_back(Event::Applied { read_ahead_to, writer: self.writer() });
             }
 
-            Action::Commit(CommitRequest { position, visibility_barrier, copy }) => {
+            Action::Commit(CommitRequest { position, visibility_barrier, copy, .. }) => {
                 assert!(!self.is_writing, "one write is in flight at a time");
                 let applied = self.applied;
                 let barrier = visibility_barrier;
@@ -182,7 +183,7 @@ impl Driver {
 
     pub(super) fn begin(&mut self, commit_lsn: u64) {
         self.xid += 1;
-        self.feed(Event::Begin { xid: self.xid, commit_lsn: Lsn(commit_lsn) });
+        self.feed(Event::Begin { xid: self.xid, commit_lsn: Lsn(commit_lsn), commit_time: 0 });
         self.feed(Event::Data(relation_message(TODOS)));
     }
 

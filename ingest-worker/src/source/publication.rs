@@ -1,0 +1,88 @@
+//! Versions of a publication and of its entries. An entry that is removed and made again, or altered
+//! and altered back, has another version: changes of rows in between were not sent.
+
+use std::collections::HashMap;
+
+use tokio_postgres::Client;
+
+use crate::source::error::SourceError;
+
+/// Versions of a publication and of what puts tables into it.
+#[derive(Debug, Default)]
+pub(crate) struct PublicationVersions {
+    /// `pg_publication.oid` and its `xmin`, which every ALTER PUBLICATION replaces; empty without
+    /// the publication.
+    pub(crate) publication: String,
+    /// The entries that publish a table, by its id in `pg_class`.
+    pub(crate) memberships: HashMap<u32, String>,
+}
+
+const PUBLICATION: &str = "
+SELECT p.oid::text || '@' || p.xmin::text || ' ' || to_jsonb(p)::text
+FROM pg_publication p WHERE p.pubname = $1";
+
+/// PostgreSQL 15 and later can publish all tables of a schema.
+const CAN_PUBLISH_SCHEMAS: &str =
+    "SELECT to_regclass('pg_catalog.pg_publication_namespace') IS NOT NULL";
+
+/// Lists the entries of a publication that contain a table or one of its partitioned ancestors. A
+/// partition that is detached and attached again has a new entry in `pg_inherits`.
+const TABLE_ENTRIES: &str = "
+WITH RECURSIVE lineage(oid, relation, links) AS (
+    SELECT c.oid, c.oid, '' FROM pg_class c WHERE c.oid = ANY($2)
+  UNION ALL
+    SELECT l.oid, i.inhparent, l.links || ' in ' || i.inhparent::text || '@' || i.xmin::text
+    FROM lineage l
+    JOIN pg_class c ON c.oid = l.relation AND c.relispartition
+    JOIN pg_inherits i ON i.inhrelid = l.relation
+)
+SELECT l.oid, 'table ' || r.oid::text || '@' || r.xmin::text || l.links
+FROM lineage l
+JOIN pg_publication_rel r ON r.prrelid = l.relation
+JOIN pg_publication p ON p.oid = r.prpubid AND p.pubname = $1";
+
+/// Lists the entries of a publication that contain the schema of a table or of one of its partitioned
+/// ancestors. A table that is moved to another schema and back has a new version in `pg_class`; some
+/// other alterations give it one, too.
+const SCHEMA_ENTRIES: &str = "
+WITH RECURSIVE lineage(oid, relation, links) AS (
+    SELECT c.oid, c.oid, '' FROM pg_class c WHERE c.oid = ANY($2)
+  UNION ALL
+    SELECT l.oid, i.inhparent, l.links || ' in ' || i.inhparent::text || '@' || i.xmin::text
+    FROM lineage l
+    JOIN pg_class c ON c.oid = l.relation AND c.relispartition
+    JOIN pg_inherits i ON i.inhrelid = l.relation
+)
+SELECT l.oid, 'schema ' || n.oid::text || '@' || c.xmin::text || l.links
+FROM lineage l
+JOIN pg_class c ON c.oid = l.relation
+JOIN pg_publication_namespace n ON n.pnnspid = c.relnamespace
+JOIN pg_publication p ON p.oid = n.pnpubid AND p.pubname = $1";
+
+/// Reads the versions of a publication's entries for these tables.
+pub(crate) async fn read_versions(
+    client: &Client,
+    publication: &str,
+    tables: &[u32],
+) -> Result<PublicationVersions, SourceError> {
+    let Some(row) = client.query_opt(PUBLICATION, &[&publication]).await? else {
+        return Ok(PublicationVersions::default());
+    };
+    let mut entries = client.query(TABLE_ENTRIES, &[&publication, &tables]).await?;
+    if client.query_one(CAN_PUBLISH_SCHEMAS, &[]).await?.get(0) {
+        entries.extend(client.query(SCHEMA_ENTRIES, &[&publication, &tables]).await?);
+    }
+
+    let mut by_table: HashMap<u32, Vec<String>> = HashMap::new();
+    for entry in &entries {
+        by_table.entry(entry.get(0)).or_default().push(entry.get(1));
+    }
+    let memberships = by_table
+        .into_iter()
+        .map(|(table, mut entries)| {
+            entries.sort_unstable();
+            (table, entries.join(", "))
+        })
+        .collect();
+    Ok(PublicationVersions { publication: row.get(0), memberships })
+}
