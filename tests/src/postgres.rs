@@ -1,5 +1,7 @@
 //! A PostgreSQL cluster for one test, on a free port and in a temporary folder.
 
+mod data_directory;
+
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, chown};

@@ -15,6 +15,7 @@ mod official_sdk;
 mod official_sdk_bases;
 mod random_system;
 mod rows;
+mod source_identity;
 mod tables;
 mod validate;
 mod value_types;
