@@ -135,6 +135,9 @@ async fn grow(world: &World) -> Result<()> {
 async fn another_cluster_is_refused_and_nothing_is_written() -> Result<()> {
     let mut world = world().await?;
     world.stop_if(Moment::Stopped).await?;
+    // With a logical slot, `pg_upgrade` cannot start the former server.
+    let drop = "SELECT pg_drop_replication_slot(slot_name)::text FROM pg_replication_slots";
+    world.postgres.value(drop).await?;
     world.postgres.stop().await?;
     world.postgres.upgrade()?;
     world.postgres.restart(&[]).await?;
