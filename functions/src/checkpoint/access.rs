@@ -61,24 +61,24 @@ pub(crate) async fn access<S: BucketStore + LookupStore>(
         keys.push(key);
         names.push(name);
     }
-    let contents = view.contents(storage, &keys).await?;
+    let states = view.buckets(storage, &keys).await?;
 
     let mut buckets = Vec::with_capacity(granted.buckets.len());
-    let stored = keys.into_iter().zip(names).zip(contents);
-    for (bucket, ((key, name), content)) in granted.buckets.into_iter().zip(stored) {
+    let stored = keys.into_iter().zip(names).zip(states);
+    for (bucket, ((key, name), state)) in granted.buckets.into_iter().zip(stored) {
         buckets.push(ReadableBucket {
             name,
             key,
             priority: bucket.priority,
             subscriptions: bucket.subscriptions,
-            head: content.head,
-            catalog: content.catalog,
+            head: state.head,
+            catalog: state.catalog,
         });
     }
     Ok(Access { buckets, streams: granted.streams })
 }
 
-/// Evaluates the request: at each stage, the evaluation returns questions and takes their answers.
+/// Evaluates the request: at each stage, the evaluation returns questions and takes their outputs.
 async fn granted<S: LookupStore>(
     storage: &S,
     view: &CheckpointView,
@@ -100,16 +100,16 @@ async fn granted<S: LookupStore>(
             return Ok(evaluation.finish());
         }
         let questions = evaluation.questions().to_vec();
-        let answers = view.answers(storage, &questions).await?;
+        let outputs = view.outputs(storage, &questions).await?;
 
         // The quota is checked at each stage: a lookup can yield the questions of the next one, and
         // a request must not multiply reads before it is refused.
-        rows.add(&questions, &answers);
+        rows.add(&questions, &outputs);
         if rows.distinct.len() > quotas.lookup_rows_max {
             return Err(CheckpointError::OverQuota(rows.too_many(view, quotas)));
         }
-        let answers: Vec<_> = answers.iter().map(|outputs| outputs.to_vec()).collect();
-        evaluation.answer(&answers);
+        let outputs: Vec<_> = outputs.iter().map(|outputs| outputs.to_vec()).collect();
+        evaluation.answer(&outputs);
     }
     // The compiler refuses configs with more stages.
     Err(CheckpointError::Internal("the lookups of a request do not end"))
@@ -123,8 +123,8 @@ struct LookupRows {
 }
 
 impl LookupRows {
-    fn add(&mut self, questions: &[Question], answers: &[Arc<[String]>]) {
-        for (question, outputs) in questions.iter().zip(answers) {
+    fn add(&mut self, questions: &[Question], outputs: &[Arc<[String]>]) {
+        for (question, outputs) in questions.iter().zip(outputs) {
             let rows = outputs.iter().map(|output| (question.lookup, output.clone()));
             self.distinct.extend(rows);
         }

@@ -14,12 +14,12 @@ use super::batching_cache::BatchingCache;
 use super::error::CheckpointError;
 use super::generation::CompiledGeneration;
 
-/// The outputs of one question; `None` if the checkpoint is too old to be read.
-type Answer = Option<Arc<[String]>>;
+/// The outputs of all answers to one question; `None` if the checkpoint is too old to be read.
+type Outputs = Option<Arc<[String]>>;
 
-/// The content of a bucket at a checkpoint.
+/// A bucket's head at the checkpoint, and its newest catalog. Both are from one read.
 #[derive(Clone)]
-pub(crate) struct BucketContent {
+pub(crate) struct BucketState {
     pub(crate) head: BucketHead,
     pub(crate) catalog: Arc<Catalog>,
 }
@@ -37,21 +37,24 @@ pub(crate) struct CheckpointId {
     pub(crate) generation: GenerationId,
 }
 
-/// The store at one visible checkpoint.
+/// The store at one visible checkpoint. All streams of a process share what one of them has read.
 ///
-/// The content of a checkpoint never changes. So all streams of a process share what one of them
-/// has read there.
+/// Heads and outputs of a checkpoint never change. The snapshot builder replaces catalogs, so a
+/// cached catalog may be older than the stored one. Objects that it names stay readable for the grace
+/// period. Streams that ask for the newest view get another one once this is `VIEW_AGE_MAX` old;
+/// those that already use it keep it.
 pub(crate) struct CheckpointView {
     id: CheckpointId,
     visible: Visible,
-    /// Operations that are committed at the checkpoint.
+    /// Op ids that are committed in the control record that names the checkpoint. Behind a visibility
+    /// barrier, they include op ids after the checkpoint.
     pub(crate) committed_ops: Arc<CommittedOps>,
     pub(crate) generation: Arc<CompiledGeneration>,
-    answers: BatchingCache<LookupKey, Answer>,
-    /// Contents of buckets; `None` if the checkpoint is too old to be read.
-    contents: BatchingCache<BucketKey, Option<BucketContent>>,
+    outputs: BatchingCache<LookupKey, Outputs>,
+    /// States of buckets; `None` if the checkpoint is too old to be read.
+    buckets: BatchingCache<BucketKey, Option<BucketState>>,
     taken_at: Instant,
-    /// The catalog of the many buckets that have none, shared.
+    /// The empty catalog, which all buckets without a stored catalog share.
     empty_catalog: Arc<Catalog>,
 }
 
@@ -74,8 +77,8 @@ impl CheckpointView {
             visible,
             committed_ops: Arc::new(committed_ops),
             generation,
-            answers: BatchingCache::new(),
-            contents: BatchingCache::new(),
+            outputs: BatchingCache::new(),
+            buckets: BatchingCache::new(),
             taken_at: now,
             empty_catalog: Arc::default(),
         }
@@ -93,20 +96,20 @@ impl CheckpointView {
 
     /// Returns heads and catalogs of buckets, in the order of the keys. A bucket that is not stored
     /// is empty.
-    pub(super) async fn contents<S: BucketStore>(
+    pub(super) async fn buckets<S: BucketStore>(
         &self,
         storage: &S,
         keys: &[BucketKey],
-    ) -> Result<Vec<BucketContent>, CheckpointError> {
-        let contents = self.contents.get(keys, async |keys| {
+    ) -> Result<Vec<BucketState>, CheckpointError> {
+        let states = self.buckets.get(keys, async |keys| {
             let items = storage.buckets(&keys).await?;
-            items.iter().map(|item| self.content(item.as_ref())).collect()
+            items.iter().map(|item| self.bucket_state(item.as_ref())).collect()
         });
-        let contents: Vec<_> = contents.await.map_err(CheckpointError::Storage)?;
-        contents.into_iter().collect::<Option<_>>().ok_or(CheckpointError::TooOld)
+        let states: Vec<_> = states.await.map_err(CheckpointError::Storage)?;
+        states.into_iter().collect::<Option<_>>().ok_or(CheckpointError::TooOld)
     }
 
-    fn content(&self, item: Option<&BucketItem>) -> Result<Option<BucketContent>, StorageError> {
+    fn bucket_state(&self, item: Option<&BucketItem>) -> Result<Option<BucketState>, StorageError> {
         let Some(item) = item else {
             return Ok(Some(self.with_catalog(BucketHead::default(), &[])?));
         };
@@ -115,44 +118,48 @@ impl CheckpointView {
             ReadResult::NotFound => BucketHead::default(),
             ReadResult::TooOld => return Ok(None),
         };
-        let content = self.with_catalog(head, &item.catalog)?;
+        let state = self.with_catalog(head, &item.catalog)?;
 
-        // The builder may have worked at a later checkpoint. A base that contains operations beyond
-        // this checkpoint cannot be served at it.
-        let is_ahead = content.catalog.base.as_ref().is_some_and(|base| base.to > head.last);
-        Ok((!is_ahead).then_some(content))
+        // The builder may have worked at a later checkpoint. A base that contains operations after
+        // this checkpoint cannot be served at it. Both op ids are the bucket's last one at a
+        // checkpoint, and op ids only increase: the greater one belongs to the later checkpoint.
+        //
+        // A floor of a later time is harmless: it is never above the base, and so not above the head.
+        // Clients below it get the base.
+        let is_ahead = state.catalog.base.as_ref().is_some_and(|base| base.to > head.last);
+        Ok((!is_ahead).then_some(state))
     }
 
-    fn with_catalog(&self, head: BucketHead, stored: &[u8]) -> Result<BucketContent, StorageError> {
+    fn with_catalog(&self, head: BucketHead, stored: &[u8]) -> Result<BucketState, StorageError> {
         let catalog = if stored.is_empty() {
             Arc::clone(&self.empty_catalog)
         } else {
             Arc::new(Catalog::decode(stored)?)
         };
-        Ok(BucketContent { head, catalog })
+        Ok(BucketState { head, catalog })
     }
 
-    /// Returns the outputs that answer each question.
-    pub(super) async fn answers<S: LookupStore>(
+    /// Returns the outputs of all answers to each question, in the order of the questions.
+    pub(super) async fn outputs<S: LookupStore>(
         &self,
         storage: &S,
         questions: &[Question],
     ) -> Result<Vec<Arc<[String]>>, CheckpointError> {
         let keys: Vec<_> =
             questions.iter().map(|question| self.generation.lookup(question)).collect();
-        let answers = self.answers.get(&keys, async |keys| {
+        let outputs = self.outputs.get(&keys, async |keys| {
             let rows = storage.lookup_rows(&keys).await?;
-            rows.iter().map(|rows| self.outputs(rows)).collect()
+            rows.iter().map(|rows| self.outputs_of(rows)).collect()
         });
-        let answers: Vec<Answer> = answers.await.map_err(CheckpointError::Storage)?;
-        answers.into_iter().collect::<Option<_>>().ok_or(CheckpointError::TooOld)
+        let outputs: Vec<Outputs> = outputs.await.map_err(CheckpointError::Storage)?;
+        outputs.into_iter().collect::<Option<_>>().ok_or(CheckpointError::TooOld)
     }
 
-    fn outputs(&self, rows: &[LookupRow]) -> Result<Answer, StorageError> {
+    fn outputs_of(&self, rows: &[LookupRow]) -> Result<Outputs, StorageError> {
         let mut outputs = Vec::new();
         for row in rows {
             match row.record.read_at(self.id.op, &self.committed_ops) {
-                ReadResult::Found(op, _) if self.is_truncated(&row.source, op)? => {}
+                ReadResult::Found(op, _) if self.is_truncated(&row.answer_name, op)? => {}
                 ReadResult::Found(_, value) => outputs.push(output(value)?),
                 ReadResult::NotFound => {}
                 ReadResult::TooOld => return Ok(None),
@@ -163,18 +170,18 @@ impl CheckpointView {
         Ok(Some(outputs.into()))
     }
 
-    /// Returns whether a truncation has removed the answer that `op` wrote: its row's table was
+    /// Returns whether the answer that was written at `op` counts as deleted, because its table was
     /// truncated later.
-    fn is_truncated(&self, answer: &str, op: OpId) -> Result<bool, StorageError> {
-        let Some(table) = table_of_answer(answer) else {
-            let problem = format!("'{answer}' names no table");
+    fn is_truncated(&self, answer_name: &str, op: OpId) -> Result<bool, StorageError> {
+        let Some(table) = table_of_answer(answer_name) else {
+            let problem = format!("'{answer_name}' names no table");
             return Err(StorageError::Damaged("lookup", problem.into()));
         };
         Ok(self.visible.truncated.iter().any(|one| one.table == table && op < one.op))
     }
 }
 
-/// Reads the value of a lookup record: one output.
+/// Decodes the value of a lookup record: the output of one answer.
 fn output(value: &[u8]) -> Result<String, StorageError> {
     String::from_utf8(value.to_vec()).map_err(|error| StorageError::Damaged("lookup", error.into()))
 }

@@ -29,7 +29,7 @@ pub(crate) struct Membership<'a> {
     pub(crate) digest: u64,
 }
 
-/// A row's answer to a lookup. The answer itself is in the lookup's own record.
+/// A row's answer to a lookup. Its output is in the lookup's own record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Answer<'a> {
     pub(crate) lookup: u16,

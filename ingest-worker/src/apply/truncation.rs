@@ -21,7 +21,7 @@ where
     S: ControlStore + RecordStore + BucketStore + OpLog + ObjectStore + Registry + Clone + 'static,
 {
     /// Removes all rows of a table, given by its number: appends a REMOVE for each current row of each
-    /// bucket, and voids the table's records and answers to lookups up to here.
+    /// bucket, and notes the truncation. Records of the table with a lower op id count as deleted.
     ///
     /// # Errors
     /// As [`LogWriter::flush`].

@@ -44,10 +44,10 @@ impl<O: ObjectStore + 'static> AwsStore<O> {
         item: Item,
     ) -> Result<Option<LookupRow>, StorageError> {
         let key = items::read_key(Table::Lookups, &item)?;
-        let source = items::full_text_if_truncated(&item)
+        let answer_name = items::full_text_if_truncated(&item)
             .or_else(|| Some(items::sort_text(&key)?.strip_prefix(prefix)?.to_owned()));
-        let source = source.ok_or_else(|| items::damaged("lookup", &item))?;
+        let answer_name = answer_name.ok_or_else(|| items::damaged("lookup", &item))?;
         let record = self.versioned_record(&key, item).await?;
-        Ok(record.map(|record| LookupRow { source: source.into(), record }))
+        Ok(record.map(|record| LookupRow { answer_name: answer_name.into(), record }))
     }
 }

@@ -78,7 +78,7 @@ pub struct Visible {
     pub truncated: Vec<Truncation>,
 }
 
-/// A truncation of a source table: all stored rows of the table below `op` are deleted.
+/// A truncation of a source table. Records of the table with a lower op id count as deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Truncation {
     /// The number of the table in its generation.

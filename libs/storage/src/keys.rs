@@ -111,8 +111,8 @@ impl LookupKey {
 pub enum RecordKey {
     /// The head of a bucket ([`crate::BucketHead`]).
     Bucket(BucketKey),
-    /// One answer of a source row to a parameter lookup, which is a canonical JSON array. The text is
-    /// an [`answer_name`].
+    /// The output of one answer of a source row to a parameter lookup: a canonical JSON array. The text
+    /// is an [`answer_name`].
     Lookup(LookupKey, Arc<str>),
     /// The state of a source row: its generation, the number of its table, its key.
     SourceRow(GenerationId, u16, Arc<str>),
@@ -121,7 +121,7 @@ pub enum RecordKey {
 }
 
 /// Returns the name of an answer to a lookup: the number of the row's table, the row's key, and a hash
-/// of the answer, because one row may have several answers.
+/// of the output, because one row may have several answers.
 #[must_use]
 pub fn answer_name(table: u16, row_key: &str, output_hash: u64) -> Arc<str> {
     format!("{table}.{row_key}.{output_hash:x}").into()

@@ -222,12 +222,12 @@ pub trait BucketStore: Send + Sync {
     ) -> impl Future<Output = Result<bool, StorageError>> + Send;
 }
 
-/// The answer of one source row to a parameter lookup.
+/// One answer of a source row to a parameter lookup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LookupRow {
-    /// The identity of the source row: an [`answer_name`](crate::answer_name).
-    pub source: Arc<str>,
-    /// The versions of its outputs.
+    /// The name of the answer: see [`answer_name`](crate::answer_name()).
+    pub answer_name: Arc<str>,
+    /// The versions of its output.
     pub record: VersionedRecord,
 }
 

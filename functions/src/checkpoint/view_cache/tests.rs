@@ -5,7 +5,7 @@ use tidewater_storage::{
     Nonce, RecordKey, RecordStore, RecordWrite, SwapOutcome, Version, VersionedRecord,
 };
 
-use super::super::view::BucketContent;
+use super::super::view::BucketState;
 use super::*;
 use crate::test_store::store;
 
@@ -47,13 +47,13 @@ async fn take_over(storage: &Embedded) -> Epoch {
     next.epoch
 }
 
-async fn content(
+async fn state(
     storage: &Embedded,
     views: &ViewCache<Embedded>,
     bucket: &BucketKey,
-) -> Result<BucketContent, CheckpointError> {
+) -> Result<BucketState, CheckpointError> {
     let view = views.latest().await.unwrap();
-    Ok(view.contents(storage, std::slice::from_ref(bucket)).await?.remove(0))
+    Ok(view.buckets(storage, std::slice::from_ref(bucket)).await?.remove(0))
 }
 
 #[tokio::test(start_paused = true)]
@@ -61,20 +61,20 @@ async fn a_catalog_published_between_checkpoints_is_seen_within_seconds() {
     let storage = store().await;
     let bucket = bucket(&storage).await;
     let views = ViewCache::new(storage.clone());
-    let first = content(&storage, &views, &bucket).await.unwrap();
+    let first = state(&storage, &views, &bucket).await.unwrap();
     assert_eq!(first.catalog.floor, OpId::ZERO);
 
     let published = op(1, 1);
     let catalog: Bytes = Catalog { floor: published, ..Catalog::default() }.encode();
     assert!(storage.swap_catalog(&bucket, 0, &catalog).await.unwrap());
 
-    // Readers of a checkpoint share the content for a while.
-    let shared = content(&storage, &views, &bucket).await.unwrap();
+    // Readers of a checkpoint share the catalog for a while.
+    let shared = state(&storage, &views, &bucket).await.unwrap();
     assert_eq!(shared.catalog.floor, OpId::ZERO);
 
     // It is read again later, although there is no newer checkpoint.
     tokio::time::advance(VIEW_AGE_MAX).await;
-    let later = content(&storage, &views, &bucket).await.unwrap();
+    let later = state(&storage, &views, &bucket).await.unwrap();
     assert_eq!(later.catalog.floor, published);
 }
 
@@ -85,7 +85,7 @@ async fn operations_of_archived_epochs_stay_committed() {
     commit(&storage, op(1, 1)).await;
     let views = ViewCache::new(storage.clone());
     for _ in 0..20 {
-        let head = content(&storage, &views, &bucket).await.unwrap().head;
+        let head = state(&storage, &views, &bucket).await.unwrap().head;
         assert_eq!(head.last, op(1, 1));
         let epoch = take_over(&storage).await;
         commit(&storage, OpId::new(epoch, 1)).await;
@@ -112,9 +112,9 @@ async fn a_base_ahead_of_the_checkpoint_makes_it_too_old() {
         };
         let catalog = Catalog { base: Some(base), ..Catalog::default() };
         assert!(storage.swap_catalog(&bucket, revision, &catalog.encode()).await.unwrap());
-        let content = content(&storage, &ViewCache::new(storage.clone()), &bucket).await;
+        let state = state(&storage, &ViewCache::new(storage.clone()), &bucket).await;
 
-        assert_eq!(content.is_ok(), is_served, "{to}");
-        assert!(is_served || matches!(content, Err(CheckpointError::TooOld)));
+        assert_eq!(state.is_ok(), is_served, "{to}");
+        assert!(is_served || matches!(state, Err(CheckpointError::TooOld)));
     }
 }

@@ -59,7 +59,7 @@ async fn long_names_of_source_rows_are_read_back() {
         let writes = texts.iter().map(|text| write(&lookup(values, text), None, record(1, 9)));
         put(&store, records(writes.collect())).await;
         let found = store.lookup_rows(&[LookupKey::new(&tag(), values)]).await.unwrap().remove(0);
-        let mut found: Vec<_> = found.iter().map(|row| row.source.to_string()).collect();
+        let mut found: Vec<_> = found.iter().map(|row| row.answer_name.to_string()).collect();
         found.sort();
         assert_eq!(found, texts);
     }

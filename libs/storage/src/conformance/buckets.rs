@@ -102,12 +102,12 @@ pub async fn a_lookup_returns_all_rows_and_deletions([a, b]: [impl LookupStore +
     put(&a, row("[1,\"a\"]"), None, record(3)).await;
 
     let mut found = b.lookup_rows(&[key]).await.unwrap().remove(0);
-    found.sort_by(|x, y| x.source.cmp(&y.source));
+    found.sort_by(|x, y| x.answer_name.cmp(&y.answer_name));
     assert_eq!(
         found,
         [
-            LookupRow { source: "[1,\"a\"]".into(), record: record(1) },
-            LookupRow { source: "[1,\"b\"]".into(), record: gone },
+            LookupRow { answer_name: "[1,\"a\"]".into(), record: record(1) },
+            LookupRow { answer_name: "[1,\"b\"]".into(), record: gone },
         ]
     );
 }

@@ -150,8 +150,8 @@ fn lookup_rows(connection: &Connection, key: &LookupKey) -> Result<Vec<LookupRow
 
     let mut found = Vec::new();
     while let Some(row) = rows.next().map_err(failure::of_sqlite)? {
-        let (source, record) = stored_answer(row).map_err(failure::of_sqlite)?;
-        found.push(LookupRow { source, record: VersionedRecord::decode(&record)? });
+        let (answer_name, record) = stored_answer(row).map_err(failure::of_sqlite)?;
+        found.push(LookupRow { answer_name, record: VersionedRecord::decode(&record)? });
     }
     Ok(found)
 }

@@ -26,8 +26,8 @@ use crate::value::{EvaluationError, ValueOptions};
 /// # }
 /// let mut evaluation = config.request(&request);
 /// while !evaluation.questions().is_empty() {
-///     let answers = read(evaluation.questions()); // one list of outputs for each question
-///     evaluation.answer(&answers);
+///     let outputs = read(evaluation.questions()); // one list for each question
+///     evaluation.answer(&outputs);
 /// }
 /// let granted = evaluation.finish();
 /// # assert_eq!(granted.buckets.len(), 1);
@@ -77,14 +77,14 @@ impl<'a> RequestEvaluation<'a> {
         &self.questions
     }
 
-    /// Supplies the outputs of each question, in the same order.
+    /// Supplies the outputs of all answers to each question, in the order of the questions.
     ///
     /// # Panics
-    /// Panics if `answers` does not have one list for each question.
-    pub fn answer(&mut self, answers: &[Vec<String>]) {
-        assert_eq!(answers.len(), self.questions.len(), "one list of outputs for each question");
+    /// Panics if `outputs` does not have one list for each question.
+    pub fn answer(&mut self, outputs: &[Vec<String>]) {
+        assert_eq!(outputs.len(), self.questions.len(), "one list of outputs for each question");
         // Answers are kept for the whole evaluation: a later step may ask the same question.
-        for (question, outputs) in std::mem::take(&mut self.questions).into_iter().zip(answers) {
+        for (question, outputs) in std::mem::take(&mut self.questions).into_iter().zip(outputs) {
             let columns = self.plan.lookups[question.lookup].outputs.len();
             let rows = outputs.iter().filter_map(|output| split(output, columns, &mut self.values));
             let rows = rows.collect();
