@@ -51,36 +51,48 @@ pub struct Report {
     pub left: usize,
 }
 
-/// Runs passes until `shutdown`, with a pause of `interval` after each. `clock` returns the seconds since
-/// 1970.
+/// Runs passes until `shutdown`, with a pause of `interval` after each.
+///
+/// `clock` returns the seconds since 1970, or `None` if it is before 1970. Then the pass is skipped: what
+/// it replaced would expire at once when the clock is set, while readers still need it.
 pub async fn run<S: BuilderStore>(
     storage: &S,
     options: &Options,
     interval: Duration,
-    clock: impl Fn() -> u64,
+    clock: impl Fn() -> Option<u64>,
     shutdown: &CancellationToken,
 ) {
     loop {
-        // A pass may be dropped at any await: see the fault safety of this crate.
-        let pass = tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return,
-            pass = run_pass(storage, options, clock(), None) => pass,
-        };
-        match pass {
-            Ok(report) if report.published > 0 => {
-                info!(bases = report.published, rows = report.rows, "snapshots published");
-            }
-            Ok(_) => {}
-            Err(error) => {
-                metrics::count_failed_pass();
-                warn!(error = %ErrorChain(&error), "a pass of the snapshot builder failed");
-            }
+        if let Some(now) = clock() {
+            // A pass may be dropped at any await: see the fault safety of this crate.
+            let pass = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                pass = run_pass(storage, options, now, None) => pass,
+            };
+            record_pass(pass);
+        } else {
+            metrics::count_failed_pass();
+            warn!("the clock is before 1970: set it, until then no snapshots are built");
         }
 
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(interval) => {}
+        }
+    }
+}
+
+/// Logs the result of a pass, and counts a failure.
+fn record_pass(pass: Result<Report, BuildError>) {
+    match pass {
+        Ok(report) if report.published > 0 => {
+            info!(bases = report.published, rows = report.rows, "snapshots published");
+        }
+        Ok(_) => {}
+        Err(error) => {
+            metrics::count_failed_pass();
+            warn!(error = %ErrorChain(&error), "a pass of the snapshot builder failed");
         }
     }
 }

@@ -62,7 +62,7 @@ async fn compact<S: Storage>(args: &CompactArgs, storage: S) -> Result<(), Failu
         return Ok(());
     }
 
-    let report = tidewater_snapshot_builder::run_pass(&storage, &options, unix_seconds(), None)
+    let report = tidewater_snapshot_builder::run_pass(&storage, &options, unix_seconds()?, None)
         .await
         .context("the pass over the store failed")?;
     tracing::info!(

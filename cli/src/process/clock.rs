@@ -10,8 +10,7 @@ pub(crate) fn unix_time() -> anyhow::Result<Duration> {
     SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")
 }
 
-/// Returns the seconds since 1970, or 0 if the clock is before 1970. The snapshot builder then regards
-/// nothing as expired and deletes nothing.
-pub(crate) fn unix_seconds() -> u64 {
-    unix_time().map_or(0, |time| time.as_secs())
+/// Returns the seconds since 1970.
+pub(crate) fn unix_seconds() -> anyhow::Result<u64> {
+    Ok(unix_time()?.as_secs())
 }

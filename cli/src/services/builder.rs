@@ -52,5 +52,6 @@ pub(crate) async fn run<S: Storage>(
     pause: Duration,
     shutdown: &CancellationToken,
 ) {
-    tidewater_snapshot_builder::run(storage, options, pause, unix_seconds, shutdown).await;
+    let clock = || unix_seconds().ok();
+    tidewater_snapshot_builder::run(storage, options, pause, clock, shutdown).await;
 }

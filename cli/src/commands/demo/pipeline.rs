@@ -74,7 +74,7 @@ impl Pipeline {
     pub(crate) async fn build_snapshots(&self) -> anyhow::Result<Report> {
         let options = Options::default();
         let pass =
-            tidewater_snapshot_builder::run_pass(&self.store, &options, unix_seconds(), None);
+            tidewater_snapshot_builder::run_pass(&self.store, &options, unix_seconds()?, None);
         let report = pass.await.context("the snapshot builder failed")?;
         if report.failed > 0 {
             return Err(anyhow!("{} snapshots could not be built", report.failed));
