@@ -1,4 +1,4 @@
-//! The pipeline in this process, as `tidewater dev` runs it.
+//! The worker and the API of `tidewater dev`, in this process.
 
 use std::path::Path;
 use std::time::Duration;
@@ -20,7 +20,8 @@ use crate::terminal::failure::Failure;
 /// Interval between two requests to the readiness probe.
 const READY_POLL: Duration = Duration::from_millis(20);
 
-/// An ingest worker and a sync API on one store. Snapshots are built on request.
+/// An ingest worker and a sync API on one store. Snapshots are built on request, so that the demo can
+/// time them.
 pub(crate) struct Pipeline {
     /// URL of the sync API.
     pub(crate) endpoint: String,
@@ -55,18 +56,25 @@ impl Pipeline {
     }
 
     /// Waits until the first checkpoint is visible.
+    ///
+    /// # Errors
+    /// Fails as soon as the worker or the API ends, with its error.
     pub(crate) async fn ready(&mut self) -> anyhow::Result<()> {
         let probe = format!("{}/probes/readiness", self.endpoint);
         let client = reqwest::Client::new();
         loop {
-            let answer = client.get(&probe).send().await.context("the sync API does not answer")?;
-            if answer.status().is_success() {
+            // The ends are looked at first: an API that has ended also refuses the request, but only its
+            // error says why.
+            let answer = tokio::select! {
+                biased;
+                ended = &mut self.worker => return Err(end_of_worker(ended)),
+                ended = &mut self.api => return Err(end_of_api(ended)),
+                answer = client.get(&probe).send() => answer,
+            };
+            if answer.context("the sync API does not answer")?.status().is_success() {
                 return Ok(());
             }
-            tokio::select! {
-                ended = &mut self.worker => return Err(end_of_worker(ended)),
-                () = tokio::time::sleep(READY_POLL) => {}
-            }
+            tokio::time::sleep(READY_POLL).await;
         }
     }
 
@@ -82,14 +90,19 @@ impl Pipeline {
         Ok(report)
     }
 
-    /// Shuts down the API, then the worker.
+    /// Shuts down the worker and the API at once, and waits until both have ended.
+    ///
+    /// # Errors
+    /// Fails if one of them failed. If both did, the worker's error is returned.
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
         self.shutdown.cancel();
-        self.api.await.context("the sync API panicked")??;
-        match self.worker.await.context("the ingest worker panicked")? {
-            Ok(()) => Ok(()),
-            Err(failure) => Err(failure.into_error()),
-        }
+
+        // Both are awaited before an error is returned: the caller deletes the store afterwards.
+        let worked = self.worker.await.context("the ingest worker panicked");
+        let served = self.api.await.context("the sync API panicked");
+
+        worked?.map_err(Failure::into_error)?;
+        served?
     }
 }
 
@@ -99,5 +112,14 @@ fn end_of_worker(ended: Result<Result<(), Failure>, tokio::task::JoinError>) -> 
         Ok(Ok(())) => anyhow!("the ingest worker stopped unexpectedly"),
         Ok(Err(failure)) => failure.into_error(),
         Err(error) => anyhow!(error).context("the ingest worker panicked"),
+    }
+}
+
+/// Returns the reason why the API ended although nobody stopped it.
+fn end_of_api(ended: Result<anyhow::Result<()>, tokio::task::JoinError>) -> anyhow::Error {
+    match ended {
+        Ok(Ok(())) => anyhow!("the sync API stopped unexpectedly"),
+        Ok(Err(error)) => error,
+        Err(error) => anyhow!(error).context("the sync API panicked"),
     }
 }
