@@ -41,7 +41,7 @@ A step is {\"kind\": \"value\", \"value\"}, {\"kind\": \"elements\", \"array\", 
 {\"conditions\", \"steps\", \"absent\"}: if it is found, there is no bucket. For a config that is not
 valid, the output is that of `tidewater validate --format json`, where \"ok\" is false.
 
-Exit codes: 0 success, 2 the config is not valid, or no file.";
+Exit codes: 0 success, 2 the config is not valid, the file cannot be read, or wrong arguments.";
 
 /// Print the buckets of a sync config, how requests find them, and the cost of changes
 ///

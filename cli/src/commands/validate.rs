@@ -14,7 +14,7 @@ use crate::terminal::format::Format;
 
 const EXAMPLES: &str = "\
 Examples:
-  Check a file by itself:
+  Check a file by itself (with TIDEWATER_DATABASE_URL unset):
     tidewater validate sync-config.yaml
 
   Also check that its tables and columns exist (reads the catalog and changes nothing):
@@ -27,18 +27,22 @@ The JSON is one object on standard output, the findings in the order of the file
   {\"ok\": false, \"findings\": [{\"severity\": \"error\", \"line\": 5, \"column\": 12,
     \"message\": \"...\", \"hint\": \"...\"}]}
 \"ok\" is true if there is no error. \"severity\" is \"error\" or \"warning\". Lines and columns start at 1,
-and columns count characters. \"hint\" is null if there is none. If the file cannot be read or the
-database cannot be reached, the reason is printed to standard error only.
+and columns count characters. \"hint\" is null if there is none. If the file or the database cannot be
+read, the reason is printed to standard error only.
 
-Exit codes: 0 valid (warnings are possible), 1 cannot reach the database, 2 not valid, or no file.";
+Exit codes: 0 valid (warnings are possible), 1 the check could not be completed, 2 not valid, the file
+cannot be read, or wrong arguments.";
 
-/// Check a sync config: prints all errors at once, each with its line and column
+/// Check a sync config: prints all errors with line and column
+///
+/// If the file has errors, these are printed. If it has none, it is compared with the database, and all
+/// errors of that are printed.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ValidateArgs {
     /// The sync config (YAML)
     file: PathBuf,
-    /// Database whose tables the sync config must fit
+    /// Database in which the tables of the sync config must exist
     #[arg(long, env = "TIDEWATER_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     database_url: Option<String>,
     /// Format of the output: text with the affected lines, or one JSON object
