@@ -8,13 +8,39 @@
 //! CREATE PUBLICATION powersync FOR TABLE todos;
 //! ```
 //!
-//! a sync config `todo.yaml` with the query `SELECT * FROM todos`, and two servers:
+//! a sync config `todo.yaml`
+//!
+//! ```yaml
+//! config:
+//!   edition: 3
+//! streams:
+//!   todos:
+//!     auto_subscribe: true
+//!     query: SELECT * FROM todos
+//! ```
+//!
+//! and two servers. Use three terminals in the same folder. In each of them:
 //!
 //! ```sh
 //! export TIDEWATER_DATABASE_URL='postgres://user:password@localhost/app?sslmode=disable'
-//! tidewater dev --sync-config todo.yaml &
-//! tidewater-example-backend --jwks .tidewater/dev-jwks.json --audience tidewater-dev \
-//!   --table todos &
+//! ```
+//!
+//! Terminal 1 runs Tidewater. Its first run creates the key `.tidewater/dev-jwks.json`:
+//!
+//! ```sh
+//! tidewater dev --sync-config todo.yaml
+//! ```
+//!
+//! When it prints its address, start the backend in terminal 2. It reads the key:
+//!
+//! ```sh
+//! cargo run -p tidewater-example-backend -- --jwks .tidewater/dev-jwks.json \
+//!   --audience tidewater-dev --table todos
+//! ```
+//!
+//! Terminal 3 runs this program:
+//!
+//! ```sh
 //! cargo run -p tidewater-client --example todo -- http://127.0.0.1:8080 \
 //!   "$(tidewater token --user-id u1)" http://127.0.0.1:3000/upload 'buy milk'
 //! ```
@@ -62,6 +88,9 @@ pub(crate) async fn add_todo(
     let token = Arc::new(FixedToken(token.to_owned()));
     let backend = Arc::new(HttpConnector::new(upload_url, token.clone())?);
     client.connect(sync_url, token, Some(backend))?;
+
+    // An offline app would not wait here. This example prints the whole list, so it waits for the
+    // first checkpoint.
     wait_until(&client, |status| status.checkpoint.is_some()).await?;
 
     // Visible at once. A trigger puts it into the upload queue.
@@ -71,6 +100,7 @@ pub(crate) async fn add_todo(
     client.write(|tx| tx.execute(insert, [hex::encode(id).as_str(), title]))?;
 
     wait_until(&client, |status| status.queue_length == 0).await?;
+    // Rejected transactions are kept until the app discards them, so that it can show them.
     if let Some(rejected) = client.rejected()?.pop() {
         client.discard_rejected(rejected.transaction.transaction_id)?;
         return Err(format!("the backend rejected the to-do: {}", rejected.reason).into());
@@ -84,15 +114,17 @@ pub(crate) async fn add_todo(
     Ok(todos)
 }
 
-/// Waits for a status, and reports the current problem if it does not come.
+/// Waits until `is_reached` returns true for the status. After [`TIMEOUT`], fails with the client's
+/// current problem.
 async fn wait_until(
     client: &Client,
     is_reached: impl FnMut(&Status) -> bool,
 ) -> Result<(), Box<dyn Error>> {
     let mut status = client.status();
-    let reached = tokio::time::timeout(TIMEOUT, status.wait_for(is_reached)).await.is_ok();
-    if reached {
-        return Ok(());
+    match tokio::time::timeout(TIMEOUT, status.wait_for(is_reached)).await {
+        Ok(Ok(_)) => return Ok(()),
+        Ok(Err(closed)) => return Err(closed.into()),
+        Err(_elapsed) => {}
     }
 
     let now = client.status().borrow().clone();

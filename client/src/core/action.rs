@@ -7,7 +7,8 @@ use tidewater_protocol::{Checkpoint, DataLine, OpId, SnapshotLine, StreamRequest
 
 use super::event::{LocalBucket, Timer};
 
-/// An output of the state machine, to be carried out by the sync thread.
+/// An output of the state machine, to be carried out by the sync thread. The table in `core.rs`
+/// explains each.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Action<'a> {
     FetchToken,
@@ -23,7 +24,7 @@ pub(crate) enum Action<'a> {
         line: DataLine<'a>,
         bucket: LocalBucket,
     },
-    /// Fetches a snapshot's files. No line of the stream is handled until it has ended.
+    /// Fetches a snapshot's files. Until that has ended, no line of the stream is handled.
     FetchSnapshot {
         connection: u64,
         line: Arc<SnapshotLine>,
@@ -38,7 +39,7 @@ pub(crate) enum Action<'a> {
     ResetBuckets {
         buckets: Vec<String>,
     },
-    /// Publishes the stored operations as this checkpoint, unless uploads are pending.
+    /// Publishes the stored operations as this checkpoint, unless it lacks a local write.
     Publish(Box<Checkpoint>),
     /// Sends the oldest local transaction.
     UploadNext,
@@ -49,9 +50,11 @@ pub(crate) enum Action<'a> {
     },
     RequestWriteCheckpoint {
         token: String,
+        /// The version of the queue when it was found empty.
         queue_version: i64,
     },
-    /// Stores the write checkpoint that covers all local writes, unless another one came since.
+    /// Stores the write checkpoint that covers all local writes, unless a local transaction was
+    /// committed after `queue_version` was read.
     StoreWriteCheckpoint {
         queue_version: i64,
         write_checkpoint: OpId,

@@ -4,9 +4,16 @@
 //! this one, which decides about it. Copy it, and add your own rules where the comments say so.
 //!
 //! `POST /upload` with `Authorization: Bearer <JWT>` and one local transaction as JSON:
-//! `{"client_id", "transaction_id", "operations": [{"op", "table", "id", "data"}]}`. The answer is
-//! 200 `{"outcome": "applied"}`, or 4xx `{"outcome": "rejected", "reason"}` for what will never be
-//! applied. 401, 429 and 5xx are not a verdict: the client sends the transaction again.
+//! `{"client_id", "transaction_id", "operations": [{"op", "table", "id", "data"}]}`. `operations` are
+//! the row writes of the transaction, not bucket operations.
+//!
+//! | status | body | meaning |
+//! |---|---|---|
+//! | 200 | `{"outcome": "applied"}` | applied, now or when it was sent before |
+//! | 422 | `{"outcome": "rejected", "reason"}` | a row write is not possible or not allowed |
+//! | 409 | `{"outcome": "rejected", "reason"}` | the number was used before, for other row writes |
+//! | any other 4xx but 401 | `{"outcome": "rejected", "reason"}` | the body cannot be read |
+//! | 401, 503 | `{"reason"}` | no verdict: the client sends the transaction again |
 
 mod auth;
 mod tables;
@@ -29,8 +36,8 @@ use tokio::net::TcpListener;
 use auth::Keys;
 use upload::{Transaction, Uploads, Verdict};
 
-/// The largest accepted body, in bytes. It bounds the memory of a request; larger ones are rejected
-/// with 413.
+/// The largest accepted body, in bytes. It bounds the memory of a request: 10 MiB are 10,000 row
+/// writes, the most that a transaction may have, of 1 KiB each. Larger bodies are rejected with 413.
 const BODY_BYTES_MAX: usize = 10 << 20;
 
 /// Example backend: applies uploads to PostgreSQL, each once
@@ -40,7 +47,7 @@ struct Args {
     #[arg(long, env = "TIDEWATER_DATABASE_URL", hide_env_values = true)]
     database_url: String,
     /// Address to listen on; port 0 takes a free one
-    #[arg(long, env = "TIDEWATER_LISTEN", default_value = "127.0.0.1:3000")]
+    #[arg(long, env = "TIDEWATER_BACKEND_LISTEN", default_value = "127.0.0.1:3000")]
     listen: String,
     /// JWK Set file with the keys of your users' tokens: the same as the sync API's
     #[arg(long, env = "TIDEWATER_JWKS")]
@@ -82,7 +89,7 @@ async fn upload(
     headers: HeaderMap,
     body: Result<Json<Transaction>, JsonRejection>,
 ) -> (StatusCode, Json<Value>) {
-    // The token comes first: without one, the caller learns nothing about the body.
+    // The body is already read. Without a valid token, the caller learns nothing about it.
     let Some(user_id) = app.keys.user_of(&headers) else {
         return (StatusCode::UNAUTHORIZED, Json(json!({ "reason": "no valid token" })));
     };
@@ -90,6 +97,8 @@ async fn upload(
     let verdict = match body {
         Ok(Json(transaction)) => app.uploads.apply(&user_id, &transaction).await,
         Err(rejection) => {
+            // The client would send the same body again, so this is a verdict. Otherwise its queue
+            // would be blocked for ever.
             let reason = rejection.body_text();
             return (rejection.status(), Json(json!({ "outcome": "rejected", "reason": reason })));
         }

@@ -10,7 +10,8 @@ use tokio_postgres::{Client, NoTls};
 
 use crate::tables::{Statement, Tables};
 
-/// The number of operations in one transaction. It bounds the time that one upload blocks others.
+/// The maximum number of row writes in one transaction. It bounds the time that one upload blocks
+/// others.
 const OPERATIONS_MAX: usize = 10_000;
 
 /// The table that makes uploads idempotent: one row for each transaction ever sent. Rows may be
