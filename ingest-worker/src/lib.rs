@@ -70,8 +70,8 @@ pub mod simulation {
         Action, AssemblyError, ChunkOutcome, ChunkRequest, CommitRequest, Event, StreamPosition,
         WriterState,
     };
-    pub use crate::replication::marker::{MARKER_PREFIX, Marker};
     pub use crate::replication::relations::NewTables;
+    pub use crate::replication::wal_message::{MESSAGE_PREFIX, WalMessage};
     pub use crate::source::pg_snapshot::PgSnapshot;
     pub use crate::source::pgoutput::encode;
     pub use crate::source::pgoutput::{Datum, Malformed, Relation, RelationColumn, TupleRange};

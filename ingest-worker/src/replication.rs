@@ -6,7 +6,7 @@ pub(crate) mod error;
 pub(crate) mod events;
 pub(crate) mod history_check;
 pub(crate) mod lag;
-pub(crate) mod marker;
 pub(crate) mod relations;
 pub(crate) mod session;
 pub(crate) mod stream_event;
+pub(crate) mod wal_message;

@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use serde_json::{Map, Value, json};
 use tidewater_ingest_worker::simulation::encode::{self, OldTuple};
 use tidewater_ingest_worker::simulation::{
-    Datum, Event, MARKER_PREFIX, PgSnapshot, Relation, RelationColumn,
+    Datum, Event, MESSAGE_PREFIX, PgSnapshot, Relation, RelationColumn,
 };
 use tidewater_storage::Lsn;
 use tidewater_tests::Rows;
@@ -127,7 +127,7 @@ impl SourceModel {
         match transaction {
             Transaction::Message(content) => events.push(Event::LogicalMessage {
                 is_transactional: true,
-                prefix: MARKER_PREFIX.to_owned(),
+                prefix: MESSAGE_PREFIX.to_owned(),
                 content: content.clone().into(),
             }),
             Transaction::Changes(changes) => {

@@ -227,8 +227,8 @@ impl Worker {
             }
 
             Action::Confirm(lsn) => self.confirm(lsn).await?,
-            Action::EmitMarker(marker) => {
-                self.world.lock().unwrap().source.message(marker.content(SLOT));
+            Action::EmitMessage(message) => {
+                self.world.lock().unwrap().source.message(message.content(SLOT));
             }
             Action::CopyChunk(request) => self.copy_chunk(&request, events).await?,
             Action::ReportCopied { .. } => {}

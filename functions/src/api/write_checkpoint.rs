@@ -1,7 +1,7 @@
 //! Write checkpoints: numbers by which clients learn that their uploads have come back.
 //!
-//! A request stores a pair of the client's number and a ticket. The worker writes a marker with the
-//! newest ticket into the WAL. The checkpoint that contains the marker covers the ticket, and with it
+//! A request stores a pair of the client's number and a ticket. The worker writes a logical message with the
+//! newest ticket into the WAL. The checkpoint that contains the message covers the ticket, and with it
 //! every write that was committed before the request.
 
 use tidewater_storage::{ClientKey, ControlStore, StorageError, Ticket, WriteCheckpointStore};

@@ -51,8 +51,8 @@ use crate::replication::events::{
     Action, AssemblyError, ChunkOutcome, Event, StreamPosition, WriterState,
 };
 use crate::replication::history_check::HistoryCheck;
-use crate::replication::marker::{MARKER_PREFIX, Marker};
 use crate::replication::relations::{NewTables, RelationMap, TransactionAge};
+use crate::replication::wal_message::{MESSAGE_PREFIX, WalMessage};
 use crate::source::pgoutput::{Message, TupleRange};
 use commit_tracker::{CommitConditions, CommitTracker};
 use copy_tracker::CopyTracker;
@@ -178,8 +178,8 @@ impl TransactionAssembler {
             }
             Event::Data(message) => self.take_message(message)?,
             Event::LogicalMessage { is_transactional, prefix, content } => {
-                if is_transactional && prefix == MARKER_PREFIX {
-                    self.take_marker(&content);
+                if is_transactional && prefix == MESSAGE_PREFIX {
+                    self.take_wal_message(&content);
                 }
             }
             Event::Commit { end_lsn } => self.end(end_lsn, &mut actions)?,
@@ -227,7 +227,7 @@ impl TransactionAssembler {
         self.not_yet_visible.xids()
     }
 
-    /// Returns the last ticket for which a marker was emitted.
+    /// Returns the last ticket for which a message was emitted.
     #[must_use]
     pub fn last_emitted_ticket(&self) -> Ticket {
         self.last_emitted_ticket
@@ -260,7 +260,7 @@ impl TransactionAssembler {
             // when those rows existed, so readers wait until it has passed the present.
             self.commits.set_barrier(source_position);
             self.commits.require_commit();
-            self.commits.after_commit(Action::EmitMarker(Marker::Barrier));
+            self.commits.after_commit(Action::EmitMessage(WalMessage::Barrier));
             self.advance(actions);
         }
     }
@@ -336,9 +336,9 @@ impl TransactionAssembler {
         Ok((!is_in_copy).then_some(table))
     }
 
-    /// Takes a marker, which stands in the log after all transactions that its ticket covers.
-    fn take_marker(&mut self, content: &[u8]) {
-        if let Some(Marker::Ticket(ticket)) = Marker::parse(content, &self.slot) {
+    /// Takes a message, which stands in the log after all transactions that its ticket covers.
+    fn take_wal_message(&mut self, content: &[u8]) {
+        if let Some(WalMessage::Ticket(ticket)) = WalMessage::parse(content, &self.slot) {
             self.buffer.note_ticket(ticket);
         }
     }
@@ -397,7 +397,7 @@ impl TransactionAssembler {
             // The rows that were read may contain transactions that the stream brings later.
             // Readers wait until it has brought them.
             self.commits.raise_barrier(position);
-            actions.push(Action::EmitMarker(Marker::Barrier));
+            actions.push(Action::EmitMessage(WalMessage::Barrier));
         }
     }
 
@@ -426,14 +426,14 @@ impl TransactionAssembler {
             // All rows were read by now. The stream repeats what happened up to here, and readers
             // see no state in between.
             self.commits.set_barrier(source_position);
-            self.commits.after_commit(Action::EmitMarker(Marker::Barrier));
+            self.commits.after_commit(Action::EmitMessage(WalMessage::Barrier));
         }
     }
 
     fn emit_ticket(&mut self, ticket: Ticket, actions: &mut Vec<Action>) {
         if ticket > self.last_emitted_ticket {
             self.last_emitted_ticket = ticket;
-            actions.push(Action::EmitMarker(Marker::Ticket(ticket)));
+            actions.push(Action::EmitMessage(WalMessage::Ticket(ticket)));
         }
     }
 

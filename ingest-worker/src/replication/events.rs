@@ -8,7 +8,7 @@ use tidewater_storage::{LastTransaction, Lsn, Ticket};
 use crate::apply::changes::ChangeBatch;
 use crate::initial_copy::state::CopyState;
 use crate::replication::history_check::HistoryDiverged;
-use crate::replication::marker::Marker;
+use crate::replication::wal_message::WalMessage;
 use crate::source::error::TableChanged;
 use crate::source::pg_snapshot::PgSnapshot;
 use crate::source::pgoutput::Malformed;
@@ -110,8 +110,8 @@ pub enum Action {
     WaitForWrite,
     /// Tell the slot that everything up to this position is stored.
     Confirm(Lsn),
-    /// Write a marker into the source's log.
-    EmitMarker(Marker),
+    /// Write a message into the source's log.
+    EmitMessage(WalMessage),
     /// Read and apply a chunk of the initial copy, then report [`Event::ChunkApplied`].
     CopyChunk(ChunkRequest),
     /// Tell people that the copy of a table is complete.
@@ -143,7 +143,7 @@ pub struct CommitRequest {
 pub struct StreamPosition {
     /// The end of a transaction, or the end of what the server has sent while it was idle.
     pub lsn: Lsn,
-    /// The highest ticket whose marker lies before it.
+    /// The highest ticket whose message lies before it.
     pub ticket: Ticket,
 }
 

@@ -263,8 +263,8 @@ impl<S: Storage> ReplicationSession<S> {
                 self.record_lag();
                 self.stream.update_applied_lsn(pgwire_replication::Lsn(lsn.0));
             }
-            Action::EmitMarker(marker) => {
-                self.source.emit_message(&marker.content(&self.watch.slot)).await?;
+            Action::EmitMessage(message) => {
+                self.source.emit_message(&message.content(&self.watch.slot)).await?;
             }
 
             Action::CopyChunk(request) => {

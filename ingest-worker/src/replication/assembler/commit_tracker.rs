@@ -209,7 +209,7 @@ impl CommitTracker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::replication::marker::Marker;
+    use crate::replication::wal_message::WalMessage;
     use crate::test_support::control_at;
 
     const UNCOMMITTED: WriterState = WriterState { has_uncommitted: true, is_writing: false };
@@ -303,10 +303,10 @@ mod tests {
     fn actions_that_follow_a_commit_follow_the_next_one_only() {
         let mut tracker = received(110, 0);
         tracker.require_commit();
-        tracker.after_commit(Action::EmitMarker(Marker::Barrier));
+        tracker.after_commit(Action::EmitMessage(WalMessage::Barrier));
 
         let (_, following) = tracker.request(None, None, Duration::ZERO);
-        assert_eq!(following, [Action::EmitMarker(Marker::Barrier)]);
+        assert_eq!(following, [Action::EmitMessage(WalMessage::Barrier)]);
         assert!(!tracker.must_commit());
         tracker.note_write_finished();
         assert_eq!(tracker.request(None, None, Duration::ZERO).1, []);

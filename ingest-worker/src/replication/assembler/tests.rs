@@ -148,7 +148,7 @@ fn transactions_that_an_earlier_run_has_committed_are_skipped() {
     driver.begin(90);
     driver.rows(&["a"]);
     driver.feed(Event::Data(encode::truncate(&[oid(TODOS)]).into()));
-    driver.marker(&format!("{SLOT}:9"));
+    driver.wal_message(&format!("{SLOT}:9"));
     driver.end(100);
     driver.feed(Event::Drained);
     assert_eq!((driver.applied, driver.commits.len()), (0, 0));
@@ -208,11 +208,11 @@ fn updates_deletes_and_truncations_are_applied_in_their_order() {
 }
 
 #[test]
-fn a_ticket_counts_from_the_end_of_its_markers_transaction() {
+fn a_ticket_counts_from_the_end_of_its_messages_transaction() {
     let mut driver = Driver::new();
     driver.transaction(110, &["a"]);
     driver.begin(110);
-    driver.marker(&format!("{SLOT}:7"));
+    driver.wal_message(&format!("{SLOT}:7"));
     driver.feed(Event::Drained);
     assert_eq!(driver.commit_positions(), [position(110, 0)]);
     driver.end(120);
@@ -222,11 +222,11 @@ fn a_ticket_counts_from_the_end_of_its_markers_transaction() {
 }
 
 #[test]
-fn markers_of_others_are_no_tickets() {
+fn messages_of_others_are_no_tickets() {
     let mut driver = Driver::new();
     driver.begin(100);
-    driver.marker("another:7");
-    driver.marker("gate");
+    driver.wal_message("another:7");
+    driver.wal_message("gate");
     for (is_transactional, prefix) in [(false, "tidewater"), (true, "app")] {
         let content = format!("{SLOT}:7").into();
         let prefix = prefix.into();
@@ -238,12 +238,12 @@ fn markers_of_others_are_no_tickets() {
 }
 
 #[test]
-fn a_marker_is_emitted_once_for_each_ticket() {
+fn a_message_is_emitted_once_for_each_ticket() {
     let mut driver = Driver::new();
     for ticket in [3, 3, 2, 5] {
         driver.feed(Event::TicketTaken(Ticket(ticket)));
     }
-    let tickets = [3, 5].map(|ticket| Marker::Ticket(Ticket(ticket)));
+    let tickets = [3, 5].map(|ticket| WalMessage::Ticket(Ticket(ticket)));
     assert_eq!(driver.emitted, tickets);
     assert_eq!(driver.assembler.last_emitted_ticket(), Ticket(5));
 }
@@ -302,7 +302,7 @@ fn a_row_that_was_read_ahead_sets_a_barrier_until_the_stream_has_passed_it() {
     driver.transaction(110, &["a"]);
     driver.read_ahead_to = Some(Lsn(200));
     driver.feed(Event::Drained);
-    assert_eq!(driver.emitted, [Marker::Barrier]);
+    assert_eq!(driver.emitted, [WalMessage::Barrier]);
     assert_eq!(driver.commits[0].barrier, Some(Lsn(200)));
 
     // A nearer barrier does not replace a later one.
@@ -384,7 +384,10 @@ fn the_last_chunk_sets_the_barrier_to_the_position_after_it() {
         TableCopy::Whole("50:50:".into()),
         "a keyless table is read in one snapshot"
     );
-    assert_eq!((&driver.emitted[..], &driver.copied[..]), (&[Marker::Barrier][..], &[NOTES][..]));
+    assert_eq!(
+        (&driver.emitted[..], &driver.copied[..]),
+        (&[WalMessage::Barrier][..], &[NOTES][..])
+    );
 
     // When the stream has passed the barrier, the record of the copy is no longer kept.
     driver.land();
@@ -400,7 +403,7 @@ fn the_last_chunk_sets_the_barrier_to_the_position_after_it() {
 fn a_run_without_tables_opens_the_barrier_at_once() {
     let driver = Driver::copying(CopyState::default());
     assert_eq!(driver.commits[0].barrier, Some(Lsn(driver::SOURCE_POSITION)));
-    assert_eq!(driver.emitted, [Marker::Barrier]);
+    assert_eq!(driver.emitted, [WalMessage::Barrier]);
 }
 
 #[test]

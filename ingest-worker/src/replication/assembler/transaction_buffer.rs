@@ -13,7 +13,7 @@ pub(super) struct OpenTransaction {
     /// The time of its commit, in microseconds since 2000.
     pub(super) commit_time: i64,
     pub(super) age: TransactionAge,
-    /// The highest ticket of its markers.
+    /// The highest ticket of its messages.
     pub(super) ticket: Ticket,
     /// True once a part of it has been applied. From then on nothing can be committed before its
     /// end.
@@ -91,7 +91,7 @@ impl TransactionBuffer {
         self.changes.push(change);
     }
 
-    /// Notes a ticket whose marker is part of the open transaction. It is reported with the end of
+    /// Notes a ticket whose message is part of the open transaction. It is reported with the end of
     /// that transaction.
     pub(super) fn note_ticket(&mut self, ticket: Ticket) {
         if let Some(open) = &mut self.open {
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transaction_keeps_the_highest_ticket_of_its_markers() {
+    fn a_transaction_keeps_the_highest_ticket_of_its_messages() {
         let mut buffer = buffer_with(&[]);
         buffer.note_ticket(Ticket(9));
         buffer.begin(1, 0, AGE).unwrap();

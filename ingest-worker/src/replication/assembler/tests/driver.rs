@@ -32,7 +32,7 @@ pub(super) struct Driver {
     pub(super) has_barrier: Vec<bool>,
     pub(super) commits: Vec<CommitSeen>,
     pub(super) confirmed: Vec<Lsn>,
-    pub(super) emitted: Vec<Marker>,
+    pub(super) emitted: Vec<WalMessage>,
     pub(super) chunk_requests: Vec<(usize, Option<Vec<String>>)>,
     /// Outcomes of the next chunks, in their order.
     pub(super) chunks: Vec<ChunkOutcome>,
@@ -150,7 +150,7 @@ impl Driver {
                 self.confirmed.push(lsn);
             }
 
-            Action::EmitMarker(marker) => self.emitted.push(marker),
+            Action::EmitMessage(message) => self.emitted.push(message),
             Action::CopyChunk(request) => {
                 self.chunk_requests.push((request.table, request.after));
                 self.has_uncommitted = true;
@@ -193,10 +193,10 @@ impl Driver {
         }
     }
 
-    pub(super) fn marker(&mut self, content: &str) {
+    pub(super) fn wal_message(&mut self, content: &str) {
         self.feed(Event::LogicalMessage {
             is_transactional: true,
-            prefix: MARKER_PREFIX.into(),
+            prefix: MESSAGE_PREFIX.into(),
             content: content.to_owned().into(),
         });
     }

@@ -83,7 +83,7 @@ fn run(transactions: &[Transaction], pauses: &[Pause], limits: AssemblerLimits) 
             pause(&mut driver, pauses.next().unwrap(), end);
         }
         if let Some(ticket) = transaction.ticket {
-            driver.marker(&format!("{SLOT}:{ticket}"));
+            driver.wal_message(&format!("{SLOT}:{ticket}"));
             pause(&mut driver, pauses.next().unwrap(), end);
         }
 

@@ -2,24 +2,24 @@
 
 use tidewater_storage::Ticket;
 
-use crate::source::connection::MESSAGE_PREFIX;
+use crate::source::connection;
 
 /// The prefix of the worker's messages in `pg_logical_emit_message`.
-pub const MARKER_PREFIX: &str = MESSAGE_PREFIX;
-/// The content of a barrier marker.
+pub const MESSAGE_PREFIX: &str = connection::MESSAGE_PREFIX;
+/// The content of a barrier message.
 const BARRIER: &str = "gate";
 
 /// A message that the worker writes into the log, in a transaction of its own, to learn when the
 /// stream passes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Marker {
+pub enum WalMessage {
     /// All write-checkpoint tickets up to this one were taken before the message was written.
     Ticket(Ticket),
     /// Makes the stream pass a commit behind a visibility barrier, even if nobody else writes.
     Barrier,
 }
 
-impl Marker {
+impl WalMessage {
     /// Returns the message's content for a worker on this replication slot.
     #[must_use]
     pub fn content(self, slot: &str) -> String {
@@ -48,23 +48,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_marker_is_read_by_the_worker_of_the_same_slot_only() {
-        let marker = Marker::Ticket(Ticket(7));
+    fn a_message_is_read_by_the_worker_of_the_same_slot_only() {
+        let message = WalMessage::Ticket(Ticket(7));
         for slot in ["tidewater", "with:colon", ""] {
-            let content = marker.content(slot);
-            assert_eq!(Marker::parse(content.as_bytes(), slot), Some(marker), "{slot}");
-            assert_eq!(Marker::parse(content.as_bytes(), "another"), None, "{slot}");
+            let content = message.content(slot);
+            assert_eq!(WalMessage::parse(content.as_bytes(), slot), Some(message), "{slot}");
+            assert_eq!(WalMessage::parse(content.as_bytes(), "another"), None, "{slot}");
         }
         assert_eq!(
-            Marker::parse(Marker::Barrier.content("a").as_bytes(), "b"),
-            Some(Marker::Barrier)
+            WalMessage::parse(WalMessage::Barrier.content("a").as_bytes(), "b"),
+            Some(WalMessage::Barrier)
         );
     }
 
     #[test]
     fn foreign_messages_are_ignored() {
         for content in [b"".as_slice(), b"slot", b"slot:", b"slot:x", b"slot:-1", b"\xff:1"] {
-            assert_eq!(Marker::parse(content, "slot"), None, "{content:?}");
+            assert_eq!(WalMessage::parse(content, "slot"), None, "{content:?}");
         }
     }
 }
