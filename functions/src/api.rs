@@ -1,6 +1,7 @@
 //! The HTTP API: routes, requests and replies.
 
 mod error;
+mod readiness;
 mod request;
 mod router;
 mod snapshot_file;

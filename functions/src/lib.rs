@@ -22,4 +22,4 @@ pub use api::router;
 pub use app_state::SyncStore;
 pub use auth::{AuthConfigError, Authenticator};
 pub use metrics::describe_metrics;
-pub use settings::{Quotas, Settings, StreamDeadline};
+pub use settings::{DEFAULT_MAX_STALENESS, Quotas, Settings, StreamDeadline, WorkerProblem};

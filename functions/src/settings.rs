@@ -1,5 +1,6 @@
 //! Settings of the router.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -16,8 +17,33 @@ pub struct Settings {
     pub keep_open: Option<Duration>,
     /// Bounds on what one client and one process may use.
     pub quotas: Quotas,
+    /// Time since the visible checkpoint was last known to be current, beyond which the readiness probe
+    /// fails.
+    pub max_staleness: Duration,
+    /// The problem of the ingest worker of this process, if it runs one: part of the readiness probe.
+    pub worker_problem: WorkerProblem,
     /// Shutdown signal: when it is cancelled, streams end after a whole line and new ones are refused.
     pub shutdown: CancellationToken,
+}
+
+/// Default of [`Settings::max_staleness`]. The worker confirms an idle checkpoint every 10 to 25 seconds.
+pub const DEFAULT_MAX_STALENESS: Duration = Duration::from_secs(60);
+
+/// The reason why the worker of this process does not replicate now, shared with who runs it.
+#[derive(Clone, Debug, Default)]
+pub struct WorkerProblem(Arc<Mutex<Option<String>>>);
+
+impl WorkerProblem {
+    /// Sets the problem, or that there is none.
+    pub fn set(&self, problem: Option<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+    }
+
+    /// Returns the problem, if there is one.
+    #[must_use]
+    pub fn get(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// The time when a stream must have ended, as an extension of its request. A Lambda function is
@@ -61,6 +87,8 @@ impl Settings {
             auth,
             keep_open: None,
             quotas: Quotas::default(),
+            max_staleness: DEFAULT_MAX_STALENESS,
+            worker_problem: WorkerProblem::default(),
             shutdown: CancellationToken::new(),
         }
     }

@@ -25,7 +25,7 @@ pub(crate) async fn store() -> Embedded {
     };
     storage.put_generation(&generation).await.unwrap();
     let at = Committed { op: OpId::ZERO, lsn: Lsn(1), ticket: Ticket::default() };
-    control.visible = Some(Visible { at, generation: id, truncated: Vec::new() });
+    control.visible = Some(Visible { at, generation: id, truncated: Vec::new(), current_at: None });
     storage.swap_control(None, &control).await.unwrap();
     storage
 }

@@ -1,6 +1,7 @@
 //! Settings of the worker, and the progress that it reports.
 
 use std::fmt;
+use std::time::Duration;
 
 use tidewater_sync_config::Diagnostic;
 
@@ -18,6 +19,21 @@ pub struct Config {
     pub slot: String,
     /// Number of operations after which a bucket is queued for compaction again.
     pub snapshot_threshold: u64,
+    /// Duration without any message of the replication stream after which the worker connects again.
+    /// PostgreSQL sends a keepalive after half of it.
+    pub receiver_timeout: Duration,
+    /// What follows an error that somebody must fix.
+    pub on_error: OnError,
+}
+
+/// What follows an error that somebody must fix, once the worker has replicated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnError {
+    /// The worker ends with the error. Whatever runs it starts it again.
+    Stop,
+    /// The worker reports [`Progress::Stopped`], and tries again after a pause. Only a second worker on
+    /// the same store ends it.
+    KeepTrying,
 }
 
 impl Config {
@@ -84,6 +100,8 @@ pub enum Progress {
     },
     /// The first checkpoint is visible. Reported once a run.
     Ready,
+    /// The worker does not replicate until somebody fixes this. It tries again after a pause.
+    Stopped(String),
     /// The connection was lost, for this reason. The worker connects again after a pause.
     Reconnecting(String),
 }

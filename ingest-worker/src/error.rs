@@ -82,6 +82,7 @@ impl RunError {
             SourceError::TableChanged(changed) => Self::TableChanged(changed),
             SourceError::Refused(_) => Self::Configuration(ConfigurationError::Source(error)),
             SourceError::Disconnected(_)
+            | SourceError::Silent(_)
             | SourceError::StreamFailed(_)
             | SourceError::UnexpectedAnswer(_) => {
                 Self::from_failure(SessionError::Source(error).into(), is_transient)

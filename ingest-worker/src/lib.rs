@@ -21,11 +21,14 @@
 //! sorted by what the worker's owner does next.
 
 mod apply;
+mod clock;
 mod config;
 mod error;
+mod freshness;
 #[doc(hidden)]
 pub mod fuzzing;
 mod initial_copy;
+mod jitter;
 mod log;
 pub mod metrics;
 mod replication;
@@ -37,7 +40,7 @@ mod start;
 mod test_support;
 
 pub use apply::applier::{Applier, RowRef, SyncedTable};
-pub use config::{Config, Progress, SyncConfigErrors};
+pub use config::{Config, OnError, Progress, SyncConfigErrors};
 pub use error::{RunError, RunFailure};
 pub use log::error::WriteError;
 pub use log::record_cache::RecordRef;

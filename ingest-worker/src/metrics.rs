@@ -12,8 +12,9 @@ use tidewater_protocol::Epoch;
 
 /// Gauge, bytes: WAL that the server has and that is not committed here.
 pub const REPLICATION_LAG_BYTES: &str = "tidewater_ingest_replication_lag_bytes";
-/// Gauge, seconds: age of the oldest transaction that was received and is not committed here; 0 when
-/// there is none. Measured by the server's clock.
+/// Gauge, seconds: time since readers were last known to see everything that the source had committed.
+/// It is near 0 while the source is idle, at most the interval of keepalives, and grows while the worker
+/// is behind, cannot reach the source or the store, or holds the checkpoint back.
 pub const REPLICATION_LAG_SECONDS: &str = "tidewater_ingest_replication_lag_seconds";
 /// Counter: source transactions received whole, without those that an earlier run has committed.
 pub const TRANSACTIONS_TOTAL: &str = "tidewater_ingest_transactions_total";
@@ -52,7 +53,7 @@ pub fn describe_metrics() {
     describe_gauge!(
         REPLICATION_LAG_SECONDS,
         Unit::Seconds,
-        "Age of the oldest transaction that was received and is not committed here"
+        "Time since readers were last known to see everything that the source had committed"
     );
 
     describe_counter!(TRANSACTIONS_TOTAL, Unit::Count, "Source transactions received whole");
@@ -102,8 +103,12 @@ pub fn describe_metrics() {
 }
 
 /// Records how far the committed position is behind the server.
-pub(crate) fn record_replication_lag(bytes: u64, age: Duration) {
+pub(crate) fn record_replication_lag_bytes(bytes: u64) {
     gauge!(REPLICATION_LAG_BYTES).set(bytes as f64);
+}
+
+/// Records how late readers may be.
+pub(crate) fn record_replication_lag_seconds(age: Duration) {
     gauge!(REPLICATION_LAG_SECONDS).set(age.as_secs_f64());
 }
 
@@ -254,7 +259,8 @@ mod tests {
         let noted = Noted::default();
         metrics::with_local_recorder(&noted, || {
             describe_metrics();
-            record_replication_lag(1, Duration::from_secs(1));
+            record_replication_lag_bytes(1);
+            record_replication_lag_seconds(Duration::from_secs(1));
             count_transaction();
             record_commit(Duration::from_secs(1));
             record_batch(1, 1);

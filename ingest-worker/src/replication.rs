@@ -8,5 +8,6 @@ pub(crate) mod history_check;
 pub(crate) mod lag;
 pub(crate) mod relations;
 pub(crate) mod session;
+pub(crate) mod silence;
 pub(crate) mod stream_event;
 pub(crate) mod wal_message;

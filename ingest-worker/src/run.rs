@@ -1,15 +1,25 @@
 //! The worker's life: one run after another, until a shutdown or an error that somebody must fix.
 
+use std::time::Duration;
+
 use tidewater_protocol::ErrorChain;
 use tidewater_storage::Storage;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Progress};
-use crate::error::RunError;
+use crate::config::{Config, OnError, Progress};
+use crate::error::{RunError, RunFailure};
+use crate::freshness::Freshness;
+use crate::jitter::jittered;
+use crate::log::error::WriteError;
 use crate::metrics;
+use crate::replication::error::SessionError;
 use crate::restart::{FailedRun, RestartPolicy};
+use crate::start::error::StartError;
 use crate::start::{RestartReason, start};
+
+/// Interval at which the replication lag is recorded, also while there is no connection.
+const LAG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Replicates until `shutdown`. Then it commits what was received whole, and returns.
 ///
@@ -24,11 +34,35 @@ pub async fn run<S: Storage>(
     on_progress: &(dyn Fn(Progress) + Send + Sync),
     shutdown: &CancellationToken,
 ) -> Result<(), RunError> {
+    let freshness = Freshness::new();
+    tokio::select! {
+        biased;
+        ended = run_until(config, storage, &freshness, on_progress, shutdown) => ended,
+        () = record_lag(&freshness) => Ok(()),
+    }
+}
+
+/// Records the replication lag for ever.
+async fn record_lag(freshness: &Freshness) {
+    loop {
+        metrics::record_replication_lag_seconds(freshness.age());
+        tokio::time::sleep(LAG_INTERVAL).await;
+    }
+}
+
+async fn run_until<S: Storage>(
+    config: &Config,
+    storage: S,
+    freshness: &Freshness,
+    on_progress: &(dyn Fn(Progress) + Send + Sync),
+    shutdown: &CancellationToken,
+) -> Result<(), RunError> {
     let mut policy = RestartPolicy::new();
     loop {
         let begun_at = Instant::now();
         // Boxed because the state of a start is large.
-        let starting = Box::pin(start(config, storage.clone(), policy.copy_reason(), on_progress));
+        let reason = policy.copy_reason();
+        let starting = Box::pin(start(config, storage.clone(), reason, freshness, on_progress));
         let started = tokio::select! {
             biased;
             () = shutdown.cancelled() => return Ok(()),
@@ -48,34 +82,51 @@ pub async fn run<S: Storage>(
         let pause = policy.pause_after(FailedRun {
             has_begun,
             lasted: begun_at.elapsed(),
-            is_repeatable: is_repeatable(&error),
+            is_repeatable: is_repeatable(&error, config.on_error),
             copy_reason,
         });
         let Some(pause) = pause else { return Err(error) };
 
-        if copy_reason.is_some() {
-            metrics::count_table_change();
-            on_progress(Progress::Advice(ErrorChain(&error).to_string()));
-        } else {
-            metrics::count_reconnect();
-            on_progress(Progress::Reconnecting(ErrorChain(&error).to_string()));
+        match &error {
+            RunError::TableChanged(_) | RunError::HistoryDiverged(_) | RunError::SlotStuck(_) => {
+                metrics::count_table_change();
+                on_progress(Progress::Advice(ErrorChain(&error).to_string()));
+            }
+            RunError::Transient(_) => {
+                metrics::count_reconnect();
+                on_progress(Progress::Reconnecting(ErrorChain(&error).to_string()));
+            }
+            RunError::Configuration(_) | RunError::Fatal(_) => {
+                on_progress(Progress::Stopped(ErrorChain(&error).to_string()));
+            }
         }
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            () = tokio::time::sleep(pause) => {}
+            () = tokio::time::sleep(jittered(pause)) => {}
         }
     }
 }
 
-/// Returns whether another run may succeed without anyone fixing anything.
-fn is_repeatable(error: &RunError) -> bool {
+/// Returns whether another run follows this error.
+fn is_repeatable(error: &RunError, on_error: OnError) -> bool {
     match error {
         RunError::Transient(_)
         | RunError::TableChanged(_)
         | RunError::HistoryDiverged(_)
         | RunError::SlotStuck(_) => true,
-        RunError::Configuration(_) | RunError::Fatal(_) => false,
+        RunError::Configuration(_) => on_error == OnError::KeepTrying,
+        // Two workers that take the store over from each other would never rest.
+        RunError::Fatal(failure) => on_error == OnError::KeepTrying && !is_fenced(failure),
     }
+}
+
+/// Returns whether another worker has taken over the store.
+fn is_fenced(failure: &RunFailure) -> bool {
+    matches!(
+        failure,
+        RunFailure::Start(StartError::Write(WriteError::Fenced))
+            | RunFailure::Session(SessionError::Write(WriteError::Fenced))
+    )
 }
 
 /// Returns why the next run has to copy, if it has to.
@@ -95,6 +146,7 @@ mod tests {
     use crate::replication::events::AssemblyError;
     use crate::replication::history_check::HistoryDiverged;
     use crate::source::error::{SourceError, TableChanged};
+    use crate::source::preflight::PreflightError;
     use tidewater_storage::{Embedded, StorageError};
 
     fn table_changed() -> RunError {
@@ -111,11 +163,23 @@ mod tests {
 
     #[test]
     fn a_run_is_repeated_only_if_nobody_has_to_fix_anything() {
+        let is_repeatable = |error: &RunError| is_repeatable(error, OnError::Stop);
         assert!(is_repeatable(&table_changed()));
         assert!(is_repeatable(&session_error(SourceError::Disconnected("reset".into()))));
         assert!(is_repeatable(&session_error(StorageError::Unavailable("timeout".into()))));
         assert!(!is_repeatable(&session_error(StorageError::Full("disk".into()))));
         assert!(!is_repeatable(&session_error(SourceError::UnexpectedAnswer("COPY"))));
+    }
+
+    #[test]
+    fn a_worker_that_keeps_trying_ends_only_if_another_has_taken_over() {
+        let is_repeatable = |error: &RunError| is_repeatable(error, OnError::KeepTrying);
+        assert!(is_repeatable(&session_error(StorageError::Full("disk".into()))));
+        assert!(is_repeatable(&session_error(SourceError::UnexpectedAnswer("COPY"))));
+        let findings = PreflightError { findings: Vec::new() };
+        assert!(is_repeatable(&StartError::from(findings).into()));
+        assert!(!is_repeatable(&session_error(WriteError::Fenced)));
+        assert!(!is_repeatable(&StartError::from(WriteError::Fenced).into()));
     }
 
     #[test]
@@ -136,6 +200,8 @@ mod tests {
             publication: "p".to_owned(),
             slot: "s".to_owned(),
             snapshot_threshold: 1,
+            receiver_timeout: Duration::from_secs(30),
+            on_error: OnError::Stop,
         };
         run(&config, Embedded::temporary().unwrap(), &|_| {}, shutdown).await
     }

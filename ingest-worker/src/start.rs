@@ -4,6 +4,7 @@ pub(crate) mod error;
 pub(crate) mod takeover;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidewater_storage::{
     Committed, Control, ControlStore, Lsn, Nonce, ReadResult, RecordKey, SourceIdentity, Storage,
@@ -13,7 +14,9 @@ use tidewater_sync_config::{Diagnostic, Severity, SyncConfig};
 use tokio_postgres::Client;
 
 use crate::apply::applier::Applier;
+use crate::clock::unix_millis;
 use crate::config::{Config, Progress};
+use crate::freshness::Freshness;
 use crate::initial_copy::state::GoneTable;
 use crate::log::error::WriteError;
 use crate::log::writer::{LogWriter, nonce};
@@ -38,6 +41,10 @@ use takeover::{
     plan_takeover,
 };
 
+/// Duration of the inspection of the source, by queries of its catalog, before its connection counts
+/// as dead. A catalog of very many tables takes seconds.
+const INSPECTION_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// The source as it was inspected.
 struct Inspection {
     sync_config: SyncConfig,
@@ -59,25 +66,38 @@ pub(crate) enum RestartReason {
     SlotStuck,
 }
 
+impl RestartReason {
+    /// Returns the id in `pg_class` of the table that has changed, if that is the reason.
+    fn changed_table(self) -> Option<u32> {
+        match self {
+            Self::TableChanged(oid) => Some(oid),
+            Self::HistoryDiverged | Self::SlotStuck => None,
+        }
+    }
+}
+
 /// Begins a run.
 pub(crate) async fn start<S: Storage>(
     config: &Config,
     storage: S,
     restart: Option<RestartReason>,
+    freshness: &Freshness,
     on_progress: &(dyn Fn(Progress) + Send + Sync),
 ) -> Result<ReplicationSession<S>, StartError> {
     let dsn = Dsn::parse(&config.database_url)?;
     let client = connect(&dsn).await?;
     let Inspection { sync_config, tables, user, catalog_read_at } =
-        inspect(config, &client, on_progress).await?;
+        inspect_in_time(config, &client, on_progress).await?;
 
     // From here on this session holds the slot, so no other worker can take over meanwhile.
     let is_stuck = restart == Some(RestartReason::SlotStuck);
     let is_slot_new = !find_usable_slot(&dsn, &client, &storage, config, is_stuck, on_progress)
         .await?
         && slot::ensure_slot(&client, &config.slot, on_progress).await?;
-    let held = slot::acquire_slot(&dsn, &config.publication, &config.slot, on_progress).await?;
+    let timeout = config.receiver_timeout;
+    let held = slot::acquire_slot(&dsn, config.source_names(), timeout, on_progress).await?;
     let former = storage.control().await?;
+    restore_freshness(freshness, former.as_ref());
     let stored = read_stored_generation(&storage, former.as_ref()).await?;
     let ServerPositions { confirmed, end: server_end } =
         slot::server_positions(&client, &config.slot).await?;
@@ -100,10 +120,7 @@ pub(crate) async fn start<S: Storage>(
         config: &sync_config,
         config_text: &config.sync_config,
         tables,
-        changed_table: match restart {
-            Some(RestartReason::TableChanged(oid)) => Some(oid),
-            Some(RestartReason::HistoryDiverged | RestartReason::SlotStuck) | None => None,
-        },
+        changed_table: restart.and_then(RestartReason::changed_table),
         has_diverged: restart == Some(RestartReason::HistoryDiverged),
         catalog_read_at,
         owner: new_nonce()?,
@@ -145,6 +162,8 @@ pub(crate) async fn start<S: Storage>(
         SourceConnection::new(client),
         held.stream,
         watch,
+        freshness.clone(),
+        config.receiver_timeout,
     ))
 }
 
@@ -195,7 +214,7 @@ async fn refuse_foreign_server<S: ControlStore>(
     config: &Config,
 ) -> Result<(), StartError> {
     let Some(former) = storage.control().await? else { return Ok(()) };
-    let system_id = slot::system_id(dsn, &config.publication, &config.slot).await?;
+    let system_id = slot::system_id(dsn, config.source_names(), config.receiver_timeout).await?;
     let found = SourceIdentity { system_id, ..former.source.clone() };
     if found == former.source { Ok(()) } else { Err(foreign(&former.source, &found).into()) }
 }
@@ -214,6 +233,25 @@ async fn void_position<S: ControlStore>(storage: &S) -> Result<(), StartError> {
         SwapOutcome::Swapped => Ok(()),
         SwapOutcome::Conflict(_) => Err(WriteError::Fenced.into()),
     }
+}
+
+/// Takes over the time as of which readers were last current, by the wall clock.
+fn restore_freshness(freshness: &Freshness, former: Option<&Control>) {
+    let visible = former.and_then(|control| control.visible.as_ref());
+    if let Some(current_at) = visible.and_then(|visible| visible.current_at) {
+        freshness.restore(Duration::from_millis(unix_millis().saturating_sub(current_at)));
+    }
+}
+
+/// Inspects the source, unless its connection is dead.
+async fn inspect_in_time(
+    config: &Config,
+    client: &Client,
+    on_progress: &(dyn Fn(Progress) + Send + Sync),
+) -> Result<Inspection, StartError> {
+    let inspection = inspect(config, client, on_progress);
+    let inspected = tokio::time::timeout(INSPECTION_TIMEOUT, inspection).await;
+    inspected.map_err(|_| SourceError::Silent(INSPECTION_TIMEOUT))?
 }
 
 /// Compiles the config and checks it against the source.

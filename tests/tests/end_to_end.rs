@@ -416,7 +416,7 @@ async fn a_second_worker_waits_for_the_slot_and_takes_over() -> Result<()> {
     })
     .await?;
     let ready = reqwest::get(format!("{}/probes/readiness", second.url())).await?;
-    assert_eq!(ready.status(), 400, "a worker without data must not be ready");
+    assert_eq!(ready.status(), 503, "a worker without data must not be ready");
     setup.tidewater.must_run()?;
 
     // PostgreSQL releases the slot when the connection of a killed worker ends.

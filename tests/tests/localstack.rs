@@ -46,7 +46,7 @@ impl Setup {
         postgres.execute(TODOS).await?;
         let stack = Stack::deploy(LocalStack::start()?)?;
         let readiness = format!("{}/probes/readiness", stack.url()?);
-        assert_eq!(reqwest::get(&readiness).await?.status(), 400, "nothing has been copied");
+        assert_eq!(reqwest::get(&readiness).await?.status(), 503, "nothing has been copied");
 
         let mut worker = stack.ingest(&postgres.url("postgres"), CONFIG)?;
         worker.ready(stack.url()?, SOON).await?;

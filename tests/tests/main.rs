@@ -5,10 +5,12 @@
 
 mod backend_trouble;
 mod bad_input;
+mod connections;
 mod copy;
 mod end_to_end;
 mod fixtures;
 mod full_disk;
+mod health;
 mod localstack;
 mod metrics;
 mod official_sdk;

@@ -12,7 +12,7 @@ use axum::body::{Body, to_bytes};
 use axum::http::Request;
 use serde_json::{Value as Json, json};
 use tidewater_functions::{Authenticator, Settings, router};
-use tidewater_ingest_worker::{Config, Progress, RunError, run};
+use tidewater_ingest_worker::{Config, OnError, Progress, RunError, run};
 use tidewater_storage::Embedded;
 use tidewater_tests::{AUDIENCE, Postgres, SigningKey, eventually};
 use tokio::sync::Notify;
@@ -45,6 +45,8 @@ impl Worker {
             publication: "tidewater".to_owned(),
             slot: slot.to_owned(),
             snapshot_threshold: 1_000_000,
+            receiver_timeout: Duration::from_secs(30),
+            on_error: OnError::Stop,
         };
 
         let ready = Arc::new(Notify::new());

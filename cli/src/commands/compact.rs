@@ -7,7 +7,7 @@ use clap::Args;
 use tidewater_storage::Storage;
 
 use crate::process::clock::unix_seconds;
-use crate::process::signals;
+use crate::process::{data_dir, signals};
 use crate::services::builder::{self, RetentionArgs, ThresholdArgs};
 use crate::services::metrics::{COMPACT_PORT, MetricsArgs};
 use crate::services::store::{StoreArgs, with_store};
@@ -47,6 +47,7 @@ pub(crate) struct CompactArgs {
 
 /// Runs until a signal, or for one pass.
 pub(crate) async fn run(args: &CompactArgs) -> Result<(), Failure> {
+    data_dir::create_private_files();
     // A scheduled pass must not warn about the port of a builder that runs all the time.
     if !args.once || args.metrics.is_given() {
         args.metrics.start(COMPACT_PORT).await?;

@@ -177,6 +177,7 @@ async fn start_pipeline(postgres: &Postgres, keys: &Keys, dir: &Path) -> anyhow:
         sync_config: "sync-config.yaml".into(),
         publication: "powersync".to_owned(),
         slot: None,
+        wal_receiver_timeout: Duration::from_secs(30),
         threshold: ThresholdArgs { snapshot_threshold: 1_000 },
         fault: None,
     };

@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use tidewater_functions::{Settings, WorkerProblem};
+use tidewater_ingest_worker::OnError;
 use tidewater_storage::Measured;
 
 use crate::process::data_dir::{self, DataDir};
 use crate::process::signals;
-use crate::services::api::{Api, AuthArgs, ListenArgs};
+use crate::services::api::{Api, AuthArgs, ListenArgs, ReadinessArgs};
 use crate::services::builder::{self, RetentionArgs};
 use crate::services::config_file::ConfigFile;
-use crate::services::ingest_worker::SourceArgs;
+use crate::services::ingest_worker::{SourceArgs, Worker};
 use crate::services::metrics::{DEV_PORT, MetricsArgs};
 use crate::services::store;
 use crate::terminal::failure::Failure;
@@ -41,7 +43,9 @@ Examples:
   The URL contains a password. Keep it out of the process list:
     export TIDEWATER_DATABASE_URL=postgres://...
 
-It prints \"listening on http://...\" at once. GET /probes/readiness answers 200 after the initial copy.
+It prints \"listening on http://...\" at once. GET /probes/readiness answers 200 after the initial copy, and
+503 while the checkpoint is older than --max-staleness. If the worker stops later, for example because a table was
+dropped, devices still get the last checkpoint; the log and the probe say what to fix, and the worker tries again.
 Ctrl-C shuts it down. The next start continues where this one stopped. Metrics are at
 http://127.0.0.1:9461/metrics.";
 
@@ -59,12 +63,14 @@ pub(crate) struct DevArgs {
     #[command(flatten)]
     auth: AuthArgs,
     #[command(flatten)]
+    readiness: ReadinessArgs,
+    #[command(flatten)]
     retention: RetentionArgs,
     #[command(flatten)]
     metrics: MetricsArgs,
 }
 
-/// Runs until a signal, or until the worker or the API fails.
+/// Runs until a signal, until the API fails, or until the worker fails before it has ever replicated.
 pub(crate) async fn run(args: &DevArgs) -> Result<(), Failure> {
     let shutdown = signals::shutdown_on_signal()?;
     let file = ConfigFile::read(&args.source.sync_config)?;
@@ -77,7 +83,14 @@ pub(crate) async fn run(args: &DevArgs) -> Result<(), Failure> {
     let api = Api::bind(&args.listen.listen).await?;
     api.announce()?;
 
-    let serving = tokio::spawn(api.serve(storage.clone(), auth, shutdown.clone()));
+    let worker_problem = WorkerProblem::default();
+    let settings = Settings {
+        max_staleness: args.readiness.max_staleness,
+        worker_problem: worker_problem.clone(),
+        shutdown: shutdown.clone(),
+        ..Settings::new(auth)
+    };
+    let serving = tokio::spawn(api.serve(storage.clone(), settings));
     let building = {
         let options = args.retention.options(&args.source.threshold);
         let storage = storage.clone();
@@ -86,10 +99,11 @@ pub(crate) async fn run(args: &DevArgs) -> Result<(), Failure> {
             builder::run(&storage, &options, BUILDER_PAUSE, &shutdown).await;
         })
     };
-    let worked =
-        args.source.run_worker(&file, storage, &args.data_dir.to_string_lossy(), &shutdown).await;
+    let place = args.data_dir.to_string_lossy();
+    let worker = Worker { on_error: OnError::KeepTrying, problem: worker_problem };
+    let worked = args.source.run_worker(&file, storage, &place, &worker, &shutdown).await;
 
-    // Without the worker, the API would serve stale data. So it shuts down too.
+    // The worker could not begin, or another has taken over the store.
     shutdown.cancel();
     let served = serving.await.context("the sync API panicked");
     let built = building.await.context("the snapshot builder panicked");

@@ -5,7 +5,7 @@ use clap::Args;
 use crate::process::data_dir::DataDir;
 use crate::process::signals;
 use crate::services::config_file::ConfigFile;
-use crate::services::ingest_worker::SourceArgs;
+use crate::services::ingest_worker::{SourceArgs, Worker};
 use crate::services::metrics::{INGEST_PORT, MetricsArgs};
 use crate::services::store::{StoreArg, StoreArgs, with_store};
 use crate::terminal::failure::Failure;
@@ -49,8 +49,9 @@ pub(crate) async fn run(args: &IngestArgs) -> Result<(), Failure> {
     };
     let place = args.store.place();
     args.metrics.start(INGEST_PORT).await?;
+    let worker = Worker::ending_with_its_error();
 
     with_store!(&args.store, storage => {
-        Box::pin(args.source.run_worker(&file, storage, &place, &shutdown)).await
+        Box::pin(args.source.run_worker(&file, storage, &place, &worker, &shutdown)).await
     })
 }

@@ -1,9 +1,10 @@
 //! `tidewater serve`: runs the sync API alone.
 
 use clap::Args;
+use tidewater_functions::Settings;
 
-use crate::process::signals;
-use crate::services::api::{Api, AuthArgs, ListenArgs};
+use crate::process::{data_dir, signals};
+use crate::services::api::{Api, AuthArgs, ListenArgs, ReadinessArgs};
 use crate::services::metrics::{MetricsArgs, SERVE_PORT};
 use crate::services::store::{StoreArgs, with_store};
 use crate::terminal::failure::Failure;
@@ -18,7 +19,8 @@ Examples:
     tidewater serve --store embedded:/var/lib/tidewater --audience authenticated \\
       --jwks https://REF.supabase.co/auth/v1/.well-known/jwks.json
 
-It needs no access to PostgreSQL. GET /probes/readiness answers 200 after the initial copy.";
+It needs no access to PostgreSQL. GET /probes/readiness answers 200 after the initial copy, and 503 while
+the worker has not confirmed the checkpoint for --max-staleness.";
 
 /// Run the sync API on a store that `tidewater ingest` fills
 #[derive(Args, Debug)]
@@ -31,18 +33,23 @@ pub(crate) struct ServeArgs {
     #[command(flatten)]
     auth: AuthArgs,
     #[command(flatten)]
+    readiness: ReadinessArgs,
+    #[command(flatten)]
     metrics: MetricsArgs,
 }
 
 /// Serves until a signal.
 pub(crate) async fn run(args: &ServeArgs) -> Result<(), Failure> {
     let shutdown = signals::shutdown_on_signal()?;
+    data_dir::create_private_files();
     let auth = args.auth.authenticator().await?;
     let api = Api::bind(&args.listen.listen).await?;
     args.metrics.start(SERVE_PORT).await?;
 
     with_store!(&args.store, storage => {
         api.announce()?;
-        Ok(api.serve(storage, auth, shutdown).await?)
+        let max_staleness = args.readiness.max_staleness;
+        let settings = Settings { shutdown, max_staleness, ..Settings::new(auth) };
+        Ok(api.serve(storage, settings).await?)
     })
 }

@@ -11,8 +11,8 @@ use clap::Args;
 use tidewater_functions::{Authenticator, Settings};
 use tidewater_storage::Storage;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
+use crate::terminal::duration;
 use crate::terminal::failure::Failure;
 use crate::tokens::dev_key::{self, DEV_AUDIENCE};
 
@@ -149,6 +149,16 @@ pub(crate) struct ListenArgs {
     pub(crate) listen: String,
 }
 
+/// The flag for the readiness probe.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct ReadinessArgs {
+    /// Time since the checkpoint was last known to be current, beyond which GET /probes/readiness
+    /// answers 503
+    #[arg(long, env = "TIDEWATER_MAX_STALENESS", value_name = "DURATION", default_value = "60s",
+          value_parser = duration::parse_positive)]
+    pub(crate) max_staleness: Duration,
+}
+
 /// A server that listens. It answers requests once [`Api::serve`] runs.
 pub(crate) struct Api {
     listener: TcpListener,
@@ -180,10 +190,9 @@ impl Api {
     pub(crate) async fn serve<S: Storage>(
         self,
         storage: S,
-        auth: Authenticator,
-        shutdown: CancellationToken,
+        settings: Settings,
     ) -> anyhow::Result<()> {
-        let settings = Settings { shutdown: shutdown.clone(), ..Settings::new(auth) };
+        let shutdown = settings.shutdown.clone();
         let router = tidewater_functions::router(storage, settings);
 
         // Nagle's algorithm would delay a small line until the previous one is acknowledged.

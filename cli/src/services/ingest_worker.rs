@@ -1,16 +1,21 @@
 //! The ingest worker: its flags, and how commands run it.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::Args;
 use sha2::{Digest, Sha256};
-use tidewater_ingest_worker::{Config, ConfigurationError, ConnectError, ReadingError, RunError};
+use tidewater_functions::WorkerProblem;
+use tidewater_ingest_worker::{
+    Config, ConfigurationError, ConnectError, OnError, Progress, ReadingError, RunError,
+};
 use tidewater_storage::{FaultPlan, Faulty, Storage};
 use tokio_util::sync::CancellationToken;
 
 use super::builder::ThresholdArgs;
 use super::config_file::ConfigFile;
+use crate::terminal::duration;
 use crate::terminal::failure::Failure;
 use crate::terminal::progress::ProgressReporter;
 
@@ -30,11 +35,43 @@ pub(crate) struct SourceArgs {
     /// Replication slot. Tidewater creates it [default: a name derived from the data directory]
     #[arg(long, env = "TIDEWATER_SLOT", value_name = "NAME")]
     pub(crate) slot: Option<String>,
+    /// Duration without any message of PostgreSQL, keepalives included, after which the worker
+    /// connects again
+    #[arg(long, env = "TIDEWATER_WAL_RECEIVER_TIMEOUT", value_name = "DURATION",
+          default_value = "30s", value_parser = duration::parse_positive)]
+    pub(crate) wal_receiver_timeout: Duration,
     #[command(flatten)]
     pub(crate) threshold: ThresholdArgs,
     /// Storage calls of the worker that fail, for tests: see `FaultPlan`
     #[arg(long, env = "TIDEWATER_FAULT", value_name = "PLAN", hide = true)]
     pub(crate) fault: Option<FaultPlan>,
+}
+
+/// The way in which a command runs its worker.
+pub(crate) struct Worker {
+    pub(crate) on_error: OnError,
+    /// The worker's problem, for the readiness probe of the same process.
+    pub(crate) problem: WorkerProblem,
+}
+
+impl Worker {
+    /// Returns the way of a command that ends with its worker.
+    pub(crate) fn ending_with_its_error() -> Self {
+        Self { on_error: OnError::Stop, problem: WorkerProblem::default() }
+    }
+
+    /// Keeps the problem up to date.
+    fn note(&self, report: &Progress) {
+        match report {
+            Progress::Ready => self.problem.set(None),
+            Progress::Stopped(why) => self.problem.set(Some(format!("stopped, {why}"))),
+            Progress::Reconnecting(why) => self.problem.set(Some(format!("reconnecting, {why}"))),
+            Progress::Waiting(_)
+            | Progress::Advice(_)
+            | Progress::Copying { .. }
+            | Progress::Copied { .. } => {}
+        }
+    }
 }
 
 impl SourceArgs {
@@ -44,6 +81,7 @@ impl SourceArgs {
         file: &ConfigFile,
         storage: S,
         place: &str,
+        worker: &Worker,
         shutdown: &CancellationToken,
     ) -> Result<(), Failure> {
         let slot = self.slot(&storage, place).await?;
@@ -54,9 +92,14 @@ impl SourceArgs {
             publication: self.publication.clone(),
             slot,
             snapshot_threshold: self.threshold.snapshot_threshold,
+            receiver_timeout: self.wal_receiver_timeout,
+            on_error: worker.on_error,
         };
         let reporter = ProgressReporter::new();
-        let on_progress: &(dyn Fn(_) + Send + Sync) = &|report| reporter.report(&report);
+        let on_progress: &(dyn Fn(_) + Send + Sync) = &|report| {
+            worker.note(&report);
+            reporter.report(&report);
+        };
 
         let ended = match &self.fault {
             None => tidewater_ingest_worker::run(&config, storage, on_progress, shutdown).await,

@@ -9,6 +9,14 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "expected a number and a unit: 90s, 15m, 12h, 7d".to_owned())
 }
 
+/// Parses a duration as [`parse`] does, but not zero.
+pub(crate) fn parse_positive(text: &str) -> Result<Duration, String> {
+    match parse(text)? {
+        Duration::ZERO => Err("expected at least 1s".to_owned()),
+        duration => Ok(duration),
+    }
+}
+
 fn parse_seconds(text: &str) -> Option<u64> {
     let number = text.strip_suffix(['s', 'm', 'h', 'd'])?;
     let unit_seconds = match text.as_bytes().last()? {
@@ -38,5 +46,11 @@ mod tests {
         for bad in ["", "s", "5", "1.5h", "-1s", "5 m", "99999999999999999999s", "1w", "ü"] {
             assert_eq!(seconds(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn zero_is_no_positive_duration() {
+        assert_eq!(parse_positive("1s"), Ok(Duration::from_secs(1)));
+        assert!(parse_positive("0m").is_err() && parse_positive("x").is_err());
     }
 }

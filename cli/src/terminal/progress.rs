@@ -43,6 +43,12 @@ impl ProgressReporter {
             Progress::Ready => {
                 tracing::info!("ready: the first checkpoint is visible, clients can sync");
             }
+            Progress::Stopped(why) => {
+                tracing::error!(
+                    "the ingest worker stopped, devices stay at the last checkpoint: {why}\n    the \
+                     worker tries again by itself once this is fixed"
+                );
+            }
             Progress::Reconnecting(why) => {
                 tracing::warn!("lost the connection to the source, reconnecting: {why}");
             }

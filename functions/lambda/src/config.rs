@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use tidewater_functions::Authenticator;
+use tidewater_functions::{Authenticator, DEFAULT_MAX_STALENESS};
 use tidewater_storage_aws::AwsConfig;
 
 /// Returns the value of a variable, if it is set.
@@ -17,6 +17,8 @@ pub struct ApiConfig {
     pub auth: Authenticator,
     /// Time that a stream stays open once its client is up to date.
     pub keep_open: Duration,
+    /// Bound of the readiness probe.
+    pub max_staleness: Duration,
     /// The function's name, for metrics.
     pub function: String,
 }
@@ -46,10 +48,15 @@ impl ApiConfig {
             None => Duration::ZERO,
             Some(text) => seconds(&text).context("TIDEWATER_HOLD is not valid")?,
         };
+        let max_staleness = match lookup("TIDEWATER_MAX_STALENESS") {
+            None => DEFAULT_MAX_STALENESS,
+            Some(text) => seconds(&text).context("TIDEWATER_MAX_STALENESS is not valid")?,
+        };
         Ok(Self {
             store: store(lookup)?,
             auth: auth(lookup)?,
             keep_open,
+            max_staleness,
             function: function(lookup),
         })
     }

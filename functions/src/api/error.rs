@@ -1,7 +1,8 @@
 //! Turns errors into replies. The details of internal errors are logged and never sent.
 
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tidewater_protocol::ErrorChain;
@@ -10,6 +11,9 @@ use tracing::{error, warn};
 
 use crate::auth::AuthError;
 use crate::checkpoint::CheckpointError;
+
+/// Time after which a client may ask again while the initial copy is in progress, in seconds.
+const NOT_READY_RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 
 /// The reason why a request is refused or fails.
 #[derive(Debug, thiserror::Error)]
@@ -147,7 +151,7 @@ impl ApiError {
             ),
 
             Self::NotReady => Reply::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
+                StatusCode::SERVICE_UNAVAILABLE,
                 "ServiceError",
                 "PSYNC_S2302",
                 "The initial copy of the source database is not complete",
@@ -217,6 +221,10 @@ impl IntoResponse for ApiError {
             status: reply.status.as_u16(),
             description: &reply.description,
         };
-        (reply.status, Json(Body { error: details })).into_response()
+        let mut response = (reply.status, Json(Body { error: details })).into_response();
+        if matches!(self, Self::NotReady) {
+            response.headers_mut().insert(RETRY_AFTER, NOT_READY_RETRY_AFTER);
+        }
+        response
     }
 }

@@ -9,7 +9,7 @@ use axum::extract::{Extension, Path, Query, Request, State};
 use axum::http::header::{
     AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, HeaderName, RANGE, USER_AGENT,
 };
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -25,10 +25,11 @@ use tower_http::cors::{Any, CorsLayer};
 use tracing::{Instrument, Span, debug, error, field, info_span};
 
 use super::error::ApiError;
+use super::readiness::Readiness;
 use super::request::{CheckpointRequest, ClientIdQuery, authorise, client, client_key, read_json};
 use super::{snapshot_file, write_checkpoint};
 use crate::app_state::{AppState, SyncStore};
-use crate::clock::unix_now;
+use crate::clock::{unix_now, unix_now_millis};
 use crate::metrics::{STREAMS_CUT, record_request};
 use crate::settings::{Settings, StreamDeadline};
 use crate::snapshot_url;
@@ -210,17 +211,18 @@ async fn alive() -> Response {
     Json(json!({ "started": true })).into_response()
 }
 
-/// Replies that the server is ready once a checkpoint is visible.
+/// Replies that the server is ready while a checkpoint is visible that was current a short time ago.
 async fn readiness<S: ControlStore>(State(app): SharedState<S>) -> Response {
-    let ready = match app.storage.control().await {
-        Ok(control) => control.is_some_and(|control| control.visible.is_some()),
+    let readiness = match app.storage.control().await {
+        Ok(control) => {
+            Readiness::of(control.as_ref(), unix_now_millis(), app.settings.max_staleness)
+        }
         Err(cause) => {
             error!(error = %ErrorChain(&cause), "cannot determine readiness: the store failed");
-            false
+            Readiness::StoreFailed
         }
     };
-    let status = if ready { StatusCode::OK } else { StatusCode::BAD_REQUEST };
-    (status, Json(json!({ "started": true, "ready": ready }))).into_response()
+    readiness.reply(app.settings.worker_problem.get())
 }
 
 async fn not_found() -> ApiError {

@@ -110,7 +110,8 @@ async fn readiness_requires_a_visible_checkpoint() {
         assert_eq!(server.get(path, None).await.0.as_u16(), 200);
     }
     let (status, body) = server.get("/probes/readiness", None).await;
-    assert_eq!((status.as_u16(), body), (400, json!({ "started": true, "ready": false })));
+    assert_eq!((status.as_u16(), &body["ready"]), (503, &json!(false)));
+    assert!(body["reason"].as_str().unwrap().contains("the initial copy is in progress"), "{body}");
     worker.publish().await;
     let (status, body) = server.get("/probes/readiness", None).await;
     assert_eq!((status.as_u16(), body), (200, json!({ "started": true, "ready": true })));

@@ -124,7 +124,7 @@ async fn uncommitted_operations_of_a_crashed_run_are_never_served() {
 async fn nobody_reads_above_the_visible_checkpoint() {
     let (mut worker, server) = deployment().await;
     let (status, body) = server.refusal(&token("u1"), "{}").await;
-    assert_eq!((status.as_u16(), &body["error"]["code"]), (500, &json!("PSYNC_S2302")));
+    assert_eq!((status.as_u16(), &body["error"]["code"]), (503, &json!("PSYNC_S2302")));
 
     worker.commit(&[put("everyone", "[]", "n1", "one")]).await;
     let mut device = Device::default();

@@ -11,6 +11,8 @@ use tidewater_storage::{
 };
 use tidewater_sync_config::SyncConfig;
 
+use crate::server::unix_now;
+
 /// A change of stored data.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
@@ -178,7 +180,8 @@ impl Worker {
         let op = if self.sequence > 0 { last.max(former.op) } else { former.op };
         let lsn = Lsn(former.lsn.0 + 1);
         let committed = Committed { op, lsn, ticket };
-        self.swap(self.control.after_commit(committed, truncated, visibility_barrier)).await;
+        let next = self.control.after_commit(committed, truncated, visibility_barrier);
+        self.swap(next.current_as_of(u64::try_from(unix_now()).unwrap() * 1_000)).await;
     }
 
     async fn swap(&mut self, next: Control) {

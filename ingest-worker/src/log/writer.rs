@@ -243,9 +243,13 @@ impl<S: ControlStore + RecordStore + Clone + 'static> LogWriter<S> {
         // The control record is written after the batch is stored, in the same task. Until then no
         // reader finds anything of it, and a crash leaves only uncommitted versions.
         let position = self.committer.position_after(self.unit.last_op(), lsn, ticket);
-        let CommitOptions { visibility_barrier, truncated, last_transaction } = options;
+        let CommitOptions { visibility_barrier, truncated, last_transaction, current_at } = options;
         let next = self.control().after_commit(position, truncated, visibility_barrier);
         let next = Control { last_transaction, ..next };
+        let next = match current_at {
+            Some(time) => next.current_as_of(time),
+            None => next,
+        };
         self.committer.start_commit(batch, next);
         Ok(())
     }
@@ -338,6 +342,8 @@ pub struct CommitOptions {
     pub truncated: Vec<Truncation>,
     /// The last transaction that the stream has sent: see [`Control::last_transaction`].
     pub last_transaction: Option<LastTransaction>,
+    /// Time as of which the commit has everything of the source: see [`Control::current_as_of`].
+    pub current_at: Option<u64>,
 }
 
 /// Returns a random name for a new owner of the control record, by which it recognises its own write.

@@ -367,13 +367,17 @@ impl TransactionAssembler {
         Ok(())
     }
 
+    /// Returns whether no transaction is open or waits to be applied.
+    pub(crate) fn is_idle(&self) -> bool {
+        !self.buffer.is_open() && self.buffer.is_empty()
+    }
+
     /// Takes the position up to which the server has sent everything. Returns whether it is to be
     /// committed.
     fn take_keepalive(&mut self, wal_end: Lsn) -> Result<bool, AssemblyError> {
         self.expect_stream_event();
         self.history.pass(wal_end)?;
-        let is_idle = !self.buffer.is_open() && self.buffer.is_empty();
-        Ok(is_idle && self.commits.note_idle(wal_end, self.now))
+        Ok(self.is_idle() && self.commits.note_idle(wal_end, self.now))
     }
 
     fn expect_stream_event(&mut self) {

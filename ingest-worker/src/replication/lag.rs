@@ -1,67 +1,106 @@
-//! Measures how far the committed position is behind the server.
+//! Measures how far the committed position is behind the server, and as of when it is current.
 
 use std::time::Duration;
 
 use tidewater_storage::Lsn;
+use tokio::time::Instant;
 
 /// A time by the server's clock, in microseconds since 2000.
 type ServerTime = i64;
 
 /// The replication lag, from what the server says of itself.
+///
+/// Times of the server are compared with each other only, so its clock need not agree with ours.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LagMeter {
     /// The last position of the server.
     server_position: Lsn,
-    /// The last time of the server.
-    server_time: ServerTime,
-    /// The time of the oldest transaction that no commit contains.
-    oldest_received: Option<ServerTime>,
-    /// The time of the oldest transaction in the commit in flight.
-    oldest_in_flight: Option<ServerTime>,
+    /// The last time of the server, and our time when it arrived.
+    server_clock: Option<(ServerTime, Instant)>,
+    /// The commit time of the last transaction received whole that no commit contains.
+    last_received: Option<ServerTime>,
+    /// The commit time of the last transaction in the commit in flight.
+    last_in_flight: Option<ServerTime>,
     committed: Lsn,
-}
-
-/// A measured lag.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Lag {
-    /// Bytes of WAL that the server has and that are not committed here.
-    pub(crate) bytes: u64,
-    /// Age of the oldest transaction that was received and is not committed.
-    pub(crate) age: Duration,
+    /// The last moment as of which everything of the source was committed here.
+    current_as_of: Option<Instant>,
 }
 
 impl LagMeter {
     /// Notes what the server says of itself.
-    pub(crate) fn note_server(&mut self, position: Lsn, time: ServerTime) {
+    pub(crate) fn note_server(&mut self, position: Lsn, time: ServerTime, now: Instant) {
         self.server_position = self.server_position.max(position);
-        self.server_time = self.server_time.max(time);
+        self.note_time(time, now);
     }
 
-    /// Notes a transaction that was received, and the time at which it was committed there.
-    pub(crate) fn note_received(&mut self, time: ServerTime) {
-        self.oldest_received.get_or_insert(time);
-        self.server_time = self.server_time.max(time);
+    fn note_time(&mut self, time: ServerTime, now: Instant) {
+        if self.server_clock.is_none_or(|(known, _)| known <= time) {
+            self.server_clock = Some((time, now));
+        }
+    }
+
+    /// Notes a keepalive: the server has sent everything up to `position`. `is_pending` is true while
+    /// some of that is received in part, or not committed.
+    pub(crate) fn note_keepalive(
+        &mut self,
+        position: Lsn,
+        time: ServerTime,
+        now: Instant,
+        is_pending: bool,
+    ) {
+        self.note_server(position, time, now);
+        if !is_pending {
+            // What was received since the last commit had nothing for readers.
+            self.last_received = None;
+            self.current_as_of = Some(now);
+        }
+    }
+
+    /// Notes a transaction that was received whole, and the time at which it was committed there.
+    pub(crate) fn note_received(&mut self, time: ServerTime, now: Instant) {
+        // The server's clock shows at least this time. A transaction of messages alone shows no other.
+        self.note_time(time, now);
+        self.last_received = self.last_received.max(Some(time));
     }
 
     /// Notes that a commit of everything received is in flight.
     pub(crate) fn note_requested(&mut self) {
-        self.oldest_in_flight = self.oldest_received.take();
+        self.last_in_flight = self.last_in_flight.max(self.last_received.take());
+    }
+
+    /// Notes that the commit in flight has landed.
+    pub(crate) fn note_landed(&mut self) {
+        if let Some(time) = self.last_in_flight.take() {
+            self.current_as_of = self.current_as_of.max(self.local_time(time));
+        }
     }
 
     /// Notes that everything up to a position is committed.
     pub(crate) fn note_committed(&mut self, position: Lsn) {
-        self.oldest_in_flight = None;
         self.committed = position;
         self.server_position = self.server_position.max(position);
     }
 
-    pub(crate) fn lag(&self) -> Lag {
-        let oldest = self.oldest_in_flight.or(self.oldest_received);
-        let micros = oldest.map_or(0, |oldest| self.server_time.saturating_sub(oldest).max(0));
-        Lag {
-            bytes: self.server_position.0 - self.committed.0,
-            age: Duration::from_micros(micros.unsigned_abs()),
-        }
+    /// Returns the bytes of WAL that the server has and that are not committed here.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.server_position.0 - self.committed.0
+    }
+
+    /// Returns the last moment as of which everything of the source is committed here.
+    pub(crate) fn current_as_of(&self) -> Option<Instant> {
+        self.current_as_of
+    }
+
+    /// Returns the moment as of which everything would be, if what was received were committed.
+    pub(crate) fn current_with_received(&self) -> Option<Instant> {
+        self.current_as_of.max(self.last_received.and_then(|time| self.local_time(time)))
+    }
+
+    /// Converts a time of the server to ours.
+    fn local_time(&self, time: ServerTime) -> Option<Instant> {
+        let (server_time, arrived_at) = self.server_clock?;
+        let micros = server_time.saturating_sub(time).max(0).unsigned_abs();
+        arrived_at.checked_sub(Duration::from_micros(micros))
     }
 }
 
@@ -69,65 +108,98 @@ impl LagMeter {
 mod tests {
     use super::*;
 
-    fn lag(bytes: u64, micros: u64) -> Lag {
-        Lag { bytes, age: Duration::from_micros(micros) }
+    const SECOND: Duration = Duration::from_secs(1);
+    /// A second of the server's clock.
+    const TICK: ServerTime = 1_000_000;
+
+    /// Returns a moment of which there is an hour before.
+    fn start() -> Instant {
+        Instant::now() + 3_600 * SECOND
     }
 
     #[test]
-    fn an_idle_worker_has_no_lag() {
+    fn an_idle_worker_is_current_as_of_the_last_keepalive() {
+        let start = start();
         let mut meter = LagMeter::default();
+        assert_eq!(meter.current_as_of(), None, "nothing is known before the server has spoken");
         meter.note_committed(Lsn(100));
-        meter.note_server(Lsn(100), 5);
-        assert_eq!(meter.lag(), lag(0, 0));
+        meter.note_keepalive(Lsn(100), 5 * TICK, start, false);
+        assert_eq!((meter.bytes(), meter.current_as_of()), (0, Some(start)));
+
+        // WAL that has nothing for us is sent as its end only.
+        let later = start + 15 * SECOND;
+        meter.note_keepalive(Lsn(900), 20 * TICK, later, false);
+        assert_eq!((meter.bytes(), meter.current_as_of()), (800, Some(later)));
     }
 
     #[test]
-    fn the_age_is_that_of_the_oldest_transaction_not_committed() {
+    fn a_backlog_is_current_as_of_its_last_committed_transaction() {
+        let start = start();
         let mut meter = LagMeter::default();
-        meter.note_committed(Lsn(100));
-        meter.note_received(10);
-        meter.note_received(20);
-        meter.note_server(Lsn(150), 30);
-        assert_eq!(meter.lag(), lag(50, 20));
+        meter.note_server(Lsn(500), 1_000 * TICK, start);
+        meter.note_received(900 * TICK, start);
+        meter.note_received(940 * TICK, start);
+        assert_eq!(meter.current_as_of(), None, "nothing is committed");
+        assert_eq!(meter.current_with_received(), Some(start - 60 * SECOND));
 
         meter.note_requested();
-        meter.note_received(40);
-        assert_eq!(meter.lag(), lag(50, 30), "the commit has not landed");
-        meter.note_committed(Lsn(120));
-        assert_eq!(meter.lag(), lag(30, 0), "the transaction at 40 is the newest time known");
+        meter.note_received(950 * TICK, start);
+        meter.note_landed();
+        assert_eq!(meter.current_as_of(), Some(start - 60 * SECOND));
+        assert_eq!(meter.current_with_received(), Some(start - 50 * SECOND));
     }
 
     #[test]
-    fn a_commit_that_is_in_flight_does_not_hide_the_transactions_after_it() {
+    fn a_keepalive_says_nothing_while_something_is_pending() {
+        let start = start();
         let mut meter = LagMeter::default();
-        meter.note_committed(Lsn(100));
-        meter.note_received(10);
+        meter.note_received(2 * TICK, start + SECOND);
+        meter.note_keepalive(Lsn(200), 3 * TICK, start + 2 * SECOND, true);
         meter.note_requested();
-        meter.note_received(20);
-        meter.note_committed(Lsn(110));
-        meter.note_server(Lsn(120), 50);
-        assert_eq!(meter.lag(), lag(10, 30), "the transaction at 20 is the oldest one left");
+        meter.note_keepalive(Lsn(200), 4 * TICK, start + 3 * SECOND, true);
+        assert_eq!(meter.current_as_of(), None, "the commit has not landed");
 
-        meter.note_requested();
-        meter.note_committed(Lsn(120));
-        assert_eq!(meter.lag(), lag(0, 0));
+        meter.note_landed();
+        let committed_there = start + SECOND;
+        assert_eq!(meter.current_as_of(), Some(committed_there));
+        meter.note_keepalive(Lsn(200), 9 * TICK, start + 8 * SECOND, false);
+        assert_eq!(meter.current_as_of(), Some(start + 8 * SECOND));
+    }
+
+    /// Such a transaction is committed with the next position, which nobody waits for.
+    #[test]
+    fn a_transaction_without_anything_for_readers_does_not_make_them_late() {
+        let start = start();
+        let mut meter = LagMeter::default();
+        meter.note_received(TICK, start);
+        meter.note_keepalive(Lsn(200), 9 * TICK, start + 8 * SECOND, false);
+        assert_eq!(meter.current_with_received(), Some(start + 8 * SECOND));
     }
 
     #[test]
-    fn a_server_clock_that_goes_back_gives_no_negative_age() {
+    fn a_transaction_of_messages_shows_the_time_of_the_server() {
+        let start = start();
         let mut meter = LagMeter::default();
-        meter.note_server(Lsn(100), 1_000);
-        meter.note_received(2_000);
-        meter.note_server(Lsn(100), 500);
-        assert_eq!(meter.lag(), lag(100, 0));
+        meter.note_received(7 * TICK, start);
+        assert_eq!(meter.current_with_received(), Some(start));
+    }
+
+    #[test]
+    fn a_server_clock_that_goes_back_gives_no_time_in_the_future() {
+        let start = start();
+        let mut meter = LagMeter::default();
+        meter.note_server(Lsn(100), 1_000 * TICK, start);
+        meter.note_received(2_000 * TICK, start + SECOND);
+        meter.note_server(Lsn(100), 500 * TICK, start + 2 * SECOND);
+        assert_eq!(meter.current_with_received(), Some(start + SECOND));
     }
 
     #[test]
     fn a_position_that_is_ahead_of_the_server_is_no_lag() {
         let mut meter = LagMeter::default();
-        meter.note_server(Lsn(50), 5);
+        meter.note_server(Lsn(50), 5, start());
         meter.note_committed(Lsn(100));
-        meter.note_server(Lsn(60), 4);
-        assert_eq!(meter.lag(), lag(0, 0));
+        meter.note_server(Lsn(60), 4, start());
+        assert_eq!(meter.bytes(), 0);
     }
 }

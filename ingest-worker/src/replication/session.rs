@@ -14,7 +14,9 @@ use tracing::Instrument;
 use crate::apply::applier::Applier;
 use crate::apply::batch::{ApplyStep, RowRequest};
 use crate::apply::changes::ChangeBatch;
+use crate::clock::unix_millis_at;
 use crate::config::Progress;
+use crate::freshness::Freshness;
 use crate::initial_copy::chunk::{Chunk, copy_chunk};
 use crate::log::writer::CommitOptions;
 use crate::metrics;
@@ -25,6 +27,7 @@ use crate::replication::events::{
     Action, ChunkOutcome, ChunkRequest, CommitRequest, Event, WriterState,
 };
 use crate::replication::lag::LagMeter;
+use crate::replication::silence::SilenceDetector;
 use crate::replication::stream_event::assembler_event;
 use crate::source::catalog_watcher::CatalogWatcher;
 use crate::source::connection::SourceConnection;
@@ -51,6 +54,8 @@ pub(crate) struct ReplicationSession<S> {
     watch: CatalogWatcher,
     started_at: Instant,
     lag: LagMeter,
+    freshness: Freshness,
+    silence: SilenceDetector,
     /// The time at which the commit in flight began.
     commit_began_at: Option<Instant>,
     copy_report: CopyReport,
@@ -75,7 +80,10 @@ impl<S: Storage> ReplicationSession<S> {
         source: SourceConnection,
         stream: ReplicationClient,
         watch: CatalogWatcher,
+        freshness: Freshness,
+        receiver_timeout: Duration,
     ) -> Self {
+        let silence = SilenceDetector::new(receiver_timeout, stream.metrics());
         Self {
             assembler,
             applier,
@@ -84,13 +92,30 @@ impl<S: Storage> ReplicationSession<S> {
             watch,
             started_at: Instant::now(),
             lag: LagMeter::default(),
+            freshness,
+            silence,
             commit_began_at: None,
             copy_report: CopyReport::default(),
         }
     }
 
-    /// Runs until `shutdown`, or until something breaks.
+    /// Runs until `shutdown`, or until something breaks or the server is silent.
+    ///
+    /// Silence ends the run wherever it is, like a kill: what is not committed is read again.
     pub(crate) async fn run(
+        self,
+        on_progress: OnProgress<'_>,
+        shutdown: &CancellationToken,
+    ) -> Result<(), SessionError> {
+        let silence = self.silence.clone().silence();
+        tokio::select! {
+            biased;
+            ended = self.replicate(on_progress, shutdown) => ended,
+            timeout = silence => Err(SourceError::Silent(timeout).into()),
+        }
+    }
+
+    async fn replicate(
         mut self,
         on_progress: OnProgress<'_>,
         shutdown: &CancellationToken,
@@ -185,6 +210,7 @@ impl<S: Storage> ReplicationSession<S> {
             return Err(SourceError::Disconnected("the server ended the stream".into()).into());
         };
 
+        self.silence.note_taken();
         self.measure(&event);
         match assembler_event(event) {
             Some(event) => self.handle(event, on_progress).await,
@@ -194,21 +220,25 @@ impl<S: Storage> ReplicationSession<S> {
 
     /// Updates the metrics by what the server says of itself and of its transactions.
     fn measure(&mut self, event: &ReplicationEvent) {
+        let now = Instant::now();
         match event {
             ReplicationEvent::XLogData { wal_end, server_time_micros, .. } => {
-                self.lag.note_server(Lsn(wal_end.0), *server_time_micros);
+                self.lag.note_server(Lsn(wal_end.0), *server_time_micros, now);
             }
 
             ReplicationEvent::Commit { end_lsn, commit_time_micros, .. } => {
                 // After a reconnect the server repeats transactions that are committed here.
                 if Lsn(end_lsn.0) > self.assembler.received().lsn {
                     metrics::count_transaction();
-                    self.lag.note_received(*commit_time_micros);
+                    self.lag.note_received(*commit_time_micros, now);
                 }
             }
 
             ReplicationEvent::KeepAlive { wal_end, server_time_micros, .. } => {
-                self.lag.note_server(Lsn(wal_end.0), *server_time_micros);
+                let writer = self.writer_state();
+                let is_pending =
+                    !self.assembler.is_idle() || writer.has_uncommitted || writer.is_writing;
+                self.lag.note_keepalive(Lsn(wal_end.0), *server_time_micros, now, is_pending);
                 self.record_lag();
             }
 
@@ -303,6 +333,8 @@ impl<S: Storage> ReplicationSession<S> {
         self.applier.writer.finish().await?;
         if let Some(began_at) = self.commit_began_at.take() {
             metrics::record_commit(began_at.elapsed());
+            self.lag.note_landed();
+            self.record_lag();
         }
         Ok(())
     }
@@ -359,6 +391,7 @@ impl<S: Storage> ReplicationSession<S> {
         let options = CommitOptions {
             visibility_barrier: *visibility_barrier,
             last_transaction: *last_transaction,
+            current_at: self.lag.current_with_received().map(unix_millis_at),
             ..CommitOptions::default()
         };
         self.applier.start_commit(position.lsn, position.ticket, options, record).await?;
@@ -367,9 +400,15 @@ impl<S: Storage> ReplicationSession<S> {
         Ok(())
     }
 
+    /// Records how far readers are behind the source. While the visible checkpoint is held back, what
+    /// is committed says nothing about them.
     fn record_lag(&self) {
-        let lag = self.lag.lag();
-        metrics::record_replication_lag(lag.bytes, lag.age);
+        metrics::record_replication_lag_bytes(self.lag.bytes());
+        let is_held_back = self.applier.writer.control().visibility_barrier.is_some();
+        if let Some(moment) = self.lag.current_as_of().filter(|_| self.is_ready() && !is_held_back)
+        {
+            self.freshness.advance_to(moment);
+        }
     }
 
     /// Copies a chunk of a table. Nothing of the stream is applied meanwhile.

@@ -1,22 +1,43 @@
 //! Sessions on the source database.
 
+use std::time::Duration;
+
 use tokio_postgres::{Client, NoTls};
 
 use crate::source::dsn::{Dsn, DsnError, SslMode};
 use crate::source::tls::{self, TlsError};
 
-/// Session options under which a value prints the same way in every session, whatever the server
-/// or the role has as default. Sessions and the replication stream must agree: rows of both are
-/// compared as text.
+/// Session options of sessions and of the replication stream, over the settings that a server, a
+/// database or a role has as defaults.
 ///
-/// Both timeouts are off because the chunks of an initial copy, and the wait for a slot, may take
-/// longer than a server allows its ordinary clients. Row security is off: a read that it would filter
-/// fails instead, since a copy must not miss rows.
-pub(crate) const SESSION_OPTIONS: &str = "-c datestyle=ISO -c intervalstyle=postgres \
+/// - Display settings: a value prints the same way everywhere, since rows of both are compared as
+///   text. `search_path` belongs to them, because the names of types print relative to it.
+/// - Timeouts are off: the chunks of an initial copy, and the wait for a slot, may take longer than a
+///   server allows its ordinary clients, and sessions are idle while the source is.
+/// - `row_security=off` makes a query fail where it would leave out rows.
+/// - `default_transaction_*`: logical messages are written, and snapshots begin at once.
+///
+/// `transaction_timeout` is set later, since PostgreSQL 16 and earlier refuse its name.
+const SESSION_OPTIONS: &str = "-c datestyle=ISO -c intervalstyle=postgres \
     -c extra_float_digits=3 -c bytea_output=hex -c timezone=UTC -c client_encoding=UTF8 \
-    -c standard_conforming_strings=on -c statement_timeout=0 \
-    -c idle_in_transaction_session_timeout=0 \
-    -c row_security=off";
+    -c standard_conforming_strings=on -c quote_all_identifiers=off -c search_path=pg_catalog \
+    -c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 \
+    -c idle_session_timeout=0 -c row_security=off -c default_transaction_read_only=off \
+    -c default_transaction_deferrable=off";
+
+/// Switches off the limit of PostgreSQL 17 and later on the duration of a transaction: the snapshot
+/// of a copied chunk may need longer.
+const NO_TRANSACTION_TIMEOUT: &str = "
+SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'";
+
+/// TCP keepalives: a peer that is gone without a word is noticed within `IDLE + RETRIES * INTERVAL`,
+/// 25 seconds, and not after the two hours that are the system's default.
+const KEEPALIVES_IDLE: Duration = Duration::from_secs(10);
+const KEEPALIVES_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVES_RETRIES: u32 = 3;
+/// Duration of a connection attempt, handshake included, where the URL sets no `connect_timeout`. A
+/// proxy may accept a connection and never answer.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Error of a connection attempt, sorted by what its owner has to fix.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +56,18 @@ pub enum ConnectError {
     NoTls {
         /// `host:port`.
         address: String,
+    },
+    /// Something accepted the connection, and then no server answered.
+    #[error(
+        "PostgreSQL at {address} did not answer within {} s: check that host and port in the \
+         database URL are its own, and what is between it and here (a proxy, a firewall)",
+        timeout.as_secs()
+    )]
+    Silent {
+        /// `host:port`.
+        address: String,
+        /// The duration of the attempt.
+        timeout: Duration,
     },
     /// The server does not answer, or refuses the session.
     #[error(
@@ -60,39 +93,60 @@ impl ConnectError {
             Self::Refused { source, .. } => {
                 is_transient_code(source.code().map(tokio_postgres::error::SqlState::code))
             }
+            Self::Silent { .. } => true,
             Self::Dsn(_) | Self::Tls(_) | Self::NoTls { .. } => false,
         }
     }
 }
 
+/// Returns the options of the connection string, followed by ours: the last one of a name is in force.
+pub(crate) fn session_options(dsn: &Dsn) -> String {
+    let given = dsn.config.get_options().map(|options| format!("{options} ")).unwrap_or_default();
+    format!("{given}{SESSION_OPTIONS}")
+}
+
 /// Opens a session. It ends when the client is dropped.
 pub(crate) async fn connect(dsn: &Dsn) -> Result<Client, ConnectError> {
-    let mut config = dsn.config.clone();
-    let given = config.get_options().map(|options| format!("{options} ")).unwrap_or_default();
-    // Ours come last, since the last one of a name is in force.
-    config.options(format!("{given}{SESSION_OPTIONS}"));
-    config.application_name("tidewater");
+    let timeout = dsn.config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT);
+    let address = dsn.address();
+    match tokio::time::timeout(timeout, open(dsn)).await {
+        Ok(opened) => opened,
+        Err(_) => Err(ConnectError::Silent { address, timeout }),
+    }
+}
 
-    match tls::connector(dsn)? {
+async fn open(dsn: &Dsn) -> Result<Client, ConnectError> {
+    let mut config = dsn.config.clone();
+    config.options(session_options(dsn));
+    config.application_name("tidewater");
+    config.keepalives_idle(KEEPALIVES_IDLE);
+    config.keepalives_interval(KEEPALIVES_INTERVAL);
+    config.keepalives_retries(KEEPALIVES_RETRIES);
+    config.tcp_user_timeout(KEEPALIVES_IDLE + KEEPALIVES_INTERVAL * KEEPALIVES_RETRIES);
+
+    let client = match tls::connector(dsn)? {
         Some(tls) => {
             config.ssl_mode(tokio_postgres::config::SslMode::Require);
             let connected = config.connect(tls).await;
             let (client, connection) = connected.map_err(|error| refused(dsn, error))?;
             tokio::spawn(connection);
-            Ok(client)
+            client
         }
         None => {
             config.ssl_mode(tokio_postgres::config::SslMode::Disable);
             let connected = config.connect(NoTls).await;
             let (client, connection) = connected.map_err(|error| refused(dsn, error))?;
             tokio::spawn(connection);
-            Ok(client)
+            client
         }
-    }
+    };
+
+    client.batch_execute(NO_TRANSACTION_TIMEOUT).await.map_err(|error| refused(dsn, error))?;
+    Ok(client)
 }
 
 fn refused(dsn: &Dsn, source: tokio_postgres::Error) -> ConnectError {
-    let address = format!("{}:{}", dsn.host, dsn.port);
+    let address = dsn.address();
     // The driver has no error kind for it. Its text says that the server answered 'N'.
     let cause = std::error::Error::source(&source).map(ToString::to_string).unwrap_or_default();
     if dsn.ssl_mode != SslMode::Disable && cause.contains("does not support TLS") {
@@ -198,6 +252,19 @@ mod tests {
         assert!(text.starts_with(expected), "{text}");
         assert!(error.is_transient());
         assert!(error.source().is_some() && !text.contains("secret"));
+    }
+
+    /// A proxy without its server: it accepts and never answers.
+    #[tokio::test]
+    async fn a_server_that_accepts_and_says_nothing_is_named_with_the_time_it_had() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let url = format!("postgres://u@{address}/app?sslmode=disable&connect_timeout=1");
+
+        let error = connect(&Dsn::parse(&url).unwrap()).await.unwrap_err();
+        let expected = format!("PostgreSQL at {address} did not answer within 1 s");
+        assert!(error.to_string().starts_with(&expected), "{error}");
+        assert!(error.is_transient());
     }
 
     /// A server that refuses TLS in the way PostgreSQL does, by the byte 'N'.

@@ -72,6 +72,11 @@ impl Dsn {
         let ssl_root_cert = options.root_cert.map(PathBuf::from);
         Ok(Self { config, ssl_mode, ssl_root_cert, host, port, user, database })
     }
+
+    /// Returns `host:port`, for people.
+    pub(crate) fn address(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
 }
 
 /// TLS options of a connection string, which tokio-postgres does not know.
@@ -104,21 +109,31 @@ fn parse_ssl_mode(mode: Option<&str>) -> Result<SslMode, DsnError> {
 }
 
 /// Splits a URL into one without our options, and these.
+///
+/// The other parameters keep their encoding: libpq and the driver decode `%20` and take `+` for a
+/// plus sign, where a form encoder would write a space as `+`.
 fn split_url(text: &str) -> Result<(String, SslOptions), DsnError> {
     let mut url = url::Url::parse(text).map_err(|error| DsnError::Syntax(error.into()))?;
     let mut options = SslOptions::default();
     let kept: Vec<_> = url
-        .query_pairs()
-        .filter(|(key, value)| !options.take(key, value))
-        .map(|(key, value)| (key.into_owned(), value.into_owned()))
+        .query()
+        .unwrap_or_default()
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .filter(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            !options.take(&percent_decode(key), &percent_decode(value))
+        })
+        .map(str::to_owned)
         .collect();
 
-    if kept.is_empty() {
-        url.set_query(None);
-    } else {
-        url.query_pairs_mut().clear().extend_pairs(kept);
-    }
+    let query = (!kept.is_empty()).then(|| kept.join("&"));
+    url.set_query(query.as_deref());
     Ok((url.to_string(), options))
+}
+
+fn percent_decode(text: &str) -> String {
+    percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
 /// Splits `key=value ...` into a text without our options, and these.
@@ -176,6 +191,25 @@ mod tests {
         assert_eq!(dsn.ssl_root_cert, Some("/ca.pem".into()));
         let timeout = dsn.config.get_connect_timeout();
         assert_eq!(timeout, Some(&std::time::Duration::from_secs(3)));
+    }
+
+    #[test]
+    fn options_reach_the_server_as_libpq_passes_them() {
+        for (query, options) in [
+            ("options=-c%20search_path%3Dapp", "-c search_path=app"),
+            ("options=-c%20geqo=off&sslmode=disable", "-c geqo=off"),
+            ("sslmode=disable&options=-c%20a.b=1+1", "-c a.b=1+1"),
+        ] {
+            let dsn = Dsn::parse(&format!("postgres://u@h/app?{query}")).unwrap();
+            assert_eq!(dsn.config.get_options(), Some(options), "{query}");
+        }
+    }
+
+    #[test]
+    fn an_encoded_ssl_option_is_decoded() {
+        let dsn = Dsn::parse("postgres://u@h/app?sslrootcert=%2Fmy%20ca.pem").unwrap();
+        assert_eq!(dsn.ssl_root_cert, Some("/my ca.pem".into()));
+        assert_eq!(dsn.config.get_options(), None);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Errors of the source database: its catalog, its queries and its replication stream.
 
+use std::time::Duration;
+
 use pgwire_replication::PgWireError;
 use tokio_postgres::error::DbError;
 
@@ -25,6 +27,9 @@ pub enum SourceError {
     /// The connection broke: start another run, which continues where this one committed.
     #[error("the connection to the source database was lost")]
     Disconnected(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The connection is open, and nothing comes through it: start another run.
+    #[error("PostgreSQL has sent nothing for {} s, not even a keepalive", .0.as_secs())]
+    Silent(Duration),
     /// A table is not what it was when the run started: start another run, which copies it.
     #[error(transparent)]
     TableChanged(#[from] TableChanged),
@@ -43,7 +48,7 @@ impl SourceError {
     /// Returns whether a new run may succeed without anyone fixing anything.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
-            Self::Disconnected(_) | Self::TableChanged(_) => true,
+            Self::Disconnected(_) | Self::Silent(_) | Self::TableChanged(_) => true,
             Self::Refused(_) | Self::StreamFailed(_) | Self::UnexpectedAnswer(_) => false,
         }
     }

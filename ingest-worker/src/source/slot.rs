@@ -8,10 +8,11 @@ use tidewater_storage::Lsn;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Row};
 
-use crate::config::Progress;
-use crate::source::connect::SESSION_OPTIONS;
+use crate::config::{Progress, SourceNames};
+use crate::source::connect::session_options;
 use crate::source::dsn::Dsn;
 use crate::source::error::SourceError;
+use crate::source::quote::quote_identifier;
 use crate::source::tls;
 
 /// Time after which the owner is told what the creation of a slot waits for. On a quiet server it
@@ -20,8 +21,8 @@ const SLOT_CREATION_NOTICE_AFTER: Duration = Duration::from_secs(2);
 /// Pause between attempts to acquire a slot that another session holds. A worker that replaces
 /// another waits this long at most after the other has ended.
 const ACQUIRE_RETRY_PAUSE: Duration = Duration::from_millis(200);
-/// Interval of status messages to the server. The server forgets WAL only after one of them has
-/// confirmed it, and ends a session that sends none for `wal_sender_timeout` (60 s by default).
+/// Interval of status messages to the server while positions are confirmed. The server forgets WAL
+/// only after one of them has confirmed it.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 /// Events that the driver may buffer. It stops reading the socket beyond that: backpressure.
 const EVENTS_BUFFERED_MAX: usize = 2_048;
@@ -204,12 +205,16 @@ pub(crate) async fn server_positions(
 /// Returns the server's system identifier, without a slot.
 pub(crate) async fn system_id(
     dsn: &Dsn,
-    publication: &str,
-    slot: &str,
+    names: SourceNames<'_>,
+    receiver_timeout: Duration,
 ) -> Result<String, SlotError> {
-    let config = replication_config(dsn, publication, slot);
-    let mut stream = ReplicationClient::connect_gated(config).await?;
-    Ok(stream.identify_system().await?.system_id)
+    let config = replication_config(dsn, names, receiver_timeout);
+    let identification = async {
+        let mut stream = ReplicationClient::connect_gated(config).await?;
+        stream.identify_system().await
+    };
+    let identified = tokio::time::timeout(receiver_timeout, identification).await;
+    Ok(identified.map_err(|_| SourceError::Silent(receiver_timeout))??.system_id)
 }
 
 /// A slot that this session holds, with its stream.
@@ -221,27 +226,28 @@ pub(crate) struct AcquiredSlot {
 
 /// Starts the stream from where the slot was confirmed. From then on this session holds the slot,
 /// which makes it the only worker. Waits while another session holds it.
+///
+/// The server ends the session when it hears nothing from us for `receiver_timeout`, as we do.
 pub(crate) async fn acquire_slot(
     dsn: &Dsn,
-    publication: &str,
-    slot: &str,
+    names: SourceNames<'_>,
+    receiver_timeout: Duration,
     on_progress: &(dyn Fn(Progress) + Send + Sync),
 ) -> Result<AcquiredSlot, SlotError> {
-    let config = replication_config(dsn, publication, slot);
+    let config = replication_config(dsn, names, receiver_timeout);
     let mut is_reported = false;
     loop {
-        let mut stream = ReplicationClient::connect_gated(config.clone()).await?;
-        let system = stream.identify_system().await?;
-        stream.start().await?;
-        let error = match stream.wait_started().await {
-            Ok(()) => {
-                let (system_id, timeline) = (system.system_id, system.timeline);
-                return Ok(AcquiredSlot { stream, system_id, timeline });
-            }
-            Err(error) => error,
+        let attempt = tokio::time::timeout(receiver_timeout, start_stream(config.clone())).await;
+        let started = attempt.map_err(|_| SourceError::Silent(receiver_timeout))?;
+        let error = match started {
+            Ok(acquired) => return Ok(acquired),
+            Err(StreamStartError::Connect(error)) => return Err(error.into()),
+            Err(StreamStartError::Refused(error)) => error,
         };
 
-        let Some(message) = held_by_another(&error) else { return Err(refusal(slot, error)) };
+        let Some(message) = held_by_another(&error) else {
+            return Err(refusal(names.slot, error));
+        };
         if !is_reported {
             is_reported = true;
             on_progress(Progress::Waiting(format!("another session holds the slot: {message}")));
@@ -250,21 +256,51 @@ pub(crate) async fn acquire_slot(
     }
 }
 
-fn replication_config(dsn: &Dsn, publication: &str, slot: &str) -> ReplicationConfig {
+/// Error of one attempt to start the stream.
+enum StreamStartError {
+    /// There is no session.
+    Connect(PgWireError),
+    /// The server does not stream from the slot.
+    Refused(PgWireError),
+}
+
+async fn start_stream(config: ReplicationConfig) -> Result<AcquiredSlot, StreamStartError> {
+    let connected = ReplicationClient::connect_gated(config).await;
+    let mut stream = connected.map_err(StreamStartError::Connect)?;
+    let system = stream.identify_system().await.map_err(StreamStartError::Connect)?;
+    stream.start().await.map_err(StreamStartError::Connect)?;
+
+    stream.wait_started().await.map_err(StreamStartError::Refused)?;
+    let (system_id, timeline) = (system.system_id, system.timeline);
+    Ok(AcquiredSlot { stream, system_id, timeline })
+}
+
+fn replication_config(
+    dsn: &Dsn,
+    names: SourceNames<'_>,
+    receiver_timeout: Duration,
+) -> ReplicationConfig {
     let password = dsn.config.get_password().map(String::from_utf8_lossy).unwrap_or_default();
+    // The server asks for a sign of life after half of its timeout, if it has heard nothing from us
+    // until then. Its questions are what we hear of it while the source is idle.
+    let timeout = receiver_timeout.as_millis();
+    let options = format!("{} -c wal_sender_timeout={timeout}", session_options(dsn));
     ReplicationConfig::new(
         dsn.host.as_str(),
         dsn.user.as_str(),
         password,
         dsn.database.as_str(),
-        slot,
-        publication,
+        names.slot,
+        // The server splits the value at commas and folds names that are not quoted.
+        quote_identifier(names.publication),
     )
     .with_port(dsn.port)
     .with_tls(tls::replication_config(dsn))
-    .with_options(SESSION_OPTIONS)
+    .with_options(options)
     .with_application_name("tidewater")
     .with_status_interval(STATUS_INTERVAL)
+    // A message of ours that nobody asked for would delay the server's next question.
+    .with_wakeup_interval(receiver_timeout)
     .with_buffer_size(EVENTS_BUFFERED_MAX)
 }
 
@@ -362,12 +398,27 @@ mod tests {
         assert!(matches!(error, SlotError::Source(SourceError::StreamFailed(_))), "{error:?}");
     }
 
+    fn names(publication: &str) -> SourceNames<'_> {
+        SourceNames { publication, slot: "s" }
+    }
+
     #[test]
     fn the_stream_prints_values_as_the_sessions_do() {
         let dsn = Dsn::parse("postgres://u:p%40ss@h:5433/app?sslmode=disable").unwrap();
-        let config = replication_config(&dsn, "pub", "s");
-        assert_eq!(config.options.as_deref(), Some(SESSION_OPTIONS));
+        let config = replication_config(&dsn, names("pub"), Duration::from_secs(30));
+        let options = config.options.unwrap_or_default();
+        let own = options.strip_prefix(&session_options(&dsn)).expect("the sessions' options");
+        assert_eq!(own, " -c wal_sender_timeout=30000");
         assert_eq!((&*config.host, config.port, &*config.user), ("h", 5433, "u"));
         assert_eq!((&*config.password, &*config.database), ("p@ss", "app"));
+    }
+
+    #[test]
+    fn the_name_of_a_publication_is_quoted() {
+        let dsn = Dsn::parse("postgres://u@h/app?sslmode=disable").unwrap();
+        for (name, quoted) in [("pub", "\"pub\""), ("a,b", "\"a,b\""), ("q\"", "\"q\"\"\"")] {
+            let config = replication_config(&dsn, names(name), Duration::from_secs(30));
+            assert_eq!(config.publication.names(), [quoted]);
+        }
     }
 }

@@ -76,6 +76,11 @@ pub struct Visible {
     pub generation: GenerationId,
     /// The value of [`Control::truncated`] at that checkpoint.
     pub truncated: Vec<Truncation>,
+    /// The last time at which the worker knew that the checkpoint contained everything that was
+    /// committed in the source until then, in milliseconds since 1970. `None` in records of earlier
+    /// versions, until the worker's next commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current_at: Option<u64>,
 }
 
 /// A truncation of a source table. Records of the table with a lower op id count as deleted.
@@ -180,8 +185,12 @@ impl Control {
         let visible = if is_delayed {
             self.visible.clone()
         } else {
-            let generation = self.generation;
-            Some(Visible { at: committed, generation, truncated: truncated.clone() })
+            Some(Visible {
+                at: committed,
+                generation: self.generation,
+                truncated: truncated.clone(),
+                current_at: self.visible.as_ref().and_then(|visible| visible.current_at),
+            })
         };
 
         let visibility_barrier = visibility_barrier.filter(|_| is_delayed);
@@ -193,6 +202,19 @@ impl Control {
             visibility_barrier,
             ..self.clone()
         }
+    }
+
+    /// Returns the record of a commit that is current as of `time`, in milliseconds since 1970. A
+    /// commit that readers do not see yet changes nothing for them.
+    #[must_use]
+    pub fn current_as_of(mut self, time: u64) -> Self {
+        if let Some(visible) = &mut self.visible
+            && visible.at == self.committed
+            && self.visibility_barrier.is_none()
+        {
+            visible.current_at = Some(time);
+        }
+        self
     }
 
     /// Returns the committed operations, given the archived epochs.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use tidewater_functions::Authenticator;
+use tidewater_functions::{Authenticator, Settings};
 use tidewater_snapshot_builder::{Options, Report};
 use tidewater_storage::Embedded;
 use tokio::task::JoinHandle;
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::process::clock::unix_seconds;
 use crate::services::api::Api;
 use crate::services::config_file::ConfigFile;
-use crate::services::ingest_worker::SourceArgs;
+use crate::services::ingest_worker::{SourceArgs, Worker};
 use crate::services::store;
 use crate::terminal::failure::Failure;
 
@@ -43,13 +43,19 @@ impl Pipeline {
         let storage = store::open(dir)?;
         let api = Api::bind("127.0.0.1:0").await?;
         let endpoint = format!("http://{}", api.address());
-        let api = tokio::spawn(api.serve(storage.clone(), auth, shutdown.clone()));
+        let api = tokio::spawn(api.serve(
+            storage.clone(),
+            Settings { shutdown: shutdown.clone(), ..Settings::new(auth) },
+        ));
 
         let worker = {
             let shutdown = shutdown.clone();
             let storage = storage.clone();
             let place = dir.display().to_string();
-            tokio::spawn(async move { source.run_worker(&file, storage, &place, &shutdown).await })
+            tokio::spawn(async move {
+                let worker = Worker::ending_with_its_error();
+                source.run_worker(&file, storage, &place, &worker, &shutdown).await
+            })
         };
         let store = storage;
         Ok(Self { endpoint, shutdown, store, worker, api })

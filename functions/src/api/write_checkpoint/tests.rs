@@ -21,7 +21,7 @@ async fn store_covering(ticket: Ticket) -> Embedded {
     let mut control = first_control();
     let at = Committed { op: OpId::ZERO, lsn: Lsn(1), ticket };
     let generation = control.generation;
-    control.visible = Some(Visible { at, generation, truncated: Vec::new() });
+    control.visible = Some(Visible { at, generation, truncated: Vec::new(), current_at: None });
     storage.put_generation(&empty_generation(generation)).await.unwrap();
     assert_eq!(storage.swap_control(None, &control).await.unwrap(), SwapOutcome::Swapped);
     storage

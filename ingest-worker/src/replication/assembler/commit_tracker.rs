@@ -9,8 +9,9 @@ use crate::replication::events::{
     Action, AssemblyError, CommitRequest, StreamPosition, WriterState,
 };
 
-/// An idle source's position is committed this often. Each such commit costs one conditional
-/// write, and without it the slot would keep the WAL of the whole idle time.
+/// An idle source's position is committed this often, at its next keepalive. Each such commit costs
+/// one conditional write. Without it the slot would keep the WAL of the whole idle time, and readers
+/// would not know that their checkpoint is still current.
 const IDLE_COMMIT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The positions of a run, from what was received to what is committed.
@@ -29,7 +30,8 @@ pub(super) struct CommitTracker {
     must_commit: bool,
     /// Actions that follow the next commit.
     after_commit: Vec<Action>,
-    last_commit_at: Duration,
+    /// The time of the last commit of this run.
+    last_commit_at: Option<Duration>,
     /// Readers stay at the former checkpoint until a commit has reached this position.
     barrier: Option<Lsn>,
 }
@@ -57,7 +59,7 @@ impl CommitTracker {
             writer: WriterState::default(),
             must_commit: false,
             after_commit: Vec::new(),
-            last_commit_at: Duration::ZERO,
+            last_commit_at: None,
             barrier: control.visibility_barrier,
         }
     }
@@ -100,16 +102,23 @@ impl CommitTracker {
         Ok(())
     }
 
-    /// Notes that the idle source has sent everything up to a position, if that is worth a commit.
-    /// Returns whether it is.
+    /// Notes that the idle source has sent everything up to a position, if that is worth a commit: of
+    /// the position, or, where it is the former one, of the time. Returns whether it is.
     pub(super) fn note_idle(&mut self, wal_end: Lsn, now: Duration) -> bool {
         // Behind a barrier readers wait for the position itself.
         let is_due = self.barrier.is_some() || self.is_idle_commit_due(now);
-        let is_taken = is_due && wal_end > self.received.lsn;
-        if is_taken {
+        if is_due && wal_end > self.received.lsn {
             self.received.lsn = wal_end;
+            return true;
         }
-        is_taken
+
+        // A new run tells readers at once that their checkpoint is current.
+        let is_confirmation_due = self.last_commit_at.is_none() || self.is_idle_commit_due(now);
+        let is_still_current = self.barrier.is_none() && is_confirmation_due;
+        if is_still_current {
+            self.must_commit = true;
+        }
+        is_still_current
     }
 
     /// Notes the state of the log writer. Returns the position to confirm if a commit has landed:
@@ -169,7 +178,7 @@ impl CommitTracker {
     }
 
     fn is_idle_commit_due(&self, now: Duration) -> bool {
-        now.saturating_sub(self.last_commit_at) >= IDLE_COMMIT_INTERVAL
+        now.saturating_sub(self.last_commit_at.unwrap_or_default()) >= IDLE_COMMIT_INTERVAL
     }
 
     /// Requests a commit of everything that was applied, and returns the actions that follow it.
@@ -193,7 +202,7 @@ impl CommitTracker {
         self.requested = self.received;
         self.writer = WriterState { has_uncommitted: false, is_writing: true };
         self.must_commit = false;
-        self.last_commit_at = now;
+        self.last_commit_at = Some(now);
         // A commit at or beyond the barrier makes everything visible.
         self.barrier = self.barrier.filter(|&barrier| self.received.lsn < barrier);
 
@@ -289,14 +298,37 @@ mod tests {
     #[test]
     fn an_idle_position_is_taken_after_the_interval_or_behind_a_barrier() {
         let mut tracker = tracker();
+        tracker.request(None, None, Duration::ZERO);
+        tracker.note_write_finished();
         assert!(!tracker.note_idle(Lsn(120), Duration::ZERO));
-        assert!(!tracker.note_idle(Lsn(100), IDLE_COMMIT_INTERVAL), "it has not moved");
         assert!(tracker.note_idle(Lsn(120), IDLE_COMMIT_INTERVAL));
         assert_eq!(tracker.received().lsn, Lsn(120));
 
         tracker.set_barrier(Lsn(200));
         assert!(tracker.note_idle(Lsn(130), Duration::ZERO));
         assert!(!tracker.note_idle(Lsn(125), Duration::ZERO), "a position never goes back");
+    }
+
+    #[test]
+    fn an_idle_checkpoint_is_confirmed_at_once_and_then_after_each_interval() {
+        let mut tracker = tracker();
+        assert!(tracker.note_idle(Lsn(100), Duration::ZERO), "a new run");
+        assert!(tracker.must_commit());
+        tracker.request(None, None, Duration::ZERO);
+        tracker.note_write_finished();
+
+        assert!(!tracker.note_idle(Lsn(100), IDLE_COMMIT_INTERVAL / 2));
+        assert!(!tracker.must_commit());
+        assert!(tracker.note_idle(Lsn(100), IDLE_COMMIT_INTERVAL));
+        assert!(tracker.must_commit());
+    }
+
+    #[test]
+    fn a_checkpoint_that_is_held_back_is_not_confirmed() {
+        let mut tracker = tracker();
+        tracker.set_barrier(Lsn(200));
+        assert!(!tracker.note_idle(Lsn(100), IDLE_COMMIT_INTERVAL));
+        assert!(!tracker.must_commit());
     }
 
     #[test]

@@ -267,14 +267,16 @@ fn keepalive(wal_end: u64) -> Event {
 fn a_keepalive_moves_an_idle_run_only() {
     let mut driver = Driver::new();
     driver.feed(keepalive(150));
-    assert!(driver.commits.is_empty(), "it was active a moment ago");
+    let confirmed = [position(100, 0)];
+    assert_eq!(driver.commit_positions(), confirmed, "a new run confirms where it begins");
+    driver.land();
+    driver.feed(keepalive(150));
+    assert_eq!(driver.commit_positions(), confirmed, "it was active a moment ago");
 
     driver.now += IDLE;
-    driver.feed(keepalive(100));
-    assert!(driver.commits.is_empty(), "nothing has moved");
     driver.begin(160);
     driver.feed(keepalive(170));
-    assert!(driver.commits.is_empty(), "a transaction is open");
+    assert_eq!(driver.commit_positions(), confirmed, "a transaction is open");
     driver.end(180);
     driver.feed(Event::Drained);
     driver.land();

@@ -40,7 +40,12 @@ fn long_record() -> Control {
     let generation = GenerationId(Epoch::new(3_000).unwrap());
     Control {
         recent: (4_000..4_016).map(closed).collect(),
-        visible: Some(Visible { at, generation, truncated: truncated.clone() }),
+        visible: Some(Visible {
+            at,
+            generation,
+            truncated: truncated.clone(),
+            current_at: Some(u64::from(u32::MAX) * 400),
+        }),
         committed: at,
         truncated,
         ..first_control()

@@ -87,7 +87,12 @@ pub async fn a_control_record_round_trips([a, b]: [impl ControlStore; 2]) {
     let full = Control {
         epoch: Epoch::MAX,
         committed: at,
-        visible: Some(Visible { at, generation: generation(), truncated: truncated.clone() }),
+        visible: Some(Visible {
+            at,
+            generation: generation(),
+            truncated: truncated.clone(),
+            current_at: Some(1_700_000_000_000),
+        }),
         visibility_barrier: Some(Lsn(1)),
         truncated,
         recent: (1..=16).map(|epoch| closed(epoch, 3)).collect(),
