@@ -28,6 +28,11 @@ pub struct Intercepted<S, I> {
 impl<S: Storage, I: CallInterceptor> Storage for Intercepted<S, I> {}
 
 impl<S, I> Intercepted<S, I> {
+    /// Adds an interceptor to a store.
+    pub const fn with_interceptor(store: S, interceptor: I) -> Self {
+        Self { store, interceptor }
+    }
+
     /// Returns the store without the interceptor.
     pub const fn inner(&self) -> &S {
         &self.store

@@ -28,7 +28,9 @@ macro_rules! methods {
                 matches!(self, Self::WaitForControlChange | Self::WaitForTicket)
             }
 
-            pub(crate) const fn writes(self) -> bool {
+            /// Returns whether the method changes the store.
+            #[must_use]
+            pub const fn writes(self) -> bool {
                 match self {
                     $(Self::$method => $writes,)+
                 }
