@@ -162,7 +162,7 @@ fn chunks<S: SyncStore>(
                     // The server drops unsent bytes when it sees the error. One turn of the
                     // scheduler lets it send them before.
                     tokio::task::yield_now().await;
-                    Some((Err(std::io::Error::other("the stream was cut")), None))
+                    Some((Err(std::io::Error::other(cause)), None))
                 }
             }
         };
