@@ -3,34 +3,43 @@
 use std::sync::Arc;
 
 use tidewater_snapshot_builder::Options;
-use tidewater_storage::{CallScheduler, Embedded, FaultPlan, Faulty};
+use tidewater_storage::{CallScheduler, Embedded, FaultPlan};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::Shared;
 use crate::builder;
 use crate::reader::Reader;
+use crate::store::{Store, store_of};
 use crate::worker;
+use crate::world::Shared;
 
 /// A task whose storage calls wait for its turns.
 pub(crate) struct Actor<T> {
+    /// The kind and the number of the actor, as in the log of events.
+    pub(crate) label: String,
+    world: Shared,
     scheduler: Arc<CallScheduler>,
     /// The running task; `None` once it has ended or was killed.
     task: Option<JoinHandle<anyhow::Result<T>>>,
     /// The result of a task that has ended by itself.
     result: Option<anyhow::Result<T>>,
-    recall: watch::Sender<bool>,
+    /// Tells the task to end after its current step.
+    stop: watch::Sender<bool>,
 }
 
 impl Actor<()> {
     pub(crate) fn worker(seed: u64, faults: FaultPlan, store: &Embedded, world: &Shared) -> Self {
-        let name = {
+        let number = {
             let mut world = world.lock().unwrap();
-            world.workers += 1;
-            world.workers
+            world.counters.workers += 1;
+            world.counters.workers
         };
-        let world = world.clone();
-        Self::spawn(store, faults, |store, _| worker::run(store, world, name, seed))
+
+        let label = format!("worker {number}");
+        let shared = world.clone();
+        Self::spawn(label, store, faults, world, |store, _| {
+            worker::run(store, shared, number, seed)
+        })
     }
 
     pub(crate) fn builder(
@@ -39,22 +48,32 @@ impl Actor<()> {
         store: &Embedded,
         world: &Shared,
     ) -> Self {
-        let world = world.clone();
-        Self::spawn(store, faults, |store, _| builder::run(store, world, options))
+        let number = {
+            let mut world = world.lock().unwrap();
+            world.counters.builders += 1;
+            world.counters.builders
+        };
+
+        let label = format!("builder {number}");
+        let shared = world.clone();
+        Self::spawn(label, store, faults, world, |store, _| {
+            builder::run(store, shared, number, options)
+        })
     }
 }
 
 impl Actor<Reader> {
     pub(crate) fn reader(reader: Reader, store: &Embedded, world: &Shared) -> Self {
-        let world = world.clone();
-        Self::spawn(store, FaultPlan::default(), |store, recalled| {
-            reader.act_at_random(store, world, recalled)
+        let label = reader.label();
+        let shared = world.clone();
+        Self::spawn(label, store, FaultPlan::default(), world, |store, stop| {
+            reader.act_at_random(store, shared, stop)
         })
     }
 
     /// Lets the reader finish its current step, and returns it.
-    pub(crate) async fn recall(&mut self) -> Reader {
-        self.recall.send_replace(true);
+    pub(crate) async fn stop_and_return(&mut self) -> Reader {
+        self.stop.send_replace(true);
         self.scheduler.admit_all();
         self.outcome().await.unwrap()
     }
@@ -62,18 +81,22 @@ impl Actor<Reader> {
 
 impl<T: Send + 'static> Actor<T> {
     fn spawn<F>(
+        label: String,
         store: &Embedded,
         faults: FaultPlan,
-        act: impl FnOnce(Faulty<Embedded>, watch::Receiver<bool>) -> F,
+        world: &Shared,
+        act: impl FnOnce(Store, watch::Receiver<bool>) -> F,
     ) -> Self
     where
         F: Future<Output = anyhow::Result<T>> + Send + 'static,
     {
+        world.lock().unwrap().log(&format!("{label} starts"));
+
         let scheduler = Arc::new(CallScheduler::default());
-        let (recall, recalled) = watch::channel(false);
-        let store = Faulty::new(store.clone(), faults).with_scheduler(scheduler.clone());
-        let task = Some(tokio::spawn(act(store, recalled)));
-        Self { scheduler, task, result: None, recall }
+        let (stop, stopped) = watch::channel(false);
+        let store = store_of(&label, store, faults, scheduler.clone(), world);
+        let task = Some(tokio::spawn(act(store, stopped)));
+        Self { label, world: world.clone(), scheduler, task, result: None, stop }
     }
 
     /// Admits one storage call and waits until the task makes the next one.
@@ -90,20 +113,25 @@ impl<T: Send + 'static> Actor<T> {
 
     async fn wait_until_idle(&mut self) -> bool {
         let Some(task) = &mut self.task else { return false };
+        // Both can be ready: a write of a worker that has ended waits until the runtime drops it. A
+        // random choice between the two would make the run differ, so the order is fixed.
         tokio::select! {
-            () = self.scheduler.wait_until_idle() => true,
+            biased;
             result = task => {
                 self.task = None;
                 self.result = Some(result.unwrap());
                 false
             }
+            () = self.scheduler.wait_until_idle() => true,
         }
     }
 
-    /// Kills the task between two storage calls, as SIGKILL does.
+    /// Kills the task while it waits for a turn. A kill during a call equals one before it or after
+    /// it, since each call is atomic.
     pub(crate) fn kill(&mut self) {
         if let Some(task) = self.task.take() {
             task.abort();
+            self.world.lock().unwrap().log(&format!("{} is killed", self.label));
         }
     }
 

@@ -7,17 +7,23 @@
 //! deployment the replication slot does so too.
 //!
 //! Every completed checkpoint of every reader must equal the source at exactly one commit, and must
-//! contain the writes that it acknowledges. To debug a seed, run it with `TIDEWATER_TEST_SEED`: one
-//! seed always gives the same events, which [`World::log`] lists.
+//! contain the writes that it acknowledges. A worker may end, a request may be refused and a stream may
+//! be aborted only for a reason that the simulation causes.
+//!
+//! One seed always gives the same events. A failed run prints the last of them. `TIDEWATER_TEST_SEED=N`
+//! runs one seed, and `TIDEWATER_TEST_EVENTS=FILE` writes all of its events to a file.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
 mod actors;
 mod builder;
+mod events;
 mod reader;
 mod source;
+mod store;
 mod worker;
+mod world;
 
-use std::collections::BTreeSet;
+use std::fs::File;
 use std::sync::{Arc, Mutex};
 
 use rand::rngs::StdRng;
@@ -28,8 +34,10 @@ use tidewater_storage::{ControlStore, Embedded, FaultPlan, WriteCheckpointStore}
 use tidewater_tests::Settings;
 
 use actors::Actor;
+use events::EventLog;
 use reader::Reader;
-use source::{SourceModel, USERS};
+use source::USERS;
+use world::{Counters, PrintEventsOnPanic, Shared, VisibleCheckpoint, World, op_text};
 
 /// Turns of one run.
 const TURNS: usize = 4_000;
@@ -37,44 +45,38 @@ const TURNS: usize = 4_000;
 /// Seeds for each seed of the settings. A run takes a fraction of a second, unlike other tests.
 const SEEDS_FACTOR: u64 = 5;
 
-/// The shared state of all actors of a run, and its counters.
-#[derive(Default)]
-pub(crate) struct World {
-    pub(crate) source: SourceModel,
-    /// Op id and source position of each checkpoint that was visible.
-    pub(crate) visible: Vec<(i64, u64)>,
-    /// Checkpoints that readers have completed.
-    pub(crate) completed: usize,
-    /// Writes that a completed checkpoint has acknowledged.
-    pub(crate) acknowledged: usize,
-    /// Turns so far, which are the builders' clock in seconds.
-    pub(crate) turns: u64,
-    /// Bases that builders have published.
-    pub(crate) bases: usize,
-    /// Data lines that readers have received from a base.
-    pub(crate) lines_of_bases: usize,
-    /// Workers that were started.
-    pub(crate) workers: u64,
-    /// The position that the replication slot has confirmed, once it exists.
-    pub(crate) confirmed: Option<u64>,
-    /// The kinds of takeovers so far.
-    pub(crate) takeovers: BTreeSet<String>,
-    /// The log of events, if the test needs it.
-    pub(crate) events: Option<Vec<String>>,
-    /// Replaced objects are deleted while readers use them: requests may fail, but not be wrong.
-    pub(crate) deletes_early: bool,
+/// The most workers at one time.
+const WORKERS_MAX: usize = 3;
+
+/// One random action.
+#[derive(Clone, Copy, Debug)]
+enum Turn {
+    /// The source commits a transaction.
+    CommitToSource,
+    /// A worker is killed, and another one starts.
+    ReplaceWorker,
+    /// A worker starts beside the others, unless there are [`WORKERS_MAX`].
+    AddWorker,
+    /// A builder is killed, and another one starts.
+    ReplaceBuilder,
+    /// A builder makes one storage call.
+    Builder,
+    /// A worker makes one storage call.
+    Worker,
+    /// A reader makes one storage call.
+    Reader,
 }
 
-impl World {
-    /// Adds a line to the log of events, if the test needs it.
-    pub(crate) fn log(&mut self, line: impl FnOnce() -> String) {
-        if let Some(events) = &mut self.events {
-            events.push(line());
-        }
-    }
-}
-
-pub(crate) type Shared = Arc<Mutex<World>>;
+/// The weight of each action. Kills are rare: a worker must have the time to finish its initial copy.
+const WEIGHTS: [(Turn, u32); 7] = [
+    (Turn::CommitToSource, 20),
+    (Turn::ReplaceWorker, 1),
+    (Turn::AddWorker, 1),
+    (Turn::ReplaceBuilder, 1),
+    (Turn::Builder, 70),
+    (Turn::Worker, 230),
+    (Turn::Reader, 180),
+];
 
 #[test]
 fn every_completed_checkpoint_is_the_source_at_one_commit() {
@@ -83,37 +85,37 @@ fn every_completed_checkpoint_is_the_source_at_one_commit() {
         Some(seed) => vec![seed],
         None => (1..=settings.seeds * SEEDS_FACTOR).collect(),
     };
+    let file = settings.events.map(|path| Arc::new(File::create(path).unwrap()));
 
-    let mut runs = 0;
-    let mut completed = 0;
-    let mut acknowledged = 0;
-    let mut bases = 0;
-    let mut lines_of_bases = 0;
-    let mut takeovers = BTreeSet::new();
-    for seed in seeds {
+    let mut sums = Counters::default();
+    for seed in &seeds {
         println!("seed {seed}");
-        let world = run_seed(seed, Shared::default());
-        let world = world.lock().unwrap();
-        runs += 1;
-        completed += world.completed;
-        acknowledged += world.acknowledged;
-        bases += world.bases;
-        lines_of_bases += world.lines_of_bases;
-        takeovers.extend(world.takeovers.iter().cloned());
+        let mut events = EventLog::with_file(file.clone());
+        events.push(format!("seed {seed}"));
+        let world = run_seed(*seed, World { events, ..World::default() });
+        sums.add(&world.lock().unwrap().counters);
     }
-    println!("{runs} runs, {completed} completed checkpoints, {acknowledged} acknowledged writes");
-    println!("{bases} bases, {lines_of_bases} data lines of bases");
-    println!("takeovers: {takeovers:?}");
 
-    // The assertions of a run prove nothing if the run has no such events.
+    let runs = seeds.len();
+    println!("{runs} runs: {sums:#?}");
+    if settings.seed.is_none() {
+        assert_enough_was_tested(&sums, runs);
+    }
+}
+
+/// Asserts that many runs together have tested everything. A single run may lack some of it.
+fn assert_enough_was_tested(sums: &Counters, runs: usize) {
+    let Counters { completed, acknowledged, bases, lines_of_bases, .. } = *sums;
     assert!(completed >= 10 * runs, "only {completed} checkpoints in {runs} runs");
     assert!(bases >= runs, "only {bases} bases in {runs} runs");
     assert!(lines_of_bases >= runs, "only {lines_of_bases} lines of bases in {runs} runs");
     assert!(acknowledged >= runs / 2, "only {acknowledged} acknowledged writes in {runs} runs");
-    if settings.seed.is_none() {
-        for kind in ["Fresh", "Continue", "TablesChanged", "SlotReset", "ConfigChanged"] {
-            assert!(takeovers.contains(kind), "no worker has taken over as {kind}");
-        }
+
+    for kind in ["Fresh", "Continue", "TablesChanged", "SlotReset", "ConfigChanged"] {
+        assert!(sums.takeovers.contains(kind), "no worker has taken over as {kind}");
+    }
+    for reason in ["fenced", "injected fault"] {
+        assert!(sums.ended_workers.contains_key(reason), "no worker has ended as {reason}");
     }
 }
 
@@ -134,12 +136,17 @@ fn a_seed_run_twice_gives_the_same_events() {
 }
 
 fn events_of(seed: u64) -> Vec<String> {
-    let world = World { events: Some(Vec::new()), ..World::default() };
-    let world = run_seed(seed, Arc::new(Mutex::new(world)));
-    world.lock().unwrap().events.take().unwrap()
+    let world = World { events: EventLog::keeping_all(), ..World::default() };
+    let world = run_seed(seed, world);
+    world.lock().unwrap().events.take_lines()
 }
 
-fn run_seed(seed: u64, world: Shared) -> Shared {
+fn run_seed(seed: u64, world: World) -> Shared {
+    let world = Arc::new(Mutex::new(world));
+    let _guard = PrintEventsOnPanic { seed, world: world.clone() };
+
+    // Time is paused: a sleep ends at once when no task can run, so no run depends on the speed of the
+    // machine.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .start_paused(true)
@@ -178,7 +185,7 @@ impl Simulation {
         let store = Embedded::open(folder.path()).unwrap();
 
         for _ in 0..rng.random_range(0..15) {
-            world.lock().unwrap().source.commit_random(&mut rng);
+            world.lock().unwrap().commit_random(&mut rng);
         }
         let deletes_early = rng.random_range(0..4) == 0;
         world.lock().unwrap().deletes_early = deletes_early;
@@ -206,35 +213,36 @@ impl Simulation {
         simulation
     }
 
-    /// Performs one random action: a commit of the source, a kill, a start, or one storage call.
+    /// Performs one random action.
     async fn turn(&mut self) {
-        match self.rng.random_range(0..100) {
-            0..4 => self.world.lock().unwrap().source.commit_random(&mut self.rng),
-
-            4 if self.rng.random_range(0..5) == 0 => {
+        match self.choose_turn() {
+            Turn::CommitToSource => self.world.lock().unwrap().commit_random(&mut self.rng),
+            Turn::ReplaceWorker => {
                 let victim = self.rng.random_range(0..self.workers.len());
                 self.workers[victim].kill();
                 self.workers[victim] = self.new_worker();
             }
-            5 if self.workers.len() < 3 && self.rng.random_range(0..5) == 0 => {
+            Turn::AddWorker if self.workers.len() < WORKERS_MAX => {
                 let worker = self.new_worker();
                 self.workers.push(worker);
             }
-            6 if self.rng.random_range(0..5) == 0 => {
+            Turn::ReplaceBuilder => {
                 let victim = self.rng.random_range(0..self.builders.len());
                 self.builders[victim].kill();
                 self.builders[victim] = self.new_builder();
             }
 
-            6..20 => {
+            Turn::Builder => {
                 let at = self.rng.random_range(0..self.builders.len());
-                assert!(self.builders[at].turn().await, "a builder ended");
+                assert!(self.builders[at].turn().await, "{} ended", self.builders[at].label);
             }
-            5 | 20..65 => self.worker_turn().await,
-            _ => {
+            Turn::AddWorker | Turn::Worker => self.worker_turn().await,
+            Turn::Reader => {
                 let at = self.rng.random_range(0..self.readers.len());
-                if !self.readers[at].turn().await {
-                    panic!("a reader ended: {:?}", self.readers[at].outcome().await.err());
+                let reader = &mut self.readers[at];
+                if !reader.turn().await {
+                    let error = reader.outcome().await.err().unwrap();
+                    panic!("{} ended: {error:#}", reader.label);
                 }
             }
         }
@@ -243,15 +251,36 @@ impl Simulation {
         self.world.lock().unwrap().turns += 1;
     }
 
+    fn choose_turn(&mut self) -> Turn {
+        let sum = WEIGHTS.iter().map(|(_, weight)| weight).sum();
+        let mut number: u32 = self.rng.random_range(0..sum);
+        for (turn, weight) in WEIGHTS {
+            if number < weight {
+                return turn;
+            }
+            number -= weight;
+        }
+        unreachable!("the number is below the sum of the weights")
+    }
+
     async fn worker_turn(&mut self) {
         let at = self.rng.random_range(0..self.workers.len());
         if self.workers[at].turn().await {
             return;
         }
 
+        let mut worker = self.workers.swap_remove(at);
+        let error = worker.outcome().await.expect_err("a worker runs until it fails");
+        {
+            let mut world = self.world.lock().unwrap();
+            world.log(&format!("{} ends: {error:#}", worker.label));
+            let reason = worker::expected_end(&error);
+            let reason = reason.unwrap_or_else(|| panic!("{} ended: {error:#}", worker.label));
+            *world.counters.ended_workers.entry(reason.to_owned()).or_default() += 1;
+        }
+
         // Usually another worker has fenced this one. A replacement would fence the other one in
         // turn, and so on without end.
-        drop(self.workers.swap_remove(at));
         if self.workers.is_empty() {
             let worker = self.new_worker();
             self.workers.push(worker);
@@ -275,7 +304,7 @@ impl Simulation {
         }
         let mut readers = Vec::new();
         for mut actor in self.readers {
-            readers.push(actor.recall().await);
+            readers.push(actor.stop_and_return().await);
         }
 
         catch_up(&self.store, &self.world).await;
@@ -290,10 +319,17 @@ async fn record_visible(store: &Embedded, world: &Shared) {
     let Some(visible) = store.control().await.unwrap().and_then(|control| control.visible) else {
         return;
     };
-    let seen = (visible.at.op.get(), visible.at.lsn.0);
+
+    let seen = VisibleCheckpoint { op: visible.at.op, lsn: visible.at.lsn };
     let mut world = world.lock().unwrap();
-    if world.visible.last() != Some(&seen) {
-        world.visible.push(seen);
+    if world.visible_checkpoints.last() != Some(&seen) {
+        world.visible_checkpoints.push(seen);
+        world.log(&format!(
+            "visible checkpoint {} at LSN {}, ticket {}",
+            op_text(seen.op),
+            seen.lsn,
+            visible.at.ticket.0
+        ));
     }
 }
 
@@ -309,10 +345,10 @@ async fn catch_up(store: &Embedded, world: &Shared) {
         record_visible(store, world).await;
 
         let control = store.control().await.unwrap().unwrap();
-        let end = world.lock().unwrap().source.position();
+        let end = world.lock().unwrap().source.end_lsn();
         let has_caught_up = control.visible.as_ref().is_some_and(|visible| {
             visible.generation == control.generation
-                && visible.at.lsn.0 >= end
+                && visible.at.lsn >= end
                 && visible.at.ticket >= last_ticket
         });
         if has_caught_up {

@@ -1,6 +1,7 @@
 //! Clients of the real sync API that verify every completed checkpoint.
 
 use std::collections::VecDeque;
+use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,14 +13,20 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 use tidewater_functions::{Authenticator, Settings, router};
-use tidewater_storage::{CallScheduler, Embedded, FaultPlan, Faulty};
-use tidewater_tests::{AUDIENCE, Completed, LineEffect, LocalBuckets, SigningKey};
+use tidewater_protocol::{OpId, SyncLine};
+use tidewater_storage::{CallScheduler, Embedded, FaultPlan, Lsn};
+use tidewater_tests::{AUDIENCE, Completed, LineEffect, LocalBuckets, Rows, SigningKey};
 use tokio::sync::watch;
 use tower::ServiceExt;
 
-use crate::Shared;
+use crate::store::{Store, store_of};
+use crate::world::{Shared, World, op_text};
 
-type Store = Faulty<Embedded>;
+/// Error code of a refusal: no checkpoint is visible yet. Readers have no other reason to be refused.
+const NOT_READY: &str = "PSYNC_S2302";
+
+/// Cause of an abort: what the stream was about to send is gone. Early deletion may do so.
+const INCOMPLETE: &str = "stored operations are incomplete";
 
 /// A client: its buckets, and its writes that no checkpoint has acknowledged yet.
 pub(crate) struct Reader {
@@ -35,17 +42,17 @@ pub(crate) struct Reader {
 /// A write of the client that a checkpoint must acknowledge.
 #[derive(Clone, Copy, Debug)]
 struct AwaitedWrite {
-    /// Number of the write checkpoint.
-    number: i64,
-    /// Position in the source after the write.
-    position: u64,
+    /// The ticket of the write checkpoint.
+    ticket: i64,
+    /// The end of the source after the write.
+    lsn: Lsn,
 }
 
 /// The last checkpoint that the client has completed.
 #[derive(Clone, Copy)]
 struct LastCheckpoint {
-    op: i64,
-    position: u64,
+    op: OpId,
+    lsn: Lsn,
 }
 
 impl Reader {
@@ -58,14 +65,18 @@ impl Reader {
         Self { user, rng, key, key_set, local, awaited: VecDeque::new(), last: None }
     }
 
-    /// Connects, reads, writes, and cuts the connection after any line, at random until `recalled`.
+    pub(crate) fn label(&self) -> String {
+        format!("reader {}", self.user)
+    }
+
+    /// Connects, reads, writes, and cuts the connection after any line, at random until `stop` is true.
     pub(crate) async fn act_at_random(
         mut self,
         store: Store,
         world: Shared,
-        recalled: watch::Receiver<bool>,
+        stop: watch::Receiver<bool>,
     ) -> Result<Self> {
-        while !*recalled.borrow() {
+        while !*stop.borrow() {
             if self.rng.random_range(0..10) == 0 {
                 self.write(&store, &world).await?;
             }
@@ -79,13 +90,15 @@ impl Reader {
     pub(crate) async fn read_to_the_end(&mut self, store: &Embedded, world: &Shared) {
         let scheduler = Arc::new(CallScheduler::default());
         scheduler.admit_all();
-        let store = Faulty::new(store.clone(), FaultPlan::default()).with_scheduler(scheduler);
+        let store = store_of(&self.label(), store, FaultPlan::default(), scheduler, world);
         let completed = self.read(&store, world, usize::MAX).await.unwrap();
         let completed =
             completed.expect("a checkpoint is visible, and nothing cuts the connection");
 
-        let expected = world.lock().unwrap().source.now().visible_to(self.user);
-        assert_eq!(*completed.rows, expected, "{} differs at the end", self.user);
+        let expected = world.lock().unwrap().source.now().rows_for(self.user);
+        if let Some(difference) = difference(&expected, &completed.rows) {
+            panic!("{} differs from the end of the source:\n{difference}", self.user);
+        }
         assert!(self.awaited.is_empty(), "{} still waits for {:?}", self.user, self.awaited);
     }
 
@@ -98,10 +111,10 @@ impl Reader {
 
     /// Writes as an app does: commits to the source, then requests a write checkpoint.
     async fn write(&mut self, store: &Store, world: &Shared) -> Result<()> {
-        let position = {
+        let lsn = {
             let mut world = world.lock().unwrap();
-            world.source.commit_random(&mut self.rng);
-            world.source.position()
+            world.commit_random(&mut self.rng);
+            world.source.end_lsn()
         };
 
         let request = Request::get("/write-checkpoint2.json?client_id=c")
@@ -112,8 +125,9 @@ impl Reader {
 
         let body = axum::body::to_bytes(body, 10_000).await?;
         let reply: Value = serde_json::from_slice(&body)?;
-        let number = reply["data"]["write_checkpoint"].as_str().context("no number")?.parse()?;
-        self.awaited.push_back(AwaitedWrite { number, position });
+        let ticket = reply["data"]["write_checkpoint"].as_str().context("no ticket")?.parse()?;
+        self.log(world, &format!("has written up to LSN {lsn} and awaits ticket {ticket}"));
+        self.awaited.push_back(AwaitedWrite { ticket, lsn });
         Ok(())
     }
 
@@ -124,7 +138,14 @@ impl Reader {
         world: &Shared,
         lines_max: usize,
     ) -> Result<Option<Completed>> {
-        let body = json!({"buckets": self.local.connect(), "raw_data": true, "client_id": "c"});
+        let positions = self.local.connect();
+        let position_texts: Vec<_> = positions
+            .iter()
+            .map(|bucket| format!("{} at {}", bucket.name, op_text(bucket.after)))
+            .collect();
+        self.log(world, &format!("connects with [{}]", position_texts.join(", ")));
+
+        let body = json!({"buckets": positions, "raw_data": true, "client_id": "c"});
         let request = Request::post("/sync/stream")
             .header("Authorization", format!("Token {}", self.key.token(self.user).sign()?))
             .header("Content-Type", "application/json")
@@ -132,10 +153,7 @@ impl Reader {
         let (status, body) = self.request(store, request).await?;
         if status != StatusCode::OK {
             let body = axum::body::to_bytes(body, 10_000).await?;
-            let text = String::from_utf8_lossy(&body);
-            // S2302: no checkpoint is visible yet.
-            let deletes_early = world.lock().unwrap().deletes_early;
-            ensure!(deletes_early || text.contains("PSYNC_S2302"), "{status}: {text}");
+            self.accept_refusal(&String::from_utf8_lossy(&body), world)?;
             return Ok(None);
         }
 
@@ -143,79 +161,197 @@ impl Reader {
         let mut pending = Vec::new();
         let mut lines = 0;
         let mut last_completed = None;
-        while lines < lines_max
-            && let Some(chunk) = chunks.next().await
-        {
-            // The server aborts a stream that it cannot continue. The client retries, as after a
-            // lost connection.
-            let Ok(chunk) = chunk else { break };
+        while let Some(chunk) = chunks.next().await {
+            // The client retries after an abort, as after a lost connection.
+            let chunk = match chunk {
+                Ok(chunk) => chunk,
+                Err(error) => {
+                    self.accept_abort(&error, world)?;
+                    break;
+                }
+            };
+
             pending.extend_from_slice(&chunk);
             while let Some(end) = pending.iter().position(|&byte| byte == b'\n') {
                 let line: Vec<u8> = pending.drain(..=end).collect();
                 lines += 1;
-
-                // A line of a base ends in a marker, which is the only MOVE of a stream.
-                let is_of_base = String::from_utf8_lossy(&line).contains("\"op\":\"MOVE\"");
-                world.lock().unwrap().lines_of_bases += usize::from(is_of_base);
-
-                if let LineEffect::Complete(completed) = self.local.apply(&line)? {
-                    self.verify(&completed, world)?;
-                    last_completed = Some(completed);
-                }
+                last_completed = self.take_line(&line, world)?.or(last_completed);
                 if lines >= lines_max {
-                    break;
+                    self.log(world, &format!("cuts the connection after line {lines}"));
+                    return Ok(last_completed);
                 }
             }
         }
         Ok(last_completed)
     }
 
+    /// Applies a line. Returns the checkpoint that it completes.
+    fn take_line(&mut self, line: &[u8], world: &Shared) -> Result<Option<Completed>> {
+        self.log(world, &format!("receives {}", line_summary(line)?));
+        // A line of a base ends in a marker, which is the only MOVE of a stream.
+        let is_of_base = String::from_utf8_lossy(line).contains("\"op\":\"MOVE\"");
+        world.lock().unwrap().counters.lines_of_bases += usize::from(is_of_base);
+
+        let LineEffect::Complete(completed) = self.local.apply(line)? else { return Ok(None) };
+        self.verify(&completed, &mut world.lock().unwrap())?;
+        Ok(Some(completed))
+    }
+
+    /// Counts a refused request. Fails unless the refusal is one that the simulation causes.
+    fn accept_refusal(&self, body: &str, world: &Shared) -> Result<()> {
+        let reply: Value = serde_json::from_str(body).with_context(|| body.to_owned())?;
+        let code = reply["error"]["code"].as_str().context("a refusal without a code")?;
+        self.log(world, &format!("is refused: {code}"));
+        *world.lock().unwrap().counters.refusals.entry(code.to_owned()).or_default() += 1;
+        ensure!(code == NOT_READY, "{} is refused: {body}", self.user);
+        Ok(())
+    }
+
+    /// Counts an aborted stream. Fails unless the abort is one that the simulation causes.
+    fn accept_abort(&self, error: &axum::Error, world: &Shared) -> Result<()> {
+        let error: &(dyn std::error::Error + 'static) = error;
+        let mut causes: Vec<String> = Vec::new();
+        for cause in std::iter::successors(Some(error), |cause| cause.source()) {
+            let text = cause.to_string();
+            if causes.last() != Some(&text) {
+                causes.push(text);
+            }
+        }
+        let text = causes.join(": ");
+        self.log(world, &format!("is aborted: {text}"));
+
+        let mut world = world.lock().unwrap();
+        let is_expected = world.deletes_early && causes.iter().any(|cause| cause == INCOMPLETE);
+        ensure!(is_expected, "{} is aborted: {text}", self.user);
+        *world.counters.aborts.entry(text).or_default() += 1;
+        Ok(())
+    }
+
     /// Verifies a completed checkpoint: it is the source at one commit, not before the last one, and
     /// contains the writes that it acknowledges.
-    fn verify(&mut self, completed: &Completed, world: &Shared) -> Result<()> {
-        let mut world = world.lock().unwrap();
-        let op = completed.last_op_id.get();
-        let positions: Vec<u64> =
-            world.visible.iter().filter(|(seen, _)| *seen == op).map(|(_, at)| *at).collect();
-        ensure!(!positions.is_empty(), "checkpoint {op} was never visible");
-        for position in &positions {
-            let expected = world.source.at(*position).visible_to(self.user);
-            if *completed.rows != expected {
+    fn verify(&mut self, completed: &Completed, world: &mut World) -> Result<()> {
+        let user = self.user;
+        let op = completed.last_op_id;
+        let mut lsns = Vec::new();
+        for checkpoint in &world.visible_checkpoints {
+            if checkpoint.op == op {
+                lsns.push(checkpoint.lsn);
+            }
+        }
+
+        // Several commits may leave the op id unchanged, because no bucket changed; rows are equal at
+        // each.
+        let lsn = lsns.iter().copied().max();
+        let lsn = lsn.with_context(|| format!("checkpoint {} was never visible", op_text(op)))?;
+        for lsn in lsns {
+            let expected = world.source.at(lsn).rows_for(user);
+            if let Some(difference) = difference(&expected, &completed.rows) {
                 bail!(
-                    "{} at checkpoint {op} (position {position}) has\n{:?}\nnot\n{expected:?}",
-                    self.user,
-                    completed.rows
+                    "{user} at checkpoint {} differs from the source at LSN {lsn}:\n{difference}",
+                    op_text(op)
                 );
             }
         }
 
-        let position = positions.iter().copied().max().unwrap_or_default();
         if let Some(last) = self.last {
             ensure!(
-                op >= last.op && position >= last.position,
-                "{} went back from {} to {op}",
-                self.user,
-                last.op
+                op >= last.op && lsn >= last.lsn,
+                "{user} went back from {} at LSN {} to {} at LSN {lsn}",
+                op_text(last.op),
+                last.lsn,
+                op_text(op)
             );
         }
-        self.last = Some(LastCheckpoint { op, position });
-        world.completed += 1;
-        world.log(|| format!("{} completes {op} at {position}", self.user));
+        self.last = Some(LastCheckpoint { op, lsn });
+        world.counters.completed += 1;
 
-        let acknowledged = completed.write_checkpoint.map_or(0, |number| number.get());
+        let acknowledged = completed.write_checkpoint.map_or(0, OpId::get);
+        world.log(&format!(
+            "reader {user}: completes checkpoint {} at LSN {lsn}, write checkpoint {acknowledged}",
+            op_text(op)
+        ));
+        self.acknowledge(acknowledged, lsn, world)
+    }
+
+    /// Removes the acknowledged writes from those that are awaited. Each must be in the checkpoint.
+    fn acknowledge(&mut self, acknowledged: i64, lsn: Lsn, world: &mut World) -> Result<()> {
         while let Some(write) = self.awaited.front().copied()
-            && write.number <= acknowledged
+            && write.ticket <= acknowledged
         {
             ensure!(
-                position >= write.position,
-                "{}: write {} at {} is acknowledged at {position}",
+                lsn >= write.lsn,
+                "{}: the write with ticket {} at LSN {} is acknowledged at LSN {lsn}",
                 self.user,
-                write.number,
-                write.position
+                write.ticket,
+                write.lsn
             );
+
             self.awaited.pop_front();
-            world.acknowledged += 1;
+            world.counters.acknowledged += 1;
         }
         Ok(())
     }
+
+    fn log(&self, world: &Shared, line: &str) {
+        world.lock().unwrap().log(&format!("reader {}: {line}", self.user));
+    }
+}
+
+/// Returns a line of the stream in short.
+fn line_summary(line: &[u8]) -> Result<String> {
+    Ok(match SyncLine::parse(line)? {
+        SyncLine::Checkpoint(line) => {
+            format!("checkpoint {} of {} buckets", op_text(line.last_op_id), line.buckets.len())
+        }
+        SyncLine::CheckpointDiff(line) => format!(
+            "a diff to checkpoint {}: {} buckets updated, {} removed",
+            op_text(line.last_op_id),
+            line.updated_buckets.len(),
+            line.removed_buckets.len()
+        ),
+
+        SyncLine::Data(line) => {
+            let last = line.operations.last().map_or(OpId::ZERO, |operation| operation.op_id);
+            let count = line.operations.len();
+            format!("data of {}: {count} operations up to {}", line.bucket, op_text(last))
+        }
+
+        SyncLine::PartialCheckpointComplete(line) => {
+            let op = op_text(line.last_op_id);
+            format!("the completion of {op} up to priority {:?}", line.priority)
+        }
+        SyncLine::CheckpointComplete(line) => {
+            format!("the completion of {}", op_text(line.last_op_id))
+        }
+        SyncLine::TokenExpiresIn(seconds) => format!("a keep-alive with {seconds} seconds"),
+        SyncLine::Snapshot(_) => "a snapshot".to_owned(),
+        SyncLine::Unknown => "an unknown line".to_owned(),
+    })
+}
+
+/// Returns the rows that differ, one a line; `None` if all are equal.
+fn difference(expected: &Rows, seen: &Rows) -> Option<String> {
+    let mut text = String::new();
+    for ((table, id), row) in expected {
+        match seen.get(&(table.clone(), id.clone())) {
+            None => writeln!(text, "missing: {table} {id}: {}", json!(row)).unwrap(),
+            Some(other) if other != row => {
+                writeln!(
+                    text,
+                    "different: {table} {id}: {}, expected {}",
+                    json!(other),
+                    json!(row)
+                )
+                .unwrap();
+            }
+            Some(_) => {}
+        }
+    }
+
+    for (key, row) in seen {
+        if !expected.contains_key(key) {
+            writeln!(text, "superfluous: {} {}: {}", key.0, key.1, json!(row)).unwrap();
+        }
+    }
+    (!text.is_empty()).then_some(text)
 }

@@ -1,6 +1,7 @@
 //! A model of the source database: its transactions in commit order, and the rows after each.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -12,8 +13,14 @@ use tidewater_ingest_worker::simulation::{
 use tidewater_storage::Lsn;
 use tidewater_tests::Rows;
 
-/// Bytes of WAL per transaction. All positions are multiples of it.
+/// Bytes of WAL for each transaction.
+///
+/// The WAL begins at this LSN, since LSN 0 is no position. The transaction with index `i` occupies the
+/// bytes from `(i + 1) * STEP` to `(i + 2) * STEP`. Its commit record begins 4 bytes before its end.
 const STEP: u64 = 16;
+
+/// Bytes of a commit record.
+const COMMIT_RECORD: u64 = 4;
 
 /// The xid of the first transaction.
 const FIRST_XID: u32 = 700;
@@ -27,7 +34,8 @@ pub(crate) const TODOS: usize = 0;
 pub(crate) const MEMBERS: usize = 1;
 pub(crate) const NOTES: usize = 2;
 
-/// Two different sync configs. A change from one to the other causes a new copy of all tables.
+/// Two sync configs that give every user the same rows by different buckets; `rows_for` is the model of
+/// both. A change from one to the other causes a new copy of all tables.
 pub(crate) const CONFIGS: [&str; 2] = [
     "config: {edition: 3}
 streams:
@@ -82,6 +90,13 @@ pub(crate) struct SourceState {
     pub(crate) tables: [Vec<Row>; 3],
 }
 
+/// An event of the stream.
+pub(crate) struct StreamedEvent {
+    pub(crate) event: Event,
+    /// The change that an [`Event::Data`] brings, in short. Descriptions of tables have none.
+    pub(crate) change: Option<String>,
+}
+
 /// A snapshot of PostgreSQL and the rows that it sees.
 pub(crate) struct SourceSnapshot {
     pub(crate) state: SourceState,
@@ -96,7 +111,7 @@ pub(crate) struct SourceModel {
     ///
     /// The stream sends the others, too: they are committed, but with synchronous replication it
     /// can take minutes until they are visible.
-    visible: usize,
+    seen_by_snapshots: usize,
 }
 
 /// Returns the OID of a table.
@@ -104,76 +119,112 @@ pub(crate) fn oid(table: usize) -> u32 {
     100 + u32::try_from(table).unwrap()
 }
 
+/// Returns the xid of the transaction with this index.
 fn xid(index: usize) -> u32 {
     FIRST_XID + u32::try_from(index).unwrap()
 }
 
+/// Returns the index of a transaction.
+fn index_of(xid: u32) -> usize {
+    (xid - FIRST_XID) as usize
+}
+
+/// Returns the LSN at which the transaction with this index begins.
+fn start_of(index: usize) -> Lsn {
+    Lsn((index as u64 + 1) * STEP)
+}
+
+/// Returns the LSN at which the transaction with this index ends.
+fn end_of(index: usize) -> Lsn {
+    start_of(index + 1)
+}
+
+/// Returns the index of the first transaction that ends after an LSN, which is the number of those
+/// that do not.
+fn index_after(lsn: Lsn) -> usize {
+    usize::try_from(lsn.0.max(STEP) / STEP - 1).unwrap()
+}
+
 impl SourceModel {
     /// Returns the end of the last transaction.
-    pub(crate) fn position(&self) -> u64 {
-        (self.log.len() as u64 + 1) * STEP
+    pub(crate) fn end_lsn(&self) -> Lsn {
+        start_of(self.log.len())
     }
 
-    /// Returns the stream's events for the first transaction that ends after a position, and its
-    /// end.
-    pub(crate) fn stream(&self, after: u64, rng: &mut StdRng) -> Option<(Vec<Event>, u64)> {
-        let index = usize::try_from(after.max(STEP) / STEP - 1).unwrap();
+    /// Returns the stream's events for the first transaction that ends after an LSN, and its end.
+    pub(crate) fn stream(&self, after: Lsn, rng: &mut StdRng) -> Option<(Vec<StreamedEvent>, Lsn)> {
+        let index = index_after(after);
         let transaction = self.log.get(index)?;
-        let end = (index as u64 + 2) * STEP;
+        let end = end_of(index);
 
-        let commit_time = i64::try_from(end).unwrap();
-        let mut events =
-            vec![Event::Begin { xid: xid(index), commit_lsn: Lsn(end - 4), commit_time }];
+        let mut events = vec![StreamedEvent::new(Event::Begin {
+            xid: xid(index),
+            commit_lsn: Lsn(end.0 - COMMIT_RECORD),
+            commit_time: i64::try_from(end.0).unwrap(),
+        })];
         match transaction {
-            Transaction::Message(content) => events.push(Event::LogicalMessage {
-                is_transactional: true,
-                prefix: MESSAGE_PREFIX.to_owned(),
-                content: content.clone().into(),
-            }),
+            Transaction::Message(content) => {
+                events.push(StreamedEvent::new(Event::LogicalMessage {
+                    is_transactional: true,
+                    prefix: MESSAGE_PREFIX.to_owned(),
+                    content: content.clone().into(),
+                }));
+            }
             Transaction::Changes(changes) => {
                 for change in changes {
                     // PostgreSQL describes a table once. More often does no harm.
-                    events.push(Event::Data(relation(change.table()).into()));
-                    events.push(Event::Data(change.message(rng).into()));
+                    let description = relation(change.table()).into();
+                    events.push(StreamedEvent::new(Event::Data(description)));
+
+                    let event = Event::Data(change.message(rng).into());
+                    events.push(StreamedEvent { event, change: Some(change.summary()) });
                 }
             }
         }
-        events.push(Event::Commit { end_lsn: Lsn(end) });
+        events.push(StreamedEvent::new(Event::Commit { end_lsn: end }));
         Some((events, end))
     }
 
     /// Takes a snapshot that sees these transactions. Later snapshots never see less.
     pub(crate) fn snapshot(&mut self, must_see: &[u32], rng: &mut StdRng) -> SourceSnapshot {
-        let needed = must_see.iter().map(|xid| (xid + 1 - FIRST_XID) as usize).max();
-        let earliest = self.visible.max(needed.unwrap_or_default());
-        self.visible = rng.random_range(earliest..=self.log.len());
+        let needed = must_see.iter().map(|xid| index_of(*xid) + 1).max();
+        let earliest = self.seen_by_snapshots.max(needed.unwrap_or_default());
+        self.seen_by_snapshots = rng.random_range(earliest..=self.log.len());
 
-        let state = match self.visible {
+        let state = match self.seen_by_snapshots {
             0 => SourceState::default(),
-            visible => self.states[visible - 1].clone(),
+            seen => self.states[seen - 1].clone(),
         };
-        let xmax = xid(self.visible);
+        let xmax = xid(self.seen_by_snapshots);
         let snapshot = PgSnapshot::parse(&format!("{xmax}:{xmax}:")).unwrap();
         SourceSnapshot { state, snapshot }
     }
 
     /// Makes all transactions visible: a slot is created only after they have ended.
     pub(crate) fn end_all(&mut self) {
-        self.visible = self.log.len();
+        self.seen_by_snapshots = self.log.len();
     }
 
     /// Returns the transactions that new snapshots may not see.
     pub(crate) fn in_progress(&self) -> Vec<u32> {
-        (self.visible..self.log.len()).map(xid).collect()
+        (self.seen_by_snapshots..self.log.len()).map(xid).collect()
     }
 
     pub(crate) fn now(&self) -> SourceState {
         self.states.last().cloned().unwrap_or_default()
     }
 
-    pub(crate) fn at(&self, position: u64) -> SourceState {
-        let commits = usize::try_from(position.max(STEP) / STEP - 1).unwrap();
+    /// Returns the rows after the last transaction that ends at an LSN or before it.
+    pub(crate) fn at(&self, lsn: Lsn) -> SourceState {
+        let commits = index_after(lsn);
         if commits == 0 { SourceState::default() } else { self.states[commits - 1].clone() }
+    }
+
+    /// Returns the xid, the end and the content of the last transaction.
+    pub(crate) fn describe_last(&self) -> String {
+        let Some(transaction) = self.log.last() else { return "no transaction".to_owned() };
+        let index = self.log.len() - 1;
+        format!("xid {} ends at LSN {}: {transaction}", xid(index), end_of(index))
     }
 
     pub(crate) fn message(&mut self, content: String) {
@@ -193,7 +244,56 @@ impl SourceModel {
     }
 }
 
+impl StreamedEvent {
+    /// Returns an event that is not a change.
+    fn new(event: Event) -> Self {
+        Self { event, change: None }
+    }
+}
+
+impl fmt::Display for Transaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Message(content) => write!(f, "message '{content}'"),
+            Self::Changes(changes) if changes.is_empty() => f.write_str("no changes"),
+            Self::Changes(changes) => {
+                let texts: Vec<_> = changes.iter().map(RowChange::to_string).collect();
+                f.write_str(&texts.join(", "))
+            }
+        }
+    }
+}
+
+impl fmt::Display for RowChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = TABLES[self.table()].0;
+        match self {
+            Self::Insert(_, row) => write!(f, "INSERT {name} ({})", row.join(" ")),
+            Self::Delete(_, row) => write!(f, "DELETE {name} ({})", row.join(" ")),
+            Self::Truncate(_) => write!(f, "TRUNCATE {name}"),
+            Self::Update { old, new, .. } => {
+                write!(f, "UPDATE {name} ({}) to ({})", old.join(" "), new.join(" "))
+            }
+        }
+    }
+}
+
 impl RowChange {
+    /// Returns the operation, the table and the first column of the row, which is the key if the table
+    /// has one.
+    fn summary(&self) -> String {
+        let name = TABLES[self.table()].0;
+        match self {
+            Self::Insert(_, row) => format!("INSERT {name} {}", row[0]),
+            Self::Delete(_, row) => format!("DELETE {name} {}", row[0]),
+            Self::Truncate(_) => format!("TRUNCATE {name}"),
+            Self::Update { old, new, .. } if old[0] == new[0] => {
+                format!("UPDATE {name} {}", new[0])
+            }
+            Self::Update { old, new, .. } => format!("UPDATE {name} {} to {}", old[0], new[0]),
+        }
+    }
+
     fn table(&self) -> usize {
         match self {
             Self::Insert(table, _) | Self::Delete(table, _) | Self::Truncate(table) => *table,
@@ -324,7 +424,7 @@ impl SourceState {
     }
 
     /// Returns the rows that a user must see, by a scan of all rows.
-    pub(crate) fn visible_to(&self, user: &str) -> Rows {
+    pub(crate) fn rows_for(&self, user: &str) -> Rows {
         let lists: BTreeSet<&String> = self.tables[MEMBERS]
             .iter()
             .filter(|member| member[1] == user)

@@ -11,51 +11,62 @@ use anyhow::{Context, Result, bail};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tidewater_ingest_worker::simulation::{
-    Action, ApplyError, ApplyStep, AssemblerLimits, ChangeBatch, ChunkOutcome, ChunkRequest,
-    CommitRequest, Event, FoundTable, NewTables, NewTags, SlotPosition, TakeoverInput,
-    TakeoverPlan, TakeoverSettings, TransactionAssembler, WriterState, plan_takeover,
-    read_stored_generation, take_over,
+    Action, ApplyError, ApplyStep, AssemblerLimits, BARRIER_UNKNOWN, ChangeBatch, ChunkOutcome,
+    ChunkRequest, CommitRequest, Event, FoundTable, NewTables, NewTags, SlotPosition,
+    TakeoverInput, TakeoverPlan, TakeoverSettings, TransactionAssembler, WriterState,
+    plan_takeover, read_stored_generation, take_over,
 };
-use tidewater_ingest_worker::{Applier, CommitOptions, ShapeFacts, SourceTable};
+use tidewater_ingest_worker::{Applier, CommitOptions, ShapeFacts, SourceTable, WriteError};
 use tidewater_storage::{
-    ControlStore, Embedded, Faulty, Lsn, Nonce, SourceIdentity, Tag, WriteCheckpointStore,
+    Committed, ControlStore, Lsn, Nonce, SourceIdentity, Tag, WriteCheckpointStore,
 };
 use tidewater_sync_config::{Column, PgTypes, SyncConfig, TableSchema};
 
-use crate::Shared;
-use crate::source::{CONFIGS, NOTES, Row, SourceSnapshot, TABLES, TEXT_OID, oid};
-
-type Store = Faulty<Embedded>;
+use crate::source::{CONFIGS, NOTES, Row, SourceSnapshot, StreamedEvent, TABLES, TEXT_OID, oid};
+use crate::store::Store;
+use crate::world::{Shared, op_text};
 
 /// Name of the replication slot.
 const SLOT: &str = "tidewater";
 
 /// Runs a worker until it is killed or another worker has fenced it.
-pub(crate) async fn run(store: Store, world: Shared, name: u64, seed: u64) -> Result<()> {
-    let mut worker = Worker::take_over(store, world, name, seed).await?;
+pub(crate) async fn run(store: Store, world: Shared, number: usize, seed: u64) -> Result<()> {
+    let mut worker = Worker::take_over(store, world, number, seed).await?;
     loop {
         worker.step().await?;
     }
 }
 
+/// Returns the reason why a worker has ended, if it is one that the simulation causes.
+pub(crate) fn expected_end(error: &anyhow::Error) -> Option<&'static str> {
+    if matches!(error.downcast_ref(), Some(WriteError::Fenced)) {
+        return Some("fenced");
+    }
+
+    // A worker does not repeat a failed read, and a failed write only a few times. A write whose reply
+    // was lost, so that its outcome is unknown, has the same root cause.
+    let is_injected = error.root_cause().to_string().ends_with("was planned to fail");
+    is_injected.then_some("injected fault")
+}
+
 struct Worker {
-    name: u64,
+    number: usize,
     store: Store,
     world: Shared,
     rng: StdRng,
     assembler: TransactionAssembler,
     applier: Applier<Store>,
     /// Events of the stream that were not handled yet.
-    stream: VecDeque<Event>,
+    stream: VecDeque<StreamedEvent>,
     /// The end of the last transaction in `stream`.
-    streamed: u64,
+    streamed: Lsn,
     now: Duration,
 }
 
 impl Worker {
-    async fn take_over(store: Store, world: Shared, name: u64, seed: u64) -> Result<Self> {
+    async fn take_over(store: Store, world: Shared, number: usize, seed: u64) -> Result<Self> {
         let mut rng = StdRng::seed_from_u64(seed);
-        let catalog_read_at = Lsn(world.lock().unwrap().source.position());
+        let catalog_read_at = world.lock().unwrap().source.end_lsn();
         let former = store.control().await?;
         let stored = read_stored_generation(&store, former.as_ref()).await?;
 
@@ -74,10 +85,17 @@ impl Worker {
             if is_new {
                 // PostgreSQL creates a slot after all earlier transactions have ended.
                 world.source.end_all();
-                world.confirmed = Some(world.source.position());
+                world.confirmed = Some(world.source.end_lsn());
             }
-            let confirmed = Lsn(world.confirmed.unwrap_or_default());
-            let server_end = Lsn(world.source.position());
+            let confirmed = world.confirmed.unwrap_or_default();
+            let server_end = world.source.end_lsn();
+
+            world.log(&format!(
+                "worker {number}: finds config {}, {} slot at LSN {confirmed}, changed table {}",
+                CONFIGS.iter().position(|config| *config == text).unwrap(),
+                if is_new { "a new" } else { "the" },
+                changed.map_or("none", |table| TABLES[table].0)
+            ));
             SlotPosition { confirmed, is_new, server_end }
         };
 
@@ -102,13 +120,13 @@ impl Worker {
             tags: new_tags(&config, &mut rng),
         })
         .expect("the model's source always fits");
-        Self::begin(store, world, name, rng, plan, &config).await
+        Self::begin(store, world, number, rng, plan, &config).await
     }
 
     async fn begin(
         store: Store,
         world: Shared,
-        name: u64,
+        number: usize,
         mut rng: StdRng,
         plan: TakeoverPlan,
         config: &SyncConfig,
@@ -123,7 +141,7 @@ impl Worker {
         let settings = TakeoverSettings {
             new_tables: NewTables { patterns: config.tables().to_vec(), ..NewTables::default() },
             slot: SLOT.into(),
-            slot_confirmed: Lsn(streamed),
+            slot_confirmed: streamed,
             not_yet_visible_xids,
             limits: AssemblerLimits {
                 buffered_changes_max: rng.random_range(1..12),
@@ -131,11 +149,12 @@ impl Worker {
                 chunk_rows: rng.random_range(1..6),
             },
         };
-        let due_every = rng.random_range(1..4);
-        let (applier, assembler) = take_over(store.clone(), plan, due_every, settings).await?;
+        let compaction_threshold = rng.random_range(1..4);
+        let (applier, assembler) =
+            take_over(store.clone(), plan, compaction_threshold, settings).await?;
 
         let mut worker = Self {
-            name,
+            number,
             store,
             world,
             rng,
@@ -145,8 +164,9 @@ impl Worker {
             streamed,
             now: Duration::ZERO,
         };
-        worker.log(|| format!("takes over: {kind:?}"));
-        worker.world.lock().unwrap().takeovers.insert(format!("{kind:?}"));
+        let epoch = worker.applier.writer.control().epoch;
+        worker.log(&format!("takes over as {kind:?} with epoch {epoch}"));
+        worker.world.lock().unwrap().counters.takeovers.insert(format!("{kind:?}"));
 
         let source_position = worker.source_position();
         let writer = worker.writer_state();
@@ -191,7 +211,7 @@ impl Worker {
             }
 
             let Some(event) = self.stream.pop_front() else {
-                let wal_end = Lsn(self.streamed);
+                let wal_end = self.streamed;
                 if self.rng.random_range(0..4) == 0 {
                     self.handle(Event::Keepalive { wal_end }).await?;
                 }
@@ -199,7 +219,10 @@ impl Worker {
             };
 
             has_received = true;
-            self.handle(event).await?;
+            if let Some(change) = event.change {
+                self.log(&format!("event {change}"));
+            }
+            self.handle(event.event).await?;
         }
         Ok(has_received)
     }
@@ -207,10 +230,12 @@ impl Worker {
     async fn handle(&mut self, event: Event) -> Result<()> {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
-            self.log(|| format!("event {event:?}"));
+            if let Some(summary) = self.event_summary(&event) {
+                self.log(&format!("event {summary}"));
+            }
             let actions = self.assembler.on_event(event, self.now);
             for action in actions.expect("the model's stream is well formed") {
-                self.log(|| format!("action {action:?}"));
+                self.log(&format!("action {}", self.action_summary(&action)));
                 self.perform(action, &mut events).await?;
             }
         }
@@ -228,7 +253,7 @@ impl Worker {
 
             Action::Confirm(lsn) => self.confirm(lsn).await?,
             Action::EmitMessage(message) => {
-                self.world.lock().unwrap().source.message(message.content(SLOT));
+                self.world.lock().unwrap().emit_message(message.content(SLOT));
             }
             Action::CopyChunk(request) => self.copy_chunk(&request, events).await?,
             Action::ReportCopied { .. } => {}
@@ -270,6 +295,9 @@ impl Worker {
         let options =
             CommitOptions { visibility_barrier, last_transaction, ..CommitOptions::default() };
         self.applier.start_commit(position.lsn, position.ticket, options, record).await?;
+        let committed = self.applier.writer.latest_control().committed;
+        self.log(&format!("starts the commit of {}", committed_text(&committed)));
+
         if self.rng.random_range(0..3) == 0 {
             self.applier.writer.finish().await?;
             events.push_back(Event::WriteFinished);
@@ -279,14 +307,15 @@ impl Worker {
 
     /// Confirms a position. The slot discards everything before it, so it must be committed.
     async fn confirm(&self, lsn: Lsn) -> Result<()> {
-        let control = self.store.inner().control().await?.context("a run has a control record")?;
+        // The call takes a turn like any other. Without a turn, it would race with a write in flight.
+        let control = self.store.control().await?.context("a run has a control record")?;
         assert!(
             lsn <= control.committed.lsn,
             "{lsn} is confirmed, and only {} is committed",
             control.committed.lsn
         );
         let mut world = self.world.lock().unwrap();
-        world.confirmed = world.confirmed.max(Some(lsn.0));
+        world.confirmed = world.confirmed.max(Some(lsn));
         Ok(())
     }
 
@@ -329,7 +358,7 @@ impl Worker {
     }
 
     fn source_position(&self) -> Lsn {
-        Lsn(self.world.lock().unwrap().source.position())
+        self.world.lock().unwrap().source.end_lsn()
     }
 
     fn writer_state(&self) -> WriterState {
@@ -339,12 +368,91 @@ impl Worker {
 
     /// Returns the model's index of a table of the run.
     fn model_table(&self, table: usize) -> usize {
-        let name = &self.applier.tables[table].table.schema.name;
-        TABLES.iter().position(|(table, _)| table == name).unwrap()
+        let name = self.table_name(table);
+        TABLES.iter().position(|(table, _)| *table == name).unwrap()
     }
 
-    fn log(&self, line: impl FnOnce() -> String) {
-        self.world.lock().unwrap().log(|| format!("worker {}: {}", self.name, line()));
+    fn log(&self, line: &str) {
+        self.world.lock().unwrap().log(&format!("worker {}: {line}", self.number));
+    }
+
+    /// Returns an event in short, unless it says nothing: [`Self::receive`] logs changes, and a stream
+    /// is drained in every step.
+    fn event_summary(&self, event: &Event) -> Option<String> {
+        Some(match event {
+            Event::Data(_) | Event::Drained => return None,
+
+            Event::Started { source_position, .. } => {
+                format!("started while the source is at LSN {source_position}")
+            }
+            Event::Begin { xid, .. } => format!("BEGIN {xid}"),
+            Event::LogicalMessage { content, .. } => {
+                format!("message '{}'", String::from_utf8_lossy(content))
+            }
+            Event::Commit { end_lsn } => format!("COMMIT, end at LSN {end_lsn}"),
+            Event::Keepalive { wal_end } => format!("keepalive at LSN {wal_end}"),
+
+            Event::Applied { read_ahead_to: None, .. } => "applied".to_owned(),
+            Event::Applied { read_ahead_to: Some(lsn), .. } => {
+                format!("applied with rows that were read at LSN {lsn}")
+            }
+            Event::ChunkApplied(chunk) => format!(
+                "chunk applied: {} rows up to key {:?}, read before LSN {}",
+                chunk.rows, chunk.last_key, chunk.source_position
+            ),
+            Event::WriteFinished => {
+                let committed = &self.applier.writer.control().committed;
+                format!("write finished, committed is {}", committed_text(committed))
+            }
+            Event::SnapshotTaken(snapshot) => format!("snapshot {snapshot} taken"),
+            Event::TicketTaken(ticket) => format!("ticket {} taken", ticket.0),
+            Event::Shutdown => "shutdown".to_owned(),
+        })
+    }
+
+    fn action_summary(&self, action: &Action) -> String {
+        match action {
+            Action::Apply(batch) => format!("apply {} changes", batch.changes.len()),
+            Action::Commit(request) => format!(
+                "commit LSN {}, ticket {}, barrier {}",
+                request.position.lsn,
+                request.position.ticket.0,
+                barrier_text(request.visibility_barrier)
+            ),
+            Action::WaitForWrite => "wait for the write in flight".to_owned(),
+
+            Action::Confirm(lsn) => format!("confirm LSN {lsn}"),
+            Action::EmitMessage(message) => format!("emit message '{}'", message.content(SLOT)),
+            Action::CopyChunk(request) => format!(
+                "copy at most {} rows of {} after key {:?}",
+                request.rows_max,
+                self.table_name(request.table),
+                request.after
+            ),
+
+            Action::ReportCopied { table } => {
+                format!("report that {} is copied", self.table_name(*table))
+            }
+            Action::TakeSnapshot => "take a snapshot".to_owned(),
+            Action::Close => "close".to_owned(),
+        }
+    }
+
+    fn table_name(&self, table: usize) -> &str {
+        &self.applier.tables[table].table.schema.name
+    }
+}
+
+fn committed_text(committed: &Committed) -> String {
+    let Committed { op, lsn, ticket } = committed;
+    format!("{} at LSN {lsn}, ticket {}", op_text(*op), ticket.0)
+}
+
+fn barrier_text(barrier: Option<Lsn>) -> String {
+    match barrier {
+        None => "none".to_owned(),
+        Some(BARRIER_UNKNOWN) => "unknown".to_owned(),
+        Some(lsn) => format!("at LSN {lsn}"),
     }
 }
 

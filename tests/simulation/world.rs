@@ -1,0 +1,140 @@
+//! The state that all actors of a run share.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rand::rngs::StdRng;
+use tidewater_protocol::OpId;
+use tidewater_storage::Lsn;
+
+use crate::events::EventLog;
+use crate::source::SourceModel;
+
+pub(crate) type Shared = Arc<Mutex<World>>;
+
+/// The shared state of all actors of a run, and its counters.
+#[derive(Default)]
+pub(crate) struct World {
+    pub(crate) source: SourceModel,
+    /// The checkpoints that were visible, oldest first.
+    pub(crate) visible_checkpoints: Vec<VisibleCheckpoint>,
+    /// Turns so far, which are the builders' clock in seconds.
+    pub(crate) turns: u64,
+    /// The LSN that the replication slot has confirmed, once it exists.
+    pub(crate) confirmed: Option<Lsn>,
+    /// Replaced objects are deleted while readers use them: streams may be aborted, but not wrong.
+    pub(crate) deletes_early: bool,
+    pub(crate) events: EventLog,
+    pub(crate) counters: Counters,
+}
+
+/// A checkpoint that was visible at some time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct VisibleCheckpoint {
+    pub(crate) op: OpId,
+    pub(crate) lsn: Lsn,
+}
+
+/// The numbers of events, which show that a run has tested something.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    /// Checkpoints that readers have completed.
+    pub(crate) completed: usize,
+    /// Writes that a completed checkpoint has acknowledged.
+    pub(crate) acknowledged: usize,
+    /// Bases that builders have published.
+    pub(crate) bases: usize,
+    /// Data lines that readers have received from a base.
+    pub(crate) lines_of_bases: usize,
+    /// Workers that were started.
+    pub(crate) workers: usize,
+    /// Builders that were started.
+    pub(crate) builders: usize,
+    /// The kinds of takeovers.
+    pub(crate) takeovers: BTreeSet<String>,
+    /// Workers that ended by themselves, by the reason.
+    pub(crate) ended_workers: BTreeMap<String, usize>,
+    /// Requests that the sync API has refused, by the code of the error.
+    pub(crate) refusals: BTreeMap<String, usize>,
+    /// Streams that the sync API has aborted, by the error.
+    pub(crate) aborts: BTreeMap<String, usize>,
+}
+
+impl World {
+    /// Adds a line to the log of events.
+    pub(crate) fn log(&mut self, line: &str) {
+        self.events.push(format!("turn {}: {line}", self.turns));
+    }
+
+    /// Commits a transaction of random changes to the source.
+    pub(crate) fn commit_random(&mut self, rng: &mut StdRng) {
+        self.source.commit_random(rng);
+        self.log_commit();
+    }
+
+    /// Commits a logical message to the source.
+    pub(crate) fn emit_message(&mut self, content: String) {
+        self.source.message(content);
+        self.log_commit();
+    }
+
+    fn log_commit(&mut self) {
+        let description = self.source.describe_last();
+        self.log(&format!("source: {description}"));
+    }
+}
+
+impl Counters {
+    /// Adds the numbers of another run.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.completed += other.completed;
+        self.acknowledged += other.acknowledged;
+        self.bases += other.bases;
+        self.lines_of_bases += other.lines_of_bases;
+        self.workers += other.workers;
+        self.builders += other.builders;
+
+        self.takeovers.extend(other.takeovers.iter().cloned());
+        add_each(&mut self.ended_workers, &other.ended_workers);
+        add_each(&mut self.refusals, &other.refusals);
+        add_each(&mut self.aborts, &other.aborts);
+    }
+}
+
+fn add_each(sums: &mut BTreeMap<String, usize>, other: &BTreeMap<String, usize>) {
+    for (name, count) in other {
+        *sums.entry(name.clone()).or_default() += count;
+    }
+}
+
+/// Prints the last events of a run if the thread panics before this is dropped.
+pub(crate) struct PrintEventsOnPanic {
+    pub(crate) seed: u64,
+    pub(crate) world: Shared,
+}
+
+impl Drop for PrintEventsOnPanic {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+
+        // An actor that panicked with the lock has left whole lines, so the log can be read.
+        let world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
+        eprintln!("seed {} failed after these events:", self.seed);
+        for line in world.events.recent() {
+            eprintln!("{line}");
+        }
+        eprintln!("reproduce: TIDEWATER_TEST_SEED={} (see CONTRIBUTING.md)", self.seed);
+    }
+}
+
+/// Returns an op id as `epoch.sequence`, or a marker as the position inside a base. The number of the
+/// base is random, so it is left out: two runs of a seed would differ.
+pub(crate) fn op_text(op: OpId) -> String {
+    match (op.epoch(), op.as_marker()) {
+        (_, Some((_, rows))) => format!("row {rows} of a base"),
+        (Some(epoch), None) => format!("{epoch}.{}", op.sequence()),
+        (None, None) => op.to_string(),
+    }
+}
