@@ -61,7 +61,10 @@ async fn run_seeds(faults: Faults) -> Result<()> {
     for seed in settings.seed_list() {
         eprintln!("TIDEWATER_TEST_SEED={seed}");
         let outcome = run(seed, settings.rounds, faults).await;
-        snapshots += outcome.with_context(|| format!("reproduce: TIDEWATER_TEST_SEED={seed}"))?;
+        snapshots += outcome.with_context(|| {
+            let rounds = settings.rounds;
+            format!("reproduce: TIDEWATER_TEST_SEED={seed} TIDEWATER_TEST_ROUNDS={rounds}")
+        })?;
         seeds += 1;
     }
 

@@ -280,9 +280,10 @@ async fn readers_equal_the_tables_after_random_alterations() -> Result<()> {
     let settings = Settings::from_env()?;
     for seed in settings.seed_list() {
         eprintln!("TIDEWATER_TEST_SEED={seed}");
-        run(seed, settings.rounds)
-            .await
-            .with_context(|| format!("reproduce: TIDEWATER_TEST_SEED={seed}"))?;
+        run(seed, settings.rounds).await.with_context(|| {
+            let rounds = settings.rounds;
+            format!("reproduce: TIDEWATER_TEST_SEED={seed} TIDEWATER_TEST_ROUNDS={rounds}")
+        })?;
     }
     Ok(())
 }
