@@ -22,11 +22,11 @@ pub struct Config {
     /// Duration without any message of the replication stream after which the worker connects again.
     /// PostgreSQL sends a keepalive after half of it.
     pub receiver_timeout: Duration,
-    /// What follows an error that somebody must fix.
+    /// The reaction to an error that somebody must fix.
     pub on_error: OnError,
 }
 
-/// What follows an error that somebody must fix, once the worker has replicated.
+/// The reaction to an error that somebody must fix, once the worker has replicated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnError {
     /// The worker ends with the error. Whatever runs it starts it again.

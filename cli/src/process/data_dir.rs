@@ -1,5 +1,5 @@
-//! The data directory: created if it is missing, readable by its owner alone, and used by one process
-//! at a time.
+//! The data directory: created if it is missing, and readable by its owner alone. One process with a
+//! worker (`dev`, `ingest`) uses it at a time; `serve` and `compact` may share it.
 
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io::ErrorKind;

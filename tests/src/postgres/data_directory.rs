@@ -19,7 +19,7 @@ impl Postgres {
     /// stopped.
     ///
     /// # Errors
-    /// Of the file system.
+    /// Those of the file system.
     pub fn save(&self) -> Result<()> {
         let folder = self.scratch.path();
         if self.is_saved() {

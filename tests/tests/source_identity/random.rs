@@ -21,9 +21,12 @@ async fn whatever_happens_to_the_source_readers_end_with_its_rows() -> Result<()
     let settings = Settings::from_env()?;
     for seed in settings.seed_list() {
         eprintln!("TIDEWATER_TEST_SEED={seed}");
-        run(seed, settings.rounds)
-            .await
-            .with_context(|| format!("to repeat: TIDEWATER_TEST_SEED={seed}"))?;
+        run(seed, settings.rounds).await.with_context(|| {
+            format!(
+                "to repeat: TIDEWATER_TEST_SEED={seed} TIDEWATER_TEST_ROUNDS={}",
+                settings.rounds
+            )
+        })?;
     }
     Ok(())
 }
