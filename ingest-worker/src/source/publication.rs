@@ -73,16 +73,54 @@ pub(crate) async fn read_versions(
         entries.extend(client.query(SCHEMA_ENTRIES, &[&publication, &tables]).await?);
     }
 
+    let memberships = memberships(entries.iter().map(|entry| (entry.get(0), entry.get(1))));
+    Ok(PublicationVersions { publication: row.get(0), memberships })
+}
+
+/// Joins the entries of each table to one text, which is equal for equal entries in any order.
+fn memberships(entries: impl IntoIterator<Item = (u32, String)>) -> HashMap<u32, String> {
     let mut by_table: HashMap<u32, Vec<String>> = HashMap::new();
-    for entry in &entries {
-        by_table.entry(entry.get(0)).or_default().push(entry.get(1));
+    for (table, entry) in entries {
+        by_table.entry(table).or_default().push(entry);
     }
-    let memberships = by_table
+
+    by_table
         .into_iter()
         .map(|(table, mut entries)| {
             entries.sort_unstable();
             (table, entries.join(", "))
         })
-        .collect();
-    Ok(PublicationVersions { publication: row.get(0), memberships })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(entries: &[(u32, &str)]) -> HashMap<u32, String> {
+        memberships(entries.iter().map(|&(table, entry)| (table, entry.to_owned())))
+    }
+
+    /// The text is part of a table's shape: another one copies the table again.
+    #[test]
+    fn the_order_in_which_the_catalog_lists_entries_does_not_matter() {
+        let entries = [(1, "table 7@700"), (2, "table 8@701"), (1, "schema 3@702")];
+        let mut reversed = entries;
+        reversed.reverse();
+        assert_eq!(of(&entries), of(&reversed));
+        assert_eq!(of(&entries).len(), 2);
+        assert_eq!(of(&entries)[&2], "table 8@701", "entries of other tables are not part of it");
+    }
+
+    #[test]
+    fn an_entry_that_is_made_again_or_removed_changes_its_table_alone() {
+        let before = of(&[(1, "table 7@700"), (1, "schema 3@702"), (2, "table 8@701")]);
+        let recreated = of(&[(1, "table 7@700"), (1, "schema 3@703"), (2, "table 8@701")]);
+        let removed = of(&[(1, "table 7@700"), (2, "table 8@701")]);
+        for after in [&recreated, &removed] {
+            assert_ne!(after[&1], before[&1]);
+            assert_eq!(after[&2], before[&2]);
+        }
+        assert_ne!(recreated[&1], removed[&1]);
+    }
 }
