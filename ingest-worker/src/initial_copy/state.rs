@@ -157,6 +157,10 @@ impl CopiedTable {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     fn copied(shape: &str) -> CopiedTable {
@@ -213,5 +217,107 @@ mod tests {
         let gone = state.number(Vec::new()).unwrap().gone;
         assert_eq!(gone[1], GoneTable { number: 3, has_lookups: false });
         assert_eq!(gone[2], GoneTable { number: 4, has_lookups: true });
+    }
+
+    #[test]
+    fn a_table_for_which_the_stored_form_has_no_number_gets_none() {
+        let mut state = CopyState::default();
+        numbered(&mut state, &["a"]);
+        state.tables.resize(usize::from(u16::MAX) + 1, None);
+        assert!(state.number([copied("a"), copied("b")]).is_none());
+    }
+
+    #[test]
+    fn a_table_is_held_until_it_is_gone_in_whatever_shape() {
+        let mut state = CopyState::default();
+        numbered(&mut state, &["a"]);
+        state.forget(Some(1));
+        assert!(state.holds(1) && !state.holds(2));
+        assert_eq!(numbered(&mut state, &["a"]), (vec![1], vec![0]), "it is copied again");
+        assert!(state.holds(1));
+        numbered(&mut state, &[]);
+        assert!(!state.holds(1));
+    }
+
+    #[test]
+    fn nothing_is_known_of_a_number_without_a_table() {
+        let mut state = CopyState::default();
+        numbered(&mut state, &["a"]);
+        numbered(&mut state, &[]);
+        for number in [0, 1, u16::MAX] {
+            state.advance(number, TableCopy::Todo);
+            assert!(!state.contains_keyless_change(number, 5), "{number}");
+            assert_eq!(state.copied_after(number), Lsn(0), "{number}");
+        }
+        assert_eq!(state.next(), None, "a gone table is not copied");
+    }
+
+    /// Runs of earlier versions have stored this. Without it all tables are copied again.
+    #[test]
+    fn the_record_of_an_earlier_version_is_read() {
+        let stored = r#"{
+            "tables": [
+                {"oid": 1, "shape": "a", "has_lookups": false, "progress": {"after": ["7", "k"]}},
+                null,
+                {"oid": 2, "shape": "b", "has_lookups": true, "progress": "done"},
+                {"oid": 3, "shape": "c", "has_lookups": false, "progress": {"whole": "5:5:"}},
+                {"oid": 4, "shape": "d", "has_lookups": false, "progress": "todo",
+                 "copied_after": "0/2A"}
+            ],
+            "unseen": [7, 9]
+        }"#;
+        let state: CopyState = serde_json::from_str(stored).unwrap();
+        assert_eq!(state.next(), Some((0, &TableCopy::After(vec!["7".into(), "k".into()]))));
+        assert_eq!(state.not_yet_visible_xids, [7, 9]);
+        assert!(state.contains_keyless_change(3, 4) && !state.contains_keyless_change(3, 5));
+        assert!(state.tables[1].is_none() && !state.contains_keyless_change(2, 4));
+        assert_eq!((state.copied_after(0), state.copied_after(4)), (Lsn(0), Lsn(42)));
+    }
+
+    /// Tables as they are found by runs, each by its id and the version of its shape.
+    fn runs() -> impl Strategy<Value = Vec<Vec<(u32, u32)>>> {
+        let tables = proptest::sample::subsequence((1..6).collect::<Vec<u32>>(), 0..=5);
+        let versions = proptest::collection::vec(0_u32..2, 5);
+        let run = (tables.prop_shuffle(), versions)
+            .prop_map(|(tables, versions)| tables.into_iter().zip(versions).collect::<Vec<_>>());
+        proptest::collection::vec(run, 1..6)
+    }
+
+    proptest! {
+        #[test]
+        fn a_number_means_one_table_in_one_shape_for_ever(runs in runs()) {
+            let mut state = CopyState::default();
+            let mut meanings: HashMap<u16, (u32, u32)> = HashMap::new();
+            let mut current: HashMap<(u32, u32), u16> = HashMap::new();
+            for found in runs {
+                let tables = found.iter().map(|(oid, version)| CopiedTable {
+                    oid: *oid,
+                    ..copied(&format!("{oid} {version}"))
+                });
+                let NumberedCopies { numbers, gone, .. } = state.number(tables).unwrap();
+
+                let mut next = HashMap::new();
+                for (number, table) in numbers.into_iter().zip(found) {
+                    let progress = &state.tables[usize::from(number)].as_ref().unwrap().progress;
+                    if let Some(known) = current.remove(&table) {
+                        prop_assert_eq!((known, progress), (number, &TableCopy::Done));
+                    } else {
+                        prop_assert_eq!(meanings.insert(number, table), None);
+                        prop_assert_eq!(progress, &TableCopy::Todo);
+                    }
+                    prop_assert_eq!(meanings[&number], table);
+                    next.insert(table, number);
+                }
+
+                // Those that were not found again are gone, each once.
+                let mut lost: Vec<_> = current.into_values().collect();
+                lost.sort_unstable();
+                prop_assert_eq!(gone.iter().map(|gone| gone.number).collect::<Vec<_>>(), lost);
+                for number in next.values() {
+                    state.advance(*number, TableCopy::Done);
+                }
+                current = next;
+            }
+        }
     }
 }

@@ -101,6 +101,78 @@ pub(crate) fn number(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_support::{NOTES, TODOS, compiled, tables};
+
+    const FIRST: Lsn = Lsn(10);
+    const SECOND: Lsn = Lsn(20);
+
+    /// Numbers tables after those of the test's config, which are completely copied.
+    fn number_next(change: impl FnOnce(&mut Vec<SourceTable>)) -> NumberedTables {
+        let config = compiled();
+        let first = number(&config, &tables(), CopyState::default(), FIRST).unwrap().unwrap();
+        let mut copy = first.copy;
+        for table in copy.tables.iter_mut().flatten() {
+            table.progress = TableCopy::Done;
+        }
+
+        let mut found = tables();
+        change(&mut found);
+        number(&config, &found, copy, SECOND).unwrap().unwrap()
+    }
+
+    /// The numbers of the tables, each with the position after which it is copied.
+    fn numbers(numbered: &NumberedTables) -> Vec<(u16, Lsn)> {
+        numbered.tables.iter().map(|table| (table.number, table.copied_after)).collect()
+    }
+
+    #[test]
+    fn tables_as_they_were_keep_their_numbers_in_any_order() {
+        let same = number_next(|_| {});
+        assert_eq!(numbers(&same), [(0, FIRST), (1, FIRST)]);
+        let reversed = number_next(|tables| tables.reverse());
+        assert_eq!(numbers(&reversed), [(1, FIRST), (0, FIRST)]);
+        for numbered in [same, reversed] {
+            assert!(!numbered.is_changed && numbered.gone.is_empty());
+            assert!(numbered.changed.is_empty() && numbered.copy.next().is_none());
+        }
+    }
+
+    #[test]
+    fn a_changed_table_is_copied_after_this_read_of_the_catalog_and_is_named() {
+        let altered = number_next(|tables| tables[NOTES].facts.storage = "rewritten".into());
+        assert_eq!(numbers(&altered), [(0, FIRST), (2, SECOND)]);
+        assert!(altered.is_changed);
+        assert_eq!(altered.gone, [GoneTable { number: 1, has_lookups: false }]);
+        assert_eq!(altered.changed, ["public.notes: it was rewritten, truncated or moved"]);
+
+        let recreated = number_next(|tables| tables[TODOS].oid = 9);
+        assert_eq!(numbers(&recreated), [(2, SECOND), (1, FIRST)]);
+        assert_eq!(recreated.changed, ["public.todos: it was dropped and created again"]);
+    }
+
+    #[test]
+    fn a_dropped_table_is_gone_and_not_copied_again() {
+        let dropped = number_next(|tables| drop(tables.remove(TODOS)));
+        assert_eq!(numbers(&dropped), [(1, FIRST)]);
+        assert_eq!(dropped.gone, [GoneTable { number: 0, has_lookups: false }]);
+        assert!(dropped.is_changed && dropped.changed.is_empty());
+        assert_eq!(dropped.copy.next(), None);
+    }
+
+    #[test]
+    fn truncations_of_tables_that_exist_take_no_room() {
+        let mut numbered = number_next(|_| {});
+        let truncation = |table| Truncation { table, op: tidewater_protocol::OpId::ZERO };
+        let mut truncated: Vec<_> = (10..).take(GONE_TABLES_MAX).map(truncation).collect();
+        truncated.extend([truncation(0), truncation(1)]);
+        assert!(numbered.fits(&truncated));
+
+        // Nobody looks up rows of a table without lookups, so readers need not know of it.
+        numbered.gone.push(GoneTable { number: 5, has_lookups: false });
+        assert!(numbered.fits(&truncated));
+        numbered.gone.push(GoneTable { number: 6, has_lookups: true });
+        assert!(!numbered.fits(&truncated));
+    }
 
     #[test]
     fn a_generation_has_room_for_a_bounded_number_of_gone_tables() {

@@ -1,3 +1,5 @@
+mod properties;
+
 use tidewater_storage::{Committed, LastTransaction, Ticket};
 
 use super::*;
