@@ -106,6 +106,10 @@ impl LagMeter {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -201,5 +205,136 @@ mod tests {
         meter.note_committed(Lsn(100));
         meter.note_server(Lsn(60), 4, start());
         assert_eq!(meter.bytes(), 0);
+    }
+
+    /// An event at the source, in the stream or in the store.
+    #[derive(Clone, Copy, Debug)]
+    enum Incident {
+        TimePasses(u64),
+        /// A transaction commits, so long after the time that its commit record has.
+        SourceCommits {
+            skew_millis: u64,
+        },
+        /// The oldest transaction that is not received arrives.
+        Arrives,
+        /// The server has sent everything, and says so.
+        Keepalive,
+        CommitBegins,
+        CommitLands,
+    }
+
+    fn incidents() -> impl Strategy<Value = Vec<Incident>> {
+        let incident = prop_oneof![
+            3 => (1_u64..5_000).prop_map(Incident::TimePasses),
+            3 => (0_u64..2_000).prop_map(|skew_millis| Incident::SourceCommits { skew_millis }),
+            3 => Just(Incident::Arrives),
+            1 => Just(Incident::Keepalive),
+            2 => Just(Incident::CommitBegins),
+            2 => Just(Incident::CommitLands),
+        ];
+        proptest::collection::vec(incident, 0..60)
+    }
+
+    /// A transaction of the source.
+    #[derive(Clone, Copy, Debug)]
+    struct Transaction {
+        /// The moment at which it became visible there.
+        committed_at: Instant,
+        /// The time of its commit record. PostgreSQL takes it earlier, so that of two transactions
+        /// the first one may have the later time.
+        commit_time: ServerTime,
+    }
+
+    /// A source, its stream and a store.
+    struct Model {
+        begun: Instant,
+        now: Instant,
+        /// The difference of the server's clock from ours.
+        server_offset: ServerTime,
+        unsent: VecDeque<Transaction>,
+        received: Vec<Transaction>,
+        in_flight: Vec<Transaction>,
+        meter: LagMeter,
+    }
+
+    impl Model {
+        fn server_time(&self, moment: Instant) -> ServerTime {
+            let elapsed = moment.duration_since(self.begun).as_micros();
+            self.server_offset + ServerTime::try_from(elapsed).unwrap()
+        }
+
+        fn happen(&mut self, incident: Incident) {
+            let time = self.server_time(self.now);
+            match incident {
+                Incident::TimePasses(millis) => self.now += Duration::from_millis(millis),
+                Incident::SourceCommits { skew_millis } => {
+                    let taken_at = self.now - Duration::from_millis(skew_millis);
+                    self.unsent.push_back(Transaction {
+                        committed_at: self.now,
+                        commit_time: self.server_time(taken_at),
+                    });
+                }
+                Incident::Arrives => {
+                    if let Some(transaction) = self.unsent.pop_front() {
+                        self.meter.note_server(Lsn(1), time, self.now);
+                        self.meter.note_received(transaction.commit_time, self.now);
+                        self.received.push(transaction);
+                    }
+                }
+                Incident::Keepalive if self.unsent.is_empty() => {
+                    let is_pending = !self.received.is_empty() || !self.in_flight.is_empty();
+                    self.meter.note_keepalive(Lsn(1), time, self.now, is_pending);
+                }
+                Incident::CommitBegins if self.in_flight.is_empty() => {
+                    self.in_flight.append(&mut self.received);
+                    self.meter.note_requested();
+                }
+                Incident::CommitLands => {
+                    self.in_flight.clear();
+                    self.meter.note_landed();
+                }
+                Incident::Keepalive | Incident::CommitBegins => {}
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn everything_before_the_moment_is_committed_and_the_moment_never_goes_back(
+            incidents in incidents(),
+            server_offset in -1_000_000_000_000_000_i64..1_000_000_000_000_000,
+        ) {
+            let begun = start();
+            let mut model = Model {
+                begun,
+                now: begun,
+                server_offset,
+                unsent: VecDeque::new(),
+                received: Vec::new(),
+                in_flight: Vec::new(),
+                meter: LagMeter::default(),
+            };
+            for incident in incidents {
+                let before = model.meter.current_as_of();
+                model.happen(incident);
+
+                let current = model.meter.current_as_of();
+                prop_assert!(current >= before, "{incident:?} takes knowledge away");
+                prop_assert!(current <= Some(model.now), "{incident:?} looks into the future");
+                let uncommitted = model.received.iter().chain(&model.in_flight);
+                for transaction in uncommitted.chain(&model.unsent) {
+                    let is_seen = current <= Some(transaction.committed_at);
+                    prop_assert!(is_seen, "{incident:?} hides {transaction:?}");
+                }
+
+                // What the next commit stores may contain what was received, and no more.
+                let with_received = model.meter.current_with_received();
+                prop_assert!(with_received >= current && with_received <= Some(model.now));
+                for transaction in &model.unsent {
+                    let is_seen = with_received <= Some(transaction.committed_at);
+                    prop_assert!(is_seen, "{incident:?} hides {transaction:?}");
+                }
+            }
+        }
     }
 }

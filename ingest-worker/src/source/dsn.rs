@@ -152,6 +152,8 @@ fn split_pairs(text: &str) -> (String, SslOptions) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+    use proptest::prelude::*;
     use std::error::Error;
 
     fn check(text: &str, mode: SslMode, host: &str, port: u16, database: &str) {
@@ -258,6 +260,64 @@ mod tests {
             assert!(matches!(error, DsnError::Syntax(_)), "{text}: {error:?}");
             let cause = error.source().unwrap().to_string();
             assert!(!error.to_string().contains(&cause), "{error}: {cause}");
+        }
+    }
+
+    /// As in libpq, so that a connection string can be amended at its end.
+    #[test]
+    fn of_a_repeated_parameter_the_last_one_is_valid() {
+        let url = "postgres://u@h/app?sslmode=disable&sslmode=require";
+        check(url, SslMode::Require, "h", 5432, "app");
+        let pairs = "host=a user=u sslmode=verify-ca dbname=x sslmode=disable dbname=app";
+        check(pairs, SslMode::Disable, "a", 5432, "app");
+
+        let url = "postgres://u@h/app?connect_timeout=3&sslrootcert=/a&connect_timeout=4\
+                   &sslrootcert=/b";
+        let dsn = Dsn::parse(url).unwrap();
+        assert_eq!(dsn.ssl_root_cert, Some("/b".into()));
+        let timeout = dsn.config.get_connect_timeout();
+        assert_eq!(timeout, Some(&std::time::Duration::from_secs(4)));
+    }
+
+    #[test]
+    fn the_key_of_an_option_may_be_encoded_and_parameters_may_be_missing() {
+        for query in ["ssl%6Dode=disable", "&sslmode=disable&&", "sslmode=disable&"] {
+            check(&format!("postgres://u@h/app?{query}"), SslMode::Disable, "h", 5432, "app");
+        }
+        check("postgres://u@h/app?", SslMode::VerifyFull, "h", 5432, "app");
+    }
+
+    #[test]
+    fn an_ipv6_address_is_a_host_without_its_brackets() {
+        check("postgres://u@[::1]:5433/app", SslMode::VerifyFull, "::1", 5433, "app");
+        check("host=::1 port=5433 user=u", SslMode::VerifyFull, "::1", 5433, "u");
+    }
+
+    proptest! {
+        #[test]
+        fn each_part_of_a_url_arrives_as_it_was_before_it_was_encoded(
+            parts in proptest::array::uniform5("[a-z0-9 @:/?#%&=+'\"\\\\é😀]{1,9}"),
+            is_option_first: bool,
+        ) {
+            let encoded = parts.each_ref().map(|part| {
+                utf8_percent_encode(part, NON_ALPHANUMERIC).to_string()
+            });
+            let [user, password, database, options, root_cert] = &encoded;
+            let ours = format!("sslmode=require&sslrootcert={root_cert}");
+            let theirs = format!("options={options}");
+            let query = match is_option_first {
+                true => format!("{ours}&{theirs}"),
+                false => format!("{theirs}&{ours}"),
+            };
+
+            let dsn = Dsn::parse(&format!("postgres://{user}:{password}@h/{database}?{query}"));
+            let dsn = dsn.unwrap();
+            let [user, password, database, options, root_cert] = &parts;
+            prop_assert_eq!((&dsn.user, &dsn.database), (user, database));
+            prop_assert_eq!(dsn.config.get_password(), Some(password.as_bytes()));
+            prop_assert_eq!(dsn.config.get_options(), Some(&**options));
+            prop_assert_eq!(dsn.ssl_root_cert, Some(PathBuf::from(root_cert)));
+            prop_assert_eq!(dsn.ssl_mode, SslMode::Require);
         }
     }
 }

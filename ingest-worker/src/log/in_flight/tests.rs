@@ -205,3 +205,87 @@ async fn segments_are_stored_with_their_batch() {
         tidewater_storage::OpLog::segments(&storage, &bucket, OpId::ZERO, OpId::MAX, usize::MAX);
     assert_eq!(page.await.unwrap().segments, [segment]);
 }
+
+/// A store in which a run of an earlier epoch, which does not know that it was overtaken, still
+/// writes the same record just before each of the first writes.
+struct Contested {
+    storage: Embedded,
+    /// Writes of the other run that are still to come.
+    remaining: std::sync::atomic::AtomicU64,
+}
+
+impl Contested {
+    fn new(rival_writes: u64) -> Self {
+        Self { storage: Embedded::temporary().unwrap(), remaining: rival_writes.into() }
+    }
+}
+
+impl RecordStore for Contested {
+    async fn records(
+        &self,
+        keys: &[RecordKey],
+    ) -> Result<Vec<Option<VersionedRecord>>, StorageError> {
+        self.storage.records(keys).await
+    }
+
+    async fn write(&self, batch: Arc<Batch>) -> Result<Vec<RecordConflict>, StorageError> {
+        use std::sync::atomic::Ordering;
+
+        let remaining = self.remaining.load(Ordering::Relaxed);
+        if remaining > 0 {
+            self.remaining.store(remaining - 1, Ordering::Relaxed);
+            let stored = self.records(&[key("a")]).await?.remove(0);
+            let mut rival = self::batch("a", op(1, 100 - remaining));
+            rival.records[0].expected_newest = stored.as_ref().map(VersionedRecord::newest_op);
+            assert!(self.storage.write(Arc::new(rival)).await?.is_empty());
+        }
+        self.storage.write(batch).await
+    }
+}
+
+/// Stores a record while another run writes it so many times.
+async fn store_contested(rival_writes: u64) -> (Contested, Result<Vec<RecordWrite>, WriteError>) {
+    let contested = Contested::new(rival_writes);
+    let batch = Arc::new(batch("a", op(2, 7)));
+    let conflicts = store(&contested, &batch).await.unwrap();
+    let result = resolve_conflicts(&contested, &batch.records, conflicts, &retention()).await;
+    (contested, result)
+}
+
+#[tokio::test]
+async fn a_record_is_written_three_times_before_it_counts_as_contended() {
+    for (rival_writes, rebuilt) in [(0, 0), (1, 1), (2, 1)] {
+        let (contested, result) = store_contested(rival_writes).await;
+        assert_eq!(result.unwrap().len(), rebuilt, "the last write of each record, {rival_writes}");
+        let stored = contested.records(&[key("a")]).await.unwrap().remove(0).unwrap();
+        assert_eq!(stored.newest_op(), op(2, 7));
+    }
+    for rival_writes in [3, 4] {
+        let (contested, result) = store_contested(rival_writes).await;
+        assert!(matches!(result, Err(WriteError::Contended)), "{rival_writes}: {result:?}");
+        let stored = contested.records(&[key("a")]).await.unwrap().remove(0).unwrap();
+        assert_eq!(
+            stored.newest_op().epoch(),
+            Some(epoch(1)),
+            "nothing of the other run is overwritten"
+        );
+    }
+}
+
+#[tokio::test]
+async fn only_the_records_that_were_refused_are_written_again() {
+    let storage = Embedded::temporary().unwrap();
+    storage.write(Arc::new(batch("a", op(1, 5)))).await.unwrap();
+    let mut both = batch("a", op(2, 7));
+    both.records.extend(batch("b", op(2, 8)).records);
+
+    let result = store_and_commit(&storage, both, None, &retention()).await.unwrap();
+    let rebuilt: Vec<_> = result.rebuilt.iter().map(|write| write.key.clone()).collect();
+    assert_eq!(rebuilt, [key("a")]);
+    let stored = storage.records(&[key("a"), key("b")]).await.unwrap();
+    let versions: Vec<Vec<_>> = stored
+        .into_iter()
+        .map(|record| record.unwrap().versions.iter().map(|version| version.op).collect())
+        .collect();
+    assert_eq!(versions, [vec![op(2, 7), op(1, 5)], vec![op(2, 8)]]);
+}

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::test_support::{NOTES, TODOS, oid, relation, synced_tables, table, tables};
 
@@ -134,5 +136,67 @@ fn a_new_table_ends_the_run_only_if_it_is_read_and_unknown() {
     ];
     for (case, rule, name, age) in ignored {
         assert_eq!(describe(rule, name, age), Ok(()), "{case}");
+    }
+}
+
+/// A message of the stream about the todos.
+#[derive(Clone, Copy, Debug)]
+enum TableMessage {
+    Described { is_former_shape: bool },
+    Changed,
+}
+
+/// Messages, each with the position at which its transaction was committed.
+fn messages() -> impl Strategy<Value = Vec<(u64, TableMessage)>> {
+    let message = prop_oneof![
+        any::<bool>().prop_map(|is_former_shape| TableMessage::Described { is_former_shape }),
+        Just(TableMessage::Changed),
+    ];
+    proptest::collection::vec((1_u64..80, message), 0..20).prop_map(|mut messages| {
+        messages.sort_by_key(|(commit_lsn, _)| *commit_lsn);
+        messages
+    })
+}
+
+proptest! {
+    /// Transactions up to `known_up_to` are those that an earlier run has applied.
+    #[test]
+    fn a_change_is_applied_exactly_if_it_is_new_and_of_the_shape_in_the_catalog(
+        messages in messages(),
+        known_up_to in 0_u64..60,
+    ) {
+        let mut map = map();
+        let mut is_described_as_now = None;
+        for (commit_lsn, message) in messages {
+            let is_known = commit_lsn <= known_up_to;
+            let age = match is_known {
+                true => TransactionAge::Known,
+                false => TransactionAge::New(Lsn(commit_lsn)),
+            };
+            let is_applied = !is_known && Lsn(commit_lsn) > COPIED_AFTER;
+            match message {
+                TableMessage::Described { is_former_shape } => {
+                    let description = altered(|relation| {
+                        if is_former_shape {
+                            relation.columns.pop();
+                        }
+                    });
+                    let described = map.describe(&description, age);
+                    prop_assert_eq!(described.is_err(), is_former_shape && is_applied);
+                    if described.is_err() {
+                        break;
+                    }
+                    is_described_as_now = Some(!is_former_shape);
+                }
+                TableMessage::Changed => {
+                    let expected = match is_described_as_now {
+                        Some(false) if is_applied => None,
+                        Some(true) if is_applied => Some(Some(TODOS)),
+                        _ => Some(None),
+                    };
+                    prop_assert_eq!(map.table(oid(TODOS), age).ok(), expected);
+                }
+            }
+        }
     }
 }
