@@ -136,17 +136,55 @@ fn percent_decode(text: &str) -> String {
     percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
-/// Splits `key=value ...` into a text without our options, and these.
+/// Splits `key=value ...` into a text without our options, and these. The other pairs keep their form.
 fn split_pairs(text: &str) -> (String, SslOptions) {
     let mut options = SslOptions::default();
-    let kept: Vec<_> = text
-        .split_whitespace()
-        .filter(|pair| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            !options.take(key, value.trim_matches('\''))
-        })
-        .collect();
+    let mut kept = Vec::new();
+    let mut rest = text.trim_start();
+    while !rest.is_empty() {
+        let (pair, following) = rest.split_at(pair_length(rest));
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if !options.take(key.trim(), &unquoted(value.trim())) {
+            kept.push(pair.trim_end());
+        }
+        rest = following.trim_start();
+    }
     (kept.join(" "), options)
+}
+
+/// Returns the length of the pair that a text begins with. As in libpq, spaces may surround `=`, a value
+/// in quotes may contain spaces, and a backslash takes the next character as it is.
+fn pair_length(text: &str) -> usize {
+    let Some(equals) = text.find('=') else { return text.len() };
+    let value = &text[equals + 1..];
+    let begin = equals + 1 + (value.len() - value.trim_start().len());
+
+    let mut is_quoted = false;
+    let mut is_escaped = false;
+    for (at, letter) in text[begin..].char_indices() {
+        match letter {
+            _ if is_escaped => is_escaped = false,
+            '\\' => is_escaped = true,
+            '\'' => is_quoted = !is_quoted,
+            _ if letter.is_whitespace() && !is_quoted => return begin + at,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+/// Returns a value without its quotes and backslashes.
+fn unquoted(value: &str) -> String {
+    let mut text = String::with_capacity(value.len());
+    let mut letters = value.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\'' => {}
+            '\\' => text.extend(letters.next()),
+            _ => text.push(letter),
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -205,6 +243,15 @@ mod tests {
             let dsn = Dsn::parse(&format!("postgres://u@h/app?{query}")).unwrap();
             assert_eq!(dsn.config.get_options(), Some(options), "{query}");
         }
+    }
+
+    #[test]
+    fn quoted_values_of_pairs_may_contain_spaces_quotes_and_names_of_options() {
+        let text = r"host = h user=u password='a  b sslmode=disable \' \\' dbname=d sslrootcert='/my ca.pem' sslmode = require";
+        let dsn = Dsn::parse(text).unwrap();
+        assert_eq!(dsn.config.get_password(), Some(&br"a  b sslmode=disable ' \"[..]));
+        assert_eq!(dsn.ssl_root_cert, Some("/my ca.pem".into()));
+        check(text, SslMode::Require, "h", 5432, "d");
     }
 
     #[test]
