@@ -5,6 +5,8 @@ use std::time::Duration;
 use tidewater_storage::Lsn;
 use tokio::time::Instant;
 
+use crate::source::connection::ServerEnd;
+
 /// A time by the server's clock, in microseconds since 2000.
 type ServerTime = i64;
 
@@ -22,6 +24,10 @@ pub(crate) struct LagMeter {
     /// The commit time of the last transaction in the commit in flight.
     last_in_flight: Option<ServerTime>,
     committed: Lsn,
+    /// The position up to which the stream has sent everything.
+    sent_up_to: Lsn,
+    /// The end of the server's WAL, and a moment before it was read there.
+    server_end: Option<(Lsn, Instant)>,
     /// The last moment as of which everything of the source was committed here.
     current_as_of: Option<Instant>,
 }
@@ -39,8 +45,8 @@ impl LagMeter {
         }
     }
 
-    /// Notes a keepalive: the server has sent everything up to `position`. `is_pending` is true while
-    /// some of that is received in part, or not committed.
+    /// Notes a keepalive: the server has sent everything up to `position`, which may be far behind the
+    /// end of its WAL. `is_pending` is true while some of that is received in part, or not committed.
     pub(crate) fn note_keepalive(
         &mut self,
         position: Lsn,
@@ -49,10 +55,30 @@ impl LagMeter {
         is_pending: bool,
     ) {
         self.note_server(position, time, now);
-        if !is_pending {
-            // What was received since the last commit had nothing for readers.
-            self.last_received = None;
-            self.current_as_of = Some(now);
+        self.sent_up_to = self.sent_up_to.max(position);
+        self.compare_with_end(is_pending);
+    }
+
+    /// Notes the end of the server's WAL and the server's time, as a query has read them that began at
+    /// `read_at`.
+    pub(crate) fn note_server_end(&mut self, end: ServerEnd, read_at: Instant, is_pending: bool) {
+        self.note_server(end.position, end.time, read_at);
+        self.server_end = Some((end.position, read_at));
+        self.compare_with_end(is_pending);
+    }
+
+    /// Nothing is pending and everything up to the end of the server's WAL was sent: so readers have
+    /// what the server had when the end was read.
+    fn compare_with_end(&mut self, is_pending: bool) {
+        if is_pending {
+            return;
+        }
+        // What was received since the last commit had nothing for readers.
+        self.last_received = None;
+        if let Some((end, read_at)) = self.server_end
+            && self.sent_up_to >= end
+        {
+            self.current_as_of = self.current_as_of.max(Some(read_at));
         }
     }
 
@@ -121,19 +147,37 @@ mod tests {
         Instant::now() + 3_600 * SECOND
     }
 
+    fn end(position: u64, time: ServerTime) -> ServerEnd {
+        ServerEnd { position: Lsn(position), time }
+    }
+
     #[test]
-    fn an_idle_worker_is_current_as_of_the_last_keepalive() {
+    fn an_idle_worker_is_current_as_of_the_last_look_at_the_servers_end() {
         let start = start();
         let mut meter = LagMeter::default();
         assert_eq!(meter.current_as_of(), None, "nothing is known before the server has spoken");
         meter.note_committed(Lsn(100));
-        meter.note_keepalive(Lsn(100), 5 * TICK, start, false);
+        meter.note_server_end(end(100, 5 * TICK), start, false);
+        assert_eq!(meter.current_as_of(), None, "what was sent is not known");
+        meter.note_keepalive(Lsn(100), 6 * TICK, start + SECOND, false);
         assert_eq!((meter.bytes(), meter.current_as_of()), (0, Some(start)));
 
-        // WAL that has nothing for us is sent as its end only.
         let later = start + 15 * SECOND;
-        meter.note_keepalive(Lsn(900), 20 * TICK, later, false);
-        assert_eq!((meter.bytes(), meter.current_as_of()), (800, Some(later)));
+        meter.note_server_end(end(100, 20 * TICK), later, false);
+        assert_eq!(meter.current_as_of(), Some(later), "nothing was added since");
+    }
+
+    /// While the server decodes WAL that has nothing for us, its keepalives name the position it has
+    /// reached.
+    #[test]
+    fn a_keepalive_below_the_servers_end_says_nothing() {
+        let start = start();
+        let mut meter = LagMeter::default();
+        meter.note_server_end(end(900, TICK), start, false);
+        meter.note_keepalive(Lsn(500), 9 * TICK, start + 8 * SECOND, false);
+        assert_eq!((meter.bytes(), meter.current_as_of()), (900, None));
+        meter.note_keepalive(Lsn(900), 10 * TICK, start + 9 * SECOND, false);
+        assert_eq!(meter.current_as_of(), Some(start));
     }
 
     #[test]
@@ -166,7 +210,7 @@ mod tests {
         meter.note_landed();
         let committed_there = start + SECOND;
         assert_eq!(meter.current_as_of(), Some(committed_there));
-        meter.note_keepalive(Lsn(200), 9 * TICK, start + 8 * SECOND, false);
+        meter.note_server_end(end(200, 9 * TICK), start + 8 * SECOND, false);
         assert_eq!(meter.current_as_of(), Some(start + 8 * SECOND));
     }
 
@@ -176,7 +220,8 @@ mod tests {
         let start = start();
         let mut meter = LagMeter::default();
         meter.note_received(TICK, start);
-        meter.note_keepalive(Lsn(200), 9 * TICK, start + 8 * SECOND, false);
+        meter.note_server_end(end(200, 9 * TICK), start + 8 * SECOND, false);
+        meter.note_keepalive(Lsn(200), 9 * TICK, start + 9 * SECOND, false);
         assert_eq!(meter.current_with_received(), Some(start + 8 * SECOND));
     }
 
@@ -217,8 +262,10 @@ mod tests {
         },
         /// The oldest transaction that is not received arrives.
         Arrives,
-        /// The server has sent everything, and says so.
+        /// The server says how far it has sent.
         Keepalive,
+        /// The end of the server's WAL is read.
+        ReadsEnd,
         CommitBegins,
         CommitLands,
     }
@@ -228,7 +275,8 @@ mod tests {
             3 => (1_u64..5_000).prop_map(Incident::TimePasses),
             3 => (0_u64..2_000).prop_map(|skew_millis| Incident::SourceCommits { skew_millis }),
             3 => Just(Incident::Arrives),
-            1 => Just(Incident::Keepalive),
+            2 => Just(Incident::Keepalive),
+            2 => Just(Incident::ReadsEnd),
             2 => Just(Incident::CommitBegins),
             2 => Just(Incident::CommitLands),
         ];
@@ -252,6 +300,9 @@ mod tests {
         /// The difference of the server's clock from ours.
         server_offset: ServerTime,
         unsent: VecDeque<Transaction>,
+        /// The end of the last transaction that was sent, and of the last one there is.
+        sent: u64,
+        end: u64,
         received: Vec<Transaction>,
         in_flight: Vec<Transaction>,
         meter: LagMeter,
@@ -269,6 +320,7 @@ mod tests {
                 Incident::TimePasses(millis) => self.now += Duration::from_millis(millis),
                 Incident::SourceCommits { skew_millis } => {
                     let taken_at = self.now - Duration::from_millis(skew_millis);
+                    self.end += 10;
                     self.unsent.push_back(Transaction {
                         committed_at: self.now,
                         commit_time: self.server_time(taken_at),
@@ -276,14 +328,19 @@ mod tests {
                 }
                 Incident::Arrives => {
                     if let Some(transaction) = self.unsent.pop_front() {
-                        self.meter.note_server(Lsn(1), time, self.now);
+                        self.sent += 10;
+                        self.meter.note_server(Lsn(self.sent), time, self.now);
                         self.meter.note_received(transaction.commit_time, self.now);
                         self.received.push(transaction);
                     }
                 }
-                Incident::Keepalive if self.unsent.is_empty() => {
+                Incident::Keepalive => {
                     let is_pending = !self.received.is_empty() || !self.in_flight.is_empty();
-                    self.meter.note_keepalive(Lsn(1), time, self.now, is_pending);
+                    self.meter.note_keepalive(Lsn(self.sent), time, self.now, is_pending);
+                }
+                Incident::ReadsEnd => {
+                    let is_pending = !self.received.is_empty() || !self.in_flight.is_empty();
+                    self.meter.note_server_end(end(self.end, time), self.now, is_pending);
                 }
                 Incident::CommitBegins if self.in_flight.is_empty() => {
                     self.in_flight.append(&mut self.received);
@@ -293,7 +350,7 @@ mod tests {
                     self.in_flight.clear();
                     self.meter.note_landed();
                 }
-                Incident::Keepalive | Incident::CommitBegins => {}
+                Incident::CommitBegins => {}
             }
         }
     }
@@ -310,6 +367,8 @@ mod tests {
                 now: begun,
                 server_offset,
                 unsent: VecDeque::new(),
+                sent: 0,
+                end: 0,
                 received: Vec::new(),
                 in_flight: Vec::new(),
                 meter: LagMeter::default(),

@@ -42,6 +42,8 @@ const READY_EVENTS_MAX: usize = 5_000;
 /// Duration of one wait for a ticket. Time-driven decisions and the catalog check happen in
 /// between.
 const TICKET_WAIT: Duration = Duration::from_millis(500);
+/// Interval at which the end of the server's WAL is read. The lag of an idle source grows up to it.
+const SERVER_END_INTERVAL: Duration = Duration::from_secs(5);
 /// Timeout for closing the replication stream.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -54,6 +56,8 @@ pub(crate) struct ReplicationSession<S> {
     watch: CatalogWatcher,
     started_at: Instant,
     lag: LagMeter,
+    /// The time at which the end of the server's WAL was last read.
+    end_read_at: Option<Instant>,
     freshness: Freshness,
     silence: SilenceDetector,
     /// The time at which the commit in flight began.
@@ -92,6 +96,7 @@ impl<S: Storage> ReplicationSession<S> {
             watch,
             started_at: Instant::now(),
             lag: LagMeter::default(),
+            end_read_at: None,
             freshness,
             silence,
             commit_began_at: None,
@@ -146,6 +151,7 @@ impl<S: Storage> ReplicationSession<S> {
             }
             // All that was ready has been handed in, so a pause of the stream is the moment to apply.
             self.handle(Event::Drained, on_progress).await?;
+            self.read_server_end().await?;
             // Here, since neither a busy stream nor a long copy may keep it waiting.
             self.watch.check(&self.source.client, &self.applier.tables).await?;
 
@@ -157,6 +163,25 @@ impl<S: Storage> ReplicationSession<S> {
                 self.wait(on_progress, shutdown).await?;
             }
         }
+    }
+
+    /// Reads the end of the server's WAL from time to time: the stream does not tell it.
+    async fn read_server_end(&mut self) -> Result<(), SessionError> {
+        if self.end_read_at.is_some_and(|read_at| read_at.elapsed() < SERVER_END_INTERVAL) {
+            return Ok(());
+        }
+        let read_at = Instant::now();
+        self.end_read_at = Some(read_at);
+        let end = self.source.server_end().await?;
+        self.lag.note_server_end(end, read_at, self.is_anything_pending());
+        self.record_lag();
+        Ok(())
+    }
+
+    /// Returns whether something that was received is not committed.
+    fn is_anything_pending(&self) -> bool {
+        let writer = self.writer_state();
+        !self.assembler.is_idle() || writer.has_uncommitted || writer.is_writing
     }
 
     /// Returns whether readers see what this run maintains.
@@ -235,9 +260,7 @@ impl<S: Storage> ReplicationSession<S> {
             }
 
             ReplicationEvent::KeepAlive { wal_end, server_time_micros, .. } => {
-                let writer = self.writer_state();
-                let is_pending =
-                    !self.assembler.is_idle() || writer.has_uncommitted || writer.is_writing;
+                let is_pending = self.is_anything_pending();
                 self.lag.note_keepalive(Lsn(wal_end.0), *server_time_micros, now, is_pending);
                 self.record_lag();
             }

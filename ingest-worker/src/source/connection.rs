@@ -20,6 +20,20 @@ const VISIBILITY_PAUSE: Duration = Duration::from_millis(10);
 /// The prefix of the worker's messages in `pg_logical_emit_message`.
 pub(crate) const MESSAGE_PREFIX: &str = "tidewater";
 
+/// The end of the server's WAL at a time of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ServerEnd {
+    /// Only what is flushed is sent.
+    pub(crate) position: Lsn,
+    /// In microseconds since 2000, as in the replication stream.
+    pub(crate) time: i64,
+}
+
+/// 946,684,800 seconds lie between 1970 and 2000.
+const SERVER_END: &str = "
+SELECT pg_current_wal_flush_lsn() || ' '
+       || ((extract(epoch FROM clock_timestamp()) - 946684800) * 1000000)::bigint";
+
 /// The worker's ordinary session.
 pub(crate) struct SourceConnection {
     pub(crate) client: Client,
@@ -84,6 +98,16 @@ impl SourceConnection {
     pub(crate) async fn insert_lsn(&self) -> Result<Lsn, SourceError> {
         let text = self.value("SELECT pg_current_wal_insert_lsn()").await?;
         text.parse().map_err(|_| SourceError::UnexpectedAnswer("pg_current_wal_insert_lsn"))
+    }
+
+    /// Returns the end of the WAL that the server may send, and the server's time.
+    pub(crate) async fn server_end(&self) -> Result<ServerEnd, SourceError> {
+        let text = self.value(SERVER_END).await?;
+        let parts = text.split_once(' ');
+        let end = parts.and_then(|(position, time)| {
+            Some(ServerEnd { position: position.parse().ok()?, time: time.parse().ok()? })
+        });
+        end.ok_or(SourceError::UnexpectedAnswer("pg_current_wal_flush_lsn"))
     }
 
     /// Writes a message into the log, in a transaction of its own. The stream then passes it.
