@@ -11,6 +11,8 @@ use std::time::Duration;
 use pgwire_replication::ReplicationMetrics;
 use tokio::time::Instant;
 
+use crate::source::slot::EVENTS_BUFFERED_MAX;
+
 /// Share of the timeout between two looks at the stream.
 const CHECKS_PER_TIMEOUT: u32 = 8;
 
@@ -38,7 +40,6 @@ impl SilenceDetector {
         let mut silence = Silence { delivered: 0, since: Instant::now() };
         loop {
             tokio::time::sleep(self.timeout / CHECKS_PER_TIMEOUT).await;
-            // What is taken is read first: read last, it could include an event that `delivered` lacks.
             let taken = self.taken.load(Ordering::Relaxed);
             let delivered = self.delivered.events_forwarded();
             if silence.duration(delivered, taken, Instant::now()) >= self.timeout {
@@ -55,10 +56,12 @@ struct Silence {
 }
 
 impl Silence {
-    /// Returns for how long the server has been silent. While delivered events wait to be taken, the
-    /// driver reads nothing, so that nobody knows whether the server is.
+    /// Returns for how long the server has been silent. While the driver's buffer is full, it reads
+    /// nothing, so that nobody knows whether the server is. A few events that wait to be taken are no
+    /// sign of life: the loop may be waiting for an answer over the session that is as silent.
     fn duration(&mut self, delivered: u64, taken: u64, now: Instant) -> Duration {
-        if delivered != self.delivered || taken < delivered {
+        let is_buffer_full = delivered.saturating_sub(taken) >= EVENTS_BUFFERED_MAX as u64;
+        if delivered != self.delivered || is_buffer_full {
             self.delivered = delivered;
             self.since = now;
         }
@@ -82,12 +85,22 @@ mod tests {
     }
 
     #[test]
-    fn events_that_wait_to_be_taken_are_no_silence() {
+    fn a_full_buffer_is_no_silence() {
         let start = Instant::now();
         let mut silence = Silence { delivered: 0, since: start };
-        assert_eq!(silence.duration(5, 0, start + SECOND), Duration::ZERO);
-        assert_eq!(silence.duration(5, 4, start + 60 * SECOND), Duration::ZERO);
-        assert_eq!(silence.duration(5, 5, start + 61 * SECOND), SECOND);
+        let full = EVENTS_BUFFERED_MAX as u64;
+        assert_eq!(silence.duration(full, 0, start + SECOND), Duration::ZERO);
+        assert_eq!(silence.duration(full, 0, start + 60 * SECOND), Duration::ZERO);
+        assert_eq!(silence.duration(full, 1, start + 61 * SECOND), SECOND);
+    }
+
+    /// The loop waits for a query, and an event has arrived meanwhile.
+    #[test]
+    fn an_event_that_waits_to_be_taken_does_not_end_the_silence() {
+        let start = Instant::now();
+        let mut silence = Silence { delivered: 0, since: start };
+        assert_eq!(silence.duration(1, 0, start + SECOND), Duration::ZERO);
+        assert_eq!(silence.duration(1, 0, start + 9 * SECOND), 8 * SECOND);
     }
 
     #[tokio::test(start_paused = true)]

@@ -25,7 +25,7 @@ const ACQUIRE_RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// only after one of them has confirmed it.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 /// Events that the driver may buffer. It stops reading the socket beyond that: backpressure.
-const EVENTS_BUFFERED_MAX: usize = 2_048;
+pub(crate) const EVENTS_BUFFERED_MAX: usize = 2_048;
 
 /// Error of the replication slot, sorted by what its owner has to do.
 #[derive(Debug, thiserror::Error)]
