@@ -13,8 +13,8 @@ use tidewater_protocol::Epoch;
 /// Gauge, bytes: WAL that the server has and that is not committed here.
 pub const REPLICATION_LAG_BYTES: &str = "tidewater_ingest_replication_lag_bytes";
 /// Gauge, seconds: time since readers were last known to see everything that the source had committed.
-/// It is near 0 while the source is idle, at most the interval of keepalives, and grows while the worker
-/// is behind, cannot reach the source or the store, or holds the checkpoint back.
+/// It is a few seconds at most while the source is idle, and grows while the worker is behind, cannot
+/// reach the source or the store, or holds the checkpoint back.
 pub const REPLICATION_LAG_SECONDS: &str = "tidewater_ingest_replication_lag_seconds";
 /// Counter: source transactions received whole, without those that an earlier run has committed.
 pub const TRANSACTIONS_TOTAL: &str = "tidewater_ingest_transactions_total";

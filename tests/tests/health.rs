@@ -50,7 +50,7 @@ async fn first_notes(tidewater: &Tidewater) -> Result<Vec<String>> {
 async fn devices_get_the_last_checkpoint_while_the_worker_waits_for_a_dropped_table() -> Result<()>
 {
     let (postgres, mut tidewater) =
-        setup(&["--max-staleness", "15s", "--wal-receiver-timeout", "4s"]).await?;
+        setup(&["--max-staleness", "20s", "--wal-receiver-timeout", "4s"]).await?;
     postgres.execute("DROP TABLE notes").await?;
 
     let reason = eventually("the probe to fail", SOON, async || {
@@ -76,7 +76,7 @@ async fn devices_get_the_last_checkpoint_while_the_worker_waits_for_a_dropped_ta
 #[tokio::test]
 async fn the_probe_fails_while_postgresql_is_down_and_passes_when_it_is_back() -> Result<()> {
     let (mut postgres, tidewater) =
-        setup(&["--max-staleness", "15s", "--wal-receiver-timeout", "4s"]).await?;
+        setup(&["--max-staleness", "20s", "--wal-receiver-timeout", "4s"]).await?;
     assert_eq!(readiness(&tidewater).await?, (200, String::new()));
 
     postgres.stop().await?;
@@ -99,9 +99,9 @@ async fn the_probe_fails_while_postgresql_is_down_and_passes_when_it_is_back() -
 #[tokio::test]
 async fn an_idle_source_stays_ready() -> Result<()> {
     let (postgres, tidewater) =
-        setup(&["--max-staleness", "15s", "--wal-receiver-timeout", "4s"]).await?;
+        setup(&["--max-staleness", "20s", "--wal-receiver-timeout", "4s"]).await?;
     // Twice the bound, by the server's clock.
-    let asleep = postgres.execute("SELECT pg_sleep(30)");
+    let asleep = postgres.execute("SELECT pg_sleep(40)");
     tokio::pin!(asleep);
     loop {
         tokio::select! {

@@ -43,7 +43,7 @@ const READY_EVENTS_MAX: usize = 5_000;
 /// between.
 const TICKET_WAIT: Duration = Duration::from_millis(500);
 /// Interval at which the end of the server's WAL is read. The lag of an idle source grows up to it.
-const SERVER_END_INTERVAL: Duration = Duration::from_secs(5);
+const SERVER_END_INTERVAL: Duration = Duration::from_secs(2);
 /// Timeout for closing the replication stream.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
