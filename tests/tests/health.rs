@@ -99,9 +99,9 @@ async fn the_probe_fails_while_postgresql_is_down_and_passes_when_it_is_back() -
 #[tokio::test]
 async fn an_idle_source_stays_ready() -> Result<()> {
     let (postgres, tidewater) =
-        setup(&["--max-staleness", "20s", "--wal-receiver-timeout", "4s"]).await?;
-    // Twice the bound, by the server's clock.
-    let asleep = postgres.execute("SELECT pg_sleep(40)");
+        setup(&["--max-staleness", "30s", "--wal-receiver-timeout", "4s"]).await?;
+    // Longer than the bound, by the server's clock.
+    let asleep = postgres.execute("SELECT pg_sleep(45)");
     tokio::pin!(asleep);
     loop {
         tokio::select! {
