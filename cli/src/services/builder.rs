@@ -52,6 +52,6 @@ pub(crate) async fn run<S: Storage>(
     pause: Duration,
     shutdown: &CancellationToken,
 ) {
-    let clock = || unix_seconds().ok();
-    tidewater_snapshot_builder::run(storage, options, pause, clock, shutdown).await;
+    tidewater_snapshot_builder::run(storage, options, pause, || unix_seconds().ok(), shutdown)
+        .await;
 }

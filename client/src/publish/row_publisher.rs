@@ -16,7 +16,7 @@ pub(super) struct RowPublisher<'a> {
     published: PublishedRows,
     /// Rows wait in `_tw_deferred`.
     has_deferred: bool,
-    /// Some copies are packed. If none is, no row has to be looked up in the packs.
+    /// True if a copy is packed. Otherwise no row has to be looked up in the packs.
     has_packs: bool,
 }
 

@@ -145,7 +145,7 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
     /// Loads the records of rows, each given by its table's index and its key, in this order.
     ///
     /// # Errors
-    /// As [`LogWriter::load`].
+    /// Those of [`LogWriter::load`].
     pub async fn load(&mut self, rows: Vec<(usize, Arc<str>)>) -> Result<Vec<RowRef>, WriteError> {
         let records: Vec<_> = rows.iter().map(|(table, key)| self.record(*table, key)).collect();
         let records = self.writer.load(records).await?;
@@ -156,7 +156,7 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
     /// Loads the records of rows of one table that the initial copy has read, each of them once.
     ///
     /// # Errors
-    /// As [`LogWriter::load`].
+    /// Those of [`LogWriter::load`].
     pub async fn load_copied(
         &mut self,
         table: usize,
@@ -176,7 +176,7 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
     /// of the last one.
     ///
     /// # Errors
-    /// As [`LogWriter::load`] and [`LogWriter::flush`].
+    /// Those of [`LogWriter::load`] and [`LogWriter::flush`].
     pub async fn apply_copied(
         &mut self,
         table: usize,
@@ -204,7 +204,7 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
     /// truncations of this run, and the record of the initial copy, while there is one.
     ///
     /// # Errors
-    /// As [`LogWriter::start_commit`].
+    /// Those of [`LogWriter::start_commit`].
     pub async fn start_commit(
         &mut self,
         lsn: Lsn,

@@ -221,7 +221,7 @@ where
     /// Applies the batch up to its end, or to the next change that needs a row from the source.
     ///
     /// # Errors
-    /// As [`LogWriter::flush`](crate::LogWriter::flush).
+    /// Those of [`LogWriter::flush`](crate::LogWriter::flush).
     ///
     /// # Panics
     /// When the row that the last call asked for was not supplied.

@@ -24,7 +24,7 @@ where
     /// bucket, and notes the truncation. Records of the table with a lower op id count as deleted.
     ///
     /// # Errors
-    /// As [`LogWriter::flush`](crate::LogWriter::flush).
+    /// Those of [`LogWriter::flush`](crate::LogWriter::flush).
     pub async fn truncate(&mut self, number: u16) -> Result<(), WriteError> {
         // The current rows are read from stored segments, so the unit must be stored first.
         self.writer.flush().await?;

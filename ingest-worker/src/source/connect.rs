@@ -57,7 +57,7 @@ pub enum ConnectError {
         /// `host:port`.
         address: String,
     },
-    /// Something accepted the connection, and then no server answered.
+    /// The connection was accepted, and then no server answered.
     #[error(
         "PostgreSQL at {address} did not answer within {} s: check that host and port in the \
          database URL are its own, and what is between it and here (a proxy, a firewall)",

@@ -310,7 +310,7 @@ mod tests {
         }
     }
 
-    /// As in libpq, so that a connection string can be amended at its end.
+    /// libpq reads it so, and a connection string can be amended at its end.
     #[test]
     fn of_a_repeated_parameter_the_last_one_is_valid() {
         let url = "postgres://u@h/app?sslmode=disable&sslmode=require";

@@ -271,8 +271,7 @@ async fn start_stream(config: ReplicationConfig) -> Result<AcquiredSlot, StreamS
     stream.start().await.map_err(StreamStartError::Connect)?;
 
     stream.wait_started().await.map_err(StreamStartError::Refused)?;
-    let (system_id, timeline) = (system.system_id, system.timeline);
-    Ok(AcquiredSlot { stream, system_id, timeline })
+    Ok(AcquiredSlot { stream, system_id: system.system_id, timeline: system.timeline })
 }
 
 fn replication_config(

@@ -31,7 +31,7 @@ impl Postgres {
     /// Puts back the copy that [`Postgres::save`] made. The server must be stopped.
     ///
     /// # Errors
-    /// Of the file system.
+    /// Those of the file system.
     pub fn put_back(&self) -> Result<()> {
         let folder = self.scratch.path();
         fs::remove_dir_all(folder.join("data"))?;

@@ -50,7 +50,7 @@ async fn run(seed: u64, rounds: usize) -> Result<()> {
     Ok(())
 }
 
-/// Something that happens.
+/// A step of the test.
 #[derive(Clone, Debug)]
 enum Step {
     Sql(String),
@@ -147,7 +147,7 @@ fn sql(text: impl Into<String>) -> Step {
     Step::Sql(text.into())
 }
 
-/// Some steps that belong together.
+/// Returns steps that belong together.
 fn event(rng: &mut StdRng) -> Vec<Step> {
     let names = TABLES.choose_multiple(rng, 2).copied().collect::<Vec<_>>();
     let [table, other] = names[..] else { return Vec::new() };
@@ -239,7 +239,7 @@ fn publication_event(
     }
 }
 
-/// Something that happens to the worker, to its connections or to the server.
+/// Returns what happens to the worker, to its connections or to the server.
 fn accident(rng: &mut StdRng, t: &str, [first, second]: [Step; 2]) -> Vec<Step> {
     match rng.random_range(0..11) {
         0 | 1 => vec![Step::KillWorker, first, Step::StartWorker],

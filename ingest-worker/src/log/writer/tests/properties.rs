@@ -10,7 +10,7 @@ use super::*;
 /// The values of records, by row.
 type Values = BTreeMap<u8, Option<String>>;
 
-/// Something that a run does with its log.
+/// A step of a run with its log.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     /// Gives a row's record a value.
@@ -152,8 +152,8 @@ impl Run {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// However a unit is cut into batches, and wherever a run ends: readers find exactly what the
-    /// last commit contains, never a part of a unit.
+    /// Readers find exactly what the last commit contains and never a part of a unit, however it is
+    /// cut into batches and wherever a run ends.
     #[test]
     fn readers_find_whole_units_of_committed_values(steps in steps()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
