@@ -67,7 +67,7 @@ pub(crate) mod bucket {
     pub(crate) const CATALOG_REVISION: &str = "g";
 }
 
-/// Items of lists whose sort key is a text: lookups, registry entries and compaction tasks.
+/// Items of lists whose sort key is a text: lookups, source rows, registry entries and compaction tasks.
 pub(crate) mod listed {
     /// The full text, if the sort key is truncated.
     pub(crate) const FULL_TEXT: &str = "k";

@@ -137,7 +137,8 @@ impl ItemKey {
 
     fn source_row(generation: GenerationId, table: u16, row: &str) -> Self {
         let partition = source_rows_partition(generation, shard_of(&[&table.to_string(), row]));
-        let sort = KeyPart::Text(format!("{table}/{}", truncate_with_hash(row, ROW_BYTES_MAX)));
+        let name = truncate_with_hash(row, ROW_BYTES_MAX);
+        let sort = KeyPart::Text(source_rows_prefix(table) + &name);
         Self::new(Table::SourceRows, partition, Some(sort))
     }
 
@@ -251,6 +252,11 @@ pub(crate) fn source_rows_partition(generation: GenerationId, shard: u8) -> KeyP
     KeyPart::Text(format!("{}/{shard:02}", generation.0.number()))
 }
 
+/// Returns the prefix of the sort keys of a table's source rows.
+pub(crate) fn source_rows_prefix(table: u16) -> String {
+    format!("{table}/")
+}
+
 pub(crate) fn registry_partition(tag: &str, shard: u8) -> KeyPart {
     KeyPart::Text(format!("{tag}/{shard:02}"))
 }
@@ -267,6 +273,16 @@ pub(crate) fn full_key_if_truncated(text: &str) -> Option<&str> {
 /// Returns the name of a lookup's source row if the sort key truncates it.
 pub(crate) fn source_if_truncated(source: &str) -> Option<&str> {
     is_truncated(source, SOURCE_BYTES_MAX).then_some(source)
+}
+
+/// Returns the name of a source row if the sort key truncates it.
+pub(crate) fn row_if_truncated(row: &str) -> Option<&str> {
+    is_truncated(row, ROW_BYTES_MAX).then_some(row)
+}
+
+/// Returns whether a name in the sort key of a source row is truncated.
+pub(crate) fn is_row_truncated(name: &str) -> bool {
+    is_truncated(name, ROW_BYTES_MAX)
 }
 
 /// Returns a lower limit of the sort keys of all buckets after this text. The text itself may be above

@@ -59,6 +59,7 @@ mod records;
 mod registry;
 mod s3_objects;
 mod service_calls;
+mod source_rows;
 mod sweep;
 mod tables;
 mod write_checkpoints;

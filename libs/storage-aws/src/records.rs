@@ -7,8 +7,8 @@ use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
 use tidewater_storage::{
-    Batch, ObjectStore, RecordConflict, RecordKey, RecordStore, RecordWrite, StorageError,
-    VersionedRecord,
+    Batch, GenerationId, ObjectStore, RecordConflict, RecordKey, RecordStore, RecordWrite,
+    SourceRowPage, StorageError, VersionedRecord,
 };
 
 use crate::AwsStore;
@@ -51,6 +51,16 @@ impl<O: ObjectStore + 'static> RecordStore for AwsStore<O> {
             .try_collect()
             .await?;
         Ok(keys.iter().map(|key| records.get(key).cloned().flatten()).collect())
+    }
+
+    async fn source_rows(
+        &self,
+        generation: GenerationId,
+        table: u16,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<SourceRowPage, StorageError> {
+        self.source_rows_from(generation, table, after, limit).await
     }
 
     async fn write(&self, batch: Arc<Batch>) -> Result<Vec<RecordConflict>, StorageError> {
@@ -186,12 +196,15 @@ fn item_write(key: &ItemKey, write: &RecordWrite, record: NewRecord) -> ItemWrit
         }
     };
 
-    // An answer to a lookup is listed with the name of its source row.
-    if let RecordKey::Lookup(_, source) = &write.key
-        && let Some(source) = keys::source_if_truncated(source)
-    {
-        set += &format!(", {FULL_TEXT} = :source");
-        values.push((":source", AttributeValue::S(source.to_owned())));
+    // Answers to lookups and source rows are listed by their names, which the sort key may truncate.
+    let full_text = match &write.key {
+        RecordKey::Lookup(_, source) => keys::source_if_truncated(source),
+        RecordKey::SourceRow(_, _, row) => keys::row_if_truncated(row),
+        RecordKey::Bucket(_) | RecordKey::Copy(_) => None,
+    };
+    if let Some(full_text) = full_text {
+        set += &format!(", {FULL_TEXT} = :text");
+        values.push((":text", AttributeValue::S(full_text.to_owned())));
     }
 
     // The stored record may already be this one: an earlier attempt succeeded without a reply.

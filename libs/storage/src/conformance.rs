@@ -80,6 +80,7 @@ macro_rules! storage_conformance {
                 exactly_one_concurrent_record_write_succeeds,
                 a_batch_of_thousands_of_records_is_stored,
                 an_empty_batch_succeeds,
+                each_source_row_of_a_table_is_in_one_page,
             ]
             op_log: [
                 a_segment_round_trips,

@@ -43,6 +43,10 @@ pub struct Control {
     /// it was confirmed up to an earlier position only; otherwise the source was restored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_transaction: Option<LastTransaction>,
+    /// The last run that planned another copy than the stored record of the copy described. A record
+    /// that an earlier run has written lacks that plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy_planned_in: Option<Epoch>,
 }
 
 /// A position of the worker.
@@ -151,6 +155,7 @@ impl Control {
             recent: Vec::new(),
             source,
             last_transaction: None,
+            copy_planned_in: None,
         }
     }
 

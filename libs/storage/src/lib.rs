@@ -130,8 +130,8 @@ pub use metrics::{CallRecorder, Measured, describe_metrics};
 pub use port_method::PortMethod;
 pub use ports::{
     Batch, BucketStore, CompactionQueue, CompactionTask, ControlStore, LookupRow, LookupStore,
-    ObjectStore, OpLog, RecordConflict, RecordStore, RecordWrite, Registry, SegmentPage, Storage,
-    SwapOutcome, Sweep, WriteCheckpointStore,
+    ObjectStore, OpLog, RecordConflict, RecordStore, RecordWrite, Registry, SegmentPage,
+    SourceRowPage, Storage, SwapOutcome, Sweep, WriteCheckpointStore,
 };
 pub use replay::{Replay, ReplayError};
 pub use segment::{Segment, SegmentError, SegmentReader, SegmentWriter};

@@ -48,6 +48,7 @@ methods! {
     Generation "generation" false,
     PutGeneration "put_generation" true,
     Records "records" false,
+    SourceRows "source_rows" false,
     Write "write" true,
     Segments "segments" false,
     DeleteSegments "delete_segments" true,

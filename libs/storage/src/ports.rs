@@ -143,6 +143,16 @@ impl Batch {
     }
 }
 
+/// A page of the names of a table's source rows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceRowPage {
+    /// The names.
+    pub names: Vec<Arc<str>>,
+    /// The place at which the next page begins; `None` after the last one. Only the store that
+    /// returned it can read it.
+    pub next: Option<String>,
+}
+
 /// Versioned records, for their only writer: the ingest worker.
 pub trait RecordStore: Send + Sync {
     /// Returns the stored records in the order of the keys, `None` for those that do not exist. The
@@ -151,6 +161,18 @@ pub trait RecordStore: Send + Sync {
         &self,
         keys: &[RecordKey],
     ) -> impl Future<Output = Result<Vec<Option<VersionedRecord>>, StorageError>> + Send;
+
+    /// Returns the names of a table's stored source rows, about `limit` at a time, from the place where
+    /// the former page ended. Each name that is stored during all of the calls is in exactly one page,
+    /// in no particular order. The result includes records whose newest version is a deletion, and
+    /// records that were written but never committed. The read is strongly consistent.
+    fn source_rows(
+        &self,
+        generation: GenerationId,
+        table: u16,
+        after: Option<&str>,
+        limit: usize,
+    ) -> impl Future<Output = Result<SourceRowPage, StorageError>> + Send;
 
     /// Stores a batch, in no particular order and not atomically. Its content stays uncommitted until
     /// a later [`ControlStore::swap_control`] commits it.

@@ -2,7 +2,7 @@ use tidewater_protocol::Epoch;
 use tidewater_storage::conformance::first_control;
 use tidewater_storage::{
     ControlStore, Embedded, Faulty, GenerationId, Lsn, Nonce, RecordKey, RecordStore, Segment,
-    SegmentWriter,
+    SegmentWriter, SourceRowPage,
 };
 
 use super::*;
@@ -226,6 +226,16 @@ impl RecordStore for Contested {
         keys: &[RecordKey],
     ) -> Result<Vec<Option<VersionedRecord>>, StorageError> {
         self.storage.records(keys).await
+    }
+
+    async fn source_rows(
+        &self,
+        generation: GenerationId,
+        table: u16,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<SourceRowPage, StorageError> {
+        self.storage.source_rows(generation, table, after, limit).await
     }
 
     async fn write(&self, batch: Arc<Batch>) -> Result<Vec<RecordConflict>, StorageError> {

@@ -160,3 +160,33 @@ pub async fn a_batch_of_thousands_of_records_is_stored([a, b]: [impl RecordStore
 pub async fn an_empty_batch_succeeds([a, _]: [impl RecordStore; 2]) {
     assert_eq!(a.write(Batch::default().into()).await.unwrap(), []);
 }
+
+pub async fn each_source_row_of_a_table_is_in_one_page([a, b]: [impl RecordStore; 2]) {
+    let other = GenerationId(generation().0.next().unwrap());
+    let mut names: Vec<String> = (0..200).map(|n| format!("[{n}]")).collect();
+    // Names may be empty, and longer than a store's key.
+    names.extend([String::new(), "x".repeat(3_000), format!("{}y", "x".repeat(2_999))]);
+    let rows = names.iter().map(|name| RecordKey::SourceRow(generation(), 1, name.as_str().into()));
+    let others = [
+        RecordKey::SourceRow(generation(), 10, "[0]".into()),
+        RecordKey::SourceRow(other, 1, "of another generation".into()),
+    ];
+    let writes = rows.chain(others).map(|key| write(&key, None, record(1))).collect();
+    assert_eq!(put(&a, writes).await.unwrap(), []);
+
+    for limit in [1_000, 7] {
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let page = b.source_rows(generation(), 1, after.as_deref(), limit).await.unwrap();
+            found.extend(page.names.iter().map(ToString::to_string));
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        found.sort_unstable();
+        names.sort_unstable();
+        assert_eq!(found, names, "in pages of {limit}");
+    }
+    assert_eq!(b.source_rows(generation(), 9, None, 7).await.unwrap().names, []);
+}

@@ -9,8 +9,8 @@ use tidewater_protocol::OpId;
 use super::connection_pool::{Durability, in_one_snapshot};
 use super::{Embedded, compaction_queue, failure, op_log};
 use crate::error::StorageError;
-use crate::keys::{BucketKey, RecordKey};
-use crate::ports::{Batch, RecordConflict, RecordStore, RecordWrite};
+use crate::keys::{BucketKey, GenerationId, RecordKey};
+use crate::ports::{Batch, RecordConflict, RecordStore, RecordWrite, SourceRowPage};
 use crate::versioned_record::VersionedRecord;
 
 /// The statements for one kind of record. Their parameters are the columns of its key, then the new
@@ -70,6 +70,41 @@ impl RecordStore for Embedded {
                 let mut selects = Selects::new(connection);
                 keys.iter().map(|key| selects.record(key)).collect()
             })
+        })
+        .await
+    }
+
+    async fn source_rows(
+        &self,
+        generation: GenerationId,
+        table: u16,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<SourceRowPage, StorageError> {
+        // The place is the last name before it.
+        let after = after.map(str::to_owned);
+        let limit = limit.max(1);
+        let rows_max = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.reading(move |connection| {
+            let read = || {
+                let comparison = if after.is_some() { ">" } else { ">=" };
+                let query = format!(
+                    "SELECT row_key FROM source_row
+                     WHERE generation = ?1 AND source_table = ?2 AND row_key {comparison} ?3
+                     ORDER BY row_key LIMIT ?4"
+                );
+                let after = after.unwrap_or_default();
+                connection
+                    .prepare_cached(&query)?
+                    .query_map((generation.0.number(), table, after, rows_max), |row| {
+                        Ok(Arc::from(row.get_ref(0)?.as_str()?))
+                    })?
+                    .collect::<rusqlite::Result<Vec<Arc<str>>>>()
+            };
+            let names = read().map_err(failure::of_sqlite)?;
+            let is_full = names.len() >= limit;
+            let next = names.last().filter(|_| is_full).map(|last| last.to_string());
+            Ok(SourceRowPage { names, next })
         })
         .await
     }

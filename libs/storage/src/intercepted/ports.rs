@@ -17,8 +17,8 @@ use crate::keys::{BucketKey, GenerationId, LookupKey, RecordKey, Tag};
 use crate::port_method::PortMethod;
 use crate::ports::{
     Batch, BucketStore, CompactionQueue, CompactionTask, ControlStore, LookupRow, LookupStore,
-    ObjectStore, OpLog, RecordConflict, RecordStore, Registry, SegmentPage, SwapOutcome, Sweep,
-    WriteCheckpointStore,
+    ObjectStore, OpLog, RecordConflict, RecordStore, Registry, SegmentPage, SourceRowPage,
+    SwapOutcome, Sweep, WriteCheckpointStore,
 };
 use crate::versioned_record::VersionedRecord;
 use crate::write_checkpoint::{ClientKey, Ticket, WriteRequests};
@@ -74,6 +74,17 @@ impl<S: RecordStore, I: CallInterceptor> RecordStore for Intercepted<S, I> {
         keys: &[RecordKey],
     ) -> Result<Vec<Option<VersionedRecord>>, StorageError> {
         self.interceptor.call(PortMethod::Records, self.store.records(keys)).await
+    }
+
+    async fn source_rows(
+        &self,
+        generation: GenerationId,
+        table: u16,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<SourceRowPage, StorageError> {
+        let page = self.store.source_rows(generation, table, after, limit);
+        self.interceptor.call(PortMethod::SourceRows, page).await
     }
 
     async fn write(&self, batch: Arc<Batch>) -> Result<Vec<RecordConflict>, StorageError> {
