@@ -64,7 +64,9 @@ pub use start::error::{ConfigurationError, StartError};
 pub mod simulation {
     pub use crate::apply::batch::{ApplyError, ApplyStep, BatchApplication, RowRequest};
     pub use crate::apply::changes::{Change, ChangeBatch, RowChange};
-    pub use crate::initial_copy::state::{CopiedTable, CopyState, GoneTable, TableCopy};
+    pub use crate::initial_copy::state::{
+        ChunkEnd, ChunkRange, CopiedTable, CopyState, GoneTable, TableCopy,
+    };
     pub use crate::initial_copy::table_numbers::NumberingError;
     pub use crate::replication::assembler::{
         AssemblerLimits, AssemblerStart, BARRIER_UNKNOWN, TransactionAssembler,

@@ -322,12 +322,14 @@ pub async fn read_stored_generation<S: Storage>(
     let records = storage.records(&[RecordKey::Copy(generation.id)]).await?;
     let Some(record) = records.into_iter().next().flatten() else { return Ok(None) };
     let committed_ops = former.committed_ops(&storage.archived_epochs().await?);
-    let ReadResult::Found(_, record) = record.read_at(former.committed.op, &committed_ops) else {
+    let ReadResult::Found(op, record) = record.read_at(former.committed.op, &committed_ops) else {
         return Ok(None);
     };
 
+    // A run that is killed between its takeover and its first commit leaves the record of a run before.
+    let lacks_plan = former.copy_planned_in.is_some_and(|planned_in| op.epoch() < Some(planned_in));
     let copy = serde_json::from_slice(record).ok();
-    Ok(copy.map(|copy| StoredGeneration { generation, copy }))
+    Ok(copy.map(|copy| StoredGeneration { generation, copy, lacks_plan }))
 }
 
 /// The settings of a run beside its plan.

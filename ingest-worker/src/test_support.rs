@@ -75,6 +75,7 @@ pub(crate) fn synced_tables() -> Arc<[SyncedTable]> {
         evaluator: config.bind(&table.schema).unwrap().unwrap(),
         table,
         copied_after: Lsn(0),
+        has_former_rows: false,
     };
     (0..).zip(tables()).map(synced).collect()
 }

@@ -11,9 +11,9 @@ use anyhow::{Context, Result, bail};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tidewater_ingest_worker::simulation::{
-    Action, ApplyError, ApplyStep, AssemblerLimits, BARRIER_UNKNOWN, ChangeBatch, ChunkOutcome,
-    ChunkRequest, CommitRequest, Event, FoundTable, NewTables, NewTags, SlotPosition,
-    TakeoverInput, TakeoverPlan, TakeoverSettings, TransactionAssembler, WriterState,
+    Action, ApplyError, ApplyStep, AssemblerLimits, BARRIER_UNKNOWN, ChangeBatch, ChunkEnd,
+    ChunkOutcome, ChunkRange, ChunkRequest, CommitRequest, Event, FoundTable, NewTables, NewTags,
+    SlotPosition, TakeoverInput, TakeoverPlan, TakeoverSettings, TransactionAssembler, WriterState,
     plan_takeover, read_stored_generation, take_over,
 };
 use tidewater_ingest_worker::{Applier, CommitOptions, ShapeFacts, SourceTable, WriteError};
@@ -324,12 +324,17 @@ impl Worker {
         request: &ChunkRequest,
         events: &mut VecDeque<Event>,
     ) -> Result<()> {
+        let after = match &request.range {
+            ChunkRange::After(key) => key.as_ref().map(|key| &key[0]),
+            ChunkRange::Stored(place) => {
+                return self.remove_missing(request.table, place.as_deref(), events).await;
+            }
+        };
         let SourceSnapshot { state, snapshot } = self.snapshot();
         let table = self.model_table(request.table);
         let mut rows: Vec<_> = state.tables[table].iter().collect();
         if table != NOTES {
             rows.sort();
-            let after = request.after.as_ref().map(|key| &key[0]);
             rows.retain(|row| after.is_none_or(|after| row[0] > *after));
             rows.truncate(request.rows_max);
         }
@@ -338,7 +343,33 @@ impl Worker {
         let last_key = self.applier.apply_copied(request.table, &flat).await?;
         events.push_back(Event::ChunkApplied(ChunkOutcome {
             rows: rows.len(),
-            last_key,
+            end: ChunkEnd::Key(last_key),
+            snapshot,
+            source_position: self.source_position(),
+            writer: self.writer_state(),
+        }));
+        Ok(())
+    }
+
+    /// Removes stored rows that the source no longer has.
+    async fn remove_missing(
+        &mut self,
+        table: usize,
+        place: Option<&str>,
+        events: &mut VecDeque<Event>,
+    ) -> Result<()> {
+        let SourceSnapshot { state, snapshot } = self.snapshot();
+        let rows_max = self.rng.random_range(1..4);
+        let page = self.applier.stored_rows(table, place, rows_max).await?;
+
+        let existing = &state.tables[self.model_table(table)];
+        let mut missing = page.names;
+        let rows = missing.len();
+        missing.retain(|name| existing.iter().all(|row| row[0] != **name));
+        self.applier.remove_rows(table, missing).await?;
+        events.push_back(Event::ChunkApplied(ChunkOutcome {
+            rows,
+            end: ChunkEnd::Place(page.next),
             snapshot,
             source_position: self.source_position(),
             writer: self.writer_state(),
@@ -397,8 +428,8 @@ impl Worker {
                 format!("applied with rows that were read at LSN {lsn}")
             }
             Event::ChunkApplied(chunk) => format!(
-                "chunk applied: {} rows up to key {:?}, read before LSN {}",
-                chunk.rows, chunk.last_key, chunk.source_position
+                "chunk applied: {} rows up to {:?}, read before LSN {}",
+                chunk.rows, chunk.end, chunk.source_position
             ),
             Event::WriteFinished => {
                 let committed = &self.applier.writer.control().committed;
@@ -424,10 +455,10 @@ impl Worker {
             Action::Confirm(lsn) => format!("confirm LSN {lsn}"),
             Action::EmitMessage(message) => format!("emit message '{}'", message.content(SLOT)),
             Action::CopyChunk(request) => format!(
-                "copy at most {} rows of {} after key {:?}",
+                "copy at most {} rows of {}, {:?}",
                 request.rows_max,
                 self.table_name(request.table),
-                request.after
+                request.range
             ),
 
             Action::ReportCopied { table } => {

@@ -1,6 +1,7 @@
 //! Rows that change without a row change in the stream: by statements on tables, types and
 //! publications, by what happens to the slot, and by restores. Readers end with the source's rows.
 
+mod difference;
 mod publications;
 mod random;
 mod servers;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidewater_protocol::{Body, Digest, RowKey};
 use tidewater_storage::{
-    BucketKey, ControlStore, Generation, LookupKey, Lsn, RecordKey, RecordStore, StorageError,
-    Ticket, Truncation, answer_name,
+    BucketKey, ControlStore, Generation, LookupKey, Lsn, RecordKey, RecordStore, SourceRowPage,
+    StorageError, Ticket, Truncation, answer_name,
 };
 use tidewater_sync_config::{BucketRow, LookupRow, RowOutput, TableEvaluator};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
@@ -42,6 +42,8 @@ pub struct SyncedTable {
     pub evaluator: TableEvaluator,
     /// Changes that were committed up to this position are left to the table's copy.
     pub copied_after: Lsn,
+    /// True if stored rows may be of a former shape of the table, until its copy is visible.
+    pub has_former_rows: bool,
 }
 
 impl SyncedTable {
@@ -76,6 +78,32 @@ impl SyncedTable {
     pub(crate) fn key_values(&self, row: &[Option<&str>]) -> Vec<String> {
         let key = self.table.key.iter();
         key.map(|&column| row[column].unwrap_or_default().to_owned()).collect()
+    }
+
+    /// Returns the texts of the key columns of the row with this name; `None` if no row of a table with
+    /// this key has it. The opposite of [`SyncedTable::row_key`].
+    pub fn key_of(&self, row_key: &str) -> Option<Vec<String>> {
+        if self.table.key.len() == 1 {
+            return Some(vec![row_key.to_owned()]);
+        }
+        let mut key = Vec::new();
+        let mut rest = row_key;
+        while !rest.is_empty() {
+            let (length, text) = rest.split_once(':')?;
+            let value = text.get(..length.parse().ok()?)?;
+            key.push(value.to_owned());
+            rest = &text[value.len()..];
+        }
+        (key.len() == self.table.key.len()).then_some(key)
+    }
+
+    /// Returns the name of the row with these texts in its key columns.
+    pub fn name_of(&self, key: &[Option<&str>]) -> Arc<str> {
+        let mut row = vec![None; self.table.schema.columns.len()];
+        for (&column, value) in self.table.key.iter().zip(key) {
+            row[column] = *value;
+        }
+        self.row_key(&row)
     }
 
     /// Writes the subkey of a row to `out`. It distinguishes the row from rows of other tables with the
@@ -198,6 +226,49 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
 
         let last_row = values.chunks_exact(columns).last();
         Ok(last_row.map(|row| self.tables[table].key_values(row)))
+    }
+
+    /// Returns the names of a table's stored rows from a place in the store on, about `rows_max` of
+    /// them, and the next place. Rows that this run sees as deleted are left out.
+    ///
+    /// # Errors
+    /// Those of [`LogWriter::load`] and [`LogWriter::flush`].
+    pub async fn stored_rows(
+        &mut self,
+        table: usize,
+        after: Option<&str>,
+        rows_max: usize,
+    ) -> Result<SourceRowPage, WriteError> {
+        // The names are listed by the store, so everything must be stored first.
+        self.writer.flush().await?;
+        self.writer.finish().await?;
+        self.writer.trim(RECORDS_CACHED_MAX);
+
+        let number = self.tables[table].number;
+        let storage = self.writer.storage();
+        let page = storage.source_rows(self.generation.id, number, after, rows_max).await?;
+        let rows = self.load(page.names.into_iter().map(|name| (table, name)).collect()).await?;
+        let names = rows.iter().filter(|row| self.stored_record(row).is_some());
+        Ok(SourceRowPage { names: names.map(|row| row.key.clone()).collect(), next: page.next })
+    }
+
+    /// Removes rows of a table by their names.
+    ///
+    /// # Errors
+    /// Those of [`LogWriter::load`] and [`LogWriter::flush`].
+    pub async fn remove_rows(
+        &mut self,
+        table: usize,
+        names: Vec<Arc<str>>,
+    ) -> Result<(), WriteError> {
+        let rows = self.load(names.into_iter().map(|name| (table, name)).collect()).await?;
+        for row in &rows {
+            self.delete(row)?;
+            if self.writer.is_full() {
+                self.writer.flush().await?;
+            }
+        }
+        Ok(())
     }
 
     /// Begins to commit everything that was applied: see [`LogWriter::start_commit`]. With it go the

@@ -195,7 +195,8 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
             let are_stored = missing.iter().all(|&column| stored_value(&stored, column).is_some());
             // With a barrier, records may be ahead of the stream: another row may have taken the
             // old key in the meantime, and the record under that key would be the other row's.
-            let is_trusted = !(upsert.is_moved && has_barrier);
+            // Values of a former shape of the table may be of other columns, or from before a rewrite.
+            let is_trusted = !(has_barrier && (upsert.is_moved || table.has_former_rows));
             if !(is_trusted && are_stored) {
                 let key = table.key_values(&values);
                 return Ok(Some(RowRequest { table: upsert.new.table(), key }));

@@ -4,6 +4,7 @@ use futures::StreamExt;
 use tidewater_storage::{ControlStore, RecordStore};
 
 use crate::apply::applier::Applier;
+use crate::initial_copy::state::ChunkEnd;
 use crate::log::error::WriteError;
 use crate::source::connection::SourceConnection;
 use crate::source::copy_rows::CopyRows;
@@ -19,8 +20,8 @@ const READ_BYTES_MAX: usize = 2 << 20;
 /// A chunk that was read and applied.
 pub(crate) struct Chunk {
     pub(crate) rows: usize,
-    /// The key of the last row.
-    pub(crate) last_key: Option<Vec<String>>,
+    /// The place up to which it was read.
+    pub(crate) end: ChunkEnd,
     /// The snapshot in which the rows were read.
     pub(crate) snapshot: PgSnapshot,
 }
@@ -56,7 +57,8 @@ pub(crate) async fn copy_chunk<S: ControlStore + RecordStore + Clone + 'static>(
     let stream = source.copy_out(&synced.table, &query).await?;
     let mut stream = std::pin::pin!(stream);
 
-    let mut chunk = Chunk { rows: 0, last_key: None, snapshot };
+    let mut rows = 0;
+    let mut last_key = None;
     let mut read = CopyRows::default();
     loop {
         let row = stream.next().await.transpose()?;
@@ -66,9 +68,8 @@ pub(crate) async fn copy_chunk<S: ControlStore + RecordStore + Clone + 'static>(
         }
 
         if is_end || is_batch_full(&read) {
-            let last_key = applier.apply_copied(table, &read.values()?).await?;
-            chunk.last_key = last_key.or(chunk.last_key);
-            chunk.rows += read.rows();
+            last_key = applier.apply_copied(table, &read.values()?).await?.or(last_key);
+            rows += read.rows();
             on_rows(read.rows());
             read.clear();
         }
@@ -78,7 +79,7 @@ pub(crate) async fn copy_chunk<S: ControlStore + RecordStore + Clone + 'static>(
     }
 
     source.end_snapshot().await?;
-    Ok(chunk)
+    Ok(Chunk { rows, end: ChunkEnd::Key(last_key), snapshot })
 }
 
 /// Returns whether the rows that were read should be applied before more are read.

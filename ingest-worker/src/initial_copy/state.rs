@@ -32,6 +32,13 @@ pub struct CopiedTable {
     /// are left to the copy, which reads later: they may be of a former shape of the table.
     #[serde(default)]
     pub(crate) copied_after: Lsn,
+    /// True if rows of an earlier copy are stored under the table's number. Then each row is compared
+    /// with its record, and at the end stored rows that no longer exist are removed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) has_former_rows: bool,
+    /// True if the source can be asked which stored rows still exist.
+    #[serde(skip)]
+    pub(crate) can_compare: bool,
 }
 
 /// The progress of one table.
@@ -42,10 +49,32 @@ pub enum TableCopy {
     Todo,
     /// Copied up to the row with this key, inclusive.
     After(Vec<String>),
+    /// All rows are copied. Stored rows up to this place in the store are compared with the source,
+    /// and removed if it no longer has them. Without a place, none is compared.
+    Removing(Option<String>),
     /// Complete: copied in chunks.
     Done,
     /// Complete: a table without a key, copied in this one snapshot.
     Whole(String),
+}
+
+/// The rows of a chunk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChunkRange {
+    /// Rows of the source after this key; without one, the first. They are applied.
+    After(Option<Vec<String>>),
+    /// Stored rows from this place in the store on; without one, the first. Those that the source
+    /// no longer has are removed.
+    Stored(Option<String>),
+}
+
+/// The place up to which a chunk has read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChunkEnd {
+    /// The key of the last row; `None` if there was no row.
+    Key(Option<Vec<String>>),
+    /// The place in the store where the next stored rows begin; `None` after the last one.
+    Place(Option<String>),
 }
 
 /// Tables with their numbers, and what became of those that were known.
@@ -67,27 +96,28 @@ pub struct GoneTable {
 }
 
 impl CopyState {
-    /// Gives each table a number. Tables whose shape is known keep their number and progress; others get
-    /// the next number. Known tables that are not among them are gone. Returns `None` when no number is
-    /// left.
+    /// Gives each table a number. Tables whose shape is known keep their number and progress. A table that
+    /// was known in another shape is copied again, under its number if its rows can be compared with
+    /// the stored ones. Others get the next number. Known tables that are not among them are gone.
+    /// Returns `None` when no number is left.
     pub(crate) fn number(
         &mut self,
         tables: impl IntoIterator<Item = CopiedTable>,
     ) -> Option<NumberedCopies> {
-        let known = self.tables.clone();
+        let tables: Vec<_> = tables.into_iter().collect();
         let mut numbered = NumberedCopies::default();
+        let mut taken: Vec<_> = tables.iter().filter_map(|table| self.place_of(table)).collect();
         for (index, table) in tables.into_iter().enumerate() {
-            let is_it = |known: &Option<CopiedTable>| {
-                known.as_ref().is_some_and(|known| known.shape == table.shape)
+            let place = match self.place_of(&table) {
+                Some(place) => place,
+                None => {
+                    let former = self.former_place(&table, &taken);
+                    let reason = former.map(|at| self.differences(at, &table));
+                    numbered.changed.extend(reason.map(|reason| (index, reason)));
+                    self.begin_copy(table, former)
+                }
             };
-            let place = self.tables.iter().position(is_it).unwrap_or_else(|| {
-                let reason = known.iter().flatten().find(|known| known.is_former(&table));
-                numbered
-                    .changed
-                    .extend(reason.map(|former| (index, table.shape.differences(&former.shape))));
-                self.tables.push(Some(table));
-                self.tables.len() - 1
-            });
+            taken.push(place);
             numbered.numbers.push(u16::try_from(place).ok()?);
         }
 
@@ -102,7 +132,62 @@ impl CopyState {
         Some(numbered)
     }
 
-    /// Invalidates the stored shape of a table, so that it is copied again under a new number.
+    /// Returns the place of a table in the same shape.
+    fn place_of(&self, table: &CopiedTable) -> Option<usize> {
+        let is_it = |known: &Option<CopiedTable>| {
+            known.as_ref().is_some_and(|known| known.shape == table.shape)
+        };
+        self.tables.iter().position(is_it)
+    }
+
+    /// Returns the place of a table that was found again in another shape: as the same relation, or
+    /// under its name.
+    fn former_place(&self, table: &CopiedTable, taken: &[usize]) -> Option<usize> {
+        let find = |is_it: &dyn Fn(&CopiedTable) -> bool| {
+            let is_free_and_it = |&(place, known): &(usize, &Option<CopiedTable>)| {
+                !taken.contains(&place) && known.as_ref().is_some_and(is_it)
+            };
+            self.tables.iter().enumerate().find(is_free_and_it).map(|(place, _)| place)
+        };
+        find(&|known| known.oid == table.oid)
+            .or_else(|| find(&|known| table.shape.has_name_of(&known.shape)))
+    }
+
+    /// Returns the differences of a table from the one at a place, for people.
+    fn differences(&self, place: usize, table: &CopiedTable) -> String {
+        let known = self.tables[place].as_ref();
+        known.map(|known| table.shape.differences(&known.shape)).unwrap_or_default()
+    }
+
+    /// Begins to copy a table, which was known at the place `former` in another shape. Returns its
+    /// place.
+    fn begin_copy(&mut self, mut table: CopiedTable, former: Option<usize>) -> usize {
+        let known = former.and_then(|place| self.tables[place].as_ref());
+        let comparable =
+            known.filter(|known| table.can_compare && table.shape.has_key_of(&known.shape));
+        table.has_former_rows = comparable.is_some();
+        // Former answers to lookups may be stored that the table no longer gives.
+        table.has_lookups |= comparable.is_some_and(|known| known.has_lookups);
+
+        let place = match former {
+            Some(place) if table.has_former_rows => place,
+            Some(_) | None => {
+                self.tables.push(None);
+                self.tables.len() - 1
+            }
+        };
+        self.tables[place] = Some(table);
+        place
+    }
+
+    /// Invalidates the stored shapes of all tables, so that all of them are copied again.
+    pub(crate) fn forget_all(&mut self) {
+        for table in self.tables.iter_mut().flatten() {
+            table.shape.forget();
+        }
+    }
+
+    /// Invalidates the stored shape of a table, so that it is copied again.
     pub(crate) fn forget(&mut self, oid: Option<u32>) {
         for table in self.tables.iter_mut().flatten().filter(|table| Some(table.oid) == oid) {
             table.shape.forget();
@@ -123,9 +208,17 @@ impl CopyState {
     /// Returns the number and the progress of the next table to copy a chunk of.
     pub(crate) fn next(&self) -> Option<(u16, &TableCopy)> {
         (0_u16..).zip(&self.tables).find_map(|(number, table)| match &table.as_ref()?.progress {
-            progress @ (TableCopy::Todo | TableCopy::After(_)) => Some((number, progress)),
+            progress @ (TableCopy::Todo | TableCopy::After(_) | TableCopy::Removing(_)) => {
+                Some((number, progress))
+            }
             TableCopy::Done | TableCopy::Whole(_) => None,
         })
+    }
+
+    /// Returns whether rows of an earlier copy are stored under a table's number.
+    pub(crate) fn has_former_rows(&self, number: u16) -> bool {
+        let table = self.tables.get(usize::from(number)).and_then(Option::as_ref);
+        table.is_some_and(|table| table.has_former_rows)
     }
 
     /// Notes the progress of a table.
@@ -140,18 +233,10 @@ impl CopyState {
     pub(crate) fn contains_keyless_change(&self, number: u16, xid: u32) -> bool {
         let Some(Some(table)) = self.tables.get(usize::from(number)) else { return false };
         match &table.progress {
-            TableCopy::Todo | TableCopy::After(_) => true,
+            TableCopy::Todo | TableCopy::After(_) | TableCopy::Removing(_) => true,
             TableCopy::Whole(snapshot) => PgSnapshot::parse(snapshot).is_some_and(|s| s.sees(xid)),
             TableCopy::Done => false,
         }
-    }
-}
-
-impl CopiedTable {
-    /// Returns whether this is a table that was found again in another shape: under its name, or as
-    /// the same relation.
-    fn is_former(&self, found: &Self) -> bool {
-        self.oid == found.oid || found.shape.has_name_of(&self.shape)
     }
 }
 
@@ -170,6 +255,8 @@ mod tests {
             has_lookups: shape.len() > 1,
             progress: TableCopy::Todo,
             copied_after: Lsn(0),
+            has_former_rows: false,
+            can_compare: false,
         }
     }
 
@@ -319,5 +406,69 @@ mod tests {
                 current = next;
             }
         }
+    }
+
+    /// A shape of a table with this name and key.
+    fn shape(oid: u32, name: &str, storage: &str) -> CopiedTable {
+        let mut table = crate::source::catalog::tests::source_table(oid, name);
+        table.facts.storage = storage.into();
+        CopiedTable { oid, shape: table.shape(), can_compare: true, ..copied("") }
+    }
+
+    fn known() -> CopyState {
+        let mut state = CopyState::default();
+        state.number([shape(1, "a", "file 1"), shape(2, "b", "file 1")]).unwrap();
+        for number in 0..2 {
+            state.advance(number, TableCopy::Done);
+        }
+        state
+    }
+
+    #[test]
+    fn a_table_in_another_shape_is_copied_by_difference_under_its_number() {
+        for again in [shape(1, "a", "file 2"), shape(9, "a", "file 2"), shape(1, "c", "file 1")] {
+            let mut state = known();
+            let numbered = state.number([again, shape(2, "b", "file 1")]).unwrap();
+            assert_eq!((numbered.numbers, numbered.gone), (vec![0, 1], vec![]));
+            assert_eq!(numbered.changed.len(), 1);
+            assert!(state.has_former_rows(0) && !state.has_former_rows(1));
+            assert_eq!(state.next(), Some((0, &TableCopy::Todo)));
+        }
+    }
+
+    #[test]
+    fn tables_that_were_swapped_keep_their_numbers() {
+        let mut state = known();
+        let swapped = [shape(2, "a", "file 1"), shape(1, "b", "file 1")];
+        let numbered = state.number(swapped).unwrap();
+        assert_eq!((numbered.numbers, numbered.gone), (vec![1, 0], vec![]));
+    }
+
+    #[test]
+    fn a_table_that_cannot_be_copied_by_difference_gets_a_new_number() {
+        let mut state = known();
+        let again = CopiedTable { can_compare: false, ..shape(1, "a", "file 2") };
+        let numbered = state.number([again, shape(2, "b", "file 1")]).unwrap();
+        assert_eq!(numbered.numbers, [2, 1]);
+        assert_eq!(numbered.gone, [GoneTable { number: 0, has_lookups: false }]);
+        assert!(!state.has_former_rows(2));
+
+        // Rows with another key have other names.
+        let mut rekeyed = crate::source::catalog::tests::source_table(2, "b");
+        rekeyed.key = vec![];
+        let again = CopiedTable { shape: rekeyed.shape(), ..shape(2, "b", "file 1") };
+        let numbered = state.number([again]).unwrap();
+        assert_eq!(numbered.numbers, [3]);
+    }
+
+    #[test]
+    fn a_copy_that_is_forgotten_begins_again() {
+        let mut state = known();
+        state.forget_all();
+        let tables = [shape(1, "a", "file 1"), shape(2, "b", "file 1")];
+        let numbered = state.number(tables).unwrap();
+        assert_eq!(numbered.numbers, [0, 1]);
+        assert_eq!(state.next(), Some((0, &TableCopy::Todo)));
+        assert!(state.has_former_rows(0) && state.has_former_rows(1));
     }
 }

@@ -17,6 +17,9 @@ const TABLE_NUMBERS_MAX: usize = 10_000;
 /// commit, so beyond this all tables are numbered and copied again.
 const GONE_TABLES_MAX: usize = 100;
 
+/// PostgreSQL gives ids from here on (`FirstNormalObjectId`) to types that users define.
+const FIRST_USER_TYPE: u32 = 16_384;
+
 /// A reason why tables cannot be numbered.
 #[derive(Debug, thiserror::Error)]
 pub enum NumberingError {
@@ -80,11 +83,13 @@ pub(crate) fn number(
         has_lookups: evaluator.has_lookups(),
         progress: TableCopy::Todo,
         copied_after: catalog_read_at,
+        has_former_rows: false,
+        can_compare: can_compare(table),
     });
     let Some(NumberedCopies { numbers, gone, changed }) = copy.number(copied) else {
         return Ok(None);
     };
-    let is_changed = copy.tables.len() > known || !gone.is_empty();
+    let is_changed = copy.tables.len() > known || !gone.is_empty() || !changed.is_empty();
     let changed = changed
         .into_iter()
         .map(|(index, reason)| format!("{}: {reason}", tables[index].display_name()))
@@ -92,10 +97,23 @@ pub(crate) fn number(
 
     let mut synced = Vec::with_capacity(tables.len());
     for ((number, table), evaluator) in numbers.into_iter().zip(tables).zip(evaluators) {
-        let copied_after = copy.copied_after(number);
-        synced.push(SyncedTable { number, table: table.clone(), evaluator, copied_after });
+        synced.push(SyncedTable {
+            number,
+            table: table.clone(),
+            evaluator,
+            copied_after: copy.copied_after(number),
+            has_former_rows: copy.has_former_rows(number),
+        });
     }
     Ok(Some(NumberedTables { tables: synced, copy, gone, is_changed, changed }))
+}
+
+/// Returns whether stored rows of a table can be compared with the table: whether the source can be
+/// asked which of their keys still exist. Equal rows without a key are counted. A key of a type that
+/// users define may have values that the type no longer has.
+fn can_compare(table: &SourceTable) -> bool {
+    let is_builtin = |&column: &usize| table.schema.columns[column].type_oid < FIRST_USER_TYPE;
+    !table.key.is_empty() && table.key.iter().all(is_builtin)
 }
 
 #[cfg(test)]
@@ -139,6 +157,7 @@ mod tests {
 
     #[test]
     fn a_changed_table_is_copied_after_this_read_of_the_catalog_and_is_named() {
+        // Equal rows without a key cannot be compared.
         let altered = number_next(|tables| tables[NOTES].facts.storage = "rewritten".into());
         assert_eq!(numbers(&altered), [(0, FIRST), (2, SECOND)]);
         assert!(altered.is_changed);
@@ -146,8 +165,20 @@ mod tests {
         assert_eq!(altered.changed, ["public.notes: it was rewritten, truncated or moved"]);
 
         let recreated = number_next(|tables| tables[TODOS].oid = 9);
-        assert_eq!(numbers(&recreated), [(2, SECOND), (1, FIRST)]);
+        assert_eq!(numbers(&recreated), [(0, SECOND), (1, FIRST)]);
+        assert!(recreated.is_changed && recreated.tables[TODOS].has_former_rows);
+        assert!(recreated.gone.is_empty());
         assert_eq!(recreated.changed, ["public.todos: it was dropped and created again"]);
+    }
+
+    #[test]
+    fn rows_with_a_key_of_a_type_that_users_define_are_not_compared() {
+        let is_compared = |type_oid| {
+            let mut table = tables().remove(TODOS);
+            table.schema.columns[0].type_oid = type_oid;
+            can_compare(&table)
+        };
+        assert!(is_compared(25) && is_compared(16_383) && !is_compared(16_384));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tidewater_storage::{LastTransaction, Lsn, Ticket};
 
 use crate::apply::changes::ChangeBatch;
-use crate::initial_copy::state::CopyState;
+use crate::initial_copy::state::{ChunkEnd, ChunkRange, CopyState};
 use crate::replication::history_check::HistoryDiverged;
 use crate::replication::wal_message::WalMessage;
 use crate::source::error::TableChanged;
@@ -89,8 +89,8 @@ pub struct WriterState {
 pub struct ChunkOutcome {
     /// Rows that were read.
     pub rows: usize,
-    /// The key of the last one.
-    pub last_key: Option<Vec<String>>,
+    /// The place up to which the chunk has read.
+    pub end: ChunkEnd,
     /// The snapshot in which they were read.
     pub snapshot: PgSnapshot,
     /// A position of the source after the read.
@@ -152,8 +152,8 @@ pub struct StreamPosition {
 pub struct ChunkRequest {
     /// Index of the table in the run.
     pub table: usize,
-    /// The key after which the chunk begins; `None` for the first.
-    pub after: Option<Vec<String>>,
+    /// What it reads.
+    pub range: ChunkRange,
     /// Rows to read at most. A table without a key is read whole in any case.
     pub rows_max: usize,
 }

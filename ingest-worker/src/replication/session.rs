@@ -18,6 +18,8 @@ use crate::clock::unix_millis_at;
 use crate::config::Progress;
 use crate::freshness::Freshness;
 use crate::initial_copy::chunk::{Chunk, copy_chunk};
+use crate::initial_copy::removal::remove_missing;
+use crate::initial_copy::state::ChunkRange;
 use crate::log::writer::CommitOptions;
 use crate::metrics;
 use crate::replication::assembler::TransactionAssembler;
@@ -441,7 +443,35 @@ impl<S: Storage> ReplicationSession<S> {
         events: &mut VecDeque<Event>,
         on_progress: OnProgress<'_>,
     ) -> Result<(), SessionError> {
-        let ChunkRequest { table, after, rows_max } = request;
+        let ChunkRequest { table, range, rows_max } = request;
+        let Chunk { rows, end, snapshot } = match range {
+            ChunkRange::After(key) => {
+                self.copy_rows(table, key.as_deref(), rows_max, on_progress).await?
+            }
+            ChunkRange::Stored(place) => {
+                let must_see = self.assembler.not_yet_visible_xids();
+                let place = place.as_deref();
+                remove_missing(&self.source, must_see, &mut self.applier, table, place, rows_max)
+                    .await?
+            }
+        };
+        // After the read: every transaction that the chunk may contain lies below this position.
+        let source_position = self.source.insert_lsn().await?;
+
+        let writer = self.writer_state();
+        let outcome = ChunkOutcome { rows, end, snapshot, source_position, writer };
+        events.push_back(Event::ChunkApplied(outcome));
+        Ok(())
+    }
+
+    /// Copies rows of a table after a key.
+    async fn copy_rows(
+        &mut self,
+        table: usize,
+        after: Option<&[String]>,
+        rows_max: usize,
+        on_progress: OnProgress<'_>,
+    ) -> Result<Chunk, SessionError> {
         let synced = &self.applier.tables[table].table;
         let name = synced.display_name();
         let estimated = estimated_rows(synced);
@@ -452,23 +482,17 @@ impl<S: Storage> ReplicationSession<S> {
             on_progress(Progress::Copying { table: name.clone(), rows, estimated });
         };
 
-        let Chunk { rows, last_key, snapshot } = copy_chunk(
+        let chunk = copy_chunk(
             &self.source,
             self.assembler.not_yet_visible_xids(),
             &mut self.applier,
             table,
-            after.as_deref(),
+            after,
             rows_max,
             &mut on_rows,
         )
         .await?;
-        // After the read: every transaction that the chunk may contain lies below this position.
-        let source_position = self.source.insert_lsn().await?;
-
-        let writer = self.writer_state();
-        let outcome = ChunkOutcome { rows, last_key, snapshot, source_position, writer };
-        events.push_back(Event::ChunkApplied(outcome));
-        Ok(())
+        Ok(chunk)
     }
 
     /// Closes the stream. Everything that was received whole is committed and confirmed.

@@ -108,6 +108,12 @@ impl TableShape {
         self.part(Part::Name).is_some() && self.part(Part::Name) == other.part(Part::Name)
     }
 
+    /// Returns whether the table has the key that the other one had: columns of the same names and
+    /// types.
+    pub(crate) fn has_key_of(&self, other: &Self) -> bool {
+        self.part(Part::Key).is_some() && self.part(Part::Key) == other.part(Part::Key)
+    }
+
     fn part(&self, part: Part) -> Option<&str> {
         let at = DIGEST_DIGITS + part as usize * PART_DIGITS;
         self.0.get(at..at + PART_DIGITS)

@@ -23,6 +23,19 @@ pub(crate) fn rows_query(table: &SyncedTable, after: Option<&[String]>, limit: u
     format!("SELECT {columns} FROM ONLY {from}{condition} ORDER BY {key} LIMIT {limit}")
 }
 
+/// Returns the query for those of some keys that the table has.
+pub(crate) fn keys_query(table: &SyncedTable, keys: &[Vec<String>]) -> String {
+    let from = table.table.sql_name();
+    let columns = column_list(table, table.table.key.iter().copied());
+    let literals: Vec<_> =
+        keys.iter().map(|key| format!("({})", key_literals(table, key))).collect();
+    // As a table of values, so that each of them is looked up by the key's index.
+    format!(
+        "SELECT {columns} FROM ONLY {from} WHERE ({columns}) IN (VALUES {})",
+        literals.join(", ")
+    )
+}
+
 /// Returns the query for the row with a key.
 pub(crate) fn row_query(table: &SyncedTable, key: &[String]) -> String {
     let columns = column_list(table, 0..table.table.schema.columns.len());
@@ -108,6 +121,16 @@ mod tests {
             row_query(&with_two_key_columns()[TODOS], &key(&["7", "a"])),
             r#"SELECT "id", "body" FROM ONLY "public"."todos" "#.to_owned()
                 + r#"WHERE ("body", "id") = ('7'::pg_catalog.int4, 'a'::text)"#
+        );
+    }
+
+    #[test]
+    fn many_rows_are_looked_for_by_their_keys() {
+        let keys = [key(&["7", "a"]), key(&["8", "it's"])];
+        assert_eq!(
+            keys_query(&with_two_key_columns()[TODOS], &keys),
+            r#"SELECT "body", "id" FROM ONLY "public"."todos" WHERE ("body", "id") IN "#.to_owned()
+                + "(VALUES ('7'::pg_catalog.int4, 'a'::text), ('8'::pg_catalog.int4, 'it''s'::text))"
         );
     }
 

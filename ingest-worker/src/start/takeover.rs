@@ -60,6 +60,8 @@ pub struct StoredGeneration {
     pub generation: Generation,
     /// The progress of its initial copy, as of the last commit.
     pub copy: CopyState,
+    /// True if a later run planned another copy and ended before it stored that plan.
+    pub lacks_plan: bool,
 }
 
 /// The position of the replication slot.
@@ -100,7 +102,8 @@ pub enum TakeoverKind {
     Continue,
     /// The generation continues. Some of its tables are gone, and some are copied.
     TablesChanged,
-    /// The slot does not continue at the stored position: all tables are copied again.
+    /// The slot does not continue at the stored position: all tables are copied again, by difference
+    /// where the generation can be continued.
     SlotReset,
     /// The sync config or the stored format is another: all tables are copied again.
     ConfigChanged,
@@ -196,6 +199,7 @@ pub fn plan_takeover(input: TakeoverInput<'_>) -> Result<TakeoverPlan, TakeoverE
     let mut advice = Vec::new();
     let slot_name = input.found.slot.clone();
     let reset = reset_reason(&input);
+    let discontinuity = Discontinuity::find(&input, reset.is_some());
     let Succession { mut next, archived } =
         succeed(input.former.as_ref(), input.found, input.slot, reset.is_some(), input.owner)?;
     if let Some(reason) = &reset {
@@ -206,7 +210,7 @@ pub fn plan_takeover(input: TakeoverInput<'_>) -> Result<TakeoverPlan, TakeoverE
     }
 
     // The stored generation can only be continued under the identity that it was stored with.
-    let identity = identity(input.config, input.config_text, next.source.slot_generation);
+    let identity = identity(input.config, input.config_text);
     let has_stored = input.stored.is_some();
     let stored = input.stored.filter(|stored| stored.generation.identity == identity);
     let has_same_identity = stored.is_some();
@@ -217,13 +221,14 @@ pub fn plan_takeover(input: TakeoverInput<'_>) -> Result<TakeoverPlan, TakeoverE
             stored,
             input.config,
             &eligible.tables,
-            input.changed_table,
+            discontinuity,
             input.catalog_read_at,
             &next.truncated,
         )?,
         None => None,
     };
-    if let Some(continued) = &continued {
+    // After a reset all of them are copied, which the advice above says.
+    if let Some(continued) = continued.as_ref().filter(|_| reset.is_none()) {
         for reason in &continued.numbered.changed {
             advice.push(format!("copying again table {reason}"));
         }
@@ -231,6 +236,7 @@ pub fn plan_takeover(input: TakeoverInput<'_>) -> Result<TakeoverPlan, TakeoverE
 
     let kind = match (&input.former, &continued) {
         (None, _) => TakeoverKind::Fresh,
+        (Some(_), Some(_)) if reset.is_some() => TakeoverKind::SlotReset,
         (Some(_), Some(continued)) if continued.numbered.is_changed => TakeoverKind::TablesChanged,
         (Some(_), Some(_)) => TakeoverKind::Continue,
         (Some(_), None) if reset.is_some() => TakeoverKind::SlotReset,
@@ -264,6 +270,7 @@ pub fn plan_takeover(input: TakeoverInput<'_>) -> Result<TakeoverPlan, TakeoverE
     if is_new_generation || numbered.is_changed {
         // Readers stay at the former checkpoint until all tables are copied.
         next.visibility_barrier = Some(BARRIER_UNKNOWN);
+        next.copy_planned_in = Some(next.epoch);
     }
 
     Ok(TakeoverPlan {
@@ -407,25 +414,61 @@ struct Continued {
     lists_not_yet_visible: bool,
 }
 
+/// The tables that are copied again even if they look as before.
+#[derive(Clone, Copy, Debug)]
+enum Discontinuity {
+    /// All of them: the stream does not continue at the stored position.
+    All {
+        /// True if the server has created the slot after all earlier transactions had ended.
+        lists_not_yet_visible: bool,
+    },
+    /// The one for which the former run ended, if it did for one.
+    Table(Option<u32>),
+}
+
+impl Discontinuity {
+    fn find(input: &TakeoverInput<'_>, is_reset: bool) -> Self {
+        let lacks_plan = input.stored.as_ref().is_some_and(|stored| stored.lacks_plan);
+        if is_reset {
+            return Self::All { lists_not_yet_visible: input.slot.is_new };
+        }
+        if lacks_plan {
+            // What was to be copied is not known any more.
+            return Self::All { lists_not_yet_visible: false };
+        }
+        Self::Table(input.changed_table)
+    }
+}
+
 /// Continues a stored generation with these tables, if it has room for them.
 fn continue_generation(
     stored: StoredGeneration,
     config: &SyncConfig,
     tables: &[SourceTable],
-    changed_table: Option<u32>,
+    discontinuity: Discontinuity,
     catalog_read_at: Lsn,
     truncated: &[Truncation],
 ) -> Result<Option<Continued>, TakeoverError> {
-    let StoredGeneration { generation, mut copy } = stored;
+    let StoredGeneration { generation, mut copy, lacks_plan: _ } = stored;
     let is_copying = copy.next().is_some();
-    copy.forget(changed_table);
+    match discontinuity {
+        Discontinuity::Table(changed) => copy.forget(changed),
+        Discontinuity::All { .. } => {
+            // Ids of transactions of another history say nothing.
+            copy.not_yet_visible_xids.clear();
+            copy.forget_all();
+        }
+    }
     let numbered = number(config, tables, copy, catalog_read_at)?;
     let numbered = numbered.filter(|numbered| numbered.fits(truncated));
     Ok(numbered.map(|numbered| Continued {
         generation,
         // Of a table whose copy begins, changes up to the read of the catalog are left to the copy.
         // It must see them, also those of transactions that no run has received yet.
-        lists_not_yet_visible: is_copying && !numbered.is_changed,
+        lists_not_yet_visible: match discontinuity {
+            Discontinuity::All { lists_not_yet_visible } => lists_not_yet_visible,
+            Discontinuity::Table(_) => is_copying && !numbered.is_changed,
+        },
         numbered,
     }))
 }
@@ -435,9 +478,10 @@ fn continue_generation(
 ///
 /// The config's text is part of it. The hashes of definitions and lookups do not cover who may
 /// read, and readers go by the text that is stored with the generation.
-fn identity(config: &SyncConfig, text: &str, slot_generation: u32) -> String {
+fn identity(config: &SyncConfig, text: &str) -> String {
     let mut hash = Sha256::new();
-    hash.update(format!("{STORED_FORMAT}|{EVALUATOR_VERSION}|{slot_generation}|"));
+    // The last number was that of the slot. A new slot copies by difference in the same generation.
+    hash.update(format!("{STORED_FORMAT}|{EVALUATOR_VERSION}|1|"));
     hash.update(Sha256::digest(text));
     for definition in config.definitions() {
         hash.update(format!("{}|{}|", definition.name, definition.hash));

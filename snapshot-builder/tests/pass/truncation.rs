@@ -43,7 +43,7 @@ fn todos() -> SyncedTable {
         facts: ShapeFacts::default(),
     };
 
-    SyncedTable { number: 0, table, evaluator, copied_after: Lsn(0) }
+    SyncedTable { number: 0, table, evaluator, copied_after: Lsn(0), has_former_rows: false }
 }
 
 async fn insert(applier: &mut Applier<Embedded>, id: &str) {

@@ -63,7 +63,7 @@ async fn a_slot_that_is_dropped_under_the_worker_is_made_again() -> Result<()> {
 }
 
 /// Puts back a cold copy of the data directory, from before the last changes.
-async fn restore(world: &mut World, moment: Moment) -> Result<()> {
+pub(super) async fn restore(world: &mut World, moment: Moment) -> Result<()> {
     world.postgres.stop().await?;
     world.postgres.save()?;
     world.postgres.restart(&[]).await?;

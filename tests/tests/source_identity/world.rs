@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value};
-use tidewater_tests::{DevOptions, Postgres, SyncReader, Tidewater, eventually};
+use tidewater_tests::{DevOptions, LineEffect, Postgres, SyncReader, Tidewater, eventually};
 
 /// Timeout of a wait. It is long because other tests run beside this one, and because the worker
 /// reads the catalog every ten seconds.
@@ -134,6 +134,12 @@ impl World {
     /// Waits until the reader has exactly the rows of the source, and names the tables of which it
     /// has not.
     pub(super) async fn settle(&mut self) -> Result<()> {
+        self.operations_until_settled().await.map(drop)
+    }
+
+    /// Does what [`World::settle`] does, and returns the number of operations that the reader has
+    /// received meanwhile.
+    pub(super) async fn operations_until_settled(&mut self) -> Result<usize> {
         let mut expected = BTreeMap::new();
         for table in &self.tables {
             expected.insert(table.clone(), self.source_rows(table).await?);
@@ -141,10 +147,22 @@ impl World {
 
         let Self { tidewater, reader, .. } = self;
         let tidewater = tidewater.as_mut().context("not started")?;
+        let mut operations = 0;
         eventually("the rows of the source", SOON, async || {
             tidewater.must_run()?;
             let token = tidewater.token("u1")?;
-            let rows = reader.sync_once(tidewater.url(), &token).await?.rows;
+            let mut connection = reader.connect(tidewater.url(), &token).await?;
+            let completed = loop {
+                match connection.next().await?.context("the stream ended too early")? {
+                    LineEffect::Stored { operations: stored } => operations += stored,
+                    LineEffect::Complete(completed) => break completed,
+                    LineEffect::Announced
+                    | LineEffect::Partial(_)
+                    | LineEffect::TokenExpiresIn(_)
+                    | LineEffect::Ignored => {}
+                }
+            };
+            let rows = completed.rows;
             let mut found: BTreeMap<String, TableRows> =
                 expected.keys().map(|table| (table.clone(), TableRows::new())).collect();
             for ((table, id), row) in rows.iter() {
@@ -158,14 +176,19 @@ impl World {
             ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
             Ok(Some(()))
         })
-        .await
+        .await?;
+        Ok(operations)
     }
 
     async fn source_rows(&self, table: &str) -> Result<TableRows> {
         let query = format!("SELECT COALESCE(jsonb_agg(t), '[]')::text FROM {table} AS t");
         let rows: Vec<Map<String, Value>> =
             serde_json::from_str(&self.postgres.value(&query).await?)?;
-        let row = |row: Map<String, Value>| (row["id"].to_string(), comparable(row));
+        let id = |row: &Map<String, Value>| {
+            let id = &row["id"];
+            id.as_str().map_or_else(|| id.to_string(), str::to_owned)
+        };
+        let row = |row: Map<String, Value>| (id(&row), comparable(row));
         Ok(rows.into_iter().map(row).collect())
     }
 }
@@ -181,9 +204,13 @@ fn wrong(table: &str, found: &TableRows, expected: &TableRows) -> Option<String>
 }
 
 /// A row without its id, which is a text in one place and a number in the other. A composite is JSON
-/// in a text here and JSON there.
+/// in a text here and JSON there, and so is a `numeric`, of which the tables have a column `n`.
 fn comparable(mut row: Map<String, Value>) -> Map<String, Value> {
     row.remove("id");
+    if let Some(number) = row.get_mut("n") {
+        let text = number.as_str().map_or_else(|| number.to_string(), str::to_owned);
+        *number = text.parse::<f64>().map_or(Value::Null, Value::from);
+    }
     for value in row.values_mut() {
         if let Some(text) = value.as_str().filter(|text| text.starts_with('{')) {
             *value = serde_json::from_str(text).unwrap_or_else(|_| value.clone());

@@ -89,7 +89,7 @@ fn shared_documents() -> SyncedTable {
     let config = tidewater_sync_config::SyncConfig::compile(&text).unwrap();
     let table = table(1, "documents", false);
     let evaluator = config.bind(&table.schema).unwrap().unwrap();
-    SyncedTable { number: 0, table, evaluator, copied_after: Lsn(0) }
+    SyncedTable { number: 0, table, evaluator, copied_after: Lsn(0), has_former_rows: false }
 }
 
 /// The JSON array of so many users, from the first one on.

@@ -149,6 +149,27 @@ async fn a_value_moves_with_the_row_to_its_new_key() {
     assert!(fixture.requests.is_empty());
 }
 
+/// The stored value may be of another column, or from before a rewrite.
+#[tokio::test]
+async fn a_row_is_asked_for_while_its_record_may_be_of_a_former_shape() {
+    for (has_former_rows, has_barrier, is_asked_for) in
+        [(true, true, true), (true, false, false), (false, true, false)]
+    {
+        let mut fixture = Fixture::new().await;
+        fixture.source = vec![("1".into(), "now".into())];
+        fixture.apply(vec![insert("1", &long_body())]).await;
+        let tables = Arc::get_mut(&mut fixture.applier.tables).unwrap();
+        tables[TODOS].has_former_rows = has_former_rows;
+
+        fixture.apply_with(has_barrier, vec![update("1", UNCHANGED)]).await;
+        assert_eq!(
+            fixture.requests.len(),
+            usize::from(is_asked_for),
+            "{has_former_rows} {has_barrier}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_row_is_asked_for_when_its_record_lacks_the_value() {
     let mut fixture = Fixture::new().await;

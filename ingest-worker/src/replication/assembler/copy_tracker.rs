@@ -1,7 +1,7 @@
 //! The initial copy's part of the assembler: which chunk comes next, and what a chunk completes.
 
 use crate::apply::applier::SyncedTable;
-use crate::initial_copy::state::{CopyState, TableCopy};
+use crate::initial_copy::state::{ChunkEnd, ChunkRange, CopyState, TableCopy};
 use crate::replication::events::{ChunkOutcome, ChunkRequest};
 
 /// The progress of the initial copy, while it is not visible.
@@ -60,13 +60,14 @@ impl CopyTracker {
     pub(super) fn next_chunk(&self, tables: &[SyncedTable]) -> ChunkRequest {
         let next = self.copy.as_ref().and_then(CopyState::next);
         let (number, progress) = next.expect("a chunk is wanted");
-        let after = match progress {
-            TableCopy::After(key) => Some(key.clone()),
-            TableCopy::Todo | TableCopy::Done | TableCopy::Whole(_) => None,
+        let range = match progress {
+            TableCopy::After(key) => ChunkRange::After(Some(key.clone())),
+            TableCopy::Removing(place) => ChunkRange::Stored(place.clone()),
+            TableCopy::Todo | TableCopy::Done | TableCopy::Whole(_) => ChunkRange::After(None),
         };
         let table = tables.iter().position(|table| table.number == number);
         let table = table.expect("each table in the copy's record is one of the run");
-        ChunkRequest { table, after, rows_max: self.chunk_rows }
+        ChunkRequest { table, range, rows_max: self.chunk_rows }
     }
 
     /// Notes a chunk of a table that was read and applied.
@@ -75,13 +76,16 @@ impl CopyTracker {
     /// When there is no copy.
     pub(super) fn note_chunk(&mut self, table: &SyncedTable, chunk: ChunkOutcome) -> ChunkProgress {
         let copy = self.copy.as_mut().expect("chunks are copied while there is a copy");
-        let progress = match chunk.last_key {
-            _ if table.is_keyless() => TableCopy::Whole(chunk.snapshot.to_string()),
+        let progress = match chunk.end {
+            ChunkEnd::Place(Some(place)) => TableCopy::Removing(Some(place)),
+            ChunkEnd::Place(None) => TableCopy::Done,
+            ChunkEnd::Key(_) if table.is_keyless() => TableCopy::Whole(chunk.snapshot.to_string()),
             // A chunk with fewer rows than asked for is the last one.
-            Some(key) if chunk.rows >= self.chunk_rows => TableCopy::After(key),
-            Some(_) | None => TableCopy::Done,
+            ChunkEnd::Key(Some(key)) if chunk.rows >= self.chunk_rows => TableCopy::After(key),
+            ChunkEnd::Key(_) if copy.has_former_rows(table.number) => TableCopy::Removing(None),
+            ChunkEnd::Key(_) => TableCopy::Done,
         };
-        let is_table_done = !matches!(progress, TableCopy::After(_));
+        let is_table_done = !matches!(progress, TableCopy::After(_) | TableCopy::Removing(_));
         copy.advance(table.number, progress);
         ChunkProgress { is_table_done, is_copy_done: copy.next().is_none() }
     }
@@ -122,6 +126,8 @@ mod tests {
                 has_lookups: false,
                 progress,
                 copied_after: Lsn(100),
+                has_former_rows: false,
+                can_compare: false,
             }));
         }
         CopyTracker::new(Some(copy), CHUNK_ROWS)
@@ -134,7 +140,7 @@ mod tests {
     fn chunk(rows: usize, last_key: Option<&str>) -> ChunkOutcome {
         ChunkOutcome {
             rows,
-            last_key: last_key.map(key),
+            end: ChunkEnd::Key(last_key.map(key)),
             snapshot: PgSnapshot::parse("50:52:50").unwrap(),
             source_position: Lsn(200),
             writer: WriterState::default(),
@@ -147,12 +153,12 @@ mod tests {
         let mut tracker = tracker(TableCopy::Todo, TableCopy::Done);
         assert_eq!(
             tracker.next_chunk(&tables),
-            ChunkRequest { table: TODOS, after: None, rows_max: CHUNK_ROWS }
+            ChunkRequest { table: TODOS, range: ChunkRange::After(None), rows_max: CHUNK_ROWS }
         );
 
         let progress = tracker.note_chunk(&tables[TODOS], chunk(CHUNK_ROWS, Some("k")));
         assert_eq!(progress, ChunkProgress { is_table_done: false, is_copy_done: false });
-        assert_eq!(tracker.next_chunk(&tables).after, Some(key("k")));
+        assert_eq!(tracker.next_chunk(&tables).range, ChunkRange::After(Some(key("k"))));
     }
 
     #[test]
@@ -164,6 +170,26 @@ mod tests {
             assert_eq!(progress, ChunkProgress { is_table_done: true, is_copy_done: false });
             assert_eq!(tracker.next_chunk(&tables).table, NOTES);
         }
+    }
+
+    #[test]
+    fn a_copy_by_difference_ends_with_the_removal_of_missing_rows() {
+        let tables = synced_tables();
+        let mut tracker = tracker(TableCopy::Todo, TableCopy::Done);
+        tracker.copy.as_mut().unwrap().tables[TODOS].as_mut().unwrap().has_former_rows = true;
+        let progress = tracker.note_chunk(&tables[TODOS], chunk(1, Some("k")));
+        assert_eq!(progress, ChunkProgress { is_table_done: false, is_copy_done: false });
+
+        let removal = |place: Option<&str>| ChunkOutcome {
+            end: ChunkEnd::Place(place.map(str::to_owned)),
+            ..chunk(2, None)
+        };
+        assert_eq!(tracker.next_chunk(&tables).range, ChunkRange::Stored(None));
+        let progress = tracker.note_chunk(&tables[TODOS], removal(Some("here")));
+        assert!(!progress.is_table_done);
+        assert_eq!(tracker.next_chunk(&tables).range, ChunkRange::Stored(Some("here".into())));
+        let progress = tracker.note_chunk(&tables[TODOS], removal(None));
+        assert_eq!(progress, ChunkProgress { is_table_done: true, is_copy_done: true });
     }
 
     #[test]

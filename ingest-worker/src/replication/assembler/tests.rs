@@ -2,7 +2,7 @@ mod driver;
 mod properties;
 
 use super::*;
-use crate::initial_copy::state::TableCopy;
+use crate::initial_copy::state::{ChunkRange, TableCopy};
 use crate::source::pg_snapshot::PgSnapshot;
 use crate::source::pgoutput::Datum;
 use crate::source::pgoutput::encode::{self, OldTuple};
@@ -30,6 +30,8 @@ fn copy(todos: TableCopy, notes: TableCopy) -> CopyState {
             has_lookups: false,
             progress,
             copied_after: Lsn(0),
+            has_former_rows: false,
+            can_compare: false,
         }));
     }
     copy
@@ -347,7 +349,7 @@ fn chunks_are_copied_between_transactions_and_the_stream_has_its_turn() {
     let mut driver = Driver::copying(copy(TableCopy::Todo, TableCopy::Todo));
     driver.chunks = vec![driver.chunk(20_000, Some("k1")), driver.chunk(5, Some("k2"))];
     driver.feed(Event::Drained);
-    assert_eq!(driver.chunk_requests, [(TODOS, None)]);
+    assert_eq!(driver.chunk_requests, [(TODOS, ChunkRange::After(None))]);
     let after = TableCopy::After(vec!["k1".into()]);
     assert_eq!(stored_progress(&driver), after);
 
@@ -357,7 +359,7 @@ fn chunks_are_copied_between_transactions_and_the_stream_has_its_turn() {
     driver.rows(&["a"]);
     driver.end(110);
     driver.feed(Event::Drained);
-    assert_eq!(driver.chunk_requests[1], (TODOS, Some(vec!["k1".into()])));
+    assert_eq!(driver.chunk_requests[1], (TODOS, ChunkRange::After(Some(vec!["k1".into()]))));
     assert_eq!(stored_progress(&driver), TableCopy::Done);
     assert_eq!(driver.copied, [TODOS]);
 }

@@ -79,7 +79,11 @@ impl Case {
         };
         Self {
             former: Some(plan.next),
-            stored: Some(StoredGeneration { generation: plan.generation, copy: plan.copy }),
+            stored: Some(StoredGeneration {
+                generation: plan.generation,
+                copy: plan.copy,
+                lacks_plan: false,
+            }),
             slot: SlotPosition { confirmed: COMMITTED, is_new: false, server_end: READ_AT },
             ..Self::fresh()
         }
@@ -175,7 +179,7 @@ fn each_situation_has_its_plan() {
         let plan = planned(change);
         assert_eq!(plan.kind, kind, "{case}");
 
-        let is_kept = matches!(kind, Continue | TablesChanged);
+        let is_kept = matches!(kind, Continue | TablesChanged | SlotReset);
         assert_eq!(plan.is_new_generation, !is_kept, "{case}");
         assert_eq!(plan.generation.id, plan.next.generation, "{case}");
         assert_eq!(plan.generation.id.0 == plan.next.epoch, !is_kept, "{case}");
@@ -268,19 +272,22 @@ fn a_gone_table_is_removed_and_leaves_its_number_unused() {
 }
 
 #[test]
-fn a_changed_table_is_copied_under_a_new_number() {
-    for changed_table in [oid(TODOS), oid(NOTES)] {
-        let plan = planned(|case| case.changed_table = Some(changed_table));
-        let number = u16::try_from(changed_table - oid(TODOS)).unwrap();
-        assert_eq!(plan.gone, [GoneTable { number, has_lookups: false }]);
-        assert_eq!(progress(&plan)[2], Some(TableCopy::Todo));
+fn a_changed_table_is_copied_again_over_its_rows_if_they_have_keys() {
+    for (changed_table, number, gone) in
+        [(TODOS, 0, vec![]), (NOTES, 2, vec![GoneTable { number: 1, has_lookups: false }])]
+    {
+        let plan = planned(|case| case.changed_table = Some(oid(changed_table)));
+        assert_eq!(plan.gone, gone);
+        assert_eq!(plan.tables[changed_table].number, number);
+        assert_eq!(plan.tables[changed_table].has_former_rows, changed_table == TODOS);
+        assert_eq!(progress(&plan)[usize::from(number)], Some(TableCopy::Todo));
         assert_eq!(
-            plan.copy.copied_after(2),
+            plan.copy.copied_after(number),
             READ_AT,
             "earlier changes may be of its former shape"
         );
-        let others = 1 - number;
-        assert_eq!(plan.copy.copied_after(others), FIRST_READ_AT, "the other goes on");
+        let other = &plan.tables[1 - changed_table];
+        assert_eq!(other.copied_after, FIRST_READ_AT, "the other goes on");
         let reason = "was altered in between";
         assert!(plan.advice.iter().any(|advice| advice.contains(reason)), "{:?}", plan.advice);
         assert!(plan.must_list_transactions_in_progress(), "the copy must see all of them");
@@ -298,6 +305,9 @@ fn a_reset_slot_gives_its_position_even_if_that_is_lower() {
         assert_eq!(plan.next.last_transaction, None);
         assert_eq!(plan.next.committed.lsn, confirmed);
         assert_eq!(plan.next.source.slot_generation, 2);
+        assert!(plan.tables[TODOS].has_former_rows, "its rows are compared");
+        assert_eq!(progress(&plan), [Some(TableCopy::Todo), None, Some(TableCopy::Todo)]);
+        assert_eq!(plan.advice.len(), 1, "{:?}", plan.advice);
         assert_eq!(plan.next.committed.ticket, Ticket(3), "tickets are of the store");
         assert!(plan.advice[0].contains("replication slot tidewater"), "{:?}", plan.advice);
     }
@@ -375,11 +385,34 @@ fn a_table_that_the_config_does_not_fit_is_refused() {
 }
 
 #[test]
-fn the_identity_covers_the_text_the_slot_and_the_format() {
+fn a_plan_that_was_not_stored_is_made_again_for_all_tables() {
+    let plan = planned(|case| case.slot.is_new = true);
+    assert_eq!(plan.next.copy_planned_in, Some(plan.next.epoch));
+
+    // The next run finds a slot that fits the control record, and the record of the former copy.
+    let plan = planned(|case| case.stored.as_mut().unwrap().lacks_plan = true);
+    assert_eq!(progress(&plan), [Some(TableCopy::Todo), None, Some(TableCopy::Todo)]);
+    assert!(plan.must_list_transactions_in_progress());
+    assert_eq!(plan.next.copy_planned_in, Some(plan.next.epoch));
+    let continued = planned(|_| {});
+    assert_eq!(continued.next.copy_planned_in, continued.former.unwrap().copy_planned_in);
+}
+
+#[test]
+fn transactions_of_another_history_are_forgotten() {
+    let plan = planned(|case| {
+        case.copy().not_yet_visible_xids = vec![7, 8];
+        case.has_diverged = true;
+    });
+    assert_eq!(plan.not_yet_visible_xids(), [0; 0]);
+    assert!(plan.must_list_transactions_in_progress());
+}
+
+#[test]
+fn the_identity_covers_the_text() {
     let config = compiled();
-    let first = identity(&config, CONFIG, 1);
-    assert_eq!(first, identity(&config, CONFIG, 1));
-    assert_ne!(first, identity(&config, CONFIG, 2));
-    assert_ne!(first, identity(&config, "another text", 1));
+    let first = identity(&config, CONFIG);
+    assert_eq!(first, identity(&config, CONFIG));
+    assert_ne!(first, identity(&config, "another text"));
     assert_eq!(first.len(), 64);
 }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::*;
+use crate::initial_copy::state::{ChunkEnd, ChunkRange};
 use crate::replication::events::CommitRequest;
 use crate::test_support::{control_at, synced_tables};
 
@@ -33,7 +34,7 @@ pub(super) struct Driver {
     pub(super) commits: Vec<CommitSeen>,
     pub(super) confirmed: Vec<Lsn>,
     pub(super) emitted: Vec<WalMessage>,
-    pub(super) chunk_requests: Vec<(usize, Option<Vec<String>>)>,
+    pub(super) chunk_requests: Vec<(usize, ChunkRange)>,
     /// Outcomes of the next chunks, in their order.
     pub(super) chunks: Vec<ChunkOutcome>,
     pub(super) copied: Vec<usize>,
@@ -152,7 +153,7 @@ impl Driver {
 
             Action::EmitMessage(message) => self.emitted.push(message),
             Action::CopyChunk(request) => {
-                self.chunk_requests.push((request.table, request.after));
+                self.chunk_requests.push((request.table, request.range));
                 self.has_uncommitted = true;
                 let chunk = self.chunks.remove(0);
                 let writer = self.writer();
@@ -216,7 +217,7 @@ impl Driver {
     pub(super) fn chunk(&self, rows: usize, last_key: Option<&str>) -> ChunkOutcome {
         ChunkOutcome {
             rows,
-            last_key: last_key.map(|key| vec![key.to_owned()]),
+            end: ChunkEnd::Key(last_key.map(|key| vec![key.to_owned()])),
             snapshot: snapshot("50:50:"),
             source_position: Lsn(SOURCE_POSITION),
             writer: WriterState::default(),
