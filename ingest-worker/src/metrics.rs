@@ -34,8 +34,12 @@ pub const RECORD_CONFLICTS_TOTAL: &str = "tidewater_ingest_record_conflicts_tota
 pub const RECONNECTS_TOTAL: &str = "tidewater_ingest_reconnects_total";
 /// Counter: runs that ended because a table of the source had changed.
 pub const TABLE_CHANGES_TOTAL: &str = "tidewater_ingest_table_changes_total";
-/// Counter: rows that a query of the sync config could not be evaluated for. Label `table`.
+/// Counter: changes of rows that left them out, because a query of the sync config could not be
+/// evaluated for them or they exceed a limit. Label `table`.
 pub const ROWS_SKIPPED_TOTAL: &str = "tidewater_ingest_rows_skipped_total";
+/// Gauge: rows that are not synced now, or not by all queries, for these reasons. At most 1,000 are
+/// counted. Label `table`.
+pub const ROWS_UNSYNCED: &str = "tidewater_ingest_rows_unsynced";
 /// Gauge: rows of a table that this run has copied. Label `table`.
 pub const COPY_ROWS_DONE: &str = "tidewater_ingest_copy_rows_done";
 /// Gauge: rows of a table that is being copied, by the planner's estimate. Label `table`.
@@ -90,7 +94,12 @@ pub fn describe_metrics() {
     describe_counter!(
         ROWS_SKIPPED_TOTAL,
         Unit::Count,
-        "Rows that a query of the sync config could not be evaluated for, by table"
+        "Changes that left a row out, because it cannot be evaluated or exceeds a limit, by table"
+    );
+    describe_gauge!(
+        ROWS_UNSYNCED,
+        Unit::Count,
+        "Rows that are not synced now, because they cannot be evaluated or exceed a limit, by table"
     );
 
     describe_gauge!(COPY_ROWS_DONE, Unit::Count, "Rows copied by this run, by table");
@@ -154,6 +163,11 @@ pub(crate) fn count_skipped_row(table: &str) {
     counter!(ROWS_SKIPPED_TOTAL, "table" => table.to_owned()).increment(1);
 }
 
+/// Records how many rows of `table` (`schema.table`) are not synced now.
+pub(crate) fn record_unsynced_rows(table: &str, count: usize) {
+    gauge!(ROWS_UNSYNCED, "table" => table.to_owned()).set(count as f64);
+}
+
 /// Records how many rows of `table` (`schema.table`) this run has copied, and the estimate of how
 /// many there are.
 pub(crate) fn record_copy(table: &str, done: u64, estimated: Option<u64>) {
@@ -177,7 +191,7 @@ mod tests {
 
     use super::*;
 
-    const ALL: [&str; 15] = [
+    const ALL: [&str; 16] = [
         REPLICATION_LAG_BYTES,
         REPLICATION_LAG_SECONDS,
         TRANSACTIONS_TOTAL,
@@ -190,6 +204,7 @@ mod tests {
         RECONNECTS_TOTAL,
         TABLE_CHANGES_TOTAL,
         ROWS_SKIPPED_TOTAL,
+        ROWS_UNSYNCED,
         COPY_ROWS_DONE,
         COPY_ROWS_TOTAL,
         EPOCH,
@@ -269,6 +284,7 @@ mod tests {
             count_reconnect();
             count_table_change();
             count_skipped_row("public.t");
+            record_unsynced_rows("public.t", 1);
             record_copy("public.t", 1, Some(2));
             record_epoch(Epoch::ZERO);
         });

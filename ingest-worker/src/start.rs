@@ -366,6 +366,7 @@ pub async fn take_over<S: Storage>(
 
     let tables: Arc<[_]> = plan.tables.into();
     let mut applier = Applier::new(writer, plan.generation, tables.clone());
+    applier.load_unsynced_rows().await?;
     remove_gone_tables(&mut applier, &plan.gone).await?;
 
     let start = AssemblerStart {

@@ -120,7 +120,8 @@ impl Worker {
             tags: new_tags(&config, &mut rng),
         })
         .expect("the model's source always fits");
-        Self::begin(store, world, number, rng, plan, &config).await
+        // Boxed because it is large.
+        Box::pin(Self::begin(store, world, number, rng, plan, &config)).await
     }
 
     async fn begin(
@@ -275,7 +276,7 @@ impl Worker {
             let SourceSnapshot { state, snapshot } = self.snapshot();
             let rows = &state.tables[self.model_table(request.table)];
             let row = rows.iter().find(|row| row[0] == request.key[0]).map(values);
-            self.applier.supply_row(&mut application, row.as_deref()).map_err(apply_error)?;
+            self.applier.supply_row(&mut application, row.as_deref()).await.map_err(apply_error)?;
             read_ahead_to = Some(self.source_position());
             events.push_back(Event::SnapshotTaken(snapshot));
         }

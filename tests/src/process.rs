@@ -277,6 +277,17 @@ impl Process {
         self.child.id()
     }
 
+    /// Returns the peak resident memory so far, in bytes.
+    ///
+    /// # Errors
+    /// Fails when the process has exited.
+    pub fn peak_rss_bytes(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kilobytes = line.context("no VmHWM")?.trim().trim_end_matches(" kB");
+        Ok(kilobytes.parse::<u64>()? * 1024)
+    }
+
     /// Takes the standard input, if the command has made it a pipe.
     pub fn take_stdin(&mut self) -> Option<ChildStdin> {
         self.child.stdin.take()

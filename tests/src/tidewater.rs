@@ -5,12 +5,14 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 use crate::postgres::profile_folder;
 use crate::process::{Lodging, Output, Process, Scratch, Signal};
 use crate::small_disk::SmallDisk;
 use crate::sync_reader::{Connection, SyncReader};
 use crate::token::{AUDIENCE, SigningKey};
+use crate::wait::eventually;
 
 /// Time until the API must listen and until the first checkpoint must be visible: long enough for a
 /// debug build on a busy machine.
@@ -208,6 +210,34 @@ impl Tidewater {
         &self.url
     }
 
+    /// Returns the URL of the metrics, as the process logs it with `--metrics-listen 0`.
+    ///
+    /// # Errors
+    /// Fails when the process does not log it.
+    pub async fn metrics_url(&self) -> Result<String> {
+        eventually("the log line with the URL of the metrics", START_TIMEOUT, async || {
+            let log = self.log()?;
+            let mut urls = log.lines().filter_map(|line| {
+                let entry: Value = serde_json::from_str(line).ok()?;
+                let url = entry["fields"]["url"].as_str()?;
+                url.ends_with("/metrics").then(|| url.to_owned())
+            });
+            Ok(urls.next_back())
+        })
+        .await
+    }
+
+    /// Returns the value of a metric with these labels (`name{label="value"}`); `None` if it was not
+    /// recorded.
+    ///
+    /// # Errors
+    /// Fails when the process serves no metrics.
+    pub async fn metric(&self, series: &str) -> Result<Option<f64>> {
+        let text = reqwest::get(self.metrics_url().await?).await?.text().await?;
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        Ok(value.map(str::parse).transpose()?)
+    }
+
     /// Returns the key in the JWK Set file of the process.
     #[must_use]
     pub fn key(&self) -> &SigningKey {
@@ -267,6 +297,14 @@ impl Tidewater {
     pub async fn terminate(&mut self) -> Result<Output> {
         self.signal(Signal::Term)?;
         self.wait(SHUTDOWN_TIMEOUT).await
+    }
+
+    /// Returns the peak resident memory of the current process so far, in bytes.
+    ///
+    /// # Errors
+    /// Fails when the process does not run.
+    pub fn peak_rss_bytes(&self) -> Result<u64> {
+        self.process.as_ref().context("not started")?.peak_rss_bytes()
     }
 
     /// Returns the log of the current process so far.

@@ -16,6 +16,7 @@ mod metrics;
 mod official_sdk;
 mod official_sdk_bases;
 mod random_system;
+mod row_limits;
 mod rows;
 mod source_identity;
 mod tables;

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use serde_json::Value;
 use tidewater_tests::{DevOptions, Postgres, Tidewater, eventually};
 
 const SYNC_CONFIG: &str = "\
@@ -29,22 +28,6 @@ const RECORDED: [&str; 7] = [
     "tidewater_storage_calls_total",
 ];
 
-/// Returns the URL that the process logs when it begins to serve metrics on a free port.
-async fn metrics_url(tidewater: &Tidewater) -> Result<String> {
-    eventually("the log line with the URL of the metrics", SOON, async || {
-        let log = tidewater.log()?;
-        let mut urls = log.lines().filter_map(|line| {
-            let entry: Value = serde_json::from_str(line).ok()?;
-            entry["fields"]["url"]
-                .as_str()
-                .filter(|url| url.ends_with("/metrics"))
-                .map(str::to_owned)
-        });
-        Ok(urls.next_back())
-    })
-    .await
-}
-
 #[tokio::test]
 async fn a_running_process_serves_its_metrics_and_nothing_else() -> Result<()> {
     let postgres = Postgres::start().await?;
@@ -59,7 +42,7 @@ async fn a_running_process_serves_its_metrics_and_nothing_else() -> Result<()> {
     let mut tidewater = Tidewater::dev_ready(options).await?;
     postgres.execute("INSERT INTO notes VALUES ('n1', 'hello')").await?;
 
-    let url = metrics_url(&tidewater).await?;
+    let url = tidewater.metrics_url().await?;
     let text = eventually("all metrics to be recorded", SOON, async || {
         let response = reqwest::get(&url).await?;
         let content_type = response.headers().get("content-type").context("no content type")?;

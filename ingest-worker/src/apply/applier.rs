@@ -13,8 +13,10 @@ use tidewater_storage::{
 use tidewater_sync_config::{BucketRow, LookupRow, RowOutput, TableEvaluator};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
+use crate::apply::fan_out::check_fan_out;
 use crate::apply::search_index::SearchIndex;
 use crate::apply::source_row::{Answer, Membership, SourceRow};
+use crate::apply::unsynced_rows::UnsyncedRows;
 use crate::log::error::WriteError;
 use crate::log::record_cache::RecordRef;
 use crate::log::writer::{CommitOptions, LogWriter, RECORDS_CACHED_MAX};
@@ -30,6 +32,8 @@ const TOAST_VALUE_BYTES: usize = 18;
 /// Bytes of values that a record keeps at most, so that records stay small. Values beyond it are
 /// read from the source when they are missing.
 const TOAST_KEPT_BYTES_MAX: usize = 64 << 10;
+/// Characters of a key that a log line shows.
+const LOGGED_KEY_CHARS_MAX: usize = 200;
 
 /// A table that the sync config reads.
 #[derive(Debug)]
@@ -142,6 +146,7 @@ pub struct Applier<S> {
     pub tables: Arc<[SyncedTable]>,
     /// The last truncation of each table. Every commit contains them.
     pub truncated: Vec<Truncation>,
+    pub(crate) unsynced_rows: UnsyncedRows,
     output: RowOutput,
     /// Buffers for the name of the current bucket and the subkey of the current row.
     bucket: String,
@@ -163,6 +168,7 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
             generation,
             tables: tables.into(),
             truncated,
+            unsynced_rows: UnsyncedRows::default(),
             output: RowOutput::default(),
             bucket: String::new(),
             subkey: String::new(),
@@ -218,10 +224,8 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
         let keys = values.chunks_exact(columns).map(|row| synced.row_key(row)).collect();
         let rows = self.load_copied(table, keys).await?;
         for (row, values) in rows.iter().zip(values.chunks_exact(columns)) {
-            self.upsert(row, values)?;
-            if self.writer.is_full() {
-                self.writer.flush().await?;
-            }
+            self.upsert(row, values).await?;
+            self.writer.flush_if_full().await?;
         }
 
         let last_row = values.chunks_exact(columns).last();
@@ -263,10 +267,8 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
     ) -> Result<(), WriteError> {
         let rows = self.load(names.into_iter().map(|name| (table, name)).collect()).await?;
         for row in &rows {
-            self.delete(row)?;
-            if self.writer.is_full() {
-                self.writer.flush().await?;
-            }
+            self.delete(row).await?;
+            self.writer.flush_if_full().await?;
         }
         Ok(())
     }
@@ -314,11 +316,16 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
         Ok(record.toast.into_iter().map(|(column, text)| (column, text.to_owned())).collect())
     }
 
-    /// Applies the new content of a row.
+    /// Applies the new content of a row. It is stored in parts if it is in many buckets, so its
+    /// operations never have to fit into memory together.
     ///
     /// # Errors
-    /// When its record is damaged.
-    pub fn upsert(&mut self, row: &RowRef, values: &[Option<&str>]) -> Result<(), WriteError> {
+    /// When its record is damaged, or as [`LogWriter::flush`].
+    pub async fn upsert(
+        &mut self,
+        row: &RowRef,
+        values: &[Option<&str>],
+    ) -> Result<(), WriteError> {
         let stored = self.stored_record(row);
         let old = stored.as_ref().map(|stored| decode(stored, row)).transpose()?;
         if self.tables[row.table].is_keyless()
@@ -332,18 +339,21 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
 
         let mut output = std::mem::take(&mut self.output);
         self.tables[row.table].evaluator.evaluate(values, &mut output);
-        for error in output.errors() {
-            let table = self.tables[row.table].table.display_name();
-            tracing::warn!(table = %table, error, "row skipped");
-            metrics::count_skipped_row(&table);
+        let mut problems = output.errors().to_vec();
+        // A row beyond a limit is in no bucket: devices lose its former content, and never have a part
+        // of the new one. Its answers to lookups are small, and concern other rows.
+        if let Err(error) = check_fan_out(&output) {
+            problems = vec![error.to_string()];
+            output.clear_buckets();
         }
+        self.note_problems(row, values, &problems);
 
         let old = old.unwrap_or_default();
         self.tables[row.table].subkey(&row.key, &mut self.subkey);
         let record = SourceRow {
             copies: 1,
-            memberships: self.diff_buckets(&old.memberships, &output),
-            answers: self.diff_lookups(&old.answers, output.lookups(), row),
+            memberships: self.diff_buckets(&old.memberships, &output).await?,
+            answers: self.diff_lookups(&old.answers, answers(&output), row).await?,
             toast: out_of_line(values, self.tables[row.table].evaluator.columns_read()),
         };
 
@@ -358,8 +368,8 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
     /// Applies the removal of a row.
     ///
     /// # Errors
-    /// When its record is damaged.
-    pub fn delete(&mut self, row: &RowRef) -> Result<(), WriteError> {
+    /// When its record is damaged, or as [`LogWriter::flush`].
+    pub async fn delete(&mut self, row: &RowRef) -> Result<(), WriteError> {
         let Some(stored) = self.stored_record(row) else { return Ok(()) };
         let mut old = decode(&stored, row)?;
 
@@ -370,73 +380,131 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
             return Ok(());
         }
         self.tables[row.table].subkey(&row.key, &mut self.subkey);
-        self.diff_buckets(&old.memberships, &RowOutput::default());
-        self.diff_lookups(&old.answers, std::iter::empty(), row);
+        self.diff_buckets(&old.memberships, &RowOutput::default()).await?;
+        self.diff_lookups(&old.answers, Vec::new(), row).await?;
         self.writer.set(row.record, None);
+        self.note_problems(row, &[], &[]);
         Ok(())
+    }
+
+    /// Reads which rows are not synced. A former run has left them out.
+    ///
+    /// # Errors
+    /// Those of [`LogWriter::load`].
+    pub(crate) async fn load_unsynced_rows(&mut self) -> Result<(), WriteError> {
+        let record = self.writer.load([UnsyncedRows::record_key(self.generation.id)]).await?;
+        if let Some((_, stored)) = record.first().and_then(|&record| self.writer.get(record)) {
+            let damaged = |error: serde_json::Error| {
+                WriteError::Storage(StorageError::Damaged("unsynced rows", error.into()))
+            };
+            self.unsynced_rows = UnsyncedRows::decode(stored).map_err(damaged)?;
+        }
+
+        let numbers: Vec<_> = self.tables.iter().map(|synced| synced.number).collect();
+        for number in numbers {
+            self.note_unsynced_rows(number);
+        }
+        Ok(())
+    }
+
+    /// Notes why a row, or a part of it, is not synced; an empty list if it is.
+    fn note_problems(&mut self, row: &RowRef, values: &[Option<&str>], problems: &[String]) {
+        let synced = &self.tables[row.table];
+        if problems.is_empty() {
+            let number = synced.number;
+            if self.unsynced_rows.remove(number, &row.key) {
+                self.note_unsynced_rows(number);
+            }
+            return;
+        }
+
+        let table = synced.table.display_name();
+        let key = match synced.is_keyless() {
+            true => "(the table has no key)".to_owned(),
+            false => synced.key_values(values).join(", "),
+        };
+        let key: String = key.chars().take(LOGGED_KEY_CHARS_MAX).collect();
+        let problems = problems.join("; ");
+        tracing::warn!(table = %table, key, "row not synced: {problems} (see docs/limits.md)");
+        metrics::count_skipped_row(&table);
+        let number = synced.number;
+        if self.unsynced_rows.insert(number, &row.key) {
+            self.note_unsynced_rows(number);
+        }
+    }
+
+    /// Stores and reports which rows of a table are not synced, after a change. The list is committed
+    /// with the change of the row, so the next run has it.
+    pub(crate) fn note_unsynced_rows(&mut self, number: u16) {
+        // A table that is gone has no name any more.
+        if let Some(synced) = self.tables.iter().find(|synced| synced.number == number) {
+            let count = self.unsynced_rows.count(number);
+            metrics::record_unsynced_rows(&synced.table.display_name(), count);
+        }
+        if self.unsynced_rows.take_changed() {
+            let record = UnsyncedRows::record_key(self.generation.id);
+            self.writer.set_at(record, Some(self.unsynced_rows.encode().into()));
+        }
     }
 
     /// Emits the difference between the row's former and present buckets; `self.subkey` is that of
     /// the row. Returns the present ones.
-    fn diff_buckets<'a>(
+    async fn diff_buckets<'a>(
         &mut self,
         old: &[Membership<'_>],
         new: &'a RowOutput,
-    ) -> Vec<Membership<'a>> {
+    ) -> Result<Vec<Membership<'a>>, WriteError> {
         let memberships = memberships(new, &self.subkey);
 
+        // Each operation holds a copy of the row's data until it is stored. So the unit is flushed
+        // whenever it is full, also within a row: what is stored stays uncommitted until the end of
+        // the transaction.
+        //
         // REMOVEs first: a row that moves within a bucket to another id is removed, then put.
-        let places = SearchIndex::new(&memberships, old.len(), Membership::place);
-        for gone in old.iter().filter(|old| !places.contains(&old.place())) {
+        for gone in left_places(old, &memberships) {
             self.name_bucket(gone);
             let row = RowKey::new(gone.object_type, gone.object_id, &self.subkey);
             self.writer.append(&self.bucket, Body::Remove { row });
+            self.writer.flush_if_full().await?;
         }
 
-        let known = SearchIndex::new(old, memberships.len(), |membership| *membership);
-        for (present, row) in memberships.iter().zip(new.buckets()) {
-            if known.contains(present) {
-                continue;
-            }
+        for (present, row) in changed_rows(old, &memberships, new) {
             self.name_bucket(present);
             let key = RowKey::new(row.object_type, row.object_id, &self.subkey);
             let body = Body::Put { row: key, data: row.data.into() };
             let checksum = Digest(present.digest).checksum();
             self.writer.append_with_checksum(&self.bucket, body, checksum);
+            self.writer.flush_if_full().await?;
         }
 
-        memberships
+        Ok(memberships)
     }
 
     /// Stores the difference between the row's former and present answers to lookups. Returns the
     /// present ones.
-    fn diff_lookups<'a>(
+    async fn diff_lookups<'a>(
         &mut self,
         old: &[Answer<'_>],
-        new: impl Iterator<Item = LookupRow<'a>>,
+        new: Vec<(Answer<'a>, &'a str)>,
         row: &RowRef,
-    ) -> Vec<Answer<'a>> {
-        let (answers, outputs): (Vec<_>, Vec<_>) =
-            new.map(|row| (answer(&row), row.output)).unzip();
-        if old.is_empty() && answers.is_empty() {
-            return Vec::new();
+    ) -> Result<Vec<Answer<'a>>, WriteError> {
+        if old.is_empty() && new.is_empty() {
+            return Ok(Vec::new());
         }
 
-        let present = SearchIndex::new(&answers, old.len(), |answer| *answer);
-        for gone in old.iter().filter(|old| !present.contains(old)) {
+        for gone in left_answers(old, &new) {
             let record = self.lookup_record(row, gone);
             self.writer.set_at(record, None);
+            self.writer.flush_if_full().await?;
         }
 
-        let known = SearchIndex::new(old, answers.len(), |answer| *answer);
-        for (answer, output) in answers.iter().zip(outputs) {
-            if !known.contains(answer) {
-                let record = self.lookup_record(row, answer);
-                self.writer.set_at(record, Some(output.as_bytes().to_vec().into()));
-            }
+        for (answer, output) in new_answers(old, &new) {
+            let record = self.lookup_record(row, answer);
+            self.writer.set_at(record, Some(output.as_bytes().to_vec().into()));
+            self.writer.flush_if_full().await?;
         }
 
-        answers
+        Ok(new.into_iter().map(|(answer, _)| answer).collect())
     }
 
     /// Returns the name of the record that holds a row's answer to a lookup.
@@ -487,6 +555,45 @@ fn memberships<'a>(output: &'a RowOutput, subkey: &str) -> Vec<Membership<'a>> {
         });
     }
     memberships
+}
+
+/// Returns the former memberships of a row whose places it has left.
+fn left_places<'o, 'b>(
+    old: &'o [Membership<'b>],
+    new: &[Membership<'_>],
+) -> Vec<&'o Membership<'b>> {
+    let places = SearchIndex::new(new, old.len(), Membership::place);
+    old.iter().filter(|old| !places.contains(&old.place())).collect()
+}
+
+/// Returns the memberships of a row that are new or have other content, with that content.
+fn changed_rows<'n, 'a>(
+    old: &[Membership<'_>],
+    new: &'n [Membership<'a>],
+    output: &'a RowOutput,
+) -> Vec<(&'n Membership<'a>, BucketRow<'a>)> {
+    let known = SearchIndex::new(old, new.len(), |membership| *membership);
+    new.iter().zip(output.buckets()).filter(|(present, _)| !known.contains(present)).collect()
+}
+
+/// Returns a row's answers to lookups, each with its output.
+fn answers(output: &RowOutput) -> Vec<(Answer<'_>, &str)> {
+    output.lookups().map(|row| (answer(&row), row.output)).collect()
+}
+
+/// Returns the former answers of a row that it no longer gives.
+fn left_answers<'o, 'b>(old: &'o [Answer<'b>], new: &[(Answer<'_>, &str)]) -> Vec<&'o Answer<'b>> {
+    let present = SearchIndex::new(new, old.len(), |(answer, _)| *answer);
+    old.iter().filter(|old| !present.contains(old)).collect()
+}
+
+/// Returns the answers of a row that it did not give before, each with its output.
+fn new_answers<'n, 'a>(
+    old: &[Answer<'_>],
+    new: &'n [(Answer<'a>, &'a str)],
+) -> Vec<&'n (Answer<'a>, &'a str)> {
+    let known = SearchIndex::new(old, new.len(), |answer| *answer);
+    new.iter().filter(|(answer, _)| !known.contains(answer)).collect()
 }
 
 /// Returns whether two rows share their texts in memory, as those of one projection do.

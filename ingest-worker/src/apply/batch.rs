@@ -150,11 +150,11 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
     /// position of the source after the read.
     ///
     /// # Errors
-    /// When a record is damaged.
+    /// When a record is damaged, or as [`LogWriter::flush`](crate::LogWriter::flush).
     ///
     /// # Panics
     /// When no row was asked for.
-    pub fn supply_row(
+    pub async fn supply_row(
         &mut self,
         application: &mut BatchApplication<'_>,
         row: Option<&[Option<&str>]>,
@@ -163,19 +163,19 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
         application.has_barrier = true;
 
         if let Some(old) = upsert.moved_from() {
-            self.delete(old)?;
+            self.delete(old).await?;
         }
         match row {
-            Some(values) => self.upsert(&upsert.new, values)?,
+            Some(values) => self.upsert(&upsert.new, values).await?,
             // It was deleted since. The stream brings the DELETE before it reaches the barrier.
-            None => self.delete(&upsert.new)?,
+            None => self.delete(&upsert.new).await?,
         }
 
         Ok(())
     }
 
     /// Applies a row's new content, or returns a request for the row if values are missing.
-    fn upsert_change(
+    async fn upsert_change(
         &mut self,
         upsert: &Upsert<'_>,
         has_barrier: bool,
@@ -207,9 +207,9 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
         }
 
         if let Some(old) = upsert.moved_from() {
-            self.delete(old)?;
+            self.delete(old).await?;
         }
-        self.upsert(&upsert.new, &values)?;
+        self.upsert(&upsert.new, &values).await?;
 
         Ok(None)
     }
@@ -235,12 +235,13 @@ where
         for change in application.remaining.by_ref() {
             match change {
                 PreparedChange::Upsert(upsert) => {
-                    if let Some(request) = self.upsert_change(&upsert, application.has_barrier)? {
+                    let has_barrier = application.has_barrier;
+                    if let Some(request) = self.upsert_change(&upsert, has_barrier).await? {
                         application.waiting = Some(upsert);
                         return Ok(ApplyStep::NeedsRow(request));
                     }
                 }
-                PreparedChange::Delete(row) => self.delete(&row)?,
+                PreparedChange::Delete(row) => self.delete(&row).await?,
                 PreparedChange::Truncate(tables) => {
                     for &table in tables {
                         let number = self.tables[table].number;
@@ -248,9 +249,7 @@ where
                     }
                 }
             }
-            if self.writer.is_full() {
-                self.writer.flush().await?;
-            }
+            self.writer.flush_if_full().await?;
         }
 
         Ok(ApplyStep::Done)

@@ -46,6 +46,8 @@ where
             }
         }
 
+        self.unsynced_rows.remove_table(number);
+        self.note_unsynced_rows(number);
         let op = self.writer.next_op();
         self.truncated.retain(|truncation| truncation.table != number);
         self.truncated.push(Truncation { table: number, op });
@@ -75,9 +77,7 @@ where
 
         for row in live {
             self.writer.append(bucket.as_str(), Body::Remove { row });
-            if self.writer.is_full() {
-                self.writer.flush().await?;
-            }
+            self.writer.flush_if_full().await?;
         }
 
         Ok(())

@@ -13,7 +13,7 @@ const SEGMENT_OPS_MAX: u64 = 10_000;
 const SEGMENT_BYTES_MAX: usize = 1 << 20;
 /// Bytes of a unit after which it is stored, not committed, so that a large transaction does not have
 /// to fit into memory. One batch may be in flight while the next one is assembled: twice as much.
-const UNIT_BYTES_MAX: usize = 3 << 20;
+pub(crate) const UNIT_BYTES_MAX: usize = 3 << 20;
 /// Bytes that a record takes beside its value: key, op id and overhead, roughly.
 const RECORD_OVERHEAD_BYTES: usize = 64;
 /// Buckets whose registration is remembered, some 10 MB of names. With more, all are forgotten, which
@@ -95,6 +95,12 @@ impl Unit {
     /// Counts a record that the unit changes, by the length of its value.
     pub(crate) fn count_record(&mut self, value_bytes: usize) {
         self.bytes += RECORD_OVERHEAD_BYTES + value_bytes;
+    }
+
+    /// Returns the bytes of the unit that are not in flight yet.
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Returns whether the unit should be stored although it is not complete.

@@ -205,8 +205,23 @@ impl<S: ControlStore + RecordStore + Clone + 'static> LogWriter<S> {
     }
 
     /// Returns whether the unit should be flushed although it is not complete.
-    pub fn is_full(&self) -> bool {
+    fn is_full(&self) -> bool {
         self.unit.is_full()
+    }
+
+    /// Returns the bytes of the unit that are not in flight yet.
+    #[cfg(test)]
+    pub(crate) fn unit_bytes(&self) -> usize {
+        self.unit.bytes()
+    }
+
+    /// Does [`LogWriter::flush`] if the unit is full. Loaded records stay loaded, so this may happen in
+    /// the middle of a row.
+    ///
+    /// # Errors
+    /// Those of [`LogWriter::flush`].
+    pub async fn flush_if_full(&mut self) -> Result<(), WriteError> {
+        if self.is_full() { self.flush().await } else { Ok(()) }
     }
 
     /// Starts to store the unit so far. It stays uncommitted, so nobody sees it.

@@ -379,7 +379,7 @@ impl<S: Storage> ReplicationSession<S> {
             // The row may be ahead of the stream. The assembler raises the visibility barrier to the
             // position after the read, so no reader sees it too early.
             let values = read.row.as_ref().map(CopyRows::values).transpose()?;
-            self.applier.supply_row(&mut application, values.as_deref())?;
+            self.applier.supply_row(&mut application, values.as_deref()).await?;
             read_ahead_to = read_ahead_to.max(Some(read.source_position));
             events.push_back(Event::SnapshotTaken(read.snapshot));
         }

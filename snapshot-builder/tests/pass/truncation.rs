@@ -48,7 +48,7 @@ fn todos() -> SyncedTable {
 
 async fn insert(applier: &mut Applier<Embedded>, id: &str) {
     let row = applier.load(vec![(0, id.into())]).await.unwrap().remove(0);
-    applier.upsert(&row, &[Some(id)]).unwrap();
+    applier.upsert(&row, &[Some(id)]).await.unwrap();
 }
 
 /// Returns the operations of the bucket's log: the sign of each, and the id of its row.

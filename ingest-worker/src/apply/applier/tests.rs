@@ -2,6 +2,8 @@ use tidewater_protocol::OpId;
 use tidewater_storage::Embedded;
 
 use super::*;
+use crate::apply::fan_out::{BUCKETS_PER_ROW_MAX, BYTES_PER_ROW_MAX};
+use crate::log::unit::UNIT_BYTES_MAX;
 use crate::test_support::{NOTES, TODOS, begun, begun_with, commit, operations, table};
 
 fn number(table: usize) -> u16 {
@@ -17,12 +19,12 @@ impl Applier<Embedded> {
 
     async fn insert(&mut self, table: usize) {
         let (row, values) = self.row(table).await;
-        self.upsert(&row, &values).unwrap();
+        self.upsert(&row, &values).await.unwrap();
     }
 
     async fn remove(&mut self, table: usize) {
         let (row, _) = self.row(table).await;
-        self.delete(&row).unwrap();
+        self.delete(&row).await.unwrap();
     }
 }
 
@@ -81,11 +83,20 @@ async fn a_truncation_of_one_table_leaves_the_others() {
 
 /// A table whose rows are in a bucket for each entry of a JSON array.
 fn shared_documents() -> SyncedTable {
-    let query = "SELECT d.* FROM documents AS d, json_each(d.body) AS s \
-                 WHERE s.value = auth.user_id()";
-    let text = format!(
-        "config: {{edition: 3}}\nstreams:\n  shared: {{auto_subscribe: true, query: \"{query}\"}}\n"
-    );
+    documents_of(&["s.value = auth.user_id()"])
+}
+
+/// A table whose rows are in a bucket for each entry of a JSON array and each of these conditions.
+fn documents_of(conditions: &[&str]) -> SyncedTable {
+    let mut text = "config: {edition: 3}\nstreams:\n".to_owned();
+    for (number, condition) in conditions.iter().enumerate() {
+        let query = "SELECT d.* FROM documents AS d, json_each(d.body) AS s";
+        writeln!(
+            text,
+            "  s{number}: {{auto_subscribe: true, query: \"{query} WHERE {condition}\"}}"
+        )
+        .unwrap();
+    }
     let config = tidewater_sync_config::SyncConfig::compile(&text).unwrap();
     let table = table(1, "documents", false);
     let evaluator = config.bind(&table.schema).unwrap().unwrap();
@@ -123,7 +134,7 @@ async fn a_row_in_many_buckets_leaves_some_and_enters_others() {
             let values = [Some("1"), Some(&*users)];
             let key = applier.tables[0].row_key(&values);
             let row = applier.load(vec![(0, key)]).await.unwrap().remove(0);
-            applier.upsert(&row, &values).unwrap();
+            applier.upsert(&row, &values).await.unwrap();
         }
         commit(&mut applier).await;
 
@@ -144,4 +155,127 @@ async fn a_row_in_many_buckets_leaves_some_and_enters_others() {
             assert_eq!(count, expected, "u{user} of {before} and {after}");
         }
     }
+}
+
+impl Applier<Embedded> {
+    /// Applies the only row of the documents' table, with this array.
+    async fn share(&mut self, body: &str) {
+        let values = [Some("1"), Some(body)];
+        let key = self.tables[0].row_key(&values);
+        let row = self.load(vec![(0, key)]).await.unwrap().remove(0);
+        self.upsert(&row, &values).await.unwrap();
+    }
+
+    /// Returns the operations of a user's bucket, by kind.
+    async fn kinds_of(&self, user: usize) -> Vec<&'static str> {
+        let tag = &self.generation.definitions[0];
+        let bucket = BucketKey::new(tag, &format!("[\"u{user}\"]"));
+        let storage = self.writer.storage();
+        let page =
+            tidewater_storage::OpLog::segments(storage, &bucket, OpId::ZERO, OpId::MAX, usize::MAX);
+        let page = page.await.unwrap();
+        let operations = page
+            .segments
+            .iter()
+            .flat_map(|one| tidewater_storage::SegmentReader::new(&one.payload));
+        operations
+            .map(|operation| match operation.unwrap().body {
+                Body::Put { .. } => "PUT",
+                Body::Remove { .. } => "REMOVE",
+                Body::Move | Body::Clear => "neither",
+            })
+            .collect()
+    }
+}
+
+/// The JSON array of so many users, and a long entry that is no user.
+fn users_and_text(count: usize, bytes: usize) -> String {
+    let users = users(0, count);
+    format!("{},\"{}\"]", users.trim_end_matches(']'), "x".repeat(bytes))
+}
+
+/// The row takes seven times as many bytes as a unit may have.
+#[tokio::test]
+async fn a_row_in_many_buckets_is_stored_in_parts() {
+    let storage = Embedded::temporary().unwrap();
+    let mut applier = begun_with(&storage, vec![shared_documents()].into()).await;
+    let bytes = 100_000;
+    let count = 7 * UNIT_BYTES_MAX / bytes;
+
+    for version in 0..3 {
+        applier.share(&users_and_text(count, bytes + version)).await;
+        let held = applier.writer.unit_bytes();
+        assert!(held < UNIT_BYTES_MAX + 2 * bytes, "version {version}: {held} bytes are held");
+    }
+    let none = applier.kinds_of(0).await;
+    assert_eq!(none.len(), 3, "the parts are stored");
+    let committed = applier.writer.control().committed.op;
+    commit(&mut applier).await;
+    assert!(applier.writer.control().committed.op > committed, "and are committed together");
+
+    let row = applier.load(vec![(0, "1".into())]).await.unwrap().remove(0);
+    applier.delete(&row).await.unwrap();
+    commit(&mut applier).await;
+    for user in [0, 1, count / 2, count - 1] {
+        assert_eq!(applier.kinds_of(user).await, ["PUT", "PUT", "PUT", "REMOVE"], "u{user}");
+    }
+}
+
+/// A row that leaves its limits is removed from all its buckets, and returns when it is within them.
+async fn check_limit(table: SyncedTable, within: &str, beyond: &str) {
+    let storage = Embedded::temporary().unwrap();
+    let tables: Arc<[_]> = vec![table].into();
+    let mut applier = begun_with(&storage, Arc::clone(&tables)).await;
+    applier.share(within).await;
+    commit(&mut applier).await;
+    assert_eq!(applier.kinds_of(1).await, ["PUT"]);
+    assert_eq!(applier.unsynced_rows.count(0), 0);
+
+    applier.share(beyond).await;
+    commit(&mut applier).await;
+    assert_eq!(applier.kinds_of(1).await, ["PUT", "REMOVE"]);
+    assert_eq!(applier.kinds_of(60).await, [""; 0], "no part of the new content is there");
+
+    // The next run knows of it.
+    let mut applier = begun_with(&storage, tables).await;
+    applier.load_unsynced_rows().await.unwrap();
+    assert_eq!(applier.unsynced_rows.count(0), 1);
+    applier.share(within).await;
+    commit(&mut applier).await;
+    assert_eq!(applier.kinds_of(1).await, ["PUT", "REMOVE", "PUT"]);
+    assert_eq!(applier.unsynced_rows.count(0), 0);
+}
+
+#[tokio::test]
+async fn a_row_in_too_many_buckets_is_in_none() {
+    let conditions = ["s.value = auth.user_id()", "s.value = auth.parameter('other')"];
+    let beyond = users(0, BUCKETS_PER_ROW_MAX / 2 + 1);
+    check_limit(documents_of(&conditions), &users(0, 50), &beyond).await;
+}
+
+#[tokio::test]
+async fn a_row_with_too_many_combinations_is_in_no_bucket() {
+    check_limit(shared_documents(), &users(0, 50), &users(0, 10_001)).await;
+}
+
+#[tokio::test]
+async fn a_row_that_takes_too_many_bytes_is_in_no_bucket() {
+    let bytes = BYTES_PER_ROW_MAX / 100;
+    check_limit(shared_documents(), &users(0, 50), &users_and_text(101, bytes)).await;
+}
+
+/// A row that is deleted, or whose table is truncated, is not missing on devices.
+#[tokio::test]
+async fn only_rows_that_exist_are_listed_as_not_synced() {
+    let storage = Embedded::temporary().unwrap();
+    let mut applier = begun_with(&storage, vec![shared_documents()].into()).await;
+    applier.share("no array").await;
+    assert_eq!(applier.unsynced_rows.count(0), 1);
+    let row = applier.load(vec![(0, "1".into())]).await.unwrap().remove(0);
+    applier.delete(&row).await.unwrap();
+    assert_eq!(applier.unsynced_rows.count(0), 0);
+
+    applier.share("no array").await;
+    applier.truncate(0).await.unwrap();
+    assert_eq!(applier.unsynced_rows.count(0), 0);
 }

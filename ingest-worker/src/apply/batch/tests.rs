@@ -75,7 +75,7 @@ impl Fixture {
             let row = self.source.iter().find(|(id, _)| *id == request.key[0]);
             let values = row.map(|(id, body)| [Some(&**id), Some(&**body)]);
             let values = values.as_ref().map(|values| &values[..]);
-            self.applier.supply_row(&mut application, values).unwrap();
+            self.applier.supply_row(&mut application, values).await.unwrap();
             self.requests.push(request);
         }
     }

@@ -11,7 +11,11 @@ use crate::value::{Engine, EvaluationError, Value, json};
 
 /// Maximum number of combinations of array elements of a row for one query. It bounds time and
 /// memory; a row that yields more is a row error.
-const COMBINATIONS_MAX: usize = 10_000;
+pub(crate) const COMBINATIONS_MAX: usize = 10_000;
+/// Maximum length of the keys and outputs of a row for one query, in bytes. Each combination writes its
+/// own, so a long column among them would be held once for each element of an array. Typical keys and
+/// outputs take some 40 bytes, so 10,000 of them stay far below.
+pub(crate) const MATCH_BYTES_MAX: usize = 16 << 20;
 
 /// Expression over a row of the bound table.
 pub(crate) type BoundExpression = Expression<BoundLeaf>;
@@ -121,8 +125,10 @@ impl TableEvaluator {
         for query in &self.queries {
             // An error affects its own query only: the entries of that query are dropped.
             let bucket_count = out.buckets.len();
+            let text_length = out.text.len();
             if let Err(error) = row.evaluate_query(query, out) {
                 out.buckets.truncate(bucket_count);
+                out.text.truncate(text_length);
                 let message = format!("{}: {}", query.name, error.message());
                 if !out.errors.contains(&message) {
                     out.errors.push(message);
@@ -132,8 +138,10 @@ impl TableEvaluator {
 
         for lookup in &self.lookups {
             let lookup_count = out.lookups.len();
+            let text_length = out.text.len();
             if let Err(error) = row.evaluate_lookup(lookup, out) {
                 out.lookups.truncate(lookup_count);
+                out.text.truncate(text_length);
                 out.errors.push(format!("lookup {}: {}", lookup.lookup, error.message()));
             }
         }
@@ -292,9 +300,10 @@ impl<'r> BoundRow<'r> {
             arrays.push(items);
         }
         if count > COMBINATIONS_MAX {
-            return Err(EvaluationError::TooMany);
+            return Err(EvaluationError::TooManyCombinations);
         }
 
+        let text_length = text.len();
         let mut elements = Vec::with_capacity(arrays.len());
         for combination in 0..count {
             // The digits of the combination's number, each to the base of an array's length, are
@@ -311,6 +320,9 @@ impl<'r> BoundRow<'r> {
                 && let Some(one) = push_match(rows, outputs, &combination, text)?
             {
                 found(one);
+                if text.len() - text_length > MATCH_BYTES_MAX {
+                    return Err(EvaluationError::TooManyBytes);
+                }
                 // Without keys and outputs, further combinations give the same match.
                 if rows.keys.is_empty() && outputs.is_none_or(<[_]>::is_empty) {
                     break;

@@ -85,6 +85,11 @@ impl RowOutput {
         &self.errors
     }
 
+    /// Takes the row out of all buckets. Its answers to lookups stay.
+    pub fn clear_buckets(&mut self) {
+        self.buckets.clear();
+    }
+
     pub(crate) fn clear(&mut self, projection_count: usize) {
         self.text.clear();
         self.text.shrink_to(KEPT_BYTES_MAX);

@@ -23,8 +23,14 @@ pub(crate) enum EvaluationError {
     TooLong,
     /// A LIKE takes too many steps.
     TooManySteps,
-    /// A row or a request yields too many buckets or keys.
+    /// A request yields too many buckets or keys.
     TooMany,
+    /// The arrays of a row have more combinations of elements than
+    /// [`COMBINATIONS_MAX`](crate::row::evaluate::COMBINATIONS_MAX).
+    TooManyCombinations,
+    /// The keys and outputs of a row are longer than
+    /// [`MATCH_BYTES_MAX`](crate::row::evaluate::MATCH_BYTES_MAX).
+    TooManyBytes,
     /// The output column `id` is NULL.
     NullId,
     /// The output column `id` is a blob.
@@ -47,6 +53,8 @@ impl EvaluationError {
             Self::TooLong => "the result of an expression is longer than 16 MiB",
             Self::TooManySteps => "a text takes more than 10000000 steps to compare with LIKE",
             Self::TooMany => "too many combinations of array elements",
+            Self::TooManyCombinations => "its arrays have more than 10000 combinations of elements",
+            Self::TooManyBytes => "its keys and outputs are longer than 16 MiB together",
 
             Self::NullId => "the column `id` is NULL",
             Self::BlobId => "the column `id` is a blob",

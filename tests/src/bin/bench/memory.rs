@@ -18,14 +18,14 @@ pub(crate) async fn measure(options: &BenchOptions) -> Result<()> {
         let mut ingest = deployment.ingest(&source)?;
         let (mut serve, url) = deployment.serve().await?;
         serve.ready(&url, TIMEOUT).await?;
-        let copied = usage::peak_rss_bytes(ingest.id())?;
+        let copied = ingest.peak_rss_bytes()?;
 
         let mut reader = StreamReader::open(&url, &deployment.token(OWNER)?).await?;
         reader.completed().await?;
         source.postgres.execute(&insert(100_000)).await?;
         source.set_marker(MARKER).await?;
         reader.completed_with(MARKER).await?;
-        let streamed = usage::peak_rss_bytes(ingest.id())?;
+        let streamed = ingest.peak_rss_bytes()?;
         let cpu = usage::cpu_seconds(ingest.id())?;
         deployment::shut_down(&mut ingest).await?;
 

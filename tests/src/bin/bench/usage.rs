@@ -1,4 +1,4 @@
-//! CPU time and memory of processes, from `/proc`.
+//! CPU time of processes, from `/proc`.
 
 use anyhow::{Context, Result};
 
@@ -31,12 +31,4 @@ fn seconds(path: &str, fields: std::ops::Range<usize>) -> Result<f64> {
     let times: Vec<f64> = times.map(str::parse).collect::<Result<_, _>>()?;
     let ticks: f64 = times.get(fields).context("too few fields in the stat file")?.iter().sum();
     Ok(ticks / TICKS_PER_SECOND)
-}
-
-/// Returns the peak resident memory of a process, in bytes.
-pub(crate) fn peak_rss_bytes(pid: u32) -> Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kilobytes = line.context("no VmHWM")?.trim().trim_end_matches(" kB");
-    Ok(kilobytes.parse::<u64>()? * 1024)
 }

@@ -170,6 +170,19 @@ fn functions_take_linear_time_for_long_texts() {
     }
 }
 
+/// Each combination writes a key of its own, with the long column in it.
+#[test]
+fn the_keys_of_a_row_are_bounded_in_bytes() {
+    let query = "SELECT id FROM t WHERE v = auth.parameter('v') AND auth.user_id() IN w";
+    for (length, expected) in [(1_000, (10_000, 0)), (2_000, (0, 1)), (400_000, (0, 1))] {
+        let long = "x".repeat(length);
+        let users: Vec<String> = (0..10_000).map(|user| format!("\"u{user}\"")).collect();
+        let users = format!("[{}]", users.join(","));
+        let found = evaluate_row(query, "t(id text, v text, w json)", &["1", &long, &users]);
+        assert_eq!(found, expected, "{length} bytes");
+    }
+}
+
 #[test]
 fn products_of_request_arrays_are_bounded() {
     let query = "SELECT id FROM t WHERE a IN auth.parameter('x') AND b IN auth.parameter('y')";
