@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::commands::check::CheckArgs;
 use crate::commands::compact::CompactArgs;
 use crate::commands::demo::DemoArgs;
 use crate::commands::dev::DevArgs;
@@ -41,6 +42,7 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     Dev(DevArgs),
     Validate(ValidateArgs),
+    Check(CheckArgs),
     Schema(SchemaArgs),
     Explain(ExplainArgs),
     Rows(RowsArgs),

@@ -1,5 +1,6 @@
 //! The commands, one file or folder each.
 
+pub(crate) mod check;
 pub(crate) mod compact;
 pub(crate) mod demo;
 pub(crate) mod dev;

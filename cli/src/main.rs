@@ -15,7 +15,9 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use command_line::{Cli, Command};
-use commands::{compact, demo, dev, explain, ingest, rows, schema, serve, sync, token, validate};
+use commands::{
+    check, compact, demo, dev, explain, ingest, rows, schema, serve, sync, token, validate,
+};
 use terminal::failure::Failure;
 use terminal::logging;
 
@@ -34,6 +36,7 @@ fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Dev(args) => block_on(dev::run(&args)),
         Command::Validate(args) => block_on(validate::run(&args)),
+        Command::Check(args) => block_on(check::run(&args)),
         Command::Schema(args) => schema::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Rows(args) => block_on(rows::run(&args)),

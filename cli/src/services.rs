@@ -6,4 +6,5 @@ pub(crate) mod builder;
 pub(crate) mod config_file;
 pub(crate) mod ingest_worker;
 pub(crate) mod metrics;
+pub(crate) mod source_check;
 pub(crate) mod store;

@@ -24,6 +24,8 @@ pub struct Config {
     pub receiver_timeout: Duration,
     /// The reaction to an error that somebody must fix.
     pub on_error: OnError,
+    /// The worker ends once readers see everything that was committed when it started.
+    pub until_caught_up: bool,
 }
 
 /// The reaction to an error that somebody must fix, once the worker has replicated.
@@ -100,6 +102,8 @@ pub enum Progress {
     },
     /// The first checkpoint is visible. Reported once a run.
     Ready,
+    /// Readers see everything that was committed when the worker started, and so it ends.
+    CaughtUp,
     /// The worker does not replicate until somebody fixes this. It tries again after a pause.
     Stopped(String),
     /// The connection was lost, for this reason. The worker connects again after a pause.

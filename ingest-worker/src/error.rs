@@ -80,7 +80,9 @@ impl RunError {
         let is_transient = error.is_transient();
         match error {
             SourceError::TableChanged(changed) => Self::TableChanged(changed),
-            SourceError::Refused(_) => Self::Configuration(ConfigurationError::Source(error)),
+            SourceError::Refused(_) | SourceError::OtherText(_) => {
+                Self::Configuration(ConfigurationError::Source(error))
+            }
             SourceError::Disconnected(_)
             | SourceError::Silent(_)
             | SourceError::StreamFailed(_)

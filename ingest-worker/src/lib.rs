@@ -49,13 +49,14 @@ pub use metrics::describe_metrics;
 pub use replication::error::SessionError;
 pub use replication::history_check::HistoryDiverged;
 pub use run::run;
-pub use source::catalog::{ShapeFacts, SourceTable};
+pub use source::catalog::{CheckFacts, ShapeFacts, SourceTable, UnsentColumn, UnsentReason};
 pub use source::connect::ConnectError;
 pub use source::dsn::DsnError;
 pub use source::error::{SourceError, TableChanged};
+pub use source::inspection::{SourceReport, check_source};
 pub use source::preflight::{Finding, PreflightError};
 pub use source::slot::SlotError;
-pub use source::table_reader::{Reading, ReadingError, check_schema};
+pub use source::table_reader::{Reading, ReadingError};
 pub use source::tls::TlsError;
 pub use start::error::{ConfigurationError, StartError};
 

@@ -202,6 +202,7 @@ mod tests {
             snapshot_threshold: 1,
             receiver_timeout: Duration::from_secs(30),
             on_error: OnError::Stop,
+            until_caught_up: false,
         };
         run(&config, Embedded::temporary().unwrap(), &|_| {}, shutdown).await
     }

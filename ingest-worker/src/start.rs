@@ -6,6 +6,8 @@ pub(crate) mod takeover;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pgwire_replication::ReplicationClient;
+use tidewater_protocol::ErrorChain;
 use tidewater_storage::{
     Committed, Control, ControlStore, Lsn, Nonce, ReadResult, RecordKey, SourceIdentity, Storage,
     StorageError, SwapOutcome, Tag,
@@ -26,34 +28,23 @@ use crate::replication::assembler::{
 };
 use crate::replication::relations::NewTables;
 use crate::replication::session::ReplicationSession;
-use crate::source::catalog;
 use crate::source::catalog_watcher::CatalogWatcher;
 use crate::source::connect::connect;
 use crate::source::connection::{self, SourceConnection};
 use crate::source::dsn::Dsn;
-use crate::source::error::SourceError;
-use crate::source::preflight::{PreflightError, PreflightReport, preflight, table_findings};
+use crate::source::inspection::{InspectedTable, Inspection, inspect};
+use crate::source::preflight::PreflightError;
+use crate::source::quote::quote_literal;
 use crate::source::slot::{self, ServerPositions, SlotError, Usability};
-use crate::source::tables::{CandidateTable, candidate_tables, check_config};
-use error::StartError;
+use error::{ConfigurationError, StartError};
 use takeover::{
     FoundTable, NewTags, SlotPosition, StoredGeneration, TakeoverInput, TakeoverPlan, foreign,
     plan_takeover,
 };
 
-/// Duration of the inspection of the source, by queries of its catalog, before its connection counts
-/// as dead. A catalog of very many tables takes seconds.
-const INSPECTION_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// The source as it was inspected.
-struct Inspection {
-    sync_config: SyncConfig,
-    tables: Vec<FoundTable>,
-    /// The worker's role.
-    user: String,
-    /// A position before the catalog was read.
-    catalog_read_at: Lsn,
-}
+/// Duration of the attempt to drop the slot that a failed start has made. The session that holds it
+/// ends within moments.
+const DROP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The reason for which the former run ended, if the next one has to copy for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,47 +75,25 @@ pub(crate) async fn start<S: Storage>(
     freshness: &Freshness,
     on_progress: &(dyn Fn(Progress) + Send + Sync),
 ) -> Result<ReplicationSession<S>, StartError> {
+    let sync_config = SyncConfig::compile(&config.sync_config)?;
     let dsn = Dsn::parse(&config.database_url)?;
     let client = connect(&dsn).await?;
-    let Inspection { sync_config, tables, user, catalog_read_at } =
-        inspect_in_time(config, &client, on_progress).await?;
+    // Nothing is made before everything was checked.
+    let inspection = inspect(&client, &sync_config, config.source_names()).await?;
+    let Inspection { tables, user, catalog_read_at, .. } = accept(inspection, on_progress)?;
 
     // From here on this session holds the slot, so no other worker can take over meanwhile.
     let is_stuck = restart == Some(RestartReason::SlotStuck);
     let is_slot_new = !find_usable_slot(&dsn, &client, &storage, config, is_stuck, on_progress)
         .await?
         && slot::ensure_slot(&client, &config.slot, on_progress).await?;
-    let timeout = config.receiver_timeout;
-    let held = slot::acquire_slot(&dsn, config.source_names(), timeout, on_progress).await?;
-    let former = storage.control().await?;
-    restore_freshness(freshness, former.as_ref());
-    let stored = read_stored_generation(&storage, former.as_ref()).await?;
-    let ServerPositions { confirmed, end: server_end } =
-        slot::server_positions(&client, &config.slot).await?;
-
-    let plan = plan_takeover(TakeoverInput {
-        former,
-        stored,
-        found: SourceIdentity {
-            system_id: held.system_id,
-            database: dsn.database.clone(),
-            timeline: held.timeline,
-            slot: config.slot.clone(),
-            slot_generation: 1,
-        },
-        slot: SlotPosition { confirmed, is_new: is_slot_new, server_end },
-        tags: NewTags {
-            definitions: new_tags(sync_config.definitions().len())?,
-            lookups: new_tags(sync_config.lookups().len())?,
-        },
-        config: &sync_config,
-        config_text: &config.sync_config,
-        tables,
-        changed_table: restart.and_then(RestartReason::changed_table),
-        has_diverged: restart == Some(RestartReason::HistoryDiverged),
-        catalog_read_at,
-        owner: new_nonce()?,
-    })?;
+    let wanted = WantedRun { config, sync_config: &sync_config, tables, catalog_read_at, restart };
+    let planned =
+        plan_on_slot(&dsn, &client, &storage, wanted, is_slot_new, freshness, on_progress).await;
+    if planned.is_err() && is_slot_new {
+        drop_unused_slot(&client, &config.slot, on_progress).await;
+    }
+    let PlannedRun { plan, stream, confirmed } = planned?;
     for advice in &plan.advice {
         on_progress(Progress::Advice(advice.clone()));
     }
@@ -160,11 +129,98 @@ pub(crate) async fn start<S: Storage>(
         assembler,
         applier,
         SourceConnection::new(client),
-        held.stream,
+        stream,
         watch,
         freshness.clone(),
         config.receiver_timeout,
-    ))
+    )
+    .until_caught_up(config.until_caught_up))
+}
+
+/// A run that is to begin.
+struct WantedRun<'a> {
+    config: &'a Config,
+    sync_config: &'a SyncConfig,
+    tables: Vec<InspectedTable>,
+    catalog_read_at: Lsn,
+    restart: Option<RestartReason>,
+}
+
+/// A run that holds its slot, with what it does to the store.
+struct PlannedRun {
+    plan: TakeoverPlan,
+    /// The stream, which holds the slot.
+    stream: ReplicationClient,
+    /// The position up to which the slot was confirmed.
+    confirmed: Lsn,
+}
+
+/// Acquires the slot and plans how to take over the store. Nothing is written to the store.
+async fn plan_on_slot<S: Storage>(
+    dsn: &Dsn,
+    client: &Client,
+    storage: &S,
+    wanted: WantedRun<'_>,
+    is_slot_new: bool,
+    freshness: &Freshness,
+    on_progress: &(dyn Fn(Progress) + Send + Sync),
+) -> Result<PlannedRun, StartError> {
+    let WantedRun { config, sync_config, tables, catalog_read_at, restart } = wanted;
+    let found = |one: InspectedTable| FoundTable { table: one.table, findings: one.left_out_for };
+    let tables = tables.into_iter().map(found).collect();
+
+    let timeout = config.receiver_timeout;
+    let held = slot::acquire_slot(dsn, config.source_names(), timeout, on_progress).await?;
+    let former = storage.control().await?;
+    restore_freshness(freshness, former.as_ref());
+    let stored = read_stored_generation(storage, former.as_ref()).await?;
+    let ServerPositions { confirmed, end: server_end } =
+        slot::server_positions(client, &config.slot).await?;
+
+    let plan = plan_takeover(TakeoverInput {
+        former,
+        stored,
+        found: SourceIdentity {
+            system_id: held.system_id,
+            database: dsn.database.clone(),
+            timeline: held.timeline,
+            slot: config.slot.clone(),
+            slot_generation: 1,
+        },
+        slot: SlotPosition { confirmed, is_new: is_slot_new, server_end },
+        tags: NewTags {
+            definitions: new_tags(sync_config.definitions().len())?,
+            lookups: new_tags(sync_config.lookups().len())?,
+        },
+        config: sync_config,
+        config_text: &config.sync_config,
+        tables,
+        changed_table: restart.and_then(RestartReason::changed_table),
+        has_diverged: restart == Some(RestartReason::HistoryDiverged),
+        catalog_read_at,
+        owner: new_nonce()?,
+    })?;
+    Ok(PlannedRun { plan, stream: held.stream, confirmed })
+}
+
+/// Drops the slot that a start has made before it failed: nobody would read it, and it would retain
+/// WAL until the server's disk is full.
+async fn drop_unused_slot(
+    client: &Client,
+    slot: &str,
+    on_progress: &(dyn Fn(Progress) + Send + Sync),
+) {
+    let dropped = slot::drop_slot(client, slot, on_progress);
+    let problem = match tokio::time::timeout(DROP_TIMEOUT, dropped).await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => ErrorChain(&error).to_string(),
+        Err(_) => format!("it is still held after {} s", DROP_TIMEOUT.as_secs()),
+    };
+    on_progress(Progress::Advice(format!(
+        "replication slot {slot} was made and is not used, and cannot be dropped: {problem}\n    fix: \
+         SELECT pg_drop_replication_slot({});",
+        quote_literal(slot)
+    )));
 }
 
 /// Returns whether there is a slot that can be used. Drops one that cannot go on.
@@ -243,67 +299,34 @@ fn restore_freshness(freshness: &Freshness, former: Option<&Control>) {
     }
 }
 
-/// Inspects the source, unless its connection is dead.
-async fn inspect_in_time(
-    config: &Config,
-    client: &Client,
+/// Fails if the source or the sync config has a finding that keeps a run from starting, with all of
+/// them. Reports the others.
+fn accept(
+    mut inspection: Inspection,
     on_progress: &(dyn Fn(Progress) + Send + Sync),
 ) -> Result<Inspection, StartError> {
-    let inspection = inspect(config, client, on_progress);
-    let inspected = tokio::time::timeout(INSPECTION_TIMEOUT, inspection).await;
-    inspected.map_err(|_| SourceError::Silent(INSPECTION_TIMEOUT))?
-}
-
-/// Compiles the config and checks it against the source.
-async fn inspect(
-    config: &Config,
-    client: &Client,
-    on_progress: &(dyn Fn(Progress) + Send + Sync),
-) -> Result<Inspection, StartError> {
-    let sync_config = SyncConfig::compile(&config.sync_config)?;
-
-    let position: String =
-        client.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await?.get(0);
-    let catalog_read_at =
-        position.parse().map_err(|_| SourceError::UnexpectedAnswer("pg_current_wal_insert_lsn"))?;
-    let tables = catalog::read_tables(client, &config.publication).await?;
-    let candidates = candidate_tables(sync_config.tables(), &tables, |table| table.is_published);
-
-    let named = candidates.iter().filter(|one| one.is_named).map(|one| &one.table);
-    let PreflightReport { findings, user } =
-        preflight(client, named, config.source_names()).await?;
     let (fatal, advice): (Vec<_>, Vec<_>) =
-        findings.into_iter().partition(|finding| finding.is_fatal);
-    if !fatal.is_empty() {
-        return Err(PreflightError { findings: fatal }.into());
+        inspection.findings.drain(..).partition(|finding| finding.is_fatal);
+    let (errors, warnings): (Vec<_>, Vec<_>) =
+        inspection.diagnostics.drain(..).partition(|found| found.severity == Severity::Error);
+    match (fatal.is_empty(), errors.is_empty()) {
+        (true, true) => {}
+        (false, true) => return Err(PreflightError { findings: fatal }.into()),
+        (true, false) => return Err(errors.into()),
+        (false, false) => {
+            let source = PreflightError { findings: fatal };
+            return Err(ConfigurationError::SyncConfigAndSource(errors.into(), source).into());
+        }
     }
+
     for finding in advice {
         on_progress(Progress::Advice(finding.to_string()));
-    }
-
-    let (errors, warnings): (Vec<_>, Vec<_>) = check_config(&sync_config, &tables)
-        .into_iter()
-        .partition(|finding| finding.severity == Severity::Error);
-    if !errors.is_empty() {
-        return Err(errors.into());
     }
     for Diagnostic { line, column, message, hint, .. } in warnings {
         let hint = hint.map(|hint| format!("\n    {hint}")).unwrap_or_default();
         on_progress(Progress::Advice(format!("sync config {line}:{column}: {message}{hint}")));
     }
-
-    let tables = candidates
-        .into_iter()
-        .map(|CandidateTable { table, is_named }| {
-            // The preflight has checked the tables that the config names.
-            let findings = match is_named {
-                true => Vec::new(),
-                false => table_findings(&table, &user, config.source_names()),
-            };
-            FoundTable { table, findings }
-        })
-        .collect();
-    Ok(Inspection { sync_config, tables, user, catalog_read_at })
+    Ok(inspection)
 }
 
 /// Reads the generation that the control record names, and the progress of its copy as of the

@@ -12,7 +12,7 @@ use tidewater_sync_config::{Column, PgTypes, SyncConfig, TableSchema};
 
 use crate::apply::applier::{Applier, SyncedTable};
 use crate::log::writer::{CommitOptions, LogWriter, nonce};
-use crate::source::catalog::{ShapeFacts, SourceTable};
+use crate::source::catalog::{CheckFacts, ShapeFacts, SourceTable};
 use crate::source::pgoutput::{Datum, Relation, RelationColumn, encode};
 
 /// A config that reads a table with a key, and one without.
@@ -55,6 +55,7 @@ pub(crate) fn table(oid: u32, name: &str, is_keyless: bool) -> SourceTable {
         has_row_filter: false,
         estimated_rows: 0.0,
         facts: ShapeFacts::default(),
+        check: CheckFacts::default(),
     }
 }
 

@@ -16,7 +16,9 @@ use tidewater_ingest_worker::simulation::{
     SlotPosition, TakeoverInput, TakeoverPlan, TakeoverSettings, TransactionAssembler, WriterState,
     plan_takeover, read_stored_generation, take_over,
 };
-use tidewater_ingest_worker::{Applier, CommitOptions, ShapeFacts, SourceTable, WriteError};
+use tidewater_ingest_worker::{
+    Applier, CheckFacts, CommitOptions, ShapeFacts, SourceTable, WriteError,
+};
 use tidewater_storage::{
     Committed, ControlStore, Lsn, Nonce, SourceIdentity, Tag, WriteCheckpointStore,
 };
@@ -539,6 +541,7 @@ fn tables(config: &SyncConfig) -> Vec<FoundTable> {
             has_row_filter: false,
             estimated_rows: 0.0,
             facts: ShapeFacts::default(),
+            check: CheckFacts::default(),
         };
 
         found.push(FoundTable { table, findings: Vec::new() });

@@ -47,6 +47,7 @@ impl Worker {
             snapshot_threshold: 1_000_000,
             receiver_timeout: Duration::from_secs(30),
             on_error: OnError::Stop,
+            until_caught_up: false,
         };
 
         let ready = Arc::new(Notify::new());

@@ -100,7 +100,8 @@ pub(crate) async fn run(args: &DevArgs) -> Result<(), Failure> {
         })
     };
     let place = args.data_dir.to_string_lossy();
-    let worker = Worker { on_error: OnError::KeepTrying, problem: worker_problem };
+    let worker =
+        Worker { on_error: OnError::KeepTrying, until_caught_up: false, problem: worker_problem };
     let worked = args.source.run_worker(&file, storage, &place, &worker, &shutdown).await;
 
     // The worker could not begin, or another has taken over the store.

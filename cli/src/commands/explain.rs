@@ -65,7 +65,7 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<(), Failure> {
     match SyncConfig::compile(&text) {
         Ok(config) => print(&render(&config.explain(), args.format)),
         Err(findings) => {
-            let report = FindingsReport { file, text, config: None, findings };
+            let report = FindingsReport { file, text, config: None, findings, source: None };
             print(&report.render(args.format))?;
             Err(Failure::AlreadyReported)
         }

@@ -22,6 +22,10 @@ Examples:
     tidewater ingest --store aws --table-prefix app --bucket app-objects \\
       --sync-config sync-config.yaml --database-url postgres://user@host/db
 
+  Once an hour, from a scheduler, instead of all the time:
+    tidewater ingest --until-caught-up --sync-config sync-config.yaml \\
+      --database-url postgres://user@host/db
+
 Run one worker per store. SIGTERM lets it finish the current write. The next start continues from
 there.";
 
@@ -35,9 +39,13 @@ pub(crate) struct IngestArgs {
     store: StoreArgs,
     #[command(flatten)]
     metrics: MetricsArgs,
+    /// Exit once clients can sync everything that was committed in the database at the start. The
+    /// replication slot stays, and retains WAL until the next run
+    #[arg(long, env = "TIDEWATER_UNTIL_CAUGHT_UP")]
+    until_caught_up: bool,
 }
 
-/// Runs until a signal, or until the worker fails.
+/// Runs until a signal, until the worker has caught up if that is asked for, or until the worker fails.
 pub(crate) async fn run(args: &IngestArgs) -> Result<(), Failure> {
     let shutdown = signals::shutdown_on_signal()?;
     let file = ConfigFile::read(&args.source.sync_config)?;
@@ -48,8 +56,12 @@ pub(crate) async fn run(args: &IngestArgs) -> Result<(), Failure> {
         StoreArg::Aws => None,
     };
     let place = args.store.place();
-    args.metrics.start(INGEST_PORT).await?;
-    let worker = Worker::ending_with_its_error();
+    // A scheduled run must not warn about the port of a worker that runs all the time.
+    if !args.until_caught_up || args.metrics.is_given() {
+        args.metrics.start(INGEST_PORT).await?;
+    }
+    let worker =
+        Worker { until_caught_up: args.until_caught_up, ..Worker::ending_with_its_error() };
 
     with_store!(&args.store, storage => {
         Box::pin(args.source.run_worker(&file, storage, &place, &worker, &shutdown)).await

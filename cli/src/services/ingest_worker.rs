@@ -17,13 +17,14 @@ use super::builder::ThresholdArgs;
 use super::config_file::ConfigFile;
 use crate::terminal::duration;
 use crate::terminal::failure::Failure;
+use crate::terminal::logging;
 use crate::terminal::progress::ProgressReporter;
 
 /// The flags that name the source database and the sync config.
 #[derive(Args, Debug)]
 pub(crate) struct SourceArgs {
     /// Connection string of the source database: postgres://user:password@host/database, as in
-    /// libpq, but with sslmode=verify-full by default
+    /// libpq, but with sslmode=verify-full by default, and disable for a host on this machine
     #[arg(long, env = "TIDEWATER_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub(crate) database_url: String,
     /// File with the sync config (YAML), which decides who gets which rows
@@ -50,6 +51,8 @@ pub(crate) struct SourceArgs {
 /// The way in which a command runs its worker.
 pub(crate) struct Worker {
     pub(crate) on_error: OnError,
+    /// It ends once readers see everything that was committed when it started.
+    pub(crate) until_caught_up: bool,
     /// The worker's problem, for the readiness probe of the same process.
     pub(crate) problem: WorkerProblem,
 }
@@ -57,7 +60,7 @@ pub(crate) struct Worker {
 impl Worker {
     /// Returns the way of a command that ends with its worker.
     pub(crate) fn ending_with_its_error() -> Self {
-        Self { on_error: OnError::Stop, problem: WorkerProblem::default() }
+        Self { on_error: OnError::Stop, until_caught_up: false, problem: WorkerProblem::default() }
     }
 
     /// Keeps the problem up to date.
@@ -68,6 +71,7 @@ impl Worker {
             Progress::Reconnecting(why) => self.problem.set(Some(format!("reconnecting, {why}"))),
             Progress::Waiting(_)
             | Progress::Advice(_)
+            | Progress::CaughtUp
             | Progress::Copying { .. }
             | Progress::Copied { .. } => {}
         }
@@ -94,6 +98,7 @@ impl SourceArgs {
             snapshot_threshold: self.threshold.snapshot_threshold,
             receiver_timeout: self.wal_receiver_timeout,
             on_error: worker.on_error,
+            until_caught_up: worker.until_caught_up,
         };
         let reporter = ProgressReporter::new();
         let on_progress: &(dyn Fn(_) + Send + Sync) = &|report| {
@@ -146,6 +151,13 @@ fn failure(error: RunError, file: &ConfigFile) -> Failure {
             Err(failure) => failure,
             Ok(()) => Failure::Failed(anyhow!(error)),
         },
+        ConfigurationError::SyncConfigAndSource(errors, source) => {
+            logging::eprint(&format!("error: {source}\n\n"));
+            match file.check(&errors.0) {
+                Err(failure) => failure,
+                Ok(()) => Failure::Failed(anyhow!(error)),
+            }
+        }
         ConfigurationError::Connect(ConnectError::Dsn(_)) => wrong_database_url(error),
         ConfigurationError::Connect(_)
         | ConfigurationError::Numbering(_)

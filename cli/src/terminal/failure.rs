@@ -12,6 +12,8 @@ pub(crate) enum Failure {
     Failed(anyhow::Error),
     /// Wrong input that the command has already reported in full. Exit code 2.
     AlreadyReported,
+    /// A source database that is not ready, which the command has already reported in full. Exit code 1.
+    SourceNotReady,
 }
 
 impl Failure {
@@ -25,6 +27,7 @@ impl Failure {
         match self {
             Self::Usage(error) | Self::Failed(error) => error,
             Self::AlreadyReported => anyhow::anyhow!("the input is wrong"),
+            Self::SourceNotReady => anyhow::anyhow!("the source database is not ready"),
         }
     }
 
@@ -34,6 +37,7 @@ impl Failure {
             Self::Usage(error) => (error, 2),
             Self::Failed(error) => (error, 1),
             Self::AlreadyReported => return ExitCode::from(2),
+            Self::SourceNotReady => return ExitCode::from(1),
         };
         // If stderr is closed, nobody reads the error.
         let _ = std::io::stderr().write_all(message(error).as_bytes());

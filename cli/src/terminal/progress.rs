@@ -43,6 +43,9 @@ impl ProgressReporter {
             Progress::Ready => {
                 tracing::info!("ready: the first checkpoint is visible, clients can sync");
             }
+            Progress::CaughtUp => {
+                tracing::info!("caught up: clients can sync all that was committed at the start");
+            }
             Progress::Stopped(why) => {
                 tracing::error!(
                     "the ingest worker stopped, devices stay at the last checkpoint: {why}\n    the \

@@ -136,9 +136,9 @@ fn help_lists_exactly_the_commands_that_exist() {
     let program = program();
     let help = program.run(&["--help"]);
     let help = String::from_utf8(help.stdout).unwrap();
-    for exists in
-        ["demo", "dev", "validate", "schema", "explain", "rows", "token", "ingest", "serve"]
-    {
+    for exists in [
+        "demo", "dev", "validate", "check", "schema", "explain", "rows", "token", "ingest", "serve",
+    ] {
         assert!(help.contains(&format!("  {exists}")), "{exists}: {help}");
     }
     for planned in ["doctor", "deploy"] {

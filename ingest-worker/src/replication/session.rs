@@ -31,11 +31,13 @@ use crate::replication::events::{
 use crate::replication::lag::LagMeter;
 use crate::replication::silence::SilenceDetector;
 use crate::replication::stream_event::assembler_event;
+use crate::replication::wal_message::WalMessage;
 use crate::source::catalog_watcher::CatalogWatcher;
 use crate::source::connection::SourceConnection;
 use crate::source::copy_rows::CopyRows;
 use crate::source::error::SourceError;
 use crate::source::pg_snapshot::PgSnapshot;
+use crate::source::retained_wal::{retained_wal_warning, wait_until_confirmed};
 use crate::source::table_queries::row_query;
 
 /// Events that are taken from the stream in one go. Tickets, shutdown and the catalog have their
@@ -65,6 +67,8 @@ pub(crate) struct ReplicationSession<S> {
     /// The time at which the commit in flight began.
     commit_began_at: Option<Instant>,
     copy_report: CopyReport,
+    /// The run ends once readers see everything that was committed when it started.
+    until_caught_up: bool,
 }
 
 /// A row that was read because the stream left out a value.
@@ -103,7 +107,13 @@ impl<S: Storage> ReplicationSession<S> {
             silence,
             commit_began_at: None,
             copy_report: CopyReport::default(),
+            until_caught_up: false,
         }
+    }
+
+    /// Makes the run end once readers see everything that was committed when it started.
+    pub(crate) fn until_caught_up(self, until_caught_up: bool) -> Self {
+        Self { until_caught_up, ..self }
     }
 
     /// Runs until `shutdown`, or until something breaks or the server is silent.
@@ -132,6 +142,10 @@ impl<S: Storage> ReplicationSession<S> {
         let source_position = self.source.insert_lsn().await?;
         let writer = self.writer_state();
         self.handle(Event::Started { source_position, writer }, on_progress).await?;
+        if self.until_caught_up {
+            // An idle source would not tell for long that the stream has passed the position.
+            self.source.emit_message(&WalMessage::Barrier.content(&self.watch.slot)).await?;
+        }
 
         let mut is_ready = false;
         loop {
@@ -139,8 +153,12 @@ impl<S: Storage> ReplicationSession<S> {
                 is_ready = true;
                 on_progress(Progress::Ready);
             }
-            if shutdown.is_cancelled() {
+            let has_caught_up = self.until_caught_up && self.readers_see(source_position);
+            if has_caught_up || shutdown.is_cancelled() {
                 self.handle(Event::Shutdown, on_progress).await?;
+                if has_caught_up {
+                    self.report_caught_up(on_progress).await?;
+                }
                 return self.close().await;
             }
 
@@ -190,6 +208,33 @@ impl<S: Storage> ReplicationSession<S> {
     fn is_ready(&self) -> bool {
         let control = self.applier.writer.control();
         control.visible.as_ref().is_some_and(|v| v.generation == control.generation)
+    }
+
+    /// Reports that the run ends because readers see what they should, and what the slot retains now.
+    async fn report_caught_up(&self, on_progress: OnProgress<'_>) -> Result<(), SessionError> {
+        on_progress(Progress::CaughtUp);
+
+        // The driver sends nothing when it is closed. Runs that are shorter than the interval of its
+        // confirmations would never let the server remove any WAL.
+        let slot = &self.watch.slot;
+        let client = &self.source.client;
+        let committed = self.applier.writer.control().committed.lsn;
+        let confirmed = wait_until_confirmed(client, slot, committed);
+        if let Ok(failed) = tokio::time::timeout(SHUTDOWN_TIMEOUT, confirmed).await {
+            failed?;
+        }
+        on_progress(Progress::Advice(retained_wal_warning(client, slot).await?));
+        Ok(())
+    }
+
+    /// Returns whether readers see everything up to a position of the source. A source that is never
+    /// idle has something pending all the time. One that is idle may have a position to commit.
+    fn readers_see(&self, position: Lsn) -> bool {
+        let control = self.applier.writer.control();
+        let is_received = self.assembler.received().lsn >= position;
+        let is_committed =
+            control.committed.lsn >= position || (is_received && !self.is_anything_pending());
+        is_committed && control.visibility_barrier.is_none() && self.is_ready()
     }
 
     /// Waits for whatever comes first.

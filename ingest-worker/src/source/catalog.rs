@@ -41,6 +41,47 @@ pub struct SourceTable {
     pub estimated_rows: f32,
     /// Facts that only the table's shape contains.
     pub facts: ShapeFacts,
+    /// Facts that only the check of the source reads. They are no part of the shape.
+    pub check: CheckFacts,
+}
+
+/// Facts of the catalog about a table that only the check of the source reads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CheckFacts {
+    /// Our role may not use the table's schema.
+    pub lacks_schema_usage: bool,
+    /// `relpersistence`: `p` for an ordinary table, `u` for an unlogged one, `t` for a temporary one.
+    pub persistence: char,
+    /// The table has a primary key, whatever its replica identity is.
+    pub has_primary_key: bool,
+    /// The primary key is `DEFERRABLE`, and so cannot be the replica identity.
+    pub has_deferrable_key: bool,
+    /// The columns that the replication stream does not carry.
+    pub unsent_columns: Vec<UnsentColumn>,
+}
+
+/// A column that the replication stream does not carry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnsentColumn {
+    /// Name and type.
+    pub column: Column,
+    /// The reason.
+    pub reason: UnsentReason,
+    /// The column belongs to the replica identity.
+    pub in_identity: bool,
+}
+
+/// The reason why the replication stream does not carry a column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnsentReason {
+    /// The publication lists columns of the table, and this is none of them.
+    NotListed,
+    /// The column is generated and stored, and the publication does not publish such columns.
+    NotPublished,
+    /// The column is generated and stored, and servers before PostgreSQL 18 publish no such columns.
+    NotPublishable,
+    /// The column is generated and not stored, so nobody can publish it.
+    Virtual,
 }
 
 /// Facts of the catalog about a table that only its shape contains.
@@ -68,16 +109,20 @@ pub struct ShapeFacts {
 ///
 /// Functions see the catalog as it is now, not as of the snapshot: of a table that was dropped
 /// since, `has_table_privilege` says NULL, and the others fail. `OFFSET 0` keeps the planner from
-/// evaluating the privilege more than once.
+/// evaluating the privileges more than once.
+///
+/// A published table without columns has no `attnames`, which is the JSON null and not SQL's. A primary
+/// key that is DEFERRABLE identifies no rows in the stream.
 const TABLES: &str = "
 SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relreplident::text,
        s.may_select, row_security_active(c.oid), c.reltuples,
        p.tablename IS NOT NULL,
        COALESCE(to_jsonb(p) ->> 'rowfilter', '') <> '',
-       ARRAY(SELECT jsonb_array_elements_text(to_jsonb(p) -> 'attnames')),
+       ARRAY(SELECT jsonb_array_elements_text(NULLIF(to_jsonb(p) -> 'attnames', 'null'))),
        COALESCE((SELECT (i.indkey::int2[])[0:i.indnkeyatts - 1] FROM pg_index i
                  WHERE i.indrelid = c.oid AND i.indisvalid
                    AND CASE c.relreplident WHEN 'i' THEN i.indisreplident
+                                           WHEN 'd' THEN i.indisprimary AND i.indimmediate
                                            WHEN 'n' THEN false ELSE i.indisprimary END),
                 '{}'),
        c.relfilenode::text || ' ' || c.relpersistence::text,
@@ -85,10 +130,15 @@ SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relreplident:
                  WHERE i.indrelid = c.oid AND i.indisvalid
                    AND CASE c.relreplident WHEN 'i' THEN i.indisreplident
                                            WHEN 'd' THEN i.indisprimary ELSE false END), ''),
-       COALESCE(to_jsonb(p) ->> 'rowfilter', '')
+       COALESCE(to_jsonb(p) ->> 'rowfilter', ''),
+       s.lacks_schema_usage, c.relpersistence::text, k.indexrelid IS NOT NULL,
+       k.indexrelid IS NOT NULL AND NOT k.indimmediate
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
-CROSS JOIN LATERAL (SELECT has_table_privilege(c.oid, 'SELECT') AS may_select OFFSET 0) AS s
+CROSS JOIN LATERAL (SELECT has_table_privilege(c.oid, 'SELECT') AS may_select,
+                           NOT COALESCE(has_schema_privilege(n.oid, 'USAGE'), true)
+                             AS lacks_schema_usage OFFSET 0) AS s
+LEFT JOIN pg_index k ON k.indrelid = c.oid AND k.indisprimary AND k.indisvalid
 LEFT JOIN pg_publication_tables p
   ON p.pubname = $1 AND p.schemaname = n.nspname AND p.tablename = c.relname
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
@@ -96,11 +146,13 @@ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
   AND s.may_select IS NOT NULL
 ORDER BY 2, 3";
 
+/// Lists the columns of tables. PostgreSQL 18 and later can publish generated columns that are stored.
 const COLUMNS: &str = "
 SELECT a.attrelid, a.attnum, a.attname::text, a.atttypid, format_type(a.atttypid, a.atttypmod),
-       a.attcollation
+       a.attcollation, a.attgenerated::text,
+       current_setting('server_version_num')::int >= 180000
 FROM pg_attribute a
-WHERE a.attrelid = ANY($1) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+WHERE a.attrelid = ANY($1) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY 1, 2";
 
 /// A column as the catalog describes it.
@@ -115,6 +167,9 @@ struct CatalogColumn {
     sql_type: String,
     /// Its `pg_collation` entry; 0 for a type without collation.
     collation: u32,
+    /// The reason why the stream does not carry it unless the publication names it; `None` for a
+    /// column that is not generated.
+    generated: Option<UnsentReason>,
 }
 
 impl CatalogColumn {
@@ -126,6 +181,26 @@ impl CatalogColumn {
             type_oid: row.get(3),
             sql_type: row.get(4),
             collation: row.get(5),
+            generated: match (row.get(6), row.get(7)) {
+                ("", _) => None,
+                ("v", _) => Some(UnsentReason::Virtual),
+                (_, true) => Some(UnsentReason::NotPublished),
+                (_, false) => Some(UnsentReason::NotPublishable),
+            },
+        }
+    }
+
+    /// Returns why the stream does not carry the column, if it does not. PostgreSQL 15 and later name
+    /// the columns that are published; PostgreSQL 14 names none and publishes all.
+    ///
+    /// Before version 18, generated columns are among those that are named, and yet are not sent.
+    fn unsent_reason(&self, published: &[String]) -> Option<UnsentReason> {
+        let is_named = published.contains(&self.name);
+        match self.generated {
+            None if published.is_empty() || is_named => None,
+            None => Some(UnsentReason::NotListed),
+            Some(UnsentReason::NotPublished) if is_named => None,
+            generated => generated,
         }
     }
 }
@@ -168,7 +243,9 @@ pub(crate) async fn read_tables_in_transaction(
         let oid = row.get(0);
         let named: Vec<String> = row.get(10);
         let index: Vec<i16> = row.get(11);
-        let columns = published_columns(&columns, oid, &named);
+        let all_columns: Vec<_> = columns.iter().filter(|one| one.table_oid == oid).collect();
+        let columns = sent_columns(&all_columns, &named);
+        let replica_identity = first_letter(row.get(4));
         let type_oids = || columns.iter().map(|column| column.type_oid);
         tables.push(SourceTable {
             oid,
@@ -183,7 +260,7 @@ pub(crate) async fn read_tables_in_transaction(
             },
             column_types: columns.iter().map(|column| column.sql_type.clone()).collect(),
             kind: first_letter(row.get(3)),
-            replica_identity: first_letter(row.get(4)),
+            replica_identity,
             key: key_columns(&index, &columns),
             may_select: row.get(5),
             row_security: row.get(6),
@@ -200,6 +277,13 @@ pub(crate) async fn read_tables_in_transaction(
                 column_list: named.join(","),
                 publication: published.publication.clone(),
             },
+            check: CheckFacts {
+                lacks_schema_usage: row.get(15),
+                persistence: first_letter(row.get(16)),
+                has_primary_key: row.get(17),
+                has_deferrable_key: row.get(18),
+                unsent_columns: unsent_columns(&all_columns, &named, &index, replica_identity),
+            },
         });
     }
     Ok(tables)
@@ -209,18 +293,32 @@ fn first_letter(text: &str) -> char {
     text.chars().next().unwrap_or(' ')
 }
 
-/// Returns the columns of a table that the stream carries. PostgreSQL 15 and later name those that
-/// are published; PostgreSQL 14 names none and publishes all.
-fn published_columns<'a>(
-    columns: &'a [CatalogColumn],
-    table_oid: u32,
+/// Returns the columns of a table that the stream carries.
+fn sent_columns<'a>(columns: &[&'a CatalogColumn], published: &[String]) -> Vec<&'a CatalogColumn> {
+    columns.iter().copied().filter(|one| one.unsent_reason(published).is_none()).collect()
+}
+
+/// Returns the columns of a table that the stream does not carry.
+///
+/// The whole row is the replica identity where that is `f`. Before version 18, PostgreSQL leaves
+/// generated columns out of it and does not mind.
+fn unsent_columns(
+    columns: &[&CatalogColumn],
     published: &[String],
-) -> Vec<&'a CatalogColumn> {
-    columns
-        .iter()
-        .filter(|column| column.table_oid == table_oid)
-        .filter(|column| published.is_empty() || published.contains(&column.name))
-        .collect()
+    identity_index: &[i16],
+    replica_identity: char,
+) -> Vec<UnsentColumn> {
+    let unsent = |column: &&CatalogColumn| {
+        let reason = column.unsent_reason(published)?;
+        let in_identity = match replica_identity {
+            'f' => reason != UnsentReason::NotPublishable,
+            _ => identity_index.contains(&column.number),
+        };
+
+        let described = Column { name: column.name.clone(), type_oid: column.type_oid };
+        Some(UnsentColumn { column: described, reason, in_identity })
+    };
+    columns.iter().filter_map(unsent).collect()
 }
 
 /// Returns what a shape contains of columns beside their names and types. A column that was dropped
@@ -284,6 +382,7 @@ pub(crate) mod tests {
             has_row_filter: false,
             estimated_rows: -1.0,
             facts: ShapeFacts::default(),
+            check: CheckFacts { has_primary_key: true, persistence: 'p', ..CheckFacts::default() },
         }
     }
 
@@ -295,6 +394,7 @@ pub(crate) mod tests {
             type_oid: 25,
             sql_type: "text".into(),
             collation: 100,
+            generated: None,
         }
     }
 
@@ -308,16 +408,51 @@ pub(crate) mod tests {
 
     #[test]
     fn only_published_columns_are_carried_and_all_where_none_are_named() {
-        let columns = [column(1, 1, "id"), column(1, 2, "name"), column(2, 1, "id")];
-        let names = |table, published: &[&str]| {
+        let columns = [column(1, 1, "id"), column(1, 2, "name")];
+        let names = |published: &[&str]| {
             let published: Vec<_> = published.iter().map(|&name| name.to_owned()).collect();
-            let columns = published_columns(&columns, table, &published);
-            columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>()
+            let columns: Vec<_> = columns.iter().collect();
+            let sent = sent_columns(&columns, &published);
+            sent.iter().map(|column| column.name.clone()).collect::<Vec<_>>()
         };
-        assert_eq!(names(1, &[]), ["id", "name"]);
-        assert_eq!(names(1, &["name"]), ["name"]);
-        assert_eq!(names(2, &["id", "name"]), ["id"]);
-        assert!(names(3, &[]).is_empty());
+        assert_eq!(names(&[]), ["id", "name"]);
+        assert_eq!(names(&["name"]), ["name"]);
+    }
+
+    /// PostgreSQL 15 to 17 name generated columns among those that are published, and do not send them.
+    #[test]
+    fn a_generated_column_is_carried_only_where_the_server_publishes_it() {
+        let reason = |generated, published: &[&str]| {
+            let published: Vec<_> = published.iter().map(|&name| name.to_owned()).collect();
+            let column = CatalogColumn { generated: Some(generated), ..column(1, 1, "g") };
+            column.unsent_reason(&published)
+        };
+        assert_eq!(reason(UnsentReason::NotPublished, &["g"]), None);
+        for published in [&["a"][..], &[]] {
+            let expected = Some(UnsentReason::NotPublished);
+            assert_eq!(reason(UnsentReason::NotPublished, published), expected);
+        }
+        for never in [UnsentReason::NotPublishable, UnsentReason::Virtual] {
+            assert_eq!(reason(never, &["g"]), Some(never));
+        }
+    }
+
+    #[test]
+    fn a_column_that_is_not_carried_is_missed_only_in_the_identity() {
+        let columns = [
+            column(1, 1, "id"),
+            column(1, 2, "name"),
+            CatalogColumn { generated: Some(UnsentReason::NotPublishable), ..column(1, 3, "g") },
+        ];
+        let columns: Vec<_> = columns.iter().collect();
+        let missed = |published: &str, replica_identity| {
+            let unsent = unsent_columns(&columns, &[published.to_owned()], &[1], replica_identity);
+            let missed = unsent.into_iter().filter(|one| one.in_identity);
+            missed.map(|one| one.column.name).collect::<Vec<_>>()
+        };
+        assert_eq!(missed("id", 'd'), [""; 0]);
+        assert_eq!(missed("name", 'd'), ["id"]);
+        assert_eq!(missed("id", 'f'), ["name"], "this server does not mind the generated column");
     }
 
     #[test]

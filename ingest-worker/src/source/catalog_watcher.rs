@@ -11,7 +11,9 @@ use crate::apply::applier::SyncedTable;
 use crate::config::{Config, SourceNames};
 use crate::source::catalog::{self, SourceTable};
 use crate::source::error::SourceError;
-use crate::source::preflight::{Finding, PreflightError, preflight, table_findings};
+use crate::source::inspection::preflight;
+use crate::source::preflight::{Finding, PreflightError};
+use crate::source::table_check::table_findings;
 use crate::source::tables::{CandidateTable, candidate_tables};
 
 /// The catalog is compared this often: some alterations send no change.
@@ -84,7 +86,7 @@ impl CatalogWatcher {
         let known = known.iter().map(|known| {
             tables.iter().find(|found| found.oid == known.table.oid).unwrap_or(&known.table)
         });
-        let findings = preflight(client, known, names).await?.findings;
+        let findings = preflight(client, known, names).await?;
         Ok(refuse_fatal(findings)?)
     }
 
@@ -155,6 +157,7 @@ mod tests {
             snapshot_threshold: 1,
             receiver_timeout: Duration::from_secs(30),
             on_error: OnError::Stop,
+            until_caught_up: false,
         };
         let mut patterns = compiled().tables().to_vec();
         patterns.push(TablePattern { schema: "public".into(), name: "event_%".into() });

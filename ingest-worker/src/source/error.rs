@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pgwire_replication::PgWireError;
-use tokio_postgres::error::DbError;
+use tokio_postgres::error::{DbError, SqlState};
 
 /// A table that is no longer as the run knows it. It ends the run: the next one starts with the
 /// tables as they are then.
@@ -36,6 +36,13 @@ pub enum SourceError {
     /// The server refused a statement: fix what its message names.
     #[error("the source database refused a statement")]
     Refused(#[source] Box<DbError>),
+    /// A row has text that is not UTF-8, in a database whose encoding does not check that: fix the row.
+    #[error(
+        "PostgreSQL refuses to send a row with text that is not UTF-8: `tidewater check` names the row, \
+         without --slot; if the replication stream fails again after the row is fixed, drop the slot \
+         (SELECT pg_drop_replication_slot('...');), since the WAL still has the former text"
+    )]
+    OtherText(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The replication stream ended for a reason that a new connection does not remove.
     #[error("the replication stream failed")]
     StreamFailed(#[source] PgWireError),
@@ -49,7 +56,10 @@ impl SourceError {
     pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Disconnected(_) | Self::Silent(_) | Self::TableChanged(_) => true,
-            Self::Refused(_) | Self::StreamFailed(_) | Self::UnexpectedAnswer(_) => false,
+            Self::Refused(_)
+            | Self::OtherText(_)
+            | Self::StreamFailed(_)
+            | Self::UnexpectedAnswer(_) => false,
         }
     }
 }
@@ -57,6 +67,9 @@ impl SourceError {
 impl From<tokio_postgres::Error> for SourceError {
     fn from(error: tokio_postgres::Error) -> Self {
         match error.as_db_error() {
+            Some(refusal) if *refusal.code() == SqlState::CHARACTER_NOT_IN_REPERTOIRE => {
+                Self::OtherText(error.into())
+            }
             Some(refusal) if !is_shutdown(refusal.code().code()) => {
                 Self::Refused(Box::new(refusal.clone()))
             }
@@ -68,6 +81,9 @@ impl From<tokio_postgres::Error> for SourceError {
 
 impl From<PgWireError> for SourceError {
     fn from(error: PgWireError) -> Self {
+        if refuses_text(&error) {
+            return Self::OtherText(error.into());
+        }
         // The same message would be too large again, and the same password wrong again.
         if error.is_message_too_large() || error.is_auth() {
             Self::StreamFailed(error)
@@ -75,6 +91,13 @@ impl From<PgWireError> for SourceError {
             Self::Disconnected(error.into())
         }
     }
+}
+
+/// Returns whether the server refuses to send text that is not UTF-8. The driver gives the SQLSTATE as
+/// text only.
+fn refuses_text(error: &PgWireError) -> bool {
+    let PgWireError::Server(message) = error else { return false };
+    message.contains(&format!("(SQLSTATE {})", SqlState::CHARACTER_NOT_IN_REPERTOIRE.code()))
 }
 
 /// Returns whether an SQLSTATE says that the server ends sessions: class 57, operator intervention.
@@ -127,6 +150,15 @@ mod tests {
             let error = SourceError::from(error);
             assert!(matches!(error, SourceError::StreamFailed(_)) && !error.is_transient());
         }
+    }
+
+    /// Another connection would end at the same row.
+    #[test]
+    fn text_that_is_not_utf8_is_not_transient_and_says_what_finds_it() {
+        let message = "ERROR: invalid byte sequence for encoding \"UTF8\": 0xff (SQLSTATE 22021)";
+        let error = SourceError::from(PgWireError::Server(message.into()));
+        assert!(matches!(error, SourceError::OtherText(_)) && !error.is_transient(), "{error:?}");
+        assert!(error.to_string().contains("`tidewater check` names the row"), "{error}");
     }
 
     #[test]

@@ -1,17 +1,23 @@
-//! Checks the source database before anything is read: a list of findings, each with its fix.
+//! Checks the server and the publication before anything is made: a list of findings, each with its
+//! fix.
 
 use std::fmt;
 
 use tokio_postgres::{Client, Row};
 
 use crate::config::SourceNames;
-use crate::source::catalog::SourceTable;
 use crate::source::error::SourceError;
 use crate::source::quote::quote_identifier;
 
 /// The oldest supported PostgreSQL, as `server_version_num`: version 14 is the first whose `pgoutput`
 /// sends logical messages, which write checkpoints need.
 const SERVER_VERSION_MIN: i32 = 140_000;
+
+/// Slots and WAL senders that a fix adds: for a worker, the one that follows it, and a backup.
+const SPARE_CAPACITY: i64 = 5;
+
+/// Tables that a fix lists. A pattern may match thousands.
+const LISTED_TABLES_MAX: usize = 50;
 
 /// A problem of the source database, and its fix.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,11 +31,11 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn fatal(problem: impl Into<String>, fix: impl Into<String>) -> Self {
+    pub(crate) fn fatal(problem: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { is_fatal: true, problem: problem.into(), fix: fix.into() }
     }
 
-    fn advice(problem: impl Into<String>, fix: impl Into<String>) -> Self {
+    pub(crate) fn advice(problem: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { is_fatal: false, problem: problem.into(), fix: fix.into() }
     }
 }
@@ -57,33 +63,44 @@ impl fmt::Display for PreflightError {
     }
 }
 
-/// Findings about the server, the publication and the tables that the sync config names.
-#[derive(Debug)]
-pub(crate) struct PreflightReport {
-    /// The findings, fatal ones first.
-    pub(crate) findings: Vec<Finding>,
-    /// Our role.
-    pub(crate) user: String,
-}
-
 /// Settings of the server, and rights of our role.
 #[derive(Clone, Debug)]
-struct ServerState {
+pub(crate) struct ServerState {
     version: i32,
     version_text: String,
     wal_level: String,
-    user: String,
+    /// Our role.
+    pub(crate) user: String,
     may_replicate: bool,
-    slot_exists: bool,
-    has_free_slots: bool,
+    pub(crate) slot_exists: bool,
+    /// A session streams from our slot, and so has a WAL sender.
+    is_slot_active: bool,
+    slots: InUse,
+    wal_senders: InUse,
+    /// Name of the database's encoding.
+    encoding: String,
+    database: String,
     /// `max_slot_wal_keep_size` is unlimited.
     keeps_all_wal: bool,
-    publication: Option<PublicationState>,
+    pub(crate) publication: Option<PublicationState>,
+}
+
+/// The use of something that a server has a fixed number of.
+#[derive(Clone, Copy, Debug)]
+struct InUse {
+    used: i64,
+    max: i64,
+}
+
+impl InUse {
+    fn is_exhausted(self) -> bool {
+        self.used >= self.max
+    }
 }
 
 /// Settings of a publication.
 #[derive(Clone, Copy, Debug)]
-struct PublicationState {
+pub(crate) struct PublicationState {
     /// It publishes inserts, updates, deletes and truncations.
     has_all_operations: bool,
     /// It publishes changes of partitions as changes of their root table.
@@ -98,28 +115,25 @@ SELECT current_setting('server_version_num')::int, current_setting('server_versi
          OR EXISTS (SELECT FROM pg_roles r WHERE r.rolname IN ('rds_replication', 'azure_pg_admin')
                     AND pg_has_role(current_user, r.oid, 'MEMBER')),
        EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1),
-       (SELECT count(*) FROM pg_replication_slots)
-         < current_setting('max_replication_slots')::int,
+       EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1 AND active),
+       (SELECT count(*) FROM pg_replication_slots),
+       current_setting('max_replication_slots')::int8,
+       (SELECT count(*) FROM pg_stat_replication), current_setting('max_wal_senders')::int8,
+       current_setting('server_encoding'), current_database()::text,
        current_setting('max_slot_wal_keep_size') = '-1'";
 
 const PUBLICATION: &str = "
 SELECT pubinsert AND pubupdate AND pubdelete AND pubtruncate, pubviaroot, puballtables
 FROM pg_publication WHERE pubname = $1";
 
-/// Checks the server, the publication and the tables that the sync config names.
-///
-/// Tables that only a pattern matches are not checked here: a problem of one of them must not keep
-/// the others from being synced.
-pub(crate) async fn preflight<'a>(
+/// Reads the settings of the server and of the publication.
+pub(crate) async fn read_server(
     client: &Client,
-    named_tables: impl IntoIterator<Item = &'a SourceTable>,
     names: SourceNames<'_>,
-) -> Result<PreflightReport, SourceError> {
+) -> Result<ServerState, SourceError> {
     let row = client.query_one(SERVER, &[&names.slot]).await?;
     let publication = client.query_opt(PUBLICATION, &[&names.publication]).await?;
-    let server = ServerState::from_rows(&row, publication.as_ref());
-    let findings = findings(&server, named_tables, names);
-    Ok(PreflightReport { findings, user: server.user })
+    Ok(ServerState::from_rows(&row, publication.as_ref()))
 }
 
 impl ServerState {
@@ -131,8 +145,12 @@ impl ServerState {
             user: server.get(3),
             may_replicate: server.get(4),
             slot_exists: server.get(5),
-            has_free_slots: server.get(6),
-            keeps_all_wal: server.get(7),
+            is_slot_active: server.get(6),
+            slots: InUse { used: server.get(7), max: server.get(8) },
+            wal_senders: InUse { used: server.get(9), max: server.get(10) },
+            encoding: server.get(11),
+            database: server.get(12),
+            keeps_all_wal: server.get(13),
             publication: publication.map(|row| PublicationState {
                 has_all_operations: row.get(0),
                 is_via_root: row.get(1),
@@ -140,30 +158,51 @@ impl ServerState {
             }),
         }
     }
+
+    /// Returns whether the database may hold text that is not UTF-8. All other encodings are converted.
+    pub(crate) fn may_hold_other_text(&self) -> bool {
+        self.encoding == "SQL_ASCII"
+    }
 }
 
-/// Returns all findings, fatal ones first.
-fn findings<'a>(
+/// Returns the findings about the server and the publication. `to_publish` are the SQL names of the
+/// tables that the sync config reads.
+pub(crate) fn server_findings(
     server: &ServerState,
-    named_tables: impl IntoIterator<Item = &'a SourceTable>,
     names: SourceNames<'_>,
+    to_publish: &[String],
 ) -> Vec<Finding> {
-    let mut findings = server_findings(server, names);
-
-    // Without a publication each table would be reported as unpublished, which says the same again.
-    // A table that does not exist is reported when the config is compared with the catalog.
-    if let Some(publication) = &server.publication {
-        findings.extend(publication_findings(publication, names));
-        for table in named_tables {
-            findings.extend(table_findings(table, &server.user, names));
-        }
+    let mut findings = setting_findings(server);
+    match &server.publication {
+        Some(publication) => findings.extend(publication_findings(publication, names)),
+        None => findings.push(missing_publication(names.publication, to_publish)),
     }
+    findings.extend(capacity_findings(server));
 
-    findings.sort_by_key(|finding| !finding.is_fatal);
+    if server.may_hold_other_text() {
+        findings.push(Finding::advice(
+            format!(
+                "database {} has the encoding SQL_ASCII: PostgreSQL does not check that text is \
+                 UTF-8, and replication stops at the first row in which it is not",
+                server.database
+            ),
+            "move the data to a database with ENCODING 'UTF8' (pg_dump, createdb --encoding=UTF8 \
+             --template=template0, psql)",
+        ));
+    }
+    if server.keeps_all_wal {
+        findings.push(Finding::advice(
+            "max_slot_wal_keep_size is -1: while the worker is down, its slot retains all WAL and \
+             can fill the server's disk",
+            "ALTER SYSTEM SET max_slot_wal_keep_size = '50GB'; (as much as the disk can spare), \
+             then SELECT pg_reload_conf();",
+        ));
+    }
     findings
 }
 
-fn server_findings(server: &ServerState, names: SourceNames<'_>) -> Vec<Finding> {
+/// Returns the findings about version, settings and role.
+fn setting_findings(server: &ServerState) -> Vec<Finding> {
     let mut findings = Vec::new();
     if server.version < SERVER_VERSION_MIN {
         findings.push(Finding::fatal(
@@ -185,29 +224,52 @@ fn server_findings(server: &ServerState, names: SourceNames<'_>) -> Vec<Finding>
             format!("ALTER ROLE {user} REPLICATION; (on RDS: GRANT rds_replication TO {user};)"),
         ));
     }
-    if server.publication.is_none() {
-        let name = quote_identifier(names.publication);
+    findings
+}
+
+/// Returns what the server has none left of. A worker needs one slot and one WAL sender.
+fn capacity_findings(server: &ServerState) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let InUse { used, max } = server.slots;
+    if !server.slot_exists && server.slots.is_exhausted() {
         findings.push(Finding::fatal(
-            format!("publication {name} does not exist"),
-            format!("CREATE PUBLICATION {name} FOR TABLE ...; (list the tables to sync)"),
+            format!("all replication slots are in use: {used} of max_replication_slots = {max}"),
+            format!(
+                "drop a slot that nobody reads (SELECT slot_name, active FROM \
+                 pg_replication_slots; SELECT pg_drop_replication_slot('...');), or ALTER SYSTEM \
+                 SET max_replication_slots = {}; then restart PostgreSQL",
+                max + SPARE_CAPACITY
+            ),
         ));
     }
-    if !server.slot_exists && !server.has_free_slots {
+
+    // The session that streams from our slot is a former one of ours, which ends, or another worker's,
+    // which this one waits for.
+    let InUse { used, max } = server.wal_senders;
+    if !server.is_slot_active && server.wal_senders.is_exhausted() {
         findings.push(Finding::fatal(
-            "all replication slots are in use",
-            "drop a slot that nobody reads (SELECT slot_name, active FROM pg_replication_slots; \
-             SELECT pg_drop_replication_slot('...');) or raise max_replication_slots",
-        ));
-    }
-    if server.keeps_all_wal {
-        findings.push(Finding::advice(
-            "max_slot_wal_keep_size is -1: while the worker is down, its slot retains all WAL and \
-             can fill the server's disk",
-            "ALTER SYSTEM SET max_slot_wal_keep_size = '50GB'; (as much as the disk can spare), \
-             then SELECT pg_reload_conf();",
+            format!("all WAL senders are in use: {used} of max_wal_senders = {max}"),
+            format!(
+                "end a replication connection (SELECT pid, application_name, client_addr FROM \
+                 pg_stat_replication;), or ALTER SYSTEM SET max_wal_senders = {}; then restart \
+                 PostgreSQL",
+                max + SPARE_CAPACITY
+            ),
         ));
     }
     findings
+}
+
+fn missing_publication(publication: &str, to_publish: &[String]) -> Finding {
+    let name = quote_identifier(publication);
+    let mut tables = to_publish.iter().take(LISTED_TABLES_MAX).cloned().collect::<Vec<_>>();
+    if to_publish.len() > LISTED_TABLES_MAX || to_publish.is_empty() {
+        tables.push("...".to_owned());
+    }
+    Finding::fatal(
+        format!("publication {name} does not exist"),
+        format!("CREATE PUBLICATION {name} FOR TABLE {};", tables.join(", ")),
+    )
 }
 
 fn publication_findings(publication: &PublicationState, names: SourceNames<'_>) -> Vec<Finding> {
@@ -234,88 +296,6 @@ fn publication_findings(publication: &PublicationState, names: SourceNames<'_>) 
                  changes of tables that are not synced"
             ),
             "publish only the tables that the sync config reads",
-        ));
-    }
-    findings
-}
-
-/// Returns what prevents a table from being synced.
-pub(crate) fn table_findings(
-    table: &SourceTable,
-    user: &str,
-    names: SourceNames<'_>,
-) -> Vec<Finding> {
-    if table.kind != 'r' {
-        return reading_findings(table, user);
-    }
-
-    let shown = table.display_name();
-    let sql = table.sql_name();
-    let publication = quote_identifier(names.publication);
-    let mut findings = Vec::new();
-    if !table.is_published {
-        findings.push(Finding::fatal(
-            format!("table {shown} is not in publication {publication}"),
-            format!("ALTER PUBLICATION {publication} ADD TABLE {sql};"),
-        ));
-    }
-    if table.has_row_filter {
-        findings.push(Finding::fatal(
-            format!(
-                "publication {publication} filters rows of table {shown}, which is not supported"
-            ),
-            "remove the WHERE clause from the publication, and filter in the sync config",
-        ));
-    }
-    findings.extend(reading_findings(table, user));
-    if table.key.is_empty() && table.replica_identity != 'f' {
-        findings.push(Finding::fatal(
-            format!(
-                "table {shown} has neither a primary key nor a replica identity: updated and \
-                 deleted rows cannot be identified"
-            ),
-            format!(
-                "ALTER TABLE {sql} ADD PRIMARY KEY (...); or, slower: ALTER TABLE {sql} \
-                 REPLICA IDENTITY FULL;"
-            ),
-        ));
-    }
-    findings
-}
-
-/// Returns what prevents our role from reading all rows that the replication stream has of a table.
-pub(crate) fn reading_findings(table: &SourceTable, user: &str) -> Vec<Finding> {
-    let shown = table.display_name();
-    let sql = table.sql_name();
-    let user = quote_identifier(user);
-    if table.kind != 'r' {
-        let kind = match table.kind {
-            'p' => "a partitioned table",
-            'v' | 'm' => "a view",
-            'f' => "a foreign table",
-            _ => "not an ordinary table",
-        };
-        return vec![Finding::fatal(
-            format!("{shown} is {kind}, which has no changes of its own to replicate"),
-            "name an ordinary table in the sync config (for a partitioned table its partitions, as \
-             in \"events_%\" AS events, which also matches those created later)",
-        )];
-    }
-
-    let mut findings = Vec::new();
-    if !table.may_select {
-        findings.push(Finding::fatal(
-            format!("role {user} may not read table {shown}"),
-            format!("GRANT SELECT ON {sql} TO {user};"),
-        ));
-    }
-    if table.row_security {
-        findings.push(Finding::fatal(
-            format!(
-                "row security hides rows of table {shown} from role {user}: the initial copy would \
-                 miss rows that the replication stream has"
-            ),
-            format!("ALTER ROLE {user} BYPASSRLS; (the sync config decides who sees which rows)"),
         ));
     }
     findings

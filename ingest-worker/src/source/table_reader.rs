@@ -10,8 +10,9 @@ use crate::source::connection;
 use crate::source::copy_rows::CopyRows;
 use crate::source::dsn::Dsn;
 use crate::source::error::SourceError;
-use crate::source::preflight::{self, PreflightError};
+use crate::source::preflight::PreflightError;
 use crate::source::quote::quote_identifier;
+use crate::source::table_check::reading_findings;
 use crate::source::tables::{self, CandidateTable, candidate_tables};
 
 /// The name of no publication: then the catalog lists all columns of a table.
@@ -35,20 +36,6 @@ impl From<tokio_postgres::Error> for ReadingError {
     fn from(error: tokio_postgres::Error) -> Self {
         Self::Source(error.into())
     }
-}
-
-/// Compares a sync config with the tables of a database: see [`SyncConfig::check`].
-///
-/// # Errors
-/// When the database cannot be reached or read.
-pub async fn check_schema(
-    database_url: &str,
-    config: &SyncConfig,
-) -> Result<Vec<Diagnostic>, ReadingError> {
-    let dsn = Dsn::parse(database_url).map_err(ConnectError::from)?;
-    let client = connect(&dsn).await?;
-    let tables = catalog::read_tables(&client, NO_PUBLICATION).await?;
-    Ok(tables::check_config(config, &tables))
 }
 
 /// A read-only transaction over all tables of a database, all as of one moment. It ends when this is
@@ -84,7 +71,7 @@ impl Reading {
     /// Compares a sync config with them: see [`SyncConfig::check`].
     #[must_use]
     pub fn check_config(&self, config: &SyncConfig) -> Vec<Diagnostic> {
-        tables::check_config(config, &self.tables)
+        tables::check_config(config, &self.tables, NO_PUBLICATION)
     }
 
     /// Returns the tables that a sync config reads, by their indexes in [`Reading::schemas`].
@@ -105,8 +92,7 @@ impl Reading {
     pub async fn check(&self, tables: &[usize]) -> Result<(), ReadingError> {
         let user: String = self.client.query_one("SELECT current_user::text", &[]).await?.get(0);
         let tables = tables.iter().map(|&table| &self.tables[table]);
-        let findings: Vec<_> =
-            tables.flat_map(|table| preflight::reading_findings(table, &user)).collect();
+        let findings: Vec<_> = tables.flat_map(|table| reading_findings(table, &user)).collect();
         if findings.is_empty() {
             Ok(())
         } else {
@@ -160,9 +146,6 @@ mod tests {
     async fn a_database_that_cannot_be_reached_is_an_error_of_the_connection() {
         let url = "postgres://u@127.0.0.1:1/app?sslmode=disable";
         assert!(matches!(Reading::begin(url).await, Err(ReadingError::Connect(_))));
-        let config = crate::test_support::compiled();
-        let checked = check_schema(url, &config).await;
-        assert!(matches!(checked, Err(ReadingError::Connect(ConnectError::Refused { .. }))));
     }
 
     #[tokio::test]

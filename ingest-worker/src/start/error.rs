@@ -19,6 +19,9 @@ pub enum ConfigurationError {
     /// Fix the sync config.
     #[error(transparent)]
     SyncConfig(#[from] SyncConfigErrors),
+    /// Fix both.
+    #[error("{0}\n{1}")]
+    SyncConfigAndSource(SyncConfigErrors, PreflightError),
     /// Use patterns that find fewer tables.
     #[error(transparent)]
     Numbering(NumberingError),

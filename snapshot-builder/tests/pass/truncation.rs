@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidewater_ingest_worker::{Applier, ShapeFacts, SourceTable, SyncedTable};
+use tidewater_ingest_worker::{Applier, CheckFacts, ShapeFacts, SourceTable, SyncedTable};
 use tidewater_protocol::{Body, OpId};
 use tidewater_snapshot_builder::{Options, run_pass};
 use tidewater_storage::{BucketKey, ControlStore, Embedded, Lsn, OpLog, SegmentReader, Tag};
@@ -41,6 +41,7 @@ fn todos() -> SyncedTable {
         has_row_filter: false,
         estimated_rows: 0.0,
         facts: ShapeFacts::default(),
+        check: CheckFacts::default(),
     };
 
     SyncedTable { number: 0, table, evaluator, copied_after: Lsn(0), has_former_rows: false }

@@ -1,5 +1,4 @@
 use super::*;
-use crate::source::catalog::tests::source_table;
 
 const NAMES: SourceNames<'_> = SourceNames { publication: "powersync", slot: "s" };
 
@@ -12,7 +11,11 @@ fn ready_server() -> ServerState {
         user: "app".into(),
         may_replicate: true,
         slot_exists: false,
-        has_free_slots: true,
+        is_slot_active: false,
+        slots: InUse { used: 1, max: 10 },
+        wal_senders: InUse { used: 1, max: 10 },
+        encoding: "UTF8".into(),
+        database: "app".into(),
         keeps_all_wal: false,
         publication: Some(ready_publication()),
     }
@@ -26,7 +29,7 @@ fn ready_publication() -> PublicationState {
 fn check_server(change: impl FnOnce(&mut ServerState), is_fatal: bool, problem: &str, fix: &str) {
     let mut server = ready_server();
     change(&mut server);
-    check_one(&findings(&server, [], NAMES), is_fatal, problem, fix);
+    check_one(&server_findings(&server, NAMES, &[]), is_fatal, problem, fix);
 }
 
 /// Checks the same for a change of a publication.
@@ -41,19 +44,6 @@ fn check_publication(
     check_server(|server| server.publication = Some(publication), is_fatal, problem, fix);
 }
 
-/// Checks the same for a change of a table, and whether the problem prevents reading it, too.
-fn check_table(
-    change: impl FnOnce(&mut SourceTable),
-    prevents_reading: bool,
-    problem: &str,
-    fix: &str,
-) {
-    let mut table = source_table(1, "lists");
-    change(&mut table);
-    check_one(&table_findings(&table, "app", NAMES), true, problem, fix);
-    assert_eq!(!reading_findings(&table, "app").is_empty(), prevents_reading, "{problem}");
-}
-
 #[track_caller]
 fn check_one(found: &[Finding], is_fatal: bool, problem: &str, fix: &str) {
     let [one] = found else { panic!("expected one finding: {found:?}") };
@@ -63,8 +53,8 @@ fn check_one(found: &[Finding], is_fatal: bool, problem: &str, fix: &str) {
 }
 
 #[test]
-fn a_ready_server_and_table_have_no_findings() {
-    assert_eq!(findings(&ready_server(), [&source_table(1, "lists")], NAMES), []);
+fn a_ready_server_has_no_findings() {
+    assert_eq!(server_findings(&ready_server(), NAMES, &[]), []);
 }
 
 #[test]
@@ -76,7 +66,7 @@ fn a_server_below_version_14_is_fatal() {
     check_server(old, true, "PostgreSQL 13.15 is too old", "upgrade");
     let mut oldest = ready_server();
     oldest.version = SERVER_VERSION_MIN;
-    assert_eq!(findings(&oldest, [], NAMES), []);
+    assert_eq!(server_findings(&oldest, NAMES, &[]), []);
 }
 
 #[test]
@@ -102,27 +92,54 @@ fn a_role_that_may_not_replicate_is_fatal() {
 }
 
 #[test]
-fn a_missing_publication_is_fatal_and_hides_what_follows_from_it() {
+fn a_missing_publication_is_fatal_with_the_sql_for_the_tables_of_the_config() {
     let mut server = ready_server();
     server.publication = None;
-    let mut unpublished = source_table(1, "lists");
-    unpublished.is_published = false;
-    let found = findings(&server, [&unpublished], NAMES);
-    check_one(&found, true, "publication \"powersync\" does not exist", "CREATE PUBLICATION");
+    let missing = "publication \"powersync\" does not exist";
+    let one = |tables: &[String]| server_findings(&server, NAMES, tables);
+    let tables = ["\"public\".\"a\"".to_owned(), "\"public\".\"b\"".to_owned()];
+    let create = "CREATE PUBLICATION \"powersync\" FOR TABLE \"public\".\"a\", \"public\".\"b\";";
+    check_one(&one(&tables), true, missing, create);
+
+    check_one(&one(&[]), true, missing, "FOR TABLE ...;");
+    let many = vec!["t".to_owned(); LISTED_TABLES_MAX + 1];
+    check_one(&one(&many), true, missing, "t, t, ...;");
 }
 
 #[test]
 fn no_free_slot_is_fatal_unless_ours_exists() {
+    let full = InUse { used: 4, max: 4 };
     check_server(
-        |server| server.has_free_slots = false,
+        |server| server.slots = full,
         true,
-        "all replication slots are in use",
-        "max_replication_slots",
+        "all replication slots are in use: 4 of max_replication_slots = 4",
+        "SET max_replication_slots = 9;",
     );
     let mut server = ready_server();
-    server.has_free_slots = false;
+    server.slots = full;
     server.slot_exists = true;
-    assert_eq!(findings(&server, [], NAMES), []);
+    assert_eq!(server_findings(&server, NAMES, &[]), []);
+}
+
+#[test]
+fn no_free_wal_sender_is_fatal_unless_ours_is_in_use() {
+    let full = InUse { used: 2, max: 2 };
+    check_server(
+        |server| server.wal_senders = full,
+        true,
+        "all WAL senders are in use: 2 of max_wal_senders = 2",
+        "SET max_wal_senders = 7;",
+    );
+    let mut server = ready_server();
+    server.wal_senders = full;
+    server.is_slot_active = true;
+    assert_eq!(server_findings(&server, NAMES, &[]), []);
+}
+
+#[test]
+fn an_encoding_that_checks_nothing_is_advice() {
+    let change = |server: &mut ServerState| server.encoding = "SQL_ASCII".into();
+    check_server(change, false, "database app has the encoding SQL_ASCII", "ENCODING 'UTF8'");
 }
 
 #[test]
@@ -163,104 +180,6 @@ fn a_publication_for_all_tables_is_advice() {
         "FOR ALL TABLES",
         "publish only the tables",
     );
-}
-
-#[test]
-fn fatal_findings_come_first() {
-    let mut server = ready_server();
-    server.keeps_all_wal = true;
-    let mut table = source_table(1, "lists");
-    table.may_select = false;
-    let found = findings(&server, [&table], NAMES);
-    let fatal: Vec<_> = found.iter().map(|finding| finding.is_fatal).collect();
-    assert_eq!(fatal, [true, false]);
-}
-
-#[test]
-fn an_unpublished_table_can_be_read_but_not_synced() {
-    check_table(
-        |table| table.is_published = false,
-        false,
-        "table public.lists is not in publication \"powersync\"",
-        "ALTER PUBLICATION \"powersync\" ADD TABLE \"public\".\"lists\";",
-    );
-}
-
-#[test]
-fn a_row_filter_prevents_syncing() {
-    check_table(
-        |table| table.has_row_filter = true,
-        false,
-        "filters rows of table public.lists",
-        "filter in the sync config",
-    );
-}
-
-#[test]
-fn a_table_without_identity_cannot_be_synced() {
-    check_table(
-        |table| table.key.clear(),
-        false,
-        "neither a primary key nor a replica identity",
-        "ALTER TABLE \"public\".\"lists\" ADD PRIMARY KEY",
-    );
-}
-
-#[test]
-fn a_keyless_table_with_full_identity_can_be_synced() {
-    let mut table = source_table(1, "lists");
-    table.key.clear();
-    table.replica_identity = 'f';
-    assert_eq!(table_findings(&table, "app", NAMES), []);
-}
-
-#[test]
-fn a_table_without_select_privilege_can_be_neither_read_nor_synced() {
-    check_table(
-        |table| table.may_select = false,
-        true,
-        "role \"app\" may not read table public.lists",
-        "GRANT SELECT ON \"public\".\"lists\" TO \"app\";",
-    );
-}
-
-#[test]
-fn row_security_prevents_reading_and_syncing() {
-    check_table(
-        |table| table.row_security = true,
-        true,
-        "row security hides rows of table public.lists",
-        "ALTER ROLE \"app\" BYPASSRLS;",
-    );
-}
-
-#[test]
-fn only_ordinary_tables_can_be_synced() {
-    for (kind, name) in [
-        ('p', "a partitioned table"),
-        ('v', "a view"),
-        ('m', "a view"),
-        ('f', "a foreign table"),
-        ('S', "not an ordinary table"),
-    ] {
-        let problem = format!("public.lists is {name}");
-        // It is the one finding, whatever else is wrong with it.
-        let change = |table: &mut SourceTable| {
-            table.kind = kind;
-            table.is_published = false;
-            table.key.clear();
-        };
-        check_table(change, true, &problem, "name an ordinary table");
-    }
-}
-
-#[test]
-fn odd_names_are_quoted_in_every_fix() {
-    let mut table = source_table(1, "odd\"name");
-    table.may_select = false;
-    let found = table_findings(&table, "o'brien", NAMES);
-    let fix = "GRANT SELECT ON \"public\".\"odd\"\"name\" TO \"o'brien\";";
-    check_one(&found, true, "\"o'brien\"", fix);
 }
 
 #[test]
