@@ -1,5 +1,6 @@
 //! A PostgreSQL cluster for one test, on a free port and in a temporary folder.
 
+mod certificates;
 mod data_directory;
 
 use std::fs::{self, File};
@@ -43,11 +44,13 @@ pub struct PostgresOptions {
     pub auth: Auth,
     /// Settings that override those of the fixture. The last one of a name is effective.
     pub settings: Vec<(String, String)>,
+    /// True if the server offers TLS, with a certificate for `localhost`.
+    pub tls: bool,
 }
 
 impl Default for PostgresOptions {
     fn default() -> Self {
-        Self { auth: Auth::Trust, settings: Vec::new() }
+        Self { auth: Auth::Trust, settings: Vec::new(), tls: false }
     }
 }
 
@@ -94,6 +97,10 @@ impl Postgres {
             "host all all 127.0.0.1/32 {method}\nhost replication all 127.0.0.1/32 {method}\n"
         );
         fs::write(scratch.path().join("data/pg_hba.conf"), rules)?;
+        let options = match options.tls {
+            true => installation.enable_tls(options, scratch.path())?,
+            false => options,
+        };
 
         // Another process may bind the port after `free_port` has found it free.
         let mut attempts = 0;
@@ -174,6 +181,12 @@ impl Postgres {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Returns the file with the certificate of the authority that has issued the server's.
+    #[must_use]
+    pub fn root_certificate(&self) -> PathBuf {
+        self.scratch.path().join("ca.pem")
     }
 
     /// Connects the superuser to the database `postgres`.

@@ -108,10 +108,17 @@ async fn a_server_that_cannot_be_reached_is_named() -> Result<()> {
 
 /// Security test S23, for a server without TLS.
 #[tokio::test]
-async fn tls_is_required_unless_it_is_switched_off() -> Result<()> {
-    let postgres = Postgres::start().await?;
+async fn tls_is_required_of_other_machines_unless_it_is_switched_off() -> Result<()> {
+    let postgres = database().await?;
     let url = postgres.url("postgres").replace("?sslmode=disable", "");
-    refused(read_lists(&url), 1, &["no TLS", "sslmode=disable", "unencrypted"]).await?;
+    // An address of this machine that does not say so.
+    let other = url.replace("127.0.0.1", "0.0.0.0");
+    refused(read_lists(&other), 1, &["no TLS", "sslmode=disable", "unencrypted"]).await?;
+    let asked = format!("{url}?sslmode=require");
+    refused(read_lists(&asked), 1, &["no TLS", "sslmode=disable", "unencrypted"]).await?;
+
+    Tidewater::dev_ready(read_lists(&format!("{other}?sslmode=disable"))).await?;
+    Tidewater::dev_ready(read_lists(&url).with(&["--slot", "local"])).await?;
     Ok(())
 }
 

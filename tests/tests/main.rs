@@ -18,6 +18,7 @@ mod official_sdk_bases;
 mod random_system;
 mod row_limits;
 mod rows;
+mod secure_source;
 mod source_check;
 mod source_identity;
 mod tables;

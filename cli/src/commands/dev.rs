@@ -28,7 +28,7 @@ Examples:
   A database on this machine. The role needs REPLICATION, and SELECT on the synced tables:
     psql -c 'CREATE PUBLICATION powersync FOR TABLE lists, todos'
     tidewater dev --sync-config sync-config.yaml \\
-      --database-url 'postgres://user:password@localhost/app?sslmode=disable'
+      --database-url 'postgres://user:password@localhost/app'
 
   Then, in another terminal, a token for the app:
     tidewater token --user-id u1

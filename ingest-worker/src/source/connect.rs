@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio_postgres::{Client, NoTls};
 
 use crate::source::dsn::{Dsn, DsnError, SslMode};
+use crate::source::quote::quote_identifier;
 use crate::source::tls::{self, TlsError};
 
 /// Session options of sessions and of the replication stream, over the settings that a server, a
@@ -50,12 +51,25 @@ pub enum ConnectError {
     Tls(#[from] TlsError),
     /// The server offers no TLS, and the connection string asks for it.
     #[error(
-        "the server at {address} offers no TLS: enable it on the server, or add ?sslmode=disable \
-         to the database URL (the password and all data then travel unencrypted)"
+        "the server at {address} offers no TLS, which is the default for a host that is not this \
+         machine: enable it on the server, or add ?sslmode=disable to the database URL (the password \
+         and all data then travel unencrypted)"
     )]
     NoTls {
         /// `host:port`.
         address: String,
+    },
+    /// The server's certificate cannot be verified.
+    #[error(
+        "the certificate of the server at {address} cannot be verified: name the file with the \
+         certificate of its authority by ?sslrootcert=FILE in the database URL (providers offer it for \
+         download), or use sslmode=require, which encrypts and accepts any server that answers"
+    )]
+    Certificate {
+        /// `host:port`.
+        address: String,
+        /// The reason.
+        source: tokio_postgres::Error,
     },
     /// The connection was accepted, and then no server answered.
     #[error(
@@ -72,7 +86,7 @@ pub enum ConnectError {
     /// The server does not answer, or refuses the session.
     #[error(
         "cannot connect to PostgreSQL at {address} as user '{user}', database '{database}': {}",
-        advice(source.code().map(tokio_postgres::error::SqlState::code))
+        advice(source.code().map(tokio_postgres::error::SqlState::code), user, database)
     )]
     Refused {
         /// `host:port`.
@@ -94,7 +108,7 @@ impl ConnectError {
                 is_transient_code(source.code().map(tokio_postgres::error::SqlState::code))
             }
             Self::Silent { .. } => true,
-            Self::Dsn(_) | Self::Tls(_) | Self::NoTls { .. } => false,
+            Self::Dsn(_) | Self::Tls(_) | Self::NoTls { .. } | Self::Certificate { .. } => false,
         }
     }
 }
@@ -152,12 +166,28 @@ fn refused(dsn: &Dsn, source: tokio_postgres::Error) -> ConnectError {
     if dsn.ssl_mode != SslMode::Disable && cause.contains("does not support TLS") {
         return ConnectError::NoTls { address };
     }
+    if is_certificate_error(&source) {
+        return ConnectError::Certificate { address, source };
+    }
     ConnectError::Refused {
         address,
         user: dsn.user.clone(),
         database: dsn.database.clone(),
         source,
     }
+}
+
+/// Returns whether the server's certificate was not accepted. The driver wraps the error of the TLS
+/// library several times.
+fn is_certificate_error(error: &tokio_postgres::Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if error.to_string().contains("invalid peer certificate") {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Returns whether a refusal with this SQLSTATE may pass by itself; `None` is no answer at all.
@@ -169,7 +199,23 @@ fn is_transient_code(code: Option<&str>) -> bool {
 
 /// Returns what to do about a refusal with this SQLSTATE; `None` is no answer at all. The reason
 /// itself is in the cause.
-fn advice(code: Option<&str>) -> &'static str {
+fn advice(code: Option<&str>, user: &str, database: &str) -> String {
+    let user = quote_identifier(user);
+    let database = quote_identifier(database);
+    match code {
+        Some("3D000") => format!(
+            "check the database name at the end of the database URL, or create the database: CREATE \
+             DATABASE {database};"
+        ),
+        Some("42501") => {
+            format!("allow the role to connect: GRANT CONNECT ON DATABASE {database} TO {user};")
+        }
+        code => general_advice(code).to_owned(),
+    }
+}
+
+/// Returns what to do about a refusal that has nothing to do with the database's name.
+fn general_advice(code: Option<&str>) -> &'static str {
     match code {
         None => {
             "check host and port in the database URL, and that the server runs, listens there and \
@@ -182,14 +228,9 @@ fn advice(code: Option<&str>) -> &'static str {
         }
         Some("28000") => {
             "check the user in the database URL, that the role may log in (ALTER ROLE ... LOGIN), \
-             and that pg_hba.conf allows it to connect from here"
+             and that pg_hba.conf allows it to connect from here (a server on this machine that \
+             demands TLS needs ?sslmode=require or verify-full)"
         }
-
-        Some("3D000") => {
-            "check the database name at the end of the database URL, or create the database: \
-             CREATE DATABASE ..."
-        }
-        Some("42501") => "allow the role to connect: GRANT CONNECT ON DATABASE ... TO ...",
 
         Some("53300") => {
             "all its connections are in use: end some, or raise max_connections and restart it"
@@ -237,7 +278,8 @@ mod tests {
             Some("57P03"),
             Some("XX000"),
         ];
-        let advice: std::collections::HashSet<_> = codes.into_iter().map(advice).collect();
+        let advice: std::collections::HashSet<_> =
+            codes.into_iter().map(|code| advice(code, "u", "d")).collect();
         assert_eq!(advice.len(), codes.len());
     }
 

@@ -1,6 +1,9 @@
 //! Connection strings, with the meaning that libpq gives them, for both of our drivers.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
+
+use tokio_postgres::config::Host;
 
 /// Form of a connection string, part of every error about one.
 const FORM: &str = "it has the form postgres://user:password@host:5432/database, with any of @ : / % \
@@ -14,7 +17,8 @@ pub enum DsnError {
     Syntax(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// `sslmode` has a value that is not supported.
     #[error(
-        "sslmode={0} is not supported: use disable, require, verify-ca or verify-full (the default)"
+        "sslmode={0} is not supported: use disable (the default on this machine), require, verify-ca or \
+         verify-full (the default for other hosts)"
     )]
     SslMode(String),
     /// A part is missing that both drivers need.
@@ -56,18 +60,19 @@ impl Dsn {
             rest.parse().map_err(|error: tokio_postgres::Error| DsnError::Syntax(error.into()))?;
 
         let host = match config.get_hosts().first().ok_or(DsnError::Missing("host"))? {
-            tokio_postgres::config::Host::Tcp(name) => name.clone(),
-            tokio_postgres::config::Host::Unix(path) => path.display().to_string(),
+            Host::Tcp(name) => name.clone(),
+            Host::Unix(path) => path.display().to_string(),
         };
         let user = config.get_user().ok_or(DsnError::Missing("user"))?.to_owned();
         let database = config.get_dbname().unwrap_or(&user).to_owned();
         let port = config.get_ports().first().copied().unwrap_or(5432);
 
-        // PostgreSQL has no TLS on a Unix socket, which starts with a slash.
-        let ssl_mode = if host.starts_with('/') {
-            SslMode::Disable
-        } else {
-            parse_ssl_mode(options.mode.as_deref())?
+        let ssl_mode = match options.mode.as_deref() {
+            // PostgreSQL has no TLS on a Unix socket, which starts with a slash.
+            _ if host.starts_with('/') => SslMode::Disable,
+            Some(mode) => parse_ssl_mode(mode)?,
+            None if is_local(&config) => SslMode::Disable,
+            None => SslMode::VerifyFull,
         };
         let ssl_root_cert = options.root_cert.map(PathBuf::from);
         Ok(Self { config, ssl_mode, ssl_root_cert, host, port, user, database })
@@ -98,14 +103,31 @@ impl SslOptions {
     }
 }
 
-fn parse_ssl_mode(mode: Option<&str>) -> Result<SslMode, DsnError> {
+fn parse_ssl_mode(mode: &str) -> Result<SslMode, DsnError> {
     match mode {
-        None | Some("verify-full") => Ok(SslMode::VerifyFull),
-        Some("disable") => Ok(SslMode::Disable),
-        Some("require") => Ok(SslMode::Require),
-        Some("verify-ca") => Ok(SslMode::VerifyCa),
-        Some(other) => Err(DsnError::SslMode(other.to_owned())),
+        "verify-full" => Ok(SslMode::VerifyFull),
+        "disable" => Ok(SslMode::Disable),
+        "require" => Ok(SslMode::Require),
+        "verify-ca" => Ok(SslMode::VerifyCa),
+        other => Err(DsnError::SslMode(other.to_owned())),
     }
+}
+
+/// Returns whether a connection cannot leave this machine: then nobody on a network can read it or
+/// answer in the server's place.
+fn is_local(config: &tokio_postgres::Config) -> bool {
+    let addresses = config.get_hostaddrs();
+    if !addresses.is_empty() {
+        // The address is what is connected to; the host is only its name.
+        return addresses.iter().all(IpAddr::is_loopback);
+    }
+    config.get_hosts().iter().all(|host| match host {
+        Host::Unix(_) => true,
+        Host::Tcp(name) => {
+            name.eq_ignore_ascii_case("localhost")
+                || name.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+        }
+    })
 }
 
 /// Splits a URL into one without our options, and these.
@@ -201,11 +223,35 @@ mod tests {
     }
 
     #[test]
-    fn verify_full_is_the_default() {
+    fn verify_full_is_the_default_for_other_hosts() {
         let url = "postgresql://u:p@db.example:5433/app";
         check(url, SslMode::VerifyFull, "db.example", 5433, "app");
         check("postgres://u@h", SslMode::VerifyFull, "h", 5432, "u");
         check("host=db user=u", SslMode::VerifyFull, "db", 5432, "u");
+        for host in ["10.0.0.7", "0.0.0.0", "128.0.0.1", "localhost.example", "127.0.0.1.example"] {
+            check(&format!("postgres://u@{host}/d"), SslMode::VerifyFull, host, 5432, "d");
+        }
+        check("postgres://u@[fe80::1]/d", SslMode::VerifyFull, "fe80::1", 5432, "d");
+    }
+
+    #[test]
+    fn a_host_on_this_machine_needs_no_tls_unless_it_is_asked_for() {
+        for host in ["localhost", "LocalHost", "127.0.0.1", "127.8.9.10", "::1"] {
+            check(&format!("host={host} user=u"), SslMode::Disable, host, 5432, "u");
+            let text = format!("host={host} user=u sslmode=verify-full");
+            check(&text, SslMode::VerifyFull, host, 5432, "u");
+        }
+    }
+
+    /// The address is connected to, whatever the host is called.
+    #[test]
+    fn an_address_decides_before_the_name_and_the_farthest_of_several_hosts() {
+        let far = "host=localhost hostaddr=10.0.0.7 user=u";
+        check(far, SslMode::VerifyFull, "localhost", 5432, "u");
+        let near = "host=db.example hostaddr=127.0.0.1 user=u";
+        check(near, SslMode::Disable, "db.example", 5432, "u");
+        let several = "host=localhost,db.example user=u";
+        check(several, SslMode::VerifyFull, "localhost", 5432, "u");
     }
 
     #[test]
@@ -336,8 +382,8 @@ mod tests {
 
     #[test]
     fn an_ipv6_address_is_a_host_without_its_brackets() {
-        check("postgres://u@[::1]:5433/app", SslMode::VerifyFull, "::1", 5433, "app");
-        check("host=::1 port=5433 user=u", SslMode::VerifyFull, "::1", 5433, "u");
+        check("postgres://u@[fe80::7]:5433/app", SslMode::VerifyFull, "fe80::7", 5433, "app");
+        check("host=fe80::7 port=5433 user=u", SslMode::VerifyFull, "fe80::7", 5433, "u");
     }
 
     proptest! {
