@@ -81,9 +81,10 @@ pub mod simulation {
     pub use crate::source::pg_snapshot::PgSnapshot;
     pub use crate::source::pgoutput::encode;
     pub use crate::source::pgoutput::{Datum, Malformed, Relation, RelationColumn, TupleRange};
+    pub use crate::start::generation::NewTags;
     pub use crate::start::takeover::{
-        FoundTable, NewTags, SlotPosition, StoredGeneration, TakeoverError, TakeoverInput,
-        TakeoverKind, TakeoverPlan, plan_takeover,
+        FoundTable, SlotPosition, StoredGeneration, TakeoverError, TakeoverInput, TakeoverKind,
+        TakeoverPlan, plan_takeover,
     };
     pub use crate::start::{TakeoverSettings, read_stored_generation, take_over};
 }

@@ -1,6 +1,7 @@
 //! The start of a run: inspects the source, takes the slot, and takes over the store as planned.
 
 pub(crate) mod error;
+pub(crate) mod generation;
 pub(crate) mod takeover;
 
 use std::sync::Arc;
@@ -37,9 +38,9 @@ use crate::source::preflight::PreflightError;
 use crate::source::quote::quote_literal;
 use crate::source::slot::{self, ServerPositions, SlotError, Usability};
 use error::{ConfigurationError, StartError};
+use generation::NewTags;
 use takeover::{
-    FoundTable, NewTags, SlotPosition, StoredGeneration, TakeoverInput, TakeoverPlan, foreign,
-    plan_takeover,
+    FoundTable, SlotPosition, StoredGeneration, TakeoverInput, TakeoverPlan, foreign, plan_takeover,
 };
 
 /// Duration of the attempt to drop the slot that a failed start has made. The session that holds it
@@ -329,9 +330,9 @@ fn accept(
     Ok(inspection)
 }
 
-/// Reads the generation that the control record names, and the progress of its copy as of the
-/// last commit. Returns `None` if one of them is missing or cannot be read: then all tables are
-/// copied again.
+/// Reads the generation that the control record names, or the one that it continues if a run was killed
+/// before it stored it, and the progress of its copy as of the last commit. Returns `None` if one of
+/// them is missing or cannot be read: then all tables are copied again.
 ///
 /// # Errors
 /// When the store fails.
@@ -340,9 +341,13 @@ pub async fn read_stored_generation<S: Storage>(
     former: Option<&Control>,
 ) -> Result<Option<StoredGeneration>, StorageError> {
     let Some(former) = former else { return Ok(None) };
-    let Some(generation) = storage.generation(former.generation).await? else { return Ok(None) };
+    let mut generation = storage.generation(former.generation).await?;
+    if let (None, Some(continued)) = (&generation, former.continued_generation) {
+        generation = storage.generation(continued).await?;
+    }
+    let Some(generation) = generation else { return Ok(None) };
 
-    let records = storage.records(&[RecordKey::Copy(generation.id)]).await?;
+    let records = storage.records(&[RecordKey::Copy(generation.rows_of())]).await?;
     let Some(record) = records.into_iter().next().flatten() else { return Ok(None) };
     let committed_ops = former.committed_ops(&storage.archived_epochs().await?);
     let ReadResult::Found(op, record) = record.read_at(former.committed.op, &committed_ops) else {

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use tidewater_protocol::{Body, OpId};
 use tidewater_storage::conformance::{empty_generation, first_control};
 use tidewater_storage::{
-    BucketKey, Control, ControlStore, Embedded, Generation, Lsn, OpLog, SegmentReader, Tag, Ticket,
+    BucketKey, Control, ControlStore, Embedded, Generation, Lsn, Numbering, OpLog, SegmentReader,
+    Tag, Ticket,
 };
 use tidewater_sync_config::{Column, PgTypes, SyncConfig, TableSchema};
 
@@ -119,6 +120,16 @@ pub(crate) fn control_at(lsn: u64) -> Control {
     control
 }
 
+/// A generation of [`CONFIG`], or of another config with at most two definitions and no lookups.
+pub(crate) fn generation() -> Generation {
+    Generation {
+        sync_config: CONFIG.into(),
+        definitions: vec![Tag::from_bits(0), Tag::from_bits(1)],
+        definition_numbers: Numbering::first(2).unwrap(),
+        ..empty_generation(first_control().generation)
+    }
+}
+
 /// Begins the first run on a store, or the next one.
 pub(crate) async fn begun(storage: &Embedded) -> Applier<Embedded> {
     begun_with(storage, synced_tables()).await
@@ -135,12 +146,7 @@ pub(crate) async fn begun_with(
         None => (first_control(), Vec::new()),
     };
 
-    let generation = Generation {
-        sync_config: CONFIG.into(),
-        definitions: vec![Tag::from_bits(0), Tag::from_bits(1)],
-        ..empty_generation(first_control().generation)
-    };
-
+    let generation = generation();
     let new = former.is_none().then_some(&generation);
     let writer = LogWriter::take_over(storage.clone(), former, next, archived, new).await.unwrap();
     Applier::new(writer, generation, tables)

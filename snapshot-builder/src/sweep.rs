@@ -1,7 +1,8 @@
 //! Removal of generations that neither the worker nor any reader needs.
 
 use tidewater_storage::{
-    BucketStore, Catalog, Control, ControlStore, Generation, ObjectStore, Registry, Sweep, Tag,
+    BucketStore, Catalog, Control, ControlStore, Generation, GenerationId, ObjectStore, Registry,
+    Sweep, Tag,
 };
 use tracing::info;
 
@@ -26,39 +27,69 @@ pub(crate) async fn remove_unneeded_generations<
     // A generation that begins during the sweep has a greater id than both, so it is not touched.
     let oldest_needed = visible.generation.min(control.generation);
 
+    let mut kept = Vec::new();
+    let mut expired = Vec::new();
     for id in storage.generations().await? {
+        let Some(mut generation) = storage.generation(id).await? else { continue };
         if id >= oldest_needed {
-            break;
+            kept.push(generation);
+            continue;
         }
-        let Some(generation) = storage.generation(id).await? else { continue };
 
         match generation.retired_at {
             None => {
-                let retired_at = Some(now);
-                storage.put_generation(&Generation { retired_at, ..generation }).await?;
+                generation.retired_at = Some(now);
+                storage.put_generation(&generation).await?;
+                kept.push(generation);
             }
             // Readers that began before the replacement have had the grace period to finish.
             Some(at) if now >= at.saturating_add(options.grace.as_secs()) => {
-                remove_generation(storage, &generation).await?;
+                expired.push(generation);
             }
-            Some(_) => {}
+            Some(_) => kept.push(generation),
         }
+    }
+
+    for generation in expired {
+        remove_generation(storage, generation, &kept).await?;
     }
     Ok(())
 }
 
-/// Removes a generation, its record last. So a sweep that is killed is continued by the next one.
+/// Removes what a generation does not share with those that are kept, its record last. So a sweep that
+/// is killed is continued by the next one.
 async fn remove_generation<S: BucketStore + ControlStore + ObjectStore + Registry + Sweep>(
     storage: &S,
-    generation: &Generation,
+    generation: Generation,
+    kept: &[Generation],
 ) -> Result<(), BuildError> {
     for tag in &generation.definitions {
-        remove_buckets(storage, tag).await?;
+        if !kept.iter().any(|kept| kept.definitions.contains(tag)) {
+            remove_buckets(storage, tag).await?;
+        }
     }
     for tag in &generation.lookups {
-        storage.delete_lookup(tag).await?;
+        if !kept.iter().any(|kept| kept.lookups.contains(tag)) {
+            storage.delete_lookup(tag).await?;
+        }
     }
 
+    let is_in_use = |rows: GenerationId| kept.iter().any(|kept| kept.rows_of() == rows);
+    if is_in_use(generation.id) {
+        // Its source rows are continued, and deleted with its record one day. Until then no sweep
+        // needs to look for what was removed now.
+        if !(generation.definitions.is_empty() && generation.lookups.is_empty()) {
+            let without_tags =
+                Generation { definitions: Vec::new(), lookups: Vec::new(), ..generation };
+            storage.put_generation(&without_tags).await?;
+        }
+        return Ok(());
+    }
+
+    let rows_of = generation.rows_of();
+    if rows_of != generation.id && !is_in_use(rows_of) {
+        storage.delete_generation(rows_of).await?;
+    }
     storage.delete_generation(generation.id).await?;
     info!(generation = %generation.id.0, "removed a generation that is no longer needed");
     Ok(())

@@ -16,6 +16,7 @@ mod metrics;
 mod official_sdk;
 mod official_sdk_bases;
 mod random_system;
+mod redeploy;
 mod row_limits;
 mod rows;
 mod secure_source;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tidewater_protocol::{Body, OpId, Operation, RowKey};
-use tidewater_storage::conformance::first_control;
+use tidewater_storage::conformance::{empty_generation, first_control};
 use tidewater_storage::{
     Batch, BucketHead, BucketKey, Committed, Control, ControlStore, Embedded, Generation,
     GenerationId, LookupKey, Lsn, Nonce, RecordKey, RecordStore, RecordWrite, SegmentWriter,
@@ -229,12 +229,10 @@ fn compiled(yaml: &str, id: GenerationId) -> (SyncConfig, Generation) {
     let first = id.0.number() * 1_000;
     let mut tags = (1..).map(|number| Tag::from_bits(first + number));
     let generation = Generation {
-        id,
-        identity: String::new(),
         sync_config: yaml.to_owned(),
         definitions: tags.by_ref().take(config.definitions().len()).collect(),
         lookups: tags.take(config.lookups().len()).collect(),
-        retired_at: None,
+        ..empty_generation(id)
     };
 
     (config, generation)

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidewater_protocol::{Body, Digest, RowKey};
 use tidewater_storage::{
-    BucketKey, ControlStore, Generation, LookupKey, Lsn, RecordKey, RecordStore, SourceRowPage,
-    StorageError, Ticket, Truncation, answer_name,
+    BucketKey, ControlStore, Generation, LookupKey, Lsn, Numbering, RecordKey, RecordStore,
+    SourceRowPage, StorageError, Tag, Ticket, Truncation, answer_name,
 };
 use tidewater_sync_config::{BucketRow, LookupRow, RowOutput, TableEvaluator};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
@@ -34,6 +34,9 @@ const TOAST_VALUE_BYTES: usize = 18;
 const TOAST_KEPT_BYTES_MAX: usize = 64 << 10;
 /// Characters of a key that a log line shows.
 const LOGGED_KEY_CHARS_MAX: usize = 200;
+
+/// The reason why each number in a decoded record has a tag.
+const KNOWN_NUMBER: &str = "numbers that the generation does not use are left out";
 
 /// A table that the sync config reads.
 #[derive(Debug)]
@@ -147,6 +150,9 @@ pub struct Applier<S> {
     /// The last truncation of each table. Every commit contains them.
     pub truncated: Vec<Truncation>,
     pub(crate) unsynced_rows: UnsyncedRows,
+    /// The tags of the generation's definitions and lookups, by their numbers in source rows.
+    definition_tags: Vec<Option<Tag>>,
+    lookup_tags: Vec<Option<Tag>>,
     output: RowOutput,
     /// Buffers for the name of the current bucket and the subkey of the current row.
     bucket: String,
@@ -165,6 +171,8 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
 
         Self {
             writer,
+            definition_tags: by_number(&generation.definition_numbers, &generation.definitions),
+            lookup_tags: by_number(&generation.lookup_numbers, &generation.lookups),
             generation,
             tables: tables.into(),
             truncated,
@@ -250,7 +258,7 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
 
         let number = self.tables[table].number;
         let storage = self.writer.storage();
-        let page = storage.source_rows(self.generation.id, number, after, rows_max).await?;
+        let page = storage.source_rows(self.generation.rows_of(), number, after, rows_max).await?;
         let rows = self.load(page.names.into_iter().map(|name| (table, name)).collect()).await?;
         let names = rows.iter().filter(|row| self.stored_record(row).is_some());
         Ok(SourceRowPage { names: names.map(|row| row.key.clone()).collect(), next: page.next })
@@ -286,14 +294,15 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
         copy_record: Option<Vec<u8>>,
     ) -> Result<(), WriteError> {
         if let Some(record) = copy_record {
-            self.writer.set_at(RecordKey::Copy(self.generation.id), Some(record.into()));
+            self.writer.set_at(RecordKey::Copy(self.generation.rows_of()), Some(record.into()));
         }
         let options = CommitOptions { truncated: self.truncated.clone(), ..options };
         self.writer.start_commit(lsn, ticket, options).await
     }
 
     fn record(&self, table: usize, row_key: &Arc<str>) -> RecordKey {
-        RecordKey::SourceRow(self.generation.id, self.tables[table].number, row_key.clone())
+        let number = self.tables[table].number;
+        RecordKey::SourceRow(self.generation.rows_of(), number, row_key.clone())
     }
 
     /// Returns the stored form of a row's record, unless a truncation has voided it.
@@ -307,6 +316,14 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
     fn set_record(&mut self, row: &RowRef, record: &SourceRow<'_>) {
         record.encode(&row.key, &mut self.encoded);
         self.writer.set(row.record, Some(Bytes::copy_from_slice(&self.encoded)));
+    }
+
+    /// Decodes a row's record. Buckets and lookups of former configs are left out: nobody reads them.
+    fn decode<'a>(&self, stored: &'a [u8], row: &'a RowRef) -> Result<SourceRow<'a>, WriteError> {
+        let mut record = decode(stored, row)?;
+        record.memberships.retain(|one| is_used(&self.definition_tags, one.definition));
+        record.answers.retain(|one| is_used(&self.lookup_tags, one.lookup));
+        Ok(record)
     }
 
     /// Returns the values of the row's record that an UPDATE may leave out, by column.
@@ -327,7 +344,7 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
         values: &[Option<&str>],
     ) -> Result<(), WriteError> {
         let stored = self.stored_record(row);
-        let old = stored.as_ref().map(|stored| decode(stored, row)).transpose()?;
+        let old = stored.as_ref().map(|stored| self.decode(stored, row)).transpose()?;
         if self.tables[row.table].is_keyless()
             && let Some(mut record) = old
         {
@@ -353,7 +370,7 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
         let record = SourceRow {
             copies: 1,
             memberships: self.diff_buckets(&old.memberships, &output).await?,
-            answers: self.diff_lookups(&old.answers, answers(&output), row).await?,
+            answers: self.diff_lookups(&old.answers, self.answers(&output), row).await?,
             toast: out_of_line(values, self.tables[row.table].evaluator.columns_read()),
         };
 
@@ -371,7 +388,7 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
     /// When its record is damaged, or as [`LogWriter::flush`].
     pub async fn delete(&mut self, row: &RowRef) -> Result<(), WriteError> {
         let Some(stored) = self.stored_record(row) else { return Ok(()) };
-        let mut old = decode(&stored, row)?;
+        let mut old = self.decode(&stored, row)?;
 
         // Equal rows share a record, which stays until the last of them is gone.
         if old.copies > 1 {
@@ -392,7 +409,8 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
     /// # Errors
     /// Those of [`LogWriter::load`].
     pub(crate) async fn load_unsynced_rows(&mut self) -> Result<(), WriteError> {
-        let record = self.writer.load([UnsyncedRows::record_key(self.generation.id)]).await?;
+        let record =
+            self.writer.load([UnsyncedRows::record_key(self.generation.rows_of())]).await?;
         if let Some((_, stored)) = record.first().and_then(|&record| self.writer.get(record)) {
             let damaged = |error: serde_json::Error| {
                 WriteError::Storage(StorageError::Damaged("unsynced rows", error.into()))
@@ -442,7 +460,7 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
             metrics::record_unsynced_rows(&synced.table.display_name(), count);
         }
         if self.unsynced_rows.take_changed() {
-            let record = UnsyncedRows::record_key(self.generation.id);
+            let record = UnsyncedRows::record_key(self.generation.rows_of());
             self.writer.set_at(record, Some(self.unsynced_rows.encode().into()));
         }
     }
@@ -454,7 +472,8 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
         old: &[Membership<'_>],
         new: &'a RowOutput,
     ) -> Result<Vec<Membership<'a>>, WriteError> {
-        let memberships = memberships(new, &self.subkey);
+        let numbers = self.generation.definition_numbers.numbers();
+        let memberships = memberships(new, &self.subkey, numbers);
 
         // Each operation holds a copy of the row's data until it is stored. So the unit is flushed
         // whenever it is full, also within a row: what is stored stays uncommitted until the end of
@@ -507,18 +526,41 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
         Ok(new.into_iter().map(|(answer, _)| answer).collect())
     }
 
+    /// Returns a row's answers to lookups, each with its output.
+    fn answers<'a>(&self, output: &'a RowOutput) -> Vec<(Answer<'a>, &'a str)> {
+        let numbers = self.generation.lookup_numbers.numbers();
+        output.lookups().map(|row| (answer(&row, numbers), row.output)).collect()
+    }
+
     /// Returns the name of the record that holds a row's answer to a lookup.
     fn lookup_record(&self, row: &RowRef, answer: &Answer<'_>) -> RecordKey {
-        let tag = &self.generation.lookups[usize::from(answer.lookup)];
+        let tag = self.lookup_tags[usize::from(answer.lookup)].as_ref().expect(KNOWN_NUMBER);
         let table = self.tables[row.table].number;
         let name = answer_name(table, &row.key, answer.output_hash);
         RecordKey::Lookup(LookupKey::new(tag, answer.key), name)
     }
 
     fn name_bucket(&mut self, membership: &Membership<'_>) {
-        let tag = &self.generation.definitions[usize::from(membership.definition)];
+        let tag = self.definition_tags[usize::from(membership.definition)].as_ref();
+        let tag = tag.expect(KNOWN_NUMBER);
         BucketKey::write_name(tag, membership.params, &mut self.bucket);
     }
+}
+
+/// Returns tags by their numbers in source rows. Numbers that the generation does not use have none.
+fn by_number(numbering: &Numbering, tags: &[Tag]) -> Vec<Option<Tag>> {
+    let numbers = numbering.numbers();
+    let count = numbers.iter().max().map_or(0, |max| usize::from(*max) + 1);
+    let mut by_number = vec![None; count];
+    for (number, tag) in numbers.iter().zip(tags) {
+        by_number[usize::from(*number)] = Some(tag.clone());
+    }
+    by_number
+}
+
+/// Returns whether a generation uses a number.
+fn is_used(tags: &[Option<Tag>], number: u16) -> bool {
+    tags.get(usize::from(number)).is_some_and(Option::is_some)
 }
 
 /// The place of a row in a bucket: definition, parameters, type and id. A place that a row has left
@@ -533,7 +575,11 @@ impl<'a> Membership<'a> {
 
 /// Returns the buckets that hold a row. Those of one projection share its data, so that is
 /// hashed once for all of them.
-fn memberships<'a>(output: &'a RowOutput, subkey: &str) -> Vec<Membership<'a>> {
+fn memberships<'a>(
+    output: &'a RowOutput,
+    subkey: &str,
+    definition_numbers: &[u16],
+) -> Vec<Membership<'a>> {
     let mut last: Option<(BucketRow<'a>, Digest)> = None;
     let mut memberships = Vec::new();
     for row in output.buckets() {
@@ -547,7 +593,7 @@ fn memberships<'a>(output: &'a RowOutput, subkey: &str) -> Vec<Membership<'a>> {
 
         last = Some((row, digest));
         memberships.push(Membership {
-            definition: number(row.definition),
+            definition: definition_numbers[row.definition],
             params: row.params,
             object_type: row.object_type,
             object_id: row.object_id,
@@ -574,11 +620,6 @@ fn changed_rows<'n, 'a>(
 ) -> Vec<(&'n Membership<'a>, BucketRow<'a>)> {
     let known = SearchIndex::new(old, new.len(), |membership| *membership);
     new.iter().zip(output.buckets()).filter(|(present, _)| !known.contains(present)).collect()
-}
-
-/// Returns a row's answers to lookups, each with its output.
-fn answers(output: &RowOutput) -> Vec<(Answer<'_>, &str)> {
-    output.lookups().map(|row| (answer(&row), row.output)).collect()
 }
 
 /// Returns the former answers of a row that it no longer gives.
@@ -609,12 +650,9 @@ fn decode<'a>(stored: &'a [u8], row: &'a RowRef) -> Result<SourceRow<'a>, WriteE
     })
 }
 
-fn answer<'a>(row: &LookupRow<'a>) -> Answer<'a> {
-    Answer { lookup: number(row.lookup), key: row.key, output_hash: xxh3_64(row.output.as_bytes()) }
-}
-
-fn number(index: usize) -> u16 {
-    u16::try_from(index).expect("a sync config has far fewer than 65,536 definitions")
+fn answer<'a>(row: &LookupRow<'a>, lookup_numbers: &[u16]) -> Answer<'a> {
+    let output_hash = xxh3_64(row.output.as_bytes());
+    Answer { lookup: lookup_numbers[row.lookup], key: row.key, output_hash }
 }
 
 /// Returns the values that a later UPDATE may leave out, of the columns that the config reads.
@@ -626,7 +664,8 @@ fn out_of_line<'a>(row: &[Option<&'a str>], columns_read: &[bool]) -> Vec<(u16, 
 
     let long = row.iter().enumerate().filter_map(|(column, value)| {
         let value = value.filter(|v| columns_read[column] && v.len() >= TOAST_VALUE_BYTES)?;
-        Some((number(column), value))
+        let column = u16::try_from(column).expect("a table has at most 1,600 columns");
+        Some((column, value))
     });
     let mut kept: Vec<_> = long.collect();
 

@@ -1,5 +1,7 @@
 //! The progress of a generation's initial copy, and the numbers of its tables.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use tidewater_storage::Lsn;
 
@@ -27,6 +29,9 @@ pub struct CopiedTable {
     pub(crate) shape: TableShape,
     /// True if its rows answer lookups.
     pub(crate) has_lookups: bool,
+    /// The definitions and lookups that its rows are copied for.
+    #[serde(default, skip_serializing_if = "TableReaders::is_empty")]
+    pub(crate) readers: TableReaders,
     pub(crate) progress: TableCopy,
     /// A position before the catalog was read for this copy. Changes that were committed up to here
     /// are left to the copy, which reads later: they may be of a former shape of the table.
@@ -39,6 +44,13 @@ pub struct CopiedTable {
     /// True if the source can be asked which stored rows still exist.
     #[serde(skip)]
     pub(crate) can_compare: bool,
+}
+
+/// Definitions and lookups, by their numbers in source rows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TableReaders {
+    definitions: BTreeSet<u16>,
+    lookups: BTreeSet<u16>,
 }
 
 /// The progress of one table.
@@ -95,21 +107,53 @@ pub struct GoneTable {
     pub(crate) has_lookups: bool,
 }
 
+impl TableReaders {
+    pub(crate) fn new(
+        definitions: impl IntoIterator<Item = u16>,
+        lookups: impl IntoIterator<Item = u16>,
+    ) -> Self {
+        Self {
+            definitions: definitions.into_iter().collect(),
+            lookups: lookups.into_iter().collect(),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.definitions.is_empty() && self.lookups.is_empty()
+    }
+
+    fn contains(&self, other: &Self) -> bool {
+        self.definitions.is_superset(&other.definitions) && self.lookups.is_superset(&other.lookups)
+    }
+
+    fn intersects(&self, other: &Self) -> bool {
+        !self.definitions.is_disjoint(&other.definitions)
+            || !self.lookups.is_disjoint(&other.lookups)
+    }
+}
+
 impl CopyState {
     /// Gives each table a number. Tables whose shape is known keep their number and progress. A table that
     /// was known in another shape is copied again, under its number if its rows can be compared with
-    /// the stored ones. Others get the next number. Known tables that are not among them are gone.
-    /// Returns `None` when no number is left.
+    /// the stored ones. So is a table that definitions or lookups read for which it was not copied.
+    /// Others get the next number. Known tables that are not among them are gone, if any of `all`
+    /// readers of the generation has rows of them. Returns `None` when no number is left.
     pub(crate) fn number(
         &mut self,
         tables: impl IntoIterator<Item = CopiedTable>,
+        all: &TableReaders,
     ) -> Option<NumberedCopies> {
         let tables: Vec<_> = tables.into_iter().collect();
         let mut numbered = NumberedCopies::default();
         let mut taken: Vec<_> = tables.iter().filter_map(|table| self.place_of(table)).collect();
         for (index, table) in tables.into_iter().enumerate() {
             let place = match self.place_of(&table) {
-                Some(place) => place,
+                Some(place) if self.is_copied_for(place, &table.readers) => place,
+                Some(place) => {
+                    let reason = "the sync config reads more of it".to_owned();
+                    numbered.changed.push((index, reason));
+                    self.begin_copy(table, Some(place))
+                }
                 None => {
                     let former = self.former_place(&table, &taken);
                     let reason = former.map(|at| self.differences(at, &table));
@@ -123,13 +167,21 @@ impl CopyState {
 
         for (number, table) in (0_u16..).zip(&mut self.tables) {
             if !numbered.numbers.contains(&number)
-                && let Some(CopiedTable { has_lookups, .. }) = table.take()
+                && let Some(CopiedTable { has_lookups, readers, .. }) = table.take()
+                // Rows of others are in buckets and lookups that no present config names.
+                && (readers.is_empty() || readers.intersects(all))
             {
                 numbered.gone.push(GoneTable { number, has_lookups });
             }
         }
 
         Some(numbered)
+    }
+
+    /// Returns whether the table at a place is copied for all of these readers. Those that are gone stay
+    /// recorded: their numbers are never used again.
+    fn is_copied_for(&self, place: usize, readers: &TableReaders) -> bool {
+        self.tables[place].as_ref().is_some_and(|known| known.readers.contains(readers))
     }
 
     /// Returns the place of a table in the same shape.
@@ -253,6 +305,7 @@ mod tests {
             oid: 1,
             shape: TableShape::from_text(shape),
             has_lookups: shape.len() > 1,
+            readers: TableReaders::default(),
             progress: TableCopy::Todo,
             copied_after: Lsn(0),
             has_former_rows: false,
@@ -260,8 +313,16 @@ mod tests {
         }
     }
 
+    /// Numbers tables in a generation without other readers.
+    fn number(
+        state: &mut CopyState,
+        tables: impl IntoIterator<Item = CopiedTable>,
+    ) -> Option<NumberedCopies> {
+        state.number(tables, &TableReaders::default())
+    }
+
     fn numbered(state: &mut CopyState, shapes: &[&str]) -> (Vec<u16>, Vec<u16>) {
-        let numbered = state.number(shapes.iter().map(|shape| copied(shape))).unwrap();
+        let numbered = number(state, shapes.iter().map(|shape| copied(shape))).unwrap();
         (numbered.numbers, numbered.gone.iter().map(|gone| gone.number).collect())
     }
 
@@ -301,7 +362,7 @@ mod tests {
         assert_eq!(state.next(), Some((3, &TableCopy::Todo)));
         // It is back: as another one, since the rows of its former number count as gone.
         assert_eq!(numbered(&mut state, &["a", "bb", "d"]), (vec![0, 4, 3], vec![2]));
-        let gone = state.number(Vec::new()).unwrap().gone;
+        let gone = number(&mut state, Vec::new()).unwrap().gone;
         assert_eq!(gone[1], GoneTable { number: 3, has_lookups: false });
         assert_eq!(gone[2], GoneTable { number: 4, has_lookups: true });
     }
@@ -311,7 +372,7 @@ mod tests {
         let mut state = CopyState::default();
         numbered(&mut state, &["a"]);
         state.tables.resize(usize::from(u16::MAX) + 1, None);
-        assert!(state.number([copied("a"), copied("b")]).is_none());
+        assert!(number(&mut state, [copied("a"), copied("b")]).is_none());
     }
 
     #[test]
@@ -381,7 +442,7 @@ mod tests {
                     oid: *oid,
                     ..copied(&format!("{oid} {version}"))
                 });
-                let NumberedCopies { numbers, gone, .. } = state.number(tables).unwrap();
+                let NumberedCopies { numbers, gone, .. } = number(&mut state, tables).unwrap();
 
                 let mut next = HashMap::new();
                 for (number, table) in numbers.into_iter().zip(found) {
@@ -417,7 +478,7 @@ mod tests {
 
     fn known() -> CopyState {
         let mut state = CopyState::default();
-        state.number([shape(1, "a", "file 1"), shape(2, "b", "file 1")]).unwrap();
+        number(&mut state, [shape(1, "a", "file 1"), shape(2, "b", "file 1")]).unwrap();
         for number in 0..2 {
             state.advance(number, TableCopy::Done);
         }
@@ -428,7 +489,7 @@ mod tests {
     fn a_table_in_another_shape_is_copied_by_difference_under_its_number() {
         for again in [shape(1, "a", "file 2"), shape(9, "a", "file 2"), shape(1, "c", "file 1")] {
             let mut state = known();
-            let numbered = state.number([again, shape(2, "b", "file 1")]).unwrap();
+            let numbered = number(&mut state, [again, shape(2, "b", "file 1")]).unwrap();
             assert_eq!((numbered.numbers, numbered.gone), (vec![0, 1], vec![]));
             assert_eq!(numbered.changed.len(), 1);
             assert!(state.has_former_rows(0) && !state.has_former_rows(1));
@@ -440,7 +501,7 @@ mod tests {
     fn tables_that_were_swapped_keep_their_numbers() {
         let mut state = known();
         let swapped = [shape(2, "a", "file 1"), shape(1, "b", "file 1")];
-        let numbered = state.number(swapped).unwrap();
+        let numbered = number(&mut state, swapped).unwrap();
         assert_eq!((numbered.numbers, numbered.gone), (vec![1, 0], vec![]));
     }
 
@@ -448,7 +509,7 @@ mod tests {
     fn a_table_that_cannot_be_copied_by_difference_gets_a_new_number() {
         let mut state = known();
         let again = CopiedTable { can_compare: false, ..shape(1, "a", "file 2") };
-        let numbered = state.number([again, shape(2, "b", "file 1")]).unwrap();
+        let numbered = number(&mut state, [again, shape(2, "b", "file 1")]).unwrap();
         assert_eq!(numbered.numbers, [2, 1]);
         assert_eq!(numbered.gone, [GoneTable { number: 0, has_lookups: false }]);
         assert!(!state.has_former_rows(2));
@@ -457,8 +518,46 @@ mod tests {
         let mut rekeyed = crate::source::catalog::tests::source_table(2, "b");
         rekeyed.key = vec![];
         let again = CopiedTable { shape: rekeyed.shape(), ..shape(2, "b", "file 1") };
-        let numbered = state.number([again]).unwrap();
+        let numbered = number(&mut state, [again]).unwrap();
         assert_eq!(numbered.numbers, [3]);
+    }
+
+    fn readers(definitions: &[u16], lookups: &[u16]) -> TableReaders {
+        TableReaders::new(definitions.iter().copied(), lookups.iter().copied())
+    }
+
+    #[test]
+    fn a_table_is_copied_again_for_readers_that_it_was_not_copied_for() {
+        let read_by = |readers| [CopiedTable { readers, ..shape(1, "a", "file 1") }];
+        let mut state = CopyState::default();
+        let first = readers(&[0, 1], &[0]);
+        state.number(read_by(first.clone()), &first).unwrap();
+        state.advance(0, TableCopy::Done);
+
+        let fewer = readers(&[1], &[]);
+        let numbered = state.number(read_by(fewer.clone()), &fewer).unwrap();
+        assert_eq!((numbered.numbers, numbered.changed), (vec![0], vec![]));
+        assert_eq!(state.next(), None);
+
+        let with_another = readers(&[1, 2], &[]);
+        let numbered = state.number(read_by(with_another.clone()), &with_another).unwrap();
+        assert_eq!(numbered.numbers, [0]);
+        assert_eq!(numbered.changed, [(0, "the sync config reads more of it".to_owned())]);
+        assert_eq!(state.next(), Some((0, &TableCopy::Todo)));
+        assert!(state.has_former_rows(0));
+    }
+
+    #[test]
+    fn rows_of_a_table_that_no_reader_has_left_are_not_removed() {
+        for (all, gone) in
+            [(readers(&[1], &[]), 0), (readers(&[0], &[]), 1), (readers(&[], &[3]), 1)]
+        {
+            let mut state = CopyState::default();
+            let table = CopiedTable { readers: readers(&[0], &[3]), ..shape(1, "a", "file 1") };
+            state.number([table], &all).unwrap();
+            let numbered = state.number([], &all).unwrap();
+            assert_eq!(numbered.gone.len(), gone, "{all:?}");
+        }
     }
 
     #[test]
@@ -466,7 +565,7 @@ mod tests {
         let mut state = known();
         state.forget_all();
         let tables = [shape(1, "a", "file 1"), shape(2, "b", "file 1")];
-        let numbered = state.number(tables).unwrap();
+        let numbered = number(&mut state, tables).unwrap();
         assert_eq!(numbered.numbers, [0, 1]);
         assert_eq!(state.next(), Some((0, &TableCopy::Todo)));
         assert!(state.has_former_rows(0) && state.has_former_rows(1));

@@ -1,10 +1,12 @@
 //! The numbers by which the tables of a generation are stored.
 
-use tidewater_storage::{Lsn, Truncation};
-use tidewater_sync_config::{Diagnostic, SyncConfig};
+use tidewater_storage::{Generation, Lsn, Truncation};
+use tidewater_sync_config::{Diagnostic, SyncConfig, TableEvaluator};
 
 use crate::apply::applier::SyncedTable;
-use crate::initial_copy::state::{CopiedTable, CopyState, GoneTable, NumberedCopies, TableCopy};
+use crate::initial_copy::state::{
+    CopiedTable, CopyState, GoneTable, NumberedCopies, TableCopy, TableReaders,
+};
 use crate::source::catalog::SourceTable;
 
 /// Tables that a sync config may read. Their list is one stored record, which is written with each
@@ -26,6 +28,9 @@ pub enum NumberingError {
     /// The sync config finds more tables than can be numbered.
     #[error("the sync config reads more than {TABLES_MAX} tables: use patterns that find fewer")]
     TooManyTables,
+    /// The sync config has more definitions or lookups than the stored form has numbers for.
+    #[error("the sync config has more than 65,535 bucket definitions or lookups")]
+    TooManyDefinitions,
     /// The sync config does not fit a table.
     #[error("the sync config does not fit a table")]
     SyncConfig(Vec<Diagnostic>),
@@ -58,9 +63,11 @@ impl NumberedTables {
 }
 
 /// Numbers tables as in the record of a copy, and those that it does not have after them. These are
-/// copied after the position `catalog_read_at`. Returns `None` when no number is left.
+/// copied after the position `catalog_read_at`. `generation` is the one of the config. Returns `None`
+/// when no number is left.
 pub(crate) fn number(
     config: &SyncConfig,
+    generation: &Generation,
     tables: &[SourceTable],
     mut copy: CopyState,
     catalog_read_at: Lsn,
@@ -81,12 +88,17 @@ pub(crate) fn number(
         oid: table.oid,
         shape: table.shape(),
         has_lookups: evaluator.has_lookups(),
+        readers: readers(generation, evaluator),
         progress: TableCopy::Todo,
         copied_after: catalog_read_at,
         has_former_rows: false,
         can_compare: can_compare(table),
     });
-    let Some(NumberedCopies { numbers, gone, changed }) = copy.number(copied) else {
+    let all = TableReaders::new(
+        generation.definition_numbers.numbers().iter().copied(),
+        generation.lookup_numbers.numbers().iter().copied(),
+    );
+    let Some(NumberedCopies { numbers, gone, changed }) = copy.number(copied, &all) else {
         return Ok(None);
     };
     let is_changed = copy.tables.len() > known || !gone.is_empty() || !changed.is_empty();
@@ -108,6 +120,16 @@ pub(crate) fn number(
     Ok(Some(NumberedTables { tables: synced, copy, gone, is_changed, changed }))
 }
 
+/// Returns the definitions and lookups that read a table.
+fn readers(generation: &Generation, evaluator: &TableEvaluator) -> TableReaders {
+    let definitions = generation.definition_numbers.numbers();
+    let lookups = generation.lookup_numbers.numbers();
+    TableReaders::new(
+        evaluator.definitions().map(|definition| definitions[definition]),
+        evaluator.lookups().map(|lookup| lookups[lookup]),
+    )
+}
+
 /// Returns whether stored rows of a table can be compared with the table: whether the source can be
 /// asked which of their keys still exist. Equal rows without a key are counted. A key of a type that
 /// users define may have values that the type no longer has.
@@ -119,7 +141,7 @@ fn can_compare(table: &SourceTable) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test_support::{NOTES, TODOS, compiled, tables};
+    use crate::test_support::{NOTES, TODOS, compiled, generation, tables};
 
     const FIRST: Lsn = Lsn(10);
     const SECOND: Lsn = Lsn(20);
@@ -127,7 +149,9 @@ mod tests {
     /// Numbers tables after those of the test's config, which are completely copied.
     fn number_next(change: impl FnOnce(&mut Vec<SourceTable>)) -> NumberedTables {
         let config = compiled();
-        let first = number(&config, &tables(), CopyState::default(), FIRST).unwrap().unwrap();
+        let generation = generation();
+        let first =
+            number(&config, &generation, &tables(), CopyState::default(), FIRST).unwrap().unwrap();
         let mut copy = first.copy;
         for table in copy.tables.iter_mut().flatten() {
             table.progress = TableCopy::Done;
@@ -135,7 +159,7 @@ mod tests {
 
         let mut found = tables();
         change(&mut found);
-        number(&config, &found, copy, SECOND).unwrap().unwrap()
+        number(&config, &generation, &found, copy, SECOND).unwrap().unwrap()
     }
 
     /// The numbers of the tables, each with the position after which it is copied.

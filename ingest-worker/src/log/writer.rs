@@ -57,7 +57,10 @@ impl<S: ControlStore + RecordStore + Clone + 'static> LogWriter<S> {
             committer,
             unit: Unit::new(epoch),
             records: RecordCache::default(),
-            seen_rows: generation.map(|_| SeenRows::default()),
+            // Rows are stored already for a generation that continues another one.
+            seen_rows: generation
+                .filter(|generation| generation.rows_of() == generation.id)
+                .map(|_| SeenRows::default()),
         })
     }
 

@@ -133,6 +133,8 @@ pub struct TransactionAssembler {
     /// True if the stream had nothing more ready, and no chunk was read since.
     is_drained: bool,
     is_closing: bool,
+    /// True if readers have the generation of another sync config when the run begins.
+    must_switch: bool,
 }
 
 impl TransactionAssembler {
@@ -154,6 +156,10 @@ impl TransactionAssembler {
             now: Duration::ZERO,
             is_drained: false,
             is_closing: false,
+            must_switch: control
+                .visible
+                .as_ref()
+                .is_some_and(|visible| visible.generation != control.generation),
         }
     }
 
@@ -253,6 +259,12 @@ impl TransactionAssembler {
         // that was restored is not confirmed, so that the next run can check it, too.
         if !self.history.is_open() {
             actions.push(Action::Confirm(self.commits.committed().lsn));
+        }
+
+        if self.must_switch && self.commits.barrier().is_none() {
+            // Nothing is to be copied for the present config, so readers may have it at once.
+            self.commits.require_commit();
+            self.advance(actions);
         }
 
         if self.copy.is_complete() && self.commits.barrier() == Some(BARRIER_UNKNOWN) {

@@ -5,12 +5,11 @@
 
 use std::collections::HashSet;
 
-use sha2::{Digest, Sha256};
 use tidewater_protocol::{Epoch, EpochError};
 use tidewater_storage::{
-    ClosedEpoch, Control, Generation, GenerationId, Lsn, Nonce, SourceIdentity, Tag, Truncation,
+    ClosedEpoch, Control, Generation, GenerationId, Lsn, Nonce, SourceIdentity, Truncation,
 };
-use tidewater_sync_config::{EVALUATOR_VERSION, SyncConfig};
+use tidewater_sync_config::SyncConfig;
 
 use crate::apply::applier::SyncedTable;
 use crate::initial_copy::state::{CopyState, GoneTable};
@@ -18,10 +17,7 @@ use crate::initial_copy::table_numbers::{NumberedTables, NumberingError, number}
 use crate::replication::assembler::BARRIER_UNKNOWN;
 use crate::source::catalog::SourceTable;
 use crate::source::preflight::Finding;
-
-/// Version of what the worker stores. Raised when stored data means something else than before:
-/// it is part of a generation's identity, so all tables are copied again.
-const STORED_FORMAT: u32 = 4;
+use crate::start::generation::{self, ConfigSource, NewTags};
 
 /// Everything that a run finds when it begins.
 #[derive(Debug)]
@@ -64,6 +60,19 @@ pub struct StoredGeneration {
     pub lacks_plan: bool,
 }
 
+impl StoredGeneration {
+    /// Returns the generation under a config, if it can be continued with it.
+    fn under_config(
+        self,
+        id: GenerationId,
+        source: ConfigSource<'_>,
+        tags: &NewTags,
+    ) -> Option<Self> {
+        let generation = generation::continued(&self.generation, id, source, tags)?;
+        Some(Self { generation, ..self })
+    }
+}
+
 /// The position of the replication slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlotPosition {
@@ -84,15 +93,6 @@ pub struct FoundTable {
     pub findings: Vec<Finding>,
 }
 
-/// Random tags for the definitions and lookups of a new generation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewTags {
-    /// One for each bucket definition.
-    pub definitions: Vec<Tag>,
-    /// One for each parameter lookup.
-    pub lookups: Vec<Tag>,
-}
-
 /// The relation of the new run to what is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TakeoverKind {
@@ -105,7 +105,8 @@ pub enum TakeoverKind {
     /// The slot does not continue at the stored position: all tables are copied again, by difference
     /// where the generation can be continued.
     SlotReset,
-    /// The sync config or the stored format is another: all tables are copied again.
+    /// The sync config is another: what is new of it is copied. If the stored format is another, all
+    /// tables are copied again.
     ConfigChanged,
     /// The generation cannot be continued, since its record cannot be read or too many tables
     /// have come and gone: all tables are copied again.
@@ -209,11 +210,12 @@ pub fn plan_takeover(input: TakeoverInput<'_>) -> Result<TakeoverPlan, TakeoverE
         ));
     }
 
-    // The stored generation can only be continued under the identity that it was stored with.
-    let identity = identity(input.config, input.config_text);
+    let id = GenerationId(next.epoch);
+    let source = ConfigSource { config: input.config, text: input.config_text };
     let has_stored = input.stored.is_some();
-    let stored = input.stored.filter(|stored| stored.generation.identity == identity);
-    let has_same_identity = stored.is_some();
+    let former_generation = input.stored.as_ref().map(|stored| stored.generation.id);
+    let stored = input.stored.and_then(|stored| stored.under_config(id, source, &input.tags));
+    let is_config_known = stored.is_some();
 
     let eligible = eligible_tables(input.tables, stored.as_ref(), &mut advice)?;
     let continued = match stored {
@@ -237,37 +239,36 @@ pub fn plan_takeover(input: TakeoverInput<'_>) -> Result<TakeoverPlan, TakeoverE
     let kind = match (&input.former, &continued) {
         (None, _) => TakeoverKind::Fresh,
         (Some(_), Some(_)) if reset.is_some() => TakeoverKind::SlotReset,
+        (Some(_), Some(continued)) if continued.generation.id == id => TakeoverKind::ConfigChanged,
         (Some(_), Some(continued)) if continued.numbered.is_changed => TakeoverKind::TablesChanged,
         (Some(_), Some(_)) => TakeoverKind::Continue,
         (Some(_), None) if reset.is_some() => TakeoverKind::SlotReset,
-        (Some(_), None) if has_stored && !has_same_identity => TakeoverKind::ConfigChanged,
+        (Some(_), None) if has_stored && !is_config_known => TakeoverKind::ConfigChanged,
         (Some(_), None) => TakeoverKind::GenerationLost,
     };
 
-    let is_new_generation = continued.is_none();
+    let is_continued = continued.is_some();
     let Continued { generation, numbered, lists_not_yet_visible } = match continued {
         Some(continued) => continued,
         None => {
-            next.generation = GenerationId(next.epoch);
             // Truncations name tables by their numbers in the former generation.
             next.truncated.clear();
-            let generation = Generation {
-                id: next.generation,
-                identity,
-                sync_config: input.config_text.to_owned(),
-                definitions: input.tags.definitions,
-                lookups: input.tags.lookups,
-                retired_at: None,
-            };
+            let generation = generation::first(id, source, input.tags);
+            let generation = generation.ok_or(NumberingError::TooManyDefinitions)?;
             let copied_after = input.catalog_read_at;
-            let numbered = begin_copy(input.config, &eligible.tables, copied_after)?;
+            let numbered = begin_copy(input.config, &generation, &eligible.tables, copied_after)?;
             // The server creates a slot only after all earlier transactions have ended. With an
             // older slot, a former run may have taken a transaction that new snapshots do not see
             // yet: neither the stream nor a chunk would bring its changes.
             Continued { generation, numbered, lists_not_yet_visible: input.slot.is_new }
         }
     };
-    if is_new_generation || numbered.is_changed {
+    let is_new_generation = generation.id == id;
+    if is_new_generation {
+        next.continued_generation = former_generation.filter(|_| is_continued);
+    }
+    next.generation = generation.id;
+    if !is_continued || numbered.is_changed {
         // Readers stay at the former checkpoint until all tables are copied.
         next.visibility_barrier = Some(BARRIER_UNKNOWN);
         next.copy_planned_in = Some(next.epoch);
@@ -292,10 +293,11 @@ pub fn plan_takeover(input: TakeoverInput<'_>) -> Result<TakeoverPlan, TakeoverE
 /// Numbers the tables of a new generation.
 fn begin_copy(
     config: &SyncConfig,
+    generation: &Generation,
     tables: &[SourceTable],
     copied_after: Lsn,
 ) -> Result<NumberedTables, NumberingError> {
-    let numbered = number(config, tables, CopyState::default(), copied_after)?;
+    let numbered = number(config, generation, tables, CopyState::default(), copied_after)?;
     numbered.ok_or(NumberingError::TooManyTables)
 }
 
@@ -459,7 +461,7 @@ fn continue_generation(
             copy.forget_all();
         }
     }
-    let numbered = number(config, tables, copy, catalog_read_at)?;
+    let numbered = number(config, &generation, tables, copy, catalog_read_at)?;
     let numbered = numbered.filter(|numbered| numbered.fits(truncated));
     Ok(numbered.map(|numbered| Continued {
         generation,
@@ -471,25 +473,6 @@ fn continue_generation(
         },
         numbered,
     }))
-}
-
-/// Returns the hash of everything that makes stored data of one generation useless for another.
-/// Tables are not part of it: those that changed are removed and copied one by one.
-///
-/// The config's text is part of it. The hashes of definitions and lookups do not cover who may
-/// read, and readers go by the text that is stored with the generation.
-fn identity(config: &SyncConfig, text: &str) -> String {
-    let mut hash = Sha256::new();
-    // The last number was that of the slot. A new slot copies by difference in the same generation.
-    hash.update(format!("{STORED_FORMAT}|{EVALUATOR_VERSION}|1|"));
-    hash.update(Sha256::digest(text));
-    for definition in config.definitions() {
-        hash.update(format!("{}|{}|", definition.name, definition.hash));
-    }
-    for lookup in config.lookups() {
-        hash.update(format!("{}|", lookup.hash));
-    }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -45,8 +45,8 @@ use bytes::Bytes;
 use tidewater_protocol::{Body, Checksum, Epoch, OpId, Operation, RowKey};
 
 use crate::{
-    BucketKey, Control, Generation, GenerationId, LookupKey, Lsn, Nonce, RecordKey, Segment,
-    SegmentWriter, SourceIdentity, Tag, Version, VersionedRecord,
+    BucketKey, Control, Generation, GenerationId, LookupKey, Lsn, Nonce, Numbering, RecordKey,
+    Segment, SegmentWriter, SourceIdentity, Tag, Version, VersionedRecord,
 };
 
 /// Defines the tests of a store. See [`conformance`](crate::conformance) for an example.
@@ -202,6 +202,9 @@ pub fn empty_generation(id: GenerationId) -> Generation {
         sync_config: String::new(),
         definitions: Vec::new(),
         lookups: Vec::new(),
+        rows_of: None,
+        definition_numbers: Numbering::default(),
+        lookup_numbers: Numbering::default(),
         retired_at: None,
     }
 }

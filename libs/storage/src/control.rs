@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use tidewater_protocol::{Epoch, EpochError, OpId};
 
 use crate::committed_ops::{ClosedEpoch, CommittedOps};
-use crate::keys::{GenerationId, Tag};
+use crate::keys::GenerationId;
 use crate::lsn::Lsn;
 use crate::write_checkpoint::Ticket;
 
@@ -33,6 +33,10 @@ pub struct Control {
     pub visibility_barrier: Option<Lsn>,
     /// The generation that the worker maintains. Readers see it once `visible` names it.
     pub generation: GenerationId,
+    /// The generation that `generation` continues with another sync config, if it does. A run that was
+    /// killed before it stored its new generation has stored nothing else, so this one is maintained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continued_generation: Option<GenerationId>,
     /// The last truncation of each table of `generation`, if there was one.
     pub truncated: Vec<Truncation>,
     /// The latest closed epochs.
@@ -116,29 +120,6 @@ pub struct SourceIdentity {
     pub slot_generation: u32,
 }
 
-/// A sync config as the worker maintains it, with the tags under which its buckets and lookups are
-/// stored.
-///
-/// It is written before the control record names it. Only `retired_at` changes later.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Generation {
-    /// The id.
-    pub id: GenerationId,
-    /// A hash of everything that makes stored data of two generations incompatible: the compiled
-    /// plans, the evaluator's version, the slot.
-    pub identity: String,
-    /// The text of the sync config.
-    pub sync_config: String,
-    /// The tags of the bucket definitions, in the order of the config.
-    pub definitions: Vec<Tag>,
-    /// The tags of the parameter lookups, in the order of the config.
-    pub lookups: Vec<Tag>,
-    /// The time at which the builder found the generation unused by worker and readers, in seconds
-    /// since 1970. The generation is deleted after a grace period.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retired_at: Option<u64>,
-}
-
 impl Control {
     /// Creates the first record of a deployment.
     #[must_use]
@@ -151,6 +132,7 @@ impl Control {
             visible: None,
             visibility_barrier: None,
             generation: GenerationId(epoch),
+            continued_generation: None,
             truncated: Vec::new(),
             recent: Vec::new(),
             source,

@@ -97,6 +97,7 @@ mod control;
 mod embedded;
 mod error;
 mod faulty;
+mod generation;
 mod intercepted;
 mod keys;
 mod lsn;
@@ -116,13 +117,14 @@ pub use bucket::{BucketHead, BucketItem};
 pub use catalog::{Base, BaseManifest, Catalog, RetiredBase, RowsFrame, TimedOp, TypedFile};
 pub use committed_ops::{ClosedEpoch, CommittedOps};
 pub use control::{
-    Committed, Control, Generation, LastTransaction, Nonce, SourceIdentity, Truncation, Visible,
+    Committed, Control, LastTransaction, Nonce, SourceIdentity, Truncation, Visible,
 };
 pub use embedded::{DiskUsage, Embedded};
 pub use error::{BoxError, StorageError};
 pub use faulty::{
     CallScheduler, Fault, FaultInjector, FaultPlan, FaultPlanError, Faulty, PlannedFault,
 };
+pub use generation::{Generation, Numbering};
 pub use intercepted::{CallInterceptor, Intercepted};
 pub use keys::{BucketKey, GenerationId, LookupKey, RecordKey, Tag, answer_name, table_of_answer};
 pub use lsn::Lsn;

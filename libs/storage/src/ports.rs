@@ -10,8 +10,9 @@ use tidewater_protocol::OpId;
 
 use crate::bucket::BucketItem;
 use crate::committed_ops::ClosedEpoch;
-use crate::control::{Control, Generation};
+use crate::control::Control;
 use crate::error::StorageError;
+use crate::generation::Generation;
 use crate::keys::{BucketKey, GenerationId, LookupKey, RecordKey, Tag};
 use crate::segment::Segment;
 use crate::versioned_record::VersionedRecord;

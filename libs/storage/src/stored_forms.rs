@@ -7,7 +7,7 @@ use tidewater_protocol::{Body, Checksum, Epoch, OpId, Operation, RowKey, Snapsho
 
 use crate::{
     Base, BaseManifest, BucketHead, BucketKey, Catalog, Generation, GenerationId, LookupKey,
-    RetiredBase, RowsFrame, SegmentWriter, Tag, Ticket, TimedOp, TypedFile, Version,
+    Numbering, RetiredBase, RowsFrame, SegmentWriter, Tag, Ticket, TimedOp, TypedFile, Version,
     VersionedRecord, WriteRequest, WriteRequests, answer_name,
 };
 
@@ -102,6 +102,9 @@ fn a_generation_keeps_its_fields() {
         sync_config: "streams: {}".into(),
         definitions: vec![Tag::from_bits(1)],
         lookups: vec![Tag::from_bits(2)],
+        rows_of: Some(GenerationId(Epoch::new(2).unwrap())),
+        definition_numbers: Numbering::first(1).unwrap().succeeded_by(&[None]).unwrap(),
+        lookup_numbers: Numbering::first(1).unwrap(),
         retired_at: Some(1_800_000_000),
     };
 
@@ -118,6 +121,19 @@ fn a_generation_keeps_its_fields() {
           "lookups": [
             "caaaaa"
           ],
+          "rows_of": 2,
+          "definition_numbers": {
+            "numbers": [
+              1
+            ],
+            "next": 2
+          },
+          "lookup_numbers": {
+            "numbers": [
+              0
+            ],
+            "next": 1
+          },
           "retired_at": 1800000000
         }"#]],
     );

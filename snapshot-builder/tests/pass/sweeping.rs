@@ -6,8 +6,8 @@ use std::time::Duration;
 use tidewater_protocol::OpId;
 use tidewater_snapshot_builder::{Options, run_pass};
 use tidewater_storage::{
-    Base, BucketKey, BucketStore, Catalog, ControlStore, Embedded, GenerationId, ObjectStore,
-    OpLog, Sweep, Tag,
+    Base, BucketKey, BucketStore, Catalog, ControlStore, Embedded, Generation, GenerationId,
+    ObjectStore, OpLog, RecordKey, RecordStore, Sweep, Tag,
 };
 
 use crate::NOW;
@@ -98,4 +98,42 @@ async fn a_replaced_generation_is_removed_after_the_grace_period() {
 
     assert_eq!(store.generations().await.unwrap(), [writer.control().generation]);
     assert!(store.buckets(&[second]).await.unwrap()[0].is_some());
+}
+
+/// The worker continues source rows and some definitions of a former config.
+#[tokio::test]
+async fn what_the_next_generation_continues_is_kept_for_as_long() {
+    let store = Embedded::temporary().unwrap();
+    let tags = [1, 2, 3, 4].map(Tag::from_bits);
+    let mut writer = begun(&store, Some(&tags[..2])).await;
+    let first = writer.control().generation;
+    let [gone, shared] = [fill(&mut writer, &tags[0]).await, fill(&mut writer, &tags[1]).await];
+    let row = RecordKey::SourceRow(first, 0, "1".into());
+    writer.set_at(row.clone(), Some("row".into()));
+    commit(&mut writer).await;
+
+    let mut writer = begun(&store, Some(&tags[1..3])).await;
+    let second = writer.control().generation;
+    let stored = store.generation(second).await.unwrap().unwrap();
+    store.put_generation(&Generation { rows_of: Some(first), ..stored }).await.unwrap();
+    fill(&mut writer, &tags[2]).await;
+    for now in [NOW, NOW + GRACE, NOW + 2 * GRACE] {
+        pass(&store, now).await;
+    }
+    let is_stored = async |bucket: &BucketKey| {
+        store.buckets(std::slice::from_ref(bucket)).await.unwrap()[0].is_some()
+    };
+    assert!(!is_stored(&gone).await && is_stored(&shared).await);
+    assert!(store.records(std::slice::from_ref(&row)).await.unwrap()[0].is_some());
+    assert_eq!(store.generations().await.unwrap(), [first, second]);
+
+    // A generation with source rows of its own leaves nothing of both.
+    let mut writer = begun(&store, Some(&tags[3..])).await;
+    fill(&mut writer, &tags[3]).await;
+    for now in [NOW + 2 * GRACE, NOW + 3 * GRACE, NOW + 4 * GRACE] {
+        pass(&store, now).await;
+    }
+    assert!(!is_stored(&shared).await);
+    assert!(store.records(&[row]).await.unwrap()[0].is_none());
+    assert_eq!(store.generations().await.unwrap(), [writer.control().generation]);
 }

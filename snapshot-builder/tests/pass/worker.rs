@@ -4,7 +4,7 @@ use tidewater_ingest_worker::{CommitOptions, LogWriter};
 use tidewater_protocol::{Body, RowKey};
 use tidewater_storage::conformance::{empty_generation, first_control};
 use tidewater_storage::{
-    BucketKey, ControlStore, Embedded, Generation, GenerationId, Lsn, Nonce, Tag, Ticket,
+    BucketKey, ControlStore, Embedded, Generation, GenerationId, Lsn, Nonce, Numbering, Tag, Ticket,
 };
 
 pub(crate) type Writer = LogWriter<Embedded>;
@@ -21,6 +21,7 @@ pub(crate) async fn begun(store: &Embedded, definitions: Option<&[Tag]>) -> Writ
 
     let generation = definitions.map(|definitions| Generation {
         definitions: definitions.to_vec(),
+        definition_numbers: Numbering::first(definitions.len()).unwrap(),
         ..empty_generation(GenerationId(next.epoch))
     });
     if let Some(generation) = &generation {

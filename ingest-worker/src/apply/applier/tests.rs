@@ -114,7 +114,7 @@ fn the_digest_of_a_projection_is_that_of_each_of_its_operations() {
     let table = shared_documents();
     let mut output = RowOutput::default();
     table.evaluator.evaluate(&[Some("1"), Some(&users(0, 40))], &mut output);
-    let memberships = memberships(&output, "0.k");
+    let memberships = memberships(&output, "0.k", &[0]);
     assert_eq!(memberships.len(), 40);
     for (membership, row) in memberships.iter().zip(output.buckets()) {
         let key = RowKey::new(row.object_type, row.object_id, "0.k");

@@ -107,7 +107,7 @@ impl CopyTracker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::initial_copy::state::CopiedTable;
+    use crate::initial_copy::state::{CopiedTable, TableReaders};
     use crate::replication::events::WriterState;
     use crate::source::pg_snapshot::PgSnapshot;
     use crate::source::shape::TableShape;
@@ -124,6 +124,7 @@ mod tests {
                 oid: 0,
                 shape: TableShape::default(),
                 has_lookups: false,
+                readers: TableReaders::default(),
                 progress,
                 copied_after: Lsn(100),
                 has_former_rows: false,

@@ -2,7 +2,7 @@ mod driver;
 mod properties;
 
 use super::*;
-use crate::initial_copy::state::{ChunkRange, TableCopy};
+use crate::initial_copy::state::{ChunkRange, TableCopy, TableReaders};
 use crate::source::pg_snapshot::PgSnapshot;
 use crate::source::pgoutput::Datum;
 use crate::source::pgoutput::encode::{self, OldTuple};
@@ -28,6 +28,7 @@ fn copy(todos: TableCopy, notes: TableCopy) -> CopyState {
             oid: 0,
             shape: TableShape::from_text(shape),
             has_lookups: false,
+            readers: TableReaders::default(),
             progress,
             copied_after: Lsn(0),
             has_former_rows: false,

@@ -1,11 +1,11 @@
 mod properties;
 
-use tidewater_storage::{Committed, LastTransaction, Ticket};
+use tidewater_storage::{Committed, LastTransaction, Tag, Ticket};
 
 use super::*;
 use crate::initial_copy::state::TableCopy;
 use crate::source::preflight::Finding;
-use crate::test_support::{CONFIG, NOTES, TODOS, compiled, oid, table, tables};
+use crate::test_support::{CONFIG, NOTES, TODOS, oid, table, tables};
 
 /// Position up to which the former run has committed, and the slot is confirmed.
 const COMMITTED: Lsn = Lsn(500);
@@ -31,6 +31,15 @@ fn found(table: SourceTable) -> FoundTable {
 fn unreadable(table: SourceTable) -> FoundTable {
     let finding = Finding { is_fatal: true, problem: "it is odd".into(), fix: "mend it".into() };
     FoundTable { table, findings: vec![finding] }
+}
+
+/// As many tags as a config needs.
+fn tags_for(config: &SyncConfig) -> NewTags {
+    let tag = |index| Tag::from_bits(u32::try_from(index).unwrap() + 1);
+    NewTags {
+        definitions: (0..config.definitions().len()).map(tag).collect(),
+        lookups: (0..config.lookups().len()).map(tag).collect(),
+    }
 }
 
 fn tags() -> NewTags {
@@ -111,7 +120,7 @@ impl Case {
             has_diverged: self.has_diverged,
             catalog_read_at: READ_AT,
             owner: Nonce("me".into()),
-            tags: tags(),
+            tags: tags_for(&config),
         })
     }
 }
@@ -181,6 +190,12 @@ fn each_situation_has_its_plan() {
 
         let is_kept = matches!(kind, Continue | TablesChanged | SlotReset);
         assert_eq!(plan.is_new_generation, !is_kept, "{case}");
+        let is_continued = is_kept || case == "the config's text has changed";
+        assert_eq!(
+            plan.generation.rows_of() == GenerationId(plan.next.epoch),
+            !is_continued,
+            "{case}"
+        );
         assert_eq!(plan.generation.id, plan.next.generation, "{case}");
         assert_eq!(plan.generation.id.0 == plan.next.epoch, !is_kept, "{case}");
         // Whenever a table is to be copied, readers stay at the former checkpoint.
@@ -241,7 +256,7 @@ fn a_copy_that_was_interrupted_goes_on_where_it_was() {
 
 #[test]
 fn a_new_copy_on_an_older_slot_lists_the_transactions_in_progress() {
-    let plan = planned(|case| case.text.push_str("\n# by me\n"));
+    let plan = planned(|case| case.stored.as_mut().unwrap().generation.identity = "old".into());
     assert_eq!(plan.kind, TakeoverKind::ConfigChanged);
     assert!(plan.must_list_transactions_in_progress(), "a former run may have taken one of them");
 
@@ -321,7 +336,7 @@ fn a_new_generation_forgets_the_truncations_of_the_former_one() {
     assert_eq!(kept.next.truncated, truncated);
     let new = planned(|case| {
         case.former().truncated.clone_from(&truncated);
-        case.text.push(' ');
+        case.stored.as_mut().unwrap().generation.identity = "old".into();
     });
     assert!(new.next.truncated.is_empty());
 }
@@ -359,7 +374,7 @@ fn a_table_that_cannot_be_synced_is_left_out_unless_it_was_synced_before() {
     // A new generation has not synced it before.
     let mut case = Case::stored();
     case.tables[TODOS] = unreadable(tables().remove(TODOS));
-    case.text.push(' ');
+    case.stored.as_mut().unwrap().generation.identity = "old".into();
     assert_eq!(numbers(&case.plan().unwrap()), [0], "the notes alone");
 }
 
@@ -409,10 +424,37 @@ fn transactions_of_another_history_are_forgotten() {
 }
 
 #[test]
-fn the_identity_covers_the_text() {
-    let config = compiled();
-    let first = identity(&config, CONFIG);
-    assert_eq!(first, identity(&config, CONFIG));
-    assert_ne!(first, identity(&config, "another text"));
-    assert_eq!(first.len(), 64);
+fn another_text_of_the_same_config_is_switched_to_without_a_copy() {
+    let case = Case::stored();
+    let former = case.former.clone().unwrap();
+    let plan = planned(|case| case.text.push_str("\n# by me\n"));
+    assert_eq!(plan.kind, TakeoverKind::ConfigChanged);
+    assert_eq!(plan.next.visibility_barrier, None);
+    assert_eq!(plan.next.generation, GenerationId(plan.next.epoch));
+    assert_eq!(plan.next.continued_generation, Some(former.generation));
+    assert_eq!(plan.generation.definitions, tags().definitions);
+    assert_eq!(progress(&plan), [Some(TableCopy::Done), Some(TableCopy::Done)]);
+    assert!(plan.advice.is_empty() && plan.gone.is_empty());
+}
+
+#[test]
+fn only_tables_of_new_definitions_are_copied() {
+    let plan = planned(|case| {
+        case.text.push_str("  more: {query: SELECT id FROM todos WHERE body = 'a'}\n");
+    });
+    assert_eq!(plan.kind, TakeoverKind::ConfigChanged);
+    assert_eq!(numbers(&plan), [0, 1]);
+    assert_eq!(progress(&plan), [Some(TableCopy::Todo), Some(TableCopy::Done)]);
+    assert_eq!(plan.next.visibility_barrier, Some(BARRIER_UNKNOWN));
+    assert_eq!(plan.advice, ["copying again table public.todos: the sync config reads more of it"]);
+}
+
+#[test]
+fn a_table_that_no_definition_reads_any_more_is_left_as_it_is() {
+    let plan = planned(|case| {
+        case.text = case.text.replace("  notes:", "  #notes:");
+        case.tables.remove(NOTES);
+    });
+    assert_eq!(numbers(&plan), [0]);
+    assert_eq!((plan.gone.len(), plan.next.visibility_barrier), (0, None));
 }

@@ -5,6 +5,7 @@ use std::error::Error as _;
 use aws_sdk_dynamodb::types::AttributeValue;
 use bytes::Bytes;
 use tidewater_protocol::OpId;
+use tidewater_storage::conformance::empty_generation;
 use tidewater_storage::{
     Batch, BucketStore, ClientKey, CompactionQueue, CompactionTask, ControlStore, Embedded,
     Generation, LookupKey, LookupStore, ObjectStore, OpLog, RecordKey, RecordStore, Registry,
@@ -233,12 +234,9 @@ async fn an_item_that_is_too_large_is_an_error_that_names_it() {
     let noise: String =
         crate::given::noise(1, 900_000).iter().map(|b| char::from(b % 90 + 33)).collect();
     let too_long = Generation {
-        id: generation(),
         identity: "hash".into(),
         sync_config: noise,
-        definitions: vec![],
-        lookups: vec![],
-        retired_at: None,
+        ..empty_generation(generation())
     };
     let of_config = store.put_generation(&too_long).await.unwrap_err();
     assert!(of_config.source().unwrap().to_string().starts_with("the generation takes "));

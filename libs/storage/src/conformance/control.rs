@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tidewater_protocol::{Epoch, OpId};
 
-use super::{FOREVER, control_at, generation, op, soon, tag};
+use super::{FOREVER, control_at, empty_generation, generation, op, soon, tag};
 use crate::{
     ClosedEpoch, Committed, Control, ControlStore, Generation, GenerationId, Lsn, Nonce,
     SwapOutcome, Ticket, Truncation, Visible,
@@ -145,12 +145,11 @@ pub async fn each_closed_epoch_is_archived_once([a, b]: [impl ControlStore; 2]) 
 
 pub async fn a_generation_is_found_by_its_id([a, b]: [impl ControlStore; 2]) {
     let stored = Generation {
-        id: generation(),
         identity: "hash".into(),
         sync_config: "streams:\n  a: \u{1F600}".into(),
         definitions: vec![tag(1), tag(2)],
         lookups: vec![tag(3)],
-        retired_at: None,
+        ..empty_generation(generation())
     };
 
     assert_eq!(a.generation(stored.id).await.unwrap(), None);

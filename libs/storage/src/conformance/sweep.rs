@@ -2,7 +2,7 @@
 
 use tidewater_protocol::{Epoch, OpId};
 
-use super::{bucket, record, segment, tag};
+use super::{bucket, empty_generation, record, segment, tag};
 use crate::{
     Batch, BucketStore, CompactionQueue, CompactionTask, ControlStore, Generation, GenerationId,
     LookupKey, OpLog, RecordKey, RecordStore, RecordWrite, Registry, Sweep, Tag,
@@ -14,12 +14,11 @@ fn id(epoch: u32) -> GenerationId {
 
 fn a_generation(epoch: u32) -> Generation {
     Generation {
-        id: id(epoch),
         identity: "i".into(),
         sync_config: "streams: {}".into(),
         definitions: vec![tag(1)],
         lookups: vec![tag(9)],
-        retired_at: None,
+        ..empty_generation(id(epoch))
     }
 }
 

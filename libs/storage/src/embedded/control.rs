@@ -9,8 +9,9 @@ use tidewater_protocol::{Epoch, OpId};
 use super::connection_pool::Durability;
 use super::{Embedded, failure};
 use crate::committed_ops::ClosedEpoch;
-use crate::control::{Control, Generation};
+use crate::control::Control;
 use crate::error::{BoxError, StorageError};
+use crate::generation::Generation;
 use crate::keys::GenerationId;
 use crate::ports::{ControlStore, SwapOutcome};
 

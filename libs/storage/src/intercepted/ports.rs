@@ -11,8 +11,9 @@ use tidewater_protocol::OpId;
 use super::{CallInterceptor, Intercepted};
 use crate::bucket::BucketItem;
 use crate::committed_ops::ClosedEpoch;
-use crate::control::{Control, Generation};
+use crate::control::Control;
 use crate::error::StorageError;
+use crate::generation::Generation;
 use crate::keys::{BucketKey, GenerationId, LookupKey, RecordKey, Tag};
 use crate::port_method::PortMethod;
 use crate::ports::{

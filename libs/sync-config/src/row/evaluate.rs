@@ -109,6 +109,16 @@ impl TableEvaluator {
         !self.lookups.is_empty()
     }
 
+    /// Returns the definitions that the table's rows may be in, by their indexes in the config.
+    pub fn definitions(&self) -> impl Iterator<Item = usize> {
+        self.queries.iter().map(|query| query.definition)
+    }
+
+    /// Returns the lookups that the table's rows may answer, by their indexes in the config.
+    pub fn lookups(&self) -> impl Iterator<Item = usize> {
+        self.lookups.iter().map(|lookup| lookup.lookup)
+    }
+
     /// Returns for each column of the table whether any query reads it.
     #[must_use]
     pub fn columns_read(&self) -> &[bool] {

@@ -175,8 +175,7 @@ proptest! {
             prop_assert_eq!(&copied.shape, &found.shape());
             prop_assert_eq!(table.copied_after, copied.copied_after);
 
-            let continued = planned.continued_number(found).filter(|_| !plan.is_new_generation);
-            if let Some(number) = continued {
+            if let Some(number) = planned.continued_number(found) {
                 prop_assert_eq!(table.number, number);
                 let stored = planned.stored.copy.tables[usize::from(number)].as_ref();
                 prop_assert_eq!(Some(copied), stored);
@@ -184,11 +183,10 @@ proptest! {
                 prop_assert_eq!(&copied.progress, &TableCopy::Todo);
                 prop_assert_eq!(copied.copied_after, READ_AT);
                 let stored = planned.stored.copy.tables.get(usize::from(table.number));
-                let former = stored.filter(|_| !plan.is_new_generation);
-                prop_assert_eq!(copied.has_former_rows, former.is_some());
-                prop_assert_eq!(table.has_former_rows, former.is_some());
+                prop_assert_eq!(copied.has_former_rows, stored.is_some());
+                prop_assert_eq!(table.has_former_rows, stored.is_some());
                 // Stored rows have the names that its rows have now.
-                if let Some(former) = former {
+                if let Some(former) = stored {
                     let former = former.as_ref().expect("the number of a table that is not gone");
                     prop_assert!(copied.shape.has_key_of(&former.shape) && !found.key.is_empty());
                 }
@@ -202,7 +200,7 @@ proptest! {
         let plan = &planned.plan;
         let stored = (0_u16..).zip(&planned.stored.copy.tables);
         let expected: Vec<_> = stored
-            .filter(|(_, table)| table.is_some() && !plan.is_new_generation)
+            .filter(|(_, table)| table.is_some())
             .map(|(number, _)| number)
             .filter(|number| plan.tables.iter().all(|table| table.number != *number))
             .collect();
@@ -211,7 +209,7 @@ proptest! {
     }
 
     #[test]
-    fn a_generation_is_continued_exactly_if_its_config_is(
+    fn another_text_is_another_generation_of_the_same_rows(
         differences in differences()
     ) {
         let planned = planned_with(&differences);
@@ -220,6 +218,8 @@ proptest! {
         prop_assert_eq!(plan.is_new_generation, is_new);
         prop_assert_eq!(plan.generation.id != planned.stored.generation.id, is_new);
         prop_assert_eq!(plan.next.generation, plan.generation.id);
+        prop_assert_eq!(plan.generation.rows_of(), planned.stored.generation.id);
+        prop_assert_eq!(&plan.generation.definitions, &planned.stored.generation.definitions);
 
         // Without a break the stream goes on at what is committed, wherever the slot is.
         let former = &planned.former;

@@ -1,0 +1,177 @@
+//! Changes of the sync config: what is as before is not copied, and devices do not receive it again.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use tidewater_tests::{DevOptions, LineEffect, Postgres, Rows, SyncReader, Tidewater, eventually};
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// Rows of each table.
+const ROWS: usize = 40;
+
+const LISTS: &str = "  lists: { auto_subscribe: true, query: SELECT * FROM lists }\n";
+const TODOS: &str = "  todos: { auto_subscribe: true, query: SELECT * FROM todos }\n";
+
+/// A source with two tables, a worker, and a reader.
+struct Deployment {
+    postgres: Postgres,
+    tidewater: Tidewater,
+    reader: SyncReader,
+}
+
+/// What the reader has received until it had the rows that were waited for.
+struct Received {
+    operations: usize,
+    /// The names of the buckets.
+    buckets: Vec<String>,
+}
+
+impl Deployment {
+    async fn start(streams: &str) -> Result<Self> {
+        let postgres = Postgres::start().await?;
+        postgres
+            .execute(&format!(
+                "CREATE TABLE lists (id int PRIMARY KEY, name text);
+                 CREATE TABLE todos (id int PRIMARY KEY, list_id int, body text);
+                 INSERT INTO lists SELECT i, 'list ' || i FROM generate_series(1, {ROWS}) AS i;
+                 INSERT INTO todos SELECT i, i % 4, 'todo ' || i FROM generate_series(1, {ROWS}) AS i;
+                 CREATE PUBLICATION powersync FOR ALL TABLES"
+            ))
+            .await?;
+        let options = DevOptions::new(&postgres.url("postgres"), &config(streams));
+        let tidewater = Tidewater::dev_ready(options).await?;
+        Ok(Self { postgres, tidewater, reader: SyncReader::new() })
+    }
+
+    /// Stops the worker, changes the config, and starts it again.
+    async fn deploy(&mut self, streams: &str) -> Result<()> {
+        self.tidewater.terminate().await?;
+        std::fs::write(self.tidewater.folder().join("sync-config.yaml"), config(streams))?;
+        self.tidewater.start().await
+    }
+
+    /// Syncs until a condition holds for the reader's rows.
+    async fn until(&mut self, holds: impl Fn(&Rows) -> bool) -> Result<Received> {
+        let Self { tidewater, reader, .. } = self;
+        let mut operations = 0;
+        eventually("the rows of the new config", SOON, async || {
+            tidewater.must_run()?;
+            let token = tidewater.token("u1")?;
+            let mut connection = reader.connect(tidewater.url(), &token).await?;
+            loop {
+                match connection.next().await?.context("the stream ended too early")? {
+                    LineEffect::Stored { operations: stored } => operations += stored,
+                    LineEffect::Complete(completed) => {
+                        ensure!(holds(&completed.rows), "{} rows", completed.rows.len());
+                        return Ok(Some(()));
+                    }
+                    LineEffect::Announced
+                    | LineEffect::Partial(_)
+                    | LineEffect::TokenExpiresIn(_)
+                    | LineEffect::Ignored => {}
+                }
+            }
+        })
+        .await?;
+
+        let token = tidewater.token("u1")?;
+        let connection = reader.connect(tidewater.url(), &token).await?;
+        let buckets = connection.positions.iter().map(|bucket| bucket.name.clone()).collect();
+        Ok(Received { operations, buckets })
+    }
+}
+
+fn config(streams: &str) -> String {
+    format!("config: {{ edition: 3 }}\nstreams:\n{streams}")
+}
+
+/// Returns how many rows of a type the reader has.
+fn count(rows: &Rows, object_type: &str) -> usize {
+    rows.keys().filter(|(found, _)| found == object_type).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_text_of_the_same_config_copies_nothing() -> Result<()> {
+    let mut deployment = Deployment::start(&format!("{LISTS}{TODOS}")).await?;
+    let first = deployment.until(|rows| rows.len() == 2 * ROWS).await?;
+    ensure!(first.operations == 2 * ROWS && first.buckets.len() == 2);
+
+    // The order, a comment and a priority are others, and one stream is not subscribed by itself.
+    let todos =
+        "  # by me\n  todos: { priority: 1, auto_subscribe: true, query: SELECT * FROM todos }\n";
+    let lists = "  lists: { query: SELECT * FROM lists }\n";
+    deployment.deploy(&format!("{todos}{lists}")).await?;
+    let switched = deployment.until(|rows| count(rows, "lists") == 0).await?;
+    ensure!(switched.operations == 0, "{} operations", switched.operations);
+    ensure!(first.buckets.contains(&switched.buckets[0]), "{:?}", switched.buckets);
+    let log = deployment.tidewater.log()?;
+    ensure!(!log.contains("\"copied\""), "{log}");
+
+    // What the config does not give to the reader now is kept up to date.
+    deployment.postgres.execute("UPDATE lists SET name = 'new' WHERE id = 7").await?;
+    deployment.deploy(&format!("{LISTS}{TODOS}")).await?;
+    let back = deployment.until(|rows| count(rows, "lists") == ROWS).await?;
+    ensure!(back.buckets == first.buckets, "{:?}", back.buckets);
+    // The reader has dropped the bucket, and gets it again with its history.
+    ensure!(back.operations == ROWS + 1, "{} operations", back.operations);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_stream_costs_readers_its_own_rows() -> Result<()> {
+    let mut deployment = Deployment::start(&format!("{LISTS}{TODOS}")).await?;
+    let first = deployment.until(|rows| rows.len() == 2 * ROWS).await?;
+
+    let more = "  short:\n    auto_subscribe: true\n    query: SELECT id FROM todos AS short WHERE list_id = 1\n";
+    deployment.deploy(&format!("{more}{LISTS}{TODOS}")).await?;
+    let added = deployment.until(|rows| count(rows, "short") == ROWS / 4).await?;
+    ensure!(added.operations == ROWS / 4, "{} operations", added.operations);
+    ensure!(first.buckets.iter().all(|bucket| added.buckets.contains(bucket)));
+    let log = deployment.tidewater.log()?;
+    ensure!(log.contains("copying again table public.todos: the sync config reads more"), "{log}");
+    ensure!(!log.contains("public.lists"), "the other table is not copied: {log}");
+
+    // All of them follow the source.
+    let moved = "UPDATE todos SET list_id = 1 WHERE list_id = 2; DELETE FROM lists WHERE id = 1";
+    deployment.postgres.execute(moved).await?;
+    let followed = deployment
+        .until(|rows| count(rows, "short") == ROWS / 2 && count(rows, "lists") == ROWS - 1)
+        .await?;
+    ensure!(followed.operations == ROWS / 4 + ROWS / 4 + 1, "{} operations", followed.operations);
+
+    // A stream that is gone leaves the others as they are; one that comes back is a new one.
+    deployment.deploy(&format!("{LISTS}{TODOS}")).await?;
+    let removed = deployment.until(|rows| count(rows, "short") == 0).await?;
+    ensure!(removed.operations == 0 && removed.buckets == first.buckets);
+    deployment.postgres.execute("DELETE FROM todos WHERE list_id = 1 AND id < 20").await?;
+    let left = deployment.until(|rows| count(rows, "todos") < ROWS).await?;
+    deployment.deploy(&format!("{LISTS}{TODOS}{more}")).await?;
+    let again = deployment.until(|rows| count(rows, "short") > 0).await?;
+    ensure!(again.operations == ROWS / 2 - left.operations, "{} operations", again.operations);
+    ensure!(
+        again
+            .buckets
+            .iter()
+            .all(|bucket| !added.buckets.contains(bucket) || first.buckets.contains(bucket))
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_over_a_table_that_nobody_read_leaves_the_others_alone() -> Result<()> {
+    let mut deployment = Deployment::start(LISTS).await?;
+    let first = deployment.until(|rows| rows.len() == ROWS).await?;
+
+    deployment.deploy(&format!("{TODOS}{LISTS}")).await?;
+    let added = deployment.until(|rows| rows.len() == 2 * ROWS).await?;
+    ensure!(added.operations == ROWS && added.buckets.contains(&first.buckets[0]));
+
+    deployment.deploy(LISTS).await?;
+    let removed = deployment.until(|rows| rows.len() == ROWS).await?;
+    ensure!(removed.operations == 0 && removed.buckets == first.buckets);
+    deployment.postgres.execute("UPDATE lists SET name = 'new' WHERE id < 5").await?;
+    let followed = deployment.until(|rows| rows.values().any(|row| row["name"] == "new")).await?;
+    ensure!(followed.operations == 4, "{} operations", followed.operations);
+    Ok(())
+}
