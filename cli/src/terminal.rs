@@ -1,5 +1,6 @@
 //! Output for people and programs: errors, findings, logs, progress, and formats of values.
 
+pub(crate) mod bytes;
 pub(crate) mod duration;
 pub(crate) mod failure;
 pub(crate) mod findings;

@@ -1,5 +1,6 @@
 //! Settings of the router.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,20 +30,43 @@ pub struct Settings {
 /// Default of [`Settings::max_staleness`]. The worker confirms an idle checkpoint every 10 to 25 seconds.
 pub const DEFAULT_MAX_STALENESS: Duration = Duration::from_secs(60);
 
-/// The reason why the worker of this process does not replicate now, shared with who runs it.
+/// The reason why the worker of this process does not replicate now, and its warnings while it does,
+/// shared with who runs it.
 #[derive(Clone, Debug, Default)]
-pub struct WorkerProblem(Arc<Mutex<Option<String>>>);
+pub struct WorkerProblem(Arc<Mutex<WorkerState>>);
+
+#[derive(Debug, Default)]
+struct WorkerState {
+    problem: Option<String>,
+    warnings: BTreeMap<&'static str, String>,
+}
 
 impl WorkerProblem {
     /// Sets the problem, or that there is none.
     pub fn set(&self, problem: Option<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).problem = problem;
+    }
+
+    /// Sets the warning about a subject, or that there is none.
+    pub fn set_warning(&self, subject: &'static str, warning: Option<String>) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match warning {
+            Some(warning) => state.warnings.insert(subject, warning),
+            None => state.warnings.remove(subject),
+        };
     }
 
     /// Returns the problem, if there is one.
     #[must_use]
     pub fn get(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).problem.clone()
+    }
+
+    /// Returns the warnings, in the order of their subjects.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.warnings.values().cloned().collect()
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Config {
     /// Duration without any message of the replication stream after which the worker connects again.
     /// PostgreSQL sends a keepalive after half of it.
     pub receiver_timeout: Duration,
+    /// WAL that the replication slot may retain on the server before the worker warns, in bytes.
+    pub wal_budget_bytes: u64,
     /// The reaction to an error that somebody must fix.
     pub on_error: OnError,
     /// The worker ends once readers see everything that was committed when it started.
@@ -104,6 +106,10 @@ pub enum Progress {
     Ready,
     /// Readers see everything that was committed when the worker started, and so it ends.
     CaughtUp,
+    /// The slot retains too much WAL, as the text says; `None` if it does not, or no longer.
+    WalBudget(Option<String>),
+    /// The number of rows that are not synced has changed: each of them was logged.
+    UnsyncedRows(usize),
     /// The worker does not replicate until somebody fixes this. It tries again after a pause.
     Stopped(String),
     /// The connection was lost, for this reason. The worker connects again after a pause.

@@ -16,6 +16,11 @@ pub const REPLICATION_LAG_BYTES: &str = "tidewater_ingest_replication_lag_bytes"
 /// It is a few seconds at most while the source is idle, and grows while the worker is behind, cannot
 /// reach the source or the store, or holds the checkpoint back.
 pub const REPLICATION_LAG_SECONDS: &str = "tidewater_ingest_replication_lag_seconds";
+/// Gauge, bytes: WAL that the server keeps for the slot.
+pub const WAL_RETAINED_BYTES: &str = "tidewater_ingest_wal_retained_bytes";
+/// Gauge, bytes: WAL that may be written before the slot is in danger of being lost. Recorded only if
+/// the server has a limit, `max_slot_wal_keep_size`.
+pub const WAL_LEFT_BYTES: &str = "tidewater_ingest_wal_left_bytes";
 /// Counter: source transactions received whole, without those that an earlier run has committed.
 pub const TRANSACTIONS_TOTAL: &str = "tidewater_ingest_transactions_total";
 /// Counter: commits, each of which is one write of the control record.
@@ -58,6 +63,17 @@ pub fn describe_metrics() {
         REPLICATION_LAG_SECONDS,
         Unit::Seconds,
         "Time since readers were last known to see everything that the source had committed"
+    );
+
+    describe_gauge!(
+        WAL_RETAINED_BYTES,
+        Unit::Bytes,
+        "WAL that the server keeps for the replication slot"
+    );
+    describe_gauge!(
+        WAL_LEFT_BYTES,
+        Unit::Bytes,
+        "WAL that may be written before the slot is in danger of being lost, if there is a limit"
     );
 
     describe_counter!(TRANSACTIONS_TOTAL, Unit::Count, "Source transactions received whole");
@@ -119,6 +135,14 @@ pub(crate) fn record_replication_lag_bytes(bytes: u64) {
 /// Records how late readers may be.
 pub(crate) fn record_replication_lag_seconds(age: Duration) {
     gauge!(REPLICATION_LAG_SECONDS).set(age.as_secs_f64());
+}
+
+/// Records the WAL that the server keeps for the slot, and how much more it may be.
+pub(crate) fn record_slot_wal(retained_bytes: u64, left_bytes: Option<u64>) {
+    gauge!(WAL_RETAINED_BYTES).set(retained_bytes as f64);
+    if let Some(left_bytes) = left_bytes {
+        gauge!(WAL_LEFT_BYTES).set(left_bytes as f64);
+    }
 }
 
 /// Counts a source transaction that was received whole.
@@ -191,9 +215,11 @@ mod tests {
 
     use super::*;
 
-    const ALL: [&str; 16] = [
+    const ALL: [&str; 18] = [
         REPLICATION_LAG_BYTES,
         REPLICATION_LAG_SECONDS,
+        WAL_RETAINED_BYTES,
+        WAL_LEFT_BYTES,
         TRANSACTIONS_TOTAL,
         COMMITS_TOTAL,
         COMMIT_SECONDS,
@@ -276,6 +302,7 @@ mod tests {
             describe_metrics();
             record_replication_lag_bytes(1);
             record_replication_lag_seconds(Duration::from_secs(1));
+            record_slot_wal(1, Some(1));
             count_transaction();
             record_commit(Duration::from_secs(1));
             record_batch(1, 1);

@@ -10,4 +10,5 @@ pub(crate) mod relations;
 pub(crate) mod session;
 pub(crate) mod silence;
 pub(crate) mod stream_event;
+pub(crate) mod wal_budget;
 pub(crate) mod wal_message;

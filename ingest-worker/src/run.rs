@@ -201,6 +201,7 @@ mod tests {
             slot: "s".to_owned(),
             snapshot_threshold: 1,
             receiver_timeout: Duration::from_secs(30),
+            wal_budget_bytes: 10 << 30,
             on_error: OnError::Stop,
             until_caught_up: false,
         };

@@ -28,15 +28,16 @@ use crate::replication::assembler::{
     AssemblerLimits, AssemblerStart, BARRIER_UNKNOWN, TransactionAssembler,
 };
 use crate::replication::relations::NewTables;
-use crate::replication::session::ReplicationSession;
+use crate::replication::session::{ReplicationSession, SessionSettings};
 use crate::source::catalog_watcher::CatalogWatcher;
 use crate::source::connect::connect;
 use crate::source::connection::{self, SourceConnection};
 use crate::source::dsn::Dsn;
+use crate::source::error::SourceError;
 use crate::source::inspection::{InspectedTable, Inspection, inspect};
 use crate::source::preflight::PreflightError;
 use crate::source::quote::quote_literal;
-use crate::source::slot::{self, ServerPositions, SlotError, Usability};
+use crate::source::slot::{self, AcquiredSlot, ServerPositions, SlotError, Usability};
 use error::{ConfigurationError, StartError};
 use generation::NewTags;
 use takeover::{
@@ -132,10 +133,32 @@ pub(crate) async fn start<S: Storage>(
         SourceConnection::new(client),
         stream,
         watch,
-        freshness.clone(),
-        config.receiver_timeout,
+        SessionSettings {
+            freshness: freshness.clone(),
+            receiver_timeout: config.receiver_timeout,
+            wal_budget_bytes: config.wal_budget_bytes,
+        },
     )
     .until_caught_up(config.until_caught_up))
+}
+
+/// Starts the stream, which makes this the only worker.
+async fn acquire_slot(
+    dsn: &Dsn,
+    client: &Client,
+    config: &Config,
+    on_progress: &(dyn Fn(Progress) + Send + Sync),
+) -> Result<AcquiredSlot, StartError> {
+    let timeout = config.receiver_timeout;
+    match slot::acquire_slot(dsn, config.source_names(), timeout, on_progress).await {
+        // The server has invalidated the slot since it was found. The next run finds it so.
+        Err(SlotError::Refused { source, .. })
+            if slot::find_slot(client, &config.slot).await? == Some(Usability::Lost) =>
+        {
+            Err(SourceError::Disconnected(source.into()).into())
+        }
+        acquired => Ok(acquired?),
+    }
 }
 
 /// A run that is to begin.
@@ -170,8 +193,7 @@ async fn plan_on_slot<S: Storage>(
     let found = |one: InspectedTable| FoundTable { table: one.table, findings: one.left_out_for };
     let tables = tables.into_iter().map(found).collect();
 
-    let timeout = config.receiver_timeout;
-    let held = slot::acquire_slot(dsn, config.source_names(), timeout, on_progress).await?;
+    let held = acquire_slot(dsn, client, config, on_progress).await?;
     let former = storage.control().await?;
     restore_freshness(freshness, former.as_ref());
     let stored = read_stored_generation(storage, former.as_ref()).await?;
@@ -246,7 +268,8 @@ async fn find_usable_slot<S: ControlStore>(
     let reason = match found {
         None => return Ok(false),
         Some(Usability::Lost) => {
-            "the server removed WAL that it needed, see max_slot_wal_keep_size"
+            "the server has invalidated it, see max_slot_wal_keep_size and \
+             idle_replication_slot_timeout"
         }
         Some(Usability::Usable | Usability::Foreign) => {
             "the publication did not exist at its position"

@@ -20,6 +20,7 @@ mod redeploy;
 mod row_limits;
 mod rows;
 mod secure_source;
+mod slot_guard;
 mod source_check;
 mod source_identity;
 mod tables;

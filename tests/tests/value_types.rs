@@ -46,6 +46,7 @@ impl Worker {
             slot: slot.to_owned(),
             snapshot_threshold: 1_000_000,
             receiver_timeout: Duration::from_secs(30),
+            wal_budget_bytes: 10 << 30,
             on_error: OnError::Stop,
             until_caught_up: false,
         };

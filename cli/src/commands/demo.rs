@@ -178,6 +178,7 @@ async fn start_pipeline(postgres: &Postgres, keys: &Keys, dir: &Path) -> anyhow:
         publication: "powersync".to_owned(),
         slot: None,
         wal_receiver_timeout: Duration::from_secs(30),
+        wal_budget: 10 << 30,
         threshold: ThresholdArgs { snapshot_threshold: 1_000 },
         fault: None,
     };

@@ -15,10 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::builder::ThresholdArgs;
 use super::config_file::ConfigFile;
-use crate::terminal::duration;
 use crate::terminal::failure::Failure;
 use crate::terminal::logging;
 use crate::terminal::progress::ProgressReporter;
+use crate::terminal::{bytes, duration};
 
 /// The flags that name the source database and the sync config.
 #[derive(Args, Debug)]
@@ -41,6 +41,10 @@ pub(crate) struct SourceArgs {
     #[arg(long, env = "TIDEWATER_WAL_RECEIVER_TIMEOUT", value_name = "DURATION",
           default_value = "30s", value_parser = duration::parse_positive)]
     pub(crate) wal_receiver_timeout: Duration,
+    /// WAL that the replication slot may retain on the server before the worker warns
+    #[arg(long, env = "TIDEWATER_WAL_BUDGET", value_name = "SIZE", default_value = "10GB",
+          value_parser = bytes::parse_positive)]
+    pub(crate) wal_budget: u64,
     #[command(flatten)]
     pub(crate) threshold: ThresholdArgs,
     /// Storage calls of the worker that fail, for tests: see `FaultPlan`
@@ -69,6 +73,14 @@ impl Worker {
             Progress::Ready => self.problem.set(None),
             Progress::Stopped(why) => self.problem.set(Some(format!("stopped, {why}"))),
             Progress::Reconnecting(why) => self.problem.set(Some(format!("reconnecting, {why}"))),
+            Progress::WalBudget(warning) => self.problem.set_warning("wal", warning.clone()),
+            Progress::UnsyncedRows(count) => {
+                let warning = format!(
+                    "{} not synced: see the log of the ingest worker",
+                    if *count == 1 { "1 row is".to_owned() } else { format!("{count} rows are") }
+                );
+                self.problem.set_warning("rows", (*count > 0).then_some(warning));
+            }
             Progress::Waiting(_)
             | Progress::Advice(_)
             | Progress::CaughtUp
@@ -97,6 +109,7 @@ impl SourceArgs {
             slot,
             snapshot_threshold: self.threshold.snapshot_threshold,
             receiver_timeout: self.wal_receiver_timeout,
+            wal_budget_bytes: self.wal_budget,
             on_error: worker.on_error,
             until_caught_up: worker.until_caught_up,
         };

@@ -1,6 +1,7 @@
 //! Progress of the ingest worker: bars on a terminal, log lines otherwise.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ const BAR: &str = "  {msg:32!} {bar:28} {human_pos:>12} / {human_len} rows  {per
 /// A reporter of one worker's progress.
 pub(crate) struct ProgressReporter {
     on_terminal: bool,
+    /// True after a warning of the WAL budget, until the slot is within it.
+    has_warned_of_wal: AtomicBool,
     tables: Mutex<HashMap<String, ShownTable>>,
 }
 
@@ -30,7 +33,11 @@ struct ShownTable {
 impl ProgressReporter {
     /// Returns a reporter that shows bars if stderr is a terminal.
     pub(crate) fn new() -> Self {
-        Self { on_terminal: logging::on_terminal(), tables: Mutex::default() }
+        Self {
+            on_terminal: logging::on_terminal(),
+            has_warned_of_wal: AtomicBool::new(false),
+            tables: Mutex::default(),
+        }
     }
 
     /// Shows one report.
@@ -46,6 +53,14 @@ impl ProgressReporter {
             Progress::CaughtUp => {
                 tracing::info!("caught up: clients can sync all that was committed at the start");
             }
+            Progress::WalBudget(warning) => self.wal_budget(warning.as_deref()),
+            Progress::UnsyncedRows(0) => {}
+            Progress::UnsyncedRows(count) => {
+                tracing::warn!(
+                    count,
+                    "rows that are not synced: each was logged as 'row not synced'"
+                );
+            }
             Progress::Stopped(why) => {
                 tracing::error!(
                     "the ingest worker stopped, devices stay at the last checkpoint: {why}\n    the \
@@ -55,6 +70,15 @@ impl ProgressReporter {
             Progress::Reconnecting(why) => {
                 tracing::warn!("lost the connection to the source, reconnecting: {why}");
             }
+        }
+    }
+
+    fn wal_budget(&self, warning: Option<&str>) {
+        let had_warned = self.has_warned_of_wal.swap(warning.is_some(), Ordering::Relaxed);
+        match warning {
+            Some(warning) => tracing::warn!("{warning}"),
+            None if had_warned => tracing::info!("the replication slot is within its WAL budget"),
+            None => {}
         }
     }
 

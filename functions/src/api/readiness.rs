@@ -75,16 +75,19 @@ impl Readiness {
         })
     }
 
-    /// Returns the reply of the probe. `problem` is what the worker of the same process says.
-    pub(super) fn reply(self, problem: Option<String>) -> Response {
-        let Some(reason) = self.reason() else {
-            return Json(json!({ "started": true, "ready": true })).into_response();
-        };
+    /// Returns the reply of the probe. `problem` and `warnings` are what the worker of the same process
+    /// says. A warning does not make the deployment unready.
+    pub(super) fn reply(self, problem: Option<String>, warnings: Vec<String>) -> Response {
+        let mut body = json!({ "started": true, "ready": self == Self::Ready });
+        if !warnings.is_empty() {
+            body["warnings"] = warnings.into();
+        }
+        let Some(reason) = self.reason() else { return Json(body).into_response() };
         let reason = match problem {
             Some(problem) => format!("{reason}. The ingest worker: {problem}"),
             None => reason,
         };
-        let body = json!({ "started": true, "ready": false, "reason": reason });
+        body["reason"] = reason.into();
         let headers = [(RETRY_AFTER, RETRY_AFTER_SECONDS)];
         (StatusCode::SERVICE_UNAVAILABLE, headers, Json(body)).into_response()
     }

@@ -222,7 +222,8 @@ async fn readiness<S: ControlStore>(State(app): SharedState<S>) -> Response {
             Readiness::StoreFailed
         }
     };
-    readiness.reply(app.settings.worker_problem.get())
+    let worker = &app.settings.worker_problem;
+    readiness.reply(worker.get(), worker.warnings())
 }
 
 async fn not_found() -> ApiError {

@@ -69,6 +69,11 @@ impl UnsyncedRows {
         self.rows.iter().filter(|(of, _)| *of == table).count()
     }
 
+    /// Returns the number of rows in the list.
+    pub(crate) fn total(&self) -> usize {
+        self.rows.len()
+    }
+
     /// Returns whether the list must be stored, and takes it for stored.
     pub(crate) fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.is_changed)

@@ -31,6 +31,7 @@ use crate::replication::events::{
 use crate::replication::lag::LagMeter;
 use crate::replication::silence::SilenceDetector;
 use crate::replication::stream_event::assembler_event;
+use crate::replication::wal_budget::WalBudget;
 use crate::replication::wal_message::WalMessage;
 use crate::source::catalog_watcher::CatalogWatcher;
 use crate::source::connection::SourceConnection;
@@ -46,7 +47,8 @@ const READY_EVENTS_MAX: usize = 5_000;
 /// Duration of one wait for a ticket. Time-driven decisions and the catalog check happen in
 /// between.
 const TICKET_WAIT: Duration = Duration::from_millis(500);
-/// Interval at which the end of the server's WAL is read. The lag of an idle source grows up to it.
+/// Interval at which the end of the server's WAL and the slot are read. The lag of an idle source grows
+/// up to it.
 const SERVER_END_INTERVAL: Duration = Duration::from_secs(2);
 /// Timeout for closing the replication stream.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -60,8 +62,11 @@ pub(crate) struct ReplicationSession<S> {
     watch: CatalogWatcher,
     started_at: Instant,
     lag: LagMeter,
-    /// The time at which the end of the server's WAL was last read.
-    end_read_at: Option<Instant>,
+    wal_budget: WalBudget,
+    /// The number of rows that are not synced, as it was last reported.
+    unsynced_rows: Option<usize>,
+    /// The time of the last look at the server.
+    looked_at: Option<Instant>,
     freshness: Freshness,
     silence: SilenceDetector,
     /// The time at which the commit in flight began.
@@ -69,6 +74,15 @@ pub(crate) struct ReplicationSession<S> {
     copy_report: CopyReport,
     /// The run ends once readers see everything that was committed when it started.
     until_caught_up: bool,
+}
+
+/// What a session needs to know of its worker.
+pub(crate) struct SessionSettings {
+    pub(crate) freshness: Freshness,
+    /// Duration without any message of the server after which the run ends.
+    pub(crate) receiver_timeout: Duration,
+    /// WAL that the slot may retain before the worker warns.
+    pub(crate) wal_budget_bytes: u64,
 }
 
 /// A row that was read because the stream left out a value.
@@ -90,10 +104,10 @@ impl<S: Storage> ReplicationSession<S> {
         source: SourceConnection,
         stream: ReplicationClient,
         watch: CatalogWatcher,
-        freshness: Freshness,
-        receiver_timeout: Duration,
+        settings: SessionSettings,
     ) -> Self {
-        let silence = SilenceDetector::new(receiver_timeout, stream.metrics());
+        let silence = SilenceDetector::new(settings.receiver_timeout, stream.metrics());
+        let wal_budget = WalBudget::new(watch.slot.clone(), settings.wal_budget_bytes);
         Self {
             assembler,
             applier,
@@ -102,8 +116,10 @@ impl<S: Storage> ReplicationSession<S> {
             watch,
             started_at: Instant::now(),
             lag: LagMeter::default(),
-            end_read_at: None,
-            freshness,
+            wal_budget,
+            unsynced_rows: None,
+            looked_at: None,
+            freshness: settings.freshness,
             silence,
             commit_began_at: None,
             copy_report: CopyReport::default(),
@@ -171,7 +187,7 @@ impl<S: Storage> ReplicationSession<S> {
             }
             // All that was ready has been handed in, so a pause of the stream is the moment to apply.
             self.handle(Event::Drained, on_progress).await?;
-            self.read_server_end().await?;
+            self.look_at_server(on_progress).await?;
             // Here, since neither a busy stream nor a long copy may keep it waiting.
             self.watch.check(&self.source.client, &self.applier.tables).await?;
 
@@ -185,16 +201,34 @@ impl<S: Storage> ReplicationSession<S> {
         }
     }
 
-    /// Reads the end of the server's WAL from time to time: the stream does not tell it.
-    async fn read_server_end(&mut self) -> Result<(), SessionError> {
-        if self.end_read_at.is_some_and(|read_at| read_at.elapsed() < SERVER_END_INTERVAL) {
+    /// Reads the end of the server's WAL and the state of the slot from time to time: the stream does
+    /// not tell them. Also reports the rows that are not synced, if their number has changed.
+    async fn look_at_server(&mut self, on_progress: OnProgress<'_>) -> Result<(), SessionError> {
+        if self.looked_at.is_some_and(|read_at| read_at.elapsed() < SERVER_END_INTERVAL) {
             return Ok(());
         }
         let read_at = Instant::now();
-        self.end_read_at = Some(read_at);
-        let end = self.source.server_end().await?;
-        self.lag.note_server_end(end, read_at, self.is_anything_pending());
+        self.looked_at = Some(read_at);
+        let look = self.source.look_at_server(&self.watch.slot).await?;
+        self.lag.note_server_end(look.end, read_at, self.is_anything_pending());
         self.record_lag();
+
+        let unsynced_rows = self.applier.unsynced_rows.total();
+        if self.unsynced_rows != Some(unsynced_rows) {
+            self.unsynced_rows = Some(unsynced_rows);
+            on_progress(Progress::UnsyncedRows(unsynced_rows));
+        }
+
+        let Some(slot) = look.slot else { return Ok(()) };
+        if slot.is_lost {
+            // The next run makes a new one.
+            let lost = "the server has invalidated the replication slot";
+            return Err(SourceError::Disconnected(lost.into()).into());
+        }
+        metrics::record_slot_wal(slot.retained_bytes, slot.left_bytes);
+        if let Some(warning) = self.wal_budget.judge(&slot, read_at) {
+            on_progress(Progress::WalBudget(warning));
+        }
         Ok(())
     }
 

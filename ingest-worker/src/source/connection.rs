@@ -25,14 +25,43 @@ pub(crate) const MESSAGE_PREFIX: &str = "tidewater";
 pub(crate) struct ServerEnd {
     /// Only what is flushed is sent.
     pub(crate) position: Lsn,
-    /// In microseconds since 2000, as in the replication stream.
+    /// The server's time in microseconds since 2000, as in the replication stream.
     pub(crate) time: i64,
 }
 
-/// 946,684,800 seconds lie between 1970 and 2000.
-const SERVER_END: &str = "
-SELECT pg_current_wal_flush_lsn() || ' '
-       || ((extract(epoch FROM clock_timestamp()) - 946684800) * 1000000)::bigint";
+/// The result of one look at the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ServerLook {
+    pub(crate) end: ServerEnd,
+    /// The WAL of the worker's slot; `None` if there is no such slot.
+    pub(crate) slot: Option<SlotWal>,
+}
+
+/// The WAL that the server keeps for a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SlotWal {
+    /// True if the server has invalidated the slot. Nobody can continue from it.
+    pub(crate) is_lost: bool,
+    /// The bytes from the oldest WAL that the slot needs to the end.
+    pub(crate) retained_bytes: u64,
+    /// The bytes from the position that is confirmed to the end. The rest of what is retained belongs to
+    /// transactions that were open at that position.
+    pub(crate) unconfirmed_bytes: u64,
+    /// The bytes that may be written before the slot is in danger of being lost; `None` without a limit.
+    pub(crate) left_bytes: Option<u64>,
+}
+
+/// 946,684,800 seconds lie between 1970 and 2000. The columns of a slot that are NULL are 0 or -1.
+const SERVER_LOOK: &str = "
+SELECT concat_ws(' ', server.flushed,
+       ((extract(epoch FROM clock_timestamp()) - 946684800) * 1000000)::bigint,
+       coalesce(slot.wal_status = 'lost', false)::int,
+       coalesce(pg_wal_lsn_diff(server.flushed, slot.restart_lsn), 0)::bigint,
+       coalesce(pg_wal_lsn_diff(server.flushed, slot.confirmed_flush_lsn), 0)::bigint,
+       CASE WHEN slot.safe_wal_size < 0 THEN 0 ELSE coalesce(slot.safe_wal_size, -1) END,
+       (slot.slot_name IS NOT NULL)::int)
+FROM (SELECT pg_current_wal_flush_lsn() AS flushed) AS server
+LEFT JOIN pg_replication_slots AS slot ON slot.slot_name = ";
 
 /// The worker's ordinary session.
 pub(crate) struct SourceConnection {
@@ -100,14 +129,11 @@ impl SourceConnection {
         text.parse().map_err(|_| SourceError::UnexpectedAnswer("pg_current_wal_insert_lsn"))
     }
 
-    /// Returns the end of the WAL that the server may send, and the server's time.
-    pub(crate) async fn server_end(&self) -> Result<ServerEnd, SourceError> {
-        let text = self.value(SERVER_END).await?;
-        let parts = text.split_once(' ');
-        let end = parts.and_then(|(position, time)| {
-            Some(ServerEnd { position: position.parse().ok()?, time: time.parse().ok()? })
-        });
-        end.ok_or(SourceError::UnexpectedAnswer("pg_current_wal_flush_lsn"))
+    /// Returns the end of the WAL that the server may send, the server's time, and the state of a slot.
+    pub(crate) async fn look_at_server(&self, slot: &str) -> Result<ServerLook, SourceError> {
+        let query = format!("{SERVER_LOOK}{}", quote_literal(slot));
+        let text = self.value(&query).await?;
+        parse_look(&text).ok_or(SourceError::UnexpectedAnswer("a look at the server"))
     }
 
     /// Writes a message into the log, in a transaction of its own. The stream then passes it.
@@ -125,6 +151,26 @@ impl SourceConnection {
         }
         Err(SourceError::UnexpectedAnswer("a query for one value"))
     }
+}
+
+/// Reads the answer to [`SERVER_LOOK`].
+fn parse_look(text: &str) -> Option<ServerLook> {
+    let parts: Vec<_> = text.split(' ').collect();
+    let [position, time, is_lost, retained, unconfirmed, left, exists] = parts[..] else {
+        return None;
+    };
+    // A slot that was confirmed at the end of the WAL may be a little ahead of what is flushed.
+    let bytes = |text: &str| Some(u64::try_from(text.parse::<i64>().ok()?).unwrap_or_default());
+    let slot = SlotWal {
+        is_lost: is_lost == "1",
+        retained_bytes: bytes(retained)?,
+        unconfirmed_bytes: bytes(unconfirmed)?,
+        left_bytes: u64::try_from(left.parse::<i64>().ok()?).ok(),
+    };
+    Some(ServerLook {
+        end: ServerEnd { position: position.parse().ok()?, time: time.parse().ok()? },
+        slot: (exists == "1").then_some(slot),
+    })
 }
 
 /// Returns the rows of a query, each in the text form of COPY.
@@ -183,6 +229,26 @@ mod tests {
         ] {
             assert!(!is_missing_name(&code), "{code:?}");
         }
+    }
+
+    #[test]
+    fn a_look_at_the_server_has_the_wal_of_the_slot_if_there_is_one() {
+        let end = ServerEnd { position: Lsn(0x10_0000_0020), time: 700_000_000_000_000 };
+        let look = |slot| Some(ServerLook { end, slot });
+        let slot = SlotWal {
+            is_lost: false,
+            retained_bytes: 500,
+            unconfirmed_bytes: 0,
+            left_bytes: Some(70),
+        };
+        let text = |rest: &str| format!("10/20 700000000000000 {rest}");
+        assert_eq!(parse_look(&text("0 500 -8 70 1")), look(Some(slot)), "it is ahead");
+        let unlimited = SlotWal { left_bytes: None, ..slot };
+        assert_eq!(parse_look(&text("0 500 0 -1 1")), look(Some(unlimited)));
+        let lost = SlotWal { is_lost: true, retained_bytes: 0, ..unlimited };
+        assert_eq!(parse_look(&text("1 0 0 -1 1")), look(Some(lost)));
+        assert_eq!(parse_look(&text("0 0 0 -1 0")), look(None));
+        assert_eq!(parse_look(&text("0 0 0 -1")), None);
     }
 
     #[test]
