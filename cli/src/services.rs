@@ -4,6 +4,7 @@
 pub(crate) mod api;
 pub(crate) mod builder;
 pub(crate) mod config_file;
+pub(crate) mod config_watch;
 pub(crate) mod ingest_worker;
 pub(crate) mod metrics;
 pub(crate) mod source_check;

@@ -47,8 +47,25 @@ impl Deployment {
     /// Stops the worker, changes the config, and starts it again.
     async fn deploy(&mut self, streams: &str) -> Result<()> {
         self.tidewater.terminate().await?;
-        std::fs::write(self.tidewater.folder().join("sync-config.yaml"), config(streams))?;
+        self.write(&config(streams))?;
         self.tidewater.start().await
+    }
+
+    /// Replaces the file of the config.
+    fn write(&self, text: &str) -> Result<()> {
+        Ok(std::fs::write(self.tidewater.folder().join("sync-config.yaml"), text)?)
+    }
+
+    /// Waits until the log has a text so many times.
+    async fn logged(&mut self, text: &str, times: usize) -> Result<()> {
+        let tidewater = &mut self.tidewater;
+        eventually("a log line", SOON, async || {
+            tidewater.must_run()?;
+            let log = tidewater.log()?;
+            ensure!(log.matches(text).count() >= times, "{log}");
+            Ok(Some(()))
+        })
+        .await
     }
 
     /// Syncs until a condition holds for the reader's rows.
@@ -171,7 +188,36 @@ async fn a_stream_over_a_table_that_nobody_read_leaves_the_others_alone() -> Res
     let removed = deployment.until(|rows| rows.len() == ROWS).await?;
     ensure!(removed.operations == 0 && removed.buckets == first.buckets);
     deployment.postgres.execute("UPDATE lists SET name = 'new' WHERE id < 5").await?;
-    let followed = deployment.until(|rows| rows.values().any(|row| row["name"] == "new")).await?;
+    let followed = deployment
+        .until(|rows| rows.values().any(|row| row.get("name").is_some_and(|name| name == "new")))
+        .await?;
     ensure!(followed.operations == 4, "{} operations", followed.operations);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_worker_takes_a_changed_file_if_it_can_be_used() -> Result<()> {
+    const NOT_USED: &str = "the changed sync config is not used";
+    let mut deployment = Deployment::start(LISTS).await?;
+    let first = deployment.until(|rows| rows.len() == ROWS).await?;
+
+    deployment.write(&config(&format!("{LISTS}{TODOS}")))?;
+    let added = deployment.until(|rows| rows.len() == 2 * ROWS).await?;
+    ensure!(added.operations == ROWS && added.buckets.contains(&first.buckets[0]));
+
+    // One that does not compile, and one that the source does not fit.
+    deployment.write(&config("  lists: { query: SELECT * FRM lists }\n"))?;
+    deployment.logged(NOT_USED, 1).await?;
+    deployment.write(&config("  missing: { query: SELECT * FROM missing }\n"))?;
+    deployment.logged(NOT_USED, 2).await?;
+    deployment.postgres.execute("UPDATE lists SET name = 'new' WHERE id < 5").await?;
+    let followed = deployment
+        .until(|rows| rows.values().any(|row| row.get("name").is_some_and(|name| name == "new")))
+        .await?;
+    ensure!(followed.operations == 4 && followed.buckets == added.buckets);
+
+    deployment.write(&config(TODOS))?;
+    let removed = deployment.until(|rows| rows.len() == ROWS).await?;
+    ensure!(removed.operations == 0, "{} operations", removed.operations);
     Ok(())
 }

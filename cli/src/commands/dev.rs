@@ -46,6 +46,7 @@ Examples:
 It prints \"listening on http://...\" at once. GET /probes/readiness answers 200 after the initial copy, and
 503 while the checkpoint is older than --max-staleness. If the worker stops later, for example because a table was
 dropped, devices still get the last checkpoint; the log and the probe say what to fix, and the worker tries again.
+A change of the sync config's file is used at once; one with errors is reported, and the former one goes on.
 Ctrl-C shuts it down. The next start continues where this one stopped. Metrics are at
 http://127.0.0.1:9461/metrics.";
 
@@ -100,9 +101,12 @@ pub(crate) async fn run(args: &DevArgs) -> Result<(), Failure> {
         })
     };
     let place = args.data_dir.to_string_lossy();
-    let worker =
-        Worker { on_error: OnError::KeepTrying, until_caught_up: false, problem: worker_problem };
-    let worked = args.source.run_worker(&file, storage, &place, &worker, &shutdown).await;
+    let worker = Worker {
+        on_error: OnError::KeepTrying,
+        problem: worker_problem,
+        ..Worker::ending_with_its_error()
+    };
+    let worked = args.source.run_watching(file, storage, &place, &worker, &shutdown).await;
 
     // The worker could not begin, or another has taken over the store.
     shutdown.cancel();

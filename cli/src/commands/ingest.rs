@@ -43,6 +43,10 @@ pub(crate) struct IngestArgs {
     /// replication slot stays, and retains WAL until the next run
     #[arg(long, env = "TIDEWATER_UNTIL_CAUGHT_UP")]
     until_caught_up: bool,
+    /// Use a change of the sync config's file at once. One with errors is reported, and the former one
+    /// goes on
+    #[arg(long, env = "TIDEWATER_WATCH", conflicts_with = "until_caught_up")]
+    watch: bool,
 }
 
 /// Runs until a signal, until the worker has caught up if that is asked for, or until the worker fails.
@@ -64,6 +68,10 @@ pub(crate) async fn run(args: &IngestArgs) -> Result<(), Failure> {
         Worker { until_caught_up: args.until_caught_up, ..Worker::ending_with_its_error() };
 
     with_store!(&args.store, storage => {
-        Box::pin(args.source.run_worker(&file, storage, &place, &worker, &shutdown)).await
+        if args.watch {
+            Box::pin(args.source.run_watching(file, storage, &place, &worker, &shutdown)).await
+        } else {
+            Box::pin(args.source.run_worker(&file, storage, &place, &worker, &shutdown)).await
+        }
     })
 }

@@ -1,6 +1,7 @@
 //! The ingest worker: its flags, and how commands run it.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -59,16 +60,26 @@ pub(crate) struct Worker {
     pub(crate) until_caught_up: bool,
     /// The worker's problem, for the readiness probe of the same process.
     pub(crate) problem: WorkerProblem,
+    /// True once the run has replicated or copied anything.
+    pub(crate) has_begun: AtomicBool,
 }
 
 impl Worker {
     /// Returns the way of a command that ends with its worker.
     pub(crate) fn ending_with_its_error() -> Self {
-        Self { on_error: OnError::Stop, until_caught_up: false, problem: WorkerProblem::default() }
+        Self {
+            on_error: OnError::Stop,
+            until_caught_up: false,
+            problem: WorkerProblem::default(),
+            has_begun: AtomicBool::new(false),
+        }
     }
 
     /// Keeps the problem up to date.
     fn note(&self, report: &Progress) {
+        if matches!(report, Progress::Ready | Progress::Copying { .. } | Progress::Copied { .. }) {
+            self.has_begun.store(true, Ordering::Relaxed);
+        }
         match report {
             Progress::Ready => self.problem.set(None),
             Progress::Stopped(why) => self.problem.set(Some(format!("stopped, {why}"))),
