@@ -3,6 +3,7 @@
 pub(crate) mod applier;
 pub(crate) mod batch;
 pub(crate) mod changes;
+pub(crate) mod difference;
 pub(crate) mod fan_out;
 pub(crate) mod search_index;
 pub(crate) mod source_row;

@@ -10,11 +10,13 @@ use tidewater_storage::{
     BucketKey, ControlStore, Generation, LookupKey, Lsn, Numbering, RecordKey, RecordStore,
     SourceRowPage, StorageError, Tag, Ticket, Truncation, answer_name,
 };
-use tidewater_sync_config::{BucketRow, LookupRow, RowOutput, TableEvaluator};
+use tidewater_sync_config::{RowOutput, TableEvaluator};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
+use crate::apply::difference::{
+    answer, changed_rows, left_answers, left_places, memberships, new_answers,
+};
 use crate::apply::fan_out::check_fan_out;
-use crate::apply::search_index::SearchIndex;
 use crate::apply::source_row::{Answer, Membership, SourceRow};
 use crate::apply::unsynced_rows::UnsyncedRows;
 use crate::log::error::WriteError;
@@ -549,10 +551,9 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
 
 /// Returns tags by their numbers in source rows. Numbers that the generation does not use have none.
 fn by_number(numbering: &Numbering, tags: &[Tag]) -> Vec<Option<Tag>> {
-    let numbers = numbering.numbers();
-    let count = numbers.iter().max().map_or(0, |max| usize::from(*max) + 1);
+    let count = numbering.numbers().iter().max().map_or(0, |max| usize::from(*max) + 1);
     let mut by_number = vec![None; count];
-    for (number, tag) in numbers.iter().zip(tags) {
+    for (number, tag) in numbering.numbers().iter().zip(tags) {
         by_number[usize::from(*number)] = Some(tag.clone());
     }
     by_number
@@ -563,96 +564,10 @@ fn is_used(tags: &[Option<Tag>], number: u16) -> bool {
     tags.get(usize::from(number)).is_some_and(Option::is_some)
 }
 
-/// The place of a row in a bucket: definition, parameters, type and id. A place that a row has left
-/// needs a REMOVE.
-type Place<'a> = (u16, &'a str, &'a str, &'a str);
-
-impl<'a> Membership<'a> {
-    fn place(&self) -> Place<'a> {
-        (self.definition, self.params, self.object_type, self.object_id)
-    }
-}
-
-/// Returns the buckets that hold a row. Those of one projection share its data, so that is
-/// hashed once for all of them.
-fn memberships<'a>(
-    output: &'a RowOutput,
-    subkey: &str,
-    definition_numbers: &[u16],
-) -> Vec<Membership<'a>> {
-    let mut last: Option<(BucketRow<'a>, Digest)> = None;
-    let mut memberships = Vec::new();
-    for row in output.buckets() {
-        let digest = match last {
-            Some((last, digest)) if is_same_projection(&row, &last) => digest,
-            Some(_) | None => {
-                let key = RowKey::new(row.object_type, row.object_id, subkey);
-                Digest::of_put(&key, row.data)
-            }
-        };
-
-        last = Some((row, digest));
-        memberships.push(Membership {
-            definition: definition_numbers[row.definition],
-            params: row.params,
-            object_type: row.object_type,
-            object_id: row.object_id,
-            digest: digest.0,
-        });
-    }
-    memberships
-}
-
-/// Returns the former memberships of a row whose places it has left.
-fn left_places<'o, 'b>(
-    old: &'o [Membership<'b>],
-    new: &[Membership<'_>],
-) -> Vec<&'o Membership<'b>> {
-    let places = SearchIndex::new(new, old.len(), Membership::place);
-    old.iter().filter(|old| !places.contains(&old.place())).collect()
-}
-
-/// Returns the memberships of a row that are new or have other content, with that content.
-fn changed_rows<'n, 'a>(
-    old: &[Membership<'_>],
-    new: &'n [Membership<'a>],
-    output: &'a RowOutput,
-) -> Vec<(&'n Membership<'a>, BucketRow<'a>)> {
-    let known = SearchIndex::new(old, new.len(), |membership| *membership);
-    new.iter().zip(output.buckets()).filter(|(present, _)| !known.contains(present)).collect()
-}
-
-/// Returns the former answers of a row that it no longer gives.
-fn left_answers<'o, 'b>(old: &'o [Answer<'b>], new: &[(Answer<'_>, &str)]) -> Vec<&'o Answer<'b>> {
-    let present = SearchIndex::new(new, old.len(), |(answer, _)| *answer);
-    old.iter().filter(|old| !present.contains(old)).collect()
-}
-
-/// Returns the answers of a row that it did not give before, each with its output.
-fn new_answers<'n, 'a>(
-    old: &[Answer<'_>],
-    new: &'n [(Answer<'a>, &'a str)],
-) -> Vec<&'n (Answer<'a>, &'a str)> {
-    let known = SearchIndex::new(old, new.len(), |answer| *answer);
-    new.iter().filter(|(answer, _)| !known.contains(answer)).collect()
-}
-
-/// Returns whether two rows share their texts in memory, as those of one projection do.
-fn is_same_projection(one: &BucketRow<'_>, other: &BucketRow<'_>) -> bool {
-    std::ptr::eq(one.data, other.data)
-        && std::ptr::eq(one.object_type, other.object_type)
-        && std::ptr::eq(one.object_id, other.object_id)
-}
-
 fn decode<'a>(stored: &'a [u8], row: &'a RowRef) -> Result<SourceRow<'a>, WriteError> {
     SourceRow::decode(stored, &row.key).ok_or_else(|| {
         WriteError::Storage(StorageError::Damaged("source row", "not a record".into()))
     })
-}
-
-fn answer<'a>(row: &LookupRow<'a>, lookup_numbers: &[u16]) -> Answer<'a> {
-    let output_hash = xxh3_64(row.output.as_bytes());
-    Answer { lookup: lookup_numbers[row.lookup], key: row.key, output_hash }
 }
 
 /// Returns the values that a later UPDATE may leave out, of the columns that the config reads.
