@@ -111,7 +111,8 @@ async fn a_row_beyond_its_limits_is_missing_and_said_to_be_until_it_is_within_th
         read_until(&tidewater, "u1", &[&format!("small {version}")]).await?;
         read_until(&tidewater, "u3", &[]).await?;
         let log = tidewater.log()?;
-        let line = log.lines().rfind(|line| line.contains("row not synced")).context("no line")?;
+        let line =
+            log.lines().rfind(|line| line.contains("\"row not synced")).context("no line")?;
         for text in ["public.documents", "\"key\":\"large\"", limit, "docs/limits.md"] {
             ensure!(line.contains(text), "'{text}' is not in {line}");
         }
