@@ -20,7 +20,7 @@ struct Deployment {
     reader: SyncReader,
 }
 
-/// What the reader has received until it had the rows that were waited for.
+/// The operations that the reader has received until it had the rows that were waited for.
 struct Received {
     operations: usize,
     /// The names of the buckets.

@@ -1,4 +1,4 @@
-//! How the worker reaches PostgreSQL: over TLS, and as a role that may do no more than it must.
+//! Connections of the worker to PostgreSQL: over TLS, and as a role with the least privileges.
 
 use std::time::Duration;
 

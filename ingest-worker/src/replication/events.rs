@@ -152,7 +152,7 @@ pub struct StreamPosition {
 pub struct ChunkRequest {
     /// Index of the table in the run.
     pub table: usize,
-    /// What it reads.
+    /// The rows that it reads.
     pub range: ChunkRange,
     /// Rows to read at most. A table without a key is read whole in any case.
     pub rows_max: usize,

@@ -76,7 +76,7 @@ pub(crate) struct ReplicationSession<S> {
     until_caught_up: bool,
 }
 
-/// What a session needs to know of its worker.
+/// The settings of a worker that its session needs.
 pub(crate) struct SessionSettings {
     pub(crate) freshness: Freshness,
     /// Duration without any message of the server after which the run ends.

@@ -33,7 +33,7 @@ fn unreadable(table: SourceTable) -> FoundTable {
     FoundTable { table, findings: vec![finding] }
 }
 
-/// As many tags as a config needs.
+/// Returns a tag for each definition and lookup of a config.
 fn tags_for(config: &SyncConfig) -> NewTags {
     let tag = |index| Tag::from_bits(u32::try_from(index).unwrap() + 1);
     NewTags {
