@@ -32,6 +32,9 @@ pub(super) struct CommitTracker {
     after_commit: Vec<Action>,
     /// The time of the last commit of this run.
     last_commit_at: Option<Duration>,
+    /// True once a commit of this run has told readers that what they see is current. The commit
+    /// that opens the barrier is requested too early to know that.
+    is_confirmed: bool,
     /// Readers stay at the former checkpoint until a commit has reached this position.
     barrier: Option<Lsn>,
 }
@@ -60,6 +63,7 @@ impl CommitTracker {
             must_commit: false,
             after_commit: Vec::new(),
             last_commit_at: None,
+            is_confirmed: false,
             barrier: control.visibility_barrier,
         }
     }
@@ -112,8 +116,8 @@ impl CommitTracker {
             return true;
         }
 
-        // A new run tells readers at once that their checkpoint is current.
-        let is_confirmation_due = self.last_commit_at.is_none() || self.is_idle_commit_due(now);
+        // A new run, and a new checkpoint after a copy, tell readers at once that it is current.
+        let is_confirmation_due = !self.is_confirmed || self.is_idle_commit_due(now);
         let is_still_current = self.barrier.is_none() && is_confirmation_due;
         if is_still_current {
             self.must_commit = true;
@@ -203,6 +207,7 @@ impl CommitTracker {
         self.writer = WriterState { has_uncommitted: false, is_writing: true };
         self.must_commit = false;
         self.last_commit_at = Some(now);
+        self.is_confirmed = self.barrier.is_none();
         // A commit at or beyond the barrier makes everything visible.
         self.barrier = self.barrier.filter(|&barrier| self.received.lsn < barrier);
 
@@ -321,6 +326,22 @@ mod tests {
         assert!(!tracker.must_commit());
         assert!(tracker.note_idle(Lsn(100), IDLE_COMMIT_INTERVAL));
         assert!(tracker.must_commit());
+    }
+
+    #[test]
+    fn a_checkpoint_is_confirmed_at_the_first_keepalive_after_its_barrier_has_opened() {
+        let mut tracker = tracker();
+        tracker.set_barrier(Lsn(200));
+        assert!(tracker.note_idle(Lsn(210), Duration::ZERO));
+        tracker.request(None, None, Duration::ZERO);
+        assert_eq!(tracker.barrier(), None);
+        tracker.note_write_finished();
+
+        assert!(tracker.note_idle(Lsn(210), Duration::ZERO), "nobody knows yet that it is current");
+        assert!(tracker.must_commit());
+        tracker.request(None, None, Duration::ZERO);
+        tracker.note_write_finished();
+        assert!(!tracker.note_idle(Lsn(210), Duration::ZERO), "it is confirmed");
     }
 
     #[test]
