@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use tidewater_protocol::OpId;
 use tidewater_storage::{
-    Batch, CommittedOps, Control, ControlStore, RecordConflict, RecordStore, RecordWrite,
-    StorageError, SwapOutcome, Version, VersionedRecord, WriteContext,
+    Batch, CommittedOps, Control, ControlStore, RecordConflict, RecordKey, RecordStore,
+    RecordWrite, StorageError, SwapOutcome, Version, VersionedRecord, WriteContext,
 };
 use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
@@ -42,17 +42,19 @@ pub(crate) struct RetentionContext {
 }
 
 impl RetentionContext {
-    /// Returns a record after `version` is written over what is stored.
+    /// Returns the record of this key after `version` is written over what is stored.
     pub(crate) fn with_version(
         &self,
+        key: &RecordKey,
         stored: Option<&VersionedRecord>,
         version: Version,
     ) -> VersionedRecord {
-        let context = WriteContext {
-            committed_ops: &self.committed_ops,
-            visible: self.visible,
-            recent: &self.recent,
+        // Only a worker reads the others, and only at what is committed.
+        let (visible, recent) = match key {
+            RecordKey::Bucket(_) | RecordKey::Lookup(..) => (self.visible, &self.recent[..]),
+            RecordKey::SourceRow(..) | RecordKey::Copy(_) => (None, &[][..]),
         };
+        let context = WriteContext { committed_ops: &self.committed_ops, visible, recent };
         VersionedRecord::with_version(stored, version, &context)
     }
 }
@@ -212,7 +214,7 @@ fn rebuild(
         }
     }
 
-    let record = Arc::new(retention.with_version(stored.as_ref(), version));
+    let record = Arc::new(retention.with_version(&key, stored.as_ref(), version));
     Ok(RecordWrite { key, expected_newest: newest, record })
 }
 

@@ -110,7 +110,7 @@ impl RecordCache {
     /// from the stored one and the version. From here on the result is taken for stored.
     pub(crate) fn take_changed(
         &mut self,
-        mut with_version: impl FnMut(Option<&VersionedRecord>, Version) -> VersionedRecord,
+        mut with_version: impl FnMut(&RecordKey, Option<&VersionedRecord>, Version) -> VersionedRecord,
     ) -> Vec<RecordWrite> {
         self.batch += 1;
         let batch = self.batch;
@@ -122,7 +122,7 @@ impl RecordCache {
             let stored = record.stored.as_ref().expect("records are read before they are written");
             let stored = stored.as_deref();
             let expected_newest = stored.map(VersionedRecord::newest_op);
-            let new = Arc::new(with_version(stored, version));
+            let new = Arc::new(with_version(&record.key, stored, version));
 
             record.batch = batch;
             record.stored = Some(Some(Arc::clone(&new)));
@@ -204,7 +204,7 @@ mod tests {
         Version { op: OpId::new(epoch(), sequence), value: None }
     }
 
-    fn plain(_: Option<&VersionedRecord>, version: Version) -> VersionedRecord {
+    fn plain(_: &RecordKey, _: Option<&VersionedRecord>, version: Version) -> VersionedRecord {
         VersionedRecord { floor: OpId::ZERO, versions: vec![version] }
     }
 
@@ -231,7 +231,7 @@ mod tests {
             writes.iter().map(|one| (one.key.clone(), one.record.newest_op())).collect();
         assert_eq!(written, [(key("a"), version(2).op), (key("b"), version(3).op)]);
         let b = cache.entry(key("b"));
-        assert_eq!(cache.get(b), (Some(&plain(None, version(3))), None));
+        assert_eq!(cache.get(b), (Some(&plain(&key(""), None, version(3))), None));
         assert!(cache.changed().is_empty() && cache.unread([b]).is_empty());
     }
 
@@ -239,7 +239,7 @@ mod tests {
     fn a_write_is_conditional_on_the_version_that_was_read_or_written_last() {
         let mut cache = RecordCache::default();
         let record = cache.entry(key("a"));
-        cache.note_stored(record, Some(Arc::new(plain(None, version(1)))));
+        cache.note_stored(record, Some(Arc::new(plain(&key(""), None, version(1)))));
         cache.set(record, version(2));
         assert_eq!(cache.take_changed(plain)[0].expected_newest, Some(version(1).op));
         cache.set(record, version(3));
@@ -258,7 +258,7 @@ mod tests {
         cache.trim(0);
         let in_flight = cache.entry(key("7"));
         let in_unit = cache.entry(key("8"));
-        assert_eq!(cache.get(in_flight).0, Some(&plain(None, version(1))));
+        assert_eq!(cache.get(in_flight).0, Some(&plain(&key(""), None, version(1))));
         assert_eq!(cache.get(in_unit).1, Some(&version(2)));
         assert_eq!(cache.changed(), [in_unit]);
         let other = cache.entry(key("9"));

@@ -344,8 +344,9 @@ impl<S: ControlStore + RecordStore + Clone + 'static> LogWriter<S> {
         }
 
         let retention = self.committer.retention();
-        batch.records =
-            self.records.take_changed(|stored, version| retention.with_version(stored, version));
+        batch.records = self
+            .records
+            .take_changed(|key, stored, version| retention.with_version(key, stored, version));
         Ok(batch)
     }
 }

@@ -1,8 +1,8 @@
 use tidewater_protocol::Epoch;
 use tidewater_storage::conformance::first_control;
 use tidewater_storage::{
-    ControlStore, Embedded, Faulty, GenerationId, Lsn, Nonce, RecordKey, RecordStore, Segment,
-    SegmentWriter, SourceRowPage,
+    BucketKey, ControlStore, Embedded, Faulty, GenerationId, Lsn, Nonce, RecordKey, RecordStore,
+    Segment, SegmentWriter, SourceRowPage,
 };
 
 use super::*;
@@ -195,7 +195,7 @@ async fn segments_are_stored_with_their_batch() {
     };
     let checksum = body.checksum().unwrap();
     writer.push(&tidewater_protocol::Operation { op_id: op(2, 7), checksum, body });
-    let bucket = tidewater_storage::BucketKey::from_stored("aaaaaa[]");
+    let bucket = BucketKey::from_stored("aaaaaa[]");
     let segment: Segment = writer.finish(bucket.clone(), OpId::ZERO, Default::default());
 
     let batch = Batch { segments: vec![segment.clone()], ..Batch::default() };
@@ -298,4 +298,24 @@ async fn only_the_records_that_were_refused_are_written_again() {
         .map(|record| record.unwrap().versions.iter().map(|version| version.op).collect())
         .collect();
     assert_eq!(versions, [vec![op(2, 7), op(1, 5)], vec![op(2, 8)]]);
+}
+
+#[test]
+fn only_records_that_readers_read_keep_versions_for_their_checkpoints() {
+    let retention =
+        RetentionContext { visible: Some(op(1, 4)), recent: vec![op(1, 3)], ..retention() };
+    let versions = [5, 4, 3, 2].map(|sequence| version(op(1, sequence))).to_vec();
+    let stored = VersionedRecord { floor: OpId::ZERO, versions };
+    let kept = |key: &RecordKey| -> Vec<OpId> {
+        let record = retention.with_version(key, Some(&stored), version(op(2, 7)));
+        record.versions.iter().map(|version| version.op).collect()
+    };
+
+    let head = RecordKey::Bucket(BucketKey::from_stored("k7m2qa[]"));
+    assert_eq!(kept(&head), [op(2, 7), op(1, 5), op(1, 4), op(1, 3)]);
+    assert_eq!(
+        kept(&key("a")),
+        [op(2, 7), op(1, 5)],
+        "a killed run must not lose the committed one"
+    );
 }
