@@ -16,8 +16,9 @@ use crate::items::{self, number};
 use crate::keys::{self, Item, ItemKey};
 use crate::tables::Table;
 
-/// The layout version that this program writes, and the newest one that it reads.
-const KNOWN_LAYOUT: i64 = 1;
+/// The layout version that this program writes, and the newest one that it reads. Since version 2
+/// payloads may be compressed.
+const KNOWN_LAYOUT: i64 = 2;
 
 impl<O: ObjectStore + 'static> ControlStore for AwsStore<O> {
     async fn control(&self) -> Result<Option<Control>, StorageError> {

@@ -1,8 +1,12 @@
 //! Segments.
 
+use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use tidewater_protocol::OpId;
-use tidewater_storage::{BucketKey, ObjectStore, OpLog, Segment, SegmentPage, StorageError};
+use tidewater_storage::{
+    BucketKey, ObjectStore, OpLog, PayloadCompressor, Segment, SegmentPage, StorageError,
+    payload_len, read_payload,
+};
 use tracing::warn;
 
 use crate::AwsStore;
@@ -13,7 +17,7 @@ use crate::items::{self, PayloadLocation, StoredSegment};
 use crate::keys::{self, Item, ItemKey, KeyPart};
 use crate::tables::Table;
 
-/// Length in bytes above which a payload is stored as an object. Deleting an item costs as much as
+/// Length in bytes above which a stored payload becomes an object. Deleting an item costs as much as
 /// writing it, so above 4 KB an object is cheaper.
 const INLINE_BYTES_MAX: usize = 4_096;
 
@@ -77,12 +81,13 @@ impl<O: ObjectStore + 'static> AwsStore<O> {
     }
 
     async fn segment_write(&self, segment: Segment) -> Result<BatchWrite, StorageError> {
-        let payload = if segment.payload.len() <= INLINE_BYTES_MAX {
-            PayloadLocation::Inline(segment.payload.clone())
+        let stored = compressed(&segment.payload)?;
+        let payload = if stored.len() <= INLINE_BYTES_MAX {
+            PayloadLocation::Inline(stored)
         } else {
             let key = ItemKey::segment(&segment.bucket, segment.last);
             let name = format!("{}/{}", key.object_folder(), segment.last.get());
-            self.objects().put_object(&name, segment.payload.clone()).await?;
+            self.objects().put_object(&name, stored).await?;
             PayloadLocation::Object(name, segment.payload.len())
         };
         Ok(BatchWrite::Put(Table::Segments, items::segment(&segment, &payload)))
@@ -116,7 +121,7 @@ impl<O: ObjectStore + 'static> AwsStore<O> {
                 }
                 let segment = items::read_segment(bucket, item)?;
                 bytes += match &segment.payload {
-                    PayloadLocation::Inline(payload) => payload.len(),
+                    PayloadLocation::Inline(stored) => payload_len(stored)?,
                     PayloadLocation::Object(_, length) => *length,
                 };
                 stored.push(segment);
@@ -133,15 +138,17 @@ impl<O: ObjectStore + 'static> AwsStore<O> {
     /// segment chain detects a segment that should be there.
     async fn with_payload(&self, stored: StoredSegment) -> Result<Option<Segment>, StorageError> {
         let StoredSegment { segment, payload } = stored;
-        let name = match payload {
-            PayloadLocation::Inline(payload) => return Ok(Some(Segment { payload, ..segment })),
-            PayloadLocation::Object(name, _) => name,
+        let stored = match payload {
+            PayloadLocation::Inline(stored) => stored,
+            PayloadLocation::Object(name, _) => {
+                let Some(stored) = self.whole_object(&name).await? else {
+                    warn!(object = name, "the payload object of a segment does not exist");
+                    return Ok(None);
+                };
+                stored
+            }
         };
-        let Some(payload) = self.whole_object(&name).await? else {
-            warn!(object = name, "the payload object of a segment does not exist");
-            return Ok(None);
-        };
-        Ok(Some(Segment { payload, ..segment }))
+        Ok(Some(Segment { payload: read_payload(stored)?, ..segment }))
     }
 
     /// Deletes the items that a query finds, page by page. The query returns keys and object names.
@@ -173,6 +180,15 @@ impl<O: ObjectStore + 'static> AwsStore<O> {
             .collect::<Result<_, _>>()?;
         self.dynamo().write_batch(deletes).await
     }
+}
+
+/// Returns the stored form of a payload.
+fn compressed(payload: &Bytes) -> Result<Bytes, StorageError> {
+    let mut compressor = PayloadCompressor::default();
+    Ok(match compressor.compress(payload)? {
+        stored if stored.len() == payload.len() => payload.clone(),
+        stored => Bytes::copy_from_slice(stored),
+    })
 }
 
 /// Returns the attributes that a deletion reads: the key, and the name of the object.

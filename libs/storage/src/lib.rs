@@ -109,6 +109,7 @@ mod segment;
 mod segment_chain;
 #[cfg(test)]
 mod stored_forms;
+mod stored_payload;
 mod versioned_record;
 mod write_checkpoint;
 
@@ -138,5 +139,6 @@ pub use ports::{
 pub use replay::{Replay, ReplayError};
 pub use segment::{Segment, SegmentError, SegmentReader, SegmentWriter};
 pub use segment_chain::{BrokenChain, SegmentChain};
+pub use stored_payload::{PayloadCompressor, payload_len, read_payload};
 pub use versioned_record::{ReadResult, Version, VersionedRecord, WriteContext};
 pub use write_checkpoint::{ClientKey, Ticket, WriteRequest, WriteRequests};

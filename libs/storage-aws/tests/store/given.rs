@@ -52,7 +52,7 @@ pub(crate) fn write(
     RecordWrite { key: key.clone(), expected_newest: expected.map(op), record: record.into() }
 }
 
-/// Returns a segment with a payload of this length.
+/// Returns a segment with a payload of this length, which cannot be compressed.
 pub(crate) fn segment(bucket: &BucketKey, sequence: u64, bytes: usize) -> Segment {
     Segment {
         bucket: bucket.clone(),
@@ -61,8 +61,13 @@ pub(crate) fn segment(bucket: &BucketKey, sequence: u64, bytes: usize) -> Segmen
         sum_before: Checksum(7),
         sum: Checksum(u32::MAX),
         count: 3,
-        payload: noise(sequence, bytes),
+        payload: payload(sequence, bytes),
     }
+}
+
+/// Returns noise that begins as a payload does: the distance of the first operation is not zero.
+fn payload(seed: u64, bytes: usize) -> Bytes {
+    [&[1], &noise(seed, bytes - 1)[..]].concat().into()
 }
 
 pub(crate) fn first_control() -> Control {

@@ -9,7 +9,7 @@ use tidewater_storage::conformance::empty_generation;
 use tidewater_storage::{
     Batch, BucketStore, ClientKey, CompactionQueue, CompactionTask, ControlStore, Embedded,
     Generation, LookupKey, LookupStore, ObjectStore, OpLog, RecordKey, RecordStore, Registry,
-    StorageError, Sweep, Ticket, WriteCheckpointStore, WriteRequests,
+    Segment, StorageError, Sweep, Ticket, WriteCheckpointStore, WriteRequests,
 };
 use tidewater_storage_aws::{AwsStore, Table};
 
@@ -185,6 +185,21 @@ async fn long_payloads_are_objects_that_are_deleted_with_their_items() {
 }
 
 #[tokio::test]
+async fn a_payload_is_an_object_by_its_compressed_length_and_fills_a_page_by_its_own() {
+    let store = emulator::empty_store().await;
+    let key = bucket("[]");
+    let similar = |n| Segment { payload: vec![0xA5; 100_000].into(), ..segment(&key, n, 1) };
+    let segments = vec![similar(1), similar(2), similar(3)];
+    put(&store, Batch { segments: segments.clone(), ..Batch::default() }).await;
+    assert_eq!(object_bytes(&store).await, 0);
+
+    let page = store.segments(&key, OpId::ZERO, OpId::MAX, EVERYTHING).await.unwrap();
+    assert_eq!(page.segments, segments);
+    let page = store.segments(&key, OpId::ZERO, OpId::MAX, 150_000).await.unwrap();
+    assert_eq!((page.segments.len(), page.has_more), (2, true));
+}
+
+#[tokio::test]
 async fn objects_of_records_are_deleted_with_their_generation_and_lookup() {
     let store = emulator::empty_store().await;
     let keys = [row("[1]"), lookup("[1]", "s"), RecordKey::Copy(generation())];
@@ -252,11 +267,11 @@ async fn a_store_of_a_newer_layout_is_rejected() {
     let store = emulator::empty_store().await;
     store.swap_control(None, &first_control()).await.unwrap();
     let mut item = raw(&store, Table::Control).await.remove(0);
-    item.insert("y".into(), AttributeValue::N("2".into()));
+    item.insert("y".into(), AttributeValue::N("3".into()));
     let put = client().put_item().table_name(name(&store, Table::Control)).set_item(Some(item));
     put.send().await.unwrap();
     let error = store.control().await.unwrap_err();
-    assert!(matches!(error, StorageError::TooNew { found: 2, known: 1 }), "{error:?}");
+    assert!(matches!(error, StorageError::TooNew { found: 3, known: 2 }), "{error:?}");
 }
 
 #[tokio::test]

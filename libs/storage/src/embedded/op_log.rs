@@ -10,6 +10,7 @@ use crate::error::StorageError;
 use crate::keys::BucketKey;
 use crate::ports::{OpLog, SegmentPage};
 use crate::segment::Segment;
+use crate::stored_payload::{PayloadCompressor, payload_len, read_payload};
 
 /// The maximum number of segments that one transaction deletes, so the worker never waits long for
 /// the write lock.
@@ -25,7 +26,8 @@ impl OpLog for Embedded {
     ) -> Result<SegmentPage, StorageError> {
         let bucket = bucket.clone();
         self.reading(move |connection| {
-            read_page(connection, &bucket, after, upto, bytes_max).map_err(failure::of_sqlite)
+            let page = read_page(connection, &bucket, after, upto, bytes_max);
+            decompressed(page.map_err(failure::of_sqlite)?)
         })
         .await
     }
@@ -66,21 +68,33 @@ fn read_page(
             break;
         }
         let segment = segment(bucket, row)?;
-        bytes += segment.payload.len();
+        // A damaged payload is found when it is decompressed.
+        bytes += payload_len(&segment.payload).unwrap_or(segment.payload.len());
         page.segments.push(segment);
     }
     Ok(page)
 }
 
+/// Returns a page whose payloads are as they were before they were stored.
+fn decompressed(mut page: SegmentPage) -> Result<SegmentPage, StorageError> {
+    for segment in &mut page.segments {
+        segment.payload = read_payload(std::mem::take(&mut segment.payload))?;
+    }
+    Ok(page)
+}
+
 /// Stores segments. A repetition replaces a segment by its own content.
-pub(super) fn put(transaction: &Transaction<'_>, segments: &[Segment]) -> rusqlite::Result<()> {
+pub(super) fn put(transaction: &Transaction<'_>, segments: &[Segment]) -> Result<(), StorageError> {
     if segments.is_empty() {
         return Ok(());
     }
 
     let mut put = transaction
-        .prepare_cached("INSERT OR REPLACE INTO segment VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
+        .prepare_cached("INSERT OR REPLACE INTO segment VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")
+        .map_err(failure::of_sqlite)?;
+    let mut compressor = PayloadCompressor::default();
     for segment in segments {
+        let payload = compressor.compress(&segment.payload)?;
         put.execute((
             segment.bucket.as_str(),
             segment.last.get(),
@@ -88,8 +102,9 @@ pub(super) fn put(transaction: &Transaction<'_>, segments: &[Segment]) -> rusqli
             segment.sum_before.0,
             segment.sum.0,
             segment.count.cast_signed(),
-            &segment.payload[..],
-        ))?;
+            payload,
+        ))
+        .map_err(failure::of_sqlite)?;
     }
     Ok(())
 }

@@ -116,7 +116,7 @@ impl RecordStore for Embedded {
         // The batch stays uncommitted until a control record commits it, and that write is durable.
         self.writing(Durability::Process, move |transaction| {
             register(transaction, &batch.registry).map_err(failure::of_sqlite)?;
-            op_log::put(transaction, &batch.segments).map_err(failure::of_sqlite)?;
+            op_log::put(transaction, &batch.segments)?;
             compaction_queue::put(transaction, &batch.compaction_tasks)
                 .map_err(failure::of_sqlite)?;
 

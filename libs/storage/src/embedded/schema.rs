@@ -26,7 +26,7 @@ const STATEMENTS_KEPT: usize = 64;
 
 /// Each layout version with the statements that lead to it from the previous one. Released ones never
 /// change.
-const MIGRATIONS: &[(i64, &str)] = &[(1, FIRST), (2, WORK_LIST)];
+const MIGRATIONS: &[(i64, &str)] = &[(1, FIRST), (2, WORK_LIST), (3, COMPRESSED_PAYLOADS)];
 
 const FIRST: &str = "
     CREATE TABLE control (
@@ -99,6 +99,9 @@ const WORK_LIST: &str = "
     ) STRICT, WITHOUT ROWID;
     INSERT INTO due SELECT bucket, 0, 0 FROM registry;
 ";
+
+/// Payloads may be compressed from this version on. Those that are stored stay as they are.
+const COMPRESSED_PAYLOADS: &str = "";
 
 /// Opens the file for writing. Creates it if necessary, and migrates it to the newest layout.
 pub(super) fn open(file: &Path) -> Result<Connection, StorageError> {

@@ -1,13 +1,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidewater_protocol::{Epoch, OpId};
+use tidewater_protocol::{Checksum, Epoch, OpId};
 
 use super::*;
 use crate::storage_conformance;
 use crate::{
-    Batch, Control, ControlStore, GenerationId, Lsn, Nonce, ObjectStore, RecordKey, RecordStore,
-    RecordWrite, SourceIdentity, Ticket, Version, VersionedRecord, WriteCheckpointStore,
+    Batch, BucketKey, Control, ControlStore, GenerationId, Lsn, Nonce, ObjectStore, OpLog,
+    RecordKey, RecordStore, RecordWrite, Segment, SourceIdentity, Ticket, Version, VersionedRecord,
+    WriteCheckpointStore,
 };
 
 mod two_clones {
@@ -94,8 +95,8 @@ fn a_store_of_a_newer_version_is_rejected_and_not_changed() {
     drop(Embedded::open(dir.path()).unwrap());
     meddle(dir.path(), "PRAGMA user_version = 99");
     let error = Embedded::open(dir.path()).unwrap_err();
-    assert!(matches!(error, StorageError::TooNew { found: 99, known: 2 }), "{error:?}");
-    meddle(dir.path(), "PRAGMA user_version = 2");
+    assert!(matches!(error, StorageError::TooNew { found: 99, known: 3 }), "{error:?}");
+    meddle(dir.path(), "PRAGMA user_version = 3");
     Embedded::open(dir.path()).unwrap();
 }
 
@@ -197,6 +198,53 @@ async fn a_damaged_record_is_an_error_that_names_its_kind() {
     meddle(store.path(), "DROP TABLE source_row");
     let error = store.records(&[row("a")]).await.unwrap_err();
     assert!(matches!(error, StorageError::Damaged("database", _)), "{error:?}");
+}
+
+fn segment(payload: Vec<u8>) -> Segment {
+    Segment {
+        bucket: BucketKey::from_stored("k7m2qa[]"),
+        last: OpId::MAX,
+        prev: OpId::ZERO,
+        sum_before: Checksum::ZERO,
+        sum: Checksum(1),
+        count: 1,
+        payload: payload.into(),
+    }
+}
+
+async fn segments(store: &Embedded) -> Result<Vec<Segment>, StorageError> {
+    let bucket = BucketKey::from_stored("k7m2qa[]");
+    Ok(store.segments(&bucket, OpId::ZERO, OpId::MAX, usize::MAX).await?.segments)
+}
+
+#[tokio::test]
+async fn payloads_are_compressed_and_those_of_an_earlier_version_are_read_as_they_are() {
+    let store = Embedded::temporary().unwrap();
+    let similar = segment(vec![0xA5; 100_000]);
+    let batch = Batch { segments: vec![similar.clone()], ..Batch::default() };
+    store.write(batch.into()).await.unwrap();
+    assert_eq!(segments(&store).await.unwrap(), [similar]);
+
+    let connection = Connection::open(store.path().join(schema::FILE_NAME)).unwrap();
+    let stored: i64 =
+        connection.query_row("SELECT length(payload) FROM segment", (), |row| row.get(0)).unwrap();
+    assert!(stored < 1_000, "{stored} bytes");
+
+    meddle(
+        store.path(),
+        "UPDATE segment SET payload = unhex(replace(hex(zeroblob(5000)), '00', 'a5'))",
+    );
+    assert_eq!(segments(&store).await.unwrap(), [segment(vec![0xA5; 5_000])]);
+}
+
+#[tokio::test]
+async fn a_damaged_payload_is_an_error_that_names_it() {
+    let store = Embedded::temporary().unwrap();
+    let batch = Batch { segments: vec![segment(vec![0xA5; 100_000])], ..Batch::default() };
+    store.write(batch.into()).await.unwrap();
+    meddle(store.path(), "UPDATE segment SET payload = substr(payload, 1, length(payload) - 1)");
+    let error = segments(&store).await.unwrap_err();
+    assert!(matches!(error, StorageError::Damaged("payload of a segment", _)), "{error:?}");
 }
 
 #[tokio::test]
@@ -313,7 +361,7 @@ fn the_tables_keep_their_names_and_columns() {
 
     let identity = "SELECT application_id || ' ' || user_version
         FROM pragma_application_id, pragma_user_version";
-    expect_test::expect!["1952741236 2"].assert_eq(&texts(&connection, identity));
+    expect_test::expect!["1952741236 3"].assert_eq(&texts(&connection, identity));
 }
 
 /// Returns the texts that a query yields, one a line.
