@@ -54,6 +54,14 @@ impl Deployment {
         self.spawn("ingest", &arguments)
     }
 
+    /// Starts `tidewater ingest`, which exits once everything that the source has is committed.
+    pub(crate) fn ingest_until_caught_up(&mut self, source: &SourceDatabase) -> Result<Process> {
+        let mut arguments = self.store();
+        arguments.extend(self.source(source));
+        arguments.push("--until-caught-up".to_owned());
+        self.spawn("ingest", &arguments)
+    }
+
     /// Starts `tidewater serve`, and returns its URL.
     pub(crate) async fn serve(&mut self) -> Result<(Process, String)> {
         let mut arguments = self.store();

@@ -16,6 +16,7 @@ mod latency;
 mod lines;
 mod memory;
 mod options;
+mod scale;
 mod source;
 mod stream_reader;
 mod table;
@@ -50,6 +51,9 @@ async fn main() -> Result<()> {
     }
     if options.selects("memory") {
         memory::measure(&options).await?;
+    }
+    if options.selects("scale") {
+        scale::measure(&options).await?;
     }
     Ok(())
 }

@@ -45,6 +45,12 @@ pub(crate) fn rate(count: u64, seconds: f64) -> String {
     format!("{:.0}", count as f64 / seconds)
 }
 
+/// Formats the time that each takes, in microseconds.
+#[expect(clippy::cast_precision_loss, reason = "counts far below 2^52, shown rounded")]
+pub(crate) fn micros_each(count: u64, seconds: f64) -> String {
+    format!("{:.1}", seconds * 1e6 / count as f64)
+}
+
 /// Formats bytes as megabytes of 10^6 bytes.
 #[expect(clippy::cast_precision_loss, reason = "sizes far below 2^52, shown rounded")]
 pub(crate) fn megabytes(bytes: u64) -> String {
