@@ -111,14 +111,15 @@ pub struct ShapeFacts {
 /// since, `has_table_privilege` says NULL, and the others fail. `OFFSET 0` keeps the planner from
 /// evaluating the privileges more than once.
 ///
-/// A published table without columns has no `attnames`, which is the JSON null and not SQL's. A primary
-/// key that is DEFERRABLE identifies no rows in the stream.
+/// Nothing here waits for the lock of a table, as the view `pg_publication_tables` does since PostgreSQL
+/// 16: an ALTER TABLE or VACUUM FULL that takes long must not keep the worker from all tables. `to_jsonb`
+/// reads columns that PostgreSQL 14 does not have. A primary key that is DEFERRABLE identifies no rows in
+/// the stream.
 const TABLES: &str = "
 SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relreplident::text,
        s.may_select, row_security_active(c.oid), c.reltuples,
-       p.tablename IS NOT NULL,
-       COALESCE(to_jsonb(p) ->> 'rowfilter', '') <> '',
-       ARRAY(SELECT jsonb_array_elements_text(NULLIF(to_jsonb(p) -> 'attnames', 'null'))),
+       COALESCE(to_jsonb(r) ->> 'prqual', ''),
+       ARRAY(SELECT (regexp_matches(COALESCE(to_jsonb(r) ->> 'prattrs', ''), '[0-9]+', 'g'))[1]::int2),
        COALESCE((SELECT (i.indkey::int2[])[0:i.indnkeyatts - 1] FROM pg_index i
                  WHERE i.indrelid = c.oid AND i.indisvalid
                    AND CASE c.relreplident WHEN 'i' THEN i.indisreplident
@@ -130,7 +131,6 @@ SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relreplident:
                  WHERE i.indrelid = c.oid AND i.indisvalid
                    AND CASE c.relreplident WHEN 'i' THEN i.indisreplident
                                            WHEN 'd' THEN i.indisprimary ELSE false END), ''),
-       COALESCE(to_jsonb(p) ->> 'rowfilter', ''),
        s.lacks_schema_usage, c.relpersistence::text, k.indexrelid IS NOT NULL,
        k.indexrelid IS NOT NULL AND NOT k.indimmediate
 FROM pg_class c
@@ -139,8 +139,8 @@ CROSS JOIN LATERAL (SELECT has_table_privilege(c.oid, 'SELECT') AS may_select,
                            NOT COALESCE(has_schema_privilege(n.oid, 'USAGE'), true)
                              AS lacks_schema_usage OFFSET 0) AS s
 LEFT JOIN pg_index k ON k.indrelid = c.oid AND k.indisprimary AND k.indisvalid
-LEFT JOIN pg_publication_tables p
-  ON p.pubname = $1 AND p.schemaname = n.nspname AND p.tablename = c.relname
+LEFT JOIN pg_publication_rel r
+  ON r.prrelid = c.oid AND r.prpubid = (SELECT oid FROM pg_publication WHERE pubname = $1)
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
   AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_toast%'
   AND s.may_select IS NOT NULL
@@ -190,10 +190,10 @@ impl CatalogColumn {
         }
     }
 
-    /// Returns why the stream does not carry the column, if it does not. PostgreSQL 15 and later name
-    /// the columns that are published; PostgreSQL 14 names none and publishes all.
+    /// Returns why the stream does not carry the column, if it does not. If none is named, all are
+    /// published that are not generated.
     ///
-    /// Before version 18, generated columns are among those that are named, and yet are not sent.
+    /// Before version 18, a column list may name generated columns, and yet they are not sent.
     fn unsent_reason(&self, published: &[String]) -> Option<UnsentReason> {
         let is_named = published.contains(&self.name);
         match self.generated {
@@ -241,9 +241,15 @@ pub(crate) async fn read_tables_in_transaction(
     let mut tables = Vec::with_capacity(rows.len());
     for row in &rows {
         let oid = row.get(0);
-        let named: Vec<String> = row.get(10);
-        let index: Vec<i16> = row.get(11);
+        let index: Vec<i16> = row.get(10);
         let all_columns: Vec<_> = columns.iter().filter(|one| one.table_oid == oid).collect();
+        let kind = first_letter(row.get(3));
+        let persistence = first_letter(row.get(14));
+        // What the table's own entry says has no effect if all tables of its schema are published.
+        let is_restricted = published.has_effect(oid);
+        let row_filter = if is_restricted { row.get(8) } else { "" };
+        let list: Vec<i16> = if is_restricted { row.get(9) } else { Vec::new() };
+        let named = named_columns(&all_columns, &list, published.has_generated_columns);
         let columns = sent_columns(&all_columns, &named);
         let replica_identity = first_letter(row.get(4));
         let type_oids = || columns.iter().map(|column| column.type_oid);
@@ -259,29 +265,29 @@ pub(crate) async fn read_tables_in_transaction(
                 types: types.structures.used_by(type_oids()),
             },
             column_types: columns.iter().map(|column| column.sql_type.clone()).collect(),
-            kind: first_letter(row.get(3)),
+            kind,
             replica_identity,
             key: key_columns(&index, &columns),
             may_select: row.get(5),
             row_security: row.get(6),
             estimated_rows: row.get(7),
-            is_published: row.get(8),
-            has_row_filter: row.get(9),
+            is_published: kind == 'r' && persistence == 'p' && published.contains(oid),
+            has_row_filter: !row_filter.is_empty(),
             facts: ShapeFacts {
-                storage: row.get(12),
+                storage: row.get(11),
                 columns: column_facts(&columns),
-                identity_index: row.get(13),
+                identity_index: row.get(12),
                 types: types.definitions_of(type_oids()),
                 membership: published.memberships.get(&oid).cloned().unwrap_or_default(),
-                row_filter: row.get(14),
+                row_filter: row_filter.to_owned(),
                 column_list: named.join(","),
                 publication: published.publication.clone(),
             },
             check: CheckFacts {
-                lacks_schema_usage: row.get(15),
-                persistence: first_letter(row.get(16)),
-                has_primary_key: row.get(17),
-                has_deferrable_key: row.get(18),
+                lacks_schema_usage: row.get(13),
+                persistence,
+                has_primary_key: row.get(15),
+                has_deferrable_key: row.get(16),
                 unsent_columns: unsent_columns(&all_columns, &named, &index, replica_identity),
             },
         });
@@ -291,6 +297,16 @@ pub(crate) async fn read_tables_in_transaction(
 
 fn first_letter(text: &str) -> char {
     text.chars().next().unwrap_or(' ')
+}
+
+/// Returns the names of the columns that a publication names, by a column list or because it publishes
+/// generated columns too; none if it publishes whatever is not generated.
+fn named_columns(columns: &[&CatalogColumn], list: &[i16], with_generated: bool) -> Vec<String> {
+    let is_named = |column: &&&CatalogColumn| match list {
+        [] => with_generated && column.generated != Some(UnsentReason::Virtual),
+        list => list.contains(&column.number),
+    };
+    columns.iter().filter(is_named).map(|column| column.name.clone()).collect()
 }
 
 /// Returns the columns of a table that the stream carries.
@@ -419,7 +435,20 @@ pub(crate) mod tests {
         assert_eq!(names(&["name"]), ["name"]);
     }
 
-    /// PostgreSQL 15 to 17 name generated columns among those that are published, and do not send them.
+    #[test]
+    fn a_publication_names_the_columns_of_its_list_or_those_that_include_generated_ones() {
+        let stored =
+            CatalogColumn { generated: Some(UnsentReason::NotPublished), ..column(1, 3, "stored") };
+        let computed =
+            CatalogColumn { generated: Some(UnsentReason::Virtual), ..column(1, 4, "computed") };
+        let columns = [&column(1, 1, "id"), &column(1, 2, "name"), &stored, &computed];
+        assert_eq!(named_columns(&columns, &[], false), [""; 0], "none is named");
+        assert_eq!(named_columns(&columns, &[], true), ["id", "name", "stored"]);
+        assert_eq!(named_columns(&columns, &[3, 1], false), ["id", "stored"]);
+        assert_eq!(named_columns(&columns, &[1], true), ["id"]);
+    }
+
+    /// Column lists of PostgreSQL 15 to 17 may name generated columns, which are not sent.
     #[test]
     fn a_generated_column_is_carried_only_where_the_server_publishes_it() {
         let reason = |generated, published: &[&str]| {

@@ -1,7 +1,7 @@
 //! Versions of a publication and of its entries. An entry that is removed and made again, or altered
 //! and altered back, has another version: changes of rows in between were not sent.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use tokio_postgres::Client;
 
@@ -15,10 +15,28 @@ pub(crate) struct PublicationVersions {
     pub(crate) publication: String,
     /// The entries that publish a table, by its id in `pg_class`.
     pub(crate) memberships: HashMap<u32, String>,
+    /// All stored generated columns are published, from PostgreSQL 18 on.
+    pub(crate) has_generated_columns: bool,
+    is_for_all_tables: bool,
+    /// Tables whose schema is published.
+    in_schemas: HashSet<u32>,
+}
+
+impl PublicationVersions {
+    /// Returns whether a permanent ordinary table is published.
+    pub(crate) fn contains(&self, table: u32) -> bool {
+        self.is_for_all_tables || self.memberships.contains_key(&table)
+    }
+
+    /// Returns whether the row filter and the column list of a table's own entry have an effect.
+    pub(crate) fn has_effect(&self, table: u32) -> bool {
+        !self.is_for_all_tables && !self.in_schemas.contains(&table)
+    }
 }
 
 const PUBLICATION: &str = "
-SELECT p.oid::text || '@' || p.xmin::text || ' ' || to_jsonb(p)::text
+SELECT p.oid::text || '@' || p.xmin::text || ' ' || to_jsonb(p)::text,
+       COALESCE(to_jsonb(p) ->> 'pubgencols', 'n') = 's', p.puballtables
 FROM pg_publication p WHERE p.pubname = $1";
 
 /// PostgreSQL 15 and later can publish all tables of a schema.
@@ -53,7 +71,7 @@ WITH RECURSIVE lineage(oid, relation, links) AS (
     JOIN pg_class c ON c.oid = l.relation AND c.relispartition
     JOIN pg_inherits i ON i.inhrelid = l.relation
 )
-SELECT l.oid, 'schema ' || n.oid::text || '@' || c.xmin::text || l.links
+SELECT l.oid, 'schema ' || n.oid::text || '@' || c.xmin::text || l.links, l.relation = l.oid
 FROM lineage l
 JOIN pg_class c ON c.oid = l.relation
 JOIN pg_publication_namespace n ON n.pnnspid = c.relnamespace
@@ -69,12 +87,22 @@ pub(crate) async fn read_versions(
         return Ok(PublicationVersions::default());
     };
     let mut entries = client.query(TABLE_ENTRIES, &[&publication, &tables]).await?;
+    let mut in_schemas = HashSet::new();
     if client.query_one(CAN_PUBLISH_SCHEMAS, &[]).await?.get(0) {
-        entries.extend(client.query(SCHEMA_ENTRIES, &[&publication, &tables]).await?);
+        let of_schemas = client.query(SCHEMA_ENTRIES, &[&publication, &tables]).await?;
+        let own = of_schemas.iter().filter(|entry| entry.get(2));
+        in_schemas.extend(own.map(|entry| entry.get::<_, u32>(0)));
+        entries.extend(of_schemas);
     }
 
     let memberships = memberships(entries.iter().map(|entry| (entry.get(0), entry.get(1))));
-    Ok(PublicationVersions { publication: row.get(0), memberships })
+    Ok(PublicationVersions {
+        publication: row.get(0),
+        memberships,
+        has_generated_columns: row.get(1),
+        is_for_all_tables: row.get(2),
+        in_schemas,
+    })
 }
 
 /// Joins the entries of each table to one text, which is equal for equal entries in any order.
