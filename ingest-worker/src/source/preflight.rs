@@ -13,6 +13,9 @@ use crate::source::quote::quote_identifier;
 /// sends logical messages, which write checkpoints need.
 const SERVER_VERSION_MIN: i32 = 140_000;
 
+/// The newest PostgreSQL that the tests run on, as a major version.
+const MAJOR_VERSION_TESTED_MAX: i32 = 18;
+
 /// Slots and WAL senders that a fix adds: for a worker, the one that follows it, and a backup.
 const SPARE_CAPACITY: i64 = 5;
 
@@ -208,6 +211,16 @@ fn setting_findings(server: &ServerState) -> Vec<Finding> {
         findings.push(Finding::fatal(
             format!("PostgreSQL {} is too old: 14 is the oldest supported", server.version_text),
             "upgrade the server",
+        ));
+    }
+    if server.version / 10_000 > MAJOR_VERSION_TESTED_MAX {
+        findings.push(Finding::advice(
+            format!(
+                "PostgreSQL {} is newer than {MAJOR_VERSION_TESTED_MAX}, the newest that this \
+                 version of Tidewater was tested on",
+                server.version_text
+            ),
+            "use a version of Tidewater that was tested on it",
         ));
     }
     if server.wal_level != "logical" {

@@ -70,6 +70,18 @@ fn a_server_below_version_14_is_fatal() {
 }
 
 #[test]
+fn a_server_that_is_newer_than_the_tested_ones_is_advised_against() {
+    let new = |server: &mut ServerState| {
+        server.version = 190_000;
+        server.version_text = "19beta1".into();
+    };
+    check_server(new, false, "PostgreSQL 19beta1 is newer than 18", "tested on it");
+    let mut newest = ready_server();
+    newest.version = 180_004;
+    assert_eq!(server_findings(&newest, NAMES, &[]), []);
+}
+
+#[test]
 fn a_wal_level_below_logical_is_fatal() {
     for level in ["replica", "minimal"] {
         check_server(
