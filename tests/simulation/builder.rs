@@ -1,4 +1,4 @@
-//! The real snapshot builder, with small bases and a clock that counts turns.
+//! The real snapshot builder, with small bases and a clock that counts turns, or jumps.
 
 use std::time::Duration;
 
@@ -10,6 +10,12 @@ use tidewater_snapshot_builder::{Options, run_pass};
 use crate::store::Store;
 use crate::world::Shared;
 
+/// The builders' clock at the first turn, in seconds. It is later than a jump back.
+const CLOCK_START: u64 = 100_000;
+
+/// The largest jump of a clock, in seconds: more than all times of the options.
+const CLOCK_JUMP_MAX: i64 = 7_200;
+
 /// Runs passes of the builder until it is killed.
 ///
 /// Injected faults make passes fail. Failures are logged; the test checks only that some bases are
@@ -20,8 +26,18 @@ pub(crate) async fn run(
     number: usize,
     options: Options,
 ) -> Result<()> {
+    let mut rng = StdRng::seed_from_u64(number as u64);
+    let mut offset = 0;
     loop {
-        let now = world.lock().unwrap().turns;
+        let now = {
+            let mut world = world.lock().unwrap();
+            if world.clocks_jump && rng.random_range(0..8) == 0 {
+                offset = rng.random_range(-CLOCK_JUMP_MAX..=CLOCK_JUMP_MAX);
+                world.counters.clock_jumps += 1;
+                world.log(&format!("builder {number}: the clock jumps to {offset} s"));
+            }
+            (CLOCK_START + world.turns).saturating_add_signed(offset)
+        };
         let result = run_pass(&store, &options, now, None).await;
 
         let mut world = world.lock().unwrap();

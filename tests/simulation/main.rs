@@ -3,7 +3,7 @@
 //! [`Actor`] runs the worker's state machines, the snapshot builder or a [`Reader`] of the real sync
 //! API. Each of its storage calls waits for a turn. A seeded random generator chooses the turns,
 //! commits transactions to the [`SourceModel`], kills workers and builders, starts concurrent
-//! workers, changes the sync config and loses replies. Only the store keeps two workers apart: in a
+//! workers, changes the sync config, loses replies and sets clocks. Only the store keeps two workers apart: in a
 //! deployment the replication slot does so too.
 //!
 //! Every completed checkpoint of every reader must equal the source at exactly one commit, and must
@@ -24,6 +24,7 @@ mod worker;
 mod world;
 
 use std::fs::File;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rand::rngs::StdRng;
@@ -41,9 +42,6 @@ use world::{Counters, PrintEventsOnPanic, Shared, VisibleCheckpoint, World, op_t
 
 /// Turns of one run.
 const TURNS: usize = 4_000;
-
-/// Seeds for each seed of the settings. A run takes a fraction of a second, unlike other tests.
-const SEEDS_FACTOR: u64 = 5;
 
 /// The most workers at one time.
 const WORKERS_MAX: usize = 3;
@@ -83,23 +81,48 @@ fn every_completed_checkpoint_is_the_source_at_one_commit() {
     let settings = Settings::from_env().unwrap();
     let seeds = match settings.seed {
         Some(seed) => vec![seed],
-        None => (1..=settings.seeds * SEEDS_FACTOR).collect(),
+        None => (1..=settings.simulation_seeds).collect(),
     };
     let file = settings.events.map(|path| Arc::new(File::create(path).unwrap()));
 
-    let mut sums = Counters::default();
-    for seed in &seeds {
-        println!("seed {seed}");
-        let mut events = EventLog::with_file(file.clone());
-        events.push(format!("seed {seed}"));
-        let world = run_seed(*seed, World { events, ..World::default() });
-        sums.add(&world.lock().unwrap().counters);
-    }
+    // Runs share nothing, so each processor takes the next seed.
+    let next = AtomicUsize::new(0);
+    let sums = Mutex::new(Counters::default());
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(seeds.len());
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let _stop = StopOnPanic { next: &next, end: seeds.len() };
+                while let Some(&seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    println!("seed {seed}");
+                    let mut events = EventLog::with_file(file.clone());
+                    events.push(format!("seed {seed}"));
+                    let world = run_seed(seed, World { events, ..World::default() });
+                    sums.lock().unwrap().add(&world.lock().unwrap().counters);
+                }
+            });
+        }
+    });
 
+    let sums = sums.into_inner().unwrap();
     let runs = seeds.len();
     println!("{runs} runs: {sums:#?}");
     if settings.seed.is_none() {
         assert_enough_was_tested(&sums, runs);
+    }
+}
+
+/// Lets no thread take another seed after a run has failed.
+struct StopOnPanic<'a> {
+    next: &'a AtomicUsize,
+    end: usize,
+}
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.next.store(self.end, Ordering::Relaxed);
+        }
     }
 }
 
@@ -110,6 +133,8 @@ fn assert_enough_was_tested(sums: &Counters, runs: usize) {
     assert!(bases >= runs, "only {bases} bases in {runs} runs");
     assert!(lines_of_bases >= runs, "only {lines_of_bases} lines of bases in {runs} runs");
     assert!(acknowledged >= runs / 2, "only {acknowledged} acknowledged writes in {runs} runs");
+    assert!(sums.killed_workers >= 5 * runs, "{} kills in {runs} runs", sums.killed_workers);
+    assert!(sums.clock_jumps >= runs, "{} jumps of clocks in {runs} runs", sums.clock_jumps);
 
     for kind in ["Fresh", "Continue", "TablesChanged", "SlotReset", "ConfigChanged"] {
         assert!(sums.takeovers.contains(kind), "no worker has taken over as {kind}");
@@ -187,8 +212,14 @@ impl Simulation {
         for _ in 0..rng.random_range(0..15) {
             world.lock().unwrap().commit_random(&mut rng);
         }
-        let deletes_early = rng.random_range(0..4) == 0;
-        world.lock().unwrap().deletes_early = deletes_early;
+        // A clock that jumps ahead ends every grace period at once.
+        let clocks_jump = rng.random_range(0..4) == 0;
+        let deletes_early = clocks_jump || rng.random_range(0..4) == 0;
+        {
+            let mut world = world.lock().unwrap();
+            world.clocks_jump = clocks_jump;
+            world.deletes_early = deletes_early;
+        }
 
         let mut simulation = Self {
             builder_options: builder::options(rng.random(), deletes_early),
@@ -220,6 +251,7 @@ impl Simulation {
             Turn::ReplaceWorker => {
                 let victim = self.rng.random_range(0..self.workers.len());
                 self.workers[victim].kill();
+                self.world.lock().unwrap().counters.killed_workers += 1;
                 self.workers[victim] = self.new_worker();
             }
             Turn::AddWorker if self.workers.len() < WORKERS_MAX => {

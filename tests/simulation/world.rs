@@ -18,8 +18,10 @@ pub(crate) struct World {
     pub(crate) source: SourceModel,
     /// The checkpoints that were visible, oldest first.
     pub(crate) visible_checkpoints: Vec<VisibleCheckpoint>,
-    /// Turns so far, which are the builders' clock in seconds.
+    /// Turns so far, which are the builders' clock in seconds unless it jumps.
     pub(crate) turns: u64,
+    /// The builders' clocks jump, by hours in both directions.
+    pub(crate) clocks_jump: bool,
     /// The LSN that the replication slot has confirmed, once it exists.
     pub(crate) confirmed: Option<Lsn>,
     /// Replaced objects are deleted while readers use them: streams may be aborted, but not wrong.
@@ -50,6 +52,10 @@ pub(crate) struct Counters {
     pub(crate) workers: usize,
     /// Builders that were started.
     pub(crate) builders: usize,
+    /// Workers that were killed.
+    pub(crate) killed_workers: usize,
+    /// Jumps of a builder's clock.
+    pub(crate) clock_jumps: usize,
     /// The kinds of takeovers.
     pub(crate) takeovers: BTreeSet<String>,
     /// Workers that ended by themselves, by the reason.
@@ -93,6 +99,8 @@ impl Counters {
         self.lines_of_bases += other.lines_of_bases;
         self.workers += other.workers;
         self.builders += other.builders;
+        self.killed_workers += other.killed_workers;
+        self.clock_jumps += other.clock_jumps;
 
         self.takeovers.extend(other.takeovers.iter().cloned());
         add_each(&mut self.ended_workers, &other.ended_workers);

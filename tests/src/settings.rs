@@ -12,9 +12,11 @@ pub struct Settings {
     /// `TIDEWATER_TEST_SEED`: the only seed to run, to reproduce a failure. The simulation then
     /// repeats every event. Other tests repeat only their load and alterations.
     pub seed: Option<u64>,
-    /// `TIDEWATER_TEST_SEEDS`: the number of seeds that a random test runs. The simulation runs five
-    /// times as many.
+    /// `TIDEWATER_TEST_SEEDS`: the number of seeds that a random test runs.
     pub seeds: u64,
+    /// `TIDEWATER_TEST_SIMULATION_SEEDS`: the number of seeds that the simulation runs. Each takes a
+    /// fraction of a second, unlike those of other tests.
+    pub simulation_seeds: u64,
     /// `TIDEWATER_TEST_EVENTS`: the file to which the simulation writes all events of its runs.
     pub events: Option<PathBuf>,
     /// `TIDEWATER_TEST_ROUNDS`: the number of rounds of load for each seed. Each round ends with a
@@ -43,6 +45,7 @@ impl Settings {
         Ok(Self {
             seed: number("TIDEWATER_TEST_SEED")?,
             seeds: number("TIDEWATER_TEST_SEEDS")?.unwrap_or(2),
+            simulation_seeds: number("TIDEWATER_TEST_SIMULATION_SEEDS")?.unwrap_or(10),
             events: text("TIDEWATER_TEST_EVENTS").map(PathBuf::from),
             rounds: usize::try_from(rounds).context("TIDEWATER_TEST_ROUNDS")?,
             postgres_bin: text("TIDEWATER_TEST_PG_BIN").map(PathBuf::from),
