@@ -215,6 +215,17 @@ impl Postgres {
         first.flatten().with_context(|| format!("the query returns no value: {sql}"))
     }
 
+    /// Returns the major version, such as 15.
+    ///
+    /// # Errors
+    /// Fails when the query fails.
+    pub async fn major_version(&self) -> Result<u32> {
+        Ok(self
+            .value("SELECT current_setting('server_version_num')::int / 10000")
+            .await?
+            .parse()?)
+    }
+
     /// Shuts down without a checkpoint, as in a power failure, and restarts on the same port.
     ///
     /// PostgreSQL recovers, and each slot goes back to the position that it last wrote to disk.

@@ -231,3 +231,29 @@ async fn a_slot_that_is_lost_while_the_worker_runs_is_made_again() -> Result<()>
     postgres.execute("INSERT INTO notes VALUES ('last', '')").await?;
     read_until(&tidewater, &mut reader, &["changed!", "kept", "last", "new"]).await
 }
+
+/// Fault F7. PostgreSQL 18 can invalidate slots that nobody has read for a time.
+#[tokio::test]
+async fn a_slot_that_the_server_invalidates_for_its_idleness_is_made_again() -> Result<()> {
+    let options = PostgresOptions::default().set("idle_replication_slot_timeout", "1s");
+    if Postgres::start().await?.major_version().await? < 18 {
+        return Ok(());
+    }
+    let (postgres, mut tidewater) = setup(options, &[]).await?;
+    let mut reader = SyncReader::new();
+    read_until(&tidewater, &mut reader, &["changed", "gone", "kept"]).await?;
+    tidewater.terminate().await?.assert_code(0);
+
+    postgres.execute(CHANGES).await?;
+    eventually("the slot to be invalidated", SOON, async || {
+        postgres.execute("CHECKPOINT").await?;
+        let reason = slot(&postgres, "COALESCE(invalidation_reason, 'none')").await?;
+        Ok((reason == "idle_timeout").then_some(()))
+    })
+    .await?;
+    tidewater.start().await?;
+    read_until(&tidewater, &mut reader, &["changed!", "kept", "new"]).await?;
+    let log = tidewater.log()?;
+    ensure!(log.contains("idle_replication_slot_timeout"), "the log does not say why:\n{log}");
+    Ok(())
+}

@@ -38,6 +38,37 @@ impl Postgres {
         run(Command::new("cp").arg("-a").arg(folder.join("saved")).arg(folder.join("data")))
     }
 
+    /// Starts the copy that [`Postgres::save`] made as a standby, and promotes it: it was behind the
+    /// stopped server, and has another timeline. Base backups have no slots; with `has_slots` it has those
+    /// of the copy, as if they were synchronised (PostgreSQL 17 and later).
+    ///
+    /// # Errors
+    /// Those of the file system, and when the server does not start.
+    pub async fn fail_over(&mut self, has_slots: bool) -> Result<()> {
+        self.put_back()?;
+        let data = self.scratch.path().join("data");
+        if !has_slots {
+            for slot in fs::read_dir(data.join("pg_replslot"))? {
+                fs::remove_dir_all(slot?.path())?;
+            }
+        }
+        let signal = data.join("standby.signal");
+        fs::write(&signal, "")?;
+        if let Some((uid, gid)) = self.installation.user {
+            chown(&signal, Some(uid), Some(gid))?;
+        }
+        self.restart(&[]).await?;
+        self.value("SELECT pg_promote()").await?;
+        Ok(())
+    }
+
+    /// Returns whether [`Postgres::upgrade`] is possible. The pinned servers of `./test` come without
+    /// `pg_upgrade`.
+    #[must_use]
+    pub fn can_upgrade(&self) -> bool {
+        self.installation.bin.join("pg_upgrade").exists()
+    }
+
     /// Replaces the stopped cluster by what `pg_upgrade` makes of it: another cluster with the same
     /// databases, and without the slots of PostgreSQL 16 and older.
     ///

@@ -40,7 +40,11 @@ pub(super) struct World {
 impl World {
     /// Starts a source with these tables, each with 50 rows, in publication `powersync`.
     pub(super) async fn with_tables(tables: &[&str]) -> Result<Self> {
-        let postgres = Postgres::start().await?;
+        Self::in_source(Postgres::start().await?, tables).await
+    }
+
+    /// Does what [`World::with_tables`] does, in a new source that runs already.
+    pub(super) async fn in_source(postgres: Postgres, tables: &[&str]) -> Result<Self> {
         for table in tables {
             postgres.execute(&create(table)).await?;
         }
