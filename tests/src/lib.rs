@@ -34,6 +34,7 @@ mod sync_reader;
 mod tidewater;
 mod token;
 mod wait;
+mod wall_clock;
 mod workload;
 
 pub use app::{App, AppOptions};
@@ -55,4 +56,5 @@ pub use sync_reader::{Connection, SyncReader};
 pub use tidewater::{DevOptions, Tidewater};
 pub use token::{AUDIENCE, SigningKey, Token};
 pub use wait::eventually;
+pub use wall_clock::WallClock;
 pub use workload::{Writer, WriterOptions};

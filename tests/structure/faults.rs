@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// A row of a table: a fault or a security test.
+/// A row of a table: a fault, a security test or a rule.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
-    /// The number with its letter: `F1` or `S1`.
+    /// The number with its letter: `F1`, `S1` or `R1`.
     pub(crate) id: String,
     /// The tests, and remarks that are not in backticks.
     cell: String,
@@ -36,9 +36,9 @@ pub(crate) fn faults(text: &str) -> Vec<Fault> {
     faults
 }
 
-/// Returns whether a word is the number of a fault or of a security test.
+/// Returns whether a word is the number of a fault, of a security test or of a rule.
 fn is_id(word: &str) -> bool {
-    word.strip_prefix(['F', 'S'])
+    word.strip_prefix(['F', 'S', 'R'])
         .is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
 }
 
