@@ -14,6 +14,7 @@ use crate::commands::serve::ServeArgs;
 use crate::commands::sync::SyncArgs;
 use crate::commands::token::TokenArgs;
 use crate::commands::validate::ValidateArgs;
+use crate::commands::verify::VerifyArgs;
 
 /// Help text below the list of commands.
 const OVERVIEW: &str = "\
@@ -50,6 +51,7 @@ pub(crate) enum Command {
     Ingest(IngestArgs),
     Compact(CompactArgs),
     Serve(ServeArgs),
+    Verify(VerifyArgs),
     Sync(SyncArgs),
 }
 

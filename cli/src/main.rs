@@ -16,7 +16,7 @@ use clap::Parser;
 
 use command_line::{Cli, Command};
 use commands::{
-    check, compact, demo, dev, explain, ingest, rows, schema, serve, sync, token, validate,
+    check, compact, demo, dev, explain, ingest, rows, schema, serve, sync, token, validate, verify,
 };
 use terminal::failure::Failure;
 use terminal::logging;
@@ -44,6 +44,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Ingest(args) => block_on(ingest::run(&args)),
         Command::Compact(args) => block_on(compact::run(&args)),
         Command::Serve(args) => block_on(serve::run(&args)),
+        Command::Verify(args) => block_on(verify::run(&args)),
         Command::Sync(args) => block_on(sync::run(&args)),
         Command::Demo(args) => block_on(demo::run(&args)),
     }

@@ -16,6 +16,7 @@
 //! | `initial_copy` | chunks of tables, and the stored progress of the copy |
 //! | `replication` | the stream: assembles transactions, and the loop that does the I/O |
 //! | `start` | takes over the slot and the store |
+//! | `verify` | compares the store with the source, beside the worker |
 //!
 //! [`run`] starts a worker; [`LogWriter`] and [`Applier`] are public for simulations. [`RunError`] is
 //! sorted by what the worker's owner does next.
@@ -38,6 +39,7 @@ mod source;
 mod start;
 #[cfg(test)]
 mod test_support;
+mod verify;
 
 pub use apply::applier::{Applier, RowRef, SyncedTable};
 pub use config::{Config, OnError, Progress, SyncConfigErrors};
@@ -59,6 +61,10 @@ pub use source::slot::SlotError;
 pub use source::table_reader::{Reading, ReadingError};
 pub use source::tls::TlsError;
 pub use start::error::{ConfigurationError, StartError};
+pub use verify::{
+    ChangedColumn, DamagedBucket, Difference, DifferenceKind, DifferencePlace, Selection,
+    VerifiedTable, VerifyError, VerifyOptions, VerifyProgress, VerifyReport, verify,
+};
 
 /// The parts of the worker that the simulation drives in place of [`run`]. Not a stable interface.
 #[doc(hidden)]

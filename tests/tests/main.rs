@@ -30,3 +30,4 @@ mod takeover;
 mod until_caught_up;
 mod validate;
 mod value_types;
+mod verify;

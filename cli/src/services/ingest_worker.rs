@@ -206,7 +206,7 @@ pub(crate) fn reading_failure(error: ReadingError, what: &'static str) -> Failur
     }
 }
 
-fn wrong_database_url(error: impl std::error::Error + Send + Sync + 'static) -> Failure {
+pub(crate) fn wrong_database_url(error: impl std::error::Error + Send + Sync + 'static) -> Failure {
     Failure::Usage(anyhow!(error).context("--database-url cannot be used"))
 }
 

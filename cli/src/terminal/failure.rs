@@ -14,6 +14,9 @@ pub(crate) enum Failure {
     AlreadyReported,
     /// A source database that is not ready, which the command has already reported in full. Exit code 1.
     SourceNotReady,
+    /// A store that is not equal to its source, which the command has already reported in full. Exit
+    /// code 1.
+    NotEqual,
 }
 
 impl Failure {
@@ -28,6 +31,7 @@ impl Failure {
             Self::Usage(error) | Self::Failed(error) => error,
             Self::AlreadyReported => anyhow::anyhow!("the input is wrong"),
             Self::SourceNotReady => anyhow::anyhow!("the source database is not ready"),
+            Self::NotEqual => anyhow::anyhow!("the store is not equal to the source database"),
         }
     }
 
@@ -37,7 +41,7 @@ impl Failure {
             Self::Usage(error) => (error, 2),
             Self::Failed(error) => (error, 1),
             Self::AlreadyReported => return ExitCode::from(2),
-            Self::SourceNotReady => return ExitCode::from(1),
+            Self::SourceNotReady | Self::NotEqual => return ExitCode::from(1),
         };
         // If stderr is closed, nobody reads the error.
         let _ = std::io::stderr().write_all(message(error).as_bytes());

@@ -117,7 +117,7 @@ impl SyncedTable {
 
     /// Writes the subkey of a row to `out`. It distinguishes the row from rows of other tables with the
     /// same type and id.
-    fn subkey(&self, row_key: &str, out: &mut String) {
+    pub(crate) fn subkey(&self, row_key: &str, out: &mut String) {
         out.clear();
         write!(out, "{}.{:016x}", self.number, xxh3_64(row_key.as_bytes()))
             .expect("a String takes every write");

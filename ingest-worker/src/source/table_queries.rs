@@ -36,6 +36,21 @@ pub(crate) fn keys_query(table: &SyncedTable, keys: &[Vec<String>]) -> String {
     )
 }
 
+/// Returns the query for all rows of a table, in any order.
+pub(crate) fn all_rows_query(table: &SyncedTable) -> String {
+    let columns = column_list(table, 0..table.table.schema.columns.len());
+    format!("SELECT {columns} FROM ONLY {}", table.table.sql_name())
+}
+
+/// Returns the query for the rows that have one of some keys.
+pub(crate) fn rows_with_keys_query(table: &SyncedTable, keys: &[Vec<String>]) -> String {
+    let rows = all_rows_query(table);
+    let key = column_list(table, table.table.key.iter().copied());
+    let literals: Vec<_> =
+        keys.iter().map(|key| format!("({})", key_literals(table, key))).collect();
+    format!("{rows} WHERE ({key}) IN (VALUES {})", literals.join(", "))
+}
+
 /// Returns the query for the row with a key.
 pub(crate) fn row_query(table: &SyncedTable, key: &[String]) -> String {
     let columns = column_list(table, 0..table.table.schema.columns.len());
@@ -131,6 +146,16 @@ mod tests {
             keys_query(&with_two_key_columns()[TODOS], &keys),
             r#"SELECT "body", "id" FROM ONLY "public"."todos" WHERE ("body", "id") IN "#.to_owned()
                 + "(VALUES ('7'::pg_catalog.int4, 'a'::text), ('8'::pg_catalog.int4, 'it''s'::text))"
+        );
+    }
+
+    #[test]
+    fn whole_rows_are_found_by_their_keys() {
+        let keys = [key(&["7", "a"]), key(&["8", "b"])];
+        assert_eq!(
+            rows_with_keys_query(&with_two_key_columns()[TODOS], &keys),
+            r#"SELECT "id", "body" FROM ONLY "public"."todos" WHERE ("body", "id") IN "#.to_owned()
+                + "(VALUES ('7'::pg_catalog.int4, 'a'::text), ('8'::pg_catalog.int4, 'b'::text))"
         );
     }
 

@@ -1,0 +1,120 @@
+//! Compares the store with its source, while everything runs.
+//!
+//! # What is compared
+//!
+//! A *place* is a row in a bucket, or the answer of a row to a parameter lookup. Both sides say what is
+//! there: the source by the evaluation of its rows with the stored sync config, the store by the
+//! operations of its buckets. The comparison also adds up each bucket's checksums.
+//!
+//! # Why a difference is one
+//!
+//! The source changes meanwhile, and the store follows. One round takes these steps, in this order:
+//!
+//! 1. `C`: the visible checkpoint.
+//! 2. `S`: a snapshot of the source in which all transactions have ended that had begun before it was
+//!    taken. The rows are read in it. Everything in `C` was committed before, so `S` sees it.
+//! 3. A ticket is taken, as for a write checkpoint, and the store must reach it. Everything that `S` sees
+//!    was committed before the ticket, so each checkpoint from here on contains it.
+//! 4. The buckets are read at such checkpoints `D`, as histories from `C` on.
+//!
+//! In the order of commits, `S` lies between `C` and `D`. A store without a fault has passed the content
+//! that `S` shows. So a place is *equal* if its history from `C` to `D` has that content. It is *different*
+//! if its history has one content from `C` to `D`, and that is another one. Nothing that happened
+//! meanwhile can explain that, so there are no false alarms. If the history has several contents and not
+//! that one, the round says nothing: transactions that are stored together leave one operation, and a
+//! new base may have replaced the log. Such places are compared again.
+//!
+//! Snapshots may not settle, while a transaction stays in progress for long. Then the second step is taken
+//! without them, equal places are equal nevertheless, and no difference is sure.
+//!
+//! A difference that stays is found: as long as neither side changes the place, every round finds it
+//! different. If either side does change it, the content of the whole row is replaced.
+//!
+//! # Rounds
+//!
+//! The first round sorts all places into temporary files, so its memory is bounded. The following ones
+//! look only at the places that were not equal, with their data. A difference is reported only if one of
+//! them confirms it.
+
+mod checkpoint;
+mod error;
+mod options;
+mod place;
+mod report;
+mod round;
+mod scope;
+mod sides;
+mod source_side;
+mod store_side;
+mod subject;
+mod verdict;
+
+use std::time::Duration;
+
+use tidewater_storage::Storage;
+use tokio::time::Instant;
+
+pub use error::VerifyError;
+pub use options::{VerifyOptions, VerifyProgress};
+pub use report::{
+    ChangedColumn, DamagedBucket, Difference, DifferenceKind, DifferencePlace, VerifiedTable,
+    VerifyReport,
+};
+pub use scope::Selection;
+
+use crate::verify::checkpoint::View;
+use crate::verify::round::{Comparison, Suspect, TRANSACTION_PATIENCE};
+use crate::verify::scope::Scope;
+use crate::verify::source_side::SourceSession;
+use crate::verify::subject::Subject;
+
+/// Pauses between two rounds: the first, and the longest.
+const ROUND_PAUSE: Duration = Duration::from_millis(100);
+const ROUND_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// Compares the store with its source.
+///
+/// # Errors
+/// When one of them cannot be read, when the worker does not follow the source, or when tables change
+/// meanwhile.
+pub async fn verify<S: Storage>(
+    storage: &S,
+    options: &VerifyOptions,
+    on_progress: &(dyn Fn(VerifyProgress) + Send + Sync),
+) -> Result<VerifyReport, VerifyError> {
+    let source = SourceSession::open(&options.database_url, &options.publication).await?;
+    let control = storage.control().await?.ok_or(VerifyError::NoCheckpoint)?;
+    source.must_be(&control.source).await?;
+    if control.visible.is_none() {
+        return Err(VerifyError::NoCheckpoint);
+    }
+
+    // A worker that does not run is noticed before anything is read.
+    on_progress(VerifyProgress::Waiting);
+    let view = View::after_now(storage, options.timeout).await?;
+    let snapshot = source.begin(TRANSACTION_PATIENCE.min(options.timeout)).await?;
+    let subject = Subject::read(storage, &view, &source.tables().await?).await?;
+    let scope = Scope::new(&options.selection, &subject)?;
+    let comparison =
+        Comparison { storage, source: &source, subject: &subject, scope: &scope, options };
+
+    let (mut report, mut suspects) =
+        Box::pin(comparison.whole(&view, snapshot, on_progress)).await?;
+    let deadline = Instant::now() + options.timeout;
+    let mut pause = ROUND_PAUSE;
+    while !suspects.is_empty() {
+        on_progress(VerifyProgress::Again(suspects.len()));
+        let again = Box::pin(comparison.again(suspects, &mut report)).await?;
+        suspects = again;
+        if Instant::now() >= deadline {
+            break;
+        }
+        tokio::time::sleep(pause).await;
+        pause = ROUND_PAUSE_MAX.min(pause * 2);
+    }
+
+    comparison.must_be_unchanged().await?;
+    report.undecided = suspects.into_iter().map(Suspect::into_difference).collect();
+    report.differences.sort_by(|one, other| one.place.cmp(&other.place));
+    report.undecided.sort_by(|one, other| one.place.cmp(&other.place));
+    Ok(report)
+}
