@@ -107,7 +107,12 @@ mod tests {
     use tidewater_storage::StorageError;
 
     fn changed() -> TableChanged {
-        TableChanged { oid: 7, table: "public.lists".into(), reason: "it was dropped".into() }
+        TableChanged {
+            oid: 7,
+            table: "public.lists".into(),
+            reason: "it was dropped".into(),
+            replaces_rows: false,
+        }
     }
 
     /// Returns the variant's name.

@@ -62,8 +62,8 @@ pub use source::table_reader::{Reading, ReadingError};
 pub use source::tls::TlsError;
 pub use start::error::{ConfigurationError, StartError};
 pub use verify::{
-    ChangedColumn, DamagedBucket, Difference, DifferenceKind, DifferencePlace, Selection,
-    VerifiedTable, VerifyError, VerifyOptions, VerifyProgress, VerifyReport, verify,
+    ChangedColumn, DamagedBucket, Difference, DifferenceKind, DifferencePlace, RepairedTable,
+    Selection, VerifiedTable, VerifyError, VerifyOptions, VerifyProgress, VerifyReport, verify,
 };
 
 /// The parts of the worker that the simulation drives in place of [`run`]. Not a stable interface.

@@ -132,6 +132,9 @@ fn is_fenced(failure: &RunFailure) -> bool {
 /// Returns why the next run has to copy, if it has to.
 fn restart_reason(error: &RunError) -> Option<RestartReason> {
     match error {
+        RunError::TableChanged(changed) if changed.replaces_rows => {
+            Some(RestartReason::RowsReplaced(changed.oid))
+        }
         RunError::TableChanged(changed) => Some(RestartReason::TableChanged(changed.oid)),
         RunError::HistoryDiverged(_) => Some(RestartReason::HistoryDiverged),
         RunError::SlotStuck(_) => Some(RestartReason::SlotStuck),
@@ -154,6 +157,7 @@ mod tests {
             oid: 7,
             table: "public.lists".into(),
             reason: "it was dropped".into(),
+            replaces_rows: false,
         })
     }
 

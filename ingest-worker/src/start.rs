@@ -53,6 +53,8 @@ const DROP_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) enum RestartReason {
     /// The table with this id in `pg_class` has changed. It is copied again.
     TableChanged(u32),
+    /// All rows of the table with this id are to be stored again, whatever is stored of them.
+    RowsReplaced(u32),
     /// The server sent another history than before. All tables are copied again.
     HistoryDiverged,
     /// The slot cannot go on. It is replaced, and all tables are copied again.
@@ -64,7 +66,7 @@ impl RestartReason {
     fn changed_table(self) -> Option<u32> {
         match self {
             Self::TableChanged(oid) => Some(oid),
-            Self::HistoryDiverged | Self::SlotStuck => None,
+            Self::RowsReplaced(_) | Self::HistoryDiverged | Self::SlotStuck => None,
         }
     }
 }
@@ -196,7 +198,10 @@ async fn plan_on_slot<S: Storage>(
     let held = acquire_slot(dsn, client, config, on_progress).await?;
     let former = storage.control().await?;
     restore_freshness(freshness, former.as_ref());
-    let stored = read_stored_generation(storage, former.as_ref()).await?;
+    let mut stored = read_stored_generation(storage, former.as_ref()).await?;
+    if let (Some(stored), Some(RestartReason::RowsReplaced(oid))) = (&mut stored, restart) {
+        stored.copy.forget_rows(oid);
+    }
     let ServerPositions { confirmed, end: server_end } =
         slot::server_positions(client, &config.slot).await?;
 

@@ -30,6 +30,12 @@
 //! A difference that stays is found: as long as neither side changes the place, every round finds it
 //! different. If either side does change it, the content of the whole row is replaced.
 //!
+//! # Repair
+//!
+//! Only the worker writes buckets. A repair is a request in the source's log, as a logical message: see
+//! [`CopyRequest`]. The worker ends its run at the request, and the next run copies the table behind the
+//! visibility barrier. A request that the worker has not reached when it is killed is sent to it again.
+//!
 //! # Rounds
 //!
 //! The first round sorts all places into temporary files, so its memory is bounded. The following ones
@@ -49,6 +55,7 @@ mod store_side;
 mod subject;
 mod verdict;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tidewater_storage::Storage;
@@ -57,11 +64,12 @@ use tokio::time::Instant;
 pub use error::VerifyError;
 pub use options::{VerifyOptions, VerifyProgress};
 pub use report::{
-    ChangedColumn, DamagedBucket, Difference, DifferenceKind, DifferencePlace, VerifiedTable,
-    VerifyReport,
+    ChangedColumn, DamagedBucket, Difference, DifferenceKind, DifferencePlace, RepairedTable,
+    VerifiedTable, VerifyReport,
 };
 pub use scope::Selection;
 
+use crate::replication::wal_message::CopyRequest;
 use crate::verify::checkpoint::View;
 use crate::verify::round::{Comparison, Suspect, TRANSACTION_PATIENCE};
 use crate::verify::scope::Scope;
@@ -71,7 +79,8 @@ use crate::verify::subject::Subject;
 /// Pauses between two rounds: the first, and the longest.
 const ROUND_PAUSE: Duration = Duration::from_millis(100);
 const ROUND_PAUSE_MAX: Duration = Duration::from_secs(2);
-/// Compares the store with its source.
+/// Compares the store with its source. With `options.repair`, tables with differences are copied again,
+/// and compared again.
 ///
 /// # Errors
 /// When one of them cannot be read, when the worker does not follow the source, or when tables change
@@ -88,14 +97,54 @@ pub async fn verify<S: Storage>(
         return Err(VerifyError::NoCheckpoint);
     }
 
+    let mut found = Box::pin(compare(storage, &source, options, on_progress)).await?;
+    let Some(repair_timeout) = options.repair else { return Ok(found.report) };
+    let mut repaired = Vec::new();
+    // By difference first: devices receive nothing but what differs. If a stored source row is right and
+    // the bucket beneath it is not, only storing all rows again helps.
+    for replaces_rows in [false, true] {
+        // Removing rows means reading their buckets.
+        if replaces_rows && !found.report.damaged.is_empty() {
+            break;
+        }
+        if found.tables.is_empty() {
+            break;
+        }
+        for (table, name) in found.tables {
+            let one = RepairedTable { name, replaced_rows: replaces_rows };
+            on_progress(VerifyProgress::Repairing(one.clone()));
+            repaired.push(one);
+            let request = CopyRequest { table, replaces_rows };
+            source.request_copy(&control.source.slot, request).await?;
+            // The ticket stands behind the request in the log. The worker does not pass the request
+            // before the copy has begun, and its copy is visible before anything behind it.
+            View::after_now(storage, repair_timeout).await?;
+        }
+        found = Box::pin(compare(storage, &source, options, on_progress)).await?;
+    }
+    Ok(VerifyReport { repaired, ..found.report })
+}
+
+/// The outcome of one comparison.
+struct Compared {
+    report: VerifyReport,
+    /// The ids and names of tables with differences.
+    tables: BTreeMap<u32, String>,
+}
+
+async fn compare<S: Storage>(
+    storage: &S,
+    source: &SourceSession,
+    options: &VerifyOptions,
+    on_progress: &(dyn Fn(VerifyProgress) + Send + Sync),
+) -> Result<Compared, VerifyError> {
     // A worker that does not run is noticed before anything is read.
     on_progress(VerifyProgress::Waiting);
     let view = View::after_now(storage, options.timeout).await?;
     let snapshot = source.begin(TRANSACTION_PATIENCE.min(options.timeout)).await?;
     let subject = Subject::read(storage, &view, &source.tables().await?).await?;
     let scope = Scope::new(&options.selection, &subject)?;
-    let comparison =
-        Comparison { storage, source: &source, subject: &subject, scope: &scope, options };
+    let comparison = Comparison { storage, source, subject: &subject, scope: &scope, options };
 
     let (mut report, mut suspects) =
         Box::pin(comparison.whole(&view, snapshot, on_progress)).await?;
@@ -103,9 +152,8 @@ pub async fn verify<S: Storage>(
     let mut pause = ROUND_PAUSE;
     while !suspects.is_empty() {
         on_progress(VerifyProgress::Again(suspects.len()));
-        let again = Box::pin(comparison.again(suspects, &mut report)).await?;
-        suspects = again;
-        if Instant::now() >= deadline {
+        suspects = Box::pin(comparison.again(suspects, &mut report)).await?;
+        if suspects.is_empty() || Instant::now() >= deadline {
             break;
         }
         tokio::time::sleep(pause).await;
@@ -116,5 +164,10 @@ pub async fn verify<S: Storage>(
     report.undecided = suspects.into_iter().map(Suspect::into_difference).collect();
     report.differences.sort_by(|one, other| one.place.cmp(&other.place));
     report.undecided.sort_by(|one, other| one.place.cmp(&other.place));
-    Ok(report)
+
+    let names: BTreeSet<_> =
+        report.differences.iter().filter_map(|difference| difference.table.as_ref()).collect();
+    let tables = subject.tables.iter().map(|table| (table.table.oid, table.table.display_name()));
+    let tables = tables.filter(|(_, name)| names.contains(name)).collect();
+    Ok(Compared { report, tables })
 }

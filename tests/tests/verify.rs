@@ -13,7 +13,9 @@ use tidewater_storage::{
     BucketHead, BucketKey, BucketStore, Catalog, ControlStore, Embedded, Generation, Nonce, OpLog,
     RecordKey, Registry, Replay, SegmentReader,
 };
-use tidewater_tests::{DevOptions, Lodging, Output, Postgres, Process, Signal, Tidewater};
+use tidewater_tests::{
+    DevOptions, LineEffect, Lodging, Output, Postgres, Process, Signal, SyncReader, Tidewater,
+};
 use tokio::task::JoinHandle;
 
 /// Timeout of a comparison: long enough for a debug build on a busy machine.
@@ -65,8 +67,7 @@ impl Setup {
         command.args(["verify", "--database-url", &self.postgres.url("postgres")]);
         command.arg("--store").arg(format!("embedded:{}", data_dir.display()));
         command.args(arguments);
-        let lodging =
-            Lodging { name: "verify", logs: self.tidewater.folder(), end: Signal::Kill };
+        let lodging = Lodging { name: "verify", logs: self.tidewater.folder(), end: Signal::Kill };
         Process::spawn(&mut command, lodging)?.wait(SOON).await
     }
 
@@ -84,7 +85,8 @@ impl Setup {
         forge(&mut forger).await?;
         forger.commit().await?;
         drop(forger);
-        self.tidewater.start().await
+        self.tidewater.start().await?;
+        self.tidewater.ready().await
     }
 }
 
@@ -139,7 +141,10 @@ fn change(count: u64, row: u64) -> String {
              (SELECT ctid FROM logs WHERE note = 'load' LIMIT 1)",
             count % 9
         ),
-        _ => format!("UPDATE todos SET n = n + 1 WHERE n % 50 = {} AND length(id) = 4 AND id > 't200'", count % 50),
+        _ => format!(
+            "UPDATE todos SET n = n + 1 WHERE n % 50 = {} AND length(id) = 4 AND id > 't200'",
+            count % 50
+        ),
     }
 }
 
@@ -182,22 +187,26 @@ impl Forger {
             let head = item.head.latest_for_writer(committed).and_then(|v| v.value.as_ref());
             let head = BucketHead::decode(head.context("no head")?)?;
             let base = Catalog::decode(&item.catalog)?.base;
-            let mut replay = Replay::new(store, &bucket, base.as_ref(), head, |op| {
-                committed.is_committed(op)
-            });
+            let mut replay =
+                Replay::new(store, &bucket, base.as_ref(), head, |op| committed.is_committed(op));
+
             let mut found = None;
             while let Some(payload) = replay.next().await? {
                 for operation in SegmentReader::new(&payload) {
                     match operation?.body {
                         Body::Put { row, data } if row.object_id == id => {
-                            let (row, data) = (row.into_owned(), data.into_owned());
-                            found = Some(Found { bucket: bucket.clone(), row, data });
+                            found = Some(Found {
+                                bucket: bucket.clone(),
+                                row: row.into_owned(),
+                                data: data.into_owned(),
+                            });
                         }
                         Body::Remove { row } if row.object_id == id => found = None,
                         Body::Put { .. } | Body::Remove { .. } | Body::Move | Body::Clear => {}
                     }
                 }
             }
+
             if let Some(found) = found {
                 return Ok(found);
             }
@@ -357,4 +366,82 @@ async fn what_cannot_be_compared_is_not_equal() -> Result<()> {
     behind.assert_says(&["did not reach the source's position within 2 s"]);
     setup.tidewater.start().await?;
     setup.report(&[], 0).await.map(drop)
+}
+
+/// Receives a checkpoint, and returns the number of operations in it.
+async fn operations(setup: &Setup, reader: &mut SyncReader) -> Result<usize> {
+    let token = setup.tidewater.token("u1")?;
+    let mut connection = reader.connect(setup.tidewater.url(), &token).await?;
+    let mut count = 0;
+    loop {
+        match connection.next().await?.context("the stream ended too early")? {
+            LineEffect::Stored { operations } => count += operations,
+            LineEffect::Complete(_) => return Ok(count),
+            LineEffect::Announced
+            | LineEffect::Partial(_)
+            | LineEffect::TokenExpiresIn(_)
+            | LineEffect::Ignored => {}
+        }
+    }
+}
+
+/// Rows `t1` and `t6` are in list `l1`, which user `u1` gets.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_store_missed_is_repaired_by_the_operations_that_it_takes() -> Result<()> {
+    let mut setup = Setup::new().await?;
+    setup
+        .forge(async |forger| {
+            for id in ["t1", "t6"] {
+                let found = forger.find(id).await?;
+                let number = found.row.subkey.split_once('.').context("no subkey")?.0.parse()?;
+                let key = RecordKey::SourceRow(forger.generation.rows_of(), number, id.into());
+                forger.writer.set_at(key, None);
+                forger.writer.append(found.bucket.as_str(), Body::Remove { row: found.row });
+            }
+            Ok(())
+        })
+        .await?;
+    let mut reader = SyncReader::new();
+    operations(&setup, &mut reader).await?;
+
+    let report = setup.report(&["--repair"], 0).await?;
+    let repaired = json!([{"table": "public.todos", "all_rows": false}]);
+    ensure!(report["repaired"] == repaired && report["result"] == "equal", "{report:#}");
+    let count = operations(&setup, &mut reader).await?;
+    ensure!(count == 2, "{count} operations for two rows");
+    ensure!(setup.report(&["--repair"], 0).await?["repaired"] == json!([]));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_differs_beneath_right_source_rows_is_repaired_under_load() -> Result<()> {
+    let mut setup = Setup::new().await?;
+    setup
+        .forge(async |forger| {
+            let one = forger.find("t1").await?;
+            let row = RowKey::new("todos", "nobody", &one.row.subkey).into_owned();
+            forger.put(&one.bucket, row, r#"{"id":"nobody"}"#.to_owned());
+            let data = one.data.replace("title 1", "wrong");
+            forger.put(&one.bucket, one.row, data);
+            let six = forger.find("t6").await?;
+            forger.writer.append(six.bucket.as_str(), Body::Remove { row: six.row });
+            Ok(())
+        })
+        .await?;
+
+    let load = Load::start(&setup.postgres).await?;
+    let report = setup.report(&["--repair"], 0).await?;
+    let repaired = json!([
+        {"table": "public.todos", "all_rows": false},
+        {"table": "public.todos", "all_rows": true}
+    ]);
+    ensure!(report["repaired"] == repaired && report["result"] == "equal", "{report:#}");
+    setup.report(&[], 0).await?;
+    load.stop().await?;
+
+    let token = setup.tidewater.token("u1")?;
+    let synced = SyncReader::new().sync_once(setup.tidewater.url(), &token).await?;
+    ensure!(synced.row("todos", "t1").is_some_and(|row| row["title"] == "title 1"));
+    ensure!(synced.row("todos", "t6").is_some() && synced.row("todos", "nobody").is_none());
+    Ok(())
 }

@@ -32,6 +32,9 @@ Examples:
     0 3 * * 1-6  tidewater verify --sample 10% --store embedded:/var/lib/tidewater
     0 3 * * 0    tidewater verify --store embedded:/var/lib/tidewater
 
+  What differs is repaired:
+    tidewater verify --repair --store embedded:/var/lib/tidewater
+
   One table, and one bucket, as JSON:
     tidewater verify --table todos --json --database-url postgres://user@host/db
     tidewater verify --sync-bucket 'todos|0[\"u1\"]' --json --database-url postgres://user@host/db
@@ -43,7 +46,8 @@ The JSON is one object:
    \"differences\": [{\"kind\": \"changed\", \"bucket\": \"todos|0.k7m2qa[\\\"u1\\\"]\", \"type\": \"todos\",
       \"id\": \"t1\", \"table\": \"public.todos\", \"key\": \"t1\", \"store\": {...}, \"source\": {...},
       \"columns\": [{\"name\": \"title\", \"store\": \"old\", \"source\": \"new\"}]}],
-   \"undecided\": [], \"unlisted_count\": 0, \"damaged_buckets\": []}
+   \"undecided\": [], \"unlisted_count\": 0, \"damaged_buckets\": [],
+   \"repaired\": [{\"table\": \"public.todos\", \"all_rows\": false}]}
 \"kind\" is missing (the store lacks the row), extra (the source lacks it) or changed. An answer to a
 parameter lookup has \"lookup\" in place of \"bucket\", \"type\" and \"id\".
 
@@ -51,7 +55,7 @@ Exit codes: 0 equal, 1 different or not comparable, 2 wrong usage.";
 
 /// Compare the store with the database, row by row, and print the differences
 ///
-/// It compares at one position of the database, while everything runs, and changes nothing. It reads
+/// It compares at one position of the database, while everything runs. It reads
 /// all tables of the sync config in one transaction, and the store as the sync API does, and needs
 /// disk space in TMPDIR: some 100 bytes for each row in each bucket. The worker must run and follow.
 #[derive(Args, Debug)]
@@ -83,6 +87,14 @@ pub(crate) struct VerifyArgs {
     #[arg(long, env = "TIDEWATER_TIMEOUT", value_name = "DURATION", default_value = "60s",
           value_parser = duration::parse_positive)]
     timeout: Duration,
+    /// Let the worker copy tables with differences again: by difference, and then, if differences stay,
+    /// with all of their rows, which devices download again
+    #[arg(long, env = "TIDEWATER_REPAIR")]
+    repair: bool,
+    /// Time that the worker has to copy a table again, with --repair
+    #[arg(long, env = "TIDEWATER_REPAIR_TIMEOUT", value_name = "DURATION", default_value = "1h",
+          value_parser = duration::parse_positive)]
+    repair_timeout: Duration,
     /// Print the result as one JSON object
     #[arg(long, env = "TIDEWATER_JSON")]
     json: bool,
@@ -112,6 +124,7 @@ async fn compare<S: Storage>(args: &VerifyArgs, storage: &S) -> Result<(), Failu
             sample: args.sample,
             seed: u64::from_le_bytes(seed),
         },
+        repair: args.repair.then_some(args.repair_timeout),
         timeout: args.timeout,
     };
 
@@ -167,8 +180,10 @@ impl ProgressLog {
             VerifyProgress::Reading { table, rows } => (format!("reading {table}"), *rows),
             VerifyProgress::Waiting => ("waiting for the ingest worker".to_owned(), 0),
             VerifyProgress::Buckets(count) => ("reading buckets".to_owned(), *count),
+            VerifyProgress::Repairing(table) => (format!("copying {} again", table.name), 0),
             VerifyProgress::Again(count) => ("comparing again".to_owned(), *count as u64),
         };
+
         let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let is_due = last
             .as_ref()

@@ -246,6 +246,14 @@ impl CopyState {
         }
     }
 
+    /// Invalidates what is stored of a table: it is copied again under a new number, and the rows under
+    /// the present one are removed from the buckets that have them.
+    pub(crate) fn forget_rows(&mut self, oid: u32) {
+        for table in self.tables.iter_mut().flatten().filter(|table| table.oid == oid) {
+            table.shape = TableShape::default();
+        }
+    }
+
     /// Returns the position up to which a table's changes are left to its copy.
     pub(crate) fn copied_after(&self, number: u16) -> Lsn {
         let table = self.tables.get(usize::from(number)).and_then(Option::as_ref);

@@ -148,6 +148,14 @@ mod tests {
 
     /// Numbers tables after those of the test's config, which are completely copied.
     fn number_next(change: impl FnOnce(&mut Vec<SourceTable>)) -> NumberedTables {
+        number_after(|_| {}, change)
+    }
+
+    /// Does what [`number_next`] does, after a change of the record.
+    fn number_after(
+        forget: impl FnOnce(&mut CopyState),
+        change: impl FnOnce(&mut Vec<SourceTable>),
+    ) -> NumberedTables {
         let config = compiled();
         let generation = generation();
         let first =
@@ -156,6 +164,7 @@ mod tests {
         for table in copy.tables.iter_mut().flatten() {
             table.progress = TableCopy::Done;
         }
+        forget(&mut copy);
 
         let mut found = tables();
         change(&mut found);
@@ -193,6 +202,14 @@ mod tests {
         assert!(recreated.is_changed && recreated.tables[TODOS].has_former_rows);
         assert!(recreated.gone.is_empty());
         assert_eq!(recreated.changed, ["public.todos: it was dropped and created again"]);
+    }
+
+    #[test]
+    fn a_table_whose_rows_are_forgotten_gets_a_new_number_and_they_are_gone() {
+        let forgotten = number_after(|copy| copy.forget_rows(tables()[TODOS].oid), |_| {});
+        assert_eq!(numbers(&forgotten), [(2, SECOND), (1, FIRST)]);
+        assert_eq!(forgotten.gone, [GoneTable { number: 0, has_lookups: false }]);
+        assert!(!forgotten.tables[TODOS].has_former_rows && forgotten.is_changed);
     }
 
     #[test]

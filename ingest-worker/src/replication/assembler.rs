@@ -185,7 +185,7 @@ impl TransactionAssembler {
             Event::Data(message) => self.take_message(message)?,
             Event::LogicalMessage { is_transactional, prefix, content } => {
                 if is_transactional && prefix == MESSAGE_PREFIX {
-                    self.take_wal_message(&content);
+                    self.take_wal_message(&content)?;
                 }
             }
             Event::Commit { end_lsn } => self.end(end_lsn, &mut actions)?,
@@ -349,10 +349,16 @@ impl TransactionAssembler {
     }
 
     /// Takes a message, which stands in the log after all transactions that its ticket covers.
-    fn take_wal_message(&mut self, content: &[u8]) {
-        if let Some(WalMessage::Ticket(ticket)) = WalMessage::parse(content, &self.slot) {
-            self.buffer.note_ticket(ticket);
+    fn take_wal_message(&mut self, content: &[u8]) -> Result<(), AssemblyError> {
+        match WalMessage::parse(content, &self.slot) {
+            Some(WalMessage::Ticket(ticket)) => self.buffer.note_ticket(ticket),
+            // The next run receives the request again, unless its copy began after the request.
+            Some(WalMessage::CopyTable(request)) => {
+                self.relations.check_request(request, self.buffer.open()?.age)?;
+            }
+            Some(WalMessage::Barrier) | None => {}
         }
+        Ok(())
     }
 
     fn end(&mut self, end_lsn: Lsn, actions: &mut Vec<Action>) -> Result<(), AssemblyError> {

@@ -7,6 +7,7 @@ use tidewater_storage::Lsn;
 use tidewater_sync_config::TablePattern;
 
 use crate::apply::applier::SyncedTable;
+use crate::replication::wal_message::CopyRequest;
 use crate::source::catalog::SourceTable;
 use crate::source::error::TableChanged;
 use crate::source::pgoutput::{Relation, RelationColumn};
@@ -116,6 +117,25 @@ impl RelationMap {
         }
     }
 
+    /// Checks a request to copy a table again. One that an earlier run has read, or whose table's copy
+    /// began after it, is done or in progress.
+    ///
+    /// # Errors
+    /// When the run must end for the copy.
+    pub(crate) fn check_request(
+        &self,
+        request: CopyRequest,
+        age: TransactionAge,
+    ) -> Result<(), TableChanged> {
+        let index = self.tables.iter().position(|table| table.table.oid == request.table);
+        let Some(index) = index.filter(|&index| !self.is_left_to_copy(index, age)) else {
+            return Ok(());
+        };
+        let CopyRequest { replaces_rows, .. } = request;
+        let reason = "`tidewater verify --repair` asks for a copy";
+        Err(TableChanged { replaces_rows, ..changed(&self.tables[index].table, reason) })
+    }
+
     /// Returns whether a transaction's changes of a table are not applied: an earlier run has done so,
     /// or the table's copy began after them. The copy waits until it sees them.
     ///
@@ -167,6 +187,7 @@ impl RelationMap {
                     oid: relation.oid,
                     table: format!("{}.{}", relation.schema, relation.name),
                     reason: "it is new".to_owned(),
+                    replaces_rows: false,
                 })
             }
             TransactionAge::New(_) | TransactionAge::Known => Ok(RelationMapping::Ignored),
@@ -175,7 +196,12 @@ impl RelationMap {
 }
 
 fn changed(table: &SourceTable, reason: impl Into<String>) -> TableChanged {
-    TableChanged { oid: table.oid, table: table.display_name(), reason: reason.into() }
+    TableChanged {
+        oid: table.oid,
+        table: table.display_name(),
+        reason: reason.into(),
+        replaces_rows: false,
+    }
 }
 
 /// Returns how the stream's description of a table differs from the catalog's.

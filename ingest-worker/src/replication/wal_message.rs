@@ -8,6 +8,9 @@ use crate::source::connection;
 pub const MESSAGE_PREFIX: &str = connection::MESSAGE_PREFIX;
 /// The content of a barrier message.
 const BARRIER: &str = "gate";
+/// The verbs of requests to copy a table again.
+const COPY_AGAIN: &str = "copy";
+const REPLACE_ROWS: &str = "replace";
 
 /// A message that the worker writes into the log, in a transaction of its own, to learn when the
 /// stream passes it.
@@ -17,6 +20,18 @@ pub enum WalMessage {
     Ticket(Ticket),
     /// Makes the stream pass a commit behind a visibility barrier, even if nobody else writes.
     Barrier,
+    /// Asks the worker to copy a table again.
+    CopyTable(CopyRequest),
+}
+
+/// A request to copy a table again. `tidewater verify` writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CopyRequest {
+    /// The table's id in `pg_class`.
+    pub table: u32,
+    /// All rows are stored again, and those that are stored are removed. Otherwise rows are compared
+    /// with what is stored of them.
+    pub replaces_rows: bool,
 }
 
 impl WalMessage {
@@ -26,6 +41,10 @@ impl WalMessage {
         match self {
             Self::Ticket(ticket) => format!("{slot}:{}", ticket.0),
             Self::Barrier => BARRIER.to_owned(),
+            Self::CopyTable(CopyRequest { table, replaces_rows }) => {
+                let verb = if replaces_rows { REPLACE_ROWS } else { COPY_AGAIN };
+                format!("{slot}:{verb} {table}")
+            }
         }
     }
 
@@ -37,9 +56,19 @@ impl WalMessage {
         if text == BARRIER {
             return Some(Self::Barrier);
         }
-        let (named_slot, ticket) = text.rsplit_once(':')?;
-        let ticket = ticket.parse().ok().filter(|_| named_slot == slot)?;
-        Some(Self::Ticket(Ticket(ticket)))
+        let (named_slot, content) = text.rsplit_once(':')?;
+        if named_slot != slot {
+            return None;
+        }
+        let Some((verb, table)) = content.split_once(' ') else {
+            return Some(Self::Ticket(Ticket(content.parse().ok()?)));
+        };
+        let replaces_rows = match verb {
+            COPY_AGAIN => false,
+            REPLACE_ROWS => true,
+            _ => return None,
+        };
+        Some(Self::CopyTable(CopyRequest { table: table.parse().ok()?, replaces_rows }))
     }
 }
 
@@ -62,7 +91,21 @@ mod tests {
     }
 
     #[test]
+    fn a_request_to_copy_is_read_as_it_was_written() {
+        for replaces_rows in [false, true] {
+            let message = WalMessage::CopyTable(CopyRequest { table: 16_384, replaces_rows });
+            let content = message.content("slot");
+            assert_eq!(WalMessage::parse(content.as_bytes(), "slot"), Some(message));
+            assert_eq!(WalMessage::parse(content.as_bytes(), "another"), None);
+        }
+    }
+
+    #[test]
     fn foreign_messages_are_ignored() {
+        let requests = [b"slot:copy".as_slice(), b"slot:copy x", b"slot:drop 1", b"slot:copy 1 2"];
+        for content in requests {
+            assert_eq!(WalMessage::parse(content, "slot"), None, "{content:?}");
+        }
         for content in [b"".as_slice(), b"slot", b"slot:", b"slot:x", b"slot:-1", b"\xff:1"] {
             assert_eq!(WalMessage::parse(content, "slot"), None, "{content:?}");
         }

@@ -369,6 +369,7 @@ impl SourceTable {
             oid: self.oid,
             table: self.display_name(),
             reason: reason.to_owned(),
+            replaces_rows: false,
         })
     }
 }

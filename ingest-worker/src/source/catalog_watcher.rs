@@ -250,6 +250,7 @@ mod tests {
                 oid: UNKNOWN,
                 table: "public.event_1".into(),
                 reason: "it is new".into(),
+                replaces_rows: false,
             });
             assert_eq!(ended(&watcher(left_out), &catalog), expected, "{case}");
         }

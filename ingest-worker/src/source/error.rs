@@ -19,6 +19,8 @@ pub struct TableChanged {
     pub table: String,
     /// The difference.
     pub reason: String,
+    /// The next run stores all rows of the table again, whatever is stored of them.
+    pub replaces_rows: bool,
 }
 
 /// Error of the source database, sorted by what its caller does next.
@@ -116,6 +118,7 @@ mod tests {
             oid: 7,
             table: "public.lists".into(),
             reason: "it was dropped".into(),
+            replaces_rows: false,
         })
     }
 

@@ -39,6 +39,7 @@ impl View {
     ) -> Result<Self, VerifyError> {
         let ticket = storage.take_ticket().await?;
         let deadline = Instant::now() + timeout;
+
         loop {
             let view = Self::newest(storage).await?;
             if view.covers(ticket) {

@@ -19,7 +19,9 @@ pub enum VerifyError {
     #[error("{0}")]
     Selection(String),
     /// Start the worker, or wait until its first copy is complete.
-    #[error("the store has no checkpoint yet: wait until `tidewater dev` or `tidewater ingest` is ready")]
+    #[error(
+        "the store has no checkpoint yet: wait until `tidewater dev` or `tidewater ingest` is ready"
+    )]
     NoCheckpoint,
     /// Start the worker, or see why it does not go on.
     #[error(
@@ -46,7 +48,9 @@ pub enum VerifyError {
     )]
     Changing(String),
     /// Use the version of the program that the worker has.
-    #[error("the stored sync config cannot be used: {0}; use the version of tidewater that filled the store")]
+    #[error(
+        "the stored sync config cannot be used: {0}; use the version of tidewater that filled the store"
+    )]
     Config(String),
     /// Use a sync config with fewer tables.
     #[error(transparent)]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::verify::report::RepairedTable;
 use crate::verify::scope::Selection;
 
 /// The settings of a comparison.
@@ -13,6 +14,8 @@ pub struct VerifyOptions {
     pub publication: String,
     /// The part of the store to compare.
     pub selection: Selection,
+    /// The time that the worker has to copy a table again; `None`: nothing is repaired.
+    pub repair: Option<Duration>,
     /// The time that the worker has to reach a position, and the time for the rounds after the first.
     pub timeout: Duration,
 }
@@ -33,6 +36,8 @@ pub enum VerifyProgress {
     Buckets(u64),
     /// Places that were not equal are compared again: their number.
     Again(usize),
+    /// The worker was asked to copy a table again.
+    Repairing(RepairedTable),
 }
 
 /// The receiver of progress.

@@ -28,6 +28,8 @@ pub struct VerifyReport {
     pub undecided: Vec<Difference>,
     /// Buckets that cannot be read.
     pub damaged: Vec<DamagedBucket>,
+    /// The tables that were copied again before this comparison, in this order.
+    pub repaired: Vec<RepairedTable>,
 }
 
 impl VerifyReport {
@@ -41,12 +43,21 @@ impl VerifyReport {
     }
 }
 
+/// A table that was copied again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RepairedTable {
+    /// `schema.table`.
+    pub name: String,
+    /// True if all rows were stored again. Otherwise only what differed from the stored source rows was.
+    pub replaced_rows: bool,
+}
+
 /// A table that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifiedTable {
     /// `schema.table`.
     pub name: String,
-    /// Its rows.
+    /// The number of rows that were read.
     pub rows: u64,
     /// Those of its rows that are not synced, or not by all queries, as `docs/limits.md` says.
     pub unsynced: u64,
@@ -55,7 +66,7 @@ pub struct VerifiedTable {
 /// A bucket that cannot be read. Devices cannot complete it, or will start it again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DamagedBucket {
-    /// Its name as devices have it.
+    /// The name as devices have it.
     pub bucket: String,
     /// The contradiction.
     pub problem: String,
@@ -109,7 +120,7 @@ pub enum DifferenceKind {
 /// A column whose value differs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChangedColumn {
-    /// Its name on devices.
+    /// The name on devices.
     pub name: String,
     /// The value that devices have; `None` if the column is absent.
     pub store: Option<Value>,
@@ -134,6 +145,7 @@ impl Difference {
         let (Some(store), Some(source)) = (object(&self.store), object(&self.source)) else {
             return Vec::new();
         };
+
         let mut names: Vec<_> = store.keys().chain(source.keys()).collect();
         names.sort_unstable();
         names.dedup();
@@ -183,15 +195,17 @@ mod tests {
             Some(r#"{"id":"1","a":2,"new":"x"}"#),
         )
         .changed_columns();
-        let columns: Vec<_> = columns
-            .into_iter()
-            .map(|column| (column.name, column.store, column.source))
-            .collect();
-        assert_eq!(columns, [
-            ("a".to_owned(), Some(json!(1)), Some(json!(2))),
-            ("gone".to_owned(), Some(Value::Null), None),
-            ("new".to_owned(), None, Some(json!("x"))),
-        ]);
+
+        let columns: Vec<_> =
+            columns.into_iter().map(|column| (column.name, column.store, column.source)).collect();
+        assert_eq!(
+            columns,
+            [
+                ("a".to_owned(), Some(json!(1)), Some(json!(2))),
+                ("gone".to_owned(), Some(Value::Null), None),
+                ("new".to_owned(), None, Some(json!("x"))),
+            ]
+        );
         assert!(difference(None, Some("{}")).changed_columns().is_empty());
     }
 

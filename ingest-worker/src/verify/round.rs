@@ -70,6 +70,7 @@ impl CompleteFrom<'_> {
             PlaceKind::Row => self.buckets.new_bases.get(place.container),
             PlaceKind::Answer => self.answers.get(encoded),
         };
+
         let complete_from = complete_from.copied().unwrap_or(OpId::ZERO);
         let history = StoredHistory::new(sides.changes.clone(), since, complete_from);
         Some(history.compare(sides.source))
@@ -96,8 +97,7 @@ impl<S: Storage> Comparison<'_, S> {
         for table in &tables {
             let name = table.table.display_name();
             let mut evaluation = Evaluation::new(self.subject, table, self.scope, &mut sides);
-            let on_rows =
-                |rows| on_progress(VerifyProgress::Reading { table: name.clone(), rows });
+            let on_rows = |rows| on_progress(VerifyProgress::Reading { table: name.clone(), rows });
             self.source.read_rows(&mut evaluation, None, &on_rows).await?;
             let counts = evaluation.counts;
             on_rows(counts.rows);
@@ -113,9 +113,7 @@ impl<S: Storage> Comparison<'_, S> {
         on_progress(VerifyProgress::Waiting);
         View::after_now(self.storage, self.options.timeout).await?;
         let reader = BucketReader::new(self.storage, self.scope, since, &mut sides);
-        reader
-            .read_all(self.subject, &|count| on_progress(VerifyProgress::Buckets(count)))
-            .await?;
+        reader.read_all(self.subject, &|count| on_progress(VerifyProgress::Buckets(count))).await?;
         let buckets = reader.finish();
         for table in tables.iter().filter(|table| table.evaluator.has_lookups()) {
             let number = table.number;
@@ -261,6 +259,7 @@ impl<S: Storage> Comparison<'_, S> {
         let row_name = row_name.or_else(|| place.row_name().map(str::to_owned));
         let table = place.table().and_then(|number| self.subject.table(number));
         let key = table.filter(|table| !table.is_keyless()).zip(row_name.as_deref());
+
         let shown_place = match place.kind {
             PlaceKind::Row => DifferencePlace::Row {
                 bucket: self.subject.shown_name(place.container),
@@ -269,6 +268,7 @@ impl<S: Storage> Comparison<'_, S> {
             },
             PlaceKind::Answer => DifferencePlace::Answer { lookup: place.container.to_owned() },
         };
+
         let difference = Difference {
             place: shown_place,
             table: table.map(|table| table.table.display_name()),

@@ -1,4 +1,4 @@
-//! What both sides have, place by place: in memory for some places, on disk for all of them.
+//! The contents of both sides, place by place: in memory for some places, on disk for all of them.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -42,7 +42,7 @@ pub(super) trait Sides: Send {
     fn lookup(&mut self, name: &str) -> io::Result<()>;
 }
 
-/// What both sides have at one place.
+/// The contents of both sides at one place.
 #[derive(Clone, Debug, Default)]
 pub(super) struct BothSides {
     /// The digest in the source.

@@ -13,6 +13,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::apply::applier::SyncedTable;
 use crate::apply::fan_out::check_fan_out;
+use crate::replication::wal_message::{CopyRequest, MESSAGE_PREFIX, WalMessage};
 use crate::source::catalog::{self, SourceTable};
 use crate::source::connect::{ConnectError, connect};
 use crate::source::connection;
@@ -65,11 +66,9 @@ impl SourceSession {
     }
 
     /// Fails if the store was filled from another database, or if this is a standby.
-    pub(super) async fn must_be(
-        &self,
-        source: &SourceIdentity,
-    ) -> Result<(), VerifyError> {
-        let query = "SELECT pg_is_in_recovery(), has_function_privilege('pg_control_system()', 'EXECUTE')";
+    pub(super) async fn must_be(&self, source: &SourceIdentity) -> Result<(), VerifyError> {
+        let query =
+            "SELECT pg_is_in_recovery(), has_function_privilege('pg_control_system()', 'EXECUTE')";
         let row = self.client.query_one(query, &[]).await.map_err(SourceError::from)?;
         let mut found = format!("database '{}'", self.database);
         let mut is_other = self.database != source.database;
@@ -122,6 +121,18 @@ impl SourceSession {
         self.execute("COMMIT").await
     }
 
+    /// Asks the worker on a replication slot to copy a table again.
+    pub(super) async fn request_copy(
+        &self,
+        slot: &str,
+        request: CopyRequest,
+    ) -> Result<(), SourceError> {
+        let content = WalMessage::CopyTable(request).content(slot);
+        let query = "SELECT pg_logical_emit_message(true, $1, $2::text)";
+        self.client.query_one(query, &[&MESSAGE_PREFIX, &content]).await?;
+        Ok(())
+    }
+
     /// Returns all tables of the database.
     pub(super) async fn tables(&self) -> Result<Vec<SourceTable>, SourceError> {
         catalog::read_tables_in_transaction(&self.client, &self.publication).await
@@ -138,6 +149,7 @@ impl SourceSession {
             let query = all_rows_query(evaluation.table);
             return self.read_query(evaluation, &query, on_rows).await;
         };
+
         for keys in keys.chunks(ROWS_PER_QUERY) {
             let query = rows_with_keys_query(evaluation.table, keys);
             self.read_query(evaluation, &query, on_rows).await?;
@@ -153,6 +165,7 @@ impl SourceSession {
     ) -> Result<(), VerifyError> {
         let mut rows = std::pin::pin!(connection::copy_out(&self.client, query).await?);
         let mut current = CopyRows::default();
+
         while let Some(row) = rows.next().await.transpose()? {
             current.clear();
             current.push(&row);
@@ -273,6 +286,7 @@ pub(super) fn keys_by_table<'p>(
             None => *keys = None,
         }
     }
+
     for keys in by_table.values_mut().flatten() {
         keys.sort_unstable();
         keys.dedup();

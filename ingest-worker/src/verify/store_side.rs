@@ -33,7 +33,7 @@ const BUCKETS_AT_ONCE: usize = 8;
 const READ_ATTEMPTS: u32 = 5;
 const READ_PAUSE: Duration = Duration::from_millis(200);
 
-/// What was found out about the buckets, beside their rows.
+/// The findings about buckets, beside their rows.
 #[derive(Debug, Default)]
 pub(super) struct ReadBuckets {
     pub(super) count: u64,
@@ -47,7 +47,7 @@ pub(super) struct ReadBuckets {
 enum ReadFailure {
     /// Read it again: something was replaced meanwhile. If that does not help, it is damaged.
     Incomplete(String),
-    /// What is stored contradicts itself.
+    /// The stored parts contradict each other.
     Damaged(String),
     Storage(StorageError),
     Spill(io::Error),
@@ -103,11 +103,13 @@ impl<'a, S: Storage> BucketReader<'a, S> {
         for (definition, tag) in subject.generation.definitions.iter().enumerate() {
             let reads = |number| {
                 let table = subject.table(number);
-                table.is_some_and(|table| table.evaluator.definitions().any(|one| one == definition))
+                table
+                    .is_some_and(|table| table.evaluator.definitions().any(|one| one == definition))
             };
             if !self.scope.has_any_table(reads) {
                 continue;
             }
+
             let mut after = None;
             loop {
                 let names =
@@ -130,6 +132,7 @@ impl<'a, S: Storage> BucketReader<'a, S> {
         on_buckets: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<(), VerifyError> {
         names.retain(|name| self.scope.has_container(PlaceKind::Row, name.as_str()));
+
         for page in names.chunks(PAGE) {
             let view = View::newest(self.storage).await?;
             let items = self.storage.buckets(page).await?;
@@ -209,7 +212,8 @@ impl<'a, S: Storage> BucketReader<'a, S> {
         while let Some(payload) = replay.next().await? {
             let mut sides = self.sides.lock().unwrap_or_else(PoisonError::into_inner);
             for operation in SegmentReader::new(&payload) {
-                let operation = operation.map_err(|error| ReadFailure::Damaged(error.to_string()))?;
+                let operation =
+                    operation.map_err(|error| ReadFailure::Damaged(error.to_string()))?;
                 let is_of_base = sums.add(&operation);
                 self.take(name, &operation, is_of_base, &mut **sides)?;
             }
@@ -235,7 +239,8 @@ impl<'a, S: Storage> BucketReader<'a, S> {
             }
         };
         let digest = data.map(|data| Digest::of_put(row, data));
-        let checksum = digest.map_or_else(|| operation.body.checksum(), |digest| Some(digest.checksum()));
+        let checksum =
+            digest.map_or_else(|| operation.body.checksum(), |digest| Some(digest.checksum()));
         if checksum != Some(operation.checksum) {
             let problem = format!("operation {op} has another checksum than its content");
             return Err(ReadFailure::Damaged(problem));
@@ -292,9 +297,11 @@ impl Sums {
             let problem = format!("the rows of its base {} do not have its checksum", base.to);
             return Err(ReadFailure::Damaged(problem));
         }
+
         if before_log + self.of_log != head.sum {
             let sum = before_log + self.of_log;
-            let problem = format!("its operations have checksum {sum}, and its head has {}", head.sum);
+            let problem =
+                format!("its operations have checksum {sum}, and its head has {}", head.sum);
             return Err(ReadFailure::Damaged(problem));
         }
         Ok(())
@@ -312,6 +319,7 @@ pub(super) async fn read_former_lookups<S: Storage>(
 ) -> Result<(), VerifyError> {
     let generation = subject.generation.rows_of();
     let tags = subject.lookup_tags();
+
     let mut after: Option<String> = None;
     loop {
         let page = storage.source_rows(generation, table, after.as_deref(), NAMES_PAGE).await?;
@@ -336,6 +344,7 @@ pub(super) async fn read_former_lookups<S: Storage>(
                 }
             }
         }
+
         after = page.next;
         if after.is_none() {
             return Ok(());
@@ -367,15 +376,15 @@ pub(super) async fn read_answers<S: Storage>(
             if !scope.has(&place) {
                 continue;
             }
+
             place.encode(&mut encoded);
             if only_known && !places.contains_key(encoded.as_slice()) {
                 continue;
             }
+
             let sides = places.entry(encoded.as_slice().into()).or_default();
             sides.changes = answer_changes(&row.record, &view, place.table());
-            sides.stored_data = row.record.versions.iter().find_map(|version| {
-                Some(String::from_utf8_lossy(version.value.as_deref()?).into_owned())
-            });
+            sides.stored_data = newest_output(&row.record, &sides.changes);
             if row.record.floor > since {
                 floors.insert(encoded.as_slice().into(), row.record.floor);
             }
@@ -411,6 +420,13 @@ fn answer_changes(record: &VersionedRecord, view: &View, table: Option<u16>) -> 
         changes.push(StoredChange { op: truncated.op, content: None, is_oldest_kept: true });
     }
     changes
+}
+
+/// Returns the output of an answer after its changes; `None` if it is no answer any more.
+fn newest_output(record: &VersionedRecord, changes: &[StoredChange]) -> Option<String> {
+    let newest = changes.iter().max_by_key(|change| change.op)?;
+    let version = record.versions.iter().find(|version| version.op == newest.op)?;
+    Some(String::from_utf8_lossy(version.value.as_deref()?).into_owned())
 }
 
 #[cfg(test)]
@@ -453,15 +469,20 @@ mod tests {
     #[test]
     fn the_checksums_of_base_and_log_lead_to_that_of_the_head() {
         let [first, second] = [operation(1, "{}"), operation(10, "{ }")];
-        let (one, two) = (first.checksum, second.checksum);
+        let one = first.checksum;
+        let two = second.checksum;
         let both = [first.clone(), second];
         assert!(verified(None, &both, one + two));
         assert!(!verified(None, &both, one));
+
         let left_out = Checksum(77);
         let with_base = base(1, one, left_out);
         assert!(verified(Some(&with_base), &both, one + left_out + two));
         assert!(!verified(Some(&with_base), &both, one + two), "the head lacks what was left out");
         let lacking = base(2, one, left_out);
-        assert!(!verified(Some(&lacking), &[first], one + left_out), "a row of the base is missing");
+        assert!(
+            !verified(Some(&lacking), &[first], one + left_out),
+            "a row of the base is missing"
+        );
     }
 }

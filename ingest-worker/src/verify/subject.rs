@@ -1,4 +1,5 @@
-//! What is compared: the visible generation of the store, and the tables of the source that it reads.
+//! The subject of a comparison: the visible generation of the store, and the tables of the source that
+//! it reads.
 
 use std::collections::HashMap;
 
@@ -114,7 +115,8 @@ impl Subject {
     /// Returns the name of a bucket as devices have it, and of a lookup its stored name.
     pub(super) fn shown_name(&self, container: &str) -> String {
         let tags = self.generation.definitions.iter();
-        let definition = tags.zip(self.config.definitions()).find(|(tag, _)| has_tag(container, tag));
+        let definition =
+            tags.zip(self.config.definitions()).find(|(tag, _)| has_tag(container, tag));
         definition.map_or_else(
             || container.to_owned(),
             |(_, definition)| format!("{}.{container}", definition.name),
@@ -154,6 +156,7 @@ async fn read_copy<S: Storage>(
     let record = records.into_iter().next().flatten();
     let damaged = |problem: &str| StorageError::Damaged("copy", problem.into());
     let record = record.ok_or_else(|| damaged("there is none"))?;
+
     match record.read_at(view.visible.at.op, &view.committed_ops) {
         ReadResult::Found(_, copy) => {
             serde_json::from_slice(copy).map_err(|error| damaged(&error.to_string()).into())

@@ -126,7 +126,8 @@ mod tests {
 
     #[test]
     fn any_content_after_the_checkpoint_may_be_that_of_the_snapshot() {
-        let stored = [change(3, Some(1)), change(11, Some(2)), change(12, None), change(13, Some(4))];
+        let stored =
+            [change(3, Some(1)), change(11, Some(2)), change(12, None), change(13, Some(4))];
         for source in [Some(1), Some(2), None, Some(4)] {
             assert_eq!(check(&stored, source), Equal, "{source:?}");
         }

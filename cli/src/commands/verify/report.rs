@@ -26,6 +26,10 @@ pub(super) fn text(report: &VerifyReport, limit: usize) -> String {
         push_difference(&mut out, "undecided", difference);
     }
 
+    for one in &report.repaired {
+        let how = if one.replaced_rows { "all rows" } else { "by difference" };
+        push_line(&mut out, &format!("copied again  {} ({how})", one.name));
+    }
     let tables: u64 = report.tables.iter().map(|table| table.rows).sum();
     let verdict = match report.is_equal() {
         true => "equal".to_owned(),
@@ -55,6 +59,7 @@ pub(super) fn text(report: &VerifyReport, limit: usize) -> String {
 fn problems(report: &VerifyReport) -> String {
     let undecided = report.undecided.len();
     let mut problems = Vec::new();
+
     if !report.differences.is_empty() {
         problems.push(counted(report.differences.len(), "difference"));
     }
@@ -62,7 +67,8 @@ fn problems(report: &VerifyReport) -> String {
         problems.push(format!("{} more that were seen once", report.unlisted));
     }
     if undecided > 0 {
-        problems.push(format!("{undecided} undecided (changed too often, or a transaction is open)"));
+        problems
+            .push(format!("{undecided} undecided (changed too often, or a transaction is open)"));
     }
     if !report.damaged.is_empty() {
         problems.push(counted(report.damaged.len(), "damaged bucket"));
@@ -117,16 +123,18 @@ fn shortened(text: &str) -> String {
 
 /// Returns the result for programs.
 pub(super) fn json(report: &VerifyReport, limit: usize) -> Value {
-    let tables = report.tables.iter().map(|table| {
-        json!({"table": table.name, "rows": table.rows, "unsynced": table.unsynced})
-    });
-    let damaged = report
-        .damaged
+    let tables = report
+        .tables
         .iter()
-        .map(|one| json!({"bucket": one.bucket, "problem": one.problem}));
+        .map(|table| json!({"table": table.name, "rows": table.rows, "unsynced": table.unsynced}));
+    let damaged =
+        report.damaged.iter().map(|one| json!({"bucket": one.bucket, "problem": one.problem}));
+    let repaired =
+        report.repaired.iter().map(|one| json!({"table": one.name, "all_rows": one.replaced_rows}));
     let list = |differences: &[Difference]| -> Value {
         differences.iter().take(limit).map(difference_json).collect()
     };
+
     json!({
         "result": if report.is_equal() { "equal" } else { "different" },
         "lsn": report.position.to_string(),
@@ -140,14 +148,15 @@ pub(super) fn json(report: &VerifyReport, limit: usize) -> Value {
         "undecided": list(&report.undecided),
         "unlisted_count": report.unlisted,
         "damaged_buckets": damaged.collect::<Value>(),
+        "repaired": repaired.collect::<Value>(),
     })
 }
 
 fn difference_json(difference: &Difference) -> Value {
     let columns = difference.changed_columns();
-    let columns = columns.iter().map(|column| {
-        json!({"name": column.name, "store": column.store, "source": column.source})
-    });
+    let columns = columns
+        .iter()
+        .map(|column| json!({"name": column.name, "store": column.store, "source": column.source}));
     let mut object = json!({
         "kind": kind_name(difference.kind()),
         "table": difference.table,
@@ -156,6 +165,7 @@ fn difference_json(difference: &Difference) -> Value {
         "source": data_json(difference.source.as_deref()),
         "columns": columns.collect::<Value>(),
     });
+
     match &difference.place {
         DifferencePlace::Row { bucket, object_type, object_id } => {
             object["bucket"] = json!(bucket);
@@ -218,7 +228,8 @@ mod tests {
         assert!(text.starts_with("damaged  b: broken\n"), "{text}");
         let changed = format!("changed  {place}    n: store 1, source 2\n");
         assert!(text.contains(&changed), "{text}");
-        let missing = format!("missing  {place}    store: nothing\n    source: {{\"id\":\"t1\"}}\n");
+        let missing =
+            format!("missing  {place}    store: nothing\n    source: {{\"id\":\"t1\"}}\n");
         assert!(text.contains(&missing), "{text}");
         assert!(text.contains("not equal: 2 differences, 1 damaged bucket\n"), "{text}");
     }
@@ -230,7 +241,10 @@ mod tests {
         let json = json(&report(), 1);
         assert_eq!(json["differences"].as_array().map(Vec::len), Some(1));
         assert_eq!((&json["difference_count"], &json["result"]), (&json!(2), &json!("different")));
-        assert_eq!(json["differences"][0]["columns"], json!([{"name": "n", "store": 1, "source": 2}]));
+        assert_eq!(
+            json["differences"][0]["columns"],
+            json!([{"name": "n", "store": 1, "source": 2}])
+        );
     }
 
     #[test]

@@ -55,6 +55,20 @@ fn changes_from_before_the_copy_began_are_left_to_it() {
 }
 
 #[test]
+fn a_request_to_copy_ends_the_run_unless_the_copy_began_after_it() {
+    for replaces_rows in [false, true] {
+        let request = CopyRequest { table: oid(TODOS), replaces_rows };
+        let ended = map().check_request(request, NEW).unwrap_err();
+        assert_eq!((ended.oid, ended.replaces_rows), (oid(TODOS), replaces_rows));
+        for age in [IN_COPY, TransactionAge::Known] {
+            assert_eq!(map().check_request(request, age), Ok(()), "{age:?}");
+        }
+        let of_another = CopyRequest { table: 99, ..request };
+        assert_eq!(map().check_request(of_another, NEW), Ok(()), "the config does not read it");
+    }
+}
+
+#[test]
 fn a_table_that_was_not_described_is_ignored() {
     assert_eq!(map().table(oid(TODOS), NEW), Ok(None));
 }
