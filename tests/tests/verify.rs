@@ -307,7 +307,8 @@ async fn answers_that_differ_and_buckets_that_cannot_be_read_are_found() -> Resu
             let lookup = forger.generation.lookups[0].clone();
             let key = tidewater_storage::LookupKey::new(&lookup, "[\"u1\"]");
             let store = forger.writer.storage();
-            let rows = tidewater_storage::LookupStore::lookup_rows(store, &[key.clone()]).await?;
+            let keys = std::slice::from_ref(&key);
+            let rows = tidewater_storage::LookupStore::lookup_rows(store, keys).await?;
             let row = rows.first().and_then(|rows| rows.first()).context("u1 has no answer")?;
             let name = row.answer_name.clone();
             let table = tidewater_storage::table_of_answer(&name).context("no table")?;
