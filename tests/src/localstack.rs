@@ -139,11 +139,31 @@ impl Stack {
         self.key.token(user).sign()
     }
 
+    /// Returns the key whose tokens the functions accept.
+    #[must_use]
+    pub fn key(&self) -> &SigningKey {
+        &self.key
+    }
+
     /// Starts `tidewater ingest` with the stack as its store.
     ///
     /// # Errors
     /// Fails when the process cannot be started.
     pub fn ingest(&self, database_url: &str, sync_config: &str) -> Result<Process> {
+        self.ingest_as("ingest", database_url, sync_config, &[])
+    }
+
+    /// Does what [`Stack::ingest`] does, with a name for the process and more arguments.
+    ///
+    /// # Errors
+    /// Fails when the process cannot be started.
+    pub fn ingest_as(
+        &self,
+        name: &str,
+        database_url: &str,
+        sync_config: &str,
+        arguments: &[&str],
+    ) -> Result<Process> {
         let file = self.folder.path().join("sync-config.yaml");
         std::fs::write(&file, sync_config)?;
 
@@ -151,6 +171,7 @@ impl Stack {
         self.localstack.configure(&mut command);
         command
             .arg("ingest")
+            .args(arguments)
             .env("TIDEWATER_STORE", "aws")
             .env("TIDEWATER_TABLE_PREFIX", self.output("TablePrefix")?)
             .env("TIDEWATER_BUCKET", self.output("Bucket")?)
@@ -158,7 +179,7 @@ impl Stack {
             .env("TIDEWATER_DATABASE_URL", database_url)
             .env("TIDEWATER_SYNC_CONFIG", file);
 
-        let lodging = Lodging { name: "ingest", logs: self.logs(), end: Signal::Term };
+        let lodging = Lodging { name, logs: self.logs(), end: Signal::Term };
         Process::spawn(&mut command, lodging)
     }
 

@@ -1,5 +1,7 @@
-//! Two workers on one directory: one of them owns it, and another takes over when it has ended. And a
-//! worker whose clock jumps.
+//! Two workers on one store: one of them owns it, and another takes over when it has ended. And a worker
+//! whose clock jumps.
+
+mod aws;
 
 use std::collections::BTreeMap;
 use std::process::Command;
