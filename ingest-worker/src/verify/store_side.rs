@@ -479,6 +479,9 @@ mod tests {
         let with_base = base(1, one, left_out);
         assert!(verified(Some(&with_base), &both, one + left_out + two));
         assert!(!verified(Some(&with_base), &both, one + two), "the head lacks what was left out");
+        let of_another = base(1, one + Checksum(1), left_out);
+        let sum = of_another.checksum;
+        assert!(!verified(Some(&of_another), &both[..1], sum), "the row is not the base's");
         let lacking = base(2, one, left_out);
         assert!(
             !verified(Some(&lacking), &[first], one + left_out),
