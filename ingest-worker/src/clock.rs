@@ -1,4 +1,5 @@
-//! The wall clock, for the one stored time: when readers were last known to see everything.
+//! The wall clock, for the stored times: when readers were last known to see everything, and until when
+//! former configs are maintained.
 
 use std::time::SystemTime;
 
@@ -18,4 +19,9 @@ pub(crate) fn unix_millis_at(moment: Instant) -> u64 {
 pub(crate) fn unix_millis() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since.ok().and_then(|since| u64::try_from(since.as_millis()).ok()).unwrap_or(0)
+}
+
+/// Returns the seconds since 1970.
+pub(crate) fn unix_seconds() -> u64 {
+    unix_millis() / 1_000
 }

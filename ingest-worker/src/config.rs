@@ -24,6 +24,9 @@ pub struct Config {
     pub receiver_timeout: Duration,
     /// WAL that the replication slot may retain on the server before the worker warns, in bytes.
     pub wal_budget_bytes: u64,
+    /// Duration for which the definitions of a sync config that was replaced are maintained, so that the
+    /// config can be deployed again without a copy.
+    pub rollback_grace: Duration,
     /// The reaction to an error that somebody must fix.
     pub on_error: OnError,
     /// The worker ends once readers see everything that was committed when it started.

@@ -21,6 +21,9 @@ pub enum RunError {
     /// Start another run, which makes a new replication slot and copies all tables.
     #[error(transparent)]
     SlotStuck(SessionError),
+    /// Start another run, which no longer maintains a former sync config.
+    #[error(transparent)]
+    GraceOver(SessionError),
     /// Fix what it names: the sync config, the source database, or how it is reached.
     #[error(transparent)]
     Configuration(ConfigurationError),
@@ -68,6 +71,7 @@ impl From<SessionError> for RunError {
                 Self::HistoryDiverged(diverged)
             }
             SessionError::SlotStuck(_) => Self::SlotStuck(error),
+            SessionError::GraceOver => Self::GraceOver(error),
             SessionError::Stream(_) | SessionError::Write(_) | SessionError::CopyRecord(_) => {
                 Self::from_failure(error.into(), is_transient)
             }
@@ -122,6 +126,7 @@ mod tests {
             RunError::TableChanged(_) => "table changed",
             RunError::HistoryDiverged(_) => "history diverged",
             RunError::SlotStuck(_) => "slot stuck",
+            RunError::GraceOver(_) => "grace over",
             RunError::Configuration(_) => "configuration",
             RunError::Fatal(_) => "fatal",
         }

@@ -76,11 +76,11 @@ pub mod simulation {
     };
     pub use crate::initial_copy::table_numbers::NumberingError;
     pub use crate::replication::assembler::{
-        AssemblerLimits, AssemblerStart, BARRIER_UNKNOWN, TransactionAssembler,
+        AssemblerLimits, AssemblerStart, TransactionAssembler,
     };
     pub use crate::replication::events::{
-        Action, AssemblyError, ChunkOutcome, ChunkRequest, CommitRequest, Event, StreamPosition,
-        WriterState,
+        Action, AssemblyError, BARRIER_UNKNOWN, ChunkOutcome, ChunkRequest, CommitRequest, Event,
+        StreamPosition, WriterState,
     };
     pub use crate::replication::relations::NewTables;
     pub use crate::replication::wal_message::{MESSAGE_PREFIX, WalMessage};
@@ -88,9 +88,10 @@ pub mod simulation {
     pub use crate::source::pgoutput::encode;
     pub use crate::source::pgoutput::{Datum, Malformed, Relation, RelationColumn, TupleRange};
     pub use crate::start::generation::NewTags;
+    pub use crate::start::stored::{StoredGeneration, read_stored_generation};
     pub use crate::start::takeover::{
-        FoundTable, SlotPosition, StoredGeneration, TakeoverError, TakeoverInput, TakeoverKind,
-        TakeoverPlan, plan_takeover,
+        FoundTable, SlotPosition, TakeoverError, TakeoverInput, TakeoverKind, TakeoverPlan,
+        plan_takeover,
     };
-    pub use crate::start::{TakeoverSettings, read_stored_generation, take_over};
+    pub use crate::start::{TakeoverSettings, take_over};
 }

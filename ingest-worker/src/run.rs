@@ -92,6 +92,7 @@ async fn run_until<S: Storage>(
                 metrics::count_table_change();
                 on_progress(Progress::Advice(ErrorChain(&error).to_string()));
             }
+            RunError::GraceOver(_) => on_progress(Progress::Advice(ErrorChain(&error).to_string())),
             RunError::Transient(_) => {
                 metrics::count_reconnect();
                 on_progress(Progress::Reconnecting(ErrorChain(&error).to_string()));
@@ -113,7 +114,8 @@ fn is_repeatable(error: &RunError, on_error: OnError) -> bool {
         RunError::Transient(_)
         | RunError::TableChanged(_)
         | RunError::HistoryDiverged(_)
-        | RunError::SlotStuck(_) => true,
+        | RunError::SlotStuck(_)
+        | RunError::GraceOver(_) => true,
         RunError::Configuration(_) => on_error == OnError::KeepTrying,
         // Two workers that take the store over from each other would never rest.
         RunError::Fatal(failure) => on_error == OnError::KeepTrying && !is_fenced(failure),
@@ -138,7 +140,10 @@ fn restart_reason(error: &RunError) -> Option<RestartReason> {
         RunError::TableChanged(changed) => Some(RestartReason::TableChanged(changed.oid)),
         RunError::HistoryDiverged(_) => Some(RestartReason::HistoryDiverged),
         RunError::SlotStuck(_) => Some(RestartReason::SlotStuck),
-        RunError::Transient(_) | RunError::Configuration(_) | RunError::Fatal(_) => None,
+        RunError::Transient(_)
+        | RunError::GraceOver(_)
+        | RunError::Configuration(_)
+        | RunError::Fatal(_) => None,
     }
 }
 
@@ -206,6 +211,7 @@ mod tests {
             snapshot_threshold: 1,
             receiver_timeout: Duration::from_secs(30),
             wal_budget_bytes: 10 << 30,
+            rollback_grace: Duration::from_secs(3_600),
             on_error: OnError::Stop,
             until_caught_up: false,
         };

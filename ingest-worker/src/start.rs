@@ -1,7 +1,9 @@
 //! The start of a run: inspects the source, takes the slot, and takes over the store as planned.
 
+mod deployment;
 pub(crate) mod error;
 pub(crate) mod generation;
+pub(crate) mod stored;
 pub(crate) mod takeover;
 
 use std::sync::Arc;
@@ -10,23 +12,21 @@ use std::time::Duration;
 use pgwire_replication::ReplicationClient;
 use tidewater_protocol::ErrorChain;
 use tidewater_storage::{
-    Committed, Control, ControlStore, Lsn, Nonce, ReadResult, RecordKey, SourceIdentity, Storage,
-    StorageError, SwapOutcome, Tag,
+    Committed, Control, ControlStore, Lsn, Nonce, SourceIdentity, Storage, SwapOutcome, Tag,
 };
 use tidewater_sync_config::{Diagnostic, Severity, SyncConfig};
 use tokio_postgres::Client;
 
 use crate::apply::applier::Applier;
-use crate::clock::unix_millis;
+use crate::clock::{unix_millis, unix_seconds};
 use crate::config::{Config, Progress};
 use crate::freshness::Freshness;
 use crate::initial_copy::state::GoneTable;
 use crate::log::error::WriteError;
 use crate::log::writer::{LogWriter, nonce};
 use crate::metrics;
-use crate::replication::assembler::{
-    AssemblerLimits, AssemblerStart, BARRIER_UNKNOWN, TransactionAssembler,
-};
+use crate::replication::assembler::{AssemblerLimits, AssemblerStart, TransactionAssembler};
+use crate::replication::events::BARRIER_UNKNOWN;
 use crate::replication::relations::NewTables;
 use crate::replication::session::{ReplicationSession, SessionSettings};
 use crate::source::catalog_watcher::CatalogWatcher;
@@ -40,9 +40,8 @@ use crate::source::quote::quote_literal;
 use crate::source::slot::{self, AcquiredSlot, ServerPositions, SlotError, Usability};
 use error::{ConfigurationError, StartError};
 use generation::NewTags;
-use takeover::{
-    FoundTable, SlotPosition, StoredGeneration, TakeoverInput, TakeoverPlan, foreign, plan_takeover,
-};
+use stored::{StoredGeneration, read_stored_generation};
+use takeover::{FoundTable, SlotPosition, TakeoverInput, TakeoverPlan, foreign, plan_takeover};
 
 /// Duration of the attempt to drop the slot that a failed start has made. The session that holds it
 /// ends within moments.
@@ -84,7 +83,13 @@ pub(crate) async fn start<S: Storage>(
     let client = connect(&dsn).await?;
     // Nothing is made before everything was checked.
     let inspection = inspect(&client, &sync_config, config.source_names()).await?;
-    let Inspection { tables, user, catalog_read_at, .. } = accept(inspection, on_progress)?;
+    let Inspection { mut tables, user, catalog_read_at, .. } = accept(inspection, on_progress)?;
+    let former = storage.control().await.map_err(WriteError::from)?;
+    let stored =
+        read_stored_generation(&storage, former.as_ref()).await.map_err(WriteError::from)?;
+    if let Some(stored) = &stored {
+        add_tables_of_others(&client, stored, config, &mut tables).await?;
+    }
 
     // From here on this session holds the slot, so no other worker can take over meanwhile.
     let is_stuck = restart == Some(RestartReason::SlotStuck);
@@ -108,11 +113,11 @@ pub(crate) async fn start<S: Storage>(
         not_yet_visible_xids.extend(connection::in_progress_xids(&client).await?);
     }
     let new_tables = NewTables {
-        patterns: sync_config.tables().to_vec(),
+        patterns: plan.patterns.clone(),
         catalog_read_at,
         left_out: plan.left_out.clone(),
     };
-    let mut watch = CatalogWatcher::new(config, sync_config.tables().to_vec(), user);
+    let mut watch = CatalogWatcher::new(config, plan.patterns.clone(), user);
     watch.left_out.clone_from(&plan.left_out);
 
     let (applier, assembler) = take_over(
@@ -139,6 +144,7 @@ pub(crate) async fn start<S: Storage>(
             freshness: freshness.clone(),
             receiver_timeout: config.receiver_timeout,
             wal_budget_bytes: config.wal_budget_bytes,
+            rollback_grace: config.rollback_grace,
         },
     )
     .until_caught_up(config.until_caught_up))
@@ -227,8 +233,42 @@ async fn plan_on_slot<S: Storage>(
         has_diverged: restart == Some(RestartReason::HistoryDiverged),
         catalog_read_at,
         owner: new_nonce()?,
+        now: unix_seconds(),
+        rollback_grace: config.rollback_grace,
     })?;
     Ok(PlannedRun { plan, stream: held.stream, confirmed })
+}
+
+/// Adds the tables that other maintained configs read, if the source still has them. The plan maintains
+/// only configs whose tables it gets.
+async fn add_tables_of_others(
+    client: &Client,
+    stored: &StoredGeneration,
+    config: &Config,
+    tables: &mut Vec<InspectedTable>,
+) -> Result<(), StartError> {
+    for other in stored.others.iter().chain([&stored.generation]) {
+        if other.sync_config == config.sync_config {
+            continue;
+        }
+        let Ok(other) = SyncConfig::compile(&other.sync_config) else { continue };
+        let inspection = inspect(client, &other, config.source_names()).await?;
+        // A table that was synced and no longer can be does not keep the new config from being deployed.
+        let is_lost =
+            |one: &InspectedTable| !one.left_out_for.is_empty() && stored.copy.holds(one.table.oid);
+        if inspection.findings.iter().any(|finding| finding.is_fatal)
+            || inspection.tables.iter().any(is_lost)
+        {
+            continue;
+        }
+
+        for found in inspection.tables {
+            if tables.iter().all(|known| known.table.oid != found.table.oid) {
+                tables.push(found);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Drops the slot that a start has made before it failed: nobody would read it, and it would retain
@@ -358,36 +398,6 @@ fn accept(
     Ok(inspection)
 }
 
-/// Reads the generation that the control record names, or the one that it continues if a run was killed
-/// before it stored it, and the progress of its copy as of the last commit. Returns `None` if one of
-/// them is missing or cannot be read: then all tables are copied again.
-///
-/// # Errors
-/// When the store fails.
-pub async fn read_stored_generation<S: Storage>(
-    storage: &S,
-    former: Option<&Control>,
-) -> Result<Option<StoredGeneration>, StorageError> {
-    let Some(former) = former else { return Ok(None) };
-    let mut generation = storage.generation(former.generation).await?;
-    if let (None, Some(continued)) = (&generation, former.continued_generation) {
-        generation = storage.generation(continued).await?;
-    }
-    let Some(generation) = generation else { return Ok(None) };
-
-    let records = storage.records(&[RecordKey::Copy(generation.rows_of())]).await?;
-    let Some(record) = records.into_iter().next().flatten() else { return Ok(None) };
-    let committed_ops = former.committed_ops(&storage.archived_epochs().await?);
-    let ReadResult::Found(op, record) = record.read_at(former.committed.op, &committed_ops) else {
-        return Ok(None);
-    };
-
-    // A run that is killed between its takeover and its first commit leaves the record of a run before.
-    let lacks_plan = former.copy_planned_in.is_some_and(|planned_in| op.epoch() < Some(planned_in));
-    let copy = serde_json::from_slice(record).ok();
-    Ok(copy.map(|copy| StoredGeneration { generation, copy, lacks_plan }))
-}
-
 /// The settings of a run beside its plan.
 #[derive(Debug)]
 pub struct TakeoverSettings {
@@ -421,7 +431,8 @@ pub async fn take_over<S: Storage>(
     let writer = writer.with_compaction_threshold(due_every);
 
     let tables: Arc<[_]> = plan.tables.into();
-    let mut applier = Applier::new(writer, plan.generation, tables.clone());
+    let mut applier =
+        Applier::new(writer, plan.generation, tables.clone()).maintaining(&plan.others);
     applier.load_unsynced_rows().await?;
     remove_gone_tables(&mut applier, &plan.gone).await?;
 

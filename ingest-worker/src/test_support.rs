@@ -9,7 +9,7 @@ use tidewater_storage::{
     BucketKey, Control, ControlStore, Embedded, Generation, Lsn, Numbering, OpLog, SegmentReader,
     Tag, Ticket,
 };
-use tidewater_sync_config::{Column, PgTypes, SyncConfig, TableSchema};
+use tidewater_sync_config::{Column, PgTypes, SyncConfig, TableSchema, UnionEvaluator};
 
 use crate::apply::applier::{Applier, SyncedTable};
 use crate::log::writer::{CommitOptions, LogWriter, nonce};
@@ -74,12 +74,22 @@ pub(crate) fn synced_tables() -> Arc<[SyncedTable]> {
     let config = compiled();
     let synced = |(number, table): (u16, SourceTable)| SyncedTable {
         number,
-        evaluator: config.bind(&table.schema).unwrap().unwrap(),
+        evaluator: evaluator(&config, &table),
         table,
         copied_after: Lsn(0),
         has_former_rows: false,
+        is_extended: false,
     };
     (0..).zip(tables()).map(synced).collect()
+}
+
+/// The evaluator of a table's rows for one config, whose definitions are numbered in its order.
+pub(crate) fn evaluator(config: &SyncConfig, table: &SourceTable) -> UnionEvaluator {
+    let bound = config.bind(&table.schema).unwrap().unwrap();
+    let numbers: Vec<_> = (0..100).collect();
+    let mut union = UnionEvaluator::default();
+    union.add(bound, &numbers, &numbers, true);
+    union
 }
 
 /// The id of a table of [`CONFIG`].

@@ -23,15 +23,16 @@ pub(crate) async fn remove_unneeded_generations<
     options: &Options,
     now: u64,
 ) -> Result<(), BuildError> {
-    let Some(visible) = &control.visible else { return Ok(()) };
-    // A generation that begins during the sweep has a greater id than both, so it is not touched.
-    let oldest_needed = visible.generation.min(control.generation);
+    if control.visible.is_none() {
+        return Ok(());
+    }
 
     let mut kept = Vec::new();
     let mut expired = Vec::new();
     for id in storage.generations().await? {
         let Some(mut generation) = storage.generation(id).await? else { continue };
-        if id >= oldest_needed {
+        // A generation that begins during the sweep is needed, too. One that is not needed never is again.
+        if control.needs(id) {
             kept.push(generation);
             continue;
         }

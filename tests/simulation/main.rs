@@ -129,6 +129,10 @@ impl Drop for StopOnPanic<'_> {
 /// Asserts that many runs together have tested everything. A single run may lack some of it.
 fn assert_enough_was_tested(sums: &Counters, runs: usize) {
     let Counters { completed, acknowledged, bases, lines_of_bases, .. } = *sums;
+    let Counters { live, switches, rollbacks, .. } = *sums;
+    assert!(live >= runs, "only {live} checkpoints during {runs} runs' copies for another config");
+    assert!(switches >= runs / 2, "only {switches} switches in {runs} runs");
+    assert!(rollbacks >= runs / 5, "only {rollbacks} rollbacks in {runs} runs");
     assert!(completed >= 10 * runs, "only {completed} checkpoints in {runs} runs");
     assert!(bases >= runs, "only {bases} bases in {runs} runs");
     assert!(lines_of_bases >= runs, "only {lines_of_bases} lines of bases in {runs} runs");
@@ -348,13 +352,19 @@ impl Simulation {
 
 /// Records the visible checkpoint, if it is a new one.
 async fn record_visible(store: &Embedded, world: &Shared) {
-    let Some(visible) = store.control().await.unwrap().and_then(|control| control.visible) else {
-        return;
-    };
+    let Some(control) = store.control().await.unwrap() else { return };
+    let is_copying = control.is_switch_delayed();
+    let Some(visible) = control.visible else { return };
 
     let seen = VisibleCheckpoint { op: visible.at.op, lsn: visible.at.lsn };
     let mut world = world.lock().unwrap();
+    if world.visible_generation != Some(visible.generation) {
+        world.log(&format!("readers have generation {}", visible.generation.0));
+        world.counters.switches += usize::from(world.visible_generation.is_some());
+        world.visible_generation = Some(visible.generation);
+    }
     if world.visible_checkpoints.last() != Some(&seen) {
+        world.counters.live += usize::from(is_copying);
         world.visible_checkpoints.push(seen);
         world.log(&format!(
             "visible checkpoint {} at LSN {}, ticket {}",

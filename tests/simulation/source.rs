@@ -34,9 +34,9 @@ pub(crate) const TODOS: usize = 0;
 pub(crate) const MEMBERS: usize = 1;
 pub(crate) const NOTES: usize = 2;
 
-/// Two sync configs that give every user the same rows by different buckets; `rows_for` is the model of
-/// both. A change from one to the other causes a new copy of all tables.
-pub(crate) const CONFIGS: [&str; 2] = [
+/// Sync configs that give every user the same rows by different buckets; `rows_for` is the model of all.
+/// Each shares a definition with each other one.
+pub(crate) const CONFIGS: [&str; 3] = [
     "config: {edition: 3}
 streams:
   everything: {auto_subscribe: true, query: 'SELECT id, body FROM todos AS everything'}
@@ -56,6 +56,14 @@ streams:
     auto_subscribe: true
     query: SELECT * FROM todos WHERE owner = auth.user_id() OR list IN (SELECT list FROM members WHERE usr = auth.user_id())
   notes: {auto_subscribe: true, query: SELECT * FROM notes WHERE owner = auth.user_id()}
+",
+    "config: {edition: 3}
+streams:
+  own:
+    auto_subscribe: true
+    query: SELECT * FROM todos WHERE owner = auth.user_id() OR list IN (SELECT list FROM members WHERE usr = auth.user_id())
+  everything: {auto_subscribe: true, query: 'SELECT id, body FROM todos AS everything'}
+  my_notes: {auto_subscribe: true, query: SELECT * FROM notes WHERE owner = auth.user_id()}
 ",
 ];
 

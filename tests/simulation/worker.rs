@@ -13,8 +13,8 @@ use rand::{Rng, SeedableRng};
 use tidewater_ingest_worker::simulation::{
     Action, ApplyError, ApplyStep, AssemblerLimits, BARRIER_UNKNOWN, ChangeBatch, ChunkEnd,
     ChunkOutcome, ChunkRange, ChunkRequest, CommitRequest, Event, FoundTable, NewTables, NewTags,
-    SlotPosition, TakeoverInput, TakeoverPlan, TakeoverSettings, TransactionAssembler, WriterState,
-    plan_takeover, read_stored_generation, take_over,
+    SlotPosition, StoredGeneration, TakeoverInput, TakeoverKind, TakeoverPlan, TakeoverSettings,
+    TransactionAssembler, WriterState, plan_takeover, read_stored_generation, take_over,
 };
 use tidewater_ingest_worker::{
     Applier, CheckFacts, CommitOptions, ShapeFacts, SourceTable, WriteError,
@@ -27,6 +27,9 @@ use tidewater_sync_config::{Column, PgTypes, SyncConfig, TableSchema};
 use crate::source::{CONFIGS, NOTES, Row, SourceSnapshot, StreamedEvent, TABLES, TEXT_OID, oid};
 use crate::store::Store;
 use crate::world::{Shared, op_text};
+
+/// Turns for which a config that was replaced is maintained: several workers may take over meanwhile.
+const ROLLBACK_GRACE_TURNS: u64 = 800;
 
 /// Name of the replication slot.
 const SLOT: &str = "tidewater";
@@ -72,13 +75,14 @@ impl Worker {
         let former = store.control().await?;
         let stored = read_stored_generation(&store, former.as_ref()).await?;
 
-        // Usually the config is unchanged. A lost slot is rare: all tables are then copied again.
-        let kept = stored.as_ref().filter(|_| rng.random_range(0..6) > 0);
+        // Often the config is unchanged. A lost slot is rare: all tables are then copied again.
+        let kept = stored.as_ref().filter(|_| rng.random_range(0..2) > 0);
         let text = match kept {
             Some(stored) => stored.generation.sync_config.clone(),
             None => CONFIGS[rng.random_range(0..CONFIGS.len())].to_owned(),
         };
         let config = SyncConfig::compile(&text).unwrap();
+        let tables = tables_of(&config, stored.as_ref());
         let is_lost = rng.random_range(0..30) == 0;
         let changed = (rng.random_range(0..10) == 0).then(|| rng.random_range(0..TABLES.len()));
         let slot = {
@@ -114,16 +118,18 @@ impl Worker {
             slot,
             config: &config,
             config_text: &text,
-            tables: tables(&config),
+            tables,
             changed_table: changed.map(oid),
             has_diverged: false,
             catalog_read_at,
             owner: Nonce(format!("{:x}", rng.random::<u128>())),
             tags: new_tags(&config, &mut rng),
+            now: world.lock().unwrap().turns,
+            rollback_grace: Duration::from_secs(ROLLBACK_GRACE_TURNS),
         })
         .expect("the model's source always fits");
         // Boxed because it is large.
-        Box::pin(Self::begin(store, world, number, rng, plan, &config)).await
+        Box::pin(Self::begin(store, world, number, rng, plan)).await
     }
 
     async fn begin(
@@ -132,9 +138,10 @@ impl Worker {
         number: usize,
         mut rng: StdRng,
         plan: TakeoverPlan,
-        config: &SyncConfig,
     ) -> Result<Self> {
         let kind = plan.kind;
+        let is_rollback = kind == TakeoverKind::ConfigChanged && !plan.is_new_generation;
+        let maintained = plan.next.maintained.len();
         let mut not_yet_visible_xids = plan.not_yet_visible_xids();
         if plan.must_list_transactions_in_progress() {
             not_yet_visible_xids.extend(world.lock().unwrap().source.in_progress());
@@ -142,7 +149,7 @@ impl Worker {
         // The server sends again what was not confirmed, even if it was committed.
         let streamed = world.lock().unwrap().confirmed.unwrap_or_default();
         let settings = TakeoverSettings {
-            new_tables: NewTables { patterns: config.tables().to_vec(), ..NewTables::default() },
+            new_tables: NewTables { patterns: plan.patterns.clone(), ..NewTables::default() },
             slot: SLOT.into(),
             slot_confirmed: streamed,
             not_yet_visible_xids,
@@ -168,8 +175,14 @@ impl Worker {
             now: Duration::ZERO,
         };
         let epoch = worker.applier.writer.control().epoch;
-        worker.log(&format!("takes over as {kind:?} with epoch {epoch}"));
-        worker.world.lock().unwrap().counters.takeovers.insert(format!("{kind:?}"));
+        worker.log(&format!(
+            "takes over as {kind:?} with epoch {epoch}, and maintains {maintained} other configs"
+        ));
+        {
+            let counters = &mut worker.world.lock().unwrap().counters;
+            counters.takeovers.insert(format!("{kind:?}"));
+            counters.rollbacks += usize::from(is_rollback);
+        }
 
         let source_position = worker.source_position();
         let writer = worker.writer_state();
@@ -293,10 +306,16 @@ impl Worker {
 
     /// Starts a commit. Usually the next unit begins while the write is still in flight.
     async fn commit(&mut self, request: CommitRequest, events: &mut VecDeque<Event>) -> Result<()> {
-        let CommitRequest { position, visibility_barrier, copy, last_transaction } = request;
+        let CommitRequest { position, visibility_barrier, switch_barrier, copy, last_transaction } =
+            request;
         let record = copy.as_ref().map(serde_json::to_vec).transpose()?;
-        let options =
-            CommitOptions { visibility_barrier, last_transaction, ..CommitOptions::default() };
+        let options = CommitOptions {
+            visibility_barrier,
+            switch_barrier,
+            former_until: self.world.lock().unwrap().turns + ROLLBACK_GRACE_TURNS,
+            last_transaction,
+            ..CommitOptions::default()
+        };
         self.applier.start_commit(position.lsn, position.ticket, options, record).await?;
         let committed = self.applier.writer.latest_control().committed;
         self.log(&format!("starts the commit of {}", committed_text(&committed)));
@@ -448,10 +467,11 @@ impl Worker {
         match action {
             Action::Apply(batch) => format!("apply {} changes", batch.changes.len()),
             Action::Commit(request) => format!(
-                "commit LSN {}, ticket {}, barrier {}",
+                "commit LSN {}, ticket {}, barrier {}, switch {}",
                 request.position.lsn,
                 request.position.ticket.0,
-                barrier_text(request.visibility_barrier)
+                barrier_text(request.visibility_barrier),
+                barrier_text(request.switch_barrier)
             ),
             Action::WaitForWrite => "wait for the write in flight".to_owned(),
 
@@ -511,6 +531,20 @@ fn new_tags(config: &SyncConfig, rng: &mut StdRng) -> NewTags {
 
 fn random_tags(count: usize, rng: &mut StdRng) -> Vec<Tag> {
     (0..count).map(|_| Tag::from_bits(rng.random())).collect()
+}
+
+/// Returns the tables that a config reads, and those that maintained ones read.
+fn tables_of(config: &SyncConfig, stored: Option<&StoredGeneration>) -> Vec<FoundTable> {
+    let mut found = tables(config);
+    let known = stored.iter().flat_map(|stored| stored.others.iter().chain([&stored.generation]));
+    for other in known {
+        for table in tables(&SyncConfig::compile(&other.sync_config).unwrap()) {
+            if found.iter().all(|known| known.table.oid != table.table.oid) {
+                found.push(table);
+            }
+        }
+    }
+    found
 }
 
 /// Returns the tables of the model as PostgreSQL's catalog describes them, in the config's order.

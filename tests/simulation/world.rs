@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rand::rngs::StdRng;
 use tidewater_protocol::OpId;
-use tidewater_storage::Lsn;
+use tidewater_storage::{GenerationId, Lsn};
 
 use crate::events::EventLog;
 use crate::source::SourceModel;
@@ -18,6 +18,8 @@ pub(crate) struct World {
     pub(crate) source: SourceModel,
     /// The checkpoints that were visible, oldest first.
     pub(crate) visible_checkpoints: Vec<VisibleCheckpoint>,
+    /// The generation that is visible.
+    pub(crate) visible_generation: Option<GenerationId>,
     /// Turns so far, which are the builders' clock in seconds unless it jumps.
     pub(crate) turns: u64,
     /// The builders' clocks jump, by hours in both directions.
@@ -56,6 +58,12 @@ pub(crate) struct Counters {
     pub(crate) killed_workers: usize,
     /// Jumps of a builder's clock.
     pub(crate) clock_jumps: usize,
+    /// Checkpoints that became visible while rows were copied for another config.
+    pub(crate) live: usize,
+    /// Changes of the config that readers have.
+    pub(crate) switches: usize,
+    /// Deployments of a config that was maintained.
+    pub(crate) rollbacks: usize,
     /// The kinds of takeovers.
     pub(crate) takeovers: BTreeSet<String>,
     /// Workers that ended by themselves, by the reason.
@@ -101,6 +109,9 @@ impl Counters {
         self.builders += other.builders;
         self.killed_workers += other.killed_workers;
         self.clock_jumps += other.clock_jumps;
+        self.live += other.live;
+        self.switches += other.switches;
+        self.rollbacks += other.rollbacks;
 
         self.takeovers.extend(other.takeovers.iter().cloned());
         add_each(&mut self.ended_workers, &other.ended_workers);

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tidewater_tests::{DevOptions, LineEffect, Postgres, Rows, SyncReader, Tidewater, eventually};
+use tidewater_tests::{
+    Completed, DevOptions, LineEffect, Postgres, Rows, SyncReader, Tidewater, eventually,
+};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -29,13 +31,18 @@ struct Received {
 
 impl Deployment {
     async fn start(streams: &str) -> Result<Self> {
+        Self::start_with(streams, ROWS).await
+    }
+
+    /// Starts with so many todos.
+    async fn start_with(streams: &str, todos: usize) -> Result<Self> {
         let postgres = Postgres::start().await?;
         postgres
             .execute(&format!(
                 "CREATE TABLE lists (id int PRIMARY KEY, name text);
                  CREATE TABLE todos (id int PRIMARY KEY, list_id int, body text);
                  INSERT INTO lists SELECT i, 'list ' || i FROM generate_series(1, {ROWS}) AS i;
-                 INSERT INTO todos SELECT i, i % 4, 'todo ' || i FROM generate_series(1, {ROWS}) AS i;
+                 INSERT INTO todos SELECT i, i % 4, 'todo ' || i FROM generate_series(1, {todos}) AS i;
                  CREATE PUBLICATION powersync FOR ALL TABLES"
             ))
             .await?;
@@ -148,7 +155,7 @@ async fn a_new_stream_costs_readers_its_own_rows() -> Result<()> {
     ensure!(added.operations == ROWS / 4, "{} operations", added.operations);
     ensure!(first.buckets.iter().all(|bucket| added.buckets.contains(bucket)));
     let log = deployment.tidewater.log()?;
-    ensure!(log.contains("copying again table public.todos: the sync config reads more"), "{log}");
+    ensure!(log.contains("copying table public.todos for the new sync config"), "{log}");
     ensure!(!log.contains("public.lists"), "the other table is not copied: {log}");
 
     // All of them follow the source.
@@ -159,7 +166,7 @@ async fn a_new_stream_costs_readers_its_own_rows() -> Result<()> {
         .await?;
     ensure!(followed.operations == ROWS / 4 + ROWS / 4 + 1, "{} operations", followed.operations);
 
-    // A stream that is gone leaves the others as they are; one that comes back is a new one.
+    // A stream that is gone leaves the others as they are, and is kept up to date for a while.
     deployment.deploy(&format!("{LISTS}{TODOS}")).await?;
     let removed = deployment.until(|rows| count(rows, "short") == 0).await?;
     ensure!(removed.operations == 0 && removed.buckets == first.buckets);
@@ -167,13 +174,85 @@ async fn a_new_stream_costs_readers_its_own_rows() -> Result<()> {
     let left = deployment.until(|rows| count(rows, "todos") < ROWS).await?;
     deployment.deploy(&format!("{LISTS}{TODOS}{more}")).await?;
     let again = deployment.until(|rows| count(rows, "short") > 0).await?;
-    ensure!(again.operations == ROWS / 2 - left.operations, "{} operations", again.operations);
-    ensure!(
-        again
-            .buckets
-            .iter()
-            .all(|bucket| !added.buckets.contains(bucket) || first.buckets.contains(bucket))
-    );
+    ensure!(again.buckets.len() == 3 && again.buckets.iter().all(|b| added.buckets.contains(b)));
+    // The reader has dropped the bucket, and gets it again with its history.
+    ensure!(again.operations == ROWS / 2 + left.operations, "{} operations", again.operations);
+    let log = deployment.tidewater.log()?;
+    ensure!(!log.contains("copying table"), "{log}");
+    Ok(())
+}
+
+/// A stream of few of the todos, and another one that needs all of them read.
+const FEW: &str = "  few:
+    auto_subscribe: true
+    query: SELECT id, body FROM todos AS few WHERE id <= 40
+";
+const OTHERS: &str = "  others: { auto_subscribe: true, query: SELECT id FROM todos AS others WHERE id % 1000 = 7 }\n";
+/// Todos whose copy takes several chunks, between which the stream has its turn.
+const MANY: usize = 300_000;
+
+/// Changes a list and a todo, and waits until a client that is connected has both, with the promise that
+/// its own writes are in.
+async fn follow_live(deployment: &mut Deployment, text: &str) -> Result<Completed> {
+    let Deployment { postgres, tidewater, reader } = deployment;
+    let token = tidewater.token("u1")?;
+    postgres
+        .execute(&format!(
+            "UPDATE lists SET name = '{text}' WHERE id = 1; UPDATE todos SET body = '{text}' WHERE id = 7"
+        ))
+        .await?;
+    let written = reader.write_checkpoint(tidewater.url(), &token).await?;
+    let mut connection = reader.connect(tidewater.url(), &token).await?;
+    let has = |rows: &Rows, key: (&str, &str), column: &str| {
+        let row = rows.get(&(key.0.to_owned(), key.1.to_owned()));
+        row.and_then(|row| row.get(column)).is_some_and(|value| value == text)
+    };
+    connection
+        .completed_with(|completed| {
+            has(&completed.rows, ("lists", "1"), "name")
+                && has(&completed.rows, ("few", "7"), "body")
+                && completed.write_checkpoint.is_some_and(|number| number.get() >= written)
+        })
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_follow_the_former_config_while_the_next_one_is_copied() -> Result<()> {
+    const COPYING: &str = "copying table public.todos for the new sync config";
+    let mut deployment = Deployment::start_with(&format!("{LISTS}{FEW}"), MANY).await?;
+    let first = deployment.until(|rows| rows.len() == 2 * ROWS).await?;
+
+    deployment.write(&config(&format!("{LISTS}{FEW}{OTHERS}")))?;
+    deployment.logged(COPYING, 1).await?;
+    let live = follow_live(&mut deployment, "during the copy").await?;
+    ensure!(count(&live.rows, "others") == 0, "the copy has ended too early for this test");
+
+    // A deployment that is given up leaves everything as it is.
+    deployment.write(&config(&format!("{LISTS}{FEW}")))?;
+    deployment.logged("the sync config has changed", 2).await?;
+    let live = follow_live(&mut deployment, "given up").await?;
+    ensure!(count(&live.rows, "others") == 0);
+
+    // A worker that is killed during the copy goes on.
+    deployment.write(&config(&format!("{LISTS}{FEW}{OTHERS}")))?;
+    deployment.logged(COPYING, 2).await?;
+    let live = follow_live(&mut deployment, "before the kill").await?;
+    ensure!(count(&live.rows, "others") == 0, "the copy has ended too early for this test");
+    deployment.tidewater.kill_9()?;
+    deployment.tidewater.start().await?;
+    let switched = deployment.until(|rows| count(rows, "others") > 0).await?;
+    ensure!(switched.operations == MANY / 1000, "{} operations", switched.operations);
+    ensure!(first.buckets.iter().all(|bucket| switched.buckets.contains(bucket)));
+
+    // A rollback within the grace, and back again: nothing is copied, and nothing was missed.
+    deployment.write(&config(&format!("{LISTS}{FEW}")))?;
+    let back = deployment.until(|rows| count(rows, "others") == 0).await?;
+    ensure!(back.operations == 0 && back.buckets == first.buckets, "{:?}", back.buckets);
+    deployment.postgres.execute("DELETE FROM todos WHERE id = 5007").await?;
+    deployment.write(&config(&format!("{LISTS}{FEW}{OTHERS}")))?;
+    let again = deployment.until(|rows| count(rows, "others") == MANY / 1000 - 1).await?;
+    ensure!(again.operations == MANY / 1000 + 1, "{} operations", again.operations);
+    ensure!(again.buckets == switched.buckets, "{:?}", again.buckets);
     Ok(())
 }
 

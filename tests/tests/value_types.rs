@@ -47,6 +47,7 @@ impl Worker {
             snapshot_threshold: 1_000_000,
             receiver_timeout: Duration::from_secs(30),
             wal_budget_bytes: 10 << 30,
+            rollback_grace: Duration::from_secs(3_600),
             on_error: OnError::Stop,
             until_caught_up: false,
         };

@@ -179,6 +179,7 @@ async fn start_pipeline(postgres: &Postgres, keys: &Keys, dir: &Path) -> anyhow:
         slot: None,
         wal_receiver_timeout: Duration::from_secs(30),
         wal_budget: 10 << 30,
+        rollback_grace: Duration::from_secs(3_600),
         threshold: ThresholdArgs { snapshot_threshold: 1_000 },
         fault: None,
     };

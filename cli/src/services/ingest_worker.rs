@@ -46,6 +46,11 @@ pub(crate) struct SourceArgs {
     #[arg(long, env = "TIDEWATER_WAL_BUDGET", value_name = "SIZE", default_value = "10GB",
           value_parser = bytes::parse_positive)]
     pub(crate) wal_budget: u64,
+    /// Duration for which a sync config that was replaced is kept up to date, so that it can be deployed
+    /// again at once
+    #[arg(long, env = "TIDEWATER_ROLLBACK_GRACE", value_name = "DURATION", default_value = "1h",
+          value_parser = duration::parse)]
+    pub(crate) rollback_grace: Duration,
     #[command(flatten)]
     pub(crate) threshold: ThresholdArgs,
     /// Storage calls of the worker that fail, for tests: see `FaultPlan`
@@ -121,6 +126,7 @@ impl SourceArgs {
             snapshot_threshold: self.threshold.snapshot_threshold,
             receiver_timeout: self.wal_receiver_timeout,
             wal_budget_bytes: self.wal_budget,
+            rollback_grace: self.rollback_grace,
             on_error: worker.on_error,
             until_caught_up: worker.until_caught_up,
         };

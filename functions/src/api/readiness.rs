@@ -75,10 +75,22 @@ impl Readiness {
         })
     }
 
-    /// Returns the reply of the probe. `problem` and `warnings` are what the worker of the same process
+    /// Returns the reply of the probe. `is_deploying` tells whether rows are copied for a new sync config while
+    /// clients have the former one. `problem` and `warnings` are what the worker of the same process
     /// says. A warning does not make the deployment unready.
-    pub(super) fn reply(self, problem: Option<String>, warnings: Vec<String>) -> Response {
+    pub(super) fn reply(
+        self,
+        is_deploying: bool,
+        problem: Option<String>,
+        warnings: Vec<String>,
+    ) -> Response {
         let mut body = json!({ "started": true, "ready": self == Self::Ready });
+        if is_deploying {
+            body["deploying"] =
+                "rows are copied for a new sync config; clients have the former one until \
+                                 that is done"
+                    .into();
+        }
         if !warnings.is_empty() {
             body["warnings"] = warnings.into();
         }

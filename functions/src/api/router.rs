@@ -19,7 +19,7 @@ use futures::stream;
 use metrics::counter;
 use serde_json::json;
 use tidewater_protocol::{ErrorChain, RowData, StreamRequest};
-use tidewater_storage::{ControlStore, ObjectStore, WriteCheckpointStore};
+use tidewater_storage::{Control, ControlStore, ObjectStore, WriteCheckpointStore};
 use tokio::time::Instant;
 use tower_http::cors::{Any, CorsLayer};
 use tracing::{Instrument, Span, debug, error, field, info_span};
@@ -213,8 +213,10 @@ async fn alive() -> Response {
 
 /// Replies that the server is ready while a checkpoint is visible that was current a short time ago.
 async fn readiness<S: ControlStore>(State(app): SharedState<S>) -> Response {
+    let mut is_deploying = false;
     let readiness = match app.storage.control().await {
         Ok(control) => {
+            is_deploying = control.as_ref().is_some_and(Control::is_switch_delayed);
             Readiness::of(control.as_ref(), unix_now_millis(), app.settings.max_staleness)
         }
         Err(cause) => {
@@ -223,7 +225,7 @@ async fn readiness<S: ControlStore>(State(app): SharedState<S>) -> Response {
         }
     };
     let worker = &app.settings.worker_problem;
-    readiness.reply(worker.get(), worker.warnings())
+    readiness.reply(is_deploying, worker.get(), worker.warnings())
 }
 
 async fn not_found() -> ApiError {

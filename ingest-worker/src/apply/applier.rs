@@ -7,17 +7,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidewater_protocol::{Body, Digest, RowKey};
 use tidewater_storage::{
-    BucketKey, ControlStore, Generation, LookupKey, Lsn, Numbering, RecordKey, RecordStore,
-    SourceRowPage, StorageError, Tag, Ticket, Truncation, answer_name,
+    BucketKey, ControlStore, Generation, LookupKey, Lsn, RecordKey, RecordStore, SourceRowPage,
+    StorageError, Ticket, Truncation, answer_name,
 };
-use tidewater_sync_config::{RowOutput, TableEvaluator};
+use tidewater_sync_config::{RowOutput, UnionEvaluator};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use crate::apply::difference::{
-    answer, changed_rows, left_answers, left_places, memberships, new_answers,
+    answers, changed_rows, left_answers, left_places, memberships, new_answers,
 };
-use crate::apply::fan_out::check_fan_out;
+use crate::apply::fan_out::keep_limits;
 use crate::apply::source_row::{Answer, Membership, SourceRow};
+use crate::apply::tags::TagsByNumber;
 use crate::apply::unsynced_rows::UnsyncedRows;
 use crate::log::error::WriteError;
 use crate::log::record_cache::RecordRef;
@@ -38,7 +39,7 @@ const TOAST_KEPT_BYTES_MAX: usize = 64 << 10;
 const LOGGED_KEY_CHARS_MAX: usize = 200;
 
 /// The reason why each number in a decoded record has a tag.
-const KNOWN_NUMBER: &str = "numbers that the generation does not use are left out";
+const KNOWN_NUMBER: &str = "numbers that no generation uses are left out";
 
 /// A table that the sync config reads.
 #[derive(Debug)]
@@ -47,12 +48,14 @@ pub struct SyncedTable {
     pub number: u16,
     /// The table as the catalog describes it.
     pub table: SourceTable,
-    /// The evaluator of its rows.
-    pub evaluator: TableEvaluator,
+    /// The evaluator of its rows, whose definitions and lookups have their numbers in source rows.
+    pub evaluator: UnionEvaluator,
     /// Changes that were committed up to this position are left to the table's copy.
     pub copied_after: Lsn,
     /// True if stored rows may be of a former shape of the table, until its copy is visible.
     pub has_former_rows: bool,
+    /// True if a copy changes only what configs that are not served have of the table.
+    pub is_extended: bool,
 }
 
 impl SyncedTable {
@@ -139,23 +142,24 @@ impl RowRef {
     }
 }
 
-/// Applies rows to the log under one generation. It does no I/O on the source: rows come in as text,
+/// Applies rows to the log under the maintained generations. It does no I/O on the source: rows come in as text,
 /// whether from the stream or from a copy.
 #[derive(Debug)]
 pub struct Applier<S> {
     /// The writer of the log.
     pub writer: LogWriter<S>,
-    /// The generation, whose tags name the buckets.
+    /// The latest generation.
     pub generation: Generation,
     /// The tables of the run. Rows refer to them by their indexes.
     pub tables: Arc<[SyncedTable]>,
     /// The last truncation of each table. Every commit contains them.
     pub truncated: Vec<Truncation>,
     pub(crate) unsynced_rows: UnsyncedRows,
-    /// The tags of the generation's definitions and lookups, by their numbers in source rows.
-    definition_tags: Vec<Option<Tag>>,
-    lookup_tags: Vec<Option<Tag>>,
-    output: RowOutput,
+    /// The tags of all maintained definitions and lookups, by their numbers in source rows. They name
+    /// the buckets.
+    pub(super) definition_tags: TagsByNumber,
+    lookup_tags: TagsByNumber,
+    pub(super) output: RowOutput,
     /// Buffers for the name of the current bucket and the subkey of the current row.
     bucket: String,
     subkey: String,
@@ -173,9 +177,9 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
 
         Self {
             writer,
-            definition_tags: by_number(&generation.definition_numbers, &generation.definitions),
-            lookup_tags: by_number(&generation.lookup_numbers, &generation.lookups),
-            generation,
+            definition_tags: TagsByNumber::default(),
+            lookup_tags: TagsByNumber::default(),
+            generation: generation.clone(),
             tables: tables.into(),
             truncated,
             unsynced_rows: UnsyncedRows::default(),
@@ -184,6 +188,17 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
             subkey: String::new(),
             encoded: Vec::new(),
         }
+        .maintaining(&[generation])
+    }
+
+    /// Maintains other generations over the same source rows, too.
+    #[must_use]
+    pub fn maintaining(mut self, others: &[Generation]) -> Self {
+        for other in others {
+            self.definition_tags.add(&other.definition_numbers, &other.definitions);
+            self.lookup_tags.add(&other.lookup_numbers, &other.lookups);
+        }
+        self
     }
 
     /// Loads the records of rows, each given by its table's index and its key, in this order.
@@ -233,8 +248,13 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
         let columns = synced.table.schema.columns.len().max(1);
         let keys = values.chunks_exact(columns).map(|row| synced.row_key(row)).collect();
         let rows = self.load_copied(table, keys).await?;
+        let is_extended = self.tables[table].is_extended;
         for (row, values) in rows.iter().zip(values.chunks_exact(columns)) {
-            self.upsert(row, values).await?;
+            if is_extended {
+                self.extend(row, values).await?;
+            } else {
+                self.upsert(row, values).await?;
+            }
             self.writer.flush_if_full().await?;
         }
 
@@ -308,23 +328,27 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
     }
 
     /// Returns the stored form of a row's record, unless a truncation has voided it.
-    fn stored_record(&self, row: &RowRef) -> Option<Bytes> {
+    pub(super) fn stored_record(&self, row: &RowRef) -> Option<Bytes> {
         let (op, value) = self.writer.get(row.record)?;
         let number = self.tables[row.table].number;
         let is_truncated = self.truncated.iter().any(|t| t.table == number && op < t.op);
         (!is_truncated).then(|| value.clone())
     }
 
-    fn set_record(&mut self, row: &RowRef, record: &SourceRow<'_>) {
+    pub(super) fn set_record(&mut self, row: &RowRef, record: &SourceRow<'_>) {
         record.encode(&row.key, &mut self.encoded);
         self.writer.set(row.record, Some(Bytes::copy_from_slice(&self.encoded)));
     }
 
     /// Decodes a row's record. Buckets and lookups of former configs are left out: nobody reads them.
-    fn decode<'a>(&self, stored: &'a [u8], row: &'a RowRef) -> Result<SourceRow<'a>, WriteError> {
+    pub(super) fn decode<'a>(
+        &self,
+        stored: &'a [u8],
+        row: &'a RowRef,
+    ) -> Result<SourceRow<'a>, WriteError> {
         let mut record = decode(stored, row)?;
-        record.memberships.retain(|one| is_used(&self.definition_tags, one.definition));
-        record.answers.retain(|one| is_used(&self.lookup_tags, one.lookup));
+        record.memberships.retain(|one| self.definition_tags.get(one.definition).is_some());
+        record.answers.retain(|one| self.lookup_tags.get(one.lookup).is_some());
         Ok(record)
     }
 
@@ -358,21 +382,15 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
 
         let mut output = std::mem::take(&mut self.output);
         self.tables[row.table].evaluator.evaluate(values, &mut output);
-        let mut problems = output.errors().to_vec();
-        // A row beyond a limit is in no bucket: devices lose its former content, and never have a part
-        // of the new one. Its answers to lookups are small, and concern other rows.
-        if let Err(error) = check_fan_out(&output) {
-            problems = vec![error.to_string()];
-            output.clear_buckets();
-        }
+        let problems = keep_limits(&self.tables[row.table].evaluator, &mut output);
         self.note_problems(row, values, &problems);
 
         let old = old.unwrap_or_default();
-        self.tables[row.table].subkey(&row.key, &mut self.subkey);
+        self.begin_row(row);
         let record = SourceRow {
             copies: 1,
             memberships: self.diff_buckets(&old.memberships, &output).await?,
-            answers: self.diff_lookups(&old.answers, self.answers(&output), row).await?,
+            answers: self.diff_lookups(&old.answers, answers(&output), row).await?,
             toast: out_of_line(values, self.tables[row.table].evaluator.columns_read()),
         };
 
@@ -398,7 +416,7 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
             self.set_record(row, &old);
             return Ok(());
         }
-        self.tables[row.table].subkey(&row.key, &mut self.subkey);
+        self.begin_row(row);
         self.diff_buckets(&old.memberships, &RowOutput::default()).await?;
         self.diff_lookups(&old.answers, Vec::new(), row).await?;
         self.writer.set(row.record, None);
@@ -427,8 +445,18 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
         Ok(())
     }
 
+    /// Writes the subkey of a row, which its operations have.
+    pub(super) fn begin_row(&mut self, row: &RowRef) {
+        self.tables[row.table].subkey(&row.key, &mut self.subkey);
+    }
+
     /// Notes why a row, or a part of it, is not synced; an empty list if it is.
-    fn note_problems(&mut self, row: &RowRef, values: &[Option<&str>], problems: &[String]) {
+    pub(super) fn note_problems(
+        &mut self,
+        row: &RowRef,
+        values: &[Option<&str>],
+        problems: &[String],
+    ) {
         let synced = &self.tables[row.table];
         if problems.is_empty() {
             let number = synced.number;
@@ -469,13 +497,12 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
 
     /// Emits the difference between the row's former and present buckets; `self.subkey` is that of
     /// the row. Returns the present ones.
-    async fn diff_buckets<'a>(
+    pub(super) async fn diff_buckets<'a>(
         &mut self,
         old: &[Membership<'_>],
         new: &'a RowOutput,
     ) -> Result<Vec<Membership<'a>>, WriteError> {
-        let numbers = self.generation.definition_numbers.numbers();
-        let memberships = memberships(new, &self.subkey, numbers);
+        let memberships = memberships(new, &self.subkey);
 
         // Each operation holds a copy of the row's data until it is stored. So the unit is flushed
         // whenever it is full, also within a row: what is stored stays uncommitted until the end of
@@ -503,7 +530,7 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
 
     /// Stores the difference between the row's former and present answers to lookups. Returns the
     /// present ones.
-    async fn diff_lookups<'a>(
+    pub(super) async fn diff_lookups<'a>(
         &mut self,
         old: &[Answer<'_>],
         new: Vec<(Answer<'a>, &'a str)>,
@@ -528,40 +555,18 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
         Ok(new.into_iter().map(|(answer, _)| answer).collect())
     }
 
-    /// Returns a row's answers to lookups, each with its output.
-    fn answers<'a>(&self, output: &'a RowOutput) -> Vec<(Answer<'a>, &'a str)> {
-        let numbers = self.generation.lookup_numbers.numbers();
-        output.lookups().map(|row| (answer(&row, numbers), row.output)).collect()
-    }
-
     /// Returns the name of the record that holds a row's answer to a lookup.
     fn lookup_record(&self, row: &RowRef, answer: &Answer<'_>) -> RecordKey {
-        let tag = self.lookup_tags[usize::from(answer.lookup)].as_ref().expect(KNOWN_NUMBER);
+        let tag = self.lookup_tags.get(answer.lookup).expect(KNOWN_NUMBER);
         let table = self.tables[row.table].number;
         let name = answer_name(table, &row.key, answer.output_hash);
         RecordKey::Lookup(LookupKey::new(tag, answer.key), name)
     }
 
     fn name_bucket(&mut self, membership: &Membership<'_>) {
-        let tag = self.definition_tags[usize::from(membership.definition)].as_ref();
-        let tag = tag.expect(KNOWN_NUMBER);
+        let tag = self.definition_tags.get(membership.definition).expect(KNOWN_NUMBER);
         BucketKey::write_name(tag, membership.params, &mut self.bucket);
     }
-}
-
-/// Returns tags by their numbers in source rows. Numbers that the generation does not use have none.
-fn by_number(numbering: &Numbering, tags: &[Tag]) -> Vec<Option<Tag>> {
-    let count = numbering.numbers().iter().max().map_or(0, |max| usize::from(*max) + 1);
-    let mut by_number = vec![None; count];
-    for (number, tag) in numbering.numbers().iter().zip(tags) {
-        by_number[usize::from(*number)] = Some(tag.clone());
-    }
-    by_number
-}
-
-/// Returns whether a generation uses a number.
-fn is_used(tags: &[Option<Tag>], number: u16) -> bool {
-    tags.get(usize::from(number)).is_some_and(Option::is_some)
 }
 
 fn decode<'a>(stored: &'a [u8], row: &'a RowRef) -> Result<SourceRow<'a>, WriteError> {
@@ -571,7 +576,10 @@ fn decode<'a>(stored: &'a [u8], row: &'a RowRef) -> Result<SourceRow<'a>, WriteE
 }
 
 /// Returns the values that a later UPDATE may leave out, of the columns that the config reads.
-fn out_of_line<'a>(row: &[Option<&'a str>], columns_read: &[bool]) -> Vec<(u16, &'a str)> {
+pub(super) fn out_of_line<'a>(
+    row: &[Option<&'a str>],
+    columns_read: &[bool],
+) -> Vec<(u16, &'a str)> {
     let row_bytes: usize = row.iter().flatten().map(|value| value.len()).sum();
     if row_bytes < TOAST_ROW_BYTES {
         return Vec::new();

@@ -19,11 +19,7 @@ impl<'a> Membership<'a> {
 
 /// Returns the buckets that hold a row. Those of one projection share its data, so that is
 /// hashed once for all of them.
-pub(super) fn memberships<'a>(
-    output: &'a RowOutput,
-    subkey: &str,
-    definition_numbers: &[u16],
-) -> Vec<Membership<'a>> {
+pub(super) fn memberships<'a>(output: &'a RowOutput, subkey: &str) -> Vec<Membership<'a>> {
     let mut last: Option<(BucketRow<'a>, Digest)> = None;
     let mut memberships = Vec::new();
     for row in output.buckets() {
@@ -37,7 +33,7 @@ pub(super) fn memberships<'a>(
 
         last = Some((row, digest));
         memberships.push(Membership {
-            definition: definition_numbers[row.definition],
+            definition: number(row.definition),
             params: row.params,
             object_type: row.object_type,
             object_id: row.object_id,
@@ -91,8 +87,17 @@ fn is_same_projection(one: &BucketRow<'_>, other: &BucketRow<'_>) -> bool {
         && std::ptr::eq(one.object_id, other.object_id)
 }
 
-/// Returns a row's answer to a lookup.
-pub(super) fn answer<'a>(row: &LookupRow<'a>, lookup_numbers: &[u16]) -> Answer<'a> {
+/// Returns a row's answers to lookups, each with its output.
+pub(super) fn answers(output: &RowOutput) -> Vec<(Answer<'_>, &str)> {
+    output.lookups().map(|row| (answer(&row), row.output)).collect()
+}
+
+fn answer<'a>(row: &LookupRow<'a>) -> Answer<'a> {
     let output_hash = xxh3_64(row.output.as_bytes());
-    Answer { lookup: lookup_numbers[row.lookup], key: row.key, output_hash }
+    Answer { lookup: number(row.lookup), key: row.key, output_hash }
+}
+
+/// Returns the number of a definition or lookup as source rows have it.
+fn number(number: usize) -> u16 {
+    u16::try_from(number).expect("the numbers of a generation have two bytes")
 }

@@ -1,6 +1,6 @@
 //! The limits of what one row may become: the number of its buckets, and the bytes in all of them.
 
-use tidewater_sync_config::RowOutput;
+use tidewater_sync_config::{BucketRow, RowOutput, UnionEvaluator};
 
 /// Buckets that one row may be in, over all queries. A change of the row writes an operation and a head
 /// for each, and its record names them all, at some 60 bytes each. So 10,000 buckets are 20,000 writes
@@ -34,11 +34,27 @@ pub(crate) enum FanOutError {
     },
 }
 
-/// Checks a row against the limits.
-pub(crate) fn check_fan_out(output: &RowOutput) -> Result<(), FanOutError> {
+/// Keeps a row within the limits, and returns why a part of it is not synced.
+///
+/// A row beyond a limit is in no bucket: devices lose its former content, and never have a part of the new
+/// one. Its answers to lookups are small, and concern other rows. Each config has the limits to itself, or
+/// a new one could take rows from those that it shares the table with.
+pub(crate) fn keep_limits(evaluator: &UnionEvaluator, output: &mut RowOutput) -> Vec<String> {
+    let mut problems = output.errors().to_vec();
+    for part in evaluator.parts() {
+        let rows = output.buckets().filter(|row| part.contains(row));
+        if let Err(error) = check_fan_out(rows) {
+            problems = vec![error.to_string()];
+            output.leave_buckets(|row| part.contains(row));
+        }
+    }
+    problems
+}
+
+fn check_fan_out<'a>(rows: impl Iterator<Item = BucketRow<'a>>) -> Result<(), FanOutError> {
     let mut buckets = 0;
     let mut bytes = 0_usize;
-    for row in output.buckets() {
+    for row in rows {
         buckets += 1;
         bytes = bytes.saturating_add(row.data.len());
     }

@@ -31,7 +31,8 @@ where
         self.writer.finish().await?;
 
         let prefix = format!("{number}.");
-        for tag in self.generation.definitions.clone() {
+        let tags: Vec<_> = self.definition_tags.iter().cloned().collect();
+        for tag in tags {
             let mut after = None;
             loop {
                 let storage = self.writer.storage();

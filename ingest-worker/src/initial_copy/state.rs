@@ -32,6 +32,10 @@ pub struct CopiedTable {
     /// The definitions and lookups that its rows are copied for.
     #[serde(default, skip_serializing_if = "TableReaders::is_empty")]
     pub(crate) readers: TableReaders,
+    /// The definitions and lookups that it was copied for before this copy, if the copy is for others
+    /// only. What these have of the table follows the stream, and no chunk changes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) settled: Option<TableReaders>,
     pub(crate) progress: TableCopy,
     /// A position before the catalog was read for this copy. Changes that were committed up to here
     /// are left to the copy, which reads later: they may be of a former shape of the table.
@@ -98,6 +102,22 @@ pub(crate) struct NumberedCopies {
     pub(crate) gone: Vec<GoneTable>,
     /// Known tables that are copied again: their indexes, and the reasons.
     pub(crate) changed: Vec<(usize, String)>,
+    /// Known tables that are copied for further definitions or lookups only: their indexes.
+    pub(crate) extended: Vec<usize>,
+    /// True if readers must wait for a copy, since what they have of a table is not right.
+    pub(crate) is_held: bool,
+}
+
+/// The definitions and lookups that may be copied for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CopyReaders {
+    /// All that the run maintains.
+    pub(crate) all: TableReaders,
+    /// Those of configs that readers have or may have back at any time. `None` if readers wait at a
+    /// checkpoint in any case.
+    pub(crate) served: Option<TableReaders>,
+    /// True if rows of an earlier copy may be ahead of the stream.
+    pub(crate) is_ahead: bool,
 }
 
 /// A table whose rows are to be removed.
@@ -118,15 +138,38 @@ impl TableReaders {
         }
     }
 
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.definitions.is_empty() && self.lookups.is_empty()
     }
 
-    fn contains(&self, other: &Self) -> bool {
+    /// Adds other definitions and lookups.
+    pub(crate) fn extend(&mut self, other: &Self) {
+        self.definitions.extend(&other.definitions);
+        self.lookups.extend(&other.lookups);
+    }
+
+    /// Returns the lowest numbers above all definitions and all lookups; `None` if there is none.
+    pub(crate) fn free_numbers(&self) -> Option<(u16, u16)> {
+        let next = |numbers: &BTreeSet<u16>| match numbers.last() {
+            Some(last) => last.checked_add(1),
+            None => Some(0),
+        };
+        Some((next(&self.definitions)?, next(&self.lookups)?))
+    }
+
+    /// Returns those that are not among others.
+    fn without(&self, other: &Self) -> Self {
+        Self {
+            definitions: &self.definitions - &other.definitions,
+            lookups: &self.lookups - &other.lookups,
+        }
+    }
+
+    pub(crate) fn contains(&self, other: &Self) -> bool {
         self.definitions.is_superset(&other.definitions) && self.lookups.is_superset(&other.lookups)
     }
 
-    fn intersects(&self, other: &Self) -> bool {
+    pub(crate) fn intersects(&self, other: &Self) -> bool {
         !self.definitions.is_disjoint(&other.definitions)
             || !self.lookups.is_disjoint(&other.lookups)
     }
@@ -135,29 +178,43 @@ impl TableReaders {
 impl CopyState {
     /// Gives each table a number. Tables whose shape is known keep their number and progress. A table that
     /// was known in another shape is copied again, under its number if its rows can be compared with
-    /// the stored ones. So is a table that definitions or lookups read for which it was not copied.
-    /// Others get the next number. Known tables that are not among them are gone, if any of `all`
-    /// readers of the generation has rows of them. Returns `None` when no number is left.
+    /// the stored ones. A table that definitions or lookups read for which it was not copied is copied
+    /// for these only, if readers need not wait for it, and otherwise again. Others get the next number.
+    /// Known tables that are not among them are gone, if any maintained reader has rows of them.
+    /// Returns `None` when no number is left.
     pub(crate) fn number(
         &mut self,
         tables: impl IntoIterator<Item = CopiedTable>,
-        all: &TableReaders,
+        readers: &CopyReaders,
     ) -> Option<NumberedCopies> {
+        let is_served = |table: &TableReaders| {
+            readers.served.as_ref().is_none_or(|served| served.intersects(table))
+        };
         let tables: Vec<_> = tables.into_iter().collect();
         let mut numbered = NumberedCopies::default();
         let mut taken: Vec<_> = tables.iter().filter_map(|table| self.place_of(table)).collect();
         for (index, table) in tables.into_iter().enumerate() {
             let place = match self.place_of(&table) {
-                Some(place) if self.is_copied_for(place, &table.readers) => place,
+                Some(place) if self.is_copied_for(place, &table.readers) => {
+                    self.settle(place, &table.readers);
+                    place
+                }
+                Some(place) if self.can_extend(place, &table, readers) => {
+                    self.extend_copy(place, &table);
+                    numbered.extended.push(index);
+                    place
+                }
                 Some(place) => {
                     let reason = "the sync config reads more of it".to_owned();
                     numbered.changed.push((index, reason));
+                    numbered.is_held |= is_served(&table.readers);
                     self.begin_copy(table, Some(place))
                 }
                 None => {
                     let former = self.former_place(&table, &taken);
                     let reason = former.map(|at| self.differences(at, &table));
                     numbered.changed.extend(reason.map(|reason| (index, reason)));
+                    numbered.is_held |= is_served(&table.readers);
                     self.begin_copy(table, former)
                 }
             };
@@ -167,10 +224,11 @@ impl CopyState {
 
         for (number, table) in (0_u16..).zip(&mut self.tables) {
             if !numbered.numbers.contains(&number)
-                && let Some(CopiedTable { has_lookups, readers, .. }) = table.take()
+                && let Some(CopiedTable { has_lookups, readers: of_table, .. }) = table.take()
                 // Rows of others are in buckets and lookups that no present config names.
-                && (readers.is_empty() || readers.intersects(all))
+                && (of_table.is_empty() || of_table.intersects(&readers.all))
             {
+                numbered.is_held |= of_table.is_empty() || is_served(&of_table);
                 numbered.gone.push(GoneTable { number, has_lookups });
             }
         }
@@ -178,10 +236,68 @@ impl CopyState {
         Some(numbered)
     }
 
+    /// Returns all definitions and lookups that any table was ever copied for.
+    pub(crate) fn all_readers(&self) -> TableReaders {
+        let mut all = TableReaders::default();
+        for table in self.tables.iter().flatten() {
+            all.extend(&table.readers);
+        }
+        all
+    }
+
     /// Returns whether the table at a place is copied for all of these readers. Those that are gone stay
     /// recorded: their numbers are never used again.
     fn is_copied_for(&self, place: usize, readers: &TableReaders) -> bool {
         self.tables[place].as_ref().is_some_and(|known| known.readers.contains(readers))
+    }
+
+    /// Ends the copy of a table if it is for none of these readers any more.
+    fn settle(&mut self, place: usize, readers: &TableReaders) {
+        if let Some(known) = &mut self.tables[place]
+            && known.settled.as_ref().is_some_and(|settled| settled.contains(readers))
+        {
+            known.settled = None;
+            known.progress = TableCopy::Done;
+        }
+    }
+
+    /// Returns whether a table can be copied for further readers while what the others have of it goes on
+    /// following the stream.
+    fn can_extend(&self, place: usize, table: &CopiedTable, readers: &CopyReaders) -> bool {
+        let (Some(known), Some(served)) = (&self.tables[place], &readers.served) else {
+            return false;
+        };
+        // Stored rows of a table that nobody has read for a while are of that time.
+        let is_maintained = served.intersects(&table.readers);
+        let complete = known.settled.as_ref().unwrap_or(&known.readers);
+        let is_only_for_new = !table.readers.without(complete).intersects(served);
+        let is_complete = match &known.progress {
+            TableCopy::Done => true,
+            // Until the stream has passed it, the snapshot says which changes are in the copy.
+            TableCopy::Whole(_) => !readers.is_ahead,
+            TableCopy::Todo | TableCopy::After(_) | TableCopy::Removing(_) => false,
+        };
+        is_maintained && is_only_for_new && (is_complete || known.settled.is_some())
+    }
+
+    /// Begins to copy a table for further readers.
+    fn extend_copy(&mut self, place: usize, table: &CopiedTable) {
+        let Some(known) = &mut self.tables[place] else { return };
+        if known.settled.is_none() {
+            known.settled = Some(known.readers.clone());
+        }
+        // Those of a copy that was given up stay: nobody else may get their numbers.
+        known.readers.extend(&table.readers);
+        known.has_lookups |= table.has_lookups;
+        known.can_compare = table.can_compare;
+        known.has_former_rows = false;
+        known.progress = TableCopy::Todo;
+    }
+
+    /// Returns whether a table's copy is for some of its readers only.
+    pub(crate) fn is_extended(&self, number: u16) -> bool {
+        let table = self.tables.get(usize::from(number)).and_then(Option::as_ref);
+        table.is_some_and(|table| table.settled.is_some())
     }
 
     /// Returns the place of a table in the same shape.
@@ -220,6 +336,10 @@ impl CopyState {
         table.has_former_rows = comparable.is_some();
         // Former answers to lookups may be stored that the table no longer gives.
         table.has_lookups |= comparable.is_some_and(|known| known.has_lookups);
+        if let Some(known) = comparable {
+            // Stored rows refer to them, so nobody else may get their numbers.
+            table.readers.extend(&known.readers);
+        }
 
         let place = match former {
             Some(place) if table.has_former_rows => place,
@@ -284,6 +404,9 @@ impl CopyState {
     /// Notes the progress of a table.
     pub(crate) fn advance(&mut self, number: u16, progress: TableCopy) {
         if let Some(Some(table)) = self.tables.get_mut(usize::from(number)) {
+            if progress == TableCopy::Done {
+                table.settled = None;
+            }
             table.progress = progress;
         }
     }
@@ -292,6 +415,10 @@ impl CopyState {
     /// contain them. Such a table is read in one snapshot, since equal rows are counted.
     pub(crate) fn contains_keyless_change(&self, number: u16, xid: u32) -> bool {
         let Some(Some(table)) = self.tables.get(usize::from(number)) else { return false };
+        if table.settled.is_some() {
+            // The stream goes on. A chunk adds nothing for a row that the stream has not brought yet.
+            return false;
+        }
         match &table.progress {
             TableCopy::Todo | TableCopy::After(_) | TableCopy::Removing(_) => true,
             TableCopy::Whole(snapshot) => PgSnapshot::parse(snapshot).is_some_and(|s| s.sees(xid)),
@@ -301,281 +428,4 @@ impl CopyState {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::HashMap;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn copied(shape: &str) -> CopiedTable {
-        CopiedTable {
-            oid: 1,
-            shape: TableShape::from_text(shape),
-            has_lookups: shape.len() > 1,
-            readers: TableReaders::default(),
-            progress: TableCopy::Todo,
-            copied_after: Lsn(0),
-            has_former_rows: false,
-            can_compare: false,
-        }
-    }
-
-    /// Numbers tables in a generation without other readers.
-    fn number(
-        state: &mut CopyState,
-        tables: impl IntoIterator<Item = CopiedTable>,
-    ) -> Option<NumberedCopies> {
-        state.number(tables, &TableReaders::default())
-    }
-
-    fn numbered(state: &mut CopyState, shapes: &[&str]) -> (Vec<u16>, Vec<u16>) {
-        let numbered = number(state, shapes.iter().map(|shape| copied(shape))).unwrap();
-        (numbered.numbers, numbered.gone.iter().map(|gone| gone.number).collect())
-    }
-
-    #[test]
-    fn a_keyless_table_counts_each_change_once() {
-        let mut state = CopyState::default();
-        assert_eq!(numbered(&mut state, &["a"]), (vec![0], vec![]));
-        assert!(state.contains_keyless_change(0, 5), "the copy is still to come");
-        state.advance(0, TableCopy::Whole("10:12:10".into()));
-        assert!(state.contains_keyless_change(0, 11));
-        assert!(!state.contains_keyless_change(0, 10), "it was under way during the copy");
-        assert!(!state.contains_keyless_change(0, 12));
-    }
-
-    #[test]
-    fn tables_are_copied_one_after_another() {
-        let mut state = CopyState::default();
-        assert_eq!(numbered(&mut state, &["a", "b", "c"]), (vec![0, 1, 2], vec![]));
-        state.advance(0, TableCopy::Done);
-        state.advance(1, TableCopy::After(vec!["7".into()]));
-        assert_eq!(state.next(), Some((1, &TableCopy::After(vec!["7".into()]))));
-        state.advance(1, TableCopy::Whole("1:1:".into()));
-        assert_eq!(state.next(), Some((2, &TableCopy::Todo)));
-        state.advance(2, TableCopy::Done);
-        assert_eq!(state.next(), None);
-    }
-
-    #[test]
-    fn tables_that_come_and_go_leave_the_others_their_numbers() {
-        let mut state = CopyState::default();
-        numbered(&mut state, &["a", "bb", "c"]);
-        for number in 0..3 {
-            state.advance(number, TableCopy::Done);
-        }
-        // In another order, without one of them, and with a new one.
-        assert_eq!(numbered(&mut state, &["d", "c", "a"]), (vec![3, 2, 0], vec![1]));
-        assert_eq!(state.next(), Some((3, &TableCopy::Todo)));
-        // It is back: as another one, since the rows of its former number count as gone.
-        assert_eq!(numbered(&mut state, &["a", "bb", "d"]), (vec![0, 4, 3], vec![2]));
-        let gone = number(&mut state, Vec::new()).unwrap().gone;
-        assert_eq!(gone[1], GoneTable { number: 3, has_lookups: false });
-        assert_eq!(gone[2], GoneTable { number: 4, has_lookups: true });
-    }
-
-    #[test]
-    fn a_table_for_which_the_stored_form_has_no_number_gets_none() {
-        let mut state = CopyState::default();
-        numbered(&mut state, &["a"]);
-        state.tables.resize(usize::from(u16::MAX) + 1, None);
-        assert!(number(&mut state, [copied("a"), copied("b")]).is_none());
-    }
-
-    #[test]
-    fn a_table_is_held_until_it_is_gone_in_whatever_shape() {
-        let mut state = CopyState::default();
-        numbered(&mut state, &["a"]);
-        state.forget(Some(1));
-        assert!(state.holds(1) && !state.holds(2));
-        assert_eq!(numbered(&mut state, &["a"]), (vec![1], vec![0]), "it is copied again");
-        assert!(state.holds(1));
-        numbered(&mut state, &[]);
-        assert!(!state.holds(1));
-    }
-
-    #[test]
-    fn nothing_is_known_of_a_number_without_a_table() {
-        let mut state = CopyState::default();
-        numbered(&mut state, &["a"]);
-        numbered(&mut state, &[]);
-        for number in [0, 1, u16::MAX] {
-            state.advance(number, TableCopy::Todo);
-            assert!(!state.contains_keyless_change(number, 5), "{number}");
-            assert_eq!(state.copied_after(number), Lsn(0), "{number}");
-        }
-        assert_eq!(state.next(), None, "a gone table is not copied");
-    }
-
-    /// Runs of earlier versions have stored this. Without it all tables are copied again.
-    #[test]
-    fn the_record_of_an_earlier_version_is_read() {
-        let stored = r#"{
-            "tables": [
-                {"oid": 1, "shape": "a", "has_lookups": false, "progress": {"after": ["7", "k"]}},
-                null,
-                {"oid": 2, "shape": "b", "has_lookups": true, "progress": "done"},
-                {"oid": 3, "shape": "c", "has_lookups": false, "progress": {"whole": "5:5:"}},
-                {"oid": 4, "shape": "d", "has_lookups": false, "progress": "todo",
-                 "copied_after": "0/2A"}
-            ],
-            "unseen": [7, 9]
-        }"#;
-        let state: CopyState = serde_json::from_str(stored).unwrap();
-        assert_eq!(state.next(), Some((0, &TableCopy::After(vec!["7".into(), "k".into()]))));
-        assert_eq!(state.not_yet_visible_xids, [7, 9]);
-        assert!(state.contains_keyless_change(3, 4) && !state.contains_keyless_change(3, 5));
-        assert!(state.tables[1].is_none() && !state.contains_keyless_change(2, 4));
-        assert_eq!((state.copied_after(0), state.copied_after(4)), (Lsn(0), Lsn(42)));
-    }
-
-    /// Tables as they are found by runs, each by its id and the version of its shape.
-    fn runs() -> impl Strategy<Value = Vec<Vec<(u32, u32)>>> {
-        let tables = proptest::sample::subsequence((1..6).collect::<Vec<u32>>(), 0..=5);
-        let versions = proptest::collection::vec(0_u32..2, 5);
-        let run = (tables.prop_shuffle(), versions)
-            .prop_map(|(tables, versions)| tables.into_iter().zip(versions).collect::<Vec<_>>());
-        proptest::collection::vec(run, 1..6)
-    }
-
-    proptest! {
-        #[test]
-        fn a_number_means_one_table_in_one_shape_for_ever(runs in runs()) {
-            let mut state = CopyState::default();
-            let mut meanings: HashMap<u16, (u32, u32)> = HashMap::new();
-            let mut current: HashMap<(u32, u32), u16> = HashMap::new();
-            for found in runs {
-                let tables = found.iter().map(|(oid, version)| CopiedTable {
-                    oid: *oid,
-                    ..copied(&format!("{oid} {version}"))
-                });
-                let NumberedCopies { numbers, gone, .. } = number(&mut state, tables).unwrap();
-
-                let mut next = HashMap::new();
-                for (number, table) in numbers.into_iter().zip(found) {
-                    let progress = &state.tables[usize::from(number)].as_ref().unwrap().progress;
-                    if let Some(known) = current.remove(&table) {
-                        prop_assert_eq!((known, progress), (number, &TableCopy::Done));
-                    } else {
-                        prop_assert_eq!(meanings.insert(number, table), None);
-                        prop_assert_eq!(progress, &TableCopy::Todo);
-                    }
-                    prop_assert_eq!(meanings[&number], table);
-                    next.insert(table, number);
-                }
-
-                // Those that were not found again are gone, each once.
-                let mut lost: Vec<_> = current.into_values().collect();
-                lost.sort_unstable();
-                prop_assert_eq!(gone.iter().map(|gone| gone.number).collect::<Vec<_>>(), lost);
-                for number in next.values() {
-                    state.advance(*number, TableCopy::Done);
-                }
-                current = next;
-            }
-        }
-    }
-
-    /// A shape of a table with this name and key.
-    fn shape(oid: u32, name: &str, storage: &str) -> CopiedTable {
-        let mut table = crate::source::catalog::tests::source_table(oid, name);
-        table.facts.storage = storage.into();
-        CopiedTable { oid, shape: table.shape(), can_compare: true, ..copied("") }
-    }
-
-    fn known() -> CopyState {
-        let mut state = CopyState::default();
-        number(&mut state, [shape(1, "a", "file 1"), shape(2, "b", "file 1")]).unwrap();
-        for number in 0..2 {
-            state.advance(number, TableCopy::Done);
-        }
-        state
-    }
-
-    #[test]
-    fn a_table_in_another_shape_is_copied_by_difference_under_its_number() {
-        for again in [shape(1, "a", "file 2"), shape(9, "a", "file 2"), shape(1, "c", "file 1")] {
-            let mut state = known();
-            let numbered = number(&mut state, [again, shape(2, "b", "file 1")]).unwrap();
-            assert_eq!((numbered.numbers, numbered.gone), (vec![0, 1], vec![]));
-            assert_eq!(numbered.changed.len(), 1);
-            assert!(state.has_former_rows(0) && !state.has_former_rows(1));
-            assert_eq!(state.next(), Some((0, &TableCopy::Todo)));
-        }
-    }
-
-    #[test]
-    fn tables_that_were_swapped_keep_their_numbers() {
-        let mut state = known();
-        let swapped = [shape(2, "a", "file 1"), shape(1, "b", "file 1")];
-        let numbered = number(&mut state, swapped).unwrap();
-        assert_eq!((numbered.numbers, numbered.gone), (vec![1, 0], vec![]));
-    }
-
-    #[test]
-    fn a_table_that_cannot_be_copied_by_difference_gets_a_new_number() {
-        let mut state = known();
-        let again = CopiedTable { can_compare: false, ..shape(1, "a", "file 2") };
-        let numbered = number(&mut state, [again, shape(2, "b", "file 1")]).unwrap();
-        assert_eq!(numbered.numbers, [2, 1]);
-        assert_eq!(numbered.gone, [GoneTable { number: 0, has_lookups: false }]);
-        assert!(!state.has_former_rows(2));
-
-        // Rows with another key have other names.
-        let mut rekeyed = crate::source::catalog::tests::source_table(2, "b");
-        rekeyed.key = vec![];
-        let again = CopiedTable { shape: rekeyed.shape(), ..shape(2, "b", "file 1") };
-        let numbered = number(&mut state, [again]).unwrap();
-        assert_eq!(numbered.numbers, [3]);
-    }
-
-    fn readers(definitions: &[u16], lookups: &[u16]) -> TableReaders {
-        TableReaders::new(definitions.iter().copied(), lookups.iter().copied())
-    }
-
-    #[test]
-    fn a_table_is_copied_again_for_readers_that_it_was_not_copied_for() {
-        let read_by = |readers| [CopiedTable { readers, ..shape(1, "a", "file 1") }];
-        let mut state = CopyState::default();
-        let first = readers(&[0, 1], &[0]);
-        state.number(read_by(first.clone()), &first).unwrap();
-        state.advance(0, TableCopy::Done);
-
-        let fewer = readers(&[1], &[]);
-        let numbered = state.number(read_by(fewer.clone()), &fewer).unwrap();
-        assert_eq!((numbered.numbers, numbered.changed), (vec![0], vec![]));
-        assert_eq!(state.next(), None);
-
-        let with_another = readers(&[1, 2], &[]);
-        let numbered = state.number(read_by(with_another.clone()), &with_another).unwrap();
-        assert_eq!(numbered.numbers, [0]);
-        assert_eq!(numbered.changed, [(0, "the sync config reads more of it".to_owned())]);
-        assert_eq!(state.next(), Some((0, &TableCopy::Todo)));
-        assert!(state.has_former_rows(0));
-    }
-
-    #[test]
-    fn rows_of_a_table_that_no_reader_has_left_are_not_removed() {
-        for (all, gone) in
-            [(readers(&[1], &[]), 0), (readers(&[0], &[]), 1), (readers(&[], &[3]), 1)]
-        {
-            let mut state = CopyState::default();
-            let table = CopiedTable { readers: readers(&[0], &[3]), ..shape(1, "a", "file 1") };
-            state.number([table], &all).unwrap();
-            let numbered = state.number([], &all).unwrap();
-            assert_eq!(numbered.gone.len(), gone, "{all:?}");
-        }
-    }
-
-    #[test]
-    fn a_copy_that_is_forgotten_begins_again() {
-        let mut state = known();
-        state.forget_all();
-        let tables = [shape(1, "a", "file 1"), shape(2, "b", "file 1")];
-        let numbered = number(&mut state, tables).unwrap();
-        assert_eq!(numbered.numbers, [0, 1]);
-        assert_eq!(state.next(), Some((0, &TableCopy::Todo)));
-        assert!(state.has_former_rows(0) && state.has_former_rows(1));
-    }
-}
+mod tests;

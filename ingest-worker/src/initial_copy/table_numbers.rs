@@ -1,11 +1,11 @@
 //! The numbers by which the tables of a generation are stored.
 
 use tidewater_storage::{Generation, Lsn, Truncation};
-use tidewater_sync_config::{Diagnostic, SyncConfig, TableEvaluator};
+use tidewater_sync_config::{Diagnostic, SyncConfig, UnionEvaluator};
 
 use crate::apply::applier::SyncedTable;
 use crate::initial_copy::state::{
-    CopiedTable, CopyState, GoneTable, NumberedCopies, TableCopy, TableReaders,
+    CopiedTable, CopyReaders, CopyState, GoneTable, NumberedCopies, TableCopy, TableReaders,
 };
 use crate::source::catalog::SourceTable;
 
@@ -46,10 +46,76 @@ pub(crate) struct NumberedTables {
     pub(crate) copy: CopyState,
     /// Tables that the generation had and that no longer exist.
     pub(crate) gone: Vec<GoneTable>,
-    /// True if any table is gone or new.
+    /// True if any table is gone, or a copy begins.
     pub(crate) is_changed: bool,
+    /// True if readers must wait for it, since what they have of a table is not right.
+    pub(crate) is_held: bool,
     /// Known tables that are copied again, each with the reason.
     pub(crate) changed: Vec<String>,
+    /// Known tables that are copied for further definitions or lookups only.
+    pub(crate) extended: Vec<String>,
+}
+
+/// A sync config that a run maintains.
+#[derive(Clone, Debug)]
+pub(crate) struct MaintainedConfig {
+    pub(crate) config: SyncConfig,
+    pub(crate) generation: Generation,
+    /// True if readers have it, or may have it back at any time.
+    pub(crate) is_served: bool,
+}
+
+impl MaintainedConfig {
+    /// Returns all of its definitions and lookups.
+    pub(crate) fn readers(&self) -> TableReaders {
+        TableReaders::new(
+            self.generation.definition_numbers.numbers().iter().copied(),
+            self.generation.lookup_numbers.numbers().iter().copied(),
+        )
+    }
+}
+
+/// The sync configs that a run maintains.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MaintainedConfigs<'a> {
+    /// Those that are served first: a definition that several have is evaluated by the first one.
+    pub(crate) configs: &'a [MaintainedConfig],
+    /// True if readers wait for every copy, whatever it is for.
+    pub(crate) are_readers_waiting: bool,
+    /// True if rows of an earlier copy may be ahead of the stream.
+    pub(crate) is_ahead: bool,
+}
+
+impl MaintainedConfigs<'_> {
+    fn readers(&self) -> CopyReaders {
+        let mut all = TableReaders::default();
+        let mut served = TableReaders::default();
+        for config in self.configs {
+            all.extend(&config.readers());
+            if config.is_served {
+                served.extend(&config.readers());
+            }
+        }
+        let served = (!self.are_readers_waiting).then_some(served);
+        CopyReaders { all, served, is_ahead: self.is_ahead }
+    }
+
+    /// Returns the evaluator of a table's rows.
+    fn bind(&self, table: &SourceTable) -> Result<UnionEvaluator, NumberingError> {
+        let mut union = UnionEvaluator::default();
+        for MaintainedConfig { config, generation, is_served } in self.configs {
+            let evaluator = config.bind(&table.schema).map_err(NumberingError::SyncConfig)?;
+            if let Some(evaluator) = evaluator {
+                let definitions = generation.definition_numbers.numbers();
+                let lookups = generation.lookup_numbers.numbers();
+                union.add(evaluator, definitions, lookups, *is_served);
+            }
+        }
+        if union.is_empty() {
+            return Err(NumberingError::NotRead(table.display_name()));
+        }
+        Ok(union)
+    }
 }
 
 impl NumberedTables {
@@ -63,11 +129,9 @@ impl NumberedTables {
 }
 
 /// Numbers tables as in the record of a copy, and those that it does not have after them. These are
-/// copied after the position `catalog_read_at`. `generation` is the one of the config. Returns `None`
-/// when no number is left.
+/// copied after the position `catalog_read_at`. Returns `None` when no number is left.
 pub(crate) fn number(
-    config: &SyncConfig,
-    generation: &Generation,
+    maintained: MaintainedConfigs<'_>,
     tables: &[SourceTable],
     mut copy: CopyState,
     catalog_read_at: Lsn,
@@ -78,9 +142,7 @@ pub(crate) fn number(
 
     let mut evaluators = Vec::with_capacity(tables.len());
     for table in tables {
-        let evaluator = config.bind(&table.schema).map_err(NumberingError::SyncConfig)?;
-        let not_read = || NumberingError::NotRead(table.display_name());
-        evaluators.push(evaluator.ok_or_else(not_read)?);
+        evaluators.push(maintained.bind(table)?);
     }
 
     let known = copy.tables.len();
@@ -88,24 +150,27 @@ pub(crate) fn number(
         oid: table.oid,
         shape: table.shape(),
         has_lookups: evaluator.has_lookups(),
-        readers: readers(generation, evaluator),
+        readers: TableReaders::new(
+            evaluator.definitions().filter_map(|number| u16::try_from(number).ok()),
+            evaluator.lookups().filter_map(|number| u16::try_from(number).ok()),
+        ),
+        settled: None,
         progress: TableCopy::Todo,
         copied_after: catalog_read_at,
         has_former_rows: false,
         can_compare: can_compare(table),
     });
-    let all = TableReaders::new(
-        generation.definition_numbers.numbers().iter().copied(),
-        generation.lookup_numbers.numbers().iter().copied(),
-    );
-    let Some(NumberedCopies { numbers, gone, changed }) = copy.number(copied, &all) else {
-        return Ok(None);
-    };
-    let is_changed = copy.tables.len() > known || !gone.is_empty() || !changed.is_empty();
+    let Some(numbered) = copy.number(copied, &maintained.readers()) else { return Ok(None) };
+    let NumberedCopies { numbers, gone, changed, extended, is_held } = numbered;
+    let is_changed = copy.tables.len() > known
+        || !gone.is_empty()
+        || !changed.is_empty()
+        || !extended.is_empty();
     let changed = changed
         .into_iter()
         .map(|(index, reason)| format!("{}: {reason}", tables[index].display_name()))
         .collect();
+    let extended = extended.into_iter().map(|index| tables[index].display_name()).collect();
 
     let mut synced = Vec::with_capacity(tables.len());
     for ((number, table), evaluator) in numbers.into_iter().zip(tables).zip(evaluators) {
@@ -115,19 +180,10 @@ pub(crate) fn number(
             evaluator,
             copied_after: copy.copied_after(number),
             has_former_rows: copy.has_former_rows(number),
+            is_extended: copy.is_extended(number),
         });
     }
-    Ok(Some(NumberedTables { tables: synced, copy, gone, is_changed, changed }))
-}
-
-/// Returns the definitions and lookups that read a table.
-fn readers(generation: &Generation, evaluator: &TableEvaluator) -> TableReaders {
-    let definitions = generation.definition_numbers.numbers();
-    let lookups = generation.lookup_numbers.numbers();
-    TableReaders::new(
-        evaluator.definitions().map(|definition| definitions[definition]),
-        evaluator.lookups().map(|lookup| lookups[lookup]),
-    )
+    Ok(Some(NumberedTables { tables: synced, copy, gone, is_changed, is_held, changed, extended }))
 }
 
 /// Returns whether stored rows of a table can be compared with the table: whether the source can be
@@ -156,10 +212,11 @@ mod tests {
         forget: impl FnOnce(&mut CopyState),
         change: impl FnOnce(&mut Vec<SourceTable>),
     ) -> NumberedTables {
-        let config = compiled();
-        let generation = generation();
-        let first =
-            number(&config, &generation, &tables(), CopyState::default(), FIRST).unwrap().unwrap();
+        let configs =
+            [MaintainedConfig { config: compiled(), generation: generation(), is_served: true }];
+        let maintained =
+            MaintainedConfigs { configs: &configs, are_readers_waiting: false, is_ahead: false };
+        let first = number(maintained, &tables(), CopyState::default(), FIRST).unwrap().unwrap();
         let mut copy = first.copy;
         for table in copy.tables.iter_mut().flatten() {
             table.progress = TableCopy::Done;
@@ -168,7 +225,7 @@ mod tests {
 
         let mut found = tables();
         change(&mut found);
-        number(&config, &generation, &found, copy, SECOND).unwrap().unwrap()
+        number(maintained, &found, copy, SECOND).unwrap().unwrap()
     }
 
     /// The numbers of the tables, each with the position after which it is copied.
@@ -258,7 +315,9 @@ mod tests {
             copy: CopyState::default(),
             gone: vec![gone; 50],
             is_changed: true,
+            is_held: true,
             changed: Vec::new(),
+            extended: Vec::new(),
         };
         assert!(numbered.fits(&truncated(50)));
         assert!(!numbered.fits(&truncated(51)));

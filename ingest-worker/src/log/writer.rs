@@ -261,9 +261,17 @@ impl<S: ControlStore + RecordStore + Clone + 'static> LogWriter<S> {
         // The control record is written after the batch is stored, in the same task. Until then no
         // reader finds anything of it, and a crash leaves only uncommitted versions.
         let position = self.committer.position_after(self.unit.last_op(), lsn, ticket);
-        let CommitOptions { visibility_barrier, truncated, last_transaction, current_at } = options;
-        let next = self.control().after_commit(position, truncated, visibility_barrier);
-        let next = Control { last_transaction, ..next };
+        let CommitOptions {
+            visibility_barrier,
+            switch_barrier,
+            former_until,
+            truncated,
+            last_transaction,
+            current_at,
+        } = options;
+        let before = Control { switch_barrier, ..self.control().clone() };
+        let next = before.after_commit(position, truncated, visibility_barrier);
+        let next = Control { last_transaction, ..next }.with_former_until(former_until);
         let next = match current_at {
             Some(time) => next.current_as_of(time),
             None => next,
@@ -357,6 +365,12 @@ pub struct CommitOptions {
     /// Position that the stream must pass before readers see the commit: see
     /// [`Control::visibility_barrier`].
     pub visibility_barrier: Option<Lsn>,
+    /// Position that the stream must pass before readers get the latest generation: see
+    /// [`Control::switch_barrier`].
+    pub switch_barrier: Option<Lsn>,
+    /// Time until which a generation is maintained that readers lose by the commit: see
+    /// [`MaintainedGeneration::until`](tidewater_storage::MaintainedGeneration::until).
+    pub former_until: u64,
     /// The last truncation of each table: see [`Control::truncated`].
     pub truncated: Vec<Truncation>,
     /// The last transaction that the stream has sent: see [`Control::last_transaction`].

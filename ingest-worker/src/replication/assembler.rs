@@ -13,7 +13,8 @@
 //!   waits. While one unit is stored, the next one is assembled.
 //! - **Which position a commit takes**: the end of the last transaction received whole. It never
 //!   contains a part of a transaction.
-//! - **When readers may follow**: not before the commit has passed the visibility barrier.
+//! - **When readers may follow**: not before the commit has passed the visibility barrier, and to
+//!   another sync config not before it has passed the switch barrier.
 //! - **When chunks of the initial copy are read**: between transactions, while none is buffered.
 //!
 //! # What always holds
@@ -27,7 +28,7 @@
 //! # Its parts
 //!
 //! - [`TransactionBuffer`]: the open transaction, and changes that are not applied yet.
-//! - [`CommitTracker`]: positions, the visibility barrier, and when a commit is due.
+//! - [`CommitTracker`]: positions, the barriers, and when a commit is due.
 //! - [`CopyTracker`]: the chunks of the initial copy, and its stored progress.
 //! - [`NotYetVisible`]: transactions that new snapshots of the source may not see yet.
 //!
@@ -58,9 +59,6 @@ use commit_tracker::{CommitConditions, CommitTracker};
 use copy_tracker::CopyTracker;
 use not_yet_visible::NotYetVisible;
 use transaction_buffer::{OpenTransaction, TransactionBuffer};
-
-/// A barrier at an unknown position: the initial copy is not finished, so nothing is visible.
-pub const BARRIER_UNKNOWN: Lsn = Lsn(u64::MAX);
 
 /// The sizes by which the work is divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -261,16 +259,16 @@ impl TransactionAssembler {
             actions.push(Action::Confirm(self.commits.committed().lsn));
         }
 
-        if self.must_switch && self.commits.barrier().is_none() {
+        if self.must_switch && !self.commits.has_barrier() {
             // Nothing is to be copied for the present config, so readers may have it at once.
             self.commits.require_commit();
             self.advance(actions);
         }
 
-        if self.copy.is_complete() && self.commits.barrier() == Some(BARRIER_UNKNOWN) {
+        if self.copy.is_complete() && self.commits.waits_for_copy() {
             // No table is left to copy: only rows were removed. The stream may still be at a time
             // when those rows existed, so readers wait until it has passed the present.
-            self.commits.set_barrier(source_position);
+            self.commits.note_copied(source_position);
             self.commits.require_commit();
             self.commits.after_commit(Action::EmitMessage(WalMessage::Barrier));
             self.advance(actions);
@@ -447,7 +445,7 @@ impl TransactionAssembler {
         if progress.is_copy_done {
             // All rows were read by now. The stream repeats what happened up to here, and readers
             // see no state in between.
-            self.commits.set_barrier(source_position);
+            self.commits.note_copied(source_position);
             self.commits.after_commit(Action::EmitMessage(WalMessage::Barrier));
         }
     }
@@ -506,7 +504,7 @@ impl TransactionAssembler {
 
     fn apply(&mut self, changes: Vec<Change>, actions: &mut Vec<Action>) {
         self.awaited = Awaited::Applied;
-        let has_barrier = self.commits.barrier().is_some();
+        let has_barrier = self.commits.has_barrier();
         actions.push(Action::Apply(ChangeBatch { changes, has_barrier }));
     }
 
@@ -533,7 +531,7 @@ impl TransactionAssembler {
 
         // Without a barrier this commit makes everything visible. From then on the record of the
         // copy is no longer kept.
-        if self.commits.barrier().is_none() {
+        if !self.commits.has_barrier() {
             self.copy.finish();
         }
         if self.not_yet_visible.is_long() {

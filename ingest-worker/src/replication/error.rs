@@ -30,6 +30,11 @@ pub enum SessionError {
          clients stay at the last checkpoint until all tables are copied again"
     )]
     SlotStuck(#[source] PgWireError),
+    /// A former sync config need not be maintained any more: start another run without it.
+    #[error(
+        "the former sync config is no longer kept up to date: deploying it again copies what only it has"
+    )]
+    GraceOver,
     /// The log cannot be written.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -45,7 +50,8 @@ impl SessionError {
             Self::Source(error) => error.is_transient(),
             Self::Write(error) => error.is_transient(),
             Self::Stream(AssemblyError::TableChanged(_) | AssemblyError::HistoryDiverged(_))
-            | Self::SlotStuck(_) => true,
+            | Self::SlotStuck(_)
+            | Self::GraceOver => true,
             Self::Stream(AssemblyError::Malformed(_) | AssemblyError::OutOfOrder(_))
             | Self::NotReady(_)
             | Self::CopyRecord(_) => false,

@@ -13,6 +13,9 @@ use crate::source::error::TableChanged;
 use crate::source::pg_snapshot::PgSnapshot;
 use crate::source::pgoutput::Malformed;
 
+/// A barrier at an unknown position: a copy is not finished, so what waits for it is not visible.
+pub const BARRIER_UNKNOWN: Lsn = Lsn(u64::MAX);
+
 /// Something that has happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -132,6 +135,8 @@ pub struct CommitRequest {
     pub position: StreamPosition,
     /// Readers stay at the former checkpoint until a commit has reached this position.
     pub visibility_barrier: Option<Lsn>,
+    /// Readers keep the generation that they have until a commit has reached this position.
+    pub switch_barrier: Option<Lsn>,
     /// The record of the initial copy, while there is one.
     pub copy: Option<CopyState>,
     /// The last transaction that was received whole.

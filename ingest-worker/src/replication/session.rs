@@ -14,7 +14,7 @@ use tracing::Instrument;
 use crate::apply::applier::Applier;
 use crate::apply::batch::{ApplyStep, RowRequest};
 use crate::apply::changes::ChangeBatch;
-use crate::clock::unix_millis_at;
+use crate::clock::{unix_millis_at, unix_seconds};
 use crate::config::Progress;
 use crate::freshness::Freshness;
 use crate::initial_copy::chunk::{Chunk, copy_chunk};
@@ -74,6 +74,8 @@ pub(crate) struct ReplicationSession<S> {
     copy_report: CopyReport,
     /// The run ends once readers see everything that was committed when it started.
     until_caught_up: bool,
+    /// Duration for which a config that readers no longer have is maintained.
+    rollback_grace: Duration,
 }
 
 /// The settings of a worker that its session needs.
@@ -83,6 +85,8 @@ pub(crate) struct SessionSettings {
     pub(crate) receiver_timeout: Duration,
     /// WAL that the slot may retain before the worker warns.
     pub(crate) wal_budget_bytes: u64,
+    /// Duration for which a config that readers no longer have is maintained.
+    pub(crate) rollback_grace: Duration,
 }
 
 /// A row that was read because the stream left out a value.
@@ -124,6 +128,7 @@ impl<S: Storage> ReplicationSession<S> {
             commit_began_at: None,
             copy_report: CopyReport::default(),
             until_caught_up: false,
+            rollback_grace: settings.rollback_grace,
         }
     }
 
@@ -192,9 +197,10 @@ impl<S: Storage> ReplicationSession<S> {
             self.watch.check(&self.source.client, &self.applier.tables).await?;
 
             if self.assembler.wants_chunk() {
-                // A chunk was copied just now. The stream has its turn before the next one, but
-                // only with what is ready: an idle stream must not delay the copy.
+                // A chunk was copied just now. The stream and tickets have their turn before the next
+                // one, but only with what is ready: an idle stream must not delay the copy.
                 self.take_ready_events(on_progress).await?;
+                self.take_ticket(on_progress).await?;
             } else {
                 self.wait(on_progress, shutdown).await?;
             }
@@ -217,6 +223,10 @@ impl<S: Storage> ReplicationSession<S> {
         if self.unsynced_rows != Some(unsynced_rows) {
             self.unsynced_rows = Some(unsynced_rows);
             on_progress(Progress::UnsyncedRows(unsynced_rows));
+        }
+
+        if self.applier.writer.control().has_expired(unix_seconds()) {
+            return Err(SessionError::GraceOver);
         }
 
         let Some(slot) = look.slot else { return Ok(()) };
@@ -291,10 +301,15 @@ impl<S: Storage> ReplicationSession<S> {
             }
             taken = storage.wait_for_ticket(emitted, TICKET_WAIT) => {
                 taken?;
-                let last = storage.last_ticket().await?;
-                self.handle(Event::TicketTaken(last), on_progress).await
+                self.take_ticket(on_progress).await
             }
         }
+    }
+
+    /// Hands in the last ticket that a client has taken.
+    async fn take_ticket(&mut self, on_progress: OnProgress<'_>) -> Result<(), SessionError> {
+        let last = self.applier.writer.storage().last_ticket().await?;
+        self.handle(Event::TicketTaken(last), on_progress).await
     }
 
     /// Takes the events that the stream has ready, without waiting.
@@ -489,11 +504,14 @@ impl<S: Storage> ReplicationSession<S> {
 
     /// Begins a commit. It lands while the next unit is assembled.
     async fn commit(&mut self, request: &CommitRequest) -> Result<(), SessionError> {
-        let CommitRequest { position, visibility_barrier, copy, last_transaction } = request;
+        let CommitRequest { position, visibility_barrier, switch_barrier, copy, last_transaction } =
+            request;
         let record =
             copy.as_ref().map(serde_json::to_vec).transpose().map_err(SessionError::CopyRecord)?;
         let options = CommitOptions {
             visibility_barrier: *visibility_barrier,
+            switch_barrier: *switch_barrier,
+            former_until: unix_seconds() + self.rollback_grace.as_secs(),
             last_transaction: *last_transaction,
             current_at: self.lag.current_with_received().map(unix_millis_at),
             ..CommitOptions::default()
@@ -509,8 +527,8 @@ impl<S: Storage> ReplicationSession<S> {
     fn record_lag(&self) {
         metrics::record_replication_lag_bytes(self.lag.bytes());
         let is_held_back = self.applier.writer.control().visibility_barrier.is_some();
-        if let Some(moment) = self.lag.current_as_of().filter(|_| self.is_ready() && !is_held_back)
-        {
+        let is_current = self.applier.writer.control().visible.is_some() && !is_held_back;
+        if let Some(moment) = self.lag.current_as_of().filter(|_| is_current) {
             self.freshness.advance_to(moment);
         }
     }

@@ -157,6 +157,7 @@ mod tests {
             snapshot_threshold: 1,
             receiver_timeout: Duration::from_secs(30),
             wal_budget_bytes: 10 << 30,
+            rollback_grace: Duration::ZERO,
             on_error: OnError::Stop,
             until_caught_up: false,
         };

@@ -45,35 +45,66 @@ pub(super) fn first(
     })
 }
 
-/// Returns the generation of a config that continues a stored one: the same if the text is. Otherwise
-/// definitions and lookups that are as before keep their tags and numbers. Returns `None` if the
-/// stored data means something else now, or if no number is left.
+/// A generation that the store has, with its compiled config.
+#[derive(Clone, Debug)]
+pub(super) struct KnownGeneration {
+    pub(super) config: SyncConfig,
+    pub(super) generation: Generation,
+}
+
+impl KnownGeneration {
+    /// Compiles the config of a stored generation. Returns `None` if the stored data means something
+    /// else now.
+    pub(super) fn compile(generation: &Generation) -> Option<Self> {
+        // Hashes of a former config are only comparable if the same evaluator has stored it.
+        let config = SyncConfig::compile(&generation.sync_config).ok()?;
+        let is_valid = generation.identity == identity(&config);
+        is_valid.then(|| Self { config, generation: generation.clone() })
+    }
+}
+
+/// The lowest numbers that no definition and no lookup of some source rows has ever had.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct FreeNumbers {
+    pub(super) definition: u16,
+    pub(super) lookup: u16,
+}
+
+/// Returns the generation of a config: the known one with the same text, or one that continues the source
+/// rows of the known ones. Definitions and lookups that any of them has keep their tags and numbers.
+/// Returns `None` if no generation is known, or if no number is left.
 pub(super) fn continued(
-    stored: &Generation,
+    known: &[KnownGeneration],
     id: GenerationId,
     source: ConfigSource<'_>,
     tags: &NewTags,
+    free: FreeNumbers,
 ) -> Option<Generation> {
-    // Hashes of the former config are only comparable if the same evaluator has stored it.
-    let former = SyncConfig::compile(&stored.sync_config).ok()?;
-    if stored.identity != identity(&former) {
-        return None;
-    }
-    if stored.sync_config == source.text {
-        return Some(stored.clone());
+    let rows_of = known.first()?.generation.rows_of();
+    let has_text = |known: &&KnownGeneration| known.generation.sync_config == source.text;
+    if let Some(known) = known.iter().find(has_text) {
+        return Some(known.generation.clone());
     }
 
-    let definitions = places(&definition_keys(&former), &definition_keys(source.config));
-    let lookups = places(&lookup_keys(&former), &lookup_keys(source.config));
+    let mut definitions = KnownPlans::default();
+    let mut lookups = KnownPlans::default();
+    for KnownGeneration { config, generation } in known {
+        let numbers = &generation.definition_numbers;
+        definitions.add(&definition_keys(config), &generation.definitions, numbers);
+        lookups.add(&lookup_keys(config), &generation.lookups, &generation.lookup_numbers);
+    }
+    let definitions =
+        definitions.assign(&definition_keys(source.config), &tags.definitions, free.definition)?;
+    let lookups = lookups.assign(&lookup_keys(source.config), &tags.lookups, free.lookup)?;
     Some(Generation {
         id,
         identity: identity(source.config),
         sync_config: source.text.to_owned(),
-        definitions: kept_tags(&stored.definitions, &definitions, &tags.definitions),
-        lookups: kept_tags(&stored.lookups, &lookups, &tags.lookups),
-        rows_of: Some(stored.rows_of()),
-        definition_numbers: stored.definition_numbers.succeeded_by(&definitions)?,
-        lookup_numbers: stored.lookup_numbers.succeeded_by(&lookups)?,
+        definitions: definitions.tags,
+        lookups: lookups.tags,
+        rows_of: Some(rows_of),
+        definition_numbers: definitions.numbers,
+        lookup_numbers: lookups.numbers,
         retired_at: None,
     })
 }
@@ -87,20 +118,62 @@ fn lookup_keys(config: &SyncConfig) -> Vec<(&str, &str)> {
     config.lookups().iter().map(|one| ("", &*one.hash)).collect()
 }
 
-/// Returns the place in `former` of each of `present`, or `None` for a new one.
-fn places(former: &[(&str, &str)], present: &[(&str, &str)]) -> Vec<Option<usize>> {
-    let mut is_free = vec![true; former.len()];
-    let mut place_of = |key: &(&str, &str)| {
-        let place = (0..former.len()).find(|&place| is_free[place] && former[place] == *key)?;
-        is_free[place] = false;
-        Some(place)
-    };
-    present.iter().map(&mut place_of).collect()
+/// The definitions, or the lookups, of the known generations.
+#[derive(Default)]
+struct KnownPlans<'a> {
+    /// Each once, by its number.
+    plans: Vec<KnownPlan<'a>>,
+    /// The lowest number that none of the generations has ever used.
+    next: u16,
 }
 
-fn kept_tags(former: &[Tag], places: &[Option<usize>], new: &[Tag]) -> Vec<Tag> {
-    let kept = places.iter().map(|place| place.and_then(|place| former.get(place)));
-    kept.zip(new).map(|(kept, new)| kept.unwrap_or(new).clone()).collect()
+struct KnownPlan<'a> {
+    key: (&'a str, &'a str),
+    tag: &'a Tag,
+    number: u16,
+    is_taken: bool,
+}
+
+/// Tags and numbers in the order of a config.
+struct AssignedPlans {
+    tags: Vec<Tag>,
+    numbers: Numbering,
+}
+
+impl<'a> KnownPlans<'a> {
+    fn add(&mut self, keys: &[(&'a str, &'a str)], tags: &'a [Tag], numbering: &Numbering) {
+        for ((key, tag), &number) in keys.iter().zip(tags).zip(numbering.numbers()) {
+            if self.plans.iter().all(|known| known.number != number) {
+                self.plans.push(KnownPlan { key: *key, tag, number, is_taken: false });
+            }
+        }
+        self.next = self.next.max(numbering.next());
+    }
+
+    /// Assigns to each of `keys` the tag and number of a known one, or new ones from `free` on. Equal
+    /// keys are matched one to one.
+    fn assign(
+        mut self,
+        keys: &[(&str, &str)],
+        new_tags: &[Tag],
+        free: u16,
+    ) -> Option<AssignedPlans> {
+        let mut tags = Vec::with_capacity(keys.len());
+        let mut numbers = Vec::with_capacity(keys.len());
+        for (key, new_tag) in keys.iter().zip(new_tags) {
+            let known = self.plans.iter_mut().find(|known| !known.is_taken && known.key == *key);
+            if let Some(known) = known {
+                known.is_taken = true;
+                tags.push(known.tag.clone());
+                numbers.push(Some(known.number));
+            } else {
+                tags.push(new_tag.clone());
+                numbers.push(None);
+            }
+        }
+        let numbers = Numbering::assign(numbers, self.next.max(free))?;
+        Some(AssignedPlans { tags, numbers })
+    }
 }
 
 /// Returns the hash of everything that makes stored data of one generation useless for another.
@@ -148,15 +221,17 @@ streams:
         first(id(1), ConfigSource { config: &config, text: CONFIG }, tags(&config, 0)).unwrap()
     }
 
-    fn continued_with(stored: &Generation, text: &str, epoch: u32) -> Option<Generation> {
+    fn continued_with(stored: &[&Generation], text: &str, epoch: u32) -> Option<Generation> {
         let config = SyncConfig::compile(text).unwrap();
         let source = ConfigSource { config: &config, text };
-        continued(stored, id(epoch), source, &tags(&config, 100 * epoch))
+        let known: Vec<_> = stored.iter().flat_map(|one| KnownGeneration::compile(one)).collect();
+        let tags = tags(&config, 100 * epoch);
+        continued(&known, id(epoch), source, &tags, FreeNumbers::default())
     }
 
     #[test]
     fn the_same_text_is_the_same_generation() {
-        assert_eq!(continued_with(&stored(), CONFIG, 2), Some(stored()));
+        assert_eq!(continued_with(&[&stored()], CONFIG, 2), Some(stored()));
     }
 
     #[test]
@@ -168,7 +243,7 @@ streams:
   notes: {auto_subscribe: false, priority: 1, query: SELECT id FROM notes}
   todos: {query: SELECT * FROM todos}
 ";
-        let next = continued_with(&stored(), text, 2).unwrap();
+        let next = continued_with(&[&stored()], text, 2).unwrap();
         assert_eq!((next.id, next.rows_of()), (id(2), id(1)));
         assert_eq!(next.sync_config, text);
         assert_eq!(next.definitions, [Tag::from_bits(1), Tag::from_bits(0)]);
@@ -177,14 +252,14 @@ streams:
 
     #[test]
     fn only_new_definitions_and_lookups_get_new_tags_and_numbers() {
-        let next = continued_with(&stored(), OTHERS, 2).unwrap();
+        let next = continued_with(&[&stored()], OTHERS, 2).unwrap();
         assert_eq!(next.definitions, [Tag::from_bits(200), Tag::from_bits(1)]);
         assert_eq!(next.definition_numbers.numbers(), [2, 1]);
         assert_eq!(next.lookups, [Tag::from_bits(250)]);
         assert_eq!(next.lookup_numbers.numbers(), [0]);
 
         // A definition that comes back is a new one: nobody has kept its buckets up to date.
-        let back = continued_with(&next, CONFIG, 3).unwrap();
+        let back = continued_with(&[&next], CONFIG, 3).unwrap();
         assert_eq!(back.rows_of(), id(1));
         assert_eq!(back.definitions, [Tag::from_bits(300), Tag::from_bits(1)]);
         assert_eq!(back.definition_numbers.numbers(), [3, 1]);
@@ -193,15 +268,43 @@ streams:
     #[test]
     fn data_of_another_evaluator_or_format_is_not_continued() {
         let of_another = Generation { identity: "another".into(), ..stored() };
-        assert_eq!(continued_with(&of_another, CONFIG, 2), None);
+        assert_eq!(continued_with(&[&of_another], CONFIG, 2), None);
         let no_config = Generation { sync_config: "streams: [".into(), ..stored() };
-        assert_eq!(continued_with(&no_config, CONFIG, 2), None);
+        assert_eq!(continued_with(&[&no_config], CONFIG, 2), None);
+    }
+
+    #[test]
+    fn a_definition_that_a_maintained_generation_has_comes_back_as_it_was() {
+        let next = continued_with(&[&stored()], OTHERS, 2).unwrap();
+        // The former one is still maintained: its text is its generation.
+        assert_eq!(continued_with(&[&next, &stored()], CONFIG, 3), Some(stored()));
+
+        let both = CONFIG.replace("notes:", "memos:");
+        let mixed = continued_with(&[&next, &stored()], &both, 3).unwrap();
+        assert_eq!(mixed.definitions, [Tag::from_bits(0), Tag::from_bits(301)]);
+        assert_eq!(mixed.definition_numbers.numbers(), [0, 3], "2 is of the generation between");
+    }
+
+    #[test]
+    fn numbers_that_the_copy_has_seen_are_not_given_again() {
+        let config = SyncConfig::compile(OTHERS).unwrap();
+        let source = ConfigSource { config: &config, text: OTHERS };
+        let known = [KnownGeneration::compile(&stored()).unwrap()];
+        let free = FreeNumbers { definition: 7, lookup: 4 };
+        let next = continued(&known, id(2), source, &tags(&config, 200), free).unwrap();
+        assert_eq!(next.definition_numbers.numbers(), [7, 1]);
+        assert_eq!(next.lookup_numbers.numbers(), [4]);
     }
 
     #[test]
     fn equal_keys_are_matched_one_to_one() {
+        let tags: Vec<_> = (0..8).map(Tag::from_bits).collect();
+        let mut known = KnownPlans::default();
         let former = [("a", "1"), ("a", "1"), ("b", "1")];
+        known.add(&former, &tags[..3], &Numbering::first(3).unwrap());
         let present = [("a", "1"), ("b", "2"), ("a", "1"), ("a", "1")];
-        assert_eq!(places(&former, &present), [Some(0), None, Some(1), None]);
+        let assigned = known.assign(&present, &tags[4..], 0).unwrap();
+        assert_eq!(assigned.numbers.numbers(), [0, 3, 1, 4]);
+        assert_eq!(assigned.tags, [0, 5, 1, 7].map(Tag::from_bits));
     }
 }

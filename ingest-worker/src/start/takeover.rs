@@ -4,20 +4,25 @@
 //! caller reads all of that before, and writes the planned records after.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use tidewater_protocol::{Epoch, EpochError};
 use tidewater_storage::{
-    ClosedEpoch, Control, Generation, GenerationId, Lsn, Nonce, SourceIdentity, Truncation,
+    ClosedEpoch, Control, Generation, GenerationId, Lsn, Nonce, SourceIdentity,
 };
-use tidewater_sync_config::SyncConfig;
+use tidewater_sync_config::{SyncConfig, TablePattern};
 
 use crate::apply::applier::SyncedTable;
 use crate::initial_copy::state::{CopyState, GoneTable};
-use crate::initial_copy::table_numbers::{NumberedTables, NumberingError, number};
-use crate::replication::assembler::BARRIER_UNKNOWN;
+use crate::initial_copy::table_numbers::{
+    MaintainedConfigs, NumberedTables, NumberingError, number,
+};
+use crate::replication::events::BARRIER_UNKNOWN;
 use crate::source::catalog::SourceTable;
 use crate::source::preflight::Finding;
-use crate::start::generation::{self, ConfigSource, NewTags};
+use crate::start::deployment::{Deployment, DeploymentInput};
+use crate::start::generation::{self, ConfigSource, KnownGeneration, NewTags};
+use crate::start::stored::StoredGeneration;
 
 /// Everything that a run finds when it begins.
 #[derive(Debug)]
@@ -34,7 +39,7 @@ pub struct TakeoverInput<'a> {
     pub config: &'a SyncConfig,
     /// The text of the sync config.
     pub config_text: &'a str,
-    /// The tables that it reads.
+    /// The tables that it reads, and those that other maintained configs read.
     pub tables: Vec<FoundTable>,
     /// The table for which the former run ended. It is copied again even if it looks as before:
     /// the log may have changes of another shape in between.
@@ -47,30 +52,10 @@ pub struct TakeoverInput<'a> {
     pub owner: Nonce,
     /// Tags for a new generation, if one is needed.
     pub tags: NewTags,
-}
-
-/// A generation that an earlier run has stored, and the progress of its copy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredGeneration {
-    /// The generation.
-    pub generation: Generation,
-    /// The progress of its initial copy, as of the last commit.
-    pub copy: CopyState,
-    /// True if a later run planned another copy and ended before it stored that plan.
-    pub lacks_plan: bool,
-}
-
-impl StoredGeneration {
-    /// Returns the generation under a config, if it can be continued with it.
-    fn under_config(
-        self,
-        id: GenerationId,
-        source: ConfigSource<'_>,
-        tags: &NewTags,
-    ) -> Option<Self> {
-        let generation = generation::continued(&self.generation, id, source, tags)?;
-        Some(Self { generation, ..self })
-    }
+    /// The time, in seconds since 1970.
+    pub now: u64,
+    /// Duration for which a config that readers no longer have is maintained.
+    pub rollback_grace: Duration,
 }
 
 /// The position of the replication slot.
@@ -124,8 +109,12 @@ pub struct TakeoverPlan {
     pub next: Control,
     /// Epochs that must be archived before.
     pub archived: Vec<ClosedEpoch>,
-    /// The generation that the run maintains.
+    /// The generation that readers are to have.
     pub generation: Generation,
+    /// The other generations that the run maintains.
+    pub others: Vec<Generation>,
+    /// The patterns of the tables that all of them read.
+    pub patterns: Vec<TablePattern>,
     /// True if the generation is new, so that it must be stored.
     pub is_new_generation: bool,
     /// The tables of the run.
@@ -165,11 +154,11 @@ pub enum TakeoverError {
 }
 
 impl TakeoverPlan {
-    /// Returns whether nothing is visible before the stream has passed a barrier: a copy is not
+    /// Returns whether something is not visible before the stream has passed a barrier: a copy is not
     /// finished, or rows are ahead of the stream.
     #[must_use]
     pub fn has_barrier(&self) -> bool {
-        self.next.visibility_barrier.is_some()
+        self.next.visibility_barrier.is_some() || self.next.switch_barrier.is_some()
     }
 
     /// Returns the progress of the copy as the assembler needs it: none once it is visible.
@@ -203,83 +192,76 @@ pub fn plan_takeover(input: TakeoverInput<'_>) -> Result<TakeoverPlan, TakeoverE
     let discontinuity = Discontinuity::find(&input, reset.is_some());
     let Succession { mut next, archived } =
         succeed(input.former.as_ref(), input.found, input.slot, reset.is_some(), input.owner)?;
-    if let Some(reason) = &reset {
-        advice.push(format!(
-            "replication slot {slot_name} does not continue at the position in the store: {reason}; \
-             all tables are copied again"
-        ));
-    }
+    advice.extend(reset.as_ref().map(|reason| advice_of_reset(&slot_name, reason)));
 
     let id = GenerationId(next.epoch);
     let source = ConfigSource { config: input.config, text: input.config_text };
-    let has_stored = input.stored.is_some();
     let former_generation = input.stored.as_ref().map(|stored| stored.generation.id);
-    let stored = input.stored.and_then(|stored| stored.under_config(id, source, &input.tags));
-    let is_config_known = stored.is_some();
-
-    let eligible = eligible_tables(input.tables, stored.as_ref(), &mut advice)?;
-    let continued = match stored {
-        Some(stored) => continue_generation(
+    let eligible = eligible_tables(input.tables, input.stored.as_ref(), &mut advice)?;
+    let deployment = input.stored.as_ref().and_then(|stored| {
+        Deployment::plan(DeploymentInput {
             stored,
-            input.config,
-            &eligible.tables,
-            discontinuity,
-            input.catalog_read_at,
-            &next.truncated,
-        )?,
+            former: input.former.as_ref(),
+            id,
+            source,
+            tags: &input.tags,
+            tables: &eligible.tables,
+            now: input.now,
+            rollback_grace: input.rollback_grace,
+        })
+    });
+    let is_config_known = input.stored.is_none() || deployment.is_some();
+
+    let catalog_read_at = input.catalog_read_at;
+    let continued = match input.stored.zip(deployment) {
+        Some((stored, deployment)) => {
+            let continuation = Continuation { discontinuity, catalog_read_at, former: &next };
+            continue_generation(stored.copy, deployment, &eligible.tables, &continuation)?
+        }
         None => None,
     };
     // After a reset all of them are copied, which the advice above says.
     if let Some(continued) = continued.as_ref().filter(|_| reset.is_none()) {
-        for reason in &continued.numbered.changed {
-            advice.push(format!("copying again table {reason}"));
-        }
+        advise_of_copies(&mut advice, &continued.numbered);
     }
-
-    let kind = match (&input.former, &continued) {
-        (None, _) => TakeoverKind::Fresh,
-        (Some(_), Some(_)) if reset.is_some() => TakeoverKind::SlotReset,
-        (Some(_), Some(continued)) if continued.generation.id == id => TakeoverKind::ConfigChanged,
-        (Some(_), Some(continued)) if continued.numbered.is_changed => TakeoverKind::TablesChanged,
-        (Some(_), Some(_)) => TakeoverKind::Continue,
-        (Some(_), None) if reset.is_some() => TakeoverKind::SlotReset,
-        (Some(_), None) if has_stored && !is_config_known => TakeoverKind::ConfigChanged,
-        (Some(_), None) => TakeoverKind::GenerationLost,
+    let kind = match &continued {
+        _ if input.former.is_none() => TakeoverKind::Fresh,
+        _ if reset.is_some() => TakeoverKind::SlotReset,
+        Some(continued) => continued.kind(former_generation),
+        None if is_config_known => TakeoverKind::GenerationLost,
+        None => TakeoverKind::ConfigChanged,
     };
 
     let is_continued = continued.is_some();
-    let Continued { generation, numbered, lists_not_yet_visible } = match continued {
+    let Continued { deployment, numbered, lists_not_yet_visible } = match continued {
         Some(continued) => continued,
         None => {
             // Truncations name tables by their numbers in the former generation.
             next.truncated.clear();
             let generation = generation::first(id, source, input.tags);
-            let generation = generation.ok_or(NumberingError::TooManyDefinitions)?;
-            let copied_after = input.catalog_read_at;
-            let numbered = begin_copy(input.config, &generation, &eligible.tables, copied_after)?;
-            // The server creates a slot only after all earlier transactions have ended. With an
-            // older slot, a former run may have taken a transaction that new snapshots do not see
-            // yet: neither the stream nor a chunk would bring its changes.
-            Continued { generation, numbered, lists_not_yet_visible: input.slot.is_new }
+            Continued::begin(
+                input.config,
+                generation,
+                &eligible.tables,
+                catalog_read_at,
+                input.slot,
+            )?
         }
     };
-    let is_new_generation = generation.id == id;
-    if is_new_generation {
-        next.continued_generation = former_generation.filter(|_| is_continued);
-    }
-    next.generation = generation.id;
-    if !is_continued || numbered.is_changed {
-        // Readers stay at the former checkpoint until all tables are copied.
-        next.visibility_barrier = Some(BARRIER_UNKNOWN);
-        next.copy_planned_in = Some(next.epoch);
-    }
+    let is_new_generation = deployment.generation.id == id;
+    next.continued_generation = former_generation.filter(|_| is_new_generation && is_continued);
+    next.generation = deployment.generation.id;
+    next.maintained.clone_from(&deployment.maintained);
+    set_barriers(&mut next, &deployment, &numbered, is_continued);
 
     Ok(TakeoverPlan {
         kind,
         former: input.former,
         next,
         archived,
-        generation,
+        patterns: deployment.patterns(),
+        others: deployment.others(),
+        generation: deployment.generation,
         is_new_generation,
         tables: numbered.tables,
         copy: numbered.copy,
@@ -290,15 +272,46 @@ pub fn plan_takeover(input: TakeoverInput<'_>) -> Result<TakeoverPlan, TakeoverE
     })
 }
 
-/// Numbers the tables of a new generation.
-fn begin_copy(
-    config: &SyncConfig,
-    generation: &Generation,
-    tables: &[SourceTable],
-    copied_after: Lsn,
-) -> Result<NumberedTables, NumberingError> {
-    let numbered = number(config, generation, tables, CopyState::default(), copied_after)?;
-    numbered.ok_or(NumberingError::TooManyTables)
+fn advice_of_reset(slot: &str, reason: &str) -> String {
+    format!(
+        "replication slot {slot} does not continue at the position in the store: {reason}; all tables are \
+         copied again"
+    )
+}
+
+/// Adds which tables are copied, and why.
+fn advise_of_copies(advice: &mut Vec<String>, numbered: &NumberedTables) {
+    for reason in &numbered.changed {
+        advice.push(format!("copying again table {reason}"));
+    }
+    for table in &numbered.extended {
+        advice.push(format!(
+            "copying table {table} for the new sync config; clients are served by the former one until \
+             that is done"
+        ));
+    }
+}
+
+/// Sets the positions that the stream must pass before readers see what is copied.
+fn set_barriers(
+    next: &mut Control,
+    deployment: &Deployment,
+    numbered: &NumberedTables,
+    is_continued: bool,
+) {
+    let is_copying = numbered.copy.next().is_some() || numbered.is_changed;
+    if deployment.has_served_readers_only() {
+        next.switch_barrier = None;
+    } else if is_copying {
+        next.switch_barrier = Some(BARRIER_UNKNOWN);
+    }
+
+    if !is_continued || numbered.is_held {
+        // Readers stay at the former checkpoint until all tables are copied. A copy for others only is
+        // planned by the next run as by this one.
+        next.visibility_barrier = Some(BARRIER_UNKNOWN);
+        next.copy_planned_in = Some(next.epoch);
+    }
 }
 
 /// Returns why the stored position says nothing about what the slot sends next, if it does not: the
@@ -394,6 +407,10 @@ fn eligible_tables(
     stored: Option<&StoredGeneration>,
     advice: &mut Vec<String>,
 ) -> Result<EligibleTables, TakeoverError> {
+    let is_continuable =
+        |stored: &&StoredGeneration| KnownGeneration::compile(&stored.generation).is_some();
+    let stored = stored.filter(is_continuable);
+
     let mut tables = Vec::new();
     let mut left_out = HashSet::new();
     for FoundTable { table, findings } in found {
@@ -411,9 +428,47 @@ fn eligible_tables(
 
 /// A generation with the tables as they are now.
 struct Continued {
-    generation: Generation,
+    deployment: Deployment,
     numbered: NumberedTables,
     lists_not_yet_visible: bool,
+}
+
+impl Continued {
+    /// Begins source rows with these tables. Without a generation the config has too many definitions.
+    fn begin(
+        config: &SyncConfig,
+        generation: Option<Generation>,
+        tables: &[SourceTable],
+        copied_after: Lsn,
+        slot: SlotPosition,
+    ) -> Result<Self, NumberingError> {
+        let generation = generation.ok_or(NumberingError::TooManyDefinitions)?;
+        let deployment = Deployment::alone(config, generation);
+        let tables = deployment.tables_read(tables);
+        let maintained = MaintainedConfigs {
+            configs: &deployment.configs,
+            are_readers_waiting: true,
+            is_ahead: false,
+        };
+        let numbered = number(maintained, &tables, CopyState::default(), copied_after)?;
+        let numbered = numbered.ok_or(NumberingError::TooManyTables)?;
+
+        // The server creates a slot only after all earlier transactions have ended. With an older slot, a
+        // former run may have taken a transaction that new snapshots do not see yet: neither the
+        // stream nor a chunk would bring its changes.
+        Ok(Self { deployment, numbered, lists_not_yet_visible: slot.is_new })
+    }
+
+    /// Returns the relation to what is stored, if the slot continues.
+    fn kind(&self, former_generation: Option<GenerationId>) -> TakeoverKind {
+        if Some(self.deployment.generation.id) != former_generation {
+            TakeoverKind::ConfigChanged
+        } else if self.numbered.is_changed {
+            TakeoverKind::TablesChanged
+        } else {
+            TakeoverKind::Continue
+        }
+    }
 }
 
 /// The tables that are copied again even if they look as before.
@@ -442,33 +497,47 @@ impl Discontinuity {
     }
 }
 
-/// Continues a stored generation with these tables, if it has room for them.
-fn continue_generation(
-    stored: StoredGeneration,
-    config: &SyncConfig,
-    tables: &[SourceTable],
+/// The way in which stored rows are continued.
+struct Continuation<'a> {
     discontinuity: Discontinuity,
     catalog_read_at: Lsn,
-    truncated: &[Truncation],
+    /// The control record, but for the generation.
+    former: &'a Control,
+}
+
+/// Continues stored rows with these tables, if there is room for them.
+fn continue_generation(
+    mut copy: CopyState,
+    deployment: Deployment,
+    tables: &[SourceTable],
+    continuation: &Continuation<'_>,
 ) -> Result<Option<Continued>, TakeoverError> {
-    let StoredGeneration { generation, mut copy, lacks_plan: _ } = stored;
+    let Continuation { discontinuity, catalog_read_at, former } = continuation;
     let is_copying = copy.next().is_some();
     match discontinuity {
-        Discontinuity::Table(changed) => copy.forget(changed),
+        Discontinuity::Table(changed) => copy.forget(*changed),
         Discontinuity::All { .. } => {
             // Ids of transactions of another history say nothing.
             copy.not_yet_visible_xids.clear();
             copy.forget_all();
         }
     }
-    let numbered = number(config, &generation, tables, copy, catalog_read_at)?;
-    let numbered = numbered.filter(|numbered| numbered.fits(truncated));
+    let maintained = MaintainedConfigs {
+        configs: &deployment.configs,
+        // Behind a copy that readers wait for, they wait for all of them.
+        are_readers_waiting: !deployment.is_serving()
+            || former.visibility_barrier == Some(BARRIER_UNKNOWN),
+        is_ahead: former.visibility_barrier.is_some() || former.switch_barrier.is_some(),
+    };
+    let tables = deployment.tables_read(tables);
+    let numbered = number(maintained, &tables, copy, *catalog_read_at)?;
+    let numbered = numbered.filter(|numbered| numbered.fits(&former.truncated));
     Ok(numbered.map(|numbered| Continued {
-        generation,
+        deployment,
         // Of a table whose copy begins, changes up to the read of the catalog are left to the copy.
         // It must see them, also those of transactions that no run has received yet.
         lists_not_yet_visible: match discontinuity {
-            Discontinuity::All { lists_not_yet_visible } => lists_not_yet_visible,
+            Discontinuity::All { lists_not_yet_visible } => *lists_not_yet_visible,
             Discontinuity::Table(_) => is_copying && !numbered.is_changed,
         },
         numbered,

@@ -12,7 +12,7 @@ use tokio_postgres::Client;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::apply::applier::SyncedTable;
-use crate::apply::fan_out::check_fan_out;
+use crate::apply::fan_out::keep_limits;
 use crate::replication::wal_message::{CopyRequest, MESSAGE_PREFIX, WalMessage};
 use crate::source::catalog::{self, SourceTable};
 use crate::source::connect::{ConnectError, connect};
@@ -227,13 +227,9 @@ impl<'a> Evaluation<'a> {
         self.table.subkey(&row_name, &mut self.subkey);
         self.table.evaluator.evaluate(values, &mut self.output);
 
-        let mut is_unsynced = !self.output.errors().is_empty();
-        if check_fan_out(&self.output).is_err() {
-            is_unsynced = true;
-            self.output.clear_buckets();
-        }
+        let problems = keep_limits(&self.table.evaluator, &mut self.output);
         self.counts.rows += 1;
-        self.counts.unsynced += u64::from(is_unsynced);
+        self.counts.unsynced += u64::from(!problems.is_empty());
 
         for row in self.output.buckets() {
             self.subject.bucket(row.definition, row.params, &mut self.bucket);
@@ -254,7 +250,7 @@ impl<'a> Evaluation<'a> {
         }
 
         for answer in self.output.lookups() {
-            let tag = &self.subject.generation.lookups[answer.lookup];
+            let Some(tag) = self.subject.lookup_tag(answer.lookup) else { continue };
             let lookup = format!("{tag}{}", answer.key);
             if !self.scope.has_container(PlaceKind::Answer, &lookup) {
                 continue;

@@ -100,9 +100,11 @@ impl<'a, S: Storage> BucketReader<'a, S> {
         subject: &Subject,
         on_buckets: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<(), VerifyError> {
-        for (definition, tag) in subject.generation.definitions.iter().enumerate() {
+        let numbers = subject.generation.definition_numbers.numbers();
+        for (&definition, tag) in numbers.iter().zip(&subject.generation.definitions) {
             let reads = |number| {
                 let table = subject.table(number);
+                let definition = usize::from(definition);
                 table
                     .is_some_and(|table| table.evaluator.definitions().any(|one| one == definition))
             };

@@ -9,8 +9,9 @@ use tidewater_storage::{
 use tidewater_sync_config::SyncConfig;
 
 use crate::apply::applier::SyncedTable;
+use crate::apply::tags::TagsByNumber;
 use crate::initial_copy::state::{CopiedTable, CopyState};
-use crate::initial_copy::table_numbers::number;
+use crate::initial_copy::table_numbers::{MaintainedConfig, MaintainedConfigs, number};
 use crate::source::catalog::SourceTable;
 use crate::source::shape::TableShape;
 use crate::source::tables::{CandidateTable, candidate_tables};
@@ -22,6 +23,9 @@ use crate::verify::error::VerifyError;
 pub(super) struct Subject {
     pub(super) config: SyncConfig,
     pub(super) generation: Generation,
+    /// The tags of its definitions and lookups, by their numbers in source rows.
+    definition_tags: TagsByNumber,
+    lookup_tags: TagsByNumber,
     /// The tables of the source, with the numbers under which they are stored.
     pub(super) tables: Vec<SyncedTable>,
     copied: CopiedTables,
@@ -77,10 +81,19 @@ impl Subject {
             .filter(|one| one.is_named || copy.holds(one.table.oid))
             .map(|CandidateTable { table, .. }| table)
             .collect();
-        let numbered = number(&config, &generation, &tables, copy, Lsn(0))?;
+        let only = [MaintainedConfig { config, generation, is_served: true }];
+        let maintained =
+            MaintainedConfigs { configs: &only, are_readers_waiting: false, is_ahead: false };
+        let numbered = number(maintained, &tables, copy, Lsn(0))?;
+        let [MaintainedConfig { config, generation, is_served: _ }] = only;
         match numbered {
             Some(numbered) if !numbered.is_changed => {
-                Ok(Self { config, generation, tables: numbered.tables, copied })
+                let mut definition_tags = TagsByNumber::default();
+                definition_tags.add(&generation.definition_numbers, &generation.definitions);
+                let mut lookup_tags = TagsByNumber::default();
+                lookup_tags.add(&generation.lookup_numbers, &generation.lookups);
+                let tables = numbered.tables;
+                Ok(Self { config, generation, definition_tags, lookup_tags, tables, copied })
             }
             Some(numbered) if !numbered.changed.is_empty() => {
                 Err(VerifyError::Changing(numbered.changed.join("; ")))
@@ -107,9 +120,19 @@ impl Subject {
         self.tables.iter().find(|table| table.number == number)
     }
 
-    /// Returns the stored name of a definition's bucket.
+    /// Writes the stored name of the bucket of a definition, given by its number. Leaves an empty name if
+    /// the generation does not have the definition.
     pub(super) fn bucket(&self, definition: usize, params: &str, name: &mut String) {
-        BucketKey::write_name(&self.generation.definitions[definition], params, name);
+        let number = u16::try_from(definition).ok();
+        match number.and_then(|number| self.definition_tags.get(number)) {
+            Some(tag) => BucketKey::write_name(tag, params, name),
+            None => name.clear(),
+        }
+    }
+
+    /// Returns the tag of a lookup, given by its number.
+    pub(super) fn lookup_tag(&self, lookup: usize) -> Option<&Tag> {
+        u16::try_from(lookup).ok().and_then(|number| self.lookup_tags.get(number))
     }
 
     /// Returns the name of a bucket as devices have it, and of a lookup its stored name.

@@ -31,8 +31,16 @@ pub struct Control {
     /// commit. Stored as `gate`.
     #[serde(rename = "gate")]
     pub visibility_barrier: Option<Lsn>,
-    /// The generation that the worker maintains. Readers see it once `visible` names it.
+    /// The LSN that `committed.lsn` must reach before readers get `generation`: rows are being copied for
+    /// it. Until then `visible` advances with its own generation. `None` if nothing is copied for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub switch_barrier: Option<Lsn>,
+    /// The latest generation that the worker maintains. Readers see it once `visible` names it.
     pub generation: GenerationId,
+    /// Other generations over the same source rows that the worker keeps up to date: the visible one
+    /// until readers have the latest, and former ones for a while, so that they can come back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub maintained: Vec<MaintainedGeneration>,
     /// The generation that `generation` continues with another sync config, if it does. A run that was
     /// killed before it stored its new generation has stored nothing else, so this one is maintained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -51,6 +59,17 @@ pub struct Control {
     /// that an earlier run has written lacks that plan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copy_planned_in: Option<Epoch>,
+}
+
+/// A generation that the worker keeps up to date beside the latest one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MaintainedGeneration {
+    /// The generation.
+    pub id: GenerationId,
+    /// The time from which it is no longer maintained, in seconds since 1970; `None` while readers have
+    /// it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<u64>,
 }
 
 /// A position of the worker.
@@ -131,7 +150,9 @@ impl Control {
             committed: Committed { op: OpId::ZERO, lsn, ticket: Ticket::default() },
             visible: None,
             visibility_barrier: None,
+            switch_barrier: None,
             generation: GenerationId(epoch),
+            maintained: Vec::new(),
             continued_generation: None,
             truncated: Vec::new(),
             recent: Vec::new(),
@@ -160,7 +181,7 @@ impl Control {
     }
 
     /// Returns the record after a commit. `visible` follows `committed` unless the visibility barrier
-    /// is ahead of the committed LSN.
+    /// is ahead of the committed LSN. It gets the latest generation unless the switch barrier is.
     #[must_use]
     pub fn after_commit(
         &self,
@@ -169,12 +190,14 @@ impl Control {
         visibility_barrier: Option<Lsn>,
     ) -> Self {
         let is_delayed = visibility_barrier.is_some_and(|barrier| committed.lsn < barrier);
+        let switch_barrier = self.switch_barrier.filter(|&barrier| committed.lsn < barrier);
+        let former = self.visible.as_ref().map(|visible| visible.generation);
         let visible = if is_delayed {
             self.visible.clone()
         } else {
             Some(Visible {
                 at: committed,
-                generation: self.generation,
+                generation: former.filter(|_| switch_barrier.is_some()).unwrap_or(self.generation),
                 truncated: truncated.clone(),
                 current_at: self.visible.as_ref().and_then(|visible| visible.current_at),
             })
@@ -187,8 +210,48 @@ impl Control {
             truncated,
             visible,
             visibility_barrier,
+            switch_barrier,
+            // The latest generation was stored before its run committed anything.
+            continued_generation: None,
             ..self.clone()
         }
+    }
+
+    /// Returns the record in which generations that readers no longer have are maintained until `time`,
+    /// in seconds since 1970.
+    #[must_use]
+    pub fn with_former_until(mut self, time: u64) -> Self {
+        let visible = self.visible.as_ref().map(|visible| visible.generation);
+        for former in &mut self.maintained {
+            if Some(former.id) != visible {
+                former.until.get_or_insert(time);
+            }
+        }
+        self
+    }
+
+    /// Returns whether a former generation need not be maintained at `now`, in seconds since 1970.
+    #[must_use]
+    pub fn has_expired(&self, now: u64) -> bool {
+        self.maintained.iter().any(|former| former.until.is_some_and(|until| until <= now))
+    }
+
+    /// Returns whether readers still have another generation than the latest, while rows are copied
+    /// for that one.
+    #[must_use]
+    pub fn is_switch_delayed(&self) -> bool {
+        self.switch_barrier.is_some()
+    }
+
+    /// Returns whether a generation is in use by the worker or by readers, or may be begun.
+    #[must_use]
+    pub fn needs(&self, id: GenerationId) -> bool {
+        let visible = self.visible.as_ref().map(|visible| visible.generation);
+        id.0 > self.epoch
+            || id == self.generation
+            || Some(id) == visible
+            || Some(id) == self.continued_generation
+            || self.maintained.iter().any(|maintained| maintained.id == id)
     }
 
     /// Returns the record of a commit that is current as of `time`, in milliseconds since 1970. A

@@ -64,23 +64,27 @@ impl Numbering {
     /// too many.
     #[must_use]
     pub fn first(count: usize) -> Option<Self> {
-        Self::default().succeeded_by(&vec![None; count])
+        Self::assign(vec![None; count], 0)
     }
 
-    /// Returns the numbers of the next config. `places` has the former place of each of its definitions
-    /// or lookups, or `None` for a new one. Returns `None` when no number is left.
+    /// Returns the numbers of a config, given those that its definitions or lookups have already. The
+    /// others get numbers from `next` on. Returns `None` when no number is left.
     #[must_use]
-    pub fn succeeded_by(&self, places: &[Option<usize>]) -> Option<Self> {
-        let mut next = self.next;
-        let mut numbers = Vec::with_capacity(places.len());
-        for place in places {
-            let known = place.and_then(|place| self.numbers.get(place));
-            numbers.push(known.copied().unwrap_or(next));
+    pub fn assign(known: Vec<Option<u16>>, mut next: u16) -> Option<Self> {
+        let mut numbers = Vec::with_capacity(known.len());
+        for known in known {
+            numbers.push(known.unwrap_or(next));
             if known.is_none() {
                 next = next.checked_add(1)?;
             }
         }
         Some(Self { numbers, next })
+    }
+
+    /// Returns the lowest number that was never used when this was stored.
+    #[must_use]
+    pub fn next(&self) -> u16 {
+        self.next
     }
 
     /// Returns the numbers, in the order of the config.
@@ -102,10 +106,10 @@ mod tests {
     fn a_number_is_kept_by_its_owner_and_never_used_again() {
         let first = Numbering::first(3).unwrap();
         assert_eq!(first.numbers(), [0, 1, 2]);
-        let reordered = first.succeeded_by(&[Some(2), None, Some(0)]).unwrap();
-        assert_eq!(reordered.numbers(), [2, 3, 0]);
-        let removed = reordered.succeeded_by(&[]).unwrap();
-        assert_eq!(removed.succeeded_by(&[None]).unwrap().numbers(), [4]);
+        let next = Numbering::assign(vec![Some(2), None, Some(0)], first.next()).unwrap();
+        assert_eq!((next.numbers(), next.next()), (&[2, 3, 0][..], 4));
+        let removed = Numbering::assign(Vec::new(), next.next()).unwrap();
+        assert_eq!(Numbering::assign(vec![None], removed.next()).unwrap().numbers(), [4]);
     }
 
     #[test]

@@ -44,7 +44,7 @@
 //! use bytes::Bytes;
 //! use tidewater_protocol::{Epoch, OpId};
 //! use tidewater_storage::{
-//!     Batch, Committed, Control, ControlStore, Embedded, GenerationId, Lsn, Nonce, ReadResult,
+//!     Batch, Committed, Control, ControlStore, Embedded, GenerationId, Lsn, MaintainedGeneration, Nonce, ReadResult,
 //!     RecordKey, RecordStore, RecordWrite, SourceIdentity, SwapOutcome, Ticket, Version,
 //!     VersionedRecord,
 //! };
@@ -118,7 +118,8 @@ pub use bucket::{BucketHead, BucketItem};
 pub use catalog::{Base, BaseManifest, Catalog, RetiredBase, RowsFrame, TimedOp, TypedFile};
 pub use committed_ops::{ClosedEpoch, CommittedOps};
 pub use control::{
-    Committed, Control, LastTransaction, Nonce, SourceIdentity, Truncation, Visible,
+    Committed, Control, LastTransaction, MaintainedGeneration, Nonce, SourceIdentity, Truncation,
+    Visible,
 };
 pub use embedded::{DiskUsage, Embedded};
 pub use error::{BoxError, StorageError};

@@ -103,7 +103,7 @@ fn a_generation_keeps_its_fields() {
         definitions: vec![Tag::from_bits(1)],
         lookups: vec![Tag::from_bits(2)],
         rows_of: Some(GenerationId(Epoch::new(2).unwrap())),
-        definition_numbers: Numbering::first(1).unwrap().succeeded_by(&[None]).unwrap(),
+        definition_numbers: Numbering::assign(vec![None], 1).unwrap(),
         lookup_numbers: Numbering::first(1).unwrap(),
         retired_at: Some(1_800_000_000),
     };

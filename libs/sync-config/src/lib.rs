@@ -92,6 +92,7 @@ pub use request::evaluation::RequestEvaluation;
 pub use request::{Granted, GrantedBucket, Question, Request};
 pub use row::evaluate::TableEvaluator;
 pub use row::output::{BucketRow, LookupRow, RowOutput};
+pub use row::union::{EvaluatorPart, UnionEvaluator};
 pub use schema::{Column, TablePattern, TableSchema};
 
 #[cfg(test)]

@@ -4,3 +4,4 @@
 pub(crate) mod bind;
 pub(crate) mod evaluate;
 pub(crate) mod output;
+pub(crate) mod union;

@@ -6,7 +6,7 @@ use tidewater_ingest_worker::{Applier, CheckFacts, ShapeFacts, SourceTable, Sync
 use tidewater_protocol::{Body, OpId};
 use tidewater_snapshot_builder::{Options, run_pass};
 use tidewater_storage::{BucketKey, ControlStore, Embedded, Lsn, OpLog, SegmentReader, Tag};
-use tidewater_sync_config::{Column, PgTypes, SyncConfig, TableSchema};
+use tidewater_sync_config::{Column, PgTypes, SyncConfig, TableSchema, UnionEvaluator};
 
 use crate::NOW;
 use crate::worker::{begun, commit};
@@ -44,7 +44,16 @@ fn todos() -> SyncedTable {
         check: CheckFacts::default(),
     };
 
-    SyncedTable { number: 0, table, evaluator, copied_after: Lsn(0), has_former_rows: false }
+    let mut union = UnionEvaluator::default();
+    union.add(evaluator, &[0], &[], true);
+    SyncedTable {
+        number: 0,
+        table,
+        evaluator: union,
+        copied_after: Lsn(0),
+        has_former_rows: false,
+        is_extended: false,
+    }
 }
 
 async fn insert(applier: &mut Applier<Embedded>, id: &str) {

@@ -4,7 +4,7 @@ use tidewater_storage::Embedded;
 use super::*;
 use crate::apply::fan_out::{BUCKETS_PER_ROW_MAX, BYTES_PER_ROW_MAX};
 use crate::log::unit::UNIT_BYTES_MAX;
-use crate::test_support::{NOTES, TODOS, begun, begun_with, commit, operations, table};
+use crate::test_support::{NOTES, TODOS, begun, begun_with, commit, evaluator, operations, table};
 
 fn number(table: usize) -> u16 {
     u16::try_from(table).unwrap()
@@ -99,8 +99,14 @@ fn documents_of(conditions: &[&str]) -> SyncedTable {
     }
     let config = tidewater_sync_config::SyncConfig::compile(&text).unwrap();
     let table = table(1, "documents", false);
-    let evaluator = config.bind(&table.schema).unwrap().unwrap();
-    SyncedTable { number: 0, table, evaluator, copied_after: Lsn(0), has_former_rows: false }
+    SyncedTable {
+        number: 0,
+        evaluator: evaluator(&config, &table),
+        table,
+        copied_after: Lsn(0),
+        has_former_rows: false,
+        is_extended: false,
+    }
 }
 
 /// The JSON array of so many users, from the first one on.
@@ -114,7 +120,7 @@ fn the_digest_of_a_projection_is_that_of_each_of_its_operations() {
     let table = shared_documents();
     let mut output = RowOutput::default();
     table.evaluator.evaluate(&[Some("1"), Some(&users(0, 40))], &mut output);
-    let memberships = memberships(&output, "0.k", &[0]);
+    let memberships = memberships(&output, "0.k");
     assert_eq!(memberships.len(), 40);
     for (membership, row) in memberships.iter().zip(output.buckets()) {
         let key = RowKey::new(row.object_type, row.object_id, "0.k");

@@ -6,7 +6,7 @@ use tidewater_storage::{Control, LastTransaction, Lsn, Ticket};
 
 use crate::initial_copy::state::CopyState;
 use crate::replication::events::{
-    Action, AssemblyError, CommitRequest, StreamPosition, WriterState,
+    Action, AssemblyError, BARRIER_UNKNOWN, CommitRequest, StreamPosition, WriterState,
 };
 
 /// An idle source's position is committed this often, at its next keepalive. Each such commit costs
@@ -37,6 +37,8 @@ pub(super) struct CommitTracker {
     is_confirmed: bool,
     /// Readers stay at the former checkpoint until a commit has reached this position.
     barrier: Option<Lsn>,
+    /// Readers keep the generation that they have until a commit has reached this position.
+    switch_barrier: Option<Lsn>,
 }
 
 /// Circumstances that decide whether a commit is due.
@@ -65,6 +67,7 @@ impl CommitTracker {
             last_commit_at: None,
             is_confirmed: false,
             barrier: control.visibility_barrier,
+            switch_barrier: control.switch_barrier,
         }
     }
 
@@ -76,8 +79,15 @@ impl CommitTracker {
         self.committed
     }
 
-    pub(super) fn barrier(&self) -> Option<Lsn> {
-        self.barrier
+    /// Returns whether a copy is not visible yet, or rows are ahead of the stream.
+    pub(super) fn has_barrier(&self) -> bool {
+        self.barrier.is_some() || self.switch_barrier.is_some()
+    }
+
+    /// Returns whether something waits for the end of the copy, whose position is not known yet.
+    pub(super) fn waits_for_copy(&self) -> bool {
+        let waits = |barrier: Option<Lsn>| barrier == Some(BARRIER_UNKNOWN);
+        waits(self.barrier) || waits(self.switch_barrier)
     }
 
     pub(super) fn is_writing(&self) -> bool {
@@ -110,7 +120,7 @@ impl CommitTracker {
     /// the position, or, where it is the former one, of the time. Returns whether it is.
     pub(super) fn note_idle(&mut self, wal_end: Lsn, now: Duration) -> bool {
         // Behind a barrier readers wait for the position itself.
-        let is_due = self.barrier.is_some() || self.is_idle_commit_due(now);
+        let is_due = self.has_barrier() || self.is_idle_commit_due(now);
         if is_due && wal_end > self.received.lsn {
             self.received.lsn = wal_end;
             return true;
@@ -151,9 +161,14 @@ impl CommitTracker {
         self.after_commit.push(action);
     }
 
-    /// Sets the position that the stream must pass before readers see anything.
-    pub(super) fn set_barrier(&mut self, position: Lsn) {
-        self.barrier = Some(position);
+    /// Notes that the copy is complete, and the position that the stream must pass before readers see
+    /// what has waited for it.
+    pub(super) fn note_copied(&mut self, position: Lsn) {
+        for barrier in [&mut self.barrier, &mut self.switch_barrier] {
+            if *barrier == Some(BARRIER_UNKNOWN) {
+                *barrier = Some(position);
+            }
+        }
     }
 
     /// Raises the barrier to a position, unless it is beyond it already.
@@ -176,7 +191,7 @@ impl CommitTracker {
     fn is_position_only(&self, conditions: CommitConditions) -> bool {
         !self.writer.has_uncommitted
             && self.received.ticket <= self.requested.ticket
-            && self.barrier.is_none()
+            && !self.has_barrier()
             && !conditions.is_copying
             && !self.is_idle_commit_due(conditions.now)
     }
@@ -199,6 +214,7 @@ impl CommitTracker {
         let request = CommitRequest {
             position: self.received,
             visibility_barrier: self.barrier,
+            switch_barrier: self.switch_barrier,
             copy,
             last_transaction,
         };
@@ -210,6 +226,7 @@ impl CommitTracker {
         self.is_confirmed = self.barrier.is_none();
         // A commit at or beyond the barrier makes everything visible.
         self.barrier = self.barrier.filter(|&barrier| self.received.lsn < barrier);
+        self.switch_barrier = self.switch_barrier.filter(|&barrier| self.received.lsn < barrier);
 
         (request, std::mem::take(&mut self.after_commit))
     }
@@ -287,17 +304,17 @@ mod tests {
         let mut tracker = received(110, 0);
         tracker.raise_barrier(Lsn(150));
         tracker.raise_barrier(Lsn(130));
-        assert_eq!(tracker.barrier(), Some(Lsn(150)));
+        assert_eq!(tracker.barrier, Some(Lsn(150)));
 
         let (request, _) = tracker.request(None, None, Duration::ZERO);
         assert_eq!(request.visibility_barrier, Some(Lsn(150)));
-        assert_eq!(tracker.barrier(), Some(Lsn(150)), "the commit ends before it");
+        assert_eq!(tracker.barrier, Some(Lsn(150)), "the commit ends before it");
         tracker.note_write_finished();
 
         tracker.note_received(Lsn(150), Ticket(0)).unwrap();
         let (request, _) = tracker.request(None, None, Duration::ZERO);
         assert_eq!(request.visibility_barrier, Some(Lsn(150)));
-        assert_eq!(tracker.barrier(), None, "the commit has reached it");
+        assert_eq!(tracker.barrier, None, "the commit has reached it");
     }
 
     #[test]
@@ -309,7 +326,7 @@ mod tests {
         assert!(tracker.note_idle(Lsn(120), IDLE_COMMIT_INTERVAL));
         assert_eq!(tracker.received().lsn, Lsn(120));
 
-        tracker.set_barrier(Lsn(200));
+        tracker.raise_barrier(Lsn(200));
         assert!(tracker.note_idle(Lsn(130), Duration::ZERO));
         assert!(!tracker.note_idle(Lsn(125), Duration::ZERO), "a position never goes back");
     }
@@ -331,10 +348,10 @@ mod tests {
     #[test]
     fn a_checkpoint_is_confirmed_at_the_first_keepalive_after_its_barrier_has_opened() {
         let mut tracker = tracker();
-        tracker.set_barrier(Lsn(200));
+        tracker.raise_barrier(Lsn(200));
         assert!(tracker.note_idle(Lsn(210), Duration::ZERO));
         tracker.request(None, None, Duration::ZERO);
-        assert_eq!(tracker.barrier(), None);
+        assert_eq!(tracker.barrier, None);
         tracker.note_write_finished();
 
         assert!(tracker.note_idle(Lsn(210), Duration::ZERO), "nobody knows yet that it is current");
@@ -347,9 +364,35 @@ mod tests {
     #[test]
     fn a_checkpoint_that_is_held_back_is_not_confirmed() {
         let mut tracker = tracker();
-        tracker.set_barrier(Lsn(200));
+        tracker.raise_barrier(Lsn(200));
         assert!(!tracker.note_idle(Lsn(100), IDLE_COMMIT_INTERVAL));
         assert!(!tracker.must_commit());
+    }
+
+    #[test]
+    fn only_what_waits_for_the_copy_gets_the_position_of_its_end() {
+        let mut tracker = received(110, 0);
+        tracker.raise_barrier(Lsn(120));
+        tracker.switch_barrier = Some(BARRIER_UNKNOWN);
+        assert!(tracker.waits_for_copy());
+        tracker.note_copied(Lsn(150));
+        assert!(!tracker.waits_for_copy());
+
+        let (request, _) = tracker.request(None, None, Duration::ZERO);
+        assert_eq!(request.visibility_barrier, Some(Lsn(120)));
+        assert_eq!(request.switch_barrier, Some(Lsn(150)));
+        tracker.note_write_finished();
+        tracker.note_received(Lsn(130), Ticket(0)).unwrap();
+        tracker.request(None, None, Duration::ZERO);
+        assert!(tracker.has_barrier(), "readers keep their generation");
+    }
+
+    #[test]
+    fn a_checkpoint_is_confirmed_while_only_the_switch_waits() {
+        let mut tracker = tracker();
+        tracker.switch_barrier = Some(BARRIER_UNKNOWN);
+        assert!(tracker.note_idle(Lsn(100), Duration::ZERO));
+        assert!(tracker.must_commit());
     }
 
     #[test]

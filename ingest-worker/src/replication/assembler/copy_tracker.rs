@@ -79,6 +79,9 @@ impl CopyTracker {
         let progress = match chunk.end {
             ChunkEnd::Place(Some(place)) => TableCopy::Removing(Some(place)),
             ChunkEnd::Place(None) => TableCopy::Done,
+            ChunkEnd::Key(_) if copy.is_extended(table.number) && table.is_keyless() => {
+                TableCopy::Done
+            }
             ChunkEnd::Key(_) if table.is_keyless() => TableCopy::Whole(chunk.snapshot.to_string()),
             // A chunk with fewer rows than asked for is the last one.
             ChunkEnd::Key(Some(key)) if chunk.rows >= self.chunk_rows => TableCopy::After(key),
@@ -125,6 +128,7 @@ mod tests {
                 shape: TableShape::default(),
                 has_lookups: false,
                 readers: TableReaders::default(),
+                settled: None,
                 progress,
                 copied_after: Lsn(100),
                 has_former_rows: false,
@@ -200,6 +204,18 @@ mod tests {
         let progress = tracker.note_chunk(&tables[NOTES], chunk(5 * CHUNK_ROWS, Some("k")));
         assert_eq!(progress, ChunkProgress { is_table_done: true, is_copy_done: true });
         assert!(tracker.is_complete() && !tracker.has_next());
+    }
+
+    #[test]
+    fn changes_of_a_table_that_is_copied_for_further_readers_are_all_applied() {
+        let tables = synced_tables();
+        let mut tracker = tracker(TableCopy::Done, TableCopy::Todo);
+        let notes = tracker.copy.as_mut().unwrap().tables[NOTES].as_mut().unwrap();
+        notes.settled = Some(TableReaders::default());
+        assert!(!tracker.contains_change(&tables[NOTES], 51));
+        let progress = tracker.note_chunk(&tables[NOTES], chunk(1, None));
+        assert!(progress.is_copy_done);
+        assert!(!tracker.contains_change(&tables[NOTES], 51));
     }
 
     #[test]

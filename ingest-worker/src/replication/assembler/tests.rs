@@ -29,6 +29,7 @@ fn copy(todos: TableCopy, notes: TableCopy) -> CopyState {
             shape: TableShape::from_text(shape),
             has_lookups: false,
             readers: TableReaders::default(),
+            settled: None,
             progress,
             copied_after: Lsn(0),
             has_former_rows: false,

@@ -160,3 +160,44 @@ fn a_stored_record_stays_readable_by_later_versions() {
     .assert_eq(&record);
     assert_eq!(serde_json::from_str::<Control>(&record).unwrap(), control);
 }
+
+/// A record whose readers have the first generation while the second is copied.
+fn copying(switch_barrier: Option<Lsn>) -> Control {
+    let control = after(&first(), 7);
+    let maintained = vec![MaintainedGeneration { id: control.generation, until: None }];
+    let generation = GenerationId(epoch(2));
+    Control { switch_barrier, generation, maintained, ..control }
+}
+
+#[test]
+fn readers_keep_their_generation_until_the_switch_barrier_is_reached() {
+    let control = copying(Some(Lsn(20)));
+    let former = control.visible.clone().unwrap().generation;
+    let before = control.after_commit(committed(op(1, 8), 19), Vec::new(), None);
+    let visible = before.visible.clone().unwrap();
+    assert_eq!((visible.generation, visible.at), (former, before.committed), "it advances");
+    assert!(before.is_switch_delayed());
+
+    let at = before.after_commit(committed(op(1, 9), 20), Vec::new(), None).with_former_until(50);
+    assert_eq!(at.visible.as_ref().unwrap().generation, at.generation);
+    assert_eq!(at.maintained, [MaintainedGeneration { id: former, until: Some(50) }]);
+    assert!(!at.is_switch_delayed() && !at.has_expired(49) && at.has_expired(50));
+
+    // A later commit does not prolong the time.
+    assert_eq!(at.clone().with_former_until(90).maintained, at.maintained);
+}
+
+#[test]
+fn a_checkpoint_that_is_held_back_keeps_its_generation() {
+    let control = copying(None);
+    let held = control.after_commit(committed(op(1, 8), 19), Vec::new(), Some(Lsn(30)));
+    assert_eq!(held.visible, control.visible);
+    assert_eq!(held.with_former_until(50).maintained[0].until, None, "readers have it");
+}
+
+#[test]
+fn generations_that_nobody_has_are_not_needed() {
+    let control = Control { epoch: epoch(4), ..copying(Some(Lsn(20))) };
+    let needed: Vec<_> = (1..7).filter(|&id| control.needs(GenerationId(epoch(id)))).collect();
+    assert_eq!(needed, [1, 2, 5, 6], "3 and 4 were given up, and later ones may begin");
+}

@@ -125,11 +125,44 @@ impl TableEvaluator {
         &self.columns_read
     }
 
+    /// Returns the evaluator of those definitions and lookups that have a number, under these numbers.
+    pub(crate) fn renumbered(
+        mut self,
+        definition: impl Fn(usize) -> Option<usize>,
+        lookup: impl Fn(usize) -> Option<usize>,
+    ) -> Self {
+        self.queries.retain_mut(|query| match definition(query.definition) {
+            Some(number) => {
+                query.definition = number;
+                true
+            }
+            None => false,
+        });
+        self.lookups.retain_mut(|one| match lookup(one.lookup) {
+            Some(number) => {
+                one.lookup = number;
+                true
+            }
+            None => false,
+        });
+        self
+    }
+
     /// Evaluates a row, given as PostgreSQL's text output of each column (`None` is NULL). Clears
     /// `out` first. Each (definition, params, object type, object id) appears once: the last query
     /// wins. The order is deterministic.
     pub fn evaluate(&self, row: &[Option<&str>], out: &mut RowOutput) {
-        out.clear(self.projections.len());
+        out.clear();
+        self.evaluate_more(row, out);
+        out.deduplicate();
+    }
+
+    /// Evaluates a row and adds its output to `out`, where other definitions and lookups may have
+    /// theirs.
+    pub(crate) fn evaluate_more(&self, row: &[Option<&str>], out: &mut RowOutput) {
+        // Projections are numbered by each evaluator.
+        out.projected.clear();
+        out.projected.resize(self.projections.len(), None);
 
         let row = BoundRow { evaluator: self, row };
         for query in &self.queries {
@@ -155,8 +188,6 @@ impl TableEvaluator {
                 out.errors.push(format!("lookup {}: {}", lookup.lookup, error.message()));
             }
         }
-
-        out.deduplicate();
     }
 }
 

@@ -85,19 +85,20 @@ impl RowOutput {
         &self.errors
     }
 
-    /// Takes the row out of all buckets. Its answers to lookups stay.
-    pub fn clear_buckets(&mut self) {
-        self.buckets.clear();
+    /// Takes the row out of the buckets for which `is_left` holds. Its answers to lookups stay.
+    pub fn leave_buckets(&mut self, is_left: impl Fn(&BucketRow<'_>) -> bool) {
+        let mut buckets = std::mem::take(&mut self.buckets);
+        buckets.retain(|entry| !is_left(&self.bucket(entry)));
+        self.buckets = buckets;
     }
 
-    pub(crate) fn clear(&mut self, projection_count: usize) {
+    pub(crate) fn clear(&mut self) {
         self.text.clear();
         self.text.shrink_to(KEPT_BYTES_MAX);
         self.buckets.clear();
         self.lookups.clear();
         self.errors.clear();
         self.projected.clear();
-        self.projected.resize(projection_count, None);
     }
 
     fn bucket(&self, entry: &BucketEntry) -> BucketRow<'_> {

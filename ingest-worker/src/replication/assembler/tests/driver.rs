@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::*;
 use crate::initial_copy::state::{ChunkEnd, ChunkRange};
+use crate::replication::events::BARRIER_UNKNOWN;
 use crate::replication::events::CommitRequest;
 use crate::test_support::{control_at, synced_tables};
 
