@@ -111,7 +111,11 @@ impl<T: Send + 'static> Actor<T> {
         self.wait_until_idle().await
     }
 
-    async fn wait_until_idle(&mut self) -> bool {
+    /// Waits until the task makes a call. Returns false if it has ended instead.
+    ///
+    /// A new task must come so far within the turn in which it was started: what it does before, and when,
+    /// would depend on how fast another call returns.
+    pub(crate) async fn wait_until_idle(&mut self) -> bool {
         let Some(task) = &mut self.task else { return false };
         // Both can be ready: a write of a worker that has ended waits until the runtime drops it. A
         // random choice between the two would make the run differ, so the order is fixed.

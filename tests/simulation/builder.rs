@@ -31,7 +31,7 @@ pub(crate) async fn run(
     loop {
         let now = {
             let mut world = world.lock().unwrap();
-            if world.clocks_jump && rng.random_range(0..8) == 0 {
+            if world.clocks_jump && rng.random_range(0..3) == 0 {
                 offset = rng.random_range(-CLOCK_JUMP_MAX..=CLOCK_JUMP_MAX);
                 world.counters.clock_jumps += 1;
                 world.log(&format!("builder {number}: the clock jumps to {offset} s"));

@@ -183,6 +183,7 @@ fn run_seed(seed: u64, world: World) -> Shared {
         .unwrap();
     runtime.block_on(async {
         let mut simulation = Simulation::start(seed, &world);
+        simulation.wait_until_idle().await;
         for _ in 0..TURNS {
             simulation.turn().await;
         }
@@ -248,6 +249,16 @@ impl Simulation {
         simulation
     }
 
+    /// Waits until each actor has come to its first call.
+    async fn wait_until_idle(&mut self) {
+        for actor in self.builders.iter_mut().chain(&mut self.workers) {
+            actor.wait_until_idle().await;
+        }
+        for reader in &mut self.readers {
+            reader.wait_until_idle().await;
+        }
+    }
+
     /// Performs one random action.
     async fn turn(&mut self) {
         match self.choose_turn() {
@@ -257,15 +268,18 @@ impl Simulation {
                 self.workers[victim].kill();
                 self.world.lock().unwrap().counters.killed_workers += 1;
                 self.workers[victim] = self.new_worker();
+                self.workers[victim].wait_until_idle().await;
             }
             Turn::AddWorker if self.workers.len() < WORKERS_MAX => {
-                let worker = self.new_worker();
+                let mut worker = self.new_worker();
+                worker.wait_until_idle().await;
                 self.workers.push(worker);
             }
             Turn::ReplaceBuilder => {
                 let victim = self.rng.random_range(0..self.builders.len());
                 self.builders[victim].kill();
                 self.builders[victim] = self.new_builder();
+                self.builders[victim].wait_until_idle().await;
             }
 
             Turn::Builder => {
@@ -318,7 +332,8 @@ impl Simulation {
         // Usually another worker has fenced this one. A replacement would fence the other one in
         // turn, and so on without end.
         if self.workers.is_empty() {
-            let worker = self.new_worker();
+            let mut worker = self.new_worker();
+            worker.wait_until_idle().await;
             self.workers.push(worker);
         }
     }
