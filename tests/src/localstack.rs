@@ -164,7 +164,8 @@ impl Stack {
         sync_config: &str,
         arguments: &[&str],
     ) -> Result<Process> {
-        let file = self.folder.path().join("sync-config.yaml");
+        // Each worker has its own: another one may be reading its file.
+        let file = self.folder.path().join(format!("sync-config-{name}.yaml"));
         std::fs::write(&file, sync_config)?;
 
         let mut command = Tidewater::command()?;
