@@ -91,7 +91,8 @@ async fn a_spilled_transaction_has_only_its_committed_subtransactions() -> Resul
     let tidewater = Tidewater::dev_ready(options(&postgres)).await?;
     let mut sql = "BEGIN;".to_owned();
     for number in 0..200 {
-        let (first, last) = (number * 20, number * 20 + 19);
+        let first = number * 20;
+        let last = first + 19;
         let end = if number % 2 == 0 { "RELEASE" } else { "ROLLBACK TO" };
         sql.push_str(&format!(
             "SAVEPOINT s; INSERT INTO notes SELECT i, 'of {number}' FROM generate_series({first}, {last}) AS i;

@@ -45,7 +45,8 @@ async fn the_connection_outlives_a_store_that_does_not_answer() -> Result<()> {
     lock.busy_timeout(SOON)?;
     lock.execute_batch("BEGIN IMMEDIATE")?;
     for chunk in 0..10 {
-        let (from, to) = (chunk * ROWS / 10 + 1, (chunk + 1) * ROWS / 10);
+        let from = chunk * ROWS / 10 + 1;
+        let to = (chunk + 1) * ROWS / 10;
         let insert = format!(
             "INSERT INTO notes SELECT i, repeat('x', 10000) FROM generate_series({from}, {to}) AS i"
         );

@@ -20,7 +20,7 @@ pub enum WalMessage {
     Ticket(Ticket),
     /// Makes the stream pass a commit behind a visibility barrier, even if nobody else writes.
     Barrier,
-    /// Asks the worker to copy a table again.
+    /// A request to copy a table again.
     CopyTable(CopyRequest),
 }
 

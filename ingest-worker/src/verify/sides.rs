@@ -186,7 +186,7 @@ fn read_u64(from: &mut &[u8]) -> Option<u64> {
     Some(u64::from_le_bytes(from.split_off(..8)?.try_into().ok()?))
 }
 
-/// Some places, with the data of both sides. Everything else is ignored.
+/// The watched places, with the data of both sides. All others are ignored.
 #[derive(Debug)]
 pub(super) struct WatchedSides {
     pub(super) places: Places,
