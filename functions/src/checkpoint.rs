@@ -2,12 +2,15 @@
 
 mod access;
 mod batching_cache;
+mod client;
+mod compute;
 mod error;
 mod generation;
 mod view;
 mod view_cache;
 
-pub(crate) use access::{Access, Client, ReadableBucket, access};
+pub(crate) use access::{Access, ReadableBucket, access};
+pub(crate) use client::{Client, ClientRequest};
 pub(crate) use error::CheckpointError;
 pub(crate) use view::{CheckpointId, CheckpointView};
 pub(crate) use view_cache::ViewCache;

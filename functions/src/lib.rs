@@ -22,4 +22,6 @@ pub use api::router;
 pub use app_state::SyncStore;
 pub use auth::{AuthConfigError, Authenticator};
 pub use metrics::describe_metrics;
-pub use settings::{DEFAULT_MAX_STALENESS, Quotas, Settings, StreamDeadline, WorkerProblem};
+pub use settings::{
+    DEFAULT_BUCKETS_MAX, DEFAULT_MAX_STALENESS, Quotas, Settings, StreamDeadline, WorkerProblem,
+};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tidewater_sync_config::RequestLimits;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +30,9 @@ pub struct Settings {
 
 /// Default of [`Settings::max_staleness`]. The worker confirms an idle checkpoint every 10 to 25 seconds.
 pub const DEFAULT_MAX_STALENESS: Duration = Duration::from_secs(60);
+
+/// Default of [`Quotas::buckets_max`], which is PowerSync's.
+pub const DEFAULT_BUCKETS_MAX: usize = 1_000;
 
 /// The reason why the worker of this process does not replicate now, and its warnings while it does,
 /// shared with who runs it.
@@ -91,12 +95,26 @@ pub struct Quotas {
     pub body_bytes_max: usize,
 }
 
+impl Quotas {
+    /// Returns the limits on the evaluation of one request.
+    pub(crate) fn request_limits(&self) -> RequestLimits {
+        let limits = RequestLimits::for_buckets(self.buckets_max);
+        RequestLimits { outputs_max: self.lookup_rows_max, ..limits }
+    }
+
+    /// Returns the number of values that a request may have in its parameters and subscriptions: ten
+    /// and more for each bucket.
+    pub(crate) fn request_values_max(&self) -> usize {
+        self.buckets_max.max(DEFAULT_BUCKETS_MAX).saturating_mul(20)
+    }
+}
+
 impl Default for Quotas {
     /// Returns PowerSync's limits on buckets and lookup rows, and what a process with 512 MB serves.
     fn default() -> Self {
         Self {
-            buckets_max: 1_000,
-            lookup_rows_max: 1_000,
+            buckets_max: DEFAULT_BUCKETS_MAX,
+            lookup_rows_max: DEFAULT_BUCKETS_MAX,
             connections_max: 10_000,
             body_bytes_max: 2 << 20,
         }

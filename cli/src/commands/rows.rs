@@ -11,7 +11,7 @@ use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use serde_json::{Map, Value, json};
 use tidewater_protocol::StreamSubscription;
-use tidewater_sync_config::{Request, SyncConfig};
+use tidewater_sync_config::{Request, RequestLimits, SyncConfig};
 
 use crate::services::config_file::ConfigFile;
 use crate::terminal::failure::Failure;
@@ -104,7 +104,9 @@ pub(crate) async fn run(args: &RowsArgs) -> Result<(), Failure> {
 /// Fails if a subscription names a stream that the config lacks. The sync API ignores such a
 /// subscription, since the app may be newer than the config; here it is a spelling mistake.
 fn check_streams(config: &SyncConfig, request: &Request<'_>) -> Result<(), Failure> {
-    let known = config.request(request).finish().streams;
+    let prepared =
+        config.prepare(request, &RequestLimits::UNLIMITED).map_err(anyhow::Error::from)?;
+    let known = prepared.evaluation().finish().map_err(anyhow::Error::from)?.streams;
     for subscription in request.subscriptions {
         if known.iter().all(|known| known.name != subscription.stream) {
             let name = &subscription.stream;

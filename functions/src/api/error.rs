@@ -58,6 +58,9 @@ impl From<CheckpointError> for ApiError {
         match error {
             CheckpointError::TooOld => Self::Internal("every checkpoint was too old to be read"),
             CheckpointError::NotReady => Self::NotReady,
+            CheckpointError::Replaced => {
+                Self::Internal("a request was dropped before it was evaluated")
+            }
             CheckpointError::OverQuota(problem) => Self::OverQuota(problem),
             CheckpointError::Storage(error) => Self::Storage(error),
             CheckpointError::Internal(problem) => Self::Internal(problem),

@@ -2,20 +2,23 @@
 
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
+use futures::StreamExt;
 use metrics::counter;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tidewater_protocol::{Priority, StreamRequest};
 use tidewater_storage::ClientKey;
 
+use super::body_shape;
 use super::error::{ApiError, auth_error_code};
 use crate::app_state::AppState;
 use crate::auth::Verified;
-use crate::checkpoint::Client;
+use crate::checkpoint::{Client, ClientRequest};
 use crate::metrics::TOKENS_REFUSED;
+use crate::settings::Quotas;
 
 /// Time in which a body must arrive. SDKs send a few KB. A client that needs longer has lost its
 /// connection, or occupies a place on purpose.
@@ -93,13 +96,13 @@ pub(super) fn client(verified: Verified, request: StreamRequest) -> Result<Clien
         }
     }
 
-    Ok(Client {
+    Ok(Client::new(ClientRequest {
         user_id: verified.user_id,
         claims: verified.claims,
         parameters: request.parameters,
         include_defaults: streams.include_defaults,
         subscriptions: streams.subscriptions,
-    })
+    }))
 }
 
 /// Reads a body of JSON. The reply to an invalid body names the field, but not its value.
@@ -107,10 +110,40 @@ pub(super) async fn read_json<T: DeserializeOwned>(
     body: Body,
     bytes_max: usize,
 ) -> Result<T, ApiError> {
-    let read = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, bytes_max)).await;
-    let read = read.map_err(|_| ApiError::Invalid("The body did not arrive in time".to_owned()))?;
-    let bytes = read.map_err(|_| ApiError::BodyTooLarge(bytes_max))?;
+    let bytes = read_body(body, bytes_max).await?;
+    parse_json(&bytes)
+}
 
+/// Reads the body of a stream request. It fails before it builds more values than `values_max`.
+pub(super) async fn read_stream_request(
+    body: Body,
+    quotas: &Quotas,
+) -> Result<StreamRequest, ApiError> {
+    let bytes = read_body(body, quotas.body_bytes_max).await?;
+    body_shape::check(&bytes, quotas.request_values_max())?;
+    parse_json(&bytes)
+}
+
+async fn read_body(body: Body, bytes_max: usize) -> Result<Vec<u8>, ApiError> {
+    let read = async {
+        let mut bytes = Vec::new();
+        let mut chunks = body.into_data_stream();
+        while let Some(chunk) = chunks.next().await {
+            // The client has broken its transfer, by a malformed chunk or by its end.
+            let chunk = chunk
+                .map_err(|_| ApiError::Invalid("The body cannot be read to its end".to_owned()))?;
+            if chunk.len() > bytes_max - bytes.len() {
+                return Err(ApiError::BodyTooLarge(bytes_max));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes)
+    };
+    let read = tokio::time::timeout(BODY_TIMEOUT, read).await;
+    read.map_err(|_| ApiError::Invalid("The body did not arrive in time".to_owned()))?
+}
+
+fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     // serde also reads a struct from a list, item by item. Such a body is a mistake of the client.
     if !bytes.trim_ascii_start().starts_with(b"{") {
         return Err(ApiError::Invalid(
@@ -118,7 +151,7 @@ pub(super) async fn read_json<T: DeserializeOwned>(
         ));
     }
 
-    let mut json = serde_json::Deserializer::from_slice(&bytes);
+    let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         if !error.inner().is_data() {
             return ApiError::Invalid("The body is not valid JSON".to_owned());

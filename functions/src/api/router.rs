@@ -26,7 +26,9 @@ use tracing::{Instrument, Span, debug, error, field, info_span};
 
 use super::error::ApiError;
 use super::readiness::Readiness;
-use super::request::{CheckpointRequest, ClientIdQuery, authorise, client, client_key, read_json};
+use super::request::{
+    CheckpointRequest, ClientIdQuery, authorise, client, client_key, read_json, read_stream_request,
+};
 use super::{snapshot_file, write_checkpoint};
 use crate::app_state::{AppState, SyncStore};
 use crate::clock::{unix_now, unix_now_millis};
@@ -116,7 +118,7 @@ async fn sync_stream<S: SyncStore>(
     let permit = Arc::clone(&app.connections).try_acquire_owned();
     let permit = permit.map_err(|_| ApiError::TooManyConnections)?;
 
-    let request: StreamRequest = read_json(body, app.settings.quotas.body_bytes_max).await?;
+    let request: StreamRequest = read_stream_request(body, &app.settings.quotas).await?;
     let client_key = client_key(&verified.user_id, request.client_id.as_deref())?;
     let span = info_span!("stream", client_id = client_key.client_id, buckets = field::Empty);
     let valid_seconds = u64::try_from(verified.expires_at.saturating_sub(now)).unwrap_or(0);

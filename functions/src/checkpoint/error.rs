@@ -11,6 +11,9 @@ pub(crate) enum CheckpointError {
     /// No checkpoint is visible yet.
     #[error("no checkpoint is visible yet")]
     NotReady,
+    /// The sync config was replaced by another: the client must connect again.
+    #[error("the sync config was replaced")]
+    Replaced,
     /// The client would read too much; the text is for the app's developer.
     #[error("{0}")]
     OverQuota(String),

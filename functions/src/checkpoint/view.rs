@@ -14,6 +14,10 @@ use super::batching_cache::BatchingCache;
 use super::error::CheckpointError;
 use super::generation::CompiledGeneration;
 
+/// Number of keys of one caller that a call of the store reads. A caller with more takes turns with
+/// the others, so that nobody waits for more than one such call of each of them.
+const TURN_KEYS_MAX: usize = 1_000;
+
 /// The outputs of all answers to one question; `None` if the checkpoint is too old to be read.
 type Outputs = Option<Arc<[String]>>;
 
@@ -101,11 +105,14 @@ impl CheckpointView {
         storage: &S,
         keys: &[BucketKey],
     ) -> Result<Vec<BucketState>, CheckpointError> {
-        let states = self.buckets.get(keys, async |keys| {
-            let items = storage.buckets(&keys).await?;
-            items.iter().map(|item| self.bucket_state(item.as_ref())).collect()
-        });
-        let states: Vec<_> = states.await.map_err(CheckpointError::Storage)?;
+        let mut states = Vec::with_capacity(keys.len());
+        for turn in keys.chunks(TURN_KEYS_MAX) {
+            let read = self.buckets.get(turn, async |keys| {
+                let items = storage.buckets(&keys).await?;
+                items.iter().map(|item| self.bucket_state(item.as_ref())).collect()
+            });
+            states.extend(read.await.map_err(CheckpointError::Storage)?);
+        }
         states.into_iter().collect::<Option<_>>().ok_or(CheckpointError::TooOld)
     }
 
@@ -147,11 +154,14 @@ impl CheckpointView {
     ) -> Result<Vec<Arc<[String]>>, CheckpointError> {
         let keys: Vec<_> =
             questions.iter().map(|question| self.generation.lookup(question)).collect();
-        let outputs = self.outputs.get(&keys, async |keys| {
-            let rows = storage.lookup_rows(&keys).await?;
-            rows.iter().map(|rows| self.outputs_of(rows)).collect()
-        });
-        let outputs: Vec<Outputs> = outputs.await.map_err(CheckpointError::Storage)?;
+        let mut outputs: Vec<Outputs> = Vec::with_capacity(keys.len());
+        for turn in keys.chunks(TURN_KEYS_MAX) {
+            let read = self.outputs.get(turn, async |keys| {
+                let rows = storage.lookup_rows(&keys).await?;
+                rows.iter().map(|rows| self.outputs_of(rows)).collect()
+            });
+            outputs.extend(read.await.map_err(CheckpointError::Storage)?);
+        }
         outputs.into_iter().collect::<Option<_>>().ok_or(CheckpointError::TooOld)
     }
 

@@ -115,9 +115,11 @@ impl<S: SyncStore> Connection<S> {
     /// Opens a stream: determines its first checkpoint, and announces it.
     pub(crate) async fn open(
         app: Arc<AppState<S>>,
-        params: StreamParams,
+        mut params: StreamParams,
     ) -> Result<Self, CheckpointError> {
-        let current = CurrentState::read(&app, &params.client, &params.client_key).await?;
+        let current = CurrentState::read(&app, &mut params.client, &params.client_key).await?;
+        // A later view with another sync config ends the stream, so the request is not read again.
+        params.client.drop_request();
         let CurrentState { view, access, requests } = current;
         let state = CheckpointState::new(
             view.id(),
@@ -276,14 +278,20 @@ impl<S: SyncStore> Connection<S> {
         &mut self,
         view: Arc<CheckpointView>,
     ) -> Result<Option<(Arc<CheckpointView>, BucketDiff)>, StreamError> {
-        let found = access(&self.app.storage, &view, &self.client, &self.app.settings.quotas);
-        let (view, access) = match found.await {
+        let limits = self.app.settings.quotas.request_limits();
+        let found = access(&self.app.storage, &view, &mut self.client, limits).await;
+        let (view, access) = match found {
             Ok(access) => (view, access),
             Err(CheckpointError::TooOld) => {
-                let newest = CurrentState::read(&self.app, &self.client, &self.client_key).await;
-                let newest = newest.map_err(StreamError::Checkpoint)?;
-                (newest.view, newest.access)
+                let newest =
+                    CurrentState::read(&self.app, &mut self.client, &self.client_key).await;
+                match newest {
+                    Ok(newest) => (newest.view, newest.access),
+                    Err(CheckpointError::Replaced) => return Ok(None),
+                    Err(error) => return Err(StreamError::Checkpoint(error)),
+                }
             }
+            Err(CheckpointError::Replaced) => return Ok(None),
             Err(error) => return Err(StreamError::Checkpoint(error)),
         };
 

@@ -25,7 +25,7 @@ impl CurrentState {
     /// Reads the newest checkpoint, and what the client may read there.
     pub(super) async fn read<S: ControlStore + BucketStore + LookupStore + WriteCheckpointStore>(
         app: &AppState<S>,
-        client: &Client,
+        client: &mut Client,
         client_key: &ClientKey,
     ) -> Result<Self, CheckpointError> {
         let mut attempt = 0;
@@ -34,7 +34,7 @@ impl CurrentState {
             // the checkpoint became visible, so it is found.
             let view = app.views.latest().await?;
             let requests = async { Ok(app.storage.write_requests(client_key).await?) };
-            let access = access(&app.storage, &view, client, &app.settings.quotas);
+            let access = access(&app.storage, &view, client, app.settings.quotas.request_limits());
 
             match tokio::try_join!(access, requests) {
                 Err(CheckpointError::TooOld) if attempt < ATTEMPTS_MAX => attempt += 1,

@@ -12,6 +12,7 @@ mod ending;
 mod following;
 mod http;
 mod lifecycle;
+mod limits;
 mod positions;
 mod published_keys;
 mod server;

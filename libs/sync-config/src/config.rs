@@ -1,11 +1,14 @@
 //! The compiled config, and the questions it answers.
 
+use std::sync::Arc;
+
 use crate::compile;
 use crate::explain::{Explanation, streams};
 use crate::file::diagnostic::{Diagnostic, Severity};
 use crate::plan::SyncPlan;
 use crate::request::Request;
-use crate::request::evaluation::{RequestEvaluation, begin};
+use crate::request::evaluation::{PreparedRequest, prepare};
+use crate::request::limits::{LimitExceeded, RequestLimits};
 use crate::row::bind::bind;
 use crate::row::evaluate::TableEvaluator;
 use crate::schema::{TablePattern, TableSchema};
@@ -13,7 +16,7 @@ use crate::schema::{TablePattern, TableSchema};
 /// Compiled sync config.
 #[derive(Clone, Debug)]
 pub struct SyncConfig {
-    plan: SyncPlan,
+    plan: Arc<SyncPlan>,
     warnings: Vec<Diagnostic>,
     definitions: Vec<Definition>,
     lookups: Vec<Lookup>,
@@ -55,7 +58,7 @@ impl SyncConfig {
             .map(|lookup| Lookup { hash: plan.lookup_hash(lookup), table: lookup.rows.table });
         let definitions = definitions.collect();
         let lookups = lookups.collect();
-        Ok(Self { plan, warnings, definitions, lookups })
+        Ok(Self { plan: Arc::new(plan), warnings, definitions, lookups })
     }
 
     /// Returns the warnings of the compilation.
@@ -116,9 +119,15 @@ impl SyncConfig {
         streams::explain_plan(&self.plan)
     }
 
-    /// Starts the evaluation of a request.
-    #[must_use]
-    pub fn request(&self, request: &Request<'_>) -> RequestEvaluation<'_> {
-        begin(&self.plan, request)
+    /// Evaluates the values of a request. The result finds its buckets, at any checkpoint.
+    ///
+    /// # Errors
+    /// The request exceeds one of the limits.
+    pub fn prepare(
+        &self,
+        request: &Request<'_>,
+        limits: &RequestLimits,
+    ) -> Result<PreparedRequest, LimitExceeded> {
+        prepare(&self.plan, request, limits)
     }
 }

@@ -4,7 +4,7 @@
 //! The names of the fields are a stable format for programs.
 
 mod access_path;
-mod names;
+pub(crate) mod names;
 mod rows;
 pub(crate) mod streams;
 mod text;

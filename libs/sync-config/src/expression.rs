@@ -143,6 +143,11 @@ pub(crate) trait Leaves<'v, L> {
 
     /// Returns the engine whose results the expressions have.
     fn engine(&self) -> Engine;
+
+    /// Counts the bytes of a text that an expression has made. A request fails if it makes too many.
+    fn spend_text(&self, _bytes: usize) -> Result<(), EvaluationError> {
+        Ok(())
+    }
 }
 
 impl Literal {

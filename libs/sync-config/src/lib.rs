@@ -58,7 +58,8 @@
 //!     include_defaults: true,
 //!     subscriptions: &[],
 //! };
-//! let granted = config.request(&request).finish();
+//! let prepared = config.prepare(&request, &RequestLimits::default()).unwrap();
+//! let granted = prepared.evaluation().finish().unwrap();
 //! assert_eq!(granted.buckets[0].params, bucket.params);
 //! ```
 #![warn(missing_docs)]
@@ -88,7 +89,8 @@ pub use file::diagnostic::{Diagnostic, Severity};
 pub use pg::catalog::{Attribute, PgType, PgTypes};
 pub use plan::hash::EVALUATOR_VERSION;
 pub use plan::stages::STAGES_MAX;
-pub use request::evaluation::RequestEvaluation;
+pub use request::evaluation::{PreparedRequest, RequestEvaluation};
+pub use request::limits::{LimitExceeded, RequestLimits};
 pub use request::{Granted, GrantedBucket, Question, Request};
 pub use row::evaluate::TableEvaluator;
 pub use row::output::{BucketRow, LookupRow, RowOutput};

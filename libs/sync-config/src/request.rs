@@ -2,6 +2,7 @@
 
 pub(crate) mod bindings;
 pub(crate) mod evaluation;
+pub(crate) mod limits;
 mod search;
 mod subscriber;
 

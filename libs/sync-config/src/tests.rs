@@ -28,7 +28,10 @@ mod wildcards;
 use serde_json::{Map, Value as Json};
 use tidewater_protocol::StreamSubscription;
 
-use crate::{Column, Diagnostic, PgTypes, Request, RowOutput, Severity, SyncConfig, TableSchema};
+use crate::{
+    Column, Diagnostic, PgTypes, Request, RequestLimits, RowOutput, Severity, SyncConfig,
+    TableSchema,
+};
 
 /// Returns a config of edition 3 with one stream `s` that has one query.
 fn stream(query: &str) -> String {
@@ -192,11 +195,12 @@ impl TestRequest {
 fn granted(yaml: &str, request: &str, answers: &[(&str, &[&str])]) -> String {
     let config = compile(yaml);
     let request = TestRequest::new(request);
-    let mut evaluation = config.request(&request.borrow());
+    let mut evaluation =
+        config.prepare(&request.borrow(), &RequestLimits::UNLIMITED).unwrap().evaluation();
 
     let mut text = String::new();
     while !evaluation.questions().is_empty() {
-        let mut found = Vec::new();
+        let mut found: Vec<Vec<String>> = Vec::new();
         for question in evaluation.questions() {
             let question = format!("{} {}", question.lookup, question.key);
             text += &format!("question {question}\n");
@@ -207,7 +211,7 @@ fn granted(yaml: &str, request: &str, answers: &[(&str, &[&str])]) -> String {
         evaluation.answer(&found);
     }
 
-    let granted = evaluation.finish();
+    let granted = evaluation.finish().unwrap();
     for bucket in &granted.buckets {
         let name = &config.definitions()[bucket.definition].name;
         let why = serde_json::to_string(&bucket.subscriptions).unwrap();

@@ -93,10 +93,18 @@ impl<'v> Value<'v> {
         if self.is_null() && engine.is_three_valued() { None } else { Some(self.is_true(engine)) }
     }
 
-    /// Fails if a newly built (owned) value exceeds [`VALUE_BYTES_MAX`]. Borrowed slices of the
-    /// input are not checked.
-    pub(crate) fn check_length(self) -> Result<Self, EvaluationError> {
-        let length = match &self {
+    /// Returns the number of bytes of a text or blob.
+    pub(crate) fn text_bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Blob(blob) => blob.len(),
+            Self::Null | Self::Integer(_) | Self::Real(_) => 0,
+        }
+    }
+
+    /// Returns the number of bytes of a text that is not borrowed from the input.
+    pub(crate) fn made_bytes(&self) -> usize {
+        match self {
             Self::Text(Cow::Owned(text)) => text.len(),
             Self::Blob(Cow::Owned(blob)) => blob.len(),
             Self::Null
@@ -104,8 +112,13 @@ impl<'v> Value<'v> {
             | Self::Real(_)
             | Self::Text(Cow::Borrowed(_))
             | Self::Blob(Cow::Borrowed(_)) => 0,
-        };
-        if length > VALUE_BYTES_MAX { Err(EvaluationError::TooLong) } else { Ok(self) }
+        }
+    }
+
+    /// Fails if a newly built (owned) value exceeds [`VALUE_BYTES_MAX`]. Borrowed slices of the
+    /// input are not checked.
+    pub(crate) fn check_length(self) -> Result<Self, EvaluationError> {
+        if self.made_bytes() > VALUE_BYTES_MAX { Err(EvaluationError::TooLong) } else { Ok(self) }
     }
 
     /// Compares two values: numbers before texts before blobs. Returns `None` if either is NULL.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use anyhow::anyhow;
 use tidewater_ingest_worker::{Reading, ReadingError};
 use tidewater_sync_config::{
-    Granted, Question, Request, RowOutput, STAGES_MAX, SyncConfig, TableEvaluator,
+    Granted, Question, Request, RequestLimits, RowOutput, STAGES_MAX, SyncConfig, TableEvaluator,
 };
 
 use crate::services::config_file::ConfigFile;
@@ -128,15 +128,18 @@ impl Answers {
 
     /// Evaluates the request, stage after stage of its lookups.
     fn grant(&self, config: &SyncConfig, request: &Request<'_>) -> anyhow::Result<Granted> {
-        let mut evaluation = config.request(request);
+        let prepared = config.prepare(request, &RequestLimits::UNLIMITED)?;
+        let mut evaluation = prepared.evaluation();
         for _ in 0..=STAGES_MAX {
             if evaluation.questions().is_empty() {
-                return Ok(evaluation.finish());
+                return Ok(evaluation.finish()?);
             }
             let answers: Vec<_> = evaluation
                 .questions()
                 .iter()
-                .map(|question| self.0.get(question).into_iter().flatten().cloned().collect())
+                .map(|question| {
+                    self.0.get(question).into_iter().flatten().cloned().collect::<Vec<_>>()
+                })
                 .collect();
             evaluation.answer(&answers);
         }

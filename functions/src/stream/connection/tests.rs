@@ -3,6 +3,7 @@ use tidewater_storage::Embedded;
 
 use super::*;
 use crate::auth::Authenticator;
+use crate::checkpoint::ClientRequest;
 use crate::settings::Settings;
 use crate::test_store::store;
 
@@ -20,13 +21,13 @@ async fn open_until(
     let app = Arc::new(AppState::new(store().await, Settings { keep_open, ..Settings::new(auth) }));
 
     let permit = Arc::clone(&app.connections).try_acquire_owned().unwrap();
-    let client = Client {
+    let client = Client::new(ClientRequest {
         user_id: "u1".to_owned(),
         claims: serde_json::Map::new(),
         parameters: None,
         include_defaults: true,
         subscriptions: Vec::new(),
-    };
+    });
 
     let params = StreamParams {
         client,

@@ -10,7 +10,7 @@ use crate::schema::TablePattern;
 
 /// Syntax for values of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RequestSyntax {
+pub(crate) enum RequestSyntax {
     Stream,
     BucketDefinition,
 }
@@ -93,7 +93,7 @@ impl RowNames {
 
 /// Returns the text of a value of the request. `element` is the name of the array whose element is
 /// current.
-pub(super) fn request_text(
+pub(crate) fn request_text(
     expression: &RequestExpression,
     element: &str,
     syntax: RequestSyntax,

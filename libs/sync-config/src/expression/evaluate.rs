@@ -34,7 +34,10 @@ impl<L> Expression<L> {
             }
             Self::Between { value, low, high } => between(value, low, high, leaves)?,
             Self::Like { value, pattern } => match value.evaluate(leaves)?.into_text(engine) {
-                Some(text) => Value::boolean(Some(pattern.matches(&text)?)),
+                Some(text) => {
+                    leaves.spend_text(text.len().saturating_mul(pattern.len()))?;
+                    Value::boolean(Some(pattern.matches(&text)?))
+                }
                 None => Value::Null,
             },
 
@@ -57,6 +60,7 @@ impl<L> Expression<L> {
                 let right = right.evaluate(leaves)?;
                 match (left.into_text(engine), right.into_text(engine)) {
                     (Some(left), Some(right)) => {
+                        leaves.spend_text(left.len() + right.len())?;
                         Value::text(format!("{left}{right}")).check_length()?
                     }
                     (None, _) | (_, None) => Value::Null,
@@ -65,6 +69,7 @@ impl<L> Expression<L> {
             Self::Json { value, path, as_value, split } => {
                 let value = value.evaluate(leaves)?;
                 let path = path.evaluate(leaves)?;
+                leaves.spend_text(value.text_bytes())?;
                 functions::json_get(&value, &path, *as_value, *split, engine)?.check_length()?
             }
 
@@ -80,7 +85,9 @@ impl<L> Expression<L> {
             Self::Overlap { left, right } => overlap(left, right, leaves)?,
 
             Self::Call { function, arguments } => {
-                call(*function, arguments, leaves)?.check_length()?
+                let value = call(*function, arguments, leaves)?;
+                leaves.spend_text(value.made_bytes())?;
+                value.check_length()?
             }
         })
     }
@@ -218,6 +225,7 @@ fn call<'v, L, S: Leaves<'v, L>>(
     let mut values = [const { Value::Null }; ARGUMENTS_MAX];
     for (value, argument) in values.iter_mut().zip(arguments) {
         *value = argument.evaluate(leaves)?;
+        leaves.spend_text(value.text_bytes())?;
     }
 
     function.call(values, arguments.len(), engine)
@@ -272,6 +280,7 @@ fn is_in_array<'v, L, S: Leaves<'v, L>>(
     if value.is_null() || elements.is_null() {
         return Ok(Value::Null);
     }
+    leaves.spend_text(elements.text_bytes())?;
     let items = items_of(&elements, array.is_each(), leaves.engine())?;
     let found = items.values().any(|item| Comparison::Equal.compare(value, &item) == Some(true));
     Ok(Value::boolean(Some(found)))
@@ -289,6 +298,7 @@ fn overlap<'v, L, S: Leaves<'v, L>>(
         return Ok(Value::Null);
     }
 
+    leaves.spend_text(left_value.text_bytes() + right_value.text_bytes())?;
     let left = items_of(&left_value, left.is_each(), leaves.engine())?;
     let right = items_of(&right_value, right.is_each(), leaves.engine())?;
     let mut left = sorted(&left).into_iter().peekable();

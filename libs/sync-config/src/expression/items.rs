@@ -55,7 +55,9 @@ pub(crate) fn items<'v, L, S: Leaves<'v, L>>(
     array: &'v Expression<L>,
     leaves: &S,
 ) -> Result<Items, EvaluationError> {
-    items_of(&array.evaluate(leaves)?, array.is_each(), leaves.engine())
+    let value = array.evaluate(leaves)?;
+    leaves.spend_text(value.text_bytes())?;
+    items_of(&value, array.is_each(), leaves.engine())
 }
 
 /// Parses the elements of a JSON array; of any JSON with `is_each`, see [`Expression::Each`].

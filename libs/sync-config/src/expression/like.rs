@@ -47,6 +47,11 @@ impl Pattern {
         Some(Self(parts))
     }
 
+    /// Returns the number of parts.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Prints the pattern as SQL, with ESCAPE if needed.
     pub(crate) fn to_sql(&self) -> String {
         let Self(parts) = self;

@@ -1,7 +1,9 @@
 //! Relations of slots: the values that the steps of an instantiation bind to them.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
+use super::limits::Budget;
 use crate::value::EvaluationError;
 
 /// Maximum number of rows at a time, and of buckets for one variant and subscription. It bounds
@@ -17,8 +19,8 @@ pub(crate) type ValueId = u32;
 /// Interned values, as canonical JSON.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ValuePool {
-    ids: HashMap<String, ValueId>,
-    texts: Vec<String>,
+    ids: HashMap<Arc<str>, ValueId>,
+    texts: Vec<Arc<str>>,
 }
 
 impl ValuePool {
@@ -28,8 +30,9 @@ impl ValuePool {
         }
         // Answers are limited to far fewer values than `u32::MAX`.
         let id = ValueId::try_from(self.texts.len()).unwrap_or(ValueId::MAX);
-        self.ids.insert(text.to_owned(), id);
-        self.texts.push(text.to_owned());
+        let text: Arc<str> = text.into();
+        self.ids.insert(Arc::clone(&text), id);
+        self.texts.push(text);
         id
     }
 
@@ -47,47 +50,100 @@ impl ValuePool {
         array.push(']');
         array
     }
+
+    pub(super) fn len(&self) -> usize {
+        self.texts.len()
+    }
+
+    /// Releases memory that is reserved for more values.
+    pub(super) fn shrink(&mut self) {
+        self.ids.shrink_to_fit();
+        self.texts.shrink_to_fit();
+    }
 }
 
 /// Relation of slots whose values depend on each other.
 #[derive(Clone, Debug)]
 pub(crate) struct BindingTable {
     pub(crate) slots: Vec<usize>,
-    pub(crate) rows: Vec<Vec<ValueId>>,
+    count: usize,
+    /// The values of all rows, row after row: a row of its own allocation would take ten times the
+    /// memory.
+    ids: Vec<ValueId>,
 }
 
 impl BindingTable {
+    pub(crate) fn new(slots: Vec<usize>) -> Self {
+        Self { slots, count: 0, ids: Vec::new() }
+    }
+
+    /// Returns the relation without slots, which has one row. It is neutral in a product.
+    fn neutral() -> Self {
+        Self { slots: Vec::new(), count: 1, ids: Vec::new() }
+    }
+
+    /// Adds a row. It must have a value for each slot.
+    pub(crate) fn push(&mut self, row: impl IntoIterator<Item = ValueId>) {
+        self.ids.extend(row);
+        self.count += 1;
+        debug_assert_eq!(self.ids.len(), self.count * self.slots.len(), "one value for each slot");
+    }
+
     pub(crate) fn place(&self, slot: usize) -> Option<usize> {
         self.slots.iter().position(|known| *known == slot)
     }
 
-    /// Keeps the needed slots only, and each row once.
-    fn keep(&mut self, needed: &BTreeSet<usize>) {
-        let places: Vec<usize> =
-            (0..self.slots.len()).filter(|place| needed.contains(&self.slots[*place])).collect();
-        if places.len() < self.slots.len() {
-            self.slots = places.iter().map(|place| self.slots[*place]).collect();
-            for row in &mut self.rows {
-                *row = places.iter().map(|place| row[*place]).collect();
+    /// Returns the number of rows.
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
+
+    pub(crate) fn rows(&self) -> impl Iterator<Item = &[ValueId]> {
+        let width = self.slots.len();
+        (0..self.count).map(move |row| &self.ids[row * width..(row + 1) * width])
+    }
+
+    /// Returns the relation of the rows that `is_kept` accepts.
+    pub(crate) fn filtered(&self, is_kept: impl Fn(&[ValueId]) -> bool) -> Self {
+        let mut kept = Self::new(self.slots.clone());
+        for row in self.rows().filter(|row| is_kept(row)) {
+            kept.push(row.iter().copied());
+        }
+        kept
+    }
+
+    /// Returns these places of each row, each combination once.
+    fn distinct(&self, places: &[usize]) -> Self {
+        let mut kept = Self::new(places.iter().map(|place| self.slots[*place]).collect());
+        let mut seen: HashSet<Vec<ValueId>> = HashSet::with_capacity(self.count);
+        for row in self.rows() {
+            let row: Vec<ValueId> = places.iter().map(|place| row[*place]).collect();
+            if !seen.contains(&row) {
+                kept.push(row.iter().copied());
+                seen.insert(row);
             }
         }
-        let mut seen = HashSet::with_capacity(self.rows.len());
-        self.rows.retain(|row| seen.insert(row.clone()));
+        kept.ids.shrink_to_fit();
+        kept
     }
 
     /// Returns the Cartesian product of two relations.
-    fn product(&self, other: &Self) -> Result<Self, EvaluationError> {
-        // The limit is checked before any row is made.
-        if self.rows.len().saturating_mul(other.rows.len()) > BINDING_ROWS_MAX {
+    fn product(&self, other: &Self, budget: &Budget) -> Result<Self, EvaluationError> {
+        // The limits are checked before any row is made.
+        let count = self.count.saturating_mul(other.count);
+        if count > BINDING_ROWS_MAX {
             return Err(EvaluationError::TooMany);
         }
-        let mut rows = Vec::with_capacity(self.rows.len() * other.rows.len());
-        for row in &self.rows {
-            for rest in &other.rows {
-                rows.push(row.iter().chain(rest).copied().collect());
+        budget.spend(count)?;
+
+        let slots = self.slots.iter().chain(&other.slots).copied().collect();
+        let mut product = Self::new(slots);
+        for row in self.rows() {
+            for rest in other.rows() {
+                product.push(row.iter().chain(rest).copied());
             }
         }
-        Ok(Self { slots: self.slots.iter().chain(&other.slots).copied().collect(), rows })
+        Ok(product)
     }
 }
 
@@ -105,16 +161,22 @@ impl Bindings {
     }
 
     /// Removes and returns the relation of these slots, joined if there are several.
-    pub(crate) fn take(&mut self, slots: &[usize]) -> Result<BindingTable, EvaluationError> {
-        // The relation without slots has one row. It is neutral in a product.
-        let mut joined = BindingTable { slots: Vec::new(), rows: vec![Vec::new()] };
-        let (taken, left): (Vec<_>, Vec<_>) = std::mem::take(&mut self.tables)
+    pub(crate) fn take(
+        &mut self,
+        slots: &[usize],
+        budget: &Budget,
+    ) -> Result<BindingTable, EvaluationError> {
+        let (mut taken, left): (Vec<_>, Vec<_>) = std::mem::take(&mut self.tables)
             .into_iter()
             .partition(|table| slots.iter().any(|slot| table.place(*slot).is_some()));
         self.tables = left;
 
+        if taken.len() == 1 {
+            return Ok(taken.remove(0));
+        }
+        let mut joined = BindingTable::neutral();
         for table in &taken {
-            joined = joined.product(table)?;
+            joined = joined.product(table, budget)?;
         }
         Ok(joined)
     }
@@ -123,14 +185,19 @@ impl Bindings {
     /// that there is no bucket.
     pub(crate) fn put(
         &mut self,
-        mut table: BindingTable,
+        table: &BindingTable,
         needed: &BTreeSet<usize>,
+        budget: &Budget,
     ) -> Result<bool, EvaluationError> {
-        table.keep(needed);
-        if table.rows.len() > BINDING_ROWS_MAX {
+        budget.spend(table.len())?;
+        let places: Vec<usize> =
+            (0..table.slots.len()).filter(|place| needed.contains(&table.slots[*place])).collect();
+        let table = table.distinct(&places);
+        if table.len() > BINDING_ROWS_MAX {
             return Err(EvaluationError::TooMany);
         }
-        let is_possible = !table.rows.is_empty();
+
+        let is_possible = table.len() > 0;
         if !table.slots.is_empty() {
             self.tables.push(table);
         }
@@ -138,12 +205,15 @@ impl Bindings {
     }
 
     /// Returns all bindings of these slots, in this order.
-    pub(crate) fn all(&mut self, slots: &[usize]) -> Result<Vec<Vec<ValueId>>, EvaluationError> {
-        let table = self.take(slots)?;
+    pub(crate) fn all(
+        &mut self,
+        slots: &[usize],
+        budget: &Budget,
+    ) -> Result<BindingTable, EvaluationError> {
+        let table = self.take(slots, budget)?;
         let places: Option<Vec<usize>> = slots.iter().map(|slot| table.place(*slot)).collect();
-        let Some(places) = places else { return Ok(Vec::new()) };
-        let mut seen = HashSet::with_capacity(table.rows.len());
-        let rows = table.rows.iter().map(|row| places.iter().map(|place| row[*place]).collect());
-        Ok(rows.filter(|row: &Vec<ValueId>| seen.insert(row.clone())).collect())
+        let Some(places) = places else { return Ok(BindingTable::new(slots.to_vec())) };
+        budget.spend(table.len())?;
+        Ok(table.distinct(&places))
     }
 }

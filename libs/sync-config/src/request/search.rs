@@ -4,18 +4,27 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::Question;
 use super::bindings::{BindingTable, Bindings, EXTENDED_ROWS_MAX, ValueId, ValuePool};
-use crate::plan::Step;
+use super::limits::Budget;
+use crate::plan::{Instantiation, Step};
 use crate::value::EvaluationError;
 
-/// Instantiation for one subscription, after the steps that need no lookup.
+/// Instantiation for one subscription, after the steps that need no lookup. It names parts of the
+/// instantiation by index, so that it can outlive a borrow of the plan.
 #[derive(Clone, Debug)]
-pub(super) struct Search<'a> {
+pub(super) struct Search {
     /// Steps that wait for values or answers.
-    pub(super) pending: Vec<PendingStep<'a>>,
+    pub(super) pending: Vec<PendingStep>,
     pub(super) bindings: Bindings,
-    pub(super) parameters: &'a [usize],
     /// Anti-joins whose result is not known yet.
-    pub(super) not_exists: Vec<Search<'a>>,
+    pub(super) not_exists: Vec<AntiJoin>,
+}
+
+/// Anti-join of an instantiation.
+#[derive(Clone, Debug)]
+pub(super) struct AntiJoin {
+    /// Index into [`Instantiation::not_exists`].
+    pub(super) index: usize,
+    pub(super) search: Search,
 }
 
 /// Progress of a search.
@@ -30,28 +39,36 @@ pub(super) enum Progress {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct PendingStep<'a> {
-    pub(super) step: &'a Step,
+pub(super) struct PendingStep {
+    /// Index into [`Instantiation::steps`].
+    pub(super) index: usize,
     /// First slot that the step binds.
     pub(super) first_slot: usize,
 }
 
-impl Search<'_> {
+/// The answers so far, and what an evaluation may still spend.
+pub(super) struct Known<'k> {
+    pub(super) answers: &'k HashMap<Question, Vec<Vec<ValueId>>>,
+    pub(super) values: &'k ValuePool,
+    pub(super) budget: &'k Budget,
+}
+
+impl Search {
     /// Runs all steps that have their answers. Anti-joins run in the same rounds, so that they add
-    /// none.
+    /// none. `ask` fails if the question is one too many.
     pub(super) fn advance(
         &mut self,
-        answers: &HashMap<Question, Vec<Vec<ValueId>>>,
-        values: &ValuePool,
-        ask: &mut impl FnMut(Question),
+        instantiation: &Instantiation,
+        known: &Known<'_>,
+        ask: &mut impl FnMut(Question) -> Result<(), EvaluationError>,
     ) -> Result<Progress, EvaluationError> {
-        if !self.advance_steps(answers, values, ask)? {
+        if !self.advance_steps(instantiation, known, ask)? {
             return Ok(Progress::NotFound);
         }
 
         let mut open = Vec::with_capacity(self.not_exists.len());
         for mut part in std::mem::take(&mut self.not_exists) {
-            match part.advance(answers, values, ask)? {
+            match part.search.advance(&instantiation.not_exists[part.index], known, ask)? {
                 Progress::Waiting => open.push(part),
                 // One row of one anti-join withholds the buckets. The other answers have no effect.
                 Progress::Found => return Ok(Progress::NotFound),
@@ -71,12 +88,13 @@ impl Search<'_> {
     /// Runs the search's own steps. Returns `false` if no row remains.
     fn advance_steps(
         &mut self,
-        answers: &HashMap<Question, Vec<Vec<ValueId>>>,
-        values: &ValuePool,
-        ask: &mut impl FnMut(Question),
+        instantiation: &Instantiation,
+        known: &Known<'_>,
+        ask: &mut impl FnMut(Question) -> Result<(), EvaluationError>,
     ) -> Result<bool, EvaluationError> {
         let mut place = 0;
-        while let Some(PendingStep { step, first_slot }) = self.pending.get(place).copied() {
+        while let Some(PendingStep { index, first_slot }) = self.pending.get(place).copied() {
+            let step = &instantiation.steps[index];
             let used = step.slots_used();
             // The step reads a value that a pending lookup will yield.
             if !self.bindings.have(&used) {
@@ -84,23 +102,25 @@ impl Search<'_> {
                 continue;
             }
 
-            let mut table = self.bindings.take(&used)?;
+            let mut table = self.bindings.take(&used, known.budget)?;
             let mut is_done = true;
 
             match step {
                 Step::Equal(left, right) => {
                     if let (Some(left), Some(right)) = (table.place(*left), table.place(*right)) {
-                        table.rows.retain(|row| row[left] == row[right]);
+                        table = table.filtered(|row| row[left] == row[right]);
                     }
                 }
                 Step::Lookup { lookup, key } => {
-                    let questions = questions(*lookup, key, &table, values);
-                    if questions.iter().all(|question| answers.contains_key(question)) {
-                        extend(&mut table, first_slot, &questions, answers)?;
+                    let questions = questions(*lookup, key, &table, known)?;
+                    is_done = questions.iter().all(|one| known.answers.contains_key(one));
+                    if is_done {
+                        table = extended(&table, first_slot, &questions, known)?;
                     } else {
                         let unknown = questions.into_iter();
-                        unknown.filter(|one| !answers.contains_key(one)).for_each(&mut *ask);
-                        is_done = false;
+                        unknown
+                            .filter(|one| !known.answers.contains_key(one))
+                            .try_for_each(&mut *ask)?;
                     }
                 }
                 Step::Value(_) | Step::Elements { .. } => {}
@@ -116,8 +136,8 @@ impl Search<'_> {
 
             // Slots that nothing reads any more are dropped, and then rows that became equal. A step
             // that waits gets its rows back unchanged.
-            let needed = needed(&self.pending, self.parameters);
-            if !self.bindings.put(table, &needed)? {
+            let needed = needed(&self.pending, instantiation);
+            if !self.bindings.put(&table, &needed, known.budget)? {
                 return Ok(false);
             }
         }
@@ -131,48 +151,46 @@ fn questions(
     lookup: usize,
     key: &[usize],
     table: &BindingTable,
-    values: &ValuePool,
-) -> Vec<Question> {
+    known: &Known<'_>,
+) -> Result<Vec<Question>, EvaluationError> {
     let places: Vec<usize> = key.iter().filter_map(|slot| table.place(*slot)).collect();
 
-    table
-        .rows
-        .iter()
-        .map(|row| {
-            let key = values.array(places.iter().map(|place| row[*place]));
-            Question { lookup, key }
-        })
-        .collect()
+    let mut questions = Vec::with_capacity(table.len());
+    for row in table.rows() {
+        let key = known.values.array(places.iter().map(|place| row[*place]));
+        known.budget.spend_text(key.len())?;
+        questions.push(Question { lookup, key });
+    }
+    Ok(questions)
 }
 
 /// Joins each row with the answers to its question.
-fn extend(
-    table: &mut BindingTable,
+fn extended(
+    table: &BindingTable,
     first_slot: usize,
     questions: &[Question],
-    answers: &HashMap<Question, Vec<Vec<ValueId>>>,
-) -> Result<(), EvaluationError> {
+    known: &Known<'_>,
+) -> Result<BindingTable, EvaluationError> {
     // All answers to one lookup have the same number of columns.
-    let mut rows = Vec::with_capacity(table.rows.len());
-    let mut columns = 0;
+    let answers_to = |question| known.answers.get(question).into_iter().flatten();
+    let columns = questions.iter().flat_map(answers_to).next().map_or(0, Vec::len);
+    let slots = table.slots.iter().copied().chain(first_slot..first_slot + columns);
+    let mut rows = BindingTable::new(slots.collect());
 
-    for (row, question) in table.rows.iter().zip(questions) {
-        for answer in answers.get(question).into_iter().flatten() {
-            columns = answer.len();
-            rows.push(row.iter().chain(answer).copied().collect());
+    for (row, question) in table.rows().zip(questions) {
+        for answer in answers_to(question) {
+            known.budget.spend(1)?;
+            rows.push(row.iter().chain(answer).copied());
             if rows.len() > EXTENDED_ROWS_MAX {
                 return Err(EvaluationError::TooMany);
             }
         }
     }
-
-    table.slots.extend(first_slot..first_slot + columns);
-    table.rows = rows;
-    Ok(())
+    Ok(rows)
 }
 
 /// Returns the slots that later steps and the bucket parameters need.
-pub(super) fn needed(pending: &[PendingStep<'_>], parameters: &[usize]) -> BTreeSet<usize> {
-    let used = pending.iter().flat_map(|pending| pending.step.slots_used());
-    used.chain(parameters.iter().copied()).collect()
+pub(super) fn needed(pending: &[PendingStep], instantiation: &Instantiation) -> BTreeSet<usize> {
+    let used = pending.iter().flat_map(|pending| instantiation.steps[pending.index].slots_used());
+    used.chain(instantiation.parameters.iter().copied()).collect()
 }

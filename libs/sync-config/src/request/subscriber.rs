@@ -5,7 +5,8 @@ use tidewater_protocol::{Priority, Subscription};
 
 use super::Request;
 use super::bindings::{BindingTable, Bindings, ValueId, ValuePool};
-use super::search::{PendingStep, Search, needed};
+use super::limits::Budget;
+use super::search::{AntiJoin, PendingStep, Search, needed};
 use crate::edition::Edition;
 use crate::expression::Leaves;
 use crate::expression::items::{Items, items};
@@ -20,6 +21,7 @@ pub(super) struct Subscriber<'r> {
     pub(super) edition: Edition,
     pub(super) engine: Engine,
     pub(super) request: &'r Request<'r>,
+    pub(super) budget: &'r Budget,
     /// Parameters of an explicit subscription.
     pub(super) parameters: Option<&'r Map<String, Json>>,
     pub(super) reason: Subscription,
@@ -29,12 +31,13 @@ pub(super) struct Subscriber<'r> {
 
 impl Subscriber<'_> {
     /// Runs the steps that need the request only. Returns `None` if no row remains.
-    pub(super) fn instantiate<'a>(
+    pub(super) fn instantiate(
         &self,
         plan: &SyncPlan,
-        instantiation: &'a Instantiation,
+        instantiation: &Instantiation,
         values: &mut ValuePool,
-    ) -> Result<Option<Search<'a>>, EvaluationError> {
+    ) -> Result<Option<Search>, EvaluationError> {
+        self.budget.spend(1 + instantiation.filters.len())?;
         for filter in &instantiation.filters {
             if !filter.is_true(self)? {
                 return Ok(None);
@@ -45,45 +48,47 @@ impl Subscriber<'_> {
         let mut pending = Vec::new();
         let mut tables = Vec::new();
         let mut slot = 0;
-        for step in &instantiation.steps {
+        for (index, step) in instantiation.steps.iter().enumerate() {
             let first_slot = slot;
-            let rows = match step {
+            match step {
                 Step::Value(expression) => {
                     slot += 1;
-                    row(std::slice::from_ref(expression), self, values)?.into_iter().collect()
+                    let mut table = BindingTable::new(vec![first_slot]);
+                    let row = row(std::slice::from_ref(expression), self, self.budget, values)?;
+                    row.into_iter().for_each(|row| table.push(row));
+                    tables.push(table);
                 }
                 Step::Elements { array, filters, outputs } => {
                     slot += outputs.len();
-                    self.elements(array, filters, outputs, values)?
+                    let mut table = BindingTable::new((first_slot..slot).collect());
+                    self.elements(array, filters, outputs, values, &mut table)?;
+                    tables.push(table);
                 }
                 Step::Lookup { lookup, .. } => {
                     slot += plan.lookups[*lookup].outputs.len();
-                    pending.push(PendingStep { step, first_slot });
-                    continue;
+                    pending.push(PendingStep { index, first_slot });
                 }
-                Step::Equal(..) => {
-                    pending.push(PendingStep { step, first_slot });
-                    continue;
-                }
-            };
-            tables.push(BindingTable { slots: (first_slot..slot).collect(), rows });
+                Step::Equal(..) => pending.push(PendingStep { index, first_slot }),
+            }
         }
 
-        let needed = needed(&pending, &instantiation.parameters);
+        let needed = needed(&pending, instantiation);
         let mut bindings = Bindings::default();
         for table in tables {
-            if !bindings.put(table, &needed)? {
+            if !bindings.put(&table, &needed, self.budget)? {
                 return Ok(None);
             }
         }
 
         // An anti-join that has no row already withholds nothing, so it is left out.
         let mut not_exists = Vec::new();
-        for part in &instantiation.not_exists {
-            not_exists.extend(self.instantiate(plan, part, values)?);
+        for (index, part) in instantiation.not_exists.iter().enumerate() {
+            if let Some(search) = self.instantiate(plan, part, values)? {
+                not_exists.push(AntiJoin { index, search });
+            }
         }
 
-        Ok(Some(Search { pending, bindings, parameters: &instantiation.parameters, not_exists }))
+        Ok(Some(Search { pending, bindings, not_exists }))
     }
 
     fn elements(
@@ -92,11 +97,12 @@ impl Subscriber<'_> {
         filters: &[RequestExpression],
         outputs: &[RequestExpression],
         values: &mut ValuePool,
-    ) -> Result<Vec<Vec<ValueId>>, EvaluationError> {
+        table: &mut BindingTable,
+    ) -> Result<(), EvaluationError> {
         let items = items(array, self)?;
-        let mut rows = Vec::with_capacity(items.len());
 
         'items: for place in 0..items.len() {
+            self.budget.spend(1 + filters.len())?;
             let leaves = ElementLeaves { subscriber: self, items: &items, place };
 
             for filter in filters {
@@ -104,10 +110,11 @@ impl Subscriber<'_> {
                     continue 'items;
                 }
             }
-            rows.extend(row(outputs, &leaves, values)?);
+            let row = row(outputs, &leaves, self.budget, values)?;
+            row.into_iter().for_each(|row| table.push(row));
         }
 
-        Ok(rows)
+        Ok(())
     }
 
     fn member(&self, source: RequestSource, names: &[String]) -> Option<&Json> {
@@ -134,22 +141,22 @@ impl Subscriber<'_> {
     fn text(&self, source: RequestSource) -> String {
         let empty = Map::new();
 
-        let map = match source {
-            RequestSource::UserId => return self.request.user_id.to_owned(),
-            RequestSource::Claims => self.request.claims.clone(),
+        match source {
+            RequestSource::UserId => self.request.user_id.to_owned(),
+            RequestSource::Claims => json::object_to_text(self.request.claims),
             RequestSource::TokenParameters => {
                 let parameters = self.request.claims.get("parameters").and_then(Json::as_object);
                 let mut map = parameters.unwrap_or(&empty).clone();
                 map.insert("user_id".to_owned(), Json::String(self.request.user_id.to_owned()));
-                map
+                json::object_to_text(&map)
             }
             RequestSource::ConnectionParameters => {
-                self.request.parameters.unwrap_or(&empty).clone()
+                json::object_to_text(self.request.parameters.unwrap_or(&empty))
             }
-            RequestSource::SubscriptionParameters => self.parameters.unwrap_or(&empty).clone(),
-        };
-
-        json::to_text(&Json::Object(map))
+            RequestSource::SubscriptionParameters => {
+                json::object_to_text(self.parameters.unwrap_or(&empty))
+            }
+        }
     }
 }
 
@@ -172,6 +179,10 @@ impl<'e> Leaves<'e, RequestLeaf> for ElementLeaves<'e> {
     fn engine(&self) -> Engine {
         self.subscriber.engine
     }
+
+    fn spend_text(&self, bytes: usize) -> Result<(), EvaluationError> {
+        self.subscriber.budget.spend_text(bytes)
+    }
 }
 
 impl<'v> Leaves<'v, RequestLeaf> for Subscriber<'_> {
@@ -183,7 +194,9 @@ impl<'v> Leaves<'v, RequestLeaf> for Subscriber<'_> {
                 if !self.has(*source) {
                     return Ok(Value::Null);
                 }
-                return Ok(Value::text(self.text(*source)));
+                let text = self.text(*source);
+                self.budget.spend_text(text.len())?;
+                return Ok(Value::text(text));
             }
         };
 
@@ -192,11 +205,17 @@ impl<'v> Leaves<'v, RequestLeaf> for Subscriber<'_> {
         }
 
         let member = self.member(*source, names);
-        Ok(member.map_or(Value::Null, |member| functions::output(member, as_value)))
+        let value = member.map_or(Value::Null, |member| functions::output(member, as_value));
+        self.budget.spend_text(value.made_bytes())?;
+        Ok(value)
     }
 
     fn engine(&self) -> Engine {
         self.engine
+    }
+
+    fn spend_text(&self, bytes: usize) -> Result<(), EvaluationError> {
+        self.budget.spend_text(bytes)
     }
 }
 
@@ -204,6 +223,7 @@ impl<'v> Leaves<'v, RequestLeaf> for Subscriber<'_> {
 fn row<'v, S: Leaves<'v, RequestLeaf>>(
     expressions: &'v [RequestExpression],
     leaves: &S,
+    budget: &Budget,
     values: &mut ValuePool,
 ) -> Result<Option<Vec<ValueId>>, EvaluationError> {
     let mut row = Vec::with_capacity(expressions.len());
@@ -214,6 +234,7 @@ fn row<'v, S: Leaves<'v, RequestLeaf>>(
         if !json::push_parameter(&expression.evaluate(leaves)?, &mut text) {
             return Ok(None);
         }
+        budget.spend_text(text.len())?;
         row.push(values.id(&text));
     }
 

@@ -369,7 +369,8 @@ fn synced_items(config: &SyncConfig, world: &World) -> BTreeSet<String> {
         subscriptions: Vec::new(),
     };
 
-    let mut evaluation = config.request(&request.borrow());
+    let mut evaluation =
+        config.prepare(&request.borrow(), &crate::RequestLimits::UNLIMITED).unwrap().evaluation();
     while !evaluation.questions().is_empty() {
         let questions = evaluation.questions().iter();
         let found: Vec<Vec<String>> =
@@ -377,7 +378,7 @@ fn synced_items(config: &SyncConfig, world: &World) -> BTreeSet<String> {
         evaluation.answer(&found);
     }
 
-    let granted = evaluation.finish();
+    let granted = evaluation.finish().unwrap();
     assert!(granted.streams.iter().all(|stream| stream.errors.is_empty()), "{granted:?}");
 
     let ids = granted.buckets.into_iter().map(|bucket| (bucket.definition, bucket.params));

@@ -56,13 +56,14 @@ fn exercise(config: &SyncConfig) {
     }
 
     let request = TestRequest::new(r#"{"claims": {"x": [1, 2]}, "parameters": {"x": 1}}"#);
-    let mut evaluation = config.request(&request.borrow());
+    let mut evaluation =
+        config.prepare(&request.borrow(), &crate::RequestLimits::UNLIMITED).unwrap().evaluation();
     if !evaluation.questions().is_empty() {
         let answers = vec![vec!["[1]".to_owned()]; evaluation.questions().len()];
         evaluation.answer(&answers);
     }
 
-    let _ = evaluation.finish();
+    let _ = evaluation.finish().unwrap();
 }
 
 fn nested(open: &str, inner: &str, close: &str, depth: usize) -> String {

@@ -1,5 +1,6 @@
 //! Requests: subscriptions, values of the request, and granted buckets.
 
+mod limits;
 mod lookups;
 
 use expect_test::{Expect, expect};

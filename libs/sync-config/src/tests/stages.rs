@@ -29,7 +29,8 @@ fn rounds(condition: &str) -> Result<usize, String> {
     let config = SyncConfig::compile(&yaml);
     let config = config.map_err(|findings| format_findings(&findings))?;
     let request = TestRequest::new(r#"{"claims": {"x": ["x", "y"]}}"#);
-    let mut evaluation = config.request(&request.borrow());
+    let mut evaluation =
+        config.prepare(&request.borrow(), &crate::RequestLimits::UNLIMITED).unwrap().evaluation();
     let mut rounds = 0;
     while !evaluation.questions().is_empty() {
         let answers = vec![vec![r#"["x"]"#.to_owned()]; evaluation.questions().len()];

@@ -23,8 +23,12 @@ pub(crate) enum EvaluationError {
     TooLong,
     /// A LIKE takes too many steps.
     TooManySteps,
-    /// A request yields too many buckets or keys.
+    /// A query yields too many buckets or keys for one subscription.
     TooMany,
+    /// A request asks too many lookup questions.
+    TooManyQuestions,
+    /// A request takes too many steps.
+    OverBudget,
     /// The arrays of a row have more combinations of elements than
     /// [`COMBINATIONS_MAX`](crate::row::evaluate::COMBINATIONS_MAX).
     TooManyCombinations,
@@ -53,6 +57,8 @@ impl EvaluationError {
             Self::TooLong => "the result of an expression is longer than 16 MiB",
             Self::TooManySteps => "a text takes more than 10000000 steps to compare with LIKE",
             Self::TooMany => "too many combinations of array elements",
+            Self::TooManyQuestions => "too many lookups",
+            Self::OverBudget => "too many steps",
             Self::TooManyCombinations => "its arrays have more than 10000 combinations of elements",
             Self::TooManyBytes => "its keys and outputs are longer than 16 MiB together",
 

@@ -116,6 +116,13 @@ pub(crate) fn to_text(json: &Json) -> String {
     text
 }
 
+/// Prints a JSON object without spaces.
+pub(crate) fn object_to_text(entries: &Map<String, Json>) -> String {
+    let mut text = String::new();
+    push_object(entries, &mut text);
+    text
+}
+
 /// Returns the members in JavaScript's order: integer names first, ascending, then the rest.
 pub(crate) fn in_order(entries: &Map<String, Json>) -> Vec<(&String, &Json)> {
     let mut ordered: Vec<(&String, &Json)> = entries.iter().collect();
@@ -151,19 +158,19 @@ fn push_json(json: &Json, out: &mut String) {
             }
             out.push(']');
         }
-        Json::Object(entries) => {
-            out.push('{');
-
-            for (index, (key, item)) in in_order(entries).into_iter().enumerate() {
-                if index > 0 {
-                    out.push(',');
-                }
-                push_string(key, out);
-                out.push(':');
-                push_json(item, out);
-            }
-
-            out.push('}');
-        }
+        Json::Object(entries) => push_object(entries, out),
     }
+}
+
+fn push_object(entries: &Map<String, Json>, out: &mut String) {
+    out.push('{');
+    for (index, (key, item)) in in_order(entries).into_iter().enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        push_string(key, out);
+        out.push(':');
+        push_json(item, out);
+    }
+    out.push('}');
 }

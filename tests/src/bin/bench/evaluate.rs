@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use tidewater_protocol::{Body, Epoch, OpId, Operation, RowKey};
 use tidewater_storage::SegmentWriter;
 use tidewater_sync_config::{
-    Column, PgTypes, Request, RowOutput, SyncConfig, TableEvaluator, TableSchema,
+    Column, PgTypes, Request, RequestLimits, RowOutput, SyncConfig, TableEvaluator, TableSchema,
 };
 use tokio::time::Instant;
 
@@ -194,12 +194,13 @@ fn measure_request(measurement: &str, query: &str) -> Result<()> {
 
     let before = usage::own_cpu_seconds()?;
     for _ in 0..REQUESTS {
-        let mut evaluation = config.request(&request);
+        let prepared = config.prepare(&request, &RequestLimits::default())?;
+        let mut evaluation = prepared.evaluation();
         while !evaluation.questions().is_empty() {
             let answers = vec![answer.clone(); evaluation.questions().len()];
             evaluation.answer(&answers);
         }
-        let granted = evaluation.finish();
+        let granted = evaluation.finish()?;
         ensure!(granted.buckets.len() == BUCKETS, "{} buckets", granted.buckets.len());
     }
 

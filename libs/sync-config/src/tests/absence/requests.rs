@@ -258,10 +258,11 @@ fn negated_and_positive_lookups_share_question_rounds() {
 fn nothing_is_granted_before_all_questions_are_answered() {
     let config = compile(&auto_subscribed("SELECT id FROM t WHERE NOT EXISTS (SELECT 1 FROM b)"));
     let request = TestRequest::new("{}");
-    let mut evaluation = config.request(&request.borrow());
-    assert_eq!(evaluation.clone().finish().buckets, []);
+    let mut evaluation =
+        config.prepare(&request.borrow(), &crate::RequestLimits::UNLIMITED).unwrap().evaluation();
+    assert_eq!(evaluation.clone().finish().unwrap().buckets, []);
     evaluation.answer(&[Vec::new()]);
-    assert_eq!(evaluation.finish().buckets.len(), 1);
+    assert_eq!(evaluation.finish().unwrap().buckets.len(), 1);
 }
 
 #[test]

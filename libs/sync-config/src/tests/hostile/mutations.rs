@@ -87,7 +87,8 @@ fn check_survives(yaml: &str, schema: &Schema, choices: &mut Choices<'_>) -> boo
     }
 
     let request = RandomRequest::new(choices, 1).request();
-    let mut evaluation = config.request(&request.borrow());
+    let mut evaluation =
+        config.prepare(&request.borrow(), &crate::RequestLimits::UNLIMITED).unwrap().evaluation();
     let mut steps = 0;
     while !evaluation.questions().is_empty() {
         let answers: Vec<Vec<String>> = evaluation
@@ -100,7 +101,7 @@ fn check_survives(yaml: &str, schema: &Schema, choices: &mut Choices<'_>) -> boo
         assert!(steps <= config.lookups().len(), "each step asks each lookup at most once");
     }
 
-    for bucket in evaluation.finish().buckets {
+    for bucket in evaluation.finish().unwrap().buckets {
         serde_json::from_str::<serde_json::Value>(&bucket.params).expect("parameters are JSON");
     }
 

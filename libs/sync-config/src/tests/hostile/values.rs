@@ -27,14 +27,17 @@ fn request(query: &str, claims: &Json, answer: &dyn Fn(usize) -> Vec<String>) ->
     };
 
     within_work_limit(query, || {
-        let mut evaluation = config.request(&request.borrow());
+        let mut evaluation = config
+            .prepare(&request.borrow(), &crate::RequestLimits::UNLIMITED)
+            .unwrap()
+            .evaluation();
         let mut step = 0;
         while !evaluation.questions().is_empty() {
             let answers: Vec<_> = evaluation.questions().iter().map(|_| answer(step)).collect();
             evaluation.answer(&answers);
             step += 1;
         }
-        evaluation.finish()
+        evaluation.finish().unwrap()
     })
 }
 

@@ -152,7 +152,8 @@ pub(super) fn synced_items(config: &SyncConfig, world: &World) -> BTreeSet<Strin
         subscriptions: Vec::new(),
     };
 
-    let mut evaluation = config.request(&request.borrow());
+    let mut evaluation =
+        config.prepare(&request.borrow(), &crate::RequestLimits::UNLIMITED).unwrap().evaluation();
     while !evaluation.questions().is_empty() {
         let found: Vec<Vec<String>> = evaluation
             .questions()
@@ -162,7 +163,7 @@ pub(super) fn synced_items(config: &SyncConfig, world: &World) -> BTreeSet<Strin
         evaluation.answer(&found);
     }
 
-    let granted = evaluation.finish();
+    let granted = evaluation.finish().unwrap();
     assert!(granted.streams.iter().all(|stream| stream.errors.is_empty()));
 
     let names: BTreeSet<_> = granted.buckets.iter().map(|b| (b.definition, &b.params)).collect();

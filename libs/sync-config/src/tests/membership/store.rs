@@ -69,7 +69,11 @@ impl<'c> Store<'c> {
 
     /// Returns what is granted to a request.
     pub(super) fn synced(&self, request: &TestRequest) -> Synced {
-        let mut evaluation = self.config.request(&request.borrow());
+        let mut evaluation = self
+            .config
+            .prepare(&request.borrow(), &crate::RequestLimits::UNLIMITED)
+            .unwrap()
+            .evaluation();
         while !evaluation.questions().is_empty() {
             let questions = evaluation.questions().iter();
             let answers: Vec<Vec<String>> =
@@ -77,7 +81,7 @@ impl<'c> Store<'c> {
             evaluation.answer(&answers);
         }
 
-        let granted = evaluation.finish();
+        let granted = evaluation.finish().unwrap();
         assert!(granted.streams.iter().all(|stream| stream.errors.is_empty()), "{granted:?}");
 
         let mut names = BTreeSet::new();
