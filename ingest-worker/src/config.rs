@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use tidewater_sync_config::Diagnostic;
 
+use crate::source::database::Database;
+
 /// Settings of a worker.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Connection string of the source database: `postgresql://...` or `key=value ...`, read as
-    /// libpq reads it.
-    pub database_url: String,
+    /// The source database.
+    pub database: Database,
     /// Text of the sync config (YAML).
     pub sync_config: String,
     /// Name of the publication to read. The user creates it.

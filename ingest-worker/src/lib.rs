@@ -53,6 +53,7 @@ pub use replication::history_check::HistoryDiverged;
 pub use run::run;
 pub use source::catalog::{CheckFacts, ShapeFacts, SourceTable, UnsentColumn, UnsentReason};
 pub use source::connect::ConnectError;
+pub use source::database::{Database, Login, PasswordResult, Passwords};
 pub use source::dsn::DsnError;
 pub use source::error::{SourceError, TableChanged};
 pub use source::inspection::{SourceReport, check_source};

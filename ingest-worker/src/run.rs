@@ -153,6 +153,7 @@ mod tests {
     use crate::replication::error::SessionError;
     use crate::replication::events::AssemblyError;
     use crate::replication::history_check::HistoryDiverged;
+    use crate::source::database::Database;
     use crate::source::error::{SourceError, TableChanged};
     use crate::source::preflight::PreflightError;
     use tidewater_storage::{Embedded, StorageError};
@@ -204,7 +205,7 @@ mod tests {
     /// Runs a worker on this connection string, and returns its outcome.
     async fn run_on(database_url: &str, shutdown: &CancellationToken) -> Result<(), RunError> {
         let config = Config {
-            database_url: database_url.to_owned(),
+            database: Database::new(database_url),
             sync_config: crate::test_support::CONFIG.to_owned(),
             publication: "p".to_owned(),
             slot: "s".to_owned(),

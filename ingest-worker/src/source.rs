@@ -6,6 +6,7 @@ pub(crate) mod column_types;
 pub(crate) mod connect;
 pub(crate) mod connection;
 pub(crate) mod copy_rows;
+pub(crate) mod database;
 pub(crate) mod dsn;
 pub(crate) mod error;
 pub(crate) mod inspection;

@@ -79,7 +79,7 @@ pub(crate) async fn start<S: Storage>(
     on_progress: &(dyn Fn(Progress) + Send + Sync),
 ) -> Result<ReplicationSession<S>, StartError> {
     let sync_config = SyncConfig::compile(&config.sync_config)?;
-    let dsn = Dsn::parse(&config.database_url)?;
+    let dsn = Dsn::of(&config.database)?;
     let client = connect(&dsn).await?;
     // Nothing is made before everything was checked.
     let inspection = inspect(&client, &sync_config, config.source_names()).await?;

@@ -90,7 +90,7 @@ pub async fn verify<S: Storage>(
     options: &VerifyOptions,
     on_progress: &(dyn Fn(VerifyProgress) + Send + Sync),
 ) -> Result<VerifyReport, VerifyError> {
-    let source = SourceSession::open(&options.database_url, &options.publication).await?;
+    let source = SourceSession::open(&options.database, &options.publication).await?;
     let control = storage.control().await?.ok_or(VerifyError::NoCheckpoint)?;
     source.must_be(&control.source).await?;
     if control.visible.is_none() {

@@ -1,12 +1,18 @@
 //! Connections of the worker to PostgreSQL: over TLS, and as a role with the least privileges.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use futures::FutureExt;
+use tidewater_ingest_worker::{Config, Database, OnError, Passwords, Progress, run};
+use tidewater_storage::{ControlStore, Embedded, Lsn};
 use tidewater_tests::{
     Auth, DevOptions, Device, Postgres, PostgresOptions, Process, Scratch, SyncReader, Tidewater,
     eventually,
 };
+use tokio_util::sync::CancellationToken;
 
 /// Timeout of a command: long enough for a debug build on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
@@ -146,4 +152,131 @@ async fn a_role_with_login_replication_usage_and_select_suffices_for_everything(
     })
     .await?;
     tidewater.must_run()
+}
+
+/// Returns passwords of which each is valid for one session: making one changes the role's password.
+fn passwords_for_one_session(postgres: &Postgres, made: &Arc<AtomicUsize>) -> Passwords {
+    let url = postgres.url("postgres");
+    let made = Arc::clone(made);
+    Passwords::new("ask the test", move |login| {
+        let url = url.clone();
+        let number = made.fetch_add(1, Ordering::SeqCst);
+        async move {
+            let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await?;
+            tokio::spawn(connection);
+            let password = format!("number {number}");
+            let user = login.user;
+            client.batch_execute(&format!("ALTER ROLE {user} PASSWORD '{password}'")).await?;
+            Ok(password)
+        }
+        .boxed()
+    })
+}
+
+#[tokio::test]
+async fn each_session_and_each_stream_gets_a_password_of_its_own() -> Result<()> {
+    let options = PostgresOptions { auth: Auth::Scram, ..PostgresOptions::default() };
+    let postgres = Postgres::with(options).await?;
+    postgres
+        .execute(&format!(
+            "{TABLES} CREATE ROLE app LOGIN REPLICATION;
+             GRANT USAGE ON SCHEMA app TO app; GRANT SELECT ON app.notes TO app;"
+        ))
+        .await?;
+    let made = Arc::new(AtomicUsize::new(0));
+    let url = format!("postgres://app@127.0.0.1:{}/postgres?sslmode=disable", postgres.port());
+    let database = Database::new(url).with_passwords(passwords_for_one_session(&postgres, &made));
+    let config = Config {
+        database,
+        sync_config: CONFIG.to_owned(),
+        publication: "powersync".to_owned(),
+        slot: "one_session".to_owned(),
+        snapshot_threshold: 1_000,
+        receiver_timeout: Duration::from_secs(30),
+        wal_budget_bytes: 10 << 30,
+        rollback_grace: Duration::ZERO,
+        on_error: OnError::Stop,
+        until_caught_up: false,
+    };
+
+    let store = Embedded::temporary()?;
+    let shutdown = CancellationToken::new();
+    let worker = {
+        let (store, shutdown) = (store.clone(), shutdown.clone());
+        tokio::spawn(async move { run(&config, store, &|_: Progress| (), &shutdown).await })
+    };
+    let visible_from = async |at_least: Lsn| {
+        eventually("the checkpoint to be visible", SOON, async || {
+            let control = store.control().await?;
+            let lsn = control.filter(|control| control.visibility_barrier.is_none());
+            Ok(lsn.is_some_and(|control| control.committed.lsn >= at_least).then_some(()))
+        })
+        .await
+    };
+    visible_from(Lsn(1)).await?;
+    let made_at_first = made.load(Ordering::SeqCst);
+    assert!(made_at_first >= 2, "the session and the stream: {made_at_first}");
+
+    // Both connections are cut. Their passwords are not valid any more.
+    postgres
+        .execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'")
+        .await?;
+    postgres.execute("INSERT INTO app.notes VALUES ('b', 'after the cut')").await?;
+    let end: Lsn = postgres
+        .value("SELECT pg_current_wal_lsn()::text")
+        .await?
+        .parse()
+        .map_err(anyhow::Error::msg)?;
+    visible_from(end).await?;
+    assert!(made.load(Ordering::SeqCst) >= made_at_first + 2);
+
+    shutdown.cancel();
+    worker.await??;
+    Ok(())
+}
+
+/// PostgreSQL itself does not know such tokens, so it refuses them as it refuses a wrong password.
+#[tokio::test]
+async fn a_refused_token_of_rds_has_its_own_advice_and_missing_credentials_are_named() -> Result<()>
+{
+    let options = PostgresOptions { auth: Auth::Scram, tls: true, ..PostgresOptions::default() };
+    let postgres = Postgres::with(options).await?;
+    postgres.execute(&format!("{TABLES} CREATE ROLE app LOGIN REPLICATION PASSWORD 'p'")).await?;
+    let folder = Scratch::new()?;
+    let file = folder.path().join("sync-config.yaml");
+    std::fs::write(&file, CONFIG)?;
+    let root = postgres.root_certificate().display().to_string();
+    let check = async |user: &str, query: &str, variables: &[(&str, &str)]| {
+        let url = format!("postgres://{user}@localhost:{}/postgres?{query}", postgres.port());
+        let mut command = Tidewater::command()?;
+        command.args(["check", "--database-auth", "rds-iam", "--database-url", &url]);
+        command.arg("--sync-config").arg(&file);
+        // Nothing of the machine is read or asked.
+        let nowhere = folder.path().join("nowhere");
+        command.env("AWS_CONFIG_FILE", &nowhere).env("AWS_SHARED_CREDENTIALS_FILE", &nowhere);
+        command.env("AWS_EC2_METADATA_DISABLED", "true").env_remove("AWS_REGION");
+        command.envs(variables.iter().copied());
+        Process::run(&mut command, SOON).await
+    };
+    let credentials =
+        [("AWS_ACCESS_KEY_ID", "k"), ("AWS_SECRET_ACCESS_KEY", "s"), ("AWS_REGION", "eu-west-1")];
+    // TLS is the default, although the host is this machine.
+    let verified = format!("sslrootcert={root}");
+
+    let refused = check("app", &verified, &credentials).await?;
+    refused.assert_code(1);
+    refused.assert_says(&["rds_iam", "rds-db:connect", "rds.iam_auth_for_replication=1"]);
+
+    let without = check("app", &verified, &credentials[2..]).await?;
+    without.assert_code(1);
+    without.assert_says(&["no password for user 'app'", "AWS credentials"]);
+
+    let nowhere = check("app", &verified, &credentials[..2]).await?;
+    nowhere.assert_code(1);
+    nowhere.assert_says(&["set AWS_REGION"]);
+
+    let both = check("app:p", &verified, &credentials).await?;
+    both.assert_code(2);
+    both.assert_says(&["the database URL has a password"]);
+    Ok(())
 }

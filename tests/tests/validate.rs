@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
-use tidewater_ingest_worker::check_source;
+use tidewater_ingest_worker::{Database, check_source};
 use tidewater_sync_config::SyncConfig;
 use tidewater_tests::{Postgres, Process, Scratch, Tidewater};
 
@@ -68,7 +68,9 @@ async fn the_catalog_can_be_read_while_tables_are_created_and_dropped() -> Resul
 
     let config = SyncConfig::compile(CONFIG).map_err(|findings| anyhow!("{findings:?}"))?;
     for _ in 0..100 {
-        let report = check_source(&postgres.url("postgres"), "powersync", None, &config).await?;
+        let report =
+            check_source(&Database::new(postgres.url("postgres")), "powersync", None, &config)
+                .await?;
         ensure!(report.diagnostics.is_empty(), "{report:?}");
     }
     ensure!(writers.iter().all(|writer| !writer.is_finished()), "a writer has ended");

@@ -12,7 +12,7 @@ use axum::body::{Body, to_bytes};
 use axum::http::Request;
 use serde_json::{Value as Json, json};
 use tidewater_functions::{Authenticator, Settings, router};
-use tidewater_ingest_worker::{Config, OnError, Progress, RunError, run};
+use tidewater_ingest_worker::{Config, Database, OnError, Progress, RunError, run};
 use tidewater_storage::Embedded;
 use tidewater_tests::{AUDIENCE, Postgres, SigningKey, eventually};
 use tokio::sync::Notify;
@@ -40,7 +40,7 @@ impl Worker {
     async fn ready(postgres: &Postgres, sync_config: &str, slot: &str) -> Result<Self> {
         let store = Embedded::temporary()?;
         let config = Config {
-            database_url: postgres.url("postgres"),
+            database: Database::new(postgres.url("postgres")),
             sync_config: sync_config.to_owned(),
             publication: "tidewater".to_owned(),
             slot: slot.to_owned(),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::services::database::DatabaseArgs;
 use crate::services::source_check::{self, SourceNameArgs};
 use crate::terminal::failure::Failure;
 use crate::terminal::format::Format;
@@ -34,9 +35,8 @@ the sync config does not fit the database, or wrong arguments.";
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct CheckArgs {
-    /// Connection string of the source database, as for `tidewater ingest`
-    #[arg(long, env = "TIDEWATER_DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    database_url: String,
+    #[command(flatten)]
+    database: DatabaseArgs,
     /// File with the sync config (YAML)
     #[arg(long, env = "TIDEWATER_SYNC_CONFIG", value_name = "FILE")]
     sync_config: PathBuf,
@@ -49,6 +49,6 @@ pub(crate) struct CheckArgs {
 
 /// Prints the findings to stdout.
 pub(crate) async fn run(args: &CheckArgs) -> Result<(), Failure> {
-    let url = Some(args.database_url.as_str());
-    source_check::check(&args.sync_config, url, &args.names).await?.finish(args.format)
+    let database = args.database.database().await;
+    source_check::check(&args.sync_config, Some(&database), &args.names).await?.finish(args.format)
 }

@@ -24,6 +24,7 @@ use crate::process::clock::unix_time;
 use crate::process::signals;
 use crate::services::builder::ThresholdArgs;
 use crate::services::config_file::ConfigFile;
+use crate::services::database::{DatabaseArgs, DatabaseAuth, LoginArgs};
 use crate::services::ingest_worker::SourceArgs;
 use crate::terminal::failure::Failure;
 use crate::tokens::claims::Claims;
@@ -173,7 +174,10 @@ async fn start_pipeline(postgres: &Postgres, keys: &Keys, dir: &Path) -> anyhow:
         ConfigFile::compile("the demo's sync config".to_owned(), source::SYNC_CONFIG.to_owned())
             .map_err(Failure::into_error)?;
     let source = SourceArgs {
-        database_url: postgres.url(),
+        database: DatabaseArgs {
+            database_url: postgres.url(),
+            login: LoginArgs { database_auth: DatabaseAuth::Password },
+        },
         sync_config: "sync-config.yaml".into(),
         publication: "powersync".to_owned(),
         slot: None,

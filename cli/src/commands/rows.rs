@@ -14,6 +14,7 @@ use tidewater_protocol::StreamSubscription;
 use tidewater_sync_config::{Request, RequestLimits, SyncConfig};
 
 use crate::services::config_file::ConfigFile;
+use crate::services::database::DatabaseArgs;
 use crate::terminal::failure::Failure;
 use crate::terminal::format::Format;
 
@@ -53,9 +54,8 @@ Exit codes: 0 success, 1 cannot read the database, 2 wrong usage, or the config 
 pub(crate) struct RowsArgs {
     /// The sync config (YAML)
     file: PathBuf,
-    /// Connection string of the database, as for `tidewater dev`
-    #[arg(long, env = "TIDEWATER_DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    database_url: String,
+    #[command(flatten)]
+    database: DatabaseArgs,
     /// User id: the token's `sub`, and `auth.user_id()` in the sync config
     #[arg(long, env = "TIDEWATER_USER_ID", value_name = "U",
           value_parser = NonEmptyStringValueParser::new())]
@@ -92,7 +92,7 @@ pub(crate) async fn run(args: &RowsArgs) -> Result<(), Failure> {
     };
 
     check_streams(file.config(), &request)?;
-    let gathered = gather::gather(&file, &args.database_url, &request).await?;
+    let gathered = gather::gather(&file, &args.database.database().await, &request).await?;
     let output = match args.format {
         Format::Text => report::text(file.config(), &gathered, args.limit)?,
         Format::Json => report::json(file.config(), &gathered, args.limit)?,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::services::database::LoginArgs;
 use crate::services::source_check::{self, SourceNameArgs};
 use crate::terminal::failure::Failure;
 use crate::terminal::format::Format;
@@ -45,6 +46,8 @@ pub(crate) struct ValidateArgs {
     #[arg(long, env = "TIDEWATER_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     database_url: Option<String>,
     #[command(flatten)]
+    login: LoginArgs,
+    #[command(flatten)]
     names: SourceNameArgs,
     /// Format of the output: text with the affected lines, or one JSON object
     #[arg(long, env = "TIDEWATER_FORMAT", value_enum, default_value_t)]
@@ -53,6 +56,9 @@ pub(crate) struct ValidateArgs {
 
 /// Prints the findings to stdout.
 pub(crate) async fn run(args: &ValidateArgs) -> Result<(), Failure> {
-    let url = args.database_url.as_deref();
-    source_check::check(&args.file, url, &args.names).await?.finish(args.format)
+    let database = match &args.database_url {
+        Some(url) => Some(args.login.database(url).await),
+        None => None,
+    };
+    source_check::check(&args.file, database.as_ref(), &args.names).await?.finish(args.format)
 }

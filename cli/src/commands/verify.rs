@@ -15,6 +15,7 @@ use tidewater_storage::Storage;
 use tokio::time::Instant;
 
 use crate::process::data_dir;
+use crate::services::database::DatabaseArgs;
 use crate::services::ingest_worker::wrong_database_url;
 use crate::services::store::{StoreArg, StoreArgs, with_store};
 use crate::terminal::duration;
@@ -61,9 +62,8 @@ Exit codes: 0 equal, 1 different or not comparable, 2 wrong usage.";
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct VerifyArgs {
-    /// Connection string of the source database, as for `tidewater ingest`
-    #[arg(long, env = "TIDEWATER_DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    database_url: String,
+    #[command(flatten)]
+    database: DatabaseArgs,
     /// Publication of the worker
     #[arg(long, env = "TIDEWATER_PUBLICATION", value_name = "NAME", default_value = "powersync")]
     publication: String,
@@ -116,7 +116,7 @@ async fn compare<S: Storage>(args: &VerifyArgs, storage: &S) -> Result<(), Failu
     let mut seed = [0; 8];
     getrandom::fill(&mut seed).context("no random numbers")?;
     let options = VerifyOptions {
-        database_url: args.database_url.clone(),
+        database: args.database.database().await,
         publication: args.publication.clone(),
         selection: Selection {
             tables: args.tables.clone(),

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::builder::ThresholdArgs;
 use super::config_file::ConfigFile;
+use super::database::DatabaseArgs;
 use crate::terminal::failure::Failure;
 use crate::terminal::logging;
 use crate::terminal::progress::ProgressReporter;
@@ -24,10 +25,8 @@ use crate::terminal::{bytes, duration};
 /// The flags that name the source database and the sync config.
 #[derive(Args, Debug)]
 pub(crate) struct SourceArgs {
-    /// Connection string of the source database: postgres://user:password@host/database, as in
-    /// libpq, but with sslmode=verify-full by default, and disable for a host on this machine
-    #[arg(long, env = "TIDEWATER_DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    pub(crate) database_url: String,
+    #[command(flatten)]
+    pub(crate) database: DatabaseArgs,
     /// File with the sync config (YAML), which decides who gets which rows
     #[arg(long, env = "TIDEWATER_SYNC_CONFIG", value_name = "FILE")]
     pub(crate) sync_config: PathBuf,
@@ -119,7 +118,7 @@ impl SourceArgs {
         let slot = self.slot(&storage, place).await?;
         tracing::info!(slot, publication = self.publication, "starting the ingest worker");
         let config = Config {
-            database_url: self.database_url.clone(),
+            database: self.database.database().await,
             sync_config: file.text().to_owned(),
             publication: self.publication.clone(),
             slot,

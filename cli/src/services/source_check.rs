@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use clap::Args;
-use tidewater_ingest_worker::{SourceReport, check_source};
+use tidewater_ingest_worker::{Database, SourceReport, check_source};
 use tidewater_sync_config::SyncConfig;
 
 use crate::services::ingest_worker::reading_failure;
@@ -25,7 +25,7 @@ pub(crate) struct SourceNameArgs {
 /// Checks the file of a sync config and, with a connection string, its source database.
 pub(crate) async fn check(
     file: &Path,
-    database_url: Option<&str>,
+    database: Option<&Database>,
     names: &SourceNameArgs,
 ) -> Result<FindingsReport, Failure> {
     let name = file.display().to_string();
@@ -41,9 +41,9 @@ pub(crate) async fn check(
     };
 
     let mut source = None;
-    if let (Some(config), Some(url)) = (&config, database_url) {
+    if let (Some(config), Some(database)) = (&config, database) {
         let SourceNameArgs { publication, slot } = names;
-        let checked = check_source(url, publication, slot.as_deref(), config).await;
+        let checked = check_source(database, publication, slot.as_deref(), config).await;
         let SourceReport { findings: found, diagnostics, .. } =
             checked.map_err(|error| reading_failure(error, "cannot check the database"))?;
         findings.extend(diagnostics);

@@ -141,6 +141,7 @@ fn refuse_fatal(mut findings: Vec<Finding>) -> Result<(), PreflightError> {
 mod tests {
     use super::*;
     use crate::config::OnError;
+    use crate::source::database::Database;
     use crate::source::error::TableChanged;
     use crate::test_support::{CONFIG, NOTES, TODOS, compiled, oid, synced_tables, table, tables};
 
@@ -150,7 +151,7 @@ mod tests {
     /// A watcher of the tables of the config, and of those that `event_%` matches.
     fn watcher(left_out: &[u32]) -> CatalogWatcher {
         let config = Config {
-            database_url: String::new(),
+            database: Database::new(""),
             sync_config: CONFIG.to_owned(),
             publication: "p".to_owned(),
             slot: "s".to_owned(),

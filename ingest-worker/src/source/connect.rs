@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio_postgres::{Client, NoTls};
 
+use crate::source::database::Passwords;
 use crate::source::dsn::{Dsn, DsnError, SslMode};
 use crate::source::quote::quote_identifier;
 use crate::source::tls::{self, TlsError};
@@ -83,10 +84,20 @@ pub enum ConnectError {
         /// The duration of the attempt.
         timeout: Duration,
     },
+    /// The password of the session cannot be made.
+    #[error("there is no password for user '{user}' of PostgreSQL at {address}")]
+    NoPassword {
+        /// `host:port`.
+        address: String,
+        /// The role.
+        user: String,
+        /// The reason.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The server does not answer, or refuses the session.
     #[error(
         "cannot connect to PostgreSQL at {address} as user '{user}', database '{database}': {}",
-        advice(source.code().map(tokio_postgres::error::SqlState::code), user, database)
+        advice(source.code().map(tokio_postgres::error::SqlState::code), user, database, *login_advice)
     )]
     Refused {
         /// `host:port`.
@@ -95,6 +106,8 @@ pub enum ConnectError {
         user: String,
         /// The database.
         database: String,
+        /// What to check if the password was made for the session and is refused.
+        login_advice: Option<&'static str>,
         /// The error of the driver, with the server's words if it answered.
         source: tokio_postgres::Error,
     },
@@ -107,7 +120,8 @@ impl ConnectError {
             Self::Refused { source, .. } => {
                 is_transient_code(source.code().map(tokio_postgres::error::SqlState::code))
             }
-            Self::Silent { .. } => true,
+            // Credentials come from services that may be unavailable for a moment.
+            Self::Silent { .. } | Self::NoPassword { .. } => true,
             Self::Dsn(_) | Self::Tls(_) | Self::NoTls { .. } | Self::Certificate { .. } => false,
         }
     }
@@ -129,8 +143,24 @@ pub(crate) async fn connect(dsn: &Dsn) -> Result<Client, ConnectError> {
     }
 }
 
+/// Returns the password for a session that begins now.
+pub(crate) async fn password(dsn: &Dsn) -> Result<String, ConnectError> {
+    let Some(passwords) = &dsn.passwords else {
+        let password = dsn.config.get_password().map(String::from_utf8_lossy);
+        return Ok(password.unwrap_or_default().into_owned());
+    };
+    passwords.make(dsn.login()).await.map_err(|source| ConnectError::NoPassword {
+        address: dsn.address(),
+        user: dsn.user.clone(),
+        source,
+    })
+}
+
 async fn open(dsn: &Dsn) -> Result<Client, ConnectError> {
     let mut config = dsn.config.clone();
+    if dsn.passwords.is_some() {
+        config.password(password(dsn).await?);
+    }
     config.options(session_options(dsn));
     config.application_name("tidewater");
     config.keepalives_idle(KEEPALIVES_IDLE);
@@ -173,6 +203,7 @@ fn refused(dsn: &Dsn, source: tokio_postgres::Error) -> ConnectError {
         address,
         user: dsn.user.clone(),
         database: dsn.database.clone(),
+        login_advice: dsn.passwords.as_ref().map(Passwords::advice),
         source,
     }
 }
@@ -199,7 +230,12 @@ fn is_transient_code(code: Option<&str>) -> bool {
 
 /// Returns what to do about a refusal with this SQLSTATE; `None` is no answer at all. The reason
 /// itself is in the cause.
-fn advice(code: Option<&str>, user: &str, database: &str) -> String {
+fn advice(
+    code: Option<&str>,
+    user: &str,
+    database: &str,
+    login_advice: Option<&'static str>,
+) -> String {
     let user = quote_identifier(user);
     let database = quote_identifier(database);
     match code {
@@ -210,6 +246,7 @@ fn advice(code: Option<&str>, user: &str, database: &str) -> String {
         Some("42501") => {
             format!("allow the role to connect: GRANT CONNECT ON DATABASE {database} TO {user};")
         }
+        Some("28P01" | "28000") if let Some(advice) = login_advice => advice.to_owned(),
         code => general_advice(code).to_owned(),
     }
 }
@@ -279,7 +316,7 @@ mod tests {
             Some("XX000"),
         ];
         let advice: std::collections::HashSet<_> =
-            codes.into_iter().map(|code| advice(code, "u", "d")).collect();
+            codes.into_iter().map(|code| advice(code, "u", "d", None)).collect();
         assert_eq!(advice.len(), codes.len());
     }
 

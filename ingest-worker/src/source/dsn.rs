@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use tokio_postgres::config::Host;
 
+use crate::source::database::{Database, Login, Passwords};
+
 /// Form of a connection string, part of every error about one.
 const FORM: &str = "it has the form postgres://user:password@host:5432/database, with any of @ : / % \
     in the password written as %40 %3A %2F %25";
@@ -24,6 +26,14 @@ pub enum DsnError {
     /// A part is missing that both drivers need.
     #[error("the database URL names no {0}: {FORM}")]
     Missing(&'static str),
+    /// There are two passwords.
+    #[error(
+        "the database URL has a password, but each session gets one that is made for it: remove it"
+    )]
+    TwoPasswords,
+    /// A password that grants access by itself would travel unencrypted.
+    #[error("sslmode=disable would send the password of the session unencrypted to {0}: remove it")]
+    UnencryptedPassword(String),
 }
 
 /// Authentication of the server, as in libpq's `sslmode`.
@@ -49,11 +59,36 @@ pub(crate) struct Dsn {
     pub(crate) port: u16,
     pub(crate) user: String,
     pub(crate) database: String,
+    pub(crate) passwords: Option<Passwords>,
 }
 
 impl Dsn {
+    /// Parses the connection string of a database. Passwords that are made for a session travel by TLS,
+    /// unless the connection string says otherwise and cannot leave this machine.
+    pub(crate) fn of(database: &Database) -> Result<Self, DsnError> {
+        let Some(passwords) = database.passwords() else { return Self::parse(database.url()) };
+        let dsn = Self::parse_with_default(database.url(), |_| SslMode::VerifyFull)?;
+        if dsn.config.get_password().is_some() {
+            return Err(DsnError::TwoPasswords);
+        }
+        if dsn.ssl_mode == SslMode::Disable && !is_local(&dsn.config) {
+            return Err(DsnError::UnencryptedPassword(dsn.address()));
+        }
+        Ok(Self { passwords: Some(passwords.clone()), ..dsn })
+    }
+
     /// Parses `postgresql://...` or `key=value ...`.
     pub(crate) fn parse(text: &str) -> Result<Self, DsnError> {
+        Self::parse_with_default(text, |config| {
+            if is_local(config) { SslMode::Disable } else { SslMode::VerifyFull }
+        })
+    }
+
+    /// Parses a connection string whose mode is `default_mode` unless it names one.
+    fn parse_with_default(
+        text: &str,
+        default_mode: impl FnOnce(&tokio_postgres::Config) -> SslMode,
+    ) -> Result<Self, DsnError> {
         let is_url = text.starts_with("postgres") && text.contains("://");
         let (rest, options) = if is_url { split_url(text)? } else { split_pairs(text) };
         let config: tokio_postgres::Config =
@@ -71,11 +106,15 @@ impl Dsn {
             // PostgreSQL has no TLS on a Unix socket, which starts with a slash.
             _ if host.starts_with('/') => SslMode::Disable,
             Some(mode) => parse_ssl_mode(mode)?,
-            None if is_local(&config) => SslMode::Disable,
-            None => SslMode::VerifyFull,
+            None => default_mode(&config),
         };
         let ssl_root_cert = options.root_cert.map(PathBuf::from);
-        Ok(Self { config, ssl_mode, ssl_root_cert, host, port, user, database })
+        Ok(Self { config, ssl_mode, ssl_root_cert, host, port, user, database, passwords: None })
+    }
+
+    /// Returns what a password for a session is made from.
+    pub(crate) fn login(&self) -> Login {
+        Login { host: self.host.clone(), port: self.port, user: self.user.clone() }
     }
 
     /// Returns `host:port`, for people.
@@ -311,6 +350,26 @@ mod tests {
     fn a_password_is_decoded_once() {
         let dsn = Dsn::parse("postgres://u:a%40b%3Ac%2Fd%25e@h/app?sslmode=disable").unwrap();
         assert_eq!(dsn.config.get_password(), Some(&b"a@b:c/d%e"[..]));
+    }
+
+    fn of_session_passwords(url: &str) -> Result<Dsn, DsnError> {
+        let passwords = Passwords::new("", |_| Box::pin(async { Ok("token".to_owned()) }));
+        Dsn::of(&Database::new(url).with_passwords(passwords))
+    }
+
+    #[test]
+    fn a_password_of_a_session_travels_encrypted_unless_this_machine_says_otherwise() {
+        for host in ["localhost", "127.0.0.1", "db.example"] {
+            let dsn = of_session_passwords(&format!("postgres://u@{host}/d")).unwrap();
+            assert_eq!(dsn.ssl_mode, SslMode::VerifyFull, "{host}");
+        }
+        let local = of_session_passwords("postgres://u@localhost/d?sslmode=disable").unwrap();
+        assert_eq!(local.ssl_mode, SslMode::Disable);
+
+        let refused = of_session_passwords("postgres://u@db.example/d?sslmode=disable");
+        assert!(matches!(refused, Err(DsnError::UnencryptedPassword(_))), "{refused:?}");
+        let refused = of_session_passwords("postgres://u:p@db.example/d");
+        assert!(matches!(refused, Err(DsnError::TwoPasswords)), "{refused:?}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use tokio_postgres::Client;
 use crate::config::SourceNames;
 use crate::source::catalog::{self, SourceTable};
 use crate::source::connect::{ConnectError, connect};
+use crate::source::database::Database;
 use crate::source::dsn::Dsn;
 use crate::source::error::SourceError;
 use crate::source::preflight::{Finding, ServerState, read_server, server_findings};
@@ -75,12 +76,12 @@ impl SourceReport {
 /// # Errors
 /// When the database cannot be reached or read.
 pub async fn check_source(
-    database_url: &str,
+    database: &Database,
     publication: &str,
     slot: Option<&str>,
     config: &SyncConfig,
 ) -> Result<SourceReport, ReadingError> {
-    let dsn = Dsn::parse(database_url).map_err(ConnectError::from)?;
+    let dsn = Dsn::of(database).map_err(ConnectError::from)?;
     let client = connect(&dsn).await?;
     // No slot has an empty name.
     let names = SourceNames { publication, slot: slot.unwrap_or_default() };

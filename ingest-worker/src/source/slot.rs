@@ -9,7 +9,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Row};
 
 use crate::config::{Progress, SourceNames};
-use crate::source::connect::session_options;
+use crate::source::connect::{ConnectError, password, session_options};
 use crate::source::dsn::Dsn;
 use crate::source::error::SourceError;
 use crate::source::quote::quote_identifier;
@@ -47,6 +47,9 @@ pub enum SlotError {
         /// The server's words.
         source: PgWireError,
     },
+    /// The stream's session has no password.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
     /// The source database failed.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -208,7 +211,7 @@ pub(crate) async fn system_id(
     names: SourceNames<'_>,
     receiver_timeout: Duration,
 ) -> Result<String, SlotError> {
-    let config = replication_config(dsn, names, receiver_timeout);
+    let config = replication_config(dsn, password(dsn).await?, names, receiver_timeout);
     let identification = async {
         let mut stream = ReplicationClient::connect_gated(config).await?;
         stream.identify_system().await
@@ -234,10 +237,11 @@ pub(crate) async fn acquire_slot(
     receiver_timeout: Duration,
     on_progress: &(dyn Fn(Progress) + Send + Sync),
 ) -> Result<AcquiredSlot, SlotError> {
-    let config = replication_config(dsn, names, receiver_timeout);
     let mut is_reported = false;
     loop {
-        let attempt = tokio::time::timeout(receiver_timeout, start_stream(config.clone())).await;
+        // Another worker may hold the slot for longer than a password is valid.
+        let config = replication_config(dsn, password(dsn).await?, names, receiver_timeout);
+        let attempt = tokio::time::timeout(receiver_timeout, start_stream(config)).await;
         let started = attempt.map_err(|_| SourceError::Silent(receiver_timeout))?;
         let error = match started {
             Ok(acquired) => return Ok(acquired),
@@ -276,10 +280,10 @@ async fn start_stream(config: ReplicationConfig) -> Result<AcquiredSlot, StreamS
 
 fn replication_config(
     dsn: &Dsn,
+    password: String,
     names: SourceNames<'_>,
     receiver_timeout: Duration,
 ) -> ReplicationConfig {
-    let password = dsn.config.get_password().map(String::from_utf8_lossy).unwrap_or_default();
     // The server asks for a sign of life after half of its timeout, if it has heard nothing from us
     // until then. Its questions are what we hear of it while the source is idle.
     let timeout = receiver_timeout.as_millis();
@@ -401,10 +405,11 @@ mod tests {
         SourceNames { publication, slot: "s" }
     }
 
-    #[test]
-    fn the_stream_prints_values_as_the_sessions_do() {
+    #[tokio::test]
+    async fn the_stream_prints_values_as_the_sessions_do() {
         let dsn = Dsn::parse("postgres://u:p%40ss@h:5433/app?sslmode=disable").unwrap();
-        let config = replication_config(&dsn, names("pub"), Duration::from_secs(30));
+        let password = password(&dsn).await.unwrap();
+        let config = replication_config(&dsn, password, names("pub"), Duration::from_secs(30));
         let options = config.options.unwrap_or_default();
         let own = options.strip_prefix(&session_options(&dsn)).expect("the sessions' options");
         assert_eq!(own, " -c wal_sender_timeout=30000");
@@ -416,7 +421,8 @@ mod tests {
     fn the_name_of_a_publication_is_quoted() {
         let dsn = Dsn::parse("postgres://u@h/app?sslmode=disable").unwrap();
         for (name, quoted) in [("pub", "\"pub\""), ("a,b", "\"a,b\""), ("q\"", "\"q\"\"\"")] {
-            let config = replication_config(&dsn, names(name), Duration::from_secs(30));
+            let config =
+                replication_config(&dsn, String::new(), names(name), Duration::from_secs(30));
             assert_eq!(config.publication.names(), [quoted]);
         }
     }

@@ -8,6 +8,7 @@ use crate::source::catalog::{self, SourceTable};
 use crate::source::connect::{ConnectError, connect};
 use crate::source::connection;
 use crate::source::copy_rows::CopyRows;
+use crate::source::database::Database;
 use crate::source::dsn::Dsn;
 use crate::source::error::SourceError;
 use crate::source::preflight::PreflightError;
@@ -51,8 +52,8 @@ impl Reading {
     ///
     /// # Errors
     /// When the database cannot be reached or read.
-    pub async fn begin(database_url: &str) -> Result<Self, ReadingError> {
-        let dsn = Dsn::parse(database_url).map_err(ConnectError::from)?;
+    pub async fn begin(database: &Database) -> Result<Self, ReadingError> {
+        let dsn = Dsn::of(database).map_err(ConnectError::from)?;
         let client = connect(&dsn).await?;
 
         // One snapshot for the catalog and all rows.
@@ -145,12 +146,12 @@ mod tests {
     #[tokio::test]
     async fn a_database_that_cannot_be_reached_is_an_error_of_the_connection() {
         let url = "postgres://u@127.0.0.1:1/app?sslmode=disable";
-        assert!(matches!(Reading::begin(url).await, Err(ReadingError::Connect(_))));
+        assert!(matches!(Reading::begin(&Database::new(url)).await, Err(ReadingError::Connect(_))));
     }
 
     #[tokio::test]
     async fn a_malformed_connection_string_is_recognised() {
-        let read = Reading::begin("no url").await;
+        let read = Reading::begin(&Database::new("no url")).await;
         assert!(matches!(read, Err(ReadingError::Connect(ConnectError::Dsn(_)))));
     }
 }

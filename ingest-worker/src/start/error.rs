@@ -102,6 +102,7 @@ impl From<SlotError> for StartError {
     fn from(error: SlotError) -> Self {
         match error {
             SlotError::Source(error) => Self::Source(error),
+            SlotError::Connect(error) => error.into(),
             SlotError::Foreign(_) | SlotError::Missing(_) | SlotError::Refused { .. } => {
                 Self::Configuration(ConfigurationError::Slot(error))
             }

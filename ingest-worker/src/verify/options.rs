@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use crate::source::database::Database;
 use crate::verify::report::RepairedTable;
 use crate::verify::scope::Selection;
 
 /// The settings of a comparison.
 #[derive(Clone, Debug)]
 pub struct VerifyOptions {
-    /// Connection string of the source database.
-    pub database_url: String,
+    /// The source database.
+    pub database: Database,
     /// The publication of the worker, by which the shapes of tables are recorded.
     pub publication: String,
     /// The part of the store to compare.

@@ -18,6 +18,7 @@ use crate::source::catalog::{self, SourceTable};
 use crate::source::connect::{ConnectError, connect};
 use crate::source::connection;
 use crate::source::copy_rows::CopyRows;
+use crate::source::database::Database;
 use crate::source::dsn::Dsn;
 use crate::source::error::SourceError;
 use crate::source::table_queries::{all_rows_query, rows_with_keys_query};
@@ -59,8 +60,8 @@ pub(super) struct SourceSession {
 }
 
 impl SourceSession {
-    pub(super) async fn open(database_url: &str, publication: &str) -> Result<Self, VerifyError> {
-        let dsn = Dsn::parse(database_url).map_err(ConnectError::from)?;
+    pub(super) async fn open(database: &Database, publication: &str) -> Result<Self, VerifyError> {
+        let dsn = Dsn::of(database).map_err(ConnectError::from)?;
         let client = connect(&dsn).await?;
         Ok(Self { client, database: dsn.database, publication: publication.to_owned() })
     }

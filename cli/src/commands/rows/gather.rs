@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use anyhow::anyhow;
-use tidewater_ingest_worker::{Reading, ReadingError};
+use tidewater_ingest_worker::{Database, Reading, ReadingError};
 use tidewater_sync_config::{
     Granted, Question, Request, RequestLimits, RowOutput, STAGES_MAX, SyncConfig, TableEvaluator,
 };
@@ -35,10 +35,10 @@ struct EvaluatedTable {
 /// Evaluates a request on the present content of a database.
 pub(crate) async fn gather(
     file: &ConfigFile,
-    database_url: &str,
+    database: &Database,
     request: &Request<'_>,
 ) -> Result<Gathered, Failure> {
-    let reading = Reading::begin(database_url).await.map_err(unreadable)?;
+    let reading = Reading::begin(database).await.map_err(unreadable)?;
     file.check(&reading.check_config(file.config()))?;
     let tables = evaluated_tables(file.config(), &reading)?;
     let indexes: Vec<usize> = tables.iter().map(|table| table.index).collect();

@@ -6,6 +6,9 @@ use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, Share
 use super::*;
 
 const PAGE: &str = include_str!("../../../../docs/metrics.md");
+const OPERATIONS: &str = include_str!("../../../../docs/operations.md");
+const ALERTS: &str = include_str!("../../../../infra/monitoring/alerts.yaml");
+const DASHBOARD: &str = include_str!("../../../../infra/monitoring/grafana-dashboard.json");
 
 /// Type and unit of each metric, by name.
 type Described = BTreeMap<String, (String, String)>;
@@ -81,6 +84,42 @@ fn the_page_documents_exactly_the_metrics_that_the_crates_describe() {
         assert!(described.contains_key(name), "docs/metrics.md has {name}, no crate describes it");
     }
     assert!(!described.is_empty());
+}
+
+/// Returns the names of metrics in a text. Prometheus makes three series of a histogram.
+fn metric_names(text: &str) -> Vec<&str> {
+    text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_')
+        .filter(|word| word.starts_with("tidewater_"))
+        .map(|word| {
+            let series = ["_bucket", "_sum", "_count"];
+            series.iter().find_map(|suffix| word.strip_suffix(suffix)).unwrap_or(word)
+        })
+        .collect()
+}
+
+#[test]
+fn dashboard_and_alerts_use_documented_metrics_only() {
+    let documented = documented();
+    for (file, text) in [("alerts.yaml", ALERTS), ("grafana-dashboard.json", DASHBOARD)] {
+        let names = metric_names(text);
+        assert!(names.len() > 10, "{file}: {names:?}");
+        for name in names {
+            assert!(
+                documented.contains_key(name),
+                "{file} uses {name}, which docs/metrics.md lacks"
+            );
+        }
+    }
+}
+
+#[test]
+fn each_alert_is_explained_in_the_operations_page() {
+    let alerts: Vec<_> =
+        ALERTS.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert!(alerts.len() > 10, "{alerts:?}");
+    for alert in alerts {
+        assert!(OPERATIONS.contains(&format!("| `{alert}` |")), "docs/operations.md lacks {alert}");
+    }
 }
 
 #[test]

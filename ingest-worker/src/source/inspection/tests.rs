@@ -1,4 +1,5 @@
 use super::*;
+use crate::source::database::Database;
 
 fn report(findings: &[bool], diagnostics: &[&str]) -> SourceReport {
     let finding =
@@ -25,6 +26,6 @@ fn a_source_is_ready_if_nothing_keeps_a_worker_from_starting() {
 async fn a_database_that_cannot_be_reached_is_an_error_of_the_connection() {
     let url = "postgres://u@127.0.0.1:1/app?sslmode=disable";
     let config = crate::test_support::compiled();
-    let checked = check_source(url, "p", None, &config).await;
+    let checked = check_source(&Database::new(url), "p", None, &config).await;
     assert!(matches!(checked, Err(ReadingError::Connect(ConnectError::Refused { .. }))));
 }
