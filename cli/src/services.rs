@@ -7,8 +7,10 @@ pub(crate) mod config_file;
 pub(crate) mod config_watch;
 pub(crate) mod database;
 pub(crate) mod ingest_worker;
+pub(crate) mod limits;
 pub(crate) mod metrics;
 #[cfg(feature = "aws")]
 mod rds_token;
+pub(crate) mod server;
 pub(crate) mod source_check;
 pub(crate) mod store;

@@ -23,5 +23,6 @@ pub use app_state::SyncStore;
 pub use auth::{AuthConfigError, Authenticator};
 pub use metrics::describe_metrics;
 pub use settings::{
-    DEFAULT_BUCKETS_MAX, DEFAULT_MAX_STALENESS, Quotas, Settings, StreamDeadline, WorkerProblem,
+    ClientAddress, DEFAULT_BUCKETS_MAX, DEFAULT_MAX_STALENESS, Quotas, Settings, StreamDeadline,
+    WorkerProblem,
 };

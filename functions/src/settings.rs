@@ -1,6 +1,7 @@
 //! Settings of the router.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -81,6 +82,10 @@ impl WorkerProblem {
 /// once.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamDeadline(pub Instant);
+
+/// The address of the client that sent a request, as an extension of the request.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientAddress(pub IpAddr);
 
 /// Bounds on what one client or one process may use.
 #[derive(Clone, Debug)]

@@ -15,6 +15,7 @@ use crate::services::api::{Api, AuthArgs, ListenArgs, ReadinessArgs};
 use crate::services::builder::{self, RetentionArgs};
 use crate::services::config_file::ConfigFile;
 use crate::services::ingest_worker::{SourceArgs, Worker};
+use crate::services::limits::LimitArgs;
 use crate::services::metrics::{DEV_PORT, MetricsArgs};
 use crate::services::store;
 use crate::terminal::failure::Failure;
@@ -66,6 +67,8 @@ pub(crate) struct DevArgs {
     #[command(flatten)]
     readiness: ReadinessArgs,
     #[command(flatten)]
+    limits: LimitArgs,
+    #[command(flatten)]
     retention: RetentionArgs,
     #[command(flatten)]
     metrics: MetricsArgs,
@@ -81,7 +84,7 @@ pub(crate) async fn run(args: &DevArgs) -> Result<(), Failure> {
 
     let auth = args.auth.authenticator_or_dev(&args.data_dir).await?;
     let storage = Measured::new(store::open(&args.data_dir)?);
-    let api = Api::bind(&args.listen.listen).await?;
+    let api = Api::bind(&args.listen.listen, &args.limits).await?;
     api.announce()?;
 
     let worker_problem = WorkerProblem::default();
@@ -115,7 +118,7 @@ pub(crate) async fn run(args: &DevArgs) -> Result<(), Failure> {
 
     // The worker's error comes first: it is the reason why the others were shut down.
     worked?;
-    served??;
+    served?;
     built?;
     Ok(())
 }

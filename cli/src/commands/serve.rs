@@ -5,6 +5,7 @@ use tidewater_functions::Settings;
 
 use crate::process::{data_dir, signals};
 use crate::services::api::{Api, AuthArgs, ListenArgs, ReadinessArgs};
+use crate::services::limits::LimitArgs;
 use crate::services::metrics::{MetricsArgs, SERVE_PORT};
 use crate::services::store::{StoreArgs, with_store};
 use crate::terminal::failure::Failure;
@@ -35,6 +36,8 @@ pub(crate) struct ServeArgs {
     #[command(flatten)]
     readiness: ReadinessArgs,
     #[command(flatten)]
+    limits: LimitArgs,
+    #[command(flatten)]
     metrics: MetricsArgs,
 }
 
@@ -43,13 +46,14 @@ pub(crate) async fn run(args: &ServeArgs) -> Result<(), Failure> {
     let shutdown = signals::shutdown_on_signal()?;
     data_dir::create_private_files();
     let auth = args.auth.authenticator().await?;
-    let api = Api::bind(&args.listen.listen).await?;
+    let api = Api::bind(&args.listen.listen, &args.limits).await?;
     args.metrics.start(SERVE_PORT).await?;
 
     with_store!(&args.store, storage => {
         api.announce()?;
         let max_staleness = args.readiness.max_staleness;
         let settings = Settings { shutdown, max_staleness, ..Settings::new(auth) };
-        Ok(api.serve(storage, settings).await?)
+        api.serve(storage, settings).await;
+        Ok(())
     })
 }

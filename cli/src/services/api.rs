@@ -6,19 +6,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use axum::serve::ListenerExt;
 use clap::Args;
 use tidewater_functions::{Authenticator, Settings};
 use tidewater_storage::Storage;
 use tokio::net::TcpListener;
 
+use super::limits::LimitArgs;
+use super::server::{self, ConnectionLimits};
 use crate::terminal::duration;
 use crate::terminal::failure::Failure;
 use crate::tokens::dev_key::{self, DEV_AUDIENCE};
-
-/// Time that open connections have to end after the shutdown begins. A stream ends at its next
-/// line; the timeout is for clients that do not read.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The flags that decide which tokens are accepted.
 #[derive(Args, Debug)]
@@ -163,16 +160,16 @@ pub(crate) struct ReadinessArgs {
 pub(crate) struct Api {
     listener: TcpListener,
     address: SocketAddr,
+    connections: ConnectionLimits,
 }
 
 impl Api {
     /// Starts to listen. Port 0 selects a free port.
-    pub(crate) async fn bind(listen: &str) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(listen).await.with_context(|| {
-            format!("cannot listen on '{listen}': choose another address with --listen")
-        })?;
+    pub(crate) async fn bind(listen: &str, limits: &LimitArgs) -> anyhow::Result<Self> {
+        let listener = server::listen(listen).await?;
         let address = listener.local_addr().context("the listener has no address")?;
-        Ok(Self { listener, address })
+        let connections = ConnectionLimits::within_file_limit(limits.max_connections);
+        Ok(Self { listener, address, connections })
     }
 
     /// Returns the address that the server listens on.
@@ -187,36 +184,10 @@ impl Api {
     }
 
     /// Serves until `shutdown`, then waits until the connections have ended or the timeout expires.
-    pub(crate) async fn serve<S: Storage>(
-        self,
-        storage: S,
-        settings: Settings,
-    ) -> anyhow::Result<()> {
+    pub(crate) async fn serve<S: Storage>(self, storage: S, settings: Settings) {
         let shutdown = settings.shutdown.clone();
         let router = tidewater_functions::router(storage, settings);
-
-        // Nagle's algorithm would delay a small line until the previous one is acknowledged.
-        let listener = self.listener.tap_io(|connection| {
-            if let Err(error) = connection.set_nodelay(true) {
-                tracing::debug!(%error, "cannot set TCP_NODELAY");
-            }
-        });
-
-        let serving = axum::serve(listener, router)
-            .with_graceful_shutdown(shutdown.clone().cancelled_owned())
-            .into_future();
-        let timeout = async {
-            shutdown.cancelled().await;
-            tokio::time::sleep(SHUTDOWN_TIMEOUT).await;
-        };
-
-        tokio::select! {
-            result = serving => result.context("the sync API stopped"),
-            () = timeout => {
-                tracing::warn!("shutdown timeout: closing connections that are still open");
-                Ok(())
-            }
-        }
+        server::serve(self.listener, router, &self.connections, &shutdown).await;
     }
 }
 

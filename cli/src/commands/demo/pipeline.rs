@@ -14,6 +14,7 @@ use crate::process::clock::unix_seconds;
 use crate::services::api::Api;
 use crate::services::config_file::ConfigFile;
 use crate::services::ingest_worker::{SourceArgs, Worker};
+use crate::services::limits::LimitArgs;
 use crate::services::store;
 use crate::terminal::failure::Failure;
 
@@ -28,7 +29,7 @@ pub(crate) struct Pipeline {
     shutdown: CancellationToken,
     store: Embedded,
     worker: JoinHandle<Result<(), Failure>>,
-    api: JoinHandle<anyhow::Result<()>>,
+    api: JoinHandle<()>,
 }
 
 impl Pipeline {
@@ -41,7 +42,7 @@ impl Pipeline {
     ) -> anyhow::Result<Self> {
         let shutdown = CancellationToken::new();
         let storage = store::open(dir)?;
-        let api = Api::bind("127.0.0.1:0").await?;
+        let api = Api::bind("127.0.0.1:0", &LimitArgs::default()).await?;
         let endpoint = format!("http://{}", api.address());
         let api = tokio::spawn(api.serve(
             storage.clone(),
@@ -108,7 +109,7 @@ impl Pipeline {
         let served = self.api.await.context("the sync API panicked");
 
         worked?.map_err(Failure::into_error)?;
-        served?
+        served
     }
 }
 
@@ -122,10 +123,9 @@ fn end_of_worker(ended: Result<Result<(), Failure>, tokio::task::JoinError>) -> 
 }
 
 /// Returns the reason why the API ended although nobody stopped it.
-fn end_of_api(ended: Result<anyhow::Result<()>, tokio::task::JoinError>) -> anyhow::Error {
+fn end_of_api(ended: Result<(), tokio::task::JoinError>) -> anyhow::Error {
     match ended {
-        Ok(Ok(())) => anyhow!("the sync API stopped unexpectedly"),
-        Ok(Err(error)) => error,
+        Ok(()) => anyhow!("the sync API stopped unexpectedly"),
         Err(error) => anyhow!(error).context("the sync API panicked"),
     }
 }
