@@ -11,6 +11,7 @@ mod objects;
 mod op_log;
 mod records;
 mod schema;
+mod scratch_map;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,8 @@ use crate::error::StorageError;
 use change_notifier::ChangeNotifier;
 use connection_pool::{ConnectionPool, Durability};
 use object_files::ObjectFiles;
+
+pub use scratch_map::ScratchMap;
 
 /// A store in a directory: `tidewater.db` for records, `objects/` for objects.
 ///

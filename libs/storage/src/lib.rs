@@ -121,7 +121,7 @@ pub use control::{
     Committed, Control, LastTransaction, MaintainedGeneration, Nonce, SourceIdentity, Truncation,
     Visible,
 };
-pub use embedded::{DiskUsage, Embedded};
+pub use embedded::{DiskUsage, Embedded, ScratchMap};
 pub use error::{BoxError, StorageError};
 pub use faulty::{
     CallScheduler, Fault, FaultInjector, FaultPlan, FaultPlanError, Faulty, PlannedFault,
