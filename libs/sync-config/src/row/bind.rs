@@ -1,5 +1,7 @@
 //! Binds a plan to a table of the database: names become indexes, types become converters.
 
+use std::collections::BTreeSet;
+
 use super::evaluate::{
     BoundExpression, BoundItem, BoundLeaf, BoundLookup, BoundProjection, BoundQuery, BoundRows,
     ItemSource, QualifiedName, TableEvaluator,
@@ -178,8 +180,16 @@ impl<'a> Binder<'a> {
             ObjectType::OfTable => &self.table.name,
         };
 
+        let contained: BTreeSet<_> = columns
+            .iter()
+            .filter_map(|(_, source)| match source {
+                ItemSource::Column(column) => Some(*column),
+                ItemSource::Expression(_) => None,
+            })
+            .collect();
         let bound = BoundProjection {
             object_type: object_type.clone(),
+            contains_all_columns: contained.len() == self.table.columns.len(),
             items: columns
                 .into_iter()
                 .map(|(name, source)| BoundItem { key: json::key(&name), source })

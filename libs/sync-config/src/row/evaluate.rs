@@ -60,6 +60,8 @@ pub(crate) struct BoundProjection {
     pub(crate) items: Vec<BoundItem>,
     /// Index of the item with the object's id.
     pub(crate) id: usize,
+    /// True if each column of the table is an item.
+    pub(crate) contains_all_columns: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -146,6 +148,14 @@ impl TableEvaluator {
             None => false,
         });
         self
+    }
+
+    /// Returns whether rows of a definition contain every column of the table as it is, as those of
+    /// `SELECT *` do: then each change of a row changes its content.
+    #[must_use]
+    pub fn contains_all_columns(&self, definition: usize) -> bool {
+        let mut queries = self.queries.iter().filter(|query| query.definition == definition);
+        queries.all(|query| self.projections[query.projection].contains_all_columns)
     }
 
     /// Evaluates a row, given as PostgreSQL's text output of each column (`None` is NULL). Clears

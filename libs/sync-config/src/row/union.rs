@@ -100,6 +100,14 @@ impl UnionEvaluator {
         served.any(|part| part.evaluator.columns_read().get(column).copied().unwrap_or_default())
     }
 
+    /// Returns whether rows of the definition with a number contain every column of the table as it is, as
+    /// those of `SELECT *` do: then each change of a row changes its content.
+    #[must_use]
+    pub fn contains_all_columns(&self, number: usize) -> bool {
+        let mut parts = self.parts.iter().filter(|part| part.definitions.contains(&number));
+        parts.all(|part| part.evaluator.contains_all_columns(number))
+    }
+
     /// Returns whether the definition with a number is in a config that is served.
     #[must_use]
     pub fn serves_definition(&self, number: u16) -> bool {

@@ -234,6 +234,20 @@ fn only_the_columns_that_are_used_are_read() {
 }
 
 #[test]
+fn rows_of_a_definition_contain_all_columns_if_each_of_its_queries_selects_them_as_they_are() {
+    let contains = |query: &str, columns: &str| {
+        let evaluator = compile(&stream(query)).bind(&table(columns)).unwrap().unwrap();
+        evaluator.contains_all_columns(0)
+    };
+    assert!(contains("SELECT * FROM t", "t(id text, n int4)"));
+    assert!(contains("SELECT n, id FROM t WHERE n = 1", "t(id text, n int4)"));
+    assert!(contains("SELECT *, n + 1 AS m FROM t", "t(id text, n int4)"));
+    assert!(!contains("SELECT id FROM t", "t(id text, n int4)"), "a column is left out");
+    assert!(!contains("SELECT *, n + 1 AS n FROM t", "t(id text, n int4)"), "one is replaced");
+    assert!(!contains("SELECT * FROM t", "t(id text, b bytea)"), "rows have no bytes");
+}
+
+#[test]
 fn a_row_output_is_cleared_before_reuse() {
     let yaml = stream("SELECT id FROM t WHERE auth.user_id() IN a");
     let config = compile(&yaml);
