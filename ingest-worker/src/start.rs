@@ -434,6 +434,7 @@ pub async fn take_over<S: Storage>(
     let mut applier =
         Applier::new(writer, plan.generation, tables.clone()).maintaining(&plan.others);
     applier.load_unsynced_rows().await?;
+    applier.load_bucket_digests().await?;
     remove_gone_tables(&mut applier, &plan.gone).await?;
 
     let start = AssemblerStart {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tidewater_protocol::{Body, Digest, RowKey};
 use tidewater_storage::{
     BucketKey, ControlStore, Generation, LookupKey, Lsn, RecordKey, RecordStore, SourceRowPage,
-    StorageError, Ticket, Truncation, answer_name,
+    StorageError, Tag, Ticket, Truncation, answer_name,
 };
 use tidewater_sync_config::{RowOutput, UnionEvaluator};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
@@ -16,7 +16,9 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 use crate::apply::difference::{
     answers, changed_rows, left_answers, left_places, memberships, new_answers,
 };
+use crate::apply::digests::{BucketDigests, digest_free};
 use crate::apply::fan_out::keep_limits;
+use crate::apply::out_of_line::out_of_line;
 use crate::apply::source_row::{Answer, Membership, SourceRow};
 use crate::apply::tags::TagsByNumber;
 use crate::apply::unsynced_rows::UnsyncedRows;
@@ -26,15 +28,6 @@ use crate::log::writer::{CommitOptions, LogWriter, RECORDS_CACHED_MAX};
 use crate::metrics;
 use crate::source::catalog::SourceTable;
 
-/// Bytes of a row below which its record keeps no values. By default PostgreSQL stores values out of
-/// line only in longer rows (`toast_tuple_target` is about 2,000). Where a table sets a lower target,
-/// values that are missing in the stream are read from the source instead.
-const TOAST_ROW_BYTES: usize = 1_900;
-/// Bytes below which a value is never stored out of line: PostgreSQL's pointer is as long.
-const TOAST_VALUE_BYTES: usize = 18;
-/// Bytes of values that a record keeps at most, so that records stay small. Values beyond it are
-/// read from the source when they are missing.
-const TOAST_KEPT_BYTES_MAX: usize = 64 << 10;
 /// Characters of a key that a log line shows.
 const LOGGED_KEY_CHARS_MAX: usize = 200;
 
@@ -160,9 +153,13 @@ pub struct Applier<S> {
     pub(super) definition_tags: TagsByNumber,
     lookup_tags: TagsByNumber,
     pub(super) output: RowOutput,
+    /// The definitions of each table for which source rows have no digest, by their numbers.
+    pub(super) digest_free: Vec<Vec<u16>>,
+    /// The digests of the rows in buckets, until the copy over them is complete.
+    pub(super) bucket_digests: Option<BucketDigests>,
     /// Buffers for the name of the current bucket and the subkey of the current row.
-    bucket: String,
-    subkey: String,
+    pub(super) bucket: String,
+    pub(super) subkey: String,
     encoded: Vec<u8>,
 }
 
@@ -174,13 +171,17 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
         tables: impl Into<Arc<[SyncedTable]>>,
     ) -> Self {
         let truncated = writer.control().truncated.clone();
+        let tables = tables.into();
+        let digest_free = tables.iter().map(|table| digest_free(&table.evaluator)).collect();
 
         Self {
             writer,
+            digest_free,
+            bucket_digests: None,
             definition_tags: TagsByNumber::default(),
             lookup_tags: TagsByNumber::default(),
             generation: generation.clone(),
-            tables: tables.into(),
+            tables,
             truncated,
             unsynced_rows: UnsyncedRows::default(),
             output: RowOutput::default(),
@@ -315,9 +316,13 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
         options: CommitOptions,
         copy_record: Option<Vec<u8>>,
     ) -> Result<(), WriteError> {
-        if let Some(record) = copy_record {
-            self.writer.set_at(RecordKey::Copy(self.generation.rows_of()), Some(record.into()));
+        match copy_record {
+            Some(record) => {
+                self.writer.set_at(RecordKey::Copy(self.generation.rows_of()), Some(record.into()));
+            }
+            None => self.bucket_digests = None,
         }
+
         let options = CommitOptions { truncated: self.truncated.clone(), ..options };
         self.writer.start_commit(lsn, ticket, options).await
     }
@@ -387,9 +392,13 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
 
         let old = old.unwrap_or_default();
         self.begin_row(row);
+        let known = self.with_digests(&old.memberships)?;
+        let mut memberships = self.diff_buckets(&known, &output).await?;
+        self.drop_digests(row.table, &mut memberships);
+
         let record = SourceRow {
             copies: 1,
-            memberships: self.diff_buckets(&old.memberships, &output).await?,
+            memberships,
             answers: self.diff_lookups(&old.answers, answers(&output), row).await?,
             toast: out_of_line(values, self.tables[row.table].evaluator.columns_read()),
         };
@@ -519,8 +528,12 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
         for (present, row) in changed_rows(old, &memberships, new) {
             self.name_bucket(present);
             let key = RowKey::new(row.object_type, row.object_id, &self.subkey);
+            let digest = Digest(present.digest);
+            if let Some(digests) = &self.bucket_digests {
+                digests.note_put(&self.bucket, &key, digest)?;
+            }
             let body = Body::Put { row: key, data: row.data.into() };
-            let checksum = Digest(present.digest).checksum();
+            let checksum = digest.checksum();
             self.writer.append_with_checksum(&self.bucket, body, checksum);
             self.writer.flush_if_full().await?;
         }
@@ -563,9 +576,15 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
         RecordKey::Lookup(LookupKey::new(tag, answer.key), name)
     }
 
-    fn name_bucket(&mut self, membership: &Membership<'_>) {
+    pub(super) fn name_bucket(&mut self, membership: &Membership<'_>) {
         let tag = self.definition_tags.get(membership.definition).expect(KNOWN_NUMBER);
         BucketKey::write_name(tag, membership.params, &mut self.bucket);
+    }
+
+    /// Returns the tag of a maintained definition, by its number.
+    pub(super) fn definition_tag(&self, number: usize) -> &Tag {
+        let number = u16::try_from(number).expect(KNOWN_NUMBER);
+        self.definition_tags.get(number).expect(KNOWN_NUMBER)
     }
 }
 
@@ -573,35 +592,6 @@ fn decode<'a>(stored: &'a [u8], row: &'a RowRef) -> Result<SourceRow<'a>, WriteE
     SourceRow::decode(stored, &row.key).ok_or_else(|| {
         WriteError::Storage(StorageError::Damaged("source row", "not a record".into()))
     })
-}
-
-/// Returns the values that a later UPDATE may leave out, of the columns that the config reads.
-pub(super) fn out_of_line<'a>(
-    row: &[Option<&'a str>],
-    columns_read: &[bool],
-) -> Vec<(u16, &'a str)> {
-    let row_bytes: usize = row.iter().flatten().map(|value| value.len()).sum();
-    if row_bytes < TOAST_ROW_BYTES {
-        return Vec::new();
-    }
-
-    let long = row.iter().enumerate().filter_map(|(column, value)| {
-        let value = value.filter(|v| columns_read[column] && v.len() >= TOAST_VALUE_BYTES)?;
-        let column = u16::try_from(column).expect("a table has at most 1,600 columns");
-        Some((column, value))
-    });
-    let mut kept: Vec<_> = long.collect();
-
-    // If there is no room for all of them, the longest are dropped.
-    kept.sort_unstable_by_key(|(_, value)| value.len());
-    let mut bytes = 0;
-    kept.retain(|(_, value)| {
-        bytes += value.len();
-        bytes <= TOAST_KEPT_BYTES_MAX
-    });
-
-    kept.sort_unstable_by_key(|(column, _)| *column);
-    kept
 }
 
 #[cfg(test)]

@@ -181,12 +181,6 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
         has_barrier: bool,
     ) -> Result<Option<RowRequest>, ApplyError> {
         let table = &self.tables[upsert.new.table()];
-        if upsert.old.is_some() && !upsert.is_moved && table.is_keyless() {
-            // The record of a keyless row is its content, and that is unchanged: applying the
-            // change would count the row twice.
-            return Ok(None);
-        }
-
         let mut values = texts(&upsert.values);
         let missing = missing_columns(table, &upsert.values);
         let mut stored = Vec::new();
@@ -281,20 +275,28 @@ fn decode<'b>(table: &SyncedTable, change: &'b RowChange) -> Result<DecodedChang
     }
 
     let old_key = old.as_ref().map(|old| table.row_key(&texts(old)));
-    let new = new.map(|mut new| {
-        // With a full replica identity the old row has what the new one leaves out. A keyless row
-        // needs it: its key is its whole content.
-        if let Some(old) = old.filter(|_| table.table.replica_identity == 'f') {
-            for (value, old) in new.iter_mut().zip(old) {
-                if *value == Datum::Unchanged {
-                    *value = old;
-                }
-            }
-        }
-        (table.row_key(&texts(&new)), new)
-    });
+    let is_identity_full = table.table.replica_identity == 'f';
+    let old = old.filter(|_| is_identity_full);
+    let Some(mut new) = new else { return Ok(DecodedChange { old_key, new: None }) };
 
-    Ok(DecodedChange { old_key, new })
+    // With a full replica identity the old row has what the new one leaves out. A keyless row
+    // needs it: its key is its whole content.
+    for (value, old) in new.iter_mut().zip(old.iter().flatten()) {
+        if *value == Datum::Unchanged {
+            *value = *old;
+        }
+    }
+
+    let key = table.row_key(&texts(&new));
+    // An UPDATE that changes nothing: the row is stored as it is, or its copy is still to come. The name
+    // of a keyless row is its content, and applying the change would count the row twice.
+    let is_unchanged =
+        old.as_ref() == Some(&new) || (table.is_keyless() && old_key.as_ref() == Some(&key));
+    if is_unchanged {
+        return Ok(DecodedChange { old_key: None, new: None });
+    }
+
+    Ok(DecodedChange { old_key, new: Some((key, new)) })
 }
 
 /// Returns the texts of the values; `None` for NULL and for what is left out.

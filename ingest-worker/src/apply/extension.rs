@@ -6,9 +6,10 @@
 
 use tidewater_storage::{ControlStore, RecordStore};
 
-use crate::apply::applier::{Applier, RowRef, out_of_line};
+use crate::apply::applier::{Applier, RowRef};
 use crate::apply::difference::answers;
 use crate::apply::fan_out::keep_limits;
+use crate::apply::out_of_line::out_of_line;
 use crate::apply::source_row::SourceRow;
 use crate::log::error::WriteError;
 
@@ -48,7 +49,10 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Applier<S> {
             old.answers.iter().copied().partition(|one| table.evaluator.serves_lookup(one.lookup));
 
         self.begin_row(row);
-        memberships.extend(self.diff_buckets(&former_memberships, &output).await?);
+        let known = self.with_digests(&former_memberships)?;
+        let mut extended = self.diff_buckets(&known, &output).await?;
+        self.drop_digests(row.table(), &mut extended);
+        memberships.extend(extended);
         kept_answers.extend(self.diff_lookups(&former_answers, answers(&output), row).await?);
 
         // An update that leaves out a value means the value as of the stream. Of a column that is served

@@ -2,6 +2,10 @@
 
 use tidewater_protocol::leb128;
 
+/// A digest that is not kept: each change of the row changes its content in the bucket, so the record
+/// need not be written for the digest alone.
+pub(crate) const UNKNOWN_DIGEST: u64 = 0;
+
 /// The record of a source row.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SourceRow<'a> {
@@ -25,7 +29,7 @@ pub(crate) struct Membership<'a> {
     /// The row's identity on the client.
     pub(crate) object_type: &'a str,
     pub(crate) object_id: &'a str,
-    /// The digest of the PUT: an equal one needs no operation.
+    /// The digest of the PUT, or [`UNKNOWN_DIGEST`]: an equal one needs no operation.
     pub(crate) digest: u64,
 }
 

@@ -2,19 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use tidewater_protocol::{Body, OpId, RowKey};
+use tidewater_protocol::{Body, RowKey};
 use tidewater_storage::{
-    BucketHead, BucketKey, BucketStore, Catalog, ControlStore, ObjectStore, OpLog, RecordStore,
-    Registry, Replay, ReplayError, SegmentReader, StorageError, Truncation,
+    BucketKey, BucketStore, ControlStore, ObjectStore, OpLog, RecordStore, Registry, Truncation,
 };
 
 use crate::apply::applier::Applier;
 use crate::log::error::WriteError;
-
-/// Buckets that are listed at a time while a table is truncated: bounds the memory of the list.
-const BUCKETS_PAGE: usize = 1_000;
-/// Attempts to read a bucket while the snapshot builder replaces what is being read.
-const REPLAY_ATTEMPTS: u32 = 5;
 
 impl<S> Applier<S>
 where
@@ -35,14 +29,13 @@ where
         for tag in tags {
             let mut after = None;
             loop {
-                let storage = self.writer.storage();
-                let page = storage.registered_buckets(&tag, after.as_ref(), BUCKETS_PAGE).await?;
-                for bucket in &page {
+                let page = self.buckets_after(&tag, after.as_ref()).await?;
+                for bucket in &page.buckets {
                     self.remove_live_rows(bucket, &prefix).await?;
                 }
-                match page.last() {
-                    Some(last) if page.len() == BUCKETS_PAGE => after = Some(last.clone()),
-                    _ => break,
+                after = page.next;
+                if after.is_none() {
+                    break;
                 }
             }
         }
@@ -61,71 +54,23 @@ where
         bucket: &BucketKey,
         prefix: &str,
     ) -> Result<(), WriteError> {
-        let mut attempt = 1;
-        let live = loop {
-            match self.live_rows(bucket, prefix).await {
-                Ok(live) => break live,
-                // The builder has replaced what was being read. A new read begins with the
-                // bucket's present catalog.
-                Err(ReplayError::Incomplete(_)) if attempt < REPLAY_ATTEMPTS => attempt += 1,
-                Err(ReplayError::Incomplete(broken)) => {
-                    let error = StorageError::Damaged("log", broken.into());
-                    return Err(WriteError::Storage(error));
+        let fold = |live: &mut BTreeSet<RowKey<'static>>, operation: Body<'_>| {
+            match operation {
+                Body::Put { row, .. } if row.subkey.starts_with(prefix) => {
+                    live.insert(row.into_owned());
                 }
-                Err(ReplayError::Storage(error)) => return Err(error.into()),
+                Body::Remove { row } => {
+                    live.remove(&row.into_owned());
+                }
+                Body::Put { .. } | Body::Move | Body::Clear => {}
             }
+            Ok(())
         };
 
-        for row in live {
+        for row in self.fold_bucket(bucket, fold).await? {
             self.writer.append(bucket.as_str(), Body::Remove { row });
             self.writer.flush_if_full().await?;
         }
-
         Ok(())
-    }
-
-    /// Returns the current rows of a bucket whose subkey begins with `prefix`, as this run sees them:
-    /// with what it has stored and not committed.
-    async fn live_rows(
-        &mut self,
-        bucket: &BucketKey,
-        prefix: &str,
-    ) -> Result<BTreeSet<RowKey<'static>>, ReplayError> {
-        let storage = self.writer.storage();
-        let committed_ops = self.writer.committed_ops();
-        let item = storage.buckets(std::slice::from_ref(bucket)).await?.pop().flatten();
-        let Some(item) = item else { return Ok(BTreeSet::new()) };
-
-        let Some(head) =
-            item.head.latest_for_writer(committed_ops).and_then(|version| version.value.as_ref())
-        else {
-            return Ok(BTreeSet::new());
-        };
-
-        let head = BucketHead::decode(head)?;
-        let catalog = Catalog::decode(&item.catalog)?;
-
-        // What this run has stored counts as well, although it is not committed yet.
-        let is_seen =
-            |op: OpId| committed_ops.is_committed(op) || committed_ops.is_from_current_epoch(op);
-        let mut replay = Replay::new(storage, bucket, catalog.base.as_ref(), head, is_seen);
-        let mut live = BTreeSet::new();
-        while let Some(payload) = replay.next().await? {
-            for operation in SegmentReader::new(&payload) {
-                let operation =
-                    operation.map_err(|error| StorageError::Damaged("segment", error.into()))?;
-                match operation.body {
-                    Body::Put { row, .. } if row.subkey.starts_with(prefix) => {
-                        live.insert(row.into_owned());
-                    }
-                    Body::Remove { row } => {
-                        live.remove(&row.into_owned());
-                    }
-                    Body::Put { .. } | Body::Move | Body::Clear => {}
-                }
-            }
-        }
-
-        Ok(live)
     }
 }

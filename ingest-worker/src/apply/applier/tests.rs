@@ -1,10 +1,13 @@
 use tidewater_protocol::OpId;
 use tidewater_storage::Embedded;
+use tidewater_sync_config::Column;
 
 use super::*;
 use crate::apply::fan_out::{BUCKETS_PER_ROW_MAX, BYTES_PER_ROW_MAX};
 use crate::log::unit::UNIT_BYTES_MAX;
-use crate::test_support::{NOTES, TODOS, begun, begun_with, commit, evaluator, operations, table};
+use crate::test_support::{
+    NOTES, TODOS, begun, begun_with, commit, evaluator, operations, synced_tables, table,
+};
 
 fn number(table: usize) -> u16 {
     u16::try_from(table).unwrap()
@@ -284,4 +287,121 @@ async fn only_rows_that_exist_are_listed_as_not_synced() {
     applier.share("no array").await;
     applier.truncate(0).await.unwrap();
     assert_eq!(applier.unsynced_rows.count(0), 0);
+}
+
+/// Tables of which the first is copied again over its rows.
+fn tables_with_former_rows() -> Arc<[SyncedTable]> {
+    let mut tables = synced_tables();
+    Arc::get_mut(&mut tables).unwrap()[TODOS].has_former_rows = true;
+    tables
+}
+
+impl Applier<Embedded> {
+    async fn copy(&mut self, rows: &[(&str, &str)]) {
+        let values: Vec<_> = rows.iter().flat_map(|&(id, body)| [Some(id), Some(body)]).collect();
+        self.apply_copied(TODOS, &values).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_change_of_the_content_alone_writes_no_record_where_the_content_is_all_columns() {
+    let storage = Embedded::temporary().unwrap();
+    let mut applier = begun(&storage).await;
+    let mut written_by = Vec::new();
+    for body in ["before", "after"] {
+        let values = [Some("1"), Some(body)];
+        let row = applier.load(vec![(TODOS, "1".into())]).await.unwrap().remove(0);
+        applier.upsert(&row, &values).await.unwrap();
+        commit(&mut applier).await;
+
+        let key = RecordKey::SourceRow(applier.generation.rows_of(), 0, "1".into());
+        let record = storage.records(&[key]).await.unwrap().remove(0).unwrap();
+        written_by.push(record.newest_op());
+    }
+    assert_eq!(kinds(&storage, TODOS).await, ["PUT", "PUT"]);
+    assert_eq!(written_by[0], written_by[1]);
+}
+
+#[tokio::test]
+async fn a_copy_over_rows_puts_those_that_the_buckets_have_otherwise() {
+    let storage = Embedded::temporary().unwrap();
+    let mut applier = begun(&storage).await;
+    applier.copy(&[("1", "a"), ("2", "b"), ("3", "c")]).await;
+    commit(&mut applier).await;
+
+    let mut applier = begun_with(&storage, tables_with_former_rows()).await;
+    applier.load_bucket_digests().await.unwrap();
+    applier.copy(&[("1", "a"), ("2", "changed"), ("3", "c")]).await;
+    // What this run has applied counts, too.
+    applier.copy(&[("2", "changed"), ("3", "c")]).await;
+    let row = applier.load(vec![(TODOS, "3".into())]).await.unwrap().remove(0);
+    applier.delete(&row).await.unwrap();
+    applier.copy(&[("3", "c")]).await;
+    commit(&mut applier).await;
+
+    let operations = operations(&storage, TODOS).await;
+    let added: Vec<_> = operations[3..].iter().map(|one| &one[..one.len().min(8)]).collect();
+    assert_eq!(added, ["PUT 2 {\"", "REMOVE 3", "PUT 3 {\""]);
+}
+
+#[tokio::test]
+async fn a_copy_over_rows_puts_what_a_bucket_has_lost() {
+    let storage = Embedded::temporary().unwrap();
+    let mut applier = begun(&storage).await;
+    applier.copy(&[("1", "a"), ("2", "b")]).await;
+    applier.tables[TODOS].subkey("1", &mut applier.subkey);
+    let row = RowKey::new("todos", "1", &applier.subkey).into_owned();
+    let bucket = BucketKey::new(applier.definition_tag(TODOS), "[]");
+    applier.writer.append(bucket.as_str(), Body::Remove { row });
+    commit(&mut applier).await;
+
+    let mut applier = begun_with(&storage, tables_with_former_rows()).await;
+    applier.load_bucket_digests().await.unwrap();
+    applier.copy(&[("1", "a"), ("2", "b")]).await;
+    commit(&mut applier).await;
+    let operations = operations(&storage, TODOS).await;
+    assert_eq!(operations[2..], ["REMOVE 1", r#"PUT 1 {"id":"1","body":"a"}"#]);
+}
+
+/// A column that a definition does not select is no change of its rows, and no reason to copy. So records
+/// are from before it when the table is copied for another reason.
+#[tokio::test]
+async fn a_copy_over_rows_compares_them_also_if_the_table_had_fewer_columns_before() {
+    let text = "config: {edition: 3}
+streams: {todos: {auto_subscribe: true, query: 'SELECT id, body FROM todos'}}";
+    let config = tidewater_sync_config::SyncConfig::compile(text).unwrap();
+    let with_columns = |extra: Option<&str>| {
+        let mut tables = synced_tables();
+        let todos = &mut Arc::get_mut(&mut tables).unwrap()[TODOS];
+        let columns = &mut todos.table.schema.columns;
+        columns.extend(extra.map(|name| Column { name: name.into(), ..columns[1].clone() }));
+        todos.evaluator = evaluator(&config, &todos.table);
+        todos.has_former_rows = extra.is_some();
+        tables
+    };
+
+    let storage = Embedded::temporary().unwrap();
+    let mut applier = begun_with(&storage, with_columns(None)).await;
+    applier.copy(&[("1", "a"), ("2", "b")]).await;
+    commit(&mut applier).await;
+
+    let mut applier = begun_with(&storage, with_columns(Some("extra"))).await;
+    applier.load_bucket_digests().await.unwrap();
+    let values = [Some("1"), Some("a"), Some("x"), Some("2"), Some("changed"), None];
+    applier.apply_copied(TODOS, &values).await.unwrap();
+    commit(&mut applier).await;
+    assert_eq!(kinds(&storage, TODOS).await, ["PUT", "PUT", "PUT"]);
+}
+
+#[tokio::test]
+async fn digests_are_kept_from_the_start_of_a_copy_over_rows_to_its_end() {
+    let storage = Embedded::temporary().unwrap();
+    let mut applier = begun(&storage).await;
+    applier.load_bucket_digests().await.unwrap();
+    assert!(applier.bucket_digests.is_none(), "no table is copied over its rows");
+    let mut applier = begun_with(&storage, tables_with_former_rows()).await;
+    applier.load_bucket_digests().await.unwrap();
+    assert!(applier.bucket_digests.is_some());
+    commit(&mut applier).await;
+    assert!(applier.bucket_digests.is_none(), "the copy is complete");
 }

@@ -1,10 +1,13 @@
 use bytes::Bytes;
 use tidewater_storage::Embedded;
+use tidewater_sync_config::SyncConfig;
 
 use super::*;
 use crate::source::pgoutput::encode::{self, OldTuple};
 use crate::source::pgoutput::{Message, TupleRange};
-use crate::test_support::{NOTES, TODOS, begun, commit, operations};
+use crate::test_support::{
+    NOTES, TODOS, begun, begun_with, commit, evaluator, operations, synced_tables,
+};
 
 const UNCHANGED: Datum<'static> = Datum::Unchanged;
 
@@ -67,6 +70,20 @@ impl Fixture {
         Self { storage, applier, source: Vec::new(), requests: Vec::new() }
     }
 
+    /// A run over a table that is like `todos` and has these rows on devices.
+    async fn with_query(query: &str) -> Self {
+        let storage = Embedded::temporary().unwrap();
+        let text = format!(
+            "config: {{edition: 3}}\nstreams: {{todos: {{auto_subscribe: true, query: {query}}}}}"
+        );
+        let config = SyncConfig::compile(&text).unwrap();
+        let mut tables = synced_tables();
+        let todos = &mut Arc::get_mut(&mut tables).unwrap()[TODOS];
+        todos.evaluator = evaluator(&config, &todos.table);
+        let applier = begun_with(&storage, tables).await;
+        Self { storage, applier, source: Vec::new(), requests: Vec::new() }
+    }
+
     async fn apply_with(&mut self, has_barrier: bool, changes: Vec<Change>) {
         let batch = ChangeBatch { changes, has_barrier };
         let mut application = self.applier.prepare(&batch).await.unwrap();
@@ -101,6 +118,24 @@ fn remove(id: &str) -> String {
 }
 
 #[tokio::test]
+async fn an_update_that_changes_nothing_makes_no_operation_if_the_old_row_is_in_the_stream() {
+    let mut fixture = Fixture::new().await;
+    let mut tables = synced_tables();
+    Arc::get_mut(&mut tables).unwrap()[TODOS].table.replica_identity = 'f';
+    fixture.applier.tables = tables;
+    let update = |before: &str, after: Datum<'_>| {
+        let old = [text("1"), text(before)];
+        change(TODOS, encode::update(0, Some((OldTuple::Row, &old)), &[text("1"), after]))
+    };
+
+    let changes = vec![insert("1", "a"), update("a", text("a")), update("a", UNCHANGED)];
+    fixture.apply(changes).await;
+    assert_eq!(fixture.operations(TODOS).await, [put("1", "a")]);
+    fixture.apply(vec![update("a", text("b")), update("b", text("b"))]).await;
+    assert_eq!(fixture.operations(TODOS).await, [put("1", "a"), put("1", "b")]);
+}
+
+#[tokio::test]
 async fn changes_of_one_batch_are_applied_in_their_order() {
     let mut fixture = Fixture::new().await;
     let changes = vec![insert("1", "a"), update("1", text("b")), delete("1"), insert("1", "c")];
@@ -110,10 +145,19 @@ async fn changes_of_one_batch_are_applied_in_their_order() {
 }
 
 #[tokio::test]
-async fn a_change_that_changes_nothing_is_no_operation() {
+async fn a_change_of_columns_that_are_left_out_is_no_operation() {
+    let mut fixture = Fixture::with_query("SELECT id FROM todos").await;
+    fixture.apply(vec![insert("1", "a"), update("1", text("b")), delete("2")]).await;
+    assert_eq!(fixture.operations(TODOS).await, [r#"PUT 1 {"id":"1"}"#]);
+}
+
+#[tokio::test]
+async fn a_change_of_a_row_that_contains_all_columns_is_a_put() {
     let mut fixture = Fixture::new().await;
-    fixture.apply(vec![insert("1", "a"), update("1", text("a")), delete("2")]).await;
-    assert_eq!(fixture.operations(TODOS).await, [put("1", "a")]);
+    fixture.apply(vec![insert("1", "a"), update("1", text("b")), delete("2")]).await;
+    fixture.apply(vec![update("1", text("a"))]).await;
+    let expected = [put("1", "a"), put("1", "b"), put("1", "a")];
+    assert_eq!(fixture.operations(TODOS).await, expected);
 }
 
 #[tokio::test]
@@ -136,7 +180,7 @@ async fn a_truncation_removes_what_the_batch_has_brought_before() {
 async fn a_value_that_was_left_out_comes_from_the_rows_record() {
     let mut fixture = Fixture::new().await;
     fixture.apply(vec![insert("1", &long_body()), update("1", UNCHANGED)]).await;
-    assert_eq!(fixture.operations(TODOS).await, [put("1", "...")]);
+    assert_eq!(fixture.operations(TODOS).await, [put("1", "..."), put("1", "...")]);
     assert!(fixture.requests.is_empty());
 }
 
@@ -195,7 +239,7 @@ async fn behind_a_barrier_a_moved_row_is_asked_for_in_any_case() {
     assert!(fixture.requests.is_empty(), "the row has kept its key");
     fixture.apply_with(true, vec![update_key("1", "2", UNCHANGED)]).await;
     assert_eq!(fixture.requests.len(), 1, "the old key's record may be of another row");
-    let expected = [put("1", "..."), remove("1"), put("2", "now")];
+    let expected = [put("1", "..."), put("1", "..."), remove("1"), put("2", "now")];
     assert_eq!(fixture.operations(TODOS).await, expected);
 }
 
@@ -250,6 +294,18 @@ async fn an_update_that_leaves_a_keyless_row_as_it_is_does_not_count_it_twice() 
     assert_eq!(operations.len(), 2);
 }
 
+/// The stream may bring changes from before the replica identity was changed.
+#[tokio::test]
+async fn a_keyless_row_is_not_counted_twice_whatever_the_catalog_says_of_its_replica_identity() {
+    let mut fixture = Fixture::new().await;
+    Arc::get_mut(&mut fixture.applier.tables).unwrap()[NOTES].table.replica_identity = 'd';
+    let row = [text("n"), text("body")];
+    let same = change(NOTES, encode::update(0, Some((OldTuple::Row, &row[..])), &row));
+    let delete = change(NOTES, encode::delete(0, OldTuple::Row, &row));
+    fixture.apply(vec![note("n", "body"), same, delete]).await;
+    assert_eq!(fixture.operations(NOTES).await[1..], [remove("n")]);
+}
+
 #[tokio::test]
 async fn a_malformed_change_is_an_error() {
     let mut fixture = Fixture::new().await;
@@ -290,9 +346,9 @@ async fn rows_of_a_copy_are_applied_and_the_last_key_is_the_cursor() {
 }
 
 #[tokio::test]
-async fn the_copy_does_not_repeat_what_the_stream_has_brought() {
-    let mut fixture = Fixture::new().await;
+async fn the_copy_does_not_repeat_what_the_stream_has_brought_of_some_columns() {
+    let mut fixture = Fixture::with_query("SELECT id FROM todos").await;
     fixture.apply(vec![insert("1", "a")]).await;
     fixture.applier.apply_copied(TODOS, &[Some("1"), Some("a")]).await.unwrap();
-    assert_eq!(fixture.operations(TODOS).await, [put("1", "a")]);
+    assert_eq!(fixture.operations(TODOS).await, [r#"PUT 1 {"id":"1"}"#]);
 }
