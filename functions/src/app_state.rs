@@ -9,6 +9,8 @@ use tidewater_storage::{
 use tokio::sync::Semaphore;
 
 use crate::checkpoint::ViewCache;
+use crate::open_streams::OpenStreams;
+use crate::rate_limiter::RateLimiter;
 use crate::settings::Settings;
 use crate::snapshot_url::SnapshotUrls;
 
@@ -45,6 +47,9 @@ pub(crate) struct AppState<S> {
     pub(crate) snapshot_urls: SnapshotUrls,
     /// Has one permit for each stream that may be open.
     pub(crate) connections: Arc<Semaphore>,
+    pub(crate) streams: Arc<OpenStreams>,
+    pub(crate) user_requests: RateLimiter,
+    pub(crate) address_requests: RateLimiter,
     next_seed: AtomicU64,
 }
 
@@ -58,6 +63,9 @@ impl<S: ControlStore + Clone> AppState<S> {
             views: ViewCache::new(storage.clone()),
             snapshot_urls: SnapshotUrls::new(&secret),
             storage,
+            streams: Arc::new(OpenStreams::new(settings.quotas.user_streams_max)),
+            user_requests: RateLimiter::new(settings.quotas.user_rate),
+            address_requests: RateLimiter::new(settings.quotas.address_rate),
             settings,
             connections: Arc::new(Semaphore::new(permits)),
             next_seed: AtomicU64::new(0),

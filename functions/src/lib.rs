@@ -10,8 +10,11 @@ mod api;
 mod app_state;
 mod auth;
 mod checkpoint;
+mod client_address;
 mod clock;
 pub mod metrics;
+mod open_streams;
+mod rate_limiter;
 mod settings;
 mod snapshot_url;
 mod stream;
@@ -21,8 +24,9 @@ mod test_store;
 pub use api::router;
 pub use app_state::SyncStore;
 pub use auth::{AuthConfigError, Authenticator};
+pub use client_address::Network;
 pub use metrics::describe_metrics;
 pub use settings::{
-    ClientAddress, DEFAULT_BUCKETS_MAX, DEFAULT_MAX_STALENESS, Quotas, Settings, StreamDeadline,
-    WorkerProblem,
+    ClientAddress, DEFAULT_BUCKETS_MAX, DEFAULT_MAX_STALENESS, Quotas, Rate, Settings,
+    StreamDeadline, WorkerProblem,
 };

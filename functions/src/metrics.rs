@@ -17,6 +17,10 @@ pub const REQUEST_DURATION: &str = "tidewater_api_request_duration_seconds";
 /// Tokens that were refused, by error `code`. Count.
 pub const TOKENS_REFUSED: &str = "tidewater_api_tokens_refused_total";
 
+/// Requests that were refused because a user or address sent too many, by `limit`: `user`, `address` or
+/// `streams`. Count.
+pub const REQUESTS_LIMITED: &str = "tidewater_api_requests_limited_total";
+
 /// Streams that are open. Count.
 pub const STREAMS_OPEN: &str = "tidewater_api_streams_open";
 
@@ -49,6 +53,8 @@ pub fn describe_metrics() {
     );
 
     describe_counter!(TOKENS_REFUSED, Unit::Count, "Tokens refused, by error code");
+
+    describe_counter!(REQUESTS_LIMITED, Unit::Count, "Requests beyond a rate or quota, by limit");
 
     describe_gauge!(STREAMS_OPEN, Unit::Count, "Streams that are open");
     describe_histogram!(STREAM_DURATION, Unit::Seconds, "How long a stream was open");

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Authenticator;
+use crate::client_address::Network;
 
 /// The settings of a router.
 pub struct Settings {
@@ -98,9 +99,50 @@ pub struct Quotas {
     pub connections_max: usize,
     /// Size of a request's body, in bytes.
     pub body_bytes_max: usize,
+    /// Number of streams of one user that are open at a time.
+    pub user_streams_max: usize,
+    /// Requests of one user; `None` for any number.
+    pub user_rate: Option<Rate>,
+    /// Requests from one address; `None` for any number.
+    pub address_rate: Option<Rate>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Network>,
+}
+
+/// A rate of requests, and how many may come at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Requests per second in the long run.
+    pub per_second: u32,
+    /// Requests that may come at once.
+    pub burst: u32,
+}
+
+impl Rate {
+    /// Returns a rate whose burst is that of twenty seconds. Devices that lost their server connect
+    /// again within the ten seconds after its return, each by two or three requests.
+    #[must_use]
+    pub const fn per_second(per_second: u32) -> Self {
+        Self { per_second, burst: per_second.saturating_mul(20) }
+    }
 }
 
 impl Quotas {
+    /// Returns the default quotas with another limit on buckets. What a client must send for its
+    /// buckets grows with it.
+    #[must_use]
+    pub fn for_buckets(buckets_max: usize) -> Self {
+        let default = Self::default();
+        let scale = buckets_max.max(DEFAULT_BUCKETS_MAX);
+        Self {
+            buckets_max,
+            lookup_rows_max: scale,
+            // A position takes some 100 bytes, and more with long parameters.
+            body_bytes_max: default.body_bytes_max.max(scale.saturating_mul(512)),
+            ..default
+        }
+    }
+
     /// Returns the limits on the evaluation of one request.
     pub(crate) fn request_limits(&self) -> RequestLimits {
         let limits = RequestLimits::for_buckets(self.buckets_max);
@@ -122,6 +164,12 @@ impl Default for Quotas {
             lookup_rows_max: DEFAULT_BUCKETS_MAX,
             connections_max: 10_000,
             body_bytes_max: 2 << 20,
+            // Apps may share one user id among many devices.
+            user_streams_max: 1_000,
+            user_rate: Some(Rate::per_second(100)),
+            // Thousands of devices may be behind one address.
+            address_rate: Some(Rate::per_second(1_000)),
+            trusted_proxies: Vec::new(),
         }
     }
 }

@@ -90,6 +90,7 @@ pub(crate) async fn run(args: &DevArgs) -> Result<(), Failure> {
     let worker_problem = WorkerProblem::default();
     let settings = Settings {
         max_staleness: args.readiness.max_staleness,
+        quotas: args.limits.quotas(),
         worker_problem: worker_problem.clone(),
         shutdown: shutdown.clone(),
         ..Settings::new(auth)

@@ -52,7 +52,8 @@ pub(crate) async fn run(args: &ServeArgs) -> Result<(), Failure> {
     with_store!(&args.store, storage => {
         api.announce()?;
         let max_staleness = args.readiness.max_staleness;
-        let settings = Settings { shutdown, max_staleness, ..Settings::new(auth) };
+        let quotas = args.limits.quotas();
+        let settings = Settings { shutdown, max_staleness, quotas, ..Settings::new(auth) };
         api.serve(storage, settings).await;
         Ok(())
     })

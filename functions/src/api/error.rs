@@ -1,9 +1,13 @@
 //! Turns errors into replies. The details of internal errors are logged and never sent.
 
+use std::fmt::{self, Display, Formatter};
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use metrics::counter;
 use serde::Serialize;
 use tidewater_protocol::ErrorChain;
 use tidewater_storage::StorageError;
@@ -11,9 +15,40 @@ use tracing::{error, warn};
 
 use crate::auth::AuthError;
 use crate::checkpoint::CheckpointError;
+use crate::metrics::REQUESTS_LIMITED;
 
 /// Time after which a client may ask again while the initial copy is in progress, in seconds.
 const NOT_READY_RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+
+/// Time after which a client may try again when too many streams are open, in seconds.
+const FULL_RETRY_AFTER: HeaderValue = HeaderValue::from_static("10");
+
+/// Whose requests are limited.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Limited {
+    User,
+    Address,
+}
+
+impl Limited {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Address => "address",
+        }
+    }
+}
+
+impl Display for Limited {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Returns whole seconds, at least as long as the time.
+fn seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
 
 /// The reason why a request is refused or fails.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +74,12 @@ pub(super) enum ApiError {
     /// The client would read too much.
     #[error("{0}")]
     OverQuota(String),
+    /// A user or address sends too many requests.
+    #[error("too many requests of this {0}")]
+    TooManyRequests(Limited, Duration),
+    /// The user has too many streams open, or they keep too much of their requests.
+    #[error("too many streams of this user")]
+    TooManyStreams,
     /// Too many streams are open.
     #[error("too many connections")]
     TooManyConnections,
@@ -108,6 +149,10 @@ impl ApiError {
             Self::Storage(cause) => error!(error = %ErrorChain(cause), "storage failed"),
             Self::Internal(problem) => error!(problem, "internal error"),
             Self::OverQuota(problem) => warn!(problem, "a client exceeds a quota"),
+            Self::TooManyRequests(limited, _) => {
+                counter!(REQUESTS_LIMITED, "limit" => limited.as_str()).increment(1);
+            }
+            Self::TooManyStreams => counter!(REQUESTS_LIMITED, "limit" => "streams").increment(1),
             Self::Unauthorized(_)
             | Self::Invalid(_)
             | Self::BodyTooLarge(_)
@@ -165,6 +210,22 @@ impl ApiError {
                 "PSYNC_S2305",
                 problem.clone(),
             ),
+            Self::TooManyRequests(limited, wait) => Reply::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "ServiceError",
+                "PSYNC_S2304",
+                format!(
+                    "This {limited} sends too many requests: try again in {} s",
+                    seconds(*wait)
+                ),
+            ),
+            Self::TooManyStreams => Reply::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "ServiceError",
+                "PSYNC_S2304",
+                "This user has too many streams open, or they keep too many values of their \
+                 parameters: close some, or send fewer values",
+            ),
             Self::TooManyConnections => Reply::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 "ServiceError",
@@ -216,7 +277,8 @@ impl IntoResponse for ApiError {
         self.log();
         let reply = self.reply();
         if matches!(self, Self::TooManyConnections) {
-            return reply.status.into_response(); // Clients expect an empty body here.
+            // Clients expect an empty body here.
+            return (reply.status, [(RETRY_AFTER, FULL_RETRY_AFTER)]).into_response();
         }
         let details = Details {
             name: reply.name,
@@ -225,8 +287,23 @@ impl IntoResponse for ApiError {
             description: &reply.description,
         };
         let mut response = (reply.status, Json(Body { error: details })).into_response();
-        if matches!(self, Self::NotReady) {
-            response.headers_mut().insert(RETRY_AFTER, NOT_READY_RETRY_AFTER);
+        let retry_after = match self {
+            Self::NotReady => Some(NOT_READY_RETRY_AFTER),
+            Self::TooManyRequests(_, wait) => Some(HeaderValue::from(seconds(wait))),
+            Self::TooManyStreams => Some(FULL_RETRY_AFTER),
+            Self::Unauthorized(_)
+            | Self::Invalid(_)
+            | Self::BodyTooLarge(_)
+            | Self::NotFound
+            | Self::AddressRefused
+            | Self::OverQuota(_)
+            | Self::TooManyConnections
+            | Self::ShuttingDown
+            | Self::Storage(_)
+            | Self::Internal(_) => None,
+        };
+        if let Some(retry_after) = retry_after {
+            response.headers_mut().insert(RETRY_AFTER, retry_after);
         }
         response
     }

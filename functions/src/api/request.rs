@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::Request;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use futures::StreamExt;
@@ -11,14 +12,16 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tidewater_protocol::{Priority, StreamRequest};
 use tidewater_storage::ClientKey;
+use tokio::time::Instant;
 
 use super::body_shape;
-use super::error::{ApiError, auth_error_code};
+use super::error::{ApiError, Limited, auth_error_code};
 use crate::app_state::AppState;
 use crate::auth::Verified;
 use crate::checkpoint::{Client, ClientRequest};
+use crate::client_address::limited_address;
 use crate::metrics::TOKENS_REFUSED;
-use crate::settings::Quotas;
+use crate::settings::{ClientAddress, Quotas};
 
 /// Time in which a body must arrive. SDKs send a few KB. A client that needs longer has lost its
 /// connection, or occupies a place on purpose.
@@ -69,10 +72,27 @@ pub(super) async fn authorise<S>(
     now: i64,
 ) -> Result<Verified, ApiError> {
     let header = headers.get(AUTHORIZATION).map(|value| value.as_bytes());
-    app.settings.auth.check(header, now).await.map_err(|error| {
+    let verified = app.settings.auth.check(header, now).await.map_err(|error| {
         counter!(TOKENS_REFUSED, "code" => auth_error_code(error)).increment(1);
         ApiError::Unauthorized(error)
-    })
+    })?;
+
+    let taken = app.user_requests.take(&verified.user_id, Instant::now());
+    taken.map_err(|wait| ApiError::TooManyRequests(Limited::User, wait))?;
+    Ok(verified)
+}
+
+/// Fails if an address has sent too many requests. Probes are not counted.
+pub(super) fn limit_address<S>(app: &AppState<S>, request: &Request) -> Result<(), ApiError> {
+    let Some(ClientAddress(peer)) = request.extensions().get() else { return Ok(()) };
+    if request.uri().path().starts_with("/probes/") {
+        return Ok(());
+    }
+    let trusted = &app.settings.quotas.trusted_proxies;
+    let address = limited_address(*peer, request.headers(), trusted);
+    let Some(address) = address else { return Ok(()) };
+    let taken = app.address_requests.take(&address, Instant::now());
+    taken.map_err(|wait| ApiError::TooManyRequests(Limited::Address, wait))
 }
 
 /// Returns the key under which the requests of a user's client are stored.

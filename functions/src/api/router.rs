@@ -10,7 +10,7 @@ use axum::http::header::{
     AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, HeaderName, RANGE, USER_AGENT,
 };
 use axum::http::{HeaderMap, HeaderValue, Method};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -27,12 +27,14 @@ use tracing::{Instrument, Span, debug, error, field, info_span};
 use super::error::ApiError;
 use super::readiness::Readiness;
 use super::request::{
-    CheckpointRequest, ClientIdQuery, authorise, client, client_key, read_json, read_stream_request,
+    CheckpointRequest, ClientIdQuery, authorise, client, client_key, limit_address, read_json,
+    read_stream_request,
 };
 use super::{snapshot_file, write_checkpoint};
 use crate::app_state::{AppState, SyncStore};
 use crate::clock::{unix_now, unix_now_millis};
 use crate::metrics::{STREAMS_CUT, record_request};
+use crate::open_streams::StreamPlace;
 use crate::settings::{Settings, StreamDeadline};
 use crate::snapshot_url;
 use crate::stream::{Connection, StreamParams};
@@ -61,6 +63,7 @@ pub fn router<S: SyncStore>(storage: S, settings: Settings) -> Router {
         .expose_headers([CONTENT_TYPE, CONTENT_RANGE])
         .max_age(CORS_MAX_AGE);
 
+    let app = Arc::new(AppState::new(storage, settings));
     Router::new()
         .route("/sync/stream", post(sync_stream::<S>))
         .route("/sync/checkpoint-request", post(checkpoint_request::<S>))
@@ -71,9 +74,20 @@ pub fn router<S: SyncStore>(storage: S, settings: Settings) -> Router {
         .route("/probes/readiness", get(readiness::<S>))
         .fallback(not_found)
         .method_not_allowed_fallback(not_found)
+        .layer(from_fn_with_state(Arc::clone(&app), refuse_floods::<S>))
         .layer(from_fn(observe))
         .layer(cors)
-        .with_state(Arc::new(AppState::new(storage, settings)))
+        .with_state(app)
+}
+
+/// Refuses the requests of an address that sends too many.
+async fn refuse_floods<S: SyncStore>(
+    State(app): SharedState<S>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    limit_address(&app, &request)?;
+    Ok(next.run(request).await)
 }
 
 /// Puts a request into a span, and counts its reply.
@@ -120,6 +134,7 @@ async fn sync_stream<S: SyncStore>(
 
     let request: StreamRequest = read_stream_request(body, &app.settings.quotas).await?;
     let client_key = client_key(&verified.user_id, request.client_id.as_deref())?;
+    let place = app.streams.open(&client_key).ok_or(ApiError::TooManyStreams)?;
     let span = info_span!("stream", client_id = client_key.client_id, buckets = field::Empty);
     let valid_seconds = u64::try_from(verified.expires_at.saturating_sub(now)).unwrap_or(0);
     let positions =
@@ -135,6 +150,9 @@ async fn sync_stream<S: SyncStore>(
         client: client(verified, request)?,
     };
     let connection = Box::pin(Connection::open(app, params)).instrument(span.clone()).await?;
+    if !place.keep(connection.kept_bytes()) {
+        return Err(ApiError::TooManyStreams);
+    }
     span.record("buckets", connection.bucket_count());
     span.in_scope(|| debug!("stream opened"));
 
@@ -143,20 +161,26 @@ async fn sync_stream<S: SyncStore>(
         // Tells reverse proxies not to buffer the response.
         (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
     ];
-    Ok((headers, Body::from_stream(chunks(connection, span))).into_response())
+    Ok((headers, Body::from_stream(chunks(connection, place, span))).into_response())
 }
 
-/// Returns the chunks of a stream. An error cuts the connection: the status has been sent long
-/// before, so there is no other way to tell the client.
+/// Returns the chunks of a stream, until it ends or must give its place to a later one. An error cuts
+/// the connection: the status has been sent long before, so there is no other way to tell the client.
 fn chunks<S: SyncStore>(
     connection: Connection<S>,
+    place: StreamPlace,
     span: Span,
 ) -> impl futures::Stream<Item = Result<Bytes, std::io::Error>> {
-    stream::unfold(Some(connection), move |connection| {
+    stream::unfold(Some((connection, place)), move |open| {
         let next = async move {
-            let mut connection = connection?;
-            match connection.next_chunk().await {
-                Ok(Some(chunk)) => Some((Ok(chunk), Some(connection))),
+            let (mut connection, place) = open?;
+            let chunk = tokio::select! {
+                chunk = connection.next_chunk() => chunk,
+                // A chunk has whole lines, so the stream ends after one.
+                () = place.ended() => return None,
+            };
+            match chunk {
+                Ok(Some(chunk)) => Some((Ok(chunk), Some((connection, place)))),
                 Ok(None) => None,
                 Err(cause) => {
                     counter!(STREAMS_CUT).increment(1);

@@ -44,6 +44,11 @@ impl Client {
         self.request = None;
     }
 
+    /// Returns about how many bytes are kept of the request.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.prepared.as_ref().map_or(0, |(_, prepared)| prepared.kept_bytes())
+    }
+
     /// Returns the request as evaluated for a view's sync config.
     ///
     /// # Errors

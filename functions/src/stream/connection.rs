@@ -168,6 +168,11 @@ impl<S: SyncStore> Connection<S> {
         self.state.bucket_count()
     }
 
+    /// Returns about how many bytes the stream keeps of its request.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.client.kept_bytes()
+    }
+
     /// Returns the next chunk; `None` at the end of the stream.
     pub(crate) async fn next_chunk(&mut self) -> Result<Option<Bytes>, StreamError> {
         loop {

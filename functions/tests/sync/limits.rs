@@ -1,11 +1,15 @@
 //! Limits: hostile requests are refused with the reason, and others are served meanwhile.
 
-use serde_json::json;
+use axum::body::Body;
+use axum::http::Request;
+use serde_json::{Value, json};
+use tidewater_functions::{ClientAddress, Quotas, Rate, Settings, router};
 use tidewater_storage::Embedded;
+use tower::ServiceExt;
 
 use crate::CONFIG;
 use crate::client::Device;
-use crate::server::{Server, settings, token};
+use crate::server::{Next, Server, settings, token};
 use crate::worker::{Worker, answer};
 
 /// Streams that read parameters of the client.
@@ -105,4 +109,110 @@ async fn a_broken_transfer_is_not_a_body_that_is_too_large() {
     let length = connection.read(&mut reply).await.unwrap();
     let reply = String::from_utf8_lossy(&reply[..length]);
     assert!(reply.starts_with("HTTP/1.1 400 "), "{reply}");
+}
+
+/// Returns a server with these quotas over a store with a visible checkpoint.
+async fn server_with(quotas: Quotas) -> (Worker, Server) {
+    let mut worker = Worker::start(Embedded::temporary().unwrap(), CONFIG).await;
+    worker.publish().await;
+    let server = Server::start(worker.storage.clone(), Settings { quotas, ..settings() }).await;
+    (worker, server)
+}
+
+#[tokio::test]
+async fn a_user_who_sends_too_many_requests_is_told_when_to_come_back() {
+    let rate = Rate { per_second: 1, burst: 3 };
+    let quotas = Quotas { user_rate: Some(rate), ..Quotas::default() };
+    let (_worker, server) = server_with(quotas).await;
+    let path = "/sync/checkpoint-request";
+
+    let mut limited = None;
+    for _ in 0..20 {
+        let body = r#"{"client_id":"c","checkpoint_request_id":1}"#;
+        let reply = server.post(path, &token("u1"), body).await;
+        if reply.status() == 429 {
+            limited = Some(reply);
+            break;
+        }
+        assert_eq!(reply.status(), 200);
+    }
+    let limited = limited.expect("the requests come faster than one a second");
+    assert_eq!(limited.headers()["retry-after"], "1");
+    let body: Value = serde_json::from_str(&limited.text().await.unwrap()).unwrap();
+    assert_eq!(body["error"]["code"], "PSYNC_S2304");
+    assert_eq!(body["error"]["description"], "This user sends too many requests: try again in 1 s");
+
+    Device::default().sync(&server, &token("u2")).await;
+}
+
+#[tokio::test]
+async fn an_address_that_sends_too_many_requests_is_refused_before_its_tokens_are_checked() {
+    let quotas = Quotas {
+        address_rate: Some(Rate { per_second: 1, burst: 3 }),
+        trusted_proxies: vec!["203.0.113.0/24".parse().unwrap()],
+        ..Quotas::default()
+    };
+    let worker = Worker::start(Embedded::temporary().unwrap(), CONFIG).await;
+    let router = router(worker.storage.clone(), Settings { quotas, ..settings() });
+    let statuses = async |path: &str, peer: &str, forwarded: &str| {
+        let mut statuses = Vec::new();
+        for _ in 0..8 {
+            let mut request = Request::get(path).body(Body::empty()).unwrap();
+            request.headers_mut().insert("x-forwarded-for", forwarded.parse().unwrap());
+            request.extensions_mut().insert(ClientAddress(peer.parse().unwrap()));
+            statuses.push(router.clone().oneshot(request).await.unwrap().status().as_u16());
+        }
+        statuses
+    };
+
+    let path = "/write-checkpoint2.json";
+    let refused = statuses(path, "198.51.100.1", "192.0.2.1").await;
+    assert_eq!((refused[2], refused[7]), (401, 429), "{refused:?}");
+    // The proxy vouches for the address behind it, and that one has sent nothing yet.
+    assert_eq!(statuses(path, "203.0.113.5", "198.51.100.2").await[2], 401);
+    assert_eq!(statuses(path, "203.0.113.5", "198.51.100.1").await[0], 429);
+
+    assert_eq!(statuses("/probes/liveness", "198.51.100.1", "").await, [200; 8]);
+    assert_eq!(statuses(path, "10.0.0.1", "").await, [401; 8], "a proxy that is not declared");
+}
+
+#[tokio::test]
+async fn a_user_has_a_bounded_number_of_streams() {
+    let quotas = Quotas { user_streams_max: 2, ..Quotas::default() };
+    let (_worker, server) = server_with(quotas).await;
+    let open =
+        async |client: &str| server.stream(&token("u1"), &json!({ "client_id": client })).await;
+    let first = open("a").await;
+    let _second = open("b").await;
+    let (status, body) = server.refusal(&token("u1"), r#"{"client_id":"c"}"#).await;
+    assert_eq!(status.as_u16(), 429);
+    assert!(body["error"]["description"].as_str().unwrap().contains("too many streams open"));
+    Device::default().sync(&server, &token("u2")).await;
+
+    drop(first);
+    // The server notices soon that the client has gone.
+    while server.post("/sync/stream", &token("u1"), r#"{"client_id":"c"}"#).await.status() == 429 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn the_oldest_of_many_streams_of_one_client_ends_after_a_whole_line() {
+    let (_worker, server) = server_with(Quotas::default()).await;
+    let body = json!({ "client_id": "c" });
+    let mut oldest = server.stream(&token("u1"), &body).await;
+    let mut others = Vec::new();
+    for _ in 0..10 {
+        others.push(server.stream(&token("u1"), &body).await);
+    }
+
+    let end = loop {
+        match oldest.next().await {
+            Next::Line(_) => {}
+            end @ (Next::End | Next::Cut) => break end,
+        }
+    };
+    assert!(matches!(end, Next::End), "{end:?}");
+    let mut device = Device::default();
+    device.until_complete(&mut others[0]).await;
 }

@@ -55,6 +55,12 @@ impl ValuePool {
         self.texts.len()
     }
 
+    /// Returns about how many bytes it has. A text has two pointers to it, and counters of its own.
+    pub(super) fn kept_bytes(&self) -> usize {
+        let texts: usize = self.texts.iter().map(|text| text.len()).sum();
+        texts + self.texts.len() * 80
+    }
+
     /// Releases memory that is reserved for more values.
     pub(super) fn shrink(&mut self) {
         self.ids.shrink_to_fit();
@@ -155,6 +161,14 @@ pub(crate) struct Bindings {
 }
 
 impl Bindings {
+    /// Returns about how many bytes the relations have.
+    pub(super) fn kept_bytes(&self) -> usize {
+        let tables = self.tables.iter().map(|table| {
+            size_of_val(table) + size_of_val(&*table.slots) + size_of_val(&*table.ids)
+        });
+        tables.sum()
+    }
+
     /// Returns whether all of these slots are bound.
     pub(crate) fn have(&self, slots: &[usize]) -> bool {
         slots.iter().all(|slot| self.tables.iter().any(|table| table.place(*slot).is_some()))

@@ -144,6 +144,13 @@ impl PreparedRequest {
         self.tasks.len() + self.values.len()
     }
 
+    /// Returns about how many bytes it keeps in memory.
+    #[must_use]
+    pub fn kept_bytes(&self) -> usize {
+        let searches = self.tasks.iter().map(|task| task.search.kept_bytes());
+        searches.sum::<usize>() + size_of_val(&*self.tasks) + self.values.kept_bytes()
+    }
+
     fn subscribe(
         &mut self,
         index: usize,

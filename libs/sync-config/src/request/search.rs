@@ -80,6 +80,15 @@ impl Search {
         Ok(if self.is_done() { Progress::Found } else { Progress::Waiting })
     }
 
+    /// Returns about how many bytes the search has besides its own.
+    pub(super) fn kept_bytes(&self) -> usize {
+        let parts = self.not_exists.iter().map(|part| part.search.kept_bytes());
+        size_of_val(&*self.pending)
+            + size_of_val(&*self.not_exists)
+            + self.bindings.kept_bytes()
+            + parts.sum::<usize>()
+    }
+
     /// Returns whether no lookup is left.
     pub(super) fn is_done(&self) -> bool {
         self.pending.is_empty() && self.not_exists.is_empty()
