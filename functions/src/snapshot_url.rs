@@ -22,6 +22,26 @@ pub(crate) struct SnapshotUrls {
     decoding: DecodingKey,
 }
 
+/// Longest lifetime of an address. A client begins to fetch as soon as it has the line, and a fetch that
+/// has begun goes on. One that comes too late connects again, gets new addresses, and resumes.
+const LIFETIME_MAX: Duration = Duration::from_secs(300);
+
+/// Makes the addresses of one stream.
+#[derive(Clone, Copy)]
+pub(crate) struct SnapshotAddresses<'a> {
+    pub(crate) urls: &'a SnapshotUrls,
+    /// How long addresses are valid: no longer than the stream's token.
+    pub(crate) lifetime: Duration,
+}
+
+impl<'a> SnapshotAddresses<'a> {
+    /// Returns the addresses of a stream whose token is valid for another `token_left`.
+    pub(crate) fn new(urls: &'a SnapshotUrls, token_left: Duration) -> Self {
+        // S3 refuses to sign an address that is valid for less than a second.
+        Self { urls, lifetime: token_left.clamp(Duration::from_secs(1), LIFETIME_MAX) }
+    }
+}
+
 /// An object that the owner of an address may fetch.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SignedObject {
@@ -64,6 +84,14 @@ impl SnapshotUrls {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_live_for_five_minutes_and_no_longer_than_the_token() {
+        let urls = SnapshotUrls::new(&[7; 32]);
+        let lifetime = |left| SnapshotAddresses::new(&urls, Duration::from_secs(left)).lifetime;
+        assert_eq!(lifetime(3_600), Duration::from_secs(300));
+        assert_eq!(lifetime(40), Duration::from_secs(40));
+    }
 
     #[test]
     fn an_address_is_valid_for_its_object_until_it_expires() {

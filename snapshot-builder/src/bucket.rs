@@ -73,7 +73,7 @@ pub(crate) async fn process_bucket<S: BucketStore + ObjectStore + OpLog + Compac
         && policy::wants_base(&head, handle.catalog(), options)
         && !policy::must_wait(handle.catalog())
     {
-        let span = info_span!("build", %bucket, to = head.last.get());
+        let span = info_span!("build", bucket = bucket.log_label(), to = head.last.get());
         let job =
             Job { bucket, head, catalog: handle.catalog(), committed_ops: &view.committed_ops };
         if let Some(base) = build(storage, job, options).instrument(span).await? {
@@ -84,7 +84,8 @@ pub(crate) async fn process_bucket<S: BucketStore + ObjectStore + OpLog + Compac
                 delete_base(storage, &base).await?;
                 return Ok(None);
             }
-            info!(%bucket, rows = base.rows, to = base.to.get(), "base published");
+            let label = bucket.log_label();
+            info!(bucket = label, rows = base.rows, to = base.to.get(), "base published");
             metrics::count_published(base.rows);
             published = Some(base);
         }

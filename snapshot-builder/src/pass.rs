@@ -127,7 +127,7 @@ pub async fn run_pass<S: BuilderStore>(
             report.left = due.len() - report.examined;
             if report.examined == 0 && end.is_some_and(|end| end > began) {
                 warn!(
-                    bucket = %task.bucket,
+                    bucket = task.bucket.log_label(),
                     "a bucket takes longer than this builder may run: give it more time, or run \
                      `tidewater compact`"
                 );
@@ -150,7 +150,7 @@ pub async fn run_pass<S: BuilderStore>(
                 report.failed += 1;
                 metrics::count_failed_bucket();
                 warn!(
-                    bucket = %task.bucket,
+                    bucket = task.bucket.log_label(),
                     error = %ErrorChain(&error),
                     "cannot compact a bucket, it stays as it is"
                 );

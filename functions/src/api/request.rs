@@ -31,6 +31,10 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// SDKs send UUIDs of 36 bytes.
 const CLIENT_ID_BYTES_MAX: usize = 256;
 
+/// Greatest number of a write-checkpoint request that a client may choose. The server's own numbers go
+/// on from there, so the greatest one of all would leave none.
+const REQUEST_NUMBER_MAX: i64 = 1 << 62;
+
 /// The query of `/write-checkpoint2.json`.
 #[derive(Deserialize)]
 pub(super) struct ClientIdQuery {
@@ -58,8 +62,8 @@ impl CheckpointRequest {
             NumberOrText::Number(number) => Some(*number),
             NumberOrText::Text(text) => text.parse().ok(),
         };
-        number.filter(|number| *number > 0).ok_or_else(|| {
-            let max = i64::MAX;
+        number.filter(|number| (1..=REQUEST_NUMBER_MAX).contains(number)).ok_or_else(|| {
+            let max = REQUEST_NUMBER_MAX;
             ApiError::Invalid(format!("checkpoint_request_id must be an integer from 1 to {max}"))
         })
     }

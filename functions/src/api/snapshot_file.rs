@@ -3,6 +3,7 @@
 use axum::body::Body;
 use axum::http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE,
+    REFERRER_POLICY,
 };
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -44,7 +45,10 @@ pub(super) async fn serve<S: ObjectStore + Clone + 'static>(
         [
             (CONTENT_TYPE, "application/zstd".to_owned()),
             (ACCEPT_RANGES, "bytes".to_owned()),
-            (CACHE_CONTROL, "private, max-age=3600".to_owned()),
+            // Who has lost a right must not find the file in a cache.
+            (CACHE_CONTROL, "private, no-store".to_owned()),
+            // The address is the permission, so it must not reach another site.
+            (REFERRER_POLICY, "no-referrer".to_owned()),
             (CONTENT_LENGTH, (end - start).to_string()),
         ],
         Body::from_stream(body),
@@ -136,7 +140,12 @@ fn parse_bounds(range: &str, size: u64) -> Option<(u64, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tidewater_storage::Embedded;
+
     use super::*;
+    use crate::snapshot_url::{PREFIX, SnapshotUrls};
 
     /// Checks the range of an object of ten bytes: `(0, 0)` is the whole object, `None` is an error.
     fn check(range: &str, expected: Option<(u64, u64)>) {
@@ -145,6 +154,19 @@ mod tests {
             RequestedRange::Whole => assert_eq!(expected, Some((0, 0)), "{range}"),
             RequestedRange::Unsatisfiable => assert_eq!(expected, None, "{range}"),
         }
+    }
+
+    #[tokio::test]
+    async fn a_file_is_neither_cached_nor_are_its_readers_sites_told_its_address() {
+        let storage = Embedded::temporary().unwrap();
+        storage.put_object("o", Bytes::from_static(b"content")).await.unwrap();
+        let urls = SnapshotUrls::new(&[7; 32]);
+        let signed = urls.sign("o", 7, Duration::from_secs(60));
+        let object = urls.check(signed.strip_prefix(PREFIX).unwrap()).unwrap();
+
+        let reply = serve(storage, object, &HeaderMap::new()).await.unwrap();
+        assert_eq!(reply.headers()[CACHE_CONTROL], "private, no-store");
+        assert_eq!(reply.headers()[REFERRER_POLICY], "no-referrer");
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub(super) async fn next_number<S: ControlStore + WriteCheckpointStore>(
         // then has a later ticket, and `with` refuses to store a greater number with an earlier one.
         let ticket = storage.take_ticket().await?;
         let requests = storage.write_requests(client).await?;
-        let number = requests.last_number().saturating_add(1);
+        let number = requests.last_number().checked_add(1).ok_or_else(used_up)?;
 
         if let Some(next) = requests.with(number, ticket)
             && storage.swap_write_requests(client, &next).await?
@@ -32,6 +32,10 @@ pub(super) async fn next_number<S: ControlStore + WriteCheckpointStore>(
         }
     }
     Err(ApiError::Internal("a client's write-checkpoint requests keep overtaking each other"))
+}
+
+fn used_up() -> ApiError {
+    ApiError::Invalid("The numbers of this client_id are used up: use another client_id".to_owned())
 }
 
 /// Registers a number that the client chose. Returns the greatest number that the client ever had.

@@ -27,6 +27,7 @@ use super::sending::{LineOutput, SendError, send_line};
 use crate::app_state::{AppState, SyncStore};
 use crate::checkpoint::{CheckpointError, CheckpointView, Client, access};
 use crate::metrics::OpenStream;
+use crate::snapshot_url::SnapshotAddresses;
 
 /// Size in bytes from which lines are sent as one chunk: a few network packets. Larger chunks save few
 /// system calls, smaller ones cost one for each line.
@@ -344,10 +345,12 @@ impl<S: SyncStore> Connection<S> {
             self.complete();
             return Ok(Step::Continue);
         };
+        let token_left = self.deadlines.token_left(Instant::now());
+        let addresses = SnapshotAddresses::new(&self.app.snapshot_urls, token_left);
         let output = LineOutput {
             checkpoint,
             row_data: self.row_data,
-            snapshots: self.snapshots.then_some(&self.app.snapshot_urls),
+            snapshots: self.snapshots.then_some(addresses),
             buffer: &mut self.buffer,
         };
 

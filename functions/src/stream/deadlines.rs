@@ -85,6 +85,11 @@ impl Deadlines {
         self.close_at = Some(at);
     }
 
+    /// Returns how long the token remains valid.
+    pub(super) fn token_left(&self, now: Instant) -> Duration {
+        self.expires_at.saturating_duration_since(now)
+    }
+
     /// Returns when something is due next while there is nothing to send.
     pub(super) fn next(&self) -> Instant {
         let end = self.end.as_ref().map(|end| end.hand_over_at);

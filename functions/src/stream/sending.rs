@@ -11,7 +11,7 @@ use super::chunk_buffer::ChunkBuffer;
 use super::data_line::{self, DamagedSegment};
 use super::send_plan::SendPlan;
 use super::snapshot_line::snapshot_line;
-use crate::snapshot_url::SnapshotUrls;
+use crate::snapshot_url::SnapshotAddresses;
 
 /// Bytes of segments that are read at a time: those of one line. A client that reads slowly costs
 /// one page of memory and one line.
@@ -22,7 +22,7 @@ pub(super) struct LineOutput<'a> {
     pub(super) checkpoint: OpId,
     pub(super) row_data: RowData,
     /// Set if the client takes snapshots as files.
-    pub(super) snapshots: Option<&'a SnapshotUrls>,
+    pub(super) snapshots: Option<SnapshotAddresses<'a>>,
     pub(super) buffer: &'a mut ChunkBuffer,
 }
 
@@ -90,11 +90,11 @@ async fn send_base<S: ObjectStore>(
         after_base.verify_end(&bucket.head)?;
     }
 
-    if let Some(urls) = output.snapshots
+    if let Some(addresses) = output.snapshots
         && position.is_untouched()
         && position.base.files > 0
     {
-        let line = snapshot_line(storage, urls, &bucket.name, &open).await?;
+        let line = snapshot_line(storage, addresses, &bucket.name, &open).await?;
         output.buffer.push(&SyncLine::Snapshot(line));
         bucket.position = Position::Log(LogPosition { chain: after_base, clear: false });
         return Ok(is_whole_bucket);

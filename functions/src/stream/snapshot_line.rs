@@ -1,20 +1,14 @@
 //! A base as a `snapshot` line: addresses of its files instead of its rows.
 
-use std::time::Duration;
-
 use tidewater_protocol::{SnapshotFile, SnapshotLine};
 use tidewater_storage::{BaseReader, ObjectStore, StorageError};
 
-use crate::snapshot_url::SnapshotUrls;
-
-/// Lifetime of an address. An hour is enough for 1 GiB at 300 kB/s. A client that needs longer
-/// connects again, gets new addresses, and resumes where it was.
-const URL_LIFETIME: Duration = Duration::from_secs(3_600);
+use crate::snapshot_url::SnapshotAddresses;
 
 /// Returns the line that replaces all rows of a base.
 pub(super) async fn snapshot_line<S: ObjectStore>(
     storage: &S,
-    urls: &SnapshotUrls,
+    addresses: SnapshotAddresses<'_>,
     bucket: &str,
     open: &BaseReader,
 ) -> Result<SnapshotLine, StorageError> {
@@ -22,9 +16,9 @@ pub(super) async fn snapshot_line<S: ObjectStore>(
     let mut files = Vec::with_capacity(open.manifest.files.len());
     for (number, file) in open.manifest.files.iter().enumerate() {
         let object = base.file(number);
-        let url = match storage.object_url(&object, URL_LIFETIME).await? {
+        let url = match storage.object_url(&object, addresses.lifetime).await? {
             Some(url) => url,
-            None => urls.sign(&object, file.bytes, URL_LIFETIME),
+            None => addresses.urls.sign(&object, file.bytes, addresses.lifetime),
         };
         files.push(SnapshotFile { url, raw_bytes: file.raw_bytes, frames: file.frames.clone() });
     }

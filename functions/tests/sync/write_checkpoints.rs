@@ -114,12 +114,17 @@ async fn a_client_may_choose_its_numbers() {
     assert_eq!(chosen(&server, &token, json!(3)).await, answered("41"));
     assert_eq!(chosen(&server, &token, json!("41")).await, answered("41"));
 
-    let most = i64::MAX.to_string();
+    let most = (1_i64 << 62).to_string();
     worker.cover(worker.storage.last_ticket().await.unwrap()).await;
     let mut device = Device::default();
     device.sync(&server, &token).await;
     assert_eq!(device.write_checkpoint.map(|n| n.get()), Some(41));
     assert_eq!(chosen(&server, &token, json!(most)).await, answered(&most));
+
+    // The greatest number of all would leave no further one, and the client would fail for ever.
+    let greatest = i64::MAX.to_string();
+    assert_eq!(chosen(&server, &token, json!(greatest)).await.0, 400);
+    assert_eq!(requested(&server, &token).await, ((1_i64 << 62) + 1).to_string());
 
     for wrong in [json!(0), json!(-1), json!("0"), json!("x"), json!(1.5), json!(null)] {
         let (status, body) = chosen(&server, &token, wrong.clone()).await;

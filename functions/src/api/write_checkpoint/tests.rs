@@ -51,7 +51,8 @@ async fn a_chosen_number_is_registered_unless_a_greater_one_is_known() {
 
     assert_eq!(next_number(&storage, &client).await.unwrap(), 43);
     assert_eq!(register(&storage, &client, i64::MAX).await.unwrap(), i64::MAX);
-    assert!(next_number(&storage, &client).await.is_err(), "no number is left");
+    let used_up = next_number(&storage, &client).await.unwrap_err();
+    assert!(matches!(used_up, ApiError::Invalid(_)), "no number is left: {used_up}");
 }
 
 /// Numbers and tickets must rise together, whichever request overtakes another. Otherwise a number
