@@ -27,6 +27,6 @@ pub use auth::{AuthConfigError, Authenticator};
 pub use client_address::Network;
 pub use metrics::describe_metrics;
 pub use settings::{
-    ClientAddress, DEFAULT_BUCKETS_MAX, DEFAULT_MAX_STALENESS, Quotas, Rate, Settings,
+    BUCKETS_MAX, ClientAddress, DEFAULT_BUCKETS_MAX, DEFAULT_MAX_STALENESS, Quotas, Rate, Settings,
     StreamDeadline, WorkerProblem,
 };

@@ -33,6 +33,10 @@ pub struct Settings {
 /// Default of [`Settings::max_staleness`]. The worker confirms an idle checkpoint every 10 to 25 seconds.
 pub const DEFAULT_MAX_STALENESS: Duration = Duration::from_secs(60);
 
+/// Greatest value of [`Quotas::buckets_max`]. A checkpoint line names all buckets, and takes some 10 MB
+/// then.
+pub const BUCKETS_MAX: usize = 50_000;
+
 /// Default of [`Quotas::buckets_max`], which is PowerSync's.
 pub const DEFAULT_BUCKETS_MAX: usize = 1_000;
 

@@ -1,13 +1,10 @@
 //! The flags for limits on clients.
 
 use clap::Args;
-use tidewater_functions::{DEFAULT_BUCKETS_MAX, Network, Quotas, Rate};
+use tidewater_functions::{BUCKETS_MAX, DEFAULT_BUCKETS_MAX, Network, Quotas, Rate};
 
 /// Number of connections and streams by default: what a process with 512 MB serves.
 const CONNECTIONS_MAX: usize = 10_000;
-
-/// Greatest value of `--max-buckets`. A checkpoint line names all buckets, and takes some 10 MB then.
-const BUCKETS_MAX: usize = 50_000;
 
 /// Number of streams of a user by default. Apps may share one user id among many devices.
 const USER_STREAMS_MAX: usize = 1_000;

@@ -14,7 +14,9 @@ use axum::routing::get;
 use clap::Args;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
+use super::server::{self, ConnectionLimits};
 use crate::terminal::failure::Failure;
 
 /// Port of `tidewater dev` for metrics. Each command has a port of its own, so that all of them can
@@ -29,6 +31,8 @@ pub(crate) const COMPACT_PORT: u16 = 9464;
 
 /// Host without `--metrics-listen HOST:PORT`: the metrics name tables, and have no authentication.
 const LOOPBACK: &str = "127.0.0.1";
+/// Number of connections at a time. Few programs scrape, and they must not take the files of others.
+const CONNECTIONS_MAX: usize = 64;
 /// Content type of Prometheus' text format.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4";
 /// Interval between two moves of recorded samples into their buckets. Without it, samples pile up in
@@ -155,9 +159,12 @@ async fn serve(listener: TcpListener, handle: PrometheusHandle, address: SocketA
     );
 
     tracing::info!(url = format!("http://{address}/metrics"), "serving metrics");
-    if let Err(error) = axum::serve(listener, router).await {
-        tracing::warn!(%error, "metrics are not served any more");
-    }
+    let limits = ConnectionLimits {
+        connections_max: CONNECTIONS_MAX,
+        reserved: 0,
+        ..ConnectionLimits::default()
+    };
+    server::serve(listener, router, &limits, &CancellationToken::new()).await;
 }
 
 #[cfg(test)]

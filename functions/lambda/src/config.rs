@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use tidewater_functions::{Authenticator, DEFAULT_MAX_STALENESS};
+use tidewater_functions::{
+    Authenticator, BUCKETS_MAX, DEFAULT_BUCKETS_MAX, DEFAULT_MAX_STALENESS, Quotas,
+};
 use tidewater_storage_aws::AwsConfig;
 
 /// Returns the value of a variable, if it is set.
@@ -19,6 +21,8 @@ pub struct ApiConfig {
     pub keep_open: Duration,
     /// Bound of the readiness probe.
     pub max_staleness: Duration,
+    /// Bounds on what one client may use.
+    pub quotas: Quotas,
     /// The function's name, for metrics.
     pub function: String,
 }
@@ -52,11 +56,16 @@ impl ApiConfig {
             None => DEFAULT_MAX_STALENESS,
             Some(text) => seconds(&text).context("TIDEWATER_MAX_STALENESS is not valid")?,
         };
+        let max_buckets = match lookup("TIDEWATER_MAX_BUCKETS") {
+            None => DEFAULT_BUCKETS_MAX,
+            Some(text) => count(&text).context("TIDEWATER_MAX_BUCKETS is not valid")?,
+        };
         Ok(Self {
             store: store(lookup)?,
             auth: auth(lookup)?,
             keep_open,
             max_staleness,
+            quotas: Quotas::for_buckets(max_buckets),
             function: function(lookup),
         })
     }
@@ -122,6 +131,14 @@ fn auth(lookup: Lookup<'_>) -> Result<Authenticator> {
 /// Splits a comma-separated list.
 fn listed(text: &str) -> Vec<String> {
     text.split(',').map(str::trim).filter(|one| !one.is_empty()).map(str::to_owned).collect()
+}
+
+/// Parses a number of buckets.
+fn count(text: &str) -> Result<usize> {
+    match text.parse() {
+        Ok(count @ 1..=BUCKETS_MAX) => Ok(count),
+        Ok(_) | Err(_) => bail!("'{text}' is not a number from 1 to {BUCKETS_MAX}"),
+    }
 }
 
 /// Parses a number of seconds, with or without an `s`.
@@ -191,6 +208,17 @@ mod tests {
         for (text, expected) in [("0", 0), ("0s", 0), ("45", 45), ("45s", 45)] {
             let config = ApiConfig::read(&but("TIDEWATER_HOLD", Some(text))).unwrap();
             assert_eq!(config.keep_open.as_secs(), expected);
+        }
+    }
+
+    #[test]
+    fn the_number_of_buckets_is_bounded() {
+        let buckets = |text| ApiConfig::read(&but("TIDEWATER_MAX_BUCKETS", Some(text)));
+        assert_eq!(ApiConfig::read(&but("", None)).unwrap().quotas.buckets_max, 1_000);
+        assert_eq!(buckets("50000").unwrap().quotas.buckets_max, 50_000);
+        for invalid in ["0", "50001", "many"] {
+            let error = api_error("TIDEWATER_MAX_BUCKETS", Some(invalid));
+            assert!(error.contains("TIDEWATER_MAX_BUCKETS"), "{error}");
         }
     }
 

@@ -11,7 +11,8 @@ use tidewater_storage_aws::AwsStore;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
     log_json();
-    let ApiConfig { store, auth, keep_open, max_staleness, function } = ApiConfig::from_env()?;
+    let ApiConfig { store, auth, keep_open, max_staleness, quotas, function } =
+        ApiConfig::from_env()?;
     let metrics = MetricsLog::install(function)?;
     tidewater_functions::describe_metrics();
     tidewater_storage::describe_metrics();
@@ -21,7 +22,8 @@ async fn main() -> Result<(), lambda_http::Error> {
     // A cold start has time for this. Otherwise the first request would wait.
     auth.prefetch().await;
 
-    let settings = Settings { keep_open: Some(keep_open), max_staleness, ..Settings::new(auth) };
+    let settings =
+        Settings { keep_open: Some(keep_open), max_staleness, quotas, ..Settings::new(auth) };
     let router = tidewater_functions::router(storage, settings)
         .layer(map_request(|request| ready(set_stream_deadline(request))))
         .layer(map_response(move |response| ready(metrics.clone().after(response))));

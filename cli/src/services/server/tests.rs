@@ -245,3 +245,12 @@ fn trouble_is_logged_now_and_then() {
     assert!(pause.may_log());
     assert!(!pause.may_log());
 }
+
+#[tokio::test]
+async fn without_reserved_places_a_connection_beyond_the_last_is_closed() {
+    let limits = ConnectionLimits { connections_max: 1, reserved: 0, ..patient() };
+    let server = Server::start(limits).await;
+    let mut first = server.connect_and_send("GET /hello HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    hello(&mut first).await;
+    assert_eq!(rest(&mut server.connect().await).await, "");
+}
