@@ -4,7 +4,8 @@
 //! killed:
 //!
 //! - [`Postgres`] is a PostgreSQL cluster of its own, [`Tidewater`] is `tidewater dev`, [`Device`] is
-//!   a database file that `tidewater sync` syncs, and [`OfficialSdk`] is PowerSync's SDK in Node.
+//!   a database file that `tidewater sync` syncs, and [`OfficialSdk`] is PowerSync's SDK in
+//!   Node or in a browser.
 //! - [`LocalStack`] and [`Stack`] are AWS on this machine and the deployed template.
 //! - [`SyncReader`] is a client of the protocol that verifies every line; [`RecordingProxy`] records
 //!   and cuts connections.
@@ -28,6 +29,7 @@ mod process;
 mod readers;
 mod recording_proxy;
 mod schema;
+mod sdk_client;
 mod settings;
 mod small_disk;
 mod sync_reader;
@@ -44,13 +46,14 @@ pub use history::{Effect, History, Pending};
 pub use local_buckets::{Completed, LineEffect, LocalBuckets, Rows};
 pub use localstack::{LocalStack, Stack};
 pub use model::{User, expected_rows};
-pub use official_sdk::{Endpoints, OfficialSdk, SdkVersion};
+pub use official_sdk::{Endpoints, OfficialSdk};
 pub use postgres::{Auth, Postgres, PostgresOptions};
 pub use process::{Lodging, Output, Process, Scratch, Signal};
 pub use readers::{Observations, Reader, ReaderOptions, RowsDiffer, VerifiedCheckpoints};
 pub use recording_proxy::{RecordingProxy, StreamLimit};
 pub use schema::{CREATE_SQL, SYNC_CONFIG, Table};
-pub use settings::Settings;
+pub use sdk_client::{Sdk, SdkClient, Transport};
+pub use settings::{Browser, Settings};
 pub use small_disk::SmallDisk;
 pub use sync_reader::{Connection, SyncReader};
 pub use tidewater::{DevOptions, Tidewater};

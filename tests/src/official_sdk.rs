@@ -1,4 +1,4 @@
-//! The official Node SDK, unmodified, controlled through `official-sdk/driver.mjs`.
+//! An official SDK, unmodified, controlled through a program in `official-sdk`.
 
 use std::fs;
 use std::io::Write;
@@ -10,7 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::process::{Lodging, Process, Scratch, Signal};
-use crate::settings::Settings;
+use crate::sdk_client::{Platform, SdkClient};
+use crate::settings::{Browser, Settings};
 use crate::wait::eventually;
 
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/official-sdk");
@@ -29,30 +30,12 @@ pub struct Endpoints {
     pub token: String,
 }
 
-/// A version of the SDK.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SdkVersion {
-    /// The newest version.
-    Current,
-    /// Version 0.15.2 of 2025. Devices keep the SDK of the app release that they installed.
-    Old,
-}
+/// The programs of the drivers.
+const PROGRAMS: [&str; 4] = ["client.mjs", "node.mjs", "browser.mjs", "page.mjs"];
 
-impl SdkVersion {
-    /// All versions under test.
-    pub const ALL: [Self; 2] = [Self::Current, Self::Old];
-
-    /// Returns the name of the installed package.
-    const fn package(self) -> &'static str {
-        match self {
-            Self::Current => "@powersync/node",
-            Self::Old => "powersync-node-0.15",
-        }
-    }
-}
-
-/// A Node process with one database of the SDK.
+/// A process with one database of an SDK.
 pub struct OfficialSdk {
+    client: SdkClient,
     stdin: ChildStdin,
     process: Process,
     commands: usize,
@@ -60,44 +43,48 @@ pub struct OfficialSdk {
 }
 
 impl OfficialSdk {
-    /// Starts Node with the newest SDK and opens an empty database.
+    /// Starts Node or a browser with an SDK, and opens an empty database.
+    ///
+    /// `tables` has the columns of each table with their types: `{"todos": {"done": "integer"}}`.
     ///
     /// # Errors
-    /// Fails when the SDK is not installed.
-    pub async fn open(endpoints: &Endpoints) -> Result<Self> {
-        Self::open_version(SdkVersion::Current, endpoints).await
-    }
-
-    /// Starts Node with a version of the SDK and opens an empty database.
-    ///
-    /// # Errors
-    /// Fails when the SDK is not installed.
-    pub async fn open_version(version: SdkVersion, endpoints: &Endpoints) -> Result<Self> {
+    /// Fails when the SDK or the browser is not installed.
+    pub async fn open(client: SdkClient, tables: &Value, endpoints: &Endpoints) -> Result<Self> {
         // Node searches packages beside the program's file and in the folders above it.
         let folder = Scratch::new()?;
-        let source = Path::new(SOURCE).join("driver.mjs");
-        let driver = folder.path().join("driver.mjs");
-        fs::copy(source, &driver)?;
+        for program in PROGRAMS {
+            fs::copy(Path::new(SOURCE).join(program), folder.path().join(program))?;
+        }
         let modules = installed()?;
         std::os::unix::fs::symlink(modules, folder.path().join("node_modules"))?;
 
-        let lodging = Lodging { name: "official-sdk", logs: folder.path(), end: Signal::Kill };
         let mut command = Command::new("node");
-        command
-            .arg(&driver)
-            .arg(version.package())
-            .current_dir(folder.path())
-            .stdin(Stdio::piped());
+        match client.sdk.platform {
+            Platform::Node => command.args(["node.mjs", client.sdk.package]),
+            Platform::Browser(file_system) => {
+                command.args(["browser.mjs", client.sdk.package, file_system]).arg(chromium()?)
+            }
+        };
+        command.current_dir(folder.path()).stdin(Stdio::piped());
+        // A driver that receives SIGTERM stops its browser.
+        let lodging = Lodging { name: "official-sdk", logs: folder.path(), end: Signal::Term };
         let mut process = Process::spawn(&mut command, lodging)?;
         let stdin = process.take_stdin().context("Node has no standard input")?;
 
-        let mut sdk = Self { stdin, process, commands: 0, folder };
+        let mut sdk = Self { client, stdin, process, commands: 0, folder };
         let file = sdk.folder.path().join("app.sqlite");
         let Endpoints { sync, backend, token } = endpoints;
-        let open =
-            json!({"open": {"file": file, "sync": sync, "backend": backend, "token": token}});
+        let open = json!({"open": {
+            "file": file, "tables": tables, "sync": sync, "backend": backend, "token": token,
+        }});
         sdk.send(open).await?;
         Ok(sdk)
+    }
+
+    /// Returns the client that the process runs.
+    #[must_use]
+    pub fn client(&self) -> &SdkClient {
+        &self.client
     }
 
     /// Connects. The SDK reconnects until [`OfficialSdk::disconnect`].
@@ -105,7 +92,19 @@ impl OfficialSdk {
     /// # Errors
     /// Fails when the SDK fails.
     pub async fn connect(&mut self) -> Result<()> {
-        self.send(json!({"connect": {}})).await.map(drop)
+        self.connect_with(json!({})).await
+    }
+
+    /// Connects with more options of the SDK.
+    ///
+    /// # Errors
+    /// Fails when the SDK fails.
+    pub async fn connect_with(&mut self, options: Value) -> Result<()> {
+        let mut all = self.client.connection_options();
+        for (name, value) in options.as_object().context("options are an object")? {
+            all[name] = value.clone();
+        }
+        self.send(json!({"connect": all})).await.map(drop)
     }
 
     /// Disconnects and keeps the database.
@@ -133,13 +132,67 @@ impl OfficialSdk {
         self.send(json!({"write": {"statements": statements}})).await.map(drop)
     }
 
-    /// Returns `connected`, `hasSynced`, `downloadError`, `uploadError` and the length of the upload
-    /// queue, `queued`.
+    /// Returns the status, as [`OfficialSdk::statuses`] does, with the length of the upload queue
+    /// (`queued`), and how often the SDK has asked for credentials (`fetches`) and the backend has
+    /// rejected a transaction (`rejected`).
     ///
     /// # Errors
     /// Fails when the process has exited.
     pub async fn status(&mut self) -> Result<Value> {
         self.send(json!({"status": {}})).await
+    }
+
+    /// Returns the statuses since the last call: `connected`, `hasSynced`, `downloadError`,
+    /// `uploadError`, `progress` (`[downloaded, total]` or null) and `priorities`.
+    ///
+    /// # Errors
+    /// Fails when the process has exited.
+    pub async fn statuses(&mut self) -> Result<Vec<Value>> {
+        let reply = self.send(json!({"statuses": {}})).await?;
+        Ok(reply.as_array().context("the driver's reply is no list of statuses")?.clone())
+    }
+
+    /// Sets the token that the app returns the next time that the SDK asks for it.
+    ///
+    /// # Errors
+    /// Fails when the process has exited.
+    pub async fn set_token(&mut self, token: &str) -> Result<()> {
+        self.send(json!({"token": {"token": token}})).await.map(drop)
+    }
+
+    /// Subscribes to a stream. When nothing is subscribed any longer, the rows stay for a time.
+    ///
+    /// # Errors
+    /// Fails when the SDK cannot subscribe.
+    pub async fn subscribe(
+        &mut self,
+        stream: &str,
+        parameters: &Value,
+        rows_stay: Duration,
+    ) -> Result<()> {
+        let ttl = rows_stay.as_secs();
+        let subscribe = json!({"stream": stream, "parameters": parameters, "ttl": ttl});
+        self.send(json!({"subscribe": subscribe})).await.map(drop)
+    }
+
+    /// Ends a subscription.
+    ///
+    /// # Errors
+    /// Fails when there is none.
+    pub async fn unsubscribe(&mut self, stream: &str, parameters: &Value) -> Result<()> {
+        let unsubscribe = json!({"stream": stream, "parameters": parameters});
+        self.send(json!({"unsubscribe": unsubscribe})).await.map(drop)
+    }
+
+    /// Verifies that the SDK has logged no mismatch of a checksum, after which it would have
+    /// downloaded the bucket again.
+    ///
+    /// # Errors
+    /// Fails with the log when there was one.
+    pub fn verify_checksums(&self) -> Result<()> {
+        let log = self.process.stderr()?;
+        ensure!(!log.contains("Checksums "), "{}: {log}", self.client.name());
+        Ok(())
     }
 
     /// Waits until a query returns exactly `rows`.
@@ -155,7 +208,8 @@ impl OfficialSdk {
         .await;
         if let Err(error) = waited {
             let status = self.status().await?;
-            bail!("{error:#}: '{sql}' returns {last:?} and not {rows}; status {status}");
+            let name = self.client.name();
+            bail!("{name}: {error:#}: '{sql}' returns {last:?} and not {rows}; status {status}");
         }
         Ok(())
     }
@@ -180,9 +234,20 @@ impl OfficialSdk {
         let reply: Value = serde_json::from_str(&reply.context("the driver has exited")?)?;
         ensure!(reply["number"] == number, "the reply belongs to another command: {reply}");
         if let Some(error) = reply.get("error") {
-            bail!("the official SDK failed: {error}");
+            bail!("{} failed: {error}", self.client.name());
         }
         Ok(reply["result"].clone())
+    }
+}
+
+/// Returns the program of Chromium.
+fn chromium() -> Result<PathBuf> {
+    match Settings::from_env()?.browser {
+        Browser::Program(program) => Ok(program),
+        Browser::Missing | Browser::LeftOut => bail!(
+            "Chromium is missing: install it (Debian: apt-get install chromium), name its program in \
+             TIDEWATER_TEST_CHROMIUM, or leave the web SDK out with TIDEWATER_TEST_CHROMIUM=none"
+        ),
     }
 }
 

@@ -3,6 +3,7 @@
 //! [`RecordingProxy`] keeps its address while the server restarts elsewhere. It records the requests
 //! and the sync streams, stops a stream at any byte, and cuts connections.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
@@ -28,6 +29,8 @@ struct Shared {
     /// The bodies of the sync streams, by connection.
     streamed: Mutex<Vec<Vec<u8>>>,
     limit: Mutex<Option<StreamLimit>>,
+    /// Number of bytes that clients have received.
+    forwarded: AtomicUsize,
 }
 
 /// The point at which the proxy stops to forward a connection's stream.
@@ -52,6 +55,7 @@ impl RecordingProxy {
             received: Mutex::default(),
             streamed: Mutex::default(),
             limit: Mutex::default(),
+            forwarded: AtomicUsize::default(),
         });
 
         let (cut, cuts) = watch::channel(0);
@@ -94,6 +98,31 @@ impl RecordingProxy {
         let streamed = self.shared.streamed.lock().unwrap_or_else(PoisonError::into_inner);
         let streams = streamed.iter().filter(|bytes| !bytes.is_empty());
         streams.map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect()
+    }
+
+    /// Returns the number of bytes that clients have received, with the heads of responses.
+    #[must_use]
+    pub fn forwarded_bytes(&self) -> usize {
+        self.shared.forwarded.load(Ordering::Relaxed)
+    }
+
+    /// Returns the paths of all requests, in the order of their connections.
+    #[must_use]
+    pub fn request_paths(&self) -> Vec<String> {
+        let received = self.shared.received.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut paths = Vec::new();
+        for bytes in received.iter() {
+            let text = String::from_utf8_lossy(bytes);
+            for line in text.lines().filter(|line| line.ends_with(" HTTP/1.1")) {
+                // The request line of a later request follows the body of the former one.
+                let method = ["GET /", "POST /", "OPTIONS /"]
+                    .into_iter()
+                    .find_map(|method| line.rfind(method).map(|at| at + method.len() - 1));
+                let path = method.and_then(|at| line[at..].split(' ').next());
+                paths.extend(path.map(str::to_owned));
+            }
+        }
+        paths
     }
 
     /// Returns the bodies of all requests for the sync stream, in the order of their connections.
@@ -177,6 +206,7 @@ async fn forward(client: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let mut lines = 0;
     let mut bytes_of_line = 0;
     let down = copy(server_read, client_write, |bytes| {
+        shared.forwarded.fetch_add(bytes.len(), Ordering::Relaxed);
         let mut streamed = shared.streamed.lock().unwrap_or_else(PoisonError::into_inner);
         for (index, byte) in bytes.iter().enumerate() {
             if limit.is_some_and(|limit| (lines, bytes_of_line) >= (limit.lines, limit.bytes)) {

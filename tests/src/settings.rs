@@ -4,6 +4,21 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
+/// Names of Chromium's program.
+const CHROMIUM: [&str; 4] =
+    ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
+
+/// The browser in which the web SDK runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Browser {
+    /// Chromium is this program.
+    Program(PathBuf),
+    /// There is no Chromium, so the tests of the web SDK fail.
+    Missing,
+    /// `TIDEWATER_TEST_CHROMIUM` is `none`: the web SDK is not tested.
+    LeftOut,
+}
+
 /// The settings of a test run.
 ///
 /// `./test` sets them. The defaults suit a plain `cargo nextest run`.
@@ -26,6 +41,11 @@ pub struct Settings {
     pub postgres_bin: Option<PathBuf>,
     /// `TIDEWATER_TEST_LOCALSTACK`: the endpoint of a running LocalStack.
     pub localstack: Option<String>,
+    /// `TIDEWATER_TEST_ALL_SDKS`: whether all official SDKs run the tests that otherwise the newest and
+    /// the oldest run.
+    pub all_sdks: bool,
+    /// `TIDEWATER_TEST_CHROMIUM`: the browser of the web SDK's tests.
+    pub browser: Browser,
     /// The folder of programs that `./test` installs: `$XDG_CACHE_HOME/tidewater`.
     pub cache: PathBuf,
 }
@@ -50,6 +70,8 @@ impl Settings {
             rounds: usize::try_from(rounds).context("TIDEWATER_TEST_ROUNDS")?,
             postgres_bin: text("TIDEWATER_TEST_PG_BIN").map(PathBuf::from),
             localstack: text("TIDEWATER_TEST_LOCALSTACK"),
+            all_sdks: text("TIDEWATER_TEST_ALL_SDKS").is_some(),
+            browser: browser(),
             cache: cache.join("tidewater"),
         })
     }
@@ -59,6 +81,20 @@ impl Settings {
         match self.seed {
             Some(seed) => vec![seed],
             None => (1..=self.seeds).collect(),
+        }
+    }
+}
+
+/// Returns the browser that the environment names, or else Chromium from the search path.
+fn browser() -> Browser {
+    match text("TIDEWATER_TEST_CHROMIUM") {
+        Some(name) if name == "none" => Browser::LeftOut,
+        Some(program) => Browser::Program(program.into()),
+        None => {
+            let folders = text("PATH").unwrap_or_default();
+            let mut programs = std::env::split_paths(&folders)
+                .flat_map(|folder| CHROMIUM.map(|name| folder.join(name)));
+            programs.find(|path| path.is_file()).map_or(Browser::Missing, Browser::Program)
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Bases, as two versions of the official Node SDK receive them: as data lines.
+//! Bases, as official SDKs receive them: as data lines.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use tidewater_protocol::{Body, BucketPosition, Checksum, DataLine, OpId, StreamRequest, SyncLine};
 use tidewater_storage::{BucketKey, Embedded, OpLog};
 use tidewater_tests::{
-    DevOptions, Endpoints, OfficialSdk, Postgres, RecordingProxy, SdkVersion, StreamLimit,
-    Tidewater, eventually,
+    DevOptions, Endpoints, OfficialSdk, Postgres, RecordingProxy, SdkClient, Settings, StreamLimit,
+    Tidewater, Transport, eventually,
 };
 
 /// Timeout of each wait. The SDK retries after five seconds.
@@ -43,12 +43,12 @@ async fn a_download_of_a_base_that_is_cut_anywhere_resumes_after_the_last_whole_
     server.postgres.execute("UPDATE todos SET description = description || '!'").await?;
     server.wait_for_base(|line| line.remainder.is_some_and(|sum| sum != Checksum::ZERO)).await?;
 
-    let devices = SdkVersion::ALL.map(|version| cut_download(&server, version, rows));
+    let devices = clients()?.into_iter().map(|client| cut_download(&server, client, rows));
     futures::future::try_join_all(devices).await.map(drop)
 }
 
-async fn cut_download(server: &Server, version: SdkVersion, rows: u32) -> Result<()> {
-    let (proxy, mut sdk) = server.device(version).await?;
+async fn cut_download(server: &Server, client: SdkClient, rows: u32) -> Result<()> {
+    let (proxy, mut sdk) = server.device(client).await?;
     // The first line of each connection is the checkpoint.
     let cuts = [
         StreamLimit { lines: 2, bytes: 0 },
@@ -80,7 +80,7 @@ async fn cut_download(server: &Server, version: SdkVersion, rows: u32) -> Result
         })
         .await?;
         let positions: Vec<OpId> = next.buckets.iter().map(|bucket| bucket.after).collect();
-        ensure!(positions == [marker], "{version:?}, cut {number}: {positions:?}, not {marker}");
+        ensure!(positions == [marker], "{client:?}, cut {number}: {positions:?}, not {marker}");
     }
 
     server.wait_until_equal(&mut sdk).await?;
@@ -88,15 +88,15 @@ async fn cut_download(server: &Server, version: SdkVersion, rows: u32) -> Result
     assert_eq!(status["connected"], json!(true));
     assert_eq!(status["downloadError"], Value::Null);
     // After a checksum mismatch the SDK would have requested the whole bucket again.
-    assert_eq!(proxy.stream_requests()?.len(), cuts.len() + 1, "{version:?}");
+    assert_eq!(proxy.stream_requests()?.len(), cuts.len() + 1, "{client:?}");
 
     let lines = data_lines(&proxy)?;
     let seen: Vec<_> = lines.iter().map(|line| (line.is_clear(), line.rows())).collect();
-    assert_eq!(seen, [(true, FRAME_ROWS), (false, 2 * FRAME_ROWS), (false, rows)], "{version:?}");
+    assert_eq!(seen, [(true, FRAME_ROWS), (false, 2 * FRAME_ROWS), (false, rows)], "{client:?}");
     let sent: Vec<&String> = lines.iter().flat_map(|line| &line.puts).collect();
     let distinct: BTreeSet<&String> = sent.iter().copied().collect();
-    assert_eq!(sent.len(), rows as usize, "{version:?}");
-    assert_eq!(distinct.len(), rows as usize, "{version:?}");
+    assert_eq!(sent.len(), rows as usize, "{client:?}");
+    assert_eq!(distinct.len(), rows as usize, "{client:?}");
     Ok(())
 }
 
@@ -108,16 +108,16 @@ async fn a_device_below_the_floor_receives_the_base_and_one_above_it_the_changes
     server.wait_for_base(|_| true).await?;
 
     let mut devices = Vec::new();
-    for version in SdkVersion::ALL {
-        let (proxy, mut sdk) = server.device(version).await?;
+    for client in clients()? {
+        let (proxy, mut sdk) = server.device(client).await?;
         sdk.connect().await?;
         server.wait_until_equal(&mut sdk).await?;
 
         let lines = data_lines(&proxy)?;
         let seen: Vec<_> = lines.iter().map(|line| (line.is_clear(), line.rows())).collect();
-        assert_eq!(seen, [(true, 2_000)], "{version:?}");
+        assert_eq!(seen, [(true, 2_000)], "{client:?}");
         sdk.disconnect().await?;
-        devices.push((version, proxy, sdk));
+        devices.push((client, proxy, sdk));
     }
 
     let old = server.position().await?;
@@ -128,13 +128,13 @@ async fn a_device_below_the_floor_receives_the_base_and_one_above_it_the_changes
         COMMIT";
     server.postgres.execute(changes).await?;
     server.wait_until_compacted(&old).await?;
-    for (version, proxy, sdk) in &mut devices {
+    for (client, proxy, sdk) in &mut devices {
         let lines = server.catch_up(sdk, proxy, &old).await?;
-        assert_eq!(lines.len(), 1, "{version:?}");
-        assert!(lines[0].remainder.is_some_and(|sum| sum != Checksum::ZERO), "{version:?}");
-        assert_eq!(lines[0].rows(), 1_950, "{version:?}");
-        assert_eq!(lines[0].puts.len(), 1_950, "{version:?}");
-        assert_eq!(lines[0].removes, 0, "{version:?}");
+        assert_eq!(lines.len(), 1, "{client:?}");
+        assert!(lines[0].remainder.is_some_and(|sum| sum != Checksum::ZERO), "{client:?}");
+        assert_eq!(lines[0].rows(), 1_950, "{client:?}");
+        assert_eq!(lines[0].puts.len(), 1_950, "{client:?}");
+        assert_eq!(lines[0].removes, 0, "{client:?}");
     }
 
     let recent = server.position().await?;
@@ -143,15 +143,22 @@ async fn a_device_below_the_floor_receives_the_base_and_one_above_it_the_changes
         UPDATE todos SET description = 'again' WHERE position BETWEEN 102 AND 104;
         COMMIT";
     server.postgres.execute(changes).await?;
-    for (version, proxy, sdk) in &mut devices {
+    for (client, proxy, sdk) in &mut devices {
         let lines = server.catch_up(sdk, proxy, &recent).await?;
         let puts: usize = lines.iter().map(|line| line.puts.len()).sum();
         let removes: usize = lines.iter().map(|line| line.removes).sum();
-        assert_eq!(puts, 3, "{version:?}");
-        assert_eq!(removes, 1, "{version:?}");
-        assert!(!lines.iter().any(SentLine::is_clear), "{version:?}");
+        assert_eq!(puts, 3, "{client:?}");
+        assert_eq!(removes, 1, "{client:?}");
+        assert!(!lines.iter().any(SentLine::is_clear), "{client:?}");
     }
     Ok(())
+}
+
+/// Returns the SDKs under test. The tests read their requests and lines, which only HTTP shows.
+fn clients() -> Result<Vec<SdkClient>> {
+    let mut clients = SdkClient::chosen(&Settings::from_env()?);
+    clients.retain(|client| client.transport == Transport::Http);
+    Ok(clients)
 }
 
 /// PostgreSQL with a table of to-dos, and `tidewater dev` with its builder.
@@ -178,7 +185,7 @@ impl Server {
     }
 
     /// Creates an empty device and the proxy through which it connects.
-    async fn device(&self, version: SdkVersion) -> Result<(RecordingProxy, OfficialSdk)> {
+    async fn device(&self, client: SdkClient) -> Result<(RecordingProxy, OfficialSdk)> {
         let proxy = RecordingProxy::start(self.tidewater.url()).await?;
         let endpoints = Endpoints {
             sync: proxy.url().to_owned(),
@@ -187,7 +194,8 @@ impl Server {
             token: self.tidewater.token("u1")?,
         };
 
-        let sdk = OfficialSdk::open_version(version, &endpoints).await?;
+        let tables = json!({"todos": {"description": "text", "position": "integer"}});
+        let sdk = OfficialSdk::open(client, &tables, &endpoints).await?;
         Ok((proxy, sdk))
     }
 
