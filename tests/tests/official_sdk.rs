@@ -3,5 +3,6 @@
 mod changes;
 mod everyday;
 mod fleet;
+mod random;
 mod streams;
 mod tokens;
