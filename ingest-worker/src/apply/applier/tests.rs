@@ -363,6 +363,21 @@ async fn a_copy_over_rows_puts_what_a_bucket_has_lost() {
     assert_eq!(operations[2..], ["REMOVE 1", r#"PUT 1 {"id":"1","body":"a"}"#]);
 }
 
+#[tokio::test]
+async fn a_copy_over_rows_compares_them_in_all_of_their_buckets() {
+    let storage = Embedded::temporary().unwrap();
+    let users = users(0, 40);
+    let values = [Some("1"), Some(&*users)];
+    for has_former_rows in [false, true] {
+        let table = SyncedTable { has_former_rows, ..shared_documents() };
+        let mut applier = begun_with(&storage, Arc::from([table])).await;
+        applier.load_bucket_digests().await.unwrap();
+        applier.apply_copied(0, &values).await.unwrap();
+        assert_eq!(applier.writer.has_uncommitted(), !has_former_rows);
+        commit(&mut applier).await;
+    }
+}
+
 /// A column that a definition does not select is no change of its rows, and no reason to copy. So records
 /// are from before it when the table is copied for another reason.
 #[tokio::test]
