@@ -6,6 +6,8 @@
 
 mod connection;
 mod file_limit;
+mod limits;
+mod log_pause;
 mod places;
 mod timed_io;
 
@@ -20,7 +22,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use connection::serve_connection;
+use log_pause::LogPause;
 use places::Places;
+
+pub(crate) use limits::ConnectionLimits;
 
 /// Length of the queue of connections that the kernel has accepted for us. A storm of clients after a
 /// restart fits in, and the kernel lowers it to its own maximum.
@@ -32,68 +37,6 @@ const SEND_BUFFER_BYTES: u32 = 256 << 10;
 
 /// Pause after an error of `accept` that repeats at once, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
-
-/// Minimum time between two log lines about the same trouble, which a client may cause at any rate.
-const LOG_INTERVAL: Duration = Duration::from_secs(10);
-
-/// Bounds on the connections of a server.
-#[derive(Clone, Debug)]
-pub(crate) struct ConnectionLimits {
-    /// Number of connections, besides those that are reserved for probes.
-    pub(crate) connections_max: usize,
-    /// Number of connections beyond that, which answer probes only.
-    pub(crate) reserved: usize,
-    /// Time from the start of a connection to the end of the first request's head. A proxy or SDK
-    /// sends it at once.
-    pub(crate) first_head: Duration,
-    /// The same for connections that are reserved for probes.
-    pub(crate) reserved_head: Duration,
-    /// Time from the end of a reply to the end of the next request's head. It is longer than the 60 s
-    /// for which common load balancers keep idle connections, since these must close them first.
-    pub(crate) idle: Duration,
-    /// Time in which a client must take 64 KiB while it has more to read.
-    pub(crate) write: Duration,
-    /// Bytes of a request's head. Tokens of SDKs have some KB.
-    pub(crate) head_bytes_max: usize,
-    /// Time that open connections have to end after the shutdown begins. A stream ends at its next
-    /// line; the timeout is for clients that do not read.
-    pub(crate) shutdown: Duration,
-}
-
-impl Default for ConnectionLimits {
-    fn default() -> Self {
-        Self {
-            connections_max: 10_000,
-            reserved: 32,
-            first_head: Duration::from_secs(10),
-            reserved_head: Duration::from_secs(2),
-            idle: Duration::from_secs(75),
-            write: Duration::from_secs(60),
-            head_bytes_max: 64 << 10,
-            shutdown: Duration::from_secs(10),
-        }
-    }
-}
-
-impl ConnectionLimits {
-    /// Raises the limit on open files as far as it may be, and returns what fits below it, but at most
-    /// `wanted` connections.
-    pub(crate) fn within_file_limit(wanted: usize) -> Self {
-        let limits = Self::default();
-        let files = file_limit::raise();
-        let fits = file_limit::connections(files, limits.reserved);
-        if fits < wanted {
-            tracing::warn!(
-                open_files_max = files,
-                connections_max = fits,
-                wanted,
-                "the limit on open files allows fewer connections than --max-connections: raise the \
-                 hard limit (ulimit -Hn, LimitNOFILE)"
-            );
-        }
-        Self { connections_max: fits.min(wanted), ..limits }
-    }
-}
 
 /// Starts to listen. Port 0 selects a free port.
 pub(crate) async fn listen(address: &str) -> anyhow::Result<TcpListener> {
@@ -193,22 +136,6 @@ fn is_of_client(error: &io::Error) -> bool {
         io::ErrorKind::ConnectionRefused,
     ]
     .contains(&error.kind())
-}
-
-/// The time of the last log line about some trouble.
-#[derive(Debug, Default)]
-struct LogPause(Option<tokio::time::Instant>);
-
-impl LogPause {
-    /// Returns whether enough time has passed to log again, and begins another pause if so.
-    fn may_log(&mut self) -> bool {
-        let now = tokio::time::Instant::now();
-        let may_log = self.0.is_none_or(|last| now - last >= LOG_INTERVAL);
-        if may_log {
-            self.0 = Some(now);
-        }
-        may_log
-    }
 }
 
 #[cfg(test)]

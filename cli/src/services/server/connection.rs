@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::ConnectionLimits;
+use super::limits::ConnectionLimits;
 use super::places::Place;
 use super::timed_io::TimedIo;
 

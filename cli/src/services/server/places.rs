@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::{ConnectionLimits, LogPause};
+use super::limits::ConnectionLimits;
+use super::log_pause::LogPause;
 
 /// The places of a server.
 pub(super) struct Places {

@@ -237,15 +237,6 @@ async fn a_shutdown_does_not_wait_for_a_client_that_does_not_read() {
     drop(silent);
 }
 
-#[test]
-fn trouble_is_logged_now_and_then() {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let _entered = runtime.enter();
-    let mut pause = LogPause::default();
-    assert!(pause.may_log());
-    assert!(!pause.may_log());
-}
-
 #[tokio::test]
 async fn without_reserved_places_a_connection_beyond_the_last_is_closed() {
     let limits = ConnectionLimits { connections_max: 1, reserved: 0, ..patient() };
