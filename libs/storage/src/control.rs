@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tidewater_protocol::{Epoch, EpochError, OpId};
 
+use crate::change_ring::{ChangeRing, ChangedNames};
 use crate::committed_ops::{ClosedEpoch, CommittedOps};
 use crate::keys::GenerationId;
 use crate::lsn::Lsn;
@@ -59,6 +60,10 @@ pub struct Control {
     /// that an earlier run has written lacks that plan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copy_planned_in: Option<Epoch>,
+    /// What this revision and the ones before it have changed for readers. A reader that held an earlier
+    /// revision need not look at anything else.
+    #[serde(default, skip_serializing_if = "ChangeRing::is_empty")]
+    pub changes: ChangeRing,
 }
 
 /// A generation that the worker keeps up to date beside the latest one.
@@ -159,6 +164,7 @@ impl Control {
             source,
             last_transaction: None,
             copy_planned_in: None,
+            changes: ChangeRing::default(),
         }
     }
 
@@ -168,8 +174,14 @@ impl Control {
     /// # Errors
     /// If the epochs are exhausted.
     pub fn after_takeover(&self, owner: Nonce) -> Result<(Self, Vec<ClosedEpoch>), EpochError> {
-        let mut next =
-            Self { revision: self.revision + 1, epoch: self.epoch.next()?, owner, ..self.clone() };
+        let mut next = Self {
+            revision: self.revision + 1,
+            epoch: self.epoch.next()?,
+            owner,
+            // Readers compare changes of one run only.
+            changes: ChangeRing::default(),
+            ..self.clone()
+        };
         // If the last committed operation is from an older epoch, the former epoch committed nothing:
         // it gets no entry, and all of its operations stay uncommitted.
         if self.committed.op.epoch() == Some(self.epoch) {
@@ -213,8 +225,49 @@ impl Control {
             switch_barrier,
             // The latest generation was stored before its run committed anything.
             continued_generation: None,
+            // Unknown, until the caller names them.
+            changes: ChangeRing::default(),
             ..self.clone()
         }
+    }
+
+    /// Returns this record, the one after `former`, with what it changes for readers. `written` are the
+    /// buckets and lookups whose records were written for the commit.
+    ///
+    /// They are the change only if the visible checkpoint moves by exactly this commit. A checkpoint that
+    /// was held back contains earlier commits, too. With another generation, or after a truncation, more
+    /// has changed than was written.
+    #[must_use]
+    pub fn naming_changes(mut self, former: &Self, written: &ChangedNames) -> Self {
+        let nothing = ChangedNames::default();
+        let changed = match (&former.visible, &self.visible) {
+            (None, None) => &nothing,
+            (Some(before), Some(after)) => {
+                let is_same_content =
+                    before.generation == after.generation && before.truncated == after.truncated;
+                if is_same_content && before.at == after.at {
+                    &nothing
+                } else if is_same_content
+                    && before.at == former.committed
+                    && after.at == self.committed
+                {
+                    written
+                } else {
+                    &ChangedNames::Many
+                }
+            }
+            (Some(_), None) | (None, Some(_)) => &ChangedNames::Many,
+        };
+
+        let is_next_of_run = former.epoch == self.epoch
+            && former.owner == self.owner
+            && former.revision + 1 == self.revision;
+        self.changes = if is_next_of_run {
+            former.changes.with(self.revision, changed)
+        } else {
+            ChangeRing::default()
+        };
+        self
     }
 
     /// Returns the record in which generations that readers no longer have are maintained until `time`,

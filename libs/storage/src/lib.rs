@@ -90,6 +90,7 @@
 mod base_rows;
 mod bucket;
 mod catalog;
+mod change_ring;
 mod committed_ops;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -116,6 +117,7 @@ mod write_checkpoint;
 pub use base_rows::{BaseReader, BaseRowsWriter, FramePosition};
 pub use bucket::{BucketHead, BucketItem};
 pub use catalog::{Base, BaseManifest, Catalog, RetiredBase, RowsFrame, TimedOp, TypedFile};
+pub use change_ring::{ChangeName, ChangeRing, ChangedNames};
 pub use committed_ops::{ClosedEpoch, CommittedOps};
 pub use control::{
     Committed, Control, LastTransaction, MaintainedGeneration, Nonce, SourceIdentity, Truncation,

@@ -2,9 +2,9 @@
 
 use tidewater_protocol::{Epoch, OpId};
 use tidewater_storage::{
-    Batch, BucketStore, ClosedEpoch, Committed, CompactionTask, Control, ControlStore, Embedded,
-    GenerationId, Lsn, OpLog, RecordKey, RecordStore, Ticket, Truncation, Visible,
-    WriteCheckpointStore,
+    Batch, BucketStore, ChangeName, ChangeRing, ChangedNames, ClosedEpoch, Committed,
+    CompactionTask, Control, ControlStore, Embedded, GenerationId, Lsn, OpLog, RecordKey,
+    RecordStore, Ticket, Truncation, Visible, WriteCheckpointStore,
 };
 use tidewater_storage_aws::{AwsStore, RequestUnits, Table};
 
@@ -32,11 +32,20 @@ fn closed(n: u32) -> ClosedEpoch {
     ClosedEpoch { epoch, last_committed: OpId::new(epoch, 9_876_543_210 + u64::from(n) * 7_919) }
 }
 
-/// Returns a control record with the maximum number of closed epochs.
+/// Returns a control record with the maximum number of closed epochs and a full ring of changes.
 fn long_record() -> Control {
     let at =
         Committed { op: closed(4_016).last_committed, lsn: Lsn(1 << 42), ticket: Ticket(1 << 30) };
     let truncated = vec![Truncation { table: 12, op: at.op }];
+    // More revisions than the ring holds.
+    let changes = (1..60_u64).fold(ChangeRing::default(), |ring, revision| {
+        let mut names = ChangedNames::default();
+        for number in 0..5 {
+            names.insert(ChangeName::of_bucket(&bucket(&format!("[{revision},{number}]"))));
+        }
+        ring.with(revision, &names)
+    });
+    assert!(!changes.is_empty());
     let generation = GenerationId(Epoch::new(3_000).unwrap());
     Control {
         recent: (4_000..4_016).map(closed).collect(),
@@ -48,6 +57,7 @@ fn long_record() -> Control {
         }),
         committed: at,
         truncated,
+        changes,
         ..first_control()
     }
 }

@@ -6,8 +6,8 @@ use tidewater_protocol::{Epoch, OpId};
 
 use super::{FOREVER, control_at, empty_generation, generation, op, soon, tag};
 use crate::{
-    ClosedEpoch, Committed, Control, ControlStore, Generation, GenerationId, Lsn, Nonce,
-    SwapOutcome, Ticket, Truncation, Visible,
+    BucketKey, ChangeName, ChangeRing, ChangedNames, ClosedEpoch, Committed, Control, ControlStore,
+    Generation, GenerationId, Lsn, Nonce, SwapOutcome, Ticket, Truncation, Visible,
 };
 
 fn conflict(stored: &Control) -> SwapOutcome {
@@ -84,6 +84,8 @@ pub async fn exactly_one_concurrent_swap_succeeds(
 pub async fn a_control_record_round_trips([a, b]: [impl ControlStore; 2]) {
     let at = Committed { op: OpId::MAX, lsn: Lsn(u64::MAX), ticket: Ticket(u64::MAX) };
     let truncated = vec![Truncation { table: u16::MAX, op: op(7) }];
+    let mut changed = ChangedNames::default();
+    changed.insert(ChangeName::of_bucket(&BucketKey::from_stored("aaaaaa[]")));
     let full = Control {
         epoch: Epoch::MAX,
         committed: at,
@@ -96,6 +98,7 @@ pub async fn a_control_record_round_trips([a, b]: [impl ControlStore; 2]) {
         visibility_barrier: Some(Lsn(1)),
         truncated,
         recent: (1..=16).map(|epoch| closed(epoch, 3)).collect(),
+        changes: ChangeRing::default().with(1, &changed),
         ..owned_by(1, "\"ünïcode\"")
     };
     a.swap_control(None, &full).await.unwrap();

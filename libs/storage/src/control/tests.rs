@@ -1,4 +1,5 @@
 use super::*;
+use crate::change_ring::ChangeName;
 
 fn epoch(number: u32) -> Epoch {
     Epoch::new(number).unwrap()
@@ -200,4 +201,110 @@ fn generations_that_nobody_has_are_not_needed() {
     let control = Control { epoch: epoch(4), ..copying(Some(Lsn(20))) };
     let needed: Vec<_> = (1..7).filter(|&id| control.needs(GenerationId(epoch(id)))).collect();
     assert_eq!(needed, [1, 2, 5, 6], "3 and 4 were given up, and later ones may begin");
+}
+
+/// Returns the names that the last of these records has, of one bucket each.
+fn written(bucket: &str) -> ChangedNames {
+    let mut names = ChangedNames::default();
+    names.insert(ChangeName::of_bucket(&crate::BucketKey::from_stored(bucket)));
+    names
+}
+
+/// Returns the record after a commit that has written a bucket, and the revision before it.
+fn after_writing(former: &Control, sequence: u64, bucket: &str) -> Control {
+    after(former, sequence).naming_changes(former, &written(bucket))
+}
+
+/// Returns whether a record names exactly these buckets as changed since `seen`.
+fn names_since(control: &Control, seen: u64, buckets: &[&str]) -> bool {
+    let Some(changed) = control.changes.between(seen, control.revision) else { return false };
+    let buckets =
+        buckets.iter().map(|one| ChangeName::of_bucket(&crate::BucketKey::from_stored(one)));
+    changed.concat() == buckets.collect::<Vec<_>>()
+}
+
+fn is_unknown_since(control: &Control, seen: u64) -> bool {
+    control.changes.between(seen, control.revision).is_none()
+}
+
+#[test]
+fn a_record_names_what_each_commit_has_written() {
+    let visible = after(&first(), 1);
+    let second = after_writing(&visible, 2, "a[]");
+    let third = after_writing(&second, 3, "b[]");
+    assert!(names_since(&third, visible.revision, &["a[]", "b[]"]));
+    assert!(names_since(&third, second.revision, &["b[]"]));
+    assert!(is_unknown_since(&third, first().revision), "the first checkpoint named nothing");
+}
+
+#[test]
+fn a_commit_whose_names_are_not_given_is_unknown() {
+    let visible = after(&first(), 1);
+    let second = after_writing(&visible, 2, "a[]");
+    let third = after(&second, 3);
+    assert!(is_unknown_since(&third, second.revision));
+    let fourth = after_writing(&third, 4, "b[]");
+    assert!(names_since(&fourth, third.revision, &["b[]"]));
+    assert!(is_unknown_since(&fourth, second.revision));
+}
+
+#[test]
+fn a_takeover_and_the_first_commit_after_it_are_unknown_to_readers_of_the_former_run() {
+    let visible = after_writing(&after(&first(), 1), 2, "a[]");
+    let (next, _) = visible.after_takeover(nonce("b")).unwrap();
+    assert!(is_unknown_since(&next, visible.revision));
+    let committed = after_writing(&next, 1, "b[]");
+    assert!(is_unknown_since(&committed, visible.revision));
+    assert!(names_since(&committed, next.revision, &["b[]"]));
+}
+
+#[test]
+fn the_commit_that_opens_a_barrier_is_unknown() {
+    let visible = after(&first(), 1);
+    let held_at = |former: &Control, sequence, lsn, bucket| {
+        former
+            .after_commit(committed(op(1, sequence), lsn), Vec::new(), Some(Lsn(50)))
+            .naming_changes(former, &written(bucket))
+    };
+    let held = held_at(&visible, 2, 20, "a[]");
+    let still_held = held_at(&held, 3, 30, "b[]");
+    assert!(names_since(&still_held, visible.revision, &[]), "readers see nothing of them");
+
+    let opened = held_at(&still_held, 4, 60, "c[]");
+    assert_eq!(opened.visible.as_ref().unwrap().at, opened.committed);
+    for seen in [visible.revision, held.revision, still_held.revision] {
+        assert!(is_unknown_since(&opened, seen));
+    }
+    assert!(names_since(&after_writing(&opened, 5, "d[]"), opened.revision, &["d[]"]));
+}
+
+#[test]
+fn a_truncation_and_a_switch_of_generations_are_unknown() {
+    let visible = after(&first(), 1);
+    let truncated = vec![Truncation { table: 1, op: op(1, 2) }];
+    let truncation = visible
+        .after_commit(committed(op(1, 2), 20), truncated.clone(), None)
+        .naming_changes(&visible, &written("a[]"));
+    assert!(is_unknown_since(&truncation, visible.revision));
+    let later = truncation
+        .after_commit(committed(op(1, 3), 30), truncated, None)
+        .naming_changes(&truncation, &written("b[]"));
+    assert!(names_since(&later, truncation.revision, &["b[]"]));
+
+    let latest = Control { generation: GenerationId(epoch(2)), ..later.clone() };
+    let switched = after_writing(&latest, 4, "c[]");
+    assert!(is_unknown_since(&switched, later.revision));
+}
+
+#[test]
+fn the_names_are_part_of_the_stored_record_and_may_be_missing() {
+    let control = after_writing(&after(&first(), 1), 2, "a[]");
+    let stored = serde_json::to_string(&control).unwrap();
+    assert_eq!(serde_json::from_str::<Control>(&stored).unwrap(), control);
+
+    // A program of an earlier version drops the field.
+    let mut record: serde_json::Value = serde_json::from_str(&stored).unwrap();
+    assert!(record.as_object_mut().unwrap().remove("changes").is_some());
+    let read: Control = serde_json::from_value(record).unwrap();
+    assert!(is_unknown_since(&read, control.revision - 1));
 }
