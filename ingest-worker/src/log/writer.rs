@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidewater_protocol::{Body, Checksum, OpId};
 use tidewater_storage::{
-    Batch, BucketHead, ClosedEpoch, CommittedOps, Control, ControlStore, Generation,
-    LastTransaction, Lsn, Nonce, RecordKey, RecordStore, Ticket, Truncation, Version,
+    Batch, BucketHead, ChangeName, ChangedNames, ClosedEpoch, CommittedOps, Control, ControlStore,
+    Generation, LastTransaction, Lsn, Nonce, RecordKey, RecordStore, Ticket, Truncation, Version,
 };
 
 use crate::log::committer::Committer;
@@ -32,6 +32,8 @@ pub(crate) const RECORDS_CACHED_MAX: usize = 10_000;
 pub struct LogWriter<S> {
     committer: Committer<S>,
     unit: Unit,
+    /// The buckets and lookups that the unit has written so far, for readers.
+    changed_names: ChangedNames,
     records: RecordCache,
     /// Rows that the stream has brought, while a new generation is copied by this run.
     seen_rows: Option<SeenRows>,
@@ -56,6 +58,7 @@ impl<S: ControlStore + RecordStore + Clone + 'static> LogWriter<S> {
         Ok(Self {
             committer,
             unit: Unit::new(epoch),
+            changed_names: ChangedNames::default(),
             records: RecordCache::default(),
             // Rows are stored already for a generation that continues another one.
             seen_rows: generation
@@ -276,6 +279,9 @@ impl<S: ControlStore + RecordStore + Clone + 'static> LogWriter<S> {
             Some(time) => next.current_as_of(time),
             None => next,
         };
+        // The names are complete: every flush of the unit has added its own, and this was the last one.
+        let changed_names = std::mem::take(&mut self.changed_names);
+        let next = next.naming_changes(self.control(), &changed_names);
         self.committer.start_commit(batch, next);
         Ok(())
     }
@@ -355,6 +361,11 @@ impl<S: ControlStore + RecordStore + Clone + 'static> LogWriter<S> {
         batch.records = self
             .records
             .take_changed(|key, stored, version| retention.with_version(key, stored, version));
+        for write in &batch.records {
+            if let Some(name) = ChangeName::of_record(&write.key) {
+                self.changed_names.insert(name);
+            }
+        }
         Ok(batch)
     }
 }

@@ -270,3 +270,29 @@ fn names_of_owners_are_random_and_of_fixed_length() {
     assert_ne!(one, other);
     assert_eq!((one.0.len(), other.0.len()), (32, 32));
 }
+
+#[tokio::test]
+async fn a_commit_names_the_buckets_and_lookups_of_all_its_flushes() {
+    let storage = Embedded::temporary().unwrap();
+    let mut writer = begun(&storage).await;
+    writer.commit(Lsn(1), Ticket(0), hidden_below(1)).await.unwrap();
+    let seen = writer.control().revision;
+
+    let bucket = BucketKey::from_stored("aaaaaa[]");
+    let lookup = tidewater_storage::LookupKey::new(&Tag::from_bits(7), "[1]");
+    put(&mut writer, "1");
+    writer.flush().await.unwrap();
+    writer.set_at(RecordKey::Lookup(lookup.clone(), "0.a.0".into()), Some("[2]".into()));
+    writer.set_at(row("a"), Some("row".into()));
+    writer.commit(Lsn(2), Ticket(0), CommitOptions::default()).await.unwrap();
+
+    let mut expected = [ChangeName::of_bucket(&bucket), ChangeName::of_lookup(&lookup)];
+    expected.sort_unstable();
+    let control = writer.control();
+    assert_eq!(control.changes.between(seen, control.revision).unwrap(), [&expected[..]]);
+
+    // The next unit begins with no names.
+    writer.commit(Lsn(3), Ticket(0), CommitOptions::default()).await.unwrap();
+    let control = storage.control().await.unwrap().unwrap();
+    assert_eq!(control.changes.between(seen, control.revision).unwrap(), [&expected[..], &[]]);
+}
