@@ -9,6 +9,7 @@ use tidewater_storage::{
 use tokio::sync::Semaphore;
 
 use crate::checkpoint::ViewCache;
+use crate::following::Follower;
 use crate::open_streams::OpenStreams;
 use crate::rate_limiter::RateLimiter;
 use crate::settings::Settings;
@@ -43,7 +44,8 @@ impl<S> SyncStore for S where
 pub(crate) struct AppState<S> {
     pub(crate) storage: S,
     pub(crate) settings: Settings,
-    pub(crate) views: ViewCache<S>,
+    pub(crate) views: Arc<ViewCache<S>>,
+    pub(crate) follower: Arc<Follower<S>>,
     pub(crate) snapshot_urls: SnapshotUrls,
     /// Has one permit for each stream that may be open.
     pub(crate) connections: Arc<Semaphore>,
@@ -53,14 +55,16 @@ pub(crate) struct AppState<S> {
     next_seed: AtomicU64,
 }
 
-impl<S: ControlStore + Clone> AppState<S> {
+impl<S: ControlStore + Clone + 'static> AppState<S> {
     /// Creates the state of a process. It draws the key that signs snapshot addresses.
     pub(crate) fn new(storage: S, settings: Settings) -> Self {
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).expect("the operating system gives random bytes");
         let permits = settings.quotas.connections_max.min(Semaphore::MAX_PERMITS);
+        let views = Arc::new(ViewCache::new(storage.clone()));
         Self {
-            views: ViewCache::new(storage.clone()),
+            follower: Arc::new(Follower::new(storage.clone(), Arc::clone(&views))),
+            views,
             snapshot_urls: SnapshotUrls::new(&secret),
             storage,
             streams: Arc::new(OpenStreams::new(settings.quotas.user_streams_max)),

@@ -12,5 +12,7 @@ mod view_cache;
 pub(crate) use access::{Access, ReadableBucket, access};
 pub(crate) use client::{Client, ClientRequest};
 pub(crate) use error::CheckpointError;
-pub(crate) use view::{CheckpointId, CheckpointView};
+#[cfg(test)]
+pub(crate) use view::Run;
+pub(crate) use view::{BucketState, CheckpointId, CheckpointView};
 pub(crate) use view_cache::ViewCache;

@@ -12,6 +12,7 @@ mod auth;
 mod checkpoint;
 mod client_address;
 mod clock;
+mod following;
 pub mod metrics;
 mod open_streams;
 mod rate_limiter;

@@ -30,6 +30,9 @@ pub const STREAM_DURATION: &str = "tidewater_api_stream_duration_seconds";
 /// Streams that were cut because of an error of the server. Count.
 pub const STREAMS_CUT: &str = "tidewater_api_streams_cut_total";
 
+/// Waiting streams that were woken, because a commit or a write checkpoint may concern them. Count.
+pub const STREAMS_WOKEN: &str = "tidewater_api_streams_woken_total";
+
 /// Lines that were handed to clients' connections. Count.
 pub const SENT_LINES: &str = "tidewater_api_sent_lines_total";
 
@@ -59,6 +62,12 @@ pub fn describe_metrics() {
     describe_gauge!(STREAMS_OPEN, Unit::Count, "Streams that are open");
     describe_histogram!(STREAM_DURATION, Unit::Seconds, "How long a stream was open");
     describe_counter!(STREAMS_CUT, Unit::Count, "Streams cut because of an error of the server");
+
+    describe_counter!(
+        STREAMS_WOKEN,
+        Unit::Count,
+        "Streams woken by a change that may concern them"
+    );
 
     describe_counter!(SENT_LINES, Unit::Count, "Lines sent on streams");
     describe_counter!(SENT_OPERATIONS, Unit::Count, "Operations sent in data lines");

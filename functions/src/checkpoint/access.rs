@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tidewater_protocol::{Priority, StreamDescription, Subscription};
-use tidewater_storage::{BucketHead, BucketKey, BucketStore, Catalog, LookupStore};
+use tidewater_storage::{BucketHead, BucketKey, BucketStore, Catalog, ChangeName, LookupStore};
 use tidewater_sync_config::{Granted, RequestLimits, STAGES_MAX};
 
 use super::client::Client;
@@ -19,6 +19,8 @@ const LARGE_SIZE: usize = 2_000;
 pub(crate) struct Access {
     pub(crate) buckets: Vec<ReadableBucket>,
     pub(crate) streams: Vec<StreamDescription>,
+    /// The lookups that decided which buckets there are.
+    pub(crate) lookups: Vec<ChangeName>,
 }
 
 /// A bucket that a client may read, as it is at a checkpoint.
@@ -39,7 +41,8 @@ pub(crate) async fn access<S: BucketStore + LookupStore>(
     client: &mut Client,
     limits: RequestLimits,
 ) -> Result<Access, CheckpointError> {
-    let granted = granted(storage, view, client, limits).await?;
+    let mut lookups = Vec::new();
+    let granted = granted(storage, view, client, limits, &mut lookups).await?;
 
     let mut keys = Vec::with_capacity(granted.buckets.len());
     let mut names = Vec::with_capacity(granted.buckets.len());
@@ -62,16 +65,17 @@ pub(crate) async fn access<S: BucketStore + LookupStore>(
             catalog: state.catalog,
         });
     }
-    Ok(Access { buckets, streams: granted.streams })
+    Ok(Access { buckets, streams: granted.streams, lookups })
 }
 
 /// Evaluates the request: at each stage, the evaluation returns questions and takes their outputs.
-/// It stops by itself where it reaches a limit.
+/// It stops by itself where it reaches a limit. Adds the lookups that it asks to `lookups`.
 async fn granted<S: LookupStore>(
     storage: &S,
     view: &CheckpointView,
     client: &mut Client,
     limits: RequestLimits,
+    lookups: &mut Vec<ChangeName>,
 ) -> Result<Granted, CheckpointError> {
     let prepared = client.prepared(view, limits).await?;
     let is_long = prepared.size() > LARGE_SIZE;
@@ -86,6 +90,7 @@ async fn granted<S: LookupStore>(
         }
 
         let questions = evaluation.questions().to_vec();
+        lookups.extend(questions.iter().map(|question| view.lookup_name(question)));
         let outputs = view.outputs(storage, &questions).await?;
         outputs_so_far += outputs.iter().map(|outputs| outputs.len()).sum::<usize>();
         let answered = compute(is_long || outputs_so_far > LARGE_SIZE, move || {

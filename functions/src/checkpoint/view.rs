@@ -1,11 +1,13 @@
 //! The store as it is at one visible checkpoint.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use tidewater_protocol::OpId;
+use tidewater_protocol::{Epoch, OpId};
 use tidewater_storage::{
-    BucketHead, BucketItem, BucketKey, BucketStore, Catalog, CommittedOps, Control, GenerationId,
-    LookupKey, LookupRow, LookupStore, ReadResult, StorageError, Ticket, Visible, table_of_answer,
+    BucketHead, BucketItem, BucketKey, BucketStore, Catalog, ChangeName, ChangeRing, CommittedOps,
+    Control, GenerationId, LookupKey, LookupRow, LookupStore, ReadResult, StorageError, Ticket,
+    Visible, table_of_answer,
 };
 use tidewater_sync_config::Question;
 use tokio::time::Instant;
@@ -31,6 +33,8 @@ pub(crate) struct BucketState {
 /// The identity of a visible checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CheckpointId {
+    /// The run of the worker that wrote the control record.
+    pub(crate) run: Run,
     /// Revision of the control record that it was read from.
     pub(crate) revision: u64,
     /// The checkpoint's op id.
@@ -39,6 +43,22 @@ pub(crate) struct CheckpointId {
     pub(crate) ticket: Ticket,
     /// The generation whose buckets are visible.
     pub(crate) generation: GenerationId,
+}
+
+/// The identity of a run of the worker. A store that was restored may have the same epoch twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub(crate) epoch: Epoch,
+    /// A hash of the run's random number.
+    pub(crate) owner: u64,
+}
+
+impl CheckpointId {
+    /// Returns whether everything of `other` is known to who knows this. Of two runs nothing is known:
+    /// the store may have been restored between them.
+    pub(crate) fn contains(&self, other: &Self) -> bool {
+        self.run == other.run && self.revision >= other.revision
+    }
 }
 
 /// The store at one visible checkpoint. All streams of a process share what one of them has read.
@@ -54,6 +74,8 @@ pub(crate) struct CheckpointView {
     /// barrier, they include op ids after the checkpoint.
     pub(crate) committed_ops: Arc<CommittedOps>,
     pub(crate) generation: Arc<CompiledGeneration>,
+    /// What the control record and the ones before it have changed.
+    pub(crate) changes: ChangeRing,
     outputs: BatchingCache<LookupKey, Outputs>,
     /// States of buckets; `None` if the checkpoint is too old to be read.
     buckets: BatchingCache<BucketKey, Option<BucketState>>,
@@ -73,6 +95,7 @@ impl CheckpointView {
     ) -> Self {
         Self {
             id: CheckpointId {
+                run: run(control),
                 revision: control.revision,
                 op: visible.at.op,
                 ticket: visible.at.ticket,
@@ -81,6 +104,7 @@ impl CheckpointView {
             visible,
             committed_ops: Arc::new(committed_ops),
             generation,
+            changes: control.changes.clone(),
             outputs: BatchingCache::new(),
             buckets: BatchingCache::new(),
             taken_at: now,
@@ -93,6 +117,11 @@ impl CheckpointView {
         self.id
     }
 
+    /// Returns whether this is a view of a control record's checkpoint.
+    pub(super) fn is_of(&self, control: &Control) -> bool {
+        self.id.revision == control.revision && self.id.run == run(control)
+    }
+
     /// Returns when the view was taken.
     pub(super) fn taken_at(&self) -> Instant {
         self.taken_at
@@ -100,7 +129,7 @@ impl CheckpointView {
 
     /// Returns heads and catalogs of buckets, in the order of the keys. A bucket that is not stored
     /// is empty.
-    pub(super) async fn buckets<S: BucketStore>(
+    pub(crate) async fn buckets<S: BucketStore>(
         &self,
         storage: &S,
         keys: &[BucketKey],
@@ -165,6 +194,11 @@ impl CheckpointView {
         outputs.into_iter().collect::<Option<_>>().ok_or(CheckpointError::TooOld)
     }
 
+    /// Returns the name by which commits say that the answer to a question may have changed.
+    pub(super) fn lookup_name(&self, question: &Question) -> ChangeName {
+        ChangeName::of_lookup(&self.generation.lookup(question))
+    }
+
     fn outputs_of(&self, rows: &[LookupRow]) -> Result<Outputs, StorageError> {
         let mut outputs = Vec::new();
         for row in rows {
@@ -189,6 +223,12 @@ impl CheckpointView {
         };
         Ok(self.visible.truncated.iter().any(|one| one.table == table && op < one.op))
     }
+}
+
+fn run(control: &Control) -> Run {
+    let mut hasher = DefaultHasher::new();
+    control.owner.0.hash(&mut hasher);
+    Run { epoch: control.epoch, owner: hasher.finish() }
 }
 
 /// Decodes the value of a lookup record: the output of one answer.

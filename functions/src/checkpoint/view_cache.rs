@@ -1,6 +1,7 @@
 //! The views of one process, shared by its streams.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use metrics::gauge;
@@ -24,10 +25,14 @@ pub(crate) struct ViewCache<S> {
     storage: S,
     generations: GenerationCache,
     cached: Mutex<Cached>,
+    /// Number of reads of the control record that have begun.
+    reads_begun: AtomicU64,
 }
 
 #[derive(Default)]
 struct Cached {
+    /// The number of the read that the view is from.
+    last_read: u64,
     view: Option<Arc<CheckpointView>>,
     archive: Option<Archive>,
     /// The newest visible op id, and when this process first saw it.
@@ -51,17 +56,30 @@ struct Archive {
 impl<S: ControlStore> ViewCache<S> {
     /// Creates a cache that has read nothing yet.
     pub(crate) fn new(storage: S) -> Self {
-        Self { storage, generations: GenerationCache::default(), cached: Mutex::default() }
+        Self {
+            storage,
+            generations: GenerationCache::default(),
+            cached: Mutex::default(),
+            reads_begun: AtomicU64::new(0),
+        }
     }
 
-    /// Returns the newest view.
+    /// Returns the newest view. Streams that ask together share one read.
     ///
     /// # Errors
     /// `NotReady` while no checkpoint is visible.
     pub(crate) async fn latest(&self) -> Result<Arc<CheckpointView>, CheckpointError> {
-        let control = self.storage.control().await?;
+        let begun = self.reads_begun.load(Ordering::Relaxed);
         let mut cached = self.cached.lock().await;
-        self.view_of(&mut cached, control).await
+
+        // A read that began after this call is as good as one of its own.
+        if cached.last_read > begun
+            && let Some(view) = &cached.view
+            && view.taken_at().elapsed() < VIEW_AGE_MAX
+        {
+            return Ok(Arc::clone(view));
+        }
+        self.read(&mut cached).await
     }
 
     /// Returns the newest view, and forgets what was read at its checkpoint before. Catalogs change
@@ -70,30 +88,28 @@ impl<S: ControlStore> ViewCache<S> {
     /// # Errors
     /// `NotReady` while no checkpoint is visible.
     pub(crate) async fn reread(&self) -> Result<Arc<CheckpointView>, CheckpointError> {
-        let control = self.storage.control().await?;
         let mut cached = self.cached.lock().await;
         cached.view = None;
-        self.view_of(&mut cached, control).await
+        self.read(&mut cached).await
     }
 
-    /// Returns a view of a later revision than `seen`, if there is one. It need not be the newest.
+    /// Returns the newest view, for the follower of the control record.
     ///
     /// # Errors
     /// `NotReady` while no checkpoint is visible.
-    pub(crate) async fn newer_than(
-        &self,
-        seen: u64,
-    ) -> Result<Arc<CheckpointView>, CheckpointError> {
+    pub(crate) async fn advance(&self) -> Result<Arc<CheckpointView>, CheckpointError> {
         let mut cached = self.cached.lock().await;
-        if let Some(view) = &cached.view
-            && view.id().revision > seen
-        {
-            return Ok(Arc::clone(view));
-        }
+        self.read(&mut cached).await
+    }
 
-        // The record is read under the lock: streams that wake together share one read.
+    /// Reads the control record. The cache is locked, so the record is never older than one that was read
+    /// before.
+    async fn read(&self, cached: &mut Cached) -> Result<Arc<CheckpointView>, CheckpointError> {
+        let number = self.reads_begun.fetch_add(1, Ordering::Relaxed) + 1;
         let control = self.storage.control().await?;
-        self.view_of(&mut cached, control).await
+        let view = self.view_of(cached, control).await?;
+        cached.last_read = number;
+        Ok(view)
     }
 
     /// Records the age of the newest visible checkpoint. Idle streams call this, so that the metric
@@ -104,7 +120,7 @@ impl<S: ControlStore> ViewCache<S> {
         }
     }
 
-    /// Returns the view of a control record: the cached one, if it is not older.
+    /// Returns the view of a control record: the cached one, if it is of the same record and young.
     async fn view_of(
         &self,
         cached: &mut Cached,
@@ -119,7 +135,7 @@ impl<S: ControlStore> ViewCache<S> {
         cached.record_checkpoint_age();
 
         if let Some(view) = &cached.view
-            && view.id().revision >= control.revision
+            && view.is_of(&control)
             && view.taken_at().elapsed() < VIEW_AGE_MAX
         {
             return Ok(Arc::clone(view));

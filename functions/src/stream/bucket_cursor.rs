@@ -78,9 +78,7 @@ impl BucketCursor {
     /// Moves the bucket to a newer checkpoint; the client's position stays. Returns whether the
     /// bucket must be announced again.
     pub(super) fn update(&mut self, bucket: ReadableBucket) -> bool {
-        let has_changed = (self.head.sum, self.head.count) != (bucket.head.sum, bucket.head.count);
-        self.head = bucket.head;
-        self.catalog = bucket.catalog;
+        let has_changed = self.update_state(bucket.head, bucket.catalog);
 
         // Priority and subscriptions are part of a bucket's description. Both stay as announced
         // until the bucket is described again, so that server and client agree on them.
@@ -89,6 +87,20 @@ impl BucketCursor {
             self.subscriptions = bucket.subscriptions;
         }
         has_changed
+    }
+
+    /// Moves the bucket to a newer checkpoint at which it is described as before. Returns whether the
+    /// bucket must be announced again.
+    pub(super) fn update_state(&mut self, head: BucketHead, catalog: Arc<Catalog>) -> bool {
+        let has_changed = (self.head.sum, self.head.count) != (head.sum, head.count);
+        self.head = head;
+        self.catalog = catalog;
+        has_changed
+    }
+
+    /// Returns whether the client knows the bucket's priority and subscriptions.
+    pub(super) fn is_described_as(&self, bucket: &ReadableBucket) -> bool {
+        self.priority == bucket.priority && self.subscriptions == bucket.subscriptions
     }
 
     /// Discards the client's position: it is cleared and receives the whole bucket.

@@ -15,11 +15,11 @@ use tidewater_protocol::{
     Checkpoint, CheckpointComplete, CheckpointDiff, OpId, PartialCheckpointComplete,
     StreamDescription, SyncLine,
 };
-use tidewater_storage::{CommittedOps, WriteRequests};
+use tidewater_storage::{BucketKey, ChangeName, CommittedOps, WriteRequests};
 
 use super::bucket_cursor::BucketCursor;
 use super::send_plan::SendPlan;
-use crate::checkpoint::{CheckpointId, ReadableBucket};
+use crate::checkpoint::{BucketState, CheckpointId, ReadableBucket};
 
 /// The state of one stream.
 pub(super) struct CheckpointState {
@@ -31,6 +31,8 @@ pub(super) struct CheckpointState {
     has_outstanding_request: bool,
     /// The announced buckets, by name.
     buckets: Vec<BucketCursor>,
+    /// Set if a bucket's description has changed, which the client learns with the bucket's next content.
+    has_other_descriptions: bool,
     /// The rest of the announced checkpoint that must be sent; `None` once it is complete.
     plan: Option<Box<SendPlan>>,
 }
@@ -58,6 +60,14 @@ pub(super) struct BucketDiff {
     removed: Vec<String>,
 }
 
+/// Buckets of a stream, by their places in its list.
+#[derive(Default)]
+pub(super) struct NamedBuckets {
+    pub(super) indices: Vec<usize>,
+    /// The buckets' keys, in the same order.
+    pub(super) keys: Vec<BucketKey>,
+}
+
 impl CheckpointState {
     /// Creates the state of a client that sent these positions, by bucket name.
     pub(super) fn new(
@@ -79,6 +89,7 @@ impl CheckpointState {
             acknowledged: None,
             has_outstanding_request: false,
             buckets,
+            has_other_descriptions: false,
             plan: None,
         };
         state.note_requests(requests);
@@ -114,22 +125,20 @@ impl CheckpointState {
         }
     }
 
-    /// Remembers that this revision of the control record brought nothing new.
-    pub(super) fn note_revision(&mut self, revision: u64) {
-        self.announced.revision = revision;
-    }
-
     /// Replaces the buckets by those of a newer checkpoint. Buckets that remain keep their
     /// positions, which are valid at any later checkpoint of the generation.
     pub(super) fn replace_buckets(&mut self, readable: Vec<ReadableBucket>) -> BucketDiff {
         let mut former: HashMap<String, BucketCursor> =
             self.buckets.drain(..).map(|bucket| (bucket.name.clone(), bucket)).collect();
 
+        self.has_other_descriptions = false;
         let mut buckets = Vec::with_capacity(readable.len());
         for bucket in readable {
             match former.remove(&bucket.name) {
                 Some(mut cursor) => {
+                    let is_described = cursor.is_described_as(&bucket);
                     let has_changed = cursor.update(bucket);
+                    self.has_other_descriptions |= !is_described && !has_changed;
                     buckets.push((cursor, has_changed));
                 }
                 None => buckets.push((BucketCursor::from_start(bucket), true)),
@@ -147,6 +156,38 @@ impl CheckpointState {
         // The client may no longer read what is left over.
         diff.removed = former.into_keys().collect();
         diff.removed.sort_unstable();
+        diff
+    }
+
+    /// Returns the buckets that have these names in commits; `None` if their states alone do not tell how
+    /// to describe them.
+    pub(super) fn buckets_named(&self, names: &[ChangeName]) -> Option<NamedBuckets> {
+        if self.has_other_descriptions {
+            return None;
+        }
+
+        let mut named = NamedBuckets::default();
+        for (index, bucket) in self.buckets.iter().enumerate() {
+            if names.contains(&ChangeName::of_bucket(&bucket.key)) {
+                named.indices.push(index);
+                named.keys.push(bucket.key.clone());
+            }
+        }
+        Some(named)
+    }
+
+    /// Moves buckets to their states at a newer checkpoint, at which the others are the same.
+    pub(super) fn update_buckets(
+        &mut self,
+        indices: &[usize],
+        states: Vec<BucketState>,
+    ) -> BucketDiff {
+        let mut diff = BucketDiff::default();
+        for (&index, state) in indices.iter().zip(states) {
+            if self.buckets[index].update_state(state.head, state.catalog) {
+                diff.updated.push(index);
+            }
+        }
         diff
     }
 

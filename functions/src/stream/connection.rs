@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidewater_protocol::{OpId, RowData, SyncLine};
-use tidewater_storage::{BrokenChain, ClientKey, StorageError};
+use tidewater_storage::{BrokenChain, ChangeName, ClientKey, StorageError, WriteRequests};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
@@ -25,7 +25,8 @@ use super::data_line::DamagedSegment;
 use super::deadlines::{Deadlines, Due};
 use super::sending::{LineOutput, SendError, send_line};
 use crate::app_state::{AppState, SyncStore};
-use crate::checkpoint::{CheckpointError, CheckpointView, Client, access};
+use crate::checkpoint::{Access, CheckpointError, CheckpointView, Client, access};
+use crate::following::{Change, Changed, Registration};
 use crate::metrics::OpenStream;
 use crate::snapshot_url::SnapshotAddresses;
 
@@ -80,7 +81,7 @@ pub(crate) struct StreamParams {
 }
 
 /// One connection.
-pub(crate) struct Connection<S> {
+pub(crate) struct Connection<S: SyncStore> {
     app: Arc<AppState<S>>,
     client: Client,
     client_key: ClientKey,
@@ -88,6 +89,9 @@ pub(crate) struct Connection<S> {
     snapshots: bool,
     deadlines: Deadlines,
     state: CheckpointState,
+    /// The lookups that decided which buckets the client may read, in ascending order.
+    lookups: Box<[ChangeName]>,
+    registration: Registration<S>,
     up_to_date_since: Option<Instant>,
     buffer: ChunkBuffer,
     phase: Phase,
@@ -122,6 +126,9 @@ impl<S: SyncStore> Connection<S> {
         // A later view with another sync config ends the stream, so the request is not read again.
         params.client.drop_request();
         let CurrentState { view, access, requests } = current;
+        // Registered from here on, the stream misses no change after the view.
+        let lookups = sorted(&access.lookups);
+        let registration = app.follower.register(names(&access), &view);
         let state = CheckpointState::new(
             view.id(),
             &view.committed_ops,
@@ -143,6 +150,8 @@ impl<S: SyncStore> Connection<S> {
             snapshots: params.snapshots,
             deadlines,
             state,
+            lookups,
+            registration,
             up_to_date_since: None,
             buffer: ChunkBuffer::default(),
             phase: Phase::Open,
@@ -207,32 +216,29 @@ impl<S: SyncStore> Connection<S> {
         }
     }
 
-    /// Waits until the checkpoint may have moved or a deadline has passed, and acts on it.
+    /// Waits until something has changed for the client or a deadline has passed, and acts on it.
     async fn wait_and_follow(&mut self) -> Result<Step, StreamError> {
-        // The wait is over at once if the revision has changed since it was announced, so no change
-        // between two waits is missed.
         let wake_at = self.deadlines.next();
-        let timeout = wake_at.saturating_duration_since(Instant::now());
-        if !timeout.is_zero() {
-            let seen = self.state.announced().revision;
-            let changed = self.app.storage.wait_for_control_change(seen, timeout);
-            tokio::select! {
-                changed = changed => changed?,
-                () = self.app.settings.shutdown.cancelled() => return Ok(Step::Close),
-            }
-        }
+        let change = tokio::select! {
+            biased;
+            () = self.app.settings.shutdown.cancelled() => return Ok(Step::Close),
+            // What changed before the wait is pending, so nothing between two waits is missed.
+            change = self.registration.changed() => Some(change),
+            () = tokio::time::sleep_until(wake_at) => None,
+        };
 
-        let now = Instant::now();
-        let due = self.deadlines.due(now);
+        let due = self.deadlines.due(Instant::now());
         if self.act_on(due) == Step::Close {
             return Ok(Step::Close);
         }
-        // After a timeout nothing is read: a change would have woken the stream.
-        if now >= wake_at {
-            self.app.views.record_checkpoint_age();
-            return Ok(Step::Continue);
+        match change {
+            Some(change) => Box::pin(self.follow(change)).await,
+            // After a timeout nothing is read: a change would have woken the stream.
+            None => {
+                self.app.views.record_checkpoint_age();
+                Ok(Step::Continue)
+            }
         }
-        Box::pin(self.follow()).await
     }
 
     fn act_on(&mut self, due: Due) -> Step {
@@ -255,80 +261,147 @@ impl<S: SyncStore> Connection<S> {
         self.buffer.push(&SyncLine::TokenExpiresIn(0));
     }
 
-    /// Announces a newer checkpoint, if there is one.
-    async fn follow(&mut self) -> Result<Step, StreamError> {
-        let seen = self.state.announced().revision;
-        let view = self.app.views.newer_than(seen).await.map_err(StreamError::Checkpoint)?;
+    /// Announces the newest checkpoint, if it differs from the announced one.
+    ///
+    /// All reads come before the first change of the state. So a stream whose wait is cancelled anywhere
+    /// finds the change again.
+    async fn follow(&mut self, change: Change) -> Result<Step, StreamError> {
+        let Change { view, changed } = change;
+        let view = match &changed {
+            Changed::Names(_) | Changed::Everything => view,
+            Changed::Uncertain => self.app.views.latest().await.map_err(StreamError::Checkpoint)?,
+        };
 
         match self.state.movement_to(view.id()) {
             // The client connects again, and its positions are compared with the new history.
             Movement::Replaced => return Ok(Step::Close),
-            Movement::None => self.state.note_revision(view.id().revision),
-            Movement::Ticket => self.announce(&view, BucketDiff::default()).await?,
+            Movement::None => self.registration.note_seen(view.id()),
+            Movement::Ticket => {
+                let requests = self.requests_at(&view).await?;
+                self.announce(&view, BucketDiff::default(), requests.as_ref());
+                self.registration.note_seen(view.id());
+            }
             Movement::Operations => {
-                let Some((view, diff)) = self.refresh_access(view).await? else {
-                    return Ok(Step::Close);
+                let is_read = match &changed {
+                    Changed::Names(names) => self.follow_buckets(&view, names).await?,
+                    Changed::Everything | Changed::Uncertain => false,
                 };
-                self.announce(&view, diff).await?;
+                if !is_read {
+                    return self.follow_all(view).await;
+                }
             }
         }
         Ok(Step::Continue)
     }
 
-    /// Reads which buckets the client may read at a view, or at a newer one if that is too old, and
-    /// takes them over. Returns the view that was read; `None` if the client must connect again.
+    /// Announces a view at which only these names have changed for the client. Returns false if more must
+    /// be read than buckets.
+    ///
+    /// The other buckets are the same as at the announced checkpoint: each commit in between has named
+    /// what it changed.
+    async fn follow_buckets(
+        &mut self,
+        view: &CheckpointView,
+        names: &[ChangeName],
+    ) -> Result<bool, StreamError> {
+        let is_lookup = |name: &ChangeName| self.lookups.binary_search(name).is_ok();
+        if names.iter().any(is_lookup) {
+            return Ok(false);
+        }
+        let Some(buckets) = self.state.buckets_named(names) else { return Ok(false) };
+
+        let read = async { view.buckets(&self.app.storage, &buckets.keys).await };
+        let states = match read.await {
+            Ok(states) => states,
+            Err(CheckpointError::TooOld) => return Ok(false),
+            Err(error) => return Err(StreamError::Checkpoint(error)),
+        };
+        let requests = self.requests_at(view).await?;
+
+        let diff = self.state.update_buckets(&buckets.indices, states);
+        self.announce(view, diff, requests.as_ref());
+        self.registration.note_seen(view.id());
+        Ok(true)
+    }
+
+    /// Announces a view, or a newer one if that is too old, after it has read which buckets the client
+    /// may read there.
     ///
     /// Access is determined at the same checkpoint as the buckets' heads. A client that loses a
     /// bucket in a commit therefore never receives what the same commit wrote into it.
-    async fn refresh_access(
-        &mut self,
-        view: Arc<CheckpointView>,
-    ) -> Result<Option<(Arc<CheckpointView>, BucketDiff)>, StreamError> {
-        let limits = self.app.settings.quotas.request_limits();
-        let found = access(&self.app.storage, &view, &mut self.client, limits).await;
-        let (view, access) = match found {
-            Ok(access) => (view, access),
-            Err(CheckpointError::TooOld) => {
-                let newest =
-                    CurrentState::read(&self.app, &mut self.client, &self.client_key).await;
-                match newest {
-                    Ok(newest) => (newest.view, newest.access),
-                    Err(CheckpointError::Replaced) => return Ok(None),
-                    Err(error) => return Err(StreamError::Checkpoint(error)),
-                }
-            }
-            Err(CheckpointError::Replaced) => return Ok(None),
-            Err(error) => return Err(StreamError::Checkpoint(error)),
+    async fn follow_all(&mut self, view: Arc<CheckpointView>) -> Result<Step, StreamError> {
+        let Some(AccessAt { view, access, requests }) = self.access_at(view).await? else {
+            return Ok(Step::Close);
         };
-
         // The newest view may belong to another generation than the one that was too old.
         if self.state.movement_to(view.id()) == Movement::Replaced {
+            return Ok(Step::Close);
+        }
+        let diff = self.replace_access(&view, access);
+        self.announce(&view, diff, requests.as_ref());
+        Ok(Step::Continue)
+    }
+
+    /// Reads what the client may read at a view, or at a newer one if that is too old. Returns `None` if
+    /// the client must connect again.
+    async fn access_at(
+        &mut self,
+        view: Arc<CheckpointView>,
+    ) -> Result<Option<AccessAt>, StreamError> {
+        let limits = self.app.settings.quotas.request_limits();
+        match access(&self.app.storage, &view, &mut self.client, limits).await {
+            Ok(access) => {
+                let requests = self.requests_at(&view).await?;
+                Ok(Some(AccessAt { view, access, requests }))
+            }
+            Err(CheckpointError::TooOld) => {
+                let newest = CurrentState::read(&self.app, &mut self.client, &self.client_key);
+                match newest.await {
+                    Ok(CurrentState { view, access, requests }) => {
+                        Ok(Some(AccessAt { view, access, requests: Some(requests) }))
+                    }
+                    Err(CheckpointError::Replaced) => Ok(None),
+                    Err(error) => Err(StreamError::Checkpoint(error)),
+                }
+            }
+            Err(CheckpointError::Replaced) => Ok(None),
+            Err(error) => Err(StreamError::Checkpoint(error)),
+        }
+    }
+
+    /// Takes over what the client may read at a view. Returns the difference.
+    fn replace_access(&mut self, view: &CheckpointView, access: Access) -> BucketDiff {
+        self.lookups = sorted(&access.lookups);
+        self.registration.replace(names(&access), view.id());
+        self.state.replace_buckets(access.buckets)
+    }
+
+    /// Returns the client's write-checkpoint requests if the view covers other tickets than the announced
+    /// checkpoint.
+    ///
+    /// The requests are read after the checkpoint. A request that the checkpoint covers was stored
+    /// before the checkpoint became visible, or its ticket was renewed: see `renew_covered_ticket`.
+    async fn requests_at(
+        &self,
+        view: &CheckpointView,
+    ) -> Result<Option<WriteRequests>, StreamError> {
+        if view.id().ticket == self.state.announced().ticket {
             return Ok(None);
         }
-        let diff = self.state.replace_buckets(access.buckets);
-        Ok(Some((view, diff)))
+        Ok(Some(self.app.storage.write_requests(&self.client_key).await?))
     }
 
     /// Announces a view's checkpoint, whose buckets differ from the announced ones by `diff`.
-    async fn announce(
+    fn announce(
         &mut self,
         view: &CheckpointView,
         diff: BucketDiff,
-    ) -> Result<(), StreamError> {
-        // The requests are read after the checkpoint. A request that the checkpoint covers was
-        // stored before the checkpoint became visible, or its ticket was renewed: see
-        // `renew_covered_ticket`.
-        let requests = if view.id().ticket == self.state.announced().ticket {
-            None
-        } else {
-            Some(self.app.storage.write_requests(&self.client_key).await?)
-        };
-
-        let line = self.state.announce(view.id(), diff, requests.as_ref(), &view.committed_ops);
+        requests: Option<&WriteRequests>,
+    ) {
+        let line = self.state.announce(view.id(), diff, requests, &view.committed_ops);
         if let Some(line) = line {
             self.buffer.push(&line);
         }
-        Ok(())
     }
 
     /// Sends one line on the way to the announced checkpoint.
@@ -405,20 +478,52 @@ impl<S: SyncStore> Connection<S> {
         }
 
         let failed_bucket = self.state.current_bucket();
-        let Some((view, diff)) = self.refresh_access(view).await? else {
+        let Some(AccessAt { view, access, requests }) = self.access_at(view).await? else {
             return Ok(Step::Close);
+        };
+        if self.state.movement_to(view.id()) == Movement::Replaced {
+            return Ok(Step::Close);
+        }
+
+        let is_newer = view.id().op > self.state.announced().op;
+        let diff = if is_newer {
+            self.replace_access(&view, access)
+        } else {
+            // The checkpoint is the same, and so is what the client may read. Tickets that the view
+            // covers are announced when the stream follows.
+            self.state.replace_buckets(access.buckets)
         };
         if let Some(name) = failed_bucket {
             self.state.restart_bucket_if_lost(&name);
         }
 
-        if view.id().op > self.state.announced().op {
-            self.announce(&view, diff).await?;
+        if is_newer {
+            self.announce(&view, diff, requests.as_ref());
         } else {
             self.state.plan_send(&view.committed_ops);
         }
         Ok(Step::Continue)
     }
+}
+
+/// What a client may read at a view.
+struct AccessAt {
+    view: Arc<CheckpointView>,
+    access: Access,
+    /// The client's write-checkpoint requests, if the view covers other tickets than those announced.
+    requests: Option<WriteRequests>,
+}
+
+/// Returns the names of everything that decides what a client is sent.
+fn names(access: &Access) -> Vec<ChangeName> {
+    let buckets = access.buckets.iter().map(|bucket| ChangeName::of_bucket(&bucket.key));
+    access.lookups.iter().copied().chain(buckets).collect()
+}
+
+fn sorted(names: &[ChangeName]) -> Box<[ChangeName]> {
+    let mut names = names.to_vec();
+    names.sort_unstable();
+    names.into()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use tidewater_storage::{Base, BucketHead, BucketKey, Catalog, GenerationId, Segm
 
 use super::super::bucket_cursor::{LogPosition, Position};
 use super::*;
+use crate::checkpoint::Run;
 
 const GENERATION: GenerationId = GenerationId(Epoch::ZERO);
 
@@ -15,7 +16,8 @@ fn op(sequence: u64) -> OpId {
 
 fn id(sequence: u64, ticket: u64) -> CheckpointId {
     let op = if sequence == 0 { OpId::ZERO } else { op(sequence) };
-    CheckpointId { revision: sequence, op, ticket: Ticket(ticket), generation: GENERATION }
+    let run = Run { epoch: Epoch::new(1).unwrap(), owner: 1 };
+    CheckpointId { run, revision: sequence, op, ticket: Ticket(ticket), generation: GENERATION }
 }
 
 fn committed_ops() -> Arc<CommittedOps> {
