@@ -62,6 +62,21 @@ impl Actor<()> {
     }
 }
 
+impl Actor<Vec<()>> {
+    /// Starts a server process that holds a stream for each user.
+    pub(crate) fn process(number: usize, seed: u64, store: &Embedded, world: &Shared) -> Self {
+        let label = format!("process {number}");
+        let shared = world.clone();
+        Self::spawn(label, store, FaultPlan::default(), world, |store, stop| {
+            let readers = Reader::of_process(number, seed, &store).into_iter();
+            let held = readers.map(move |reader| {
+                reader.hold_streams(store.clone(), shared.clone(), stop.clone())
+            });
+            futures::future::try_join_all(held.collect::<Vec<_>>())
+        })
+    }
+}
+
 impl Actor<Reader> {
     pub(crate) fn reader(reader: Reader, store: &Embedded, world: &Shared) -> Self {
         let label = reader.label();

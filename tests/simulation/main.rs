@@ -46,6 +46,13 @@ const TURNS: usize = 4_000;
 /// The most workers at one time.
 const WORKERS_MAX: usize = 3;
 
+/// Server processes that hold streams over many commits.
+const PROCESSES: usize = 2;
+
+/// Calls within which a process must have told its streams what is visible: a multiple of what the
+/// streams of all users read.
+const SETTLE_CALLS_MAX: usize = 600;
+
 /// One random action.
 #[derive(Clone, Copy, Debug)]
 enum Turn {
@@ -63,10 +70,16 @@ enum Turn {
     Worker,
     /// A reader makes one storage call.
     Reader,
+    /// A server process that holds streams makes one storage call.
+    Process,
+    /// A server process that holds streams is killed, and another one starts.
+    ReplaceProcess,
+    /// The streams that a process holds must come to the visible checkpoint, while all others wait.
+    Settle,
 }
 
 /// The weight of each action. Kills are rare: a worker must have the time to finish its initial copy.
-const WEIGHTS: [(Turn, u32); 7] = [
+const WEIGHTS: [(Turn, u32); 10] = [
     (Turn::CommitToSource, 20),
     (Turn::ReplaceWorker, 1),
     (Turn::AddWorker, 1),
@@ -74,6 +87,9 @@ const WEIGHTS: [(Turn, u32); 7] = [
     (Turn::Builder, 70),
     (Turn::Worker, 230),
     (Turn::Reader, 180),
+    (Turn::Process, 120),
+    (Turn::ReplaceProcess, 1),
+    (Turn::Settle, 3),
 ];
 
 #[test]
@@ -136,6 +152,7 @@ fn assert_enough_was_tested(sums: &Counters, runs: usize) {
     assert!(completed >= 10 * runs, "only {completed} checkpoints in {runs} runs");
     assert!(bases >= runs, "only {bases} bases in {runs} runs");
     assert!(lines_of_bases >= runs, "only {lines_of_bases} lines of bases in {runs} runs");
+    assert!(sums.settled >= 5 * runs, "only {} settled streams in {runs} runs", sums.settled);
     assert!(acknowledged >= runs / 2, "only {acknowledged} acknowledged writes in {runs} runs");
     assert!(sums.killed_workers >= 5 * runs, "{} kills in {runs} runs", sums.killed_workers);
     assert!(sums.clock_jumps >= runs, "{} jumps of clocks in {runs} runs", sums.clock_jumps);
@@ -201,6 +218,7 @@ struct Simulation {
     builders: Vec<Actor<()>>,
     workers: Vec<Actor<()>>,
     readers: Vec<Actor<Reader>>,
+    processes: Vec<Actor<Vec<()>>>,
     // The store is closed before its folder is removed.
     _folder: TempDir,
 }
@@ -234,6 +252,7 @@ impl Simulation {
             builders: Vec::new(),
             workers: Vec::new(),
             readers: Vec::new(),
+            processes: Vec::new(),
             _folder: folder,
         };
         for _ in 0..2 {
@@ -246,6 +265,10 @@ impl Simulation {
             let reader = Reader::new(user, simulation.rng.random());
             simulation.readers.push(Actor::reader(reader, &simulation.store, world));
         }
+        for number in 0..PROCESSES {
+            let process = simulation.new_process(number);
+            simulation.processes.push(process);
+        }
         simulation
     }
 
@@ -256,6 +279,9 @@ impl Simulation {
         }
         for reader in &mut self.readers {
             reader.wait_until_idle().await;
+        }
+        for process in &mut self.processes {
+            process.wait_until_idle().await;
         }
     }
 
@@ -294,6 +320,22 @@ impl Simulation {
                     let error = reader.outcome().await.err().unwrap();
                     panic!("{} ended: {error:#}", reader.label);
                 }
+            }
+            Turn::Process => {
+                let at = self.rng.random_range(0..self.processes.len());
+                self.process_turn(at).await;
+            }
+            Turn::ReplaceProcess => {
+                let victim = self.rng.random_range(0..self.processes.len());
+                self.processes[victim].kill();
+                let suffix = format!(" held-{victim}");
+                self.world.lock().unwrap().held.retain(|label, _| !label.ends_with(&suffix));
+                self.processes[victim] = self.new_process(victim);
+                self.processes[victim].wait_until_idle().await;
+            }
+            Turn::Settle => {
+                let at = self.rng.random_range(0..self.processes.len());
+                self.settle(at, false).await;
             }
         }
 
@@ -338,6 +380,37 @@ impl Simulation {
         }
     }
 
+    async fn process_turn(&mut self, at: usize) {
+        let process = &mut self.processes[at];
+        if !process.turn().await {
+            let error = process.outcome().await.err();
+            panic!("{} ended: {error:?}", process.label);
+        }
+    }
+
+    /// Lets a process run alone until each of its streams has what is visible, and fails if one does not
+    /// come to it; at the end, its writes must be acknowledged, too. Nobody cuts a stream meanwhile: another one would find what the first was not told.
+    async fn settle(&mut self, at: usize, is_end: bool) {
+        self.world.lock().unwrap().is_settling = true;
+        let mut calls = 0;
+        while let Some(outdated) = self.outdated_reader(at, is_end) {
+            assert!(calls < SETTLE_CALLS_MAX, "{outdated} is not told what has changed");
+            self.process_turn(at).await;
+            calls += 1;
+        }
+        let mut world = self.world.lock().unwrap();
+        world.is_settling = false;
+        world.counters.settled += 1;
+    }
+
+    fn outdated_reader(&self, process: usize, is_end: bool) -> Option<String> {
+        self.world.lock().unwrap().outdated_reader(process, is_end)
+    }
+
+    fn new_process(&mut self, number: usize) -> Actor<Vec<()>> {
+        Actor::process(number, self.rng.random(), &self.store, &self.world)
+    }
+
     fn new_worker(&mut self) -> Actor<()> {
         let faults = FaultPlan::default().with_random(self.rng.random(), 15);
         Actor::worker(self.rng.random(), faults, &self.store, &self.world)
@@ -354,11 +427,20 @@ impl Simulation {
             actor.kill();
         }
         let mut readers = Vec::new();
-        for mut actor in self.readers {
+        for mut actor in std::mem::take(&mut self.readers) {
             readers.push(actor.stop_and_return().await);
         }
 
+        // The held streams stay open while the last worker commits the rest, and then come to the end.
+        // They may take further tickets, which nobody covers any more.
+        for held in self.world.lock().unwrap().held.values_mut() {
+            held.expected = held.requested;
+        }
         catch_up(&self.store, &self.world).await;
+        for at in 0..PROCESSES {
+            self.settle(at, true).await;
+            self.processes[at].kill();
+        }
         for mut reader in readers {
             reader.read_to_the_end(&self.store, &self.world).await;
         }

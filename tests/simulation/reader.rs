@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use futures::StreamExt;
@@ -19,6 +20,7 @@ use tidewater_tests::{AUDIENCE, Completed, LineEffect, LocalBuckets, Rows, Signi
 use tokio::sync::watch;
 use tower::ServiceExt;
 
+use crate::source::USERS;
 use crate::store::{Store, store_of};
 use crate::world::{Shared, World, op_text};
 
@@ -31,6 +33,10 @@ const INCOMPLETE: &str = "stored operations are incomplete";
 /// A client: its buckets, and its writes that no checkpoint has acknowledged yet.
 pub(crate) struct Reader {
     user: &'static str,
+    /// The client's id, which names the reader in the log.
+    client_id: String,
+    /// The server process that holds the reader's streams; `None` if each request has one of its own.
+    process: Option<Router>,
     rng: StdRng,
     key: SigningKey,
     key_set: String,
@@ -62,11 +68,50 @@ impl Reader {
         let key_set = std::fs::read_to_string(key.write_jwk_set(dir.path()).unwrap()).unwrap();
         let rng = StdRng::seed_from_u64(seed);
         let local = LocalBuckets::default();
-        Self { user, rng, key, key_set, local, awaited: VecDeque::new(), last: None }
+        let client_id = "c".to_owned();
+        let awaited = VecDeque::new();
+        Self { user, client_id, process: None, rng, key, key_set, local, awaited, last: None }
+    }
+
+    /// Creates the readers of one server process, which holds a stream of each.
+    pub(crate) fn of_process(number: usize, seed: u64, store: &Store) -> Vec<Self> {
+        let mut readers: Vec<_> =
+            (seed..).zip(USERS).map(|(seed, user)| Self::new(user, seed)).collect();
+        let key_sets: Vec<_> = readers.iter().map(|reader| reader.key_set.clone()).collect();
+        // The key sets name their keys alike, so each reader uses the key of the first.
+        let key = readers[0].key.clone();
+        let auth = Authenticator::new(&key_sets[..1], vec![AUDIENCE.to_owned()]).unwrap();
+        let process = router(store.clone(), Settings::new(auth));
+        for reader in &mut readers {
+            reader.key = key.clone();
+            reader.client_id = format!("held-{number}");
+            reader.process = Some(process.clone());
+        }
+        readers
     }
 
     pub(crate) fn label(&self) -> String {
-        format!("reader {}", self.user)
+        match self.process {
+            Some(_) => format!("reader {} {}", self.user, self.client_id),
+            None => format!("reader {}", self.user),
+        }
+    }
+
+    /// Keeps a stream open over many commits, and connects again after a cut, until `stop` is true.
+    pub(crate) async fn hold_streams(
+        mut self,
+        store: Store,
+        world: Shared,
+        stop: watch::Receiver<bool>,
+    ) -> Result<()> {
+        while !*stop.borrow() {
+            if !world.lock().unwrap().is_settling && self.rng.random_range(0..3) == 0 {
+                self.write(&store, &world).await?;
+            }
+            let cut = if self.rng.random() { self.rng.random_range(5..60) } else { usize::MAX };
+            self.read(&store, &world, cut).await?;
+        }
+        Ok(())
     }
 
     /// Connects, reads, writes, and cuts the connection after any line, at random until `stop` is true.
@@ -103,6 +148,10 @@ impl Reader {
     }
 
     async fn request(&self, store: &Store, request: Request<Body>) -> Result<(StatusCode, Body)> {
+        if let Some(process) = &self.process {
+            let response = process.clone().oneshot(request).await?;
+            return Ok((response.status(), response.into_body()));
+        }
         let auth = Authenticator::new(&[&self.key_set], vec![AUDIENCE.to_owned()])?;
         let settings = Settings { keep_open: Some(Duration::ZERO), ..Settings::new(auth) };
         let response = router(store.clone(), settings).oneshot(request).await?;
@@ -117,7 +166,7 @@ impl Reader {
             world.source.end_lsn()
         };
 
-        let request = Request::get("/write-checkpoint2.json?client_id=c")
+        let request = Request::get(format!("/write-checkpoint2.json?client_id={}", self.client_id))
             .header("Authorization", format!("Token {}", self.key.token(self.user).sign()?))
             .body(Body::empty())?;
         let (status, body) = self.request(store, request).await?;
@@ -128,6 +177,9 @@ impl Reader {
         let ticket = reply["data"]["write_checkpoint"].as_str().context("no ticket")?.parse()?;
         self.log(world, &format!("has written up to LSN {lsn} and awaits ticket {ticket}"));
         self.awaited.push_back(AwaitedWrite { ticket, lsn });
+        if let Some(held) = world.lock().unwrap().held.get_mut(&self.label()) {
+            held.requested = ticket;
+        }
         Ok(())
     }
 
@@ -145,7 +197,7 @@ impl Reader {
             .collect();
         self.log(world, &format!("connects with [{}]", position_texts.join(", ")));
 
-        let body = json!({"buckets": positions, "raw_data": true, "client_id": "c"});
+        let body = json!({"buckets": positions, "raw_data": true, "client_id": self.client_id});
         let request = Request::post("/sync/stream")
             .header("Authorization", format!("Token {}", self.key.token(self.user).sign()?))
             .header("Content-Type", "application/json")
@@ -176,7 +228,8 @@ impl Reader {
                 let line: Vec<u8> = pending.drain(..=end).collect();
                 lines += 1;
                 last_completed = self.take_line(&line, world)?.or(last_completed);
-                if lines >= lines_max {
+                // A cut would heal a stream that is not told something.
+                if lines >= lines_max && !world.lock().unwrap().is_settling {
                     self.log(world, &format!("cuts the connection after line {lines}"));
                     return Ok(last_completed);
                 }
@@ -263,11 +316,17 @@ impl Reader {
             );
         }
         self.last = Some(LastCheckpoint { op, lsn });
+        if self.process.is_some() {
+            let held = world.held.entry(self.label()).or_default();
+            held.user = user;
+            held.lsn = lsn;
+        }
         world.counters.completed += 1;
 
         let acknowledged = completed.write_checkpoint.map_or(0, OpId::get);
         world.log(&format!(
-            "reader {user}: completes checkpoint {} at LSN {lsn}, write checkpoint {acknowledged}",
+            "{}: completes checkpoint {} at LSN {lsn}, write checkpoint {acknowledged}",
+            self.label(),
             op_text(op)
         ));
         self.acknowledge(acknowledged, lsn, world)
@@ -275,6 +334,9 @@ impl Reader {
 
     /// Removes the acknowledged writes from those that are awaited. Each must be in the checkpoint.
     fn acknowledge(&mut self, acknowledged: i64, lsn: Lsn, world: &mut World) -> Result<()> {
+        if let Some(held) = world.held.get_mut(&self.label()) {
+            held.acknowledged = acknowledged;
+        }
         while let Some(write) = self.awaited.front().copied()
             && write.ticket <= acknowledged
         {
@@ -293,7 +355,7 @@ impl Reader {
     }
 
     fn log(&self, world: &Shared, line: &str) {
-        world.lock().unwrap().log(&format!("reader {}: {line}", self.user));
+        world.lock().unwrap().log(&format!("{}: {line}", self.label()));
     }
 }
 

@@ -161,7 +161,7 @@ impl Worker {
         };
         let compaction_threshold = rng.random_range(1..4);
         let (applier, assembler) =
-            take_over(store.clone(), plan, compaction_threshold, settings).await?;
+            Box::pin(take_over(store.clone(), plan, compaction_threshold, settings)).await?;
 
         let mut worker = Self {
             number,

@@ -28,6 +28,10 @@ pub(crate) struct World {
     pub(crate) confirmed: Option<Lsn>,
     /// Replaced objects are deleted while readers use them: streams may be aborted, but not wrong.
     pub(crate) deletes_early: bool,
+    /// What the readers of server processes that hold streams have completed last, by label.
+    pub(crate) held: BTreeMap<String, HeldReader>,
+    /// Set while held streams must come to the visible checkpoint by themselves: nobody cuts them.
+    pub(crate) is_settling: bool,
     pub(crate) events: EventLog,
     pub(crate) counters: Counters,
 }
@@ -39,6 +43,19 @@ pub(crate) struct VisibleCheckpoint {
     pub(crate) lsn: Lsn,
 }
 
+/// What a reader that holds a stream has completed last.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct HeldReader {
+    pub(crate) user: &'static str,
+    /// The LSN of the last checkpoint that it has completed.
+    pub(crate) lsn: Lsn,
+    /// The number of its last write checkpoint.
+    pub(crate) requested: i64,
+    pub(crate) acknowledged: i64,
+    /// The write checkpoint that must be acknowledged before the run ends.
+    pub(crate) expected: i64,
+}
+
 /// The numbers of events, which show that a run has tested something.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
@@ -46,6 +63,8 @@ pub(crate) struct Counters {
     pub(crate) completed: usize,
     /// Writes that a completed checkpoint has acknowledged.
     pub(crate) acknowledged: usize,
+    /// Times that held streams have come to the visible checkpoint by themselves.
+    pub(crate) settled: usize,
     /// Bases that builders have published.
     pub(crate) bases: usize,
     /// Data lines that readers have received from a base.
@@ -80,6 +99,20 @@ impl World {
         self.events.push(format!("turn {}: {line}", self.turns));
     }
 
+    /// Returns a held reader of a process that has other rows than the visible checkpoint or, at the end,
+    /// waits for a write checkpoint.
+    pub(crate) fn outdated_reader(&self, process: usize, is_end: bool) -> Option<String> {
+        let visible = self.visible_checkpoints.last()?;
+        let suffix = format!(" held-{process}");
+        let of_process = self.held.iter().filter(|(label, _)| label.ends_with(&suffix));
+        let mut outdated = of_process.filter(|(_, held)| {
+            let has = self.source.at(held.lsn).rows_for(held.user);
+            has != self.source.at(visible.lsn).rows_for(held.user)
+                || (is_end && held.acknowledged < held.expected)
+        });
+        outdated.next().map(|(label, held)| format!("{label} at LSN {}", held.lsn))
+    }
+
     /// Commits a transaction of random changes to the source.
     pub(crate) fn commit_random(&mut self, rng: &mut StdRng) {
         self.source.commit_random(rng);
@@ -103,6 +136,7 @@ impl Counters {
     pub(crate) fn add(&mut self, other: &Self) {
         self.completed += other.completed;
         self.acknowledged += other.acknowledged;
+        self.settled += other.settled;
         self.bases += other.bases;
         self.lines_of_bases += other.lines_of_bases;
         self.workers += other.workers;
