@@ -11,7 +11,9 @@ mod bootstrap;
 mod copy;
 mod deployment;
 mod evaluate;
+mod fanout;
 mod floors;
+mod held_clients;
 mod latency;
 mod lines;
 mod memory;
@@ -54,6 +56,9 @@ async fn main() -> Result<()> {
     }
     if options.selects("scale") {
         scale::measure(&options).await?;
+    }
+    if options.selects("fanout") {
+        fanout::measure(&options).await?;
     }
     Ok(())
 }

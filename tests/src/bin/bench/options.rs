@@ -3,8 +3,8 @@
 use anyhow::{Context, Result, bail, ensure};
 
 /// All measurements, in the order in which they run.
-const NAMES: [&str; 8] =
-    ["evaluate", "copy", "backlog", "latency", "lines", "bootstrap", "memory", "scale"];
+const NAMES: [&str; 9] =
+    ["evaluate", "copy", "backlog", "latency", "lines", "bootstrap", "memory", "scale", "fanout"];
 
 const DEFAULT_ROWS: u64 = 500_000;
 

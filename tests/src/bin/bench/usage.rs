@@ -1,4 +1,4 @@
-//! CPU time of processes, from `/proc`.
+//! CPU time and memory of processes, from `/proc`.
 
 use anyhow::{Context, Result};
 
@@ -9,6 +9,15 @@ const TICKS_PER_SECOND: f64 = 100.0;
 pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
     // The fields utime, stime, cutime and cstime.
     seconds(&format!("/proc/{pid}/stat"), 0..4)
+}
+
+/// Returns the bytes of a process's memory that are resident.
+pub(crate) fn resident_bytes(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let status = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.context("no VmRSS in the status file")?.trim().trim_end_matches(" kB");
+    Ok(kilobytes.parse::<u64>()? * 1_024)
 }
 
 /// Returns user and system time of this process, in seconds.
