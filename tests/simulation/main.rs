@@ -53,6 +53,9 @@ const PROCESSES: usize = 2;
 /// streams of all users read.
 const SETTLE_CALLS_MAX: usize = 600;
 
+/// Commits at the end of a run, each of which the held streams must be told by its names.
+const LIVE_COMMITS: usize = 12;
+
 /// One random action.
 #[derive(Clone, Copy, Debug)]
 enum Turn {
@@ -436,10 +439,23 @@ impl Simulation {
         for held in self.world.lock().unwrap().held.values_mut() {
             held.expected = held.requested;
         }
-        catch_up(&self.store, &self.world).await;
+        let mut worker = Actor::worker(0, FaultPlan::default(), &self.store, &self.world);
+        catch_up(&mut worker, &self.store, &self.world).await;
         for at in 0..PROCESSES {
             self.settle(at, true).await;
-            self.processes[at].kill();
+        }
+
+        // The commits of one run name what they change, so from here on nothing else wakes a stream.
+        for _ in 0..LIVE_COMMITS {
+            self.world.lock().unwrap().commit_random(&mut self.rng);
+            catch_up(&mut worker, &self.store, &self.world).await;
+            for at in 0..PROCESSES {
+                self.settle(at, false).await;
+            }
+        }
+        worker.kill();
+        for process in &mut self.processes {
+            process.kill();
         }
         for mut reader in readers {
             reader.read_to_the_end(&self.store, &self.world).await;
@@ -473,12 +489,11 @@ async fn record_visible(store: &Embedded, world: &Shared) {
 }
 
 /// Runs a worker without faults until the end of the source and all tickets are visible.
-async fn catch_up(store: &Embedded, world: &Shared) {
+async fn catch_up(worker: &mut Actor<()>, store: &Embedded, world: &Shared) {
     /// Turns until the worker must have caught up: a multiple of those of a whole run.
     const CATCH_UP_TURNS_MAX: usize = 20_000;
 
     let last_ticket = store.last_ticket().await.unwrap();
-    let mut worker = Actor::worker(0, FaultPlan::default(), store, world);
     for _ in 0..CATCH_UP_TURNS_MAX {
         assert!(worker.turn().await, "the last worker ended: {:?}", worker.outcome().await);
         record_visible(store, world).await;
@@ -491,7 +506,6 @@ async fn catch_up(store: &Embedded, world: &Shared) {
                 && visible.at.ticket >= last_ticket
         });
         if has_caught_up {
-            worker.kill();
             return;
         }
     }

@@ -27,6 +27,9 @@ use crate::world::{Shared, World, op_text};
 /// Error code of a refusal: no checkpoint is visible yet. Readers have no other reason to be refused.
 const NOT_READY: &str = "PSYNC_S2302";
 
+/// Lifetime of the token of a stream: longer than a run by its own clock.
+const HELD_SECONDS: i64 = 80_000;
+
 /// Cause of an abort: what the stream was about to send is gone. Early deletion may do so.
 const INCOMPLETE: &str = "stored operations are incomplete";
 
@@ -198,8 +201,10 @@ impl Reader {
         self.log(world, &format!("connects with [{}]", position_texts.join(", ")));
 
         let body = json!({"buckets": positions, "raw_data": true, "client_id": self.client_id});
+        // No held stream ends by its token: the next one would heal what the first was not told.
+        let token = self.key.token(self.user).valid_seconds(HELD_SECONDS);
         let request = Request::post("/sync/stream")
-            .header("Authorization", format!("Token {}", self.key.token(self.user).sign()?))
+            .header("Authorization", format!("Token {}", token.sign()?))
             .header("Content-Type", "application/json")
             .body(Body::from(body.to_string()))?;
         let (status, body) = self.request(store, request).await?;
