@@ -125,6 +125,14 @@ impl RecordingProxy {
         paths
     }
 
+    /// Returns whether a client has sent this text. Frames of a WebSocket are masked, so it is never
+    /// found in them.
+    #[must_use]
+    pub fn has_received(&self, text: &str) -> bool {
+        let received = self.shared.received.lock().unwrap_or_else(PoisonError::into_inner);
+        received.iter().any(|bytes| String::from_utf8_lossy(bytes).contains(text))
+    }
+
     /// Returns the bodies of all requests for the sync stream, in the order of their connections.
     ///
     /// # Errors

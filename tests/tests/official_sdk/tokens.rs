@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
-use tidewater_tests::{Postgres, SdkClient, Settings, SigningKey, eventually};
+use tidewater_tests::{Postgres, SdkClient, Settings, SigningKey, Transport, eventually};
 
 use super::fleet::{Device, Fleet, FleetOptions, SOON};
 
@@ -23,11 +23,15 @@ async fn token_that_expires_soon(device: &mut Device, postgres: &Postgres) -> Re
     device.sdk.set_token(&device.token(SHORT_LIFE)?).await?;
     device.sdk.connect().await?;
     device.wait_for_count(200, 1).await?;
-    device.sdk.set_token(&device.token(3600)?).await?;
+    let fresh = device.token(3600)?;
+    device.sdk.set_token(&fresh).await?;
 
-    eventually("another token", SOON, async || {
+    eventually("a stream with the other token", SOON, async || {
         let status = device.sdk.status().await?;
-        Ok((status["fetches"].as_u64() > Some(1) && status["connected"] == true).then_some(()))
+        let is_fetched = status["fetches"].as_u64() > Some(1) && status["connected"] == true;
+        let is_visible = device.sdk.client().transport == Transport::Http;
+        let is_sent = !is_visible || device.proxy.has_received(&fresh);
+        Ok((is_fetched && is_sent).then_some(()))
     })
     .await?;
 
