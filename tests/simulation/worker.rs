@@ -352,7 +352,9 @@ impl Worker {
                 return self.remove_missing(request.table, place.as_deref(), events).await;
             }
         };
-        let SourceSnapshot { state, snapshot } = self.snapshot();
+        let Some(SourceSnapshot { state, snapshot }) = self.chunk_snapshot(events) else {
+            return Ok(());
+        };
         let table = self.model_table(request.table);
         let mut rows: Vec<_> = state.tables[table].iter().collect();
         if table != NOTES {
@@ -380,7 +382,9 @@ impl Worker {
         place: Option<&str>,
         events: &mut VecDeque<Event>,
     ) -> Result<()> {
-        let SourceSnapshot { state, snapshot } = self.snapshot();
+        let Some(SourceSnapshot { state, snapshot }) = self.chunk_snapshot(events) else {
+            return Ok(());
+        };
         let rows_max = self.rng.random_range(1..4);
         let page = self.applier.stored_rows(table, place, rows_max).await?;
 
@@ -408,6 +412,21 @@ impl Worker {
     fn snapshot(&mut self) -> SourceSnapshot {
         let must_see = self.assembler.not_yet_visible_xids();
         self.world.lock().unwrap().source.snapshot(must_see, &mut self.rng)
+    }
+
+    /// Takes a snapshot for a chunk, or postpones the chunk because no snapshot sees enough in time.
+    fn chunk_snapshot(&mut self, events: &mut VecDeque<Event>) -> Option<SourceSnapshot> {
+        let waits_long_enough = self.rng.random_range(0..3) > 0;
+        if waits_long_enough {
+            return Some(self.snapshot());
+        }
+
+        let taken = self.world.lock().unwrap().source.snapshot(&[], &mut self.rng);
+        if self.assembler.not_yet_visible_xids().iter().all(|&xid| taken.snapshot.sees(xid)) {
+            return Some(taken);
+        }
+        events.push_back(Event::ChunkPostponed(taken.snapshot));
+        None
     }
 
     fn source_position(&self) -> Lsn {
@@ -453,6 +472,7 @@ impl Worker {
                 "chunk applied: {} rows up to {:?}, read before LSN {}",
                 chunk.rows, chunk.end, chunk.source_position
             ),
+            Event::ChunkPostponed(snapshot) => format!("chunk postponed, snapshot {snapshot}"),
             Event::WriteFinished => {
                 let committed = &self.applier.writer.control().committed;
                 format!("write finished, committed is {}", committed_text(committed))

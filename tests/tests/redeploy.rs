@@ -302,3 +302,25 @@ async fn a_running_worker_takes_a_changed_file_if_it_can_be_used() -> Result<()>
     ensure!(removed.operations == 0, "{} operations", removed.operations);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_follow_the_former_config_while_a_transaction_delays_the_copy() -> Result<()> {
+    let mut deployment = Deployment::start_with(&format!("{LISTS}{FEW}"), 2_000).await?;
+    deployment.until(|rows| count(rows, "lists") == ROWS).await?;
+
+    // It was open when the run of the next config began, so that run may have applied it before.
+    let mut client = deployment.postgres.connect().await?;
+    let open = client.transaction().await?;
+    open.execute("INSERT INTO todos VALUES (10007, 2, 'not committed yet')", &[]).await?;
+    deployment.write(&config(&format!("{LISTS}{FEW}{OTHERS}")))?;
+    deployment.logged("waits for transactions that are open on the source", 1).await?;
+    for text in ["during the wait", "and again"] {
+        let live = follow_live(&mut deployment, text).await?;
+        ensure!(count(&live.rows, "others") == 0, "copied beside an open transaction");
+    }
+
+    open.commit().await?;
+    let key = ("others".to_owned(), "10007".to_owned());
+    deployment.until(|rows| rows.contains_key(&key)).await?;
+    Ok(())
+}

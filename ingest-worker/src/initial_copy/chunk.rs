@@ -37,21 +37,20 @@ pub(crate) enum ChunkError {
     Write(#[from] WriteError),
 }
 
-/// Copies the rows of a table after the key `after`, at most `rows_max` of them, in one snapshot
-/// that sees all of `must_see`. A table without a key is copied whole.
+/// Copies the rows of a table after the key `after`, at most `rows_max` of them, in a snapshot that has
+/// begun, and ends it. A table without a key is copied whole.
 ///
 /// The caller applies nothing of the stream meanwhile. So the stream is never ahead of the chunk:
 /// what it brings later ends in the state that was read, or comes after it.
 pub(crate) async fn copy_chunk<S: ControlStore + RecordStore + Clone + 'static>(
     source: &SourceConnection,
-    must_see: &[u32],
+    snapshot: PgSnapshot,
     applier: &mut Applier<S>,
     table: usize,
     after: Option<&[String]>,
     rows_max: usize,
     on_rows: &mut (dyn FnMut(usize) + Send),
 ) -> Result<Chunk, ChunkError> {
-    let snapshot = source.begin_snapshot(must_see).await?;
     let synced = &applier.tables[table];
     let query = rows_query(synced, after, rows_max);
     let stream = source.copy_out(&synced.table, &query).await?;

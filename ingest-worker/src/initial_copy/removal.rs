@@ -12,26 +12,26 @@ use crate::initial_copy::state::ChunkEnd;
 use crate::source::connection::SourceConnection;
 use crate::source::copy_rows::CopyRows;
 use crate::source::error::SourceError;
+use crate::source::pg_snapshot::PgSnapshot;
 use crate::source::table_queries::keys_query;
 
 /// Rows that the source is asked for in one query.
 const ROWS_PER_QUERY: usize = 2_000;
 
-/// Removes those of a table's stored rows from the place `after` on that the source does not have, as
-/// of a snapshot that sees all of `must_see`. About `rows_max` stored rows are compared.
+/// Removes those of a table's stored rows from the place `after` on that the source does not have in a
+/// snapshot that has begun, and ends it. About `rows_max` stored rows are compared.
 ///
 /// The caller applies nothing of the stream meanwhile. A row that is stored and missing in the snapshot
 /// was deleted without a change in the stream, or the stream brings its deletion later. Removing it
 /// is right in both cases.
 pub(crate) async fn remove_missing<S: ControlStore + RecordStore + Clone + 'static>(
     source: &SourceConnection,
-    must_see: &[u32],
+    snapshot: PgSnapshot,
     applier: &mut Applier<S>,
     table: usize,
     after: Option<&str>,
     rows_max: usize,
 ) -> Result<Chunk, ChunkError> {
-    let snapshot = source.begin_snapshot(must_see).await?;
     let mut place = after.map(str::to_owned);
     let mut rows = 0;
     loop {

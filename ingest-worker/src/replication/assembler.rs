@@ -54,11 +54,16 @@ use crate::replication::events::{
 use crate::replication::history_check::HistoryCheck;
 use crate::replication::relations::{NewTables, RelationMap, TransactionAge};
 use crate::replication::wal_message::{MESSAGE_PREFIX, WalMessage};
+use crate::source::pg_snapshot::PgSnapshot;
 use crate::source::pgoutput::{Message, TupleRange};
 use commit_tracker::{CommitConditions, CommitTracker};
 use copy_tracker::CopyTracker;
 use not_yet_visible::NotYetVisible;
 use transaction_buffer::{OpenTransaction, TransactionBuffer};
+
+/// Pause before a chunk is requested again that could not be read. The attempt itself holds up the
+/// stream for a tenth of it.
+const CHUNK_RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// The sizes by which the work is divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +131,8 @@ pub struct TransactionAssembler {
     not_yet_visible: NotYetVisible,
 
     awaited: Awaited,
+    /// The time from which the next chunk may be read.
+    no_chunk_before: Duration,
     last_emitted_ticket: Ticket,
     now: Duration,
     /// True if the stream had nothing more ready, and no chunk was read since.
@@ -150,6 +157,7 @@ impl TransactionAssembler {
             history: HistoryCheck::new(control.last_transaction, start.slot_confirmed),
             not_yet_visible: NotYetVisible::new(start.not_yet_visible_xids),
             awaited: Awaited::Nothing,
+            no_chunk_before: Duration::ZERO,
             last_emitted_ticket: control.committed.ticket,
             now: Duration::ZERO,
             is_drained: false,
@@ -204,6 +212,10 @@ impl TransactionAssembler {
                 self.note_chunk(chunk, &mut actions);
                 self.advance(&mut actions);
             }
+            Event::ChunkPostponed(snapshot) => {
+                self.postpone_chunk(&snapshot);
+                self.advance(&mut actions);
+            }
             Event::WriteFinished => {
                 actions.extend(self.commits.note_write_finished().map(Action::Confirm));
                 self.advance(&mut actions);
@@ -241,7 +253,11 @@ impl TransactionAssembler {
     /// caller must not wait for the stream.
     #[must_use]
     pub fn wants_chunk(&self) -> bool {
-        self.copy.has_next() && !self.buffer.is_open() && self.buffer.is_empty() && !self.is_closing
+        self.copy.has_next()
+            && self.now >= self.no_chunk_before
+            && !self.buffer.is_open()
+            && self.buffer.is_empty()
+            && !self.is_closing
     }
 
     /// Returns the end of the last transaction received whole.
@@ -448,6 +464,15 @@ impl TransactionAssembler {
             self.commits.note_copied(source_position);
             self.commits.after_commit(Action::EmitMessage(WalMessage::Barrier));
         }
+    }
+
+    /// Leaves a chunk for later. A transaction of the source may stay open for hours, and readers of
+    /// everything else must not wait for it.
+    fn postpone_chunk(&mut self, snapshot: &PgSnapshot) {
+        assert!(matches!(self.awaited, Awaited::Chunk(_)), "no chunk was to be copied");
+        self.awaited = Awaited::Nothing;
+        self.not_yet_visible.forget(snapshot);
+        self.no_chunk_before = self.now + CHUNK_RETRY_PAUSE;
     }
 
     fn emit_ticket(&mut self, ticket: Ticket, actions: &mut Vec<Action>) {

@@ -1,6 +1,6 @@
 //! Reports the progress of the initial copy to people.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::config::Progress;
 use crate::source::catalog::SourceTable;
@@ -9,6 +9,8 @@ use crate::source::catalog::SourceTable;
 #[derive(Debug, Default)]
 pub(crate) struct CopyReport {
     rows: HashMap<usize, u64>,
+    /// The tables that waited for open transactions, by their id in `pg_class`.
+    waited: HashSet<u32>,
 }
 
 impl CopyReport {
@@ -17,6 +19,11 @@ impl CopyReport {
         let total = self.rows.entry(table).or_default();
         *total += rows as u64;
         *total
+    }
+
+    /// Returns whether a table waits for open transactions for the first time.
+    pub(crate) fn is_new_wait(&mut self, table: &SourceTable) -> bool {
+        self.waited.insert(table.oid)
     }
 
     /// Returns the report that a table's copy is complete.

@@ -68,6 +68,9 @@ pub enum Event {
     },
     /// The chunk of the last [`Action::CopyChunk`] has been applied.
     ChunkApplied(ChunkOutcome),
+    /// The chunk of the last [`Action::CopyChunk`] was not read: this snapshot, and those before it,
+    /// lack transactions that it must see. The stream goes on, and the chunk is requested again.
+    ChunkPostponed(PgSnapshot),
     /// The write that was in flight has landed.
     WriteFinished,
     /// A snapshot of the source was taken.

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use futures::{FutureExt, StreamExt};
+use futures::FutureExt;
 use pgwire_replication::{ReplicationClient, ReplicationEvent};
 use tidewater_storage::{Lsn, Storage};
 use tokio::time::Instant;
@@ -12,22 +12,17 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::apply::applier::Applier;
-use crate::apply::batch::{ApplyStep, RowRequest};
+use crate::apply::batch::ApplyStep;
 use crate::apply::changes::ChangeBatch;
 use crate::clock::{unix_millis_at, unix_seconds};
 use crate::config::Progress;
 use crate::freshness::Freshness;
-use crate::initial_copy::chunk::{Chunk, copy_chunk};
-use crate::initial_copy::removal::remove_missing;
-use crate::initial_copy::state::ChunkRange;
 use crate::log::writer::CommitOptions;
 use crate::metrics;
 use crate::replication::assembler::TransactionAssembler;
-use crate::replication::copy_report::{CopyReport, estimated_rows};
+use crate::replication::copy_report::CopyReport;
 use crate::replication::error::SessionError;
-use crate::replication::events::{
-    Action, ChunkOutcome, ChunkRequest, CommitRequest, Event, WriterState,
-};
+use crate::replication::events::{Action, CommitRequest, Event, WriterState};
 use crate::replication::lag::LagMeter;
 use crate::replication::silence::SilenceDetector;
 use crate::replication::stream_event::assembler_event;
@@ -37,9 +32,7 @@ use crate::source::catalog_watcher::CatalogWatcher;
 use crate::source::connection::SourceConnection;
 use crate::source::copy_rows::CopyRows;
 use crate::source::error::SourceError;
-use crate::source::pg_snapshot::PgSnapshot;
 use crate::source::retained_wal::{retained_wal_warning, wait_until_confirmed};
-use crate::source::table_queries::row_query;
 
 /// Events that are taken from the stream in one go. Tickets, shutdown and the catalog have their
 /// turn in between, however busy the stream is.
@@ -52,6 +45,8 @@ const TICKET_WAIT: Duration = Duration::from_millis(500);
 const SERVER_END_INTERVAL: Duration = Duration::from_secs(2);
 /// Timeout for closing the replication stream.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+
+mod source_reads;
 
 /// One run on the slot.
 pub(crate) struct ReplicationSession<S> {
@@ -87,15 +82,6 @@ pub(crate) struct SessionSettings {
     pub(crate) wal_budget_bytes: u64,
     /// Duration for which a config that readers no longer have is maintained.
     pub(crate) rollback_grace: Duration,
-}
-
-/// A row that was read because the stream left out a value.
-struct ReadRow {
-    /// The values in the text form of COPY; `None` if the row no longer exists.
-    row: Option<CopyRows>,
-    snapshot: PgSnapshot,
-    /// A position of the source after the read.
-    source_position: Lsn,
 }
 
 /// The receiver of progress reports.
@@ -482,26 +468,6 @@ impl<S: Storage> ReplicationSession<S> {
         Ok(())
     }
 
-    /// Reads a row as it is now, from a snapshot that contains everything applied so far.
-    async fn read_row(&self, request: &RowRequest) -> Result<ReadRow, SessionError> {
-        let synced = &self.applier.tables[request.table];
-        let query = row_query(synced, &request.key);
-
-        // A snapshot that lacks an applied transaction would bring back what that has removed.
-        let snapshot = self.source.begin_snapshot(self.assembler.not_yet_visible_xids()).await?;
-        let rows = self.source.copy_out(&synced.table, &query).await?;
-        let rows: Vec<_> = rows.collect().await;
-        self.source.end_snapshot().await?;
-        let source_position = self.source.insert_lsn().await?;
-
-        let row = rows.into_iter().next().transpose()?.map(|row| {
-            let mut copied = CopyRows::default();
-            copied.push(&row);
-            copied
-        });
-        Ok(ReadRow { row, snapshot, source_position })
-    }
-
     /// Begins a commit. It lands while the next unit is assembled.
     async fn commit(&mut self, request: &CommitRequest) -> Result<(), SessionError> {
         let CommitRequest { position, visibility_barrier, switch_barrier, copy, last_transaction } =
@@ -531,65 +497,6 @@ impl<S: Storage> ReplicationSession<S> {
         if let Some(moment) = self.lag.current_as_of().filter(|_| is_current) {
             self.freshness.advance_to(moment);
         }
-    }
-
-    /// Copies a chunk of a table. Nothing of the stream is applied meanwhile.
-    async fn copy_chunk(
-        &mut self,
-        request: ChunkRequest,
-        events: &mut VecDeque<Event>,
-        on_progress: OnProgress<'_>,
-    ) -> Result<(), SessionError> {
-        let ChunkRequest { table, range, rows_max } = request;
-        let Chunk { rows, end, snapshot } = match range {
-            ChunkRange::After(key) => {
-                self.copy_rows(table, key.as_deref(), rows_max, on_progress).await?
-            }
-            ChunkRange::Stored(place) => {
-                let must_see = self.assembler.not_yet_visible_xids();
-                let place = place.as_deref();
-                remove_missing(&self.source, must_see, &mut self.applier, table, place, rows_max)
-                    .await?
-            }
-        };
-        // After the read: every transaction that the chunk may contain lies below this position.
-        let source_position = self.source.insert_lsn().await?;
-
-        let writer = self.writer_state();
-        let outcome = ChunkOutcome { rows, end, snapshot, source_position, writer };
-        events.push_back(Event::ChunkApplied(outcome));
-        Ok(())
-    }
-
-    /// Copies rows of a table after a key.
-    async fn copy_rows(
-        &mut self,
-        table: usize,
-        after: Option<&[String]>,
-        rows_max: usize,
-        on_progress: OnProgress<'_>,
-    ) -> Result<Chunk, SessionError> {
-        let synced = &self.applier.tables[table].table;
-        let name = synced.display_name();
-        let estimated = estimated_rows(synced);
-        let copy_report = &mut self.copy_report;
-        let mut on_rows = |rows: usize| {
-            let rows = copy_report.count(table, rows);
-            metrics::record_copy(&name, rows, estimated);
-            on_progress(Progress::Copying { table: name.clone(), rows, estimated });
-        };
-
-        let chunk = copy_chunk(
-            &self.source,
-            self.assembler.not_yet_visible_xids(),
-            &mut self.applier,
-            table,
-            after,
-            rows_max,
-            &mut on_rows,
-        )
-        .await?;
-        Ok(chunk)
     }
 
     /// Closes the stream. Everything that was received whole is committed and confirmed.

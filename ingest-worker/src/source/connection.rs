@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use tidewater_storage::Lsn;
+use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
@@ -63,6 +64,15 @@ SELECT concat_ws(' ', server.flushed,
 FROM (SELECT pg_current_wal_flush_lsn() AS flushed) AS server
 LEFT JOIN pg_replication_slots AS slot ON slot.slot_name = ";
 
+/// The outcome of an attempt to begin a snapshot.
+#[derive(Debug)]
+pub(crate) enum SnapshotAttempt {
+    /// A transaction with this snapshot has begun.
+    Begun(PgSnapshot),
+    /// None has begun. The last snapshot lacks a transaction.
+    Lacking(PgSnapshot),
+}
+
 /// The worker's ordinary session.
 pub(crate) struct SourceConnection {
     pub(crate) client: Client,
@@ -80,17 +90,35 @@ impl SourceConnection {
     /// be read once more and would stay: a commit is decoded before new snapshots see it.
     pub(crate) async fn begin_snapshot(&self, must_see: &[u32]) -> Result<PgSnapshot, SourceError> {
         loop {
+            let attempt = self.begin_snapshot_within(must_see, Duration::MAX).await?;
+            if let SnapshotAttempt::Begun(snapshot) = attempt {
+                return Ok(snapshot);
+            }
+        }
+    }
+
+    /// Does the same, but gives up after `wait_max`.
+    pub(crate) async fn begin_snapshot_within(
+        &self,
+        must_see: &[u32],
+        wait_max: Duration,
+    ) -> Result<SnapshotAttempt, SourceError> {
+        let started_at = Instant::now();
+        loop {
             // The first query of a REPEATABLE READ transaction takes its snapshot. So the one that
             // is looked at here is the one in which rows are read.
             let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
             self.client.batch_execute(begin).await?;
             let snapshot = self.snapshot().await?;
             if snapshot.sees_all(must_see) {
-                return Ok(snapshot);
+                return Ok(SnapshotAttempt::Begun(snapshot));
             }
 
             // The snapshot never changes, so only another transaction can see more.
             self.client.batch_execute("ROLLBACK").await?;
+            if started_at.elapsed() >= wait_max {
+                return Ok(SnapshotAttempt::Lacking(snapshot));
+            }
             tokio::time::sleep(VISIBILITY_PAUSE).await;
         }
     }

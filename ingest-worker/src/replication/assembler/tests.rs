@@ -559,3 +559,26 @@ fn a_chunk_from_an_old_snapshot_is_a_bug() {
     driver.chunks = vec![ChunkOutcome { snapshot: snapshot("1:1:"), ..chunk }];
     driver.feed(Event::Drained);
 }
+
+/// A transaction that was open when the run began may stay open for hours.
+#[test]
+fn the_stream_goes_on_while_a_chunk_waits_for_an_open_transaction() {
+    let mut driver = Driver::copying(copy(TableCopy::Todo, TableCopy::Done));
+    driver.transaction(110, &["a"]);
+    driver.postponements = vec![snapshot("1:1:")];
+    driver.chunks = vec![driver.chunk(1, Some("k"))];
+    driver.feed(Event::Drained);
+    assert_eq!(driver.chunk_requests.len(), 1);
+    assert!(!driver.assembler.wants_chunk(), "the next attempt is for later");
+
+    let applied = driver.applied;
+    driver.transaction(120, &["b"]);
+    driver.feed(Event::Drained);
+    assert_eq!((driver.chunk_requests.len(), driver.applied), (1, applied + 1));
+
+    driver.now += CHUNK_RETRY_PAUSE;
+    driver.feed(Event::Drained);
+    assert_eq!(driver.chunk_requests.len(), 2);
+    assert_eq!(driver.chunk_requests[0], driver.chunk_requests[1]);
+    assert!(driver.chunks.is_empty());
+}

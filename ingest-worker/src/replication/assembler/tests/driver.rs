@@ -38,6 +38,8 @@ pub(super) struct Driver {
     pub(super) chunk_requests: Vec<(usize, ChunkRange)>,
     /// Outcomes of the next chunks, in their order.
     pub(super) chunks: Vec<ChunkOutcome>,
+    /// Snapshots for which the next requests are postponed.
+    pub(super) postponements: Vec<PgSnapshot>,
     pub(super) copied: Vec<usize>,
     pub(super) snapshots: usize,
     pub(super) waits: usize,
@@ -88,6 +90,7 @@ impl Driver {
             emitted: Vec::new(),
             chunk_requests: Vec::new(),
             chunks: Vec::new(),
+            postponements: Vec::new(),
             copied: Vec::new(),
             snapshots: 0,
             waits: 0,
@@ -155,6 +158,10 @@ impl Driver {
             Action::EmitMessage(message) => self.emitted.push(message),
             Action::CopyChunk(request) => {
                 self.chunk_requests.push((request.table, request.range));
+                if let Some(lacking) = self.postponements.pop() {
+                    events.push_back(Event::ChunkPostponed(lacking));
+                    return;
+                }
                 self.has_uncommitted = true;
                 let chunk = self.chunks.remove(0);
                 let writer = self.writer();
