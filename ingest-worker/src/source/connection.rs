@@ -212,6 +212,9 @@ pub(crate) async fn copy_out(
 
 /// Returns the transactions that are in progress now.
 pub(crate) async fn in_progress_xids(client: &Client) -> Result<Vec<u32>, SourceError> {
+    // A snapshot lists transactions up to the last one that has ended. A later one is in progress, too,
+    // and not listed. So a transaction of our own, with an id above all of them, ends first.
+    client.batch_execute("SELECT pg_current_xact_id()").await?;
     let row = client.query_one("SELECT pg_current_snapshot()::text", &[]).await?;
     let snapshot = PgSnapshot::parse(row.get(0));
     let snapshot = snapshot.ok_or(SourceError::UnexpectedAnswer("pg_current_snapshot"))?;
