@@ -127,6 +127,22 @@ impl Tidewater {
         self.spawn()?.wait(within).await
     }
 
+    /// Starts a process, and stops it once its log has a text, unless it has exited by then.
+    ///
+    /// # Errors
+    /// Fails when the log still lacks the text after `within`.
+    pub async fn run_until_logged(&mut self, text: &str, within: Duration) -> Result<Output> {
+        let mut process = self.spawn()?;
+        eventually("the text in the log", within, async || {
+            Ok(process.stderr()?.contains(text).then_some(()))
+        })
+        .await?;
+        if process.try_wait()?.is_none() {
+            process.signal(Signal::Term)?;
+        }
+        process.wait(within).await
+    }
+
     /// Runs a process that must fail by itself on the data directory of another one.
     ///
     /// # Errors
