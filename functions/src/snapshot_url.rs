@@ -30,7 +30,7 @@ const LIFETIME_MAX: Duration = Duration::from_secs(300);
 #[derive(Clone, Copy)]
 pub(crate) struct SnapshotAddresses<'a> {
     pub(crate) urls: &'a SnapshotUrls,
-    /// How long addresses are valid: no longer than the stream's token.
+    /// Lifetime of addresses: no longer than the stream's token.
     pub(crate) lifetime: Duration,
 }
 

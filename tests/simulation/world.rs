@@ -28,7 +28,7 @@ pub(crate) struct World {
     pub(crate) confirmed: Option<Lsn>,
     /// Replaced objects are deleted while readers use them: streams may be aborted, but not wrong.
     pub(crate) deletes_early: bool,
-    /// What the readers of server processes that hold streams have completed last, by label.
+    /// The last completions of the readers that hold streams at server processes, by label.
     pub(crate) held: BTreeMap<String, HeldReader>,
     /// Set while held streams must come to the visible checkpoint by themselves: nobody cuts them.
     pub(crate) is_settling: bool,
@@ -43,7 +43,7 @@ pub(crate) struct VisibleCheckpoint {
     pub(crate) lsn: Lsn,
 }
 
-/// What a reader that holds a stream has completed last.
+/// The last completion of a reader that holds a stream.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct HeldReader {
     pub(crate) user: &'static str,

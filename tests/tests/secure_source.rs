@@ -202,7 +202,8 @@ async fn each_session_and_each_stream_gets_a_password_of_its_own() -> Result<()>
     let store = Embedded::temporary()?;
     let shutdown = CancellationToken::new();
     let worker = {
-        let (store, shutdown) = (store.clone(), shutdown.clone());
+        let store = store.clone();
+        let shutdown = shutdown.clone();
         tokio::spawn(async move { run(&config, store, &|_: Progress| (), &shutdown).await })
     };
     let visible_from = async |at_least: Lsn| {

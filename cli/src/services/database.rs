@@ -23,7 +23,7 @@ pub(crate) struct LoginArgs {
     pub(crate) database_auth: DatabaseAuth,
 }
 
-/// The source of the password.
+/// The place that passwords come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum DatabaseAuth {
     /// The connection string has it, or the server needs none.

@@ -23,7 +23,7 @@ const NOT_READY_RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 /// Time after which a client may try again when too many streams are open, in seconds.
 const FULL_RETRY_AFTER: HeaderValue = HeaderValue::from_static("10");
 
-/// Whose requests are limited.
+/// The party whose requests are limited.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Limited {
     User,

@@ -74,7 +74,7 @@ pub(crate) struct CheckpointView {
     /// barrier, they include op ids after the checkpoint.
     pub(crate) committed_ops: Arc<CommittedOps>,
     pub(crate) generation: Arc<CompiledGeneration>,
-    /// What the control record and the ones before it have changed.
+    /// The changes of the control record and of the ones before it.
     pub(crate) changes: ChangeRing,
     outputs: BatchingCache<LookupKey, Outputs>,
     /// States of buckets; `None` if the checkpoint is too old to be read.

@@ -25,7 +25,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// cut if that fails, too: a client that is not told anything would believe that it is up to date.
 const FAILED_READS_MAX: u32 = 3;
 
-/// What has changed for a stream, and the newest view.
+/// A change that concerns a stream, with the newest view.
 pub(crate) struct Change {
     pub(crate) view: Arc<CheckpointView>,
     pub(crate) changed: Changed,

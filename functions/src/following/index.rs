@@ -40,7 +40,7 @@ struct Stream {
     waker: Option<Waker>,
 }
 
-/// What has changed for a stream.
+/// The change that concerns a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Changed {
     /// These of the names that it depends on. None of them if write checkpoints may have been reached.

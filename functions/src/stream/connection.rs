@@ -506,7 +506,7 @@ impl<S: SyncStore> Connection<S> {
     }
 }
 
-/// What a client may read at a view.
+/// The access of a client at a view.
 struct AccessAt {
     view: Arc<CheckpointView>,
     access: Access,

@@ -106,7 +106,7 @@ pub enum ConnectError {
         user: String,
         /// The database.
         database: String,
-        /// What to check if the password was made for the session and is refused.
+        /// Advice for a refused password that was made for the session.
         login_advice: Option<&'static str>,
         /// The error of the driver, with the server's words if it answered.
         source: tokio_postgres::Error,

@@ -60,7 +60,7 @@ pub struct Control {
     /// that an earlier run has written lacks that plan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copy_planned_in: Option<Epoch>,
-    /// What this revision and the ones before it have changed for readers. A reader that held an earlier
+    /// The changes of this revision and of the ones before it for readers. A reader that held an earlier
     /// revision need not look at anything else.
     #[serde(default, skip_serializing_if = "ChangeRing::is_empty")]
     pub changes: ChangeRing,

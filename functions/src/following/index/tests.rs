@@ -221,7 +221,7 @@ fn ring_since(records: &[Record], seen: usize) -> Option<Vec<Vec<ChangeName>>> {
 }
 
 proptest! {
-    /// Whatever the order of commits, reads and streams: a stream for which nothing is pending has seen
+    /// In any order of commits, reads and streams, a stream for which nothing is pending has seen
     /// all changes of its names up to the record that the follower has read.
     #[test]
     fn no_change_is_lost(steps in vec(step(), 0..120)) {

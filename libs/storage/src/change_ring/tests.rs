@@ -87,7 +87,7 @@ proptest! {
         prop_assert_eq!(ChangeRing::from(String::from(ring.clone())), ring);
     }
 
-    /// Whatever commits there were: a ring either names all of what changed since a revision, or
+    /// After any commits, a ring either names all of what changed since a revision, or
     /// says that it does not know.
     #[test]
     fn no_change_is_left_out(

@@ -74,7 +74,7 @@ impl Default for RequestLimits {
 pub struct LimitExceeded {
     limit: Limit,
     max: u64,
-    /// What the streams have yielded so far, by name.
+    /// The yield of the streams so far, by name.
     by_stream: Vec<(String, usize)>,
     cause: Option<Cause>,
 }
