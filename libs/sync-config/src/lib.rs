@@ -22,7 +22,9 @@
 //! # Example
 //!
 //! ```
-//! use tidewater_sync_config::{Column, PgTypes, Request, RowOutput, SyncConfig, TableSchema};
+//! use tidewater_sync_config::{
+//!     Column, PgTypes, Request, RequestLimits, RowOutput, SyncConfig, TableSchema,
+//! };
 //!
 //! let config = SyncConfig::compile(
 //!     "config: {edition: 3}
