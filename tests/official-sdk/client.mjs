@@ -1,7 +1,7 @@
 // The commands of a driver: they control one database of an official SDK. This part is the same in Node
 // and in a browser.
 
-// Uploads local transactions to the backend, one at a time, in the format of Tidewater's own client.
+// Uploads local transactions to the backend, one at a time.
 class Connector {
   // `token` is what the app would get from its sign-in; a test replaces it.
   constructor({ sync, backend, token }) {
@@ -22,20 +22,10 @@ class Connector {
     for (;;) {
       const transaction = await database.getNextCrudTransaction();
       if (!transaction) return;
-      const body = {
-        client_id,
-        transaction_id: transaction.transactionId,
-        operations: transaction.crud.map((entry) => ({
-          op: entry.op,
-          table: entry.table,
-          id: entry.id,
-          data: entry.opData ?? {},
-        })),
-      };
       const response = await fetch(this.backend, {
         method: 'POST',
         headers: { 'content-type': 'application/json', authorization: `Bearer ${this.token}` },
-        body: JSON.stringify(body),
+        body: JSON.stringify({ client_id, crud: transaction.crud }),
       });
       // The backend has a verdict: the same writes would fail again, and block the queue for ever.
       const isRejected = [409, 422].includes(response.status);

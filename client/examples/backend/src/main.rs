@@ -5,7 +5,8 @@
 //!
 //! `POST /upload` with `Authorization: Bearer <JWT>` and one local transaction as JSON:
 //! `{"client_id", "transaction_id", "operations": [{"op", "table", "id", "data"}]}`. `operations` are
-//! the row writes of the transaction, not bucket operations.
+//! the row writes of the transaction, not bucket operations. An official SDK sends `{"client_id",
+//! "crud"}`: its `await database.getClientId()`, and the `crud` of `getNextCrudTransaction()`.
 //!
 //! | status | body | meaning |
 //! |---|---|---|
@@ -13,6 +14,7 @@
 //! | 422 | `{"outcome": "rejected", "reason"}` | a row write is not possible or not allowed |
 //! | 409 | `{"outcome": "rejected", "reason"}` | the number was used before, for other row writes |
 //! | any other 4xx but 401 | `{"outcome": "rejected", "reason"}` | the body cannot be read |
+//! | 400 | `{"reason"}` | no verdict: not one transaction of a client; correct the app |
 //! | 401, 503 | `{"reason"}` | no verdict: the client sends the transaction again |
 
 mod auth;
@@ -34,7 +36,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use auth::Keys;
-use upload::{Transaction, Uploads, Verdict};
+use upload::{Body, Transaction, Uploads, Verdict};
 
 /// The largest accepted body, in bytes. It bounds the memory of a request: 10 MiB are 10,000 row
 /// writes, the most that a transaction may have, of 1 KiB each. Larger bodies are rejected with 413.
@@ -87,35 +89,49 @@ async fn main() -> anyhow::Result<()> {
 async fn upload(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
-    body: Result<Json<Transaction>, JsonRejection>,
+    body: Result<Json<Body>, JsonRejection>,
 ) -> (StatusCode, Json<Value>) {
     // The body is already read. Without a valid token, the caller learns nothing about it.
     let Some(user_id) = app.keys.user_of(&headers) else {
         return (StatusCode::UNAUTHORIZED, Json(json!({ "reason": "no valid token" })));
     };
 
-    let verdict = match body {
-        Ok(Json(transaction)) => app.uploads.apply(&user_id, &transaction).await,
+    let transaction = match body.map(|Json(body)| body.transaction()) {
+        Ok(Ok(transaction)) => transaction,
+        Ok(Err(reason)) => {
+            tracing::warn!(%user_id, reason, "body refused");
+            return (StatusCode::BAD_REQUEST, Json(json!({ "reason": reason })));
+        }
         Err(rejection) => {
             // The client would send the same body again, so this is a verdict. Otherwise its queue
             // would be blocked for ever.
             let reason = rejection.body_text();
+            tracing::warn!(%user_id, reason, "body rejected");
             return (rejection.status(), Json(json!({ "outcome": "rejected", "reason": reason })));
         }
     };
 
+    let verdict = app.uploads.apply(&user_id, &transaction).await;
+    let Transaction { client_id, transaction_id, operations } = &transaction;
     match verdict {
-        Ok(Verdict::Applied) => (StatusCode::OK, Json(json!({ "outcome": "applied" }))),
+        Ok(Verdict::Applied) => {
+            let operations = operations.len();
+            tracing::info!(%user_id, client_id, transaction_id, operations, "applied");
+            (StatusCode::OK, Json(json!({ "outcome": "applied" })))
+        }
         Ok(Verdict::Rejected(reason)) => {
+            tracing::warn!(%user_id, client_id, transaction_id, reason, "rejected");
             let body = json!({ "outcome": "rejected", "reason": reason });
             (StatusCode::UNPROCESSABLE_ENTITY, Json(body))
         }
         Ok(Verdict::Reused) => {
             let reason = "another transaction was sent under this number before";
+            tracing::warn!(%user_id, client_id, transaction_id, reason, "rejected");
             (StatusCode::CONFLICT, Json(json!({ "outcome": "rejected", "reason": reason })))
         }
         Err(error) => {
-            tracing::error!(error = %format!("{error:#}"), "upload failed");
+            let error = format!("{error:#}");
+            tracing::error!(%user_id, client_id, transaction_id, error, "upload failed");
             (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "reason": "try again" })))
         }
     }

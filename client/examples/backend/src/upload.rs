@@ -26,17 +26,39 @@ const TABLE: &str = "CREATE TABLE IF NOT EXISTS tidewater_uploads (
     PRIMARY KEY (user_id, client_id, tx_id)
 )";
 
+/// The body of a request: a transaction of Tidewater's client, or of an official SDK.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Body {
+    client_id: String,
+    transaction_id: Option<i64>,
+    #[serde(default)]
+    operations: Vec<Operation>,
+    /// The `crud` of an SDK's transaction, as `JSON.stringify` writes it.
+    crud: Option<Vec<CrudEntry>>,
+}
+
+/// A change of a row, as an official SDK writes it.
+#[derive(Debug, Deserialize)]
+struct CrudEntry {
+    op: Op,
+    #[serde(rename = "type")]
+    table: String,
+    id: String,
+    tx_id: Option<i64>,
+    data: Option<Map<String, Value>>,
+}
+
 /// A local transaction of a client. Its key includes the user, so nobody can use up another user's
 /// numbers.
-#[derive(Debug, Deserialize)]
+#[derive(Debug)]
 pub(crate) struct Transaction {
-    client_id: String,
-    transaction_id: i64,
-    operations: Vec<Operation>,
+    pub(crate) client_id: String,
+    pub(crate) transaction_id: i64,
+    pub(crate) operations: Vec<Operation>,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
-struct Operation {
+pub(crate) struct Operation {
     op: Op,
     table: String,
     id: String,
@@ -50,6 +72,36 @@ enum Op {
     Put,
     Patch,
     Delete,
+}
+
+impl Body {
+    /// Returns the transaction of the body, or the reason why it has none.
+    pub(crate) fn transaction(self) -> Result<Transaction, &'static str> {
+        let Self { client_id, transaction_id, operations, crud } = self;
+        let Some(crud) = crud else {
+            let transaction_id = transaction_id.ok_or("`transaction_id` or `crud` is missing")?;
+            return Ok(Transaction { client_id, transaction_id, operations });
+        };
+
+        // A batch may end within a transaction, and has another end when it is sent again. So it
+        // could not be applied as a whole, and once.
+        let several =
+            "`crud` has to be one transaction: send getNextCrudTransaction(), not getCrudBatch()";
+        let first = crud.first().and_then(|entry| entry.tx_id);
+        let Some(transaction_id) = first.filter(|_| crud.iter().all(|entry| entry.tx_id == first))
+        else {
+            return Err(several);
+        };
+
+        let operations = crud.into_iter().map(Operation::from).collect();
+        Ok(Transaction { client_id, transaction_id, operations })
+    }
+}
+
+impl From<CrudEntry> for Operation {
+    fn from(CrudEntry { op, table, id, data, .. }: CrudEntry) -> Self {
+        Self { op, table, id, data: data.unwrap_or_default() }
+    }
 }
 
 /// The verdict on a transaction, now or when it was first sent.

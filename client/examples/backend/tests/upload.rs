@@ -232,6 +232,34 @@ async fn an_upload_takes_effect_as_a_whole_and_once() {
 }
 
 #[tokio::test]
+async fn a_transaction_of_an_official_sdk_takes_effect_once() {
+    let world = World::start().await;
+    let entry = |op: &str, tx_id: Value, data: Value| json!({"op_id": 9, "op": op, "type": "todos", "id": T1, "tx_id": tx_id, "data": data});
+    let put = |tx_id: Value| entry("PUT", tx_id, json!({"title": "a"}));
+    let patch = entry("PATCH", json!(5), json!({"title": "b"}));
+    let send = async |crud: Value| {
+        let body = json!({"client_id": "c1", "crud": crud});
+        let (status, reply) = world.post(&token("u1"), body.to_string()).await;
+        (status.as_u16(), reply)
+    };
+
+    let applied = (200, json!({"outcome": "applied"}));
+    assert_eq!(send(json!([put(json!(5)), patch])).await, applied);
+    assert_eq!(world.texts("SELECT title FROM todos").await, ["b"]);
+    assert_eq!(send(json!([entry("DELETE", json!(6), Value::Null)])).await, applied);
+    assert_eq!(send(json!([put(json!(5)), patch])).await, applied, "sent before");
+    assert!(world.texts("SELECT title FROM todos").await.is_empty());
+
+    // A batch of several transactions is not a verdict on them.
+    for crud in [json!([put(json!(7)), put(json!(8))]), json!([put(Value::Null)]), json!([])] {
+        let (status, reply) = send(crud).await;
+        assert_eq!(status, 400);
+        assert_eq!(reply["outcome"], Value::Null);
+        assert!(reply["reason"].as_str().unwrap().contains("getNextCrudTransaction()"), "{reply}");
+    }
+}
+
+#[tokio::test]
 async fn a_rejection_is_final() {
     let world = World::start().await;
     let big = json!([{"op": "PUT", "table": "todos", "id": T1, "data": {"title": "a", "n": 500}}]);
@@ -341,6 +369,7 @@ async fn without_a_valid_token_nothing_is_changed_or_revealed() {
     assert!(world.texts("SELECT id::text FROM todos").await.is_empty());
     assert_eq!(world.post(&token("u1"), "{".into()).await.0, 400);
     assert_eq!(world.post(&token("u1"), "{}".into()).await.0, 422);
+    assert_eq!(world.post(&token("u1"), r#"{"client_id":"c1"}"#.into()).await.0, 400);
     assert_eq!(world.post(&token("u1"), " ".repeat(11 << 20)).await.0, 413);
     assert_eq!(world.post(&token("u1"), body).await.0, 200);
 }
