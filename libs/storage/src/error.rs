@@ -19,7 +19,10 @@ pub enum StorageError {
     #[error("stored {0} is damaged")]
     Damaged(&'static str, #[source] BoxError),
     /// A newer version of this program has written the store: upgrade this program.
-    #[error("the store has layout {found}, but this program supports layouts up to {known}")]
+    #[error(
+        "the store has layout {found}, but this program supports layouts up to {known}: a later \
+         version has written it, so use that one"
+    )]
     TooNew {
         /// The layout version of the store.
         found: i64,
