@@ -11,6 +11,7 @@ mod decoding;
 mod end_to_end;
 mod fixtures;
 mod full_disk;
+mod getting_started;
 mod health;
 mod localstack;
 mod metrics;

@@ -1,6 +1,8 @@
 //! `tidewater dev`: runs everything in one process, for your own database.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -86,6 +88,7 @@ pub(crate) async fn run(args: &DevArgs) -> Result<(), Failure> {
     let storage = Measured::new(store::open(&args.data_dir)?);
     let api = Api::bind(&args.listen.listen, &args.limits).await?;
     api.announce()?;
+    let next_steps = next_steps(args, api.address());
 
     let worker_problem = WorkerProblem::default();
     let settings = Settings {
@@ -108,6 +111,7 @@ pub(crate) async fn run(args: &DevArgs) -> Result<(), Failure> {
     let worker = Worker {
         on_error: OnError::KeepTrying,
         problem: worker_problem,
+        next_steps: Mutex::new(Some(next_steps)),
         ..Worker::ending_with_its_error()
     };
     let worked = args.source.run_watching(file, storage, &place, &worker, &shutdown).await;
@@ -122,4 +126,21 @@ pub(crate) async fn run(args: &DevArgs) -> Result<(), Failure> {
     served?;
     built?;
     Ok(())
+}
+
+/// Returns what to do once clients can sync.
+fn next_steps(args: &DevArgs, address: SocketAddr) -> String {
+    let token = match args.auth.token_command(&args.data_dir) {
+        Some(command) => format!("{command} > token.txt"),
+        None => "put one that your keys have signed into token.txt".to_owned(),
+    };
+    let config = args.source.sync_config.display();
+
+    format!(
+        "next:
+    get a token:        {token}
+    see a user's rows:  tidewater rows {config} --user-id USER
+    sync a file:        tidewater sync --endpoint http://{address} --token @token.txt --schema app.sql app.db
+    connect an app:     the SDK's endpoint is http://{address}"
+    )
 }

@@ -115,6 +115,14 @@ impl AuthArgs {
     }
 }
 
+impl AuthArgs {
+    /// Returns the command that prints a token, if the development key signs them.
+    pub(crate) fn token_command(&self, data_dir: &Path) -> Option<String> {
+        let audience = self.audience.first().map_or(DEV_AUDIENCE, String::as_str);
+        self.jwks.is_empty().then(|| token_command(data_dir, audience))
+    }
+}
+
 /// Returns whether a value of `--jwks` is a URL. One with an unsupported scheme is refused as a URL
 /// and not as a missing file.
 fn is_url(jwks: &str) -> bool {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -66,6 +67,8 @@ pub(crate) struct Worker {
     pub(crate) problem: WorkerProblem,
     /// True once the run has replicated or copied anything.
     pub(crate) has_begun: AtomicBool,
+    /// Text to print once, when clients can sync for the first time.
+    pub(crate) next_steps: Mutex<Option<String>>,
 }
 
 impl Worker {
@@ -76,6 +79,18 @@ impl Worker {
             until_caught_up: false,
             problem: WorkerProblem::default(),
             has_begun: AtomicBool::new(false),
+            next_steps: Mutex::default(),
+        }
+    }
+
+    /// Prints what to do next, after the first report that clients can sync.
+    fn advise(&self, report: &Progress) {
+        if !matches!(report, Progress::Ready) {
+            return;
+        }
+        let steps = self.next_steps.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(steps) = steps {
+            tracing::info!("{steps}");
         }
     }
 
@@ -133,6 +148,7 @@ impl SourceArgs {
         let on_progress: &(dyn Fn(_) + Send + Sync) = &|report| {
             worker.note(&report);
             reporter.report(&report);
+            worker.advise(&report);
         };
 
         let ended = match &self.fault {

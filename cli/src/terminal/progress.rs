@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use tidewater_ingest_worker::Progress;
 use tokio::time::Instant;
 
@@ -13,8 +13,6 @@ use crate::terminal::logging;
 
 /// Interval between two log lines about the copy of one table.
 const LOG_INTERVAL: Duration = Duration::from_secs(5);
-/// Template of a progress bar.
-const BAR: &str = "  {msg:32!} {bar:28} {human_pos:>12} / {human_len} rows  {per_sec:>14}";
 
 /// A reporter of one worker's progress.
 pub(crate) struct ProgressReporter {
@@ -86,7 +84,7 @@ impl ProgressReporter {
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         let is_new = !tables.contains_key(table);
         let shown = tables.entry(table.to_owned()).or_insert_with(|| ShownTable {
-            bar: self.on_terminal.then(|| new_bar(table)),
+            bar: self.on_terminal.then(|| logging::add_bar(table, "rows")),
             logged: Instant::now(),
         });
 
@@ -107,9 +105,4 @@ impl ProgressReporter {
         }
         tracing::info!(table, rows, "copied");
     }
-}
-
-fn new_bar(table: &str) -> ProgressBar {
-    let style = ProgressStyle::with_template(BAR).expect("the template is a constant that parses");
-    logging::bars().add(ProgressBar::new(0).with_style(style).with_message(table.to_owned()))
 }
