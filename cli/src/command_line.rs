@@ -8,6 +8,7 @@ use crate::commands::demo::DemoArgs;
 use crate::commands::dev::DevArgs;
 use crate::commands::explain::ExplainArgs;
 use crate::commands::ingest::IngestArgs;
+use crate::commands::queue::QueueArgs;
 use crate::commands::rows::RowsArgs;
 use crate::commands::schema::SchemaArgs;
 use crate::commands::serve::ServeArgs;
@@ -53,6 +54,7 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     Verify(VerifyArgs),
     Sync(SyncArgs),
+    Queue(QueueArgs),
 }
 
 #[cfg(test)]

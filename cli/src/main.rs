@@ -16,7 +16,8 @@ use clap::Parser;
 
 use command_line::{Cli, Command};
 use commands::{
-    check, compact, demo, dev, explain, ingest, rows, schema, serve, sync, token, validate, verify,
+    check, compact, demo, dev, explain, ingest, queue, rows, schema, serve, sync, token, validate,
+    verify,
 };
 use terminal::failure::Failure;
 use terminal::logging;
@@ -46,6 +47,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Serve(args) => block_on(serve::run(&args)),
         Command::Verify(args) => block_on(verify::run(&args)),
         Command::Sync(args) => block_on(sync::run(&args)),
+        Command::Queue(args) => queue::run(&args),
         Command::Demo(args) => block_on(demo::run(&args)),
     }
 }

@@ -22,7 +22,8 @@ pub enum UploadOutcome {
     /// It took effect, now or when it was sent before.
     Applied,
     /// It will never take effect. It is moved to [`crate::Client::rejected`], the queue continues,
-    /// and the next checkpoint reverts its rows to the server's state.
+    /// and the next checkpoint reverts its rows to the server's state. Changes that other processes
+    /// made to the file between two uploads are one transaction: these are sent again one by one.
     Rejected {
         /// The reason, for people.
         reason: String,
@@ -44,6 +45,10 @@ pub enum UploadOutcome {
 pub struct LocalTransaction {
     /// The identity of the database file.
     pub client_id: String,
+    /// The user who made it: the `sub` of the tokens that the file was synced with; none before the
+    /// first. Not part of the JSON, since the backend knows the user from the request's token.
+    #[serde(skip)]
+    pub user_id: Option<String>,
     /// The number of the transaction in that file. Later commits have greater numbers. Never
     /// reused.
     pub transaction_id: i64,
@@ -60,7 +65,8 @@ pub struct LocalOperation {
     pub table: String,
     /// The row's key.
     pub id: String,
-    /// PUT: all columns but the key. PATCH: the columns that changed. DELETE: empty.
+    /// PUT: the columns but the key; those that are NULL only if the row replaced another one, so
+    /// that the source's defaults apply to a new row. PATCH: the columns that changed. DELETE: empty.
     #[serde(default)]
     pub data: Map<String, Value>,
 }

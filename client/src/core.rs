@@ -69,7 +69,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use tidewater_protocol::StreamRequest;
 
-use crate::status::{Connection, Problem, ProblemKind, Progress};
+use crate::status::{Connection, Problem, Progress};
 use backoff::Backoff;
 use download_state::Download;
 use token::TokenState;
@@ -213,7 +213,7 @@ impl Core {
         actions
     }
 
-    fn on_token<'a>(&mut self, answer: Result<String, String>, actions: &mut Vec<Action<'a>>) {
+    fn on_token<'a>(&mut self, answer: Result<String, Problem>, actions: &mut Vec<Action<'a>>) {
         self.token.is_fetching = false;
 
         match answer {
@@ -222,8 +222,7 @@ impl Core {
                 self.download_with_token(actions);
                 self.upload_with_token(actions);
             }
-            Err(message) => {
-                let problem = Problem::new(ProblemKind::Credentials, message);
+            Err(problem) => {
                 self.download_without_token(problem.clone(), actions);
                 self.upload_without_token(problem, actions);
             }

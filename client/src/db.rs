@@ -5,7 +5,7 @@
 
 pub(crate) mod database;
 pub(crate) mod file_lock;
-mod migrate;
+pub(crate) mod migrate;
 pub(crate) mod queue;
 pub(crate) mod snapshot_files;
 pub(crate) mod staging;

@@ -12,6 +12,18 @@ pub enum ClientError {
     /// be added. Undo the other change, or use a new file.
     #[error("the schema cannot be changed: {0}")]
     SchemaChange(String),
+    /// The file is missing, or this library has not written it. Check the path.
+    #[error("{0} is not the database of a client")]
+    NoDatabase(String),
+    /// A rejected transaction cannot be made again, and nothing was changed. Discard it, and let the
+    /// user make the change again.
+    #[error("transaction {transaction_id} cannot be retried: {reason}")]
+    Retry {
+        /// The number of the transaction.
+        transaction_id: i64,
+        /// The reason, for people.
+        reason: String,
+    },
     /// A newer version of this library wrote the file. Update the app.
     #[error("the database has format {0}, which this version does not know")]
     NewerFormat(i64),

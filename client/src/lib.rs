@@ -44,7 +44,8 @@
 //!   checkpoint does not contain. A checkpoint becomes visible as a whole.
 //! - A local transaction is sent as one unit, in the order of commits, until there is a verdict. A
 //!   rejected one is moved to [`Client::rejected`], and the next checkpoint reverts its rows to the
-//!   server's state.
+//!   server's state. [`Client::retry_rejected`] makes its changes again.
+//! - A local transaction is sent with a token of the user who made it, and with no other's.
 //! - The process may end at any point: when a call has returned, its effect is on disk.
 //!
 //! # Errors
@@ -55,7 +56,8 @@
 //! A connected client handles failures itself: it retries with back-off and never gives up. The app
 //! reads [`Status::download_problem`] and [`Status::upload_problem`]. Their [`ProblemKind`] says
 //! who can help: nobody has to for [`ProblemKind::Network`], [`ProblemKind::Checksum`] and
-//! [`ProblemKind::Upload`]; the user for [`ProblemKind::Credentials`] and [`ProblemKind::Storage`];
+//! [`ProblemKind::Upload`]; the user for [`ProblemKind::Credentials`], [`ProblemKind::OtherUser`] and
+//! [`ProblemKind::Storage`];
 //! the developer for [`ProblemKind::Schema`] and [`ProblemKind::Protocol`].
 //!
 //! # Snapshots and priorities
@@ -84,6 +86,7 @@ mod net;
 mod publish;
 mod schema;
 mod status;
+mod subject;
 mod sync;
 
 pub use api::SyncReport;
@@ -93,7 +96,7 @@ pub use connector::{
     Connector, Credentials, CredentialsError, FixedToken, LocalOp, LocalOperation,
     LocalTransaction, UploadOutcome,
 };
-pub use db::queue::RejectedUpload;
+pub use db::queue::rejected::RejectedUpload;
 pub use error::ClientError;
 pub use net::http_connector::HttpConnector;
 pub use rusqlite;

@@ -78,6 +78,10 @@ pub enum ProblemKind {
     Network,
     /// The token is refused, or there is none: the user has to sign in.
     Credentials,
+    /// The token is of another user than the local writes that wait. That user has to sign in, or the
+    /// app discards them: [`crate::Client::discard_queued`],
+    /// [`crate::Client::disconnect_and_clear`].
+    OtherUser,
     /// Received data is not what the server says it sent. The client downloads it again.
     Checksum,
     /// The server breaks the protocol, or refuses the request.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use tidewater_client::rusqlite::{self, Connection};
 use tidewater_client::{Client, Options, Schema};
 
@@ -71,6 +71,17 @@ impl Device {
         command.args(arguments).arg(self.database());
         let name = format!("sync-{}", self.runs);
         self.spawn(command, &name)?.wait(within).await
+    }
+
+    /// Runs `tidewater queue`: the action, and what follows the database file.
+    ///
+    /// # Errors
+    /// Fails when the process cannot be started or does not end.
+    pub async fn queue(&self, arguments: &[&str]) -> Result<Output> {
+        let Some((action, rest)) = arguments.split_first() else { bail!("an action is missing") };
+        let mut command = Tidewater::command()?;
+        command.args(["queue", action]).arg(self.database()).args(rest);
+        self.spawn(command, "queue")?.wait(Duration::from_secs(30)).await
     }
 
     fn spawn(&self, command: Command, name: &str) -> Result<Process> {

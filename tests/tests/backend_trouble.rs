@@ -105,7 +105,12 @@ async fn handle(
         shared.refusal.lock().unwrap_or_else(PoisonError::into_inner)(count, &text)
     };
     let (status, response) = match refusal {
-        Some(status) => (status, json!({ "reason": "that name is taken" })),
+        // The backend's verdict.
+        Some(StatusCode::BAD_REQUEST) => {
+            let verdict = json!({ "outcome": "rejected", "reason": "that name is taken" });
+            (StatusCode::BAD_REQUEST, verdict)
+        }
+        Some(status) => (status, json!({ "reason": "no such address" })),
         None => {
             forward(&shared, &headers, body).await.unwrap_or((StatusCode::BAD_GATEWAY, Value::Null))
         }
@@ -228,7 +233,7 @@ async fn a_rejected_write_is_reported_and_undone_and_the_queue_goes_on() -> Resu
     setup.device.write("INSERT INTO lists VALUES ('l3', 'after')")?;
 
     let output = setup.sync(0).await?;
-    output.assert_says(&["rejected", "that name is taken", "_tw_rejected"]);
+    output.assert_says(&["rejected", "that name is taken", "tidewater queue list"]);
     let statuses: Vec<_> = setup.gateway.take_log().iter().map(|(_, status)| *status).collect();
     assert_eq!(statuses, [200, 400, 200], "a rejected write is not sent again");
     assert_eq!(setup.source_rows().await?, ["l0 zero", "l1 before", "l3 after"]);
@@ -238,6 +243,87 @@ async fn a_rejected_write_is_reported_and_undone_and_the_queue_goes_on() -> Resu
     assert_eq!(reasons, ["that name is taken"]);
     let rejected = setup.device.column("SELECT operations FROM _tw_rejected")?;
     assert!(rejected[0].contains("taken") && rejected[0].contains("with"), "{rejected:?}");
+    Ok(())
+}
+
+/// A gateway's own answers decide nothing about a write.
+#[tokio::test]
+async fn a_wrong_address_rejects_nothing() -> Result<()> {
+    for status in [StatusCode::NOT_FOUND, StatusCode::FORBIDDEN] {
+        let mut setup = Setup::new().await?;
+        if status == StatusCode::NOT_FOUND {
+            setup.gateway.refuse(|_, _| Some(StatusCode::NOT_FOUND));
+        } else {
+            setup.gateway.refuse(|_, _| Some(StatusCode::FORBIDDEN));
+        }
+        setup.device.write("INSERT INTO lists VALUES ('l1', 'new')")?;
+
+        let output = setup.sync(1).await?;
+        let answer = format!("the backend answered {status}, and no verdict");
+        output.assert_says(&[
+            "1 local transaction not sent to http://",
+            &answer,
+            "No data is lost",
+        ]);
+        assert_eq!(setup.device_rows()?, ["l0 zero", "l1 new"]);
+
+        setup.gateway.refuse(|_, _| None);
+        setup.sync(0).await?;
+        assert_eq!(setup.source_rows().await?, ["l0 zero", "l1 new"]);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn writes_of_another_user_are_not_sent() -> Result<()> {
+    let mut setup = Setup::new().await?;
+    setup.device.write("INSERT INTO lists VALUES ('l1', 'of u1')")?;
+    let first = std::mem::replace(&mut setup.token, setup.tidewater.token("u2")?);
+
+    let output = setup.sync(1).await?;
+    output.assert_says(&[
+        "the token is of user 'u2'",
+        "of user 'u1' wait",
+        "tidewater queue discard",
+    ]);
+    assert_eq!(setup.source_rows().await?, ["l0 zero"]);
+
+    setup.token = first;
+    setup.sync(0).await?;
+    assert_eq!(setup.source_rows().await?, ["l0 zero", "l1 of u1"]);
+    Ok(())
+}
+
+/// The queue as `tidewater queue` shows and changes it.
+#[tokio::test]
+async fn the_queue_command_lists_retries_and_discards() -> Result<()> {
+    let mut setup = Setup::new().await?;
+    setup.gateway.refuse(|_, body| body.contains("taken").then_some(StatusCode::BAD_REQUEST));
+    setup.device.write("UPDATE lists SET name = 'taken' WHERE id = 'l0'")?;
+    setup.device.write("INSERT INTO lists VALUES ('l1', 'taken')")?;
+    setup.sync(0).await?;
+    setup.device.write("INSERT INTO lists VALUES ('l2', 'unwanted')")?;
+
+    let listed = setup.device.queue(&["list"]).await?;
+    listed.assert_code(0);
+    let expected = "waiting: 1 transaction\n  3 of user \"u1\"\n    PUT lists \"l2\" (name)\n\
+                    rejected: 2 transactions\n  1 of user \"u1\"\n    PATCH lists \"l0\" (name)\n    \
+                    because: that name is taken\n  2 of user \"u1\"\n    PUT lists \"l1\" (name)\n    \
+                    because: that name is taken\n";
+    assert_eq!(listed.stdout, expected);
+
+    setup.device.queue(&["discard", "3", "1"]).await?.assert_code(0);
+    setup.device.queue(&["retry", "2"]).await?.assert_code(0);
+    let unknown = setup.device.queue(&["discard", "1"]).await?;
+    unknown.assert_code(1);
+    unknown.assert_says(&["no transaction 1 to be discarded"]);
+
+    setup.gateway.refuse(|_, _| None);
+    setup.sync(0).await?;
+    assert_eq!(setup.source_rows().await?, ["l0 zero", "l1 taken"]);
+    assert_eq!(setup.device_rows()?, ["l0 zero", "l1 taken"]);
+    let listed = setup.device.queue(&["list"]).await?;
+    assert_eq!(listed.stdout, "waiting: none\nrejected: none\n");
     Ok(())
 }
 

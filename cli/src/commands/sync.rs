@@ -6,16 +6,17 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::json;
 use tidewater_client::{
-    Client, ClientError, Connector, Credentials, FixedToken, HttpConnector, Options, ProblemKind,
-    Schema, Status, SyncReport,
+    Client, ClientError, Connector, Credentials, FixedToken, HttpConnector, Options, Problem,
+    ProblemKind, Schema, Status, SyncReport,
 };
 use tokio::sync::watch;
 
 use crate::process::signals;
 use crate::terminal::failure::Failure;
+use crate::terminal::format::counted;
 use crate::terminal::logging;
 
 const EXAMPLES: &str = "\
@@ -29,9 +30,6 @@ Examples:
 
 The schema is a file with SQLite CREATE TABLE and CREATE INDEX statements. Each table needs
 'id TEXT PRIMARY KEY'. Rows of tables that the schema lacks are stored until it has them.";
-
-/// Template of the progress bar.
-const BAR: &str = "  {msg:12} {bar:28} {human_pos:>12} / {human_len} operations  {per_sec:>14}";
 
 /// Keep a SQLite file in sync
 #[derive(Args, Debug)]
@@ -76,7 +74,7 @@ pub(crate) async fn run(args: &SyncArgs) -> Result<(), Failure> {
     let schema = read_schema(&args.schema).map_err(Failure::usage)?;
     let options = Options { snapshots: !args.no_snapshots, ..Options::default() };
     let client = Client::open(&args.database, &schema, options).map_err(failure)?;
-    let shown = tokio::spawn(show(client.status()));
+    let shown = tokio::spawn(show(client.status(), args.upload_url.clone()));
 
     let done = if args.once {
         let shutdown = signals::shutdown_on_signal()?;
@@ -97,7 +95,8 @@ pub(crate) async fn run(args: &SyncArgs) -> Result<(), Failure> {
         tracing::warn!(
             rejected,
             "the backend rejected local transactions; their rows were reset to the server's state; \
-             to see the writes and the reasons: SELECT reason, operations FROM _tw_rejected"
+             to see the writes and the reasons: tidewater queue list {}",
+            args.database.display()
         );
     }
     done
@@ -120,11 +119,16 @@ async fn follow(
 /// Converts an error of the client. Errors that other flags would avoid are wrong usage.
 fn failure(error: ClientError) -> Failure {
     match error {
-        ClientError::Schema(_) | ClientError::SchemaChange(_) | ClientError::Endpoint(_) => {
-            Failure::usage(error)
+        ClientError::Schema(_) | ClientError::Endpoint(_) => Failure::usage(error),
+        ClientError::SchemaChange(_) => {
+            let what = "--schema does not fit the file, whose tables can only gain columns, tables and \
+                        indexes. Undo the other change, or sync into a new file";
+            Failure::usage(anyhow::Error::from(error).context(what))
         }
 
         ClientError::NewerFormat(_)
+        | ClientError::NoDatabase(_)
+        | ClientError::Retry { .. }
         | ClientError::Locked
         | ClientError::Connected
         | ClientError::Deadline
@@ -164,6 +168,10 @@ fn advice(kind: ProblemKind) -> &'static str {
             "Get a new token from the app's backend or, for development, from `tidewater token`. \
              Check that its key and its `aud` match the API's --jwks and --audience"
         }
+        ProblemKind::OtherUser => {
+            "No data is lost. Use a token of that user to send them. `tidewater queue list` shows them, \
+             and `tidewater queue discard` deletes them"
+        }
         ProblemKind::Checksum => "The next run downloads the affected buckets again",
         ProblemKind::Protocol => "Check that --endpoint is a sync API of a compatible version",
         ProblemKind::Schema => "Correct --schema, so that its tables can hold the server's rows",
@@ -172,7 +180,8 @@ fn advice(kind: ProblemKind) -> &'static str {
         }
         ProblemKind::Upload => {
             "No data is lost: local writes stay queued in the file, and the next run sends them. \
-             Check --upload-url and the backend's log"
+             Check --upload-url and the backend's log: only a body like {\"outcome\": \"rejected\"} \
+             rejects a write. `tidewater queue` shows and discards what waits"
         }
     }
 }
@@ -212,15 +221,17 @@ impl Credentials for TokenFile {
 }
 
 /// Shows a progress bar during a download, and logs each new problem.
-async fn show(mut status: watch::Receiver<Status>) {
+async fn show(mut status: watch::Receiver<Status>, upload_url: Option<String>) {
     let mut bar: Option<ProgressBar> = None;
     let mut reported = None;
+    // A problem of an upload was reported, and its end was not.
+    let mut is_unsent = false;
 
     loop {
         let now = status.borrow_and_update().clone();
         match now.downloading {
             Some(progress) if logging::on_terminal() && progress.total > 0 => {
-                let bar = bar.get_or_insert_with(new_bar);
+                let bar = bar.get_or_insert_with(|| logging::add_bar("downloading", "operations"));
                 bar.set_length(progress.total);
                 bar.set_position(progress.downloaded);
             }
@@ -233,10 +244,25 @@ async fn show(mut status: watch::Receiver<Status>) {
 
         let problem = now.download_problem.or(now.upload_problem);
         if problem != reported {
-            if let Some(problem) = &problem {
-                tracing::warn!("{}. {}", problem.message, advice(problem.kind));
+            match &problem {
+                Some(Problem { kind: ProblemKind::Upload, message }) => {
+                    let waiting = usize::try_from(now.queue_length).unwrap_or(usize::MAX);
+                    let waiting = counted(waiting, "local transaction");
+                    let url = upload_url.as_deref().unwrap_or_default();
+                    tracing::warn!(
+                        "{waiting} not sent to {url}: {message}. {}",
+                        advice(ProblemKind::Upload)
+                    );
+                }
+                Some(problem) => tracing::warn!("{}. {}", problem.message, advice(problem.kind)),
+                None => {}
             }
+            is_unsent |= is_upload(&problem);
             reported = problem;
+        }
+        if is_unsent && now.queue_length == 0 {
+            tracing::info!("all local writes are sent");
+            is_unsent = false;
         }
 
         if status.changed().await.is_err() {
@@ -245,9 +271,8 @@ async fn show(mut status: watch::Receiver<Status>) {
     }
 }
 
-fn new_bar() -> ProgressBar {
-    let style = ProgressStyle::with_template(BAR).expect("the template is a constant that parses");
-    logging::bars().add(ProgressBar::new(0).with_style(style).with_message("downloading"))
+fn is_upload(problem: &Option<Problem>) -> bool {
+    problem.as_ref().is_some_and(|problem| problem.kind == ProblemKind::Upload)
 }
 
 fn print(report: &SyncReport, as_json: bool) -> Result<(), Failure> {
@@ -272,10 +297,10 @@ fn print(report: &SyncReport, as_json: bool) -> Result<(), Failure> {
         format!("{object}\n")
     } else {
         format!(
-            "checkpoint {}: {} rows from {} buckets, {} bytes, {:.2} s\n",
+            "checkpoint {}: {} rows from {}, {} bytes, {:.2} s\n",
             report.checkpoint,
             report.rows,
-            report.buckets.len(),
+            counted(report.buckets.len(), "bucket"),
             report.bytes,
             report.total.as_secs_f64()
         )

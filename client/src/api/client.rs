@@ -11,11 +11,13 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tracing::warn;
 
 use super::options::Options;
-use crate::connector::{Connector, Credentials};
+use crate::connector::{Connector, Credentials, LocalTransaction};
 use crate::core::{Core, Event, Settings};
 use crate::db::database::Database;
 use crate::db::file_lock::FileLock;
-use crate::db::queue::{self, RejectedUpload};
+use crate::db::migrate;
+use crate::db::queue;
+use crate::db::queue::rejected::{self, RejectedUpload};
 use crate::db::snapshot_files::SnapshotFiles;
 use crate::error::ClientError;
 use crate::lock::lock;
@@ -82,6 +84,17 @@ impl Client {
         Ok(Self { inner: Arc::new(Inner { shared, options, session: Mutex::new(None) }) })
     }
 
+    /// Opens an existing database file with the schema that it has; for tools.
+    ///
+    /// # Errors
+    /// Fails with [`ClientError::NoDatabase`], [`ClientError::NewerFormat`] or
+    /// [`ClientError::Sqlite`].
+    pub fn open_existing(path: impl AsRef<Path>, options: Options) -> Result<Self, ClientError> {
+        let path = path.as_ref();
+        let schema = migrate::schema_of_file(path)?;
+        Self::open(path, &schema, options)
+    }
+
     /// Returns the identity of the database file, under which the backend knows its uploads.
     #[must_use]
     pub fn client_id(&self) -> &str {
@@ -109,6 +122,18 @@ impl Client {
         &self,
         write: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, ClientError> {
+        self.write_or(write)
+    }
+
+    /// Writes, and returns the error of `write` as it is.
+    fn write_or<T, E>(
+        &self,
+        write: impl FnOnce(&Transaction<'_>) -> Result<T, E>,
+    ) -> Result<T, ClientError>
+    where
+        E: From<rusqlite::Error>,
+        ClientError: From<E>,
+    {
         let shared = &self.inner.shared;
         let (result, tables) = shared.database.writers().write(write)?;
 
@@ -284,7 +309,42 @@ impl Client {
     /// # Errors
     /// Fails with [`ClientError::Sqlite`] if the database cannot be read.
     pub fn rejected(&self) -> Result<Vec<RejectedUpload>, ClientError> {
-        self.read(queue::rejected)
+        self.read(rejected::all)
+    }
+
+    /// Returns the local transactions that wait to be sent, oldest first.
+    ///
+    /// # Errors
+    /// Fails with [`ClientError::Sqlite`] if the database cannot be read.
+    pub fn queued(&self) -> Result<Vec<LocalTransaction>, ClientError> {
+        self.read(queue::queued)
+    }
+
+    /// Makes the changes of a rejected transaction again, as a new local transaction at the end of
+    /// the queue, and removes the rejected one. Returns `false` if none has this number.
+    ///
+    /// # Errors
+    /// Fails with [`ClientError::Retry`] if a row or column is gone or another user made the
+    /// transaction, and with [`ClientError::Sqlite`] if the tables refuse a change. Nothing is
+    /// changed then.
+    pub fn retry_rejected(&self, transaction_id: i64) -> Result<bool, ClientError> {
+        self.write_or(|tx| rejected::retry(tx, transaction_id))
+    }
+
+    /// Deletes a local transaction that waits to be sent. Returns `false` if none has this number.
+    ///
+    /// The next checkpoint reverts its rows to the server's state. If it is being sent at this moment,
+    /// it may take effect nevertheless.
+    ///
+    /// # Errors
+    /// Fails with [`ClientError::Sqlite`] if the database cannot be written.
+    pub fn discard_queued(&self, transaction_id: i64) -> Result<bool, ClientError> {
+        let writers = self.inner.shared.database.writers();
+        let is_found = queue::discard(&writers.sync, transaction_id)?;
+        drop(writers);
+
+        self.inner.shared.refresh_status();
+        Ok(is_found)
     }
 
     /// Deletes a rejected transaction. Returns `false` if none has this number.
@@ -293,7 +353,7 @@ impl Client {
     /// Fails with [`ClientError::Sqlite`] if the database cannot be written.
     pub fn discard_rejected(&self, transaction_id: i64) -> Result<bool, ClientError> {
         let writers = self.inner.shared.database.writers();
-        let is_found = queue::discard_rejected(&writers.sync, transaction_id)?;
+        let is_found = rejected::discard(&writers.sync, transaction_id)?;
         drop(writers);
 
         self.inner.shared.refresh_status();

@@ -129,6 +129,7 @@ fn reason_to_give_up(status: &Status, failures_max: u32) -> Option<String> {
     let is_final = match problem.kind {
         ProblemKind::Network | ProblemKind::Checksum | ProblemKind::Upload => false,
         ProblemKind::Credentials
+        | ProblemKind::OtherUser
         | ProblemKind::Protocol
         | ProblemKind::Schema
         | ProblemKind::Storage => true,

@@ -27,7 +27,7 @@ pub(crate) struct LocalBucket {
 #[derive(Debug)]
 pub(crate) enum Event<'a> {
     Start,
-    Token(Result<String, String>),
+    Token(Result<String, Problem>),
     BucketsLoaded(BTreeMap<String, LocalBucket>),
     Opened {
         connection: u64,

@@ -11,12 +11,17 @@ use tidewater_protocol::{
 
 use super::*;
 use crate::connector::UploadOutcome;
+use crate::status::ProblemKind;
 
 mod snapshots;
 mod uploads;
 
 /// Feeds events to a core and compares the actions in short form.
 struct Script(Core);
+
+fn no_token() -> Problem {
+    Problem::new(ProblemKind::Credentials, "offline")
+}
 
 fn op(id: i64) -> OpId {
     OpId::from_i64(id).unwrap()
@@ -386,7 +391,7 @@ fn a_refused_token_is_replaced_once_then_the_back_off_applies() {
 
     // The next attempt begins with a new token. A stream that opens resets the count.
     script.event(Event::Timer(Timer::Reconnect), &["token"]);
-    script.event(Event::Token(Err("offline".into())), &["Reconnect 2s"]);
+    script.event(Event::Token(Err(no_token())), &["Reconnect 2s"]);
     script.event(Event::Timer(Timer::Reconnect), &["token"]);
     script.event(Event::Token(Ok("t3".into())), &["load"]);
     script.event(Event::BucketsLoaded(BTreeMap::new()), &["open 3 t3 []"]);
@@ -418,7 +423,7 @@ fn the_old_stream_continues_if_its_token_cannot_be_renewed() {
     script.line(checkpoint(1, vec![]), &[]);
     script.line(complete(1), &["publish 1 []"]);
     script.line(SyncLine::TokenExpiresIn(20), &["token"]);
-    script.event(Event::Token(Err("offline".into())), &[]);
+    script.event(Event::Token(Err(no_token())), &[]);
     assert_eq!(script.problem(), Some(ProblemKind::Credentials));
     script.line(diff(2, vec![], &[]), &[]);
     script.line(complete(2), &["publish 2 w1 []"]);

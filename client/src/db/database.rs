@@ -121,15 +121,14 @@ impl Database {
 
 impl Writers {
     /// Runs a local transaction. Returns its result and the tables it changed.
-    pub(crate) fn write<T>(
+    pub(crate) fn write<T, E: From<rusqlite::Error>>(
         &mut self,
-        write: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
-    ) -> rusqlite::Result<(T, BTreeSet<String>)> {
+        write: impl FnOnce(&Transaction<'_>) -> Result<T, E>,
+    ) -> Result<(T, BTreeSet<String>), E> {
         lock(&self.changed).clear();
         let tx = self.app.transaction_with_behavior(TransactionBehavior::Immediate)?;
 
-        // Captured writes of other processes stay a transaction of their own.
-        queue::end_transaction(&tx)?;
+        queue::begin_unit(&tx)?;
         let result = write(&tx)?;
         let mut tables = std::mem::take(&mut *lock(&self.changed));
 
@@ -143,7 +142,7 @@ impl Writers {
         }
         drop(select);
 
-        queue::end_transaction(&tx)?;
+        queue::end_unit(&tx)?;
         tx.commit()?;
         tables.retain(|name| !name.starts_with(INTERNAL_PREFIX));
         Ok((result, tables))
@@ -178,8 +177,9 @@ impl Writers {
         tx.execute_batch(
             "DELETE FROM _tw_buckets; DELETE FROM _tw_rows; DELETE FROM _tw_packs;
              DELETE FROM _tw_staged; DELETE FROM _tw_snapshots; DELETE FROM _tw_touched;
-             DELETE FROM _tw_queue; DELETE FROM _tw_rejected;
-             UPDATE _tw_state SET applying = 0, gate = 0, checkpoint = NULL, synced_at_ms = NULL;",
+             DELETE FROM _tw_queue; DELETE FROM _tw_rejected; DELETE FROM _tw_replaced;
+             UPDATE _tw_state SET applying = 0, gate = 0, checkpoint = NULL, synced_at_ms = NULL,
+                 user_id = NULL;",
         )?;
 
         tx.commit()

@@ -8,7 +8,9 @@ CREATE TABLE IF NOT EXISTS _tw_state (
     applying INTEGER NOT NULL DEFAULT 0,
     gate INTEGER NOT NULL DEFAULT 0,
     checkpoint INTEGER,
-    synced_at_ms INTEGER
+    synced_at_ms INTEGER,
+    user_id TEXT,
+    is_unit INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE IF NOT EXISTS _tw_schema (
     name TEXT PRIMARY KEY,
@@ -74,7 +76,8 @@ CREATE TABLE IF NOT EXISTS _tw_queue (
     op TEXT NOT NULL,
     type INTEGER NOT NULL,
     id TEXT NOT NULL,
-    data TEXT
+    data TEXT,
+    is_unit INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX IF NOT EXISTS _tw_queue_tx ON _tw_queue (tx_id);
 CREATE TABLE IF NOT EXISTS _tw_rejected (
@@ -82,5 +85,11 @@ CREATE TABLE IF NOT EXISTS _tw_rejected (
     reason TEXT NOT NULL,
     body TEXT,
     operations TEXT NOT NULL,
-    at_ms INTEGER NOT NULL
+    at_ms INTEGER NOT NULL,
+    user_id TEXT
 );
+CREATE TABLE IF NOT EXISTS _tw_replaced (
+    type INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    PRIMARY KEY (type, id)
+) WITHOUT ROWID;

@@ -1,6 +1,10 @@
 //! Migrates a database file to the app's schema.
 
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use std::path::Path;
+
+use rusqlite::{
+    Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params,
+};
 
 use super::table_plan::{TablePlan, quote};
 use super::types::type_id;
@@ -9,8 +13,17 @@ use crate::error::ClientError;
 use crate::schema::{Index, Schema, Table};
 
 /// The format of our own tables. 2 added `_tw_snapshots` and 3 `_tw_packs`: a version that does not
-/// know them would leave their rows out of the next checkpoint.
-const FORMAT: i64 = 3;
+/// know them would leave their rows out of the next checkpoint. 4 added the user that local writes
+/// belong to: an earlier version would send them as another one.
+const FORMAT: i64 = 4;
+
+/// The columns that format 4 added to tables of earlier formats.
+const ADDED_IN_FORMAT_4: &str = "
+    ALTER TABLE _tw_state ADD COLUMN user_id TEXT;
+    ALTER TABLE _tw_state ADD COLUMN is_unit INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE _tw_queue ADD COLUMN is_unit INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE _tw_rejected ADD COLUMN user_id TEXT;
+";
 
 /// Creates our tables and the app's, in one transaction. Returns the generation of the schema,
 /// which grows with each change.
@@ -23,7 +36,10 @@ pub(super) fn migrate(connection: &mut Connection, schema: &Schema) -> Result<i6
     match format {
         Some(FORMAT) => {}
         // The script above has created the tables that these versions lack.
-        Some(1 | 2) => drop(tx.execute("UPDATE _tw_state SET format = ?1", [FORMAT])?),
+        Some(1..=3) => {
+            tx.execute_batch(ADDED_IN_FORMAT_4)?;
+            tx.execute("UPDATE _tw_state SET format = ?1", [FORMAT])?;
+        }
         Some(other) => return Err(ClientError::NewerFormat(other)),
         None => {
             let sql = "INSERT INTO _tw_state (one, format, client_id) VALUES (1, ?1, ?2)";
@@ -44,6 +60,21 @@ pub(super) fn migrate(connection: &mut Connection, schema: &Schema) -> Result<i6
     let generation = tx.query_row("SELECT schema_generation FROM _tw_state", [], |r| r.get(0))?;
     tx.commit()?;
     Ok(generation)
+}
+
+/// Returns the schema that a file was last migrated to.
+pub(crate) fn schema_of_file(path: &Path) -> Result<Schema, ClientError> {
+    let missing = || ClientError::NoDatabase(path.display().to_string());
+    // Does not create the file.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE;
+    let connection = Connection::open_with_flags(path, flags).map_err(|_| missing())?;
+
+    let ours = "SELECT 1 FROM sqlite_schema WHERE name = '_tw_schema'";
+    let is_ours = connection.prepare(ours).and_then(|mut select| select.exists([]));
+    match is_ours {
+        Ok(true) => stored_schema(&connection),
+        Ok(false) | Err(_) => Err(missing()),
+    }
 }
 
 /// Creates a table's triggers, unless the file has them exactly as this version makes them.
@@ -71,7 +102,8 @@ fn new_client_id() -> String {
         .join("-")
 }
 
-fn stored_schema(tx: &Transaction<'_>) -> Result<Schema, ClientError> {
+/// Returns the schema that the file was last migrated to.
+pub(crate) fn stored_schema(tx: &Connection) -> Result<Schema, ClientError> {
     // `kind DESC` puts tables before indexes.
     let mut select = tx.prepare(
         "SELECT sql FROM _tw_schema WHERE kind IN ('table', 'index') ORDER BY kind DESC, name",

@@ -1,28 +1,24 @@
 //! The upload queue and the pending upload check, as stored.
+//!
+//! `verdict` ends a transaction, `rejected` keeps those that the backend rejected, and `user` guards
+//! to whom the queue belongs.
 
-use rusqlite::{Connection, TransactionBehavior, params};
+pub(crate) mod rejected;
+pub(crate) mod user;
+pub(crate) mod verdict;
+
+use std::ops::ControlFlow;
+
+use rusqlite::{Connection, Row, TransactionBehavior, params};
 use serde_json::Map;
 use tidewater_protocol::OpId;
 
 use crate::connector::{LocalOp, LocalOperation, LocalTransaction};
-use crate::core::{PendingUploads, Rejection};
+use crate::core::PendingUploads;
 
 /// The stored write checkpoint of local writes that none has been obtained for. It is greater than
 /// any checkpoint's, so nothing is published.
 pub(super) const WRITE_CHECKPOINT_UNKNOWN: i64 = i64::MAX;
-
-/// A local transaction that the backend rejected.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RejectedUpload {
-    /// The transaction.
-    pub transaction: LocalTransaction,
-    /// The reason, for people.
-    pub reason: String,
-    /// The body of the backend's answer, if it sent one.
-    pub body: Option<String>,
-    /// The time of the rejection, in milliseconds since 1970.
-    pub at_ms: i64,
-}
 
 /// The lengths of the two lists of local transactions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +33,19 @@ pub(crate) fn end_transaction(connection: &Connection) -> rusqlite::Result<()> {
     let sql = "UPDATE _tw_state SET tx_id = tx_id + 1 \
                WHERE tx_id IN (SELECT tx_id FROM _tw_queue ORDER BY seq DESC LIMIT 1)";
     connection.prepare_cached(sql)?.execute([]).map(|_| ())
+}
+
+/// Begins a local transaction of this library: what it captures is one unit. Captured writes of other
+/// processes stay a transaction of their own.
+pub(super) fn begin_unit(connection: &Connection) -> rusqlite::Result<()> {
+    end_transaction(connection)?;
+    connection.prepare_cached("UPDATE _tw_state SET is_unit = 1")?.execute([]).map(|_| ())
+}
+
+/// Ends a local transaction of this library.
+pub(super) fn end_unit(connection: &Connection) -> rusqlite::Result<()> {
+    connection.prepare_cached("UPDATE _tw_state SET is_unit = 0")?.execute([])?;
+    end_transaction(connection)
 }
 
 /// Returns the oldest local transaction, and ends it, so that it does not grow after it was read.
@@ -55,44 +64,71 @@ pub(crate) fn head(connection: &mut Connection) -> rusqlite::Result<Option<Local
 }
 
 fn read_head(connection: &Connection) -> rusqlite::Result<Option<LocalTransaction>> {
-    let client_id = client_id(connection)?;
+    let mut head = None;
+    read(connection, |transaction| {
+        head = Some(transaction);
+        ControlFlow::Break(())
+    })?;
+    Ok(head)
+}
+
+/// Reads transactions, oldest first, until `take` breaks.
+fn read(
+    connection: &Connection,
+    mut take: impl FnMut(LocalTransaction) -> ControlFlow<()>,
+) -> rusqlite::Result<()> {
+    let sql = "SELECT client_id, user_id FROM _tw_state";
+    let (client_id, user_id): (String, Option<String>) =
+        connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let mut select = connection.prepare_cached(
         "SELECT tx_id, op, name, queue.id, data FROM _tw_queue AS queue \
          JOIN _tw_types AS types ON types.id = queue.type ORDER BY seq",
     )?;
-    let mut rows = select.query([])?;
-    let mut head: Option<LocalTransaction> = None;
 
+    let mut rows = select.query([])?;
+    let mut current: Option<LocalTransaction> = None;
     while let Some(row) = rows.next()? {
         let transaction_id: i64 = row.get(0)?;
-        let head = head.get_or_insert_with(|| LocalTransaction {
+        if let Some(complete) = current.take_if(|current| current.transaction_id != transaction_id)
+            && take(complete).is_break()
+        {
+            return Ok(());
+        }
+
+        let current = current.get_or_insert_with(|| LocalTransaction {
             client_id: client_id.clone(),
+            user_id: user_id.clone(),
             transaction_id,
             operations: Vec::new(),
         });
-        if head.transaction_id != transaction_id {
-            break;
-        }
-
-        let op = match row.get_ref(1)?.as_str()? {
-            "PUT" => LocalOp::Put,
-            "PATCH" => LocalOp::Patch,
-            _ => LocalOp::Delete,
-        };
-        let data = match row.get_ref(4)?.as_str_or_null()? {
-            Some(data) => serde_json::from_str(data).map_err(|error| {
-                rusqlite::Error::FromSqlConversionFailure(
-                    4,
-                    rusqlite::types::Type::Text,
-                    Box::new(error),
-                )
-            })?,
-            None => Map::new(),
-        };
-        head.operations.push(LocalOperation { op, table: row.get(2)?, id: row.get(3)?, data });
+        current.operations.push(operation(row)?);
     }
 
-    Ok(head)
+    if let Some(last) = current {
+        let _ = take(last);
+    }
+    Ok(())
+}
+
+/// Reads a captured change from a row of `tx_id, op, name, id, data`.
+fn operation(row: &Row<'_>) -> rusqlite::Result<LocalOperation> {
+    let op = match row.get_ref(1)?.as_str()? {
+        "PUT" => LocalOp::Put,
+        "PATCH" => LocalOp::Patch,
+        _ => LocalOp::Delete,
+    };
+    let data = match row.get_ref(4)?.as_str_or_null()? {
+        Some(data) => serde_json::from_str(data).map_err(|error| {
+            rusqlite::Error::FromSqlConversionFailure(
+                4,
+                rusqlite::types::Type::Text,
+                Box::new(error),
+            )
+        })?,
+        None => Map::new(),
+    };
+
+    Ok(LocalOperation { op, table: row.get(2)?, id: row.get(3)?, data })
 }
 
 pub(crate) fn client_id(connection: &Connection) -> rusqlite::Result<String> {
@@ -117,34 +153,6 @@ pub(crate) fn pending_uploads(connection: &Connection) -> rusqlite::Result<(Pend
 
 pub(crate) fn has_pending_uploads(connection: &Connection) -> rusqlite::Result<bool> {
     Ok(pending_uploads(connection)?.0 != PendingUploads::None)
-}
-
-/// Records the verdict on a local transaction and removes it from the queue.
-pub(crate) fn finish(
-    connection: &mut Connection,
-    transaction_id: i64,
-    rejected: Option<&Rejection>,
-) -> rusqlite::Result<()> {
-    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-
-    if let Some(rejection) = rejected
-        && let Some(head) = read_head(&tx)?
-        && head.transaction_id == transaction_id
-    {
-        let operations = serde_json::to_string(&head.operations).map_err(to_sqlite)?;
-        tx.execute(
-            "INSERT OR REPLACE INTO _tw_rejected (tx_id, reason, body, operations, at_ms) \
-             VALUES (?1, ?2, ?3, ?4, CAST(unixepoch('subsec') * 1000 AS INTEGER))",
-            params![transaction_id, rejection.reason, rejection.body, operations],
-        )?;
-    }
-    tx.execute("DELETE FROM _tw_queue WHERE tx_id = ?1", [transaction_id])?;
-
-    tx.commit()
-}
-
-fn to_sqlite(error: serde_json::Error) -> rusqlite::Error {
-    rusqlite::Error::ToSqlConversionFailure(Box::new(error))
 }
 
 /// Stores the write checkpoint that was requested at `queue_version`. Returns false and changes
@@ -173,38 +181,19 @@ pub(crate) fn lengths(connection: &Connection) -> rusqlite::Result<QueueLengths>
     })
 }
 
-/// Returns the rejected transactions, oldest first.
-pub(crate) fn rejected(connection: &Connection) -> rusqlite::Result<Vec<RejectedUpload>> {
-    let client_id = client_id(connection)?;
-    let mut select = connection.prepare(
-        "SELECT tx_id, reason, body, operations, at_ms FROM _tw_rejected ORDER BY tx_id",
-    )?;
-
-    let rows = select.query_map([], |row| {
-        let operations = row.get_ref(3)?.as_str()?;
-        let operations = serde_json::from_str(operations).map_err(to_sqlite)?;
-        let transaction = LocalTransaction {
-            client_id: client_id.clone(),
-            transaction_id: row.get(0)?,
-            operations,
-        };
-
-        Ok(RejectedUpload {
-            transaction,
-            reason: row.get(1)?,
-            body: row.get(2)?,
-            at_ms: row.get(4)?,
-        })
+/// Returns the local transactions that wait, oldest first.
+pub(crate) fn queued(connection: &Connection) -> rusqlite::Result<Vec<LocalTransaction>> {
+    let mut transactions = Vec::new();
+    read(connection, |transaction| {
+        transactions.push(transaction);
+        ControlFlow::Continue(())
     })?;
-    rows.collect()
+    Ok(transactions)
 }
 
-/// Deletes a rejected transaction. Returns whether it was there.
-pub(crate) fn discard_rejected(
-    connection: &Connection,
-    transaction_id: i64,
-) -> rusqlite::Result<bool> {
-    let sql = "DELETE FROM _tw_rejected WHERE tx_id = ?1";
+/// Deletes a local transaction that waits. Returns whether it was there.
+pub(crate) fn discard(connection: &Connection, transaction_id: i64) -> rusqlite::Result<bool> {
+    let sql = "DELETE FROM _tw_queue WHERE tx_id = ?1";
     Ok(connection.execute(sql, [transaction_id])? > 0)
 }
 

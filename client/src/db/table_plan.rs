@@ -136,6 +136,20 @@ impl TablePlan {
         object_sql(members)
     }
 
+    /// Returns an SQL expression for the columns of the row that are not NULL, as they are uploaded.
+    /// For an insert trigger.
+    pub(crate) fn upload_without_nulls_sql(&self) -> String {
+        let members = self.columns.iter().map(|column| {
+            let name = quote(&column.name);
+            format!(
+                "CASE WHEN NEW.{name} IS NULL THEN '' ELSE ',' || {} || {} END",
+                key_sql(column),
+                upload_value_sql(&name)
+            )
+        });
+        object_sql(members)
+    }
+
     /// Returns an SQL expression for the changed columns as they are uploaded. For an update
     /// trigger.
     pub(crate) fn changes_sql(&self) -> String {

@@ -41,12 +41,15 @@ pub(crate) fn create(plan: &TablePlan, type_id: i64) -> String {
         plan.has_blob_sql("NEW.")
     );
 
-    let before_insert =
-        format!("{id_is_text}{no_blob}{}", save_base_sql(type_id, "NEW.id", &stored_image));
+    let before_insert = format!(
+        "{id_is_text}{no_blob}{}\n{}",
+        save_base_sql(type_id, "NEW.id", &stored_image),
+        note_replaced_sql(plan, type_id)
+    );
     let before_update =
         format!("{id_is_kept}{no_blob}{}", save_base_sql(type_id, "OLD.id", &old_image));
     let before_delete = save_base_sql(type_id, "OLD.id", &old_image);
-    let insert = capture_sql(type_id, "PUT", "NEW.id", &plan.upload_sql(), "1");
+    let insert = capture_sql(type_id, "PUT", "NEW.id", &inserted_sql(plan, type_id), "1");
     let update = capture_sql(type_id, "PATCH", "NEW.id", &plan.changes_sql(), &has_changes);
     let delete = capture_sql(type_id, "DELETE", "OLD.id", "NULL", "1");
 
@@ -82,12 +85,40 @@ fn save_base_sql(type_id: i64, id: &str, image: &str) -> String {
     )
 }
 
+/// Returns the statements that note whether the inserted row replaces one. The insert trigger runs
+/// after the former row is gone.
+fn note_replaced_sql(plan: &TablePlan, type_id: i64) -> String {
+    let table = quote(&plan.name);
+
+    // The first statement removes what an INSERT OR IGNORE has left.
+    format!(
+        "DELETE FROM _tw_replaced WHERE type = {type_id} AND id = NEW.id;\n\
+         INSERT INTO _tw_replaced (type, id) SELECT {type_id}, NEW.id \
+         WHERE EXISTS (SELECT 1 FROM {table} WHERE id = NEW.id);"
+    )
+}
+
+/// Returns an SQL expression for an inserted row as it is uploaded.
+///
+/// A trigger does not see which columns the statement set. NULLs are left out, so that the source's
+/// defaults apply to a new row, as with PowerSync's SDKs. A row that replaces one names them: they
+/// overwrite values.
+fn inserted_sql(plan: &TablePlan, type_id: i64) -> String {
+    format!(
+        "CASE WHEN EXISTS (SELECT 1 FROM _tw_replaced WHERE type = {type_id} AND id = NEW.id) \
+         THEN {} ELSE {} END",
+        plan.upload_sql(),
+        plan.upload_without_nulls_sql()
+    )
+}
+
 /// Returns the statements that put a change into the queue and mark its write checkpoint as
 /// unknown.
 fn capture_sql(type_id: i64, op: &str, id: &str, data: &str, condition: &str) -> String {
     format!(
-        "INSERT INTO _tw_queue (tx_id, op, type, id, data) \
-         SELECT tx_id, '{op}', {type_id}, {id}, {data} FROM _tw_state WHERE {condition};\n\
+        "INSERT INTO _tw_queue (tx_id, op, type, id, data, is_unit) \
+         SELECT tx_id, '{op}', {type_id}, {id}, {data}, is_unit FROM _tw_state \
+         WHERE {condition};\n\
          UPDATE _tw_state SET gate = {WRITE_CHECKPOINT_UNKNOWN} WHERE {condition};"
     )
 }

@@ -242,7 +242,7 @@ fn unanswered(message: String) -> RequestFailed {
 async fn refusal(response: Response) -> RequestFailed {
     let status = response.status();
     let retry_after = retry_after(&response);
-    let body = error_body(response).await;
+    let body = body_start(response).await;
     let message = format!("the server answered {status}: {}", described(&body));
     RequestFailed { status: Some(status.as_u16()), retry_after, message }
 }
@@ -254,7 +254,7 @@ pub(crate) fn retry_after(response: &Response) -> Option<Duration> {
 }
 
 /// Returns the beginning of a reply's body.
-pub(crate) async fn error_body(response: Response) -> String {
+pub(crate) async fn body_start(response: Response) -> String {
     let mut body = Vec::new();
     let mut chunks = response.bytes_stream();
     while body.len() < ERROR_BYTES_MAX
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_body_is_described_by_its_code() {
+    fn an_body_start_is_described_by_its_code() {
         let body = r#"{"error":{"code":"PSYNC_S2103","description":"expired","more":1}}"#;
         assert_eq!(described(body), "PSYNC_S2103 expired");
         assert_eq!(described("<html>").as_str(), "<html>");

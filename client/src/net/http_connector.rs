@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 use super::http;
 use crate::connector::{Connector, Credentials, LocalTransaction, UploadOutcome};
 use crate::error::ClientError;
+use crate::subject::subject;
 
 /// The timeout for one upload. It leaves a backend time for a large transaction. After it the
 /// outcome is unknown, and the transaction is sent again.
@@ -19,14 +20,17 @@ const UPLOAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// Posts each local transaction as JSON to one URL of the app's backend.
 ///
 /// The request carries `Authorization: Bearer <token>`, `Idempotency-Key: <client id>/<transaction
-/// id>`, and a [`LocalTransaction`] as its body. The answer's status decides:
+/// id>`, and a [`LocalTransaction`] as its body. A transaction leaves the queue by a verdict of the
+/// backend, which a gateway, a wrong address or a sign-in page of a network cannot give:
 ///
-/// | status | meaning |
+/// | answer | meaning |
 /// |---|---|
-/// | 2xx | applied |
+/// | 2xx | applied, unless the body is a web page or has another `outcome` |
+/// | a body `{"outcome": "rejected", "reason": "..."}` with any status but 401 | rejected; the body is kept for the app |
 /// | 401 | a new token is fetched, and the transaction is sent once more |
-/// | 408, 425, 429, 3xx, 5xx, no answer | no verdict: sent again later, not before `Retry-After` |
-/// | any other 4xx | rejected; the body is kept for the app |
+/// | anything else, or no answer | no verdict: sent again later, not before `Retry-After` |
+///
+/// A transaction is sent only with a token of the user who made it.
 pub struct HttpConnector {
     client: reqwest::Client,
     url: Url,
@@ -63,6 +67,7 @@ impl HttpConnector {
 
     async fn post(&self, transaction: &LocalTransaction) -> Result<Response, UploadOutcome> {
         let token = self.token().await?;
+        self.check_user(&token, transaction).await?;
         let key = format!("{}/{}", transaction.client_id, transaction.transaction_id);
         self.client
             .post(self.url.clone())
@@ -88,6 +93,27 @@ impl HttpConnector {
             .map_err(|error| retry(None, format!("no token for the backend: {error}")))?;
         Ok(cached.insert(token).clone())
     }
+
+    /// Checks that a token is of the user who made a transaction. Another one is forgotten: the app
+    /// may be in the middle of a change of users.
+    async fn check_user(
+        &self,
+        token: &str,
+        transaction: &LocalTransaction,
+    ) -> Result<(), UploadOutcome> {
+        let Some((author, user)) = transaction.user_id.clone().zip(subject(token)) else {
+            return Ok(());
+        };
+        if author == user {
+            return Ok(());
+        }
+
+        *self.token.lock().await = None;
+        let reason = format!(
+            "the token is of user '{user}', but user '{author}' made the local transaction"
+        );
+        Err(retry(None, reason))
+    }
 }
 
 impl Connector for HttpConnector {
@@ -102,28 +128,34 @@ fn retry(after: Option<Duration>, reason: String) -> UploadOutcome {
 
 async fn verdict(response: Response) -> UploadOutcome {
     let status = response.status();
-    if status.is_success() {
-        return UploadOutcome::Applied;
-    }
-    let reason = format!("the backend answered {status}");
-
-    // A redirect decides nothing, and a refused token is no verdict on the data.
-    let is_verdict = status.is_client_error() && !matches!(status.as_u16(), 401 | 408 | 425 | 429);
-    if !is_verdict {
-        return retry(http::retry_after(&response), reason);
+    let retry_after = http::retry_after(&response);
+    // A refused token is no verdict on the data.
+    if status == StatusCode::UNAUTHORIZED {
+        return retry(retry_after, format!("the backend answered {status}"));
     }
 
-    let body = http::error_body(response).await;
-    let reason = reason_in(&body).unwrap_or(reason);
-    UploadOutcome::Rejected { reason, body: Some(body) }
+    let body = http::body_start(response).await;
+    let reply = serde_json::from_str::<Reply>(&body).unwrap_or_default();
+    let reason = match reply.outcome.as_deref() {
+        Some("rejected") => {
+            let reason = reply.reason.unwrap_or_else(|| format!("the backend answered {status}"));
+            return UploadOutcome::Rejected { reason, body: Some(body) };
+        }
+        Some("applied") | None if !status.is_success() => {
+            format!("the backend answered {status}, and no verdict")
+        }
+        None if body.trim_start().starts_with('<') => {
+            format!("a web page was answered with {status}, and no verdict")
+        }
+        Some("applied") | None => return UploadOutcome::Applied,
+        Some(other) => format!("the backend answered {status} with an unknown outcome '{other}'"),
+    };
+    retry(retry_after, reason)
 }
 
-/// Returns the reason in a body like `{"reason": "..."}`.
-fn reason_in(body: &str) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Reply {
-        reason: String,
-    }
-
-    serde_json::from_str::<Reply>(body).ok().map(|reply| reply.reason)
+/// The members of an answer that matter. Other bodies have none of them.
+#[derive(Default, Deserialize)]
+struct Reply {
+    outcome: Option<String>,
+    reason: Option<String>,
 }

@@ -16,6 +16,7 @@ use crate::core::{Closed, Event, Timer};
 use crate::db::snapshot_files::SnapshotFiles;
 use crate::net::fetch;
 use crate::net::http::{self, Endpoint};
+use crate::status::{Problem, ProblemKind};
 
 /// The time within which the app must return a token. A user who has to sign in takes longer: the
 /// app reports that by an error, not by waiting.
@@ -144,7 +145,9 @@ impl IoTask {
         let token = tokio::time::timeout(TOKEN_TIMEOUT, self.credentials.token())
             .await
             .unwrap_or_else(|_| Err("the app did not return one in time".into()));
-        self.send_event(Event::Token(token.map_err(|error| format!("no token: {error}"))));
+        self.send_event(Event::Token(token.map_err(|error| {
+            Problem::new(ProblemKind::Credentials, format!("no token: {error}"))
+        })));
     }
 
     async fn upload(&self, transaction: LocalTransaction) {

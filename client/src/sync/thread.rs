@@ -15,8 +15,12 @@ use super::stats::{SyncStats, TransferMethod};
 use crate::core::{Action, Core, Event, LocalBucket, PublishOutcome, Rejection, damaged_message};
 use crate::db::database::Writers;
 use crate::db::file_lock::FileLock;
+use crate::db::queue::user::Admission;
+use crate::db::queue::verdict::Finished;
 use crate::db::{queue, staging};
 use crate::publish::{CheckpointPublisher, Publication, PublishError};
+use crate::status::{Problem, ProblemKind};
+use crate::subject::subject;
 
 /// The interval at which the queue is checked for writes of other processes, which cannot notify
 /// this one. A check is one small read.
@@ -99,7 +103,7 @@ impl SyncThread {
         }
 
         // Answers are queued behind each other: the core never handles an event within another.
-        let mut events = VecDeque::from([event]);
+        let mut events = VecDeque::from([self.admit(event)]);
         while let Some(event) = events.pop_front() {
             for action in self.core.on_event(event) {
                 events.extend(self.carry_out(action));
@@ -149,6 +153,26 @@ impl SyncThread {
                     queue::store_write_checkpoint(&writers.sync, queue_version, write_checkpoint);
                 Some(stored.map_or_else(queue_failed, Event::WriteCheckpointStored))
             }
+        }
+    }
+
+    /// Replaces a token by an error if local writes of another user wait. No part of the session uses
+    /// such a token.
+    fn admit<'a>(&self, event: Event<'a>) -> Event<'a> {
+        let Event::Token(Ok(token)) = &event else { return event };
+        let Some(user_id) = subject(token) else { return event };
+
+        let admission = queue::user::admit(&mut self.shared.database.writers().sync, &user_id);
+        match admission {
+            Ok(Admission::Admitted) => event,
+            Ok(Admission::Refused { owner, waiting }) => {
+                let message = format!(
+                    "the token is of user '{user_id}', but local transactions of user '{owner}' wait \
+                     to be sent ({waiting})"
+                );
+                Event::Token(Err(Problem::new(ProblemKind::OtherUser, message)))
+            }
+            Err(error) => Event::Token(Err(Problem::new(ProblemKind::Storage, error.to_string()))),
         }
     }
 
@@ -296,15 +320,22 @@ impl SyncThread {
         transaction_id: i64,
         rejected: Option<&Rejection>,
     ) -> rusqlite::Result<()> {
-        if let Some(rejection) = rejected {
-            warn!(transaction_id, reason = rejection.reason, "upload rejected");
-        }
-
         let mut writers = self.shared.database.writers();
-        let finished = queue::finish(&mut writers.sync, transaction_id, rejected);
+        let finished = queue::verdict::finish(&mut writers.sync, transaction_id, rejected);
         drop(writers);
+
+        if let (Some(Rejection { reason, .. }), Ok(finished)) = (rejected, &finished) {
+            match finished {
+                Finished::Removed => warn!(transaction_id, reason, "upload rejected"),
+                Finished::Split => warn!(
+                    transaction_id,
+                    reason,
+                    "upload rejected; its changes were made by other programs, and are sent one by one"
+                ),
+            }
+        }
         self.shared.refresh_status();
-        finished
+        finished.map(|_| ())
     }
 
     /// Copies what the core knows into the status.

@@ -1,12 +1,18 @@
 //! Local writes: captured, uploaded, and returned by the stream, over real HTTP.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures::future::BoxFuture;
 use serde_json::json;
 use tempfile::TempDir;
 use tidewater_client::rusqlite::params;
-use tidewater_client::{Client, FixedToken, LocalOp, ProblemKind};
+use tidewater_client::{
+    Client, ClientError, Credentials, CredentialsError, FixedToken, HttpConnector, LocalOp,
+    Options, ProblemKind, Schema,
+};
 
 use crate::app::{connect, open, rows, until, until_equal};
 use crate::server::Server;
@@ -21,6 +27,9 @@ fn title(client: &Client, id: &str) -> Option<String> {
     let title = rows.get("todos")?.get(id)?.get("title")?;
     Some(title.as_str().unwrap().to_owned())
 }
+
+/// A verdict of a backend.
+const NOT_TODAY: &str = r#"{"outcome":"rejected","reason":"not today","more":1}"#;
 
 /// Waits until everything is uploaded, acknowledged and visible.
 async fn until_settled(client: &Client, server: &Server) {
@@ -128,7 +137,7 @@ async fn a_rejected_transaction_leaves_the_queue_and_the_next_is_sent() {
     let client = open(&dir.path().join("app.db"));
     connect(&client, &server);
     until_equal(&client, &server).await;
-    server.faults().uploads.push_back(Some((400, r#"{"reason":"not today","more":1}"#)));
+    server.faults().uploads.push_back(Some((400, NOT_TODAY)));
     let edit = "UPDATE todos SET title = 'mine' WHERE id = 't1'";
     client.write(|tx| tx.execute(edit, [])).unwrap();
     insert(&client, "t2", "fine");
@@ -142,7 +151,7 @@ async fn a_rejected_transaction_leaves_the_queue_and_the_next_is_sent() {
     let rejected = client.rejected().unwrap();
     assert_eq!(rejected.len(), 1);
     assert_eq!(rejected[0].reason, "not today");
-    assert_eq!(rejected[0].body.as_deref(), Some(r#"{"reason":"not today","more":1}"#));
+    assert_eq!(rejected[0].body.as_deref(), Some(NOT_TODAY));
     assert_eq!(rejected[0].transaction.operations[0].data["title"], "mine");
     assert!(client.discard_rejected(rejected[0].transaction.transaction_id).unwrap());
     assert!(!client.discard_rejected(rejected[0].transaction.transaction_id).unwrap());
@@ -158,6 +167,14 @@ async fn an_upload_without_a_verdict_is_sent_again_and_takes_effect_once() {
         Some((500, "")),
         Some((503, "")),
         Some((302, "")),
+        // A wrong address, a gateway's rule, a limit of a proxy, the sign-in page of a network.
+        Some((404, "not found")),
+        Some((403, r#"{"message":"Forbidden"}"#)),
+        Some((413, "<html>too large</html>")),
+        Some((200, " <!doctype html><title>Welcome to the hotel</title>")),
+        // Not one of the outcomes that this version knows, and one that its status contradicts.
+        Some((200, r#"{"outcome":"postponed"}"#)),
+        Some((409, r#"{"outcome":"applied"}"#)),
         None,
     ] {
         let dir = TempDir::new().unwrap();
@@ -180,6 +197,199 @@ async fn an_upload_without_a_verdict_is_sent_again_and_takes_effect_once() {
         assert_eq!(seen.applied.len(), 2);
         assert_eq!(client.status().borrow().rejected, 0);
     }
+}
+
+#[tokio::test]
+async fn a_verdict_of_any_status_rejects() {
+    for status in [200, 403, 404, 500] {
+        let dir = TempDir::new().unwrap();
+        let server = Server::start().await;
+        let client = open(&dir.path().join("app.db"));
+        connect(&client, &server);
+        server.faults().uploads.push_back(Some((status, NOT_TODAY)));
+        insert(&client, "t1", "x");
+
+        let found = until(&client, |status| status.rejected == 1).await;
+        assert_eq!(found.upload_problem, None, "{status}");
+        assert_eq!(client.rejected().unwrap()[0].reason, "not today", "{status}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_verdict_but_a_success_applies() {
+    for body in ["", "OK", "{}", r#"{"id":7}"#, "[]", r#"{"outcome":"applied"}"#] {
+        let dir = TempDir::new().unwrap();
+        let server = Server::start().await;
+        let client = open(&dir.path().join("app.db"));
+        connect(&client, &server);
+        server.faults().uploads.push_back(Some((200, body)));
+        insert(&client, "t1", "x");
+
+        let status = until(&client, |status| status.queue_length == 0).await;
+        assert_eq!((status.rejected, status.upload_problem), (0, None), "{body}");
+        assert_eq!(server.seen().uploads.len(), 1, "{body}");
+    }
+}
+
+/// Returns a token of a user. Nothing here checks its signature.
+fn token_of(user: &str) -> String {
+    let claims = URL_SAFE_NO_PAD.encode(json!({ "sub": user }).to_string());
+    format!("e30.{claims}.c2ln")
+}
+
+/// Credentials of the user who is signed in.
+struct SignedIn(Mutex<&'static str>);
+
+impl SignedIn {
+    fn new(user: &'static str) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(user)))
+    }
+
+    fn change(&self, user: &'static str) {
+        *self.0.lock().unwrap() = user;
+    }
+}
+
+impl Credentials for SignedIn {
+    fn token(&self) -> BoxFuture<'_, Result<String, CredentialsError>> {
+        let token = token_of(*self.0.lock().unwrap());
+        Box::pin(async move { Ok(token) })
+    }
+}
+
+fn connect_as(client: &Client, server: &Server, signed_in: &Arc<SignedIn>) {
+    let backend = HttpConnector::new(&server.upload_url(), signed_in.clone()).unwrap();
+    client.connect(&server.url, signed_in.clone(), Some(Arc::new(backend))).unwrap();
+}
+
+#[tokio::test]
+async fn writes_wait_for_the_user_who_made_them() {
+    let dir = TempDir::new().unwrap();
+    let server = Server::start().await;
+    let client = open(&dir.path().join("app.db"));
+    let signed_in = SignedIn::new("u1");
+    connect_as(&client, &server, &signed_in);
+    until(&client, |status| status.published == 1).await;
+    client.disconnect().await;
+    insert(&client, "t1", "of u1");
+
+    signed_in.change("u2");
+    connect_as(&client, &server, &signed_in);
+    let status = until(&client, |status| status.download_problem.is_some()).await;
+    let problem = status.download_problem.unwrap();
+    assert_eq!(problem.kind, ProblemKind::OtherUser);
+    let message =
+        "the token is of user 'u2', but local transactions of user 'u1' wait to be sent (1)";
+    assert_eq!(problem.message, message);
+    assert_eq!(server.seen().uploads, []);
+    client.disconnect().await;
+
+    signed_in.change("u1");
+    connect_as(&client, &server, &signed_in);
+    until_settled(&client, &server).await;
+    client.disconnect().await;
+    assert_eq!(server.seen().upload_tokens, [format!("Bearer {}", token_of("u1"))]);
+
+    // Nothing waits any more.
+    let published = client.status().borrow().published;
+    signed_in.change("u2");
+    connect_as(&client, &server, &signed_in);
+    until(&client, |status| status.published > published).await;
+    insert(&client, "t2", "of u2");
+    until_settled(&client, &server).await;
+    let tokens = server.seen().upload_tokens.clone();
+    assert_eq!(tokens[1..], [format!("Bearer {}", token_of("u2"))]);
+}
+
+#[tokio::test]
+async fn a_change_of_users_between_two_tokens_sends_nothing_under_the_wrong_name() {
+    let dir = TempDir::new().unwrap();
+    let server = Server::start().await;
+    let client = open(&dir.path().join("app.db"));
+    let signed_in = SignedIn::new("u1");
+    connect_as(&client, &server, &signed_in);
+    until(&client, |status| status.published == 1).await;
+
+    // The session has a token of the first user. The connector gets its own now.
+    signed_in.change("u2");
+    insert(&client, "t1", "of u1");
+    let status = until(&client, |status| status.upload_problem.is_some()).await;
+    let message = status.upload_problem.unwrap().message;
+    assert!(message.starts_with("the token is of user 'u2', but user 'u1' made"), "{message}");
+    assert_eq!(server.seen().uploads, []);
+
+    signed_in.change("u1");
+    client.network_available();
+    until_settled(&client, &server).await;
+    assert_eq!(server.seen().upload_tokens, [format!("Bearer {}", token_of("u1"))]);
+}
+
+#[tokio::test]
+async fn a_wrong_row_of_another_program_does_not_reject_the_others() {
+    let dir = TempDir::new().unwrap();
+    let server = Server::start().await;
+    let path = dir.path().join("app.db");
+    let client = open(&path);
+    let other = rusqlite::Connection::open(&path).unwrap();
+    for id in ["l1", "l2", "l3"] {
+        other.execute("INSERT INTO lists (id, name) VALUES (?1, 'theirs')", [id]).unwrap();
+    }
+    let ok = Some((200, ""));
+    let answers = [Some((422, NOT_TODAY)), ok, Some((422, NOT_TODAY)), ok];
+    server.faults().uploads.extend(answers);
+
+    connect(&client, &server);
+    until(&client, |status| status.rejected == 1 && status.queue_length == 0).await;
+    let seen = server.seen();
+    let sent: Vec<_> = seen
+        .uploads
+        .iter()
+        .map(|unit| {
+            let ids = unit.operations.iter().map(|o| o.id.as_str()).collect::<Vec<_>>();
+            (unit.transaction_id, ids.join(" "))
+        })
+        .collect();
+    let expected = [(1, "l1 l2 l3"), (2, "l1"), (3, "l2"), (4, "l3")];
+    assert_eq!(sent, expected.map(|(number, ids)| (number, ids.to_owned())));
+    let rejected = client.rejected().unwrap();
+    assert_eq!(rejected[0].transaction.operations[0].id, "l2");
+}
+
+#[tokio::test]
+async fn waiting_and_rejected_writes_can_be_listed_retried_and_discarded() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("app.db");
+    assert!(matches!(
+        Client::open_existing(&path, Options::default()),
+        Err(ClientError::NoDatabase(_))
+    ));
+    assert!(!path.exists());
+    let server = Server::start().await;
+    let client = open(&path);
+    insert(&client, "t1", "first");
+    insert(&client, "t2", "second");
+    drop(client);
+
+    let client = Client::open_existing(&path, Options::default()).unwrap();
+    let waiting = client.queued().unwrap();
+    let numbers: Vec<_> = waiting.iter().map(|unit| unit.transaction_id).collect();
+    assert_eq!(numbers, [1, 2]);
+    assert!(client.discard_queued(1).unwrap());
+    assert!(!client.discard_queued(1).unwrap());
+    assert_eq!(client.status().borrow().queue_length, 1);
+    drop(client);
+
+    let client = open(&path);
+    server.faults().uploads.push_back(Some((422, NOT_TODAY)));
+    connect(&client, &server);
+    until(&client, |status| status.rejected == 1).await;
+    until_equal(&client, &server).await;
+    assert!(rows(&client).is_empty(), "both are reverted");
+    assert!(client.retry_rejected(2).unwrap());
+    until_settled(&client, &server).await;
+    assert_eq!(title(&client, "t2").unwrap(), "second");
+    assert_eq!(client.rejected().unwrap(), []);
+    assert_eq!(server.seen().applied.len(), 1);
 }
 
 #[tokio::test]
@@ -299,22 +509,22 @@ async fn sync_once_uploads_first_and_keeps_its_deadline() {
     let client = open(&dir.path().join("app.db"));
     insert(&client, "t1", "x");
     let token = Arc::new(FixedToken("t".into()));
-    let connector = tidewater_client::HttpConnector::new(&server.upload_url(), token.clone());
+    let connector = HttpConnector::new(&server.upload_url(), token.clone());
     let connector = Arc::new(connector.unwrap());
     server.change(|source| source.withhold_write_checkpoints = true);
     let deadline = Some(Duration::from_millis(200));
     let url = &server.url;
     let late = client.sync_once(url, token.clone(), Some(connector.clone()), deadline).await;
-    assert!(matches!(late, Err(tidewater_client::ClientError::Deadline)));
+    assert!(matches!(late, Err(ClientError::Deadline)));
 
     server.release_write_checkpoints();
     client.sync_once(url, token.clone(), Some(connector), None).await.unwrap();
     assert_eq!(server.seen().applied.len(), 1);
     until_equal(&client, &server).await;
     insert(&client, "t2", "x");
-    let nobody = tidewater_client::HttpConnector::new("http://127.0.0.1:1/", token.clone());
-    let schema = tidewater_client::Schema::parse(crate::app::SCHEMA).unwrap();
-    let options = tidewater_client::Options { failures_max: 2, ..Default::default() };
+    let nobody = HttpConnector::new("http://127.0.0.1:1/", token.clone());
+    let schema = Schema::parse(crate::app::SCHEMA).unwrap();
+    let options = Options { failures_max: 2, ..Default::default() };
     let hasty = Client::open(dir.path().join("app.db"), &schema, options).unwrap();
     let hopeless = hasty.sync_once(url, token, Some(Arc::new(nobody.unwrap())), None).await;
     let message = hopeless.unwrap_err().to_string();

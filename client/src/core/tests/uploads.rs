@@ -136,7 +136,7 @@ fn a_failed_write_checkpoint_request_is_retried() {
 
     script.event(Event::Timer(Timer::Upload), &["upload"]);
     script.event(queue_empty(PendingUploads::Unknown, 1), &["token"]);
-    script.event(Event::Token(Err("offline".into())), &["Upload 4s"]);
+    script.event(Event::Token(Err(no_token())), &["Upload 4s"]);
 }
 
 #[test]

@@ -105,11 +105,19 @@ fn a_newer_format_is_refused_and_older_formats_are_upgraded() {
     connection.execute(set, [FORMAT + 1]).unwrap();
     let error = migrate(&mut connection, &schema).unwrap_err();
 
-    assert!(matches!(error, ClientError::NewerFormat(4)), "{error}");
+    assert!(matches!(error, ClientError::NewerFormat(5)), "{error}");
 
     // A file of an older version is upgraded.
-    for (older, added) in [(1, "_tw_snapshots"), (2, "_tw_packs")] {
-        connection.execute(&format!("DROP TABLE {added}"), []).unwrap();
+    for (older, added) in [(1, "_tw_snapshots"), (2, "_tw_packs"), (3, "_tw_replaced")] {
+        let undo = format!(
+            "DROP TABLE {added}; ALTER TABLE _tw_state DROP COLUMN user_id;
+             ALTER TABLE _tw_state DROP COLUMN is_unit; ALTER TABLE _tw_rejected DROP COLUMN user_id;"
+        );
+        let triggers = triggers::drop(&TablePlan::new(&schema.tables[0]));
+        connection.execute_batch(&triggers).unwrap();
+        connection.execute("DELETE FROM _tw_schema WHERE kind = 'triggers'", []).unwrap();
+        connection.execute_batch(&undo).unwrap();
+        connection.execute_batch("ALTER TABLE _tw_queue DROP COLUMN is_unit").unwrap();
         connection.execute(set, [older]).unwrap();
         migrate(&mut connection, &schema).unwrap();
         let count = format!("SELECT count(*) FROM {added}");

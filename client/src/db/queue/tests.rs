@@ -20,7 +20,7 @@ fn write(database: &Database, id: &str) {
 fn take_head(database: &Database) -> Option<(i64, Vec<String>)> {
     let writers = &mut *database.writers();
     let head = head(&mut writers.sync).unwrap()?;
-    finish(&mut writers.sync, head.transaction_id, None).unwrap();
+    verdict::finish(&mut writers.sync, head.transaction_id, None).unwrap();
     Some((head.transaction_id, head.operations.into_iter().map(|o| o.id).collect()))
 }
 
@@ -60,7 +60,7 @@ fn sent_data(database: &Database, sql: &str) -> String {
     database.writers().write(|tx| tx.execute(sql, [])).unwrap();
     let writers = &mut *database.writers();
     let unit = head(&mut writers.sync).unwrap().unwrap();
-    finish(&mut writers.sync, unit.transaction_id, None).unwrap();
+    verdict::finish(&mut writers.sync, unit.transaction_id, None).unwrap();
     serde_json::to_string(&unit.operations[0].data).unwrap()
 }
 
@@ -78,6 +78,42 @@ fn numbers_are_sent_exactly_and_infinite_ones_by_name() {
         let expected = if exact.contains(['.', 'e']) { format!("{value:?}") } else { exact.into() };
         assert_eq!(sent_data(&database, &update), format!(r#"{{"a":{expected}}}"#));
     }
+}
+
+#[test]
+fn an_insert_leaves_nulls_out_unless_it_replaces_a_row() {
+    let dir = TempDir::new().unwrap();
+    let schema = Schema::parse("CREATE TABLE t (id TEXT PRIMARY KEY, a, b)").unwrap();
+    let path = dir.path().join("app.db");
+    let database = Database::open(&path, &schema).unwrap();
+    let sent = |sql: &str| -> Vec<String> {
+        database.writers().write(|tx| tx.execute_batch(sql)).unwrap();
+        let writers = &mut *database.writers();
+        let unit = head(&mut writers.sync).unwrap().unwrap();
+        verdict::finish(&mut writers.sync, unit.transaction_id, None).unwrap();
+        let operations = unit.operations.iter();
+        operations.map(|o| format!("{:?} {}", o.op, serde_json::json!(o.data))).collect()
+    };
+
+    assert_eq!(sent("INSERT INTO t (id, b) VALUES ('r1', 1)"), [r#"Put {"b":1}"#]);
+    assert_eq!(sent("INSERT INTO t (id) VALUES ('r2')"), ["Put {}"]);
+
+    let replaced = [r#"Delete {}"#, r#"Put {"a":2,"b":null}"#];
+    assert_eq!(sent("REPLACE INTO t (id, a) VALUES ('r1', 2)"), replaced);
+    let upsert = "INSERT INTO t VALUES ('r1', 3, NULL) ON CONFLICT (id) DO UPDATE SET a = 3";
+    assert_eq!(sent(upsert), [r#"Patch {"a":3}"#]);
+
+    // What these left behind concerns no later row with the id.
+    let ignored = "INSERT OR IGNORE INTO t VALUES ('r1', 4, 4); DELETE FROM t WHERE id = 'r1';
+                   INSERT INTO t (id, a) VALUES ('r1', 5)";
+    assert_eq!(sent(ignored), ["Delete {}", r#"Put {"a":5}"#]);
+
+    // A connection of another program fires no trigger for the row that REPLACE deletes.
+    let other = Connection::open(&path).unwrap();
+    other.execute("REPLACE INTO t (id, b) VALUES ('r1', 6)", []).unwrap();
+    let unit = head(&mut database.writers().sync).unwrap().unwrap();
+    let data = serde_json::to_string(&unit.operations[0].data).unwrap();
+    assert_eq!(data, r#"{"a":null,"b":6}"#);
 }
 
 #[test]

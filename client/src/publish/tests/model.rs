@@ -310,7 +310,7 @@ impl<'d> ModelDevice<'d> {
                 }
             }
             let rejected = is_refused.then_some(&rejection);
-            queue::finish(&mut writers.sync, unit.transaction_id, rejected).unwrap();
+            queue::verdict::finish(&mut writers.sync, unit.transaction_id, rejected).unwrap();
         }
 
         if self.awaits.is_some() {
