@@ -95,11 +95,10 @@ impl Newcomer {
     fn shell(&self, script: &str) -> Result<Command> {
         let program = Tidewater::command()?;
         let folder = Path::new(program.get_program()).parent().context("no folder of programs")?;
-        let path = std::env::var("PATH").unwrap_or_default();
+        let script = format!("PATH={}:$PATH\n{script}", folder.display());
 
         let mut command = Command::new("bash");
-        command.args(["-euo", "pipefail", "-c", script]).current_dir(self.folder.path());
-        command.env("PATH", format!("{}:{path}", folder.display()));
+        command.args(["-euo", "pipefail", "-c", &script]).current_dir(self.folder.path());
         command.env("TIDEWATER_LISTEN", "127.0.0.1:0");
         command.env("TIDEWATER_METRICS_LISTEN", "127.0.0.1:0");
         Ok(command)

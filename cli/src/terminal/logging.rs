@@ -61,6 +61,7 @@ pub(crate) fn eprint(text: &str) {
 }
 
 /// Installs the log: text on a terminal, JSON otherwise.
+#[expect(clippy::disallowed_methods, reason = "the filter of the log is no flag of a command")]
 pub(crate) fn start(default_filter: &str) {
     let filter = ["TIDEWATER_LOG", "RUST_LOG"]
         .into_iter()
