@@ -17,6 +17,7 @@
 //! | `replication` | the stream: assembles transactions, and the loop that does the I/O |
 //! | `start` | takes over the slot and the store |
 //! | `verify` | compares the store with the source, beside the worker |
+//! | `status` | reads the state of a deployment, beside the worker |
 //!
 //! [`run`] starts a worker; [`LogWriter`] and [`Applier`] are public for simulations. [`RunError`] is
 //! sorted by what the worker's owner does next.
@@ -37,6 +38,7 @@ mod restart;
 mod run;
 mod source;
 mod start;
+mod status;
 #[cfg(test)]
 mod test_support;
 mod verify;
@@ -54,17 +56,23 @@ pub use run::run;
 pub use source::catalog::{CheckFacts, ShapeFacts, SourceTable, UnsentColumn, UnsentReason};
 pub use source::connect::ConnectError;
 pub use source::database::{Database, Login, PasswordResult, Passwords};
-pub use source::dsn::DsnError;
+pub use source::dsn::{DsnError, display_uri};
 pub use source::error::{SourceError, TableChanged};
-pub use source::inspection::{SourceReport, check_source};
+pub use source::inspection::{SourceReport, check_source, list_tables};
 pub use source::preflight::{Finding, PreflightError};
 pub use source::slot::SlotError;
 pub use source::table_reader::{Reading, ReadingError};
 pub use source::tls::TlsError;
 pub use start::error::{ConfigurationError, StartError};
+pub use status::{
+    BucketScan, BucketStatus, CompactionStatus, ConfigState, ConfigStatus, CopyProgress, CopyStage,
+    DefinitionStatus, KnownFacts, SlotStatus, SnapshotStatus, SourceAnswer, Status, StatusOptions,
+    StoreSize, TableStatus, WorkerStatus, read_configs, read_status,
+};
 pub use verify::{
     ChangedColumn, DamagedBucket, Difference, DifferenceKind, DifferencePlace, RepairedTable,
-    Selection, VerifiedTable, VerifyError, VerifyOptions, VerifyProgress, VerifyReport, verify,
+    Selection, VerifiedTable, VerifyError, VerifyOptions, VerifyProgress, VerifyReport, copy_again,
+    verify,
 };
 
 /// The parts of the worker that the simulation drives in place of [`run`]. Not a stable interface.

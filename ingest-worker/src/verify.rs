@@ -70,6 +70,8 @@ pub use report::{
 pub use scope::Selection;
 
 use crate::replication::wal_message::CopyRequest;
+use crate::source::database::Database;
+use crate::start::stored::read_stored_generation;
 use crate::verify::checkpoint::View;
 use crate::verify::round::{Comparison, Suspect, TRANSACTION_PATIENCE};
 use crate::verify::scope::Scope;
@@ -123,6 +125,30 @@ pub async fn verify<S: Storage>(
         found = Box::pin(compare(storage, &source, options, on_progress)).await?;
     }
     Ok(VerifyReport { repaired, ..found.report })
+}
+
+/// Asks the worker to copy all of its tables again, and returns their number. Rows are compared with what is
+/// stored of them, so devices receive what differs. It does not wait for the worker.
+///
+/// # Errors
+/// When the store or the source cannot be read, and when the store was filled from another source.
+pub async fn copy_again<S: Storage>(
+    storage: &S,
+    database: &Database,
+    publication: &str,
+) -> Result<usize, VerifyError> {
+    let source = SourceSession::open(database, publication).await?;
+    let control = storage.control().await?.ok_or(VerifyError::NoCheckpoint)?;
+    source.must_be(&control.source).await?;
+    let stored = read_stored_generation(storage, Some(&control)).await?;
+    let stored = stored.ok_or(VerifyError::NoCheckpoint)?;
+
+    let tables: Vec<u32> = stored.copy.tables.iter().flatten().map(|table| table.oid).collect();
+    for &table in &tables {
+        let request = CopyRequest { table, replaces_rows: false };
+        source.request_copy(&control.source.slot, request).await?;
+    }
+    Ok(tables.len())
 }
 
 /// The outcome of one comparison.

@@ -132,7 +132,7 @@ impl RelationMap {
             return Ok(());
         };
         let CopyRequest { replaces_rows, .. } = request;
-        let reason = "`tidewater verify --repair` asks for a copy";
+        let reason = "a copy was requested (`tidewater verify --repair`, or the admin API)";
         Err(TableChanged { replaces_rows, ..changed(&self.tables[index].table, reason) })
     }
 

@@ -62,6 +62,14 @@ pub(crate) struct Dsn {
     pub(crate) passwords: Option<Passwords>,
 }
 
+/// Returns the URI of a database without its password and its options, for people; `None` if its
+/// connection string cannot be read.
+#[must_use]
+pub fn display_uri(database: &Database) -> Option<String> {
+    let dsn = Dsn::of(database).ok()?;
+    Some(format!("postgresql://{}@{}:{}/{}", dsn.user, dsn.host, dsn.port, dsn.database))
+}
+
 impl Dsn {
     /// Parses the connection string of a database. Passwords that are made for a session travel by TLS,
     /// unless the connection string says otherwise and cannot leave this machine.

@@ -59,6 +59,8 @@ pub struct SourceReport {
     pub findings: Vec<Finding>,
     /// The findings about the sync config: what it names and the source does not have.
     pub diagnostics: Vec<Diagnostic>,
+    /// The tables that the sync config reads.
+    pub tables: Vec<SourceTable>,
 }
 
 impl SourceReport {
@@ -89,14 +91,33 @@ pub async fn check_source(
         inspect(&client, config, names).await?;
 
     // A worker starts without these tables.
-    for InspectedTable { left_out_for, .. } in tables {
+    let mut read = Vec::new();
+    for InspectedTable { table, left_out_for } in tables {
+        if left_out_for.is_empty() {
+            read.push(table);
+        }
         findings.extend(left_out_for.into_iter().map(|finding| Finding {
             is_fatal: false,
             problem: format!("left out: {}", finding.problem),
             ..finding
         }));
     }
-    Ok(SourceReport { findings, diagnostics })
+    Ok(SourceReport { findings, diagnostics, tables: read })
+}
+
+/// Returns all tables of a database, with the columns that a publication sends.
+///
+/// # Errors
+/// When the database cannot be reached or read.
+pub async fn list_tables(
+    database: &Database,
+    publication: &str,
+) -> Result<Vec<SourceTable>, ReadingError> {
+    let dsn = Dsn::of(database).map_err(ConnectError::from)?;
+    let client = connect(&dsn).await?;
+    let reading = catalog::read_tables(&client, publication);
+    let tables = tokio::time::timeout(INSPECTION_TIMEOUT, reading).await;
+    Ok(tables.map_err(|_| SourceError::Silent(INSPECTION_TIMEOUT))??)
 }
 
 /// Inspects the source, unless its connection is dead.

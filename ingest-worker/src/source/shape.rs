@@ -108,6 +108,12 @@ impl TableShape {
         self.part(Part::Name).is_some() && self.part(Part::Name) == other.part(Part::Name)
     }
 
+    /// Returns whether the table has this name, `"schema"."name"`.
+    pub(crate) fn has_sql_name(&self, sql_name: &str) -> bool {
+        let digest = hex::encode(Sha256::digest(sql_name));
+        self.part(Part::Name) == Some(&digest[..PART_DIGITS])
+    }
+
     /// Returns whether the table has the key that the other one had: columns of the same names and
     /// types.
     pub(crate) fn has_key_of(&self, other: &Self) -> bool {
@@ -209,6 +215,14 @@ mod tests {
         after.row_security = true;
         after.estimated_rows = 1e6;
         assert_eq!(TableShape::of(&after), TableShape::of(&before));
+    }
+
+    #[test]
+    fn a_shape_tells_the_name_of_its_table_from_others() {
+        let table = source_table(1, "t");
+        assert!(table.shape().has_sql_name(&table.sql_name()));
+        assert!(!table.shape().has_sql_name("\"public\".\"u\""));
+        assert!(!TableShape::from_text("063798380c1e66c8").has_sql_name(&table.sql_name()));
     }
 
     #[test]

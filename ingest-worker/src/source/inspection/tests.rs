@@ -10,6 +10,7 @@ fn report(findings: &[bool], diagnostics: &[&str]) -> SourceReport {
     SourceReport {
         findings: findings.iter().map(finding).collect(),
         diagnostics: diagnostics.iter().flat_map(compiled).collect(),
+        tables: Vec::new(),
     }
 }
 
