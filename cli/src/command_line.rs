@@ -12,8 +12,10 @@ use crate::commands::queue::QueueArgs;
 use crate::commands::rows::RowsArgs;
 use crate::commands::schema::SchemaArgs;
 use crate::commands::serve::ServeArgs;
+use crate::commands::status::StatusCommandArgs;
 use crate::commands::sync::SyncArgs;
 use crate::commands::token::TokenArgs;
+use crate::commands::top::TopArgs;
 use crate::commands::validate::ValidateArgs;
 use crate::commands::verify::VerifyArgs;
 
@@ -52,6 +54,8 @@ pub(crate) enum Command {
     Ingest(IngestArgs),
     Compact(CompactArgs),
     Serve(ServeArgs),
+    Status(StatusCommandArgs),
+    Top(TopArgs),
     Verify(VerifyArgs),
     Sync(SyncArgs),
     Queue(QueueArgs),

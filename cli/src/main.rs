@@ -16,8 +16,8 @@ use clap::Parser;
 
 use command_line::{Cli, Command};
 use commands::{
-    check, compact, demo, dev, explain, ingest, queue, rows, schema, serve, sync, token, validate,
-    verify,
+    check, compact, demo, dev, explain, ingest, queue, rows, schema, serve, status, sync, token, top,
+    validate, verify,
 };
 use terminal::failure::Failure;
 use terminal::logging;
@@ -45,6 +45,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Ingest(args) => block_on(ingest::run(&args)),
         Command::Compact(args) => block_on(compact::run(&args)),
         Command::Serve(args) => block_on(serve::run(&args)),
+        Command::Status(args) => block_on(status::run(&args)),
+        Command::Top(args) => block_on(top::run(&args)),
         Command::Verify(args) => block_on(verify::run(&args)),
         Command::Sync(args) => block_on(sync::run(&args)),
         Command::Queue(args) => queue::run(&args),

@@ -13,4 +13,5 @@ pub(crate) mod metrics;
 mod rds_token;
 pub(crate) mod server;
 pub(crate) mod source_check;
+pub(crate) mod status;
 pub(crate) mod store;

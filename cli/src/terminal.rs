@@ -7,3 +7,4 @@ pub(crate) mod findings;
 pub(crate) mod format;
 pub(crate) mod logging;
 pub(crate) mod progress;
+pub(crate) mod status_text;

@@ -26,6 +26,7 @@ mod slot_guard;
 mod source_check;
 mod source_identity;
 mod stalled_store;
+mod status;
 mod tables;
 mod takeover;
 mod until_caught_up;

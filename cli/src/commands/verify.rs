@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::process::data_dir;
 use crate::services::database::DatabaseArgs;
 use crate::services::ingest_worker::wrong_database_url;
-use crate::services::store::{StoreArg, StoreArgs, with_store};
+use crate::services::store::{StoreArgs, with_store};
 use crate::terminal::duration;
 use crate::terminal::failure::Failure;
 
@@ -103,12 +103,7 @@ pub(crate) struct VerifyArgs {
 /// Prints the result to stdout, and fails unless everything is equal.
 pub(crate) async fn run(args: &VerifyArgs) -> Result<(), Failure> {
     data_dir::create_private_files();
-    if let StoreArg::Embedded(dir) = &args.store.store
-        && !dir.join("tidewater.db").exists()
-    {
-        let error = anyhow!("there is no store in '{}' (--store)", dir.display());
-        return Err(Failure::Usage(error));
-    }
+    args.store.must_exist()?;
     with_store!(&args.store, storage => compare(args, &storage).await)
 }
 

@@ -3,13 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::Args;
 use tidewater_storage::Embedded;
 #[cfg(feature = "aws")]
 use tidewater_storage_aws::{AwsConfig, AwsStore};
 
-#[cfg(feature = "aws")]
 use crate::terminal::failure::Failure;
 
 /// Store without `--store`.
@@ -55,6 +54,28 @@ impl StoreArgs {
         })?;
         let config = AwsConfig { prefix: self.table_prefix.clone(), bucket_name: bucket };
         Ok(AwsStore::connect(&config).await.context("cannot use the store on AWS")?)
+    }
+
+    /// Fails if the store is to be in a directory that has none. Opening it would create one.
+    pub(crate) fn must_exist(&self) -> Result<(), Failure> {
+        match &self.store {
+            StoreArg::Embedded(dir) if !dir.join("tidewater.db").exists() => {
+                let error = anyhow!("there is no store in '{}' (--store)", dir.display());
+                Err(Failure::Usage(error))
+            }
+            StoreArg::Embedded(_) => Ok(()),
+            #[cfg(feature = "aws")]
+            StoreArg::Aws => Ok(()),
+        }
+    }
+
+    /// Opens the store once more if it is embedded, for its size.
+    pub(crate) fn embedded(&self) -> anyhow::Result<Option<Embedded>> {
+        match &self.store {
+            StoreArg::Embedded(dir) => Ok(Some(open(dir)?)),
+            #[cfg(feature = "aws")]
+            StoreArg::Aws => Ok(None),
+        }
     }
 
     /// Returns a text that distinguishes this deployment from others on this machine.

@@ -12,6 +12,14 @@ pub(crate) fn parse_positive(text: &str) -> Result<u64, String> {
     }
 }
 
+/// Formats a size as PostgreSQL's `pg_size_pretty` does: in the largest unit of which there are ten.
+pub(crate) fn format(bytes: u64) -> String {
+    let fits = |(_, power): &&(&str, u32)| bytes >> power >= 10;
+    let (unit, power) = UNITS.iter().rev().find(fits).unwrap_or(&UNITS[0]);
+    let rounded = bytes.saturating_add(1 << (power - 1)) >> power;
+    format!("{rounded} {unit}")
+}
+
 fn parse(text: &str) -> Option<u64> {
     let (number, power) =
         UNITS.iter().find_map(|(unit, power)| Some((text.strip_suffix(unit)?, power)))?;
@@ -21,6 +29,22 @@ fn parse(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_size_is_shown_in_the_largest_unit_of_which_there_are_ten() {
+        for (bytes, text) in [
+            (0, "0 kB"),
+            (511, "0 kB"),
+            (512, "1 kB"),
+            (10 << 20, "10 MB"),
+            ((10 << 20) - 1, "10240 kB"),
+            (50 << 30, "50 GB"),
+            (1 << 50, "1024 TB"),
+        ] {
+            assert_eq!(format(bytes), text);
+        }
+        assert!(format(u64::MAX).ends_with(" TB"), "nothing overflows");
+    }
 
     #[test]
     fn a_size_is_a_number_and_a_unit() {

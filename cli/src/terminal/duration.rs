@@ -17,6 +17,17 @@ pub(crate) fn parse_positive(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Formats a duration in the largest unit of which there are two: `90 s`, `15 min`, `12 h`, `7 d`.
+pub(crate) fn format(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        172_800.. => format!("{} d", seconds / 86_400),
+    }
+}
+
 fn parse_seconds(text: &str) -> Option<u64> {
     let number = text.strip_suffix(['s', 'm', 'h', 'd'])?;
     let unit_seconds = match text.as_bytes().last()? {
@@ -45,6 +56,20 @@ mod tests {
         assert_eq!(seconds("7d"), Some(604_800));
         for bad in ["", "s", "5", "1.5h", "-1s", "5 m", "99999999999999999999s", "1w", "ü"] {
             assert_eq!(seconds(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_duration_is_shown_in_the_largest_unit_of_which_there_are_two() {
+        for (seconds, text) in [
+            (0, "0 s"),
+            (119, "119 s"),
+            (120, "2 min"),
+            (7_199, "119 min"),
+            (7_200, "2 h"),
+            (172_800, "2 d"),
+        ] {
+            assert_eq!(format(Duration::from_secs(seconds)), text);
         }
     }
 

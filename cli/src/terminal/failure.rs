@@ -17,6 +17,8 @@ pub(crate) enum Failure {
     /// A store that is not equal to its source, which the command has already reported in full. Exit
     /// code 1.
     NotEqual,
+    /// A deployment that is not healthy, which the command has already reported in full. Exit code 1.
+    NotHealthy,
 }
 
 impl Failure {
@@ -32,6 +34,7 @@ impl Failure {
             Self::AlreadyReported => anyhow::anyhow!("the input is wrong"),
             Self::SourceNotReady => anyhow::anyhow!("the source database is not ready"),
             Self::NotEqual => anyhow::anyhow!("the store is not equal to the source database"),
+            Self::NotHealthy => anyhow::anyhow!("the deployment is not healthy"),
         }
     }
 
@@ -41,7 +44,7 @@ impl Failure {
             Self::Usage(error) => (error, 2),
             Self::Failed(error) => (error, 1),
             Self::AlreadyReported => return ExitCode::from(2),
-            Self::SourceNotReady | Self::NotEqual => return ExitCode::from(1),
+            Self::SourceNotReady | Self::NotEqual | Self::NotHealthy => return ExitCode::from(1),
         };
         // If stderr is closed, nobody reads the error.
         let _ = std::io::stderr().write_all(message(error).as_bytes());
