@@ -1,5 +1,6 @@
 //! The HTTP API: routes, requests and replies.
 
+mod admin;
 mod body_shape;
 mod error;
 mod readiness;

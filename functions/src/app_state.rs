@@ -67,7 +67,10 @@ impl<S: ControlStore + Clone + 'static> AppState<S> {
             views,
             snapshot_urls: SnapshotUrls::new(&secret),
             storage,
-            streams: Arc::new(OpenStreams::new(settings.quotas.user_streams_max)),
+            streams: Arc::new(OpenStreams::new(
+                settings.quotas.user_streams_max,
+                settings.open_streams.clone(),
+            )),
             user_requests: RateLimiter::new(settings.quotas.user_rate),
             address_requests: RateLimiter::new(settings.quotas.address_rate),
             settings,

@@ -6,6 +6,7 @@
 //! connection of `/sync/stream`), `checkpoint` (what is readable at a checkpoint), `auth` (tokens).
 #![warn(missing_docs)]
 
+mod admin;
 mod api;
 mod app_state;
 mod auth;
@@ -22,11 +23,13 @@ mod stream;
 #[cfg(test)]
 mod test_store;
 
+pub use admin::{ADMIN_TOKEN_BYTES_MIN, Admin, AdminError, AdminTokenError};
 pub use api::router;
 pub use app_state::SyncStore;
 pub use auth::{AuthConfigError, Authenticator};
 pub use client_address::Network;
 pub use metrics::describe_metrics;
+pub use open_streams::OpenStreamCount;
 pub use settings::{
     BUCKETS_MAX, ClientAddress, DEFAULT_BUCKETS_MAX, DEFAULT_MAX_STALENESS, Quotas, Rate, Settings,
     StreamDeadline, WorkerProblem,

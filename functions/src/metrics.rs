@@ -17,8 +17,8 @@ pub const REQUEST_DURATION: &str = "tidewater_api_request_duration_seconds";
 /// Tokens that were refused, by error `code`. Count.
 pub const TOKENS_REFUSED: &str = "tidewater_api_tokens_refused_total";
 
-/// Requests that were refused because a user or address sent too many, by `limit`: `user`, `address` or
-/// `streams`. Count.
+/// Requests that were refused because a user or address sent too many, by `limit`: `user`, `address`,
+/// `streams` or `admin`. Count.
 pub const REQUESTS_LIMITED: &str = "tidewater_api_requests_limited_total";
 
 /// Streams that are open. Count.

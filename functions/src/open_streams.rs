@@ -1,6 +1,7 @@
 //! The open streams of each user, which bound what one user can occupy.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidewater_storage::ClientKey;
@@ -14,9 +15,22 @@ const STREAMS_OF_CLIENT_MAX: usize = 10;
 /// a thousand devices with one user id fit.
 const KEPT_BYTES_MAX: usize = 64 << 20;
 
+/// The number of open streams of a process. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct OpenStreamCount(Arc<AtomicU64>);
+
+impl OpenStreamCount {
+    /// Returns the number.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// All open streams, by user.
 pub(crate) struct OpenStreams {
     streams_max: usize,
+    count: OpenStreamCount,
     users: Mutex<Users>,
 }
 
@@ -43,8 +57,8 @@ pub(crate) struct StreamPlace {
 
 impl OpenStreams {
     /// Creates the register of a process in which each user may have `streams_max` streams.
-    pub(crate) fn new(streams_max: usize) -> Self {
-        Self { streams_max, users: Mutex::default() }
+    pub(crate) fn new(streams_max: usize, count: OpenStreamCount) -> Self {
+        Self { streams_max, count, users: Mutex::default() }
     }
 
     /// Adds a stream; `None` if the user has too many. The oldest stream of the same client ends if
@@ -68,6 +82,7 @@ impl OpenStreams {
         let ended = CancellationToken::new();
         let client_id = client.client_id.clone();
         streams.push(OpenStream { number, client_id, kept_bytes: 0, ended: ended.clone() });
+        self.count.0.fetch_add(1, Ordering::Relaxed);
         let user_id = client.user_id.clone();
         Some(StreamPlace { streams: Arc::clone(self), user_id, number, ended })
     }
@@ -99,6 +114,7 @@ impl StreamPlace {
 
 impl Drop for StreamPlace {
     fn drop(&mut self) {
+        self.streams.count.0.fetch_sub(1, Ordering::Relaxed);
         let mut users = self.streams.lock();
         if let Some(streams) = users.by_id.get_mut(&self.user_id) {
             streams.retain(|stream| stream.number != self.number);
@@ -123,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_user_has_a_bounded_number_of_streams() {
-        let streams = Arc::new(OpenStreams::new(3));
+        let streams = Arc::new(OpenStreams::new(3, OpenStreamCount::default()));
         let open: Vec<_> = (0..3).map(|n| streams.open(&client("u1", &n.to_string()))).collect();
         assert!(open.iter().all(Option::is_some));
         assert!(streams.open(&client("u1", "4")).is_none());
@@ -136,7 +152,7 @@ mod tests {
 
     #[test]
     fn the_oldest_streams_of_a_client_end_for_later_ones() {
-        let streams = Arc::new(OpenStreams::new(100));
+        let streams = Arc::new(OpenStreams::new(100, OpenStreamCount::default()));
         let same: Vec<_> = (0..12).map(|_| streams.open(&client("u1", "c")).unwrap()).collect();
         let other = streams.open(&client("u1", "d")).unwrap();
         assert_eq!(same.iter().filter(|place| is_ended(place)).count(), 2);
@@ -149,7 +165,7 @@ mod tests {
 
     #[test]
     fn what_the_streams_of_a_user_keep_is_bounded_together() {
-        let streams = Arc::new(OpenStreams::new(100));
+        let streams = Arc::new(OpenStreams::new(100, OpenStreamCount::default()));
         let first = streams.open(&client("u1", "a")).unwrap();
         let second = streams.open(&client("u1", "b")).unwrap();
         assert!(first.keep(KEPT_BYTES_MAX - 10));

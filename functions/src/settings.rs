@@ -9,8 +9,10 @@ use tidewater_sync_config::RequestLimits;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::Admin;
 use crate::auth::Authenticator;
 use crate::client_address::Network;
+use crate::open_streams::OpenStreamCount;
 
 /// The settings of a router.
 pub struct Settings {
@@ -26,6 +28,10 @@ pub struct Settings {
     pub max_staleness: Duration,
     /// The problem of the ingest worker of this process, if it runs one: part of the readiness probe.
     pub worker_problem: WorkerProblem,
+    /// The admin API; `None` switches it off.
+    pub admin: Option<Admin>,
+    /// The number of open streams, shared with who asks for it.
+    pub open_streams: OpenStreamCount,
     /// Shutdown signal: when it is cancelled, streams end after a whole line and new ones are refused.
     pub shutdown: CancellationToken,
 }
@@ -188,6 +194,8 @@ impl Settings {
             quotas: Quotas::default(),
             max_staleness: DEFAULT_MAX_STALENESS,
             worker_problem: WorkerProblem::default(),
+            admin: None,
+            open_streams: OpenStreamCount::default(),
             shutdown: CancellationToken::new(),
         }
     }

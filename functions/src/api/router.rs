@@ -30,7 +30,7 @@ use super::request::{
     CheckpointRequest, ClientIdQuery, authorise, client, client_key, limit_address, read_json,
     read_stream_request,
 };
-use super::{snapshot_file, write_checkpoint};
+use super::{admin, snapshot_file, write_checkpoint};
 use crate::app_state::{AppState, SyncStore};
 use crate::clock::{unix_now, unix_now_millis};
 use crate::metrics::{STREAMS_CUT, record_request};
@@ -50,7 +50,7 @@ type SharedState<S> = State<Arc<AppState<S>>>;
 /// Nothing runs outside a request. A stream does its work as its response is pulled, and one task follows
 /// the control record while streams are open. So the router
 /// can be served by a plain server, or inside a function whose process is frozen between requests.
-pub fn router<S: SyncStore>(storage: S, settings: Settings) -> Router {
+pub fn router<S: SyncStore>(storage: S, mut settings: Settings) -> Router {
     let cors = CorsLayer::new()
         .allow_origin(Any)
         .allow_methods([Method::GET, Method::POST])
@@ -64,6 +64,7 @@ pub fn router<S: SyncStore>(storage: S, settings: Settings) -> Router {
         .expose_headers([CONTENT_TYPE, CONTENT_RANGE])
         .max_age(CORS_MAX_AGE);
 
+    let admin = admin::routes(settings.admin.take(), &settings.quotas.trusted_proxies);
     let app = Arc::new(AppState::new(storage, settings));
     Router::new()
         .route("/sync/stream", post(sync_stream::<S>))
@@ -73,6 +74,7 @@ pub fn router<S: SyncStore>(storage: S, settings: Settings) -> Router {
         .route("/probes/startup", get(alive))
         .route("/probes/liveness", get(alive))
         .route("/probes/readiness", get(readiness::<S>))
+        .merge(admin)
         .fallback(not_found)
         .method_not_allowed_fallback(not_found)
         .layer(from_fn_with_state(Arc::clone(&app), refuse_floods::<S>))
@@ -114,6 +116,7 @@ fn route_of(path: &str) -> &'static str {
         "/write-checkpoint2.json" => "/write-checkpoint2.json",
         path if path.starts_with(snapshot_url::PREFIX) => "/sync/snapshot",
         path if path.starts_with("/probes/") => "/probes",
+        path if path.starts_with("/api/") => "/api",
         _ => "other",
     }
 }

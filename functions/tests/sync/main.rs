@@ -7,6 +7,7 @@ mod issuer;
 mod publisher;
 
 mod access;
+mod admin;
 mod client;
 mod ending;
 mod following;
