@@ -16,8 +16,8 @@ use clap::Parser;
 
 use command_line::{Cli, Command};
 use commands::{
-    check, compact, demo, dev, explain, ingest, queue, rows, schema, serve, status, sync, token, top,
-    validate, verify,
+    check, compact, demo, dev, explain, ingest, queue, rows, schema, serve, status, sync, token,
+    top, validate, verify,
 };
 use terminal::failure::Failure;
 use terminal::logging;

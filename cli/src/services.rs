@@ -1,10 +1,12 @@
 //! Services that several commands start, each with its flags: the store, the ingest worker, the
 //! snapshot builder, the sync API and the metrics.
 
+pub(crate) mod admin;
 pub(crate) mod api;
 pub(crate) mod builder;
 pub(crate) mod config_file;
 pub(crate) mod config_watch;
+pub(crate) mod copy_reports;
 pub(crate) mod database;
 pub(crate) mod ingest_worker;
 pub(crate) mod limits;

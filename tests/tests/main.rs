@@ -3,6 +3,7 @@
 //! All of them are modules of one binary, since each binary is linked separately. The faults that
 //! they inject are listed in `tests/FAULTS.md`.
 
+mod admin;
 mod backend_trouble;
 mod bad_input;
 mod connections;

@@ -7,15 +7,17 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use tidewater_functions::{Settings, WorkerProblem};
+use tidewater_functions::{OpenStreamCount, Settings, WorkerProblem};
 use tidewater_ingest_worker::OnError;
 use tidewater_storage::Measured;
 
 use crate::process::data_dir::{self, DataDir};
 use crate::process::signals;
+use crate::services::admin::{AdminArgs, AdminContext, AdminWorker};
 use crate::services::api::{Api, AuthArgs, ListenArgs, ReadinessArgs};
 use crate::services::builder::{self, RetentionArgs};
 use crate::services::config_file::ConfigFile;
+use crate::services::copy_reports::CopyReports;
 use crate::services::ingest_worker::{SourceArgs, Worker};
 use crate::services::limits::LimitArgs;
 use crate::services::metrics::{DEV_PORT, MetricsArgs};
@@ -69,6 +71,8 @@ pub(crate) struct DevArgs {
     #[command(flatten)]
     readiness: ReadinessArgs,
     #[command(flatten)]
+    admin: AdminArgs,
+    #[command(flatten)]
     limits: LimitArgs,
     #[command(flatten)]
     retention: RetentionArgs,
@@ -85,16 +89,29 @@ pub(crate) async fn run(args: &DevArgs) -> Result<(), Failure> {
     args.metrics.start(DEV_PORT).await?;
 
     let auth = args.auth.authenticator_or_dev(&args.data_dir).await?;
-    let storage = Measured::new(store::open(&args.data_dir)?);
+    let embedded = store::open(&args.data_dir)?;
+    let storage = Measured::new(embedded.clone());
+    let worker_problem = WorkerProblem::default();
+    let copies = CopyReports::default();
+    let open_streams = OpenStreamCount::default();
+    let admin = args.admin.admin(|| AdminContext {
+        storage: storage.clone(),
+        embedded: Some(embedded),
+        max_staleness: args.readiness.max_staleness,
+        streams: open_streams.clone(),
+        worker: Some(AdminWorker::of(&args.source, &worker_problem, &copies)),
+    })?;
+
     let api = Api::bind(&args.listen.listen, &args.limits).await?;
     api.announce()?;
     let next_steps = next_steps(args, api.address());
 
-    let worker_problem = WorkerProblem::default();
     let settings = Settings {
         max_staleness: args.readiness.max_staleness,
         quotas: args.limits.quotas(),
         worker_problem: worker_problem.clone(),
+        admin,
+        open_streams,
         shutdown: shutdown.clone(),
         ..Settings::new(auth)
     };
@@ -112,6 +129,7 @@ pub(crate) async fn run(args: &DevArgs) -> Result<(), Failure> {
         on_error: OnError::KeepTrying,
         problem: worker_problem,
         next_steps: Mutex::new(Some(next_steps)),
+        copies,
         ..Worker::ending_with_its_error()
     };
     let worked = args.source.run_watching(file, storage, &place, &worker, &shutdown).await;

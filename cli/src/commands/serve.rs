@@ -1,9 +1,10 @@
 //! `tidewater serve`: runs the sync API alone.
 
 use clap::Args;
-use tidewater_functions::Settings;
+use tidewater_functions::{OpenStreamCount, Settings};
 
 use crate::process::{data_dir, signals};
+use crate::services::admin::{AdminArgs, AdminContext};
 use crate::services::api::{Api, AuthArgs, ListenArgs, ReadinessArgs};
 use crate::services::limits::LimitArgs;
 use crate::services::metrics::{MetricsArgs, SERVE_PORT};
@@ -36,6 +37,8 @@ pub(crate) struct ServeArgs {
     #[command(flatten)]
     readiness: ReadinessArgs,
     #[command(flatten)]
+    admin: AdminArgs,
+    #[command(flatten)]
     limits: LimitArgs,
     #[command(flatten)]
     metrics: MetricsArgs,
@@ -50,10 +53,26 @@ pub(crate) async fn run(args: &ServeArgs) -> Result<(), Failure> {
     args.metrics.start(SERVE_PORT).await?;
 
     with_store!(&args.store, storage => {
-        api.announce()?;
         let max_staleness = args.readiness.max_staleness;
         let quotas = args.limits.quotas();
-        let settings = Settings { shutdown, max_staleness, quotas, ..Settings::new(auth) };
+        let embedded = if args.admin.is_on() { args.store.embedded()? } else { None };
+        let open_streams = OpenStreamCount::default();
+        let admin = args.admin.admin(|| AdminContext {
+            storage: storage.clone(),
+            embedded,
+            max_staleness,
+            streams: open_streams.clone(),
+            worker: None,
+        })?;
+        api.announce()?;
+        let settings = Settings {
+            shutdown,
+            max_staleness,
+            quotas,
+            admin,
+            open_streams,
+            ..Settings::new(auth)
+        };
         api.serve(storage, settings).await;
         Ok(())
     })

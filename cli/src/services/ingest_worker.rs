@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::builder::ThresholdArgs;
 use super::config_file::ConfigFile;
+use super::copy_reports::CopyReports;
 use super::database::DatabaseArgs;
 use crate::terminal::failure::Failure;
 use crate::terminal::logging;
@@ -65,6 +66,8 @@ pub(crate) struct Worker {
     pub(crate) until_caught_up: bool,
     /// The worker's problem, for the readiness probe of the same process.
     pub(crate) problem: WorkerProblem,
+    /// The rows that it has copied, for the admin API of the same process.
+    pub(crate) copies: CopyReports,
     /// True once the run has replicated or copied anything.
     pub(crate) has_begun: AtomicBool,
     /// Text to print once, when clients can sync for the first time.
@@ -78,6 +81,7 @@ impl Worker {
             on_error: OnError::Stop,
             until_caught_up: false,
             problem: WorkerProblem::default(),
+            copies: CopyReports::default(),
             has_begun: AtomicBool::new(false),
             next_steps: Mutex::default(),
         }
@@ -147,6 +151,7 @@ impl SourceArgs {
         let reporter = ProgressReporter::new();
         let on_progress: &(dyn Fn(_) + Send + Sync) = &|report| {
             worker.note(&report);
+            worker.copies.note(&report);
             reporter.report(&report);
             worker.advise(&report);
         };
