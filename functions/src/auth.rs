@@ -12,6 +12,7 @@ mod jwk_set;
 mod key;
 mod key_source;
 mod published_keys;
+mod refusal;
 mod token;
 
 pub use authenticator::Authenticator;

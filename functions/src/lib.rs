@@ -1,6 +1,7 @@
 //! The sync API: checks tokens, and serves checkpoints and operations.
 //!
-//! [`router`] is the whole API, over any store. It runs no task besides the requests that it serves.
+//! [`router`] is the whole API, over any store. It runs no task besides the requests that it serves and
+//! the fetches of keys that they start.
 //!
 //! The folders are layers, and imports point downwards: `api` (routes and replies), `stream` (one
 //! connection of `/sync/stream`), `checkpoint` (what is readable at a checkpoint), `auth` (tokens).

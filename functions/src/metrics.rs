@@ -14,12 +14,15 @@ pub const REQUESTS: &str = "tidewater_api_requests_total";
 /// Time from a request's arrival to the head of its reply, by `route`. Seconds.
 pub const REQUEST_DURATION: &str = "tidewater_api_request_duration_seconds";
 
-/// Tokens that were refused, by error `code`. Count.
+/// Tokens that were refused, by error `code` and `reason`. Count.
 pub const TOKENS_REFUSED: &str = "tidewater_api_tokens_refused_total";
 
 /// Requests that were refused because a user or address sent too many, by `limit`: `user`, `address`,
 /// `streams` or `admin`. Count.
 pub const REQUESTS_LIMITED: &str = "tidewater_api_requests_limited_total";
+
+/// Fetches of JWK Sets that ended, by `result`: `ok` or `failed`. Count.
+pub const KEY_FETCHES: &str = "tidewater_api_key_fetches_total";
 
 /// Streams that are open. Count.
 pub const STREAMS_OPEN: &str = "tidewater_api_streams_open";
@@ -55,7 +58,8 @@ pub fn describe_metrics() {
         "Time from a request's arrival to the head of its reply, by route"
     );
 
-    describe_counter!(TOKENS_REFUSED, Unit::Count, "Tokens refused, by error code");
+    describe_counter!(TOKENS_REFUSED, Unit::Count, "Tokens refused, by error code and reason");
+    describe_counter!(KEY_FETCHES, Unit::Count, "Fetches of JWK Sets that ended, by result");
 
     describe_counter!(REQUESTS_LIMITED, Unit::Count, "Requests beyond a rate or quota, by limit");
 

@@ -50,6 +50,10 @@ fn seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
+/// Time after which a client may ask again while keys cannot be fetched, in seconds. Missing keys are
+/// fetched again after the same time.
+const NO_KEYS_RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+
 /// The reason why a request is refused or fails.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ApiError {
@@ -167,12 +171,7 @@ impl ApiError {
     /// Returns the reply. Codes and names are those that PowerSync's SDKs know.
     fn reply(&self) -> Reply {
         match self {
-            Self::Unauthorized(error) => Reply::new(
-                StatusCode::UNAUTHORIZED,
-                "AuthorizationError",
-                auth_error_code(*error),
-                auth_error_description(*error),
-            ),
+            Self::Unauthorized(error) => unauthorized(*error),
             Self::Invalid(problem) => Reply::new(
                 StatusCode::BAD_REQUEST,
                 "ValidationError",
@@ -249,16 +248,15 @@ impl ApiError {
     }
 }
 
-/// Returns the code by which clients and metrics know a refused token.
-pub(super) fn auth_error_code(error: AuthError) -> &'static str {
-    match error {
-        AuthError::Missing => "PSYNC_S2106",
-        AuthError::Invalid => "PSYNC_S2101",
-        AuthError::Expired => "PSYNC_S2103",
-        AuthError::Lifetime => "PSYNC_S2104",
-        AuthError::Audience => "PSYNC_S2105",
-        AuthError::NoKeys => "PSYNC_S2204",
-    }
+/// Returns the reply to a request without an accepted token.
+fn unauthorized(error: AuthError) -> Reply {
+    let (status, name) = if error == AuthError::NoKeys {
+        // The token may be right. With 401 an SDK would drop it, and some never get another.
+        (StatusCode::SERVICE_UNAVAILABLE, "ServiceError")
+    } else {
+        (StatusCode::UNAUTHORIZED, "AuthorizationError")
+    };
+    Reply::new(status, name, error.code(), auth_error_description(error))
 }
 
 fn auth_error_description(error: AuthError) -> &'static str {
@@ -291,6 +289,7 @@ impl IntoResponse for ApiError {
             Self::NotReady => Some(NOT_READY_RETRY_AFTER),
             Self::TooManyRequests(_, wait) => Some(HeaderValue::from(seconds(wait))),
             Self::TooManyStreams => Some(FULL_RETRY_AFTER),
+            Self::Unauthorized(AuthError::NoKeys) => Some(NO_KEYS_RETRY_AFTER),
             Self::Unauthorized(_)
             | Self::Invalid(_)
             | Self::BodyTooLarge(_)

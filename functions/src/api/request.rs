@@ -7,7 +7,6 @@ use axum::extract::Request;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use futures::StreamExt;
-use metrics::counter;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tidewater_protocol::{Priority, StreamRequest};
@@ -15,12 +14,11 @@ use tidewater_storage::ClientKey;
 use tokio::time::Instant;
 
 use super::body_shape;
-use super::error::{ApiError, Limited, auth_error_code};
+use super::error::{ApiError, Limited};
 use crate::app_state::AppState;
 use crate::auth::Verified;
 use crate::checkpoint::{Client, ClientRequest};
 use crate::client_address::limited_address;
-use crate::metrics::TOKENS_REFUSED;
 use crate::settings::{ClientAddress, Quotas};
 
 /// Time in which a body must arrive. SDKs send a few KB. A client that needs longer has lost its
@@ -76,10 +74,8 @@ pub(super) async fn authorise<S>(
     now: i64,
 ) -> Result<Verified, ApiError> {
     let header = headers.get(AUTHORIZATION).map(|value| value.as_bytes());
-    let verified = app.settings.auth.check(header, now).await.map_err(|error| {
-        counter!(TOKENS_REFUSED, "code" => auth_error_code(error)).increment(1);
-        ApiError::Unauthorized(error)
-    })?;
+    let verdict = app.settings.auth.check(header, now).await;
+    let verified = verdict.map_err(|refusal| ApiError::Unauthorized(refusal.error()))?;
 
     let taken = app.user_requests.take(&verified.user_id, Instant::now());
     taken.map_err(|wait| ApiError::TooManyRequests(Limited::User, wait))?;

@@ -47,9 +47,10 @@ type SharedState<S> = State<Arc<AppState<S>>>;
 
 /// Returns the sync API over a store.
 ///
-/// Nothing runs outside a request. A stream does its work as its response is pulled, and one task follows
-/// the control record while streams are open. So the router
-/// can be served by a plain server, or inside a function whose process is frozen between requests.
+/// Nothing needs to run outside a request. A stream does its work as its response is pulled, one task
+/// follows the control record while streams are open, and keys are fetched while a request waits for
+/// them. So the router can be served by a plain server, or inside a function whose process is frozen
+/// between requests.
 pub fn router<S: SyncStore>(storage: S, mut settings: Settings) -> Router {
     let cors = CorsLayer::new()
         .allow_origin(Any)

@@ -4,12 +4,13 @@
 /// keys arrive, so the pause is short.
 const AFTER_NONE_SECONDS: u64 = 5;
 /// Pause after a failed attempt while old keys are used, in seconds. One request waits for each
-/// attempt, and more attempts would not help.
+/// attempt, and the old keys verify nearly all tokens.
 const AFTER_OLD_SECONDS: u64 = 60;
 /// Number of unknown keys that cause an attempt at once. A made-up token can name any key, so their
 /// attempts are limited.
 const UNKNOWN_BURST: i64 = 5;
-/// Seconds for one further attempt after the burst.
+/// Seconds for one further attempt after the burst: the time by which a flood of made-up names can delay
+/// a new key. A shorter one would let the flood pass on to the owner's server.
 const UNKNOWN_SECONDS: i64 = 60;
 
 /// The attempts so far.
@@ -22,13 +23,12 @@ pub(super) struct FetchRate {
 }
 
 impl FetchRate {
-    /// Returns whether missing keys may be fetched now. An attempt is noted at once, so that an
-    /// attempt that is cancelled counts as well.
+    /// Returns whether missing keys may be fetched now, and notes the attempt.
     pub(super) fn attempt_missing(&mut self, now: i64) -> bool {
         self.attempt_after(AFTER_NONE_SECONDS, now)
     }
 
-    /// Returns whether old keys may be fetched now.
+    /// Returns whether old keys may be fetched now, and notes the attempt.
     pub(super) fn attempt_old(&mut self, now: i64) -> bool {
         self.attempt_after(AFTER_OLD_SECONDS, now)
     }
@@ -42,7 +42,8 @@ impl FetchRate {
         is_due
     }
 
-    /// Returns whether keys may be fetched now because a token names an unknown key.
+    /// Returns whether keys may be fetched now because a token names an unknown key, and notes the
+    /// attempt. However many such tokens come, a new key is fetched within `UNKNOWN_SECONDS`.
     pub(super) fn attempt_unknown(&mut self, now: i64) -> bool {
         // The clamp bounds the debt after a burst, and heals a clock that was set back.
         let burst = (UNKNOWN_BURST - 1) * UNKNOWN_SECONDS;

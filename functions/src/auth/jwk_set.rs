@@ -1,10 +1,14 @@
 //! Reads JWK Sets (RFC 7517).
 
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ECDSA_P521_SHA512_FIXED, ParsedPublicKey,
+    VerificationAlgorithm,
+};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::error::AuthConfigError;
 use super::key::{Key, Material, NamedAlgorithm, SignatureScheme};
@@ -57,6 +61,12 @@ struct Jwk {
 /// soon.
 const RSA_BITS_MIN: usize = 2048;
 
+/// The largest RSA modulus that the crypto library verifies with, in bits.
+const RSA_BITS_MAX: usize = 8192;
+
+/// The longest RSA exponent that the crypto library verifies with, in bits. Nearly all keys have 65537.
+const RSA_EXPONENT_BITS_MAX: usize = 33;
+
 /// The largest number of keys of a fetched set. Owners publish a handful; each key costs a check for
 /// tokens without a `kid`.
 const PUBLISHED_KEYS_MAX: usize = 100;
@@ -64,6 +74,11 @@ const PUBLISHED_KEYS_MAX: usize = 100;
 /// Returns whether a published key can have this algorithm.
 pub(super) fn is_public(alg: &str) -> bool {
     PUBLIC.iter().any(|family| family.iter().any(|(name, _)| *name == alg))
+}
+
+/// Returns whether the algorithm is one of symmetric keys.
+pub(super) fn is_symmetric(alg: &str) -> bool {
+    HMAC.iter().any(|(name, _)| *name == alg)
 }
 
 /// Reads a configured JWK Set. Keys that are not for verifying signatures are left out. Any other key
@@ -113,10 +128,14 @@ pub(super) fn read_published(text: &[u8]) -> Result<Vec<Key>, PublishedError> {
                 keys.push(key);
                 continue;
             }
-            Ok(None) => "it is not for verifying signatures".to_owned(),
+            // Owners publish keys for encryption in the same set.
+            Ok(None) => {
+                debug!(key = label, "left out a published key that is not for signatures");
+                continue;
+            }
             Err(problem) => problem,
         };
-        debug!(key = label, problem, "left out a published key");
+        info!(key = label, problem, "left out a published key");
     }
     Ok(keys)
 }
@@ -147,13 +166,21 @@ fn material(jwk: &Jwk, name: &str) -> Result<(&'static [NamedAlgorithm], Materia
         ("oct", _) => Ok((&HMAC, Material::Jwt(symmetric_key(jwk, name)?))),
         ("RSA", _) => Ok((&RSA, Material::Jwt(rsa_key(jwk)?))),
 
-        ("EC", Some(curve @ "P-256")) => {
-            Ok((&P256, Material::Jwt(DecodingKey::from_ec_der(&point(jwk, curve, 32)?))))
+        ("EC", Some("P-256")) => {
+            let point =
+                point(jwk, &Curve { name: "P-256", bytes: 32, of: &ECDSA_P256_SHA256_FIXED })?;
+            Ok((&P256, Material::Jwt(DecodingKey::from_ec_der(&point))))
         }
-        ("EC", Some(curve @ "P-384")) => {
-            Ok((&P384, Material::Jwt(DecodingKey::from_ec_der(&point(jwk, curve, 48)?))))
+        ("EC", Some("P-384")) => {
+            let point =
+                point(jwk, &Curve { name: "P-384", bytes: 48, of: &ECDSA_P384_SHA384_FIXED })?;
+            Ok((&P384, Material::Jwt(DecodingKey::from_ec_der(&point))))
         }
-        ("EC", Some(curve @ "P-521")) => Ok((&P521, Material::P521(point(jwk, curve, 66)?))),
+        ("EC", Some("P-521")) => {
+            let point =
+                point(jwk, &Curve { name: "P-521", bytes: 66, of: &ECDSA_P521_SHA512_FIXED })?;
+            Ok((&P521, Material::P521(point)))
+        }
 
         ("OKP", Some("Ed25519")) => {
             let x = member("x", jwk.x.as_ref())?;
@@ -184,14 +211,35 @@ fn symmetric_key(jwk: &Jwk, name: &str) -> Result<DecodingKey, String> {
 }
 
 fn rsa_key(jwk: &Jwk) -> Result<DecodingKey, String> {
-    let n = member("n", jwk.n.as_ref())?;
-    let e = member("e", jwk.e.as_ref())?;
-    let leading_zeros = n.iter().take_while(|&&byte| byte == 0).count();
-    let n = &n[leading_zeros..];
+    let modulus = member("n", jwk.n.as_ref())?;
+    let exponent = member("e", jwk.e.as_ref())?;
+    let n = without_zeros(&modulus);
+    let e = without_zeros(&exponent);
+
     if bits(n) < RSA_BITS_MIN {
         return Err(format!("an RSA modulus needs at least {RSA_BITS_MIN} bits"));
     }
-    Ok(DecodingKey::from_rsa_raw_components(n, &e))
+    if bits(n) > RSA_BITS_MAX || !is_odd(n) {
+        return Err(format!("an RSA modulus must be odd, and have at most {RSA_BITS_MAX} bits"));
+    }
+    // With the exponent 1 every message is its own signature.
+    if bits(e) < 2 || bits(e) > RSA_EXPONENT_BITS_MAX || !is_odd(e) {
+        return Err(
+            "an RSA exponent \"e\" must be odd and at least 3; nearly all keys have 65537 \
+                    (\"AQAB\")"
+                .to_owned(),
+        );
+    }
+    Ok(DecodingKey::from_rsa_raw_components(n, e))
+}
+
+fn without_zeros(number: &[u8]) -> &[u8] {
+    let leading = number.iter().take_while(|&&byte| byte == 0).count();
+    &number[leading..]
+}
+
+fn is_odd(number: &[u8]) -> bool {
+    number.last().is_some_and(|last| last % 2 == 1)
 }
 
 /// Returns the number of bits of a number without leading zero bytes.
@@ -200,17 +248,29 @@ fn bits(number: &[u8]) -> usize {
     number.len() * 8 - unused
 }
 
+/// An elliptic curve.
+struct Curve {
+    name: &'static str,
+    /// Length of a coordinate.
+    bytes: usize,
+    of: &'static dyn VerificationAlgorithm,
+}
+
 /// Returns a point of a curve in uncompressed form: a 4, and both coordinates.
-fn point(jwk: &Jwk, curve: &str, bytes: usize) -> Result<Vec<u8>, String> {
+fn point(jwk: &Jwk, curve: &Curve) -> Result<Vec<u8>, String> {
     let mut point = vec![4];
     for (name, text) in [("x", &jwk.x), ("y", &jwk.y)] {
         let coordinate = member(name, text.as_ref())?;
-        if coordinate.len() != bytes {
-            return Err(format!("\"{name}\" must have {bytes} bytes for {curve}"));
+        if coordinate.len() != curve.bytes {
+            return Err(format!("\"{name}\" must have {} bytes for {}", curve.bytes, curve.name));
         }
         point.extend_from_slice(&coordinate);
     }
-    Ok(point)
+
+    match ParsedPublicKey::new(curve.of, &point) {
+        Ok(_) => Ok(point),
+        Err(_) => Err(format!("\"x\" and \"y\" are not a point of the curve {}", curve.name)),
+    }
 }
 
 /// Returns the family's algorithms, or the one that the key names.

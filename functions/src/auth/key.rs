@@ -44,6 +44,11 @@ impl Key {
             .any(|(_, scheme)| matches!(scheme, SignatureScheme::Jwt(HS256 | HS384 | HS512)))
     }
 
+    /// Returns whether the key may be used with an algorithm.
+    pub(super) fn has_algorithm(&self, alg: &str) -> bool {
+        self.algorithms.iter().any(|(name, _)| *name == alg)
+    }
+
     /// Returns whether the key has signed the message with `alg`, which must be one of its own.
     pub(super) fn has_signed(&self, alg: &str, message: &str, signature: &str) -> bool {
         let found = self.algorithms.iter().find(|(name, _)| *name == alg);

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
-use super::error::AuthError;
+use super::error::RefusalReason;
 
 /// The longest token in bytes; longer ones are refused unread. Tokens have one or two KB, and some
 /// identity providers list all groups of a user.
@@ -37,32 +37,32 @@ struct Header {
 
 impl<'a> Token<'a> {
     /// Reads the value of an `Authorization` header: `Token <token>` or `Bearer <token>`.
-    pub(super) fn read(header: &'a [u8]) -> Result<Self, AuthError> {
-        let text = std::str::from_utf8(header).map_err(|_| AuthError::Invalid)?;
+    pub(super) fn read(header: &'a [u8]) -> Result<Self, RefusalReason> {
+        let text = std::str::from_utf8(header).map_err(|_| RefusalReason::Malformed)?;
         let token = text.strip_prefix("Token ").or_else(|| text.strip_prefix("Bearer "));
-        let token = token.ok_or(AuthError::Missing)?;
+        let token = token.ok_or(RefusalReason::Missing)?;
 
         let fits = !token.is_empty() && token.len() <= TOKEN_BYTES_MAX;
         if !fits || token.contains(char::is_whitespace) {
-            return Err(AuthError::Invalid);
+            return Err(RefusalReason::Malformed);
         }
 
-        let (message, signature) = token.rsplit_once('.').ok_or(AuthError::Invalid)?;
-        let (header, payload) = message.split_once('.').ok_or(AuthError::Invalid)?;
+        let (message, signature) = token.rsplit_once('.').ok_or(RefusalReason::Malformed)?;
+        let (header, payload) = message.split_once('.').ok_or(RefusalReason::Malformed)?;
         if payload.contains('.') {
-            return Err(AuthError::Invalid); // An encrypted token has five parts.
+            return Err(RefusalReason::Malformed); // An encrypted token has five parts.
         }
 
         let header: Header =
-            serde_json::from_slice(&decoded(header)?).map_err(|_| AuthError::Invalid)?;
+            serde_json::from_slice(&decoded(header)?).map_err(|_| RefusalReason::Malformed)?;
         if header.crit.is_some() || header.b64.is_some() || header.enc.is_some() {
-            return Err(AuthError::Invalid);
+            return Err(RefusalReason::Extension);
         }
         Ok(Self { alg: header.alg, kid: header.kid, message, signature, payload })
     }
 
-    /// Returns the payload, for a caller that has checked the signature.
-    pub(super) fn payload(&self) -> Result<Vec<u8>, AuthError> {
+    /// Returns the payload. Nothing of it is trusted before the signature is checked.
+    pub(super) fn payload(&self) -> Result<Vec<u8>, RefusalReason> {
         decoded(self.payload)
     }
 }
@@ -71,6 +71,6 @@ fn present<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<()>, D::
     serde::de::IgnoredAny::deserialize(value).map(|_| Some(()))
 }
 
-fn decoded(part: &str) -> Result<Vec<u8>, AuthError> {
-    URL_SAFE_NO_PAD.decode(part).map_err(|_| AuthError::Invalid)
+fn decoded(part: &str) -> Result<Vec<u8>, RefusalReason> {
+    URL_SAFE_NO_PAD.decode(part).map_err(|_| RefusalReason::Malformed)
 }

@@ -1,9 +1,12 @@
 //! Tokens that are signed with published keys, over HTTP.
 
+use std::sync::Arc;
+
 use aws_lc_rs::rsa::KeySize;
 use serde_json::{Value, json};
 use tidewater_functions::{Authenticator, Settings};
 use tidewater_storage::Embedded;
+use tokio::sync::Notify;
 
 use crate::CONFIG;
 use crate::client::Device;
@@ -84,7 +87,33 @@ async fn a_rotated_key_is_found() {
 }
 
 #[tokio::test]
-async fn unreachable_keys_have_another_code_than_an_invalid_token() {
+async fn a_client_that_hangs_up_does_not_cancel_the_fetch_of_its_key() {
+    let mut worker = Worker::start(Embedded::temporary().unwrap(), CONFIG).await;
+    worker.publish().await;
+    let issuer = Issuer::ec("k", "ES256");
+    let answer = Arc::new(Notify::new());
+    let publisher = Publisher::start(Reply::Held(Arc::clone(&answer))).await;
+    let server = Server::start(worker.storage.clone(), settings(&publisher)).await;
+    let token = issuer.token(&claims(&json!({})));
+
+    let fetching = async {
+        while publisher.fetches() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        _response = server.post("/sync/stream", &token, "{}") => panic!("it waits for the key"),
+        () = fetching => {}
+    }
+
+    publisher.answer_with(set(&[&issuer]));
+    answer.notify_one();
+    Device::default().sync(&server, &token).await;
+    assert_eq!(publisher.fetches(), 1);
+}
+
+#[tokio::test]
+async fn a_key_server_that_fails_never_makes_a_token_invalid() {
     let mut worker = Worker::start(Embedded::temporary().unwrap(), CONFIG).await;
     worker.publish().await;
     let issuer = Issuer::ec("k", "ES256");
@@ -101,7 +130,9 @@ async fn unreachable_keys_have_another_code_than_an_invalid_token() {
         let server = Server::start(worker.storage.clone(), settings(&publisher)).await;
         let token = issuer.token(&claims(&json!({})));
 
-        assert_eq!(refusal(&server, &token).await, (401, "PSYNC_S2204".to_owned()));
+        assert_eq!(refusal(&server, &token).await, (503, "PSYNC_S2204".to_owned()));
+        let response = server.post("/sync/stream", &token, "{}").await;
+        assert_eq!(response.headers()["retry-after"], "5");
         assert_eq!(refusal(&server, "garbage").await, (401, "PSYNC_S2101".to_owned()));
         assert_eq!(publisher.followed(), 0);
     }

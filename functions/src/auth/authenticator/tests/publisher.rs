@@ -12,6 +12,7 @@ use axum::routing::get;
 use futures::stream;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::issuer::Issuer;
@@ -29,6 +30,8 @@ pub(crate) enum Reply {
     Drip,
     /// No answer, ever.
     Silence,
+    /// The answer that is set when this is notified.
+    Held(Arc<Notify>),
 }
 
 /// An identity provider's URL, at `/keys`.
@@ -87,7 +90,11 @@ impl Publisher {
 
 async fn answer(State(shared): State<Arc<Shared>>) -> Response {
     shared.fetches.fetch_add(1, Ordering::SeqCst);
-    let reply = shared.reply.lock().unwrap().clone();
+    let mut reply = shared.reply.lock().unwrap().clone();
+    if let Reply::Held(answer) = reply {
+        answer.notified().await;
+        reply = shared.reply.lock().unwrap().clone();
+    }
 
     match reply {
         Reply::Set(set) => set.to_string().into_response(),
@@ -105,7 +112,7 @@ async fn answer(State(shared): State<Arc<Shared>>) -> Response {
             });
             Body::from_stream(slow).into_response()
         }
-        Reply::Silence => std::future::pending().await,
+        Reply::Silence | Reply::Held(_) => std::future::pending().await,
     }
 }
 
