@@ -148,13 +148,14 @@ impl Subject {
 
     /// Returns the buckets that a name may mean: with a tag, or without.
     pub(super) fn buckets_named(&self, name: &str) -> Vec<BucketKey> {
-        let Some((readable, _)) = name.split_once('[') else { return Vec::new() };
-        let params = &name[readable.len()..];
         let tags = self.generation.definitions.iter().zip(self.config.definitions());
-        tags.filter(|(tag, definition)| {
-            readable == definition.name || readable == format!("{}.{tag}", definition.name)
+        tags.filter_map(|(tag, definition)| {
+            // The readable part may have brackets itself, so it is compared and not split off.
+            let rest = name.strip_prefix(definition.name.as_str())?;
+            let after_tag = rest.strip_prefix('.').and_then(|rest| rest.strip_prefix(tag.as_str()));
+            let params = after_tag.unwrap_or(rest);
+            params.starts_with('[').then(|| BucketKey::new(tag, params))
         })
-        .map(|(tag, _)| BucketKey::new(tag, params))
         .collect()
     }
 
