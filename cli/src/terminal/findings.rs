@@ -70,7 +70,7 @@ impl FindingsReport {
         let verdict = match &self.config {
             Some(config) if errors == 0 => format!(
                 "is valid: {} over {}",
-                counted(config.definitions().len(), "definition"),
+                counted_streams(config),
                 counted(config.tables().len(), "table"),
             ),
             _ => format!("is not valid: {}", counted(errors, "error")),
@@ -94,6 +94,21 @@ impl FindingsReport {
             document["source"] = source.iter().map(source_json).collect();
         }
         document
+    }
+}
+
+/// Returns the numbers of streams and of bucket definitions, as the file has them.
+fn counted_streams(config: &SyncConfig) -> String {
+    let streams = config.explain().streams;
+    let definitions = streams.iter().filter(|stream| stream.is_bucket_definition).count();
+    match (streams.len() - definitions, definitions) {
+        (streams, 0) => counted(streams, "stream"),
+        (0, definitions) => counted(definitions, "bucket definition"),
+        (streams, definitions) => format!(
+            "{} and {}",
+            counted(streams, "stream"),
+            counted(definitions, "bucket definition")
+        ),
     }
 }
 

@@ -56,7 +56,7 @@ fn a_valid_config_is_reported_as_valid() {
         &[],
         0,
         &expect![[r#"
-        c.yaml is valid: 1 definition over 1 table
+        c.yaml is valid: 1 stream over 1 table
     "#]],
     );
 
@@ -124,7 +124,7 @@ fn warnings_do_not_make_a_config_invalid() {
            |            ^
           hint: compare with `auth.user_id()` or `auth.parameter(...)` too, or set `accept_potentially_dangerous_queries: true`
 
-        c.yaml is valid: 1 definition over 1 table, 1 warning
+        c.yaml is valid: 1 stream over 1 table, 1 warning
     "#]],
     );
     let (ok, findings) = findings(&validate(DANGEROUS, &["--format=json"]), 0);
