@@ -1,5 +1,6 @@
 //! Values of SQLite, with its comparisons and conversions.
 
+mod any_json;
 mod engine;
 mod error;
 pub(crate) mod json;

@@ -27,7 +27,13 @@ pub(crate) fn json_get<'v>(
     let text = text_of(value)?;
     let Some(path) = path.reborrow().into_text(Engine::JavaScript) else { return Ok(Value::Null) };
     let names = path_names(&path, split);
-    let found = member(&text, &names).map_err(|_| EvaluationError::NotJson)?;
+    let found = match member(&text, &names) {
+        Ok(found) => found,
+        Err(_) => {
+            let tree = json::parse(&text).ok_or(EvaluationError::NotJson)?;
+            walk(&tree, &names).cloned()
+        }
+    };
 
     Ok(match found {
         // JSON null as a whole is NULL.

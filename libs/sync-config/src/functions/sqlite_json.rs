@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use crate::value::{Engine, EvaluationError, Value, number};
 
 /// Maximum length of a path. Each step reads the text that the previous one found, so the limit
-/// bounds the time. serde_json, which the default engine uses, does not parse deeper nesting.
+/// bounds the time.
 const STEPS_MAX: usize = 128;
 
 /// Step of a JSON path.

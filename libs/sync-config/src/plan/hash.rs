@@ -7,12 +7,18 @@ use super::{
     DataQuery, DefinitionPlan, LookupPlan, ObjectType, ProjectionItem, RowExpression, RowQuery,
     SyncPlan,
 };
+use crate::functions::Function;
 use crate::schema::TablePattern;
 use crate::value::ValueOptions;
 
 /// Version of the evaluator, a part of every definition hash. Raise it if the same config would
 /// yield other rows.
 pub const EVALUATOR_VERSION: u32 = 3;
+
+/// Version for definitions and lookups that read JSON. It rises with [`EVALUATOR_VERSION`], and alone
+/// if only JSON is read otherwise: what reads none is then not copied again. Since 4, JSON is read
+/// that is nested more than 128 levels deep or has numbers beyond an `f64`.
+const JSON_EVALUATOR_VERSION: u32 = 4;
 
 /// Hashed content, as JSON. It has no request side, which decides who reads a bucket but not what
 /// is in it.
@@ -74,14 +80,20 @@ impl SyncPlan {
             projection: &query.projection,
         });
         let name = definition.name.split('|').next().unwrap_or_default();
-        self.hash(&CanonicalDefinition { name, queries: queries.collect() })
+        let reads_json = definition.queries.iter().any(|query| {
+            let columns = query.projection.iter().any(|item| match item {
+                ProjectionItem::Expression { expression, .. } => reads_json(expression),
+                ProjectionItem::All { .. } => false,
+            });
+            columns || rows_read_json(&query.rows)
+        });
+        self.hash(reads_json, &CanonicalDefinition { name, queries: queries.collect() })
     }
 
     pub(crate) fn lookup_hash(&self, lookup: &LookupPlan) -> String {
-        self.hash(&CanonicalLookup {
-            rows: self.canonical_rows(&lookup.rows),
-            outputs: &lookup.outputs,
-        })
+        let reads_json = lookup.outputs.iter().any(reads_json) || rows_read_json(&lookup.rows);
+        let rows = self.canonical_rows(&lookup.rows);
+        self.hash(reads_json, &CanonicalLookup { rows, outputs: &lookup.outputs })
     }
 
     /// Sorts queries into a canonical order where their order has no effect. It has an effect if
@@ -115,11 +127,49 @@ impl SyncPlan {
         }
     }
 
-    fn hash(&self, content: &impl Serialize) -> String {
-        let canonical =
-            Canonical { evaluator_version: EVALUATOR_VERSION, values: self.values, content };
+    fn hash(&self, reads_json: bool, content: &impl Serialize) -> String {
+        let evaluator_version = if reads_json { JSON_EVALUATOR_VERSION } else { EVALUATOR_VERSION };
+        let canonical = Canonical { evaluator_version, values: self.values, content };
         format!("{:x}", Sha256::digest(to_json(&canonical)))
     }
+}
+
+fn rows_read_json(rows: &RowQuery) -> bool {
+    !rows.arrays.is_empty() || rows.filter.iter().chain(&rows.keys).any(reads_json)
+}
+
+/// Returns whether an expression parses a JSON text.
+fn reads_json(expression: &RowExpression) -> bool {
+    let mut found = match expression {
+        RowExpression::Json { .. }
+        | RowExpression::InArray { .. }
+        | RowExpression::Each(_)
+        | RowExpression::Overlap { .. } => true,
+        RowExpression::Call { function, .. } => matches!(
+            function,
+            Function::JsonExtract
+                | Function::JsonArrayLength
+                | Function::JsonValid
+                | Function::JsonKeys
+        ),
+        RowExpression::Leaf(_)
+        | RowExpression::Literal(_)
+        | RowExpression::And(_)
+        | RowExpression::Or(_)
+        | RowExpression::Not(_)
+        | RowExpression::Compare { .. }
+        | RowExpression::Arithmetic { .. }
+        | RowExpression::Concat { .. }
+        | RowExpression::IsNull { .. }
+        | RowExpression::Is { .. }
+        | RowExpression::Between { .. }
+        | RowExpression::Like { .. }
+        | RowExpression::Case { .. }
+        | RowExpression::Cast { .. }
+        | RowExpression::InList { .. } => false,
+    };
+    expression.for_each_child(&mut |child| found |= reads_json(child));
+    found
 }
 
 fn to_json(content: &impl Serialize) -> Vec<u8> {

@@ -243,8 +243,8 @@ fn request_arrays_yield_a_bucket_for_each_value() {
         r#"{"claims": {"a": "x"}}"#,
         &[],
         expect![[r#"
-        stream s default [{"subscription":"default","message":"cannot evaluate the subscription: a value is not valid JSON"}]
-    "#]],
+            stream s default [{"subscription":"default","message":"cannot evaluate the subscription: a value is not valid JSON, or is nested more than 1000 levels deep"}]
+        "#]],
     );
 }
 

@@ -45,7 +45,7 @@ impl EvaluationError {
     /// Returns the message for logs and reports.
     pub(crate) fn message(self) -> &'static str {
         match self {
-            Self::NotJson => "a value is not valid JSON",
+            Self::NotJson => "a value is not valid JSON, or is nested more than 1000 levels deep",
             Self::NotAnArray => "a value is not a JSON array",
             Self::BadPath => "a JSON path does not begin with `$`",
             Self::BadText => "a value is not as PostgreSQL prints its type",

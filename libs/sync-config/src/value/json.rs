@@ -3,6 +3,7 @@
 use serde_json::{Map, Value as Json};
 
 use super::Value;
+use super::any_json;
 use super::number;
 
 /// Escapes of ASCII bytes: the character after the backslash, `u` for a code, 0 for no escape.
@@ -90,9 +91,9 @@ pub(crate) fn push_parameter(value: &Value<'_>, out: &mut String) -> bool {
     true
 }
 
-/// Parses JSON text. serde_json limits the nesting.
+/// Parses JSON text, nested [`DEPTH_MAX`](any_json::DEPTH_MAX) levels deep at most.
 pub(crate) fn parse(text: &str) -> Option<Json> {
-    serde_json::from_str(text).ok()
+    serde_json::from_str(text).ok().or_else(|| any_json::parse(text))
 }
 
 /// Converts JSON to an SQL value. Arrays and objects become their text.
@@ -136,7 +137,7 @@ fn index(key: &str) -> Option<u32> {
     (itoa::Buffer::new().format(index) == key).then_some(index)
 }
 
-/// Writes a JSON tree. serde_json limits the depth of parsed trees, and so this recursion.
+/// Writes a JSON tree. The depth of parsed trees is limited, and so is this recursion.
 fn push_json(json: &Json, out: &mut String) {
     match json {
         Json::Null => out.push_str("null"),

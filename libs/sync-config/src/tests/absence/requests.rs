@@ -275,7 +275,7 @@ fn an_evaluation_error_under_not_grants_nothing() {
         r#"{"claims": {"a": "x"}}"#,
         &[],
         &expect![[r#"
-            stream s default [{"subscription":"default","message":"cannot evaluate the subscription: a value is not valid JSON"}]
+            stream s default [{"subscription":"default","message":"cannot evaluate the subscription: a value is not valid JSON, or is nested more than 1000 levels deep"}]
         "#]],
     );
 

@@ -149,8 +149,8 @@ fn a_row_array_yields_a_bucket_for_each_element() {
         query,
         "t1|u1|7|t|[1",
         expect![[r#"
-        error s|0: a value is not valid JSON
-    "#]],
+            error s|0: a value is not valid JSON, or is nested more than 1000 levels deep
+        "#]],
     );
 }
 

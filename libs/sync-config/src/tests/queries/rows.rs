@@ -207,7 +207,7 @@ fn an_evaluation_error_affects_only_its_query() {
         b: {query: \"SELECT id, meta ->> 'x' AS x FROM todos\"}\n";
     expect![[r#"
         a|0[] todos/t1 {"id":"t1"}
-        error b|0: a value is not valid JSON
+        error b|0: a value is not valid JSON, or is nested more than 1000 levels deep
     "#]]
     .assert_eq(&row(yaml, TODOS, "t1|u1|7|t|{"));
 }
@@ -254,7 +254,7 @@ fn a_row_output_is_cleared_before_reuse() {
     let values = [r#"1|["a"]"#, "2|x", r#"3|["b"]"#];
     expect![[r#"
         s|0["a"] t/1 {"id":"1"}
-        error s|0: a value is not valid JSON
+        error s|0: a value is not valid JSON, or is nested more than 1000 levels deep
         s|0["b"] t/3 {"id":"3"}
     "#]]
     .assert_eq(&rows(&config, &table("t(id text, a json)"), &values));

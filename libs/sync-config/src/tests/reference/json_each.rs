@@ -28,7 +28,7 @@ fn json_each_of_a_row_has_values_and_keys() {
         s|0["u2"] notes/a {"id":"a"}
         s|0[0] notes/b {"id":"b"}
         s|0[1] notes/b {"id":"b"}
-        error s|0: a value is not valid JSON
+        error s|0: a value is not valid JSON, or is nested more than 1000 levels deep
     "#]]
     .assert_eq(&rows(
         "SELECT notes.id FROM notes, json_each(notes.shares) AS s WHERE s.key = auth.user_id()",
@@ -37,7 +37,7 @@ fn json_each_of_a_row_has_values_and_keys() {
 
     expect![[r#"
         s|0["u1"] notes/a {"id":"a"}
-        error s|0: a value is not valid JSON
+        error s|0: a value is not valid JSON, or is nested more than 1000 levels deep
     "#]]
     .assert_eq(&rows(
         "SELECT notes.id FROM notes JOIN json_each(notes.shares) AS s ON s.value = 'rw' \
@@ -48,7 +48,7 @@ fn json_each_of_a_row_has_values_and_keys() {
     expect![[r#"
         s|0["u1"] notes/b {"id":"b"}
         s|0["u2"] notes/b {"id":"b"}
-        error s|0: a value is not valid JSON
+        error s|0: a value is not valid JSON, or is nested more than 1000 levels deep
     "#]]
     .assert_eq(&rows(
         "SELECT notes.id FROM notes, json_each(notes.shares) WHERE json_each.value = auth.user_id() \
@@ -59,7 +59,7 @@ fn json_each_of_a_row_has_values_and_keys() {
     // A scalar has no key.
     expect![[r#"
         s|0["u1"] notes/c {"id":"c"}
-        error s|0: a value is not valid JSON
+        error s|0: a value is not valid JSON, or is nested more than 1000 levels deep
     "#]]
     .assert_eq(&rows(
         "SELECT notes.id FROM notes, json_each(notes.shares) AS s WHERE s.value = auth.user_id() \

@@ -13,7 +13,7 @@ fn json_members_are_extracted_as_json_or_as_values() {
         ("'{\"a\": false}' ->> 'a'", "0"),
         ("j ->> 'missing'", "null"),
         ("n ->> 'k'", "null"),
-        ("s ->> 'k'", "a value is not valid JSON"),
+        ("s ->> 'k'", "a value is not valid JSON, or is nested more than 1000 levels deep"),
     ]);
     check_engines(&[("'null' -> '$'", "null", "\"null\"")]);
 }
@@ -109,7 +109,7 @@ fn the_sqlite_engine_uses_sqlite_paths() {
             ("'[1, 2, 3]' ->> '[1]'", "2"),
             ("'{\"a\": 1, \"a\": 2}' ->> 'a'", "1"),
             ("'{\"a\": 1e400}' ->> 'a'", "9e999"),
-            ("'{' ->> 'a'", "a value is not valid JSON"),
+            ("'{' ->> 'a'", "a value is not valid JSON, or is nested more than 1000 levels deep"),
             ("j -> ''", "a JSON path does not begin with `$`"),
             (&format!("json_extract({object}, '$.a[0]')"), "1.5"),
             (&format!("json_array_length({object}, '$.a')"), "3"),
@@ -132,8 +132,13 @@ fn nested_member(depth: usize) -> String {
 }
 
 #[test]
-fn too_deeply_nested_json_is_not_read() {
-    check(&[(&nested_member(127), "1"), (&nested_member(129), "a value is not valid JSON")]);
+fn json_is_read_a_thousand_levels_deep() {
+    let nested = |depth| format!("json_valid('{}1{}')", "[".repeat(depth), "]".repeat(depth));
+    check(&[(&nested(1_000), "1"), (&nested(1_001), "0"), (&nested_member(127), "1")]);
+
+    // The paths of SQLite's engine have 128 steps at most.
+    let error = "a value is not valid JSON, or is nested more than 1000 levels deep";
+    check_engines(&[(&nested_member(129), "1", error), (&nested_member(1_001), error, error)]);
 }
 
 #[test]
@@ -213,7 +218,7 @@ fn a_value_is_in_a_json_array_if_a_number_or_text_is_equal() {
         ("'x' IN (j -> 'k')", "1"),
         ("'x' IN ((j ->> 'k'))", "1"),
         ("i IN '[]'", "0"),
-        ("i IN s", "a value is not valid JSON"),
+        ("i IN s", "a value is not valid JSON, or is nested more than 1000 levels deep"),
         ("i IN '[7]' AND 1", "1"),
         ("i IN '[7]' = 1", "1"),
         ("i IN '[7]' IS NULL", "0"),
@@ -265,7 +270,11 @@ fn in_edition_three_in_also_searches_objects_and_scalars() {
         ("' 8 '::text", "0", "a value is not a JSON array"),
         ("'null'::text", "0", "a value is not a JSON array"),
         ("' [7]'::text", "1", "1"),
-        ("'x'::text", "a value is not valid JSON", "a value is not valid JSON"),
+        (
+            "'x'::text",
+            "a value is not valid JSON, or is nested more than 1000 levels deep",
+            "a value is not valid JSON, or is nested more than 1000 levels deep",
+        ),
         ("n", "null", "null"),
     ] {
         check(&[(&format!("i IN {array}"), is_in)]);
