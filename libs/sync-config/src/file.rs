@@ -14,7 +14,7 @@ use diagnostic::{Diagnostic, Findings, Position};
 use options::{Options, read_bool, read_scalar, shorten, unknown_key};
 use yaml::{Node, NodeValue, Scalar};
 
-const ROOT_KEYS: &str = "config, with, streams, bucket_definitions";
+const ROOT_KEYS: &str = "config, with, streams, bucket_definitions, event_definitions";
 const STREAM_KEYS: &str =
     "auto_subscribe, priority, accept_potentially_dangerous_queries, with, query, queries";
 const DEFINITION_KEYS: &str = "priority, accept_potentially_dangerous_queries, parameters, data";
@@ -66,8 +66,10 @@ pub(crate) fn read<'a>(root: &'a Node, findings: &mut Findings) -> ConfigFile<'a
                 "bucket_definitions" => sections.definitions = Some((key, value)),
                 "with" => sections.ctes = Some((key, value)),
                 "event_definitions" => {
-                    let message = format!("`{name}` is not supported");
-                    findings.push(Diagnostic::error(key.position, message).hint("remove it"));
+                    let message = format!("`{name}` has no effect: events are not delivered");
+                    let warning = Diagnostic::warning(key.position, message);
+                    findings
+                        .push(warning.hint("remove it, unless a PowerSync service reads the file"));
                 }
                 _ => findings.push(unknown_key(key, ROOT_KEYS)),
             }
@@ -133,12 +135,9 @@ impl Sections<'_> {
         if let Some((key, _)) = self.streams {
             let hint = "set `edition: 3` in `config`";
             match edition {
-                Edition::One => {
-                    let error = Diagnostic::error(key.position, "`streams` need edition 2 or 3");
-                    findings.push(error.hint(hint));
-                }
-                Edition::Two => {
-                    let message = "streams of edition 2 are an early form with fewer features";
+                Edition::One | Edition::Two => {
+                    let message =
+                        "without edition 3 `streams` are an early form with fewer features";
                     findings.push(Diagnostic::warning(key.position, message).hint(hint));
                 }
                 Edition::Three => {}
@@ -152,6 +151,10 @@ type KeyedNode<'a> = (&'a Node, &'a str, &'a Node);
 fn entries<'a>(node: &'a Node, what: &str) -> Result<&'a [(Node, Node)], Diagnostic> {
     match &node.value {
         NodeValue::Map(entries) => Ok(entries),
+        NodeValue::Scalar(scalar) if scalar.is_null() => {
+            Err(Diagnostic::error(node.position, format!("{what} is empty"))
+                .hint("indent what belongs to it"))
+        }
         NodeValue::Scalar(_) | NodeValue::List(_) => {
             let message = format!("{what} must be a map, not {}", node.kind());
             Err(Diagnostic::error(node.position, message))
@@ -197,7 +200,7 @@ fn section_entries<'a>(
         let valid = is_name(name);
         if !valid {
             let message = format!("`{}` cannot be a name", shorten(name));
-            let hint = "letters, digits, `_`, `-` and `.`, at most 100 of them";
+            let hint = format!("a name has 1 to {NAME_CHARS_MAX} characters");
             findings.push(Diagnostic::error(key.position, message).hint(hint));
         }
         valid
@@ -206,13 +209,14 @@ fn section_entries<'a>(
     list
 }
 
-/// Returns whether a name is valid. It becomes part of bucket names, in which `#` and `[` are
-/// delimiters.
+/// The longest name of a stream or bucket definition, in characters. It is a part of the names of
+/// buckets, which each checkpoint repeats.
+const NAME_CHARS_MAX: usize = 500;
+
+/// Returns whether a name is valid. It may have any characters: bucket names are told apart by the tag
+/// after it.
 fn is_name(name: &str) -> bool {
-    const CHARS_MAX: usize = 100;
-    !name.is_empty()
-        && name.chars().count() <= CHARS_MAX
-        && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))
+    !name.is_empty() && name.chars().count() <= NAME_CHARS_MAX
 }
 
 fn read_stream<'a>(

@@ -11,6 +11,7 @@ mod hostile;
 mod membership;
 mod positions;
 mod printed_values;
+mod public_forms;
 mod queries;
 mod random;
 mod reference;

@@ -10,7 +10,7 @@ use super::resolve::scope::{Ctes, Scope, ScopeKind};
 use super::row_sources::{Leaf, QueryExpression};
 use super::solve::{SolvedBranch, Target, bucket_rows, solve};
 use super::term::Term;
-use crate::expression::Expression;
+use crate::expression::{Comparison, Expression};
 use crate::file::DefinitionEntry;
 use crate::file::diagnostic::{Diagnostic, Position};
 use crate::file::yaml::Scalar;
@@ -206,10 +206,20 @@ impl QueryCompiler<'_, '_> {
 
         let mut queries = Vec::new();
         for branch in self.branches(conditions, query.position)? {
-            let keys = data_keys(&branch, parameters, query.position)?;
-            let rows = bucket_rows(&self.sources, &branch, table, &keys).ok_or_else(|| {
-                Diagnostic::error(query.position, "a data query can read one table only")
-            })?;
+            let DataKeys { keys, equal } = data_keys(&branch, parameters, query.position)?;
+            // One bucket cannot have two values for one parameter, so both must be the same.
+            let equal: Vec<QueryExpression> = equal
+                .into_iter()
+                .map(|(left, right)| Expression::Compare {
+                    comparison: Comparison::Equal,
+                    left: Box::new(left),
+                    right: Box::new(right),
+                })
+                .collect();
+            let rows =
+                bucket_rows(&self.sources, &branch, table, &keys, &equal).ok_or_else(|| {
+                    Diagnostic::error(query.position, "a data query can read one table only")
+                })?;
             let object_type = self.object_type(table);
             queries.push(DataQuery { rows, object_type, projection: projection.clone() });
         }
@@ -241,12 +251,21 @@ fn parameter_order(
     }
 }
 
+/// The values of a row that bucket parameters are compared with.
+struct DataKeys {
+    /// The value for each parameter.
+    keys: Vec<QueryExpression>,
+    /// Pairs of values that are compared with the same parameter.
+    equal: Vec<(QueryExpression, QueryExpression)>,
+}
+
 /// Returns the expression of the row that each bucket parameter is compared with.
 fn data_keys(
     branch: &[Term],
     parameters: &[String],
     position: Position,
-) -> Result<Vec<QueryExpression>, Diagnostic> {
+) -> Result<DataKeys, Diagnostic> {
+    let mut equal = Vec::new();
     let mut keys: Vec<Option<QueryExpression>> = vec![None; parameters.len()];
     for term in branch {
         let Term::Equal { left, right } = term else { continue };
@@ -255,10 +274,10 @@ fn data_keys(
             | (value, Expression::Leaf(Leaf::Bucket(index))) => (value, *index),
             _ => continue,
         };
-        if keys[index].replace(value.clone()).is_some() {
-            let message = format!("`bucket.{}` is compared more than once", parameters[index]);
-            return Err(Diagnostic::error(position, message)
-                .hint("compare each parameter with one value of the row"));
+        match &keys[index] {
+            None => keys[index] = Some(value.clone()),
+            Some(first) if first == value => {}
+            Some(first) => equal.push((first.clone(), value.clone())),
         }
     }
 
@@ -271,5 +290,5 @@ fn data_keys(
         })?);
     }
 
-    Ok(list)
+    Ok(DataKeys { keys: list, equal })
 }

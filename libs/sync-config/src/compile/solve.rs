@@ -191,16 +191,18 @@ fn target_rows(sources: &RowSources, solver: &mut Solver<'_>, table: SourceId) -
 }
 
 /// Returns the query of the rows of a data query, whose keys are the parameters of the bucket
-/// definition.
+/// definition. `equal` are further conditions on the row.
 pub(super) fn bucket_rows(
     sources: &RowSources,
     branch: &[Term],
     table: SourceId,
     keys: &[QueryExpression],
+    equal: &[QueryExpression],
 ) -> Option<RowQuery> {
     let target = Target::Rows(table);
     let arrays = arrays_of(sources, &needed(sources, branch, &target), table);
-    let filters: Vec<&QueryExpression> = branch.iter().filter_map(Term::condition).collect();
+    let mut filters: Vec<&QueryExpression> = branch.iter().filter_map(Term::condition).collect();
+    filters.extend(equal);
     row_query(sources, table, &arrays, &filters, keys)
 }
 

@@ -138,6 +138,23 @@ impl Findings {
         }
     }
 
+    /// Returns the values of all results. With several errors, all but the last are recorded here, and
+    /// the last is returned.
+    pub(crate) fn all<T>(
+        &mut self,
+        results: Vec<Result<T, Diagnostic>>,
+    ) -> Result<Vec<T>, Diagnostic> {
+        let mut values = Vec::with_capacity(results.len());
+        let mut last = None;
+        for result in results {
+            match result {
+                Ok(value) => values.push(value),
+                Err(error) => self.list.extend(last.replace(error)),
+            }
+        }
+        last.map_or(Ok(values), Err)
+    }
+
     pub(crate) fn has_errors(&self) -> bool {
         self.list.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
     }

@@ -157,7 +157,13 @@ pub(crate) fn read_bool(key: &Node, value: &Node) -> Result<bool, Diagnostic> {
     scalar.as_bool().ok_or_else(|| {
         let key = key_text(key).unwrap_or_default();
         let message = format!("`{key}` must be `true` or `false`, not `{}`", shorten(&scalar.text));
-        Diagnostic::error(value.position, message)
+        let error = Diagnostic::error(value.position, message);
+        // YAML 1.1 had more words for them.
+        match scalar.text.to_ascii_lowercase().as_str() {
+            "true" | "yes" | "on" | "y" => error.hint("write `true`"),
+            "false" | "no" | "off" | "n" => error.hint("write `false`"),
+            _ => error,
+        }
     })
 }
 

@@ -158,9 +158,6 @@ impl<'a> AstConverter<'a> {
         ];
         self.refuse(&refused)?;
         let position = self.input.position(select_token.0.span);
-        if projection.is_empty() {
-            return Err(Diagnostic::error(position, "the query selects nothing"));
-        }
         let distinct = distinct.map(|_| {
             let (_, span) = self.input.find(select_token.0.span, &["DISTINCT", "ALL"]);
             self.input.position(span)

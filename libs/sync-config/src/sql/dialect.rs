@@ -71,6 +71,11 @@ impl Dialect for SyncConfigDialect {
         POSTGRES.prec_value(if is_array { Precedence::Between } else { precedence })
     }
 
+    /// Supports `SELECT FROM t`, which selects rows without columns.
+    fn supports_empty_projections(&self) -> bool {
+        true
+    }
+
     fn supports_bitwise_shift_operators(&self) -> bool {
         true
     }

@@ -145,8 +145,8 @@ fn statements_that_are_not_queries_are_rejected() {
             6:7 the query has no `FROM`
               a stream selects rows of a table
             SELECT FROM t
-            6:19 not SQL: Expected an expression, found: FROM
-              is a word, comma or parenthesis missing before it, or one too many?
+            6:7 the query selects no column
+              write `SELECT * FROM ...`, or name the columns
             SELECT id FROM t; SELECT id FROM u
             6:25 unexpected `SELECT` after the query
               write one query per item of the list `queries`
@@ -552,12 +552,13 @@ fn values_in_unsupported_places_are_rejected() {
               write `column = <request value>` or `column IN <request array>`
             SELECT id FROM t WHERE a = auth.users()
             6:34 unknown function `auth.users`
-              the functions of the request are auth.user_id(), auth.parameter(name), connection.parameter(name) and subscription.parameter(name)
+              did you mean `auth.parameter('users')`?
             SELECT id FROM t WHERE a = auth.parameter()
             6:34 `auth.parameter` takes one argument
+              name a claim of the token, as in `auth.parameter('org_id')`
             SELECT id FROM t WHERE a = request.user_id()
             6:34 `request.user_id` is not available in streams
-              use auth, connection or subscription
+              write `auth.user_id()`
             SELECT id FROM t WHERE a = bucket.x
             6:34 `bucket` in `bucket.x` is not a table of this query
               the table is `t`

@@ -20,7 +20,7 @@ impl QueryCompiler<'_, '_> {
         position: Position,
     ) -> Result<QueryExpression, Diagnostic> {
         let Some(signature) = Signature::find(name) else {
-            return Err(self.unknown_function(name, position));
+            return Err(self.unknown_function(scope, name, position));
         };
         if self.file.edition < signature.since {
             return Err(requires_edition_three(position, signature.name));
@@ -61,8 +61,11 @@ impl QueryCompiler<'_, '_> {
         Ok(Expression::Call { function, arguments: lowered })
     }
 
-    fn unknown_function(&self, name: &str, position: Position) -> Diagnostic {
+    fn unknown_function(&self, scope: &Scope<'_>, name: &str, position: Position) -> Diagnostic {
         let error = Diagnostic::error(position, format!("unknown function `{name}`"));
+        if let Some(call) = scope.request_call("", name) {
+            return error.hint(format!("did you mean `{call}`?"));
+        }
         match closest(name, Signature::names(self.file.edition)) {
             Some(known) => error.hint(format!("did you mean `{known}`?")),
             None => {

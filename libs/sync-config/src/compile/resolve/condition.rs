@@ -33,10 +33,8 @@ impl QueryCompiler<'_, '_> {
 
         // NOT (a AND b) is NOT a OR NOT b, also if one of them is NULL.
         if let ExpressionKind::And(list) | ExpressionKind::Or(list) = &condition.kind {
-            let trees = list
-                .iter()
-                .map(|one| self.condition(scope, one, negated))
-                .collect::<Result<_, _>>()?;
+            let results = list.iter().map(|one| self.condition(scope, one, negated)).collect();
+            let trees = self.file.findings.all(results)?;
             let is_and = matches!(condition.kind, ExpressionKind::And(_));
             return Ok(if is_and == negated {
                 Condition::Or(trees)

@@ -120,12 +120,14 @@ impl QueryCompiler<'_, '_> {
         self.lower(scope, expression).map(Box::new)
     }
 
+    /// Resolves all expressions of a list. With several errors, all but the last go to the findings.
     pub(super) fn lower_all(
         &mut self,
         scope: &Scope<'_>,
         list: &[syntax::Expression],
     ) -> Result<Vec<QueryExpression>, Diagnostic> {
-        list.iter().map(|expression| self.lower(scope, expression)).collect()
+        let results = list.iter().map(|expression| self.lower(scope, expression)).collect();
+        self.file.findings.all(results)
     }
 
     /// Records a comparison of a column with an expression that is always text or always a number.
@@ -181,7 +183,11 @@ impl QueryCompiler<'_, '_> {
         if arguments.len() != arity {
             let takes = if arity == 0 { "no argument" } else { "one argument" };
             let message = format!("`{namespace}.{name}` takes {takes}");
-            return Err(Diagnostic::error(position, message));
+            let error = Diagnostic::error(position, message);
+            return Err(match instead_of_arguments(namespace, name, arguments) {
+                Some(hint) => error.hint(hint),
+                None => error,
+            });
         }
 
         let whole = Expression::Leaf(Leaf::Request(RequestLeaf::Given { source, member: None }));
@@ -285,6 +291,9 @@ fn table_metadata(name: &str) -> Option<TableMetadata> {
 
 fn unknown_call(scope: &Scope<'_>, namespace: &str, name: &str, position: Position) -> Diagnostic {
     let error = Diagnostic::error(position, format!("unknown function `{namespace}.{name}`"));
+    if let Some(call) = scope.request_call(namespace, name) {
+        return error.hint(format!("did you mean `{call}`?"));
+    }
     match scope.kind {
         ScopeKind::Stream => error.hint(
             "the functions of the request are auth.user_id(), auth.parameter(name), \
@@ -313,5 +322,34 @@ fn misplaced_call(
     };
 
     let message = format!("`{namespace}.{name}` is not available in {place}");
-    Diagnostic::error(position, message).hint(hint)
+    let error = Diagnostic::error(position, message);
+    match scope.request_call(namespace, name) {
+        Some(call) => error.hint(format!("write `{call}`")),
+        None => error.hint(hint),
+    }
+}
+
+/// Returns the hint for a call of a function of the request with the wrong number of arguments.
+fn instead_of_arguments(
+    namespace: &str,
+    name: &str,
+    arguments: &[syntax::Expression],
+) -> Option<String> {
+    match (namespace, name, arguments) {
+        ("auth" | "connection" | "subscription" | "request", "parameters", [argument]) => {
+            let ExpressionKind::Text(text) = &argument.kind else { return None };
+            Some(format!("write `{namespace}.parameter('{}')`", shorten(text)))
+        }
+        ("request", "jwt", [argument]) => {
+            let ExpressionKind::Text(text) = &argument.kind else { return None };
+            Some(format!("write `request.jwt() ->> '{}'`", shorten(text)))
+        }
+        ("auth", "parameter", []) => {
+            Some("name a claim of the token, as in `auth.parameter('org_id')`".to_owned())
+        }
+        (_, "parameter", []) => {
+            Some(format!("name a parameter, as in `{namespace}.parameter('project')`"))
+        }
+        _ => None,
+    }
 }

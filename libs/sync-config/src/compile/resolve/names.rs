@@ -41,6 +41,9 @@ impl QueryCompiler<'_, '_> {
                     position,
                     format!("`{qualifier}` in `{qualifier}.{name}` is not a table of this query"),
                 );
+                if let Some(call) = scope.request_call(qualifier, name) {
+                    return Err(error.hint(format!("write `{call}`")));
+                }
                 return Err(match scope.entries.as_slice() {
                     [] => error,
                     [entry] => error.hint(format!("the table is `{}`", entry.name)),

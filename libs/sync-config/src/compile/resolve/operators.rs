@@ -29,7 +29,16 @@ impl QueryCompiler<'_, '_> {
         left: &syntax::Expression,
         right: &syntax::Expression,
     ) -> LoweredPair {
-        Ok((self.lower_box(scope, left)?, self.lower_box(scope, right)?))
+        let left = self.lower_box(scope, left);
+        let right = self.lower_box(scope, right);
+        match (left, right) {
+            (Ok(left), Ok(right)) => Ok((left, right)),
+            (Err(first), Err(second)) => {
+                self.file.findings.push(first);
+                Err(second)
+            }
+            (Err(error), Ok(_)) | (Ok(_), Err(error)) => Err(error),
+        }
     }
 
     pub(super) fn lower_compared(

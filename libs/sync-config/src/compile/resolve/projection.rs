@@ -31,6 +31,12 @@ impl QueryCompiler<'_, '_> {
         query: &Query,
         skip_underscore: bool,
     ) -> Option<RowSelection> {
+        if query.columns.is_empty() {
+            let error = Diagnostic::error(query.position, "the query selects no column");
+            self.file.findings.push(error.hint("write `SELECT * FROM ...`, or name the columns"));
+            return None;
+        }
+
         let mut items = Vec::new();
         let mut failed = false;
         self.check_order(query);

@@ -109,6 +109,85 @@ impl<'s> Scope<'s> {
         names.join(", ")
     }
 
+    /// Returns the call of the request that a name means in other places, in other systems or by
+    /// mistake. `namespace` is empty for a function without one.
+    pub(super) fn request_call(&self, namespace: &str, name: &str) -> Option<String> {
+        const NAMESPACES: [&str; 7] = [
+            "",
+            "auth",
+            "request",
+            "connection",
+            "subscription",
+            "token_parameters",
+            "user_parameters",
+        ];
+        if !NAMESPACES.contains(&namespace) || self.entry(namespace).is_some() {
+            return None;
+        }
+
+        let is_stream = match self.kind {
+            ScopeKind::Stream => true,
+            ScopeKind::ParameterQuery => false,
+            // Data queries see nothing of the request.
+            ScopeKind::DataQuery { .. } => return None,
+        };
+        let name = name.replace('\'', "''");
+        let call = match (namespace, name.as_str()) {
+            ("" | "auth" | "request" | "token_parameters", "user_id" | "uid" | "sub") => {
+                if is_stream {
+                    "auth.user_id()"
+                } else {
+                    "request.user_id()"
+                }
+            }
+            ("" | "auth" | "request", "jwt") | ("auth", "parameters") => {
+                if is_stream {
+                    "auth.parameters()"
+                } else {
+                    "request.jwt()"
+                }
+            }
+            ("request" | "connection", "parameters") => {
+                if is_stream {
+                    "connection.parameters()"
+                } else {
+                    "request.parameters()"
+                }
+            }
+            ("request" | "connection", "parameter") => {
+                if is_stream {
+                    "connection.parameter(...)"
+                } else {
+                    "request.parameter(...)"
+                }
+            }
+            ("" | "auth", "parameter") => {
+                if is_stream {
+                    "auth.parameter(...)"
+                } else {
+                    "request.jwt() ->> ..."
+                }
+            }
+            ("subscription", "parameters") if is_stream => "subscription.parameters()",
+            ("", _) => return None,
+
+            ("auth" | "token_parameters", claim) if is_stream => {
+                return Some(format!("auth.parameter('{claim}')"));
+            }
+            ("auth" | "request", claim) if !is_stream => {
+                return Some(format!("request.jwt() ->> '{claim}'"));
+            }
+            ("connection" | "user_parameters", parameter) if is_stream => {
+                return Some(format!("connection.parameter('{parameter}')"));
+            }
+            ("subscription", parameter) if is_stream => {
+                return Some(format!("subscription.parameter('{parameter}')"));
+            }
+            _ => return None,
+        };
+        Some(call.to_owned())
+    }
+
     pub(super) fn namespaces(&self) -> &'static [&'static str] {
         match self.kind {
             ScopeKind::Stream => &["auth", "connection", "subscription"],

@@ -182,26 +182,25 @@ fn edition_two_has_streams_of_one_query() {
     found += &refused("streams: {s: {query: SELECT * FROM t}}\n");
 
     expect![[r#"
-        2:1 warning: streams of edition 2 are an early form with fewer features
+        2:1 warning: without edition 3 `streams` are an early form with fewer features
           set `edition: 3` in `config`
         5:35 more than one table in `FROM` is not supported here
           streams of edition 3 support it
-        2:1 warning: streams of edition 2 are an early form with fewer features
+        2:1 warning: without edition 3 `streams` are an early form with fewer features
           set `edition: 3` in `config`
         5:34 `BETWEEN` requires edition 3
           set `edition: 3` in `config`, and write `streams`
-        2:1 warning: streams of edition 2 are an early form with fewer features
+        2:1 warning: without edition 3 `streams` are an early form with fewer features
           set `edition: 3` in `config`
         5:17 `WITH` is not supported here
           streams of edition 3 support it
-        2:1 warning: streams of edition 2 are an early form with fewer features
+        2:1 warning: without edition 3 `streams` are an early form with fewer features
           set `edition: 3` in `config`
         2:15 `queries` requires edition 3
           set `edition: 3` in `config`
         2:43 `with` requires edition 3
           set `edition: 3` in `config`
-        1:1 `streams` need edition 2 or 3
-          set `edition: 3` in `config`
+        accepted
     "#]]
     .assert_eq(&found);
 }

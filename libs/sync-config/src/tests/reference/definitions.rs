@@ -318,7 +318,8 @@ fn a_data_query_uses_each_parameter_once_and_unchanged() {
         ("SELECT id FROM t WHERE bucket.u IN (a)", "accepted"),
         ("SELECT id FROM t WHERE a = bucket.u AND a = bucket.u", "accepted"),
         ("SELECT id FROM t WHERE a = bucket.u OR b = bucket.u", "accepted"),
-        ("SELECT id FROM t WHERE a = bucket.u AND b = bucket.u", "is compared more than once"),
+        ("SELECT id FROM t WHERE a = bucket.u AND b = bucket.u", "accepted"),
+        ("SELECT id FROM t WHERE a = bucket.u AND (a = bucket.u OR b = bucket.u)", "accepted"),
         ("SELECT id FROM t WHERE a = bucket.u OR b", "does not use the parameter `bucket.u`"),
         (
             "SELECT id FROM t WHERE a = upper(bucket.u)",

@@ -21,7 +21,7 @@ fn rows_and_request(query: &str, values: &str, request: &str) -> String {
 #[test]
 fn early_streams_are_a_warning() {
     expect![[r#"
-        2:1 warning: streams of edition 2 are an early form with fewer features
+        2:1 warning: without edition 3 `streams` are an early form with fewer features
           set `edition: 3` in `config`
     "#]]
     .assert_eq(&format_findings(compile(&early("SELECT * FROM todos")).warnings()));

@@ -77,18 +77,20 @@ fn wrong_functions_arguments_and_paths_are_rejected() {
         expect![[r#"
             SELECT id FROM t WHERE a = request.user_id()
             6:34 `request.user_id` is not available in streams
-              use auth, connection or subscription
+              write `auth.user_id()`
             SELECT id FROM t WHERE a = auth.user_id(1)
             6:34 `auth.user_id` takes no argument
             SELECT id FROM t WHERE a = auth.parameters('a')
             6:34 `auth.parameters` takes no argument
+              write `auth.parameter('a')`
             SELECT id FROM t WHERE a = auth.parameter()
             6:34 `auth.parameter` takes one argument
+              name a claim of the token, as in `auth.parameter('org_id')`
             SELECT id FROM t WHERE a = subscription.parameter('a', 'b')
             6:34 `subscription.parameter` takes one argument
             SELECT id FROM t WHERE a = auth.jwt()
             6:34 unknown function `auth.jwt`
-              the functions of the request are auth.user_id(), auth.parameter(name), connection.parameter(name) and subscription.parameter(name)
+              did you mean `auth.parameters()`?
             SELECT id FROM t WHERE a = auth.parameter('$.a[0]')
             6:49 the path `$.a[0]` is not supported
               names and indices are separated by dots, as in `$.list.0.name`
@@ -100,7 +102,7 @@ fn wrong_functions_arguments_and_paths_are_rejected() {
               compare a value of the row on one side with a value of the request on the other
             SELECT id FROM t WHERE a = token_parameters.user_id
             6:34 `token_parameters` in `token_parameters.user_id` is not a table of this query
-              the table is `t`
+              write `auth.user_id()`
             SELECT id, auth.user_id() AS me FROM t
             6:18 a column of a synced row cannot depend on the request
               select columns of the table, and compare with the request in WHERE

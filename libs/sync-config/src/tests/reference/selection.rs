@@ -112,7 +112,7 @@ fn distinct_changes_nothing_in_edition_3() {
 fn distinct_and_unnamed_expressions_are_rejected_before_edition_3() {
     let early =
         |query: &str| format!("config: {{edition: 2}}\nstreams: {{s: {{query: '{query}'}}}}");
-    let warning = "2:1 warning: streams of edition 2 are an early form with fewer features\n  \
+    let warning = "2:1 warning: without edition 3 `streams` are an early form with fewer features\n  \
                    set `edition: 3` in `config`\n";
 
     for (query, finding) in [

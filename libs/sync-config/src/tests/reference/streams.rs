@@ -139,7 +139,7 @@ fn the_elements_of_an_object_are_its_values_and_a_scalar_is_its_own() {
                 s|0[] todos/a {"id":"a"}
                 s|0[] todos/b {"id":"b"}
                 s|0[] todos/c {"id":"c"}
-                error s|0: a value is not valid JSON
+                error s|0: a value is not valid JSON, or is nested more than 1000 levels deep
             "#]],
         );
     }
