@@ -75,9 +75,10 @@ impl SyncPlan {
             ReferenceKind::IdOfAll => {
                 Some("rows of a table without it are not synced by this query".to_owned())
             }
-            ReferenceKind::Table | ReferenceKind::NeverBlob(_) | ReferenceKind::Compared { .. } => {
-                first.hint
-            }
+            ReferenceKind::Table
+            | ReferenceKind::NeverBlob(_)
+            | ReferenceKind::Compared { .. }
+            | ReferenceKind::ComparedWithUserId(_) => first.hint,
         };
 
         Some(first)
@@ -137,6 +138,16 @@ fn lack(reference: &Reference, table: &TableSchema, values: ValueOptions) -> Opt
                 .kind(table.column(column)?);
             never_equal(reference, column, kind, *with)
         }
+        ReferenceKind::ComparedWithUserId(column) => {
+            let kind = Converters::new(table.type_oids(), &table.types, values)
+                .kind(table.column(column)?);
+            match kind {
+                Some(ValueKind::Number) => Some(number_and_user_id(reference, column)),
+                Some(ValueKind::Text) | None => {
+                    never_equal(reference, column, kind, ValueKind::Text)
+                }
+            }
+        }
         ReferenceKind::IdOfAll => {
             if table.column("id").is_some() {
                 return None;
@@ -176,6 +187,16 @@ fn never_equal(
     };
 
     Some(Diagnostic::warning(reference.position, message).hint(hint))
+}
+
+/// Returns the warning for a number that is compared with the user of the request. It is equal for
+/// tokens with a numeric `sub`, which are rare.
+fn number_and_user_id(reference: &Reference, name: &str) -> Diagnostic {
+    let message = format!(
+        "`{name}` is a number on devices: it equals the user only if `sub` is a number in the token"
+    );
+    let hint = format!("if `sub` is a text, write `{name}::text`");
+    Diagnostic::warning(reference.position, message).hint(hint)
 }
 
 /// Returns a name as it must be written in SQL, in backticks for a message.

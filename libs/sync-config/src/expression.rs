@@ -141,6 +141,12 @@ pub(crate) enum CastType {
 pub(crate) trait Leaves<'v, L> {
     fn value(&self, leaf: &L) -> Result<Value<'v>, EvaluationError>;
 
+    /// Returns a second value that the leaf is equal to. Only the user of a request has one: if the
+    /// token names it by a number, it is equal to this number and to its text.
+    fn second_value(&self, _leaf: &L) -> Option<Value<'v>> {
+        None
+    }
+
     /// Returns the engine whose results the expressions have.
     fn engine(&self) -> Engine;
 

@@ -278,6 +278,8 @@ pub(crate) enum ReferenceKind {
         column: String,
         with: ValueKind,
     },
+    /// Column that is compared with the user of the request, which is text in most tokens.
+    ComparedWithUserId(String),
 }
 
 impl ReferenceKind {
@@ -285,7 +287,11 @@ impl ReferenceKind {
     pub(crate) fn affects_access(&self) -> bool {
         match self {
             Self::NeverBlob(_) => true,
-            Self::Table | Self::Column(_) | Self::IdOfAll | Self::Compared { .. } => false,
+            Self::Table
+            | Self::Column(_)
+            | Self::IdOfAll
+            | Self::Compared { .. }
+            | Self::ComparedWithUserId(_) => false,
         }
     }
 }

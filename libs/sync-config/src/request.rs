@@ -12,7 +12,7 @@ use tidewater_protocol::{Priority, StreamDescription, StreamSubscription, Subscr
 /// Request of a client.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
-    /// The claim `sub`, as text.
+    /// The claim `sub` as text. If `sub` among the claims is a number, the user is equal to it, too.
     pub user_id: &'a str,
     /// All claims of the verified token.
     pub claims: &'a Map<String, Json>,

@@ -24,13 +24,18 @@ impl<L> Expression<L> {
             }
 
             Self::Compare { comparison, left, right } => {
-                let (left, right) = operands(left, right, leaves)?;
-                Value::boolean(comparison.compare(&left, &right))
+                let (left_value, right_value) = operands(left, right, leaves)?;
+                let left = Operand { expression: left, value: &left_value };
+                let right = Operand { expression: right, value: &right_value };
+                Value::boolean(result(*comparison, left, right, leaves))
             }
             Self::Is { left, right } => {
-                let (left, right) = operands(left, right, leaves)?;
-                let is = Comparison::Equal.compare(&left, &right);
-                Value::boolean(Some(is.unwrap_or(left.is_null() && right.is_null())))
+                let (left_value, right_value) = operands(left, right, leaves)?;
+                let are_null = left_value.is_null() && right_value.is_null();
+                let left = Operand { expression: left, value: &left_value };
+                let right = Operand { expression: right, value: &right_value };
+                let equal = result(Comparison::Equal, left, right, leaves);
+                Value::boolean(Some(equal.unwrap_or(are_null)))
             }
             Self::Between { value, low, high } => between(value, low, high, leaves)?,
             Self::Like { value, pattern } => match value.evaluate(leaves)?.into_text(engine) {
@@ -80,7 +85,7 @@ impl<L> Expression<L> {
             Self::Cast { value, to } => to.apply(value.evaluate(leaves)?, engine),
 
             Self::InList { value, list } => is_in_list(value, list, leaves)?,
-            Self::InArray { value, array } => is_in_array(&value.evaluate(leaves)?, array, leaves)?,
+            Self::InArray { value, array } => is_in_array(value, array, leaves)?,
             Self::Each(array) => array.evaluate(leaves)?,
             Self::Overlap { left, right } => overlap(left, right, leaves)?,
 
@@ -122,6 +127,48 @@ fn junction<'v, L, S: Leaves<'v, L>>(
     Ok(Value::boolean(if has_null { None } else { Some(!decisive) }))
 }
 
+/// Operand of a comparison, with its value.
+struct Operand<'e, L> {
+    expression: &'e Expression<L>,
+    value: &'e Value<'e>,
+}
+
+impl<L> Operand<'_, L> {
+    /// Returns whether the operand has a second value, and it equals `value`.
+    fn has_second<'v, S: Leaves<'v, L>>(&self, value: &Value<'_>, leaves: &S) -> bool {
+        let Expression::Leaf(leaf) = self.expression else { return false };
+        let second = leaves.second_value(leaf);
+        second.is_some_and(|second| Comparison::Equal.compare(&second, value) == Some(true))
+    }
+}
+
+/// Returns the result of a comparison. An operand with two values equals what equals one of them. It
+/// is different from everything else, so `NOT` never grants what equality would.
+fn result<'v, L, S: Leaves<'v, L>>(
+    comparison: Comparison,
+    left: Operand<'_, L>,
+    right: Operand<'_, L>,
+    leaves: &S,
+) -> Option<bool> {
+    let result = comparison.compare(left.value, right.value);
+    let if_equal = match comparison {
+        Comparison::Equal => true,
+        Comparison::NotEqual => false,
+        Comparison::Less
+        | Comparison::LessOrEqual
+        | Comparison::Greater
+        | Comparison::GreaterOrEqual => return result,
+    };
+
+    let is_different = result == Some(!if_equal);
+    if is_different
+        && (left.has_second(right.value, leaves) || right.has_second(left.value, leaves))
+    {
+        return Some(if_equal);
+    }
+    result
+}
+
 /// Evaluates the operands of a comparison and applies its affinity.
 fn operands<'v, L, S: Leaves<'v, L>>(
     left: &'v Expression<L>,
@@ -153,10 +200,14 @@ fn compare<'v, L, S: Leaves<'v, L>>(
     {
         let mut left_value = left_value.reborrow();
         affinity.apply(&mut left_value, &mut right_value);
-        return Ok(comparison.compare(&left_value, &right_value));
+        let left = Operand { expression: left, value: &left_value };
+        let right = Operand { expression: right, value: &right_value };
+        return Ok(result(comparison, left, right, leaves));
     }
 
-    Ok(comparison.compare(left_value, &right_value))
+    let left = Operand { expression: left, value: left_value };
+    let right = Operand { expression: right, value: &right_value };
+    Ok(result(comparison, left, right, leaves))
 }
 
 fn between<'v, L, S: Leaves<'v, L>>(
@@ -256,12 +307,14 @@ fn is_in_list<'v, L, S: Leaves<'v, L>>(
 
     let mut has_null = value.is_null() && !list.is_empty();
     for item in list {
-        let mut item = item.evaluate(leaves)?;
+        let mut item_value = item.evaluate(leaves)?;
         let mut value = value.reborrow();
         if let Some(affinity) = affinity {
-            affinity.apply(&mut value, &mut item);
+            affinity.apply(&mut value, &mut item_value);
         }
-        match Comparison::Equal.compare(&value, &item) {
+        let left = Operand { expression: operand, value: &value };
+        let right = Operand { expression: item, value: &item_value };
+        match result(Comparison::Equal, left, right, leaves) {
             Some(true) => return Ok(Value::boolean(Some(true))),
             Some(false) => {}
             None => has_null = true,
@@ -272,17 +325,21 @@ fn is_in_list<'v, L, S: Leaves<'v, L>>(
 }
 
 fn is_in_array<'v, L, S: Leaves<'v, L>>(
-    value: &Value<'_>,
+    operand: &'v Expression<L>,
     array: &'v Expression<L>,
     leaves: &S,
 ) -> Result<Value<'v>, EvaluationError> {
+    let value = operand.evaluate(leaves)?;
     let elements = array.evaluate(leaves)?;
     if value.is_null() || elements.is_null() {
         return Ok(Value::Null);
     }
     leaves.spend_text(elements.text_bytes())?;
     let items = items_of(&elements, array.is_each(), leaves.engine())?;
-    let found = items.values().any(|item| Comparison::Equal.compare(value, &item) == Some(true));
+    let operand = Operand { expression: operand, value: &value };
+    let found = items.values().any(|item| {
+        Comparison::Equal.compare(&value, &item) == Some(true) || operand.has_second(&item, leaves)
+    });
     Ok(Value::boolean(Some(found)))
 }
 

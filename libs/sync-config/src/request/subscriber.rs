@@ -53,10 +53,7 @@ impl Subscriber<'_> {
             match step {
                 Step::Value(expression) => {
                     slot += 1;
-                    let mut table = BindingTable::new(vec![first_slot]);
-                    let row = row(std::slice::from_ref(expression), self, self.budget, values)?;
-                    row.into_iter().for_each(|row| table.push(row));
-                    tables.push(table);
+                    tables.push(self.values_of(expression, first_slot, values)?);
                 }
                 Step::Elements { array, filters, outputs } => {
                     slot += outputs.len();
@@ -89,6 +86,29 @@ impl Subscriber<'_> {
         }
 
         Ok(Some(Search { pending, bindings, not_exists }))
+    }
+
+    /// Returns the values of an expression, as rows of one slot: one, or two for a user whom the token
+    /// names by a number. Lookups, buckets and anti-joins then find the number and its text.
+    fn values_of(
+        &self,
+        expression: &RequestExpression,
+        slot: usize,
+        values: &mut ValuePool,
+    ) -> Result<BindingTable, EvaluationError> {
+        let mut table = BindingTable::new(vec![slot]);
+        let row = row(std::slice::from_ref(expression), self, self.budget, values)?;
+        row.into_iter().for_each(|row| table.push(row));
+
+        if let RequestExpression::Leaf(leaf) = expression
+            && let Some(second) = self.second_value(leaf)
+        {
+            let mut text = String::new();
+            json::push_parameter(&second, &mut text);
+            self.budget.spend_text(text.len())?;
+            table.push([values.id(&text)]);
+        }
+        Ok(table)
     }
 
     fn elements(
@@ -176,6 +196,10 @@ impl<'e> Leaves<'e, RequestLeaf> for ElementLeaves<'e> {
         }
     }
 
+    fn second_value(&self, leaf: &RequestLeaf) -> Option<Value<'e>> {
+        self.subscriber.second_value(leaf)
+    }
+
     fn engine(&self) -> Engine {
         self.subscriber.engine
     }
@@ -208,6 +232,25 @@ impl<'v> Leaves<'v, RequestLeaf> for Subscriber<'_> {
         let value = member.map_or(Value::Null, |member| functions::output(member, as_value));
         self.budget.spend_text(value.made_bytes())?;
         Ok(value)
+    }
+
+    /// Returns the number of the user if the claim `sub` is one. Numbers beyond 64 bits would be
+    /// rounded, and then equal the numbers of other users.
+    fn second_value(&self, leaf: &RequestLeaf) -> Option<Value<'v>> {
+        let RequestLeaf::Given { source, member } = leaf else { return None };
+        let is_user = match (source, member) {
+            (RequestSource::UserId, _) => true,
+            (RequestSource::TokenParameters, Some(member)) => member.names == ["user_id"],
+            (RequestSource::TokenParameters, None)
+            | (
+                RequestSource::Claims
+                | RequestSource::ConnectionParameters
+                | RequestSource::SubscriptionParameters,
+                _,
+            ) => false,
+        };
+        let number = self.request.claims.get("sub").filter(|_| is_user)?.as_i64()?;
+        Some(Value::Integer(number))
     }
 
     fn engine(&self) -> Engine {

@@ -2,6 +2,7 @@
 
 mod limits;
 mod lookups;
+mod user;
 
 use expect_test::{Expect, expect};
 

@@ -100,8 +100,8 @@ fn comparisons_that_are_never_true_are_a_warning() {
     );
 
     expect![[r#"
-        6:29 warning: `n` is a number on devices and is never equal to a text
-          write `n::text`, or compare with a number; booleans are 1 and 0
+        6:29 warning: `n` is a number on devices: it equals the user only if `sub` is a number in the token
+          if `sub` is a text, write `n::text`
         6:52 warning: `s` is a text on devices and is never equal to a number
           write `s::real` or `s::integer`, or compare with a text
         6:62 warning: `d` is a text on devices and is never equal to a number

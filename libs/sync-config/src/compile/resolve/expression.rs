@@ -1,7 +1,7 @@
 //! Expressions: resolves their names and checks their calls.
 
 use super::QueryCompiler;
-use super::kind::kind;
+use super::kind::{is_user_id, kind};
 use super::operators::{negate_if, negative_of, positive_of};
 use super::scope::{Scope, ScopeEntry, ScopeEntryKind, ScopeKind};
 use crate::compile::row_sources::{Leaf, QueryExpression, SourceId};
@@ -130,7 +130,7 @@ impl QueryCompiler<'_, '_> {
         self.file.findings.all(results)
     }
 
-    /// Records a comparison of a column with an expression that is always text or always a number.
+    /// Records a comparison of a column with an expression whose kind is known.
     pub(super) fn record_comparison(
         &mut self,
         left: &QueryExpression,
@@ -139,12 +139,15 @@ impl QueryCompiler<'_, '_> {
     ) {
         for (column, other) in [(left, right), (right, left)] {
             let Expression::Leaf(Leaf::Column { source, name }) = column else { continue };
-            let (Some(table), Some(with)) = (self.sources.table(*source), kind(other)) else {
-                continue;
-            };
+            let Some(table) = self.sources.table(*source) else { continue };
 
-            let kind = ReferenceKind::Compared { column: name.clone(), with };
-            self.file.add_reference(table, kind, position);
+            if is_user_id(other) {
+                let kind = ReferenceKind::ComparedWithUserId(name.clone());
+                self.file.add_reference(table, kind, position);
+            } else if let Some(with) = kind(other) {
+                let kind = ReferenceKind::Compared { column: name.clone(), with };
+                self.file.add_reference(table, kind, position);
+            }
         }
     }
 

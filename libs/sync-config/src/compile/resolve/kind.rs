@@ -13,10 +13,7 @@ pub(super) fn kind(expression: &QueryExpression) -> Option<ValueKind> {
             Some(ValueKind::Number)
         }
 
-        Expression::Leaf(
-            Leaf::TableMetadata { .. }
-            | Leaf::Request(RequestLeaf::Given { source: RequestSource::UserId, .. }),
-        )
+        Expression::Leaf(Leaf::TableMetadata { .. })
         | Expression::Literal(Literal::Text(_))
         | Expression::Concat { .. }
         | Expression::Cast { to: CastType::Text, .. } => Some(ValueKind::Text),
@@ -43,11 +40,15 @@ pub(super) fn kind(expression: &QueryExpression) -> Option<ValueKind> {
     }
 }
 
-/// Returns whether no value of the expression is the text of an array.
-pub(super) fn is_never_array(expression: &QueryExpression) -> bool {
-    let is_user_id = matches!(
+/// Returns whether the expression is the user of the request: a text, or a number.
+pub(super) fn is_user_id(expression: &QueryExpression) -> bool {
+    matches!(
         expression,
         Expression::Leaf(Leaf::Request(RequestLeaf::Given { source: RequestSource::UserId, .. }))
-    );
-    is_user_id || kind(expression) == Some(ValueKind::Number)
+    )
+}
+
+/// Returns whether no value of the expression is the text of an array.
+pub(super) fn is_never_array(expression: &QueryExpression) -> bool {
+    is_user_id(expression) || kind(expression) == Some(ValueKind::Number)
 }
