@@ -16,6 +16,7 @@ mod getting_started;
 mod health;
 mod localstack;
 mod metrics;
+mod no_leak;
 mod official_sdk;
 mod official_sdk_bases;
 mod random_system;

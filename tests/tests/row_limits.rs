@@ -132,3 +132,57 @@ async fn a_row_beyond_its_limits_is_missing_and_said_to_be_until_it_is_within_th
     ensure!(tidewater.metric(UNSYNCED).await? == Some(0.0));
     Ok(())
 }
+
+/// A query fails for a row, and a lookup for another: bad JSON in a column of text.
+#[tokio::test]
+async fn a_row_that_cannot_be_evaluated_is_counted_and_named() -> Result<()> {
+    let config = "
+config: { edition: 3 }
+streams:
+  notes:
+    auto_subscribe: true
+    query: SELECT id, meta ->> 'title' AS title FROM notes
+  shared:
+    auto_subscribe: true
+    query: SELECT id FROM files WHERE team IN (SELECT teams.id FROM teams, json_each(teams.members) AS m
+           WHERE m.value = auth.user_id())
+";
+    let postgres = Postgres::start().await?;
+    let sql = r#"
+        CREATE TABLE notes (id text PRIMARY KEY, meta text);
+        CREATE TABLE teams (id text PRIMARY KEY, members text);
+        CREATE TABLE files (id text PRIMARY KEY, team text);
+        CREATE PUBLICATION powersync FOR ALL TABLES;
+        INSERT INTO notes VALUES ('bad', '{"title"'), ('good', '{"title": "x", "n": 1e309}');
+        INSERT INTO teams VALUES ('broken', '["u1"'), ('whole', '["u1"]');
+        INSERT INTO files VALUES ('f1', 'whole');
+    "#;
+    postgres.execute(sql).await?;
+    let options =
+        DevOptions::new(&postgres.url("postgres"), config).with(&["--metrics-listen", "0"]);
+    let mut tidewater = Tidewater::dev_ready(options).await?;
+
+    let mut reader = SyncReader::new();
+    let completed = tidewater.connect(&mut reader, "u1").await?.completed().await?;
+    let ids: Vec<_> = completed.rows.keys().map(|(table, id)| format!("{table}/{id}")).collect();
+    ensure!(ids == ["files/f1", "notes/good"], "{ids:?}");
+
+    for (table, key) in [("notes", "bad"), ("teams", "broken")] {
+        let series = format!("tidewater_ingest_rows_unsynced{{table=\"public.{table}\"}}");
+        eventually("the count", SOON, async || {
+            Ok((tidewater.metric(&series).await? == Some(1.0)).then_some(()))
+        })
+        .await?;
+
+        let log = tidewater.log()?;
+        let table = format!("public.{table}");
+        let key = format!("\"key\":\"{key}\"");
+        let line = log.lines().find(|line| {
+            line.contains("\"row not synced") && line.contains(&table) && line.contains(&key)
+        });
+        let line = line.with_context(|| format!("no line for {key} of {table} in:\n{log}"))?;
+        ensure!(line.contains("not valid JSON"), "{line}");
+    }
+    tidewater.terminate().await?.assert_code(0);
+    Ok(())
+}
