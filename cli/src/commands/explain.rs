@@ -1,16 +1,19 @@
 //! `tidewater explain`: prints the buckets of a sync config and the cost of changes.
 
+mod picture;
+
 use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::json;
 use tidewater_sync_config::{Explanation, SyncConfig};
 
 use crate::terminal::failure::Failure;
 use crate::terminal::findings::FindingsReport;
 use crate::terminal::format::Format;
+use picture::Picture;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -20,6 +23,10 @@ Examples:
 
   For a program:
     tidewater explain sync-config.yaml --format json
+
+  As a picture, for a page that shows Mermaid (GitHub does), or for Graphviz:
+    tidewater explain sync-config.yaml --format mermaid
+    tidewater explain sync-config.yaml --format dot | dot -Tsvg > sync-config.svg
 
 A family is the set of buckets of one stream that differ only in their parameters: `by project_id` has
 one bucket for each project. A lookup is an index that the sync API reads when a device connects.
@@ -53,7 +60,21 @@ pub(crate) struct ExplainArgs {
     file: PathBuf,
     /// Format of the output
     #[arg(long, env = "TIDEWATER_FORMAT", value_enum, default_value_t)]
-    format: Format,
+    format: ExplainFormat,
+}
+
+/// The output format of the explanation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum ExplainFormat {
+    /// Text for people
+    #[default]
+    Text,
+    /// One JSON object for programs
+    Json,
+    /// A picture in the language of Mermaid
+    Mermaid,
+    /// A picture in the language of Graphviz
+    Dot,
 }
 
 /// Prints the explanation, or the errors of the config, to stdout.
@@ -66,16 +87,22 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<(), Failure> {
         Ok(config) => print(&render(&config.explain(), args.format)),
         Err(findings) => {
             let report = FindingsReport { file, text, config: None, findings, source: None };
-            print(&report.render(args.format))?;
+            let format = match args.format {
+                ExplainFormat::Json => Format::Json,
+                ExplainFormat::Text | ExplainFormat::Mermaid | ExplainFormat::Dot => Format::Text,
+            };
+            print(&report.render(format))?;
             Err(Failure::AlreadyReported)
         }
     }
 }
 
-fn render(explanation: &Explanation, format: Format) -> String {
+fn render(explanation: &Explanation, format: ExplainFormat) -> String {
     match format {
-        Format::Text => explanation.to_string(),
-        Format::Json => {
+        ExplainFormat::Text => explanation.to_string(),
+        ExplainFormat::Mermaid => Picture::new(explanation).mermaid(),
+        ExplainFormat::Dot => Picture::new(explanation).dot(),
+        ExplainFormat::Json => {
             let Explanation { streams, tables } = explanation;
             format!("{}\n", json!({"ok": true, "streams": streams, "tables": tables}))
         }
