@@ -3,7 +3,9 @@
 mod admin;
 mod body_shape;
 mod error;
+mod old_sdk;
 mod readiness;
+mod replicated_checkpoint;
 mod request;
 mod router;
 mod snapshot_file;

@@ -15,6 +15,10 @@ use crate::rate_limiter::RateLimiter;
 use crate::settings::Settings;
 use crate::snapshot_url::SnapshotUrls;
 
+/// Number of requests of `/write-checkpoint.json` that wait at a time. Each polls the control record.
+/// Only the oldest SDKs send them, and PowerSync's service lets as many wait.
+const WAITING_REQUESTS_MAX: usize = 100;
+
 /// The ports that the sync API uses. Every store that has them implements this trait.
 pub trait SyncStore:
     ControlStore
@@ -49,6 +53,8 @@ pub(crate) struct AppState<S> {
     pub(crate) snapshot_urls: SnapshotUrls,
     /// Has one permit for each stream that may be open.
     pub(crate) connections: Arc<Semaphore>,
+    /// Has one permit for each request that may wait for replication.
+    pub(crate) waiting_requests: Semaphore,
     pub(crate) streams: Arc<OpenStreams>,
     pub(crate) user_requests: RateLimiter,
     pub(crate) address_requests: RateLimiter,
@@ -75,6 +81,7 @@ impl<S: ControlStore + Clone + 'static> AppState<S> {
             address_requests: RateLimiter::new(settings.quotas.address_rate),
             settings,
             connections: Arc::new(Semaphore::new(permits)),
+            waiting_requests: Semaphore::new(WAITING_REQUESTS_MAX),
             next_seed: AtomicU64::new(0),
         }
     }

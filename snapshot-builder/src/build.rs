@@ -83,6 +83,7 @@ pub(crate) async fn build<S: ObjectStore + OpLog>(
         name: new_name(job.bucket, job.head.last)?,
         marker: u32::from_le_bytes(random()?),
         files: 0,
+        frames: 0, // Known once the rows are written.
     };
     let bucket = job.bucket.clone();
     let is_typed = totals.rows >= options.threshold;
@@ -97,6 +98,7 @@ pub(crate) async fn build<S: ObjectStore + OpLog>(
             typed: Vec::new(),
             dir,
         };
+        files.base.frames = u32::try_from(frames.len()).unwrap_or(u32::MAX);
         files.manifest.rows = frames;
         if is_typed {
             files.add_typed(&rows, &bucket)?;

@@ -133,6 +133,7 @@ mod tests {
             name: to.to_string(),
             marker: 0,
             files: 0,
+            frames: 1,
         }
     }
 

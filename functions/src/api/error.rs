@@ -75,6 +75,9 @@ pub(super) enum ApiError {
     /// No checkpoint is visible yet.
     #[error("no checkpoint is visible yet")]
     NotReady,
+    /// The source's changes did not arrive while the request could wait.
+    #[error("the source's changes were not replicated in time")]
+    NotReplicated,
     /// The client would read too much.
     #[error("{0}")]
     OverQuota(String),
@@ -163,6 +166,7 @@ impl ApiError {
             | Self::NotFound
             | Self::AddressRefused
             | Self::NotReady
+            | Self::NotReplicated
             | Self::TooManyConnections
             | Self::ShuttingDown => {}
         }
@@ -202,6 +206,12 @@ impl ApiError {
                 "ServiceError",
                 "PSYNC_S2302",
                 "The initial copy of the source database is not complete",
+            ),
+            Self::NotReplicated => Reply::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "ServiceError",
+                "PSYNC_S2001",
+                "The source's changes were not replicated in time: repeat the request",
             ),
             Self::OverQuota(problem) => Reply::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
@@ -295,6 +305,7 @@ impl IntoResponse for ApiError {
             | Self::BodyTooLarge(_)
             | Self::NotFound
             | Self::AddressRefused
+            | Self::NotReplicated
             | Self::OverQuota(_)
             | Self::TooManyConnections
             | Self::ShuttingDown

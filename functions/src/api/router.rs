@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Path, Query, Request, State};
 use axum::http::header::{
-    AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, HeaderName, RANGE, USER_AGENT,
+    AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, HeaderName, RANGE, RETRY_AFTER, USER_AGENT,
 };
 use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
@@ -30,8 +30,9 @@ use super::request::{
     CheckpointRequest, ClientIdQuery, authorise, client, client_key, limit_address, read_json,
     read_stream_request,
 };
-use super::{admin, snapshot_file, write_checkpoint};
+use super::{admin, old_sdk, replicated_checkpoint, snapshot_file, write_checkpoint};
 use crate::app_state::{AppState, SyncStore};
+use crate::auth::AuthError;
 use crate::clock::{unix_now, unix_now_millis};
 use crate::metrics::{STREAMS_CUT, record_request};
 use crate::open_streams::StreamPlace;
@@ -62,7 +63,7 @@ pub fn router<S: SyncStore>(storage: S, mut settings: Settings) -> Router {
             HeaderName::from_static("x-user-agent"),
             RANGE,
         ])
-        .expose_headers([CONTENT_TYPE, CONTENT_RANGE])
+        .expose_headers([CONTENT_TYPE, CONTENT_RANGE, RETRY_AFTER])
         .max_age(CORS_MAX_AGE);
 
     let admin = admin::routes(settings.admin.take(), &settings.quotas.trusted_proxies);
@@ -71,6 +72,7 @@ pub fn router<S: SyncStore>(storage: S, mut settings: Settings) -> Router {
         .route("/sync/stream", post(sync_stream::<S>))
         .route("/sync/checkpoint-request", post(checkpoint_request::<S>))
         .route("/write-checkpoint2.json", get(next_write_checkpoint::<S>))
+        .route("/write-checkpoint.json", get(replicated_checkpoint::<S>))
         .route(snapshot_url::PATH, get(snapshot::<S>))
         .route("/probes/startup", get(alive))
         .route("/probes/liveness", get(alive))
@@ -115,6 +117,7 @@ fn route_of(path: &str) -> &'static str {
         "/sync/stream" => "/sync/stream",
         "/sync/checkpoint-request" => "/sync/checkpoint-request",
         "/write-checkpoint2.json" => "/write-checkpoint2.json",
+        "/write-checkpoint.json" => "/write-checkpoint.json",
         path if path.starts_with(snapshot_url::PREFIX) => "/sync/snapshot",
         path if path.starts_with("/probes/") => "/probes",
         path if path.starts_with("/api/") => "/api",
@@ -129,7 +132,14 @@ async fn sync_stream<S: SyncStore>(
     body: Body,
 ) -> Result<Response, ApiError> {
     let now = unix_now();
-    let verified = authorise(&app, &headers, now).await?;
+    let verified = match authorise(&app, &headers, now).await {
+        Err(ApiError::Unauthorized(AuthError::Expired))
+            if old_sdk::repeats_expired_tokens(&headers) =>
+        {
+            return Ok(old_sdk::expired_stream());
+        }
+        verified => verified?,
+    };
     if app.settings.shutdown.is_cancelled() {
         return Err(ApiError::ShuttingDown);
     }
@@ -213,6 +223,22 @@ async fn next_write_checkpoint<S: ControlStore + WriteCheckpointStore>(
     let client = client_key(&verified.user_id, query.client_id.as_deref())?;
     let number = write_checkpoint::next_number(&app.storage, &client).await?;
     Ok(Json(json!({ "data": { "write_checkpoint": number.to_string() } })).into_response())
+}
+
+/// Serves SDKs that are older than numbered write checkpoints.
+async fn replicated_checkpoint<S: ControlStore + WriteCheckpointStore>(
+    State(app): SharedState<S>,
+    deadline: Option<Extension<StreamDeadline>>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    authorise(&app, &headers, unix_now()).await?;
+    let permit = app.waiting_requests.try_acquire();
+    let _permit = permit.map_err(|_| ApiError::TooManyConnections)?;
+
+    let deadline = deadline.map(|Extension(StreamDeadline(at))| at);
+    let shutdown = &app.settings.shutdown;
+    let checkpoint = replicated_checkpoint::replicated(&app.storage, deadline, shutdown).await?;
+    Ok(Json(json!({ "data": { "checkpoint": checkpoint } })).into_response())
 }
 
 async fn checkpoint_request<S: ControlStore + WriteCheckpointStore>(

@@ -20,7 +20,17 @@ pub(super) struct BucketCursor {
     /// The head at the announced checkpoint: the end of what is sent.
     pub(super) head: BucketHead,
     catalog: Arc<Catalog>,
+    counted_from: CountedFrom,
     pub(super) position: Position,
+}
+
+/// The beginning of what a client is counted to be sent.
+#[derive(Clone, Copy)]
+struct CountedFrom {
+    /// Number of operations of the beginning.
+    operations: u64,
+    /// Number of the bucket's operations that the beginning stands for.
+    count: u64,
 }
 
 /// The part of the bucket that the client is sent next.
@@ -72,7 +82,8 @@ impl BucketCursor {
 
     fn with_position(bucket: ReadableBucket, position: Position) -> Self {
         let ReadableBucket { name, key, priority, subscriptions, head, catalog } = bucket;
-        Self { name, key, priority, subscriptions, head, catalog, position }
+        let counted_from = CountedFrom::of(&position, &catalog);
+        Self { name, key, priority, subscriptions, head, catalog, counted_from, position }
     }
 
     /// Moves the bucket to a newer checkpoint; the client's position stays. Returns whether the
@@ -106,6 +117,7 @@ impl BucketCursor {
     /// Discards the client's position: it is cleared and receives the whole bucket.
     pub(super) fn restart(&mut self) {
         self.position = Position::restart(&self.catalog);
+        self.counted_from = CountedFrom::of(&self.position, &self.catalog);
     }
 
     /// Restarts the client if the catalog no longer has the base or the log that it was receiving.
@@ -141,18 +153,37 @@ impl BucketCursor {
 
     /// Returns the bucket's description for a checkpoint line.
     pub(super) fn describe(&self) -> BucketDescription {
-        // Clients show progress by the count. It is that of a client without a position, which
-        // receives the rows of the base instead of the operations up to it.
-        let count = match &self.catalog.base {
-            Some(base) => base.rows + self.head.count.saturating_sub(base.count),
-            None => self.head.count,
-        };
         BucketDescription {
             bucket: self.name.clone(),
             checksum: self.head.sum,
-            count,
+            count: self.count(),
             priority: self.priority,
             subscriptions: self.subscriptions.clone(),
+        }
+    }
+
+    /// Returns the number of operations that a client without a position is sent. Clients show
+    /// progress by it, and count every operation that arrives, also CLEAR and MOVE.
+    fn count(&self) -> u64 {
+        let CountedFrom { operations, count } = self.counted_from;
+        operations + self.head.count.saturating_sub(count)
+    }
+}
+
+impl CountedFrom {
+    /// Returns the beginning for a client at a position. It is kept while the client receives the
+    /// bucket, although newer bases are published meanwhile: what follows is sent from the log.
+    fn of(position: &Position, catalog: &Catalog) -> Self {
+        let base = match position {
+            Position::Base(position) => Some(&position.base),
+            Position::Log(log) if log.chain.last == OpId::ZERO => {
+                return Self { operations: u64::from(log.clear), count: 0 };
+            }
+            Position::Log(_) => catalog.base.as_ref(),
+        };
+        match base {
+            Some(base) => Self { operations: base.sent_operations(), count: base.count },
+            None => Self { operations: 0, count: 0 },
         }
     }
 }

@@ -69,6 +69,7 @@ mod tests {
             name: String::new(),
             marker,
             files: 0,
+            frames: 1,
         }
     }
 

@@ -29,7 +29,7 @@ pub(super) async fn snapshot_line<S: ObjectStore>(
         to: base.to,
         checksum: base.checksum,
         rows: base.rows,
-        count: base.rows,
+        count: base.sent_operations(),
         files,
     })
 }

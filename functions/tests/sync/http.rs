@@ -55,6 +55,31 @@ async fn every_path_refuses_a_token_with_the_same_reply() {
 }
 
 #[tokio::test]
+async fn an_old_sdk_with_an_expired_token_is_told_to_fetch_another() {
+    let (_worker, server) = deployment().await;
+    let now = unix_now();
+    let expired = token_with_change(now, &json!({ "iat": now - 600, "exp": now - 500 }));
+    let old = "powersync-js/1.45.0 powersync-node";
+
+    let reply = server.post_as("/sync/stream", &expired, "{}", old).await;
+    assert_eq!(reply.status().as_u16(), 200);
+    assert_eq!(header(&reply, "content-type"), "application/x-ndjson");
+    assert_eq!(reply.text().await.unwrap(), "{\"token_expires_in\":1}\n");
+
+    // Only a token that is merely expired, only the stream, and only SDKs that need it.
+    let forged = format!("{}x", expired);
+    let cases = [
+        ("/sync/stream", &*forged, old),
+        ("/sync/checkpoint-request", &*expired, old),
+        ("/sync/stream", &*expired, "powersync-js/1.57.2 powersync-node"),
+    ];
+    for (path, token, agent) in cases {
+        let status = server.post_as(path, token, "{}", agent).await.status();
+        assert_eq!(status.as_u16(), 401, "{path} {agent}");
+    }
+}
+
+#[tokio::test]
 async fn an_invalid_body_is_refused_with_the_name_of_the_field() {
     let (mut worker, server) = deployment().await;
     worker.publish().await;
@@ -97,7 +122,7 @@ async fn an_invalid_body_is_refused_with_the_name_of_the_field() {
 #[tokio::test]
 async fn an_unknown_path_or_method_is_a_404() {
     let (_worker, server) = deployment().await;
-    for path in ["/", "/nothing", "/sync/stream", "/sync", "/write-checkpoint.json?client_id=c"] {
+    for path in ["/", "/nothing", "/sync/stream", "/sync", "/write-checkpoint3.json"] {
         let (status, body) = server.get(path, Some(&token("u1"))).await;
         assert_eq!((status.as_u16(), error(&body)), (404, ("PSYNC_S2002".to_owned(), 404)));
     }
@@ -137,7 +162,10 @@ async fn browsers_of_any_origin_may_call() {
 
     let reply = server.post("/nothing", "x", "").await;
     assert_eq!(reply.headers()["access-control-allow-origin"], "*", "errors are readable too");
-    assert_eq!(reply.headers()["access-control-expose-headers"], "content-type,content-range");
+    assert_eq!(
+        reply.headers()["access-control-expose-headers"],
+        "content-type,content-range,retry-after"
+    );
 }
 
 #[tokio::test]

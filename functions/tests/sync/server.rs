@@ -73,6 +73,18 @@ impl Server {
         request.header("content-type", "application/json").body(body.into()).send().await.unwrap()
     }
 
+    /// Posts as a certain SDK.
+    pub(crate) async fn post_as(
+        &self,
+        path: &str,
+        token: &str,
+        body: &'static str,
+        agent: &str,
+    ) -> Response {
+        let request = self.http.post(format!("{}{path}", self.url)).header("x-user-agent", agent);
+        request.header("authorization", format!("Token {token}")).body(body).send().await.unwrap()
+    }
+
     pub(crate) async fn options(&self, path: &str, origin: &str) -> Response {
         let request = self.http.request(reqwest::Method::OPTIONS, format!("{}{path}", self.url));
         let request = request.header("origin", origin);

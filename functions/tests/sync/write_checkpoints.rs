@@ -1,5 +1,6 @@
 //! Write checkpoints, as clients see them.
 
+use futures::future::join_all;
 use serde_json::{Value, json};
 use tidewater_storage::{Ticket, WriteCheckpointStore};
 
@@ -51,6 +52,48 @@ async fn a_write_checkpoint_appears_once_its_ticket_is_covered() {
 
     let name = worker.name("everyone", "[]");
     assert_eq!(device.rows(&name), rows([("n1", "one"), ("n2", "two"), ("n3", "three")]));
+}
+
+#[tokio::test]
+async fn the_oldest_sdks_wait_until_the_source_is_replicated() {
+    let (mut worker, server) = deployment().await;
+    worker.commit(&[put("everyone", "[]", "n1", "one")]).await;
+    let token = token("u1");
+    let storage = worker.storage.clone();
+
+    let covered = async {
+        while storage.last_ticket().await.unwrap() == Ticket(0) {
+            tokio::task::yield_now().await;
+        }
+        // A checkpoint that does not cover the ticket is not enough.
+        worker.commit(&[put("everyone", "[]", "n2", "two")]).await;
+        worker.flush(&[put("everyone", "[]", "n3", "three")]).await;
+        worker.cover(Ticket(1)).await;
+    };
+    let ((status, body), ()) =
+        tokio::join!(server.get("/write-checkpoint.json?client_id=c1", Some(&token)), covered);
+    assert_eq!(status, 200, "{body}");
+    assert_eq!(body["data"]["checkpoint"], json!(worker.control.committed.op.to_string()));
+}
+
+#[tokio::test]
+async fn a_bounded_number_of_requests_waits_for_replication() {
+    let (mut worker, server) = deployment().await;
+    worker.commit(&[put("everyone", "[]", "n1", "one")]).await;
+    let token = token("u1");
+
+    let waiting = (0..100).map(|_| server.get("/write-checkpoint.json", Some(&token)));
+    let refused = async {
+        while worker.storage.last_ticket().await.unwrap() < Ticket(100) {
+            tokio::task::yield_now().await;
+        }
+        let (status, _) = server.get("/write-checkpoint.json", Some(&token)).await;
+        worker.cover(Ticket(100)).await;
+        status
+    };
+    let (replies, refused) = tokio::join!(join_all(waiting), refused);
+    assert_eq!(refused, 429);
+    assert!(replies.iter().all(|(status, _)| *status == 200));
 }
 
 #[tokio::test]

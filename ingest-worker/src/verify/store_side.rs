@@ -456,6 +456,7 @@ mod tests {
             name: String::new(),
             marker: 0,
             files: 0,
+            frames: 1,
         }
     }
 

@@ -230,6 +230,7 @@ mod tests {
             name: "b".into(),
             marker: 77,
             files: 0,
+            frames: u32::try_from(frames.len()).unwrap(),
         };
 
         store.put_object_file(&base.rows_object(), &path).await.unwrap();

@@ -47,6 +47,9 @@ pub struct Base {
     pub marker: u32,
     /// The number of typed SQLite files; a small base has none.
     pub files: u32,
+    /// The number of frames of its rows; 0 in a base that was published before this was stored.
+    #[serde(default)]
+    pub frames: u32,
 }
 
 /// A base that another has replaced.
@@ -137,6 +140,13 @@ impl Catalog {
 }
 
 impl Base {
+    /// Returns the number of operations that a client is sent in place of those up to `to`: the CLEAR,
+    /// the rows, and the MOVE that ends each line. A base without rows is one line as well.
+    #[must_use]
+    pub fn sent_operations(&self) -> u64 {
+        1 + self.rows + u64::from(self.frames.max(1))
+    }
+
     /// Returns the name of the object with the [`BaseManifest`].
     #[must_use]
     pub fn manifest(&self) -> String {
@@ -218,6 +228,7 @@ mod tests {
             name: "snapshots/x/1".into(),
             marker,
             files: 2,
+            frames: 1,
         }
     }
 

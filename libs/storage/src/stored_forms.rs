@@ -37,6 +37,7 @@ fn base() -> Base {
         name: "snapshots/x/1".into(),
         marker: 77,
         files: 1,
+        frames: 2,
     }
 }
 
@@ -172,7 +173,7 @@ fn a_catalog_keeps_its_fields() {
     check(
         std::str::from_utf8(&catalog.encode()).unwrap(),
         &expect![[
-            r#"{"floor":"1099511627779","base":{"to":"1099511627785","checksum":7,"remainder":2,"rows":10,"count":20,"name":"snapshots/x/1","marker":77,"files":1},"retired":[{"to":"1099511627785","checksum":7,"remainder":2,"rows":10,"count":20,"name":"snapshots/x/1","marker":77,"files":1,"delete_at":1800000001}],"marks":[{"op":"1099511627780","time":1800000002}],"covered":[{"op":"1099511627781","time":1800000003}]}"#
+            r#"{"floor":"1099511627779","base":{"to":"1099511627785","checksum":7,"remainder":2,"rows":10,"count":20,"name":"snapshots/x/1","marker":77,"files":1,"frames":2},"retired":[{"to":"1099511627785","checksum":7,"remainder":2,"rows":10,"count":20,"name":"snapshots/x/1","marker":77,"files":1,"frames":2,"delete_at":1800000001}],"marks":[{"op":"1099511627780","time":1800000002}],"covered":[{"op":"1099511627781","time":1800000003}]}"#
         ]],
     );
     check(

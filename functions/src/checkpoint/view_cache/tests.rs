@@ -109,6 +109,7 @@ async fn a_base_ahead_of_the_checkpoint_makes_it_too_old() {
             name: "base".to_owned(),
             marker: 0,
             files: 0,
+            frames: 1,
         };
         let catalog = Catalog { base: Some(base), ..Catalog::default() };
         assert!(storage.swap_catalog(&bucket, revision, &catalog.encode()).await.unwrap());

@@ -221,6 +221,7 @@ fn bucket_with_base(to: u64, marker: u32) -> ReadableBucket {
         name: format!("base-{to}"),
         marker,
         files: 0,
+        frames: 1,
     };
     let catalog = Catalog { base: Some(base), ..Catalog::default() };
     ReadableBucket { catalog: Arc::new(catalog), ..bucket("a", 3, 9, 1) }
@@ -244,6 +245,45 @@ fn a_bucket_whose_base_is_gone_restarts_with_the_base_of_the_catalog() {
     assert_eq!(next_base_marker(&mut state), 1, "a newer base alone is no reason to restart");
     state.restart_bucket_if_lost("a");
     assert_eq!(next_base_marker(&mut state), 2);
+}
+
+/// Returns the count of the only bucket in the first line of a client with this position.
+fn announced_count(bucket: ReadableBucket, after: OpId) -> u64 {
+    let positions = HashMap::from([("a".to_owned(), after)]);
+    let requests = WriteRequests::default();
+    let mut state =
+        CheckpointState::new(id(9, 0), &committed_ops(), vec![bucket], positions, &requests);
+    let line = state.announce_first(Vec::new(), &committed_ops());
+    let SyncLine::Checkpoint(line) = line else { panic!("no checkpoint line") };
+    line.buckets[0].count
+}
+
+#[test]
+fn the_count_has_every_operation_that_is_sent() {
+    // The base stands for 10 of 12 operations: a CLEAR, 10 rows and a MOVE, and then 2 of the log.
+    let bucket = || {
+        let bucket = bucket_with_base(5, 1);
+        ReadableBucket { head: BucketHead { count: 12, ..bucket.head }, ..bucket }
+    };
+    assert_eq!(announced_count(bucket(), OpId::ZERO), 1 + 10 + 1 + 2);
+    assert_eq!(announced_count(bucket(), OpId::marker(1, 10)), 1 + 10 + 1 + 2, "a resumed base");
+
+    let without_base = || ReadableBucket { catalog: Arc::default(), ..bucket() };
+    assert_eq!(announced_count(without_base(), OpId::ZERO), 12);
+    assert_eq!(announced_count(without_base(), op(99)), 12 + 1, "a CLEAR precedes the log");
+}
+
+#[test]
+fn a_newer_base_does_not_change_what_a_client_was_told_to_expect() {
+    let mut state = state(id(9, 0), vec![bucket_with_base(5, 1)]);
+    state.announce_first(Vec::new(), &committed_ops());
+
+    let newer = bucket_with_base(8, 2);
+    let head = BucketHead { count: newer.head.count + 20, sum: Checksum(20), ..newer.head };
+    let former = newer.head.count;
+    let diff = state.replace_buckets(vec![ReadableBucket { head, ..newer }]);
+    let line = diff_line(state.announce(id(10, 0), diff, None, &committed_ops()));
+    assert_eq!(line.updated_buckets[0].count, 12 + (former + 20).saturating_sub(10));
 }
 
 /// The buckets that a client knows of, from checkpoint lines alone.

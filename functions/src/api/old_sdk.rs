@@ -1,0 +1,83 @@
+//! Replies for versions of SDKs with known faults.
+
+use axum::http::HeaderMap;
+use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
+use axum::response::{IntoResponse, Response};
+use tidewater_protocol::{SyncLine, write_line};
+
+/// The JavaScript SDKs' version from which a 401 of a stream makes them fetch another token. Older
+/// ones send the expired token again and again.
+const FIXED_IN: [u32; 3] = [1, 57, 2];
+
+/// Lifetime in seconds that is sent for an expired token. With 1 to 30 seconds left, SDKs fetch another
+/// token. 0 would make these versions send the old one again.
+const SECONDS_TOLD: i64 = 1;
+
+/// Returns whether the client would send an expired token again after a 401.
+///
+/// Browsers do not let the SDK set `User-Agent`, so `X-User-Agent` counts first.
+pub(super) fn repeats_expired_tokens(headers: &HeaderMap) -> bool {
+    let agent =
+        headers.get(HeaderName::from_static("x-user-agent")).or_else(|| headers.get(USER_AGENT));
+    let version = agent.and_then(|agent| agent.to_str().ok()).and_then(javascript_sdk);
+    version.is_some_and(|version| version < FIXED_IN)
+}
+
+/// Returns the stream for such a client, with one line that makes it fetch another token. It says
+/// nothing that the 401 would not say.
+pub(super) fn expired_stream() -> Response {
+    let mut line = Vec::new();
+    write_line(&mut line, &SyncLine::TokenExpiresIn(SECONDS_TOLD));
+    ([(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"))], line).into_response()
+}
+
+/// Returns the version in `powersync-js/1.45.0 powersync-node ...`.
+fn javascript_sdk(agent: &str) -> Option<[u32; 3]> {
+    let version = agent.split(' ').find_map(|part| part.strip_prefix("powersync-js/"))?;
+    let release = version.split(['-', '+']).next()?;
+    let mut parts = release.split('.').map(str::parse);
+
+    let version = [parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?];
+    parts.next().is_none().then_some(version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(agents: &[(&'static str, &'static str)], expected: bool) {
+        let mut headers = HeaderMap::new();
+        for (name, agent) in agents {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(agent));
+        }
+        assert_eq!(repeats_expired_tokens(&headers), expected, "{agents:?}");
+    }
+
+    #[test]
+    fn only_old_javascript_sdks_repeat_expired_tokens() {
+        for old in [
+            "powersync-js/1.45.0 powersync-node node/20.20.2 linux/6.1",
+            "powersync-js/1.57.1 powersync-web chrome/130",
+            "powersync-js/0.9.0",
+            "powersync-js/1.57.1-dev.3",
+        ] {
+            check(&[("x-user-agent", old)], true);
+            check(&[("user-agent", old)], true);
+            check(&[("x-user-agent", old), ("user-agent", "Mozilla/5.0")], true);
+        }
+        for other in [
+            "powersync-js/1.57.2 powersync-web",
+            "powersync-js/2.3.0 powersync-node",
+            "powersync-js/1.45",
+            "powersync-js/new",
+            "powersync-js/1.2.3.4",
+            "powersync-kotlin/1.0.0",
+            "Mozilla/5.0",
+            "",
+        ] {
+            check(&[("x-user-agent", other)], false);
+        }
+        check(&[], false);
+        check(&[("x-user-agent", "powersync-kt/1"), ("user-agent", "powersync-js/1.1.1")], false);
+    }
+}
