@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use futures::StreamExt;
 use futures::future::join_all;
 use serde_json::json;
 use tidewater_tests::{
-    Backend, DevOptions, Endpoints, OfficialSdk, Postgres, RecordingProxy, SdkClient, SigningKey,
-    Tidewater,
+    Backend, DevOptions, Endpoints, LineEffect, OfficialSdk, Postgres, RecordingProxy, SdkClient,
+    SigningKey, SyncReader, Tidewater, eventually,
 };
 
 /// Timeout of each wait. Browsers start slowly on a busy machine.
@@ -63,17 +63,21 @@ pub(super) struct FleetOptions {
     pub(super) clients: Vec<SdkClient>,
     /// Number of to-dos in the list of each user.
     pub(super) todos: u32,
+    /// Arguments of `tidewater dev`.
+    pub(super) arguments: Vec<&'static str>,
 }
 
 impl FleetOptions {
     pub(super) fn new(clients: Vec<SdkClient>) -> Self {
-        Self { clients, todos: 200 }
+        Self { clients, todos: 200, arguments: Vec::new() }
     }
 }
 
 /// A server with its source and its backend, and devices.
 pub(super) struct Fleet {
     pub(super) devices: Vec<Device>,
+    /// To-dos in the list of each user at the start.
+    todos: u32,
     pub(super) tidewater: Tidewater,
     _backend: Backend,
     pub(super) postgres: Postgres,
@@ -137,7 +141,7 @@ impl Device {
 impl Fleet {
     /// Starts the server and opens the devices, which are not connected yet.
     pub(super) async fn start(options: FleetOptions) -> Result<Self> {
-        let FleetOptions { clients, todos } = options;
+        let FleetOptions { clients, todos, arguments } = options;
         let postgres = Postgres::start().await?;
         postgres.execute(TABLES).await?;
         for user in 0..clients.len() {
@@ -156,7 +160,7 @@ impl Fleet {
             postgres.execute(&sql).await?;
         }
 
-        let dev = DevOptions::new(&postgres.url("postgres"), CONFIG);
+        let dev = DevOptions::new(&postgres.url("postgres"), CONFIG).with(&arguments);
         let tidewater = Tidewater::dev_ready(dev).await?;
         let backend =
             Backend::start(&postgres.url("postgres"), tidewater.key(), &["lists", "todos"]).await?;
@@ -167,7 +171,7 @@ impl Fleet {
             .collect::<Vec<_>>()
             .await;
         let devices = opened.into_iter().collect::<Result<_>>()?;
-        Ok(Self { devices, tidewater, _backend: backend, postgres })
+        Ok(Self { devices, todos, tidewater, _backend: backend, postgres })
     }
 
     /// Runs a step on all devices at the same time.
@@ -198,6 +202,32 @@ impl Fleet {
             device.wait_for_count(todos, 1).await
         })
         .await
+    }
+
+    /// Waits until a new device of each user receives a base, which has more operations than rows.
+    pub(super) async fn wait_for_bases(&self) -> Result<()> {
+        for user in 0..self.devices.len() {
+            let rows = self.todos as usize + 1;
+            eventually("a base", SOON, async || {
+                let mut reader = SyncReader::new();
+                let mut connection =
+                    self.tidewater.connect(&mut reader, &format!("u{user}")).await?;
+                let mut stored = 0;
+                loop {
+                    match connection.next().await?.context("the stream ended")? {
+                        LineEffect::Stored { operations } => stored += operations,
+                        LineEffect::Complete(_) => break,
+                        LineEffect::Announced
+                        | LineEffect::Partial(_)
+                        | LineEffect::TokenExpiresIn(_)
+                        | LineEffect::Ignored => {}
+                    }
+                }
+                Ok((stored > rows).then_some(()))
+            })
+            .await?;
+        }
+        Ok(())
     }
 
     /// Starts the server after it has ended. It listens on another port.

@@ -1,8 +1,8 @@
-//! Priorities and subscriptions.
+//! Priorities, subscriptions, and progress.
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tidewater_tests::{Postgres, SdkClient, Settings, eventually};
 
@@ -69,4 +69,37 @@ async fn subscriptions(device: &mut Device, postgres: &Postgres) -> Result<()> {
     })
     .await?;
     device.wait_for_count(201, 2).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_progress_of_a_first_sync_never_shrinks_and_ends_at_its_total() -> Result<()> {
+    let clients = SdkClient::chosen(&Settings::from_env()?);
+    let todos = 4_000;
+    let options = FleetOptions {
+        todos,
+        arguments: vec!["--snapshot-threshold", "500"],
+        ..FleetOptions::new(clients)
+    };
+    let mut fleet = Fleet::start(options).await?;
+    // A base has operations that are no rows.
+    fleet.wait_for_bases().await?;
+
+    fleet.first_sync(todos).await?;
+    fleet
+        .each("progress", async |device, _| {
+            let statuses = device.sdk.statuses().await?;
+            // After the first sync, the progress of later changes begins again at 0.
+            let first = statuses.iter().take_while(|status| status["hasSynced"] == false);
+            let seen: Vec<(u64, u64)> = first
+                .map(|status| &status["progress"])
+                .filter(|progress| !progress.is_null())
+                .map(|progress| serde_json::from_value(progress.clone()))
+                .collect::<Result<_, _>>()?;
+            ensure!(seen.is_sorted(), "it shrinks: {seen:?}");
+            ensure!(seen.iter().all(|(done, total)| done <= total), "more than all: {seen:?}");
+            let (done, total) = seen.last().context("no progress")?;
+            ensure!(done == total && *total > u64::from(todos), "{seen:?}");
+            Ok(())
+        })
+        .await
 }
