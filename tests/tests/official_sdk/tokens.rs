@@ -51,7 +51,7 @@ async fn an_sdk_with_an_expired_token_fetches_another() -> Result<()> {
     fleet
         .each("an expired token", async |device, _| {
             let expired = device.token(LONG_EXPIRED)?;
-            recover_from(device, &expired).await
+            fetch_after(device, &expired).await
         })
         .await
 }
@@ -67,6 +67,25 @@ async fn an_sdk_whose_token_is_refused_shows_an_error_and_recovers() -> Result<(
             recover_from(device, &refused).await
         })
         .await
+}
+
+/// Connects with an expired token, and then has a good one, which the SDK fetches by itself.
+async fn fetch_after(device: &mut Device, expired: &str) -> Result<()> {
+    device.sdk.set_token(expired).await?;
+    device.sdk.connect().await?;
+    eventually("another fetch of a token", SOON, async || {
+        let status = device.sdk.status().await?;
+        Ok((status["fetches"].as_u64() > Some(1)).then_some(()))
+    })
+    .await?;
+    let rows = device.sdk.query("SELECT id FROM todos").await?;
+    ensure!(rows.is_empty(), "{} rows", rows.len());
+
+    device.sdk.set_token(&device.token(3600)?).await?;
+    device.wait_for_count(200, 1).await?;
+    let status = device.sdk.status().await?;
+    ensure!(status["downloadError"] == Value::Null && status["connected"] == true, "{status}");
+    Ok(())
 }
 
 /// Connects with a token that is refused, and then has a good one.
