@@ -19,6 +19,10 @@ use crate::snapshot_url::SnapshotUrls;
 /// Only the oldest SDKs send them, and PowerSync's service lets as many wait.
 const WAITING_REQUESTS_MAX: usize = 100;
 
+/// Number of streams of expired tokens that are open at a time. Each lasts ten seconds at most. They have
+/// no places among the other streams, so whoever has an expired token cannot take these.
+const EXPIRED_STREAMS_MAX: usize = 1_000;
+
 /// The ports that the sync API uses. Every store that has them implements this trait.
 pub trait SyncStore:
     ControlStore
@@ -53,6 +57,8 @@ pub(crate) struct AppState<S> {
     pub(crate) snapshot_urls: SnapshotUrls,
     /// Has one permit for each stream that may be open.
     pub(crate) connections: Arc<Semaphore>,
+    /// Has one permit for each stream that tells an old SDK that its token has expired.
+    pub(crate) expired_streams: Arc<Semaphore>,
     /// Has one permit for each request that may wait for replication.
     pub(crate) waiting_requests: Semaphore,
     pub(crate) streams: Arc<OpenStreams>,
@@ -81,6 +87,7 @@ impl<S: ControlStore + Clone + 'static> AppState<S> {
             address_requests: RateLimiter::new(settings.quotas.address_rate),
             settings,
             connections: Arc::new(Semaphore::new(permits)),
+            expired_streams: Arc::new(Semaphore::new(EXPIRED_STREAMS_MAX)),
             waiting_requests: Semaphore::new(WAITING_REQUESTS_MAX),
             next_seed: AtomicU64::new(0),
         }

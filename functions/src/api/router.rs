@@ -132,11 +132,15 @@ async fn sync_stream<S: SyncStore>(
     body: Body,
 ) -> Result<Response, ApiError> {
     let now = unix_now();
+    let deadline = deadline.map(|Extension(StreamDeadline(at))| at);
     let verified = match authorise(&app, &headers, now).await {
         Err(ApiError::Unauthorized(AuthError::Expired))
             if old_sdk::repeats_expired_tokens(&headers) =>
         {
-            return Ok(old_sdk::expired_stream());
+            let permit = Arc::clone(&app.expired_streams).try_acquire_owned();
+            let permit = permit.map_err(|_| ApiError::Unauthorized(AuthError::Expired))?;
+            let shutdown = app.settings.shutdown.clone();
+            return Ok(old_sdk::expired_stream(permit, deadline, shutdown));
         }
         verified => verified?,
     };
@@ -160,7 +164,7 @@ async fn sync_stream<S: SyncStore>(
         row_data: if request.raw_data { RowData::Text } else { RowData::Nested },
         snapshots: request.tidewater.as_ref().is_some_and(|tidewater| tidewater.snapshots > 0),
         valid: Duration::from_secs(valid_seconds),
-        deadline: deadline.map(|Extension(StreamDeadline(at))| at),
+        deadline,
         permit,
         client: client(verified, request)?,
     };
