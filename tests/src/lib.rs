@@ -15,6 +15,7 @@
 //! [`Observations`], and these are compared with [`expected_rows`].
 #![warn(missing_docs)]
 
+mod admin_client;
 mod app;
 mod backend;
 mod device;
@@ -40,6 +41,7 @@ mod wait;
 mod wall_clock;
 mod workload;
 
+pub use admin_client::admin_calls;
 pub use app::{App, AppOptions};
 pub use backend::Backend;
 pub use device::Device;

@@ -14,7 +14,7 @@ use crate::sdk_client::{Platform, SdkClient};
 use crate::settings::{Browser, Settings};
 use crate::wait::eventually;
 
-const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/official-sdk");
+pub(crate) const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/official-sdk");
 
 /// Timeout of one command of the driver. The first one loads the SDK.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
@@ -252,7 +252,7 @@ fn chromium() -> Result<PathBuf> {
 }
 
 /// Returns the packages that `./test` has installed from the current lock file.
-fn installed() -> Result<PathBuf> {
+pub(crate) fn installed() -> Result<PathBuf> {
     let lock = fs::read(Path::new(SOURCE).join("package-lock.json"))?;
     let cache = Settings::from_env()?.cache;
     let folders = fs::read_dir(&cache).into_iter().flatten().flatten().map(|entry| entry.path());

@@ -5,7 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tidewater_tests::{
-    AUDIENCE, DevOptions, Lodging, Postgres, Process, Signal, SyncReader, Tidewater, eventually,
+    AUDIENCE, DevOptions, Lodging, Postgres, Process, Signal, SyncReader, Tidewater, admin_calls,
+    eventually,
 };
 
 /// A bound for whatever must happen: long, since other tests run beside this one.
@@ -221,6 +222,24 @@ async fn all_tables_are_copied_again_and_devices_keep_their_rows() -> Result<()>
         Ok((first_rows(&tidewater).await? == ["n1", "n2"]).then_some(()))
     })
     .await
+}
+
+#[tokio::test]
+async fn powersyncs_own_client_reads_every_answer() -> Result<()> {
+    let (_postgres, tidewater) = setup().await?;
+    let answers = admin_calls(tidewater.url(), TOKEN, TWO_TABLES).await?;
+    let diagnostics = &answers["diagnostics"];
+    assert_eq!(diagnostics["active_sync_rules"]["content"], CONFIG);
+    assert_eq!(diagnostics["connections"][0]["connected"], true);
+    assert_eq!(answers["schema"]["connections"][0]["schemas"][0]["name"], "public");
+    let tables = answers["validation"]["connections"][0]["tables"].as_array();
+    assert_eq!(tables.map(Vec::len), Some(2), "{answers}");
+    let slot = &answers["reprocess"]["connections"][0]["slot_name"];
+    assert_eq!(slot, &diagnostics["active_sync_rules"]["connections"][0]["slot_name"]);
+
+    let refused = admin_calls(tidewater.url(), "another-token-of-16", TWO_TABLES).await;
+    ensure!(refused.is_err_and(|error| error.to_string().contains("401")), "it was let in");
+    Ok(())
 }
 
 #[tokio::test]
