@@ -84,6 +84,8 @@ pub(crate) async fn start<S: Storage>(
     // Nothing is made before everything was checked.
     let inspection = inspect(&client, &sync_config, config.source_names()).await?;
     let Inspection { mut tables, user, catalog_read_at, .. } = accept(inspection, on_progress)?;
+    // Later, the slot would be made and an epoch taken, again by each restart.
+    storage.probe_access().await?;
     let former = storage.control().await.map_err(WriteError::from)?;
     let stored =
         read_stored_generation(&storage, former.as_ref()).await.map_err(WriteError::from)?;

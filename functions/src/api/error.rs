@@ -252,8 +252,17 @@ impl ApiError {
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "InternalServerError",
                 "PSYNC_S2001",
-                "Something went wrong on the server",
+                self.internal_description(),
             ),
+        }
+    }
+
+    /// Returns what a client may know of an error that is not its own.
+    fn internal_description(&self) -> &'static str {
+        if matches!(self, Self::Storage(StorageError::Refused(_))) {
+            "The server may not use its store: its log names the missing right"
+        } else {
+            "Something went wrong on the server"
         }
     }
 }

@@ -11,6 +11,10 @@ pub enum WriteError {
     /// Free some space, then start again. Nothing is lost.
     #[error("no space is left in the store: free some space, then start again (nothing is lost)")]
     StorageFull(#[source] StorageError),
+    /// Change the right, the name or the credentials that the cause names, then start again. Nothing is
+    /// lost.
+    #[error("the store refuses this worker: change what is named, then start again (nothing is lost)")]
+    StorageRefused(#[source] StorageError),
     /// Start another run if the store's error is transient. Calls were already repeated.
     #[error("the store failed")]
     Storage(#[source] StorageError),
@@ -26,10 +30,12 @@ impl WriteError {
     /// Returns whether a new run may succeed without anyone fixing anything.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
-            Self::Storage(error) => {
-                matches!(error, StorageError::Unavailable(_) | StorageError::Unknown(_))
-            }
-            Self::Fenced | Self::StorageFull(_) | Self::NoEpochLeft | Self::Contended => false,
+            Self::Storage(error) => error.may_pass(),
+            Self::Fenced
+            | Self::StorageFull(_)
+            | Self::StorageRefused(_)
+            | Self::NoEpochLeft
+            | Self::Contended => false,
         }
     }
 }
@@ -38,6 +44,7 @@ impl From<StorageError> for WriteError {
     fn from(error: StorageError) -> Self {
         match error {
             StorageError::Full(_) => Self::StorageFull(error),
+            StorageError::Refused(_) => Self::StorageRefused(error),
             StorageError::Unavailable(_)
             | StorageError::Unknown(_)
             | StorageError::TooNew { .. }
@@ -55,9 +62,11 @@ mod tests {
         assert!(WriteError::from(StorageError::Unavailable("timeout".into())).is_transient());
         assert!(WriteError::from(StorageError::Unknown("timeout".into())).is_transient());
 
+        let refused = StorageError::Refused("access denied".into());
         let damaged = StorageError::Damaged("record", "cut".into());
         let too_new = StorageError::TooNew { found: 9, known: 1 };
-        for error in [damaged.into(), too_new.into(), WriteError::Fenced, WriteError::Contended] {
+        let refused = [refused, damaged, too_new].map(WriteError::from);
+        for error in refused.into_iter().chain([WriteError::Fenced, WriteError::Contended]) {
             assert!(!error.is_transient(), "{error}");
         }
     }

@@ -27,9 +27,7 @@ where
 
     loop {
         match call().await {
-            Err(error @ (StorageError::Unavailable(_) | StorageError::Unknown(_)))
-                if attempt < ATTEMPTS_MAX =>
-            {
+            Err(error) if error.may_pass() && attempt < ATTEMPTS_MAX => {
                 tracing::debug!(attempt, %error, "storage call failed, retrying");
                 metrics::count_storage_retry();
                 attempt += 1;
@@ -73,6 +71,10 @@ mod tests {
         StorageError::Full("disk".into())
     }
 
+    fn refused() -> StorageError {
+        StorageError::Refused("access denied".into())
+    }
+
     fn damaged() -> StorageError {
         StorageError::Damaged("record", "cut".into())
     }
@@ -100,6 +102,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_error_that_somebody_must_fix_is_not_repeated() {
         assert!(matches!(calls(1, full).await, (1, Err(StorageError::Full(_)))));
+        assert!(matches!(calls(1, refused).await, (1, Err(StorageError::Refused(_)))));
         assert!(matches!(calls(1, damaged).await, (1, Err(StorageError::Damaged(..)))));
     }
 }

@@ -59,6 +59,7 @@ impl From<StorageError> for ReadFailure {
             StorageError::Damaged(..) => Self::Damaged(ErrorChain(&error).to_string()),
             StorageError::Unavailable(_)
             | StorageError::Unknown(_)
+            | StorageError::Refused(_)
             | StorageError::Full(_)
             | StorageError::TooNew { .. } => Self::Storage(error),
         }

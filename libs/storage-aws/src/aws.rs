@@ -58,7 +58,7 @@ impl AwsStore {
         let sdk = aws_config::load_defaults(BehaviorVersion::v2026_01_12()).await;
         if sdk.region().is_none() {
             let cause = "no AWS region is configured: set AWS_REGION";
-            return Err(StorageError::Unavailable(cause.into()));
+            return Err(StorageError::Refused(cause.into()));
         }
         Ok(Self::with_sdk(&sdk, config))
     }

@@ -13,7 +13,7 @@ use tidewater_protocol::{Epoch, OpId};
 use tidewater_storage::{BucketKey, ClientKey, GenerationId, LookupKey, RecordKey, Tag};
 
 use crate::attributes::{PARTITION, SORT};
-use crate::tables::Table;
+use crate::tables::{KeyType, Table, TableSchema};
 
 /// Maximum length of a partition key in bytes: DynamoDB's limit.
 pub(crate) const PARTITION_BYTES_MAX: usize = 2_048;
@@ -106,6 +106,16 @@ impl ItemKey {
     pub(crate) fn generation(id: GenerationId) -> Self {
         let sort = Some(KeyPart::Number(id.0.number().into()));
         Self::new(Table::Control, generations_partition(), sort)
+    }
+
+    /// Returns a key under which no item is ever stored.
+    pub(crate) fn never_stored(table: Table) -> Self {
+        let key_part = |key_type| match key_type {
+            KeyType::Text => KeyPart::Text("never-stored".into()),
+            KeyType::Number => KeyPart::Number(-1),
+        };
+        let TableSchema { partition, sort, .. } = table.schema();
+        Self::new(table, key_part(partition), sort.map(key_part))
     }
 
     /// Returns the key of the ticket counter.

@@ -13,8 +13,8 @@
 //!
 //! The SDK retries throttled calls, failed calls and calls without a reply. After the last attempt a read
 //! is `Unavailable`. A write is `Unknown`, because an earlier attempt may have succeeded without a reply.
-//! A call that a service rejects for good is `Unavailable`, and its causes name the service's error code
-//! and the table.
+//! A call that a service refuses until somebody changes something is `Refused`. Its cause names the
+//! service's error code, the table or S3 bucket, and the IAM action to allow.
 //!
 //! # Example
 //!
@@ -55,6 +55,7 @@ mod lookups;
 pub mod metrics;
 mod objects;
 mod op_log;
+mod probe;
 mod records;
 mod registry;
 mod s3_objects;

@@ -100,7 +100,7 @@ impl S3Objects {
     fn key(&self, name: &str) -> Result<String, StorageError> {
         if !name.split('/').all(is_plain) {
             let cause = format!("'{name}' cannot be the name of an object");
-            return Err(StorageError::Unavailable(cause.into()));
+            return Err(StorageError::Refused(cause.into()));
         }
         Ok(format!("{}/{name}", self.prefix))
     }

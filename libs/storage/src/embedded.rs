@@ -27,6 +27,7 @@ use tempfile::TempDir;
 
 use crate::Storage;
 use crate::error::StorageError;
+use crate::ports::{AccessProbe, ControlStore};
 use change_notifier::ChangeNotifier;
 use connection_pool::{ConnectionPool, Durability};
 use object_files::ObjectFiles;
@@ -64,6 +65,13 @@ pub struct DiskUsage {
 }
 
 impl Storage for Embedded {}
+
+impl AccessProbe for Embedded {
+    /// Reads the control record. Opening the store has created or checked everything else.
+    async fn probe_access(&self) -> Result<(), StorageError> {
+        self.control().await.map(drop)
+    }
+}
 
 impl Embedded {
     /// Opens the store in a directory, which is created if it does not exist.

@@ -12,6 +12,10 @@ pub enum StorageError {
     /// The write may or may not have succeeded: repeat it. Every write of the ports is idempotent.
     #[error("the outcome of a write is unknown")]
     Unknown(#[source] BoxError),
+    /// The store refuses the call until somebody changes a right, a name or the request: fix what the
+    /// cause names. Of a write, nothing or a part was written.
+    #[error("the store refuses the call")]
+    Refused(#[source] BoxError),
     /// The disk or quota is full. Nothing was written: free space, then retry.
     #[error("no space is left in the store")]
     Full(#[source] BoxError),
@@ -38,9 +42,19 @@ impl StorageError {
         match self {
             Self::Unavailable(_) => "unavailable",
             Self::Unknown(_) => "unknown",
+            Self::Refused(_) => "refused",
             Self::Full(_) => "full",
             Self::Damaged(..) => "damaged",
             Self::TooNew { .. } => "too_new",
+        }
+    }
+
+    /// Returns whether the same call may succeed later without anyone fixing anything.
+    #[must_use]
+    pub const fn may_pass(&self) -> bool {
+        match self {
+            Self::Unavailable(_) | Self::Unknown(_) => true,
+            Self::Refused(_) | Self::Full(_) | Self::Damaged(..) | Self::TooNew { .. } => false,
         }
     }
 }

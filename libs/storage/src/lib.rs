@@ -31,6 +31,7 @@
 //! |---|---|---|
 //! | `Unavailable` | nothing was written | retry with backoff |
 //! | `Unknown` | the write may have succeeded | repeat the same call: writes are idempotent |
+//! | `Refused` | nothing, or a part of a write, was written | fix the right or the name that its cause names |
 //! | `Full` | nothing was written | free space, then retry |
 //! | `Damaged` | a stored value cannot be decoded | stop and inspect it |
 //! | `TooNew` | a newer program wrote the store | upgrade |
@@ -135,7 +136,7 @@ pub use lsn::Lsn;
 pub use metrics::{CallRecorder, Measured, describe_metrics};
 pub use port_method::PortMethod;
 pub use ports::{
-    Batch, BucketStore, CompactionQueue, CompactionTask, ControlStore, LookupRow, LookupStore,
+    AccessProbe, Batch, BucketStore, CompactionQueue, CompactionTask, ControlStore, LookupRow, LookupStore,
     ObjectStore, OpLog, RecordConflict, RecordStore, RecordWrite, Registry, SegmentPage,
     SourceRowPage, Storage, SwapOutcome, Sweep, WriteCheckpointStore,
 };

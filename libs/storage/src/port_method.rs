@@ -73,6 +73,7 @@ methods! {
     DeleteBucket "delete_bucket" true,
     DeleteLookup "delete_lookup" true,
     DeleteGeneration "delete_generation" true,
+    ProbeAccess "probe_access" false,
 }
 
 impl fmt::Display for PortMethod {

@@ -30,9 +30,20 @@ pub trait Storage:
     + ObjectStore
     + CompactionQueue
     + Sweep
+    + AccessProbe
     + Clone
     + 'static
 {
+}
+
+/// The check that the ingest worker makes before it writes to a store or to its source.
+pub trait AccessProbe: Send + Sync {
+    /// Uses each part of the store once, with the rights that the ingest worker needs. Nothing that
+    /// anyone reads is changed. Probes of several workers at once do not disturb each other.
+    ///
+    /// # Errors
+    /// `Refused` if a part does not exist or a right is missing. Its cause names it.
+    fn probe_access(&self) -> impl Future<Output = Result<(), StorageError>> + Send;
 }
 
 /// The outcome of a conditional write of the control record.
@@ -314,7 +325,7 @@ pub trait WriteCheckpointStore: Send + Sync {
 /// Immutable objects, each under a name that is used once.
 ///
 /// A name consists of parts joined by `/`. No part is empty, `.` or `..`; every call rejects such a
-/// name with `Unavailable`.
+/// name with `Refused`.
 pub trait ObjectStore: Send + Sync {
     /// Stores an object atomically and durably under a name that was never used before. Repeating the
     /// call with the same content is safe.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidewater_storage::{
-    Batch, BucketKey, BucketStore, Control, ControlStore, Embedded, FaultPlan, Faulty, Lsn,
+    AccessProbe, Batch, BucketKey, BucketStore, CompactionQueue, Control, ControlStore, Embedded, FaultPlan, Faulty, Lsn,
     PortMethod, RecordKey, RecordStore, Registry, StorageError, SwapOutcome, Tag,
     storage_conformance,
 };
@@ -62,11 +62,12 @@ async fn every_kind_of_fault_occurs_and_nothing_is_lost() {
 }
 
 /// Starts a server that answers every call in the same way. Returns its address.
-pub(crate) async fn always(status: u16, body: &'static str) -> String {
+pub(crate) async fn always(status: u16, body: impl Into<String>) -> String {
+    let body = body.into();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let status = axum::http::StatusCode::from_u16(status).unwrap();
-    let app = axum::Router::new().fallback(async move || (status, body));
+    let app = axum::Router::new().fallback(move || std::future::ready((status, body)));
     tokio::spawn(async move { axum::serve(listener, app).await });
     endpoint
 }
@@ -105,14 +106,69 @@ async fn after_all_retries_a_read_is_unavailable_and_a_write_unknown() {
 }
 
 #[tokio::test]
-async fn a_rejected_call_is_unavailable_and_names_the_reason() {
-    let refused = r#"{"__type": "x#ResourceNotFoundException", "message": "no table"}"#;
-    let (read, write) = outcomes(&always(400, refused).await).await;
-    for error in [read, write] {
-        assert!(matches!(error, StorageError::Unavailable(_)), "{error:?}");
-        let text = all_causes(&error);
-        assert!(text.contains("ResourceNotFoundException") && text.contains("test-"), "{text}");
+async fn a_refused_call_does_not_pass_and_its_cause_names_what_to_change() {
+    let cases = [
+        ("ResourceNotFoundException", "check the name of the table"),
+        ("AccessDeniedException", "allow dynamodb:"),
+        ("ValidationException", "check whether the table is the one"),
+        ("UnrecognizedClientException", "check the AWS credentials"),
+        ("ExpiredTokenException", "check the AWS credentials"),
+    ];
+    for (code, remedy) in cases {
+        let body = format!(r#"{{"__type": "com.amazon.coral.service#{code}", "message": "no"}}"#);
+        let (read, write) = outcomes(&always(400, body).await).await;
+        for error in [read, write] {
+            assert!(matches!(error, StorageError::Refused(_)) && !error.may_pass(), "{error:?}");
+            let text = all_causes(&error);
+            assert!([code, remedy, "test-"].iter().all(|part| text.contains(part)), "{text}");
+        }
     }
+}
+
+#[tokio::test]
+async fn a_process_without_credentials_is_refused_and_one_whose_provider_fails_is_not() {
+    use aws_credential_types::provider::error::CredentialsError;
+    use aws_credential_types::provider::{SharedCredentialsProvider, future};
+
+    #[derive(Debug)]
+    struct Failing(fn() -> CredentialsError);
+    impl aws_credential_types::provider::ProvideCredentials for Failing {
+        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            future::ProvideCredentials::ready(Err((self.0)()))
+        }
+    }
+
+    let cases: [(fn() -> CredentialsError, bool); 2] = [
+        (|| CredentialsError::not_loaded("no provider in the chain has any"), false),
+        (|| CredentialsError::provider_error("the metadata service answered 500"), true),
+    ];
+    for (error, may_pass) in cases {
+        let provider = SharedCredentialsProvider::new(Failing(error));
+        let sdk = sdk::for_endpoint(emulator::endpoint()).to_builder();
+        let sdk = sdk.credentials_provider(provider).build();
+        let store = AwsStore::with_objects(&sdk, "test", Embedded::temporary().unwrap());
+        let error = store.control().await.unwrap_err();
+        assert_eq!(error.may_pass(), may_pass, "{}", all_causes(&error));
+    }
+}
+
+#[tokio::test]
+async fn a_probe_succeeds_on_a_deployment_and_stores_no_item() {
+    let store = emulator::empty_store().await;
+    store.probe_access().await.unwrap();
+    store.probe_access().await.unwrap();
+    assert_eq!(store.control().await.unwrap(), None);
+    assert_eq!(store.archived_epochs().await.unwrap(), []);
+    assert_eq!(store.due_tasks(u64::MAX, 10).await.unwrap(), []);
+
+    // The costs that its documentation states.
+    let consumed = store.consumed();
+    let own_reads = 1.0 + 0.5 + 16.0;
+    assert!(consumed.total().read <= 2.0 * 4.5 + own_reads, "{consumed:?}");
+    assert!(consumed.total().write <= 2.0 * 9.0, "{consumed:?}");
 }
 
 #[tokio::test]

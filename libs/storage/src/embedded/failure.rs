@@ -17,6 +17,9 @@ pub(super) fn of_sqlite(error: Error) -> StorageError {
 
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => StorageError::Full(error.into()),
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+            StorageError::Refused(error.into())
+        }
         // SQLite returns the generic error code for SQL that does not match the tables.
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown) => {
             StorageError::Damaged("database", error.into())
@@ -29,15 +32,20 @@ pub(super) fn of_sqlite(error: Error) -> StorageError {
 /// commit, or if the disk was full.
 pub(super) fn of_commit(error: Error) -> StorageError {
     match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DiskFull) => of_sqlite(error),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DiskFull | ErrorCode::ReadOnly) => {
+            of_sqlite(error)
+        }
         _ => StorageError::Unknown(error.into()),
     }
 }
 
 /// Maps an error of the file system.
 pub(super) fn of_file(error: io::Error) -> StorageError {
-    if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
+    let kind = error.kind();
+    if matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
         StorageError::Full(error.into())
+    } else if matches!(kind, ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) {
+        StorageError::Refused(error.into())
     } else {
         StorageError::Unavailable(error.into())
     }

@@ -58,7 +58,7 @@ impl ObjectFiles {
     pub(super) fn path(&self, name: &str) -> Result<PathBuf, StorageError> {
         if !name.split('/').all(is_plain) {
             let cause = format!("'{name}' cannot be the name of an object");
-            return Err(StorageError::Unavailable(cause.into()));
+            return Err(StorageError::Refused(cause.into()));
         }
         Ok(self.finished.join(name))
     }

@@ -17,7 +17,7 @@ use crate::generation::Generation;
 use crate::keys::{BucketKey, GenerationId, LookupKey, RecordKey, Tag};
 use crate::port_method::PortMethod;
 use crate::ports::{
-    Batch, BucketStore, CompactionQueue, CompactionTask, ControlStore, LookupRow, LookupStore,
+    AccessProbe, Batch, BucketStore, CompactionQueue, CompactionTask, ControlStore, LookupRow, LookupStore,
     ObjectStore, OpLog, RecordConflict, RecordStore, Registry, SegmentPage, SourceRowPage,
     SwapOutcome, Sweep, WriteCheckpointStore,
 };
@@ -208,6 +208,12 @@ impl<S: ObjectStore, I: CallInterceptor> ObjectStore for Intercepted<S, I> {
 
     async fn delete_object(&self, name: &str) -> Result<(), StorageError> {
         self.interceptor.call(PortMethod::DeleteObject, self.store.delete_object(name)).await
+    }
+}
+
+impl<S: AccessProbe, I: CallInterceptor> AccessProbe for Intercepted<S, I> {
+    async fn probe_access(&self) -> Result<(), StorageError> {
+        self.interceptor.call(PortMethod::ProbeAccess, self.store.probe_access()).await
     }
 }
 
