@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tidewater_protocol::ErrorChain;
 use tidewater_storage::{
-    BucketStore, CompactionQueue, ControlStore, ObjectStore, OpLog, Registry, Sweep,
+    BucketStore, CompactionQueue, ControlStore, ObjectStore, OpLog, Registry, StorageError, Sweep,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +21,9 @@ const BUCKETS_MAX: usize = 1_000;
 /// Seconds until a bucket that failed is examined again. A failure of the store often lasts longer than
 /// the pause between two passes.
 const RETRY_AFTER_FAILURE_SECONDS: u64 = 60;
+/// Number of buckets in a row that the store refuses, after which a pass ends. A missing right concerns
+/// all buckets, and each of them costs reads. A malformed record concerns one.
+const REFUSED_MAX: u32 = 3;
 /// Seconds until a bucket that took longer than a whole pass is examined again. Until then, the other
 /// buckets have their turn.
 const RETRY_AFTER_TIMEOUT_SECONDS: u64 = 3_600;
@@ -103,8 +106,9 @@ fn record_pass(pass: Result<Report, BuildError>) {
 /// takes the whole time, its task is deferred by an hour, so that the other buckets have their turn.
 ///
 /// # Errors
-/// Fails if the compaction queue or the control record cannot be read. A failure of one bucket is logged
-/// and counted in the report, and does not stop the others.
+/// Fails if the compaction queue or the control record cannot be read, or if the store refuses three buckets
+/// in a row. Any other failure of a bucket is logged and counted in the report, and does not stop the
+/// others.
 pub async fn run_pass<S: BuilderStore>(
     storage: &S,
     options: &Options,
@@ -121,6 +125,7 @@ pub async fn run_pass<S: BuilderStore>(
     let committed_ops = control.committed_ops(&storage.archived_epochs().await?);
     let view = StoreView { control, committed_ops };
 
+    let mut refused_in_a_row = 0;
     for task in &due {
         let work = process_bucket(storage, options, &view, task, now);
         let Some(result) = run_until(end, work).await else {
@@ -140,6 +145,8 @@ pub async fn run_pass<S: BuilderStore>(
 
         report.examined += 1;
         metrics::count_examined();
+        let is_refused = matches!(result, Err(BuildError::Storage(StorageError::Refused(_))));
+        refused_in_a_row = if is_refused { refused_in_a_row + 1 } else { 0 };
         match result {
             Ok(Some(base)) => {
                 report.published += 1;
@@ -157,6 +164,9 @@ pub async fn run_pass<S: BuilderStore>(
                 let later = now.saturating_add(RETRY_AFTER_FAILURE_SECONDS);
                 // If this fails too, the bucket is only examined earlier.
                 let _ = storage.defer(task, later).await;
+                if refused_in_a_row == REFUSED_MAX {
+                    return Err(error);
+                }
             }
         }
     }
