@@ -116,7 +116,9 @@ pub enum Progress {
     UnsyncedRows(usize),
     /// The worker does not replicate until somebody fixes this. It tries again after a pause.
     Stopped(String),
-    /// The connection was lost, for this reason. The worker connects again after a pause.
+    /// The store failed, for this reason. The worker tries again after a pause.
+    StoreFailed(String),
+    /// The connection to the source was lost, for this reason. The worker connects again after a pause.
     Reconnecting(String),
 }
 

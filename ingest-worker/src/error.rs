@@ -43,6 +43,16 @@ pub enum RunFailure {
     Session(#[from] SessionError),
 }
 
+impl RunFailure {
+    /// Returns whether the store failed, and not the source.
+    pub(crate) fn is_of_store(&self) -> bool {
+        matches!(
+            self,
+            Self::Start(StartError::Write(_)) | Self::Session(SessionError::Write(_))
+        )
+    }
+}
+
 impl From<StartError> for RunError {
     fn from(error: StartError) -> Self {
         let is_transient = error.is_transient();
@@ -162,6 +172,7 @@ mod tests {
         check_session(SourceError::UnexpectedAnswer("COPY"), "fatal");
         check_session(WriteError::Fenced, "fatal");
         check_session(StorageError::Full("disk".into()), "fatal");
+        check_session(StorageError::Refused("access denied".into()), "fatal");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The replication stream: decodes it, and applies it transaction by transaction.
 
 pub(crate) mod assembler;
+pub(crate) mod commit_flag;
 pub(crate) mod copy_report;
 pub(crate) mod error;
 pub(crate) mod events;

@@ -12,6 +12,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 pub(crate) struct FailedRun<R> {
     /// True if it had taken over the store.
     pub(crate) has_begun: bool,
+    /// True if it had committed anything since.
+    pub(crate) has_committed: bool,
     /// The time since its start.
     pub(crate) lasted: Duration,
     /// True if another run may succeed without anyone fixing anything.
@@ -43,10 +45,11 @@ impl<R: Copy + PartialEq> RestartPolicy<R> {
     pub(crate) fn pause_after(&mut self, failed: FailedRun<R>) -> Option<Duration> {
         self.has_run |= failed.has_begun;
 
-        // A run that has begun ends a series of failures. But what is copied again and again must
-        // not be copied without a rest.
+        // Only a commit ends a series of failures: a run that takes the store over and then fails, again
+        // and again, would take an epoch each time. And what is copied again and again must not be
+        // copied without a rest.
         let is_again = failed.copy_reason.is_some() && failed.copy_reason == self.copy_reason;
-        if failed.has_begun && (!is_again || failed.lasted > PAUSE_MAX) {
+        if failed.has_committed && (!is_again || failed.lasted > PAUSE_MAX) {
             self.pause = PAUSE_MIN;
         }
         // An attempt that could not begin has copied nothing, so the reason stays.
@@ -72,12 +75,16 @@ mod tests {
     /// A run that worked for a while and then lost its connection.
     const LOST: FailedRun<u32> = FailedRun {
         has_begun: true,
+        has_committed: true,
         lasted: Duration::from_secs(1),
         is_repeatable: true,
         copy_reason: None,
     };
     /// An attempt that did not get as far as that.
-    const UNREACHABLE: FailedRun<u32> = FailedRun { has_begun: false, ..LOST };
+    const UNREACHABLE: FailedRun<u32> =
+        FailedRun { has_begun: false, has_committed: false, ..LOST };
+    /// A run that took the store over and committed nothing.
+    const FRUITLESS: FailedRun<u32> = FailedRun { has_committed: false, ..LOST };
 
     fn changed(table: u32) -> FailedRun<u32> {
         FailedRun { copy_reason: Some(table), ..LOST }
@@ -103,13 +110,21 @@ mod tests {
     }
 
     #[test]
-    fn the_pause_is_doubled_up_to_its_maximum_until_a_run_begins() {
+    fn the_pause_is_doubled_up_to_its_maximum_until_a_run_commits() {
         let mut runs = vec![LOST];
         runs.extend([UNREACHABLE; 7]);
         runs.push(LOST);
         assert_eq!(
             pauses(&runs),
             [250, 500, 1_000, 2_000, 4_000, 8_000, 10_000, 10_000, 250].map(Some)
+        );
+    }
+
+    #[test]
+    fn a_start_without_a_commit_does_not_shorten_the_pause() {
+        assert_eq!(
+            pauses(&[FRUITLESS, FRUITLESS, UNREACHABLE, FRUITLESS, LOST]),
+            [250, 500, 1_000, 2_000, 250].map(Some)
         );
     }
 

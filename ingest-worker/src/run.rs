@@ -13,6 +13,7 @@ use crate::freshness::Freshness;
 use crate::jitter::jittered;
 use crate::log::error::WriteError;
 use crate::metrics;
+use crate::replication::commit_flag::CommitFlag;
 use crate::replication::error::SessionError;
 use crate::restart::{FailedRun, RestartPolicy};
 use crate::start::error::StartError;
@@ -69,18 +70,23 @@ async fn run_until<S: Storage>(
             started = starting => started,
         };
         let has_begun = started.is_ok();
+        let commits = CommitFlag::default();
         let error = match started {
             // Boxed because it is large, and lives as long as the run.
-            Ok(session) => match Box::pin(session.run(on_progress, shutdown)).await {
-                Ok(()) => return Ok(()),
-                Err(error) => error.into(),
-            },
+            Ok(session) => {
+                let session = session.noting_commits(commits.clone());
+                match Box::pin(session.run(on_progress, shutdown)).await {
+                    Ok(()) => return Ok(()),
+                    Err(error) => error.into(),
+                }
+            }
             Err(error) => error.into(),
         };
 
         let copy_reason = restart_reason(&error);
         let pause = policy.pause_after(FailedRun {
             has_begun,
+            has_committed: commits.is_set(),
             lasted: begun_at.elapsed(),
             is_repeatable: is_repeatable(&error, config.on_error),
             copy_reason,
@@ -93,6 +99,9 @@ async fn run_until<S: Storage>(
                 on_progress(Progress::Advice(ErrorChain(&error).to_string()));
             }
             RunError::GraceOver(_) => on_progress(Progress::Advice(ErrorChain(&error).to_string())),
+            RunError::Transient(failure) if failure.is_of_store() => {
+                on_progress(Progress::StoreFailed(ErrorChain(&error).to_string()));
+            }
             RunError::Transient(_) => {
                 metrics::count_reconnect();
                 on_progress(Progress::Reconnecting(ErrorChain(&error).to_string()));
@@ -178,6 +187,7 @@ mod tests {
         assert!(is_repeatable(&session_error(SourceError::Disconnected("reset".into()))));
         assert!(is_repeatable(&session_error(StorageError::Unavailable("timeout".into()))));
         assert!(!is_repeatable(&session_error(StorageError::Full("disk".into()))));
+        assert!(!is_repeatable(&session_error(StorageError::Refused("no right".into()))));
         assert!(!is_repeatable(&session_error(SourceError::UnexpectedAnswer("COPY"))));
     }
 
@@ -185,6 +195,7 @@ mod tests {
     fn a_worker_that_keeps_trying_ends_only_if_another_has_taken_over() {
         let is_repeatable = |error: &RunError| is_repeatable(error, OnError::KeepTrying);
         assert!(is_repeatable(&session_error(StorageError::Full("disk".into()))));
+        assert!(is_repeatable(&session_error(StorageError::Refused("no right".into()))));
         assert!(is_repeatable(&session_error(SourceError::UnexpectedAnswer("COPY"))));
         let findings = PreflightError { findings: Vec::new() };
         assert!(is_repeatable(&StartError::from(findings).into()));

@@ -38,7 +38,9 @@ impl CopyReports {
                 tables.remove(table);
             }
             // A run that begins again copies what is left.
-            Progress::Stopped(_) | Progress::Reconnecting(_) => tables.clear(),
+            Progress::Stopped(_) | Progress::StoreFailed(_) | Progress::Reconnecting(_) => {
+                tables.clear();
+            }
             Progress::Waiting(_)
             | Progress::Advice(_)
             | Progress::Ready

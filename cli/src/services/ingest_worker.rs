@@ -106,6 +106,9 @@ impl Worker {
         match report {
             Progress::Ready => self.problem.set(None),
             Progress::Stopped(why) => self.problem.set(Some(format!("stopped, {why}"))),
+            Progress::StoreFailed(why) => {
+                self.problem.set(Some(format!("the store failed, {why}")));
+            }
             Progress::Reconnecting(why) => self.problem.set(Some(format!("reconnecting, {why}"))),
             Progress::WalBudget(warning) => self.problem.set_warning("wal", warning.clone()),
             Progress::UnsyncedRows(count) => {

@@ -65,6 +65,9 @@ impl ProgressReporter {
                      worker tries again by itself once this is fixed"
                 );
             }
+            Progress::StoreFailed(why) => {
+                tracing::warn!("the store failed, trying again: {why}");
+            }
             Progress::Reconnecting(why) => {
                 tracing::warn!("lost the connection to the source, reconnecting: {why}");
             }

@@ -20,6 +20,7 @@ use crate::freshness::Freshness;
 use crate::log::writer::CommitOptions;
 use crate::metrics;
 use crate::replication::assembler::TransactionAssembler;
+use crate::replication::commit_flag::CommitFlag;
 use crate::replication::copy_report::CopyReport;
 use crate::replication::error::SessionError;
 use crate::replication::events::{Action, CommitRequest, Event, WriterState};
@@ -66,6 +67,8 @@ pub(crate) struct ReplicationSession<S> {
     silence: SilenceDetector,
     /// The time at which the commit in flight began.
     commit_began_at: Option<Instant>,
+    /// Set once a commit has landed.
+    commits: CommitFlag,
     copy_report: CopyReport,
     /// The run ends once readers see everything that was committed when it started.
     until_caught_up: bool,
@@ -112,6 +115,7 @@ impl<S: Storage> ReplicationSession<S> {
             freshness: settings.freshness,
             silence,
             commit_began_at: None,
+            commits: CommitFlag::default(),
             copy_report: CopyReport::default(),
             until_caught_up: false,
             rollback_grace: settings.rollback_grace,
@@ -121,6 +125,11 @@ impl<S: Storage> ReplicationSession<S> {
     /// Makes the run end once readers see everything that was committed when it started.
     pub(crate) fn until_caught_up(self, until_caught_up: bool) -> Self {
         Self { until_caught_up, ..self }
+    }
+
+    /// Sets this flag once a commit has landed.
+    pub(crate) fn noting_commits(self, commits: CommitFlag) -> Self {
+        Self { commits, ..self }
     }
 
     /// Runs until `shutdown`, or until something breaks or the server is silent.
@@ -437,6 +446,7 @@ impl<S: Storage> ReplicationSession<S> {
     async fn wait_for_write(&mut self) -> Result<(), SessionError> {
         self.applier.writer.finish().await?;
         if let Some(began_at) = self.commit_began_at.take() {
+            self.commits.set();
             metrics::record_commit(began_at.elapsed());
             self.lag.note_landed();
             self.record_lag();
