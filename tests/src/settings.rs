@@ -41,6 +41,8 @@ pub struct Settings {
     pub postgres_bin: Option<PathBuf>,
     /// `TIDEWATER_TEST_LOCALSTACK`: the endpoint of a running LocalStack.
     pub localstack: Option<String>,
+    /// `TIDEWATER_TEST_DYNAMODB`: the program of the DynamoDB emulator.
+    pub dynamodb: Option<PathBuf>,
     /// `TIDEWATER_TEST_ALL_SDKS`: whether all official SDKs run the tests that otherwise the newest and
     /// the oldest run.
     pub all_sdks: bool,
@@ -70,6 +72,7 @@ impl Settings {
             rounds: usize::try_from(rounds).context("TIDEWATER_TEST_ROUNDS")?,
             postgres_bin: text("TIDEWATER_TEST_PG_BIN").map(PathBuf::from),
             localstack: text("TIDEWATER_TEST_LOCALSTACK"),
+            dynamodb: text("TIDEWATER_TEST_DYNAMODB").map(PathBuf::from),
             all_sdks: text("TIDEWATER_TEST_ALL_SDKS").is_some(),
             browser: browser(),
             cache: cache.join("tidewater"),

@@ -21,6 +21,7 @@ mod official_sdk;
 mod official_sdk_bases;
 mod random_system;
 mod redeploy;
+mod refusing_store;
 mod row_limits;
 mod rows;
 mod secure_source;
