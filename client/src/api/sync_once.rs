@@ -62,8 +62,9 @@ impl Client {
     ///
     /// # Errors
     /// Fails with [`ClientError::Deadline`], or with [`ClientError::Sync`] for a problem that a
-    /// retry does not solve and after [`crate::Options::failures_max`] failures in a row. The
-    /// received operations are kept.
+    /// retry does not solve and after [`crate::Options::failures_max`] failures in a row. A server that
+    /// answers 429 and when to ask again has not failed: the call waits. The received operations are
+    /// kept.
     pub async fn sync_once(
         &self,
         endpoint: &str,

@@ -187,6 +187,15 @@ impl Core {
             }
         }
 
+        // A server that says when it has room for this client is well. So this is no failure after which a
+        // caller who syncs once would give up.
+        if refusal.status == Some(429)
+            && let Some(after) = refusal.retry_after
+        {
+            self.download.problem = Some(refusal.problem());
+            return self.wait(false, after, actions);
+        }
+
         self.fail(refusal.problem(), refusal.retry_after, actions);
     }
 

@@ -371,9 +371,19 @@ fn the_back_off_grows_to_a_minute_and_a_published_checkpoint_resets_it() {
 }
 
 #[test]
-fn a_longer_retry_after_is_obeyed() {
+fn a_server_that_says_when_it_has_room_is_asked_then_and_has_not_failed() {
     let mut script = Script::connected();
     let mut refusal = failed(429);
+    refusal.retry_after = Some(Duration::from_secs(80));
+    script.closed(Closed::Refused(refusal), &["Reconnect 80s"]);
+    let status = script.0.status();
+    assert_eq!((status.failures_in_a_row, script.problem()), (0, Some(ProblemKind::Network)));
+}
+
+#[test]
+fn a_longer_retry_after_is_obeyed() {
+    let mut script = Script::connected();
+    let mut refusal = failed(503);
     refusal.retry_after = Some(Duration::from_secs(80));
     script.closed(Closed::Refused(refusal), &["Reconnect 80s"]);
     script.event(Event::NetworkUp, &["load", "upload"]);
