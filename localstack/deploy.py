@@ -12,10 +12,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import boto3
+from botocore.exceptions import ClientError
 
 INFRA = Path(__file__).resolve().parent.parent / "infra"
 CODE_BUCKET = "tidewater-code"
 SECONDS_MAX = 120
+# The parameters of the template without a default.
+REQUIRED = ("Jwks", "Audience")
 
 
 def arguments() -> argparse.Namespace:
@@ -33,13 +36,41 @@ def arguments() -> argparse.Namespace:
         help="what infra/build made; for this machine's architecture [infra/dist]",
     )
     parser.add_argument(
-        "parameters", nargs="*", metavar="Parameter=Value", help="at least Jwks and Audience"
+        "parameters",
+        nargs="*",
+        metavar="Parameter=Value",
+        help="at least Jwks and Audience for a new stack; an existing one keeps what is not given"
     )
     options = parser.parse_args()
     for parameter in options.parameters:
-        if "=" not in parameter:
+        name, equals, value = parameter.partition("=")
+        if not equals:
             parser.error(f"'{parameter}' is not of the form Parameter=Value")
+        if name == "Jwks" and (problem := jwks_problem(value)):
+            # Never the value itself, which may be a secret.
+            parser.error(f"Jwks {problem}: give the text of a JWK Set, as in \"Jwks=$(cat jwks.json)\", "
+                         "or the URL of one")
     return options
+
+
+def jwks_problem(value: str) -> str | None:
+    """Why the functions could not use this value; LocalStack does not check a parameter's pattern."""
+    if not value.strip():
+        return "is empty (does the file exist?)"
+    if not value.lstrip().startswith("{"):
+        urls = [url.strip() for url in value.split(",")]
+        if all(re.fullmatch(r"https?://[^\s/]+(/\S*)?", url) for url in urls):
+            return None
+        return "is neither a URL nor JSON"
+    try:
+        keys = json.loads(value).get("keys")
+    except json.JSONDecodeError as error:
+        return f"is not valid JSON ({error.msg} at character {error.pos})"
+    if not isinstance(keys, list) or not keys:
+        return 'has no "keys"'
+    if not all(isinstance(key, dict) and isinstance(key.get("kty"), str) for key in keys):
+        return 'has a key without "kty"'
+    return None
 
 
 def upload(s3, stack: str, folder: Path) -> str:
@@ -76,22 +107,53 @@ def failures(cloudformation, stack: str) -> str:
     )
 
 
+def existing(cloudformation, stack: str) -> dict | None:
+    try:
+        return cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
+    except ClientError as error:
+        if "does not exist" in str(error):
+            return None
+        raise
+
+
 def deploy(cloudformation, stack: str, template: str, parameters: list[str]) -> dict[str, str]:
-    pairs = (parameter.split("=", 1) for parameter in parameters)
-    cloudformation.create_stack(
-        StackName=stack,
-        TemplateBody=template,
-        Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in pairs],
-        Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
-    )
+    given = dict(parameter.split("=", 1) for parameter in parameters)
+    request = {
+        "StackName": stack,
+        "TemplateBody": template,
+        "Parameters": [{"ParameterKey": name, "ParameterValue": value} for name, value in given.items()],
+        "Capabilities": ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+    }
+
+    found = existing(cloudformation, stack)
+    if found is None:
+        if missing := [name for name in REQUIRED if name not in given]:
+            sys.exit(f"localstack/deploy: a new stack needs {' and '.join(missing)}")
+        cloudformation.create_stack(**request)
+    elif found["StackStatus"] in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"):
+        former = {one["ParameterKey"]: one["ParameterValue"] for one in found.get("Parameters", [])}
+        mode = former.get("InvokeMode")
+        if given.get("InvokeMode", mode) != mode:
+            # It deletes the function's URL and makes none.
+            sys.exit("localstack/deploy: LocalStack cannot change InvokeMode of an existing stack: choose "
+                     "another name with --stack")
+        # What is not given stays as it is.
+        request["Parameters"] += [
+            {"ParameterKey": name, "UsePreviousValue": True} for name in former if name not in given
+        ]
+        cloudformation.update_stack(**request)
+    else:
+        sys.exit(f"localstack/deploy: the stack '{stack}' is {found['StackStatus']} and cannot be updated: "
+                 "choose another name with --stack, or restart LocalStack")
+
     deadline = time.monotonic() + SECONDS_MAX
     while time.monotonic() < deadline:
         found = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
-        if found["StackStatus"] == "CREATE_COMPLETE":
+        status = found["StackStatus"]
+        if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
             return {output["OutputKey"]: output["OutputValue"] for output in found["Outputs"]}
-        if found["StackStatus"] != "CREATE_IN_PROGRESS":
-            why = failures(cloudformation, stack)
-            sys.exit(f"localstack/deploy: {found['StackStatus']}\n{why}")
+        if not status.endswith("_IN_PROGRESS"):
+            sys.exit(f"localstack/deploy: {status}\n{failures(cloudformation, stack)}")
         time.sleep(0.25)
     sys.exit(f"localstack/deploy: the stack is not complete after {SECONDS_MAX} s")
 
