@@ -46,10 +46,7 @@ pub enum RunFailure {
 impl RunFailure {
     /// Returns whether the store failed, and not the source.
     pub(crate) fn is_of_store(&self) -> bool {
-        matches!(
-            self,
-            Self::Start(StartError::Write(_)) | Self::Session(SessionError::Write(_))
-        )
+        matches!(self, Self::Start(StartError::Write(_)) | Self::Session(SessionError::Write(_)))
     }
 }
 

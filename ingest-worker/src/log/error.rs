@@ -13,7 +13,9 @@ pub enum WriteError {
     StorageFull(#[source] StorageError),
     /// Change the right, the name or the credentials that the cause names, then start again. Nothing is
     /// lost.
-    #[error("the store refuses this worker: change what is named, then start again (nothing is lost)")]
+    #[error(
+        "the store refuses this worker: change what is named, then start again (nothing is lost)"
+    )]
     StorageRefused(#[source] StorageError),
     /// Start another run if the store's error is transient. Calls were already repeated.
     #[error("the store failed")]

@@ -295,8 +295,8 @@ impl<S: Storage> ReplicationSession<S> {
                 self.take_ready_events(on_progress).await
             }
             taken = storage.wait_for_ticket(emitted, TICKET_WAIT) => {
-                taken?;
-                self.take_ticket(on_progress).await
+                // A ticket that is not found yet is found by the next wait. So the counter is read once.
+                self.handle(Event::TicketTaken(taken?), on_progress).await
             }
         }
     }

@@ -6,7 +6,7 @@ use tidewater_storage::{CompactionQueue, CompactionTask, ObjectStore, StorageErr
 use crate::AwsStore;
 use crate::attributes::compaction_task::{NOT_BEFORE, TRIGGERED_BY};
 use crate::batch::BatchWrite;
-use crate::dynamo::{ItemWrite, Query, WriteAction, WriteOutcome};
+use crate::dynamo::{Consistency, ItemWrite, Query, WriteAction, WriteOutcome};
 use crate::items::{self, Values, number};
 use crate::keys::{self, ItemKey, LIST_SHARDS};
 use crate::tables::Table;
@@ -20,7 +20,10 @@ impl<O: ObjectStore + 'static> CompactionQueue for AwsStore<O> {
         for shard in (first..LIST_SHARDS).chain(0..first) {
             let partition = keys::work_list_partition(shard);
             let filter = Some((format!("{NOT_BEFORE} <= :now"), vec![(":now", number(now))]));
-            let query = Query { filter, ..Query::all(Table::CompactionQueue, partition) };
+            // A task that is missed is found by the next pass, and one that is done already is found to be
+            // so. An idle builder reads all shards each minute.
+            let read = Consistency::Eventual;
+            let query = Query { filter, read, ..Query::all(Table::CompactionQueue, partition) };
 
             let mut from = None;
             loop {

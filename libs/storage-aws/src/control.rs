@@ -23,7 +23,9 @@ const KNOWN_LAYOUT: i64 = 2;
 impl<O: ObjectStore + 'static> ControlStore for AwsStore<O> {
     async fn control(&self) -> Result<Option<Control>, StorageError> {
         let item = self.dynamo().get(&ItemKey::control(), Consistency::Strong, None).await?;
-        item.as_ref().map(read_control).transpose()
+        let control = item.as_ref().map(read_control).transpose()?;
+        self.changes().control.note_read(control.as_ref().map_or(0, |control| control.revision));
+        Ok(control)
     }
 
     async fn swap_control(

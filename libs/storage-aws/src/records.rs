@@ -147,6 +147,7 @@ impl<O: ObjectStore + 'static> AwsStore<O> {
         item: Item,
     ) -> Result<Option<VersionedRecord>, StorageError> {
         let mut item = item;
+        let mut refused: Option<(String, StorageError)> = None;
         for _ in 0..REREADS_MAX {
             let name = match items::take_versioned_record(key.table, &mut item)? {
                 None => return Ok(None),
@@ -155,8 +156,16 @@ impl<O: ObjectStore + 'static> AwsStore<O> {
                 }
                 Some(PayloadLocation::Object(name, _)) => name,
             };
-            if let Some(record) = self.whole_object(&name).await? {
-                return VersionedRecord::decode(&record).map(Some);
+            // The item names the object still, so the object exists: the right to read it is missing.
+            if let Some((_, error)) = refused.take_if(|(former, _)| *former == name) {
+                return Err(error);
+            }
+            match self.whole_object(&name).await {
+                Ok(Some(record)) => return VersionedRecord::decode(&record).map(Some),
+                Ok(None) => {}
+                // To a role without s3:ListBucket, S3 says the same of an object that does not exist.
+                Err(error @ StorageError::Refused(_)) => refused = Some((name, error)),
+                Err(error) => return Err(error),
             }
 
             // The object was deleted, so the item was replaced after it was read.

@@ -43,7 +43,11 @@ impl<O: ObjectStore + 'static> WriteCheckpointStore for AwsStore<O> {
         Ok(ticket)
     }
 
-    async fn wait_for_ticket(&self, seen: Ticket, timeout: Duration) -> Result<(), StorageError> {
+    async fn wait_for_ticket(
+        &self,
+        seen: Ticket,
+        timeout: Duration,
+    ) -> Result<Ticket, StorageError> {
         let watched = self.changes().tickets();
         if watched.newest() < seen.0 {
             // The caller has seen a later ticket than this process, or the store was restored from a
@@ -51,13 +55,14 @@ impl<O: ObjectStore + 'static> WriteCheckpointStore for AwsStore<O> {
             let last = self.last_ticket().await?;
             watched.advance_to(last.0);
             if last != seen {
-                return Ok(());
+                return Ok(last);
             }
         }
 
         watched
             .wait(seen.0, timeout, async || Ok(self.ticket_counter(Consistency::Eventual).await?.0))
-            .await
+            .await?;
+        Ok(Ticket(watched.newest()))
     }
 
     async fn write_requests(&self, client: &ClientKey) -> Result<WriteRequests, StorageError> {

@@ -77,6 +77,7 @@ impl CallInterceptor for FaultInjector {
         let cause = Box::new(Injected { method, nth });
         match fault {
             Fault::Fail => Err(StorageError::Unavailable(cause)),
+            Fault::Refuse => Err(StorageError::Refused(cause)),
             Fault::Full => Err(StorageError::Full(cause)),
             Fault::LoseReply => {
                 call.await?;

@@ -136,9 +136,9 @@ pub use lsn::Lsn;
 pub use metrics::{CallRecorder, Measured, describe_metrics};
 pub use port_method::PortMethod;
 pub use ports::{
-    AccessProbe, Batch, BucketStore, CompactionQueue, CompactionTask, ControlStore, LookupRow, LookupStore,
-    ObjectStore, OpLog, RecordConflict, RecordStore, RecordWrite, Registry, SegmentPage,
-    SourceRowPage, Storage, SwapOutcome, Sweep, WriteCheckpointStore,
+    AccessProbe, Batch, BucketStore, CompactionQueue, CompactionTask, ControlStore, LookupRow,
+    LookupStore, ObjectStore, OpLog, RecordConflict, RecordStore, RecordWrite, Registry,
+    SegmentPage, SourceRowPage, Storage, SwapOutcome, Sweep, WriteCheckpointStore,
 };
 pub use replay::{Replay, ReplayError};
 pub use segment::{Segment, SegmentError, SegmentReader, SegmentWriter};

@@ -296,13 +296,13 @@ pub trait WriteCheckpointStore: Send + Sync {
     /// harmless.
     fn take_ticket(&self) -> impl Future<Output = Result<Ticket, StorageError>> + Send;
 
-    /// Waits until the last ticket may differ from `seen`, at most for `timeout`. Spurious returns
-    /// are possible.
+    /// Waits until the last ticket may differ from `seen`, at most for `timeout`. Returns the newest ticket
+    /// that the wait has found: later ones may have been taken. Spurious returns are possible.
     fn wait_for_ticket(
         &self,
         seen: Ticket,
         timeout: Duration,
-    ) -> impl Future<Output = Result<(), StorageError>> + Send;
+    ) -> impl Future<Output = Result<Ticket, StorageError>> + Send;
 
     /// Returns the requests of a client, or the default if there are none. The read is strongly
     /// consistent.

@@ -1,10 +1,12 @@
 //! The cost of calls: request units that the emulator counts by DynamoDB's rules and the store adds up.
 
+use std::time::Duration;
+
 use tidewater_protocol::{Epoch, OpId};
 use tidewater_storage::{
     Batch, BucketStore, ChangeName, ChangeRing, ChangedNames, ClosedEpoch, Committed,
-    CompactionTask, Control, ControlStore, Embedded, GenerationId, Lsn, OpLog, RecordKey,
-    RecordStore, Ticket, Truncation, Visible, WriteCheckpointStore,
+    CompactionQueue, CompactionTask, Control, ControlStore, Embedded, GenerationId, Lsn, OpLog,
+    RecordKey, RecordStore, Ticket, Truncation, Visible, WriteCheckpointStore,
 };
 use tidewater_storage_aws::{AwsStore, RequestUnits, Table};
 
@@ -168,4 +170,22 @@ async fn a_lookup_row_costs_a_unit() {
     let store = emulator::empty_store().await;
     let call = put(&store, records(vec![write(&lookup("[\"u1\"]", "[1]"), None, record(1, 40))]));
     assert_eq!(cost_of(&store, call).await, written(1.0));
+}
+
+/// An idle worker waits all day, and an idle builder looks at its queue each minute.
+#[tokio::test]
+async fn what_an_idle_deployment_does_costs_little() {
+    let [store, other] = emulator::two_handles_of_an_empty_store().await;
+    other.take_ticket().await.unwrap();
+    let waiting = cost_of(&store, async {
+        let found = store.wait_for_ticket(Ticket(0), Duration::from_secs(20)).await.unwrap();
+        assert_eq!(found, Ticket(1), "the counter need not be read again");
+    });
+    assert_eq!(waiting.await, read(0.5));
+
+    let looking = cost_of(&store, async {
+        assert_eq!(store.due_tasks(u64::MAX, 10).await.unwrap(), []);
+    });
+    // Half a unit for each of the 16 shards.
+    assert_eq!(looking.await, read(8.0));
 }

@@ -15,3 +15,4 @@ mod metrics;
 mod sdk;
 mod tables;
 mod unreliable;
+mod without_list_bucket;

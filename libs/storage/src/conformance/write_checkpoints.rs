@@ -44,8 +44,8 @@ pub async fn a_ticket_wakes_a_waiting_call(
     for seen in 0..3 {
         let waiting = a.clone();
         let waiter = tokio::spawn(async move {
-            while waiting.last_ticket().await.unwrap() == Ticket(seen) {
-                waiting.wait_for_ticket(Ticket(seen), FOREVER * 2).await.unwrap();
+            while waiting.wait_for_ticket(Ticket(seen), FOREVER * 2).await.unwrap() == Ticket(seen)
+            {
             }
         });
 
@@ -60,10 +60,10 @@ pub async fn a_wait_for_an_outdated_ticket_returns_immediately(
 ) {
     a.take_ticket().await.unwrap();
     a.take_ticket().await.unwrap();
-    soon(b.wait_for_ticket(Ticket(1), FOREVER * 2)).await.unwrap();
-    soon(a.wait_for_ticket(Ticket(0), FOREVER * 2)).await.unwrap();
+    assert_eq!(soon(b.wait_for_ticket(Ticket(1), FOREVER * 2)).await.unwrap(), Ticket(2));
+    assert_eq!(soon(a.wait_for_ticket(Ticket(0), FOREVER * 2)).await.unwrap(), Ticket(2));
     // A store that was restored from a backup has a lower ticket than the caller has seen.
-    soon(b.wait_for_ticket(Ticket(3), FOREVER * 2)).await.unwrap();
+    assert_eq!(soon(b.wait_for_ticket(Ticket(3), FOREVER * 2)).await.unwrap(), Ticket(2));
 }
 
 pub async fn a_new_client_has_no_requests([a, _]: [impl WriteCheckpointStore; 2]) {

@@ -45,7 +45,11 @@ impl WriteCheckpointStore for Embedded {
         Ok(ticket)
     }
 
-    async fn wait_for_ticket(&self, seen: Ticket, timeout: Duration) -> Result<(), StorageError> {
+    async fn wait_for_ticket(
+        &self,
+        seen: Ticket,
+        timeout: Duration,
+    ) -> Result<Ticket, StorageError> {
         let changes = &self.inner.changes;
         if changes.newest().ticket < seen {
             // The caller has seen a later ticket than this process, or the store was restored from a
@@ -53,11 +57,11 @@ impl WriteCheckpointStore for Embedded {
             let last = self.last_ticket().await?;
             changes.ticket_advanced_to(last);
             if last != seen {
-                return Ok(());
+                return Ok(last);
             }
         }
         changes.wait(timeout, |newest| newest.ticket > seen).await;
-        Ok(())
+        Ok(changes.newest().ticket)
     }
 
     async fn write_requests(&self, client: &ClientKey) -> Result<WriteRequests, StorageError> {

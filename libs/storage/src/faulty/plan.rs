@@ -10,6 +10,8 @@ use crate::port_method::PortMethod;
 pub enum Fault {
     /// The call has no effect and fails with `Unavailable` (`fail`).
     Fail,
+    /// The call has no effect and fails with `Refused` (`refuse`).
+    Refuse,
     /// The call has no effect and fails with `Full` (`full`).
     Full,
     /// The call succeeds, but a write returns `Unknown` and a read `Unavailable` (`lose_reply`).
@@ -53,7 +55,7 @@ struct Random {
 /// An error of parsing a plan.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "'{0}' is not a fault: expected METHOD:NTH:FAULT (fail, full, lose_reply, delay_<n>ms, \
+    "'{0}' is not a fault: expected METHOD:NTH:FAULT (fail, refuse, full, lose_reply, delay_<n>ms, \
      kill_before, kill_after) or random:SEED:PER_MILLE"
 )]
 pub struct FaultPlanError(String);
@@ -128,6 +130,7 @@ impl FaultPlan {
 fn fault(name: &str) -> Option<Fault> {
     Some(match name {
         "fail" => Fault::Fail,
+        "refuse" => Fault::Refuse,
         "full" => Fault::Full,
         "lose_reply" => Fault::LoseReply,
         "kill_before" => Fault::KillBefore,

@@ -17,9 +17,9 @@ use crate::generation::Generation;
 use crate::keys::{BucketKey, GenerationId, LookupKey, RecordKey, Tag};
 use crate::port_method::PortMethod;
 use crate::ports::{
-    AccessProbe, Batch, BucketStore, CompactionQueue, CompactionTask, ControlStore, LookupRow, LookupStore,
-    ObjectStore, OpLog, RecordConflict, RecordStore, Registry, SegmentPage, SourceRowPage,
-    SwapOutcome, Sweep, WriteCheckpointStore,
+    AccessProbe, Batch, BucketStore, CompactionQueue, CompactionTask, ControlStore, LookupRow,
+    LookupStore, ObjectStore, OpLog, RecordConflict, RecordStore, Registry, SegmentPage,
+    SourceRowPage, SwapOutcome, Sweep, WriteCheckpointStore,
 };
 use crate::versioned_record::VersionedRecord;
 use crate::write_checkpoint::{ClientKey, Ticket, WriteRequests};
@@ -158,7 +158,11 @@ impl<S: WriteCheckpointStore, I: CallInterceptor> WriteCheckpointStore for Inter
         self.interceptor.call(PortMethod::TakeTicket, self.store.take_ticket()).await
     }
 
-    async fn wait_for_ticket(&self, seen: Ticket, timeout: Duration) -> Result<(), StorageError> {
+    async fn wait_for_ticket(
+        &self,
+        seen: Ticket,
+        timeout: Duration,
+    ) -> Result<Ticket, StorageError> {
         self.interceptor
             .call(PortMethod::WaitForTicket, self.store.wait_for_ticket(seen, timeout))
             .await
