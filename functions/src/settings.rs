@@ -21,6 +21,9 @@ pub struct Settings {
     /// Time that a stream stays open once its client is up to date; `None` keeps it open until the
     /// token expires. A client that waits for a write checkpoint is given at least ten seconds.
     pub keep_open: Option<Duration>,
+    /// Bytes after which an answer of `/sync/stream` ends, at the end of a line; `None` for no limit. A client
+    /// that has more to receive connects again. The first chunk of lines is sent whatever its length.
+    pub answer_bytes_max: Option<usize>,
     /// Bounds on what one client and one process may use.
     pub quotas: Quotas,
     /// Time since the visible checkpoint was last known to be current, beyond which the readiness probe
@@ -191,6 +194,7 @@ impl Settings {
         Self {
             auth,
             keep_open: None,
+            answer_bytes_max: None,
             quotas: Quotas::default(),
             max_staleness: DEFAULT_MAX_STALENESS,
             worker_problem: WorkerProblem::default(),

@@ -19,6 +19,8 @@ pub struct ApiConfig {
     pub auth: Authenticator,
     /// Time that a stream stays open once its client is up to date.
     pub keep_open: Duration,
+    /// True if Lambda collects an answer, and sends it when it is complete.
+    pub is_buffered: bool,
     /// Bound of the readiness probe.
     pub max_staleness: Duration,
     /// Bounds on what one client may use.
@@ -60,10 +62,18 @@ impl ApiConfig {
             None => DEFAULT_BUCKETS_MAX,
             Some(text) => count(&text).context("TIDEWATER_MAX_BUCKETS is not valid")?,
         };
+        let is_buffered = match lookup("TIDEWATER_INVOKE_MODE").as_deref() {
+            None | Some("RESPONSE_STREAM") => false,
+            Some("BUFFERED") => true,
+            Some(other) => {
+                bail!("TIDEWATER_INVOKE_MODE must be RESPONSE_STREAM or BUFFERED, not '{other}'")
+            }
+        };
         Ok(Self {
             store: store(lookup)?,
             auth: auth(lookup)?,
             keep_open,
+            is_buffered,
             max_staleness,
             quotas: Quotas::for_buckets(max_buckets),
             function: function(lookup),
@@ -209,6 +219,18 @@ mod tests {
             let config = ApiConfig::read(&but("TIDEWATER_HOLD", Some(text))).unwrap();
             assert_eq!(config.keep_open.as_secs(), expected);
         }
+    }
+
+    #[test]
+    fn the_invoke_mode_is_that_of_the_function_url() {
+        let mode = |text| ApiConfig::read(&but("TIDEWATER_INVOKE_MODE", text));
+        for (text, is_buffered) in
+            [(None, false), (Some("RESPONSE_STREAM"), false), (Some("BUFFERED"), true)]
+        {
+            assert_eq!(mode(text).unwrap().is_buffered, is_buffered);
+        }
+        let error = api_error("TIDEWATER_INVOKE_MODE", Some("STREAM"));
+        assert!(error.contains("TIDEWATER_INVOKE_MODE"), "{error}");
     }
 
     #[test]

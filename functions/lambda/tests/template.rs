@@ -48,7 +48,21 @@ fn the_template_declares_no_other_tables() {
 
 #[test]
 fn the_template_sets_every_variable_that_the_functions_read() {
-    for name in ["TABLE_PREFIX", "BUCKET", "JWKS", "AUDIENCE", "HOLD", "SNAPSHOT_THRESHOLD"] {
+    let names =
+        ["TABLE_PREFIX", "BUCKET", "JWKS", "AUDIENCE", "HOLD", "INVOKE_MODE", "SNAPSHOT_THRESHOLD"];
+    for name in names {
         assert!(TEMPLATE.contains(&format!("TIDEWATER_{name}: !Ref ")), "{name}");
     }
+}
+
+/// Without it, S3 answers 403 for an object that was deleted, as if the right to read were missing.
+#[test]
+fn who_may_read_objects_may_list_the_s3_bucket() {
+    let readers = TEMPLATE.matches("s3:GetObject").count();
+    assert_eq!(readers, 3, "the sync API, the snapshot builder and the worker");
+    let listing = TEMPLATE.lines().zip(TEMPLATE.lines().skip(1)).filter(|(action, resource)| {
+        action.trim() == "Action: s3:ListBucket"
+            && resource.trim() == "Resource: !GetAtt Objects.Arn"
+    });
+    assert_eq!(listing.count(), readers);
 }

@@ -23,6 +23,12 @@ pub(super) struct BatchingCache<K, V> {
     reading: tokio::sync::Mutex<()>,
 }
 
+impl<K: Clone + Eq + Hash, V: Clone> Default for BatchingCache<K, V> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<K: Clone + Eq + Hash, V: Clone> BatchingCache<K, V> {
     /// Creates an empty cache.
     pub(super) fn new() -> Self {

@@ -2,6 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidewater_protocol::{Epoch, OpId};
 use tidewater_storage::{
@@ -19,6 +20,11 @@ use super::generation::CompiledGeneration;
 /// Number of keys of one caller that a call of the store reads. A caller with more takes turns with
 /// the others, so that nobody waits for more than one such call of each of them.
 const TURN_KEYS_MAX: usize = 1_000;
+
+/// Age of a catalog from which a client that needs it has it read again, although its checkpoint is still
+/// the newest. The snapshot builder publishes bases between checkpoints, and new clients should get them.
+/// Five seconds keep the reads of a busy server rare.
+pub(crate) const CATALOG_AGE_MAX: Duration = Duration::from_secs(5);
 
 /// The outputs of all answers to one question; `None` if the checkpoint is too old to be read.
 type Outputs = Option<Arc<[String]>>;
@@ -63,10 +69,11 @@ impl CheckpointId {
 
 /// The store at one visible checkpoint. All streams of a process share what one of them has read.
 ///
-/// Heads and outputs of a checkpoint never change. The snapshot builder replaces catalogs, so a
-/// cached catalog may be older than the stored one. Objects that it names stay readable for the grace
-/// period. Streams that ask for the newest view get another one once this is `VIEW_AGE_MAX` old;
-/// those that already use it keep it.
+/// Heads and outputs of a checkpoint never change. So the views of control records that name the same
+/// checkpoint share what was read. The snapshot builder replaces catalogs, so a cached catalog may be
+/// older than the stored one. Objects that it names stay readable for the grace period, and a stream
+/// that misses one reads the catalog again. [`CheckpointView::has_old_catalogs`] tells whether a client
+/// that needs a catalog should have it read again before.
 pub(crate) struct CheckpointView {
     id: CheckpointId,
     visible: Visible,
@@ -76,23 +83,40 @@ pub(crate) struct CheckpointView {
     pub(crate) generation: Arc<CompiledGeneration>,
     /// The changes of the control record and of the ones before it.
     pub(crate) changes: ChangeRing,
-    outputs: BatchingCache<LookupKey, Outputs>,
-    /// States of buckets; `None` if the checkpoint is too old to be read.
-    buckets: BatchingCache<BucketKey, Option<BucketState>>,
-    taken_at: Instant,
+    outputs: Arc<BatchingCache<LookupKey, Outputs>>,
+    buckets: Arc<BucketReads>,
     /// The empty catalog, which all buckets without a stored catalog share.
     empty_catalog: Arc<Catalog>,
 }
 
+/// What was read of buckets.
+struct BucketReads {
+    /// States of buckets; `None` if the checkpoint is too old to be read.
+    states: BatchingCache<BucketKey, Option<BucketState>>,
+    /// The time before the first read: no catalog is older.
+    since: Instant,
+}
+
+impl BucketReads {
+    fn new(now: Instant) -> Self {
+        Self { states: BatchingCache::new(), since: now }
+    }
+}
+
 impl CheckpointView {
-    /// Creates the view of a control record's visible checkpoint. Nothing is read yet.
+    /// Creates the view of a control record's visible checkpoint. What was read at a former view of the
+    /// same checkpoint is known.
     pub(super) fn new(
         control: &Control,
         visible: Visible,
         committed_ops: CommittedOps,
         generation: Arc<CompiledGeneration>,
+        former: Option<&Self>,
         now: Instant,
     ) -> Self {
+        let former = former.filter(|former| former.is_at(control, &visible));
+        let outputs = former.map(|former| Arc::clone(&former.outputs)).unwrap_or_default();
+        let buckets = former.map(|former| Arc::clone(&former.buckets));
         Self {
             id: CheckpointId {
                 run: run(control),
@@ -105,9 +129,8 @@ impl CheckpointView {
             committed_ops: Arc::new(committed_ops),
             generation,
             changes: control.changes.clone(),
-            outputs: BatchingCache::new(),
-            buckets: BatchingCache::new(),
-            taken_at: now,
+            outputs,
+            buckets: buckets.unwrap_or_else(|| Arc::new(BucketReads::new(now))),
             empty_catalog: Arc::default(),
         }
     }
@@ -122,9 +145,32 @@ impl CheckpointView {
         self.id.revision == control.revision && self.id.run == run(control)
     }
 
-    /// Returns when the view was taken.
-    pub(super) fn taken_at(&self) -> Instant {
-        self.taken_at
+    /// Returns whether a control record names the same checkpoint of the same run. Then the same versions
+    /// are read there: a commit that leaves the checkpoint commits nothing up to it.
+    fn is_at(&self, control: &Control, visible: &Visible) -> bool {
+        self.id.run == run(control)
+            && self.visible.at.op == visible.at.op
+            && self.visible.generation == visible.generation
+            && self.visible.truncated == visible.truncated
+    }
+
+    /// Returns whether catalogs that were read here may be older than `CATALOG_AGE_MAX`.
+    pub(crate) fn has_old_catalogs(&self) -> bool {
+        self.buckets.since.elapsed() >= CATALOG_AGE_MAX
+    }
+
+    /// Returns the same view without what was read of buckets.
+    pub(super) fn without_catalogs(&self, now: Instant) -> Self {
+        Self {
+            visible: self.visible.clone(),
+            committed_ops: Arc::clone(&self.committed_ops),
+            generation: Arc::clone(&self.generation),
+            changes: self.changes.clone(),
+            outputs: Arc::clone(&self.outputs),
+            buckets: Arc::new(BucketReads::new(now)),
+            empty_catalog: Arc::clone(&self.empty_catalog),
+            ..*self
+        }
     }
 
     /// Returns heads and catalogs of buckets, in the order of the keys. A bucket that is not stored
@@ -136,7 +182,7 @@ impl CheckpointView {
     ) -> Result<Vec<BucketState>, CheckpointError> {
         let mut states = Vec::with_capacity(keys.len());
         for turn in keys.chunks(TURN_KEYS_MAX) {
-            let read = self.buckets.get(turn, async |keys| {
+            let read = self.buckets.states.get(turn, async |keys| {
                 let items = storage.buckets(&keys).await?;
                 items.iter().map(|item| self.bucket_state(item.as_ref())).collect()
             });

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use metrics::gauge;
 use tidewater_protocol::{Epoch, OpId};
@@ -14,11 +13,6 @@ use super::error::CheckpointError;
 use super::generation::GenerationCache;
 use super::view::CheckpointView;
 use crate::metrics::CHECKPOINT_AGE;
-
-/// Age from which a view is taken again, although its checkpoint is still the newest. The snapshot
-/// builder publishes bases between checkpoints, and new clients should get them. Five seconds keep
-/// the reads of a busy server rare.
-const VIEW_AGE_MAX: Duration = Duration::from_secs(5);
 
 /// The newest view of the store, taken when a stream needs it.
 pub(crate) struct ViewCache<S> {
@@ -75,11 +69,26 @@ impl<S: ControlStore> ViewCache<S> {
         // A read that began after this call is as good as one of its own.
         if cached.last_read > begun
             && let Some(view) = &cached.view
-            && view.taken_at().elapsed() < VIEW_AGE_MAX
         {
             return Ok(Arc::clone(view));
         }
         self.read(&mut cached).await
+    }
+
+    /// Returns the newest view, with catalogs that were read within the last seconds: for a client that
+    /// needs one. Clients that ask together share the reads.
+    ///
+    /// # Errors
+    /// `NotReady` while no checkpoint is visible.
+    pub(crate) async fn with_young_catalogs(&self) -> Result<Arc<CheckpointView>, CheckpointError> {
+        let mut cached = self.cached.lock().await;
+        let view = self.read(&mut cached).await?;
+        if !view.has_old_catalogs() {
+            return Ok(view);
+        }
+        let view = Arc::new(view.without_catalogs(Instant::now()));
+        cached.view = Some(Arc::clone(&view));
+        Ok(view)
     }
 
     /// Returns the newest view, and forgets what was read at its checkpoint before. Catalogs change
@@ -120,7 +129,7 @@ impl<S: ControlStore> ViewCache<S> {
         }
     }
 
-    /// Returns the view of a control record: the cached one, if it is of the same record and young.
+    /// Returns the view of a control record: the cached one, if it is of the same record.
     async fn view_of(
         &self,
         cached: &mut Cached,
@@ -136,25 +145,32 @@ impl<S: ControlStore> ViewCache<S> {
 
         if let Some(view) = &cached.view
             && view.is_of(&control)
-            && view.taken_at().elapsed() < VIEW_AGE_MAX
         {
             return Ok(Arc::clone(view));
         }
 
         let visible = control.visible.clone().ok_or(CheckpointError::NotReady)?;
-        let generation = self.generations.get(&self.storage, visible.generation).await?;
+        let generation = async { self.generations.get(&self.storage, visible.generation).await };
 
         // The worker archives an epoch before the control record drops it, and the record was read
         // first. So each closed epoch is in the record, in the archive, or in both.
-        if cached.archive.as_ref().is_none_or(|archive| archive.epoch != control.epoch) {
-            let closed = self.storage.archived_epochs().await?;
+        let has_archive =
+            cached.archive.as_ref().is_some_and(|archive| archive.epoch == control.epoch);
+        let generation = if has_archive {
+            generation.await?
+        } else {
+            // A process that starts waits for both, so they are read together.
+            let archive = async { Ok(self.storage.archived_epochs().await?) };
+            let (generation, closed) = tokio::try_join!(generation, archive)?;
             cached.archive = Some(Archive { epoch: control.epoch, closed });
-        }
+            generation
+        };
         let closed = cached.archive.as_ref().map_or(&[][..], |archive| &archive.closed);
         let committed_ops = control.committed_ops(closed);
 
-        let view =
-            CheckpointView::new(&control, visible, committed_ops, generation, Instant::now());
+        let former = cached.view.as_deref();
+        let now = Instant::now();
+        let view = CheckpointView::new(&control, visible, committed_ops, generation, former, now);
         let view = Arc::new(view);
         cached.view = Some(Arc::clone(&view));
         Ok(view)

@@ -39,6 +39,9 @@ const CHUNK_BYTES: usize = 32 << 10;
 /// Both pass within a second.
 const FAILED_READS_MAX: u32 = 3;
 
+/// Number of reads that the store may refuse instead.
+const REFUSED_READS_MAX: u32 = 1;
+
 /// Pause before a failed read is repeated, times the number of failures.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
@@ -94,6 +97,8 @@ pub(crate) struct Connection<S: SyncStore> {
     registration: Registration<S>,
     up_to_date_since: Option<Instant>,
     buffer: ChunkBuffer,
+    /// Bytes that were sent.
+    sent_bytes: usize,
     phase: Phase,
     _open: OpenStream,
     _permit: OwnedSemaphorePermit,
@@ -122,7 +127,8 @@ impl<S: SyncStore> Connection<S> {
         app: Arc<AppState<S>>,
         mut params: StreamParams,
     ) -> Result<Self, CheckpointError> {
-        let current = CurrentState::read(&app, &mut params.client, &params.client_key).await?;
+        let StreamParams { client, client_key, positions, .. } = &mut params;
+        let current = CurrentState::read(&app, client, client_key, positions).await?;
         // A later view with another sync config ends the stream, so the request is not read again.
         params.client.drop_request();
         let CurrentState { view, access, requests } = current;
@@ -154,6 +160,7 @@ impl<S: SyncStore> Connection<S> {
             registration,
             up_to_date_since: None,
             buffer: ChunkBuffer::default(),
+            sent_bytes: 0,
             phase: Phase::Open,
             app,
             _open: OpenStream::new(now),
@@ -192,7 +199,7 @@ impl<S: SyncStore> Connection<S> {
             let is_sending = is_open && self.state.is_sending();
             let is_chunk_full = self.buffer.len() >= CHUNK_BYTES;
             if is_chunk_full || (!is_sending && !self.buffer.is_empty()) {
-                return Ok(Some(self.buffer.take()));
+                return Ok(self.take_chunk());
             }
             if !is_open {
                 return match std::mem::replace(&mut self.phase, Phase::Closing) {
@@ -214,6 +221,19 @@ impl<S: SyncStore> Connection<S> {
                 Err(error) => self.phase = Phase::Failing(error),
             }
         }
+    }
+
+    /// Returns the lines that wait, or `None` if they would exceed the limit of an answer. Then the stream
+    /// ends: all lines before are whole, and the client resumes after the last one.
+    fn take_chunk(&mut self) -> Option<Bytes> {
+        let limit = self.app.settings.answer_bytes_max.unwrap_or(usize::MAX);
+        if self.sent_bytes > 0 && self.sent_bytes + self.buffer.len() > limit {
+            self.buffer = ChunkBuffer::default();
+            self.phase = Phase::Closing;
+            return None;
+        }
+        self.sent_bytes += self.buffer.len();
+        Some(self.buffer.take())
     }
 
     /// Waits until something has changed for the client or a deadline has passed, and acts on it.
@@ -355,8 +375,8 @@ impl<S: SyncStore> Connection<S> {
                 Ok(Some(AccessAt { view, access, requests }))
             }
             Err(CheckpointError::TooOld) => {
-                let newest = CurrentState::read(&self.app, &mut self.client, &self.client_key);
-                match newest.await {
+                let Self { app, client, client_key, .. } = self;
+                match CurrentState::read(app, client, client_key, &HashMap::new()).await {
                     Ok(CurrentState { view, access, requests }) => {
                         Ok(Some(AccessAt { view, access, requests: Some(requests) }))
                     }
@@ -434,7 +454,14 @@ impl<S: SyncStore> Connection<S> {
                     self.buffer.push(&line);
                 }
             }
-            Err(SendError::Broken(broken)) => return self.recover(broken).await,
+            Err(SendError::Broken(broken)) => {
+                return self.recover(StreamError::Broken(broken), FAILED_READS_MAX).await;
+            }
+            // To a role without s3:ListBucket, S3 says the same of an object that the builder has deleted. If
+            // the newest catalog names it still, it exists: the right to read it is missing.
+            Err(SendError::Storage(error @ StorageError::Refused(_))) => {
+                return self.recover(error.into(), REFUSED_READS_MAX).await;
+            }
             Err(SendError::Storage(error)) => return Err(error.into()),
             Err(SendError::Damaged(damaged)) => return Err(StreamError::Damaged(damaged)),
         }
@@ -458,15 +485,20 @@ impl<S: SyncStore> Connection<S> {
         }
     }
 
-    /// Reads again after a read that missed something, at a newer checkpoint if there is one.
+    /// Reads again after a read that missed something, at a newer checkpoint if there is one. Fails with
+    /// the error after too many failures on the way to one completion.
     ///
     /// Every line that was sent is right and stays: it was proved up to its end, and it is a prefix
     /// of the bucket at any later checkpoint. So moving to a newer checkpoint between two lines is
     /// safe. The diff line tells the client the newer sums before more lines follow.
-    async fn recover(&mut self, broken: BrokenChain) -> Result<Step, StreamError> {
+    async fn recover(
+        &mut self,
+        error: StreamError,
+        failures_max: u32,
+    ) -> Result<Step, StreamError> {
         let failures = self.state.count_failed_read();
-        if failures > FAILED_READS_MAX {
-            return Err(StreamError::Broken(broken));
+        if failures > failures_max {
+            return Err(error);
         }
         tokio::time::sleep(RETRY_PAUSE * failures).await;
 

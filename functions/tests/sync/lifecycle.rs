@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tidewater_functions::Settings;
 use tidewater_storage::{Embedded, FaultPlan, Faulty, PortMethod};
 
 use crate::client::{Device, kinds};
@@ -42,6 +43,43 @@ async fn a_stream_over_the_quota_gets_an_empty_429() {
         }
     });
     again.await.expect("a client that disconnected makes room");
+}
+
+#[tokio::test]
+async fn an_answer_ends_before_its_limit_and_the_client_gets_the_rest_by_the_next() {
+    const LIMIT: usize = 4_600_000;
+    let mut worker = Worker::start(Embedded::temporary().unwrap(), CONFIG).await;
+    let text = "x".repeat(100_000);
+    for id in 0..100 {
+        worker.commit(&[put("everyone", "[]", &id.to_string(), &text)]).await;
+    }
+    let limited = Settings { answer_bytes_max: Some(LIMIT), ..settings() };
+    let server = Server::start(worker.storage.clone(), limited).await;
+
+    let mut device = Device::default();
+    let mut answers = 0;
+    while device.completed.is_none() {
+        let mut lines = device.connect(&server, &token("u1")).await;
+        answers += 1;
+        let mut bytes = 0;
+        loop {
+            match lines.next().await {
+                Next::Line(line) => {
+                    bytes += line.len() + 1;
+                    device.take(&line);
+                    if device.completed.is_some() {
+                        break;
+                    }
+                }
+                Next::End => break,
+                Next::Cut => panic!("an answer ends with a whole line"),
+            }
+        }
+        assert!(bytes <= LIMIT, "{bytes} bytes");
+    }
+    // 10 MB, in lines of 4 MB.
+    assert_eq!(answers, 3);
+    assert_eq!(device.rows(&worker.name("everyone", "[]")).len(), 100);
 }
 
 #[tokio::test]

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tidewater_protocol::{Epoch, OpId};
 use tidewater_storage::{
-    Batch, CallScheduler, ControlStore, Embedded, FaultPlan, Faulty, OpLog, RecordStore,
+    Batch, CallScheduler, ControlStore, Embedded, Fault, FaultPlan, Faulty, OpLog, PortMethod,
+    RecordStore,
 };
 
 use crate::client::{Device, Held, kinds};
@@ -188,6 +189,31 @@ async fn a_read_that_missed_segments_is_repeated_at_a_newer_checkpoint() {
 
     let name = worker.name("everyone", "[]");
     assert_eq!(device.rows(&name), rows([("n1", "one"), ("n2", "two")]));
+}
+
+/// S3 refuses the read of an object that was deleted, if the role lacks the right to list the S3 bucket.
+#[tokio::test]
+async fn a_stream_survives_one_refused_read_and_is_cut_by_the_next() {
+    let mut worker = Worker::start(Embedded::temporary().unwrap(), crate::CONFIG).await;
+    worker.commit(&[put("everyone", "[]", "n1", "one")]).await;
+    let refused = |nth| FaultPlan::default().with(PortMethod::Segments, nth, Fault::Refuse);
+
+    let once = Faulty::new(worker.storage.clone(), refused(1));
+    let server = Server::start(once, settings()).await;
+    let mut device = Device::default();
+    let seen = device.sync(&server, &token("u1")).await;
+    assert_eq!(*kinds(&seen).last().unwrap(), "checkpoint_complete");
+    assert_eq!(device.rows(&worker.name("everyone", "[]")), rows([("n1", "one")]));
+
+    let twice = Faulty::new(
+        worker.storage.clone(),
+        refused(1).with(PortMethod::Segments, 2, Fault::Refuse),
+    );
+    let server = Server::start(twice, settings()).await;
+    let mut lines = server.stream(&token("u1"), &json!({ "raw_data": true })).await;
+    let Next::Line(line) = lines.next().await else { panic!("no checkpoint") };
+    assert!(line.starts_with(b"{\"checkpoint\""));
+    assert!(matches!(lines.next().await, Next::Cut), "the right is missing");
 }
 
 #[tokio::test]

@@ -2,10 +2,11 @@ use bytes::Bytes;
 use tidewater_protocol::Checksum;
 use tidewater_storage::{
     Base, Batch, BucketHead, BucketKey, BucketStore, Catalog, Committed, ControlStore, Embedded,
-    Nonce, RecordKey, RecordStore, RecordWrite, SwapOutcome, Version, VersionedRecord,
+    FaultPlan, Faulty, Nonce, PortMethod, RecordKey, RecordStore, RecordWrite, SwapOutcome,
+    Version, VersionedRecord,
 };
 
-use super::super::view::BucketState;
+use super::super::view::{BucketState, CATALOG_AGE_MAX};
 use super::*;
 use crate::test_store::store;
 
@@ -72,10 +73,46 @@ async fn a_catalog_published_between_checkpoints_is_seen_within_seconds() {
     let shared = state(&storage, &views, &bucket).await.unwrap();
     assert_eq!(shared.catalog.floor, OpId::ZERO);
 
-    // It is read again later, although there is no newer checkpoint.
-    tokio::time::advance(VIEW_AGE_MAX).await;
-    let later = state(&storage, &views, &bucket).await.unwrap();
+    // A client that needs it later has it read again, although there is no newer checkpoint.
+    tokio::time::advance(CATALOG_AGE_MAX).await;
+    assert!(views.latest().await.unwrap().has_old_catalogs());
+    let young = views.with_young_catalogs().await.unwrap();
+    assert!(!young.has_old_catalogs());
+    let later = young.buckets(&storage, std::slice::from_ref(&bucket)).await.unwrap().remove(0);
     assert_eq!(later.catalog.floor, published);
+}
+
+/// Returns how often buckets were read.
+async fn reads_of_buckets(views: &ViewCache<Counted>, storage: &Counted, key: &BucketKey) -> u64 {
+    let before = storage.calls(PortMethod::Buckets);
+    let view = views.latest().await.unwrap();
+    view.buckets(storage, std::slice::from_ref(key)).await.unwrap();
+    storage.calls(PortMethod::Buckets) - before
+}
+
+type Counted = Faulty<Embedded>;
+
+#[tokio::test(start_paused = true)]
+async fn what_was_read_at_a_checkpoint_is_known_until_the_next_one() {
+    let embedded = store().await;
+    let bucket = bucket(&embedded).await;
+    commit(&embedded, op(1, 1)).await;
+    let storage = Faulty::new(embedded.clone(), FaultPlan::default());
+    let views = ViewCache::new(storage.clone());
+    assert_eq!(reads_of_buckets(&views, &storage, &bucket).await, 1);
+
+    // Neither time nor commits that leave the checkpoint change anything of it.
+    for _ in 0..3 {
+        tokio::time::advance(CATALOG_AGE_MAX).await;
+        commit(&embedded, op(1, 1)).await;
+        assert_eq!(reads_of_buckets(&views, &storage, &bucket).await, 0);
+    }
+
+    commit(&embedded, op(1, 2)).await;
+    assert_eq!(reads_of_buckets(&views, &storage, &bucket).await, 1);
+    // The store may have been restored between two runs.
+    take_over(&embedded).await;
+    assert_eq!(reads_of_buckets(&views, &storage, &bucket).await, 1);
 }
 
 #[tokio::test]
