@@ -4,6 +4,7 @@
 //! they inject are listed in `tests/FAULTS.md`.
 
 mod admin;
+mod aws;
 mod backend_trouble;
 mod bad_input;
 mod connections;
@@ -14,6 +15,7 @@ mod fixtures;
 mod full_disk;
 mod getting_started;
 mod health;
+mod idle_cost;
 mod localstack;
 mod metrics;
 mod no_leak;

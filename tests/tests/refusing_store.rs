@@ -1,16 +1,14 @@
 //! A store on AWS that refuses calls: each ends the worker with an error that says what to change, and
 //! at a start before anything was made.
 
-mod aws;
-
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tidewater_storage::ControlStore;
-use tidewater_tests::{Lodging, Output, Postgres, Process, Scratch, Signal, Tidewater, eventually};
+use tidewater_tests::{Lodging, Output, Postgres, Process, Scratch, Signal, eventually};
 
-use self::aws::{Aws, BUCKET, PREFIX, Refused, denied, denied_by_s3};
+use crate::aws::{Aws, Refused, denied, denied_by_s3};
 
 /// A bound for whatever must happen: long, since other tests run beside this one.
 const SOON: Duration = Duration::from_secs(60);
@@ -42,25 +40,13 @@ impl Setup {
         Ok(Self { aws: Aws::start().await?, postgres, folder })
     }
 
-    fn worker(&self, prefix: &str, bucket: &str) -> Result<Command> {
-        let mut command = Tidewater::command()?;
-        command
-            .arg("ingest")
-            .env("AWS_ENDPOINT_URL", &self.aws.endpoint)
-            .env("AWS_ACCESS_KEY_ID", "test")
-            .env("AWS_SECRET_ACCESS_KEY", "test")
-            .env("AWS_REGION", "us-east-1")
-            .env("TIDEWATER_STORE", "aws")
-            .env("TIDEWATER_TABLE_PREFIX", prefix)
-            .env("TIDEWATER_BUCKET", bucket)
-            .env("TIDEWATER_DATABASE_URL", self.postgres.url("postgres"))
-            .env("TIDEWATER_SYNC_CONFIG", self.folder.path().join("sync-config.yaml"));
-        Ok(command)
+    fn worker(&self) -> Result<Command> {
+        let sync_config = self.folder.path().join("sync-config.yaml");
+        self.aws.worker(&self.postgres.url("postgres"), &sync_config)
     }
 
     fn start(&self, mut command: Command) -> Result<Process> {
-        let lodging =
-            Lodging { name: "ingest", logs: self.folder.path(), end: Signal::Term };
+        let lodging = Lodging { name: "ingest", logs: self.folder.path(), end: Signal::Term };
         Process::spawn(&mut command, lodging)
     }
 
@@ -87,11 +73,13 @@ fn assert_error(output: &Output, says: &[&str]) {
 #[tokio::test]
 async fn a_wrong_bucket_or_prefix_ends_the_worker_before_anything_is_made() -> Result<()> {
     let setup = Setup::new().await?;
-    let wrong_bucket = setup.worker(PREFIX, "typo")?;
+    let mut wrong_bucket = setup.worker()?;
+    wrong_bucket.env("TIDEWATER_BUCKET", "typo");
     let says = ["PutObject failed on typo: NoSuchBucket", "check the name of the S3 bucket"];
     setup.ends_before_anything_is_made(wrong_bucket, &says).await?;
 
-    let mut wrong_prefix = setup.worker("typo", BUCKET)?;
+    let mut wrong_prefix = setup.worker()?;
+    wrong_prefix.env("TIDEWATER_TABLE_PREFIX", "typo");
     // Without this flag, the name of the slot is read from the store before the worker starts.
     wrong_prefix.env("TIDEWATER_SLOT", "tidewater");
     let says =
@@ -111,7 +99,7 @@ async fn a_missing_right_ends_the_worker_before_anything_is_made_and_is_named() 
     ];
     for (refused, says) in cases {
         setup.aws.refuse(refused);
-        setup.ends_before_anything_is_made(setup.worker(PREFIX, BUCKET)?, says).await?;
+        setup.ends_before_anything_is_made(setup.worker()?, says).await?;
     }
     Ok(())
 }
@@ -119,19 +107,15 @@ async fn a_missing_right_ends_the_worker_before_anything_is_made_and_is_named() 
 #[tokio::test]
 async fn credentials_that_are_not_accepted_end_the_worker() -> Result<()> {
     let setup = Setup::new().await?;
-    setup.aws.refuse(Refused {
-        call: "PutObject",
-        status: 403,
-        code: "InvalidAccessKeyId",
-    });
+    setup.aws.refuse(Refused { call: "PutObject", status: 403, code: "InvalidAccessKeyId" });
     let says = ["InvalidAccessKeyId", "check the AWS credentials of this process"];
-    setup.ends_before_anything_is_made(setup.worker(PREFIX, BUCKET)?, &says).await
+    setup.ends_before_anything_is_made(setup.worker()?, &says).await
 }
 
 #[tokio::test]
 async fn a_right_that_is_taken_away_ends_a_worker_that_replicates() -> Result<()> {
     let setup = Setup::new().await?;
-    let mut worker = setup.start(setup.worker(PREFIX, BUCKET)?)?;
+    let mut worker = setup.start(setup.worker()?)?;
     eventually("the first checkpoint to be visible", SOON, async || {
         worker.must_run()?;
         Ok(worker.stderr()?.contains("the first checkpoint is visible").then_some(()))
@@ -150,7 +134,7 @@ async fn a_right_that_is_taken_away_ends_a_worker_that_replicates() -> Result<()
     assert!(!output.stderr.contains("lost the connection"), "{}", output.stderr);
 
     // Nothing is lost, and whatever restarts the worker in between costs nothing.
-    setup.start(setup.worker(PREFIX, BUCKET)?)?.wait(SOON).await?.assert_code(1);
+    setup.start(setup.worker()?)?.wait(SOON).await?.assert_code(1);
     setup.aws.allow_all();
     assert_eq!(epoch().await?, before, "a worker that may not write has taken an epoch");
     Ok(())

@@ -1,5 +1,6 @@
 //! DynamoDB and S3 that refuse calls as AWS does. Behind it are the DynamoDB emulator, and objects in
 //! memory: no emulator checks rights.
+#![expect(clippy::unwrap_used, reason = "a helper of tests")]
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
@@ -17,35 +18,35 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use tidewater_storage_aws::{AwsConfig, AwsStore};
-use tidewater_tests::Settings;
+use tidewater_tests::{Settings, Tidewater};
 use tokio::net::TcpListener;
 
-/// The tables' prefix and the S3 bucket of the deployment.
-pub(super) const PREFIX: &str = "app";
-pub(super) const BUCKET: &str = "app-objects";
+/// The tables' prefix and the S3 bucket of a deployment.
+const PREFIX: &str = "app";
+const BUCKET: &str = "app-objects";
 
 /// A call that is refused from now on.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Refused {
+pub(crate) struct Refused {
     /// The operation, such as `PutItem` or `PutObject`.
-    pub(super) call: &'static str,
-    pub(super) status: u16,
-    pub(super) code: &'static str,
+    pub(crate) call: &'static str,
+    pub(crate) status: u16,
+    pub(crate) code: &'static str,
 }
 
 /// The reply of AWS to a role that lacks the right to this call of DynamoDB.
-pub(super) const fn denied(call: &'static str) -> Refused {
+pub(crate) const fn denied(call: &'static str) -> Refused {
     Refused { call, status: 400, code: "AccessDeniedException" }
 }
 
 /// The reply of AWS to a role that lacks the right to this call of S3.
-pub(super) const fn denied_by_s3(call: &'static str) -> Refused {
+pub(crate) const fn denied_by_s3(call: &'static str) -> Refused {
     Refused { call, status: 403, code: "AccessDenied" }
 }
 
 /// A deployment with empty tables. It ends with the test.
-pub(super) struct Aws {
-    pub(super) endpoint: String,
+pub(crate) struct Aws {
+    endpoint: String,
     service: Arc<Service>,
     _emulator: Emulator,
 }
@@ -64,7 +65,7 @@ struct Emulator {
 }
 
 impl Aws {
-    pub(super) async fn start() -> Result<Self> {
+    pub(crate) async fn start() -> Result<Self> {
         let emulator = Emulator::start()?;
         let service = Arc::new(Service {
             dynamodb: emulator.endpoint.clone(),
@@ -83,16 +84,33 @@ impl Aws {
         Ok(aws)
     }
 
-    pub(super) fn refuse(&self, refused: Refused) {
+    pub(crate) fn refuse(&self, refused: Refused) {
         self.service.refused.lock().unwrap().push(refused);
     }
 
-    pub(super) fn allow_all(&self) {
+    pub(crate) fn allow_all(&self) {
         self.service.refused.lock().unwrap().clear();
     }
 
+    /// Returns the command of a worker of the deployment.
+    pub(crate) fn worker(&self, database_url: &str, sync_config: &Path) -> Result<Command> {
+        let mut command = Tidewater::command()?;
+        command
+            .arg("ingest")
+            .env("AWS_ENDPOINT_URL", &self.endpoint)
+            .env("AWS_ACCESS_KEY_ID", "test")
+            .env("AWS_SECRET_ACCESS_KEY", "test")
+            .env("AWS_REGION", "us-east-1")
+            .env("TIDEWATER_STORE", "aws")
+            .env("TIDEWATER_TABLE_PREFIX", PREFIX)
+            .env("TIDEWATER_BUCKET", BUCKET)
+            .env("TIDEWATER_DATABASE_URL", database_url)
+            .env("TIDEWATER_SYNC_CONFIG", sync_config);
+        Ok(command)
+    }
+
     /// Returns the deployment's store.
-    pub(super) fn store(&self) -> AwsStore {
+    pub(crate) fn store(&self) -> AwsStore {
         let credentials = Credentials::from_keys("test", "test", None);
         let sdk = SdkConfig::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
@@ -149,12 +167,7 @@ impl Service {
         self.refused.lock().unwrap().iter().find(|refused| refused.call == call).copied()
     }
 
-    async fn answer_as_dynamodb(
-        &self,
-        call: &str,
-        headers: &HeaderMap,
-        body: &Bytes,
-    ) -> Response {
+    async fn answer_as_dynamodb(&self, call: &str, headers: &HeaderMap, body: &Bytes) -> Response {
         if let Some(Refused { status, code, .. }) = self.refused(call) {
             let body = json!({
                 "__type": format!("com.amazon.coral.service#{code}"),
