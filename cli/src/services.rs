@@ -6,6 +6,7 @@ pub(crate) mod api;
 pub(crate) mod builder;
 pub(crate) mod config_file;
 pub(crate) mod config_watch;
+pub(crate) mod console;
 pub(crate) mod copy_reports;
 pub(crate) mod database;
 pub(crate) mod ingest_worker;

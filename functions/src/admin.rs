@@ -14,6 +14,8 @@ pub const ADMIN_TOKEN_BYTES_MIN: usize = 16;
 pub struct Admin {
     pub(crate) tokens: AdminTokens,
     pub(crate) routes: Router,
+    /// Pages without data, which need no token.
+    pub(crate) pages: Router,
 }
 
 /// The tokens that open an admin API.
@@ -49,7 +51,14 @@ impl Admin {
             return Err(AdminTokenError::Short);
         }
         let digests = tokens.iter().map(|token| digest(&SHA256, token.as_ref().as_bytes()));
-        Ok(Self { tokens: AdminTokens { digests: digests.collect() }, routes })
+        let tokens = AdminTokens { digests: digests.collect() };
+        Ok(Self { tokens, routes, pages: Router::new() })
+    }
+
+    /// Adds pages that everybody may read. They ask the routes with a token of their user.
+    #[must_use]
+    pub fn with_pages(self, pages: Router) -> Self {
+        Self { pages, ..self }
     }
 }
 

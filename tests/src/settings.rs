@@ -48,6 +48,8 @@ pub struct Settings {
     pub all_sdks: bool,
     /// `TIDEWATER_TEST_CHROMIUM`: the browser of the web SDK's tests.
     pub browser: Browser,
+    /// `TIDEWATER_TEST_PICTURES`: the folder to which the test of the console writes its picture.
+    pub pictures: Option<PathBuf>,
     /// The folder of programs that `./test` installs: `$XDG_CACHE_HOME/tidewater`.
     pub cache: PathBuf,
 }
@@ -75,6 +77,7 @@ impl Settings {
             dynamodb: text("TIDEWATER_TEST_DYNAMODB").map(PathBuf::from),
             all_sdks: text("TIDEWATER_TEST_ALL_SDKS").is_some(),
             browser: browser(),
+            pictures: text("TIDEWATER_TEST_PICTURES").map(PathBuf::from),
             cache: cache.join("tidewater"),
         })
     }

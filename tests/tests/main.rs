@@ -8,6 +8,7 @@ mod aws;
 mod backend_trouble;
 mod bad_input;
 mod connections;
+mod console;
 mod copy;
 mod decoding;
 mod end_to_end;

@@ -17,12 +17,15 @@ use crate::services::admin::{AdminArgs, AdminContext, AdminWorker};
 use crate::services::api::{Api, AuthArgs, ListenArgs, ReadinessArgs};
 use crate::services::builder::{self, RetentionArgs};
 use crate::services::config_file::ConfigFile;
+use crate::services::console;
 use crate::services::copy_reports::CopyReports;
 use crate::services::ingest_worker::{SourceArgs, Worker};
 use crate::services::limits::LimitArgs;
 use crate::services::metrics::{DEV_PORT, MetricsArgs};
 use crate::services::store;
 use crate::terminal::failure::Failure;
+use crate::terminal::logging;
+use crate::tokens::admin_token;
 
 /// Pause between two passes of the snapshot builder. It is short, so that a developer sees snapshots
 /// soon; a pass over an empty queue costs one read.
@@ -94,23 +97,24 @@ pub(crate) async fn run(args: &DevArgs) -> Result<(), Failure> {
     let worker_problem = WorkerProblem::default();
     let copies = CopyReports::default();
     let open_streams = OpenStreamCount::default();
-    let admin = args.admin.admin(|| AdminContext {
+    let context = AdminContext {
         storage: storage.clone(),
         embedded: Some(embedded),
         max_staleness: args.readiness.max_staleness,
         streams: open_streams.clone(),
         worker: Some(AdminWorker::of(&args.source, &worker_problem, &copies)),
-    })?;
+    };
+    let admin = args.admin.admin_of_dev(&args.data_dir, context)?;
 
     let api = Api::bind(&args.listen.listen, &args.limits).await?;
     api.announce()?;
-    let next_steps = next_steps(args, api.address());
+    let next_steps = next_steps(args, api.address())?;
 
     let settings = Settings {
         max_staleness: args.readiness.max_staleness,
         quotas: args.limits.quotas(),
         worker_problem: worker_problem.clone(),
-        admin,
+        admin: Some(admin),
         open_streams,
         shutdown: shutdown.clone(),
         ..Settings::new(auth)
@@ -147,18 +151,34 @@ pub(crate) async fn run(args: &DevArgs) -> Result<(), Failure> {
 }
 
 /// Returns what to do once clients can sync.
-fn next_steps(args: &DevArgs, address: SocketAddr) -> String {
+fn next_steps(args: &DevArgs, address: SocketAddr) -> anyhow::Result<String> {
     let token = match args.auth.token_command(&args.data_dir) {
         Some(command) => format!("{command} > token.txt"),
         None => "put one that your keys have signed into token.txt".to_owned(),
     };
     let config = args.source.sync_config.display();
 
-    format!(
+    let console = console(args, address)?;
+
+    Ok(format!(
         "next:
+    open the console:   {console}
     get a token:        {token}
     see a user's rows:  tidewater rows {config} --user-id USER
     sync a file:        tidewater sync --endpoint http://{address} --token @token.txt --schema app.sql app.db
     connect an app:     the SDK's endpoint is http://{address}"
-    )
+    ))
+}
+
+/// Returns the console's address. On a terminal it has the token that opens it, as a fragment, which
+/// browsers do not send. A log that goes elsewhere has no secret.
+fn console(args: &DevArgs, address: SocketAddr) -> anyhow::Result<String> {
+    let url = format!("http://{address}{}", console::PATH);
+    if args.admin.is_on() {
+        return Ok(format!("{url} with your admin token"));
+    }
+    if logging::on_terminal() {
+        return Ok(format!("{url}#token={}", admin_token::ensure(&args.data_dir)?));
+    }
+    Ok(format!("{url} with the token in '{}'", admin_token::path(&args.data_dir).display()))
 }

@@ -7,7 +7,7 @@ mod request;
 mod source_tables;
 mod sync_rules;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
@@ -17,7 +17,9 @@ use clap::Args;
 use tidewater_functions::Admin;
 use tidewater_storage::Storage;
 
+use super::console;
 use crate::terminal::failure::Failure;
+use crate::tokens::admin_token;
 
 pub(crate) use context::{AdminContext, AdminWorker};
 
@@ -44,6 +46,25 @@ impl AdminArgs {
         &self,
         context: impl FnOnce() -> AdminContext<S>,
     ) -> Result<Option<Admin>, Failure> {
+        let tokens = self.tokens()?;
+        if tokens.is_empty() { Ok(None) } else { open(&tokens, context()).map(Some) }
+    }
+
+    /// Returns the admin API of a development server. Without a token of the user's, it has one of its own
+    /// in the data directory.
+    pub(crate) fn admin_of_dev<S: Storage>(
+        &self,
+        data_dir: &Path,
+        context: AdminContext<S>,
+    ) -> Result<Admin, Failure> {
+        let mut tokens = self.tokens()?;
+        if tokens.is_empty() {
+            tokens.push(admin_token::ensure(data_dir)?);
+        }
+        open(&tokens, context)
+    }
+
+    fn tokens(&self) -> Result<Vec<String>, Failure> {
         let mut tokens: Vec<String> = self.admin_token.iter().cloned().collect();
         if let Some(file) = &self.admin_token_file {
             let text = std::fs::read_to_string(file)
@@ -58,12 +79,15 @@ impl AdminArgs {
             }
         }
 
-        if tokens.is_empty() {
-            return Ok(None);
-        }
-        let admin = Admin::new(&tokens, routes(context()));
-        Ok(Some(admin.context("the admin API cannot be used").map_err(Failure::Usage)?))
+        Ok(tokens)
     }
+}
+
+/// Returns the admin API and the console that these tokens open.
+fn open<S: Storage>(tokens: &[String], context: AdminContext<S>) -> Result<Admin, Failure> {
+    let admin = Admin::new(tokens, routes(context));
+    let admin = admin.context("the admin API cannot be used").map_err(Failure::Usage)?;
+    Ok(admin.with_pages(console::pages()))
 }
 
 fn routes<S: Storage>(context: AdminContext<S>) -> Router {

@@ -69,7 +69,7 @@ pub(crate) fn ensure(data_dir: &Path) -> anyhow::Result<bool> {
 }
 
 /// Writes a file atomically, readable only by its owner.
-fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
+pub(super) fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
     let temporary = path.with_extension("new");
     if let Err(error) = fs::remove_file(&temporary)
         && error.kind() != std::io::ErrorKind::NotFound

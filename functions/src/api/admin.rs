@@ -9,7 +9,7 @@ use axum::http::header::{AUTHORIZATION, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::any;
+use axum::routing::{any, get};
 use metrics::counter;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -45,8 +45,9 @@ pub(super) fn routes<S: Clone + Send + Sync + 'static>(
     admin: Option<Admin>,
     trusted_proxies: &[Network],
 ) -> Router<S> {
-    let Some(Admin { tokens, routes }) = admin else {
-        return PATHS.iter().fold(Router::new(), |router, path| router.route(path, any(is_off)));
+    let Some(Admin { tokens, routes, pages }) = admin else {
+        let off = Router::new().route("/", get(about));
+        return PATHS.iter().fold(off, |router, path| router.route(path, any(is_off)));
     };
     let guard = Guard {
         tokens,
@@ -54,7 +55,14 @@ pub(super) fn routes<S: Clone + Send + Sync + 'static>(
         running: Semaphore::new(RUNNING_MAX),
         trusted_proxies: trusted_proxies.to_vec(),
     };
-    routes.route_layer(from_fn_with_state(Arc::new(guard), check)).with_state(())
+    routes.route_layer(from_fn_with_state(Arc::new(guard), check)).merge(pages).with_state(())
+}
+
+/// Says what this server is, to a person who opens its address.
+async fn about() -> &'static str {
+    "This is the sync API of Tidewater. Apps connect to it with the address as their endpoint and a token of \
+     their user.\nIts console and admin API are off: start the server with --admin-token-file or \
+     TIDEWATER_ADMIN_TOKEN.\n"
 }
 
 async fn is_off() -> AdminError {
