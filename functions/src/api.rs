@@ -9,6 +9,7 @@ mod replicated_checkpoint;
 mod request;
 mod router;
 mod snapshot_file;
+mod sync_stream;
 mod write_checkpoint;
 
 pub use router::router;

@@ -14,6 +14,7 @@ mod auth;
 mod checkpoint;
 mod client_address;
 mod clock;
+mod content;
 mod following;
 pub mod metrics;
 mod open_streams;

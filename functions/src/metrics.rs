@@ -42,8 +42,11 @@ pub const SENT_LINES: &str = "tidewater_api_sent_lines_total";
 /// Operations in data lines that were handed to clients' connections. Count.
 pub const SENT_OPERATIONS: &str = "tidewater_api_sent_operations_total";
 
-/// Bytes of stream chunks that were handed to clients' connections. Bytes.
+/// Bytes of stream chunks, before compression, that were handed to clients' connections. Bytes.
 pub const SENT_BYTES: &str = "tidewater_api_sent_bytes_total";
+
+/// Bytes of streams after compression, by `coding` (`zstd`, `gzip`). Bytes.
+pub const COMPRESSED_BYTES: &str = "tidewater_api_compressed_bytes_total";
 
 /// Time since this process first saw the newest visible checkpoint. Updated while streams are open,
 /// at least every 22 seconds. The control record holds no time of its own. Seconds.
@@ -76,6 +79,8 @@ pub fn describe_metrics() {
     describe_counter!(SENT_LINES, Unit::Count, "Lines sent on streams");
     describe_counter!(SENT_OPERATIONS, Unit::Count, "Operations sent in data lines");
     describe_counter!(SENT_BYTES, Unit::Bytes, "Bytes sent on streams");
+
+    describe_counter!(COMPRESSED_BYTES, Unit::Bytes, "Bytes of streams after compression");
 
     describe_gauge!(
         CHECKPOINT_AGE,

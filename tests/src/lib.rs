@@ -20,6 +20,7 @@ mod app;
 mod backend;
 mod device;
 mod history;
+mod http_requests;
 mod http_responses;
 mod local_buckets;
 mod localstack;

@@ -3,7 +3,7 @@
 //! [`RecordingProxy`] keeps its address while the server restarts elsewhere. It records the requests
 //! and the sync streams, stops a stream at any byte, and cuts connections.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
@@ -13,6 +13,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use crate::http_requests::PlainRequests;
 use crate::http_responses::HttpResponses;
 
 /// A running proxy, which stops when this is dropped.
@@ -29,6 +30,8 @@ struct Shared {
     /// The bodies of the sync streams, by connection.
     streamed: Mutex<Vec<Vec<u8>>>,
     limit: Mutex<Option<StreamLimit>>,
+    /// Streams are requested as lines of JSON, without compression.
+    is_plain: AtomicBool,
     /// Number of bytes that clients have received.
     forwarded: AtomicUsize,
 }
@@ -55,6 +58,7 @@ impl RecordingProxy {
             received: Mutex::default(),
             streamed: Mutex::default(),
             limit: Mutex::default(),
+            is_plain: AtomicBool::default(),
             forwarded: AtomicUsize::default(),
         });
 
@@ -80,6 +84,12 @@ impl RecordingProxy {
     /// Cuts every open connection.
     pub fn cut_connections(&self) {
         self.cut.send_modify(|count| *count += 1);
+    }
+
+    /// Makes the streams of new connections lines of JSON without compression, whatever clients accept.
+    /// [`RecordingProxy::limit_streams`] and [`RecordingProxy::streams`] read these lines.
+    pub fn request_plain_streams(&self) {
+        self.shared.is_plain.store(true, Ordering::Relaxed);
     }
 
     /// Stops the stream of each new connection at `limit`. `None` removes the limit.
@@ -204,10 +214,13 @@ async fn forward(client: TcpStream, shared: &Shared) -> std::io::Result<()> {
 
     let (client_read, client_write) = client.into_split();
     let (server_read, server_write) = server.into_split();
+    let is_plain = shared.is_plain.load(Ordering::Relaxed);
+    let mut requests = PlainRequests::default();
     let up = copy(client_read, server_write, |bytes| {
         let mut received = shared.received.lock().unwrap_or_else(PoisonError::into_inner);
         received[number].extend_from_slice(bytes);
-        bytes.len()
+        let bytes = if is_plain { requests.push(bytes) } else { bytes.to_vec() };
+        Passed { bytes, is_last: false }
     });
 
     let mut responses = HttpResponses::default();
@@ -218,7 +231,7 @@ async fn forward(client: TcpStream, shared: &Shared) -> std::io::Result<()> {
         let mut streamed = shared.streamed.lock().unwrap_or_else(PoisonError::into_inner);
         for (index, byte) in bytes.iter().enumerate() {
             if limit.is_some_and(|limit| (lines, bytes_of_line) >= (limit.lines, limit.bytes)) {
-                return index;
+                return Passed { bytes: bytes[..index].to_vec(), is_last: true };
             }
             if responses.push(*byte) {
                 streamed[number].push(*byte);
@@ -229,20 +242,24 @@ async fn forward(client: TcpStream, shared: &Shared) -> std::io::Result<()> {
                 }
             }
         }
-        bytes.len()
+        Passed { bytes: bytes.to_vec(), is_last: false }
     });
     // Neither side uses half-open connections, so the end of one direction ends the connection.
     tokio::select! { up = up => up, down = down => down }
 }
 
-/// Forwards bytes in one direction.
-///
-/// `pass` returns the number of bytes to forward. If it is less than it was given, these are the
-/// last bytes.
+/// The bytes to forward in place of those that arrived.
+struct Passed {
+    bytes: Vec<u8>,
+    /// Nothing follows, although the connection stays open.
+    is_last: bool,
+}
+
+/// Forwards bytes in one direction, as `pass` says.
 async fn copy(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    mut pass: impl FnMut(&[u8]) -> usize,
+    mut pass: impl FnMut(&[u8]) -> Passed,
 ) -> std::io::Result<()> {
     let mut buffer = vec![0; 16 * 1024];
     loop {
@@ -252,8 +269,8 @@ async fn copy(
         }
 
         let passed = pass(&buffer[..length]);
-        to.write_all(&buffer[..passed]).await?;
-        if passed < length {
+        to.write_all(&passed.bytes).await?;
+        if passed.is_last {
             return std::future::pending().await;
         }
     }

@@ -187,6 +187,7 @@ impl Server {
     /// Creates an empty device and the proxy through which it connects.
     async fn device(&self, client: SdkClient) -> Result<(RecordingProxy, OfficialSdk)> {
         let proxy = RecordingProxy::start(self.tidewater.url()).await?;
+        proxy.request_plain_streams();
         let endpoints = Endpoints {
             sync: proxy.url().to_owned(),
             // The device does not write.

@@ -146,6 +146,7 @@ impl System {
         }
 
         let proxy = RecordingProxy::start("").await?;
+        proxy.request_plain_streams();
         let backend =
             Backend::start(&postgres.url("postgres"), tidewater.key(), &["drafts"]).await?;
         let mut apps = Vec::new();

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures::StreamExt;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_RANGE, RANGE, RETRY_AFTER};
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_RANGE, RANGE, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Response, StatusCode, Url};
 use serde::Deserialize;
 use tidewater_protocol::{ErrorChain, OpId, StreamRequest};
 
+use super::content_coding::{self, ContentDecoder};
 use crate::core::{Closed, RequestFailed};
 use crate::error::ClientError;
 
@@ -26,6 +27,9 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
 /// The longest accepted line, in bytes. A server sends a few MB in one line, and a single row may
 /// have 15 MB, which escaping can multiply.
 const LINE_BYTES_MAX: usize = 128 << 20;
+/// The greatest number of bytes that wait to be split into lines: a line, and what one read brings of
+/// later ones.
+const BUFFER_BYTES_MAX: usize = 2 * LINE_BYTES_MAX;
 /// The part of an error's body that is read and kept, in bytes.
 const ERROR_BYTES_MAX: usize = 16 << 10;
 
@@ -67,6 +71,7 @@ impl Endpoint {
 /// An open stream, split into lines.
 pub(crate) struct Lines {
     response: futures::stream::BoxStream<'static, reqwest::Result<Bytes>>,
+    decoder: ContentDecoder,
     buffer: BytesMut,
     /// The length of the buffer's beginning that is known to hold no line end.
     searched: usize,
@@ -83,6 +88,7 @@ pub(crate) async fn open(
         .post(endpoint.stream.clone())
         .header(AUTHORIZATION, format!("Token {token}"))
         .header(ACCEPT, "application/x-ndjson")
+        .header(ACCEPT_ENCODING, content_coding::ACCEPTED)
         .json(request)
         .send();
 
@@ -94,8 +100,11 @@ pub(crate) async fn open(
         return Err(refusal(response).await);
     }
 
+    let decoder = ContentDecoder::of(response.headers())
+        .map_err(|error| unanswered(format!("a stream cannot be decompressed: {error}")))?
+        .ok_or_else(|| unanswered("the server's Content-Encoding was not requested".to_owned()))?;
     let response = response.bytes_stream().boxed();
-    Ok(Lines { response, buffer: BytesMut::new(), searched: 0 })
+    Ok(Lines { response, decoder, buffer: BytesMut::new(), searched: 0 })
 }
 
 impl Lines {
@@ -118,7 +127,12 @@ impl Lines {
                 .await
                 .map_err(|_| Closed::Broken("the server sent nothing for a minute".to_owned()))?;
             match chunk {
-                Some(Ok(chunk)) => self.buffer.extend_from_slice(&chunk),
+                Some(Ok(chunk)) => {
+                    let restored = self.decoder.push(&chunk, &mut self.buffer, BUFFER_BYTES_MAX);
+                    restored.map_err(|error| {
+                        Closed::Broken(format!("the stream cannot be decompressed: {error}"))
+                    })?;
+                }
                 Some(Err(error)) => return Err(Closed::Broken(error_text(&error))),
                 // A line that was cut off does not count: its operations are sent again.
                 None => return Err(Closed::Ended),

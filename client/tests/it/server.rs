@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tidewater_client::{LocalOp, LocalTransaction};
 use tidewater_protocol::{
     Body as OpBody, BucketDescription, Checkpoint, CheckpointComplete, CheckpointDiff, Checksum,
-    DataLine, OpId, Operation, Priority, RowKey, StreamRequest, SyncLine, write_line,
+    DataLine, LineFormat, OpId, Operation, Priority, RowKey, StreamRequest, SyncLine, write_line,
 };
 use tokio::sync::watch;
 
@@ -318,7 +318,7 @@ impl Connection {
             };
             if let Some(seconds) = token_expires_in {
                 let mut line = Vec::new();
-                write_line(&mut line, &SyncLine::TokenExpiresIn(seconds));
+                write_line(&mut line, &SyncLine::TokenExpiresIn(seconds), LineFormat::Json);
                 self.send(line).await?;
             }
             if is_last || changed.changed().await.is_err() {
@@ -525,6 +525,6 @@ fn apply(source: &mut Source, transaction: &LocalTransaction) {
 
 fn push_line(lines: &mut Vec<Vec<u8>>, line: &SyncLine<'_>) {
     let mut out = Vec::new();
-    write_line(&mut out, line);
+    write_line(&mut out, line, LineFormat::Json);
     lines.push(out);
 }

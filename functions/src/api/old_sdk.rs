@@ -10,7 +10,7 @@ use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
-use tidewater_protocol::{SyncLine, write_line};
+use tidewater_protocol::{LineFormat, SyncLine, write_line};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -62,7 +62,7 @@ fn held_line(
     shutdown: CancellationToken,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> {
     let mut line = Vec::new();
-    write_line(&mut line, &SyncLine::TokenExpiresIn(SECONDS_TOLD));
+    write_line(&mut line, &SyncLine::TokenExpiresIn(SECONDS_TOLD), LineFormat::Json);
 
     let held = async move {
         tokio::select! {

@@ -134,14 +134,22 @@ pub(super) async fn read_json<T: DeserializeOwned>(
     parse_json(&bytes)
 }
 
-/// Reads the body of a stream request. It fails before it builds more values than `values_max`.
+/// Reads the body of a stream request.
 pub(super) async fn read_stream_request(
     body: Body,
     quotas: &Quotas,
 ) -> Result<StreamRequest, ApiError> {
     let bytes = read_body(body, quotas.body_bytes_max).await?;
-    body_shape::check(&bytes, quotas.request_values_max())?;
-    parse_json(&bytes)
+    parse_stream_request(&bytes, quotas)
+}
+
+/// Parses the body of a stream request. It fails before it builds more values than the quotas allow.
+pub(super) fn parse_stream_request(
+    bytes: &[u8],
+    quotas: &Quotas,
+) -> Result<StreamRequest, ApiError> {
+    body_shape::check(bytes, quotas.request_values_max())?;
+    parse_json(bytes)
 }
 
 async fn read_body(body: Body, bytes_max: usize) -> Result<Vec<u8>, ApiError> {

@@ -9,36 +9,30 @@ use axum::extract::{Extension, Path, Query, Request, State};
 use axum::http::header::{
     AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, HeaderName, RANGE, RETRY_AFTER, USER_AGENT,
 };
-use axum::http::{HeaderMap, HeaderValue, Method};
+use axum::http::{HeaderMap, Method};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use bytes::Bytes;
-use futures::stream;
-use metrics::counter;
 use serde_json::json;
-use tidewater_protocol::{ErrorChain, RowData, StreamRequest};
+use tidewater_protocol::ErrorChain;
 use tidewater_storage::{Control, ControlStore, ObjectStore, WriteCheckpointStore};
 use tokio::time::Instant;
 use tower_http::cors::{Any, CorsLayer};
-use tracing::{Instrument, Span, debug, error, field, info_span};
+use tracing::{Instrument, error, field, info_span};
 
 use super::error::ApiError;
 use super::readiness::Readiness;
 use super::request::{
-    CheckpointRequest, ClientIdQuery, authorise, client, client_key, limit_address, read_json,
-    read_stream_request,
+    CheckpointRequest, ClientIdQuery, authorise, client_key, limit_address, read_json,
 };
-use super::{admin, old_sdk, replicated_checkpoint, snapshot_file, write_checkpoint};
+use super::sync_stream::sync_stream;
+use super::{admin, replicated_checkpoint, snapshot_file, write_checkpoint};
 use crate::app_state::{AppState, SyncStore};
-use crate::auth::AuthError;
 use crate::clock::{unix_now, unix_now_millis};
-use crate::metrics::{STREAMS_CUT, record_request};
-use crate::open_streams::StreamPlace;
+use crate::metrics::record_request;
 use crate::settings::{Settings, StreamDeadline};
 use crate::snapshot_url;
-use crate::stream::{Connection, StreamParams};
 
 /// Time for which browsers may remember that they may call. An hour saves the preflight request of
 /// nearly every call, and a changed policy still arrives on the same day.
@@ -123,97 +117,6 @@ fn route_of(path: &str) -> &'static str {
         path if path.starts_with("/api/") => "/api",
         _ => "other",
     }
-}
-
-async fn sync_stream<S: SyncStore>(
-    State(app): SharedState<S>,
-    deadline: Option<Extension<StreamDeadline>>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
-    let now = unix_now();
-    let deadline = deadline.map(|Extension(StreamDeadline(at))| at);
-    let verified = match authorise(&app, &headers, now).await {
-        Err(ApiError::Unauthorized(AuthError::Expired))
-            if old_sdk::repeats_expired_tokens(&headers) =>
-        {
-            let permit = Arc::clone(&app.expired_streams).try_acquire_owned();
-            let permit = permit.map_err(|_| ApiError::Unauthorized(AuthError::Expired))?;
-            let shutdown = app.settings.shutdown.clone();
-            return Ok(old_sdk::expired_stream(permit, deadline, shutdown));
-        }
-        verified => verified?,
-    };
-    if app.settings.shutdown.is_cancelled() {
-        return Err(ApiError::ShuttingDown);
-    }
-    // The permit is taken before the body is read, so that refused streams cost little.
-    let permit = Arc::clone(&app.connections).try_acquire_owned();
-    let permit = permit.map_err(|_| ApiError::TooManyConnections)?;
-
-    let request: StreamRequest = read_stream_request(body, &app.settings.quotas).await?;
-    let client_key = client_key(&verified.user_id, request.client_id.as_deref())?;
-    let place = app.streams.open(&client_key).ok_or(ApiError::TooManyStreams)?;
-    let span = info_span!("stream", client_id = client_key.client_id, buckets = field::Empty);
-    let valid_seconds = u64::try_from(verified.expires_at.saturating_sub(now)).unwrap_or(0);
-    let positions =
-        request.buckets.iter().map(|bucket| (bucket.name.clone(), bucket.after)).collect();
-    let params = StreamParams {
-        client_key,
-        positions,
-        row_data: if request.raw_data { RowData::Text } else { RowData::Nested },
-        snapshots: request.tidewater.as_ref().is_some_and(|tidewater| tidewater.snapshots > 0),
-        valid: Duration::from_secs(valid_seconds),
-        deadline,
-        permit,
-        client: client(verified, request)?,
-    };
-    let connection = Box::pin(Connection::open(app, params)).instrument(span.clone()).await?;
-    if !place.keep(connection.kept_bytes()) {
-        return Err(ApiError::TooManyStreams);
-    }
-    span.record("buckets", connection.bucket_count());
-    span.in_scope(|| debug!("stream opened"));
-
-    let headers = [
-        (CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson")),
-        // Tells reverse proxies not to buffer the response.
-        (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
-    ];
-    Ok((headers, Body::from_stream(chunks(connection, place, span))).into_response())
-}
-
-/// Returns the chunks of a stream, until it ends or must give its place to a later one. An error cuts
-/// the connection: the status has been sent long before, so there is no other way to tell the client.
-fn chunks<S: SyncStore>(
-    connection: Connection<S>,
-    place: StreamPlace,
-    span: Span,
-) -> impl futures::Stream<Item = Result<Bytes, std::io::Error>> {
-    stream::unfold(Some((connection, place)), move |open| {
-        let next = async move {
-            let (mut connection, place) = open?;
-            let chunk = tokio::select! {
-                chunk = connection.next_chunk() => chunk,
-                // A chunk has whole lines, so the stream ends after one.
-                () = place.ended() => return None,
-            };
-            match chunk {
-                Ok(Some(chunk)) => Some((Ok(chunk), Some((connection, place)))),
-                Ok(None) => None,
-                Err(cause) => {
-                    counter!(STREAMS_CUT).increment(1);
-                    error!(error = %ErrorChain(&cause), "stream cut");
-                    // The server drops unsent bytes when it sees the error. One turn of the
-                    // scheduler lets it send them before.
-                    tokio::task::yield_now().await;
-                    Some((Err(std::io::Error::other(cause)), None))
-                }
-            }
-        };
-
-        next.instrument(span.clone())
-    })
 }
 
 async fn next_write_checkpoint<S: ControlStore + WriteCheckpointStore>(

@@ -2,23 +2,27 @@
 
 use bytes::Bytes;
 use metrics::counter;
-use tidewater_protocol::{SyncLine, write_line};
+use tidewater_protocol::{LineFormat, SyncLine, write_line};
 
 use super::data_line::DamagedSegment;
 use crate::metrics::{SENT_BYTES, SENT_LINES, SENT_OPERATIONS};
 
 /// Lines that wait to be pulled as one chunk. It holds whole lines only.
-#[derive(Default)]
 pub(super) struct ChunkBuffer {
+    format: LineFormat,
     bytes: Vec<u8>,
     lines: u64,
     operations: u64,
 }
 
 impl ChunkBuffer {
+    pub(super) fn new(format: LineFormat) -> Self {
+        Self { format, bytes: Vec::new(), lines: 0, operations: 0 }
+    }
+
     /// Appends a line.
     pub(super) fn push(&mut self, line: &SyncLine<'_>) {
-        write_line(&mut self.bytes, line);
+        write_line(&mut self.bytes, line, self.format);
         self.lines += 1;
     }
 
@@ -56,7 +60,7 @@ impl ChunkBuffer {
     /// Takes all lines as one chunk, and counts them as sent. The buffer keeps no memory, because
     /// most streams are idle most of the time.
     pub(super) fn take(&mut self) -> Bytes {
-        let taken = std::mem::take(self);
+        let taken = std::mem::replace(self, Self::new(self.format));
         counter!(SENT_LINES).increment(taken.lines);
         counter!(SENT_OPERATIONS).increment(taken.operations);
         counter!(SENT_BYTES).increment(taken.bytes.len() as u64);
@@ -70,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_data_line_that_fails_leaves_no_bytes() {
-        let mut buffer = ChunkBuffer::default();
+        let mut buffer = ChunkBuffer::new(LineFormat::Json);
         buffer.push(&SyncLine::TokenExpiresIn(5));
         let failed = buffer.write_data(|out| {
             out.extend_from_slice(b"{\"data\":");

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidewater_protocol::{OpId, RowData, SyncLine};
+use tidewater_protocol::{LineFormat, OpId, SyncLine};
 use tidewater_storage::{BrokenChain, ChangeName, ClientKey, StorageError, WriteRequests};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
@@ -73,7 +73,7 @@ pub(crate) struct StreamParams {
     pub(crate) client_key: ClientKey,
     /// The client's positions, by the name of the bucket.
     pub(crate) positions: HashMap<String, OpId>,
-    pub(crate) row_data: RowData,
+    pub(crate) format: LineFormat,
     /// Set if the client takes snapshots as files.
     pub(crate) snapshots: bool,
     /// Time for which the token remains valid; zero if it has expired within the clock skew.
@@ -88,7 +88,7 @@ pub(crate) struct Connection<S: SyncStore> {
     app: Arc<AppState<S>>,
     client: Client,
     client_key: ClientKey,
-    row_data: RowData,
+    format: LineFormat,
     snapshots: bool,
     deadlines: Deadlines,
     state: CheckpointState,
@@ -152,14 +152,14 @@ impl<S: SyncStore> Connection<S> {
         let mut connection = Self {
             client: params.client,
             client_key: params.client_key,
-            row_data: params.row_data,
+            format: params.format,
             snapshots: params.snapshots,
             deadlines,
             state,
             lookups,
             registration,
             up_to_date_since: None,
-            buffer: ChunkBuffer::default(),
+            buffer: ChunkBuffer::new(params.format),
             sent_bytes: 0,
             phase: Phase::Open,
             app,
@@ -228,7 +228,7 @@ impl<S: SyncStore> Connection<S> {
     fn take_chunk(&mut self) -> Option<Bytes> {
         let limit = self.app.settings.answer_bytes_max.unwrap_or(usize::MAX);
         if self.sent_bytes > 0 && self.sent_bytes + self.buffer.len() > limit {
-            self.buffer = ChunkBuffer::default();
+            self.buffer = ChunkBuffer::new(self.format);
             self.phase = Phase::Closing;
             return None;
         }
@@ -442,7 +442,7 @@ impl<S: SyncStore> Connection<S> {
         let addresses = SnapshotAddresses::new(&self.app.snapshot_urls, token_left);
         let output = LineOutput {
             checkpoint,
-            row_data: self.row_data,
+            format: self.format,
             snapshots: self.snapshots.then_some(addresses),
             buffer: &mut self.buffer,
         };

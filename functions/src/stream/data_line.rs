@@ -1,6 +1,6 @@
 //! Segments of the log, and frames of a base, as `data` lines.
 
-use tidewater_protocol::{Body, Checksum, DataLineWriter, OpId, Operation, RowData};
+use tidewater_protocol::{Body, Checksum, DataLineWriter, LineFormat, OpId, Operation};
 use tidewater_storage::{Segment, SegmentError, SegmentReader};
 
 /// Number of operations from which a line takes no further segment. The device applies a line in one
@@ -38,7 +38,7 @@ pub(super) struct LineParams<'a> {
     pub(super) clear: Option<Checksum>,
     /// Set if more lines of the bucket follow.
     pub(super) has_more: bool,
-    pub(super) row_data: RowData,
+    pub(super) format: LineFormat,
 }
 
 /// Returns how many of the segments go into one line: whole ones only, and at least one.
@@ -68,7 +68,7 @@ pub(super) fn write_segments(
     let count: u64 = segments.iter().map(|segment| segment.count).sum();
     out.reserve(payload + payload / 4 + usize::try_from(count).unwrap_or(0) * 128 + 256);
 
-    let mut writer = DataLineWriter::begin(out, line.bucket, line.after, line.row_data);
+    let mut writer = DataLineWriter::begin(out, line.bucket, line.after, line.format);
     let mut last = line.after;
     if let Some(checksum) = line.clear {
         writer.push(&Operation { op_id: CLEAR_OP_ID, checksum, body: Body::Clear });
@@ -107,7 +107,7 @@ pub(super) fn write_base_rows(
     marker: OpId,
 ) -> Result<u64, DamagedSegment> {
     out.reserve(rows.len() * 2 + 256);
-    let mut writer = DataLineWriter::begin(out, line.bucket, line.after, line.row_data);
+    let mut writer = DataLineWriter::begin(out, line.bucket, line.after, line.format);
     if let Some(checksum) = line.clear {
         writer.push(&Operation { op_id: CLEAR_OP_ID, checksum, body: Body::Clear });
     }
@@ -183,7 +183,7 @@ mod tests {
             after: OpId::ZERO,
             clear: None,
             has_more: false,
-            row_data: RowData::Text,
+            format: LineFormat::Json,
         };
         write_segments(&mut Vec::new(), &line, &[segment]).is_ok()
     }

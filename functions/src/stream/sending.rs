@@ -1,7 +1,7 @@
 //! Sends a bucket line by line: reads the store, proves completeness, writes lines.
 
 use bytes::Bytes;
-use tidewater_protocol::{Checksum, OpId, RowData, SyncLine};
+use tidewater_protocol::{Checksum, LineFormat, OpId, SyncLine};
 use tidewater_storage::{
     BaseReader, BrokenChain, FramePosition, ObjectStore, OpLog, SegmentChain, StorageError,
 };
@@ -20,7 +20,7 @@ const PAGE_BYTES_MAX: usize = data_line::LINE_BYTES_MAX;
 /// The destination and form of lines.
 pub(super) struct LineOutput<'a> {
     pub(super) checkpoint: OpId,
-    pub(super) row_data: RowData,
+    pub(super) format: LineFormat,
     /// Set if the client takes snapshots as files.
     pub(super) snapshots: Option<SnapshotAddresses<'a>>,
     pub(super) buffer: &'a mut ChunkBuffer,
@@ -114,7 +114,7 @@ async fn send_base<S: ObjectStore>(
             after: if position.clear { OpId::ZERO } else { open.marker(place) },
             clear: position.clear.then_some(position.base.remainder),
             has_more: !(is_last_frame && is_whole_bucket),
-            row_data: output.row_data,
+            format: output.format,
         };
         let marker = open.marker(next);
         output.buffer.write_data(|out| data_line::write_base_rows(out, &line, &rows, marker))?;
@@ -190,7 +190,7 @@ async fn send_log<S: OpLog>(
             after: log.chain.last,
             clear: log.clear.then_some(Checksum::ZERO),
             has_more: !is_whole_bucket,
-            row_data: output.row_data,
+            format: output.format,
         };
         output.buffer.write_data(|out| data_line::write_segments(out, &line, segments))?;
     }

@@ -9,6 +9,7 @@ mod publisher;
 mod access;
 mod admin;
 mod client;
+mod content;
 mod ending;
 mod following;
 mod http;

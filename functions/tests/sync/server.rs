@@ -93,6 +93,25 @@ impl Server {
         request.header("access-control-request-headers", headers).send().await.unwrap()
     }
 
+    /// Requests a stream with headers of its own.
+    pub(crate) async fn stream_as(
+        &self,
+        token: &str,
+        body: &Value,
+        headers: &[(&'static str, &str)],
+    ) -> Response {
+        let request = self.http.post(format!("{}/sync/stream", self.url));
+        let request = request.header("authorization", format!("Token {token}"));
+        let request =
+            headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        request
+            .header("content-type", "application/json")
+            .body(body.to_string())
+            .send()
+            .await
+            .unwrap()
+    }
+
     /// Opens a stream.
     pub(crate) async fn stream(&self, token: &str, body: &Value) -> Lines {
         let response = self.post("/sync/stream", token, body.to_string()).await;

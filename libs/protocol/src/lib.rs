@@ -17,13 +17,15 @@
 //! - [`SyncLine`] is one line of the answer to a [`StreamRequest`]. [`SyncLine::parse`] reads a
 //!   line, [`write_line`] writes one, and [`DataLineWriter`] writes a `data` line operation by
 //!   operation.
+//!   A stream has the lines as JSON or as BSON ([`LineFormat`]); [`bson_to_json`] reads requests in
+//!   BSON.
 //! - [`leb128`] holds the variable-length integers of our binary formats. [`ErrorChain`] shows an
 //!   error with its causes.
 //!
 //! # Errors
 //!
 //! Reading fails with an error of its own for each input: [`LineError`], [`InvalidOpId`],
-//! [`InvalidPriority`], [`leb128::DecodeError`]. None of them is retryable: the same input fails
+//! [`InvalidPriority`], [`BsonError`], [`leb128::DecodeError`]. None of them is retryable: the same input fails
 //! again. A line of an unknown kind is no error but [`SyncLine::Unknown`], so that a later server
 //! may send more. An operation of an unknown kind *is* an error, since a client that skipped it
 //! would hold a wrong state without knowing. Writing never fails, and no input panics.
@@ -34,7 +36,7 @@
 //!
 //! ```
 //! use tidewater_protocol::{
-//!     Body, Checksum, DataLineWriter, Epoch, OpId, Operation, RowData, RowKey, SyncLine,
+//!     Body, Checksum, DataLineWriter, Epoch, LineFormat, OpId, Operation, RowKey, SyncLine,
 //! };
 //!
 //! let epoch = Epoch::ZERO.next()?;
@@ -46,7 +48,7 @@
 //! let operation = Operation { op_id: OpId::new(epoch, 1), checksum, body };
 //!
 //! let mut line = Vec::new();
-//! let mut writer = DataLineWriter::begin(&mut line, "todos[]", OpId::ZERO, RowData::Text);
+//! let mut writer = DataLineWriter::begin(&mut line, "todos[]", OpId::ZERO, LineFormat::Json);
 //! writer.push(&operation);
 //! writer.finish(operation.op_id, false);
 //!
@@ -58,6 +60,7 @@
 //! ```
 #![warn(missing_docs)]
 
+mod bson;
 mod checksum;
 mod error_chain;
 pub mod leb128;
@@ -67,6 +70,7 @@ mod operation;
 mod request;
 mod write;
 
+pub use bson::{BsonError, bson_to_json};
 pub use checksum::Checksum;
 pub use error_chain::ErrorChain;
 pub use line::{
@@ -78,7 +82,7 @@ pub use line::{
 pub use op_id::{Epoch, EpochError, InvalidOpId, OpId};
 pub use operation::{Body, Digest, Operation, RowKey};
 pub use request::{BucketPosition, Extensions, StreamRequest, StreamSubscription, Streams};
-pub use write::{DataLineWriter, RowData, write_line};
+pub use write::{DataLineWriter, LineFormat, write_line};
 
 /// Version of the protocol that this crate implements.
 ///

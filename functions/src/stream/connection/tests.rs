@@ -33,7 +33,7 @@ async fn open_until(
         client,
         client_key: ClientKey { user_id: "u1".to_owned(), client_id: "c1".to_owned() },
         positions: HashMap::new(),
-        row_data: RowData::Text,
+        format: LineFormat::Json,
         snapshots: false,
         valid: Duration::from_secs(valid_seconds),
         deadline,
