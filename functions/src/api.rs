@@ -10,6 +10,7 @@ mod request;
 mod router;
 mod snapshot_file;
 mod sync_stream;
+mod web_socket;
 mod write_checkpoint;
 
 pub use router::router;

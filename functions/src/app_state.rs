@@ -57,6 +57,8 @@ pub(crate) struct AppState<S> {
     pub(crate) snapshot_urls: SnapshotUrls,
     /// Has one permit for each stream that may be open.
     pub(crate) connections: Arc<Semaphore>,
+    /// Has one permit for each WebSocket that may be open, besides those of their streams.
+    pub(crate) sockets: Arc<Semaphore>,
     /// Has one permit for each stream that tells an old SDK that its token has expired.
     pub(crate) expired_streams: Arc<Semaphore>,
     /// Has one permit for each request that may wait for replication.
@@ -87,6 +89,7 @@ impl<S: ControlStore + Clone + 'static> AppState<S> {
             address_requests: RateLimiter::new(settings.quotas.address_rate),
             settings,
             connections: Arc::new(Semaphore::new(permits)),
+            sockets: Arc::new(Semaphore::new(permits)),
             expired_streams: Arc::new(Semaphore::new(EXPIRED_STREAMS_MAX)),
             waiting_requests: Semaphore::new(WAITING_REQUESTS_MAX),
             next_seed: AtomicU64::new(0),

@@ -19,6 +19,7 @@ mod following;
 pub mod metrics;
 mod open_streams;
 mod rate_limiter;
+mod rsocket;
 mod settings;
 mod snapshot_url;
 mod stream;

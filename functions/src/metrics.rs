@@ -30,6 +30,9 @@ pub const STREAMS_OPEN: &str = "tidewater_api_streams_open";
 /// Time that a stream was open, recorded at its end. Seconds.
 pub const STREAM_DURATION: &str = "tidewater_api_stream_duration_seconds";
 
+/// WebSockets that are open. Count.
+pub const SOCKETS_OPEN: &str = "tidewater_api_sockets_open";
+
 /// Streams that were cut because of an error of the server. Count.
 pub const STREAMS_CUT: &str = "tidewater_api_streams_cut_total";
 
@@ -68,6 +71,7 @@ pub fn describe_metrics() {
 
     describe_gauge!(STREAMS_OPEN, Unit::Count, "Streams that are open");
     describe_histogram!(STREAM_DURATION, Unit::Seconds, "How long a stream was open");
+    describe_gauge!(SOCKETS_OPEN, Unit::Count, "WebSockets that are open");
     describe_counter!(STREAMS_CUT, Unit::Count, "Streams cut because of an error of the server");
 
     describe_counter!(
@@ -112,5 +116,22 @@ impl Drop for OpenStream {
     fn drop(&mut self) {
         gauge!(STREAMS_OPEN).decrement(1.0);
         histogram!(STREAM_DURATION).record(self.since.elapsed());
+    }
+}
+
+/// An open WebSocket: counted from its creation until it is dropped.
+pub(crate) struct OpenSocket(());
+
+impl OpenSocket {
+    /// Counts a WebSocket that begins.
+    pub(crate) fn new() -> Self {
+        gauge!(SOCKETS_OPEN).increment(1.0);
+        Self(())
+    }
+}
+
+impl Drop for OpenSocket {
+    fn drop(&mut self) {
+        gauge!(SOCKETS_OPEN).decrement(1.0);
     }
 }

@@ -59,7 +59,8 @@ mod tests {
 
     #[test]
     fn heads_lose_the_negotiation_and_bodies_keep_every_byte() {
-        let sent = b"POST /sync/stream HTTP/1.1\r\nAccept: a/b\r\nhost: x\r\nAccept-Encoding: gzip\r\n\
+        let sent =
+            b"POST /sync/stream HTTP/1.1\r\nAccept: a/b\r\nhost: x\r\nAccept-Encoding: gzip\r\n\
             content-length: 12\r\n\r\naccept: c/d\nGET / HTTP/1.1\r\naccept: *\r\n\r\n";
         let expected = "POST /sync/stream HTTP/1.1\r\nhost: x\r\n\
             content-length: 12\r\n\r\naccept: c/d\nGET / HTTP/1.1\r\n\r\n";

@@ -30,6 +30,8 @@ pub struct Sdk {
     /// After a 401 by HTTP, the SDK fetches another token. Those with `@powersync/common` below 1.57.2
     /// send the refused one again.
     fetches_after_401: bool,
+    /// The SDK connects by WebSocket unless the app chooses HTTP.
+    prefers_web_socket: bool,
 }
 
 /// The environment of an SDK.
@@ -50,9 +52,6 @@ pub enum Transport {
     WebSocket,
 }
 
-/// The transports that the sync API serves. Each SDK is tested on each of them.
-const TRANSPORTS: [Transport; 1] = [Transport::Http];
-
 const NODE_1_1: Sdk = Sdk {
     name: "node 1.1.0",
     package: "@powersync/node",
@@ -61,6 +60,7 @@ const NODE_1_1: Sdk = Sdk {
     has_checkpoint_requests: true,
     has_subscriptions: true,
     fetches_after_401: true,
+    prefers_web_socket: false,
 };
 
 const NODE_0_15_JAVASCRIPT: Sdk = Sdk {
@@ -71,6 +71,7 @@ const NODE_0_15_JAVASCRIPT: Sdk = Sdk {
     has_checkpoint_requests: false,
     has_subscriptions: false,
     fetches_after_401: false,
+    prefers_web_socket: true,
 };
 
 const WEB_2_4_OPFS: Sdk = Sdk {
@@ -101,6 +102,7 @@ const SDKS: [Sdk; 10] = [
         package: "powersync-node-0.18",
         has_checkpoint_requests: false,
         fetches_after_401: false,
+        prefers_web_socket: true,
         ..NODE_1_1
     },
     NODE_0_15_JAVASCRIPT,
@@ -131,6 +133,15 @@ const SDKS: [Sdk; 10] = [
     },
 ];
 
+impl Sdk {
+    /// Returns the SDK with each transport of the tests.
+    fn clients(self) -> impl Iterator<Item = SdkClient> {
+        let web_socket = self.prefers_web_socket.then_some(Transport::WebSocket);
+        let transports = [Transport::Http].into_iter().chain(web_socket);
+        transports.map(move |transport| SdkClient { sdk: self, transport })
+    }
+}
+
 impl SdkClient {
     /// The newest Node SDK.
     pub const NEWEST: Self = Self { sdk: NODE_1_1, transport: Transport::Http };
@@ -139,13 +150,14 @@ impl SdkClient {
     /// the app release that they installed.
     pub const OLDEST: Self = Self { sdk: NODE_0_15_JAVASCRIPT, transport: Transport::Http };
 
-    /// Returns all clients under test, without those in a browser if the settings leave them out.
+    /// Returns all clients under test, without those in a browser if the settings leave them out. Each SDK
+    /// uses HTTP, and those that prefer WebSocket use that as well.
     #[must_use]
     pub fn all(settings: &Settings) -> Vec<Self> {
         let sdks = SDKS
             .into_iter()
             .filter(|sdk| sdk.platform == Platform::Node || settings.browser != Browser::LeftOut);
-        sdks.flat_map(|sdk| TRANSPORTS.map(|transport| Self { sdk, transport })).collect()
+        sdks.flat_map(Sdk::clients).collect()
     }
 
     /// Returns the clients for tests of single properties: the newest and the oldest, or all of them.

@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use connection::serve_connection;
+use connection::{Accepted, serve_connection};
 use log_pause::LogPause;
 use places::Places;
 
@@ -75,7 +75,8 @@ pub(crate) async fn serve(
 
     while let Some((stream, peer)) = accepting.next(shutdown).await {
         let Some(place) = places.take() else { continue };
-        let connection = serve_connection(stream, peer, place, router.clone(), limits, shutdown);
+        let accepted = Accepted { stream, peer, place, tracked: connections.token() };
+        let connection = serve_connection(accepted, router.clone(), limits, shutdown);
         let abort = abort.clone();
         connections.spawn(async move {
             tokio::select! {

@@ -72,6 +72,9 @@ pub(super) enum ApiError {
     /// The address of a snapshot file is not ours, has expired, or names a deleted file.
     #[error("the address of a snapshot is no longer valid")]
     AddressRefused,
+    /// A WebSocket is requested where connections cannot be upgraded, or by an invalid handshake.
+    #[error("no WebSocket is served here")]
+    NoWebSocket,
     /// No checkpoint is visible yet.
     #[error("no checkpoint is visible yet")]
     NotReady,
@@ -147,6 +150,11 @@ impl Reply {
     ) -> Self {
         Self { status, name, code, description: description.into() }
     }
+
+    /// Returns the reply to a client, or all clients together, that ask for too much.
+    fn too_many(description: impl Into<String>) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "ServiceError", "PSYNC_S2304", description)
+    }
 }
 
 impl ApiError {
@@ -164,12 +172,20 @@ impl ApiError {
             | Self::Invalid(_)
             | Self::BodyTooLarge(_)
             | Self::NotFound
+            | Self::NoWebSocket
             | Self::AddressRefused
             | Self::NotReady
             | Self::NotReplicated
             | Self::TooManyConnections
             | Self::ShuttingDown => {}
         }
+    }
+
+    /// Logs the error, and returns the text of an RSocket ERROR frame. SDKs look for the code in it.
+    pub(super) fn rsocket_text(&self) -> String {
+        self.log();
+        let reply = self.reply();
+        format!("[{}] {}", reply.code, reply.description)
     }
 
     /// Returns the reply. Codes and names are those that PowerSync's SDKs know.
@@ -193,6 +209,12 @@ impl ApiError {
                 "RouteNotFound",
                 "PSYNC_S2002",
                 "This path does not exist",
+            ),
+            Self::NoWebSocket => Reply::new(
+                StatusCode::UPGRADE_REQUIRED,
+                "ServiceError",
+                "PSYNC_S2002",
+                "WebSocket is not served here: choose HTTP as the connection method of the SDK",
             ),
             Self::AddressRefused => Reply::new(
                 StatusCode::FORBIDDEN,
@@ -219,28 +241,15 @@ impl ApiError {
                 "PSYNC_S2305",
                 problem.clone(),
             ),
-            Self::TooManyRequests(limited, wait) => Reply::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "ServiceError",
-                "PSYNC_S2304",
-                format!(
-                    "This {limited} sends too many requests: try again in {} s",
-                    seconds(*wait)
-                ),
-            ),
-            Self::TooManyStreams => Reply::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "ServiceError",
-                "PSYNC_S2304",
+            Self::TooManyRequests(limited, wait) => Reply::too_many(format!(
+                "This {limited} sends too many requests: try again in {} s",
+                seconds(*wait)
+            )),
+            Self::TooManyStreams => Reply::too_many(
                 "This user has too many streams open, or they keep too many values of their \
                  parameters: close some, or send fewer values",
             ),
-            Self::TooManyConnections => Reply::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "ServiceError",
-                "PSYNC_S2304",
-                "Too many connections are open",
-            ),
+            Self::TooManyConnections => Reply::too_many("Too many connections are open"),
             Self::ShuttingDown => Reply::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "ServiceError",
@@ -313,6 +322,7 @@ impl IntoResponse for ApiError {
             | Self::Invalid(_)
             | Self::BodyTooLarge(_)
             | Self::NotFound
+            | Self::NoWebSocket
             | Self::AddressRefused
             | Self::NotReplicated
             | Self::OverQuota(_)

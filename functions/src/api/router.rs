@@ -27,6 +27,7 @@ use super::request::{
     CheckpointRequest, ClientIdQuery, authorise, client_key, limit_address, read_json,
 };
 use super::sync_stream::sync_stream;
+use super::web_socket::upgrade;
 use super::{admin, replicated_checkpoint, snapshot_file, write_checkpoint};
 use crate::app_state::{AppState, SyncStore};
 use crate::clock::{unix_now, unix_now_millis};
@@ -63,7 +64,7 @@ pub fn router<S: SyncStore>(storage: S, mut settings: Settings) -> Router {
     let admin = admin::routes(settings.admin.take(), &settings.quotas.trusted_proxies);
     let app = Arc::new(AppState::new(storage, settings));
     Router::new()
-        .route("/sync/stream", post(sync_stream::<S>))
+        .route("/sync/stream", post(sync_stream::<S>).get(upgrade::<S>))
         .route("/sync/checkpoint-request", post(checkpoint_request::<S>))
         .route("/write-checkpoint2.json", get(next_write_checkpoint::<S>))
         .route("/write-checkpoint.json", get(replicated_checkpoint::<S>))

@@ -69,11 +69,7 @@ pub(super) async fn sync_stream<S: SyncStore>(
     };
 
     // The permit is taken before the body is read, so that refused streams cost little.
-    let transport = Transport {
-        bson: accepts_bson(&headers),
-        deadline,
-        permit: permit(&app)?,
-    };
+    let transport = Transport { bson: accepts_bson(&headers), deadline, permit: permit(&app)? };
     let content_type = if transport.bson { BSON_STREAM } else { JSON_STREAM };
     let request = read_stream_request(body, &app.settings.quotas).await?;
     let chunks = LineStream::open(app, verified, request, transport).await?.chunks();

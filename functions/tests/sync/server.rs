@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 
 const SECRET: &[u8] = b"a secret for tests that is long enough";
 /// Time in which a line must arrive. Lines arrive within milliseconds; the margin is for busy machines.
-const LINE_TIMEOUT: Duration = Duration::from_secs(20);
+pub(crate) const LINE_TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(crate) struct Server {
     pub(crate) url: String,

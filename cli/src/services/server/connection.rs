@@ -19,11 +19,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tidewater_functions::ClientAddress;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tower::ServiceExt;
 
 use super::limits::ConnectionLimits;
 use super::places::Place;
-use super::timed_io::TimedIo;
+use super::timed_io::{Held, TimedIo};
 
 /// Paths that a connection in a reserved place may ask for.
 const PROBES: &str = "/probes/";
@@ -31,15 +32,23 @@ const PROBES: &str = "/probes/";
 /// Time after which a client may try again when no connection is free, in seconds.
 const FULL_RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 
-/// Returns a future that serves one connection until it ends.
+/// A connection that has been accepted.
+pub(super) struct Accepted {
+    pub(super) stream: TcpStream,
+    pub(super) peer: SocketAddr,
+    pub(super) place: Place,
+    /// Held until the connection ends.
+    pub(super) tracked: TaskTrackerToken,
+}
+
+/// Returns a future that serves one connection until it ends, or carries another protocol.
 pub(super) fn serve_connection(
-    stream: TcpStream,
-    peer: SocketAddr,
-    place: Place,
+    accepted: Accepted,
     router: Router,
     limits: &ConnectionLimits,
     shutdown: &CancellationToken,
 ) -> impl Future<Output = ()> + Send + use<> {
+    let Accepted { stream, peer, place, tracked } = accepted;
     // Nagle's algorithm would delay a small line until the previous one is acknowledged.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
@@ -70,7 +79,7 @@ pub(super) fn serve_connection(
             Either::Right(router.clone().oneshot(request.map(Body::new)))
         })
     };
-    let io = TokioIo::new(TimedIo::new(stream, limits.write, permit));
+    let io = TokioIo::new(TimedIo::new(stream, limits.write, Held { permit, tracked }));
     let connection = builder.serve_connection(io, service).with_upgrades();
 
     let shutdown = shutdown.clone();

@@ -2,8 +2,13 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::http::header::{CONNECTION, UPGRADE};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures::stream;
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -28,7 +33,7 @@ fn patient() -> ConnectionLimits {
     }
 }
 
-/// A server of `/hello`, of `/probes/liveness`, and of `/endless`, whose body has no end.
+/// A server of `/hello`, of `/probes/liveness`, of `/endless`, whose body has no end, and of `/upgrade`.
 struct Server {
     address: SocketAddr,
     shutdown: CancellationToken,
@@ -61,7 +66,8 @@ impl Server {
         let router = Router::new()
             .route("/hello", get(|| async { "hello" }))
             .route("/probes/liveness", get(|| async { "alive" }))
-            .route("/endless", get(endless));
+            .route("/endless", get(endless))
+            .route("/upgrade", get(upgrade));
 
         let listener = listen("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -86,6 +92,19 @@ impl Server {
         let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
         rest(&mut self.connect_and_send(&request).await).await
     }
+}
+
+/// Hands the connection over to a task, which sends "begun", and "ended" after a byte of the client.
+async fn upgrade(request: Request) -> Response {
+    let upgraded = hyper::upgrade::on(request);
+    tokio::spawn(async move {
+        let mut io = TokioIo::new(upgraded.await.unwrap());
+        io.write_all(b"begun").await.unwrap();
+        io.read_u8().await.unwrap();
+        io.write_all(b"ended").await.unwrap();
+    });
+    let headers = [(CONNECTION, "upgrade"), (UPGRADE, "test")];
+    (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
 }
 
 /// Reads until the server ends the connection.
@@ -244,4 +263,29 @@ async fn without_reserved_places_a_connection_beyond_the_last_is_closed() {
     let mut first = server.connect_and_send("GET /hello HTTP/1.1\r\nhost: x\r\n\r\n").await;
     hello(&mut first).await;
     assert_eq!(rest(&mut server.connect().await).await, "");
+}
+
+#[tokio::test]
+async fn a_shutdown_waits_for_connections_that_carry_another_protocol() {
+    let server = Server::start(patient()).await;
+    let request =
+        "GET /upgrade HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: test\r\n\r\n";
+    let mut connection = server.connect_and_send(request).await;
+    let mut received = Vec::new();
+    while !received.ends_with(b"begun") {
+        received.push(connection.read_u8().await.unwrap());
+    }
+
+    server.shutdown.cancel();
+    while TcpStream::connect(server.address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!server.task.is_finished());
+
+    connection.write_all(b"x").await.unwrap();
+    assert_eq!(rest(&mut connection).await, "ended");
+    tokio::time::timeout(SOON, server.task).await.expect("it ends").unwrap();
 }

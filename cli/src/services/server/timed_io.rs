@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// Bytes that a client must take within the write timeout, as long as more wait for it. A client
 /// that takes a byte now and then would otherwise keep its buffers for ever. It is about 1 kB/s.
@@ -20,8 +21,16 @@ pub(super) struct TimedIo {
     write_timeout: Duration,
     /// Set while bytes wait for the client.
     stall: Option<Stall>,
-    /// The connection's place, which an upgraded connection keeps as well.
-    _permit: Option<OwnedSemaphorePermit>,
+    _held: Held,
+}
+
+/// What a connection keeps until it ends, also after it has been upgraded.
+#[expect(dead_code, reason = "its fields act when they are dropped")]
+pub(super) struct Held {
+    /// The connection's place.
+    pub(super) permit: Option<OwnedSemaphorePermit>,
+    /// The server waits for the connection at its shutdown.
+    pub(super) tracked: TaskTrackerToken,
 }
 
 /// A time in which the client must make progress.
@@ -31,12 +40,8 @@ struct Stall {
 }
 
 impl TimedIo {
-    pub(super) fn new(
-        stream: TcpStream,
-        write_timeout: Duration,
-        permit: Option<OwnedSemaphorePermit>,
-    ) -> Self {
-        Self { stream, write_timeout, stall: None, _permit: permit }
+    pub(super) fn new(stream: TcpStream, write_timeout: Duration, held: Held) -> Self {
+        Self { stream, write_timeout, stall: None, _held: held }
     }
 
     /// Judges the result of a write.
