@@ -125,10 +125,21 @@ async fn an_invalid_body_is_refused_with_the_name_of_the_field() {
 #[tokio::test]
 async fn an_unknown_path_or_method_is_a_404() {
     let (_worker, server) = deployment().await;
-    for path in ["/", "/nothing", "/sync/stream", "/sync", "/write-checkpoint3.json"] {
+    for path in ["/nothing", "/sync/stream", "/sync", "/write-checkpoint3.json", "/console/"] {
         let (status, body) = server.get(path, Some(&token("u1"))).await;
         assert_eq!((status.as_u16(), error(&body)), (404, ("PSYNC_S2002".to_owned(), 404)));
     }
+}
+
+/// A person opens the address of the server in a browser.
+#[tokio::test]
+async fn the_address_alone_says_what_the_server_is() {
+    let (_worker, server) = deployment().await;
+    let reply = reqwest::get(&server.url).await.unwrap();
+    assert_eq!(reply.status().as_u16(), 200);
+    let text = reply.text().await.unwrap();
+    assert!(text.contains("the sync API of Tidewater"), "{text}");
+    assert!(text.contains("--admin-token-file"), "how to get the console: {text}");
 }
 
 #[tokio::test]
