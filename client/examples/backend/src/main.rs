@@ -34,6 +34,7 @@ use axum::{Json, Router};
 use clap::Parser;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tracing_subscriber::EnvFilter;
 
 use auth::Keys;
 use upload::{Body, Transaction, Uploads, Verdict};
@@ -69,7 +70,8 @@ struct App {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let args = Args::parse();
 
     let keys = Keys::read(&args.jwks, &args.audience)?;
