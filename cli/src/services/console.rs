@@ -19,8 +19,8 @@ const PAGE: &str = include_str!("console/index.html");
 const STYLE: &str = include_str!("console/style.css");
 const SCRIPT: &str = include_str!("console/script.js");
 
-/// What the page may load: its own files and nothing else. Nothing within it is a script or a style, and
-/// no other page may show it in a frame.
+/// Policy of the page: it may load its own files and nothing else. Nothing within it is a script or a
+/// style, and no other page may show it in a frame.
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; \
      form-action 'none'; frame-ancestors 'none'",

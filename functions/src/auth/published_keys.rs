@@ -41,7 +41,7 @@ pub(super) struct PublishedKeys {
 #[derive(Default)]
 struct State {
     cached: Option<CachedKeys>,
-    /// Whether the last fetch that ended has failed.
+    /// True if the last fetch that ended has failed.
     has_failed: bool,
     in_flight: Option<Fetch>,
     /// Number of fetches that were started.

@@ -89,7 +89,7 @@ pub(crate) struct CheckpointView {
     empty_catalog: Arc<Catalog>,
 }
 
-/// What was read of buckets.
+/// The parts of buckets that were read.
 struct BucketReads {
     /// States of buckets; `None` if the checkpoint is too old to be read.
     states: BatchingCache<BucketKey, Option<BucketState>>,

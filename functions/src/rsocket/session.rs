@@ -18,7 +18,7 @@ pub(crate) struct Limits {
     pub(crate) request_bytes_max: usize,
 }
 
-/// What the caller must do next.
+/// The next step of the caller.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     /// Nothing.

@@ -21,7 +21,7 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Number of bucket names and addresses that are kept for attacks.
 const KEPT_MAX: usize = 200;
 
-/// What a user has received in one reply, with the files of snapshots in it.
+/// The bytes that a user has received in one reply, with the files of snapshots in it.
 #[derive(Default)]
 pub(super) struct Seen {
     pub(super) markers: BTreeSet<u32>,

@@ -24,7 +24,7 @@ pub(super) struct TimedIo {
     _held: Held,
 }
 
-/// What a connection keeps until it ends, also after it has been upgraded.
+/// State that a connection keeps until it ends, also after it has been upgraded.
 #[expect(dead_code, reason = "its fields act when they are dropped")]
 pub(super) struct Held {
     /// The connection's place.

@@ -95,7 +95,7 @@ struct Accepted {
     drop_at: Instant,
 }
 
-/// What happens next on a connection.
+/// The next event of a connection.
 enum Event {
     Received(Bytes),
     /// A ping, which the library answers when it writes or reads next, or a pong.

@@ -18,7 +18,7 @@ pub(super) enum StreamFailure {
     Cut,
 }
 
-/// What a stream has next.
+/// The next event of a stream.
 pub(super) enum Next {
     /// A line: one BSON document.
     Line(Bytes),
