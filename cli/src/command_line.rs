@@ -8,6 +8,7 @@ use crate::commands::demo::DemoArgs;
 use crate::commands::dev::DevArgs;
 use crate::commands::explain::ExplainArgs;
 use crate::commands::ingest::IngestArgs;
+use crate::commands::probe::ProbeArgs;
 use crate::commands::queue::QueueArgs;
 use crate::commands::rows::RowsArgs;
 use crate::commands::schema::SchemaArgs;
@@ -56,6 +57,7 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     Status(StatusCommandArgs),
     Top(TopArgs),
+    Probe(ProbeArgs),
     Verify(VerifyArgs),
     Sync(SyncArgs),
     Queue(QueueArgs),

@@ -6,6 +6,7 @@ pub(crate) mod demo;
 pub(crate) mod dev;
 pub(crate) mod explain;
 pub(crate) mod ingest;
+pub(crate) mod probe;
 pub(crate) mod queue;
 pub(crate) mod rows;
 pub(crate) mod schema;

@@ -16,8 +16,8 @@ use clap::Parser;
 
 use command_line::{Cli, Command};
 use commands::{
-    check, compact, demo, dev, explain, ingest, queue, rows, schema, serve, status, sync, token,
-    top, validate, verify,
+    check, compact, demo, dev, explain, ingest, probe, queue, rows, schema, serve, status, sync,
+    token, top, validate, verify,
 };
 use terminal::failure::Failure;
 use terminal::logging;
@@ -47,6 +47,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Serve(args) => block_on(serve::run(&args)),
         Command::Status(args) => block_on(status::run(&args)),
         Command::Top(args) => block_on(top::run(&args)),
+        Command::Probe(args) => block_on(probe::run(&args)),
         Command::Verify(args) => block_on(verify::run(&args)),
         Command::Sync(args) => block_on(sync::run(&args)),
         Command::Queue(args) => queue::run(&args),

@@ -14,6 +14,8 @@ pub(crate) mod limits;
 pub(crate) mod metrics;
 #[cfg(feature = "aws")]
 mod rds_token;
+#[cfg(feature = "aws")]
+pub(crate) mod remote_config;
 pub(crate) mod server;
 pub(crate) mod source_check;
 pub(crate) mod status;

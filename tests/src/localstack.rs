@@ -87,6 +87,7 @@ pub struct Stack {
     key: SigningKey,
     outputs: Value,
     folder: Scratch,
+    name: String,
 }
 
 impl Stack {
@@ -105,18 +106,41 @@ impl Stack {
         run(&mut build)?;
 
         let name = format!("test-{:08x}", rand::random::<u32>());
-        let mut deploy = Command::new(format!("{ROOT}/localstack/deploy"));
-        localstack.configure(&mut deploy);
-        deploy.args(["--stack", &name, "--dist"]).arg(&dist).args([
-            format!("TablePrefix={name}"),
+        let mut stack = Self { localstack, key, outputs: Value::Null, folder, name };
+        stack.update(&[
             format!("Jwks={keys}"),
             format!("Audience={AUDIENCE}"),
             format!("SnapshotThreshold={SNAPSHOT_THRESHOLD}"),
-        ]);
+        ])?;
+        Ok(stack)
+    }
+
+    /// Deploys the template again, with these parameters and the others as they were.
+    ///
+    /// # Errors
+    /// Fails when the deployment fails.
+    pub fn update(&mut self, parameters: &[String]) -> Result<()> {
+        let mut deploy = self.deployment();
+        deploy.arg("--dist").arg(self.folder.path().join("dist")).args(parameters);
         let output = run(&mut deploy)?;
-        let outputs =
+        self.outputs =
             serde_json::from_slice(&output.stdout).context("the stack's outputs are no JSON")?;
-        Ok(Self { localstack, key, outputs, folder })
+        Ok(())
+    }
+
+    /// Deletes the stack with its data.
+    ///
+    /// # Errors
+    /// Fails when there is no such stack, or when it cannot be deleted.
+    pub fn destroy(&self) -> Result<()> {
+        run(self.deployment().arg("--destroy")).map(drop)
+    }
+
+    fn deployment(&self) -> Command {
+        let mut command = Command::new(format!("{ROOT}/localstack/deploy"));
+        self.localstack.configure(&mut command);
+        command.args(["--stack", &self.name]);
+        command
     }
 
     fn output(&self, name: &str) -> Result<&str> {

@@ -157,3 +157,28 @@ async fn the_deployed_system_copies_follows_acknowledges_and_makes_snapshots() -
     assert_eq!(setup.sync(&mut device).await?, "lines");
     setup.assert_equals_source(&device).await
 }
+
+#[tokio::test]
+async fn a_stack_is_updated_in_place_and_destroyed_with_its_data() -> Result<()> {
+    let postgres = Postgres::start().await?;
+    postgres.execute(TODOS).await?;
+    let mut stack = Stack::deploy(LocalStack::start()?)?;
+    let url = stack.url()?.to_owned();
+    let mut worker = stack.ingest(&postgres.url("postgres"), CONFIG)?;
+    worker.ready(&url, SOON).await?;
+
+    // What is not given stays: the keys of tokens, and the rows.
+    stack.update(&["ApiMemory=640".to_owned(), "SnapshotThreshold=50".to_owned()])?;
+    assert_eq!(stack.url()?, url, "devices would need another address");
+    let token = stack.token("u1")?;
+    assert_eq!(SyncReader::new().sync_once(&url, &token).await?.rows.len(), 300);
+
+    let unknown = stack.update(&["TablePrefix=other".to_owned()]).unwrap_err().to_string();
+    assert!(unknown.contains("no parameter TablePrefix"), "{unknown}");
+
+    worker.kill()?;
+    stack.destroy()?;
+    let gone = stack.destroy().unwrap_err().to_string();
+    assert!(gone.contains("there is no stack"), "{gone}");
+    Ok(())
+}

@@ -9,7 +9,7 @@ use tidewater_storage::Storage;
 use crate::process::clock::unix_seconds;
 use crate::process::{data_dir, signals};
 use crate::services::builder::{self, RetentionArgs, ThresholdArgs};
-use crate::services::metrics::{COMPACT_PORT, MetricsArgs};
+use crate::services::metrics::{COMPACT_PORT, MetricsArgs, RunningMetrics};
 use crate::services::store::{StoreArgs, with_store};
 use crate::terminal::failure::Failure;
 
@@ -49,9 +49,11 @@ pub(crate) struct CompactArgs {
 pub(crate) async fn run(args: &CompactArgs) -> Result<(), Failure> {
     data_dir::create_private_files();
     // A scheduled pass must not warn about the port of a builder that runs all the time.
-    if !args.once || args.metrics.is_given() {
-        args.metrics.start(COMPACT_PORT).await?;
-    }
+    let _metrics = if !args.once || args.metrics.is_given() {
+        args.metrics.start(COMPACT_PORT).await?
+    } else {
+        RunningMetrics::default()
+    };
     with_store!(&args.store, storage => compact(args, storage).await)
 }
 

@@ -89,7 +89,7 @@ pub(crate) async fn run(args: &DevArgs) -> Result<(), Failure> {
     let file = ConfigFile::read(&args.source.sync_config)?;
     args.auth.check_usage()?;
     let _locked = DataDir::open(&args.data_dir)?;
-    args.metrics.start(DEV_PORT).await?;
+    let _metrics = args.metrics.start(DEV_PORT).await?;
 
     let auth = args.auth.authenticator_or_dev(&args.data_dir).await?;
     let embedded = store::open(&args.data_dir)?;

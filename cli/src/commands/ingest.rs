@@ -6,7 +6,9 @@ use crate::process::data_dir::DataDir;
 use crate::process::signals;
 use crate::services::config_file::ConfigFile;
 use crate::services::ingest_worker::{SourceArgs, Worker};
-use crate::services::metrics::{INGEST_PORT, MetricsArgs};
+use crate::services::metrics::{INGEST_PORT, MetricsArgs, RunningMetrics};
+#[cfg(feature = "aws")]
+use crate::services::remote_config::RemoteConfig;
 use crate::services::store::{StoreArg, StoreArgs, with_store};
 use crate::terminal::failure::Failure;
 
@@ -52,7 +54,7 @@ pub(crate) struct IngestArgs {
 /// Runs until a signal, until the worker has caught up if that is asked for, or until the worker fails.
 pub(crate) async fn run(args: &IngestArgs) -> Result<(), Failure> {
     let shutdown = signals::shutdown_on_signal()?;
-    let file = ConfigFile::read(&args.source.sync_config)?;
+    let file = sync_config(args).await?;
     // On AWS, only the replication slot prevents a second worker.
     let _locked = match &args.store.store {
         StoreArg::Embedded(dir) => Some(DataDir::open(dir)?),
@@ -61,9 +63,11 @@ pub(crate) async fn run(args: &IngestArgs) -> Result<(), Failure> {
     };
     let place = args.store.place();
     // A scheduled run must not warn about the port of a worker that runs all the time.
-    if !args.until_caught_up || args.metrics.is_given() {
-        args.metrics.start(INGEST_PORT).await?;
-    }
+    let _metrics = if !args.until_caught_up || args.metrics.is_given() {
+        args.metrics.start(INGEST_PORT).await?
+    } else {
+        RunningMetrics::default()
+    };
     let worker =
         Worker { until_caught_up: args.until_caught_up, ..Worker::ending_with_its_error() };
 
@@ -74,4 +78,19 @@ pub(crate) async fn run(args: &IngestArgs) -> Result<(), Failure> {
             Box::pin(args.source.run_worker(&file, storage, &place, &worker, &shutdown)).await
         }
     })
+}
+
+/// Reads the sync config from a file or, with the feature `aws`, from S3.
+async fn sync_config(args: &IngestArgs) -> Result<ConfigFile, Failure> {
+    let path = &args.source.sync_config;
+    #[cfg(feature = "aws")]
+    if let Some(object) = RemoteConfig::parse(path)? {
+        if args.watch {
+            let cause =
+                "--watch needs a sync config in a file, not on S3: start the worker again instead";
+            return Err(Failure::Usage(anyhow::anyhow!(cause)));
+        }
+        return object.read().await;
+    }
+    ConfigFile::read(path)
 }

@@ -50,7 +50,7 @@ pub(crate) async fn run(args: &ServeArgs) -> Result<(), Failure> {
     data_dir::create_private_files();
     let auth = args.auth.authenticator().await?;
     let api = Api::bind(&args.listen.listen, &args.limits).await?;
-    args.metrics.start(SERVE_PORT).await?;
+    let _metrics = args.metrics.start(SERVE_PORT).await?;
 
     with_store!(&args.store, storage => {
         let max_staleness = args.readiness.max_staleness;

@@ -29,7 +29,8 @@ use crate::terminal::{bytes, duration};
 pub(crate) struct SourceArgs {
     #[command(flatten)]
     pub(crate) database: DatabaseArgs,
-    /// File with the sync config (YAML), which decides who gets which rows
+    /// File with the sync config (YAML), which decides who gets which rows. `tidewater ingest` also reads
+    /// it from S3: s3://BUCKET/FOLDER/NAME
     #[arg(long, env = "TIDEWATER_SYNC_CONFIG", value_name = "FILE")]
     pub(crate) sync_config: PathBuf,
     /// Publication that lists the tables. You create it with CREATE PUBLICATION

@@ -7,17 +7,27 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, ensure};
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use clap::Args;
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics::Recorder;
+use metrics_exporter_prometheus::{
+    Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
+#[cfg(feature = "aws")]
+use tidewater_cloudwatch::EmfRecorder;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+#[cfg(feature = "aws")]
+use self::cloudwatch::{Both, MetricsLog};
 use super::server::{self, ConnectionLimits};
 use crate::terminal::failure::Failure;
+
+#[cfg(feature = "aws")]
+mod cloudwatch;
 
 /// Port of `tidewater dev` for metrics. Each command has a port of its own, so that all of them can
 /// run on one machine.
@@ -45,12 +55,17 @@ const SECONDS_BUCKETS: [f64; 14] =
 const COUNT_BUCKETS: [f64; 10] = [1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
 
 /// The flag for the address of metrics.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 pub(crate) struct MetricsArgs {
     /// Address of Prometheus metrics (/metrics): a port of 127.0.0.1, an address with a port, or off
     /// [default: 9461 for dev, 9462 for ingest, 9463 for serve, 9464 for compact]
     #[arg(long, env = "TIDEWATER_METRICS_LISTEN", value_name = "[HOST:]PORT|off")]
     metrics_listen: Option<MetricsListen>,
+    /// Name of this process in CloudWatch. Each minute its metrics are written to stdout in the embedded
+    /// metric format as well, which CloudWatch reads from the log of a container
+    #[cfg(feature = "aws")]
+    #[arg(long, env = "TIDEWATER_METRICS_CLOUDWATCH", value_name = "NAME")]
+    metrics_cloudwatch: Option<String>,
 }
 
 /// The value of `--metrics-listen`.
@@ -79,8 +94,12 @@ impl FromStr for MetricsListen {
 }
 
 impl MetricsArgs {
-    /// Returns whether the flag is given.
+    /// Returns whether metrics are asked for.
     pub(crate) fn is_given(&self) -> bool {
+        #[cfg(feature = "aws")]
+        if self.metrics_cloudwatch.is_some() {
+            return true;
+        }
         self.metrics_listen.is_some()
     }
 
@@ -88,20 +107,53 @@ impl MetricsArgs {
     ///
     /// A default port that is in use is no failure: it must not keep a second process from starting.
     /// The process then runs without metrics and logs a warning.
-    pub(crate) async fn start(&self, default_port: u16) -> Result<(), Failure> {
+    pub(crate) async fn start(&self, default_port: u16) -> Result<RunningMetrics, Failure> {
+        let listener = self.listener(default_port).await?;
+        #[cfg(feature = "aws")]
+        if let Some(name) = &self.metrics_cloudwatch {
+            return self.start_with_log(listener, name);
+        }
+        let Some(listener) = listener else { return Ok(RunningMetrics::default()) };
+
+        let recorder = prometheus()?;
+        let handle = recorder.handle();
+        install(recorder)?;
+        spawn_server(listener, handle)?;
+        Ok(RunningMetrics::default())
+    }
+
+    /// Does what [`MetricsArgs::start`] does, and writes the metrics into the log as well.
+    #[cfg(feature = "aws")]
+    fn start_with_log(
+        &self,
+        listener: Option<TcpListener>,
+        name: &str,
+    ) -> Result<RunningMetrics, Failure> {
+        let prometheus = prometheus()?;
+        let handle = prometheus.handle();
+        let emf = EmfRecorder::default();
+        install(Both(prometheus, emf.clone()))?;
+        if let Some(listener) = listener {
+            spawn_server(listener, handle)?;
+        }
+        Ok(RunningMetrics { _log: Some(MetricsLog::start(emf, name.to_owned())) })
+    }
+
+    /// Returns the listener of the address, or `None` if there is to be none.
+    async fn listener(&self, default_port: u16) -> Result<Option<TcpListener>, Failure> {
         let address = match &self.metrics_listen {
-            Some(MetricsListen::Off) => return Ok(()),
+            Some(MetricsListen::Off) => return Ok(None),
             Some(MetricsListen::At(address)) => address.clone(),
             None => format!("{LOOPBACK}:{default_port}"),
         };
 
-        let listener = match TcpListener::bind(&address).await {
-            Ok(listener) => listener,
-            Err(error) if self.is_given() => {
-                return Err(Failure::Failed(anyhow!(error).context(format!(
+        match TcpListener::bind(&address).await {
+            Ok(listener) => Ok(Some(listener)),
+            Err(error) if self.metrics_listen.is_some() => {
+                Err(Failure::Failed(anyhow!(error).context(format!(
                     "cannot serve metrics on '{address}': choose another address with \
                      --metrics-listen, or switch metrics off with --metrics-listen off"
-                ))));
+                ))))
             }
             Err(error) => {
                 tracing::warn!(
@@ -110,28 +162,40 @@ impl MetricsArgs {
                     "cannot serve metrics on the default port, running without metrics; choose a \
                      port with --metrics-listen, or off"
                 );
-                return Ok(());
+                Ok(None)
             }
-        };
-        let address = listener.local_addr().context("the listener has no address")?;
-
-        let handle = install_recorder()?;
-        tokio::spawn(run_upkeep(handle.clone()));
-        tokio::spawn(serve(listener, handle, address));
-        Ok(())
+        }
     }
 }
 
-fn install_recorder() -> anyhow::Result<PrometheusHandle> {
-    let recorder = PrometheusBuilder::new()
+/// The metrics of a process that runs. Dropped at its end, it writes what was recorded last.
+#[derive(Default)]
+#[must_use]
+pub(crate) struct RunningMetrics {
+    #[cfg(feature = "aws")]
+    _log: Option<MetricsLog>,
+}
+
+fn prometheus() -> anyhow::Result<PrometheusRecorder> {
+    Ok(PrometheusBuilder::new()
         .set_buckets(&COUNT_BUCKETS)?
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS_BUCKETS)?
-        .build_recorder();
-    let handle = recorder.handle();
-    metrics::set_global_recorder(recorder).context("metrics are recorded already")?;
+        .build_recorder())
+}
 
+fn install(recorder: impl Recorder + Sync + Send + 'static) -> anyhow::Result<()> {
+    // The error holds the recorder, which a context cannot.
+    let is_first = metrics::set_global_recorder(recorder).is_ok();
+    ensure!(is_first, "metrics are recorded already");
     describe_all();
-    Ok(handle)
+    Ok(())
+}
+
+fn spawn_server(listener: TcpListener, handle: PrometheusHandle) -> anyhow::Result<()> {
+    let address = listener.local_addr().context("the listener has no address")?;
+    tokio::spawn(run_upkeep(handle.clone()));
+    tokio::spawn(serve(listener, handle, address));
+    Ok(())
 }
 
 /// Describes the metrics of all crates. Those that the process never records are not shown.
@@ -153,10 +217,13 @@ async fn run_upkeep(handle: PrometheusHandle) {
 }
 
 async fn serve(listener: TcpListener, handle: PrometheusHandle, address: SocketAddr) {
-    let router = Router::new().route(
-        "/metrics",
-        get(move || async move { ([(CONTENT_TYPE, TEXT_FORMAT)], handle.render()) }),
-    );
+    let router = Router::new()
+        .route(
+            "/metrics",
+            get(move || async move { ([(CONTENT_TYPE, TEXT_FORMAT)], handle.render()) }),
+        )
+        // For the health check of a container.
+        .route("/probes/liveness", get(|| async { "alive\n" }));
 
     tracing::info!(url = format!("http://{address}/metrics"), "serving metrics");
     let limits = ConnectionLimits {

@@ -2,13 +2,11 @@
 #![warn(missing_docs)]
 
 mod config;
-mod emf;
 mod logging;
 mod metrics_log;
 mod time_limit;
 
 pub use config::{ApiConfig, BuilderConfig};
-pub use emf::{EmfRecorder, NAMESPACE};
 pub use logging::log_json;
 pub use metrics_log::MetricsLog;
 pub use time_limit::{set_stream_deadline, time_left};

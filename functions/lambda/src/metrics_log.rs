@@ -9,8 +9,7 @@ use anyhow::Result;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::response::Response;
 use http_body::{Frame, SizeHint};
-
-use crate::emf::EmfRecorder;
+use tidewater_cloudwatch::EmfRecorder;
 
 /// Writes metrics to stdout, from where CloudWatch reads them.
 #[derive(Clone)]

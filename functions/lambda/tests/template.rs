@@ -2,7 +2,15 @@
 
 use tidewater_storage_aws::{PARTITION, SORT, Table};
 
-const TEMPLATE: &str = include_str!("../../../infra/template.yaml");
+const TEMPLATE: &str = concat!(
+    include_str!("../../../infra/template/10-parameters.yaml"),
+    include_str!("../../../infra/template/20-store.yaml"),
+    include_str!("../../../infra/template/30-functions.yaml"),
+    include_str!("../../../infra/template/40-worker.yaml"),
+    include_str!("../../../infra/template/50-edge.yaml"),
+    include_str!("../../../infra/template/60-monitoring.yaml"),
+    include_str!("../../../infra/template/90-outputs.yaml"),
+);
 
 /// Returns a table as the template must declare it.
 fn declared(table: Table) -> String {
@@ -11,8 +19,10 @@ fn declared(table: Table) -> String {
     let keys = keys.into_iter().filter_map(|(name, holds, key)| Some((name, holds?, key)));
     let mut lines = vec![
         "    Type: AWS::DynamoDB::Table".to_owned(),
+        "    DeletionPolicy: Delete".to_owned(),
+        "    UpdateReplacePolicy: Retain".to_owned(),
         "    Properties:".to_owned(),
-        format!("      TableName: !Sub ${{TablePrefix}}-{}", schema.suffix),
+        format!("      TableName: !Sub ${{AWS::StackName}}-{}", schema.suffix),
         "      BillingMode: PAY_PER_REQUEST".to_owned(),
         "      AttributeDefinitions:".to_owned(),
     ];
@@ -29,7 +39,7 @@ fn declared(table: Table) -> String {
         lines.push("        Enabled: true".to_owned());
     }
 
-    lines.push("\n".to_owned()); // Nothing else: an empty line follows.
+    lines.push("      DeletionProtectionEnabled: !Ref Protect".to_owned());
     lines.join("\n")
 }
 
@@ -51,14 +61,15 @@ fn the_template_sets_every_variable_that_the_functions_read() {
     let names =
         ["TABLE_PREFIX", "BUCKET", "JWKS", "AUDIENCE", "HOLD", "INVOKE_MODE", "SNAPSHOT_THRESHOLD"];
     for name in names {
-        assert!(TEMPLATE.contains(&format!("TIDEWATER_{name}: !Ref ")), "{name}");
+        assert!(TEMPLATE.contains(&format!("TIDEWATER_{name}: !")), "{name}");
     }
 }
 
 /// Without it, S3 answers 403 for an object that was deleted, as if the right to read were missing.
 #[test]
 fn who_may_read_objects_may_list_the_s3_bucket() {
-    let readers = TEMPLATE.matches("s3:GetObject").count();
+    // The worker reads its sync config in another bucket, by its exact key.
+    let readers = TEMPLATE.matches("s3:GetObject").count() - 1;
     assert_eq!(readers, 3, "the sync API, the snapshot builder and the worker");
     let listing = TEMPLATE.lines().zip(TEMPLATE.lines().skip(1)).filter(|(action, resource)| {
         action.trim() == "Action: s3:ListBucket"

@@ -9,6 +9,8 @@ const PAGE: &str = include_str!("../../../../docs/metrics.md");
 const OPERATIONS: &str = include_str!("../../../../docs/operations.md");
 const ALERTS: &str = include_str!("../../../../infra/monitoring/alerts.yaml");
 const DASHBOARD: &str = include_str!("../../../../infra/monitoring/grafana-dashboard.json");
+/// Alarms and dashboard of CloudWatch.
+const CLOUDWATCH: &str = include_str!("../../../../infra/template/60-monitoring.yaml");
 
 /// Type and unit of each metric, by name.
 type Described = BTreeMap<String, (String, String)>;
@@ -100,7 +102,11 @@ fn metric_names(text: &str) -> Vec<&str> {
 #[test]
 fn dashboard_and_alerts_use_documented_metrics_only() {
     let documented = documented();
-    for (file, text) in [("alerts.yaml", ALERTS), ("grafana-dashboard.json", DASHBOARD)] {
+    for (file, text) in [
+        ("alerts.yaml", ALERTS),
+        ("grafana-dashboard.json", DASHBOARD),
+        ("60-monitoring.yaml", CLOUDWATCH),
+    ] {
         let names = metric_names(text);
         assert!(names.len() > 10, "{file}: {names:?}");
         for name in names {
@@ -116,10 +122,29 @@ fn dashboard_and_alerts_use_documented_metrics_only() {
 fn each_alert_is_explained_in_the_operations_page() {
     let alerts: Vec<_> =
         ALERTS.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
-    assert!(alerts.len() > 10, "{alerts:?}");
-    for alert in alerts {
+    let alarms: Vec<_> = cloudwatch_alarms();
+    assert!(alerts.len() > 10 && alarms.len() > 10, "{alerts:?} {alarms:?}");
+    for alert in alerts.into_iter().chain(alarms) {
         assert!(OPERATIONS.contains(&format!("| `{alert}` |")), "docs/operations.md lacks {alert}");
     }
+}
+
+/// Returns the logical names of CloudWatch's alarms.
+fn cloudwatch_alarms() -> Vec<&'static str> {
+    let lines = CLOUDWATCH.lines().zip(CLOUDWATCH.lines().skip(1));
+    lines
+        .filter(|(_, kind)| kind.trim() == "Type: AWS::CloudWatch::Alarm")
+        .map(|(name, _)| name.trim().trim_end_matches(':'))
+        .collect()
+}
+
+/// Each metric of CloudWatch costs money, so the two lists are equal.
+#[cfg(feature = "aws")]
+#[test]
+fn cloudwatch_gets_exactly_the_metrics_of_its_alarms_and_dashboard() {
+    let used: std::collections::BTreeSet<_> = metric_names(CLOUDWATCH).into_iter().collect();
+    let published = std::collections::BTreeSet::from(tidewater_cloudwatch::PUBLISHED);
+    assert_eq!(used, published);
 }
 
 #[test]
@@ -158,10 +183,11 @@ async fn a_port_that_is_in_use_is_an_error_only_if_it_was_asked_for() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = taken.local_addr().unwrap().port();
 
-    let by_default = MetricsArgs { metrics_listen: None };
-    by_default.start(port).await.unwrap();
+    let by_default = MetricsArgs::default();
+    let _running = by_default.start(port).await.unwrap();
 
-    let asked_for = MetricsArgs { metrics_listen: Some(port.to_string().parse().unwrap()) };
+    let metrics_listen = Some(port.to_string().parse().unwrap());
+    let asked_for = MetricsArgs { metrics_listen, ..MetricsArgs::default() };
     let Err(Failure::Failed(error)) = asked_for.start(DEV_PORT).await else {
         panic!("the port is in use")
     };

@@ -1,12 +1,12 @@
-//! Metrics as CloudWatch embedded metric format (EMF): one line of JSON for each invocation.
+//! Metrics as CloudWatch embedded metric format (EMF): one line of JSON for each invocation or minute.
 //!
-//! CloudWatch reads such lines from a function's log, so a metric costs no call and no connection.
+//! CloudWatch reads such lines from the log of a function or container.
 //! Format: <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>.
 //!
-//! A metric's name, summed over its labels, becomes a CloudWatch metric with the function's name as
-//! its dimension. The values by label are in the same line, under `by_label`. Logs Insights and
-//! metric filters can read them there. They are not dimensions, because CloudWatch charges for each
-//! combination of a name and dimensions, and one line can hold a name only once.
+//! Each metric is a member of the line, summed over its labels. The values by label are in the same line,
+//! under `by_label`. Logs Insights and metric filters can read both there. Those of [`PUBLISHED`] become
+//! CloudWatch metrics, with the name of the function or process as their dimension. The others do not, and
+//! labels are no dimensions, because CloudWatch charges for each combination of a name and dimensions.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
@@ -21,16 +21,42 @@ use serde_json::{Map, Value, json};
 /// The CloudWatch namespace of all metrics.
 pub const NAMESPACE: &str = "Tidewater";
 
-/// The dimension that names the function.
+/// The metrics that become CloudWatch metrics: those of the alarms and the dashboard of the deployment's
+/// template. Each costs as much in a month as half a million writes to DynamoDB.
+pub const PUBLISHED: [&str; 20] = [
+    "tidewater_api_request_duration_seconds",
+    "tidewater_api_requests_total",
+    "tidewater_api_sent_bytes_total",
+    "tidewater_api_streams_cut_total",
+    "tidewater_api_tokens_refused_total",
+    "tidewater_aws_read_units_total",
+    "tidewater_aws_throttles_total",
+    "tidewater_aws_write_units_total",
+    "tidewater_builder_bases_published_total",
+    "tidewater_builder_buckets_due",
+    "tidewater_builder_buckets_failed_total",
+    "tidewater_builder_passes_failed_total",
+    "tidewater_ingest_commits_total",
+    "tidewater_ingest_reconnects_total",
+    "tidewater_ingest_replication_lag_seconds",
+    "tidewater_ingest_rows_unsynced",
+    "tidewater_ingest_storage_retries_total",
+    "tidewater_ingest_transactions_total",
+    "tidewater_ingest_wal_left_bytes",
+    "tidewater_ingest_wal_retained_bytes",
+];
+
+/// The dimension that names the function or process.
 const FUNCTION: &str = "function";
 
 /// The largest number of metrics in one directive of a line. The format sets it.
 const METRICS_PER_DIRECTIVE_MAX: usize = 100;
+const _: () = assert!(PUBLISHED.len() <= METRICS_PER_DIRECTIVE_MAX);
 
 /// The largest number of values of one metric in a line. The format sets it.
 const VALUES_MAX: usize = 100;
 
-/// A recorder that keeps the metrics of one invocation until they are taken as a line.
+/// A recorder that keeps metrics until they are taken as a line.
 #[derive(Clone, Default)]
 pub struct EmfRecorder {
     state: Arc<Mutex<State>>,
@@ -108,14 +134,17 @@ impl EmfRecorder {
             return None;
         }
 
-        let names: Vec<&str> = series.keys().map(String::as_str).collect();
-        let mut directives = Vec::new();
-        for names in names.chunks(METRICS_PER_DIRECTIVE_MAX) {
-            let metrics: Vec<Value> = names.iter().map(|name| state.definition(name)).collect();
-            directives.push(json!({
-                "Namespace": NAMESPACE, "Dimensions": [[FUNCTION]], "Metrics": metrics,
-            }));
-        }
+        // One directive has room for all of them.
+        let metrics: Vec<Value> = series
+            .keys()
+            .filter(|name| PUBLISHED.contains(&name.as_str()))
+            .map(|name| state.definition(name))
+            .collect();
+        let directives = if metrics.is_empty() {
+            json!([])
+        } else {
+            json!([{ "Namespace": NAMESPACE, "Dimensions": [[FUNCTION]], "Metrics": metrics }])
+        };
 
         let mut line = Map::new();
         let aws = json!({ "Timestamp": timestamp_ms, "CloudWatchMetrics": directives });
