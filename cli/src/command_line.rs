@@ -8,6 +8,7 @@ use crate::commands::demo::DemoArgs;
 use crate::commands::dev::DevArgs;
 use crate::commands::explain::ExplainArgs;
 use crate::commands::ingest::IngestArgs;
+use crate::commands::plan::PlanArgs;
 use crate::commands::probe::ProbeArgs;
 use crate::commands::queue::QueueArgs;
 use crate::commands::rows::RowsArgs;
@@ -19,6 +20,7 @@ use crate::commands::token::TokenArgs;
 use crate::commands::top::TopArgs;
 use crate::commands::validate::ValidateArgs;
 use crate::commands::verify::VerifyArgs;
+use crate::commands::why::WhyArgs;
 
 /// Help text below the list of commands.
 const OVERVIEW: &str = "\
@@ -50,6 +52,7 @@ pub(crate) enum Command {
     Check(CheckArgs),
     Schema(SchemaArgs),
     Explain(ExplainArgs),
+    Plan(PlanArgs),
     Rows(RowsArgs),
     Token(TokenArgs),
     Ingest(IngestArgs),
@@ -58,6 +61,7 @@ pub(crate) enum Command {
     Status(StatusCommandArgs),
     Top(TopArgs),
     Probe(ProbeArgs),
+    Why(WhyArgs),
     Verify(VerifyArgs),
     Sync(SyncArgs),
     Queue(QueueArgs),

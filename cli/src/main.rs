@@ -16,8 +16,8 @@ use clap::Parser;
 
 use command_line::{Cli, Command};
 use commands::{
-    check, compact, demo, dev, explain, ingest, probe, queue, rows, schema, serve, status, sync,
-    token, top, validate, verify,
+    check, compact, demo, dev, explain, ingest, plan, probe, queue, rows, schema, serve, status,
+    sync, token, top, validate, verify, why,
 };
 use terminal::failure::Failure;
 use terminal::logging;
@@ -38,8 +38,9 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Dev(args) => block_on(dev::run(&args)),
         Command::Validate(args) => block_on(validate::run(&args)),
         Command::Check(args) => block_on(check::run(&args)),
-        Command::Schema(args) => schema::run(&args),
+        Command::Schema(args) => block_on(schema::run(&args)),
         Command::Explain(args) => explain::run(&args),
+        Command::Plan(args) => block_on(plan::run(&args)),
         Command::Rows(args) => block_on(rows::run(&args)),
         Command::Token(args) => token::run(&args),
         Command::Ingest(args) => block_on(ingest::run(&args)),
@@ -48,6 +49,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Status(args) => block_on(status::run(&args)),
         Command::Top(args) => block_on(top::run(&args)),
         Command::Probe(args) => block_on(probe::run(&args)),
+        Command::Why(args) => block_on(why::run(&args)),
         Command::Verify(args) => block_on(verify::run(&args)),
         Command::Sync(args) => block_on(sync::run(&args)),
         Command::Queue(args) => queue::run(&args),

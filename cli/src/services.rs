@@ -16,6 +16,7 @@ pub(crate) mod metrics;
 mod rds_token;
 #[cfg(feature = "aws")]
 pub(crate) mod remote_config;
+pub(crate) mod request_args;
 pub(crate) mod server;
 pub(crate) mod source_check;
 pub(crate) mod status;

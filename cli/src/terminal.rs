@@ -5,6 +5,7 @@ pub(crate) mod duration;
 pub(crate) mod failure;
 pub(crate) mod findings;
 pub(crate) mod format;
+pub(crate) mod labelled;
 pub(crate) mod logging;
 pub(crate) mod progress;
 pub(crate) mod status_text;

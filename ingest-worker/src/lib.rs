@@ -18,6 +18,8 @@
 //! | `start` | takes over the slot and the store |
 //! | `verify` | compares the store with the source, beside the worker |
 //! | `status` | reads the state of a deployment, beside the worker |
+//! | `plan` | plans another sync config as a start would, beside the worker |
+//! | `why` | follows one row to a user, beside the worker |
 //!
 //! [`run`] starts a worker; [`LogWriter`] and [`Applier`] are public for simulations. [`RunError`] is
 //! sorted by what the worker's owner does next.
@@ -33,6 +35,7 @@ mod initial_copy;
 mod jitter;
 mod log;
 pub mod metrics;
+mod plan;
 mod replication;
 mod restart;
 mod run;
@@ -42,6 +45,7 @@ mod status;
 #[cfg(test)]
 mod test_support;
 mod verify;
+mod why;
 
 pub use apply::applier::{Applier, RowRef, SyncedTable};
 pub use config::{Config, OnError, Progress, SyncConfigErrors};
@@ -50,6 +54,10 @@ pub use log::error::WriteError;
 pub use log::record_cache::RecordRef;
 pub use log::writer::{CommitOptions, LogWriter};
 pub use metrics::describe_metrics;
+pub use plan::{
+    DefinitionFate, NewConfig, PlanError, PlanReport, PlannedDefinition, PlannedTable, TableReason,
+    plan_config,
+};
 pub use replication::error::SessionError;
 pub use replication::history_check::HistoryDiverged;
 pub use run::run;
@@ -73,6 +81,10 @@ pub use verify::{
     ChangedColumn, DamagedBucket, Difference, DifferenceKind, DifferencePlace, RepairedTable,
     Selection, VerifiedTable, VerifyError, VerifyOptions, VerifyProgress, VerifyReport, copy_again,
     verify,
+};
+pub use why::{
+    ConditionReport, DefinitionReport, Link, LinkName, LinkState, LookupReport, UserReport,
+    WhyError, WhyOptions, WhyReport, why,
 };
 
 /// The parts of the worker that the simulation drives in place of [`run`]. Not a stable interface.

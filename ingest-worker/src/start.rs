@@ -19,7 +19,7 @@ use tokio_postgres::Client;
 
 use crate::apply::applier::Applier;
 use crate::clock::{unix_millis, unix_seconds};
-use crate::config::{Config, Progress};
+use crate::config::{Config, Progress, SourceNames};
 use crate::freshness::Freshness;
 use crate::initial_copy::state::GoneTable;
 use crate::log::error::WriteError;
@@ -90,7 +90,8 @@ pub(crate) async fn start<S: Storage>(
     let stored =
         read_stored_generation(&storage, former.as_ref()).await.map_err(WriteError::from)?;
     if let Some(stored) = &stored {
-        add_tables_of_others(&client, stored, config, &mut tables).await?;
+        let text = &config.sync_config;
+        add_tables_of_others(&client, stored, text, config.source_names(), &mut tables).await?;
     }
 
     // From here on this session holds the slot, so no other worker can take over meanwhile.
@@ -243,18 +244,19 @@ async fn plan_on_slot<S: Storage>(
 
 /// Adds the tables that other maintained configs read, if the source still has them. The plan maintains
 /// only configs whose tables it gets.
-async fn add_tables_of_others(
+pub(crate) async fn add_tables_of_others(
     client: &Client,
     stored: &StoredGeneration,
-    config: &Config,
+    config_text: &str,
+    names: SourceNames<'_>,
     tables: &mut Vec<InspectedTable>,
 ) -> Result<(), StartError> {
     for other in stored.others.iter().chain([&stored.generation]) {
-        if other.sync_config == config.sync_config {
+        if other.sync_config == config_text {
             continue;
         }
         let Ok(other) = SyncConfig::compile(&other.sync_config) else { continue };
-        let inspection = inspect(client, &other, config.source_names()).await?;
+        let inspection = inspect(client, &other, names).await?;
         // A table that was synced and no longer can be does not keep the new config from being deployed.
         let is_lost =
             |one: &InspectedTable| !one.left_out_for.is_empty() && stored.copy.holds(one.table.oid);

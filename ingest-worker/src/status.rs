@@ -24,6 +24,7 @@ pub use report::{
 use crate::clock::unix_millis;
 use crate::source::database::Database;
 use crate::status::buckets::scan_buckets;
+pub(crate) use crate::status::source_side::difference;
 use crate::status::source_side::{SourceFacts, SourceQuestions};
 use crate::status::store_side::StoreFacts;
 

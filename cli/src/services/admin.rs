@@ -6,6 +6,7 @@ mod diagnostics;
 mod request;
 mod source_tables;
 mod sync_rules;
+mod why;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -93,6 +94,7 @@ fn open<S: Storage>(tokens: &[String], context: AdminContext<S>) -> Result<Admin
 fn routes<S: Storage>(context: AdminContext<S>) -> Router {
     Router::new()
         .route("/api/admin/v1/diagnostics", post(diagnostics::answer::<S>))
+        .route("/api/admin/v1/why", post(why::answer::<S>))
         .route("/api/admin/v1/schema", post(source_tables::schema::<S>))
         .route("/api/admin/v1/validate", post(source_tables::validate::<S>))
         .route("/api/admin/v1/reprocess", post(deployment::reprocess::<S>))

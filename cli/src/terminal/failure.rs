@@ -19,6 +19,10 @@ pub(crate) enum Failure {
     NotEqual,
     /// A deployment that is not healthy, which the command has already reported in full. Exit code 1.
     NotHealthy,
+    /// A row that does not arrive, which the command has already reported in full. Exit code 1.
+    DoesNotArrive,
+    /// A plan that copies tables, which the command has already reported in full. Exit code 2.
+    WouldCopy,
 }
 
 impl Failure {
@@ -35,6 +39,8 @@ impl Failure {
             Self::SourceNotReady => anyhow::anyhow!("the source database is not ready"),
             Self::NotEqual => anyhow::anyhow!("the store is not equal to the source database"),
             Self::NotHealthy => anyhow::anyhow!("the deployment is not healthy"),
+            Self::WouldCopy => anyhow::anyhow!("tables would be copied"),
+            Self::DoesNotArrive => anyhow::anyhow!("the row does not arrive"),
         }
     }
 
@@ -43,8 +49,10 @@ impl Failure {
         let (error, code) = match self {
             Self::Usage(error) => (error, 2),
             Self::Failed(error) => (error, 1),
-            Self::AlreadyReported => return ExitCode::from(2),
-            Self::SourceNotReady | Self::NotEqual | Self::NotHealthy => return ExitCode::from(1),
+            Self::AlreadyReported | Self::WouldCopy => return ExitCode::from(2),
+            Self::SourceNotReady | Self::NotEqual | Self::NotHealthy | Self::DoesNotArrive => {
+                return ExitCode::from(1);
+            }
         };
         // If stderr is closed, nobody reads the error.
         let _ = std::io::stderr().write_all(message(error).as_bytes());

@@ -10,13 +10,10 @@ use tidewater_ingest_worker::{
 use super::bytes;
 use super::duration;
 use super::format::{counted, grouped};
+use super::labelled::{push, push_line};
 
-/// Width of the first column.
-const LABEL_WIDTH: usize = 12;
 /// Width of a name in a list. Longer ones are cut in the middle, since both ends tell them apart.
 const NAME_WIDTH: usize = 34;
-/// Width of a text beside a label.
-const TEXT_WIDTH: usize = 80 - LABEL_WIDTH;
 /// Tables that are listed. Those whose copy is not complete come first.
 const TABLES_MAX: usize = 30;
 /// Hexadecimal digits of a config's hash: enough to compare it with a file.
@@ -55,7 +52,8 @@ pub(crate) fn render(status: &Status) -> String {
     }
     if let Some(compaction) = &status.compaction {
         let more = if compaction.is_complete { "" } else { " or more" };
-        push(&mut out, "compaction", &format!("{}{more} buckets due", grouped(compaction.due)));
+        let noun = if compaction.due == 1 && compaction.is_complete { "bucket" } else { "buckets" };
+        push(&mut out, "compaction", &format!("{}{more} {noun} due", grouped(compaction.due)));
     }
     if let Some(streams) = status.streams {
         push(&mut out, "streams", &format!("{} open", grouped(streams)));
@@ -65,32 +63,6 @@ pub(crate) fn render(status: &Status) -> String {
     push_definitions(&mut out, status);
     push_buckets(&mut out, &status.largest_buckets);
     out
-}
-
-/// Appends a label with its text, which is broken between words.
-fn push(out: &mut String, label: &str, text: &str) {
-    let mut line = format!("{label:<LABEL_WIDTH$}");
-    let mut is_empty = true;
-
-    for word in text.split(' ') {
-        let width = line.chars().count() - LABEL_WIDTH + word.chars().count();
-        if !is_empty && width + 1 > TEXT_WIDTH {
-            push_line(out, &line);
-            line = " ".repeat(LABEL_WIDTH);
-            is_empty = true;
-        }
-        if !is_empty {
-            line.push(' ');
-        }
-        line.push_str(word);
-        is_empty = false;
-    }
-    push_line(out, &line);
-}
-
-fn push_line(out: &mut String, line: &str) {
-    out.push_str(line.trim_end());
-    out.push('\n');
 }
 
 fn worker_text(worker: &WorkerStatus) -> String {

@@ -137,8 +137,8 @@ fn help_lists_exactly_the_commands_that_exist() {
     let help = program.run(&["--help"]);
     let help = String::from_utf8(help.stdout).unwrap();
     for exists in [
-        "demo", "dev", "validate", "check", "schema", "explain", "rows", "token", "ingest",
-        "serve", "status", "top", "verify",
+        "demo", "dev", "validate", "check", "schema", "explain", "plan", "rows", "token", "ingest",
+        "serve", "status", "top", "why", "verify",
     ] {
         assert!(help.contains(&format!("\n  {exists} ")), "{exists}: {help}");
     }

@@ -64,6 +64,11 @@ impl UnsyncedRows {
         self.is_changed |= self.rows.len() != before;
     }
 
+    /// Returns whether a row is in the list.
+    pub(crate) fn contains(&self, table: u16, key: &Arc<str>) -> bool {
+        self.rows.contains(&(table, Arc::clone(key)))
+    }
+
     /// Returns the number of rows of a table in the list.
     pub(crate) fn count(&self, table: u16) -> usize {
         self.rows.iter().filter(|(of, _)| *of == table).count()

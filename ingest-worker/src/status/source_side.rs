@@ -100,7 +100,7 @@ async fn ask(client: &Client, questions: &SourceQuestions<'_>) -> Result<SourceF
 }
 
 /// Returns how the database differs from the one that the store was filled from.
-async fn difference(
+pub(crate) async fn difference(
     client: &Client,
     source: &SourceIdentity,
 ) -> Result<Option<String>, SourceError> {

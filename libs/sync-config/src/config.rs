@@ -10,7 +10,9 @@ use crate::request::Request;
 use crate::request::evaluation::{PreparedRequest, prepare};
 use crate::request::limits::{LimitExceeded, RequestLimits};
 use crate::row::bind::bind;
+use crate::row::columns::{OutputTable, add_output};
 use crate::row::evaluate::TableEvaluator;
+use crate::row::trace::{QueryTrace, trace};
 use crate::schema::{TablePattern, TableSchema};
 
 /// Compiled sync config.
@@ -111,6 +113,38 @@ impl SyncConfig {
             return Err(findings);
         }
         Ok(bind(&self.plan, table))
+    }
+
+    /// Returns the tables that devices get from these tables, in the order of `tables`.
+    ///
+    /// # Errors
+    /// Those of [`SyncConfig::bind`].
+    pub fn output_tables(
+        &self,
+        tables: &[TableSchema],
+    ) -> Result<Vec<OutputTable>, Vec<Diagnostic>> {
+        let mut output = Vec::new();
+        for table in tables {
+            if let Some(evaluator) = self.bind(table)? {
+                add_output(&evaluator, &mut output);
+            }
+        }
+        Ok(output)
+    }
+
+    /// Says for a row of a table, given as in [`TableEvaluator::evaluate`], which conditions of each query
+    /// hold and which buckets it is in. There is no query if the config does not read the table.
+    ///
+    /// # Errors
+    /// Those of [`SyncConfig::bind`].
+    pub fn trace_row(
+        &self,
+        table: &TableSchema,
+        row: &[Option<&str>],
+    ) -> Result<Vec<QueryTrace>, Vec<Diagnostic>> {
+        let Some(evaluator) = self.bind(table)? else { return Ok(Vec::new()) };
+        let columns: Vec<_> = table.columns.iter().map(|column| column.name.as_str()).collect();
+        Ok(trace(&self.plan, &evaluator, &columns, row))
     }
 
     /// Describes the buckets, how requests find them, and what a changed row affects.

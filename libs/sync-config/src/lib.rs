@@ -94,8 +94,10 @@ pub use plan::stages::STAGES_MAX;
 pub use request::evaluation::{PreparedRequest, RequestEvaluation};
 pub use request::limits::{LimitExceeded, RequestLimits};
 pub use request::{Granted, GrantedBucket, Question, Request};
+pub use row::columns::{ColumnType, OutputColumn, OutputTable};
 pub use row::evaluate::TableEvaluator;
 pub use row::output::{BucketRow, LookupRow, RowOutput};
+pub use row::trace::{ConditionTrace, KeyTrace, Outcome, QueryTrace};
 pub use row::union::{EvaluatorPart, UnionEvaluator};
 pub use schema::{Column, TablePattern, TableSchema};
 

@@ -23,6 +23,7 @@ mod schemas;
 mod sqlite;
 mod sqlite_engine;
 mod stages;
+mod traces;
 mod values;
 mod wildcards;
 

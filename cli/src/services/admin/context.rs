@@ -113,7 +113,7 @@ impl<S: Storage> AdminContext<S> {
 }
 
 /// Logs an error of the server, and returns the reply, which does not name it.
-fn internal(cause: &(dyn Error + 'static)) -> AdminError {
+pub(super) fn internal(cause: &(dyn Error + 'static)) -> AdminError {
     error!(error = %ErrorChain(cause), "a request of the admin API failed");
     AdminError::new(500, "PSYNC_S2001", "Something went wrong: the log of the server has the cause")
 }

@@ -34,14 +34,14 @@ pub(super) fn elements(used: &mut Vec<String>, array: &str) -> String {
 }
 
 /// Texts for the values of a row.
-pub(super) struct RowNames {
+pub(crate) struct RowNames {
     /// Qualifier of each column.
     prefix: String,
     pub(super) arrays: Vec<String>,
 }
 
 impl RowNames {
-    pub(super) fn new(rows: &RowQuery, alias: Option<&str>) -> Self {
+    pub(crate) fn new(rows: &RowQuery, alias: Option<&str>) -> Self {
         let prefix = alias.map(|alias| format!("{}.", identifier(alias))).unwrap_or_default();
         let mut names = Self { prefix, arrays: Vec::new() };
         let mut arrays = Vec::with_capacity(rows.arrays.len());
@@ -57,7 +57,7 @@ impl RowNames {
     }
 
     /// Returns the texts of the conditions that are joined by AND.
-    pub(super) fn conditions(&self, filter: Option<&RowExpression>) -> Vec<String> {
+    pub(crate) fn conditions(&self, filter: Option<&RowExpression>) -> Vec<String> {
         let conditions = match filter {
             None => &[][..],
             Some(RowExpression::And(conditions)) => conditions,
@@ -86,7 +86,7 @@ impl RowNames {
         format!("{}{function}()", self.prefix)
     }
 
-    pub(super) fn texts(&self, expressions: &[RowExpression]) -> Vec<String> {
+    pub(crate) fn texts(&self, expressions: &[RowExpression]) -> Vec<String> {
         expressions.iter().map(|expression| self.text(expression)).collect()
     }
 }

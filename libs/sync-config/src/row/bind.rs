@@ -29,12 +29,12 @@ pub(crate) fn bind(plan: &SyncPlan, table: &TableSchema) -> Option<TableEvaluato
 
     let mut queries = Vec::new();
     for (definition, definition_plan) in plan.definitions.iter().enumerate() {
-        for query in &definition_plan.queries {
+        for (place, query) in definition_plan.queries.iter().enumerate() {
             if !table.is(&plan.tables[query.rows.table]) {
                 continue;
             }
             match binder.bind_query(definition, &definition_plan.name, query) {
-                Some(query) => queries.push(query),
+                Some(query) => queries.push(BoundQuery { place, ..query }),
                 // The table has no `id`; `check` reports a warning.
                 None if plan.tables[query.rows.table].is_wildcard() => {}
                 None => return None,
@@ -77,6 +77,7 @@ impl<'a> Binder<'a> {
         let projection = self.bind_projection(query)?;
         Some(BoundQuery {
             definition,
+            place: 0,
             name: name.to_owned(),
             projection,
             rows: self.bind_rows(&query.rows)?,
@@ -245,7 +246,7 @@ impl<'a> Binder<'a> {
     }
 }
 
-fn is_of_element(filter: &RowExpression) -> bool {
+pub(super) fn is_of_element(filter: &RowExpression) -> bool {
     let mut found = false;
     filter
         .for_each_leaf(&mut |leaf| found |= matches!(leaf, RowLeaf::Element(_) | RowLeaf::Key(_)));

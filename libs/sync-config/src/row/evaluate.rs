@@ -80,6 +80,8 @@ pub(crate) enum ItemSource {
 #[derive(Clone, Debug)]
 pub(crate) struct BoundQuery {
     pub(crate) definition: usize,
+    /// Number of the query among those of its definition in the config.
+    pub(crate) place: usize,
     /// Name of the definition, for errors.
     pub(crate) name: String,
     pub(crate) projection: usize,
@@ -202,9 +204,9 @@ impl TableEvaluator {
 }
 
 /// Row with the evaluator of its table.
-struct BoundRow<'r> {
-    evaluator: &'r TableEvaluator,
-    row: &'r [Option<&'r str>],
+pub(super) struct BoundRow<'r> {
+    pub(super) evaluator: &'r TableEvaluator,
+    pub(super) row: &'r [Option<&'r str>],
 }
 
 /// Row with one element of each array.
@@ -257,13 +259,13 @@ impl<'r> Leaves<'r, BoundLeaf> for BoundRow<'r> {
 }
 
 /// Ranges of the output text with a key and the output for it.
-struct Match {
+pub(super) struct Match {
     key: Range<usize>,
     output: Range<usize>,
 }
 
 impl<'r> BoundRow<'r> {
-    fn text(&self, column: usize) -> Option<&'r str> {
+    pub(super) fn text(&self, column: usize) -> Option<&'r str> {
         self.row.get(column).copied().flatten()
     }
 
@@ -275,7 +277,7 @@ impl<'r> BoundRow<'r> {
     }
 
     /// Adds the buckets that contain the row by this query.
-    fn evaluate_query(
+    pub(super) fn evaluate_query(
         &self,
         query: &'r BoundQuery,
         out: &mut RowOutput,
@@ -325,7 +327,7 @@ impl<'r> BoundRow<'r> {
     }
 
     /// Calls `found` for each key that finds the row, with the output for it.
-    fn for_each_match(
+    pub(super) fn for_each_match(
         &self,
         rows: &'r BoundRows,
         outputs: Option<&'r [BoundExpression]>,
