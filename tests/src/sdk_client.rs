@@ -186,6 +186,12 @@ impl SdkClient {
         self.sdk.has_checkpoint_requests
     }
 
+    /// Returns whether it runs in Node.
+    #[must_use]
+    pub fn is_node(&self) -> bool {
+        self.sdk.platform == Platform::Node
+    }
+
     /// Returns whether the SDK can subscribe to streams.
     #[must_use]
     pub fn has_subscriptions(&self) -> bool {

@@ -5,6 +5,7 @@
 
 mod admin;
 mod aws;
+mod backend_node;
 mod backend_trouble;
 mod bad_input;
 mod client_schema;
