@@ -30,6 +30,8 @@ const SUBSCRIBED: Duration = Duration::from_secs(3600);
 /// A device of one user with an official SDK.
 pub struct SdkApp {
     sdk: OfficialSdk,
+    /// The app has connected and not disconnected since, whether or not the server is reachable.
+    is_connected: bool,
     user: User,
     /// The start of the ids of the rows that only this app writes.
     drafts: String,
@@ -78,7 +80,7 @@ impl SdkApp {
         }
 
         let rng = StdRng::seed_from_u64(options.seed);
-        Ok(Self { sdk, user, drafts: format!("app{}-", options.number), rng })
+        Ok(Self { sdk, is_connected: false, user, drafts: format!("app{}-", options.number), rng })
     }
 
     /// Returns the user of the app.
@@ -87,21 +89,39 @@ impl SdkApp {
         &self.user
     }
 
-    /// Connects, disconnects and writes at random until `stop` becomes true.
+    /// Connects, disconnects and writes at random until `stop` becomes true. An SDK that does not disconnect
+    /// cleanly stays connected; what is between it and the server may still fail.
     ///
     /// # Errors
     /// Fails when the SDK fails. A server that is unreachable is not an error.
     pub async fn act_at_random(&mut self, mut stop: watch::Receiver<bool>) -> Result<()> {
+        let may_disconnect = self.sdk.client().disconnects_cleanly();
+        if !may_disconnect && !self.is_connected {
+            self.connect().await?;
+        }
+
         while !*stop.borrow_and_update() {
             match self.rng.random_range(0..6) {
-                0 => self.sdk.connect().await?,
-                1 => self.sdk.disconnect().await?,
+                0 if may_disconnect => self.connect().await?,
+                1 if may_disconnect => self.disconnect().await?,
                 2..4 => self.write().await?,
                 _ => {}
             }
             // The random moment of the next action, and not a wait for a condition.
             sleep(Duration::from_millis(self.rng.random_range(0..PAUSE_MAX_MS))).await;
         }
+        Ok(())
+    }
+
+    async fn connect(&mut self) -> Result<()> {
+        self.sdk.connect().await?;
+        self.is_connected = true;
+        Ok(())
+    }
+
+    async fn disconnect(&mut self) -> Result<()> {
+        self.sdk.disconnect().await?;
+        self.is_connected = false;
         Ok(())
     }
 
@@ -132,7 +152,9 @@ impl SdkApp {
     /// # Errors
     /// Fails when writes are still queued after `within`.
     pub async fn upload_all(&mut self, within: Duration) -> Result<()> {
-        self.sdk.connect().await?;
+        if !self.is_connected {
+            self.connect().await?;
+        }
         let uploaded = eventually("the uploads", within, async || {
             Ok((self.sdk.status().await?["queued"] == 0).then_some(()))
         })

@@ -32,6 +32,8 @@ pub struct Sdk {
     fetches_after_401: bool,
     /// The SDK connects by WebSocket unless the app chooses HTTP.
     prefers_web_socket: bool,
+    /// The app may disconnect at any moment. `connect` disconnects first, if the app is connected.
+    disconnects_cleanly: bool,
 }
 
 /// The environment of an SDK.
@@ -61,6 +63,7 @@ const NODE_1_1: Sdk = Sdk {
     has_subscriptions: true,
     fetches_after_401: true,
     prefers_web_socket: false,
+    disconnects_cleanly: true,
 };
 
 const NODE_0_15_JAVASCRIPT: Sdk = Sdk {
@@ -72,6 +75,7 @@ const NODE_0_15_JAVASCRIPT: Sdk = Sdk {
     has_subscriptions: false,
     fetches_after_401: false,
     prefers_web_socket: true,
+    disconnects_cleanly: true,
 };
 
 const WEB_2_4_OPFS: Sdk = Sdk {
@@ -85,6 +89,9 @@ const WEB_1_29_INDEXED_DB: Sdk = Sdk {
     name: "web 1.29.1, IndexedDB, client in JavaScript",
     package: "powersync-web-1.29",
     platform: Platform::Browser("IDBBatchAtomicVFS"),
+    // A disconnect closes the sync worker's access to the database (`SharedWASQLiteConnection.close`). A
+    // transaction that is open then stays open, and the app's next one fails.
+    disconnects_cleanly: false,
     ..NODE_0_15_JAVASCRIPT
 };
 
@@ -202,6 +209,12 @@ impl SdkClient {
     #[must_use]
     pub fn fetches_after_401(&self) -> bool {
         self.sdk.fetches_after_401 || self.transport == Transport::WebSocket
+    }
+
+    /// Returns whether an app may disconnect at any moment without a fault of the SDK.
+    #[must_use]
+    pub fn disconnects_cleanly(&self) -> bool {
+        self.sdk.disconnects_cleanly
     }
 
     /// Returns the SDK's options for a connection.
