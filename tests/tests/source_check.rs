@@ -527,6 +527,39 @@ async fn text_that_is_not_utf8_is_found_with_table_and_row() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_table_that_is_replaced_while_the_catalog_is_read_is_found() -> Result<()> {
+    let postgres = Postgres::start().await?;
+    let tables = "CREATE TABLE lists (id int PRIMARY KEY);
+                  CREATE PUBLICATION powersync FOR TABLE lists";
+    postgres.execute(tables).await?;
+    let url = postgres.url("postgres");
+    let config = config_of(&["lists"]);
+
+    // The check takes its snapshot, and waits for the lock before it reads. What it then asks about the
+    // former table is answered by a catalog that lacks it, and its snapshot lacks the new one.
+    let session = postgres.connect().await?;
+    let replace = "BEGIN; LOCK TABLE pg_publication_rel IN ACCESS EXCLUSIVE MODE;
+                   CREATE TABLE copy AS SELECT * FROM lists; DROP TABLE lists;
+                   ALTER TABLE copy RENAME TO lists; ALTER TABLE lists ADD PRIMARY KEY (id);
+                   ALTER PUBLICATION powersync ADD TABLE lists";
+    session.batch_execute(replace).await?;
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+                   WHERE wait_event_type = 'Lock' AND backend_type = 'client backend'";
+    let commit_once_it_waits = async {
+        eventually("the check waits for the lock", SOON, async || {
+            Ok((postgres.value(waiting).await? == "1").then_some(()))
+        })
+        .await?;
+        session.batch_execute("COMMIT").await?;
+        anyhow::Ok(())
+    };
+    let (checked, ()) = tokio::try_join!(check(&url, &config, &[]), commit_once_it_waits)?;
+
+    checked.output.assert_code(0);
+    Ok(())
+}
+
+#[tokio::test]
 async fn validate_includes_the_check_if_it_is_given_a_database() -> Result<()> {
     let postgres = Postgres::start().await?;
     postgres.execute("CREATE TABLE lists (id int PRIMARY KEY)").await?;

@@ -9,7 +9,7 @@ use crate::source::publication;
 use crate::source::quote::quote_identifier;
 
 /// Attempts to read the catalog while it is being changed. A drop between two lines of the query
-/// fails it; that this happens three times in a row takes a database that does little else.
+/// disturbs it; that this happens three times in a row takes a database that does little else.
 const READ_ATTEMPTS: usize = 3;
 
 /// A table of the source database.
@@ -117,7 +117,7 @@ pub struct ShapeFacts {
 /// the stream.
 const TABLES: &str = "
 SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relreplident::text,
-       s.may_select, row_security_active(c.oid), c.reltuples,
+       s.may_select, CASE WHEN s.may_select IS NOT NULL THEN row_security_active(c.oid) END, c.reltuples,
        COALESCE(to_jsonb(r) ->> 'prqual', ''),
        ARRAY(SELECT (regexp_matches(COALESCE(to_jsonb(r) ->> 'prattrs', ''), '[0-9]+', 'g'))[1]::int2),
        COALESCE((SELECT (i.indkey::int2[])[0:i.indnkeyatts - 1] FROM pg_index i
@@ -143,7 +143,6 @@ LEFT JOIN pg_publication_rel r
   ON r.prrelid = c.oid AND r.prpubid = (SELECT oid FROM pg_publication WHERE pubname = $1)
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
   AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_toast%'
-  AND s.may_select IS NOT NULL
 ORDER BY 2, 3";
 
 /// Lists the columns of tables. PostgreSQL 18 and later can publish generated columns that are stored.
@@ -214,23 +213,44 @@ pub(crate) async fn read_tables(
     let mut attempt = 1;
     loop {
         client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-        let tables = read_tables_in_transaction(client, publication).await;
+        let reading = read_catalog(client, publication).await;
         client.batch_execute("ROLLBACK").await?;
 
-        // A refusal may come from a function that was called for a table just dropped.
-        if attempt == READ_ATTEMPTS || !matches!(tables, Err(SourceError::Refused(_))) {
-            return tables;
+        // A refusal may come from a function that was called for a table just dropped. The transaction
+        // that drops a table may also create another one of its name, which this snapshot lacks.
+        let is_disturbed = matches!(
+            reading,
+            Err(SourceError::Refused(_)) | Ok(CatalogReading { has_dropped: true, .. })
+        );
+        if attempt == READ_ATTEMPTS || !is_disturbed {
+            return reading.map(|reading| reading.tables);
         }
         attempt += 1;
     }
 }
 
-/// Reads all tables as [`read_tables`] does, within a transaction of the caller.
+/// Reads all tables as [`read_tables`] does, within a transaction of the caller. Tables that were dropped
+/// after its snapshot are left out.
 pub(crate) async fn read_tables_in_transaction(
     client: &Client,
     publication: &str,
 ) -> Result<Vec<SourceTable>, SourceError> {
-    let rows = client.query(TABLES, &[&publication]).await?;
+    Ok(read_catalog(client, publication).await?.tables)
+}
+
+/// The tables of one snapshot.
+struct CatalogReading {
+    tables: Vec<SourceTable>,
+    /// A table of the snapshot was dropped before it was read. It is not among the tables.
+    has_dropped: bool,
+}
+
+async fn read_catalog(client: &Client, publication: &str) -> Result<CatalogReading, SourceError> {
+    let listed = client.query(TABLES, &[&publication]).await?;
+    // PostgreSQL judges privileges by the newest catalog, whatever the snapshot, and has no answer for a
+    // table that is gone from it.
+    let (rows, dropped): (Vec<_>, Vec<_>) =
+        listed.into_iter().partition(|row| row.get::<_, Option<bool>>(5).is_some());
     let oids: Vec<u32> = rows.iter().map(|row| row.get(0)).collect();
     let columns = client.query(COLUMNS, &[&oids]).await?;
     let columns: Vec<_> = columns.iter().map(CatalogColumn::from_row).collect();
@@ -292,7 +312,7 @@ pub(crate) async fn read_tables_in_transaction(
             },
         });
     }
-    Ok(tables)
+    Ok(CatalogReading { tables, has_dropped: !dropped.is_empty() })
 }
 
 fn first_letter(text: &str) -> char {
