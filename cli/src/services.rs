@@ -5,6 +5,7 @@ pub(crate) mod admin;
 pub(crate) mod api;
 pub(crate) mod builder;
 pub(crate) mod config_file;
+pub(crate) mod config_picture;
 pub(crate) mod config_watch;
 pub(crate) mod console;
 pub(crate) mod copy_reports;

@@ -48,7 +48,7 @@ pub struct Settings {
     pub all_sdks: bool,
     /// `TIDEWATER_TEST_CHROMIUM`: the browser of the web SDK's tests.
     pub browser: Browser,
-    /// `TIDEWATER_TEST_PICTURES`: the folder to which the test of the console writes its picture.
+    /// `TIDEWATER_TEST_PICTURES`: the folder to which the tests of the console write pictures.
     pub pictures: Option<PathBuf>,
     /// The folder of programs that `./test` installs: `$XDG_CACHE_HOME/tidewater`.
     pub cache: PathBuf,

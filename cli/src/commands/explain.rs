@@ -1,7 +1,5 @@
 //! `tidewater explain`: prints the buckets of a sync config and the cost of changes.
 
-mod picture;
-
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -10,10 +8,10 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 use tidewater_sync_config::{Explanation, SyncConfig};
 
+use crate::services::config_picture::Picture;
 use crate::terminal::failure::Failure;
 use crate::terminal::findings::FindingsReport;
 use crate::terminal::format::Format;
-use picture::Picture;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -3,6 +3,7 @@
 mod context;
 mod deployment;
 mod diagnostics;
+mod picture;
 mod request;
 mod source_tables;
 mod sync_rules;
@@ -97,6 +98,7 @@ fn routes<S: Storage>(context: AdminContext<S>) -> Router {
         .route("/api/admin/v1/why", post(why::answer::<S>))
         .route("/api/admin/v1/schema", post(source_tables::schema::<S>))
         .route("/api/admin/v1/validate", post(source_tables::validate::<S>))
+        .route("/api/admin/v1/picture", post(picture::picture::<S>))
         .route("/api/admin/v1/reprocess", post(deployment::reprocess::<S>))
         .route("/api/sync-rules/v1/current", get(sync_rules::current::<S>))
         .route("/api/sync-rules/v1/validate", post(sync_rules::validate))

@@ -17,7 +17,17 @@ pub(crate) const PATH: &str = "/console/";
 
 const PAGE: &str = include_str!("console/index.html");
 const STYLE: &str = include_str!("console/style.css");
-const SCRIPT: &str = include_str!("console/script.js");
+
+/// The page's scripts, by their names: modules of one duty each.
+const SCRIPTS: [(&str, &str); 7] = [
+    ("/console/api.js", include_str!("console/api.js")),
+    ("/console/charts.js", include_str!("console/charts.js")),
+    ("/console/editor.js", include_str!("console/editor.js")),
+    ("/console/main.js", include_str!("console/main.js")),
+    ("/console/page.js", include_str!("console/page.js")),
+    ("/console/picture.js", include_str!("console/picture.js")),
+    ("/console/state.js", include_str!("console/state.js")),
+];
 
 /// Policy of the page: it may load its own files and nothing else. Nothing within it is a script or a
 /// style, and no other page may show it in a frame.
@@ -28,12 +38,14 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 
 /// Returns the routes of the page. Other pages of the server lead to it.
 pub(crate) fn pages() -> Router {
-    Router::new()
+    let pages = Router::new()
         .route("/", get(|| async { Redirect::to(PATH) }))
         .route("/console", get(|| async { Redirect::to(PATH) }))
         .route(PATH, get(async || file("text/html; charset=utf-8", PAGE)))
-        .route("/console/style.css", get(async || file("text/css; charset=utf-8", STYLE)))
-        .route("/console/script.js", get(async || file("text/javascript; charset=utf-8", SCRIPT)))
+        .route("/console/style.css", get(async || file("text/css; charset=utf-8", STYLE)));
+    SCRIPTS.iter().fold(pages, |pages, &(path, script)| {
+        pages.route(path, get(async move || file("text/javascript; charset=utf-8", script)))
+    })
 }
 
 fn file(content_type: &'static str, content: &'static str) -> impl IntoResponse {
@@ -59,8 +71,23 @@ mod tests {
             assert!(!PAGE.contains(forbidden), "{forbidden}");
         }
         // The server's texts are set as text.
-        for unsafe_sink in ["innerHTML", "outerHTML", "insertAdjacent", "document.write", "eval("] {
-            assert!(!SCRIPT.contains(unsafe_sink), "{unsafe_sink}");
+        for (name, script) in SCRIPTS {
+            for unsafe_sink in
+                ["innerHTML", "outerHTML", "insertAdjacent", "document.write", "eval(", "srcdoc"]
+            {
+                assert!(!script.contains(unsafe_sink), "{name}: {unsafe_sink}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_module_that_a_script_imports_is_served() {
+        for (name, script) in SCRIPTS {
+            let imports = script.lines().filter_map(|line| line.split_once(" from './"));
+            for (_, rest) in imports {
+                let path = format!("/console/{}", rest.trim_end_matches("';"));
+                assert!(SCRIPTS.iter().any(|(other, _)| *other == path), "{name} imports {path}");
+            }
         }
     }
 }

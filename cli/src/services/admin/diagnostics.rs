@@ -22,7 +22,7 @@ pub(super) struct DiagnosticsRequest {
 }
 
 /// Answers with the connection, the config in use and the one on its way. The member `tidewater` is the
-/// JSON of `tidewater status`.
+/// JSON of `tidewater status`, and the member `server` says what this process can do.
 pub(super) async fn answer<S: Storage>(
     State(context): State<Shared<S>>,
     body: Body,
@@ -47,6 +47,7 @@ pub(super) async fn answer<S: Storage>(
         reply["deploying_sync_rules"] = shown.sync_rules(config, request.sync_rules_content);
     }
     reply["tidewater"] = json!(status);
+    reply["server"] = json!({ "deploys": context.worker.is_some() });
     Ok(data(reply))
 }
 

@@ -126,13 +126,18 @@ pub(super) async fn check(
     checked.map_err(|cause| source_failed(&cause))
 }
 
-/// Returns a finding about a config in PowerSync's shape.
+/// Returns a finding about a config in PowerSync's shape. Its place is ours.
 pub(super) fn diagnostic(found: &Diagnostic) -> Value {
     let level = match found.severity {
         Severity::Error => "fatal",
         Severity::Warning => "warning",
     };
-    json!({ "level": level, "message": message_of(found) })
+    json!({
+        "level": level,
+        "message": message_of(found),
+        "line": found.line,
+        "column": found.column,
+    })
 }
 
 /// Returns the text of a finding, with its place.

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use serde_json::{Value, json};
 use tidewater_sync_config::{
     AccessPathExplanation, Explanation, FamilyExplanation, KeyExplanation, NotExistsExplanation,
     StepExplanation, StreamExplanation,
@@ -12,8 +13,17 @@ use tidewater_sync_config::{
 /// The longest line of a label, in characters. A longer one is cut: `--format text` has all of it.
 const LINE_CHARS_MAX: usize = 60;
 
+/// The longest line of a label in JSON, in characters. A program cuts it as it has room.
+const JSON_LINE_CHARS_MAX: usize = 300;
+
+/// Nodes of the largest picture in JSON. A page cannot show more, and has to arrange them.
+const JSON_NODES_MAX: usize = 400;
+
+/// Edges of the largest picture in JSON.
+const JSON_EDGES_MAX: usize = 2_000;
+
 /// A picture in the order in which its parts were found.
-pub(super) struct Picture {
+pub(crate) struct Picture {
     nodes: Vec<Node>,
     edges: Vec<Edge>,
     /// The numbers of the nodes of lookups and tables, which several streams may share.
@@ -34,6 +44,18 @@ enum NodeKind {
     Table,
 }
 
+impl NodeKind {
+    /// Returns the kind's name in JSON.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Stream => "stream",
+            Self::Lookup => "lookup",
+            Self::Buckets => "buckets",
+            Self::Table => "table",
+        }
+    }
+}
+
 struct Edge {
     from: usize,
     to: usize,
@@ -44,7 +66,7 @@ struct Edge {
 
 impl Picture {
     /// Draws an explanation.
-    pub(super) fn new(explanation: &Explanation) -> Self {
+    pub(crate) fn new(explanation: &Explanation) -> Self {
         let mut picture = Self {
             nodes: Vec::new(),
             edges: Vec::new(),
@@ -171,8 +193,34 @@ impl Picture {
         self.edges.push(Edge { from, to, label, is_absence: false });
     }
 
+    /// Returns the picture as nodes and edges. An edge names its nodes by their places in the list. A
+    /// picture that is too large is cut.
+    pub(crate) fn json(&self) -> Value {
+        let label = |lines: &[String]| -> Vec<String> {
+            lines.iter().map(|line| fitting(line, JSON_LINE_CHARS_MAX)).collect()
+        };
+        let nodes = self.nodes.iter().take(JSON_NODES_MAX);
+        let nodes: Vec<_> = nodes
+            .map(|node| json!({ "kind": node.kind.name(), "label": label(&node.label) }))
+            .collect();
+        let edges = self.edges.iter().filter(|edge| edge.from.max(edge.to) < JSON_NODES_MAX);
+        let edges: Vec<_> = edges
+            .take(JSON_EDGES_MAX)
+            .map(|edge| {
+                json!({
+                    "from": edge.from,
+                    "to": edge.to,
+                    "label": label(&edge.label),
+                    "is_absence": edge.is_absence,
+                })
+            })
+            .collect();
+        let is_complete = nodes.len() == self.nodes.len() && edges.len() == self.edges.len();
+        json!({ "nodes": nodes, "edges": edges, "is_complete": is_complete })
+    }
+
     /// Returns the picture in the language of Mermaid.
-    pub(super) fn mermaid(&self) -> String {
+    pub(crate) fn mermaid(&self) -> String {
         let mut text = "flowchart LR\n".to_owned();
         for (number, Node { kind, label }) in self.nodes.iter().enumerate() {
             let (open, close) = match kind {
@@ -196,7 +244,7 @@ impl Picture {
     }
 
     /// Returns the picture in the language of Graphviz.
-    pub(super) fn dot(&self) -> String {
+    pub(crate) fn dot(&self) -> String {
         let mut text = "digraph sync_config {\n  rankdir=LR;\n  node [shape=box];\n".to_owned();
         for (number, Node { kind, label }) in self.nodes.iter().enumerate() {
             let shape = match kind {
@@ -227,19 +275,19 @@ fn line(text: &mut String, line: &str) {
 }
 
 /// Cuts a line of a label that is too long. Control characters would end the line.
-fn fitting(text: &str) -> String {
+fn fitting(text: &str, chars_max: usize) -> String {
     let plain = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-    if text.chars().count() <= LINE_CHARS_MAX {
+    if text.chars().count() <= chars_max {
         return plain.collect();
     }
-    plain.take(LINE_CHARS_MAX - 3).chain("...".chars()).collect()
+    plain.take(chars_max - 3).chain("...".chars()).collect()
 }
 
 /// Returns a label between quotes. Mermaid reads `#` as the begin of an entity, and tags as HTML.
 fn mermaid_label(lines: &[String]) -> String {
     let escaped = lines.iter().map(|line| {
         let mut text = String::new();
-        for character in fitting(line).chars() {
+        for character in fitting(line, LINE_CHARS_MAX).chars() {
             match character {
                 '"' | '#' | '&' | '<' | '>' | '`' | '\\' => {
                     write!(text, "#{};", u32::from(character)).expect("a String takes every write");
@@ -253,7 +301,9 @@ fn mermaid_label(lines: &[String]) -> String {
 }
 
 fn dot_label(lines: &[String]) -> String {
-    let escaped = lines.iter().map(|line| fitting(line).replace('\\', "\\\\").replace('"', "\\\""));
+    let escaped = lines
+        .iter()
+        .map(|line| fitting(line, LINE_CHARS_MAX).replace('\\', "\\\\").replace('"', "\\\""));
     escaped.collect::<Vec<_>>().join("\\n")
 }
 
@@ -331,5 +381,34 @@ streams:
         let expected = format!("a#34;b#35;c#60;i#62;#92;#96;#38; <br/>{long}");
         assert_eq!(mermaid_label(&hostile), expected);
         assert_eq!(dot_label(&hostile), format!("a\\\"b#c<i>\\\\`& \\n{long}"));
+    }
+
+    #[test]
+    fn the_same_picture_for_programs() {
+        let json = picture(LISTS).json();
+        assert_eq!(
+            json["nodes"][4],
+            json!({"kind": "lookup", "label": ["lookup in public.lists", "by owner_id"]})
+        );
+        let edges = json["edges"].as_array().unwrap();
+        let expected = json!({
+            "from": 5, "to": 3, "label": ["by list_id", "where NOT hidden"], "is_absence": false,
+        });
+        assert!(edges.contains(&expected), "{edges:?}");
+        assert_eq!(json["is_complete"], true);
+    }
+
+    #[test]
+    fn a_picture_for_programs_is_bounded() {
+        let mut config = "config: { edition: 3 }\nstreams:\n".to_owned();
+        for number in 0..300 {
+            config += &format!("  s{number}: {{ query: SELECT * FROM t{number} }}\n");
+        }
+        let json = picture(&config).json();
+        assert_eq!(json["nodes"].as_array().unwrap().len(), JSON_NODES_MAX);
+        assert_eq!(json["is_complete"], false);
+        for edge in json["edges"].as_array().unwrap() {
+            assert!(edge["from"].as_u64().unwrap() < 400 && edge["to"].as_u64().unwrap() < 400);
+        }
     }
 }
