@@ -3,5 +3,5 @@
 mod accept;
 mod compression;
 
-pub(crate) use accept::{BSON_STREAM, accepted_coding, accepts_bson};
+pub(crate) use accept::{BSON_STREAM, Coding, accepted_coding, accepts_bson};
 pub(crate) use compression::compressed;

@@ -23,6 +23,7 @@ mod rsocket;
 mod settings;
 mod snapshot_url;
 mod stream;
+mod stream_log;
 #[cfg(test)]
 mod test_store;
 
@@ -34,6 +35,6 @@ pub use client_address::Network;
 pub use metrics::describe_metrics;
 pub use open_streams::OpenStreamCount;
 pub use settings::{
-    BUCKETS_MAX, ClientAddress, DEFAULT_BUCKETS_MAX, DEFAULT_MAX_STALENESS, Quotas, Rate, Settings,
-    StreamDeadline, WorkerProblem,
+    BUCKETS_MAX, ClientAddress, ClientStall, DEFAULT_BUCKETS_MAX, DEFAULT_MAX_STALENESS, Quotas,
+    Rate, Settings, StreamDeadline, WorkerProblem,
 };

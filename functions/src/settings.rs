@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -100,6 +101,24 @@ pub struct StreamDeadline(pub Instant);
 /// The address of the client that sent a request, as an extension of the request.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientAddress(pub IpAddr);
+
+/// A mark that the client of a connection does not read what it is sent, as an extension of each of its
+/// requests. Whoever runs the router sets it before it closes such a connection. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct ClientStall(Arc<AtomicBool>);
+
+impl ClientStall {
+    /// Notes that the connection is closed for this reason.
+    pub fn note(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether this has been noted.
+    #[must_use]
+    pub fn is_noted(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 /// Bounds on what one client or one process may use.
 #[derive(Clone, Debug)]

@@ -16,6 +16,7 @@ use tracing::{error, warn};
 use crate::auth::AuthError;
 use crate::checkpoint::CheckpointError;
 use crate::metrics::REQUESTS_LIMITED;
+use crate::stream_log::{StreamEnd, StreamLimit};
 
 /// Time after which a client may ask again while the initial copy is in progress, in seconds.
 const NOT_READY_RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
@@ -178,6 +179,26 @@ impl ApiError {
             | Self::NotReplicated
             | Self::TooManyConnections
             | Self::ShuttingDown => {}
+        }
+    }
+
+    /// Returns the reason why a stream ends with the error, as the log names it.
+    pub(super) fn stream_end(&self) -> StreamEnd {
+        match self {
+            Self::Unauthorized(AuthError::Expired) => StreamEnd::TokenExpired,
+            Self::Unauthorized(_)
+            | Self::Invalid(_)
+            | Self::BodyTooLarge(_)
+            | Self::NotFound
+            | Self::AddressRefused
+            | Self::NoWebSocket => StreamEnd::Invalid,
+            Self::NotReady | Self::NotReplicated => StreamEnd::NotReady,
+            Self::OverQuota(_) => StreamEnd::Limit(StreamLimit::Request),
+            Self::TooManyRequests(..) => StreamEnd::Limit(StreamLimit::Rate),
+            Self::TooManyStreams => StreamEnd::Limit(StreamLimit::UserStreams),
+            Self::TooManyConnections => StreamEnd::Limit(StreamLimit::Connections),
+            Self::ShuttingDown => StreamEnd::Shutdown,
+            Self::Storage(_) | Self::Internal(_) => StreamEnd::Error,
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::HeaderMap;
-use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
+use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
@@ -14,6 +14,9 @@ use tidewater_protocol::{LineFormat, SyncLine, write_line};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use super::request::user_agent;
+use crate::stream_log::StreamLog;
 
 /// The JavaScript SDKs' version from which a 401 of a stream makes them fetch another token. Older
 /// ones send the expired token again and again.
@@ -29,12 +32,8 @@ const SECONDS_TOLD: i64 = 1;
 const HOLD: Duration = Duration::from_secs(10);
 
 /// Returns whether the client would send an expired token again after a 401.
-///
-/// Browsers do not let the SDK set `User-Agent`, so `X-User-Agent` counts first.
 pub(super) fn repeats_expired_tokens(headers: &HeaderMap) -> bool {
-    let agent =
-        headers.get(HeaderName::from_static("x-user-agent")).or_else(|| headers.get(USER_AGENT));
-    let version = agent.and_then(|agent| agent.to_str().ok()).and_then(javascript_sdk);
+    let version = user_agent(headers).and_then(javascript_sdk);
     version.is_some_and(|version| version < FIXED_IN)
 }
 
@@ -44,6 +43,7 @@ pub(super) fn expired_stream(
     permit: OwnedSemaphorePermit,
     deadline: Option<Instant>,
     shutdown: CancellationToken,
+    log: StreamLog,
 ) -> Response {
     let end = Instant::now() + HOLD;
     let end = deadline.map_or(end, |deadline| end.min(deadline));
@@ -52,7 +52,8 @@ pub(super) fn expired_stream(
         // Tells reverse proxies not to buffer the response.
         (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
     ];
-    (headers, Body::from_stream(held_line(permit, end, shutdown))).into_response()
+    let lines = log.attach_counting(held_line(permit, end, shutdown));
+    (headers, Body::from_stream(lines)).into_response()
 }
 
 /// Returns the line, and the end of the stream after the client has had time to react.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::HeaderMap;
-use axum::http::header::AUTHORIZATION;
+use axum::http::header::{AUTHORIZATION, HeaderName, USER_AGENT};
 use futures::StreamExt;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -80,6 +80,14 @@ pub(super) async fn authorise<S>(
     let taken = app.user_requests.take(&verified.user_id, Instant::now());
     taken.map_err(|wait| ApiError::TooManyRequests(Limited::User, wait))?;
     Ok(verified)
+}
+
+/// Returns how the SDK calls itself. Browsers do not let it set `User-Agent`, so `X-User-Agent` counts
+/// first.
+pub(super) fn user_agent(headers: &HeaderMap) -> Option<&str> {
+    let agent =
+        headers.get(HeaderName::from_static("x-user-agent")).or_else(|| headers.get(USER_AGENT));
+    agent.and_then(|agent| agent.to_str().ok())
 }
 
 /// Fails if an address has sent too many requests. Probes are not counted.

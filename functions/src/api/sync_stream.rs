@@ -1,12 +1,14 @@
 //! The sync stream as an HTTP response.
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Extension, State};
+use axum::extract::{FromRequestParts, State};
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -15,30 +17,60 @@ use metrics::counter;
 use tidewater_protocol::{ErrorChain, LineFormat, StreamRequest};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
-use tracing::{Instrument, Span, debug, error, field, info_span};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span, error, field, info_span};
 
 use super::error::ApiError;
 use super::old_sdk;
-use super::request::{authorise, client, client_key, read_stream_request};
+use super::request::{authorise, client, client_key, read_stream_request, user_agent};
 use crate::app_state::{AppState, SyncStore};
 use crate::auth::{AuthError, Verified};
 use crate::clock::unix_now;
-use crate::content::{BSON_STREAM, accepted_coding, accepts_bson, compressed};
+use crate::content::{BSON_STREAM, Coding, accepted_coding, accepts_bson, compressed};
 use crate::metrics::STREAMS_CUT;
 use crate::open_streams::StreamPlace;
-use crate::settings::StreamDeadline;
+use crate::settings::{ClientStall, StreamDeadline};
 use crate::stream::{Connection, StreamParams};
+use crate::stream_log::{StreamEnd, StreamFacts, StreamLimit, StreamLog, StreamTally};
 
 /// Content type of a stream of JSON lines.
 const JSON_STREAM: &str = "application/x-ndjson";
 
+/// The way on which lines reach a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Carrier {
+    /// An HTTP response of JSON lines of the form that the request wants.
+    Json,
+    /// An HTTP response of BSON documents.
+    Bson,
+    /// A WebSocket with BSON documents.
+    WebSocket,
+}
+
+impl Carrier {
+    /// Returns the name in the log.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Json => "ndjson",
+            Self::Bson => "bson",
+            Self::WebSocket => "websocket",
+        }
+    }
+}
+
 /// The parts of a stream that its request body does not determine.
 pub(super) struct Transport {
-    /// Set if the lines are BSON; otherwise they are JSON of the form that the request wants.
-    pub(super) bson: bool,
+    pub(super) carrier: Carrier,
+    /// The coding of the response.
+    pub(super) coding: Option<Coding>,
+    /// How the SDK calls itself.
+    pub(super) sdk: Option<Box<str>>,
     /// The time when the stream must have ended.
     pub(super) deadline: Option<Instant>,
     pub(super) permit: OwnedSemaphorePermit,
+    /// Set by whoever runs the router when the client does not read.
+    pub(super) stall: Option<ClientStall>,
+    pub(super) tally: Arc<StreamTally>,
 }
 
 /// An open stream. Its work belongs to the span.
@@ -46,16 +78,32 @@ pub(super) struct LineStream<S: SyncStore> {
     connection: Connection<S>,
     place: StreamPlace,
     span: Span,
+    log: StreamLog,
+}
+
+/// What is known of a connection beside its request.
+#[derive(Clone)]
+pub(super) struct Surroundings {
+    deadline: Option<Instant>,
+    stall: Option<ClientStall>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Surroundings {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let deadline = parts.extensions.get().map(|&StreamDeadline(at)| at);
+        Ok(Self { deadline, stall: parts.extensions.get().cloned() })
+    }
 }
 
 /// Serves `POST /sync/stream`.
 pub(super) async fn sync_stream<S: SyncStore>(
     State(app): State<Arc<AppState<S>>>,
-    deadline: Option<Extension<StreamDeadline>>,
+    Surroundings { deadline, stall }: Surroundings,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let deadline = deadline.map(|Extension(StreamDeadline(at))| at);
     let verified = match authorise(&app, &headers, unix_now()).await {
         Err(ApiError::Unauthorized(AuthError::Expired))
             if old_sdk::repeats_expired_tokens(&headers) =>
@@ -63,21 +111,33 @@ pub(super) async fn sync_stream<S: SyncStore>(
             let permit = Arc::clone(&app.expired_streams).try_acquire_owned();
             let permit = permit.map_err(|_| ApiError::Unauthorized(AuthError::Expired))?;
             let shutdown = app.settings.shutdown.clone();
-            return Ok(old_sdk::expired_stream(permit, deadline, shutdown));
+            let log = begin_expired(&headers, shutdown.clone(), stall);
+            return Ok(old_sdk::expired_stream(permit, deadline, shutdown, log));
         }
         verified => verified?,
     };
 
     // The permit is taken before the body is read, so that refused streams cost little.
-    let transport = Transport { bson: accepts_bson(&headers), deadline, permit: permit(&app)? };
-    let content_type = if transport.bson { BSON_STREAM } else { JSON_STREAM };
-    let request = read_stream_request(body, &app.settings.quotas).await?;
-    let chunks = LineStream::open(app, verified, request, transport).await?.chunks();
-
+    let permit = permit(&app)?;
+    let is_bson = accepts_bson(&headers);
+    let content_type = if is_bson { BSON_STREAM } else { JSON_STREAM };
     let coding = accepted_coding(&headers);
+    let transport = Transport {
+        carrier: if is_bson { Carrier::Bson } else { Carrier::Json },
+        coding,
+        sdk: user_agent(&headers).map(Box::from),
+        deadline,
+        permit,
+        stall,
+        tally: Arc::default(),
+    };
+    let request = read_stream_request(body, &app.settings.quotas).await?;
+    let stream = LineStream::open(app, verified, request, transport).await?;
+
+    let (log, chunks) = stream.into_chunks();
     let body = match coding {
-        Some(coding) => Body::from_stream(compressed(chunks, coding)),
-        None => Body::from_stream(chunks),
+        Some(coding) => Body::from_stream(log.attach_counting(compressed(chunks, coding))),
+        None => Body::from_stream(log.attach_counting(chunks)),
     };
     let headers = [
         (CONTENT_TYPE, HeaderValue::from_static(content_type)),
@@ -101,14 +161,60 @@ pub(super) fn permit<S>(app: &AppState<S>) -> Result<OwnedSemaphorePermit, ApiEr
     permit.map_err(|_| ApiError::TooManyConnections)
 }
 
+/// Logs the stream of an old SDK whose token has expired. Nothing that the token says is believed.
+fn begin_expired(
+    headers: &HeaderMap,
+    shutdown: CancellationToken,
+    stall: Option<ClientStall>,
+) -> StreamLog {
+    let facts = StreamFacts {
+        user: "",
+        client: "",
+        sdk: user_agent(headers),
+        transport: Carrier::Json.name(),
+        coding: None,
+        positions: 0,
+        subscriptions: 0,
+    };
+    let tally = StreamTally::default();
+    tally.end(StreamEnd::TokenExpired);
+    StreamLog::begin(&facts, Arc::new(tally), shutdown, stall)
+}
+
 impl<S: SyncStore> LineStream<S> {
-    /// Opens the stream of an authorised request.
+    /// Opens the stream of an authorised request, and logs it, also if it is refused.
     pub(super) async fn open(
         app: Arc<AppState<S>>,
         verified: Verified,
         request: StreamRequest,
         transport: Transport,
     ) -> Result<Self, ApiError> {
+        let facts = StreamFacts {
+            user: &verified.user_id,
+            client: request.client_id.as_deref().unwrap_or_default(),
+            sdk: transport.sdk.as_deref(),
+            transport: transport.carrier.name(),
+            coding: transport.coding.map(Coding::name),
+            positions: request.buckets.len(),
+            subscriptions: request.streams.as_ref().map_or(0, |one| one.subscriptions.len()),
+        };
+        let tally = Arc::clone(&transport.tally);
+        let shutdown = app.settings.shutdown.clone();
+        let stall = transport.stall.clone();
+        let log = StreamLog::begin(&facts, Arc::clone(&tally), shutdown, stall);
+
+        let opened = Self::open_logged(app, verified, request, transport).await;
+        let (connection, place, span) =
+            opened.inspect_err(|error| tally.end(error.stream_end()))?;
+        Ok(Self { connection, place, span, log })
+    }
+
+    async fn open_logged(
+        app: Arc<AppState<S>>,
+        verified: Verified,
+        request: StreamRequest,
+        transport: Transport,
+    ) -> Result<(Connection<S>, StreamPlace, Span), ApiError> {
         let client_key = client_key(&verified.user_id, request.client_id.as_deref())?;
         let place = app.streams.open(&client_key).ok_or(ApiError::TooManyStreams)?;
         let span = info_span!("stream", client_id = client_key.client_id, buckets = field::Empty);
@@ -119,15 +225,16 @@ impl<S: SyncStore> LineStream<S> {
         let params = StreamParams {
             client_key,
             positions,
-            format: match (transport.bson, request.raw_data) {
-                (true, _) => LineFormat::Bson,
-                (false, true) => LineFormat::Json,
-                (false, false) => LineFormat::NestedJson,
+            format: match (transport.carrier, request.raw_data) {
+                (Carrier::Bson | Carrier::WebSocket, _) => LineFormat::Bson,
+                (Carrier::Json, true) => LineFormat::Json,
+                (Carrier::Json, false) => LineFormat::NestedJson,
             },
             snapshots: request.tidewater.as_ref().is_some_and(|tidewater| tidewater.snapshots > 0),
             valid: Duration::from_secs(u64::try_from(valid_seconds).unwrap_or(0)),
             deadline: transport.deadline,
             permit: transport.permit,
+            tally: transport.tally,
             client: client(verified, request)?,
         };
         let connection = Box::pin(Connection::open(app, params)).instrument(span.clone()).await?;
@@ -136,22 +243,28 @@ impl<S: SyncStore> LineStream<S> {
         }
 
         span.record("buckets", connection.bucket_count());
-        span.in_scope(|| debug!("stream opened"));
-        Ok(Self { connection, place, span })
+        Ok((connection, place, span))
     }
 
-    /// Returns the chunks of the stream, until it ends or must give its place to a later one. An error
-    /// cuts the connection: the status has been sent long before, so there is no other way to tell the
-    /// client.
-    pub(super) fn chunks(self) -> impl futures::Stream<Item = io::Result<Bytes>> {
-        let Self { connection, place, span } = self;
-        stream::unfold(Some((connection, place)), move |open| {
+    /// Returns the chunks of the stream, until it ends or must give its place to a later one, and the log
+    /// that must be dropped with them. An error cuts the connection: the status has been sent long before,
+    /// so there is no other way to tell the client.
+    pub(super) fn into_chunks(
+        self,
+    ) -> (StreamLog, impl futures::Stream<Item = io::Result<Bytes>> + use<S>) {
+        let Self { connection, place, span, log } = self;
+        let tally = log.tally();
+        let chunks = stream::unfold(Some((connection, place)), move |open| {
+            let tally = Arc::clone(&tally);
             let next = async move {
                 let (mut connection, place) = open?;
                 let chunk = tokio::select! {
                     chunk = connection.next_chunk() => chunk,
                     // A chunk has whole lines, so the stream ends after one.
-                    () = place.ended() => return None,
+                    () = place.ended() => {
+                        tally.end(StreamEnd::Limit(StreamLimit::ClientStreams));
+                        return None;
+                    }
                 };
                 match chunk {
                     Ok(Some(chunk)) => Some((Ok(chunk), Some((connection, place)))),
@@ -168,6 +281,7 @@ impl<S: SyncStore> LineStream<S> {
             };
 
             next.instrument(span.clone())
-        })
+        });
+        (log, chunks)
     }
 }

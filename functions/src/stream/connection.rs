@@ -29,6 +29,7 @@ use crate::checkpoint::{Access, CheckpointError, CheckpointView, Client, access}
 use crate::following::{Change, Changed, Registration};
 use crate::metrics::OpenStream;
 use crate::snapshot_url::SnapshotAddresses;
+use crate::stream_log::{StreamEnd, StreamLimit, StreamTally};
 
 /// Size in bytes from which lines are sent as one chunk: a few network packets. Larger chunks save few
 /// system calls, smaller ones cost one for each line.
@@ -67,6 +68,20 @@ pub(crate) enum StreamError {
     Damaged(#[source] DamagedSegment),
 }
 
+impl StreamError {
+    /// Returns the reason as the log names it.
+    fn end(&self) -> StreamEnd {
+        match self {
+            Self::Checkpoint(CheckpointError::OverQuota(_)) => {
+                StreamEnd::Limit(StreamLimit::Request)
+            }
+            Self::Checkpoint(_) | Self::Storage(_) | Self::Broken(_) | Self::Damaged(_) => {
+                StreamEnd::Error
+            }
+        }
+    }
+}
+
 /// The content of an authorised stream request.
 pub(crate) struct StreamParams {
     pub(crate) client: Client,
@@ -81,6 +96,7 @@ pub(crate) struct StreamParams {
     /// The time when the stream must have ended.
     pub(crate) deadline: Option<Instant>,
     pub(crate) permit: OwnedSemaphorePermit,
+    pub(crate) tally: Arc<StreamTally>,
 }
 
 /// One connection.
@@ -100,6 +116,7 @@ pub(crate) struct Connection<S: SyncStore> {
     /// Bytes that were sent.
     sent_bytes: usize,
     phase: Phase,
+    tally: Arc<StreamTally>,
     _open: OpenStream,
     _permit: OwnedSemaphorePermit,
 }
@@ -163,14 +180,16 @@ impl<S: SyncStore> Connection<S> {
             sent_bytes: 0,
             phase: Phase::Open,
             app,
+            tally: params.tally,
             _open: OpenStream::new(now),
             _permit: params.permit,
         };
 
+        connection.tally.set_buckets(connection.state.bucket_count());
         // The clock skew lets a token pass that has just expired. The stream has one line only, which
         // tells the client to fetch another token.
         if params.valid.is_zero() {
-            connection.expire();
+            let _ = connection.expire();
             connection.phase = Phase::Closing;
             return Ok(connection);
         }
@@ -218,7 +237,10 @@ impl<S: SyncStore> Connection<S> {
             match step {
                 Ok(Step::Continue) => {}
                 Ok(Step::Close) => self.phase = Phase::Closing,
-                Err(error) => self.phase = Phase::Failing(error),
+                Err(error) => {
+                    self.tally.end(error.end());
+                    self.phase = Phase::Failing(error);
+                }
             }
         }
     }
@@ -230,10 +252,11 @@ impl<S: SyncStore> Connection<S> {
         if self.sent_bytes > 0 && self.sent_bytes + self.buffer.len() > limit {
             self.buffer = ChunkBuffer::new(self.format);
             self.phase = Phase::Closing;
+            self.tally.end(StreamEnd::Limit(StreamLimit::AnswerBytes));
             return None;
         }
         self.sent_bytes += self.buffer.len();
-        Some(self.buffer.take())
+        Some(self.buffer.take(&self.tally))
     }
 
     /// Waits until something has changed for the client or a deadline has passed, and acts on it.
@@ -241,7 +264,7 @@ impl<S: SyncStore> Connection<S> {
         let wake_at = self.deadlines.next();
         let change = tokio::select! {
             biased;
-            () = self.app.settings.shutdown.cancelled() => return Ok(Step::Close),
+            () = self.app.settings.shutdown.cancelled() => return Ok(self.close(StreamEnd::Shutdown)),
             // What changed before the wait is pending, so nothing between two waits is missed.
             change = self.registration.changed() => Some(change),
             () = tokio::time::sleep_until(wake_at) => None,
@@ -263,11 +286,15 @@ impl<S: SyncStore> Connection<S> {
 
     fn act_on(&mut self, due: Due) -> Step {
         match due {
-            Due::Expired => {
-                self.expire();
-                Step::Close
+            Due::Expired => self.expire(),
+            Due::Close => self.close(StreamEnd::UpToDate),
+            Due::End => self.close(StreamEnd::HandOver),
+            Due::HandOver(seconds) => {
+                // A client that leaves from here on does so at the server's request.
+                self.tally.end(StreamEnd::HandOver);
+                self.buffer.push(&SyncLine::TokenExpiresIn(seconds));
+                Step::Continue
             }
-            Due::Close => Step::Close,
             Due::TellSecondsLeft(seconds) => {
                 self.buffer.push(&SyncLine::TokenExpiresIn(seconds));
                 Step::Continue
@@ -277,8 +304,15 @@ impl<S: SyncStore> Connection<S> {
     }
 
     /// Tells the client that its token has expired. The caller closes the stream.
-    fn expire(&mut self) {
+    fn expire(&mut self) -> Step {
         self.buffer.push(&SyncLine::TokenExpiresIn(0));
+        self.close(StreamEnd::TokenExpired)
+    }
+
+    /// Notes why the stream ends. The caller closes it.
+    fn close(&self, reason: StreamEnd) -> Step {
+        self.tally.end(reason);
+        Step::Close
     }
 
     /// Announces the newest checkpoint, if it differs from the announced one.
@@ -294,7 +328,7 @@ impl<S: SyncStore> Connection<S> {
 
         match self.state.movement_to(view.id()) {
             // The client connects again, and its positions are compared with the new history.
-            Movement::Replaced => return Ok(Step::Close),
+            Movement::Replaced => return Ok(self.close(StreamEnd::ConfigChanged)),
             Movement::None => self.registration.note_seen(view.id()),
             Movement::Ticket => {
                 let requests = self.requests_at(&view).await?;
@@ -351,11 +385,11 @@ impl<S: SyncStore> Connection<S> {
     /// bucket in a commit therefore never receives what the same commit wrote into it.
     async fn follow_all(&mut self, view: Arc<CheckpointView>) -> Result<Step, StreamError> {
         let Some(AccessAt { view, access, requests }) = self.access_at(view).await? else {
-            return Ok(Step::Close);
+            return Ok(self.close(StreamEnd::ConfigChanged));
         };
         // The newest view may belong to another generation than the one that was too old.
         if self.state.movement_to(view.id()) == Movement::Replaced {
-            return Ok(Step::Close);
+            return Ok(self.close(StreamEnd::ConfigChanged));
         }
         let diff = self.replace_access(&view, access);
         self.announce(&view, diff, requests.as_ref());
@@ -393,7 +427,9 @@ impl<S: SyncStore> Connection<S> {
     fn replace_access(&mut self, view: &CheckpointView, access: Access) -> BucketDiff {
         self.lookups = sorted(&access.lookups);
         self.registration.replace(names(&access), view.id());
-        self.state.replace_buckets(access.buckets)
+        let diff = self.state.replace_buckets(access.buckets);
+        self.tally.set_buckets(self.state.bucket_count());
+        diff
     }
 
     /// Returns the client's write-checkpoint requests if the view covers other tickets than the announced
@@ -429,8 +465,11 @@ impl<S: SyncStore> Connection<S> {
         // A token can expire, and a deadline pass, in the middle of a large download. Between two
         // lines the stream may end: the client resumes after the last one.
         let due = self.deadlines.due_while_sending(Instant::now());
-        if self.act_on(due) == Step::Close || self.app.settings.shutdown.is_cancelled() {
+        if self.act_on(due) == Step::Close {
             return Ok(Step::Close);
+        }
+        if self.app.settings.shutdown.is_cancelled() {
+            return Ok(self.close(StreamEnd::Shutdown));
         }
 
         let checkpoint = self.state.announced().op;
@@ -506,15 +545,15 @@ impl<S: SyncStore> Connection<S> {
         // published another catalog.
         let view = self.app.views.reread().await.map_err(StreamError::Checkpoint)?;
         if self.state.movement_to(view.id()) == Movement::Replaced {
-            return Ok(Step::Close);
+            return Ok(self.close(StreamEnd::ConfigChanged));
         }
 
         let failed_bucket = self.state.current_bucket();
         let Some(AccessAt { view, access, requests }) = self.access_at(view).await? else {
-            return Ok(Step::Close);
+            return Ok(self.close(StreamEnd::ConfigChanged));
         };
         if self.state.movement_to(view.id()) == Movement::Replaced {
-            return Ok(Step::Close);
+            return Ok(self.close(StreamEnd::ConfigChanged));
         }
 
         let is_newer = view.id().op > self.state.announced().op;

@@ -41,6 +41,21 @@ pub(super) struct LineParams<'a> {
     pub(super) format: LineFormat,
 }
 
+/// The content of a line that was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Written {
+    pub(super) operations: u64,
+    /// Operations that are PUTs.
+    pub(super) rows: u64,
+}
+
+impl Written {
+    fn count(&mut self, operation: &Operation<'_>) {
+        self.operations += 1;
+        self.rows += u64::from(matches!(operation.body, Body::Put { .. }));
+    }
+}
+
 /// Returns how many of the segments go into one line: whole ones only, and at least one.
 pub(super) fn count_that_fits(segments: &[Segment]) -> usize {
     let mut ops = 0;
@@ -56,12 +71,12 @@ pub(super) fn count_that_fits(segments: &[Segment]) -> usize {
 }
 
 /// Appends one line with all operations of the segments, and checks them against the segments' own
-/// fields. Returns the number of operations.
+/// fields.
 pub(super) fn write_segments(
     out: &mut Vec<u8>,
     line: &LineParams<'_>,
     segments: &[Segment],
-) -> Result<u64, DamagedSegment> {
+) -> Result<Written, DamagedSegment> {
     // An estimate of the line's size: the payload with escaped quotes, and 128 bytes of fields for
     // each operation.
     let payload: usize = segments.iter().map(|segment| segment.payload.len()).sum();
@@ -75,7 +90,7 @@ pub(super) fn write_segments(
         last = CLEAR_OP_ID;
     }
 
-    let mut written = 0;
+    let mut written = Written::default();
     for segment in segments {
         let mut sum = Checksum::ZERO;
         for operation in SegmentReader::new(&segment.payload) {
@@ -86,7 +101,7 @@ pub(super) fn write_segments(
             last = operation.op_id;
             sum += operation.checksum;
             writer.push(&operation);
-            written += 1;
+            written.count(&operation);
         }
         if sum != segment.sum || last != segment.last {
             return Err(DamagedSegment::Content);
@@ -96,7 +111,7 @@ pub(super) fn write_segments(
     Ok(written)
 }
 
-/// Appends one line with rows of a base, as stored in a frame. Returns the number of rows.
+/// Appends one line with rows of a base, as stored in a frame.
 ///
 /// The line ends with a MOVE whose op id is the marker. A client remembers the last op id of a line
 /// as its position, and a row's op id would not say how many rows of the base it has.
@@ -105,17 +120,18 @@ pub(super) fn write_base_rows(
     line: &LineParams<'_>,
     rows: &[u8],
     marker: OpId,
-) -> Result<u64, DamagedSegment> {
+) -> Result<Written, DamagedSegment> {
     out.reserve(rows.len() * 2 + 256);
     let mut writer = DataLineWriter::begin(out, line.bucket, line.after, line.format);
     if let Some(checksum) = line.clear {
         writer.push(&Operation { op_id: CLEAR_OP_ID, checksum, body: Body::Clear });
     }
 
-    let mut written = 0;
+    let mut written = Written::default();
     for operation in SegmentReader::new(rows) {
-        writer.push(&operation?);
-        written += 1;
+        let operation = operation?;
+        writer.push(&operation);
+        written.count(&operation);
     }
     writer.push(&Operation { op_id: marker, checksum: Checksum::ZERO, body: Body::Move });
     writer.finish(marker, line.has_more);

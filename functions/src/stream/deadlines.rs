@@ -49,8 +49,12 @@ struct End {
 pub(super) enum Due {
     /// Tell the client that its token has expired, and close.
     Expired,
-    /// Close without another line.
+    /// Close without another line: the client has been up to date for long enough.
     Close,
+    /// Close without another line: the end is near.
+    End,
+    /// Tell the client to connect again, as if so many seconds were left.
+    HandOver(i64),
     /// Tell the client how many seconds are left.
     TellSecondsLeft(i64),
     /// Nothing.
@@ -104,10 +108,10 @@ impl Deadlines {
             return Due::Expired;
         }
         match &mut self.end {
-            Some(end) if now >= end.at => Due::Close,
+            Some(end) if now >= end.at => Due::End,
             Some(end) if now >= end.hand_over_at && !end.is_handed_over => {
                 end.is_handed_over = true;
-                Due::TellSecondsLeft(HAND_OVER_TOLD_SECONDS)
+                Due::HandOver(HAND_OVER_TOLD_SECONDS)
             }
             _ => Due::Nothing,
         }
@@ -121,8 +125,10 @@ impl Deadlines {
 
         // A client that is up to date loses nothing by an end, so it is not handed over: the stream
         // closes as soon as a hand-over would begin.
-        let end = self.end.as_ref().map(|end| end.hand_over_at);
-        if self.close_at.into_iter().chain(end).any(|at| now >= at) {
+        if self.end.as_ref().is_some_and(|end| now >= end.hand_over_at) {
+            return Due::End;
+        }
+        if self.close_at.is_some_and(|at| now >= at) {
             return Due::Close;
         }
 
@@ -193,7 +199,9 @@ mod tests {
             match deadlines.due(now) {
                 Due::TellSecondsLeft(left) => told.push(left),
                 Due::Expired => break,
-                other @ (Due::Close | Due::Nothing) => panic!("{other:?}"),
+                other @ (Due::Close | Due::End | Due::HandOver(_) | Due::Nothing) => {
+                    panic!("{other:?}")
+                }
             }
         }
 
@@ -228,9 +236,9 @@ mod tests {
 
         for (milliseconds, expected) in [
             (74_999, Due::Nothing),
-            (75_000, Due::TellSecondsLeft(20)),
+            (75_000, Due::HandOver(20)),
             (99_999, Due::Nothing),
-            (100_000, Due::Close),
+            (100_000, Due::End),
         ] {
             let now = start + Duration::from_millis(milliseconds);
             assert_eq!(deadlines.due_while_sending(now), expected, "{milliseconds}");
@@ -243,8 +251,8 @@ mod tests {
         let mut deadlines = Deadlines::new(start, seconds(3_600), 7);
         deadlines.end_by(start, start + seconds(6));
         assert_eq!(deadlines.due_while_sending(start), Due::Nothing);
-        assert_eq!(deadlines.due_while_sending(start + seconds(3)), Due::TellSecondsLeft(20));
-        assert_eq!(deadlines.due_while_sending(start + seconds(6)), Due::Close);
+        assert_eq!(deadlines.due_while_sending(start + seconds(3)), Due::HandOver(20));
+        assert_eq!(deadlines.due_while_sending(start + seconds(6)), Due::End);
     }
 
     #[test]
@@ -253,7 +261,7 @@ mod tests {
         let mut deadlines = Deadlines::new(start, seconds(3_600), 7);
         deadlines.end_by(start, start + seconds(30));
         assert_eq!(deadlines.next(), start + seconds(15));
-        assert_eq!(deadlines.due(start + seconds(15)), Due::Close);
+        assert_eq!(deadlines.due(start + seconds(15)), Due::End);
     }
 
     #[test]

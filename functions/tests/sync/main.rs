@@ -18,6 +18,7 @@ mod limits;
 mod positions;
 mod published_keys;
 mod server;
+mod stream_log;
 mod web_socket;
 mod worker;
 mod write_checkpoints;

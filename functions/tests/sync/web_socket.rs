@@ -42,7 +42,7 @@ enum Received {
 }
 
 /// A client that speaks RSocket.
-struct Socket(WebSocketStream<TcpStream>);
+pub(crate) struct Socket(WebSocketStream<TcpStream>);
 
 impl Socket {
     /// Opens a connection without a SETUP frame.
@@ -54,7 +54,7 @@ impl Socket {
     }
 
     /// Opens a connection with a token.
-    async fn open(server: &Server, token: &str) -> Self {
+    pub(crate) async fn open(server: &Server, token: &str) -> Self {
         let mut socket = Self::connect(server).await;
         let mut fields = vec![0, 1, 0, 0, 0, 0, 78, 32, 0, 1, 95, 144];
         fields.extend_from_slice(b"\x10application/json\x10application/json");
@@ -64,7 +64,7 @@ impl Socket {
         socket
     }
 
-    async fn request(&mut self, stream: u32, credits: u32, body: &Value) {
+    pub(crate) async fn request(&mut self, stream: u32, credits: u32, body: &Value) {
         let mut fields = credits.to_be_bytes().to_vec();
         fields.extend_from_slice(&with_length(&json!({ "path": "/sync/stream" })));
         fields.extend_from_slice(body.to_string().as_bytes());
@@ -73,6 +73,10 @@ impl Socket {
 
     async fn ask_for(&mut self, stream: u32, credits: u32) {
         self.send(stream, kind::REQUEST_N, 0, &credits.to_be_bytes()).await;
+    }
+
+    pub(crate) async fn cancel(&mut self, stream: u32) {
+        self.send(stream, kind::CANCEL, 0, &[]).await;
     }
 
     async fn send(&mut self, stream: u32, kind: u16, flags: u16, fields: &[u8]) {
@@ -92,7 +96,7 @@ impl Socket {
     }
 
     /// Returns the next line of stream 1.
-    async fn line(&mut self) -> Value {
+    pub(crate) async fn line(&mut self) -> Value {
         let received = self.next().await;
         let Received::Line(1, line) = received else { panic!("{received:?}") };
         line
@@ -249,7 +253,7 @@ async fn a_cancelled_stream_frees_its_place() {
         assert!(matches!(received, Received::Line(1, _)), "{received:?}");
     }
 
-    socket.send(1, kind::CANCEL, 0, &[]).await;
+    socket.cancel(1).await;
     socket.request(5, 10, &json!({})).await;
     loop {
         let received = socket.next().await;

@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tidewater_functions::ClientAddress;
+use tidewater_functions::{ClientAddress, ClientStall};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -60,6 +60,7 @@ pub(super) fn serve_connection(
     };
     let is_reserved = permit.is_none();
     let requested = CancellationToken::new();
+    let stall = ClientStall::default();
 
     let mut builder = http1::Builder::new();
     builder
@@ -70,16 +71,18 @@ pub(super) fn serve_connection(
         .keep_alive(!is_reserved);
     let service = {
         let requested = requested.clone();
+        let stall = stall.clone();
         service_fn(move |mut request: Request<Incoming>| {
             requested.cancel();
             if is_reserved && !request.uri().path().starts_with(PROBES) {
                 return Either::Left(ready(Ok::<_, Infallible>(refusal())));
             }
             request.extensions_mut().insert(ClientAddress(peer.ip()));
+            request.extensions_mut().insert(stall.clone());
             Either::Right(router.clone().oneshot(request.map(Body::new)))
         })
     };
-    let io = TokioIo::new(TimedIo::new(stream, limits.write, Held { permit, tracked }));
+    let io = TokioIo::new(TimedIo::new(stream, limits.write, stall, Held { permit, tracked }));
     let connection = builder.serve_connection(io, service).with_upgrades();
 
     let shutdown = shutdown.clone();

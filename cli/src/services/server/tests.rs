@@ -2,13 +2,14 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
-use axum::extract::Request;
+use axum::extract::{Extension, Request};
 use axum::http::StatusCode;
 use axum::http::header::{CONNECTION, UPGRADE};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures::stream;
 use hyper_util::rt::TokioIo;
+use tidewater_functions::ClientStall;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -38,24 +39,24 @@ struct Server {
     address: SocketAddr,
     shutdown: CancellationToken,
     task: JoinHandle<()>,
-    /// Gets a message when an endless body is dropped.
-    dropped: mpsc::UnboundedReceiver<()>,
+    /// Gets a message when an endless body is dropped: whether its client was said not to read.
+    dropped: mpsc::UnboundedReceiver<bool>,
 }
 
 /// Sends a message when it is dropped.
-struct OnDrop(mpsc::UnboundedSender<()>);
+struct OnDrop(mpsc::UnboundedSender<bool>, ClientStall);
 
 impl Drop for OnDrop {
     fn drop(&mut self) {
-        let _ = self.0.send(());
+        let _ = self.0.send(self.1.is_noted());
     }
 }
 
 impl Server {
     async fn start(limits: ConnectionLimits) -> Self {
         let (sender, dropped) = mpsc::unbounded_channel();
-        let endless = move || {
-            let on_drop = Arc::new(OnDrop(sender.clone()));
+        let endless = move |Extension(stall): Extension<ClientStall>| {
+            let on_drop = Arc::new(OnDrop(sender.clone(), stall));
             let chunk = Bytes::from(vec![b'x'; 64 << 10]);
             let chunks = stream::repeat_with(move || {
                 let _ = &on_drop;
@@ -162,8 +163,15 @@ async fn a_connection_serves_one_request_after_another() {
 async fn a_client_that_never_reads_is_cut_off() {
     let mut server = Server::start(ConnectionLimits { write: SHORT, ..patient() }).await;
     let silent = server.connect_and_send("GET /endless HTTP/1.1\r\nhost: x\r\n\r\n").await;
-    tokio::time::timeout(SOON, server.dropped.recv()).await.expect("its stream ends in time");
+    let dropped = tokio::time::timeout(SOON, server.dropped.recv()).await;
+    assert_eq!(dropped.expect("its stream ends in time"), Some(true), "the reason is known");
     drop(silent);
+
+    // A client that closes its connection does not count as one that does not read.
+    let leaving = server.connect_and_send("GET /endless HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    drop(leaving);
+    let dropped = tokio::time::timeout(SOON, server.dropped.recv()).await;
+    assert_eq!(dropped.expect("its stream ends in time"), Some(false));
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use tidewater_functions::ClientStall;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
@@ -21,6 +22,8 @@ pub(super) struct TimedIo {
     write_timeout: Duration,
     /// Set while bytes wait for the client.
     stall: Option<Stall>,
+    /// Told when the client does not read.
+    mark: ClientStall,
     _held: Held,
 }
 
@@ -40,8 +43,13 @@ struct Stall {
 }
 
 impl TimedIo {
-    pub(super) fn new(stream: TcpStream, write_timeout: Duration, held: Held) -> Self {
-        Self { stream, write_timeout, stall: None, _held: held }
+    pub(super) fn new(
+        stream: TcpStream,
+        write_timeout: Duration,
+        mark: ClientStall,
+        held: Held,
+    ) -> Self {
+        Self { stream, write_timeout, stall: None, mark, _held: held }
     }
 
     /// Judges the result of a write.
@@ -66,6 +74,7 @@ impl TimedIo {
             written: 0,
         });
         ready!(stall.timeout.as_mut().poll(context));
+        self.mark.note();
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")))
     }
 }

@@ -1,6 +1,7 @@
 //! The loop of one connection: performs what the session decides, and sends the lines of its streams.
 
 use std::future::poll_fn;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -14,15 +15,15 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
-use tracing::{debug, field};
+use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
+use tracing::debug;
 
 use super::served_stream::{Next, ServedStream, StreamFailure};
 use crate::api::error::ApiError;
 use crate::api::request::{authorise, parse_stream_request};
-use crate::api::sync_stream::{LineStream, Transport, permit};
+use crate::api::sync_stream::{Carrier, LineStream, Transport, permit};
 use crate::app_state::{AppState, SyncStore};
 use crate::auth::AuthError;
 use crate::clock::unix_now;
@@ -31,6 +32,7 @@ use crate::rsocket::{
     Action, Credits, ErrorCode, Limits, Session, StreamRequestFrames, error_frame, payload_head,
     stream_end,
 };
+use crate::stream_log::{StreamEnd, StreamTally};
 
 /// Number of streams of one connection at a time. SDKs have one, or two for a moment.
 const STREAMS_MAX: usize = 4;
@@ -91,6 +93,8 @@ pub(super) struct Connection<S> {
 #[derive(Clone)]
 struct Accepted {
     headers: HeaderMap,
+    /// How the SDK calls itself.
+    sdk: Option<Box<str>>,
     /// The time from which a stream is dropped although its client asks for no more lines.
     drop_at: Instant,
 }
@@ -198,6 +202,7 @@ impl<S: SyncStore> Connection<S> {
         let now = Instant::now();
         if now >= self.last_received + self.silence_max {
             debug!("a silent client counts as lost");
+            self.note_end(StreamEnd::Silent);
             return Err(Closed);
         }
         if self.end_by.is_some_and(|end| now >= end) {
@@ -207,6 +212,7 @@ impl<S: SyncStore> Connection<S> {
 
         let expired = self.streams.iter().position(|stream| now >= stream.drop_at);
         if let Some(index) = expired {
+            self.streams[index].tally.end(StreamEnd::TokenExpired);
             let expired = StreamFailure::Refused(ApiError::Unauthorized(AuthError::Expired));
             return self.on_stream(index, Next::Failed(expired)).await;
         }
@@ -257,11 +263,12 @@ impl<S: SyncStore> Connection<S> {
         }
         match authorise(&self.app, &headers, unix_now()).await {
             Ok(verified) => {
-                debug!(user_agent = user_agent.map(field::display), "WebSocket opened");
                 let valid = u64::try_from(verified.expires_at.saturating_sub(unix_now()));
                 let valid = Duration::from_secs(valid.unwrap_or(0));
                 let now = Instant::now();
-                self.accepted = Some(Accepted { headers, drop_at: now + valid + EXPIRY_GRACE });
+                let drop_at = now + valid + EXPIRY_GRACE;
+                let sdk = user_agent.map(String::into_boxed_str);
+                self.accepted = Some(Accepted { headers, sdk, drop_at });
                 self.idle_until = now + IDLE_TIMEOUT;
                 Ok(())
             }
@@ -275,14 +282,24 @@ impl<S: SyncStore> Connection<S> {
     /// Opens a stream. The request is checked and evaluated while the loop goes on.
     fn open(&mut self, request: StreamRequestFrames) -> Result<(), Closed> {
         let StreamRequestFrames { stream, credits, body } = request;
-        let Some(Accepted { headers, drop_at }) = self.accepted.clone() else {
+        let Some(Accepted { headers, sdk, drop_at }) = self.accepted.clone() else {
             return Err(Closed);
         };
 
         let app = Arc::clone(&self.app);
+        let tally = Arc::new(StreamTally::default());
+        let shared_tally = Arc::clone(&tally);
         let opened = async move {
             let verified = authorise(&app, &headers, unix_now()).await?;
-            let transport = Transport { bson: true, deadline: None, permit: permit(&app)? };
+            let transport = Transport {
+                carrier: Carrier::WebSocket,
+                coding: None,
+                sdk,
+                deadline: None,
+                permit: permit(&app)?,
+                stall: None,
+                tally: shared_tally,
+            };
             let bytes_max = app.settings.quotas.body_bytes_max;
             // As JSON, a request may be longer than it was as BSON.
             if body.len() > bytes_max {
@@ -293,17 +310,24 @@ impl<S: SyncStore> Connection<S> {
         };
         let lines = async {
             let opened = opened.await.map_err(StreamFailure::Refused)?;
-            Ok(opened.chunks().map_err(|_| StreamFailure::Cut))
+            let (log, chunks) = opened.into_chunks();
+            Ok(log.attach(chunks.map_err(|_| StreamFailure::Cut)))
         };
         let chunks = futures::stream::once(lines).try_flatten().boxed();
-        self.streams.push(ServedStream::new(stream, Credits::new(credits), drop_at, chunks));
+        let credits = Credits::new(credits);
+        self.streams.push(ServedStream::new(stream, credits, drop_at, tally, chunks));
         Ok(())
     }
 
     async fn on_stream(&mut self, index: usize, next: Next) -> Result<(), Closed> {
         let id = self.streams[index].id;
         match next {
-            Next::Line(line) => return self.send(payload_head(id), line).await,
+            Next::Line(line) => {
+                let bytes = line.len();
+                self.send(payload_head(id), line).await?;
+                self.streams[index].tally.add_bytes(bytes);
+                return Ok(());
+            }
             Next::End => {
                 self.remove(index);
                 self.send(stream_end(id), Bytes::new()).await?;
@@ -327,6 +351,13 @@ impl<S: SyncStore> Connection<S> {
         let stream = self.streams.remove(index);
         self.session.ended(stream.id);
         self.note_streams();
+    }
+
+    /// Notes why all streams of the connection end.
+    fn note_end(&self, end: StreamEnd) {
+        for stream in &self.streams {
+            stream.tally.end(end);
+        }
     }
 
     /// A connection may be without a stream for some time from now on.
@@ -363,10 +394,14 @@ impl<S: SyncStore> Connection<S> {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
                     debug!(%error, "a WebSocket is lost");
+                    if is_timeout(&error) {
+                        self.note_end(StreamEnd::WriteTimeout);
+                    }
                     return Err(Closed);
                 }
                 Err(_) => {
                     debug!("a client does not read");
+                    self.note_end(StreamEnd::WriteTimeout);
                     return Err(Closed);
                 }
             }
@@ -378,4 +413,9 @@ impl<S: SyncStore> Connection<S> {
             opcode = OpCode::Data(Data::Continue);
         }
     }
+}
+
+/// Returns whether whoever serves the connection has given up a client that does not read.
+fn is_timeout(error: &SocketError) -> bool {
+    matches!(error, SocketError::Io(error) if error.kind() == ErrorKind::TimedOut)
 }

@@ -1,5 +1,6 @@
 //! One stream of a connection: its lines, and how many the client has asked for.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::api::error::ApiError;
 use crate::rsocket::Credits;
+use crate::stream_log::StreamTally;
 
 /// The end of a stream that fails.
 pub(super) enum StreamFailure {
@@ -34,6 +36,7 @@ pub(super) struct ServedStream {
     pub(super) credits: Credits,
     /// The time from which the stream is dropped although its client asks for no more lines.
     pub(super) drop_at: Instant,
+    pub(super) tally: Arc<StreamTally>,
     chunks: BoxStream<'static, Result<Bytes, StreamFailure>>,
     /// Lines of the last chunk that are not sent yet.
     waiting: Bytes,
@@ -44,9 +47,10 @@ impl ServedStream {
         id: u32,
         credits: Credits,
         drop_at: Instant,
+        tally: Arc<StreamTally>,
         chunks: BoxStream<'static, Result<Bytes, StreamFailure>>,
     ) -> Self {
-        Self { id, credits, drop_at, chunks, waiting: Bytes::new() }
+        Self { id, credits, drop_at, tally, chunks, waiting: Bytes::new() }
     }
 
     /// Returns what the stream has next, once the client has asked for it. Nothing is read or made

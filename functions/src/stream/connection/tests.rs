@@ -38,6 +38,7 @@ async fn open_until(
         valid: Duration::from_secs(valid_seconds),
         deadline,
         permit,
+        tally: Arc::default(),
     };
 
     Connection::open(app, params).await.unwrap()
