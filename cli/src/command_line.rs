@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::check::CheckArgs;
 use crate::commands::compact::CompactArgs;
+use crate::commands::cost::CostArgs;
 use crate::commands::demo::DemoArgs;
 use crate::commands::dev::DevArgs;
 use crate::commands::explain::ExplainArgs;
@@ -62,6 +63,7 @@ pub(crate) enum Command {
     Top(TopArgs),
     Probe(ProbeArgs),
     Why(WhyArgs),
+    Cost(CostArgs),
     Verify(VerifyArgs),
     Sync(SyncArgs),
     Queue(QueueArgs),

@@ -2,6 +2,7 @@
 
 pub(crate) mod check;
 pub(crate) mod compact;
+pub(crate) mod cost;
 pub(crate) mod demo;
 pub(crate) mod dev;
 pub(crate) mod explain;

@@ -16,8 +16,8 @@ use clap::Parser;
 
 use command_line::{Cli, Command};
 use commands::{
-    check, compact, demo, dev, explain, ingest, plan, probe, queue, rows, schema, serve, status,
-    sync, token, top, validate, verify, why,
+    check, compact, cost, demo, dev, explain, ingest, plan, probe, queue, rows, schema, serve,
+    status, sync, token, top, validate, verify, why,
 };
 use terminal::failure::Failure;
 use terminal::logging;
@@ -50,6 +50,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Top(args) => block_on(top::run(&args)),
         Command::Probe(args) => block_on(probe::run(&args)),
         Command::Why(args) => block_on(why::run(&args)),
+        Command::Cost(args) => block_on(cost::run(&args)),
         Command::Verify(args) => block_on(verify::run(&args)),
         Command::Sync(args) => block_on(sync::run(&args)),
         Command::Queue(args) => queue::run(&args),

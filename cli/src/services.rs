@@ -13,6 +13,7 @@ pub(crate) mod database;
 pub(crate) mod ingest_worker;
 pub(crate) mod limits;
 pub(crate) mod metrics;
+pub(crate) mod prices;
 #[cfg(feature = "aws")]
 mod rds_token;
 #[cfg(feature = "aws")]
@@ -22,3 +23,4 @@ pub(crate) mod server;
 pub(crate) mod source_check;
 pub(crate) mod status;
 pub(crate) mod store;
+pub(crate) mod traffic;
