@@ -19,7 +19,8 @@ use self::fields::{check_count, checksum, op_id, reading, text, utf8};
 pub use self::keys::{TableKey, TableKeys};
 pub use self::verify::ExpectedFile;
 use self::verify::{
-    TypeEntry, check_header, check_schema, connect, read_meta, read_tables, read_types,
+    TypeEntry, check_description, check_header, check_schema, connect, read_meta, read_tables,
+    read_types,
 };
 use crate::error::SnapshotError;
 use crate::row::SnapshotRow;
@@ -67,6 +68,7 @@ impl Snapshot {
         check_header(path, expected.raw_bytes)?;
 
         let connection = connect(path).map_err(SnapshotError::reading)?;
+        check_description(&connection)?;
         let rows = read_meta(&connection, expected)?;
         let types = read_types(&connection).map_err(SnapshotError::reading)?;
         let tables = read_tables(&connection)?;

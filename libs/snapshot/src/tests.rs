@@ -258,6 +258,29 @@ fn every_deviation_of_the_schema_or_the_counts_is_refused() {
     }
 }
 
+/// The error about a value of another type names the column, whatever the file calls it.
+#[test]
+fn a_file_whose_columns_have_other_names_is_refused_before_a_value_is_read() {
+    let good = rows(&[("t", "a", r#"{"id":"a"}"#)]);
+    for (table, column, sql) in [
+        ("_tw_snapshot", "\"checksum\", \"rows\"", "UPDATE _tw_snapshot SET checksum = 'x'"),
+        ("_tw_types", "\"rows\", \"ids_are_unique\"", "UPDATE _tw_types SET rows = 'x'"),
+        ("_tw_tables", "\"type\", \"columns\"", "UPDATE _tw_tables SET type = 5"),
+        ("_tw_texts", "\"_tw_data\"", "INSERT INTO _tw_texts VALUES ('t', 'b', '', 1, 1, 5)"),
+    ] {
+        let dir = TempDir::new().unwrap();
+        let path = unpack(&write(dir.path(), &good, &SnapshotOptions::default())[0]);
+        Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        let at = bytes.windows(column.len()).position(|part| part == column.as_bytes()).unwrap();
+        bytes[at + 1] = 0xff;
+        fs::write(&path, bytes).unwrap();
+
+        let error = verify(&path).expect_err(table);
+        assert!(error.to_string().contains(&format!("it lacks its table '{table}'")), "{error}");
+    }
+}
+
 #[test]
 fn a_later_format_is_reported_as_such() {
     let dir = TempDir::new().unwrap();

@@ -195,6 +195,25 @@ struct SchemaEntry {
     sql: String,
 }
 
+/// Fails unless the tables that describe the file have the SQL that the writer gives them.
+///
+/// This comes before anything is read from them: rusqlite reports a value of the wrong type with the name
+/// of its column, and panics if a damaged file gives it a name that is not UTF-8.
+pub(super) fn check_description(connection: &Connection) -> Result<(), SnapshotError> {
+    let sql = "SELECT count(*) FROM sqlite_schema
+        WHERE type = 'table' AND name = ?1 AND tbl_name = ?1 AND sql = ?2";
+    let mut select = connection.prepare(sql).map_err(SnapshotError::reading)?;
+    for described in META_SQL {
+        let count: i64 =
+            select.query_row(described, |row| row.get(0)).map_err(SnapshotError::reading)?;
+        if count != 1 {
+            let what = format!("it lacks its table '{}'", described.0);
+            return Err(SnapshotError::damaged(what));
+        }
+    }
+    Ok(())
+}
+
 /// Fails unless the file has the listed tables, with the SQL that the writer gives them, and nothing
 /// else. So there is no view, trigger, index, virtual table, default, check or generated column that
 /// SQLite could run.
