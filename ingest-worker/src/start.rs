@@ -360,7 +360,9 @@ async fn void_position<S: ControlStore>(storage: &S) -> Result<(), StartError> {
     };
     match storage.swap_control(Some(former.revision), &next).await? {
         SwapOutcome::Swapped => Ok(()),
-        SwapOutcome::Conflict(_) => Err(WriteError::Fenced.into()),
+        SwapOutcome::Conflict(found) => {
+            Err(WriteError::of_takeover(Some(&former), found.as_deref()).into())
+        }
     }
 }
 

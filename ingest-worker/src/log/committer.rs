@@ -53,10 +53,13 @@ impl<S: ControlStore + RecordStore + Clone + 'static> Committer<S> {
 
         // 2. Replace the record. This closes the former epoch at what it has committed, so whatever
         //    it still writes stays uncommitted for ever. Of two runs that do so at once, one wins.
-        let expected = former.map(|former| former.revision);
+        //    A write of the former run may still have been in flight when its record was read.
+        let expected = former.as_ref().map(|former| former.revision);
         match retry(|| storage.swap_control(expected, &next)).await? {
             SwapOutcome::Swapped => {}
-            SwapOutcome::Conflict(_) => return Err(WriteError::Fenced),
+            SwapOutcome::Conflict(found) => {
+                return Err(WriteError::of_takeover(former.as_ref(), found.as_deref()));
+            }
         }
         tracing::debug!(epoch = next.epoch.number(), "began an epoch");
 

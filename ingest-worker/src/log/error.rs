@@ -1,6 +1,6 @@
 //! Errors of the log.
 
-use tidewater_storage::StorageError;
+use tidewater_storage::{Control, StorageError};
 
 /// Error after which this run can no longer write the log, sorted by what its owner does next.
 #[derive(Debug, thiserror::Error)]
@@ -8,6 +8,10 @@ pub enum WriteError {
     /// Stop: another worker has taken over.
     #[error("another worker has taken over the store; this one stops")]
     Fenced,
+    /// Start another run: the control record that this one continues has a later commit of the same run.
+    /// The write was in flight when that run ended.
+    #[error("the former run has committed once more since this one read the control record")]
+    Overtaken,
     /// Free some space, then start again. Nothing is lost.
     #[error("no space is left in the store: free some space, then start again (nothing is lost)")]
     StorageFull(#[source] StorageError),
@@ -29,10 +33,20 @@ pub enum WriteError {
 }
 
 impl WriteError {
+    /// Returns the error of a run whose first write of the control record found another record than the one
+    /// that it continues.
+    pub(crate) fn of_takeover(former: Option<&Control>, found: Option<&Control>) -> Self {
+        match (former, found) {
+            (Some(former), Some(found)) if found.owner == former.owner => Self::Overtaken,
+            (_, _) => Self::Fenced,
+        }
+    }
+
     /// Returns whether a new run may succeed without anyone fixing anything.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Storage(error) => error.may_pass(),
+            Self::Overtaken => true,
             Self::Fenced
             | Self::StorageFull(_)
             | Self::StorageRefused(_)

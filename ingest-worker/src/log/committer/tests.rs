@@ -1,5 +1,5 @@
-use tidewater_storage::Embedded;
 use tidewater_storage::conformance::first_control;
+use tidewater_storage::{Embedded, Nonce};
 
 use super::*;
 
@@ -48,6 +48,33 @@ async fn a_commit_advances_the_committed_operations_only_when_it_is_done() {
     assert!(!committer.is_busy());
     assert!(committer.committed_ops().is_committed(op(5)));
     assert!(!committer.committed_ops().is_committed(op(6)));
+}
+
+/// Takes over from a record, as another run. Returns its error.
+async fn refused_takeover(storage: &Embedded, former: &Control) -> WriteError {
+    let (next, archived) = former.after_takeover(Nonce("other".to_owned())).unwrap();
+    let storage = storage.clone();
+    Committer::take_over(storage, Some(former.clone()), next, archived, None).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn a_late_commit_of_the_former_run_is_no_other_worker() {
+    let mut committer = committer().await;
+    let storage = committer.storage().clone();
+    let read = committer.control().clone();
+    commit(&mut committer, 7).await;
+
+    // The commit was in flight when the record was read: the next run reads it again.
+    let error = refused_takeover(&storage, &read).await;
+    assert!(matches!(error, WriteError::Overtaken) && error.is_transient(), "{error:?}");
+
+    // A worker that took over in between is one.
+    let former = committer.control().clone();
+    let (next, archived) = former.after_takeover(Nonce("winner".to_owned())).unwrap();
+    let winner = Committer::take_over(storage.clone(), Some(former.clone()), next, archived, None);
+    winner.await.unwrap();
+    let error = refused_takeover(&storage, &former).await;
+    assert!(matches!(error, WriteError::Fenced) && !error.is_transient(), "{error:?}");
 }
 
 #[tokio::test]
