@@ -102,7 +102,7 @@ struct Secrets {
     secret_month: f64,
 }
 
-/// What a deployment uses in a month.
+/// The use of a deployment in a month.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Usage {
     pub(crate) write_units: f64,

@@ -101,7 +101,7 @@ pub(crate) struct TrafficArgs {
     /// Megabytes of memory of the function (the template's ApiMemory)
     #[arg(long, env = "TIDEWATER_API_MEMORY", value_name = "MB", value_parser = amount, default_value_t = 512.0)]
     pub(crate) api_memory: f64,
-    /// Where the ingest worker runs (the template's Worker)
+    /// Place of the ingest worker (the template's Worker)
     #[arg(long, env = "TIDEWATER_WORKER", value_enum, default_value_t)]
     pub(crate) worker: WorkerPlace,
     /// Functions and worker run on arm64

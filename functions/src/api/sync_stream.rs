@@ -63,7 +63,7 @@ pub(super) struct Transport {
     pub(super) carrier: Carrier,
     /// The coding of the response.
     pub(super) coding: Option<Coding>,
-    /// How the SDK calls itself.
+    /// The user agent of the SDK.
     pub(super) sdk: Option<Box<str>>,
     /// The time when the stream must have ended.
     pub(super) deadline: Option<Instant>,
@@ -81,7 +81,7 @@ pub(super) struct LineStream<S: SyncStore> {
     log: StreamLog,
 }
 
-/// What is known of a connection beside its request.
+/// The facts about a connection beside its request.
 #[derive(Clone)]
 pub(super) struct Surroundings {
     deadline: Option<Instant>,

@@ -9,7 +9,7 @@ pub struct PlanReport {
     pub is_same_text: bool,
     /// No worker has started on the store yet.
     pub is_first: bool,
-    /// What is stored cannot be continued: all tables are copied and all devices download everything again.
+    /// The stored state cannot be continued: all tables are copied and all devices download everything again.
     pub copies_everything: bool,
     /// Devices stay at their checkpoint until the copy is complete. Otherwise they follow the config in use
     /// meanwhile.

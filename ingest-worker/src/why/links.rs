@@ -22,7 +22,7 @@ pub(super) struct Facts<'a> {
     pub(super) table: Option<TableName>,
     /// Its number in the store.
     pub(super) number: Option<u16>,
-    /// What the store has of the row, if the table has a number.
+    /// The row in the store, if the table has a number.
     pub(super) row: Option<StoredRow>,
     /// The queries for the row, if it was read from the source; or why they cannot be evaluated.
     pub(super) trace: Option<Result<Vec<QueryTrace>, String>>,

@@ -34,9 +34,9 @@ pub struct Link {
     pub link: LinkName,
     /// Its state.
     pub state: LinkState,
-    /// What was found.
+    /// The finding.
     pub text: String,
-    /// What to do, if the link fails or is not known.
+    /// The remedy, if the link fails or is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
 }
@@ -100,7 +100,7 @@ pub struct DefinitionReport {
 pub struct ConditionReport {
     /// The condition.
     pub sql: String,
-    /// Whether it holds.
+    /// The result of the condition for the row.
     pub holds: bool,
     /// `true`, `false`, `null`, or why it cannot be evaluated.
     pub outcome: String,

@@ -39,7 +39,7 @@ pub(super) enum SourceSide {
     Read(FoundTable),
 }
 
-/// What the source has of the row.
+/// The row in the source.
 pub(super) enum FoundTable {
     /// There is no such table. These exist with the name in other schemas.
     NoTable(Vec<String>),
@@ -49,7 +49,7 @@ pub(super) enum FoundTable {
 /// A table with its row.
 pub(super) struct SourceRowFacts {
     pub(super) table: SourceTable,
-    /// What keeps the worker from reading the table.
+    /// The reasons why the worker cannot read the table.
     pub(super) findings: Vec<Finding>,
     pub(super) row: FoundRow,
 }

@@ -38,7 +38,7 @@ pub(super) struct Bucket {
     pub(super) params: String,
 }
 
-/// What the store has of a row.
+/// A row in the store.
 pub(super) struct StoredRow {
     /// At the last commit.
     pub(super) committed: RowAt,

@@ -93,7 +93,7 @@ pub(super) struct Connection<S> {
 #[derive(Clone)]
 struct Accepted {
     headers: HeaderMap,
-    /// How the SDK calls itself.
+    /// The user agent of the SDK.
     sdk: Option<Box<str>>,
     /// The time from which a stream is dropped although its client asks for no more lines.
     drop_at: Instant,
