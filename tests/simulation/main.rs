@@ -164,7 +164,7 @@ fn assert_enough_was_tested(sums: &Counters, runs: usize) {
     for kind in ["Fresh", "Continue", "TablesChanged", "SlotReset", "ConfigChanged"] {
         assert!(sums.takeovers.contains(kind), "no worker has taken over as {kind}");
     }
-    for reason in ["fenced", "injected fault"] {
+    for reason in ["fenced", "overtaken", "injected fault"] {
         assert!(sums.ended_workers.contains_key(reason), "no worker has ended as {reason}");
     }
 }

@@ -44,8 +44,12 @@ pub(crate) async fn run(store: Store, world: Shared, number: usize, seed: u64) -
 
 /// Returns the reason why a worker has ended, if it is one that the simulation causes.
 pub(crate) fn expected_end(error: &anyhow::Error) -> Option<&'static str> {
-    if matches!(error.downcast_ref(), Some(WriteError::Fenced)) {
-        return Some("fenced");
+    match error.downcast_ref() {
+        Some(WriteError::Fenced) => return Some("fenced"),
+        // The former worker has committed after this one read the record. A process would begin
+        // another run.
+        Some(WriteError::Overtaken) => return Some("overtaken"),
+        _ => {}
     }
 
     // A worker does not repeat a failed read, and a failed write only a few times. A write whose reply
