@@ -27,6 +27,9 @@ const PAUSE_MAX_MS: u64 = 400;
 /// Time that rows stay after a subscription has ended: longer than a test.
 const SUBSCRIBED: Duration = Duration::from_secs(3600);
 
+/// Time after which an SDK that may forget writes has done so.
+const FORGOTTEN: Duration = Duration::from_secs(10);
+
 /// A device of one user with an official SDK.
 pub struct SdkApp {
     sdk: OfficialSdk,
@@ -155,6 +158,18 @@ impl SdkApp {
         if !self.is_connected {
             self.connect().await?;
         }
+
+        let may_forget = self.sdk.client().may_forget_writes();
+        if may_forget && self.wait_for_uploads(FORGOTTEN).await.is_err() {
+            let owner = &self.user.id;
+            let id = format!("{}reminder-{}", self.drafts, self.rng.random::<u32>());
+            let insert = format!("INSERT INTO drafts (id, owner_id) VALUES ('{id}', '{owner}')");
+            self.sdk.write(&[&insert]).await?;
+        }
+        self.wait_for_uploads(within).await
+    }
+
+    async fn wait_for_uploads(&mut self, within: Duration) -> Result<()> {
         let uploaded = eventually("the uploads", within, async || {
             Ok((self.sdk.status().await?["queued"] == 0).then_some(()))
         })

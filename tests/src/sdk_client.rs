@@ -34,6 +34,10 @@ pub struct Sdk {
     prefers_web_socket: bool,
     /// The app may disconnect at any moment. `connect` disconnects first, if the app is connected.
     disconnects_cleanly: bool,
+    /// The SDK may leave a write queued until the next one. `@powersync/common` 1.43 and 1.45 ignore a write
+    /// while an upload runs (`triggerCrudUpload`), even if the upload no longer looks at the queue. 1.54
+    /// does not.
+    may_forget_writes: bool,
 }
 
 /// The environment of an SDK.
@@ -64,6 +68,7 @@ const NODE_1_1: Sdk = Sdk {
     fetches_after_401: true,
     prefers_web_socket: false,
     disconnects_cleanly: true,
+    may_forget_writes: false,
 };
 
 const NODE_0_15_JAVASCRIPT: Sdk = Sdk {
@@ -76,6 +81,7 @@ const NODE_0_15_JAVASCRIPT: Sdk = Sdk {
     fetches_after_401: false,
     prefers_web_socket: true,
     disconnects_cleanly: true,
+    may_forget_writes: true,
 };
 
 const WEB_2_4_OPFS: Sdk = Sdk {
@@ -215,6 +221,11 @@ impl SdkClient {
     #[must_use]
     pub fn disconnects_cleanly(&self) -> bool {
         self.sdk.disconnects_cleanly
+    }
+
+    /// Returns whether the SDK may leave a write queued until the app writes again.
+    pub(crate) fn may_forget_writes(&self) -> bool {
+        self.sdk.may_forget_writes
     }
 
     /// Returns the SDK's options for a connection.
