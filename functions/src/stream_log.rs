@@ -244,8 +244,8 @@ impl Drop for StreamLog {
 /// Returns a text of a client as it is logged: of limited length, and without characters that could look
 /// like another line or reorder the text around them.
 fn logged(text: &str) -> Box<str> {
-    let safe = |c: char| if is_deceptive(c) { char::REPLACEMENT_CHARACTER } else { c };
-    text.chars().take(LOGGED_CHARS_MAX).map(safe).collect()
+    let chars = text.chars().take(LOGGED_CHARS_MAX);
+    chars.map(|c| if is_deceptive(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 fn is_deceptive(c: char) -> bool {

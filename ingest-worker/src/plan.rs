@@ -22,7 +22,7 @@ use crate::source::connect::{ConnectError, connect};
 use crate::source::database::Database;
 use crate::source::dsn::Dsn;
 use crate::source::error::SourceError;
-use crate::source::inspection::{InspectedTable, inspect};
+use crate::source::inspection::inspect;
 use crate::source::preflight::{Finding, PreflightError};
 use crate::start::add_tables_of_others;
 use crate::start::error::StartError;
@@ -187,8 +187,7 @@ async fn found_tables(
         let added = add_tables_of_others(client, stored, new.text, names, &mut tables);
         added.await.map_err(PlanError::Others)?;
     }
-    let found = |one: InspectedTable| FoundTable { table: one.table, findings: one.left_out_for };
-    Ok(tables.into_iter().map(found).collect())
+    Ok(tables.into_iter().map(FoundTable::from).collect())
 }
 
 fn has_error(diagnostics: &[Diagnostic]) -> bool {

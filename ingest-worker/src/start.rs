@@ -201,8 +201,7 @@ async fn plan_on_slot<S: Storage>(
     on_progress: &(dyn Fn(Progress) + Send + Sync),
 ) -> Result<PlannedRun, StartError> {
     let WantedRun { config, sync_config, tables, catalog_read_at, restart } = wanted;
-    let found = |one: InspectedTable| FoundTable { table: one.table, findings: one.left_out_for };
-    let tables = tables.into_iter().map(found).collect();
+    let tables = tables.into_iter().map(FoundTable::from).collect();
 
     let held = acquire_slot(dsn, client, config, on_progress).await?;
     let former = storage.control().await?;

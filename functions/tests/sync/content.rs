@@ -1,12 +1,13 @@
 //! BSON and compressed streams.
 
-use std::io::{Read, Write};
+use std::io::Read;
 
 use axum::http::StatusCode;
 use futures::StreamExt;
 use serde_json::{Value, json};
 
 use crate::client::Device;
+use crate::coding::Decoder;
 use crate::deployment;
 use crate::server::{Server, token};
 use crate::worker::{Worker, put};
@@ -81,37 +82,6 @@ async fn a_client_that_does_not_prefer_bson_gets_json() {
         let response = server.stream_as(&token("u1"), &body, &[("accept", accept)]).await;
         assert_eq!(response.headers()["content-type"], "application/x-ndjson", "{accept}");
         assert!(!response.headers().contains_key("content-encoding"));
-    }
-}
-
-/// Restores a compressed response as it arrives.
-enum Decoder {
-    Zstd(zstd::stream::write::Decoder<'static, Vec<u8>>),
-    Gzip(Box<flate2::write::GzDecoder<Vec<u8>>>),
-}
-
-impl Decoder {
-    fn new(coding: &str) -> Self {
-        match coding {
-            "zstd" => Self::Zstd(zstd::stream::write::Decoder::new(Vec::new()).unwrap()),
-            _ => Self::Gzip(Box::new(flate2::write::GzDecoder::new(Vec::new()))),
-        }
-    }
-
-    /// Returns everything that the bytes so far restore.
-    fn push(&mut self, bytes: &[u8]) -> &[u8] {
-        match self {
-            Self::Zstd(decoder) => {
-                decoder.write_all(bytes).unwrap();
-                decoder.flush().unwrap();
-                decoder.get_ref()
-            }
-            Self::Gzip(decoder) => {
-                decoder.write_all(bytes).unwrap();
-                decoder.flush().unwrap();
-                decoder.get_ref()
-            }
-        }
     }
 }
 

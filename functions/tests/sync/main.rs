@@ -9,6 +9,7 @@ mod publisher;
 mod access;
 mod admin;
 mod client;
+mod coding;
 mod content;
 mod ending;
 mod following;

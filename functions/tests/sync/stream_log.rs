@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::client::Device;
+use crate::coding::Decoder;
 use crate::server::{LINE_TIMEOUT, Next, Server, settings, token, token_with, unix_now};
 use crate::web_socket::Socket;
 use crate::worker::{Worker, put};
@@ -106,11 +107,23 @@ type Headers<'a> = &'a [(&'static str, &'a str)];
 /// Requests a stream over HTTP with these headers, and reads it until a checkpoint is complete.
 async fn completed(server: &Server, user: &str, headers: Headers<'_>) -> usize {
     let response = server.stream_as(&token(user), &Device::default().request(), headers).await;
+    let mut decoder = Decoder::of(&response);
     let mut chunks = response.bytes_stream();
     let mut bytes = 0;
-    // Each of these streams has one chunk, which ends with the completion.
-    bytes += chunks.next().await.unwrap().unwrap().len();
-    bytes
+    loop {
+        let chunk = chunks.next().await.unwrap().unwrap();
+        bytes += chunk.len();
+        if ends_with_completion(decoder.push(&chunk)) {
+            return bytes;
+        }
+    }
+}
+
+/// Returns whether the last line, in JSON or BSON, completes a checkpoint.
+fn ends_with_completion(lines: &[u8]) -> bool {
+    let name = b"checkpoint_complete";
+    let is_whole = lines.ends_with(b"\n") || lines.ends_with(b"\0\0");
+    is_whole && lines.windows(name.len()).any(|window| window == name)
 }
 
 #[tokio::test]

@@ -19,6 +19,7 @@ use crate::initial_copy::table_numbers::{
 };
 use crate::replication::events::BARRIER_UNKNOWN;
 use crate::source::catalog::SourceTable;
+use crate::source::inspection::InspectedTable;
 use crate::source::preflight::Finding;
 use crate::start::deployment::{Deployment, DeploymentInput};
 use crate::start::generation::{self, ConfigSource, KnownGeneration, NewTags};
@@ -76,6 +77,12 @@ pub struct FoundTable {
     pub table: SourceTable,
     /// Reasons why it cannot be synced. Only tables that were found by a pattern may have some.
     pub findings: Vec<Finding>,
+}
+
+impl From<InspectedTable> for FoundTable {
+    fn from(inspected: InspectedTable) -> Self {
+        Self { table: inspected.table, findings: inspected.left_out_for }
+    }
 }
 
 /// The relation of the new run to what is stored.
