@@ -2,7 +2,7 @@
 //! memory: no emulator checks rights.
 #![expect(clippy::unwrap_used, reason = "a helper of tests")]
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,9 +14,10 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use axum::body::Bytes;
 use axum::extract::State;
+use axum::http::header::{AUTHORIZATION, CONTENT_RANGE, RANGE};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde_json::{Value, json};
 use tidewater_storage_aws::{AwsConfig, AwsStore};
 use tidewater_tests::{Settings, Tidewater};
 use tokio::net::TcpListener;
@@ -44,6 +45,19 @@ pub(crate) const fn denied_by_s3(call: &'static str) -> Refused {
     Refused { call, status: 403, code: "AccessDenied" }
 }
 
+/// A call, and what it needs the right to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Recorded {
+    /// The access key that signed the call.
+    pub(crate) access_key: String,
+    /// The action as policies name it, such as `dynamodb:PutItem`.
+    pub(crate) action: String,
+    /// The table without the prefix, `objects/*` or, for the S3 bucket itself, `objects`.
+    pub(crate) resource: String,
+    /// The partition keys of the items that the call names.
+    pub(crate) partitions: BTreeSet<String>,
+}
+
 /// A deployment with empty tables. It ends with the test.
 pub(crate) struct Aws {
     endpoint: String,
@@ -56,6 +70,7 @@ struct Service {
     client: reqwest::Client,
     objects: Mutex<HashMap<String, Bytes>>,
     refused: Mutex<Vec<Refused>>,
+    recorded: Mutex<BTreeSet<Recorded>>,
 }
 
 /// The DynamoDB emulator, which ends when its standard input closes.
@@ -72,6 +87,7 @@ impl Aws {
             client: reqwest::Client::new(),
             objects: Mutex::default(),
             refused: Mutex::default(),
+            recorded: Mutex::default(),
         });
 
         let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -92,20 +108,33 @@ impl Aws {
         self.service.refused.lock().unwrap().clear();
     }
 
+    /// Returns all different calls so far.
+    pub(crate) fn recorded(&self) -> BTreeSet<Recorded> {
+        self.service.recorded.lock().unwrap().clone()
+    }
+
     /// Returns the command of a worker of the deployment.
     pub(crate) fn worker(&self, database_url: &str, sync_config: &Path) -> Result<Command> {
+        let mut command = self.command("test", "ingest")?;
+        command
+            .env("TIDEWATER_DATABASE_URL", database_url)
+            .env("TIDEWATER_SYNC_CONFIG", sync_config);
+        Ok(command)
+    }
+
+    /// Returns a command on the deployment's store, whose calls this access key signs.
+    pub(crate) fn command(&self, access_key: &str, command: &str) -> Result<Command> {
+        let arguments = [command];
         let mut command = Tidewater::command()?;
         command
-            .arg("ingest")
+            .args(arguments)
             .env("AWS_ENDPOINT_URL", &self.endpoint)
-            .env("AWS_ACCESS_KEY_ID", "test")
+            .env("AWS_ACCESS_KEY_ID", access_key)
             .env("AWS_SECRET_ACCESS_KEY", "test")
             .env("AWS_REGION", "us-east-1")
             .env("TIDEWATER_STORE", "aws")
             .env("TIDEWATER_TABLE_PREFIX", PREFIX)
-            .env("TIDEWATER_BUCKET", BUCKET)
-            .env("TIDEWATER_DATABASE_URL", database_url)
-            .env("TIDEWATER_SYNC_CONFIG", sync_config);
+            .env("TIDEWATER_BUCKET", BUCKET);
         Ok(command)
     }
 
@@ -155,14 +184,75 @@ async fn answer(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    let access_key = access_key(&headers, &uri);
     let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok());
     match target.and_then(|target| target.rsplit('.').next()) {
-        Some(call) => service.answer_as_dynamodb(call, &headers, &body).await,
-        None => service.answer_as_s3(&method, uri.path(), body),
+        Some(call) => {
+            service.record_dynamodb(&access_key, call, &body);
+            service.answer_as_dynamodb(call, &headers, &body).await
+        }
+        None => {
+            let (call, response) = service.answer_as_s3(&method, uri.path(), &headers, body);
+            service.record_s3(&access_key, call, response.status());
+            response
+        }
     }
 }
 
+/// Returns the access key that signed a request, in its header or in a presigned URL.
+fn access_key(headers: &HeaderMap, uri: &Uri) -> String {
+    let header = headers.get(AUTHORIZATION).and_then(|header| header.to_str().ok());
+    let signed = header.and_then(|header| header.split_once("Credential="));
+    let presigned = uri.query().and_then(|query| query.split_once("X-Amz-Credential="));
+    let found = signed.or(presigned).map_or("", |(_, credential)| credential);
+    found.split(['/', '%']).next().unwrap_or_default().to_owned()
+}
+
+/// Returns the partition key of an item or a key.
+fn partition(item: &Value) -> Option<String> {
+    let key = &item["p"];
+    key["S"].as_str().or_else(|| key["N"].as_str()).map(str::to_owned)
+}
+
 impl Service {
+    fn record(&self, access_key: &str, action: String, resource: &str, keys: BTreeSet<String>) {
+        self.recorded.lock().unwrap().insert(Recorded {
+            access_key: access_key.to_owned(),
+            action,
+            resource: resource.to_owned(),
+            partitions: keys,
+        });
+    }
+
+    fn record_dynamodb(&self, access_key: &str, call: &str, body: &Bytes) {
+        let Ok(body) = serde_json::from_slice::<Value>(body) else { return };
+        let mut items: Vec<(&str, Vec<&Value>)> = Vec::new();
+        if let Some(table) = body["TableName"].as_str() {
+            items.push((table, vec![&body["Key"], &body["Item"]]));
+        }
+        for (table, requests) in body["RequestItems"].as_object().into_iter().flatten() {
+            let keys = requests["Keys"].as_array().into_iter().flatten();
+            let writes = requests.as_array().into_iter().flatten();
+            let written = writes
+                .flat_map(|write| [&write["PutRequest"]["Item"], &write["DeleteRequest"]["Key"]]);
+            items.push((table, keys.chain(written).collect()));
+        }
+
+        for (table, items) in items {
+            let table = table.strip_prefix(&format!("{PREFIX}-")).unwrap_or(table);
+            let partitions = items.into_iter().filter_map(partition).collect();
+            self.record(access_key, format!("dynamodb:{call}"), table, partitions);
+        }
+    }
+
+    fn record_s3(&self, access_key: &str, call: &str, status: StatusCode) {
+        self.record(access_key, format!("s3:{call}"), "objects/*", BTreeSet::new());
+        if status == StatusCode::NOT_FOUND {
+            // AWS answers 403 instead to a role without this right.
+            self.record(access_key, "s3:ListBucket".to_owned(), "objects", BTreeSet::new());
+        }
+    }
+
     fn refused(&self, call: &str) -> Option<Refused> {
         self.refused.lock().unwrap().iter().find(|refused| refused.call == call).copied()
     }
@@ -191,35 +281,82 @@ impl Service {
         (status, content_type, reply.bytes().await.unwrap()).into_response()
     }
 
-    fn answer_as_s3(&self, method: &Method, path: &str, body: Bytes) -> Response {
+    fn answer_as_s3(
+        &self,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> (&'static str, Response) {
         let call = match *method {
             Method::PUT => "PutObject",
-            Method::GET => "GetObject",
+            Method::GET | Method::HEAD => "GetObject",
             _ => "DeleteObject",
         };
         if let Some(Refused { status, code, .. }) = self.refused(call) {
-            return s3_error(status, code);
+            return (call, s3_error(status, code));
         }
         if !path.starts_with(&format!("/{BUCKET}/")) {
-            return s3_error(404, "NoSuchBucket");
+            return (call, s3_error(404, "NoSuchBucket"));
         }
 
         let mut objects = self.objects.lock().unwrap();
-        match call {
+        let response = match call {
             "PutObject" => {
-                objects.insert(path.to_owned(), body);
+                objects.insert(path.to_owned(), content(headers, body));
                 StatusCode::OK.into_response()
             }
             "GetObject" => match objects.get(path) {
-                Some(content) => content.clone().into_response(),
+                Some(content) => part(content, headers),
                 None => s3_error(404, "NoSuchKey"),
             },
             _ => {
                 objects.remove(path);
                 StatusCode::NO_CONTENT.into_response()
             }
-        }
+        };
+        (call, response)
     }
+}
+
+/// Returns the content of an object that is stored. A file is sent in chunks, each after its length in
+/// hexadecimal digits.
+fn content(headers: &HeaderMap, body: Bytes) -> Bytes {
+    let form = headers.get("x-amz-content-sha256").and_then(|form| form.to_str().ok());
+    if !form.is_some_and(|form| form.starts_with("STREAMING-")) {
+        return body;
+    }
+
+    let mut rest = &body[..];
+    let mut content = Vec::new();
+    loop {
+        let line = rest.iter().position(|byte| *byte == b'\r').unwrap();
+        let length = std::str::from_utf8(&rest[..line]).unwrap();
+        let length = usize::from_str_radix(length.split(';').next().unwrap(), 16).unwrap();
+        if length == 0 {
+            return content.into();
+        }
+        let start = line + 2;
+        content.extend_from_slice(&rest[start..start + length]);
+        rest = &rest[start + length + 2..];
+    }
+}
+
+/// Returns the part of an object that the header `Range` names, or all of it.
+fn part(content: &Bytes, headers: &HeaderMap) -> Response {
+    let range = headers.get(RANGE).and_then(|range| range.to_str().ok());
+    let Some((start, end)) = range.and_then(|range| range.strip_prefix("bytes=")?.split_once('-'))
+    else {
+        return content.clone().into_response();
+    };
+    let start: usize = start.parse().unwrap();
+    let end = end.parse().map_or(content.len(), |last: usize| content.len().min(last + 1));
+    if start >= content.len() {
+        return s3_error(416, "InvalidRange");
+    }
+    let range = format!("bytes {start}-{}/{}", end - 1, content.len());
+    (StatusCode::PARTIAL_CONTENT, [(CONTENT_RANGE, range)], content.slice(start..end))
+        .into_response()
 }
 
 fn s3_error(status: u16, code: &str) -> Response {

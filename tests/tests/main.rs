@@ -28,6 +28,7 @@ mod plan;
 mod random_system;
 mod redeploy;
 mod refusing_store;
+mod rights;
 mod row_limits;
 mod rows;
 mod secure_source;

@@ -47,7 +47,7 @@ fn declared(table: Table) -> String {
 fn the_template_declares_the_tables_of_the_code() {
     for table in Table::ALL {
         let declared = declared(table);
-        assert!(TEMPLATE.contains(&declared), "infra/template.yaml lacks:\n{declared}");
+        assert!(TEMPLATE.contains(&declared), "infra/template lacks:\n{declared}");
     }
 }
 
