@@ -22,8 +22,9 @@ pub struct Settings {
     /// Time that a stream stays open once its client is up to date; `None` keeps it open until the
     /// token expires. A client that waits for a write checkpoint is given at least ten seconds.
     pub keep_open: Option<Duration>,
-    /// Bytes after which an answer of `/sync/stream` ends, at the end of a line; `None` for no limit. A client
-    /// that has more to receive connects again. The first chunk of lines is sent whatever its length.
+    /// Maximum length of an answer of `/sync/stream` in bytes, after compression; `None` for no limit. The
+    /// answer ends at the end of a line, and a client that has more to receive is told to connect again. The
+    /// first chunk of lines is sent whatever its length.
     pub answer_bytes_max: Option<usize>,
     /// Bounds on what one client and one process may use.
     pub quotas: Quotas,

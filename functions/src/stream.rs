@@ -16,3 +16,4 @@ mod sending;
 mod snapshot_line;
 
 pub(crate) use connection::{Connection, StreamParams};
+pub(crate) use deadlines::HAND_OVER_TOLD_SECONDS;

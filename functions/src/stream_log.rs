@@ -120,6 +120,11 @@ impl StreamTally {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
+    /// Returns the number of bytes that were handed to the connection.
+    pub(crate) fn bytes(&self) -> usize {
+        usize::try_from(self.bytes.load(Ordering::Relaxed)).unwrap_or(usize::MAX)
+    }
+
     /// Notes why the stream ends. The last reason is the one that is logged.
     pub(crate) fn end(&self, end: StreamEnd) {
         *self.end.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);

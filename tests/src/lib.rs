@@ -65,7 +65,7 @@ pub use sdk_client::{Sdk, SdkClient, Transport};
 pub use settings::{Browser, Settings};
 pub use small_disk::SmallDisk;
 pub use sync_reader::{Connection, SyncReader};
-pub use tidewater::{DevOptions, Tidewater};
+pub use tidewater::{DevOptions, Tidewater, built_binary};
 pub use token::{AUDIENCE, SigningKey, Token};
 pub use wait::eventually;
 pub use wall_clock::WallClock;

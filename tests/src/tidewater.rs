@@ -180,14 +180,7 @@ impl Tidewater {
     /// # Errors
     /// Fails when the binary has not been built.
     pub fn command() -> Result<Command> {
-        let binary = profile_folder()?.join("tidewater");
-        ensure!(
-            binary.exists(),
-            "{} is missing: run `./test`, or `cargo build -p tidewater` before the tests",
-            binary.display()
-        );
-
-        let mut command = Command::new(binary);
+        let mut command = Command::new(built_binary("tidewater")?);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("TIDEWATER_") {
                 command.env_remove(name);
@@ -352,4 +345,18 @@ impl Tidewater {
     pub fn must_run(&mut self) -> Result<()> {
         self.process.as_mut().context("not started")?.must_run()
     }
+}
+
+/// Returns a binary of the workspace.
+///
+/// # Errors
+/// Fails when it has not been built.
+pub fn built_binary(name: &str) -> Result<PathBuf> {
+    let binary = profile_folder()?.join(name);
+    ensure!(
+        binary.exists(),
+        "{} is missing: run `./test`, or `cargo build --workspace --bin {name}` before the tests",
+        binary.display()
+    );
+    Ok(binary)
 }

@@ -126,16 +126,21 @@ impl Aws {
     pub(crate) fn command(&self, access_key: &str, command: &str) -> Result<Command> {
         let arguments = [command];
         let mut command = Tidewater::command()?;
-        command
-            .args(arguments)
-            .env("AWS_ENDPOINT_URL", &self.endpoint)
-            .env("AWS_ACCESS_KEY_ID", access_key)
-            .env("AWS_SECRET_ACCESS_KEY", "test")
-            .env("AWS_REGION", "us-east-1")
-            .env("TIDEWATER_STORE", "aws")
-            .env("TIDEWATER_TABLE_PREFIX", PREFIX)
-            .env("TIDEWATER_BUCKET", BUCKET);
+        command.args(arguments).env("TIDEWATER_STORE", "aws").envs(self.environment(access_key));
         Ok(command)
+    }
+
+    /// Returns the variables by which a program uses the deployment's store, with this access key.
+    pub(crate) fn environment(&self, access_key: &str) -> Vec<(&'static str, String)> {
+        let variables = [
+            ("AWS_ENDPOINT_URL", self.endpoint.as_str()),
+            ("AWS_ACCESS_KEY_ID", access_key),
+            ("AWS_SECRET_ACCESS_KEY", "test"),
+            ("AWS_REGION", "us-east-1"),
+            ("TIDEWATER_TABLE_PREFIX", PREFIX),
+            ("TIDEWATER_BUCKET", BUCKET),
+        ];
+        variables.map(|(name, value)| (name, value.to_owned())).into()
     }
 
     /// Returns the deployment's store.

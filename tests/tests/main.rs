@@ -19,6 +19,7 @@ mod full_disk;
 mod getting_started;
 mod health;
 mod idle_cost;
+mod lambda;
 mod localstack;
 mod metrics;
 mod no_leak;

@@ -21,6 +21,8 @@ pub struct ApiConfig {
     pub keep_open: Duration,
     /// True if Lambda collects an answer, and sends it when it is complete.
     pub is_buffered: bool,
+    /// Maximum length of an answer with lines, in bytes.
+    pub answer_bytes_max: usize,
     /// Bound of the readiness probe.
     pub max_staleness: Duration,
     /// Bounds on what one client may use.
@@ -28,6 +30,16 @@ pub struct ApiConfig {
     /// The function's name, for metrics.
     pub function: String,
 }
+
+/// Maximum length of a streamed answer, in bytes. Lambda cuts one of more than 200 MB.
+const STREAMED_BYTES_MAX: usize = 199_000_000;
+
+/// Minimum of the setting: an answer must have room for its checkpoint line.
+const ANSWER_BYTES_MIN: usize = 100_000;
+
+/// Maximum length of the lines of a buffered answer, in bytes. Lambda takes an answer of 6 MB (6,291,556
+/// bytes), in which the lines are Base64, so that they grow by a third. Headers have some kilobytes.
+const BUFFERED_BYTES_MAX: usize = 4_600_000;
 
 /// The settings of the snapshot builder.
 #[derive(Debug)]
@@ -69,11 +81,19 @@ impl ApiConfig {
                 bail!("TIDEWATER_INVOKE_MODE must be RESPONSE_STREAM or BUFFERED, not '{other}'")
             }
         };
+        let lambdas_max = if is_buffered { BUFFERED_BYTES_MAX } else { STREAMED_BYTES_MAX };
+        let answer_bytes_max = match lookup("TIDEWATER_ANSWER_BYTES_MAX") {
+            None => lambdas_max,
+            Some(text) => {
+                bytes(&text, lambdas_max).context("TIDEWATER_ANSWER_BYTES_MAX is not valid")?
+            }
+        };
         Ok(Self {
             store: store(lookup)?,
             auth: auth(lookup)?,
             keep_open,
             is_buffered,
+            answer_bytes_max,
             max_staleness,
             quotas: Quotas::for_buckets(max_buckets),
             function: function(lookup),
@@ -148,6 +168,14 @@ fn count(text: &str) -> Result<usize> {
     match text.parse() {
         Ok(count @ 1..=BUCKETS_MAX) => Ok(count),
         Ok(_) | Err(_) => bail!("'{text}' is not a number from 1 to {BUCKETS_MAX}"),
+    }
+}
+
+/// Parses a number of bytes.
+fn bytes(text: &str, max: usize) -> Result<usize> {
+    match text.parse() {
+        Ok(bytes) if (ANSWER_BYTES_MIN..=max).contains(&bytes) => Ok(bytes),
+        Ok(_) | Err(_) => bail!("'{text}' is not a number from {ANSWER_BYTES_MIN} to {max}"),
     }
 }
 
@@ -231,6 +259,29 @@ mod tests {
         }
         let error = api_error("TIDEWATER_INVOKE_MODE", Some("STREAM"));
         assert!(error.contains("TIDEWATER_INVOKE_MODE"), "{error}");
+    }
+
+    #[test]
+    fn an_answer_is_never_longer_than_lambda_sends() {
+        let limit = |mode, limit: Option<&'static str>| {
+            let lookup = move |name: &str| match name {
+                "TIDEWATER_INVOKE_MODE" => Some(str::to_owned(mode)),
+                "TIDEWATER_ANSWER_BYTES_MAX" => limit.map(str::to_owned),
+                other => but("", None)(other),
+            };
+            ApiConfig::read(&lookup).map(|config| config.answer_bytes_max)
+        };
+        // 200 MB, and 6 MB of Base64.
+        assert!(limit("RESPONSE_STREAM", None).unwrap() < 200_000_000);
+        assert!(limit("BUFFERED", None).unwrap() / 3 * 4 < 6_200_000);
+
+        assert_eq!(limit("RESPONSE_STREAM", Some("20000000")).unwrap(), 20_000_000);
+        for (mode, invalid) in
+            [("BUFFERED", "20000000"), ("RESPONSE_STREAM", "200000001"), ("BUFFERED", "1")]
+        {
+            let error = format!("{:#}", limit(mode, Some(invalid)).unwrap_err());
+            assert!(error.contains("TIDEWATER_ANSWER_BYTES_MAX"), "{error}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::stream;
 use metrics::counter;
-use tidewater_protocol::{ErrorChain, LineFormat, StreamRequest};
+use tidewater_protocol::{ErrorChain, LineFormat, StreamRequest, SyncLine, write_line};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -26,11 +26,13 @@ use super::request::{authorise, client, client_key, read_stream_request, user_ag
 use crate::app_state::{AppState, SyncStore};
 use crate::auth::{AuthError, Verified};
 use crate::clock::unix_now;
-use crate::content::{BSON_STREAM, Coding, accepted_coding, accepts_bson, compressed};
+use crate::content::{
+    AnswerBound, BSON_STREAM, Coding, accepted_coding, accepts_bson, bounded, compressed,
+};
 use crate::metrics::STREAMS_CUT;
 use crate::open_streams::StreamPlace;
 use crate::settings::{ClientStall, StreamDeadline};
-use crate::stream::{Connection, StreamParams};
+use crate::stream::{Connection, HAND_OVER_TOLD_SECONDS, StreamParams};
 use crate::stream_log::{StreamEnd, StreamFacts, StreamLimit, StreamLog, StreamTally};
 
 /// Content type of a stream of JSON lines.
@@ -132,12 +134,18 @@ pub(super) async fn sync_stream<S: SyncStore>(
         tally: Arc::default(),
     };
     let request = read_stream_request(body, &app.settings.quotas).await?;
+    let bytes_max = app.settings.answer_bytes_max;
+    let format = line_format(transport.carrier, request.raw_data);
     let stream = LineStream::open(app, verified, request, transport).await?;
 
     let (log, chunks) = stream.into_chunks();
-    let body = match coding {
-        Some(coding) => Body::from_stream(log.attach_counting(compressed(chunks, coding))),
-        None => Body::from_stream(log.attach_counting(chunks)),
+    let body = match (bytes_max, coding) {
+        (Some(bytes_max), coding) => {
+            let bound = AnswerBound { bytes_max, last_line: hand_over(format), tally: log.tally() };
+            Body::from_stream(log.attach_counting(bounded(chunks, coding, bound)))
+        }
+        (None, Some(coding)) => Body::from_stream(log.attach_counting(compressed(chunks, coding))),
+        (None, None) => Body::from_stream(log.attach_counting(chunks)),
     };
     let headers = [
         (CONTENT_TYPE, HeaderValue::from_static(content_type)),
@@ -150,6 +158,21 @@ pub(super) async fn sync_stream<S: SyncStore>(
         response.headers_mut().insert(CONTENT_ENCODING, coding);
     }
     Ok(response)
+}
+
+fn line_format(carrier: Carrier, is_raw: bool) -> LineFormat {
+    match (carrier, is_raw) {
+        (Carrier::Bson | Carrier::WebSocket, _) => LineFormat::Bson,
+        (Carrier::Json, true) => LineFormat::Json,
+        (Carrier::Json, false) => LineFormat::NestedJson,
+    }
+}
+
+/// Returns the line that asks a client to connect again at once.
+fn hand_over(format: LineFormat) -> Bytes {
+    let mut line = Vec::new();
+    write_line(&mut line, &SyncLine::TokenExpiresIn(HAND_OVER_TOLD_SECONDS), format);
+    line.into()
 }
 
 /// Returns the permit for another stream of this process.
@@ -225,11 +248,7 @@ impl<S: SyncStore> LineStream<S> {
         let params = StreamParams {
             client_key,
             positions,
-            format: match (transport.carrier, request.raw_data) {
-                (Carrier::Bson | Carrier::WebSocket, _) => LineFormat::Bson,
-                (Carrier::Json, true) => LineFormat::Json,
-                (Carrier::Json, false) => LineFormat::NestedJson,
-            },
+            format: line_format(transport.carrier, request.raw_data),
             snapshots: request.tidewater.as_ref().is_some_and(|tidewater| tidewater.snapshots > 0),
             valid: Duration::from_secs(u64::try_from(valid_seconds).unwrap_or(0)),
             deadline: transport.deadline,

@@ -44,7 +44,7 @@ thread_local! {
 }
 
 /// The state of a compressed response between two chunks.
-enum Encoder {
+pub(super) enum Encoder {
     Zstd,
     Gzip { crc: Crc, is_begun: bool },
 }
@@ -78,7 +78,7 @@ where
 }
 
 impl Encoder {
-    fn new(coding: Coding) -> Self {
+    pub(super) fn new(coding: Coding) -> Self {
         match coding {
             Coding::Zstd => Self::Zstd,
             Coding::Gzip => Self::Gzip { crc: Crc::new(), is_begun: false },
@@ -87,24 +87,44 @@ impl Encoder {
 
     /// Returns a piece in its compressed form, from which a client can restore the whole piece.
     fn encode(&mut self, piece: &[u8]) -> io::Result<Vec<u8>> {
-        let (compressed, name) = match self {
-            Self::Zstd => (zstd_frame(piece)?, Coding::Zstd.name()),
-            Self::Gzip { crc, is_begun } => {
-                let mut out = Vec::with_capacity(piece.len() / 2 + 64);
-                if !std::mem::replace(is_begun, true) {
-                    out.extend_from_slice(&GZIP_HEADER);
-                }
-                crc.update(piece);
-                deflate_blocks(piece, &mut out)?;
-                (out, Coding::Gzip.name())
-            }
-        };
-        counter!(COMPRESSED_BYTES, "coding" => name).increment(compressed.len() as u64);
+        let compressed = self.compress(piece)?;
+        self.note_sent(piece, &compressed);
         Ok(compressed)
     }
 
+    /// Returns the compressed form of what may be sent next. It is sent only once it is noted.
+    pub(super) fn compress(&self, chunk: &[u8]) -> io::Result<Vec<u8>> {
+        let mut out = Vec::new();
+        if matches!(self, Self::Gzip { is_begun: false, .. }) {
+            out.extend_from_slice(&GZIP_HEADER);
+        }
+        for piece in chunk.chunks(PIECE_BYTES) {
+            match self {
+                Self::Zstd => out.append(&mut zstd_frame(piece)?),
+                Self::Gzip { .. } => {
+                    out.reserve(piece.len() / 2 + 64);
+                    deflate_blocks(piece, &mut out)?;
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    /// Notes that a chunk is sent in its compressed form.
+    pub(super) fn note_sent(&mut self, chunk: &[u8], compressed: &[u8]) {
+        let name = match self {
+            Self::Zstd => Coding::Zstd.name(),
+            Self::Gzip { crc, is_begun } => {
+                *is_begun = true;
+                crc.update(chunk);
+                Coding::Gzip.name()
+            }
+        };
+        counter!(COMPRESSED_BYTES, "coding" => name).increment(compressed.len() as u64);
+    }
+
     /// Returns the end of the response.
-    fn end(&self) -> Vec<u8> {
+    pub(super) fn end(&self) -> Vec<u8> {
         match self {
             Self::Zstd | Self::Gzip { is_begun: false, .. } => Vec::new(),
             Self::Gzip { crc, is_begun: true } => {

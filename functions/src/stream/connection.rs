@@ -113,8 +113,6 @@ pub(crate) struct Connection<S: SyncStore> {
     registration: Registration<S>,
     up_to_date_since: Option<Instant>,
     buffer: ChunkBuffer,
-    /// Bytes that were sent.
-    sent_bytes: usize,
     phase: Phase,
     tally: Arc<StreamTally>,
     _open: OpenStream,
@@ -177,7 +175,6 @@ impl<S: SyncStore> Connection<S> {
             registration,
             up_to_date_since: None,
             buffer: ChunkBuffer::new(params.format),
-            sent_bytes: 0,
             phase: Phase::Open,
             app,
             tally: params.tally,
@@ -218,7 +215,7 @@ impl<S: SyncStore> Connection<S> {
             let is_sending = is_open && self.state.is_sending();
             let is_chunk_full = self.buffer.len() >= CHUNK_BYTES;
             if is_chunk_full || (!is_sending && !self.buffer.is_empty()) {
-                return Ok(self.take_chunk());
+                return Ok(Some(self.buffer.take(&self.tally)));
             }
             if !is_open {
                 return match std::mem::replace(&mut self.phase, Phase::Closing) {
@@ -243,20 +240,6 @@ impl<S: SyncStore> Connection<S> {
                 }
             }
         }
-    }
-
-    /// Returns the lines that wait, or `None` if they would exceed the limit of an answer. Then the stream
-    /// ends: all lines before are whole, and the client resumes after the last one.
-    fn take_chunk(&mut self) -> Option<Bytes> {
-        let limit = self.app.settings.answer_bytes_max.unwrap_or(usize::MAX);
-        if self.sent_bytes > 0 && self.sent_bytes + self.buffer.len() > limit {
-            self.buffer = ChunkBuffer::new(self.format);
-            self.phase = Phase::Closing;
-            self.tally.end(StreamEnd::Limit(StreamLimit::AnswerBytes));
-            return None;
-        }
-        self.sent_bytes += self.buffer.len();
-        Some(self.buffer.take(&self.tally))
     }
 
     /// Waits until something has changed for the client or a deadline has passed, and acts on it.
@@ -294,6 +277,10 @@ impl<S: SyncStore> Connection<S> {
                 self.tally.end(StreamEnd::HandOver);
                 self.buffer.push(&SyncLine::TokenExpiresIn(seconds));
                 Step::Continue
+            }
+            Due::LastHandOver(seconds) => {
+                self.buffer.push(&SyncLine::TokenExpiresIn(seconds));
+                self.close(StreamEnd::HandOver)
             }
             Due::TellSecondsLeft(seconds) => {
                 self.buffer.push(&SyncLine::TokenExpiresIn(seconds));
@@ -468,6 +455,10 @@ impl<S: SyncStore> Connection<S> {
         if self.act_on(due) == Step::Close {
             return Ok(Step::Close);
         }
+        if self.is_near_limit() {
+            let due = self.deadlines.hand_over();
+            let _ = self.act_on(due);
+        }
         if self.app.settings.shutdown.is_cancelled() {
             return Ok(self.close(StreamEnd::Shutdown));
         }
@@ -505,6 +496,12 @@ impl<S: SyncStore> Connection<S> {
             Err(SendError::Damaged(damaged)) => return Err(StreamError::Damaged(damaged)),
         }
         Ok(Step::Continue)
+    }
+
+    /// Returns whether most of what an answer may have is sent.
+    fn is_near_limit(&self) -> bool {
+        let limit = self.app.settings.answer_bytes_max;
+        limit.is_some_and(|limit| self.tally.bytes() >= limit / 4 * 3)
     }
 
     /// Completes the announced checkpoint.

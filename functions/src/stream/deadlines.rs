@@ -21,7 +21,7 @@ const HAND_OVER_LEAD: Duration = Duration::from_secs(25);
 /// Lifetime in seconds that is sent to a client at the hand-over, in place of the token's. With 1 to 30
 /// seconds left, SDKs fetch a token and connect again at once, which their users do not notice. After
 /// a plain end they wait some seconds, and show that they are disconnected.
-const HAND_OVER_TOLD_SECONDS: i64 = 20;
+pub(crate) const HAND_OVER_TOLD_SECONDS: i64 = 20;
 
 /// The deadlines of one stream.
 #[derive(Debug)]
@@ -33,6 +33,7 @@ pub(super) struct Deadlines {
     /// Time at which an up-to-date stream is closed.
     close_at: Option<Instant>,
     end: Option<End>,
+    is_handed_over: bool,
     seed: u64,
 }
 
@@ -41,7 +42,6 @@ pub(super) struct Deadlines {
 struct End {
     hand_over_at: Instant,
     at: Instant,
-    is_handed_over: bool,
 }
 
 /// An action that a stream must take.
@@ -55,6 +55,8 @@ pub(super) enum Due {
     End,
     /// Tell the client to connect again, as if so many seconds were left.
     HandOver(i64),
+    /// Do so, and close.
+    LastHandOver(i64),
     /// Tell the client how many seconds are left.
     TellSecondsLeft(i64),
     /// Nothing.
@@ -72,6 +74,7 @@ impl Deadlines {
             keep_alive_at: now,
             close_at: None,
             end: None,
+            is_handed_over: false,
             seed,
         };
         deadlines.keep_alive_at = now + deadlines.keep_alive_interval();
@@ -81,7 +84,7 @@ impl Deadlines {
     /// Sets when the stream, which begins now, must have ended.
     pub(super) fn end_by(&mut self, now: Instant, at: Instant) {
         let lead = HAND_OVER_LEAD.min(at.saturating_duration_since(now) / 2);
-        self.end = Some(End { hand_over_at: at - lead, at, is_handed_over: false });
+        self.end = Some(End { hand_over_at: at - lead, at });
     }
 
     /// Sets when the stream is closed if it is up to date then.
@@ -107,14 +110,23 @@ impl Deadlines {
         if now >= self.expires_at {
             return Due::Expired;
         }
-        match &mut self.end {
-            Some(end) if now >= end.at => Due::End,
-            Some(end) if now >= end.hand_over_at && !end.is_handed_over => {
-                end.is_handed_over = true;
-                Due::HandOver(HAND_OVER_TOLD_SECONDS)
-            }
+        match &self.end {
+            // A line to a slow reader may have taken all the time since the hand-over was due.
+            Some(end) if now >= end.at => self.take_hand_over().map_or(Due::End, Due::LastHandOver),
+            Some(end) if now >= end.hand_over_at => self.hand_over(),
             _ => Due::Nothing,
         }
+    }
+
+    /// Returns the hand-over, once: the end is near for another reason than time.
+    pub(super) fn hand_over(&mut self) -> Due {
+        self.take_hand_over().map_or(Due::Nothing, Due::HandOver)
+    }
+
+    /// Returns the lifetime to tell at a hand-over, unless the client was handed over before.
+    fn take_hand_over(&mut self) -> Option<i64> {
+        let was_handed_over = std::mem::replace(&mut self.is_handed_over, true);
+        (!was_handed_over).then_some(HAND_OVER_TOLD_SECONDS)
     }
 
     /// Returns what is due now while there is nothing to send; each thing is due once.
@@ -199,9 +211,11 @@ mod tests {
             match deadlines.due(now) {
                 Due::TellSecondsLeft(left) => told.push(left),
                 Due::Expired => break,
-                other @ (Due::Close | Due::End | Due::HandOver(_) | Due::Nothing) => {
-                    panic!("{other:?}")
-                }
+                other @ (Due::Close
+                | Due::End
+                | Due::HandOver(_)
+                | Due::LastHandOver(_)
+                | Due::Nothing) => panic!("{other:?}"),
             }
         }
 
@@ -253,6 +267,26 @@ mod tests {
         assert_eq!(deadlines.due_while_sending(start), Due::Nothing);
         assert_eq!(deadlines.due_while_sending(start + seconds(3)), Due::HandOver(20));
         assert_eq!(deadlines.due_while_sending(start + seconds(6)), Due::End);
+    }
+
+    #[test]
+    fn a_stream_whose_line_takes_until_its_end_is_handed_over_there() {
+        let start = Instant::now();
+        let mut deadlines = Deadlines::new(start, seconds(3_600), 7);
+        deadlines.end_by(start, start + seconds(100));
+        assert_eq!(deadlines.due_while_sending(start + seconds(74)), Due::Nothing);
+        assert_eq!(deadlines.due_while_sending(start + seconds(101)), Due::LastHandOver(20));
+        assert_eq!(deadlines.due_while_sending(start + seconds(102)), Due::End);
+    }
+
+    #[test]
+    fn a_stream_near_another_limit_is_handed_over_once() {
+        let start = Instant::now();
+        let mut deadlines = Deadlines::new(start, seconds(3_600), 7);
+        deadlines.end_by(start, start + seconds(100));
+        assert_eq!(deadlines.hand_over(), Due::HandOver(20));
+        assert_eq!(deadlines.hand_over(), Due::Nothing);
+        assert_eq!(deadlines.due_while_sending(start + seconds(75)), Due::Nothing);
     }
 
     #[test]

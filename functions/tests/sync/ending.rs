@@ -81,6 +81,9 @@ async fn a_stream_past_its_deadline_ends_after_a_whole_line_and_can_be_resumed()
     let mut chunks = stream(&worker, &device, Duration::from_secs(100)).await;
     next_lines(&mut chunks, &mut device).await;
     advance(Duration::from_secs(100)).await;
+    // The time of the hand-over has passed while the client read the line before.
+    let lines = next_lines(&mut chunks, &mut device).await;
+    assert_eq!(lines, [json!({ "token_expires_in": 20 })]);
     assert!(next_lines(&mut chunks, &mut device).await.is_empty());
     assert!(device.completed.is_none());
 
