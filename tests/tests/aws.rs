@@ -2,7 +2,7 @@
 //! memory: no emulator checks rights.
 #![expect(clippy::unwrap_used, reason = "a helper of tests")]
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -70,7 +70,16 @@ struct Service {
     client: reqwest::Client,
     objects: Mutex<HashMap<String, Bytes>>,
     refused: Mutex<Vec<Refused>>,
-    recorded: Mutex<BTreeSet<Recorded>>,
+    /// All different calls so far, and how often each was made.
+    recorded: Mutex<BTreeMap<Recorded, u32>>,
+    consumed: Mutex<BTreeMap<String, Units>>,
+}
+
+/// Request units of a table, as the emulator counts them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Units {
+    pub(crate) read: f64,
+    pub(crate) written: f64,
 }
 
 /// The DynamoDB emulator, which ends when its standard input closes.
@@ -88,6 +97,7 @@ impl Aws {
             objects: Mutex::default(),
             refused: Mutex::default(),
             recorded: Mutex::default(),
+            consumed: Mutex::default(),
         });
 
         let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -110,7 +120,36 @@ impl Aws {
 
     /// Returns all different calls so far.
     pub(crate) fn recorded(&self) -> BTreeSet<Recorded> {
-        self.service.recorded.lock().unwrap().clone()
+        self.service.recorded.lock().unwrap().keys().cloned().collect()
+    }
+
+    /// Returns how often a call was made, for what it needs the right to.
+    pub(crate) fn count(&self, action: &str, resource: &str) -> u32 {
+        let recorded = self.service.recorded.lock().unwrap();
+        let calls =
+            recorded.iter().filter(|(call, _)| call.action == action && call.resource == resource);
+        calls.map(|(_, count)| count).sum()
+    }
+
+    /// Returns the request units since the last call, by the name of the table.
+    pub(crate) fn take_consumed(&self) -> BTreeMap<String, Units> {
+        std::mem::take(&mut *self.service.consumed.lock().unwrap())
+    }
+
+    /// Makes a call of DynamoDB that the store does not make.
+    pub(crate) async fn call(&self, call: &str, body: &Value) -> Result<()> {
+        let credential =
+            "AWS4-HMAC-SHA256 Credential=test/20261201/us-east-1/dynamodb/aws4_request";
+        let request = reqwest::Client::new()
+            .post(&self.service.dynamodb)
+            .header("x-amz-target", format!("DynamoDB_20120810.{call}"))
+            .header("content-type", "application/x-amz-json-1.0")
+            .header("x-amz-date", "20261201T000000Z")
+            .header("authorization", format!("{credential}, SignedHeaders=host, Signature=0"))
+            .body(body.to_string());
+        let reply = request.send().await?;
+        ensure!(reply.status() == 200, "{}", reply.text().await?);
+        Ok(())
     }
 
     /// Returns the command of a worker of the deployment.
@@ -221,12 +260,13 @@ fn partition(item: &Value) -> Option<String> {
 
 impl Service {
     fn record(&self, access_key: &str, action: String, resource: &str, keys: BTreeSet<String>) {
-        self.recorded.lock().unwrap().insert(Recorded {
+        let call = Recorded {
             access_key: access_key.to_owned(),
             action,
             resource: resource.to_owned(),
             partitions: keys,
-        });
+        };
+        *self.recorded.lock().unwrap().entry(call).or_default() += 1;
     }
 
     fn record_dynamodb(&self, access_key: &str, call: &str, body: &Bytes) {
@@ -279,11 +319,33 @@ impl Service {
         let mut headers = headers.clone();
         headers.remove("host");
         headers.remove("content-length");
-        let call = self.client.post(&self.dynamodb).headers(headers).body(body.clone());
-        let reply = call.send().await.unwrap();
+        let request = self.client.post(&self.dynamodb).headers(headers).body(body.clone());
+        let reply = request.send().await.unwrap();
         let status = reply.status();
+        let reply = reply.bytes().await.unwrap();
+        self.note_consumed(call, &reply);
         let content_type = [("content-type", "application/x-amz-json-1.0")];
-        (status, content_type, reply.bytes().await.unwrap()).into_response()
+        (status, content_type, reply).into_response()
+    }
+
+    /// Adds the units that a reply names.
+    fn note_consumed(&self, call: &str, reply: &Bytes) {
+        let Ok(reply) = serde_json::from_slice::<Value>(reply) else { return };
+        let consumed = &reply["ConsumedCapacity"];
+        let consumed = consumed.as_array().cloned().unwrap_or_else(|| vec![consumed.clone()]);
+        let is_read = ["GetItem", "BatchGetItem", "Query"].contains(&call);
+        let mut tables = self.consumed.lock().unwrap();
+        for of_table in consumed {
+            let Some(table) = of_table["TableName"].as_str() else { continue };
+            let table = table.strip_prefix(&format!("{PREFIX}-")).unwrap_or(table);
+            let units = of_table["CapacityUnits"].as_f64().unwrap_or_default();
+            let table = tables.entry(table.to_owned()).or_default();
+            if is_read {
+                table.read += units;
+            } else {
+                table.written += units;
+            }
+        }
     }
 
     fn answer_as_s3(

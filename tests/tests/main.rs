@@ -29,6 +29,7 @@ mod plan;
 mod random_system;
 mod redeploy;
 mod refusing_store;
+mod restored_tickets;
 mod rights;
 mod row_limits;
 mod rows;

@@ -90,9 +90,15 @@ async fn a_wrong_bucket_or_prefix_ends_the_worker_before_anything_is_made() -> R
 #[tokio::test]
 async fn a_missing_right_ends_the_worker_before_anything_is_made_and_is_named() -> Result<()> {
     let setup = Setup::new().await?;
-    let cases: [(Refused, &[&str]); 5] = [
+    let cases: [(Refused, &[&str]); 8] = [
         (denied_by_s3("PutObject"), &["failed on app-objects: AccessDenied", "allow s3:PutObject"]),
         (denied_by_s3("GetObject"), &["allow s3:GetObject", "s3:ListBucket"]),
+        (
+            denied_by_s3("DeleteObject"),
+            &["failed on app-objects: AccessDenied", "allow s3:DeleteObject"],
+        ),
+        (denied("BatchGetItem"), &["allow dynamodb:BatchGetItem on this table"]),
+        (denied("Query"), &["allow dynamodb:Query on this table"]),
         (denied("PutItem"), &["failed on app-control", "allow dynamodb:PutItem on this table"]),
         (denied("UpdateItem"), &["allow dynamodb:UpdateItem on this table"]),
         (denied("BatchWriteItem"), &["allow dynamodb:BatchWriteItem on this table"]),

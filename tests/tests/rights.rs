@@ -34,12 +34,6 @@ const UNUSED: &[(&str, &str, &str, &str)] = &[
     ("builder", "s3:AbortMultipartUpload", "objects/*", BROKEN_OFF),
     ("builder", "s3:ListBucket", "objects", DELETED),
     ("worker", "s3:AbortMultipartUpload", "objects/*", BROKEN_OFF),
-    (
-        "worker",
-        "s3:DeleteObject",
-        "objects/*",
-        "the former version of a record of more than 300 kB",
-    ),
     ("worker", "s3:ListBucket", "objects", DELETED),
 ];
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use pgwire_replication::{ReplicationClient, ReplicationEvent};
-use tidewater_storage::{Lsn, Storage};
+use tidewater_storage::{Lsn, Storage, Ticket};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -61,6 +61,9 @@ pub(crate) struct ReplicationSession<S> {
     wal_budget: WalBudget,
     /// The number of rows that are not synced, as it was last reported.
     unsynced_rows: Option<usize>,
+    /// The ticket that the last wait has found. It is lower than the last one for which a message was emitted
+    /// if the counter was restored from a backup.
+    found_ticket: Option<Ticket>,
     /// The time of the last look at the server.
     looked_at: Option<Instant>,
     freshness: Freshness,
@@ -111,6 +114,7 @@ impl<S: Storage> ReplicationSession<S> {
             lag: LagMeter::default(),
             wal_budget,
             unsynced_rows: None,
+            found_ticket: None,
             looked_at: None,
             freshness: settings.freshness,
             silence,
@@ -284,7 +288,7 @@ impl<S: Storage> ReplicationSession<S> {
     ) -> Result<(), SessionError> {
         let storage = self.applier.writer.storage().clone();
         let is_busy = self.applier.writer.is_busy();
-        let emitted = self.assembler.last_emitted_ticket();
+        let seen = self.found_ticket.unwrap_or_else(|| self.assembler.last_emitted_ticket());
 
         // The branches have no order: a busy stream must not keep tickets waiting.
         tokio::select! {
@@ -294,9 +298,11 @@ impl<S: Storage> ReplicationSession<S> {
                 self.take(event?, on_progress).await?;
                 self.take_ready_events(on_progress).await
             }
-            taken = storage.wait_for_ticket(emitted, TICKET_WAIT) => {
+            taken = storage.wait_for_ticket(seen, TICKET_WAIT) => {
                 // A ticket that is not found yet is found by the next wait. So the counter is read once.
-                self.handle(Event::TicketTaken(taken?), on_progress).await
+                let taken = taken?;
+                self.found_ticket = Some(taken);
+                self.handle(Event::TicketTaken(taken), on_progress).await
             }
         }
     }

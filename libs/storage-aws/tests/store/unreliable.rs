@@ -168,7 +168,7 @@ async fn a_probe_succeeds_on_a_deployment_and_stores_no_item() {
     let consumed = store.consumed();
     // The control record, the archive, and the shards of the queue.
     let own_reads = 1.0 + 1.0 + 8.0;
-    assert!(consumed.total().read <= 2.0 * 4.5 + own_reads, "{consumed:?}");
+    assert!(consumed.total().read <= 2.0 * 10.5 + own_reads, "{consumed:?}");
     assert!(consumed.total().write <= 2.0 * 9.0, "{consumed:?}");
 }
 
