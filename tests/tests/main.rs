@@ -41,6 +41,7 @@ mod stalled_store;
 mod status;
 mod tables;
 mod takeover;
+mod traffic_cost;
 mod until_caught_up;
 mod validate;
 mod value_types;
