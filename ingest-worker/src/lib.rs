@@ -93,7 +93,7 @@ pub mod simulation {
     pub use crate::apply::batch::{ApplyError, ApplyStep, BatchApplication, RowRequest};
     pub use crate::apply::changes::{Change, ChangeBatch, RowChange};
     pub use crate::initial_copy::state::{
-        ChunkEnd, ChunkRange, CopiedTable, CopyState, GoneTable, TableCopy,
+        ChunkEnd, ChunkRange, CopiedTable, CopyState, GoneTable, TableCopy, WholeSnapshot,
     };
     pub use crate::initial_copy::table_numbers::NumberingError;
     pub use crate::replication::assembler::{

@@ -71,7 +71,33 @@ pub enum TableCopy {
     /// Complete: copied in chunks.
     Done,
     /// Complete: a table without a key, copied in this one snapshot.
-    Whole(String),
+    Whole(WholeSnapshot),
+}
+
+/// The one snapshot in which a table without a key was read, as it is stored: the `pg_snapshot`, then `@` and
+/// a position of the source after the read. Records of former versions have no position.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct WholeSnapshot(String);
+
+impl WholeSnapshot {
+    /// Returns the stored form of a snapshot. A crash of the server must not lose WAL before `end`.
+    pub(crate) fn new(snapshot: &PgSnapshot, end: Lsn) -> Self {
+        Self(format!("{snapshot}@{end}"))
+    }
+
+    /// Returns whether the rows that were read contain the changes of a committed transaction.
+    ///
+    /// The id alone does not tell. The server assigns an id again if it crashes before it has flushed
+    /// that a transaction of this id was rolled back.
+    fn contains(&self, xid: u32, commit: Lsn) -> bool {
+        let (snapshot, end) = match self.0.split_once('@') {
+            Some((snapshot, end)) => (snapshot, end.parse().ok()),
+            None => (&*self.0, None),
+        };
+        let is_before_end = end.is_none_or(|end| commit <= end);
+        is_before_end && PgSnapshot::parse(snapshot).is_some_and(|snapshot| snapshot.sees(xid))
+    }
 }
 
 /// The rows of a chunk.
@@ -413,7 +439,7 @@ impl CopyState {
 
     /// Returns whether the copy contains a transaction's changes of a table without a key, or will
     /// contain them. Such a table is read in one snapshot, since equal rows are counted.
-    pub(crate) fn contains_keyless_change(&self, number: u16, xid: u32) -> bool {
+    pub(crate) fn contains_keyless_change(&self, number: u16, xid: u32, commit: Lsn) -> bool {
         let Some(Some(table)) = self.tables.get(usize::from(number)) else { return false };
         if table.settled.is_some() {
             // The stream goes on. A chunk adds nothing for a row that the stream has not brought yet.
@@ -421,7 +447,7 @@ impl CopyState {
         }
         match &table.progress {
             TableCopy::Todo | TableCopy::After(_) | TableCopy::Removing(_) => true,
-            TableCopy::Whole(snapshot) => PgSnapshot::parse(snapshot).is_some_and(|s| s.sees(xid)),
+            TableCopy::Whole(snapshot) => snapshot.contains(xid, commit),
             TableCopy::Done => false,
         }
     }

@@ -358,7 +358,9 @@ impl TransactionAssembler {
         open: OpenTransaction,
     ) -> Result<Option<usize>, AssemblyError> {
         let Some(table) = self.relations.table(relation, open.age)? else { return Ok(None) };
-        let is_in_copy = self.copy.contains_change(&self.relations.tables()[table], open.xid);
+        let TransactionAge::New(commit) = open.age else { return Ok(None) };
+        let is_in_copy =
+            self.copy.contains_change(&self.relations.tables()[table], open.xid, commit);
         Ok((!is_in_copy).then_some(table))
     }
 

@@ -164,6 +164,16 @@ impl SourceConnection {
         parse_look(&text).ok_or(SourceError::UnexpectedAnswer("a look at the server"))
     }
 
+    /// Returns a position above every transaction that was committed so far, once a crash of the server cannot
+    /// lose the log before it: writes a message, and flushes it.
+    pub(crate) async fn durable_lsn(&self, content: &str) -> Result<Lsn, SourceError> {
+        // A database or a role may have turned flushes off. Standbys need not confirm this one.
+        let emit = emit_message_query(content);
+        let query = format!("BEGIN; SET LOCAL synchronous_commit = local; {emit}; COMMIT");
+        let text = self.value(&query).await?;
+        text.parse().map_err(|_| SourceError::UnexpectedAnswer("pg_logical_emit_message"))
+    }
+
     /// Writes a message into the log, in a transaction of its own. The stream then passes it.
     pub(crate) async fn emit_message(&self, content: &str) -> Result<(), SourceError> {
         self.value(&emit_message_query(content)).await?;

@@ -35,11 +35,26 @@ fn numbered(state: &mut CopyState, shapes: &[&str]) -> (Vec<u16>, Vec<u16>) {
 fn a_keyless_table_counts_each_change_once() {
     let mut state = CopyState::default();
     assert_eq!(numbered(&mut state, &["a"]), (vec![0], vec![]));
-    assert!(state.contains_keyless_change(0, 5), "the copy is still to come");
-    state.advance(0, TableCopy::Whole("10:12:10".into()));
-    assert!(state.contains_keyless_change(0, 11));
-    assert!(!state.contains_keyless_change(0, 10), "it was under way during the copy");
-    assert!(!state.contains_keyless_change(0, 12));
+    assert!(state.contains_keyless_change(0, 5, Lsn(1)), "the copy is still to come");
+    state.advance(0, TableCopy::Whole(WholeSnapshot("10:12:10".to_owned())));
+    assert!(state.contains_keyless_change(0, 11, Lsn(1)));
+    assert!(!state.contains_keyless_change(0, 10, Lsn(1)), "it was under way during the copy");
+    assert!(!state.contains_keyless_change(0, 12, Lsn(1)));
+}
+
+#[test]
+fn a_transaction_id_that_is_assigned_again_after_a_crash_is_another_transaction() {
+    let mut state = CopyState::default();
+    numbered(&mut state, &["a"]);
+    // Transaction 11 was rolled back when the snapshot was taken.
+    let snapshot = PgSnapshot::parse("10:12:10").unwrap();
+    state.advance(0, TableCopy::Whole(WholeSnapshot::new(&snapshot, Lsn(100))));
+    assert!(state.contains_keyless_change(0, 11, Lsn(100)));
+    assert!(!state.contains_keyless_change(0, 11, Lsn(101)));
+
+    let stored = serde_json::to_string(&state).unwrap();
+    assert!(stored.contains(r#"{"whole":"10:12:10@0/64"}"#), "{stored}");
+    assert_eq!(serde_json::from_str::<CopyState>(&stored).unwrap(), state);
 }
 
 #[test]
@@ -49,7 +64,7 @@ fn tables_are_copied_one_after_another() {
     state.advance(0, TableCopy::Done);
     state.advance(1, TableCopy::After(vec!["7".into()]));
     assert_eq!(state.next(), Some((1, &TableCopy::After(vec!["7".into()]))));
-    state.advance(1, TableCopy::Whole("1:1:".into()));
+    state.advance(1, TableCopy::Whole(WholeSnapshot("1:1:".to_owned())));
     assert_eq!(state.next(), Some((2, &TableCopy::Todo)));
     state.advance(2, TableCopy::Done);
     assert_eq!(state.next(), None);
@@ -99,7 +114,7 @@ fn nothing_is_known_of_a_number_without_a_table() {
     numbered(&mut state, &[]);
     for number in [0, 1, u16::MAX] {
         state.advance(number, TableCopy::Todo);
-        assert!(!state.contains_keyless_change(number, 5), "{number}");
+        assert!(!state.contains_keyless_change(number, 5, Lsn(1)), "{number}");
         assert_eq!(state.copied_after(number), Lsn(0), "{number}");
     }
     assert_eq!(state.next(), None, "a gone table is not copied");
@@ -122,8 +137,10 @@ fn the_record_of_an_earlier_version_is_read() {
     let state: CopyState = serde_json::from_str(stored).unwrap();
     assert_eq!(state.next(), Some((0, &TableCopy::After(vec!["7".into(), "k".into()]))));
     assert_eq!(state.not_yet_visible_xids, [7, 9]);
-    assert!(state.contains_keyless_change(3, 4) && !state.contains_keyless_change(3, 5));
-    assert!(state.tables[1].is_none() && !state.contains_keyless_change(2, 4));
+    assert!(
+        state.contains_keyless_change(3, 4, Lsn(1)) && !state.contains_keyless_change(3, 5, Lsn(1))
+    );
+    assert!(state.tables[1].is_none() && !state.contains_keyless_change(2, 4, Lsn(1)));
     assert_eq!((state.copied_after(0), state.copied_after(4)), (Lsn(0), Lsn(42)));
 }
 

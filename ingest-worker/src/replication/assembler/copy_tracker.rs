@@ -1,7 +1,9 @@
 //! The initial copy's part of the assembler: which chunk comes next, and what a chunk completes.
 
+use tidewater_storage::Lsn;
+
 use crate::apply::applier::SyncedTable;
-use crate::initial_copy::state::{ChunkEnd, ChunkRange, CopyState, TableCopy};
+use crate::initial_copy::state::{ChunkEnd, ChunkRange, CopyState, TableCopy, WholeSnapshot};
 use crate::replication::events::{ChunkOutcome, ChunkRequest};
 
 /// The progress of the initial copy, while it is not visible.
@@ -45,12 +47,12 @@ impl CopyTracker {
     ///
     /// Applying a change twice is harmless for a row with a key. Equal rows of a table without one
     /// are counted, so each of its changes is either in the copy's one snapshot or in the stream.
-    pub(super) fn contains_change(&self, table: &SyncedTable, xid: u32) -> bool {
+    pub(super) fn contains_change(&self, table: &SyncedTable, xid: u32, commit: Lsn) -> bool {
         table.is_keyless()
             && self
                 .copy
                 .as_ref()
-                .is_some_and(|copy| copy.contains_keyless_change(table.number, xid))
+                .is_some_and(|copy| copy.contains_keyless_change(table.number, xid, commit))
     }
 
     /// Returns the next chunk to copy.
@@ -82,7 +84,9 @@ impl CopyTracker {
             ChunkEnd::Key(_) if copy.is_extended(table.number) && table.is_keyless() => {
                 TableCopy::Done
             }
-            ChunkEnd::Key(_) if table.is_keyless() => TableCopy::Whole(chunk.snapshot.to_string()),
+            ChunkEnd::Key(_) if table.is_keyless() => {
+                TableCopy::Whole(WholeSnapshot::new(&chunk.snapshot, chunk.source_position))
+            }
             // A chunk with fewer rows than asked for is the last one.
             ChunkEnd::Key(Some(key)) if chunk.rows >= self.chunk_rows => TableCopy::After(key),
             ChunkEnd::Key(_) if copy.has_former_rows(table.number) => TableCopy::Removing(None),
@@ -212,25 +216,35 @@ mod tests {
         let mut tracker = tracker(TableCopy::Done, TableCopy::Todo);
         let notes = tracker.copy.as_mut().unwrap().tables[NOTES].as_mut().unwrap();
         notes.settled = Some(TableReaders::default());
-        assert!(!tracker.contains_change(&tables[NOTES], 51));
+        assert!(!tracker.contains_change(&tables[NOTES], 51, Lsn(200)));
         let progress = tracker.note_chunk(&tables[NOTES], chunk(1, None));
         assert!(progress.is_copy_done);
-        assert!(!tracker.contains_change(&tables[NOTES], 51));
+        assert!(!tracker.contains_change(&tables[NOTES], 51, Lsn(200)));
     }
 
     #[test]
     fn a_change_of_a_keyless_table_is_in_the_copy_or_in_the_stream() {
         let tables = synced_tables();
         let mut tracker = tracker(TableCopy::Todo, TableCopy::Todo);
-        assert!(tracker.contains_change(&tables[NOTES], 51), "the copy is still to come");
-        assert!(!tracker.contains_change(&tables[TODOS], 51), "a key makes it idempotent");
+        assert!(tracker.contains_change(&tables[NOTES], 51, Lsn(200)), "the copy is still to come");
+        assert!(
+            !tracker.contains_change(&tables[TODOS], 51, Lsn(200)),
+            "a key makes it idempotent"
+        );
 
         tracker.note_chunk(&tables[NOTES], chunk(1, None));
-        assert!(tracker.contains_change(&tables[NOTES], 51));
-        assert!(!tracker.contains_change(&tables[NOTES], 50), "the snapshot does not see it");
+        assert!(tracker.contains_change(&tables[NOTES], 51, Lsn(200)));
+        assert!(
+            !tracker.contains_change(&tables[NOTES], 50, Lsn(200)),
+            "the snapshot does not see it"
+        );
+        assert!(
+            !tracker.contains_change(&tables[NOTES], 51, Lsn(201)),
+            "it is another transaction"
+        );
 
         tracker.finish();
-        assert!(!tracker.contains_change(&tables[NOTES], 51));
+        assert!(!tracker.contains_change(&tables[NOTES], 51, Lsn(200)));
     }
 
     #[test]

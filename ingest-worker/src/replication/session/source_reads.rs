@@ -16,6 +16,7 @@ use crate::metrics;
 use crate::replication::copy_report::estimated_rows;
 use crate::replication::error::SessionError;
 use crate::replication::events::{ChunkOutcome, ChunkRequest, Event};
+use crate::replication::wal_message::WalMessage;
 use crate::source::catalog::SourceTable;
 use crate::source::connection::SnapshotAttempt;
 use crate::source::copy_rows::CopyRows;
@@ -89,7 +90,11 @@ impl<S: Storage> ReplicationSession<S> {
             }
         };
         // After the read: every transaction that the chunk may contain lies below this position.
-        let source_position = self.source.insert_lsn().await?;
+        let source_position = if self.applier.tables[table].is_keyless() {
+            self.source.durable_lsn(&WalMessage::Barrier.content(&self.watch.slot)).await?
+        } else {
+            self.source.insert_lsn().await?
+        };
 
         let writer = self.writer_state();
         let outcome = ChunkOutcome { rows, end, snapshot, source_position, writer };
